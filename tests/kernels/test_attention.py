@@ -1,0 +1,92 @@
+"""The two forms of attention against each other and against a loop over single scores."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from tinystar_np.kernels.attention import (
+    KEY_BLOCK,
+    QUERY_BLOCK,
+    attention,
+    blockwise_attention,
+    causal_mask,
+)
+from tinystar_np.kernels.softmax import log_softmax, softmax
+
+
+def random_qkv(t: int, s: int, heads: int = 2, width: int = 8, scale: float = 1.0) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(t * 1000 + s)
+    shapes = ((heads, t, width), (heads, s, width), (heads, s, width))
+    return tuple(scale * rng.standard_normal(shape, dtype=np.float32) for shape in shapes)
+
+
+def attention_by_loops(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float) -> np.ndarray:
+    """Causal attention one score at a time, in float64."""
+    out = np.zeros(q.shape)
+    before = k.shape[1] - q.shape[1]
+    for h in range(q.shape[0]):
+        for t in range(q.shape[1]):
+            seen = before + t + 1
+            weights = [np.exp(scale * float(q[h, t].astype(np.float64) @ k[h, s])) for s in range(seen)]
+            out[h, t] = sum(w * v[h, s] for w, s in zip(weights, range(seen), strict=True)) / sum(weights)
+    return out
+
+
+@pytest.mark.parametrize(("t", "s"), [(1, 1), (1, 7), (5, 5), (3, 9)])
+def test_definition(t: int, s: int) -> None:
+    q, k, v = random_qkv(t, s)
+    np.testing.assert_allclose(
+        attention(q, k, v, causal_mask(t, s), 0.3), attention_by_loops(q, k, v, 0.3), rtol=1e-5, atol=1e-6
+    )
+
+
+Q, K = QUERY_BLOCK, KEY_BLOCK
+
+
+@pytest.mark.parametrize("t", [1, 2, Q - 1, Q, Q + 1, 2 * Q + 3])
+@pytest.mark.parametrize("before", [0, 1, Q, K - Q, K - 1, K, K + 1])
+def test_blocks_give_the_definition(t: int, before: int) -> None:
+    q, k, v = random_qkv(t, before + t)
+    expected = attention(q, k, v, causal_mask(t, before + t), 0.5)
+    found = blockwise_attention(q, k, v, 0.5)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
+
+
+def test_blocks_when_the_largest_score_comes_late() -> None:
+    """The sums so far must be re-based, not only extended; and no exponential may overflow."""
+    q, k, v = random_qkv(1, 2 * K)
+    k[:, : K + 5] *= 0.01
+    k[:, K + 5] = 100 * q[:, 0]
+    expected = attention(q, k, v, None, 1.0)
+    np.testing.assert_allclose(blockwise_attention(q, k, v, 1.0), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_future_changes_nothing() -> None:
+    q, k, v = random_qkv(300, 300)
+    before = blockwise_attention(q, k, v, 1.0)
+    k[:, 200:], v[:, 200:] = 7, -5
+    after = blockwise_attention(q, k, v, 1.0)
+    np.testing.assert_array_equal(before[:, :200], after[:, :200])
+    assert (before[:, 200:] != after[:, 200:]).any(axis=-1).all()
+
+
+def test_a_long_prompt_builds_no_square_of_scores() -> None:
+    q, k, v = random_qkv(4096, 4096, heads=4)
+    tracemalloc.start()
+    blockwise_attention(q, k, v, 1.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < q.nbytes + 4 * Q * K * 4  # the result and a few blocks; one head's scores would be 64 MB
+
+
+def test_softmax() -> None:
+    x = np.array([[0, 1, 2], [1000, 1000, -np.inf], [-np.inf] * 3, [-1e30, 0, 88.8]], dtype=np.float32)
+    e = np.exp([0.0, 1.0, 2.0])
+    p = softmax(x)
+    assert p.dtype == np.float32
+    np.testing.assert_allclose(p[0], e / e.sum(), rtol=1e-6)
+    np.testing.assert_array_equal(p[1:], [[0.5, 0.5, 0], [0, 0, 0], [0, p[3, 1], 1]])
+    np.testing.assert_allclose(log_softmax(x[:1]), np.log(e / e.sum())[None], rtol=1e-6)
+    np.testing.assert_allclose(log_softmax(x[3:])[0, 1], -88.8, rtol=1e-6)  # where log(softmax) is −inf

@@ -1,0 +1,69 @@
+"""Activations and norms against float64 definitions and torch's own operators."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from transformers.activations import ACT2FN
+
+from tinystar_np.kernels.activations import ACTIVATIONS, BLOCK, erf, in_blocks
+from tinystar_np.kernels.linear import linear
+from tinystar_np.kernels.norms import layer_norm
+
+X = np.concatenate([np.linspace(-30, 30, 20_001), [0.0, -0.0, 1e-30, 80.0, -80.0, 1e4, -1e4]]).astype(
+    np.float32
+)
+
+
+def test_erf() -> None:
+    exact = np.array([math.erf(x) for x in X])
+    found = erf(X)
+    assert found.dtype == np.float32
+    assert np.abs(found - exact).max() < 4e-7
+    near_zero = (np.abs(X) < 0.1) & (X != 0)
+    assert np.abs(found / np.where(exact == 0, 1, exact) - 1)[near_zero].max() < 4e-7
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_activation(name: str) -> None:
+    expected = ACT2FN[name](torch.from_numpy(X).double()).numpy()
+    found = ACTIVATIONS[name](X)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["gelu_new", "gelu", "silu", "linear"])
+def test_in_blocks_is_the_same_to_the_last_bit(name: str) -> None:
+    x = np.random.default_rng(0).standard_normal((3, BLOCK // 2 + 77), dtype=np.float32)
+    expected = ACTIVATIONS[name](x)
+    result = in_blocks(ACTIVATIONS[name], x)
+    assert result is x
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("eps", [1e-5, 0.3])
+def test_layer_norm(eps: float) -> None:
+    rng = np.random.default_rng(0)
+    x, gain, bias = (rng.standard_normal(s, dtype=np.float32) for s in ((2, 5, 33), (33,), (33,)))
+    original = x.copy()
+    arguments = [torch.from_numpy(a).double() for a in (gain, bias)]
+    expected = torch.nn.functional.layer_norm(
+        torch.from_numpy(x).double(), (33,), *arguments, eps=eps
+    ).numpy()
+    found = layer_norm(x, gain, bias, eps)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(x, original)
+
+
+def test_linear_takes_any_memory_order() -> None:
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.standard_normal(s, dtype=np.float32) for s in ((2, 3, 8), (8, 5), (5,)))
+    expected = np.einsum("btd,df->btf", x.astype(np.float64), w) + b
+    for weight in (w, np.asfortranarray(w)):
+        for rows in (x, x[:, :1], x[0, 0]):
+            found = linear(rows, weight, b)
+            assert found.dtype == np.float32
+            want = expected if rows is x else expected[:, :1] if rows.ndim == 3 else expected[0, 0]
+            np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,32 @@
+"""The errors this package raises on purpose: each says what was found, where, and what to do next.
+
+The command line prints their message and nothing else; a traceback means a fault of ours.
+"""
+
+
+class TinyStarError(Exception):
+    """Base of every error that is meant to be read by a person."""
+
+
+class CheckpointError(TinyStarError):
+    """A model's files are missing, damaged, or of different models."""
+
+
+class ConfigError(TinyStarError):
+    """config.json asks for something that is contradictory or not implemented here."""
+
+
+class HubError(TinyStarError):
+    """A model could not be found on disk nor fetched from the hub."""
+
+
+class TokenizerError(TinyStarError):
+    """The tokenizer's files are missing or damaged."""
+
+
+class InputError(TinyStarError, ValueError):
+    """An argument of a call is out of its range: a token id, a shape, a sampling setting, an empty prompt."""
+
+
+class ContextFullError(TinyStarError):
+    """The model has no positions left for the tokens it was given."""

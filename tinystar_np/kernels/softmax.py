@@ -1,0 +1,36 @@
+"""Softmax: scores to weights that are positive and sum to one.
+
+    softmax(x)_i = exp(x_i) / Σ_j exp(x_j)
+
+The largest score is subtracted first. It cancels in the fraction, and without it exp overflows float32
+from 89 on. A score of −inf gets the weight 0 exactly: that is how masks work here.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def softmax(x: NDArray) -> NDArray:
+    """Turn the scores of the last axis into weights.
+
+    x  (..., S), finite or −inf
+
+    Returns (..., S) in x's type. A row of nothing but −inf has no weights to give: it becomes zeros, not NaN.
+    """
+    largest = np.max(x, axis=-1, keepdims=True)
+    largest = np.where(largest == -np.inf, x.dtype.type(0), largest)  # −inf − (−inf) would be NaN
+    e = np.exp(x - largest)
+    total = np.sum(e, axis=-1, keepdims=True)
+    e /= np.where(total == 0, x.dtype.type(1), total)
+    return e
+
+
+def log_softmax(x: NDArray) -> NDArray:
+    """Return the logarithm of ``softmax(x)``, without the underflow of taking it afterwards.
+
+    x  (..., V), at least one finite value per row
+
+    Returns (..., V) in x's type.
+    """
+    shifted = x - np.max(x, axis=-1, keepdims=True)
+    return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
