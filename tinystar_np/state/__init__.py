@@ -1,0 +1,7 @@
+"""State: what a model remembers between calls, always passed in, never hidden in the model."""
+
+from tinystar_np.state.cache import Cache, join_caches
+from tinystar_np.state.key_values import KeyValueState
+from tinystar_np.state.span import Span
+
+__all__ = ["Cache", "KeyValueState", "Span", "join_caches"]

@@ -1,0 +1,94 @@
+"""The keys and values of one attention layer: what earlier tokens offer to later ones.
+
+A token's key and value never change once computed, because no token sees its future. Keeping them makes
+the next token cost one row of work instead of the whole text again.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.state.span import Span
+
+FIRST_CAPACITY = 64
+GROWTH = 1.5
+
+
+class KeyValueState:
+    """Keys and values of one layer, in arrays that have room for more tokens than they hold.
+
+    When the room is used up, arrays half as large again take over. However long the text grows, a token is
+    moved twice on average, and nothing is copied at the ordinary step.
+    """
+
+    def __init__(self, batch_size: int, heads: int, head_dim: int, capacity: int = 0):
+        # Zeros, not garbage: rows shorter than others leave gaps that get weight 0, and 0 · NaN is NaN.
+        # The system hands out zeroed pages only when they are touched, so unused room costs no memory.
+        self.keys: NDArray = np.zeros((batch_size, heads, capacity, head_dim), dtype=np.float32)
+        self.values: NDArray = np.zeros_like(self.keys)
+
+    @property
+    def capacity(self) -> int:
+        """How many tokens each row has room for."""
+        return int(self.keys.shape[2])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated, room included."""
+        return self.keys.nbytes + self.values.nbytes
+
+    def append(self, k: NDArray, v: NDArray, span: Span) -> tuple[NDArray, NDArray]:
+        """Write the new tokens' keys and values behind those of each row.
+
+        k, v  (B, G, T, K)
+        span  where they go
+
+        Returns all keys and values, each (B, G, S, K), as views. What lies beyond a row's own length is
+        not part of it: a mask must hide it.
+        """
+        if span.end > self.capacity:
+            self._grow(max(span.end, FIRST_CAPACITY, int(self.capacity * GROWTH)))
+        if span.uniform:
+            new = slice(span.start[0], span.end)
+            self.keys[:, :, new] = k
+            self.values[:, :, new] = v
+        else:
+            for b, start in enumerate(span.start):
+                self.keys[b, :, start : start + span.length] = k[b]
+                self.values[b, :, start : start + span.length] = v[b]
+        return self.keys[:, :, : span.end], self.values[:, :, : span.end]
+
+    def select(self, rows: NDArray[np.integer]) -> "KeyValueState":
+        """Return a copy that holds these rows of the batch, in this order."""
+        return self._of(self.keys[rows], self.values[rows])
+
+    @classmethod
+    def join(cls, states: list["KeyValueState"]) -> "KeyValueState":
+        """Put the rows of several states into one batch (copied)."""
+        _, heads, _, head_dim = states[0].keys.shape
+        rows = sum(len(state.keys) for state in states)
+        joined = cls(rows, heads, head_dim, max(state.capacity for state in states))
+        first = 0
+        for state in states:
+            target = np.s_[first : first + len(state.keys), :, : state.capacity]
+            joined.keys[target] = state.keys
+            joined.values[target] = state.values
+            first += len(state.keys)
+        return joined
+
+    def _grow(self, capacity: int) -> None:
+        self.keys = _with_room(self.keys, capacity)
+        self.values = _with_room(self.values, capacity)
+
+    @classmethod
+    def _of(cls, keys: NDArray, values: NDArray) -> "KeyValueState":
+        state = cls.__new__(cls)
+        state.keys, state.values = keys, values
+        return state
+
+
+def _with_room(array: NDArray, capacity: int) -> NDArray:
+    if array.shape[2] == capacity:
+        return array
+    roomy = np.zeros((*array.shape[:2], capacity, array.shape[3]), dtype=array.dtype)
+    roomy[:, :, : array.shape[2]] = array
+    return roomy
