@@ -1,0 +1,62 @@
+"""Fixtures that several tests share: small random models made by transformers, and real data."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before huggingface_hub is imported anywhere: no test may reach beyond this machine.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+torch.set_num_threads(2)
+
+SMALL_GPT2 = {"vocab_size": 211, "n_positions": 96, "n_embd": 48, "n_layer": 3, "n_head": 4}
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real data beside the checkout."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"real data is not here: no folder {folder}")
+    return folder
+
+
+def randomise(model: torch.nn.Module, seed: int = 0) -> None:
+    """Give every parameter random values.
+
+    transformers starts biases at 0 and gains at 1, under which a forgotten one changes nothing.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            is_gain = name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight"))
+            parameter.copy_(1 + 0.3 * noise if is_gain else 0.3 * noise)
+
+
+def gpt2_reference(seed: int = 0, **overrides: Any) -> GPT2LMHeadModel:
+    """Make a small transformers GPT-2 with every parameter random, in eager attention."""
+    config = GPT2Config(**{**SMALL_GPT2, "bos_token_id": 0, "eos_token_id": 0, **overrides})
+    config._attn_implementation = "eager"
+    model = GPT2LMHeadModel(config).eval()
+    randomise(model, seed)
+    return model
+
+
+@pytest.fixture
+def save_gpt2(tmp_path: Path) -> Callable[..., tuple[GPT2LMHeadModel, Path]]:
+    """Make such a model and save it as transformers does: (reference, directory)."""
+
+    def save(seed: int = 0, **overrides: Any) -> tuple[GPT2LMHeadModel, Path]:
+        reference = gpt2_reference(seed, **overrides)
+        reference.save_pretrained(tmp_path / "model")
+        return reference, tmp_path / "model"
+
+    return save

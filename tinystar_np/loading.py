@@ -1,0 +1,41 @@
+"""From a name to a model that is ready to run: find the files, read the config, map the weights."""
+
+from pathlib import Path
+
+from tinystar_np.checkpoints.checkpoint import open_checkpoint
+from tinystar_np.checkpoints.config_file import read_config, read_end_ids
+from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.errors import InputError
+from tinystar_np.models import Decoder, model_class
+from tinystar_np.text import Tokenizer, load_tokenizer
+
+DTYPES = ("auto", "float32")
+
+
+def load(
+    name: str | Path,
+    dtype: str = "auto",
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    cache_dir: Path | None = None,
+) -> tuple[Decoder, Tokenizer | None]:
+    """Load a model and its tokenizer.
+
+    name       a directory with config.json and *.safetensors, the name of a shipped model ("stories"), or a
+               hub id such as "openai-community/gpt2", which is downloaded unless it is already on this disk
+    dtype      "float32"; "auto" keeps float32 files mapped as they are and widens others
+    revision   a branch, tag or commit of the hub's repository
+    offline    never touch the network
+    cache_dir  where downloads lie, instead of the hub's shared cache
+
+    Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files.
+    Raises TinyStarError of the kind that fits, with a message that says what to do.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"dtype = {dtype!r}, but it must be one of {', '.join(DTYPES)}.")
+    directory = find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir)
+    raw = read_config(directory)
+    architecture = model_class(raw["model_type"])
+    model = architecture.from_checkpoint(raw, open_checkpoint(directory), read_end_ids(directory, raw))
+    return model, load_tokenizer(directory)

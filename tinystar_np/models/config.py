@@ -1,0 +1,93 @@
+"""From the keys of a Hugging Face config.json to a frozen, checked dataclass."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import NoneType
+from typing import Any, ClassVar, Self, get_args, get_type_hints
+
+from tinystar_np.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """What the configs of all architectures have in common: how they are read.
+
+    A subclass lists the keys that change the mathematics as fields, under their Hugging Face names and with
+    the defaults of transformers' config class for that model. Keys about training, tasks and saving are left
+    out and ignored. Keys that would change the mathematics in a way that is not implemented here stand in
+    ``REFUSED`` with the values under which they change nothing.
+    """
+
+    ALIASES: ClassVar[Mapping[str, str]] = {}
+    """Other spellings, old or new: {theirs: the field's name}. The field's own name wins."""
+    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    """Keys that must have one of these values, or be absent."""
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Build the config from the parsed config.json.
+
+        Raises ConfigError, naming key and value, for a value of the wrong type or out of range, and for a
+        key that asks for what is not implemented.
+        """
+        for key, harmless in ({"quantization_config": (None,)} | dict(cls.REFUSED)).items():
+            if key in raw and raw[key] not in harmless:
+                raise ConfigError(
+                    f"config.json: {key} = {raw[key]!r} is not implemented for this architecture."
+                )
+        hints = get_type_hints(cls)
+        given = {name: raw[alias] for alias, name in cls.ALIASES.items() if alias in raw}
+        given |= {field.name: raw[field.name] for field in fields(cls) if field.name in raw}
+        config = cls(**{name: _typed(name, value, hints[name]) for name, value in given.items()})
+        config.check()
+        return config
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """The shape letters of the weight table: {"D": 768, …}."""
+        raise NotImplementedError
+
+    @property
+    def context_length(self) -> int | None:
+        """How many tokens fit, or None where the architecture sets no limit."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise ConfigError where values contradict each other; subclasses add to it."""
+        for letter, size in self.sizes.items():
+            if size < 1:
+                raise ConfigError(
+                    f"config.json: its sizes make {letter} = {size}; every size must be at least 1."
+                )
+
+
+def _typed(key: str, value: Any, hint: Any) -> Any:
+    """Check a JSON value against a field's type; whole numbers are accepted where floats are meant."""
+    allowed = get_args(hint) or (hint,)
+    if value is None and NoneType in allowed:
+        return None
+    if isinstance(value, bool):
+        if bool in allowed:
+            return value
+    elif isinstance(value, int | float) and float in allowed and abs(value) <= sys.float_info.max:
+        return float(value)
+    elif isinstance(value, tuple(t for t in allowed if t is not float)):
+        return value
+    names = " or ".join("null" if t is NoneType else t.__name__ for t in allowed)
+    raise ConfigError(f"config.json: {key} = {value!r}, but it must be {names}.")
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ConfigError with this message unless the condition holds."""
+    if not condition:
+        raise ConfigError(f"config.json: {message}")
+
+
+def known(table: Mapping[str, Any], key: str, value: str) -> Any:
+    """Look up a named choice of the config, such as an activation.
+
+    Raises ConfigError with the key, the value and the names there are.
+    """
+    require(value in table, f"{key} = {value!r} is not known here. Known: {', '.join(sorted(table))}.")
+    return table[value]

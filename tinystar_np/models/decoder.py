@@ -1,0 +1,146 @@
+"""What all decoders share: tokens in, blocks in a row, logits out, and a cache between calls."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.errors import ContextFullError, InputError
+from tinystar_np.layers import SequentialBlock, Weights
+from tinystar_np.models.config import DecoderConfig
+from tinystar_np.models.weight_table import WeightTable, gather
+from tinystar_np.state import Cache, Span
+from tinystar_np.tap import scope, tap
+
+
+class Decoder(ABC):
+    """A language model that reads from left to right.
+
+    A subclass is a recipe. It names its config class and its weight table, and says how tokens are embedded,
+    what a block is, and what stands between the last block and the logits. How a model is called is here.
+
+    config   a checked config of the subclass's own class
+    weights  {our name: float32 array}, as the weight table names them
+    end_ids  the token ids that end a text
+    """
+
+    Config: ClassVar[type[DecoderConfig]]
+    PREFIX: ClassVar[str] = ""
+    """What some checkpoints put before the names in the weight table and others do not."""
+    IGNORED: ClassVar[str] = ""
+    """Regular expression for tensors in checkpoints that are no weights."""
+
+    final_norm: Callable[[NDArray], NDArray]
+    head: Callable[[NDArray], NDArray]
+
+    def __init__(self, config: Any, weights: Mapping[str, NDArray], end_ids: Sequence[int] = ()):
+        self.config = config
+        self.end_ids = tuple(end_ids)
+        self.vocab_size: int = config.sizes["V"]
+        self.context_length: int | None = config.context_length
+        self.parameters = sum(array.size for array in weights.values())
+        w = Weights(weights)
+        self.blocks = [self.block(i, w.branch(f"blocks.{i}")) for i in range(config.sizes["L"])]
+        self.build_ends(w)
+
+    @classmethod
+    def from_checkpoint(
+        cls, raw: Mapping[str, Any], checkpoint: Checkpoint, end_ids: Sequence[int] = ()
+    ) -> Self:
+        """Build the model that a parsed config.json describes, with a checkpoint's weights.
+
+        Raises ConfigError before any weight is looked at, and CheckpointError where the weights do not fit.
+        """
+        config = cls.Config.from_dict(raw)
+        weights = gather(
+            checkpoint, cls.weight_table(config), config.sizes, prefix=cls.PREFIX, ignored=cls.IGNORED
+        )
+        return cls(config, weights, end_ids)
+
+    @staticmethod
+    @abstractmethod
+    def weight_table(config: Any) -> WeightTable:
+        """Name every array: {our name: (the checkpoint's name, its shape in letters)}."""
+
+    @abstractmethod
+    def block(self, i: int, w: Weights) -> SequentialBlock:
+        """Build block i from its weights."""
+
+    @abstractmethod
+    def build_ends(self, w: Weights) -> None:
+        """Build what ``embed`` needs, and what stands behind the blocks: ``final_norm`` and ``head``."""
+
+    @abstractmethod
+    def embed(self, ids: NDArray[np.integer], span: Span) -> NDArray:
+        """Turn ids (B, T) at the span's positions into the first vectors of the residual stream (B, T, D)."""
+
+    def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Cache:
+        """Make an empty cache.
+
+        batch_size  B, rows that will be fed together
+        capacity    tokens to make room for at once; a cache grows by itself where this is too little
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size = {batch_size}, but a cache needs at least one row.")
+        if self.context_length is not None:
+            capacity = min(capacity, self.context_length)
+        states = [block.new_state(batch_size, max(capacity, 0)) for block in self.blocks]
+        return Cache(states, np.zeros(batch_size, dtype=np.int64))
+
+    def __call__(
+        self, ids: ArrayLike, cache: Cache | None = None, last_only: bool = False
+    ) -> NDArray[np.float32]:
+        """Compute the logits of the next token after each given token.
+
+        ids        (T,) or (B, T) ints
+        cache      what came before; the new tokens are added to it. Without one, the text begins here.
+        last_only  only the logits after the last token, which is all that generation needs
+
+        Returns float32 (T, V) or (B, T, V); (1, V) or (B, 1, V) with ``last_only``.
+        Raises InputError for ids that are no tokens of this model, and ContextFullError where they do not
+        fit; the cache is then as it was.
+        """
+        given = self._checked(ids)
+        rows = np.atleast_2d(given)  # (B, T)
+        span = self._span(rows, cache)
+        x = self.embed(rows, span)  # (B, T, D)
+        for i, block in enumerate(self.blocks):
+            with scope(f"blocks.{i}"):
+                x = block(x, span, None if cache is None else cache.states[i])
+        if last_only:
+            x = x[:, -1:]
+        logits = tap("logits", self.head(tap("final_norm", self.final_norm(x))))
+        if cache is not None:
+            cache.advance(span.length)
+        return logits if given.ndim == 2 else logits[0]
+
+    def _checked(self, ids: ArrayLike) -> NDArray[np.integer]:
+        given = np.asarray(ids)
+        if given.size == 0 or given.ndim not in (1, 2):
+            raise InputError(
+                f"ids have shape {given.shape}, but must be (T,) or (B, T) with at least one token."
+            )
+        if given.dtype.kind not in "iu":
+            raise InputError(f"ids are of type {given.dtype}, but token ids are integers.")
+        outside = given[(given < 0) | (given >= self.vocab_size)]
+        if outside.size:
+            raise InputError(f"token id {outside[0]} is outside the vocabulary, 0 to {self.vocab_size - 1}.")
+        return given
+
+    def _span(self, rows: NDArray[np.integer], cache: Cache | None) -> Span:
+        if cache is None:
+            span = Span(np.zeros(len(rows), dtype=np.int64), rows.shape[1])
+        elif cache.batch_size != len(rows):
+            raise InputError(f"ids have {len(rows)} rows, but the cache was made for {cache.batch_size}.")
+        else:
+            span = cache.span(rows.shape[1])
+        if self.context_length is not None and span.end > self.context_length:
+            taken = span.end - span.length
+            raise ContextFullError(
+                f"The model's context is {self.context_length} tokens: "
+                f"{taken} are taken and {span.length} more were given."
+            )
+        return span
