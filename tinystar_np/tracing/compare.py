@@ -1,0 +1,127 @@
+"""Where two implementations of a model part: ours and transformers', activation by activation.
+
+The weight table of a model says which module of the reference each of our layers took its weights from. That
+is all it takes: the output of module ``h.3.attn.c_attn`` is our ``blocks.3.attention.qkv``. The input of a
+layer is the activation before it, which adds those that have no module of their own.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.errors import TinyStarError
+from tinystar_np.models import Decoder
+from tinystar_np.models.weight_table import expand
+from tinystar_np.tracing.recorder import record
+
+INPUTS = {  # our activation: the layer of the same block whose input it is
+    "attention.mixed": "attention.out",
+    "residual_middle": "feed_forward_norm",
+    "feed_forward.activation": "feed_forward.down",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one activation is from the reference's.
+
+    name     our name for it (docs/taps.md)
+    shape    its shape, the batch axis included
+    largest  the largest absolute value in the reference's
+    error    the largest absolute difference; NaN where either has a NaN
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    largest: float
+    error: float
+
+    @property
+    def relative(self) -> float:
+        """The largest difference as a share of the largest value."""
+        return self.error / self.largest if self.largest else self.error
+
+    def exceeds(self, tolerance: float) -> bool:
+        """Say whether the relative difference is above ``tolerance``, or not a number."""
+        return not self.relative <= tolerance
+
+
+def compare_with_transformers(model: Decoder, ids: Sequence[int], reference: Path) -> list[Difference]:
+    """Run both on the same tokens and compare every activation that can be paired.
+
+    model      ours
+    ids        T token ids
+    reference  the directory that transformers loads its model from
+
+    Returns the differences in the order of the computation; the logits come last.
+    Raises TinyStarError where torch or transformers is missing, or cannot load the directory.
+    """
+    with record() as ours:
+        model(np.asarray(ids))
+    theirs = _run_transformers(model, ids, reference)
+    return [_difference(name, ours[name], theirs[name]) for name in ours if name in theirs]
+
+
+def _difference(name: str, ours: NDArray, theirs: NDArray) -> Difference:
+    if name.endswith("attention.mixed"):  # theirs has the heads side by side again: (B, T, H·K)
+        ours = ours.transpose(0, 2, 1, 3).reshape(theirs.shape)
+    if ours.shape != theirs.shape:
+        raise TinyStarError(f"{name} has shape {ours.shape} here and {theirs.shape} in transformers.")
+    return Difference(name, ours.shape, float(np.abs(theirs).max()), float(np.abs(ours - theirs).max()))
+
+
+def _run_transformers(model: Decoder, ids: Sequence[int], directory: Path) -> dict[str, NDArray]:
+    """Run the reference; return its activations under our names."""
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM
+    except ImportError as error:
+        raise TinyStarError(
+            f"Comparing needs torch and transformers ({error}).\n"
+            "Install them: pip install 'tinystar_np[compare]'."
+        ) from error
+    try:
+        reference = AutoModelForCausalLM.from_pretrained(
+            directory, attn_implementation="eager", dtype=torch.float32, local_files_only=True
+        ).eval()
+    except Exception as error:  # transformers raises whatever its parts raise
+        raise TinyStarError(f"{directory}: transformers cannot load this model: {error}") from error
+
+    caught: dict[str, NDArray] = {}
+
+    def keep(name: str, value: Any) -> None:
+        tensor = value[0] if isinstance(value, tuple) else value
+        array = tensor.detach().numpy().copy()
+        # Positions are looked up once for the whole batch: (T, D) or (1, T, D).
+        caught[name] = array if array.ndim > 2 else array[None]
+
+    for name, module in _modules(model, reference):
+        module.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
+        for activation, behind in INPUTS.items():
+            if name.endswith("." + behind):
+                path = name.removesuffix(behind) + activation
+                module.register_forward_pre_hook(lambda _, inputs, path=path: keep(path, inputs))
+    with torch.no_grad():
+        output = reference(torch.tensor([list(ids)]), output_attentions=True, use_cache=False)
+    for i, probabilities in enumerate(output.attentions or ()):
+        keep(f"blocks.{i}.attention.probabilities", probabilities)
+    keep("logits", output.logits)
+    return caught
+
+
+def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
+    """Pair our names with the reference's modules: layers with weights, and whole blocks."""
+    table = type(model).weight_table(model.config)
+    names = {ours: theirs for ours, (theirs, _) in expand(table, len(model.blocks)).items()}
+    layers = {ours.rpartition(".")[0]: theirs.rpartition(".")[0] for ours, theirs in names.items()}
+    before = next(theirs.partition("{i}")[0] for theirs, _ in table.values() if "{i}" in theirs)
+    layers |= {f"blocks.{i}.residual": f"{before}{i}" for i in range(len(model.blocks))}
+    modules: Mapping[str, Any] = dict(reference.named_modules())
+    for ours, theirs in layers.items():
+        module = modules.get(type(model).PREFIX + theirs, modules.get(theirs))
+        if module is not None:
+            yield ours, module
