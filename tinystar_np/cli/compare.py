@@ -1,0 +1,103 @@
+"""Run a model here and in transformers on the same prompt, and show how far each activation differs.
+
+The first activation that differs by more than the tolerance is marked: that is where to look. Needs torch and
+transformers. Exit code 1 if any activation exceeds the tolerance.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.cli.terminal import (
+    FAILURE,
+    OK,
+    UsageError,
+    add_common_arguments,
+    add_loading_arguments,
+    note,
+    styled,
+)
+from tinystar_np.errors import TokenizerError
+from tinystar_np.loading import load
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("model", help="directory, hub id or shipped model")
+    parser.add_argument("prompt", nargs="?", help="a text; or use --ids")
+    parser.add_argument(
+        "--ids", metavar="I,I,…", help="token ids instead of a text, for models without a tokenizer"
+    )
+    parser.add_argument(
+        "--against", metavar="MODEL", help="what transformers loads (default: the same model)"
+    )
+    parser.add_argument(
+        "--tolerance", type=float, default=1e-4, help="largest difference over largest value (default: 1e-4)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_loading_arguments(parser)
+    add_common_arguments(parser)
+    parser.set_defaults(command=compare, parser=parser)
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    from tinystar_np.tracing.compare import compare_with_transformers
+
+    if (arguments.prompt is None) == (arguments.ids is None):
+        raise UsageError("Give either a prompt or --ids.")
+    if not arguments.tolerance >= 0:
+        raise UsageError(f"--tolerance {arguments.tolerance}: it must be 0 or more.")
+    where = {name: getattr(arguments, name) for name in ("revision", "offline", "cache_dir")}
+    directory = find_model(arguments.model, **where)
+    reference = find_model(arguments.against, **where) if arguments.against else directory
+    model, tokenizer = load(directory, arguments.dtype)
+    if arguments.ids is not None:
+        ids = _parsed(arguments.ids)
+    elif tokenizer is None:
+        raise TokenizerError(f"{directory}: has no tokenizer files. Give token ids: --ids 1,2,3")
+    else:
+        ids = tokenizer.encode(arguments.prompt)
+    note(f"{len(ids)} tokens; loading torch and transformers …", arguments)
+    rows = compare_with_transformers(model, ids, reference)
+
+    first = next((row for row in rows if row.exceeds(arguments.tolerance)), None)
+    if arguments.json:
+        listed = [asdict(row) | {"relative": row.relative} for row in rows]
+        print(
+            json.dumps(
+                {"first": first and first.name, "tolerance": arguments.tolerance, "activations": listed}
+            )
+        )
+        return FAILURE if first else OK
+    width = max(len(row.name) for row in rows)
+    print(
+        styled(
+            f"{'activation':{width}}  {'shape':18}  {'largest':>9}  {'differs by':>10}  relative",
+            "bold",
+            sys.stdout,
+            arguments,
+        )
+    )
+    for row in rows:
+        line = f"{row.name:{width}}  {row.shape!s:18}  {row.largest:9.2e}"
+        line += f"  {row.error:10.1e}  {row.relative:8.1e}"
+        if row is first:
+            line += f"  ← the first beyond {arguments.tolerance:g}"
+        print(styled(line, "red", sys.stdout, arguments) if row.exceeds(arguments.tolerance) else line)
+    beyond = sum(row.exceeds(arguments.tolerance) for row in rows)
+    print(
+        f"\n{beyond} of {len(rows)} activations differ by more than {arguments.tolerance:g}."
+        if beyond
+        else f"\nAll {len(rows)} activations agree within {arguments.tolerance:g}."
+    )
+    return FAILURE if first else OK
+
+
+def _parsed(ids: str) -> list[int]:
+    try:
+        return [int(part) for part in ids.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--ids {ids}: they must be whole numbers with commas between.") from error

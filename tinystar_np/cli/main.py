@@ -1,0 +1,58 @@
+"""The two commands: ``tinystar`` with its subcommands, and ``ask-gpt2``, its ``ask`` with GPT-2."""
+
+import argparse
+from collections.abc import Sequence
+
+from tinystar_np import __version__
+from tinystar_np.cli import ask, compare, models
+from tinystar_np.cli.terminal import run
+
+
+def ask_gpt2(arguments: Sequence[str] | None = None) -> int:
+    """Run ``ask-gpt2``; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="ask-gpt2",
+        description="Continue a text with GPT-2, which is downloaded the first time (0.5 GB).",
+        epilog=ask.EXAMPLES.format(command="ask-gpt2"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_version(parser)
+    ask.add_arguments(parser, default_model="openai-community/gpt2")
+    return run(parser.parse_args(arguments))
+
+
+def tinystar(arguments: Sequence[str] | None = None) -> int:
+    """Run ``tinystar``; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="tinystar",
+        description="Hugging Face language models in pure NumPy: run them, look inside, check them.",
+    )
+    _add_version(parser)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    continuing = commands.add_parser(
+        "ask",
+        help="continue a text",
+        description="Continue a text.",
+        epilog=ask.EXAMPLES.format(command="tinystar ask"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    ask.add_arguments(continuing, default_model="stories")
+    models.add_arguments(
+        commands.add_parser(
+            "models",
+            help="list the models on this disk and the architectures that run",
+            description=models.__doc__,
+        )
+    )
+    compare.add_arguments(
+        commands.add_parser(
+            "compare",
+            help="show where a model parts from transformers, activation by activation",
+            description=compare.__doc__,
+        )
+    )
+    return run(parser.parse_args(arguments))
+
+
+def _add_version(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--version", action="version", version=f"tinystar_np {__version__}")
