@@ -12,6 +12,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from tokenizers import AddedToken, Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import GPT2Config, GPT2LMHeadModel
 
 torch.set_num_threads(2)
@@ -60,3 +64,16 @@ def save_gpt2(tmp_path: Path) -> Callable[..., tuple[GPT2LMHeadModel, Path]]:
         return reference, tmp_path / "model"
 
     return save
+
+
+@pytest.fixture
+def talking_model(save_gpt2: Callable[..., tuple[GPT2LMHeadModel, Path]]) -> Path:
+    """A directory with a small random GPT-2 that speaks in bytes: 256 tokens and an end of text."""
+    _, directory = save_gpt2(vocab_size=257, eos_token_id=256, bos_token_id=256)
+    letters = sorted(ByteLevel.alphabet())
+    backend = Tokenizer(BPE({letter: i for i, letter in enumerate(letters)}, []))
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    backend.decoder = ByteLevelDecoder()
+    backend.add_special_tokens([AddedToken("<|endoftext|>", normalized=False)])
+    backend.save(str(directory / "tokenizer.json"))
+    return directory

@@ -1,0 +1,104 @@
+"""All tensors of a model as one read-only mapping from name to array, whether in one file or in many."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.checkpoints.element_types import to_float32
+from tinystar_np.checkpoints.files_inside import file_inside
+from tinystar_np.checkpoints.model_files import PICKLE_ENDINGS
+from tinystar_np.checkpoints.safetensors_file import SafetensorsFile
+from tinystar_np.checkpoints.shard_index import INDEX_FILE, SINGLE_FILE, read_index
+from tinystar_np.errors import CheckpointError
+
+
+class Checkpoint(Mapping[str, NDArray[Any]]):
+    """The tensors of one or more safetensors files; arrays are views in the stored type (BF16 as uint16)."""
+
+    def __init__(self, files: list[SafetensorsFile]) -> None:
+        """Join the files.
+
+        Raises CheckpointError if two of them hold a tensor of the same name.
+        """
+        self._file_of: dict[str, SafetensorsFile] = {}
+        for file in files:
+            for name in file.names:
+                if name in self._file_of:
+                    raise CheckpointError(
+                        f"{file.path}: tensor {name!r} is also in {self._file_of[name].path.name}.\n"
+                        "The files are of different models; download them again."
+                    )
+                self._file_of[name] = file
+        self.nbytes = sum(file.nbytes for file in files)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._file_of[name].array(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file_of)
+
+    def __len__(self) -> int:
+        return len(self._file_of)
+
+    def __contains__(self, name: object) -> bool:
+        # Mapping's own test would build the array first.
+        return name in self._file_of
+
+    def file_of(self, name: str) -> Path:
+        """Path of the file that holds a tensor."""
+        return self._file_of[name].path
+
+    def element_type(self, name: str) -> str:
+        """Type of a tensor as its file names it, such as "F32" or "BF16"."""
+        return self._file_of[name].element_type(name)
+
+    def float32(self, name: str) -> NDArray[np.float32]:
+        """Give a tensor as float32: a view of the file if it is stored so, else a converted copy.
+
+        Raises KeyError for an unknown name, CheckpointError for a type that is none of weights.
+        """
+        return to_float32(self[name], self.element_type(name), f"{self.file_of(name)}: tensor {name!r}")
+
+
+def open_checkpoint(directory: Path) -> Checkpoint:
+    """Open the weights of a model: its model.safetensors, or the shards that its index names.
+
+    directory  the directory that holds them
+
+    Returns the mapping; no tensor is read yet. Raises CheckpointError if the files are missing, damaged, or
+    not of one model.
+    """
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory}: there is no such directory.")
+    single = (directory / SINGLE_FILE).exists()
+    if not single and not (directory / INDEX_FILE).exists():
+        raise CheckpointError(_no_weights(directory))
+    index = {} if single else read_index(directory)
+    names = sorted(set(index.values())) or [SINGLE_FILE]
+    checkpoint = Checkpoint([SafetensorsFile(file_inside(directory, name)) for name in names])
+    for tensor, file_name in index.items():
+        if tensor not in checkpoint or checkpoint.file_of(tensor).name != file_name:
+            raise CheckpointError(
+                f"{directory / file_name}: has no tensor {tensor!r}, but {INDEX_FILE} says so.\n"
+                "The files are of different models; download them again."
+            )
+    return checkpoint
+
+
+def _no_weights(directory: Path) -> str:
+    """Say what is in a directory without weights, and what to do."""
+    if any(directory.glob("*.safetensors")):
+        return (
+            f"{directory}: has safetensors files, but neither {SINGLE_FILE} nor {INDEX_FILE}.\n"
+            "Rename the only file, or download the index as well."
+        )
+    pickles = sorted(path.name for path in directory.iterdir() if path.name.endswith(PICKLE_ENDINGS))
+    if pickles:
+        return (
+            f"{directory}: has no safetensors, only {pickles[0]}, which is not opened: it can run code.\n"
+            "Convert it with transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)."
+        )
+    return f"{directory}: has no {SINGLE_FILE}.\nGive a directory that holds a model's weights."

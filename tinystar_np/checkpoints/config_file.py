@@ -1,0 +1,60 @@
+"""config.json and generation_config.json: what a model is, and which tokens end its text."""
+
+from pathlib import Path
+from typing import Any
+
+from tinystar_np.checkpoints.files_inside import file_inside
+from tinystar_np.checkpoints.json_file import read_json_object
+from tinystar_np.errors import CheckpointError
+
+__all__ = ["CONFIG_FILE", "GENERATION_FILE", "read_config", "read_end_ids", "read_json_object"]
+
+CONFIG_FILE = "config.json"
+GENERATION_FILE = "generation_config.json"
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """Read a model's config.json.
+
+    directory  the model's directory
+
+    Returns its content. Raises CheckpointError if it is missing, damaged, or does not say ``model_type``.
+    """
+    if not (directory / CONFIG_FILE).exists():
+        raise CheckpointError(
+            f"{directory}: has no {CONFIG_FILE}.\n"
+            "Give a directory as it is on the hub, or as save_pretrained writes it."
+        )
+    path = file_inside(directory, CONFIG_FILE)
+    config = read_json_object(path)
+    if not isinstance(config.get("model_type"), str):
+        raise CheckpointError(
+            f"{path}: 'model_type' is {config.get('model_type')!r}, expected a name such as \"gpt2\".\n"
+            "Without it nobody knows which architecture the weights are for."
+        )
+    return config
+
+
+def read_end_ids(directory: Path, config: dict[str, Any]) -> tuple[int, ...]:
+    """Find the ids of the tokens after which generation stops.
+
+    As in transformers, a generation_config.json alone decides where there is one, even if it names none;
+    otherwise config.json does.
+
+    directory  the model's directory
+    config     what ``read_config`` returned for it
+
+    Returns the ids, () if there are none. Raises CheckpointError if they are no ids.
+    """
+    source = directory / CONFIG_FILE
+    if (directory / GENERATION_FILE).exists():
+        source = file_inside(directory, GENERATION_FILE)
+        config = read_json_object(source)
+    found = config.get("eos_token_id")
+    if found is None:
+        return ()
+    ids = found if isinstance(found, list) else [found]
+    # bool is an int in Python, so isinstance would let true pass as id 1.
+    if not all(type(number) is int and number >= 0 for number in ids):
+        raise CheckpointError(f"{source}: 'eos_token_id' is {found!r}, expected an id or a list of ids.")
+    return tuple(ids)

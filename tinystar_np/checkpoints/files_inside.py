@@ -1,0 +1,48 @@
+"""A model's files lie in its own directory: nothing named or linked by them may lead elsewhere.
+
+A model directory is written by strangers. A file name or a symbolic link in it could point at any file of
+this machine, so every file of a model is looked up here first.
+"""
+
+from pathlib import Path
+
+from tinystar_np.errors import CheckpointError
+
+
+def file_inside(directory: Path, name: str) -> Path:
+    """Find a model's file and check that it is a regular file inside the model's directory.
+
+    directory  the model's directory
+    name       a plain file name, without separators
+
+    Returns directory / name. Raises CheckpointError if the file is missing, is not a regular file, or lies
+    outside.
+    """
+    path = directory / name
+    try:
+        target = path.resolve(strict=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such file.") from None
+    # No permission, links in a circle, a NUL in the name.
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be opened ({type(error).__name__}).") from error
+    if not any(target.is_relative_to(place) for place in _allowed_places(directory.resolve())):
+        raise CheckpointError(
+            f"{path}: leads out of the model's directory, to {target}.\n"
+            "Copy that file into the directory if you trust it."
+        )
+    if not target.is_file():
+        raise CheckpointError(f"{path}: is not a regular file.")
+    return path
+
+
+def _allowed_places(directory: Path) -> list[Path]:
+    """List the directories in which the files of a model may really lie."""
+    # The hub's cache keeps each content once, and fills snapshots with links to it:
+    #   models--openai-community--gpt2/snapshots/<commit>/config.json → ../../blobs/<hash>
+    # Newer versions share blobs between repositories, in a folder beside them: ../../../blobs/<xx>/<hash>.
+    snapshots = directory.parent
+    repository = snapshots.parent
+    if snapshots.name == "snapshots" and repository.name.startswith("models--"):
+        return [directory, repository / "blobs", repository.parent / "blobs"]
+    return [directory]

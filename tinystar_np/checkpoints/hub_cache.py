@@ -1,0 +1,71 @@
+"""The hub's cache on this disk, read without the hub's library.
+
+Importing huggingface_hub takes longer than importing NumPy, for what is a look at four directories:
+
+    models--openai-community--gpt2/refs/main            a text file: the commit that "main" was last time
+    models--openai-community--gpt2/snapshots/<commit>/  the files of that commit, as links
+    models--openai-community--gpt2/blobs/               their contents
+    models--openai-community--gpt2/trees/<commit>.json  names of all files of that commit (newer caches)
+
+Documented at https://huggingface.co/docs/huggingface_hub/guides/manage-cache.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from tinystar_np.checkpoints.json_file import read_json_object
+from tinystar_np.checkpoints.model_files import has_model, has_tokenizer, needed_files
+from tinystar_np.errors import CheckpointError
+
+FULL_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def hub_cache_directory(cache_dir: Path | None = None) -> Path:
+    """Find the hub's cache: the argument, or what the environment says, by the hub library's own rules."""
+    if cache_dir is not None:
+        return cache_dir.expanduser().absolute()
+    setting = os.environ.get
+    home = setting("HF_HOME") or os.path.join(setting("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    cache = setting("HF_HUB_CACHE") or setting("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
+    return Path(os.path.expandvars(cache)).expanduser().absolute()
+
+
+def find_snapshot(repository: str, revision: str | None, cache: Path) -> Path | None:
+    """Find the directory of a repository's files at one revision.
+
+    repository  such as "openai-community/gpt2"
+    revision    a branch, tag or full commit; None is "main"
+    cache       the hub's cache
+
+    Returns the directory, which may lack files, or None.
+    """
+    folder = cache / ("models--" + repository.replace("/", "--"))
+    commit = revision or "main"
+    if ".." in commit or commit.startswith("/"):
+        return None  # no name in git, but a way out of the cache
+    if not FULL_COMMIT.fullmatch(commit):
+        try:
+            commit = (folder / "refs" / commit).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return None
+        if not FULL_COMMIT.fullmatch(commit):
+            return None
+    snapshot = folder / "snapshots" / commit
+    return snapshot if os.path.isdir(snapshot) else None
+
+
+def is_complete(snapshot: Path) -> bool:
+    """Tell whether a snapshot holds all of a model that its repository has.
+
+    Where the list of the repository's files is on disk, each needed one must be there. Otherwise config.json,
+    the weights and a tokenizer must.
+    """
+    if not has_model(snapshot):
+        return False
+    listing = snapshot.parent.parent / "trees" / f"{snapshot.name}.json"
+    try:
+        needed = needed_files(read_json_object(listing)["files"])
+    except (CheckpointError, KeyError, TypeError):  # no list, or not one of the form we know
+        return has_tokenizer(snapshot)
+    return all((snapshot / name).exists() for name in needed)
