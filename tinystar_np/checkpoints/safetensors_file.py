@@ -36,7 +36,7 @@ class SafetensorsFile:
             with safe_open(path, framework="np"):
                 pass
             self._bytes = np.asarray(np.memmap(path, mode="r", dtype=np.uint8))
-        # The package raises OSError, ValueError, TypeError, and an error of its own that is only an Exception.
+        # The package raises OSError, ValueError, TypeError, and one of its own that is only an Exception.
         except Exception as error:
             raise CheckpointError(
                 f"{path}: not a complete safetensors file ({error}).\n{download_again(path)}"

@@ -26,9 +26,9 @@ from tinystar_np.loading import load
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", help="directory, hub id or shipped model")
-    parser.add_argument("prompt", nargs="?", help="a text; or use --ids")
+    parser.add_argument("prompt", help="the text to run both on")
     parser.add_argument(
-        "--ids", metavar="I,I,…", help="token ids instead of a text, for models without a tokenizer"
+        "--ids", action="store_true", help="the prompt is token ids with commas between: 5,17,3"
     )
     parser.add_argument(
         "--against", metavar="MODEL", help="what transformers loads (default: the same model)"
@@ -46,18 +46,16 @@ def compare(arguments: argparse.Namespace) -> int:
     """Run the command."""
     from tinystar_np.tracing.compare import compare_with_transformers
 
-    if (arguments.prompt is None) == (arguments.ids is None):
-        raise UsageError("Give either a prompt or --ids.")
     if not arguments.tolerance >= 0:
         raise UsageError(f"--tolerance {arguments.tolerance}: it must be 0 or more.")
     where = {name: getattr(arguments, name) for name in ("revision", "offline", "cache_dir")}
     directory = find_model(arguments.model, **where)
     reference = find_model(arguments.against, **where) if arguments.against else directory
     model, tokenizer = load(directory, arguments.dtype)
-    if arguments.ids is not None:
-        ids = _parsed(arguments.ids)
+    if arguments.ids:
+        ids = _parsed(arguments.prompt)
     elif tokenizer is None:
-        raise TokenizerError(f"{directory}: has no tokenizer files. Give token ids: --ids 1,2,3")
+        raise TokenizerError(f"{directory}: has no tokenizer files. Give token ids: --ids 5,17,3")
     else:
         ids = tokenizer.encode(arguments.prompt)
     note(f"{len(ids)} tokens; loading torch and transformers …", arguments)
@@ -100,4 +98,4 @@ def _parsed(ids: str) -> list[int]:
     try:
         return [int(part) for part in ids.split(",")]
     except ValueError as error:
-        raise UsageError(f"--ids {ids}: they must be whole numbers with commas between.") from error
+        raise UsageError(f"--ids {ids}: token ids must be whole numbers with commas between.") from error
