@@ -18,7 +18,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import GPT2Config, GPT2LMHeadModel
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # small models: more threads cost more than they bring
 
 SMALL_GPT2 = {"vocab_size": 211, "n_positions": 96, "n_embd": 48, "n_layer": 3, "n_head": 4}
 

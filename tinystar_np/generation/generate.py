@@ -1,0 +1,125 @@
+"""The public face of generation: ids to ids, text to text, text to a stream of pieces."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.errors import ContextFullError, InputError, TokenizerError
+from tinystar_np.generation.loop import LanguageModel, Piece, run
+from tinystar_np.generation.options import SamplingOptions
+from tinystar_np.text import Tokenizer
+
+
+@overload
+def generate_ids(
+    model: LanguageModel, prompt_ids: Sequence[int], *, tokenizer: Tokenizer | None = None, **sampling: Any
+) -> list[int]: ...
+@overload
+def generate_ids(
+    model: LanguageModel,
+    prompt_ids: Sequence[Sequence[int]],
+    *,
+    tokenizer: Tokenizer | None = None,
+    **sampling: Any,
+) -> list[list[int]]: ...
+@overload
+def generate_ids(
+    model: LanguageModel, prompt_ids: NDArray[Any], *, tokenizer: Tokenizer | None = None, **sampling: Any
+) -> Any: ...
+def generate_ids(
+    model: LanguageModel, prompt_ids: Any, *, tokenizer: Tokenizer | None = None, **sampling: Any
+) -> list[int] | list[list[int]]:
+    """Continue token ids.
+
+    prompt_ids  (T,) ints, or a list of such lists of any lengths, or (B, T)
+    tokenizer   needed for ``stop`` texts only
+    sampling    see SamplingOptions
+
+    Returns the new ids alone, the end-of-text token included where it was reached: a list of ints, or a list
+    of such lists for a list of prompts.
+    Raises InputError for an empty prompt or an option out of range, ContextFullError for a prompt too long.
+    """
+    options = SamplingOptions(**sampling)
+    if options.stop and tokenizer is None:
+        raise InputError("stop texts can only be found in text: give generate_ids the tokenizer too.")
+    single = len(prompt_ids) == 0 or np.ndim(prompt_ids[0]) == 0
+    prompts = [_ids(prompt) for prompt in ([prompt_ids] if single else prompt_ids)]
+    _check(model, prompts)
+    new_ids: list[list[int]] = [[] for _ in prompts]
+    for index, piece in run(model, prompts, tokenizer if options.stop else None, options):
+        new_ids[index].append(piece.token_id)
+    return new_ids[0] if single else new_ids
+
+
+@overload
+def generate(model: LanguageModel, tokenizer: Tokenizer | None, prompt: str, **sampling: Any) -> str: ...
+@overload
+def generate(
+    model: LanguageModel, tokenizer: Tokenizer | None, prompt: Sequence[str], **sampling: Any
+) -> list[str]: ...
+def generate(
+    model: LanguageModel, tokenizer: Tokenizer | None, prompt: str | Sequence[str], **sampling: Any
+) -> str | list[str]:
+    """Continue a text, or each text of a list.
+
+    prompt    one text, or a list of texts of any lengths; each gets what it would get alone
+    sampling  see SamplingOptions
+
+    Returns the new text alone: prompt + new text is the whole. A list for a list.
+    Raises InputError for an empty prompt or an option out of range, ContextFullError for a prompt too long,
+    TokenizerError where the model came without tokenizer files.
+    """
+    options = SamplingOptions(**sampling)
+    prompts = _encode(model, tokenizer, [prompt] if isinstance(prompt, str) else prompt)
+    texts = ["" for _ in prompts]
+    for index, piece in run(model, prompts, tokenizer, options):
+        texts[index] += piece.text
+    return texts[0] if isinstance(prompt, str) else texts
+
+
+def stream(
+    model: LanguageModel, tokenizer: Tokenizer | None, prompt: str, **sampling: Any
+) -> Iterator[Piece]:
+    """Continue a text, token by token.
+
+    prompt    a text
+    sampling  see SamplingOptions
+
+    Returns an iterator over pieces, one for each token; one may stop iterating at any time. It raises what
+    ``generate`` raises, at the call and not only at the first piece.
+    """
+    options = SamplingOptions(**sampling)
+    prompts = _encode(model, tokenizer, [prompt])
+    return (piece for _, piece in run(model, prompts, tokenizer, options))
+
+
+def _encode(model: LanguageModel, tokenizer: Tokenizer | None, texts: Sequence[str]) -> list[list[int]]:
+    if tokenizer is None:
+        raise TokenizerError("This model has no tokenizer files. Use generate_ids, which works on token ids.")
+    prompts = [tokenizer.encode(text) for text in texts]
+    _check(model, prompts)
+    return prompts
+
+
+def _ids(prompt: Any) -> list[int]:
+    """Turn one prompt's ids into a list of Python ints."""
+    ids = np.asarray(prompt)
+    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+        raise InputError(
+            f"A prompt must be a list of token ids, or a list of such lists; found {prompt!r:.60}"
+        )
+    return [int(id) for id in ids]
+
+
+def _check(model: LanguageModel, prompts: list[list[int]]) -> None:
+    """Raise what is wrong with any of the prompts before the first is read."""
+    for index, prompt in enumerate(prompts):
+        name = "The prompt" if len(prompts) == 1 else f"Prompt {index}"
+        if not prompt:
+            raise InputError(f"{name} is empty. The model needs at least one token to continue.")
+        if model.context_length is not None and len(prompt) > model.context_length:
+            raise ContextFullError(
+                f"{name} has {len(prompt)} tokens, but the model holds {model.context_length}. Shorten it."
+            )

@@ -1,0 +1,162 @@
+"""The loop: logits → token → logits, for one prompt or many, until each text has ended.
+
+There is one loop. A single prompt is a batch of one; streaming is looking at the tokens as they come, and a
+finished text is all of them put together. Prompts of different lengths are read one by one and need no
+padding: a cache keeps the length of each of its rows. From then on all rows go through the model together,
+which reads the weights once for all of them, and a row that has ended leaves the batch.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.generation.options import SamplingOptions
+from tinystar_np.generation.sampling import Logits, log_probability, sample
+from tinystar_np.generation.stopping import StopFilter
+from tinystar_np.state import join_caches
+from tinystar_np.text import TextStream, Tokenizer
+
+PREFILL = 512  # tokens of a prompt that are read at once: bounds the memory of their activations
+ROOM = 4096  # new tokens that a cache makes room for in advance; it grows beyond that by itself
+
+FinishReason = Literal["end", "stop", "length", "context"]
+
+
+class LanguageModel(Protocol):
+    """What generation asks of a model."""
+
+    context_length: int | None
+    end_ids: tuple[int, ...]
+
+    def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Any:
+        """Make an empty cache with room for ``capacity`` tokens."""
+
+    def __call__(self, ids: Any, cache: Any = None, last_only: bool = False) -> NDArray[np.float32]:
+        """Continue after what the cache holds: ids (B, T) → logits (B, T, V), or (B, 1, V)."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One generated token.
+
+    text           what became final with it: often the token's own text, sometimes none or that of several
+    token_id       the token
+    logprob        the logarithm of its probability under the model itself, before temperature and filters
+    finish_reason  None where more follows; else why this is the last: "end" an end-of-text token, "stop" a
+                   stop string, "length" max_new_tokens, "context" the model has no position left
+    """
+
+    text: str
+    token_id: int
+    logprob: float
+    finish_reason: FinishReason | None
+
+
+class Row:
+    """One text while it is generated: the rules for choosing its tokens and for ending it.
+
+    index      its place in the list of prompts
+    prompt     (T,) ids
+    tokenizer  None where only ids are wanted
+    """
+
+    def __init__(
+        self,
+        index: int,
+        prompt: Sequence[int],
+        model: LanguageModel,
+        tokenizer: Tokenizer | None,
+        options: SamplingOptions,
+    ) -> None:
+        self.index = index
+        self.options = options
+        self.ids = list(prompt)
+        self._end_ids = model.end_ids
+        # A generator of its own: what a row draws does not depend on the company it is in.
+        self._rng = np.random.default_rng(options.seed)
+        self._text = TextStream(tokenizer, after=self.ids) if tokenizer else None
+        self._stops = StopFilter(options.stop)
+        # The last token is never read by the model, so it needs no position.
+        fits = np.inf if model.context_length is None else model.context_length - len(self.ids) + 1
+        self._left = min(options.max_new_tokens, fits)
+        self._last_reason: FinishReason = "length" if options.max_new_tokens <= fits else "context"
+
+    def step(self, logits: Logits) -> Piece:
+        """Choose the next token from its logits (V,)."""
+        token_id = sample(logits, self.ids, self.options, self._rng)
+        self.ids.append(token_id)
+        self._left -= 1
+        reason: FinishReason | None = None
+        if token_id in self._end_ids:
+            reason = "end"
+        elif self._left <= 0:
+            reason = self._last_reason
+        text = self._text_of(token_id, last=reason is not None)
+        if self._stops.stopped and reason != "end":
+            reason = "stop"
+        return Piece(text, token_id, log_probability(logits, token_id), reason)
+
+    def _text_of(self, token_id: int, last: bool) -> str:
+        """Return the text that is final with this token; with the last one, all that was kept back."""
+        if self._text is None:
+            return ""
+        # The end of a text is no part of it, even where the tokenizer does not call its token a special one.
+        text = "" if token_id in self._end_ids else self._text.push(token_id)
+        if last:
+            text += self._text.flush()
+        text = self._stops.push(text)
+        return text + self._stops.flush() if last else text
+
+
+def run(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    tokenizer: Tokenizer | None,
+    options: SamplingOptions,
+) -> Iterator[tuple[int, Piece]]:
+    """Generate a continuation of each prompt, all at the same time.
+
+    prompts    token ids, each at least one
+    tokenizer  to give the pieces their text; None for ids alone
+
+    Yields (index of the prompt, piece): one piece for each prompt that has not ended, again and again.
+    """
+    if options.max_new_tokens == 0 or not prompts:
+        return
+    rows = [Row(index, prompt, model, tokenizer, options) for index, prompt in enumerate(prompts)]
+    read = [prefill(model, prompt, options.max_new_tokens) for prompt in prompts]
+    logits = np.concatenate([row_logits for row_logits, _ in read])  # (B, V)
+    cache = read[0][1] if len(read) == 1 else join_caches([row_cache for _, row_cache in read])
+    del read  # the joined cache is a copy
+    while True:
+        going = []
+        for i, row in enumerate(rows):
+            piece = row.step(logits[i])
+            yield row.index, piece
+            if piece.finish_reason is None:
+                going.append(i)
+        if not going:
+            return
+        if len(going) < len(rows):
+            rows = [rows[i] for i in going]
+            cache = cache.select(going)
+        newest = np.array([row.ids[-1:] for row in rows])  # (B, 1)
+        logits = model(newest, cache=cache, last_only=True)[:, -1]  # (B, V)
+
+
+def prefill(model: LanguageModel, prompt: Sequence[int], max_new_tokens: int) -> tuple[Logits, Any]:
+    """Read a prompt, in pieces.
+
+    Returns the logits (1, V) that follow it, and the cache that holds it.
+    """
+    capacity = len(prompt) + min(max_new_tokens, ROOM)
+    if model.context_length is not None:
+        capacity = min(capacity, model.context_length)
+    cache = model.new_cache(1, capacity=capacity)
+    ids = np.asarray(prompt)[None]  # (1, T)
+    for start in range(0, len(prompt), PREFILL):
+        logits = model(ids[:, start : start + PREFILL], cache=cache, last_only=True)  # (1, 1, V)
+    return logits[:, -1], cache

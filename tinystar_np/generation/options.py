@@ -1,0 +1,63 @@
+"""The settings of generation, with transformers' names; the defaults are the model's own distribution."""
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+from tinystar_np.errors import InputError
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How to choose tokens, and when to stop.
+
+    max_new_tokens        at most so many tokens
+    temperature           below 1 the likely get likelier, above 1 less so; 0 takes the likeliest (greedy)
+    top_k                 choose among the k likeliest tokens; 0 is off
+    top_p                 choose among the likeliest tokens that together have this probability; 1 is off
+    min_p                 drop tokens with less than this part of the likeliest one's probability; 0 is off
+    typical_p             choose among the most typical tokens that together have this probability; 1 is off
+    repetition_penalty    above 1 makes tokens less likely that the text holds already; 1 is off
+    no_repeat_ngram_size  no sequence of so many tokens occurs twice; 0 is off
+    stop                  texts at which to end; they are not part of the result
+    seed                  the same seed, prompt and settings give the same text; None is different every time
+
+    Raises InputError where a value is out of its range.
+    """
+
+    max_new_tokens: int = 100
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "top_k", "no_repeat_ngram_size", "seed"):
+            value = getattr(self, name)
+            whole = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
+            if not whole and (name, value) != ("seed", None):
+                raise InputError(f"{name} is {value!r}; it must be a whole number, 0 or more.")
+        for name, (lowest, highest, allowed) in RANGES.items():
+            value = getattr(self, name)
+            # Written so that NaN, which is neither below nor above anything, fails too.
+            if not isinstance(value, Real) or not lowest <= float(value) <= highest:
+                raise InputError(f"{name} is {value!r}; it must be {allowed}.")
+        # One text or any sequence of texts will do; a tuple is what is kept.
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        object.__setattr__(self, "stop", stop)
+        if not all(isinstance(text, str) and text for text in stop):
+            raise InputError(f"stop is {stop!r}; it must be texts, none of them empty.")
+
+
+# name: lowest, highest, in words. Nothing useful lies beyond 1e±30, and float32 ends not far from there.
+RANGES = {
+    "temperature": (0, 1e30, "0 (greedy) or a number above it, up to 1e30"),
+    "top_p": (0, 1, "a number from 0 to 1 (off)"),
+    "min_p": (0, 1, "a number from 0 (off) to 1"),
+    "typical_p": (1e-30, 1, "a number above 0, up to 1 (off)"),
+    "repetition_penalty": (1e-30, 1e30, "a number from 1e-30 to 1e30; 1 is off"),
+}

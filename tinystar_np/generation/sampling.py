@@ -1,0 +1,212 @@
+"""From logits to the next token: a list of pure functions, in transformers' order and with its semantics.
+
+    logits → repetition_penalty → no_repeat_ngram
+           → temperature → top_k → top_p → min_p → typical_p → softmax → draw
+
+Each takes logits and returns new ones; a token that must not be chosen gets -inf, which softmax turns into
+probability 0. All are float32, one vector at a time. Only sums along the vocabulary are float64, since the
+rounding of 100 000 additions would move the border of `top_p`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from tinystar_np.errors import InputError, TinyStarError
+from tinystar_np.generation.options import SamplingOptions
+
+Logits = NDArray[np.float32]
+NEVER = np.float32(-np.inf)
+TINY = float(np.finfo(np.float32).tiny)
+BLOCK = 256  # about the square root of a vocabulary
+
+
+def sample(logits: Logits, history: Sequence[int], options: SamplingOptions, rng: np.random.Generator) -> int:
+    """Choose the next token.
+
+    logits   (V,) the model's
+    history  ids of the prompt and of what was generated so far
+    options  what to apply; temperature 0 takes the largest logit, after the penalties
+    rng      the source of randomness; not used at temperature 0
+
+    Returns a token id.
+    Raises TinyStarError where the model gave NaN or infinity, InputError where no token is left.
+    """
+    logits = np.asarray(logits, dtype=np.float32)
+    if not np.isfinite(logits.max()):  # NaN and +inf both come out as the maximum
+        raise TinyStarError(
+            "The model's logits are not finite numbers, so no token can be chosen. Its weights are damaged, "
+            "or their element type is too small for it: try dtype='float32'."
+        )
+    logits = filtered(logits, history, options)
+    best = int(logits.argmax())
+    if logits[best] == NEVER:
+        raise InputError(
+            f"no_repeat_ngram_size={options.no_repeat_ngram_size} forbids every token of the vocabulary. "
+            "Use a larger size, or 0 (off)."
+        )
+    return best if options.temperature == 0 else draw(logits, rng)
+
+
+def filtered(logits: Logits, history: Sequence[int], options: SamplingOptions) -> Logits:
+    """Apply what the options ask for, in transformers' order; what is off costs nothing.
+
+    logits   (V,)
+    history  ids of the prompt and of what was generated so far
+
+    Returns (V,), forbidden tokens at -inf.
+    """
+    if options.repetition_penalty != 1:
+        logits = repetition_penalty(logits, history, options.repetition_penalty)
+    if options.no_repeat_ngram_size > 0:
+        logits = no_repeat_ngram(logits, history, options.no_repeat_ngram_size)
+    if options.temperature == 0:
+        return logits  # greedy: what follows never changes which is the largest
+    if options.temperature != 1:
+        logits = temperature(logits, options.temperature)
+    if options.top_k > 0:
+        logits = top_k(logits, options.top_k)
+    if options.top_p < 1:
+        logits = top_p(logits, options.top_p)
+    if options.min_p > 0:
+        logits = min_p(logits, options.min_p)
+    if options.typical_p < 1:
+        logits = typical_p(logits, options.typical_p)
+    return logits
+
+
+def repetition_penalty(logits: Logits, history: Sequence[int], penalty: float) -> Logits:
+    """Make tokens that already occurred less likely (Keskar et al. 2019, arXiv:1909.05858).
+
+    A positive logit is divided by the penalty and a negative one multiplied, so that both move down. How
+    often a token occurred does not matter.
+    """
+    ids = np.asarray(history, dtype=np.int64)
+    ids = ids[ids < len(logits)]  # an embedding may have more rows than the output head
+    scores = logits[ids]
+    factor = np.float32(penalty)
+    penalised = logits.copy()
+    penalised[ids] = np.where(scores < 0, scores * factor, scores / factor)
+    return penalised
+
+
+def no_repeat_ngram(logits: Logits, history: Sequence[int], size: int) -> Logits:
+    """Forbid the tokens that would complete a sequence of ``size`` tokens which the history holds already."""
+    ids = np.asarray(history, dtype=np.int64)
+    if len(ids) < size:
+        return logits
+    windows = sliding_window_view(ids, size)  # (T - size + 1, size)
+    beginning = ids[len(ids) - size + 1 :]  # (size - 1,): what the next token would complete
+    banned = windows[(windows[:, :-1] == beginning).all(axis=1), -1]
+    allowed = logits.copy()
+    allowed[banned[banned < len(logits)]] = NEVER
+    return allowed
+
+
+def temperature(logits: Logits, value: float) -> Logits:
+    """Divide logits by the temperature, shifted so that the largest is 0.
+
+    Softmax does not see the shift. Without it a small temperature overflows to inf, and inf - inf is NaN.
+    """
+    with np.errstate(over="ignore"):
+        scaled: Logits = (logits - logits.max()) / np.float32(max(value, TINY))
+    return scaled
+
+
+def top_k(logits: Logits, k: int) -> Logits:
+    """Keep the k largest, and what equals the smallest of them (Fan et al. 2018, arXiv:1805.04833)."""
+    if k >= len(logits):
+        return logits
+    border = len(logits) - k
+    smallest = np.partition(logits, border)[border]
+    return np.where(logits < smallest, NEVER, logits)
+
+
+def top_p(logits: Logits, p: float) -> Logits:
+    """Keep the likeliest tokens that together have probability p (Holtzman et al. 2019, arXiv:1904.09751).
+
+    From the least likely upwards, tokens are dropped as long as their sum is at most 1 - p. The likeliest one
+    always stays.
+    """
+    weights = softmax(logits)
+    # V tokens of at most (1 - p) / V each are dropped in any case: nearly all, and not worth sorting.
+    # Half of that bound, so that rounding cannot drop too many.
+    candidates = np.flatnonzero(weights > np.float32(0.5 * (1 - p) / len(weights)))
+    rising = np.sort(weights[candidates])
+    sums = np.cumsum(rising, dtype=np.float64)
+    sums += 1.0 - sums[-1]  # the others come before them
+    dropped = min(int(np.searchsorted(sums, 1 - p, side="right")), len(rising) - 1)
+    border = rising[dropped]
+    kept = np.where(weights < border, NEVER, logits)
+    # Of equals at the border only so many stay as are needed.
+    surplus = np.count_nonzero(weights >= border) - (len(rising) - dropped)
+    if surplus > 0:
+        kept[np.flatnonzero(weights == border)[:surplus]] = NEVER
+    return kept
+
+
+def min_p(logits: Logits, p: float) -> Logits:
+    """Drop tokens whose probability is below p times the largest (Nguyen et al. 2024, arXiv:2407.01082).
+
+    A ratio of probabilities is a difference of logits, so no softmax is needed.
+    """
+    return np.where(logits < logits.max() + np.float32(np.log(p)), NEVER, logits)
+
+
+def typical_p(logits: Logits, p: float) -> Logits:
+    """Keep the most typical tokens that together have probability p (Meister et al. 2022, arXiv:2202.00666).
+
+    The surprise of a token is -log of its probability, and its mean is the entropy H. Tokens are taken in the
+    order of |surprise - H| until their probabilities sum to p; what equals the last one stays too.
+    """
+    possible = np.flatnonzero(logits > NEVER)  # the others would make 0 · inf of the entropy
+    shifted = logits[possible] - logits.max()
+    surprise = np.log(np.exp(shifted).sum()) - shifted
+    weights = np.exp(-surprise)
+    distance = np.abs(surprise - (weights * surprise).sum())
+    order = np.argsort(distance)
+    taken = np.searchsorted(np.cumsum(weights[order], dtype=np.float64), p)
+    last = order[min(int(taken), len(order) - 1)]
+    return only(logits, possible[distance <= distance[last]])
+
+
+def draw(logits: Logits, rng: np.random.Generator) -> int:
+    """Draw a token from the softmax of the logits.
+
+    First a block of neighbours, then a token within it: the same probabilities without a running sum over
+    the whole vocabulary, which would take longer than everything else here.
+    """
+    weights = np.exp(logits - logits.max())
+    start = BLOCK * pick(np.add.reduceat(weights, np.arange(0, len(weights), BLOCK)), rng)
+    return start + pick(weights[start : start + BLOCK], rng)
+
+
+def pick(weights: Logits, rng: np.random.Generator) -> int:
+    """Draw an index with probability proportional to its weight.
+
+    On a line, each index has a piece as long as its weight. Where a random point falls is the index.
+    """
+    line = np.cumsum(weights, dtype=np.float64)
+    return int(np.searchsorted(line, rng.random() * line[-1], side="right"))
+
+
+def softmax(logits: Logits) -> Logits:
+    """Return the probabilities of logits, (V,)."""
+    weights: Logits = np.exp(logits - logits.max())
+    weights /= weights.sum()
+    return weights
+
+
+def only(logits: Logits, ids: NDArray[np.int64]) -> Logits:
+    """Return the logits of these ids, and -inf for all others."""
+    kept = np.full_like(logits, NEVER)
+    kept[ids] = logits[ids]
+    return kept
+
+
+def log_probability(logits: Logits, token_id: int) -> float:
+    """Return the logarithm of a token's probability under (V,) logits."""
+    shifted = logits - logits.max()
+    return float(shifted[token_id] - np.log(np.exp(shifted).sum()))

@@ -1,0 +1,131 @@
+"""Text as the tokens come, never half a character.
+
+A token is a piece of bytes, not of text: an emoji is four bytes and may be spread over four tokens. Decoded
+one by one they are four times U+FFFD, the sign for bytes that are no character. And what a token says depends
+on its place: `▁the` is "the" at the beginning of a text and " the" within it.
+
+So each token is decoded together with the tokens whose characters are not yet complete, behind one token of
+context that marks the place as not the beginning. At most three U+FFFD at the end are kept back, since three
+bytes are the most that a character can have without being complete; everything before them is final. Where
+the text ends in a complete character the window is emptied, and the cost of a token does not depend on how
+many came before.
+
+Sentencepiece vocabularies have tokens for single bytes (`<0xF0>`), which are put together apart from the
+others: the `tokenizers` package decodes a run of them as a whole, and where it has a fault anywhere makes
+every byte of it U+FFFD, the valid characters too. A stream has printed those by then. This is the one place
+where its text is not `decode`'s: valid characters beside a fault are kept.
+"""
+
+import re
+from collections.abc import Sequence
+
+from tinystar_np.text.tokenizer import Tokenizer
+
+UNKNOWN = "\ufffd"
+HOLD = 3  # bytes, and so U+FFFD, that a character can have without being complete
+WINDOW = 16  # tokens that a run of invalid bytes may grow to before its beginning is dropped
+BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+class TextStream:
+    """Turns token ids into text, one at a time; all pieces together are `tokenizer.decode` of all ids.
+
+    tokenizer  the vocabulary
+    after      ids of the text that the stream continues, if any: it decides whether a first space is kept
+    """
+
+    def __init__(self, tokenizer: Tokenizer, after: Sequence[int] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._bytes = ByteRun()
+        self._window: list[int] = []  # the tokens since the last complete character
+        self._given = 0  # how many characters of the window's text are out
+        self._set_context(self._context_after(after) if tokenizer.decode(after) else [])
+
+    def push(self, token_id: int) -> str:
+        """Take one more token and return the text that is now final; it may be empty."""
+        token = self._tokenizer.token(token_id)
+        if not token or token_id in self._tokenizer.special_ids:
+            return ""  # decoding leaves it out; so the window holds only tokens that say something
+        byte = self._byte(token_id)
+        if byte is not None:
+            return self._end_window() + self._bytes.push(byte)
+        return self._bytes.flush() + self._push_to_window(token_id)
+
+    def flush(self) -> str:
+        """End the text: return what is still kept back, bytes without an end as U+FFFD."""
+        return self._bytes.flush() + self._end_window()
+
+    def _push_to_window(self, token_id: int) -> str:
+        self._window.append(token_id)
+        text = self._window_text()
+        tail = text[-HOLD:]
+        held = len(tail) - len(tail.rstrip(UNKNOWN))
+        final = max(self._given, len(text) - held)
+        piece = text[self._given : final]
+        self._given = final
+        if text and not held:
+            self._end_window()
+        elif len(self._window) > WINDOW:
+            # Only the last bytes can still become something, and half a window holds more than are kept back.
+            self._window = self._window[-WINDOW // 2 :]
+            self._given = len(self._window_text()) - held
+        return piece
+
+    def _window_text(self) -> str:
+        return self._tokenizer.decode(self._context + self._window)[self._context_length :]
+
+    def _end_window(self) -> str:
+        """Empty the window, take a context from it for the next one, and return what it still kept back."""
+        piece = self._window_text()[self._given :]
+        if self._window or not self._context:
+            self._set_context(self._context_after(self._context + self._window))
+        self._window, self._given = [], 0
+        return piece
+
+    def _set_context(self, ids: list[int]) -> None:
+        self._context = ids
+        self._context_length = len(self._tokenizer.decode(ids))
+
+    def _context_after(self, ids: Sequence[int]) -> list[int]:
+        """Find one token to stand for a text that has begun: its last, or some word where none of it can."""
+        for candidates in (ids, self._tokenizer.encode("a")):
+            for id in reversed(candidates):
+                text = self._tokenizer.decode([id])  # a context says something complete by itself
+                if text and not text.endswith(UNKNOWN) and self._byte(id) is None:
+                    return [id]
+        return []
+
+    def _byte(self, token_id: int) -> int | None:
+        """Give the byte that a byte token stands for; None for every other token."""
+        token = self._tokenizer.token(token_id)
+        match = BYTE_TOKEN.fullmatch(token)
+        # In a vocabulary without byte tokens `<0x41>` is six letters like any others.
+        return int(match[1], 16) if match and self._tokenizer.decode([token_id]) != token else None
+
+
+class ByteRun:
+    """Puts UTF-8 together byte by byte; a byte that belongs to no character becomes U+FFFD."""
+
+    def __init__(self) -> None:
+        self._waiting = b""  # the beginning of a character, at most three bytes
+
+    def push(self, byte: int) -> str:
+        """Take one more byte and return the text that is now final."""
+        self._waiting += bytes([byte])
+        text = ""
+        while self._waiting:
+            try:
+                text += self._waiting.decode()
+                self._waiting = b""
+            except UnicodeDecodeError as error:
+                if error.reason == "unexpected end of data":
+                    break
+                text += UNKNOWN
+                self._waiting = self._waiting[1:]
+        return text
+
+    def flush(self) -> str:
+        """End the run: the beginning of a character without its end is a U+FFFD per byte, as in `decode`."""
+        text = UNKNOWN * len(self._waiting)
+        self._waiting = b""
+        return text
