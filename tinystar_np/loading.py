@@ -9,7 +9,7 @@ from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder, model_class
 from tinystar_np.text import Tokenizer, load_tokenizer
 
-DTYPES = ("auto", "float32")
+DTYPES = ("auto", "float32", "bfloat16", "int8")
 
 
 def load(
@@ -24,7 +24,9 @@ def load(
 
     name       a directory with config.json and *.safetensors, the name of a shipped model ("stories"), or a
                hub id such as "openai-community/gpt2", which is downloaded unless it is already on this disk
-    dtype      "float32"; "auto" keeps float32 files mapped as they are and widens others
+    dtype      what the weight matrices are kept in: "float32"; "bfloat16", half the memory; "int8", a
+               quarter, rounded when the model is loaded; "auto", the file's own type, where float16 and
+               float64 become float32. Vectors and everything computed are float32 in any case.
     revision   a branch, tag or commit of the hub's repository
     offline    never touch the network
     cache_dir  where downloads lie, instead of the hub's shared cache
@@ -37,5 +39,6 @@ def load(
     directory = find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir)
     raw = read_config(directory)
     architecture = model_class(raw["model_type"])
-    model = architecture.from_checkpoint(raw, open_checkpoint(directory), read_end_ids(directory, raw))
+    end_ids = read_end_ids(directory, raw)
+    model = architecture.from_checkpoint(raw, open_checkpoint(directory), end_ids, dtype)
     return model, load_tokenizer(directory)

@@ -7,6 +7,7 @@ import traceback
 from typing import TextIO
 
 from tinystar_np.errors import TinyStarError
+from tinystar_np.loading import DTYPES
 
 OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -35,9 +36,7 @@ def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cache-dir", metavar="DIR", help="where downloads lie (default: the hub's shared cache)"
     )
-    group.add_argument(
-        "--dtype", choices=("auto", "float32"), default="auto", help="element type of the weights"
-    )
+    group.add_argument("--dtype", choices=DTYPES, default="auto", help="element type of the weights")
 
 
 def run(arguments: argparse.Namespace) -> int:

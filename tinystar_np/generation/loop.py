@@ -75,8 +75,9 @@ class Row:
         self.options = options
         self.ids = list(prompt)
         self._end_ids = model.end_ids
-        # A generator of its own: what a row draws does not depend on the company it is in.
-        self._rng = np.random.default_rng(options.seed)
+        # A generator of its own: what a row draws does not depend on the company it is in. None where nothing
+        # is drawn, because NumPy loads its random module, 7 MB, only when it is first asked for.
+        self._rng = None if options.temperature == 0 else np.random.default_rng(options.seed)
         self._text = TextStream(tokenizer, after=self.ids) if tokenizer else None
         self._stops = StopFilter(options.stop)
         # The last token is never read by the model, so it needs no position.

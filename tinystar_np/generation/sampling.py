@@ -23,13 +23,15 @@ TINY = float(np.finfo(np.float32).tiny)
 BLOCK = 256  # about the square root of a vocabulary
 
 
-def sample(logits: Logits, history: Sequence[int], options: SamplingOptions, rng: np.random.Generator) -> int:
+def sample(
+    logits: Logits, history: Sequence[int], options: SamplingOptions, rng: "np.random.Generator | None"
+) -> int:
     """Choose the next token.
 
     logits   (V,) the model's
     history  ids of the prompt and of what was generated so far
     options  what to apply; temperature 0 takes the largest logit, after the penalties
-    rng      the source of randomness; not used at temperature 0
+    rng      the source of randomness; not used at temperature 0, and may be None there
 
     Returns a token id.
     Raises TinyStarError where the model gave NaN or infinity, InputError where no token is left.
@@ -47,7 +49,10 @@ def sample(logits: Logits, history: Sequence[int], options: SamplingOptions, rng
             f"no_repeat_ngram_size={options.no_repeat_ngram_size} forbids every token of the vocabulary. "
             "Use a larger size, or 0 (off)."
         )
-    return best if options.temperature == 0 else draw(logits, rng)
+    if options.temperature == 0:
+        return best
+    assert rng is not None
+    return draw(logits, rng)
 
 
 def filtered(logits: Logits, history: Sequence[int], options: SamplingOptions) -> Logits:
@@ -172,7 +177,7 @@ def typical_p(logits: Logits, p: float) -> Logits:
     return only(logits, possible[distance <= distance[last]])
 
 
-def draw(logits: Logits, rng: np.random.Generator) -> int:
+def draw(logits: Logits, rng: "np.random.Generator") -> int:
     """Draw a token from the softmax of the logits.
 
     First a block of neighbours, then a token within it: the same probabilities without a running sum over
@@ -183,7 +188,7 @@ def draw(logits: Logits, rng: np.random.Generator) -> int:
     return start + pick(weights[start : start + BLOCK], rng)
 
 
-def pick(weights: Logits, rng: np.random.Generator) -> int:
+def pick(weights: Logits, rng: "np.random.Generator") -> int:
     """Draw an index with probability proportional to its weight.
 
     On a line, each index has a piece as long as its weight. Where a random point falls is the index.

@@ -5,7 +5,7 @@ names that Hugging Face configs use to them; several names are one function.
 
 ``in_blocks`` applies one of them to a large array a few thousand numbers at a time. The result is the
 same to the last bit; the difference is that the intermediate results of a block stay in the processor's
-cache. GELU on the (512, 3072) activations of one GPT-2 layer takes half the time that way.
+cache.
 """
 
 import math
@@ -120,10 +120,19 @@ def gelu_tanh(x: NDArray) -> NDArray:
 
     ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))
     """
-    half, one = x.dtype.type(0.5), x.dtype.type(1)
-    cubic, outer = x.dtype.type(0.044715), x.dtype.type(math.sqrt(2 / math.pi))
-    # x (1 + 0.044715 x²) rather than a power: np.power is the slow way to cube.
-    return half * x * (one + np.tanh(outer * x * (one + cubic * x * x)))
+    one = x.dtype.type(1)
+    # x (1 + 0.044715 x²) rather than a power, which is slow; and all in one array, since this runs on every
+    # number of every prompt's widest activations.
+    y = x * x
+    y *= x.dtype.type(0.044715)
+    y += one
+    y *= x
+    y *= x.dtype.type(math.sqrt(2 / math.pi))
+    np.tanh(y, out=y)
+    y += one
+    y *= x
+    y *= x.dtype.type(0.5)
+    return y
 
 
 def gelu_clipped(x: NDArray) -> NDArray:

@@ -88,21 +88,30 @@ def blockwise_attention(q: NDArray, k: NDArray, v: NDArray, scale: float) -> NDA
 def _attend(q: NDArray, k: NDArray, v: NDArray, scale: float, first: int) -> NDArray:
     """Attend with one block of queries of one head, standing at positions ``first``, ``first + 1``, …"""
     q = q * q.dtype.type(scale)
-    queries, end = len(q), first + len(q)  # no query of the block sees a key from ``end`` on
-    largest = np.full((queries, 1), -np.inf, dtype=q.dtype)
-    total = np.zeros((queries, 1), dtype=q.dtype)
-    out = np.zeros((queries, v.shape[-1]), dtype=q.dtype)
+    end = first + len(q)  # no query of the block sees a key from ``end`` on
     for start in range(0, end, KEY_BLOCK):
         stop = min(start + KEY_BLOCK, end)
         scores = q @ k[start:stop].T
         if stop > first + 1:  # the block reaches into the future of some of its queries
-            hidden = np.arange(start, stop) > np.arange(first, end)[:, None]
-            np.copyto(scores, -np.inf, where=hidden)
-        # Every query sees key 0, so from the first block on ``largest`` is finite.
-        previous, largest = largest, np.maximum(largest, scores.max(axis=-1, keepdims=True))
-        scores -= largest
-        np.exp(scores, out=scores)
-        rebase = np.exp(previous - largest)
-        total = rebase * total + scores.sum(axis=-1, keepdims=True)
-        out = rebase * out + scores @ v[start:stop]
-    return out / total
+            future = slice(max(first, start) - start, None)
+            later = np.arange(max(first, start), stop) > np.arange(first, end)[:, None]
+            np.copyto(scores[:, future], -np.inf, where=later)
+        largest_here = scores.max(axis=-1, keepdims=True)
+        if start == 0:  # every query sees key 0: from here on ``largest`` is finite
+            largest = largest_here
+            total, out = _weigh(scores, largest, v[start:stop])
+        else:
+            previous, largest = largest, np.maximum(largest, largest_here)
+            rebase = np.exp(previous - largest)
+            more_total, more_out = _weigh(scores, largest, v[start:stop])
+            total = rebase * total + more_total
+            out = rebase * out + more_out
+    out /= total
+    return out
+
+
+def _weigh(scores: NDArray, largest: NDArray, v: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the sum of a block's weights and of its weighted values; the scores are overwritten."""
+    scores -= largest
+    np.exp(scores, out=scores)
+    return scores.sum(axis=-1, keepdims=True), scores @ v

@@ -18,10 +18,11 @@ def softmax(x: NDArray) -> NDArray:
     Returns (..., S) in x's type. A row of nothing but −inf has no weights to give: it becomes zeros, not NaN.
     """
     largest = np.max(x, axis=-1, keepdims=True)
-    largest = np.where(largest == -np.inf, x.dtype.type(0), largest)  # −inf − (−inf) would be NaN
-    e = np.exp(x - largest)
+    largest = np.maximum(largest, np.finfo(x.dtype).min)  # −inf − (−inf) would be NaN
+    e = x - largest
+    np.exp(e, out=e)
     total = np.sum(e, axis=-1, keepdims=True)
-    e /= np.where(total == 0, x.dtype.type(1), total)
+    e /= np.maximum(total, 1)  # the largest score gives exp(0) = 1: only a row without any has less
     return e
 
 

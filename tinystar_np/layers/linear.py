@@ -1,22 +1,28 @@
 """Linear layer: a weight matrix and, in many models, a bias."""
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.kernels.linear import linear
+from tinystar_np.layers.matrices import NarrowMatrix
 from tinystar_np.layers.weights import Weights
 
 
 class Linear:
     """y = x W + b.
 
-    w  ``weight`` (in, out) and optionally ``bias`` (out,). GPT-2's files store weights this way round; most
-       others store (out, in), and their recipes pass the transpose, which is a view.
+    w  ``weight`` (in, out), an array or a NarrowMatrix, and optionally ``bias`` (out,)
     """
 
     def __init__(self, w: Weights):
-        self.weight: NDArray = w["weight"]
-        self.bias = w.get("bias")
+        self.weight: NDArray | NarrowMatrix = w["weight"]
+        self.bias: NDArray | None = w.get("bias")
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (..., in) to (..., out)."""
-        return linear(x, self.weight, self.bias)
+        if isinstance(self.weight, np.ndarray):
+            return linear(x, self.weight, self.bias)
+        y = self.weight.product(x.reshape(-1, x.shape[-1]))
+        if self.bias is not None:
+            y += self.bias
+        return y.reshape(*x.shape[:-1], -1)

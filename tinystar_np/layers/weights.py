@@ -3,17 +3,16 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from numpy.typing import NDArray
-
 
 class Weights:
     """A view of those arrays of a mapping whose names begin with a prefix.
 
-    A layer is handed the branch that is its own, and finds its arrays under the names that it gives them:
-    ``Linear`` asks its branch for ``weight`` and, where the model has one, ``bias``.
+    Arrays are NumPy's, or matrices of layers/matrices.py. A layer is handed the branch that is its own, and
+    finds its arrays under the names that it gives them: ``Linear`` asks its branch for ``weight`` and, where
+    the model has one, ``bias``.
     """
 
-    def __init__(self, arrays: Mapping[str, NDArray], prefix: str = ""):
+    def __init__(self, arrays: Mapping[str, Any], prefix: str = ""):
         self._arrays = arrays
         self._prefix = prefix
 
@@ -21,7 +20,7 @@ class Weights:
         """Return what lies below ``name``, which may be a path such as ``blocks.3``."""
         return Weights(self._arrays, f"{self._prefix}{name}.")
 
-    def get(self, name: str) -> NDArray | None:
+    def get(self, name: str) -> Any:
         """Return the array of this name, or None where the model has none."""
         return self._arrays.get(self._prefix + name)
 
@@ -31,7 +30,7 @@ class Weights:
         array = self.get(name)
         return self.branch(name) if array is None else array
 
-    def __getitem__(self, name: str) -> NDArray:
+    def __getitem__(self, name: str) -> Any:
         return self._arrays[self._prefix + name]
 
     def __iter__(self) -> Iterator[str]:

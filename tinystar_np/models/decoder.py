@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.errors import ContextFullError, InputError
 from tinystar_np.layers import SequentialBlock, Weights
+from tinystar_np.layers.matrices import NarrowMatrix
 from tinystar_np.models.config import DecoderConfig
 from tinystar_np.models.weight_table import WeightTable, gather
 from tinystar_np.state import Cache, Span
@@ -23,7 +25,7 @@ class Decoder(ABC):
     what a block is, and what stands between the last block and the logits. How a model is called is here.
 
     config   a checked config of the subclass's own class
-    weights  {our name: float32 array}, as the weight table names them
+    weights  {our name: float32 array, or matrix of a narrower type}, as the weight table names them
     end_ids  the token ids that end a text
     """
 
@@ -36,28 +38,35 @@ class Decoder(ABC):
     final_norm: Callable[[NDArray], NDArray]
     head: Callable[[NDArray], NDArray]
 
-    def __init__(self, config: Any, weights: Mapping[str, NDArray], end_ids: Sequence[int] = ()):
+    def __init__(
+        self, config: Any, weights: Mapping[str, NDArray | NarrowMatrix], end_ids: Sequence[int] = ()
+    ):
         self.config = config
         self.end_ids = tuple(end_ids)
         self.vocab_size: int = config.sizes["V"]
         self.context_length: int | None = config.context_length
-        self.parameters = sum(array.size for array in weights.values())
+        self.parameters = sum(prod(array.shape) for array in weights.values())
         w = Weights(weights)
         self.blocks = [self.block(i, w.branch(f"blocks.{i}")) for i in range(config.sizes["L"])]
         self.build_ends(w)
 
     @classmethod
     def from_checkpoint(
-        cls, raw: Mapping[str, Any], checkpoint: Checkpoint, end_ids: Sequence[int] = ()
+        cls,
+        raw: Mapping[str, Any],
+        checkpoint: Checkpoint,
+        end_ids: Sequence[int] = (),
+        dtype: str = "auto",
     ) -> Self:
         """Build the model that a parsed config.json describes, with a checkpoint's weights.
+
+        dtype  the element type to keep matrices in, see ``load``
 
         Raises ConfigError before any weight is looked at, and CheckpointError where the weights do not fit.
         """
         config = cls.Config.from_dict(raw)
-        weights = gather(
-            checkpoint, cls.weight_table(config), config.sizes, prefix=cls.PREFIX, ignored=cls.IGNORED
-        )
+        table = cls.weight_table(config)
+        weights = gather(checkpoint, table, config.sizes, prefix=cls.PREFIX, ignored=cls.IGNORED, dtype=dtype)
         return cls(config, weights, end_ids)
 
     @staticmethod

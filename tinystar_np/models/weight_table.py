@@ -5,7 +5,7 @@ A model file says in one table what it calls each array, what the checkpoint cal
     "blocks.{i}.attention.qkv.weight": ("h.{i}.attn.c_attn.weight", "D 3D"),
 
 An axis is a product of the config's letters and a number: "3D" is three times the model width. Linear layers
-want (in, out); where a file stores (out, in), the row says "V D -> D V" and the array is used transposed,
+want (in, out); where a file stores (out, in), the row says "V D -> D V" and the matrix is used transposed,
 which is a view and costs nothing.
 """
 
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.errors import CheckpointError
+from tinystar_np.kernels.bfloat16 import narrow
+from tinystar_np.kernels.int8 import quantise
+from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix, NarrowMatrix
 
 WeightTable = Mapping[str, tuple[str, str]]
 
@@ -44,8 +47,9 @@ def gather(
     *,
     prefix: str,
     ignored: str,
-) -> dict[str, NDArray]:
-    """Take every array of a table from a checkpoint, as float32.
+    dtype: str = "auto",
+) -> dict[str, NDArray | NarrowMatrix]:
+    """Take every array of a table from a checkpoint.
 
     table    with its rows per layer not yet written out
     sizes    the config's letters
@@ -53,7 +57,9 @@ def gather(
     ignored  a regular expression for the names (without prefix) of tensors that are no weights: mask
              buffers of old files, an output layer that is tied to the embedding
 
-    Returns {our name: array}. float32 tensors are views of the mapped file.
+    dtype    the element type to keep matrices in, see ``load``
+
+    Returns {our name: array or matrix}. What keeps its type is a view of the mapped file.
     Raises CheckpointError naming the tensors that are missing, left over, or of the wrong shape.
     """
     rows = expand(table, sizes["L"])
@@ -76,7 +82,7 @@ def gather(
             f"{_where(checkpoint)}: the weights do not fit config.json: {'; '.join(faults)}.\n"
             "The files are of another model or incomplete; check model_type and the sizes, or download again."
         )
-    arrays = {}
+    arrays: dict[str, NDArray | NarrowMatrix] = {}
     for ours, (theirs, rearrangement) in rows.items():
         name = stored[theirs]
         as_stored, _, as_used = (side.split() for side in rearrangement.partition("->"))
@@ -87,9 +93,24 @@ def gather(
                 f"the config asks for {expected}.\n"
                 "The file and config.json are of different models; download both again."
             )
-        array = checkpoint.float32(name)
-        arrays[ours] = array.transpose([as_stored.index(axis) for axis in as_used]) if as_used else array
+        array = _in_type(dtype, checkpoint, name, by_rows=bool(as_used) or ours.startswith("embedding."))
+        arrays[ours] = array.T if as_used else array
     return arrays
+
+
+def _in_type(dtype: str, checkpoint: Checkpoint, name: str, by_rows: bool) -> NDArray | NarrowMatrix:
+    """Take one tensor in the wanted element type: matrices may be narrow, vectors are always float32.
+
+    by_rows  whether each row, rather than each column, belongs to one output or is looked up by itself
+    """
+    kept = "bfloat16" if checkpoint.element_type(name) == "BF16" else "float32"
+    wanted = kept if dtype == "auto" else dtype
+    if checkpoint[name].ndim != 2 or wanted == "float32":
+        return checkpoint.float32(name)
+    if wanted == "int8":
+        values, scales = quantise(checkpoint.float32(name), axis=1 if by_rows else 0)
+        return Int8Matrix(values, scales, by_rows=by_rows)
+    return Bfloat16Matrix(checkpoint[name] if kept == "bfloat16" else narrow(checkpoint.float32(name)))
 
 
 def _where(checkpoint: Checkpoint) -> str:

@@ -1,0 +1,96 @@
+"""The house keeps its own rules: floors, the README's commands and code, what ships."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import tinystar_np
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "tinystar_np"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# From the ground up. What is not a folder (errors, tap) lies under all floors, loading and the package above.
+FLOORS = ["kernels", "checkpoints", "state", "layers", "models", "text", "generation", "tracing", "cli"]
+GROUND = {"errors", "tap"}
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, by full name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_imports_point_down(floor: str) -> None:
+    below = set(FLOORS[: FLOORS.index(floor) + 1]) | GROUND
+    if floor == "cli":
+        below |= {"loading"}
+    files = list((PACKAGE / floor).glob("*.py"))
+    assert files
+    for file in files:
+        for module in imports(file):
+            if module.startswith("tinystar_np."):
+                assert module.split(".")[1] in below, f"{file.name} imports {module}"
+
+
+def test_kernels_import_numpy_and_nothing_else() -> None:
+    allowed = {"numpy", "math", "collections", "tinystar_np"}
+    for file in (PACKAGE / "kernels").glob("*.py"):
+        assert {module.split(".")[0] for module in imports(file)} <= allowed
+        inside = {module for module in imports(file) if module.startswith("tinystar_np")}
+        assert all(module.startswith("tinystar_np.kernels") for module in inside)
+
+
+def test_the_engine_needs_no_framework() -> None:
+    for file in PACKAGE.rglob("*.py"):
+        modules = {module.split(".")[0] for module in imports(file)}
+        assert not modules & {"scipy", "numba", "jax"}, file
+        if file != PACKAGE / "tracing" / "compare.py":
+            assert not modules & {"torch", "transformers"}, file
+
+
+def test_every_architecture_has_its_file() -> None:
+    from tinystar_np.models import ARCHITECTURES, model_class
+
+    for model_type, name in ARCHITECTURES.items():
+        assert (PACKAGE / "models" / f"{model_type}.py").exists()
+        assert model_class(model_type).__name__ == name
+
+
+def shell_commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def test_ci_calls_the_test_command_of_the_readme() -> None:
+    command = next(line for line in shell_commands() if line.endswith("-m pytest"))
+    assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_code_in_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, {})
+    assert len(capsys.readouterr().out) > 200
+
+
+def test_the_public_face() -> None:
+    for name in ("load", "generate", "generate_ids", "stream", "record", "__version__"):
+        assert hasattr(tinystar_np, name)
+
+
+def test_the_shipped_model_is_small_and_complete() -> None:
+    directory = PACKAGE / "shipped" / "stories"
+    files = {path.name for path in directory.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= files
+    assert sum(path.stat().st_size for path in directory.iterdir()) <= 8_000_000

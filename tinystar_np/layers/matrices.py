@@ -1,0 +1,105 @@
+"""Weight matrices that are not stored as float32. They multiply float32 vectors and give float32 vectors.
+
+An ordinary matrix is a NumPy array. These stand in its place where memory counts: a layer asks them for a
+product, or for single rows, and does not see how the numbers are kept.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.kernels.bfloat16 import bfloat16_product, widen
+from tinystar_np.kernels.int8 import dequantise, int8_product
+
+
+class NarrowMatrix(Protocol):
+    """What a layer asks of a matrix that is no float32 array."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(in, out), as it is multiplied by."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it occupies."""
+
+    @property
+    def T(self) -> "NarrowMatrix":
+        """The transpose, of the same numbers."""
+
+    def product(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Multiply vectors by it: (T, in) → (T, out)."""
+
+    def rows(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Look up rows: (...) → (..., out)."""
+
+
+class Bfloat16Matrix:
+    """A matrix in bfloat16: half the memory of float32.
+
+    bits        (in, out), or (out, in) with ``transposed``; a view of the mapped file will do
+    transposed  whether the transpose is what is meant
+    """
+
+    def __init__(self, bits: NDArray[np.uint16], transposed: bool = False):
+        self._bits = bits
+        self._transposed = transposed
+        rows, columns = bits.shape
+        self.shape: tuple[int, int] = (columns, rows) if transposed else (rows, columns)
+        self.nbytes = bits.nbytes
+
+    @property
+    def T(self) -> "Bfloat16Matrix":
+        """The transpose, of the same bits."""
+        return Bfloat16Matrix(self._bits, not self._transposed)
+
+    def product(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Multiply vectors by it: (T, in) → (T, out)."""
+        return bfloat16_product(x, self._bits, transposed=self._transposed)
+
+    def rows(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Look up rows: (...) → (..., out)."""
+        return widen(self._bits.T[ids] if self._transposed else self._bits[ids])
+
+
+class Int8Matrix:
+    """A matrix in 8 bits and a scale per output: a quarter of the memory of float32.
+
+    values      (in, out), or (out, in) with ``transposed``
+    scales      one per column of ``values``, or one per row with ``by_rows``
+    transposed  whether the transpose is what is meant
+    by_rows     an embedding table has a scale per row, whether it is looked up or multiplied by
+    """
+
+    def __init__(
+        self,
+        values: NDArray[np.int8],
+        scales: NDArray[np.float32],
+        *,
+        by_rows: bool,
+        transposed: bool = False,
+    ):
+        self._values, self._scales = values, scales
+        self._by_rows, self._transposed = by_rows, transposed
+        rows, columns = values.shape
+        self.shape: tuple[int, int] = (columns, rows) if transposed else (rows, columns)
+        self.nbytes = values.nbytes + scales.nbytes
+
+    @property
+    def T(self) -> "Int8Matrix":
+        """The transpose, of the same numbers."""
+        return Int8Matrix(self._values, self._scales, by_rows=self._by_rows, transposed=not self._transposed)
+
+    def product(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Multiply vectors by it: (T, in) → (T, out)."""
+        if self._by_rows != self._transposed:  # the scales belong to the inputs
+            ones = np.ones(self.shape[1], dtype=np.float32)
+            return int8_product(x * self._scales, self._values, ones, transposed=self._transposed)
+        return int8_product(x, self._values, self._scales, transposed=self._transposed)
+
+    def rows(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Look up rows: (...) → (..., out)."""
+        if self._transposed or not self._by_rows:
+            raise TypeError("Only a table with a scale per row can be looked up.")
+        return dequantise(self._values[ids], self._scales[ids], axis=-1)
