@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tinystar_np"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-# From the ground up. What is not a folder (errors, tap) lies under all floors, loading and the package above.
+# From the ground up. What is no folder lies under all floors; loading and the package lie above.
 FLOORS = ["kernels", "checkpoints", "state", "layers", "models", "text", "generation", "tracing", "cli"]
-GROUND = {"errors", "tap"}
+GROUND = {"errors", "tap", "threads"}
 
 
 def imports(path: Path) -> set[str]:

@@ -158,7 +158,7 @@ def test_shards(save_gpt2: Any, ids: np.ndarray) -> None:
 def test_float32_weights_are_the_mapped_file(save_gpt2: Any) -> None:
     _, directory = save_gpt2()
     model, _ = load(directory)
-    weight = model.blocks[1].attention.qkv.weight
+    weight = model.blocks[1].attention._qkv.weight
     base = weight
     while not isinstance(base, np.memmap):
         base = base.base

@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from tinystar_np.kernels.softmax import softmax
 
 QUERY_BLOCK = 128
-KEY_BLOCK = 512  # 128 × 512 float32 scores: 256 KB, inside a core's second-level cache
+KEY_BLOCK = 512
+HEADS_TOGETHER = 2  # 2 × 128 × 512 float32 scores: 512 KB, inside a core's second-level cache
 
 
 def causal_mask(queries: int, keys: int) -> NDArray[np.bool_]:
@@ -69,41 +70,45 @@ def attention(q: NDArray, k: NDArray, v: NDArray, mask: NDArray[np.bool_] | None
 def blockwise_attention(q: NDArray, k: NDArray, v: NDArray, scale: float) -> NDArray:
     """Attend causally, a block of scores at a time: ``attention`` under ``causal_mask``.
 
-    q      (..., T, K), the last T of the S positions
-    k      (..., S, K)
-    v      (..., S, K)
+    q      (..., H, T, K), the last T of the S positions
+    k      (..., H, S, K)
+    v      (..., H, S, K)
     scale  what the products q·k are multiplied by
 
-    Returns (..., T, K).
+    Returns (..., H, T, K).
     """
     before = k.shape[-2] - q.shape[-2]
-    out = np.empty(q.shape, dtype=q.dtype)
-    for head in np.ndindex(q.shape[:-2]):
-        for start in range(0, q.shape[-2], QUERY_BLOCK):
-            block = slice(start, start + QUERY_BLOCK)
-            out[head][block] = _attend(q[head][block], k[head], v[head], scale, before + start)
+    out = np.empty_like(q)
+    for row in np.ndindex(q.shape[:-3]):
+        for first in range(0, q.shape[-3], HEADS_TOGETHER):
+            heads = slice(first, first + HEADS_TOGETHER)
+            for start in range(0, q.shape[-2], QUERY_BLOCK):
+                block = slice(start, start + QUERY_BLOCK)
+                out[row][heads, block] = _attend(
+                    q[row][heads, block], k[row][heads], v[row][heads], scale, before + start
+                )
     return out
 
 
 def _attend(q: NDArray, k: NDArray, v: NDArray, scale: float, first: int) -> NDArray:
-    """Attend with one block of queries of one head, standing at positions ``first``, ``first + 1``, …"""
+    """Attend with one block of queries, standing at positions ``first``, ``first + 1``, …"""
     q = q * q.dtype.type(scale)
-    end = first + len(q)  # no query of the block sees a key from ``end`` on
+    end = first + q.shape[-2]  # no query of the block sees a key from ``end`` on
     for start in range(0, end, KEY_BLOCK):
         stop = min(start + KEY_BLOCK, end)
-        scores = q @ k[start:stop].T
+        scores = q @ k[:, start:stop].swapaxes(-1, -2)
         if stop > first + 1:  # the block reaches into the future of some of its queries
             future = slice(max(first, start) - start, None)
             later = np.arange(max(first, start), stop) > np.arange(first, end)[:, None]
-            np.copyto(scores[:, future], -np.inf, where=later)
+            np.copyto(scores[..., future], -np.inf, where=later)
         largest_here = scores.max(axis=-1, keepdims=True)
         if start == 0:  # every query sees key 0: from here on ``largest`` is finite
             largest = largest_here
-            total, out = _weigh(scores, largest, v[start:stop])
+            total, out = _weigh(scores, largest, v[:, start:stop])
         else:
             previous, largest = largest, np.maximum(largest, largest_here)
             rebase = np.exp(previous - largest)
-            more_total, more_out = _weigh(scores, largest, v[start:stop])
+            more_total, more_out = _weigh(scores, largest, v[:, start:stop])
             total = rebase * total + more_total
             out = rebase * out + more_out
     out /= total

@@ -23,8 +23,9 @@ def layer_norm(x: NDArray, gain: NDArray, bias: NDArray, eps: float) -> NDArray:
 
     Returns (..., D) in x's type, a new array.
     """
-    y = x - np.mean(x, axis=-1, keepdims=True)
-    variance = np.vecdot(y, y)[..., None] / x.dtype.type(x.shape[-1])  # over D, not D − 1: the biased one
+    width = x.dtype.type(x.shape[-1])
+    y = x - x.sum(axis=-1, keepdims=True) / width
+    variance = np.vecdot(y, y)[..., None] / width  # over D, not D − 1: the biased one
     # In place from here: y is ours, and each temporary of a long prompt is a trip to memory.
     y /= np.sqrt(variance + x.dtype.type(eps))
     y *= gain

@@ -9,6 +9,8 @@ from 89 on. A score of −inf gets the weight 0 exactly: that is how masks work 
 import numpy as np
 from numpy.typing import NDArray
 
+LOWEST = float(np.finfo(np.float32).min)
+
 
 def softmax(x: NDArray) -> NDArray:
     """Turn the scores of the last axis into weights.
@@ -17,12 +19,11 @@ def softmax(x: NDArray) -> NDArray:
 
     Returns (..., S) in x's type. A row of nothing but −inf has no weights to give: it becomes zeros, not NaN.
     """
-    largest = np.max(x, axis=-1, keepdims=True)
-    largest = np.maximum(largest, np.finfo(x.dtype).min)  # −inf − (−inf) would be NaN
-    e = x - largest
+    e = x - np.maximum(x.max(axis=-1, keepdims=True), LOWEST)  # −inf − (−inf) would be NaN
     np.exp(e, out=e)
-    total = np.sum(e, axis=-1, keepdims=True)
-    e /= np.maximum(total, 1)  # the largest score gives exp(0) = 1: only a row without any has less
+    e /= np.maximum(
+        e.sum(axis=-1, keepdims=True), 1
+    )  # the largest score gives exp(0) = 1: only a row without any has less
     return e
 
 

@@ -23,7 +23,7 @@ class FeedForward:
         self.activation = activation
 
     def __call__(self, x: NDArray) -> NDArray:
-        """Map (B, T, D) to (B, T, D)."""
-        hidden = tap("feed_forward.up", self.up(x))  # (B, T, F)
+        """Map (..., D) to (..., D)."""
+        hidden = tap("feed_forward.up", self.up(x))  # (..., F)
         hidden = tap("feed_forward.activation", in_blocks(self.activation, hidden))
         return tap("feed_forward.down", self.down(hidden))

@@ -15,7 +15,7 @@ from tinystar_np.layers.matrices import NarrowMatrix
 from tinystar_np.models.config import DecoderConfig
 from tinystar_np.models.weight_table import WeightTable, gather
 from tinystar_np.state import Cache, Span
-from tinystar_np.tap import scope, tap
+from tinystar_np.tap import listening, scope, tap
 
 
 class Decoder(ABC):
@@ -117,8 +117,10 @@ class Decoder(ABC):
         span = self._span(rows, cache)
         x = self.embed(rows, span)  # (B, T, D)
         for i, block in enumerate(self.blocks):
+            # Whoever listens gets whole arrays from every block.
+            shorten = last_only and block is self.blocks[-1] and not listening()
             with scope(f"blocks.{i}"):
-                x = block(x, span, None if cache is None else cache.states[i])
+                x = block(x, span, None if cache is None else cache.states[i], shorten)
         if last_only:
             x = x[:, -1:]
         logits = tap("logits", self.head(tap("final_norm", self.final_norm(x))))

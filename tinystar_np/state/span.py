@@ -27,6 +27,11 @@ class Span:
         self._mask: NDArray[np.bool_] | None = None
 
     @property
+    def last(self) -> "Span":
+        """The position of the last new token of each row alone."""
+        return Span(self.start + self.length - 1, 1)
+
+    @property
     def positions(self) -> NDArray[np.int64]:
         """The position of every new token: (B, T)."""
         return self.start[:, None] + np.arange(self.length)
