@@ -2,9 +2,9 @@
 
 NumPy's matrix products use every core by themselves, but the rest of a layer (norms, activations, softmax,
 the additions between them) runs on one. NumPy releases Python's lock while it computes, so dividing the
-tokens among threads puts all of it on every core, as long as single calls are long (0.1 ms) beside the handing
-over of the lock. Each thread then wants one core's worth of BLAS: two threads that both start two-threaded
-products wait for each other more than they compute.
+tokens among threads puts all of it on every core, as long as single calls are long (0.1 ms) beside the
+handing over of the lock. Each thread then wants one core's worth of BLAS: two threads that both start
+two-threaded products wait for each other more than they compute.
 
 For one new token there is nothing to divide; there BLAS's own threads are the better ones.
 """

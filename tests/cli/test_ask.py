@@ -119,6 +119,7 @@ def test_usage_errors(arguments: list[str], capsys: Any) -> None:
     name = arguments[0].lstrip("-").replace("-", "_").replace("max_tokens", "max_new_tokens")
     assert f"error: {name} is" in err
     assert "Traceback" not in err
+    assert len(err.splitlines()) == 2
 
 
 @pytest.mark.parametrize("arguments", [["--top-k", "many"], ["--nonsense"], ["--dtype", "int3"]])
@@ -126,7 +127,10 @@ def test_usage_errors_that_the_parser_finds(arguments: list[str], capsys: Any) -
     with pytest.raises(SystemExit) as exit_:
         tinystar(["ask", *arguments, "hi"])
     assert exit_.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert re.search(r"\nHelp: tinystar( ask)? --help\n$", err)
+    assert len(err.splitlines()) == 2
 
 
 def pickle_only(directory: Path) -> None:

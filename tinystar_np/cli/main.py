@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 from tinystar_np import __version__
 from tinystar_np.cli import ask, compare, models
-from tinystar_np.cli.terminal import run
+from tinystar_np.cli.terminal import Parser, run
 
 
 def ask_gpt2(arguments: Sequence[str] | None = None) -> int:
     """Run ``ask-gpt2``; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ask-gpt2",
         description="Continue a text with GPT-2, which is downloaded the first time (0.5 GB).",
         epilog=ask.EXAMPLES.format(command="ask-gpt2"),
@@ -23,7 +23,7 @@ def ask_gpt2(arguments: Sequence[str] | None = None) -> int:
 
 def tinystar(arguments: Sequence[str] | None = None) -> int:
     """Run ``tinystar``; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tinystar",
         description="Hugging Face language models in pure NumPy: run them, look inside, check them.",
     )

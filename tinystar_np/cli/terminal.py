@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import traceback
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from tinystar_np.errors import TinyStarError
 from tinystar_np.loading import DTYPES
@@ -16,6 +16,14 @@ STYLES = {"bold": "1", "dim": "2", "red": "31"}
 
 class UsageError(TinyStarError):
     """The command line itself is at fault: exit code 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser, with an error in two lines instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and where help is, and exit."""
+        self.exit(USAGE, f"error: {message}\nHelp: {self.prog} --help\n")
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     except UsageError as error:
         if arguments.verbose:
             traceback.print_exc()
-        arguments.parser.print_usage(sys.stderr)
-        say_error(str(error), arguments)
+        say_error(f"{error}\nHelp: {arguments.parser.prog} --help", arguments)
         return USAGE
     except TinyStarError as error:
         if arguments.verbose:
