@@ -49,7 +49,9 @@ def test_rows_of_different_lengths_are_as_if_alone(model: Any) -> None:
     for new in (1, 3, 300, 1):
         ids = prompt(4 * new, seed=new).reshape(4, new)
         alone = np.stack([model(row, cache=cache) for row, cache in zip(ids, singles, strict=True)])
+        last = model(ids, cache=joined.select(range(4)), last_only=True)
         together = model(ids, cache=joined)
+        assert np.abs(last - together[:, -1:]).max() < 1e-5 * np.abs(together).max()
         assert np.abs(together - alone).max() < 1e-5 * np.abs(alone).max()
     chosen = joined.select([3, 0])
     ids = prompt(2, seed=9).reshape(2, 1)

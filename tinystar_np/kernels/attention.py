@@ -30,7 +30,7 @@ from tinystar_np.kernels.softmax import softmax
 
 QUERY_BLOCK = 128
 KEY_BLOCK = 512
-HEADS_TOGETHER = 2  # 2 × 128 × 512 float32 scores: 512 KB, inside a core's second-level cache
+HEADS_TOGETHER = 2  # 2 × 128 × 512 float32 scores: 512 KB, about what a core's second-level cache holds
 
 
 def causal_mask(queries: int, keys: int) -> NDArray[np.bool_]:
