@@ -82,7 +82,7 @@ def _run_transformers(model: Decoder, ids: Sequence[int], directory: Path) -> di
     except ImportError as error:
         raise TinyStarError(
             f"Comparing needs torch and transformers ({error}).\n"
-            "Install them: pip install 'tinystar_np[compare]'."
+            "Install them: pip install torch transformers"
         ) from error
     try:
         reference = AutoModelForCausalLM.from_pretrained(
