@@ -81,8 +81,7 @@ def _run_transformers(model: Decoder, ids: Sequence[int], directory: Path) -> di
         from transformers import AutoModelForCausalLM
     except ImportError as error:
         raise TinyStarError(
-            f"Comparing needs torch and transformers ({error}).\n"
-            "Install them: pip install torch transformers"
+            f"Comparing needs torch and transformers ({error}).\nInstall them: pip install torch transformers"
         ) from error
     try:
         reference = AutoModelForCausalLM.from_pretrained(
