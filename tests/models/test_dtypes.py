@@ -19,7 +19,7 @@ def logits_of(reference: torch.nn.Module) -> np.ndarray:
 
 
 def kept(model: Any) -> set[type]:
-    layers = [layer for block in model.blocks for layer in (block.attention._qkv, block.feed_forward.down)]
+    layers = [layer for block in model.blocks for layer in (block.attention.qkv, block.feed_forward.down)]
     return {type(layer.weight) for layer in [*layers, model.head, model.tokens]}
 
 
@@ -41,7 +41,7 @@ def test_auto_keeps_a_bfloat16_file_mapped(save_gpt2: Any) -> None:
     reference.bfloat16().save_pretrained(directory)
     model, _ = load(directory)
     assert kept(model) == {Bfloat16Matrix}
-    bits = model.blocks[0].attention._qkv.weight._bits
+    bits = model.blocks[0].attention.qkv.weight._bits
     assert not bits.flags.writeable
     assert not bits.flags.owndata
     expected = logits_of(reference.float())
@@ -83,7 +83,7 @@ def test_memory(dtype: str, share: float, save_gpt2: Any) -> None:
     full, narrow = load(directory)[0], load(directory, dtype=dtype)[0]
     for layer in (
         lambda m: m.tokens,
-        lambda m: m.blocks[1].attention._qkv,
+        lambda m: m.blocks[1].attention.qkv,
         lambda m: m.blocks[2].feed_forward.up,
     ):
         assert layer(narrow).weight.nbytes <= share * layer(full).weight.nbytes

@@ -14,6 +14,9 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.loading import load
 
 TOLERANCE = 1e-5  # of the largest logit; the project promises 1e-4
+# Unscaled scores are large, and softmax magnifies their rounding: held against float64, transformers' own
+# logits are off by 8e-6 there, ours by 6e-6.
+UNSCALED_TOLERANCE = 2e-5
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -51,17 +54,18 @@ def test_logits(variant: str, save_gpt2: Any, ids: np.ndarray) -> None:
     model, tokenizer = load(directory, dtype="float32")
     assert tokenizer is None
     expected = logits_of(reference, ids)
+    tolerance = UNSCALED_TOLERANCE if variant.startswith("no_scale") else TOLERANCE
 
-    assert_close(model(ids), expected)
-    assert_close(model(ids, last_only=True), expected[:, -1:])
-    assert_close(model(ids[0]), expected[0])
-    assert_close(model(ids[0], last_only=True), expected[0, -1:])
+    assert_close(model(ids), expected, tolerance)
+    assert_close(model(ids, last_only=True), expected[:, -1:], tolerance)
+    assert_close(model(ids[0]), expected[0], tolerance)
+    assert_close(model(ids[0], last_only=True), expected[0, -1:], tolerance)
 
     for cuts in ([1] * 90, [1, 2, 63, 1, 23], [64, 26], [65, 1, 24], [89, 1]):
         cache = model.new_cache(batch_size=3)
         starts = np.cumsum([0, *cuts])
         pieces = [model(ids[:, a:b], cache=cache) for a, b in pairwise(starts)]
-        assert_close(np.concatenate(pieces, axis=1), expected)
+        assert_close(np.concatenate(pieces, axis=1), expected, tolerance)
         assert cache.lengths.tolist() == [90] * 3
 
 
@@ -158,7 +162,7 @@ def test_shards(save_gpt2: Any, ids: np.ndarray) -> None:
 def test_float32_weights_are_the_mapped_file(save_gpt2: Any) -> None:
     _, directory = save_gpt2()
     model, _ = load(directory)
-    weight = model.blocks[1].attention._qkv.weight
+    weight = model.blocks[1].attention.qkv.weight
     base = weight
     while not isinstance(base, np.memmap):
         base = base.base

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from tinystar_np.layers.attention import Attention
 from tinystar_np.state import KeyValueState, Span
 from tinystar_np.tap import tap
-from tinystar_np.threads import by_rows
 
 Norm = Callable[[NDArray], NDArray]
 
@@ -47,17 +46,8 @@ class SequentialBlock:
         With ``last_only`` the result is that of the last token alone, (B, 1, D): the rest of the last block's
         work would be thrown away.
         """
-        attention = self.attention
-        qkv = by_rows(self._before_mixing, x, width=attention.projected_width)
-        mixed = attention.mix(qkv, span, state, last_only)
-        return by_rows(self._after_mixing, x[:, -1:] if last_only else x, mixed, width=x.shape[-1])
-
-    def _before_mixing(self, x: NDArray) -> NDArray:
-        return self.attention.project(tap("attention_norm", self.attention_norm(x)))
-
-    def _after_mixing(self, x: NDArray, mixed: NDArray) -> NDArray:
-        y = self.attention.out(mixed)
-        y += x
+        y = self.attention(tap("attention_norm", self.attention_norm(x)), span, state, last_only)
+        y += x[:, -1:] if last_only else x
         x = tap("residual_middle", y)
         y = self.feed_forward(tap("feed_forward_norm", self.feed_forward_norm(x)))
         y += x

@@ -11,6 +11,7 @@ from tinystar_np.state.span import Span
 
 FIRST_CAPACITY = 64
 GROWTH = 1.5
+ALL_HEADS = slice(None)
 
 
 class KeyValueState:
@@ -36,26 +37,34 @@ class KeyValueState:
         """Bytes allocated, room included."""
         return self.keys.nbytes + self.values.nbytes
 
-    def append(self, k: NDArray, v: NDArray, span: Span) -> tuple[NDArray, NDArray]:
+    def make_room(self, tokens: int) -> None:
+        """Have room for so many tokens in each row."""
+        if tokens > self.capacity:
+            capacity = max(tokens, FIRST_CAPACITY, int(self.capacity * GROWTH))
+            self.keys = _with_room(self.keys, capacity)
+            self.values = _with_room(self.values, capacity)
+
+    def append(self, k: NDArray, v: NDArray, span: Span, heads: slice = ALL_HEADS) -> tuple[NDArray, NDArray]:
         """Write the new tokens' keys and values behind those of each row.
 
-        k, v  (B, G, T, K)
-        span  where they go
+        k, v   (B, g, T, K)
+        span   where they go
+        heads  which g of the G heads they belong to; threads may each append their own, once there is room
 
-        Returns all keys and values, each (B, G, S, K), as views. What lies beyond a row's own length is
-        not part of it: a mask must hide it.
+        Returns all keys and values of these heads, each (B, g, S, K), as views. What lies beyond a row's own
+        length is not part of it: a mask must hide it.
         """
-        if span.end > self.capacity:
-            self._grow(max(span.end, FIRST_CAPACITY, int(self.capacity * GROWTH)))
+        self.make_room(span.end)
+        keys, values = self.keys[:, heads, : span.end], self.values[:, heads, : span.end]
         if span.uniform:
             new = slice(span.start[0], span.end)
-            self.keys[:, :, new] = k
-            self.values[:, :, new] = v
+            keys[:, :, new] = k
+            values[:, :, new] = v
         else:
             for b, start in enumerate(span.start):
-                self.keys[b, :, start : start + span.length] = k[b]
-                self.values[b, :, start : start + span.length] = v[b]
-        return self.keys[:, :, : span.end], self.values[:, :, : span.end]
+                keys[b, :, start : start + span.length] = k[b]
+                values[b, :, start : start + span.length] = v[b]
+        return keys, values
 
     def select(self, rows: NDArray[np.integer]) -> "KeyValueState":
         """Return a copy that holds these rows of the batch, in this order."""
@@ -74,10 +83,6 @@ class KeyValueState:
             joined.values[target] = state.values
             first += len(state.keys)
         return joined
-
-    def _grow(self, capacity: int) -> None:
-        self.keys = _with_room(self.keys, capacity)
-        self.values = _with_room(self.values, capacity)
 
     @classmethod
     def _of(cls, keys: NDArray, values: NDArray) -> "KeyValueState":
