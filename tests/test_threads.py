@@ -20,7 +20,7 @@ def blas_threads() -> list[int]:
 
 def test_shares_cover_everything_once() -> None:
     for count in (1, 2, 3, 12, 513):
-        parts = shares(count, rows=1000)
+        parts = shares(count, rows=FEWEST_ROWS)
         assert [i for part in parts for i in range(count)[part]] == list(range(count))
     assert shares(12, rows=FEWEST_ROWS - 1) == [slice(0, 12)]
     with record():
@@ -80,9 +80,9 @@ def test_shares_add_up_to_the_whole(
 
 
 def test_two_threads_share_a_model(save_gpt2: Any) -> None:
-    _, directory = save_gpt2(n_positions=400)
+    _, directory = save_gpt2(n_positions=600)
     model, _ = load(directory)
-    prompts = [np.random.default_rng(seed).integers(0, 211, 300) for seed in (1, 2)]
+    prompts = [np.random.default_rng(seed).integers(0, 211, 520) for seed in (1, 2)]
     alone = [model(prompt) for prompt in prompts]
     found: dict[int, np.ndarray] = {}
 
@@ -100,9 +100,9 @@ def test_two_threads_share_a_model(save_gpt2: Any) -> None:
 
 
 def test_one_blas_thread_gives_the_same(save_gpt2: Any) -> None:
-    _, directory = save_gpt2(n_positions=400)
+    _, directory = save_gpt2(n_positions=600)
     model, _ = load(directory)
-    ids = np.random.default_rng(1).integers(0, 211, 300)
+    ids = np.random.default_rng(1).integers(0, 211, 520)
     expected = model(ids)
     with threadpool_limits(1):
         threads._machine.cache_clear()
