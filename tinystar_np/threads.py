@@ -10,9 +10,9 @@ the layer's output, and the shares are added up. Each weight is then read by one
 parallelism (Shoeybi et al. 2019, arXiv:1909.08053), with cores for GPUs.
 
 Each thread uses one core's worth of BLAS: threads that all start many-threaded products wait for each other
-more than they compute. On a quiet machine with two cores this reads 512 tokens as fast as BLAS's own threads do
-(and fewer tokens more slowly, which is why those are left to BLAS); where another program keeps one of the two
-cores busy, it is 1.6 times as fast.
+more than they compute. On a quiet machine with two cores this reads 512 tokens as fast as BLAS's own threads
+do, and fewer tokens more slowly, which is why those are left to BLAS; where another program keeps one of the
+two cores busy, it is 1.6 times as fast.
 """
 
 import threading
