@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import tinystar_np.threads as threads
 from tinystar_np.loading import load
-from tinystar_np.threads import FEWEST_ROWS, divided, shares, summed
+from tinystar_np.threads import FEWEST_ROWS, divided, slices
 from tinystar_np.tracing import record
 
 
@@ -18,26 +18,20 @@ def blas_threads() -> list[int]:
     return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
 
-def test_shares_cover_everything_once() -> None:
+def test_slices_cover_everything_once() -> None:
     for count in (1, 2, 3, 12, 513):
-        parts = shares(count, rows=FEWEST_ROWS)
+        parts = slices(count, rows=FEWEST_ROWS)
         assert [i for part in parts for i in range(count)[part]] == list(range(count))
-    assert shares(12, rows=FEWEST_ROWS - 1) == [slice(0, 12)]
+    assert slices(12, rows=FEWEST_ROWS - 1) == [slice(0, 12)]
     with record():
-        assert shares(12, rows=1000) == [slice(0, 12)]
+        assert slices(12, rows=FEWEST_ROWS) == [slice(0, 12)]
 
 
-def test_summed() -> None:
-    names = set()
-
-    def function(piece: int) -> np.ndarray:
-        names.add(threading.current_thread().name)
-        return np.full(3, float(piece))
-
-    np.testing.assert_array_equal(summed(function, [1, 20, 300]), [321.0] * 3)
-    assert all(name.startswith("tinystar_np") for name in names)
-    np.testing.assert_array_equal(summed(function, [7]), [7.0] * 3)
-    assert threading.current_thread().name in names
+def test_results_come_in_order_and_from_threads() -> None:
+    names = divided(lambda piece: (piece, threading.current_thread().name), [1, 20, 300])
+    assert [piece for piece, _ in names] == [1, 20, 300]
+    assert all(name.startswith("tinystar_np") for _, name in names)
+    assert divided(lambda piece: threading.current_thread().name, [7]) == [threading.current_thread().name]
 
 
 def test_a_fault_in_a_thread_surfaces_and_blas_is_left_as_it_was() -> None:
@@ -53,7 +47,7 @@ def test_a_fault_in_a_thread_surfaces_and_blas_is_left_as_it_was() -> None:
 
 @pytest.mark.parametrize("last_only", [False, True])
 @pytest.mark.parametrize("parts", [2, 3, 4])
-def test_shares_add_up_to_the_whole(
+def test_divided_is_the_same_as_whole(
     parts: int, last_only: bool, save_gpt2: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where heads cannot be divided evenly, and with a cache that holds rows of different lengths."""
@@ -64,7 +58,7 @@ def test_shares_add_up_to_the_whole(
     def run(cut: Any) -> list[np.ndarray]:
         with monkeypatch.context() as patch:
             for module in ("attention", "feed_forward"):
-                patch.setattr(f"tinystar_np.layers.{module}.shares", cut)
+                patch.setattr(f"tinystar_np.layers.{module}.slices", cut)
             cache = model.new_cache(2)
             model(ids[:, :5], cache=cache)
             cache.lengths = np.array([5, 3])

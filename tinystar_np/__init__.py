@@ -6,6 +6,11 @@ model, tokenizer = ts.load("stories")
 print(ts.generate(model, tokenizer, "Once upon a time", max_new_tokens=50, temperature=0.0))
 """
 
+import os
+
+# Before NumPy is imported: see threads.py.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
+
 from tinystar_np.errors import TinyStarError
 from tinystar_np.generation import Piece, generate, generate_ids, stream
 from tinystar_np.loading import load

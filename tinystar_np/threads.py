@@ -1,18 +1,16 @@
-"""All cores for a prompt: heads and hidden units divided among Python threads.
+"""All cores for what NumPy does on one: heads and rows divided among Python threads.
 
-NumPy's matrix products use every core by themselves, but what stands between them (softmax, activations,
-additions) runs on one. NumPy releases Python's lock while it computes, so threads can share all of it, as
-long as single calls are long (0.1 ms) beside the handing over of the lock.
+NumPy's large matrix products use every core by themselves, but what stands between them in a prompt (the
+small products and the softmax of attention, activations) runs on one. NumPy releases Python's lock while it
+computes, so threads can share that work, as long as single calls are long (0.1 ms) beside the handing over of
+the lock. Each thread uses one core's worth of BLAS meanwhile: threads that all start many-threaded products
+wait for each other more than they compute.
 
-What is divided are not the tokens but the insides of a layer: heads do not see each other before the output
-product, nor do hidden units. A thread takes some of them all the way from the layer's input to its share of
-the layer's output, and the shares are added up. Each weight is then read by one thread only. That is tensor
-parallelism (Shoeybi et al. 2019, arXiv:1909.08053), with cores for GPUs.
-
-Each thread uses one core's worth of BLAS: threads that all start many-threaded products wait for each other
-more than they compute. On a quiet machine with two cores this reads 512 tokens as fast as BLAS's own threads
-do, and fewer tokens more slowly, which is why those are left to BLAS; where another program keeps one of the
-two cores busy, it is 1.6 times as fast.
+OpenBLAS's own threads stand in the way at first: after a product they watch for the next one for 2²⁶ clock
+ticks, 24 ms, and keep a core busy with it. ``tinystar_np/__init__.py`` asks for 2²⁰ ticks, 0.4 ms, unless the
+environment already says something. Generating tokens, where products follow each other faster, does not
+notice. Both together read a prompt of 512 tokens 1.1 times as fast as BLAS's threads alone (GPT-2 124M, two
+cores).
 """
 
 import threading
@@ -21,37 +19,27 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from numpy.typing import NDArray
-
 from tinystar_np.tap import listening
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
-FEWEST_ROWS = 512  # below, BLAS's own threads are the faster ones on a quiet machine
+FEWEST_ROWS = 128  # below, waking the threads costs more than they bring
 
 
-def shares(count: int, rows: int) -> list[slice]:
-    """Divide ``count`` heads or hidden units into one run of neighbours per thread.
+def slices(count: int, rows: int) -> list[slice]:
+    """Divide ``count`` heads or rows into one run of neighbours per thread.
 
-    rows  how many tokens they have to work on; few are not worth dividing
+    rows  how many tokens the work is for; few are not worth dividing
 
-    Returns one share where there is nothing to gain, and while somebody listens to taps: they want whole
-    arrays.
+    Returns one slice where there is nothing to gain, and while somebody listens to taps: only the thread that
+    listens is heard.
     """
     if rows < FEWEST_ROWS or listening():
         return [slice(0, count)]
     _, _, threads = _machine()
     parts = min(threads, count)
     return [slice(a, b) for a, b in pairwise(count * i // parts for i in range(parts + 1))]
-
-
-def summed(function: Callable[[Piece], NDArray], pieces: Sequence[Piece]) -> NDArray:
-    """Call a function on every piece, each in a thread of its own, and add up the results."""
-    first, *others = divided(function, pieces)
-    for other in others:
-        first += other
-    return first
 
 
 def divided(function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:

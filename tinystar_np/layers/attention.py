@@ -13,7 +13,7 @@ from tinystar_np.layers.linear import Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.state import KeyValueState, Span
 from tinystar_np.tap import listening, tap
-from tinystar_np.threads import shares, summed
+from tinystar_np.threads import divided, slices
 
 # Below this many scores per head the definition is faster: one call for all heads instead of one per block.
 PLAIN_SCORES = 64 * 64
@@ -34,7 +34,6 @@ class Attention:
         self.heads = heads
         self.head_dim = head_dim
         self.scale = scale
-        self._divisible = self.qkv.divisible and self.out.divisible
 
     def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
         """Make room for the keys and values of ``batch_size`` rows."""
@@ -52,59 +51,34 @@ class Attention:
 
         Returns (B, T, D), or (B, 1, D) with ``last_only``; a new array.
         """
-        if state is not None:
-            state.make_room(span.end)
-        all_heads = shares(self.heads, x.size // x.shape[-1] if self._divisible else 0)
-        if len(all_heads) > 1:
-            total = summed(lambda some: self._share(x, some, span, state, last_only), all_heads)
-            return self.out.with_bias(total)
         B, T, _ = x.shape
         qkv = tap("attention.qkv", self.qkv(x)).reshape(B, T, 3, self.heads, self.head_dim)
         q, k, v = qkv.transpose(2, 0, 3, 1, 4)  # each (B, H, T, K)
         q, k, v = tap("attention.q", q), tap("attention.k", k), tap("attention.v", v)
-        if last_only:
-            q = q[:, :, -1:]
-        mixed = tap("attention.mixed", self._mix(q, k, v, span, state, all_heads[0]))
-        return tap("attention.out", self.out(_side_by_side(mixed)))
-
-    def _share(
-        self, x: NDArray, heads: slice, span: Span, state: KeyValueState | None, last_only: bool
-    ) -> NDArray:
-        """Compute what some of the heads add to the output."""
-        columns = slice(heads.start * self.head_dim, heads.stop * self.head_dim)
-        width = self.heads * self.head_dim
-        inputs = (x[:, -1:] if last_only else x, x, x)
-        q, k, v = (
-            self._by_head(self.qkv.some_outputs(y, slice(columns.start + offset, columns.stop + offset)))
-            for y, offset in zip(inputs, (0, width, 2 * width), strict=True)
-        )
-        return self.out.from_inputs(_side_by_side(self._mix(q, k, v, span, state, heads)), columns)
-
-    def _by_head(self, x: NDArray) -> NDArray:
-        """Part the heads that stand side by side: (B, T, h·K) → (B, h, T, K), a view."""
-        return x.reshape(*x.shape[:2], -1, self.head_dim).transpose(0, 2, 1, 3)
-
-    def _mix(
-        self, q: NDArray, k: NDArray, v: NDArray, span: Span, state: KeyValueState | None, heads: slice
-    ) -> NDArray:
-        """Let queries attend to these keys and values and those before them: (B, h, T, K), or T = 1."""
-        asking = span.last if q.shape[-2] < span.length else span
         if state is not None:
-            k, v = state.append(k, v, span, heads)  # (B, h, S, K)
+            k, v = state.append(k, v, span)  # (B, H, S, K)
+        if last_only:
+            q, span = q[:, :, -1:], span.last
+        mixed = tap("attention.mixed", self._attend(q, k, v, span))
+        mixed = mixed.transpose(0, 2, 1, 3).reshape(B, -1, self.heads * self.head_dim)
+        return tap("attention.out", self.out(mixed))
+
+    def _attend(self, q: NDArray, k: NDArray, v: NDArray, span: Span) -> NDArray:
+        """Choose the form: the definition where it is cheap or somebody looks, blocks elsewhere."""
         if listening():
             scores = tap("attention.scores", attention_scores(q, k, self.scale))
-            probabilities = attention_probabilities(scores, asking.mask())
-            return tap("attention.probabilities", probabilities) @ v
-        # The definition where it is cheap, blocks elsewhere.
+            probabilities = tap("attention.probabilities", attention_probabilities(scores, span.mask()))
+            return probabilities @ v
         if q.shape[-2] * k.shape[-2] <= PLAIN_SCORES or q.shape[-2] == 1:
-            return attention(q, k, v, asking.mask(), self.scale)
-        if span.uniform:
-            return blockwise_attention(q, k, v, self.scale)
-        rows = zip(q, k, v, span.start + span.length, strict=True)
-        return np.stack([blockwise_attention(q, k[:, :end], v[:, :end], self.scale) for q, k, v, end in rows])
+            return attention(q, k, v, span.mask(), self.scale)
+        mixed = np.empty_like(q)
+        ends = [span.end] if span.uniform else span.start + span.length
+        for b, end in enumerate(ends):
+            rows = slice(None) if span.uniform else slice(b, b + 1)
 
+            def attend(heads: slice, rows: slice = rows, end: int = end) -> None:
+                keys, values = k[rows, heads, :end], v[rows, heads, :end]
+                mixed[rows, heads] = blockwise_attention(q[rows, heads], keys, values, self.scale)
 
-def _side_by_side(mixed: NDArray) -> NDArray:
-    """Put the heads of a token side by side again: (B, h, T, K) → (B, T, h·K)."""
-    B, h, T, K = mixed.shape
-    return mixed.transpose(0, 2, 1, 3).reshape(B, T, h * K)
+            divided(attend, slices(self.heads, q.shape[-2]))
+        return mixed

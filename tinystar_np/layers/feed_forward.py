@@ -8,7 +8,7 @@ from tinystar_np.kernels.activations import in_blocks
 from tinystar_np.layers.linear import Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
-from tinystar_np.threads import shares, summed
+from tinystar_np.threads import divided, slices
 
 
 class FeedForward:
@@ -22,18 +22,10 @@ class FeedForward:
         self.up = Linear(w.up)
         self.down = Linear(w.down)
         self.activation = activation
-        self._divisible = self.up.divisible and self.down.divisible
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
-        hidden_units = shares(self.up.weight.shape[1], x.size // x.shape[-1] if self._divisible else 0)
-        if len(hidden_units) > 1:
-            return self.down.with_bias(summed(lambda some: self._share(x, some), hidden_units))
         hidden = tap("feed_forward.up", self.up(x))  # (B, T, F)
-        hidden = tap("feed_forward.activation", in_blocks(self.activation, hidden))
-        return tap("feed_forward.down", self.down(hidden))
-
-    def _share(self, x: NDArray, units: slice) -> NDArray:
-        """Compute what some of the hidden units add to the output."""
-        hidden = in_blocks(self.activation, self.up.some_outputs(x, units))
-        return self.down.from_inputs(hidden, units)
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        divided(lambda some: in_blocks(self.activation, rows[some]), slices(len(rows), len(rows)))  # in place
+        return tap("feed_forward.down", self.down(tap("feed_forward.activation", hidden)))

@@ -7,8 +7,6 @@ from tinystar_np.kernels.linear import linear
 from tinystar_np.layers.matrices import NarrowMatrix
 from tinystar_np.layers.weights import Weights
 
-ALL = slice(None)
-
 
 class Linear:
     """y = x W + b.
@@ -28,24 +26,3 @@ class Linear:
         if self.bias is not None:
             y += self.bias
         return y.reshape(*x.shape[:-1], -1)
-
-    @property
-    def divisible(self) -> bool:
-        """Whether it can be computed in parts, as a float32 array can, whose parts are views."""
-        return isinstance(self.weight, np.ndarray)
-
-    def some_outputs(self, x: NDArray, outputs: slice) -> NDArray:
-        """Compute some of the outputs: (..., in) → (..., fewer)."""
-        assert isinstance(self.weight, np.ndarray)
-        return linear(x, self.weight[:, outputs], None if self.bias is None else self.bias[outputs])
-
-    def from_inputs(self, x: NDArray, inputs: slice) -> NDArray:
-        """Compute what some of the inputs add to the outputs, without the bias: (..., fewer) → (..., out)."""
-        assert isinstance(self.weight, np.ndarray)
-        return linear(x, self.weight[inputs])
-
-    def with_bias(self, y: NDArray) -> NDArray:
-        """Add the bias, in place, to what all inputs have added up to."""
-        if self.bias is not None:
-            y += self.bias
-        return y

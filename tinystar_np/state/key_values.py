@@ -11,7 +11,6 @@ from tinystar_np.state.span import Span
 
 FIRST_CAPACITY = 64
 GROWTH = 1.5
-ALL_HEADS = slice(None)
 
 
 class KeyValueState:
@@ -37,25 +36,24 @@ class KeyValueState:
         """Bytes allocated, room included."""
         return self.keys.nbytes + self.values.nbytes
 
-    def make_room(self, tokens: int) -> None:
+    def _make_room(self, tokens: int) -> None:
         """Have room for so many tokens in each row."""
         if tokens > self.capacity:
             capacity = max(tokens, FIRST_CAPACITY, int(self.capacity * GROWTH))
             self.keys = _with_room(self.keys, capacity)
             self.values = _with_room(self.values, capacity)
 
-    def append(self, k: NDArray, v: NDArray, span: Span, heads: slice = ALL_HEADS) -> tuple[NDArray, NDArray]:
+    def append(self, k: NDArray, v: NDArray, span: Span) -> tuple[NDArray, NDArray]:
         """Write the new tokens' keys and values behind those of each row.
 
-        k, v   (B, g, T, K)
-        span   where they go
-        heads  which g of the G heads they belong to; threads may each append their own, once there is room
+        k, v  (B, G, T, K)
+        span  where they go
 
-        Returns all keys and values of these heads, each (B, g, S, K), as views. What lies beyond a row's own
-        length is not part of it: a mask must hide it.
+        Returns all keys and values, each (B, G, S, K), as views. What lies beyond a row's own length is not
+        part of it: a mask must hide it.
         """
-        self.make_room(span.end)
-        keys, values = self.keys[:, heads, : span.end], self.values[:, heads, : span.end]
+        self._make_room(span.end)
+        keys, values = self.keys[:, :, : span.end], self.values[:, :, : span.end]
         if span.uniform:
             new = slice(span.start[0], span.end)
             keys[:, :, new] = k
