@@ -120,16 +120,15 @@ def gelu_tanh(x: NDArray) -> NDArray:
 
     ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))
     """
-    one = x.dtype.type(1)
-    # x (1 + 0.044715 x²) rather than a power, which is slow; and all in one array, since this runs on every
+    scale = math.sqrt(2 / math.pi)
+    # x (c + 0.044715 c x²) rather than a power, which is slow; and all in one array, since this runs on every
     # number of every prompt's widest activations.
     y = x * x
-    y *= x.dtype.type(0.044715)
-    y += one
+    y *= x.dtype.type(0.044715 * scale)
+    y += x.dtype.type(scale)
     y *= x
-    y *= x.dtype.type(math.sqrt(2 / math.pi))
     np.tanh(y, out=y)
-    y += one
+    y += x.dtype.type(1)
     y *= x
     y *= x.dtype.type(0.5)
     return y
