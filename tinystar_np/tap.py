@@ -8,6 +8,7 @@ names; ``tinystar_np.record`` is the listener that most people want.
 A context variable rather than a global: two threads that share a model do not hear each other.
 """
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Protocol
@@ -47,7 +48,7 @@ def listening() -> bool:
 
 
 @contextmanager
-def listen(listener: Listener):  # type: ignore[no-untyped-def]
+def listen(listener: Listener) -> Iterator[Listener]:
     """Let ``listener`` hear every tap of this thread (or task) inside the ``with`` block."""
     token = _listener.set(listener)
     try:

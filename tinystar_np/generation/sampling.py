@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.generation.options import SamplingOptions
+from tinystar_np.kernels.softmax import log_softmax, softmax
 
 Logits = NDArray[np.float32]
 NEVER = np.float32(-np.inf)
@@ -197,13 +198,6 @@ def pick(weights: Logits, rng: "np.random.Generator") -> int:
     return int(np.searchsorted(line, rng.random() * line[-1], side="right"))
 
 
-def softmax(logits: Logits) -> Logits:
-    """Return the probabilities of logits, (V,)."""
-    weights: Logits = np.exp(logits - logits.max())
-    weights /= weights.sum()
-    return weights
-
-
 def only(logits: Logits, ids: NDArray[np.int64]) -> Logits:
     """Return the logits of these ids, and -inf for all others."""
     kept = np.full_like(logits, NEVER)
@@ -213,5 +207,4 @@ def only(logits: Logits, ids: NDArray[np.int64]) -> Logits:
 
 def log_probability(logits: Logits, token_id: int) -> float:
     """Return the logarithm of a token's probability under (V,) logits."""
-    shifted = logits - logits.max()
-    return float(shifted[token_id] - np.log(np.exp(shifted).sum()))
+    return float(log_softmax(logits)[token_id])

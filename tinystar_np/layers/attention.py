@@ -71,14 +71,19 @@ class Attention:
             return probabilities @ v
         if q.shape[-2] * k.shape[-2] <= PLAIN_SCORES or q.shape[-2] == 1:
             return attention(q, k, v, span.mask(), self.scale)
+        if span.uniform:
+            return self._blockwise(q, k, v)
+        ends = enumerate(span.start + span.length)
+        return np.concatenate(
+            [self._blockwise(q[b : b + 1], k[b : b + 1, :, :end], v[b : b + 1, :, :end]) for b, end in ends]
+        )
+
+    def _blockwise(self, q: NDArray, k: NDArray, v: NDArray) -> NDArray:
+        """Attend in blocks, the heads divided among threads."""
         mixed = np.empty_like(q)
-        ends = [span.end] if span.uniform else span.start + span.length
-        for b, end in enumerate(ends):
-            rows = slice(None) if span.uniform else slice(b, b + 1)
 
-            def attend(heads: slice, rows: slice = rows, end: int = end) -> None:
-                keys, values = k[rows, heads, :end], v[rows, heads, :end]
-                mixed[rows, heads] = blockwise_attention(q[rows, heads], keys, values, self.scale)
+        def attend(heads: slice) -> None:
+            mixed[:, heads] = blockwise_attention(q[:, heads], k[:, heads], v[:, heads], self.scale)
 
-            divided(attend, slices(self.heads, q.shape[-2]))
+        divided(attend, slices(self.heads, q.shape[-2]))
         return mixed

@@ -56,7 +56,6 @@ def gather(
     prefix   what some files put before the names in the table and others do not ("transformer.")
     ignored  a regular expression for the names (without prefix) of tensors that are no weights: mask
              buffers of old files, an output layer that is tied to the embedding
-
     dtype    the element type to keep matrices in, see ``load``
 
     Returns {our name: array or matrix}. What keeps its type is a view of the mapped file.

@@ -90,8 +90,6 @@ class KeyValueState:
 
 
 def _with_room(array: NDArray, capacity: int) -> NDArray:
-    if array.shape[2] == capacity:
-        return array
     roomy = np.zeros((*array.shape[:2], capacity, array.shape[3]), dtype=array.dtype)
     roomy[:, :, : array.shape[2]] = array
     return roomy
