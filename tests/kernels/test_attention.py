@@ -92,3 +92,30 @@ def test_softmax() -> None:
     np.testing.assert_array_equal(p[1:], [[0.5, 0.5, 0], [0, 0, 0], [0, p[3, 1], 1]])
     np.testing.assert_allclose(log_softmax(x[:1]), np.log(e / e.sum())[None], rtol=1e-6)
     np.testing.assert_allclose(log_softmax(x[3:])[0, 1], -88.8, rtol=1e-6)  # where log(softmax) is −inf
+
+
+def grouped_qkv(heads: int, groups: int, t: int, s: int) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(heads * 100 + groups)
+    shapes = ((2, heads, t, 8), (2, groups, s, 8), (2, groups, s, 8))
+    return tuple(rng.standard_normal(shape, dtype=np.float32) for shape in shapes)
+
+
+@pytest.mark.parametrize(("heads", "groups"), [(6, 2), (6, 3), (5, 1), (4, 4), (7, 7)])
+@pytest.mark.parametrize("window", [None, 1, 5, Q, K + 3])
+@pytest.mark.parametrize(("t", "before"), [(1, 0), (1, 9), (Q + 2, 0), (3, K), (2 * Q, K + 7)])
+def test_groups_windows_and_biases(heads: int, groups: int, window: int | None, t: int, before: int) -> None:
+    """Both forms against attention with every key and value copied, and every score written out."""
+    q, k, v = grouped_qkv(heads, groups, t, before + t)
+    bias = np.random.default_rng(1).standard_normal((heads, before + t), dtype=np.float32)
+    copied = [np.repeat(a, heads // groups, axis=1).astype(np.float64) for a in (k, v)]
+    scores = 0.4 * np.einsum("bhtk,bhsk->bhts", q.astype(np.float64), copied[0]) + bias[:, None]
+    distance = np.arange(before, before + t)[:, None] - np.arange(before + t)
+    hidden = (distance < 0) | (distance >= (window or 10**9))
+    weights = np.exp(np.where(hidden, -np.inf, scores))
+    expected = weights @ copied[1] / weights.sum(axis=-1, keepdims=True)
+
+    plain = attention(q, k, v, causal_mask(t, before + t, window), 0.4, bias)
+    blocks = blockwise_attention(q, k, v, 0.4, bias, window)
+    for found in (plain, blocks):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=5e-6)

@@ -9,7 +9,7 @@ from transformers.activations import ACT2FN
 
 from tinystar_np.kernels.activations import ACTIVATIONS, BLOCK, erf, in_blocks
 from tinystar_np.kernels.linear import linear
-from tinystar_np.kernels.norms import layer_norm
+from tinystar_np.kernels.norms import gated_rms_norm, layer_norm, rms_norm
 
 X = np.concatenate([np.linspace(-30, 30, 20_001), [0.0, -0.0, 1e-30, 80.0, -80.0, 1e4, -1e4]]).astype(
     np.float32
@@ -34,12 +34,17 @@ def test_activation(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gelu_new", "gelu", "silu", "linear"])
-def test_in_blocks_is_the_same_to_the_last_bit(name: str) -> None:
-    x = np.random.default_rng(0).standard_normal((3, BLOCK // 2 + 77), dtype=np.float32)
-    expected = ACTIVATIONS[name](x)
-    result = in_blocks(ACTIVATIONS[name], x)
-    assert result is x
-    np.testing.assert_array_equal(result, expected)
+@pytest.mark.parametrize(("rows", "width"), [(3, BLOCK // 2 + 77), (2, BLOCK + 1), (70, BLOCK // 32), (1, 5)])
+def test_in_blocks_is_the_same_to_the_last_bit(name: str, rows: int, width: int) -> None:
+    gate, up = np.random.default_rng(0).standard_normal((2, rows, width), dtype=np.float32)
+    activation = ACTIVATIONS[name]
+    alone = gate.copy()
+    in_blocks(activation, alone)
+    np.testing.assert_array_equal(alone, activation(gate))
+    halves = np.concatenate([gate, up], axis=-1)  # as one product leaves them: rows of both, side by side
+    in_blocks(activation, halves[:, :width], halves[:, width:])
+    np.testing.assert_array_equal(halves[:, :width], activation(gate) * up)
+    np.testing.assert_array_equal(halves[:, width:], up)
 
 
 @pytest.mark.parametrize("eps", [1e-5, 0.3])
@@ -55,6 +60,35 @@ def test_layer_norm(eps: float) -> None:
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(x, original)
+    without = torch.nn.functional.layer_norm(torch.from_numpy(x).double(), (33,), arguments[0], eps=eps)
+    np.testing.assert_allclose(layer_norm(x, gain, None, eps), without.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("eps", [1e-5, 0.3])
+def test_rms_norm(eps: float) -> None:
+    rng = np.random.default_rng(0)
+    x, gain = (rng.standard_normal(s, dtype=np.float32) for s in ((2, 5, 33), (33,)))
+    original = x.copy()
+    wide, weight = torch.from_numpy(x).double(), torch.from_numpy(gain).double()
+    found = rms_norm(x, gain, eps)
+    assert found.dtype == np.float32
+    expected = torch.nn.functional.rms_norm(wide, (33,), weight, eps=eps).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(x, original)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_gated_rms_norm(groups: int) -> None:
+    rng = np.random.default_rng(0)
+    x, gate, gain = (rng.standard_normal(s, dtype=np.float32) for s in ((2, 5, 24), (2, 5, 24), (24,)))
+    original = x.copy(), gate.copy()
+    passed = torch.from_numpy(x).double() * torch.nn.functional.silu(torch.from_numpy(gate).double())
+    parts = torch.nn.functional.rms_norm(passed.reshape(2, 5, groups, -1), (24 // groups,), eps=0.01)
+    expected = parts.reshape(2, 5, 24).numpy() * gain
+    found = gated_rms_norm(x, gate, gain, 0.01, groups)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal((x, gate), original)
 
 
 def test_linear_takes_any_memory_order() -> None:

@@ -181,16 +181,20 @@ ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
 }
 
 
-def in_blocks(activation: Callable[[NDArray], NDArray], x: NDArray) -> NDArray:
-    """Apply an activation to a contiguous array in place, a block at a time.
+def in_blocks(
+    activation: Callable[[NDArray], NDArray], x: NDArray, times: NDArray | None = None
+) -> None:
+    """Apply an activation in place, a block of rows at a time, and multiply by what it is a gate for.
 
     activation  one of the functions above
-    x           (...), contiguous; overwritten
-
-    Returns x.
+    x           (T, F), overwritten by activation(x), or by activation(x) ∘ times
+    times       (T, F); None for 1
     """
-    flat = x.reshape(-1)
-    for start in range(0, flat.size, BLOCK):
-        block = flat[start : start + BLOCK]
-        block[:] = activation(block)
-    return x
+    rows = max(1, BLOCK // x.shape[-1])
+    for start in range(0, len(x), rows):
+        block = x[start : start + rows]
+        bent = activation(block)
+        if times is None:
+            block[:] = bent
+        else:
+            np.multiply(bent, times[start : start + rows], out=block)

@@ -1,11 +1,22 @@
 """Attention: each token looks at the tokens before it and takes a weighted mean of their values.
 
-    attention(q, k, v) = softmax(scale · q kᵀ + mask) v
+    attention(q, k, v) = softmax(scale · q kᵀ + bias + mask) v
 
 The query says what a token looks for, the key what a token offers, the value what it gives. ``scale`` is
 1/√K in most models: the product of two random vectors of width K grows as √K, and a softmax of large
 scores would listen to one token only. The causal mask hides the future, so that a model can be trained on
 every position of a text at once and generates the same way. Vaswani et al. 2017, arXiv:1706.03762.
+
+**Grouped queries.** Keys and values are what a model must remember of every token, H·K numbers of each.
+Several query heads can share one head of them: H queries, G keys and values, R = H/G queries in a group;
+G = H is multi-head attention, G = 1 multi-query attention (Shazeer 2019, arXiv:1911.02150; Ainslie et al.
+2023, arXiv:2305.13245). The R queries of a group are nothing but R times as many queries to the same keys,
+and so they are computed: no key is copied.
+
+**Windows.** A token that sees only the W tokens up to itself has a cost and a memory that do not grow with
+the text; through L layers news still travels L·W tokens. Beltagy et al. 2020, arXiv:2004.05150.
+
+**Biases** are numbers added to the scores, one for each key (kernels/alibi.py).
 
 ``attention`` is the definition. It builds all T·S scores of every head: 800 MB for GPT-2 at 4096 tokens,
 and as many exponentials, half of them of scores that the mask throws away.
@@ -19,32 +30,48 @@ weights and the sum o of the weighted values, both relative to m:
 
 The factor c re-bases what was summed under a smaller maximum, so the result is the same sum as in the
 definition, in another order. Memory is one block of scores, which stays in the processor's cache, and
-blocks wholly in the future are never computed. Milakov & Gimelshein 2018, arXiv:1805.02867; Rabe & Staats
-2021, arXiv:2112.05682.
+blocks wholly in the future, or wholly behind the window, are never computed. Milakov & Gimelshein 2018,
+arXiv:1805.02867; Rabe & Staats 2021, arXiv:2112.05682.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.softmax import softmax
+from tinystar_np.kernels.softmax import LOWEST, softmax
 
 QUERY_BLOCK = 128
 KEY_BLOCK = 512
 HEADS_TOGETHER = 2  # 2 × 128 × 512 float32 scores: 512 KB, about what a core's second-level cache holds
 
 
-def causal_mask(queries: int, keys: int) -> NDArray[np.bool_]:
+def causal_mask(queries: int, keys: int, window: int | None = None) -> NDArray[np.bool_]:
     """Say which key each query may see, where the queries are the last of the keys' positions.
 
-    Returns (T, S): True where key s is not after query t, that is s ≤ t + S − T.
+    window  W, how many keys each query sees, its own included; None for all that are not in the future
+
+    Returns (T, S): True where key s is not after query t, that is s ≤ t + S − T, nor W or more before it.
     """
-    return np.tri(queries, keys, keys - queries, dtype=bool)
+    mask = np.tri(queries, keys, keys - queries, dtype=bool)
+    if window is not None:
+        mask &= ~np.tri(queries, keys, keys - queries - window, dtype=bool)
+    return mask
 
 
-def attention_scores(q: NDArray, k: NDArray, scale: float) -> NDArray:
-    """Compare every query with every key: (..., T, K), (..., S, K) → (..., T, S)."""
+def attention_scores(q: NDArray, k: NDArray, scale: float, bias: NDArray | None = None) -> NDArray:
+    """Compare every query with the keys of its group: (..., H, T, K), (..., G, S, K) → (..., H, T, S).
+
+    bias  (H, S), added to the scaled scores; None for nothing
+    """
+    *batch, H, T, K = q.shape
+    G = k.shape[-3]
     # The query is scaled, not the scores: K numbers per token instead of S.
-    return (q * q.dtype.type(scale)) @ k.swapaxes(-1, -2)
+    stacked = (q * q.dtype.type(scale)).reshape(*batch, G, H // G * T, K)
+    scores = (stacked @ k.swapaxes(-1, -2)).reshape(*batch, H, T, -1)
+    if bias is not None:
+        scores += bias[:, None]
+    return scores
 
 
 def attention_probabilities(scores: NDArray, mask: NDArray[np.bool_] | None) -> NDArray:
@@ -53,57 +80,108 @@ def attention_probabilities(scores: NDArray, mask: NDArray[np.bool_] | None) -> 
     return softmax(scores if mask is None else np.where(mask, scores, scores.dtype.type(-np.inf)))
 
 
-def attention(q: NDArray, k: NDArray, v: NDArray, mask: NDArray[np.bool_] | None, scale: float) -> NDArray:
+def attention_mean(probabilities: NDArray, v: NDArray) -> NDArray:
+    """Weigh the values of each group: (..., H, T, S), (..., G, S, K) → (..., H, T, K)."""
+    *batch, H, T, S = probabilities.shape
+    G, K = v.shape[-3], v.shape[-1]
+    return (probabilities.reshape(*batch, G, H // G * T, S) @ v).reshape(*batch, H, T, K)
+
+
+def attention(
+    q: NDArray,
+    k: NDArray,
+    v: NDArray,
+    mask: NDArray[np.bool_] | None,
+    scale: float,
+    bias: NDArray | None = None,
+) -> NDArray:
     """Attend, by the definition.
 
-    q      (..., T, K)
-    k      (..., S, K)
-    v      (..., S, K)
-    mask   broadcastable to (..., T, S), True where a query may see a key; None where it may see all
+    q      (..., H, T, K)
+    k      (..., G, S, K), where G divides H; queries of neighbouring heads share a group
+    v      (..., G, S, K)
+    mask   broadcastable to (..., H, T, S), True where a query may see a key; None where it may see all
     scale  what the products q·k are multiplied by
-
-    Returns (..., T, K).
-    """
-    return attention_probabilities(attention_scores(q, k, scale), mask) @ v
-
-
-def blockwise_attention(q: NDArray, k: NDArray, v: NDArray, scale: float) -> NDArray:
-    """Attend causally, a block of scores at a time: ``attention`` under ``causal_mask``.
-
-    q      (..., H, T, K), the last T of the S positions
-    k      (..., H, S, K)
-    v      (..., H, S, K)
-    scale  what the products q·k are multiplied by
+    bias   (H, S), added to the scaled scores; None for nothing
 
     Returns (..., H, T, K).
     """
-    before = k.shape[-2] - q.shape[-2]
+    return attention_mean(attention_probabilities(attention_scores(q, k, scale, bias), mask), v)
+
+
+def blockwise_attention(
+    q: NDArray,
+    k: NDArray,
+    v: NDArray,
+    scale: float,
+    bias: NDArray | None = None,
+    window: int | None = None,
+) -> NDArray:
+    """Attend causally, a block of scores at a time: ``attention`` under ``causal_mask``.
+
+    q       (..., H, T, K), the last T of the S positions
+    k       (..., G, S, K), where G divides H; queries of neighbouring heads share a group
+    v       (..., G, S, K)
+    scale   what the products q·k are multiplied by
+    bias    (H, S), added to the scaled scores; None for nothing
+    window  W, how many keys each query sees, its own included; None for all that are not in the future
+
+    Returns (..., H, T, K).
+    """
+    H, T, _ = q.shape[-3:]
+    G, S, _ = k.shape[-3:]
     out = np.empty_like(q)
     for row in np.ndindex(q.shape[:-3]):
-        for first in range(0, q.shape[-3], HEADS_TOGETHER):
-            heads = slice(first, first + HEADS_TOGETHER)
-            for start in range(0, q.shape[-2], QUERY_BLOCK):
+        for heads, groups in _heads_together(H, G):
+            some_bias = None if bias is None else bias[heads, None]  # (some of H, 1, S)
+            for start in range(0, T, QUERY_BLOCK):
                 block = slice(start, start + QUERY_BLOCK)
                 out[row][heads, block] = _attend(
-                    q[row][heads, block], k[row][heads], v[row][heads], scale, before + start
+                    q[row][heads, block],
+                    k[row][groups],
+                    v[row][groups],
+                    scale,
+                    some_bias,
+                    window,
+                    first=S - T + start,
                 )
     return out
 
 
-def _attend(q: NDArray, k: NDArray, v: NDArray, scale: float, first: int) -> NDArray:
+def _heads_together(heads: int, groups: int) -> Iterator[tuple[slice, slice]]:
+    """Take a few heads of queries at a time, each with its own head of keys, or all with the same."""
+    run = heads if groups == heads else heads // groups
+    for first in range(0, heads, run):
+        for start in range(first, first + run, HEADS_TOGETHER):
+            some = slice(start, min(start + HEADS_TOGETHER, first + run))
+            yield some, some if groups == heads else slice(first // run, first // run + 1)
+
+
+def _attend(
+    q: NDArray, k: NDArray, v: NDArray, scale: float, bias: NDArray | None, window: int | None, first: int
+) -> NDArray:
     """Attend with one block of queries, standing at positions ``first``, ``first + 1``, …"""
     q = q * q.dtype.type(scale)
     end = first + q.shape[-2]  # no query of the block sees a key from ``end`` on
-    for start in range(0, end, KEY_BLOCK):
+    queries = np.arange(first, end)[:, None]
+    behind = 0 if window is None else max(0, first - window + 1)  # none sees a key before ``behind``
+    for start in range(behind, end, KEY_BLOCK):
         stop = min(start + KEY_BLOCK, end)
         scores = q @ k[:, start:stop].swapaxes(-1, -2)
+        if bias is not None:
+            scores += bias[..., start:stop]
         if stop > first + 1:  # the block reaches into the future of some of its queries
             future = slice(max(first, start) - start, None)
-            later = np.arange(max(first, start), stop) > np.arange(first, end)[:, None]
+            later = np.arange(max(first, start), stop) > queries
             np.copyto(scores[..., future], -np.inf, where=later)
+        if window is not None and start <= end - 1 - window:  # it holds keys too old for some of them
+            too_old = np.arange(start, stop) <= queries - window
+            np.copyto(scores, -np.inf, where=too_old)
         largest_here = scores.max(axis=-1, keepdims=True)
-        if start == 0:  # every query sees key 0: from here on ``largest`` is finite
-            largest = largest_here
+        if start == behind:
+            # A query may see nothing of its first block, where that lies before its window: a finite
+            # maximum makes its weights exp(−inf) = 0, where −inf − (−inf) would make them NaN.
+            largest = largest_here if window is None else np.maximum(largest_here, LOWEST)
             total, out = _weigh(scores, largest, v[:, start:stop])
         else:
             previous, largest = largest, np.maximum(largest, largest_here)

@@ -7,18 +7,34 @@ model undo that where it wants to.
 
 Mean and variance are over the features of one token, never over the batch: a token's result does not
 depend on its neighbours. Ba, Kiros & Hinton 2016, arXiv:1607.06450.
+
+Root mean square normalisation leaves out the mean: centring turned out not to matter, scaling does. One pass
+less over the data and no bias to learn.
+
+    y = x / sqrt(mean(x²) + eps) · gain
+
+Zhang & Sennrich 2019, arXiv:1910.07467. Llama and most decoders after it.
+
+Gated, it is what Mamba 2 ends with: a second vector decides first how much of each feature passes, and what
+passes is normed, in groups of features where the layer is divided so.
+
+    y = rms_norm(x · silu(gate)) · gain
+
+Dao & Gu 2024, arXiv:2405.21060.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.kernels.activations import silu
 
-def layer_norm(x: NDArray, gain: NDArray, bias: NDArray, eps: float) -> NDArray:
+
+def layer_norm(x: NDArray, gain: NDArray, bias: NDArray | None, eps: float) -> NDArray:
     """Bring each vector of the last axis to mean 0 and variance 1, then apply ``gain`` and ``bias``.
 
     x     (..., D)
     gain  (D,)
-    bias  (D,)
+    bias  (D,) or None
     eps   added to the variance, under the root
 
     Returns (..., D) in x's type, a new array.
@@ -29,5 +45,37 @@ def layer_norm(x: NDArray, gain: NDArray, bias: NDArray, eps: float) -> NDArray:
     # In place from here: y is ours, and each temporary of a long prompt is a trip to memory.
     y *= 1 / np.sqrt(variance + x.dtype.type(eps))  # one division per row; products are faster
     y *= gain
-    y += bias
+    if bias is not None:
+        y += bias
     return y
+
+
+def rms_norm(x: NDArray, gain: NDArray, eps: float) -> NDArray:
+    """Scale each vector of the last axis to unit root mean square, then by ``gain``.
+
+    x     (..., D)
+    gain  (D,)
+    eps   added to the mean square, under the root
+
+    Returns (..., D) in x's type, a new array.
+    """
+    mean_square = np.vecdot(x, x)[..., None] / x.dtype.type(x.shape[-1])
+    y = x * (1 / np.sqrt(mean_square + x.dtype.type(eps)))  # one division per row; products are faster
+    y *= gain
+    return y
+
+
+def gated_rms_norm(x: NDArray, gate: NDArray, gain: NDArray, eps: float, groups: int = 1) -> NDArray:
+    """Let ``gate`` pass some of each feature, then norm: first the gate, then the norm.
+
+    x, gate  (..., D)
+    gain     (D,)
+    eps      added to the mean square, under the root
+    groups   into how many equal parts a vector is divided, each normed by itself; divides D
+
+    Returns (..., D) in x's type, a new array.
+    """
+    y = silu(gate)
+    y *= x
+    parts = y.reshape(*y.shape[:-1], groups, -1)
+    return rms_norm(parts, gain.reshape(groups, -1), eps).reshape(y.shape)

@@ -1,10 +1,13 @@
 """Attention layer: the projections around the attention kernel, and the keys and values it remembers."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.kernels.attention import (
     attention,
+    attention_mean,
     attention_probabilities,
     attention_scores,
     blockwise_attention,
@@ -18,26 +21,55 @@ from tinystar_np.threads import divided, slices
 # Below this many scores per head the definition is faster: one call for all heads instead of one per block.
 PLAIN_SCORES = 64 * 64
 
+Positions = Callable[[NDArray, Span], NDArray]
+"""Turns queries or keys (B, H, T, K) by their positions, such as layers/rope.py."""
+KeyBias = Callable[[NDArray], NDArray]
+"""Maps the positions of keys (S,) to what is added to their scores (H, S), such as ALiBi."""
+
 
 class Attention:
-    """Causal self-attention with H heads.
+    """Causal self-attention with H heads of queries and G heads of keys and values.
 
-    w         ``qkv`` (D, 3·H·K): queries, keys and values in one product, in this order; ``out`` (H·K, D)
+    w         the projections, linear layers: ``q`` (D, H·K), ``k`` and ``v`` (D, G·K) and ``out`` (H·K, D);
+              or instead of the first three ``qkv`` (D, (H+2G)·K), all queries, then all keys, then all values
     heads     H
     head_dim  K
     scale     what the products q·k are multiplied by, 1/√K in most models
+    groups    G, which divides H; None for H. Neighbouring queries share a head of keys and values.
+    by_group  whether ``qkv`` has the queries, the key and the value of one group side by side, group by group
+    rope      turns queries and keys by their positions; None where positions come in elsewhere
+    key_bias  adds to the scores by the keys' positions; None for nothing
     """
 
-    def __init__(self, w: Weights, *, heads: int, head_dim: int, scale: float):
-        self.qkv = Linear(w.qkv)
+    name = "attention"
+
+    def __init__(
+        self,
+        w: Weights,
+        *,
+        heads: int,
+        head_dim: int,
+        scale: float,
+        groups: int | None = None,
+        by_group: bool = False,
+        rope: Positions | None = None,
+        key_bias: KeyBias | None = None,
+    ):
+        self.qkv = Linear(w.qkv) if w.qkv else None
+        if self.qkv is None:
+            self.q, self.k, self.v = Linear(w.q), Linear(w.k), Linear(w.v)
         self.out = Linear(w.out)
         self.heads = heads
+        self.groups = heads if groups is None else groups
         self.head_dim = head_dim
         self.scale = scale
+        self.by_group = by_group
+        self.rope = rope
+        self.key_bias = key_bias
 
     def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
         """Make room for the keys and values of ``batch_size`` rows."""
-        return KeyValueState(batch_size, self.heads, self.head_dim, capacity)
+        return KeyValueState(batch_size, self.groups, self.head_dim, capacity)
 
     def __call__(
         self, x: NDArray, span: Span, state: KeyValueState | None, last_only: bool = False
@@ -51,39 +83,71 @@ class Attention:
 
         Returns (B, T, D), or (B, 1, D) with ``last_only``; a new array.
         """
-        B, T, _ = x.shape
-        qkv = tap("attention.qkv", self.qkv(x)).reshape(B, T, 3, self.heads, self.head_dim)
-        q, k, v = qkv.transpose(2, 0, 3, 1, 4)  # each (B, H, T, K)
-        q, k, v = tap("attention.q", q), tap("attention.k", k), tap("attention.v", v)
+        asking = span.last if last_only else span
+        q, k, v = self._projected(x, last_only)
+        if self.rope is not None:
+            q = tap("attention.q_turned", self.rope(q, asking))
+            k = tap("attention.k_turned", self.rope(k, span))
         if state is not None:
-            k, v = state.append(k, v, span)  # (B, H, S, K)
-        if last_only:
-            q, span = q[:, :, -1:], span.last
-        mixed = tap("attention.mixed", self._attend(q, k, v, span))
-        mixed = mixed.transpose(0, 2, 1, 3).reshape(B, -1, self.heads * self.head_dim)
+            k, v = state.append(k, v, span)  # (B, G, S, K)
+        mixed = tap("attention.mixed", self._attend(q, k, v, asking))
+        mixed = mixed.transpose(0, 2, 1, 3).reshape(*mixed.shape[:1], -1, self.heads * self.head_dim)
         return tap("attention.out", self.out(mixed))
+
+    def _projected(self, x: NDArray, last_only: bool) -> tuple[NDArray, NDArray, NDArray]:
+        """Make queries (B, H, T, K), or (B, H, 1, K) with ``last_only``, keys and values (B, G, T, K)."""
+        B, T, _ = x.shape
+        H, G, K = self.heads, self.groups, self.head_dim
+        if self.qkv is None:
+            q, k, v = self.q(x[:, -1:] if last_only else x), self.k(x), self.v(x)
+        else:
+            qkv = tap("attention.qkv", self.qkv(x))
+            if self.by_group:
+                qkv = qkv.reshape(B, T, G, H // G + 2, K)
+                q, k, v = qkv[..., :-2, :], qkv[..., -2, :], qkv[..., -1, :]
+            else:
+                q, k, v = qkv[..., : H * K], qkv[..., H * K : (H + G) * K], qkv[..., (H + G) * K :]
+            q = q[:, -1:] if last_only else q
+        return (
+            tap("attention.q", q.reshape(B, -1, H, K).transpose(0, 2, 1, 3)),
+            tap("attention.k", k.reshape(B, T, G, K).transpose(0, 2, 1, 3)),
+            tap("attention.v", v.reshape(B, T, G, K).transpose(0, 2, 1, 3)),
+        )
 
     def _attend(self, q: NDArray, k: NDArray, v: NDArray, span: Span) -> NDArray:
         """Choose the form: the definition where it is cheap or somebody looks, blocks elsewhere."""
+        bias = None
+        if self.key_bias is not None:
+            key_bias, positions = self.key_bias, np.arange(k.shape[2])
+            bias = span.once(key_bias, lambda: key_bias(positions))
         if listening():
-            scores = tap("attention.scores", attention_scores(q, k, self.scale))
+            scores = tap("attention.scores", attention_scores(q, k, self.scale, bias))
             probabilities = tap("attention.probabilities", attention_probabilities(scores, span.mask()))
-            return probabilities @ v
-        if q.shape[-2] * k.shape[-2] <= PLAIN_SCORES or q.shape[-2] == 1:
-            return attention(q, k, v, span.mask(), self.scale)
+            return attention_mean(probabilities, v)
+        if q.shape[2] * k.shape[2] <= PLAIN_SCORES or q.shape[2] == 1:
+            return attention(q, k, v, span.mask(), self.scale, bias)
         if span.uniform:
-            return self._blockwise(q, k, v)
-        ends = enumerate(span.start + span.length)
-        return np.concatenate(
-            [self._blockwise(q[b : b + 1], k[b : b + 1, :, :end], v[b : b + 1, :, :end]) for b, end in ends]
-        )
+            return self._blockwise(q, k, v, bias)
+        rows = [
+            self._blockwise(q[b : b + 1], k[b : b + 1, :, :end], v[b : b + 1, :, :end], bias)
+            for b, end in enumerate(span.start + span.length)
+        ]
+        return np.concatenate(rows)
 
-    def _blockwise(self, q: NDArray, k: NDArray, v: NDArray) -> NDArray:
+    def _blockwise(self, q: NDArray, k: NDArray, v: NDArray, bias: NDArray | None) -> NDArray:
         """Attend in blocks, the heads divided among threads."""
         mixed = np.empty_like(q)
+        queries_per_group = self.heads // self.groups
 
-        def attend(heads: slice) -> None:
-            mixed[:, heads] = blockwise_attention(q[:, heads], k[:, heads], v[:, heads], self.scale)
+        def attend(some: slice) -> None:
+            if self.groups == 1:  # one head of keys for all: the queries are divided
+                heads, groups = some, slice(0, 1)
+            else:
+                heads, groups = slice(some.start * queries_per_group, some.stop * queries_per_group), some
+            some_bias = None if bias is None else bias[heads, : k.shape[2]]
+            mixed[:, heads] = blockwise_attention(
+                q[:, heads], k[:, groups], v[:, groups], self.scale, some_bias
+            )
 
-        divided(attend, slices(self.heads, q.shape[-2]))
+        divided(attend, slices(self.heads if self.groups == 1 else self.groups, q.shape[2]))
         return mixed

@@ -51,7 +51,15 @@ class DecoderConfig:
     @property
     def context_length(self) -> int | None:
         """How many tokens fit, or None where the architecture sets no limit."""
-        raise NotImplementedError
+        return None
+
+    @property
+    def trained_length(self) -> int | None:
+        """How long the texts were that the model learned from, where the config says so.
+
+        An architecture without a limit computes beyond it; what it says there is another matter.
+        """
+        return self.context_length
 
     def check(self) -> None:
         """Raise ConfigError where values contradict each other; subclasses add to it."""

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.errors import ContextFullError, InputError
-from tinystar_np.layers import SequentialBlock, Weights
+from tinystar_np.layers import Block, Embedding, Weights
 from tinystar_np.layers.matrices import NarrowMatrix
 from tinystar_np.models.config import DecoderConfig
 from tinystar_np.models.weight_table import WeightTable, gather
@@ -35,6 +35,7 @@ class Decoder(ABC):
     IGNORED: ClassVar[str] = ""
     """Regular expression for tensors in checkpoints that are no weights."""
 
+    tokens: Embedding
     final_norm: Callable[[NDArray], NDArray]
     head: Callable[[NDArray], NDArray]
 
@@ -45,6 +46,7 @@ class Decoder(ABC):
         self.end_ids = tuple(end_ids)
         self.vocab_size: int = config.sizes["V"]
         self.context_length: int | None = config.context_length
+        self.trained_length: int | None = config.trained_length
         self.parameters = sum(prod(array.shape) for array in weights.values())
         w = Weights(weights)
         self.blocks = [self.block(i, w.branch(f"blocks.{i}")) for i in range(config.sizes["L"])]
@@ -75,16 +77,16 @@ class Decoder(ABC):
         """Name every array: {our name: (the checkpoint's name, its shape in letters)}."""
 
     @abstractmethod
-    def block(self, i: int, w: Weights) -> SequentialBlock:
+    def block(self, i: int, w: Weights) -> Block:
         """Build block i from its weights."""
 
     @abstractmethod
     def build_ends(self, w: Weights) -> None:
-        """Build what ``embed`` needs, and what stands behind the blocks: ``final_norm`` and ``head``."""
+        """Build what stands around the blocks: ``tokens`` before them, ``final_norm`` and ``head`` behind."""
 
-    @abstractmethod
     def embed(self, ids: NDArray[np.integer], span: Span) -> NDArray:
         """Turn ids (B, T) at the span's positions into the first vectors of the residual stream (B, T, D)."""
+        return tap("embedding", self.tokens(ids))
 
     def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Cache:
         """Make an empty cache.

@@ -2,6 +2,7 @@
 
 from tinystar_np.state.cache import Cache, join_caches
 from tinystar_np.state.key_values import KeyValueState
+from tinystar_np.state.layer_state import LayerState
 from tinystar_np.state.span import Span
 
-__all__ = ["Cache", "KeyValueState", "Span", "join_caches"]
+__all__ = ["Cache", "KeyValueState", "LayerState", "Span", "join_caches"]

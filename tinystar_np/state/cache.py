@@ -1,6 +1,7 @@
 """A cache: the states of all layers of a model for one batch of conversations.
 
-``model.new_cache`` makes one, ``model(ids, cache=cache)`` extends it. Rows of the batch may hold different
+``model.new_cache`` makes one, ``model(ids, cache=cache)`` extends it. Each layer keeps what it needs: keys
+and values, a window of them, or the fixed-size state of a recurrence. Rows of the batch may hold different
 numbers of tokens. Lengths move only after a call has gone through all layers: a call that is interrupted
 leaves the cache as it was before.
 """
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.errors import InputError
-from tinystar_np.state.key_values import KeyValueState
+from tinystar_np.state.layer_state import LayerState
 from tinystar_np.state.span import Span
 
 
@@ -22,8 +23,8 @@ class Cache:
     lengths  (B,) ints: tokens held by each row
     """
 
-    def __init__(self, states: list[KeyValueState], lengths: NDArray[np.int64]):
-        self.states = states
+    def __init__(self, states: Sequence[LayerState], lengths: NDArray[np.int64]):
+        self.states = list(states)
         self.lengths = lengths
 
     @property
@@ -36,13 +37,38 @@ class Cache:
         """Bytes that all states occupy, room for further tokens included."""
         return sum(state.nbytes for state in self.states)
 
+    @property
+    def rewindable(self) -> bool:
+        """Whether tokens can be taken back: not where a recurrence has mixed them into its state."""
+        return all(state.rewindable for state in self.states)
+
     def span(self, new_tokens: int) -> Span:
         """Return the positions that the next ``new_tokens`` tokens of each row will take."""
         return Span(self.lengths, new_tokens)
 
     def advance(self, new_tokens: int) -> None:
-        """Count ``new_tokens`` more tokens in every row; the layers have already stored them."""
+        """Count ``new_tokens`` more tokens in every row; the layers have already computed them."""
+        for state in self.states:
+            state.commit()
         self.lengths = self.lengths + new_tokens
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens but the first ``length`` of each row; shorter rows stay as they are.
+
+        Raises InputError where the state cannot be rewound: keep a ``copy`` of an earlier cache instead.
+        """
+        if not self.rewindable:
+            raise InputError(
+                "This model's state cannot be cut back to fewer tokens: a recurrence or a window has let "
+                "go of the earlier ones. Keep a copy of the cache (cache.copy()) at the place to return to."
+            )
+        if length < 0:
+            raise InputError(f"length = {length}, but a cache holds at least 0 tokens.")
+        self.lengths = np.minimum(self.lengths, length)
+
+    def copy(self) -> "Cache":
+        """Return a cache that holds the same and goes its own way from here."""
+        return self.select(range(self.batch_size))
 
     def select(self, rows: Sequence[int]) -> "Cache":
         """Return a copy that holds these rows of the batch, in this order."""
@@ -57,7 +83,6 @@ def join_caches(caches: Sequence[Cache]) -> Cache:
     """
     if not caches or len({len(cache.states) for cache in caches}) != 1:
         raise InputError("join_caches needs one or more caches of one model.")
-    states = [
-        KeyValueState.join(list(layer)) for layer in zip(*(cache.states for cache in caches), strict=True)
-    ]
+    layers = zip(*(cache.states for cache in caches), strict=True)
+    states = [type(layer[0]).join(list(layer)) for layer in layers]
     return Cache(states, np.concatenate([cache.lengths for cache in caches]))

@@ -4,6 +4,9 @@ A token's key and value never change once computed, because no token sees its fu
 the next token cost one row of work instead of the whole text again.
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +21,11 @@ class KeyValueState:
 
     When the room is used up, arrays half as large again take over. However long the text grows, a token is
     moved twice on average, and nothing is copied at the ordinary step.
+
+    keys, values  (B, G, room, K)
     """
+
+    rewindable: ClassVar[bool] = True  # what lies behind a row's length is overwritten and never looked at
 
     def __init__(self, batch_size: int, heads: int, head_dim: int, capacity: int = 0):
         # Zeros, not garbage: rows shorter than others leave gaps that get weight 0, and 0 · NaN is NaN.
@@ -64,6 +71,9 @@ class KeyValueState:
                 values[b, :, start : start + span.length] = v[b]
         return keys, values
 
+    def commit(self) -> None:
+        """Nothing waits: new tokens stand behind the old ones, and only their count makes them part of it."""
+
     def select(self, rows: NDArray[np.integer]) -> "KeyValueState":
         """Return a copy that holds these rows of the batch, in this order."""
         return self._of(self.keys[rows], self.values[rows])
@@ -81,6 +91,18 @@ class KeyValueState:
             joined.values[target] = state.values
             first += len(state.keys)
         return joined
+
+    def arrays(self, tokens: int) -> dict[str, NDArray]:
+        """Return keys and values without the room behind ``tokens``: each (B, G, tokens, K), views."""
+        return {"keys": self.keys[:, :, :tokens], "values": self.values[:, :, :tokens]}
+
+    def restore(self, arrays: Mapping[str, NDArray]) -> None:
+        """Take over saved keys and values; raises ValueError where shapes do not fit this layer."""
+        keys, values = arrays["keys"], arrays["values"]
+        rows, heads, _, head_dim = self.keys.shape
+        if keys.shape != values.shape or keys.shape != (rows, heads, keys.shape[2], head_dim):
+            raise ValueError(f"keys {keys.shape} and values {values.shape}, not {self.keys.shape}")
+        self.keys, self.values = keys, values
 
     @classmethod
     def _of(cls, keys: NDArray, values: NDArray) -> "KeyValueState":

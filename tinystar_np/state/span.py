@@ -4,10 +4,15 @@ Rows may stand at different lengths, since prompts differ: each row continues at
 so position p of a row is always its p-th token.
 """
 
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.kernels.attention import causal_mask
+
+Value = TypeVar("Value")
 
 
 class Span:
@@ -24,12 +29,19 @@ class Span:
         """Whether all rows stand at the same length."""
         self.end = int(start.max()) + length
         """S, the positions of the longest row once the new tokens are in."""
-        self._mask: NDArray[np.bool_] | None = None
+        self._kept: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """Return what ``make`` makes, made when first asked for and kept for all layers."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        value: Value = self._kept[key]
+        return value
 
     @property
     def last(self) -> "Span":
         """The position of the last new token of each row alone."""
-        return Span(self.start + self.length - 1, 1)
+        return self.once("last", lambda: Span(self.start + self.length - 1, 1))
 
     @property
     def positions(self) -> NDArray[np.int64]:
@@ -43,9 +55,9 @@ class Span:
         """
         if self.uniform and self.length == 1:
             return None
-        if self._mask is None:  # built once for all layers
-            if self.uniform:
-                self._mask = causal_mask(self.length, self.end)
-            else:
-                self._mask = np.arange(self.end) <= self.positions[:, None, :, None]
-        return self._mask
+        return self.once("mask", self._mask)
+
+    def _mask(self) -> NDArray[np.bool_]:
+        if self.uniform:
+            return causal_mask(self.length, self.end)
+        return np.arange(self.end) <= self.positions[:, None, :, None]

@@ -5,6 +5,7 @@ is all it takes: the output of module ``h.3.attn.c_attn`` is our ``blocks.3.atte
 layer is the activation before it, which adds those that have no module of their own.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ INPUTS = {  # our activation: the layer of the same block whose input it is
     "residual_middle": "feed_forward_norm",
     "feed_forward.activation": "feed_forward.down",
 }
+
+BY_HEAD = ("attention.q", "attention.k", "attention.v", "attention.mixed")
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def compare_with_transformers(model: Decoder, ids: Sequence[int], reference: Pat
 
 
 def _difference(name: str, ours: NDArray, theirs: NDArray) -> Difference:
-    if name.endswith("attention.mixed"):  # theirs has the heads side by side again: (B, T, H·K)
+    if name.endswith(BY_HEAD):  # theirs has the heads side by side: (B, T, H·K)
         ours = ours.transpose(0, 2, 1, 3).reshape(theirs.shape)
     if ours.shape != theirs.shape:
         raise TinyStarError(f"{name} has shape {ours.shape} here and {theirs.shape} in transformers.")
@@ -114,10 +117,9 @@ def _run_transformers(model: Decoder, ids: Sequence[int], directory: Path) -> di
 
 def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     """Pair our names with the reference's modules: layers with weights, and whole blocks."""
-    table = type(model).weight_table(model.config)
-    names = {ours: theirs for ours, (theirs, _) in expand(table, len(model.blocks)).items()}
-    layers = {ours.rpartition(".")[0]: theirs.rpartition(".")[0] for ours, theirs in names.items()}
-    before = next(theirs.partition("{i}")[0] for theirs, _ in table.values() if "{i}" in theirs)
+    rows = expand(type(model).weight_table(model.config), model.config.sizes).values()
+    layers = {row.ours.rpartition(".")[0]: row.theirs.rpartition(".")[0] for row in rows}
+    before = re.split(r"\b0\b", next(row.theirs for row in rows if row.ours.startswith("blocks.0.")))[0]
     layers |= {f"blocks.{i}.residual": f"{before}{i}" for i in range(len(model.blocks))}
     modules: Mapping[str, Any] = dict(reference.named_modules())
     for ours, theirs in layers.items():
