@@ -39,6 +39,7 @@ def load(
     directory = find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir)
     raw = read_config(directory)
     architecture = model_class(raw["model_type"])
+    config = architecture.Config.from_dict(raw)  # refuses what it must before any weight is looked at
     end_ids = read_end_ids(directory, raw)
-    model = architecture.from_checkpoint(raw, open_checkpoint(directory), end_ids, dtype)
+    model = architecture.from_checkpoint(config, open_checkpoint(directory), end_ids, dtype)
     return model, load_tokenizer(directory)

@@ -41,7 +41,7 @@ def test_auto_keeps_a_bfloat16_file_mapped(save_gpt2: Any) -> None:
     reference.bfloat16().save_pretrained(directory)
     model, _ = load(directory)
     assert kept(model) == {Bfloat16Matrix}
-    bits = model.blocks[0].attention.qkv.weight._bits
+    bits = model.blocks[0].attention.qkv.weight.stored
     assert not bits.flags.writeable
     assert not bits.flags.owndata
     expected = logits_of(reference.float())

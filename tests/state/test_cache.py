@@ -1,11 +1,12 @@
 """The cache: growth, rows of different lengths, interruption, and the end of the context."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tinystar_np.errors import ContextFullError, InputError
+from tinystar_np.errors import CheckpointError, ContextFullError, InputError
 from tinystar_np.kernels.attention import KEY_BLOCK
 from tinystar_np.loading import load
 from tinystar_np.state import KeyValueState, Span, join_caches
@@ -27,7 +28,7 @@ def test_it_grows_rarely_and_loses_nothing() -> None:
     state, moves, keys = KeyValueState(1, 2, 4), 0, None
     for t in range(1000):
         before = state.keys
-        keys, values = state.append(k[:, :, t : t + 1], v[:, :, t : t + 1], Span(np.array([t]), 1))
+        keys, values, _ = state.append(k[:, :, t : t + 1], v[:, :, t : t + 1], Span(np.array([t]), 1))
         moves += state.keys is not before
         assert np.shares_memory(keys, state.keys)
     np.testing.assert_array_equal(keys, k)
@@ -119,3 +120,65 @@ def test_bad_caches(model: Any) -> None:
         model.new_cache(0)
     with pytest.raises(InputError, match="one or more caches"):
         join_caches([])
+
+
+def test_a_copy_goes_its_own_way(model: Any) -> None:
+    cache = model.new_cache()
+    model(prompt(30), cache=cache)
+    copy = cache.copy()
+    model(prompt(5, seed=1), cache=copy)
+    assert (cache.lengths.tolist(), copy.lengths.tolist()) == ([30], [35])
+    expected = model(np.concatenate([prompt(30), prompt(7, seed=2)]))[30:]
+    assert np.abs(model(prompt(7, seed=2), cache=cache) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_truncated(model: Any) -> None:
+    cache = model.new_cache()
+    ids = prompt(60)
+    model(ids, cache=cache)
+    cache.truncate(70)
+    assert cache.lengths.tolist() == [60]
+    cache.truncate(25)
+    assert cache.lengths.tolist() == [25]
+    other = prompt(20, seed=3)
+    expected = model(np.concatenate([ids[:25], other]))[25:]
+    assert np.abs(model(other, cache=cache) - expected).max() < 1e-5 * np.abs(expected).max()
+    with pytest.raises(InputError, match="length = -1"):
+        cache.truncate(-1)
+
+
+def test_saved_and_loaded(model: Any, tmp_path: Path) -> None:
+    """Rows of different lengths; what the loaded cache goes on with is what the saved one does."""
+    caches = [model.new_cache(capacity=200) for _ in range(2)]
+    for length, cache in zip((70, 9), caches, strict=True):
+        model(prompt(length, seed=length), cache=cache)
+    cache = join_caches(caches)
+    path = tmp_path / "prompt.cache"
+    cache.save(path)
+    assert path.stat().st_size < 1.1 * 2 * 3 * 2 * 70 * 48 * 4  # without the room for more
+    loaded = model.load_cache(str(path))
+    assert loaded.lengths.tolist() == [70, 9]
+    for new in (1, 100, 1):
+        ids = prompt(2 * new, seed=new).reshape(2, new)
+        expected = model(ids, cache=cache)
+        np.testing.assert_array_equal(model(ids, cache=loaded), expected)
+    assert list(tmp_path.glob("*.partial")) == []
+
+
+def test_a_file_that_is_no_cache_of_this_model(model: Any, save_gpt2: Any, tmp_path: Path) -> None:
+    path = tmp_path / "prompt.cache"
+    with pytest.raises(CheckpointError, match=r"prompt.cache: no complete saved cache"):
+        model.load_cache(path)
+    cache = model.new_cache()
+    model(prompt(20), cache=cache)
+    cache.save(path)
+    other = load(save_gpt2(seed=1, n_positions=700)[1])[0]
+    with pytest.raises(CheckpointError, match=r"belongs to another model. Read the prompt again."):
+        other.load_cache(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"no complete saved cache"):
+        model.load_cache(path)
+    with pytest.raises(CheckpointError, match=r"a safetensors file, but no cache"):
+        model.load_cache(tmp_path / "model" / "model.safetensors")
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        cache.save(tmp_path / "nowhere" / "prompt.cache")

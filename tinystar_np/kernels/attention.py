@@ -62,7 +62,7 @@ def causal_mask(queries: int, keys: int, window: int | None = None) -> NDArray[n
 def attention_scores(q: NDArray, k: NDArray, scale: float, bias: NDArray | None = None) -> NDArray:
     """Compare every query with the keys of its group: (..., H, T, K), (..., G, S, K) → (..., H, T, S).
 
-    bias  (H, S), added to the scaled scores; None for nothing
+    bias  (..., H, S), added to the scaled scores; None for nothing
     """
     *batch, H, T, K = q.shape
     G = k.shape[-3]
@@ -70,7 +70,7 @@ def attention_scores(q: NDArray, k: NDArray, scale: float, bias: NDArray | None 
     stacked = (q * q.dtype.type(scale)).reshape(*batch, G, H // G * T, K)
     scores = (stacked @ k.swapaxes(-1, -2)).reshape(*batch, H, T, -1)
     if bias is not None:
-        scores += bias[:, None]
+        scores += bias[..., None, :]
     return scores
 
 

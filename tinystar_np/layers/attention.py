@@ -1,6 +1,7 @@
 """Attention layer: the projections around the attention kernel, and the keys and values it remembers."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from tinystar_np.kernels.attention import (
 )
 from tinystar_np.layers.linear import Linear
 from tinystar_np.layers.weights import Weights
-from tinystar_np.state import KeyValueState, Span
+from tinystar_np.state import KeyValueState, Seen, SlidingKeyValueState, Span
 from tinystar_np.tap import listening, tap
 from tinystar_np.threads import divided, slices
 
@@ -24,7 +25,7 @@ PLAIN_SCORES = 64 * 64
 Positions = Callable[[NDArray, Span], NDArray]
 """Turns queries or keys (B, H, T, K) by their positions, such as layers/rope.py."""
 KeyBias = Callable[[NDArray], NDArray]
-"""Maps the positions of keys (S,) to what is added to their scores (H, S), such as ALiBi."""
+"""Maps the positions of keys (..., S) to what is added to their scores (..., H, S), such as ALiBi."""
 
 
 class Attention:
@@ -39,6 +40,7 @@ class Attention:
     by_group  whether ``qkv`` has the queries, the key and the value of one group side by side, group by group
     rope      turns queries and keys by their positions; None where positions come in elsewhere
     key_bias  adds to the scores by the keys' positions; None for nothing
+    window    W, how many positions a token sees, its own included; None for all before it
     """
 
     name = "attention"
@@ -54,6 +56,7 @@ class Attention:
         by_group: bool = False,
         rope: Positions | None = None,
         key_bias: KeyBias | None = None,
+        window: int | None = None,
     ):
         self.qkv = Linear(w.qkv) if w.qkv else None
         if self.qkv is None:
@@ -66,10 +69,13 @@ class Attention:
         self.by_group = by_group
         self.rope = rope
         self.key_bias = key_bias
+        self.window = window
 
     def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
         """Make room for the keys and values of ``batch_size`` rows."""
-        return KeyValueState(batch_size, self.groups, self.head_dim, capacity)
+        if self.window is None:
+            return KeyValueState(batch_size, self.groups, self.head_dim, capacity)
+        return SlidingKeyValueState(batch_size, self.groups, self.head_dim, self.window, capacity)
 
     def __call__(
         self, x: NDArray, span: Span, state: KeyValueState | None, last_only: bool = False
@@ -88,9 +94,8 @@ class Attention:
         if self.rope is not None:
             q = tap("attention.q_turned", self.rope(q, asking))
             k = tap("attention.k_turned", self.rope(k, span))
-        if state is not None:
-            k, v = state.append(k, v, span)  # (B, G, S, K)
-        mixed = tap("attention.mixed", self._attend(q, k, v, asking))
+        seen = Seen(k, v, np.arange(span.end)) if state is None else state.append(k, v, span)
+        mixed = tap("attention.mixed", self._attend(q, seen, asking))
         mixed = mixed.transpose(0, 2, 1, 3).reshape(*mixed.shape[:1], -1, self.heads * self.head_dim)
         return tap("attention.out", self.out(mixed))
 
@@ -114,25 +119,29 @@ class Attention:
             tap("attention.v", v.reshape(B, T, G, K).transpose(0, 2, 1, 3)),
         )
 
-    def _attend(self, q: NDArray, k: NDArray, v: NDArray, span: Span) -> NDArray:
+    def _attend(self, q: NDArray, seen: Seen, span: Span) -> NDArray:
         """Choose the form: the definition where it is cheap or somebody looks, blocks elsewhere."""
+        k, v, positions = seen
         bias = None
         if self.key_bias is not None:
-            key_bias, positions = self.key_bias, np.arange(k.shape[2])
-            bias = span.once(key_bias, lambda: key_bias(positions))
+            bias = span.once(self.key_bias, partial(self.key_bias, positions))
         if listening():
+            mask = span.mask(positions, self.window)
             scores = tap("attention.scores", attention_scores(q, k, self.scale, bias))
-            probabilities = tap("attention.probabilities", attention_probabilities(scores, span.mask()))
+            probabilities = tap("attention.probabilities", attention_probabilities(scores, mask))
             return attention_mean(probabilities, v)
         if q.shape[2] * k.shape[2] <= PLAIN_SCORES or q.shape[2] == 1:
-            return attention(q, k, v, span.mask(), self.scale, bias)
+            return attention(q, k, v, span.mask(positions, self.window), self.scale, bias)
         if span.uniform:
             return self._blockwise(q, k, v, bias)
-        rows = [
-            self._blockwise(q[b : b + 1], k[b : b + 1, :, :end], v[b : b + 1, :, :end], bias)
-            for b, end in enumerate(span.start + span.length)
-        ]
-        return np.concatenate(rows)
+        mixed = np.empty_like(q)
+        for b, end in enumerate(span.start + span.length):
+            own = positions if positions.ndim == 1 else positions[b]  # in order
+            held = slice(int(np.searchsorted(own, 0)), int(np.searchsorted(own, end)))
+            row = slice(b, b + 1)
+            some_bias = None if bias is None else (bias if positions.ndim == 1 else bias[b])[:, held]
+            mixed[row] = self._blockwise(q[row], k[row, :, held], v[row, :, held], some_bias)
+        return mixed
 
     def _blockwise(self, q: NDArray, k: NDArray, v: NDArray, bias: NDArray | None) -> NDArray:
         """Attend in blocks, the heads divided among threads."""
@@ -144,9 +153,13 @@ class Attention:
                 heads, groups = some, slice(0, 1)
             else:
                 heads, groups = slice(some.start * queries_per_group, some.stop * queries_per_group), some
-            some_bias = None if bias is None else bias[heads, : k.shape[2]]
             mixed[:, heads] = blockwise_attention(
-                q[:, heads], k[:, groups], v[:, groups], self.scale, some_bias
+                q[:, heads],
+                k[:, groups],
+                v[:, groups],
+                self.scale,
+                None if bias is None else bias[heads],
+                self.window,
             )
 
         divided(attend, slices(self.heads if self.groups == 1 else self.groups, q.shape[2]))

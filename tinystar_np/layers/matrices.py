@@ -25,6 +25,10 @@ class NarrowMatrix(Protocol):
         """Bytes that it occupies."""
 
     @property
+    def stored(self) -> NDArray:
+        """The integers that stand for its numbers, in the order of the file."""
+
+    @property
     def T(self) -> "NarrowMatrix":
         """The transpose, of the same numbers."""
 
@@ -43,7 +47,7 @@ class Bfloat16Matrix:
     """
 
     def __init__(self, bits: NDArray[np.uint16], transposed: bool = False):
-        self._bits = bits
+        self.stored = bits
         self._transposed = transposed
         rows, columns = bits.shape
         self.shape: tuple[int, int] = (columns, rows) if transposed else (rows, columns)
@@ -52,15 +56,15 @@ class Bfloat16Matrix:
     @property
     def T(self) -> "Bfloat16Matrix":
         """The transpose, of the same bits."""
-        return Bfloat16Matrix(self._bits, not self._transposed)
+        return Bfloat16Matrix(self.stored, not self._transposed)
 
     def product(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Multiply vectors by it: (T, in) → (T, out)."""
-        return bfloat16_product(x, self._bits, transposed=self._transposed)
+        return bfloat16_product(x, self.stored, transposed=self._transposed)
 
     def rows(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """Look up rows: (...) → (..., out)."""
-        return widen(self._bits.T[ids] if self._transposed else self._bits[ids])
+        return widen(self.stored.T[ids] if self._transposed else self.stored[ids])
 
 
 class Int8Matrix:
@@ -80,7 +84,7 @@ class Int8Matrix:
         by_rows: bool,
         transposed: bool = False,
     ):
-        self._values, self._scales = values, scales
+        self.stored, self._scales = values, scales
         self._by_rows, self._transposed = by_rows, transposed
         rows, columns = values.shape
         self.shape: tuple[int, int] = (columns, rows) if transposed else (rows, columns)
@@ -89,17 +93,17 @@ class Int8Matrix:
     @property
     def T(self) -> "Int8Matrix":
         """The transpose, of the same numbers."""
-        return Int8Matrix(self._values, self._scales, by_rows=self._by_rows, transposed=not self._transposed)
+        return Int8Matrix(self.stored, self._scales, by_rows=self._by_rows, transposed=not self._transposed)
 
     def product(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Multiply vectors by it: (T, in) → (T, out)."""
         if self._by_rows != self._transposed:  # the scales belong to the inputs
             ones = np.ones(self.shape[1], dtype=np.float32)
-            return int8_product(x * self._scales, self._values, ones, transposed=self._transposed)
-        return int8_product(x, self._values, self._scales, transposed=self._transposed)
+            return int8_product(x * self._scales, self.stored, ones, transposed=self._transposed)
+        return int8_product(x, self.stored, self._scales, transposed=self._transposed)
 
     def rows(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """Look up rows: (...) → (..., out)."""
         if self._transposed or not self._by_rows:
             raise TypeError("Only a table with a scale per row can be looked up.")
-        return dequantise(self._values[ids], self._scales[ids], axis=-1)
+        return dequantise(self.stored[ids], self._scales[ids], axis=-1)

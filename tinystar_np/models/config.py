@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from types import NoneType
-from typing import Any, ClassVar, Self, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 from tinystar_np.errors import ConfigError
 
@@ -72,7 +72,8 @@ class DecoderConfig:
 
 def _typed(key: str, value: Any, hint: Any) -> Any:
     """Check a JSON value against a field's type; whole numbers are accepted where floats are meant."""
-    allowed = get_args(hint) or (hint,)
+    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    allowed = [get_origin(choice) or choice for choice in choices]  # dict[str, Any] is checked as dict
     if value is None and NoneType in allowed:
         return None
     if isinstance(value, bool):
@@ -82,7 +83,7 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
         return float(value)
     elif isinstance(value, tuple(t for t in allowed if t is not float)):
         return value
-    names = " or ".join("null" if t is NoneType else t.__name__ for t in allowed)
+    names = " or ".join({NoneType: "null", dict: "an object"}.get(t, t.__name__) for t in allowed)
     raise ConfigError(f"config.json: {key} = {value!r}, but it must be {names}.")
 
 

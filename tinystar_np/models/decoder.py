@@ -2,7 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from math import prod
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -14,7 +16,7 @@ from tinystar_np.layers import Block, Embedding, Weights
 from tinystar_np.layers.matrices import NarrowMatrix
 from tinystar_np.models.config import DecoderConfig
 from tinystar_np.models.weight_table import WeightTable, gather
-from tinystar_np.state import Cache, Span
+from tinystar_np.state import Cache, Span, read_states
 from tinystar_np.tap import listening, scope, tap
 
 
@@ -47,6 +49,7 @@ class Decoder(ABC):
         self.vocab_size: int = config.sizes["V"]
         self.context_length: int | None = config.context_length
         self.trained_length: int | None = config.trained_length
+        self.weights = weights
         self.parameters = sum(prod(array.shape) for array in weights.values())
         w = Weights(weights)
         self.blocks = [self.block(i, w.branch(f"blocks.{i}")) for i in range(config.sizes["L"])]
@@ -55,18 +58,18 @@ class Decoder(ABC):
     @classmethod
     def from_checkpoint(
         cls,
-        raw: Mapping[str, Any],
+        config: DecoderConfig,
         checkpoint: Checkpoint,
         end_ids: Sequence[int] = (),
         dtype: str = "auto",
     ) -> Self:
-        """Build the model that a parsed config.json describes, with a checkpoint's weights.
+        """Build the model that a config describes, with a checkpoint's weights.
 
-        dtype  the element type to keep matrices in, see ``load``
+        config  of the subclass's own class
+        dtype   the element type to keep matrices in, see ``load``
 
-        Raises ConfigError before any weight is looked at, and CheckpointError where the weights do not fit.
+        Raises CheckpointError where the weights do not fit the config.
         """
-        config = cls.Config.from_dict(raw)
         table = cls.weight_table(config)
         weights = gather(checkpoint, table, config.sizes, prefix=cls.PREFIX, ignored=cls.IGNORED, dtype=dtype)
         return cls(config, weights, end_ids)
@@ -99,7 +102,28 @@ class Decoder(ABC):
         if self.context_length is not None:
             capacity = min(capacity, self.context_length)
         states = [block.new_state(batch_size, max(capacity, 0)) for block in self.blocks]
-        return Cache(states, np.zeros(batch_size, dtype=np.int64))
+        return Cache(states, np.zeros(batch_size, dtype=np.int64), self.fingerprint)
+
+    def load_cache(self, path: str | Path) -> Cache:
+        """Read a cache that ``cache.save(path)`` wrote for this very model.
+
+        Raises CheckpointError where the file is missing, damaged, or of another model.
+        """
+        lengths, layers = read_states(Path(path), self.fingerprint())
+        cache = self.new_cache(len(lengths))
+        for state, arrays in zip(cache.states, layers, strict=True):
+            state.restore(arrays)
+        cache.lengths = lengths
+        return cache
+
+    def fingerprint(self) -> str:
+        """Tell this model from others by a few numbers of each of its arrays."""
+        sums = sha256(repr(self.config).encode())
+        for name, array in sorted(self.weights.items()):
+            numbers = array if isinstance(array, np.ndarray) else array.stored
+            sums.update(f"{name} {numbers.dtype} {numbers.shape}".encode())
+            sums.update(numbers[(0,) * (numbers.ndim - 1)][:8].tobytes())
+        return sums.hexdigest()
 
     def __call__(
         self, ids: ArrayLike, cache: Cache | None = None, last_only: bool = False

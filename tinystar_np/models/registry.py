@@ -7,6 +7,8 @@ from tinystar_np.models.decoder import Decoder
 
 ARCHITECTURES = {  # model_type, which is also the module's name: the class in it
     "gpt2": "GPT2",
+    "llama": "Llama",
+    "mistral": "Mistral",
 }
 
 

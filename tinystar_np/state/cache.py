@@ -6,26 +6,32 @@ numbers of tokens. Lengths move only after a call has gone through all layers: a
 leaves the cache as it was before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.errors import InputError
 from tinystar_np.state.layer_state import LayerState
+from tinystar_np.state.saved import write_states
 from tinystar_np.state.span import Span
 
 
 class Cache:
     """One state per layer, and how many tokens each row of the batch holds.
 
-    states   one per layer, in the model's order
-    lengths  (B,) ints: tokens held by each row
+    states       one per layer, in the model's order
+    lengths      (B,) ints: tokens held by each row
+    fingerprint  tells which model it belongs to; asked when it is saved
     """
 
-    def __init__(self, states: Sequence[LayerState], lengths: NDArray[np.int64]):
+    def __init__(
+        self, states: Sequence[LayerState], lengths: NDArray[np.int64], fingerprint: Callable[[], str]
+    ):
         self.states = list(states)
         self.lengths = lengths
+        self.fingerprint = fingerprint
 
     @property
     def batch_size(self) -> int:
@@ -73,7 +79,15 @@ class Cache:
     def select(self, rows: Sequence[int]) -> "Cache":
         """Return a copy that holds these rows of the batch, in this order."""
         index = np.asarray(rows, dtype=np.int64)
-        return Cache([state.select(index) for state in self.states], self.lengths[index])
+        states = [state.select(index) for state in self.states]
+        return Cache(states, self.lengths[index], self.fingerprint)
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file, from which ``model.load_cache(path)`` of the same model makes it again.
+
+        Raises CheckpointError where the file cannot be written.
+        """
+        write_states(Path(path), self.states, self.lengths, self.fingerprint())
 
 
 def join_caches(caches: Sequence[Cache]) -> Cache:
@@ -85,4 +99,5 @@ def join_caches(caches: Sequence[Cache]) -> Cache:
         raise InputError("join_caches needs one or more caches of one model.")
     layers = zip(*(cache.states for cache in caches), strict=True)
     states = [type(layer[0]).join(list(layer)) for layer in layers]
-    return Cache(states, np.concatenate([cache.lengths for cache in caches]))
+    lengths = np.concatenate([cache.lengths for cache in caches])
+    return Cache(states, lengths, caches[0].fingerprint)

@@ -4,8 +4,10 @@ A token's key and value never change once computed, because no token sees its fu
 the next token cost one row of work instead of the whole text again.
 """
 
+import sys
 from collections.abc import Mapping
-from typing import ClassVar
+from copy import copy
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,18 @@ from tinystar_np.state.span import Span
 
 FIRST_CAPACITY = 64
 GROWTH = 1.5
+
+
+class Seen(NamedTuple):
+    """The keys and values that are in reach of a call's new tokens, their own included.
+
+    keys, values  (B, G, S, K)
+    positions     (S,), or (B, S) where they differ from row to row; negative ones stand for nothing
+    """
+
+    keys: NDArray
+    values: NDArray
+    positions: NDArray[np.int64]
 
 
 class KeyValueState:
@@ -25,6 +39,8 @@ class KeyValueState:
     keys, values  (B, G, room, K)
     """
 
+    most: int = sys.maxsize
+    """How many tokens there will ever be room for."""
     rewindable: ClassVar[bool] = True  # what lies behind a row's length is overwritten and never looked at
 
     def __init__(self, batch_size: int, heads: int, head_dim: int, capacity: int = 0):
@@ -46,18 +62,18 @@ class KeyValueState:
     def _make_room(self, tokens: int) -> None:
         """Have room for so many tokens in each row."""
         if tokens > self.capacity:
-            capacity = max(tokens, FIRST_CAPACITY, int(self.capacity * GROWTH))
+            capacity = max(tokens, min(self.most, max(FIRST_CAPACITY, int(self.capacity * GROWTH))))
             self.keys = _with_room(self.keys, capacity)
             self.values = _with_room(self.values, capacity)
 
-    def append(self, k: NDArray, v: NDArray, span: Span) -> tuple[NDArray, NDArray]:
+    def append(self, k: NDArray, v: NDArray, span: Span) -> Seen:
         """Write the new tokens' keys and values behind those of each row.
 
         k, v  (B, G, T, K)
         span  where they go
 
-        Returns all keys and values, each (B, G, S, K), as views. What lies beyond a row's own length is not
-        part of it: a mask must hide it.
+        Returns all keys and values as views. What lies beyond a row's own length is not part of it: a mask
+        must hide it.
         """
         self._make_room(span.end)
         keys, values = self.keys[:, :, : span.end], self.values[:, :, : span.end]
@@ -69,21 +85,24 @@ class KeyValueState:
             for b, start in enumerate(span.start):
                 keys[b, :, start : start + span.length] = k[b]
                 values[b, :, start : start + span.length] = v[b]
-        return keys, values
+        return Seen(keys, values, np.arange(span.end))
 
     def commit(self) -> None:
         """Nothing waits: new tokens stand behind the old ones, and only their count makes them part of it."""
 
-    def select(self, rows: NDArray[np.integer]) -> "KeyValueState":
+    def select(self, rows: NDArray[np.integer]) -> Self:
         """Return a copy that holds these rows of the batch, in this order."""
-        return self._of(self.keys[rows], self.values[rows])
+        selected = copy(self)
+        selected.keys, selected.values = self.keys[rows], self.values[rows]
+        return selected
 
     @classmethod
-    def join(cls, states: list["KeyValueState"]) -> "KeyValueState":
+    def join(cls, states: list[Self]) -> Self:
         """Put the rows of several states into one batch (copied)."""
         _, heads, _, head_dim = states[0].keys.shape
-        rows = sum(len(state.keys) for state in states)
-        joined = cls(rows, heads, head_dim, max(state.capacity for state in states))
+        rows, room = sum(len(state.keys) for state in states), max(state.capacity for state in states)
+        joined = copy(states[0])
+        joined.keys, joined.values = np.zeros((2, rows, heads, room, head_dim), dtype=np.float32)
         first = 0
         for state in states:
             target = np.s_[first : first + len(state.keys), :, : state.capacity]
@@ -103,12 +122,6 @@ class KeyValueState:
         if keys.shape != values.shape or keys.shape != (rows, heads, keys.shape[2], head_dim):
             raise ValueError(f"keys {keys.shape} and values {values.shape}, not {self.keys.shape}")
         self.keys, self.values = keys, values
-
-    @classmethod
-    def _of(cls, keys: NDArray, values: NDArray) -> "KeyValueState":
-        state = cls.__new__(cls)
-        state.keys, state.values = keys, values
-        return state
 
 
 def _with_room(array: NDArray, capacity: int) -> NDArray:

@@ -1,0 +1,183 @@
+"""What every architecture must pass: small random models of transformers against ours.
+
+``reference_model`` makes one, ``check`` holds ours against it in every way a model can be called.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from tinystar_np.loading import load
+from tinystar_np.models import Decoder
+from tinystar_np.state import join_caches
+from tinystar_np.tracing.compare import compare_with_transformers
+
+TOLERANCE = 1e-5  # of the largest logit; the project promises 1e-4
+VOCABULARY = 211
+
+
+def reference_model(model_type: str, seed: int = 0, **config: Any) -> PreTrainedModel:
+    """Make a small model with every parameter random, in eager attention."""
+    defaults = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    settings = AutoConfig.for_model(model_type, **{**defaults, **config})
+    model = AutoModelForCausalLM.from_config(settings, attn_implementation="eager", dtype=torch.float32)
+    randomise(model, seed)
+    return model.eval()
+
+
+def randomise(model: torch.nn.Module, seed: int = 0) -> None:
+    """Give every parameter random values.
+
+    transformers starts biases at 0 and gains at 1, under which a forgotten one changes nothing. What it
+    starts at 1 stays near 1.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim == 1 and torch.all(parameter == 1):
+                parameter.copy_(1 + 0.3 * noise)
+            elif name.endswith(("A_log", "dt_bias", "dt_proj.bias")):  # decay and step of a recurrence
+                parameter.add_(0.3 * noise)
+            else:
+                parameter.copy_(0.2 * noise)  # more makes softmax so sharp that it magnifies rounding
+
+
+def save(reference: PreTrainedModel, directory: Path, **changes: Any) -> Path:
+    """Save a reference as transformers does, with some keys of its config.json changed; None removes one."""
+    reference.save_pretrained(directory)
+    edit_config(directory, **changes)
+    return directory
+
+
+def edit_config(directory: Path, **changes: Any) -> None:
+    """Change keys of a config.json; a value of None removes the key."""
+    path = directory / "config.json"
+    raw = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in raw.items() if value is not None}))
+
+
+def logits_of(reference: torch.nn.Module, ids: np.ndarray) -> np.ndarray:
+    """The reference's logits (B, T, V)."""
+    with torch.no_grad():
+        return reference(torch.from_numpy(np.atleast_2d(ids)), use_cache=False).logits.numpy()
+
+
+def random_ids(*shape: int, seed: int = 1, vocabulary: int = VOCABULARY) -> np.ndarray:
+    """Token ids, 0 left out: it ends the text."""
+    return np.random.default_rng(seed).integers(1, vocabulary, shape)
+
+
+def assert_close(ours: np.ndarray, theirs: np.ndarray, tolerance: float = TOLERANCE, what: str = "") -> None:
+    """Within a share of the largest value, in float32, without NaN."""
+    assert ours.dtype == np.float32
+    assert ours.shape == theirs.shape
+    error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    assert error <= tolerance, f"{what}: {error:.1e} of the largest"  # false for NaN too
+
+
+def check(
+    reference: PreTrainedModel,
+    directory: Path,
+    *,
+    length: int = 90,
+    cuts: Iterable[Iterable[int]] = ([1, 2, 63, 1, 23], [64, 26], [65, 1, 24]),
+    tolerance: float = TOLERANCE,
+    greedy: bool = True,
+) -> Decoder:
+    """Hold the model in ``directory`` against ``reference``; names the first activation that differs.
+
+    length  T of the prompts
+    cuts    into which pieces a prompt is cut, each list adding up to ``length``; token by token is always one
+
+    Returns our model, for what a test wants to ask beyond that.
+    """
+    model, _ = load(directory, dtype="float32")
+    ids = random_ids(3, length)
+    expected = logits_of(reference, ids)
+    try:
+        assert_close(model(ids), expected, tolerance, "whole, a batch of three")
+    except AssertionError as error:
+        rows = compare_with_transformers(model, ids[0].tolist(), directory)
+        parted = next((row for row in rows if row.exceeds(tolerance)), None)
+        raise AssertionError(f"{error}; the first to differ is {parted}") from error
+    assert_close(model(ids, last_only=True), expected[:, -1:], tolerance, "last_only")
+    assert_close(model(ids[0]), expected[0], tolerance, "one row")
+    assert_close(model(ids[0], last_only=True), expected[0, -1:], tolerance, "one row, last_only")
+    assert_close(model(ids[:, :1]), expected[:, :1], tolerance, "one token")
+
+    for pieces in ([1] * length, *cuts):
+        cache = model.new_cache(batch_size=3)
+        starts = np.cumsum([0, *pieces])
+        found = np.concatenate([model(ids[:, a:b], cache=cache) for a, b in pairwise(starts)], axis=1)
+        assert_close(found, expected, tolerance, f"in pieces of {pieces!s:.20}")
+        assert cache.lengths.tolist() == [length] * 3
+    check_rows(model, ids, tolerance)
+    check_interruption(model, ids[0], expected[0], tolerance)
+    if greedy:
+        check_greedy(reference, model, ids[0, : length // 2])
+    return model
+
+
+def check_rows(model: Decoder, ids: np.ndarray, tolerance: float) -> None:
+    """Rows that stand at different lengths, each as if alone."""
+    lengths = [5, 1, ids.shape[1] // 2]
+    caches = [model.new_cache() for _ in lengths]
+    for row, length, cache in zip(ids, lengths, caches, strict=True):
+        model(row[:length], cache=cache, last_only=True)
+    joined = join_caches(caches)
+    for new in (1, 7, 1):
+        alone = [model(row[-new:], cache=cache) for row, cache in zip(ids, caches, strict=True)]
+        together = model(ids[:, -new:], cache=joined)
+        assert_close(together, np.stack(alone), tolerance, "rows of different lengths")
+
+
+def check_interruption(model: Decoder, ids: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    """A call that breaks off in the last layer leaves the cache as it was."""
+    cache = model.new_cache()
+    model(ids[:20], cache=cache)
+    norm, model.final_norm = model.final_norm, interrupt
+    try:
+        model(ids[-30:], cache=cache)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        model.final_norm = norm
+    assert cache.lengths.tolist() == [20]
+    assert_close(model(ids[20:], cache=cache), expected[20:], tolerance, "after an interrupted call")
+
+
+def interrupt(x: np.ndarray) -> np.ndarray:
+    """What Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def check_greedy(reference: PreTrainedModel, model: Decoder, prompt: np.ndarray, new: int = 30) -> None:
+    """The same ids as transformers' generate."""
+    expected = reference.generate(
+        torch.from_numpy(prompt[None]), max_new_tokens=new, do_sample=False, eos_token_id=None
+    )[0, len(prompt) :].tolist()
+    cache = model.new_cache()
+    ids = [int(model(prompt, cache=cache, last_only=True).argmax())]
+    while len(ids) < new:
+        ids.append(int(model(ids[-1:], cache=cache).argmax()))
+    assert ids == expected
+
+
+def old_spelling(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes that turn a config.json of today's library into one of the hub's old files."""
+    changes: dict[str, Any] = {"dtype": None, "torch_dtype": "float32", "transformers_version": "4.31.0"}
+    if "rope_parameters" in raw:
+        rope = dict(raw["rope_parameters"])
+        changes |= {"rope_parameters": None, "rope_theta": rope.pop("rope_theta")}
+        if "partial_rotary_factor" in rope:
+            changes["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
+        if rope["rope_type"] != "default":
+            changes["rope_scaling"] = {"type": rope.pop("rope_type"), **rope}
+    return changes

@@ -1,0 +1,274 @@
+"""Rotary position embedding (RoPE): turn queries and keys by their positions, so that only distance counts.
+
+A head's K numbers are taken in pairs, each pair as a point of the plane, or a complex number z. At position p
+pair j is turned by the angle p·f_j. The product of a query at p and a key at s then sees only p − s:
+
+    z' = z · exp(i p f_j)          Re( q' · conj(k') ) = Re( q · conj(k) · exp(i (p − s) f_j) )
+
+The first pair turns fastest, once in 2π tokens, and tells neighbours apart; the last turns once in tens of
+thousands and tells far from near. Nothing is learned. Su et al. 2021, arXiv:2104.09864.
+
+    f_j = θ^(−2j/K)          θ = 10000 at first; models for longer texts have larger ones
+
+Two layouts of the pairs are in use, and a checkpoint is trained for one of them:
+
+    half-split    (x_0, x_J), (x_1, x_J+1), …     NeoX, Llama, Falcon and most others
+    interleaved   (x_0, x_1), (x_2, x_3), …       the paper, GPT-J, Cohere, DeepSeek
+
+J is the number of pairs: K/2, or fewer where only the first 2J numbers of a head turn and the others stay as
+they are (GPT-J, NeoX, Phi: "partial" rotation).
+
+``rotary_embedding`` is the definition. What is expensive about it is that it takes nine NumPy calls: for one
+new token each lasts longer than its arithmetic. Two forms run instead, on tables that a model call makes once
+for all layers:
+
+- half-split: y = x · (cos, cos) + swapped(x) · (−sin, sin), where swapping the halves of x is only another
+  view of it. Three calls; ``rotate_halves``.
+- interleaved: neighbours in memory are what NumPy calls a complex number. One call; ``rotate_neighbours``.
+
+The second half of the file is about the frequencies f: how a model is made to read texts longer than those
+it learned from. All rules are pure functions of numbers that stand in a model's config, and follow
+transformers down to the order of the float32 operations: at position 100 000 the last bit of a frequency
+makes a third of a degree.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32s = NDArray[np.float32]
+
+
+def rotary_angles(positions: NDArray[np.integer], frequencies: Float32s) -> Float32s:
+    """Say how far each pair is turned at each position.
+
+    positions    (..., T)
+    frequencies  (J,), or (..., 1, J) where rows differ
+
+    Returns (..., T, J), in float32 as in the models' training.
+    """
+    return positions.astype(np.float32)[..., None] * frequencies
+
+
+def rotary_embedding(x: NDArray, cos: NDArray, sin: NDArray, interleaved: bool = False) -> NDArray:
+    """Turn the pairs of each vector, by the definition.
+
+    x            (..., T, K)
+    cos, sin     of the angles: (T, J), or anything that broadcasts to (..., T, J)
+    interleaved  whether neighbours make a pair; otherwise x_j and x_J+j do
+
+    Returns (..., T, K), a new array. Numbers from 2J on are copied.
+    """
+    y = x.copy()
+    a, b = _pairs(x, cos.shape[-1], interleaved)
+    turned_a, turned_b = _pairs(y, cos.shape[-1], interleaved)
+    turned_a[...] = a * cos - b * sin  # the real and the imaginary part of (a + ib)(cos + i sin)
+    turned_b[...] = a * sin + b * cos
+    return y
+
+
+def _pairs(x: NDArray, pairs: int, interleaved: bool) -> tuple[NDArray, NDArray]:
+    """Return the first and the second members of the pairs, as views: (..., J) each."""
+    if interleaved:
+        return x[..., 0 : 2 * pairs : 2], x[..., 1 : 2 * pairs : 2]
+    return x[..., :pairs], x[..., pairs : 2 * pairs]
+
+
+def halves_tables(cos: NDArray, sin: NDArray) -> tuple[NDArray, NDArray]:
+    """Make what ``rotate_halves`` needs from (..., J): (cos, cos) (..., 2J) and (−sin, sin) (..., 2, J)."""
+    return np.concatenate((cos, cos), axis=-1), np.stack((-sin, sin), axis=-2)
+
+
+def rotate_halves(x: NDArray, cos: NDArray, sin: NDArray) -> NDArray:
+    """Turn half-split pairs: ``rotary_embedding`` in three calls, to the same bits.
+
+    x         (..., T, K)
+    cos, sin  from ``halves_tables``: (T, 2J) and (T, 2, J), or with more axes before that broadcast to x's
+
+    Returns (..., T, K), a new contiguous array.
+    """
+    width = cos.shape[-1]
+    y = np.empty(x.shape, x.dtype)
+    head, turned = x[..., :width], y[..., :width]
+    halves = (*x.shape[:-1], 2, width // 2)  # splitting the last axis never copies
+    np.multiply(head.reshape(halves)[..., ::-1, :], sin, out=turned.reshape(halves))
+    turned += head * cos
+    if width < x.shape[-1]:
+        y[..., width:] = x[..., width:]
+    return y
+
+
+def neighbours_table(cos: NDArray, sin: NDArray) -> NDArray[np.complexfloating]:
+    """Make the table of ``rotate_neighbours``: cos + i sin, (..., J) complex numbers."""
+    turns = np.empty(cos.shape, np.result_type(cos.dtype, np.complex64))
+    turns.real, turns.imag = cos, sin
+    return turns
+
+
+def rotate_neighbours(x: NDArray, turns: NDArray[np.complexfloating]) -> NDArray:
+    """Turn interleaved pairs: ``rotary_embedding`` in one call.
+
+    x      (..., T, K)
+    turns  from ``neighbours_table``, of x's precision: (T, J) or broadcastable to (..., T, J)
+
+    Returns (..., T, K), a new contiguous array.
+    """
+    width = 2 * turns.shape[-1]
+    if x.strides[-1] != x.itemsize:  # a complex number's two parts must lie side by side
+        x = np.ascontiguousarray(x)
+    y = np.empty(x.shape, x.dtype)
+    np.multiply(x[..., :width].view(turns.dtype), turns, out=y[..., :width].view(turns.dtype))
+    if width < x.shape[-1]:
+        y[..., width:] = x[..., width:]
+    return y
+
+
+def default_frequencies(rotary_dim: int, theta: float) -> Float32s:
+    """Give pair j the frequency θ^(−2j/rotary_dim): (J,).
+
+    rotary_dim  how many numbers of a head turn; an odd one is rounded up to a whole pair
+    theta       θ, the base
+    """
+    return np.float32(1) / _wavelengths(rotary_dim, theta)
+
+
+def _wavelengths(rotary_dim: int, theta: float) -> Float32s:
+    """θ^(2j/rotary_dim), the tokens that pair j takes for one radian: (J,)."""
+    exponents = np.arange(0, rotary_dim, 2, dtype=np.float32) / np.float32(rotary_dim)
+    # The power in float64, rounded once: NumPy's own in float32 often misses the last bit.
+    return np.power(np.float64(np.float32(theta)), exponents.astype(np.float64)).astype(np.float32)
+
+
+def linear_frequencies(rotary_dim: int, theta: float, factor: float) -> Float32s:
+    """Turn everything ``factor`` times as slowly: positions are interpolated between those of the training.
+
+    Chen et al. 2023, arXiv:2306.15595; kaiokendev 2023.
+    """
+    return default_frequencies(rotary_dim, theta) / np.float32(factor)
+
+
+def dynamic_frequencies(
+    rotary_dim: int, theta: float, factor: float, trained_length: int, length: int
+) -> Float32s:
+    """Raise θ with the length of the text ("dynamic NTK"): slow pairs are stretched, fast ones hardly.
+
+    factor          how much is stretched beyond the trained length
+    trained_length  up to here nothing changes
+    length          of the text so far, new tokens included
+
+    bloc97 and emozilla 2023; section 3 of Peng et al. 2023, arXiv:2309.00071.
+    """
+    if length <= trained_length:
+        return default_frequencies(rotary_dim, theta)
+    stretch = np.float32(factor) * np.float32(length) / np.float32(trained_length) - np.float32(factor - 1)
+    power = np.float32(float(stretch) ** (rotary_dim / (rotary_dim - 2)))
+    return default_frequencies(rotary_dim, float(np.float32(theta) * power))
+
+
+def yarn_frequencies(
+    rotary_dim: int,
+    theta: float,
+    factor: float,
+    trained_length: int,
+    beta_fast: float = 32.0,
+    beta_slow: float = 1.0,
+    truncate: bool = True,
+) -> Float32s:
+    """Stretch slow pairs by ``factor``, leave fast ones, and blend between (YaRN).
+
+    factor          new length over trained length
+    trained_length  the length of text of the first training
+    beta_fast       pairs that turn this often over the trained length, or more, keep their frequency
+    beta_slow       those that turn this often, or less, are stretched in full
+    truncate        whether the two ends of the blend are moved outwards to whole pairs
+
+    Peng et al. 2023, arXiv:2309.00071. ``yarn_attention_factor`` belongs to it.
+    """
+    wavelengths = _wavelengths(rotary_dim, theta)
+
+    def pair_that_turns(times: float) -> float:
+        return rotary_dim * math.log(trained_length / (times * 2 * math.pi)) / (2 * math.log(theta))
+
+    first, last = pair_that_turns(beta_fast), pair_that_turns(beta_slow)
+    if truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, rotary_dim - 1)
+    if first == last:
+        last += 0.001  # a step instead of a division by zero
+    ramp = (np.arange(rotary_dim // 2, dtype=np.float32) - np.float32(first)) / np.float32(last - first)
+    kept = 1 - np.clip(ramp, 0, 1)
+    stretched = np.float32(1) / (np.float32(factor) * wavelengths)
+    return stretched * (1 - kept) + np.float32(1) / wavelengths * kept
+
+
+def yarn_attention_factor(
+    factor: float, mscale: float | None = None, mscale_all_dim: float | None = None
+) -> float:
+    """Say by how much YaRN lengthens queries and keys, which sharpens attention over many keys.
+
+    0.1 · ln(factor) + 1; DeepSeek weighs the logarithm and divides two of these.
+    """
+
+    def of(weight: float) -> float:
+        return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+
+    return of(mscale) / of(mscale_all_dim) if mscale and mscale_all_dim else of(1)
+
+
+def llama3_frequencies(
+    rotary_dim: int,
+    theta: float,
+    factor: float,
+    low_freq_factor: float,
+    high_freq_factor: float,
+    trained_length: int,
+) -> Float32s:
+    """Stretch by wavelength: short waves stay, long ones slow down by ``factor``, those between are blended.
+
+    low_freq_factor   waves that fit into the trained length fewer times than this are stretched in full
+    high_freq_factor  those that fit more times than this stay
+    trained_length    the length of text before the stretching
+
+    Llama 3.1, Dubey et al. 2024, arXiv:2407.21783.
+    """
+    frequencies = default_frequencies(rotary_dim, theta)
+    waves = np.float32(1) / frequencies * np.float32(2 * math.pi)  # tokens for one whole turn
+    short = waves < np.float32(trained_length / high_freq_factor)
+    long = waves > np.float32(trained_length / low_freq_factor)
+    fits = np.float32(1) / waves * np.float32(trained_length)  # one over it first, as the reference rounds
+    kept = (fits - np.float32(low_freq_factor)) / np.float32(high_freq_factor - low_freq_factor)
+    stretched = frequencies / np.float32(factor)
+    blended = (1 - kept) * frequencies / np.float32(factor) + kept * frequencies
+    return np.where(short, frequencies, np.where(long, stretched, blended))
+
+
+def longrope_frequencies(rotary_dim: int, theta: float, factors: Sequence[float]) -> Float32s:
+    """Slow each pair down by a factor of its own, found by search (LongRoPE).
+
+    factors  (J,); a model has two lists, one for texts within the trained length and one for longer ones
+
+    Ding et al. 2024, arXiv:2402.13753. Phi-3. ``longrope_attention_factor`` belongs to it.
+    """
+    return np.float32(1) / (np.asarray(factors, dtype=np.float32) * _wavelengths(rotary_dim, theta))
+
+
+def longrope_attention_factor(factor: float, trained_length: int) -> float:
+    """Say by how much LongRoPE lengthens queries and keys: √(1 + ln(factor) / ln(trained_length))."""
+    return 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(trained_length))
+
+
+def proportional_frequencies(
+    head_dim: int, theta: float, proportion: float = 1.0, factor: float = 1.0
+) -> Float32s:
+    """Turn only the fastest pairs of a whole head; the slow rest stands still and carries meaning alone.
+
+    proportion  the part of the pairs that turns
+
+    Returns (K/2,): unlike in partial rotation, the pairs are spread over the whole head and its θ^(−2j/K).
+    p-RoPE, Barbero et al. 2024, arXiv:2410.06205.
+    """
+    frequencies = default_frequencies(head_dim, theta)
+    frequencies[int(proportion * head_dim // 2) :] = 0
+    return frequencies / np.float32(factor)

@@ -1,0 +1,162 @@
+"""Llama (Touvron et al. 2023, arXiv:2302.13971, 2307.09288; Meta 2024, arXiv:2407.21783), 1 to 3.2.
+
+    x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
+    logits = norm(x) · W
+
+| attention              | position | norm    | activation | block      | context                |
+|------------------------|----------|---------|------------|------------|------------------------|
+| MHA; GQA from 2-70B on | RoPE     | RMSNorm | SwiGLU     | sequential | 2048 in 1, 131072 in 3.1 |
+
+New in it: nothing but the choice. RMS norm instead of layer norm, rotary positions instead of learned ones,
+a gated feed-forward layer and no biases were each known; together, trained on far more text than was thought
+useful for the size, they became what most decoders since are made of. Llama 3 took a vocabulary of 128256
+and a RoPE base of 500000; 3.1 slows the slow rotations by 8 to read sixteen times as far; in 3.2's small
+models the output layer is the embedding table.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.layers import (
+    Attention,
+    Embedding,
+    GatedFeedForward,
+    Linear,
+    RMSNorm,
+    SequentialBlock,
+    Weights,
+)
+from tinystar_np.models.config import DecoderConfig, known, require
+from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.models.weight_table import WeightTable
+
+
+@dataclass(frozen=True)
+class LlamaConfig(DecoderConfig):
+    """The keys of a Llama config.json that change the mathematics; defaults as in transformers."""
+
+    vocab_size: int = 32000
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    hidden_act: str = "silu"
+    max_position_embeddings: int = 2048
+    original_max_position_embeddings: int | None = None
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    tie_word_embeddings: bool = False
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """V vocabulary · D width · L layers · H, G query and key heads · K head width · F inner width."""
+        heads = max(self.num_attention_heads, 1)
+        return {
+            "V": self.vocab_size,
+            "D": self.hidden_size,
+            "L": self.num_hidden_layers,
+            "H": self.num_attention_heads,
+            "G": self.num_attention_heads if self.num_key_value_heads is None else self.num_key_value_heads,
+            "K": self.hidden_size // heads if self.head_dim is None else self.head_dim,
+            "F": self.intermediate_size,
+        }
+
+    @property
+    def trained_length(self) -> int:
+        """Rotations go on for ever, what was learned does not."""
+        return self.max_position_embeddings
+
+    @property
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations."""
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        super().check()
+        H, G = self.sizes["H"], self.sizes["G"]
+        require(
+            self.head_dim is not None or self.hidden_size % H == 0,
+            f"hidden_size = {self.hidden_size} cannot be divided among num_attention_heads = {H} heads.",
+        )
+        require(
+            H % G == 0, f"num_attention_heads = {H} cannot be divided among num_key_value_heads = {G} groups."
+        )
+        known(ACTIVATIONS, "hidden_act", self.hidden_act)
+        require(self.rms_norm_eps > 0, f"rms_norm_eps = {self.rms_norm_eps} must be above 0.")
+        _ = self.rope
+
+
+WEIGHTS: WeightTable = {
+    # ours:                                (the checkpoint's, shape)
+    "embedding.tokens.weight":             ("embed_tokens.weight", "V D"),
+    "blocks.{i}.attention_norm.gain":      ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.q.weight":       ("layers.{i}.self_attn.q_proj.weight", "HK D -> D HK"),
+    "blocks.{i}.attention.k.weight":       ("layers.{i}.self_attn.k_proj.weight", "GK D -> D GK"),
+    "blocks.{i}.attention.v.weight":       ("layers.{i}.self_attn.v_proj.weight", "GK D -> D GK"),
+    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "D HK -> HK D"),
+    "blocks.{i}.feed_forward_norm.gain":   ("layers.{i}.post_attention_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.mlp.gate_proj.weight", "F D -> D F"),
+    "blocks.{i}.feed_forward.up.weight":   ("layers.{i}.mlp.up_proj.weight", "F D -> D F"),
+    "blocks.{i}.feed_forward.down.weight": ("layers.{i}.mlp.down_proj.weight", "D F -> F D"),
+    "final_norm.gain":                     ("norm.weight", "D"),
+}  # fmt: skip
+ATTENTION_BIASES: WeightTable = {
+    "blocks.{i}.attention.q.bias":         ("layers.{i}.self_attn.q_proj.bias", "HK"),
+    "blocks.{i}.attention.k.bias":         ("layers.{i}.self_attn.k_proj.bias", "GK"),
+    "blocks.{i}.attention.v.bias":         ("layers.{i}.self_attn.v_proj.bias", "GK"),
+    "blocks.{i}.attention.out.bias":       ("layers.{i}.self_attn.o_proj.bias", "D"),
+}  # fmt: skip
+FEED_FORWARD_BIASES: WeightTable = {
+    "blocks.{i}.feed_forward.gate.bias":   ("layers.{i}.mlp.gate_proj.bias", "F"),
+    "blocks.{i}.feed_forward.up.bias":     ("layers.{i}.mlp.up_proj.bias", "F"),
+    "blocks.{i}.feed_forward.down.bias":   ("layers.{i}.mlp.down_proj.bias", "D"),
+}  # fmt: skip
+UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
+
+
+class Llama(Decoder):
+    """Llama 1, 2, 3, 3.1 and 3.2 (text), and the many models that are built like them."""
+
+    Config = LlamaConfig
+    PREFIX = "model."
+    # The rotations' frequencies were saved as a buffer by old versions.
+    IGNORED = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq|lm_head\.weight"
+
+    @staticmethod
+    def weight_table(config: LlamaConfig) -> WeightTable:
+        """Add what the config switches on."""
+        return {
+            **WEIGHTS,
+            **(ATTENTION_BIASES if config.attention_bias else {}),
+            **(FEED_FORWARD_BIASES if config.mlp_bias else {}),
+            **({} if config.tie_word_embeddings else UNTIED_HEAD),
+        }
+
+    def block(self, i: int, w: Weights) -> SequentialBlock:
+        """Norm, attention, norm, feed-forward."""
+        c: LlamaConfig = self.config
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        return SequentialBlock(
+            attention_norm=RMSNorm(w.attention_norm, eps=c.rms_norm_eps),
+            attention=Attention(
+                w.attention, heads=H, groups=G, head_dim=K, scale=K**-0.5, rope=c.rope.rotary()
+            ),
+            feed_forward_norm=RMSNorm(w.feed_forward_norm, eps=c.rms_norm_eps),
+            feed_forward=GatedFeedForward(w.feed_forward, activation=ACTIVATIONS[c.hidden_act]),
+        )
+
+    def build_ends(self, w: Weights) -> None:
+        """The embedding before the blocks; a norm and the output layer behind them."""
+        c: LlamaConfig = self.config
+        self.tokens = Embedding(w.embedding.tokens)
+        self.final_norm = RMSNorm(w.final_norm, eps=c.rms_norm_eps)
+        self.head = Linear(self.tokens.tied_head() if c.tie_word_embeddings else w.head)

@@ -1,0 +1,61 @@
+"""Mistral 7B (Jiang et al. 2023, arXiv:2310.06825): Llama with a window.
+
+    x → norm → attention to the last W tokens ──+ x → norm → feed-forward ──+ x      (× L)
+    logits = norm(x) · W
+
+| attention        | position | norm    | activation | block      | context                    |
+|------------------|----------|---------|------------|------------|----------------------------|
+| GQA, window 4096 | RoPE     | RMSNorm | SwiGLU     | sequential | 32768 (v0.1: by the window) |
+
+New in it: at 7B, grouped queries and a window, so that the cache stops growing at 4096 tokens; news from
+farther back travels one window per layer. Later versions (v0.2 and on) took the window away again and say
+``sliding_window: null``. All else, names of weights included, is Llama's (llama.py).
+"""
+
+from dataclasses import dataclass
+
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.layers import Attention, GatedFeedForward, RMSNorm, SequentialBlock, Weights
+from tinystar_np.models.config import require
+from tinystar_np.models.llama import Llama, LlamaConfig
+
+
+@dataclass(frozen=True)
+class MistralConfig(LlamaConfig):
+    """Llama's keys with Mistral's defaults, and the window."""
+
+    intermediate_size: int = 14336
+    num_key_value_heads: int | None = 8
+    max_position_embeddings: int = 131072
+    sliding_window: int | None = 4096
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        super().check()
+        W = self.sliding_window
+        require(W is None or W >= 1, f"sliding_window = {W}, but a token sees at least itself.")
+
+
+class Mistral(Llama):
+    """Mistral 7B, Mistral Nemo, and the models that are built like them."""
+
+    Config = MistralConfig
+
+    def block(self, i: int, w: Weights) -> SequentialBlock:
+        """Norm, attention within the window, norm, feed-forward."""
+        c: MistralConfig = self.config
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        return SequentialBlock(
+            attention_norm=RMSNorm(w.attention_norm, eps=c.rms_norm_eps),
+            attention=Attention(
+                w.attention,
+                heads=H,
+                groups=G,
+                head_dim=K,
+                scale=K**-0.5,
+                rope=c.rope.rotary(),
+                window=c.sliding_window,
+            ),
+            feed_forward_norm=RMSNorm(w.feed_forward_norm, eps=c.rms_norm_eps),
+            feed_forward=GatedFeedForward(w.feed_forward, activation=ACTIVATIONS[c.hidden_act]),
+        )
