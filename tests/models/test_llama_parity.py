@@ -17,6 +17,7 @@ from parity import (
     save,
 )
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from tinystar_np.errors import ConfigError
 from tinystar_np.loading import load
@@ -148,7 +149,7 @@ def test_a_file_of_the_first_llama(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_file_without_the_prefix(tied: bool, tmp_path: Path) -> None:
-    """A tied output layer that is in the file too is a copy; without it, the embedding table is enough."""
+    """A tied output layer may be in the file too, as a copy."""
     reference = reference_model("llama", **SMALL, tie_word_embeddings=tied)
     save(reference, tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
@@ -158,6 +159,18 @@ def test_a_file_without_the_prefix(tied: bool, tmp_path: Path) -> None:
     model, _ = load(tmp_path)
     ids = random_ids(2, 20)
     assert_close(model(ids), logits_of(reference, ids))
+
+
+def test_a_tied_model_whose_file_has_another_output_layer(tmp_path: Path) -> None:
+    """transformers believes the file."""
+    reference = reference_model("llama", **SMALL, tie_word_embeddings=False)
+    save(reference, tmp_path, tie_word_embeddings=True)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+    model, _ = load(tmp_path)
+    ids = random_ids(2, 20)
+    assert_close(logits_of(again, ids), logits_of(reference, ids))
+    assert_close(model(ids), logits_of(reference, ids))
+    assert not model.config.tie_word_embeddings
 
 
 @pytest.mark.parametrize(

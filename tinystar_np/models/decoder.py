@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from math import prod
 from pathlib import Path
@@ -58,7 +59,7 @@ class Decoder(ABC):
     @classmethod
     def from_checkpoint(
         cls,
-        config: DecoderConfig,
+        config: Any,
         checkpoint: Checkpoint,
         end_ids: Sequence[int] = (),
         dtype: str = "auto",
@@ -70,9 +71,27 @@ class Decoder(ABC):
 
         Raises CheckpointError where the weights do not fit the config.
         """
+        if getattr(config, "tie_word_embeddings", False) and cls._has_own_head(config, checkpoint):
+            config = replace(config, tie_word_embeddings=False)
         table = cls.weight_table(config)
         weights = gather(checkpoint, table, config.sizes, prefix=cls.PREFIX, ignored=cls.IGNORED, dtype=dtype)
         return cls(config, weights, end_ids)
+
+    @classmethod
+    def _has_own_head(cls, config: Any, checkpoint: Checkpoint) -> bool:
+        """Say whether the file has an output layer that is not the embedding table, though tied to it.
+
+        transformers then believes the file and so do we. A few rows tell: what was trained apart differs
+        everywhere.
+        """
+        untied = cls.weight_table(replace(config, tie_word_embeddings=False))
+        names = (untied[ours][0] for ours in ("head.weight", "embedding.tokens.weight"))
+        stored = [name for short in names for name in (cls.PREFIX + short, short) if name in checkpoint]
+        if len(stored) != 2:
+            return False
+        head, tokens = (checkpoint[name] for name in stored)
+        rows = np.linspace(0, len(tokens) - 1, 16, dtype=int)
+        return head.shape == tokens.shape and not np.array_equal(head[rows], tokens[rows])
 
     @staticmethod
     @abstractmethod
@@ -89,7 +108,7 @@ class Decoder(ABC):
 
     def embed(self, ids: NDArray[np.integer], span: Span) -> NDArray:
         """Turn ids (B, T) at the span's positions into the first vectors of the residual stream (B, T, D)."""
-        return tap("embedding", self.tokens(ids))
+        return tap("embedding", tap("embedding.tokens", self.tokens(ids)))
 
     def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Cache:
         """Make an empty cache.

@@ -6,6 +6,7 @@ from tinystar_np.errors import ConfigError
 from tinystar_np.models.decoder import Decoder
 
 ARCHITECTURES = {  # model_type, which is also the module's name: the class in it
+    "falcon": "Falcon",
     "gpt2": "GPT2",
     "llama": "Llama",
     "mistral": "Mistral",

@@ -86,9 +86,15 @@ def _run_transformers(model: Decoder, ids: Sequence[int], directory: Path) -> di
         raise TinyStarError(
             f"Comparing needs torch and transformers ({error}).\nInstall them: pip install torch transformers"
         ) from error
+    # "eager" gives the attention probabilities. But in transformers 5.23 Falcon's eager form adds ALiBi twice,
+    # in the mask and once more; its default form and the published models add it once.
+    doubled = getattr(model.config, "alibi", False)
     try:
         reference = AutoModelForCausalLM.from_pretrained(
-            directory, attn_implementation="eager", dtype=torch.float32, local_files_only=True
+            directory,
+            attn_implementation="sdpa" if doubled else "eager",
+            dtype=torch.float32,
+            local_files_only=True,
         ).eval()
     except Exception as error:  # transformers raises whatever its parts raise
         raise TinyStarError(f"{directory}: transformers cannot load this model: {error}") from error
@@ -108,7 +114,7 @@ def _run_transformers(model: Decoder, ids: Sequence[int], directory: Path) -> di
                 path = name.removesuffix(behind) + activation
                 module.register_forward_pre_hook(lambda _, inputs, path=path: keep(path, inputs))
     with torch.no_grad():
-        output = reference(torch.tensor([list(ids)]), output_attentions=True, use_cache=False)
+        output = reference(torch.tensor([list(ids)]), output_attentions=not doubled, use_cache=False)
     for i, probabilities in enumerate(output.attentions or ()):
         keep(f"blocks.{i}.attention.probabilities", probabilities)
     keep("logits", output.logits)

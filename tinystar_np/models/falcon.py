@@ -1,0 +1,218 @@
+"""Falcon (Almazrouei et al. 2023, arXiv:2311.16867; Malartic et al. 2024, arXiv:2407.14885): four models.
+
+    7B     x → norm ─┬→ attention ────┬→ + x       40B    x ─┬→ norm → attention ─────┬→ + x
+                     └→ feed-forward ─┘                      └→ norm' → feed-forward ─┘
+
+|           | attention | G | position | norms in a block | block      | biases | context |
+|-----------|-----------|---|----------|------------------|------------|--------|---------|
+| RW-1B     | MHA       | H | ALiBi    | 2                | sequential | yes    | 2048    |
+| 7B        | MQA       | 1 | RoPE     | 1, for both      | parallel   | no     | 2048    |
+| 40B, 180B | GQA       | 8 | RoPE     | 2                | parallel   | no     | 2048    |
+| 11B       | GQA       | 8 | RoPE     | 1, for both      | parallel   | no     | 8192    |
+
+LayerNorm and the exact GELU in all of them; the output layer is by default the embedding table.
+
+New in it: the data, for the RW models showed that text from the web alone, well cleaned, teaches as much as
+curated collections do (Penedo et al. 2023, arXiv:2306.01116). And keys and values in groups, so that a layer
+can be spread over as many processors as it has groups, each with keys and values of its own. Hence the
+layout of the fused projection, group by group: [its queries, its key, its value]. A processor takes one
+piece of it. With G = H that is the RW models' [query, key, value] for each head, with G = 1 it is the 7B's.
+
+ALiBi is added to q·k before 1/√K scales both, and comes in bfloat16 (kernels/alibi.py).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.kernels.alibi import alibi_bias_in_bfloat16, alibi_slopes
+from tinystar_np.layers import (
+    Attention,
+    Block,
+    Embedding,
+    FeedForward,
+    LayerNorm,
+    Linear,
+    ParallelBlock,
+    SequentialBlock,
+    Weights,
+)
+from tinystar_np.models.config import DecoderConfig, known, require
+from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.models.weight_table import WeightTable
+
+
+@dataclass(frozen=True)
+class FalconConfig(DecoderConfig):
+    """The keys of a Falcon config.json that change the mathematics; defaults as in transformers.
+
+    ``multi_query`` means nothing beside ``new_decoder_architecture``, and ``num_kv_heads`` nothing beside
+    ``multi_query``: the 7B's file says 71 there.
+    """
+
+    vocab_size: int = 65024
+    hidden_size: int = 4544
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 71
+    num_kv_heads: int | None = None
+    ffn_hidden_size: int | None = None
+    activation: str = "gelu"
+    alibi: bool = False
+    bias: bool = False
+    layer_norm_epsilon: float = 1e-5
+    max_position_embeddings: int = 2048
+    multi_query: bool = True
+    new_decoder_architecture: bool = False
+    num_ln_in_parallel_attn: int | None = None
+    parallel_attn: bool = True
+    rope_theta: float = 10000.0
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    tie_word_embeddings: bool = True
+
+    ALIASES: ClassVar = {
+        "n_embed": "hidden_size",
+        "n_head": "num_attention_heads",
+        "n_head_kv": "num_kv_heads",
+        "n_layer": "num_hidden_layers",
+    }
+    REFUSED: ClassVar = {"apply_residual_connection_post_layernorm": (False, None)}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """V vocabulary · D width · L layers · H, G query and key heads · K head width · F inner width."""
+        H, G, F = self.num_attention_heads, self.num_kv_heads, self.ffn_hidden_size
+        one_for_all = self.multi_query and not self.new_decoder_architecture
+        return {
+            "V": self.vocab_size,
+            "D": self.hidden_size,
+            "L": self.num_hidden_layers,
+            "H": H,
+            "G": 1 if one_for_all else H if G is None else G,
+            "K": self.hidden_size // max(H, 1),
+            "F": 4 * self.hidden_size if F is None else F,
+        }
+
+    @property
+    def trained_length(self) -> int:
+        """Neither rotations nor slopes end anywhere; what was learned does."""
+        return self.max_position_embeddings
+
+    @property
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations."""
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
+
+    def key_bias(self, positions: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Say what ALiBi adds to the scaled scores of the keys at these positions: (S,) → (H, S)."""
+        bias = alibi_bias_in_bfloat16(alibi_slopes(self.num_attention_heads), positions)
+        return bias * np.float32(self.sizes["K"] ** -0.5)
+
+    def check(self) -> None:
+        """Refuse contradictions, those included under which transformers cannot run."""
+        super().check()
+        D, H, G = (self.sizes[letter] for letter in "DHG")
+        norms = f"num_ln_in_parallel_attn = {self.num_ln_in_parallel_attn}"
+        require(D % H == 0, f"hidden_size = {D} cannot be divided among num_attention_heads = {H}.")
+        require(H % G == 0, f"num_attention_heads = {H} cannot be divided among num_kv_heads = {G}.")
+        if self.new_decoder_architecture:
+            require(self.parallel_attn, "parallel_attn = False, but new_decoder_architecture asks for true.")
+            require(self.num_ln_in_parallel_attn in (None, 1, 2), f"{norms}, but it must be 1, 2 or null.")
+        else:
+            one_each = f"num_kv_heads = {G}, but multi_query = False asks for num_attention_heads = {H}."
+            require(self.multi_query or G == H, one_each)
+            one_norm = f"{norms}, but parallel blocks have 1 where new_decoder_architecture = False."
+            require(not self.parallel_attn or self.num_ln_in_parallel_attn != 2, one_norm)
+        known(ACTIVATIONS, "activation", self.activation)
+        eps = self.layer_norm_epsilon
+        require(eps > 0, f"layer_norm_epsilon = {eps} must be above 0.")
+        if not self.alibi:
+            _ = self.rope
+
+
+WEIGHTS: WeightTable = {
+    # ours:                                (the checkpoint's, shape)
+    "embedding.tokens.weight":             ("word_embeddings.weight", "V D"),
+    "blocks.{i}.attention.qkv.weight":     ("h.{i}.self_attention.query_key_value.weight",
+                                            "HK+2GK D -> D HK+2GK"),
+    "blocks.{i}.attention.out.weight":     ("h.{i}.self_attention.dense.weight", "D HK -> HK D"),
+    "blocks.{i}.feed_forward.up.weight":   ("h.{i}.mlp.dense_h_to_4h.weight", "F D -> D F"),
+    "blocks.{i}.feed_forward.down.weight": ("h.{i}.mlp.dense_4h_to_h.weight", "D F -> F D"),
+    "final_norm.gain":                     ("ln_f.weight", "D"),
+    "final_norm.bias":                     ("ln_f.bias", "D"),
+}  # fmt: skip
+FIRST_NORM: WeightTable = {
+    "blocks.{i}.attention_norm.gain":      ("h.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention_norm.bias":      ("h.{i}.input_layernorm.bias", "D"),
+}  # fmt: skip
+SECOND_NORM: WeightTable = {
+    "blocks.{i}.feed_forward_norm.gain":   ("h.{i}.post_attention_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward_norm.bias":   ("h.{i}.post_attention_layernorm.bias", "D"),
+}  # fmt: skip
+TWO_NORMS: WeightTable = {
+    "blocks.{i}.attention_norm.gain":      ("h.{i}.ln_attn.weight", "D"),
+    "blocks.{i}.attention_norm.bias":      ("h.{i}.ln_attn.bias", "D"),
+    "blocks.{i}.feed_forward_norm.gain":   ("h.{i}.ln_mlp.weight", "D"),
+    "blocks.{i}.feed_forward_norm.bias":   ("h.{i}.ln_mlp.bias", "D"),
+}  # fmt: skip
+BIASES: WeightTable = {
+    "blocks.{i}.attention.qkv.bias":       ("h.{i}.self_attention.query_key_value.bias", "HK+2GK"),
+    "blocks.{i}.attention.out.bias":       ("h.{i}.self_attention.dense.bias", "D"),
+    "blocks.{i}.feed_forward.up.bias":     ("h.{i}.mlp.dense_h_to_4h.bias", "F"),
+    "blocks.{i}.feed_forward.down.bias":   ("h.{i}.mlp.dense_4h_to_h.bias", "D"),
+}  # fmt: skip
+UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
+
+
+class Falcon(Decoder):
+    """Falcon 7B, 11B, 40B and 180B, and the RW models."""
+
+    Config = FalconConfig
+    PREFIX = "transformer."
+    IGNORED = r"lm_head\.weight"
+
+    @staticmethod
+    def weight_table(config: FalconConfig) -> WeightTable:
+        """Take the norms of this variant, and what the config switches on."""
+        two_norms = config.new_decoder_architecture and config.num_ln_in_parallel_attn != 1
+        return {
+            **WEIGHTS,
+            **(TWO_NORMS if two_norms else FIRST_NORM),
+            **({} if config.parallel_attn else SECOND_NORM),
+            **(BIASES if config.bias else {}),
+            **({} if config.tie_word_embeddings else UNTIED_HEAD),
+        }
+
+    def block(self, i: int, w: Weights) -> Block:
+        """Attention and feed-forward, side by side or in a row."""
+        c: FalconConfig = self.config
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        wired: Callable[..., Block] = ParallelBlock if c.parallel_attn else SequentialBlock
+        second = w.feed_forward_norm  # nothing where one norm feeds both
+        return wired(
+            attention_norm=LayerNorm(w.attention_norm, eps=c.layer_norm_epsilon),
+            attention=Attention(
+                w.attention,
+                heads=H,
+                groups=G,
+                head_dim=K,
+                scale=K**-0.5,
+                by_group=True,
+                rope=None if c.alibi else c.rope.rotary(),
+                key_bias=c.key_bias if c.alibi else None,
+            ),
+            feed_forward_norm=LayerNorm(second, eps=c.layer_norm_epsilon) if second else None,
+            feed_forward=FeedForward(w.feed_forward, activation=ACTIVATIONS[c.activation]),
+        )
+
+    def build_ends(self, w: Weights) -> None:
+        """The embedding before the blocks; a norm and the output layer behind them."""
+        c: FalconConfig = self.config
+        self.tokens = Embedding(w.embedding.tokens)
+        self.final_norm = LayerNorm(w.final_norm, eps=c.layer_norm_epsilon)
+        self.head = Linear(self.tokens.tied_head() if c.tie_word_embeddings else w.head)
