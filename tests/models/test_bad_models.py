@@ -97,3 +97,12 @@ def test_an_untied_model_needs_its_output_layer(save_gpt2: Any) -> None:
 def test_dtype(save_gpt2: Any) -> None:
     with pytest.raises(InputError, match="dtype = 'float8'"):
         load(save_gpt2()[1], dtype="float8")
+
+
+def test_a_billion_layers(save_gpt2: Any) -> None:
+    """Refused at once: their names alone would fill the memory."""
+    _, directory = save_gpt2()
+    raw = json.loads((directory / "config.json").read_text()) | {"n_layer": 10**9}
+    (directory / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(ConfigError, match="L = 1000000000; it must be at least 1 and at most 10000"):
+        load(directory)

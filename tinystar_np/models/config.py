@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hi
 
 from tinystar_np.errors import ConfigError
 
+MOST_LAYERS = 10_000  # names are written out layer by layer: a billion of them would fill the memory
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -64,9 +66,10 @@ class DecoderConfig:
     def check(self) -> None:
         """Raise ConfigError where values contradict each other; subclasses add to it."""
         for letter, size in self.sizes.items():
-            if size < 1:
+            if not 1 <= size <= (MOST_LAYERS if letter == "L" else sys.maxsize):
+                most = f" and at most {MOST_LAYERS}" if letter == "L" else ""
                 raise ConfigError(
-                    f"config.json: its sizes make {letter} = {size}; every size must be at least 1."
+                    f"config.json: its sizes make {letter} = {size}; it must be at least 1{most}."
                 )
 
 

@@ -10,6 +10,8 @@ ARCHITECTURES = {  # model_type, which is also the module's name: the class in i
     "gpt2": "GPT2",
     "llama": "Llama",
     "mistral": "Mistral",
+    "mamba": "Mamba",
+    "mamba2": "Mamba2",
 }
 
 

@@ -3,6 +3,7 @@
 from tinystar_np.state.cache import Cache, join_caches
 from tinystar_np.state.key_values import KeyValueState, Seen
 from tinystar_np.state.layer_state import LayerState
+from tinystar_np.state.recurrent import RecurrentState
 from tinystar_np.state.saved import read_states
 from tinystar_np.state.sliding_key_values import SlidingKeyValueState
 from tinystar_np.state.span import Span
@@ -11,6 +12,7 @@ __all__ = [
     "Cache",
     "KeyValueState",
     "LayerState",
+    "RecurrentState",
     "Seen",
     "SlidingKeyValueState",
     "Span",

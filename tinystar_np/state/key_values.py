@@ -47,7 +47,7 @@ class KeyValueState:
         # Zeros, not garbage: rows shorter than others leave gaps that get weight 0, and 0 · NaN is NaN.
         # The system hands out zeroed pages only when they are touched, so unused room costs no memory.
         self.keys: NDArray = np.zeros((batch_size, heads, capacity, head_dim), dtype=np.float32)
-        self.values: NDArray = np.zeros_like(self.keys)
+        self.values: NDArray = np.zeros(self.keys.shape, dtype=np.float32)  # zeros_like touches every page
 
     @property
     def capacity(self) -> int:

@@ -23,6 +23,8 @@ INPUTS = {  # our activation: the layer of the same block whose input it is
     "attention.mixed": "attention.out",
     "residual_middle": "feed_forward_norm",
     "feed_forward.activation": "feed_forward.down",
+    "mixer.scan": "mixer.gated_norm",
+    "mixer.gated": "mixer.out",
 }
 
 BY_HEAD = ("attention.q", "attention.k", "attention.v", "attention.mixed")
@@ -86,8 +88,8 @@ def _run_transformers(model: Decoder, ids: Sequence[int], directory: Path) -> di
         raise TinyStarError(
             f"Comparing needs torch and transformers ({error}).\nInstall them: pip install torch transformers"
         ) from error
-    # "eager" gives the attention probabilities. But in transformers 5.23 Falcon's eager form adds ALiBi twice,
-    # in the mask and once more; its default form and the published models add it once.
+    # "eager" gives the attention probabilities. But Falcon's eager form in transformers 5.23 adds ALiBi
+    # twice, in the mask and once more; its default form and the published models add it once.
     doubled = getattr(model.config, "alibi", False)
     try:
         reference = AutoModelForCausalLM.from_pretrained(
@@ -115,7 +117,7 @@ def _run_transformers(model: Decoder, ids: Sequence[int], directory: Path) -> di
                 module.register_forward_pre_hook(lambda _, inputs, path=path: keep(path, inputs))
     with torch.no_grad():
         output = reference(torch.tensor([list(ids)]), output_attentions=not doubled, use_cache=False)
-    for i, probabilities in enumerate(output.attentions or ()):
+    for i, probabilities in enumerate(getattr(output, "attentions", None) or ()):
         keep(f"blocks.{i}.attention.probabilities", probabilities)
     keep("logits", output.logits)
     return caught

@@ -1,0 +1,80 @@
+"""The selective scan of Mamba 1: a recurrence that decides, token by token, what to remember.
+
+A linear state-space model keeps N numbers h for each channel x and lets them decay while it adds to them:
+
+    h_t = exp(Δ_t A) h_{t−1} + Δ_t x_t B_t        A < 0: the state forgets
+    y_t = C_t · h_t + D x_t                       D: a way around the state
+
+It reads its input once and forgets at a fixed rate, whatever it reads. Selection makes three of its
+parameters depend on the token: Δ_t, how long the token lasts (a long step forgets what was and takes the
+token in, a step of 0 passes over it); B_t, where in the state it is written; C_t, what is read. Every channel
+has its own Δ_t and its own N rates A; B_t and C_t are shared by all channels. The cost of a token does not
+depend on how many came before it, and neither does the size of the state.
+Gu & Dao 2023, arXiv:2312.00752, algorithm 2; the decay exp(ΔA) is the exact solution over a step of length Δ
+(zero-order hold), the input Δ B is its first-order approximation.
+
+``selective_recurrence`` is the definition. Because every channel decays at N rates of its own, a prompt is no
+matrix product, as it is in Mamba 2: N·F exponentials per token are unavoidable. ``selective_scan``, which
+runs, only avoids what is avoidable: it computes in two arrays that stay in the processor's cache, where the
+definition makes five new ones per token. Both keep nothing of a token but its output.
+
+The state lies as (N, F) here, not (F, N) as in the paper, so that the long axis is the inner one, along which
+NumPy computes.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def selective_recurrence(
+    x: NDArray,
+    dt: NDArray,
+    A: NDArray,
+    B: NDArray,
+    C: NDArray,
+    D: NDArray,
+    state: NDArray | None = None,
+) -> tuple[NDArray, NDArray]:
+    """Scan by the definition, one token after the other.
+
+    x      (batch, T, F), F channels
+    dt     (batch, T, F), Δ ≥ 0
+    A      (N, F), below 0
+    B, C   (batch, T, N)
+    D      (F,)
+    state  (batch, N, F), h behind the tokens that came before; None for zeros
+
+    Returns y (batch, T, F) and the state behind the last token (batch, N, F), both new arrays.
+    """
+    h = np.zeros((len(x), *A.shape), dtype=x.dtype) if state is None else state
+    y = np.empty(x.shape, dtype=x.dtype)
+    for t in range(x.shape[1]):
+        x_t, dt_t = x[:, t, None], dt[:, t, None]  # (batch, 1, F)
+        h = np.exp(dt_t * A) * h + B[:, t, :, None] * (dt_t * x_t)  # (batch, N, F)
+        y[:, t] = (C[:, t, None] @ h + D * x_t)[:, 0]
+    return y, h
+
+
+def selective_scan(
+    x: NDArray,
+    dt: NDArray,
+    A: NDArray,
+    B: NDArray,
+    C: NDArray,
+    D: NDArray,
+    state: NDArray | None = None,
+) -> tuple[NDArray, NDArray]:
+    """Do what ``selective_recurrence`` does, with the same arguments, in place."""
+    h = np.zeros((len(x), *A.shape), dtype=x.dtype) if state is None else state.copy()
+    term = np.empty_like(h)
+    y = x * D
+    inputs = x * dt
+    for t in range(x.shape[1]):
+        np.multiply(dt[:, t, None], A, out=term)
+        np.exp(term, out=term)
+        h *= term
+        np.multiply(B[:, t, :, None], inputs[:, t, None], out=term)
+        h += term
+        # Not @: BLAS would wake its threads for each of these small products, and wait for them.
+        y[:, t] += np.einsum("bn,bnf->bf", C[:, t], h)
+    return y, h

@@ -1,0 +1,172 @@
+"""The state-space model of Mamba 2, as a recurrence and as matrix products.
+
+Mamba 1 (kernels/selective_scan.py) lets every channel decay at N rates of its own. Mamba 2 lets all P
+channels of a head decay at one rate, the scalar A. Little is lost, and the state of a head becomes a matrix
+h (P, N) that is scaled by one number per token:
+
+    h_t = exp(Δ_t A) h_{t−1} + Δ_t x_t B_tᵀ         x_t (P), B_t (N)
+    y_t = h_t C_t + D x_t                           C_t (N)
+
+The heads of a group share B and C, as grouped-query attention shares keys and values.
+
+Written out, the state is a sum over all earlier tokens, each weakened by every step since:
+
+    y_t = Σ_{s ≤ t} (C_t · B_s) · exp(Δ_{s+1} A + … + Δ_t A) · Δ_s x_s  +  D x_t
+
+That is attention without a softmax: C asks, B answers, Δ x is the value, and the decay is the mask. Read
+from left to right it is a recurrence with a state of fixed size; computed at once it is a product with a
+T × T matrix. Dao & Gu 2024 call this duality, arXiv:2405.21060.
+
+``ssm_recurrence`` is the definition, and what runs for a single token. For a prompt it moves the whole state
+(H·P·N numbers, far more than a token's H·P) through memory for every token.
+
+``ssm_chunked_scan`` is what runs for prompts (their section 6). It cuts the text into chunks of L tokens.
+Inside a chunk it computes the sum above as a matrix product; what came before the chunk arrives through the
+state, which is moved once per chunk. Four products, all sums over tokens or over N:
+
+    weights = (C Bᵀ) ∘ decay ∘ Δ                    (L, L) per head, lower triangle
+    y       = weights x                             the chunk's own tokens
+            + (C h) · decay since the chunk began   those before it
+    h       = h · decay of the chunk + (Δ x · decay to its end)ᵀ B
+
+A chunk costs L² · H exponentials and products for its weights and moves P · N · H numbers of state. Per token
+their sum is least near L = √(P N), from 64 (P = 32, N = 128) to 90 (P = 64): hence CHUNK. At 256, which
+configs ask for because graphics processors have products to spare, the same result takes twice as long.
+
+Three things about rounding:
+
+- The decay from s to t is the exponential of a difference of running sums. Where a chunk forgets much, the
+  sums are large and their difference has few digits left, so the sums are kept in float64; there are only H
+  per token, and the difference is rounded to float32 as it is written.
+- Above the diagonal the difference is positive and its exponential might overflow, which times 0 would be
+  NaN. It is cut off at ±LIMIT first.
+- The lower cut keeps weights at 1e-18 where they would sink below 1e-38. Such numbers (denormals) are
+  invisible in the result, and processors multiply them a hundred times slower than others.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK = 64
+LIMIT = 41.0  # exp(−41) = 1.6e-18, exp(41) = 6e17: both, and their products, are ordinary float32 numbers
+
+
+def ssm_recurrence(
+    x: NDArray,
+    dt: NDArray,
+    A: NDArray,
+    B: NDArray,
+    C: NDArray,
+    D: NDArray,
+    state: NDArray | None = None,
+) -> tuple[NDArray, NDArray]:
+    """Scan by the definition, one token after the other.
+
+    x      (batch, T, H, P)
+    dt     (batch, T, H), Δ ≥ 0
+    A      (H,), below 0
+    B, C   (batch, T, G, N), where G divides H and neighbouring heads share a group
+    D      (H,)
+    state  (batch, H, P, N), h behind the tokens that came before; None for zeros
+
+    Returns y (batch, T, H, P) and the state behind the last token (batch, H, P, N), both new arrays.
+    """
+    batch, T, H, P = x.shape
+    G, N = B.shape[2:]
+    R = H // G  # heads of a group
+    if state is None:
+        state = np.zeros((batch, H, P, N), dtype=x.dtype)
+    h = state.reshape(batch, G, R, P, N)
+    y = np.empty(x.shape, dtype=x.dtype)
+    for t in range(T):
+        decay = np.exp(dt[:, t] * A)
+        value = dt[:, t, :, None] * x[:, t]
+        h = h * decay.reshape(batch, G, R, 1, 1)
+        h += value.reshape(batch, G, R, P, 1) * B[:, t, :, None, None]
+        read = h @ C[:, t, :, None, :, None]  # (batch, G, R, P, 1)
+        y[:, t] = read.reshape(batch, H, P) + D[:, None] * x[:, t]
+    return y, h.reshape(batch, H, P, N)
+
+
+def ssm_chunked_scan(
+    x: NDArray,
+    dt: NDArray,
+    A: NDArray,
+    B: NDArray,
+    C: NDArray,
+    D: NDArray,
+    state: NDArray | None = None,
+    chunk_size: int = CHUNK,
+) -> tuple[NDArray, NDArray]:
+    """Do what ``ssm_recurrence`` does, with the same arguments, ``chunk_size`` tokens at a time.
+
+    Memory beyond the result is one chunk's weights of one row, H·L² numbers.
+    """
+    batch, T, H, P = x.shape
+    L = min(chunk_size, T)
+    shape = (batch, H, P, B.shape[-1])
+    h = np.zeros(shape, dtype=x.dtype) if state is None else np.array(state, order="C")
+    y = np.empty(x.shape, dtype=x.dtype)
+    weights = np.empty((H, L, L), dtype=x.dtype)
+    for row in range(batch):
+        for start in range(0, T, L):
+            chunk = slice(start, min(start + L, T))
+            n = chunk.stop - start
+            _scan_chunk(
+                x[row, chunk],
+                dt[row, chunk],
+                A,
+                B[row, chunk].transpose(1, 0, 2),
+                C[row, chunk].transpose(1, 0, 2),
+                D,
+                h[row],
+                y[row, chunk],
+                weights[:, :n, :n],
+            )
+    return y, h
+
+
+def _scan_chunk(
+    x: NDArray,
+    dt: NDArray,
+    A: NDArray,
+    B: NDArray,
+    C: NDArray,
+    D: NDArray,
+    h: NDArray,
+    y: NDArray,
+    weights: NDArray,
+) -> None:
+    """Scan one chunk of one row: x (L, H, P), dt (L, H), B and C (G, L, N).
+
+    Overwrites h (H, P, N), the state before the chunk, with the state behind it; y (L, H, P) with the
+    result; and weights (H, L, L).
+    """
+    L, H, P = x.shape
+    G, _, N = B.shape
+    R = H // G
+    heads_first = x.transpose(1, 0, 2)  # (H, L, P)
+
+    # exp(a_l − a_s) · Δ_s as one exponential: the step joins the sum by its logarithm.
+    sums = np.cumsum(dt * A, axis=0, dtype=np.float64).T  # (H, L): a_l, how much has decayed since the start
+    steps = np.log(np.maximum(dt, dt.dtype.type(1e-30))).T
+    np.subtract(sums[:, :, None], (sums - steps)[:, None, :], out=weights, casting="same_kind")
+    np.clip(weights, -LIMIT, LIMIT, out=weights)
+    np.exp(weights, out=weights)
+    to_end = weights[:, -1, :].T[:, :, None] * x  # (L, H, P): Δ_s x_s, as weak as the chunk's end will see it
+    by_group = weights.reshape(G, R, L, L)
+    by_group *= np.tril(C @ B.swapaxes(1, 2))[:, None]  # one product serves all heads of a group
+    diagonal = np.arange(L)
+    weights[:, diagonal, diagonal] += D[:, None]
+    np.matmul(weights, heads_first, out=y.transpose(1, 0, 2))
+
+    since_start = np.exp(np.maximum(sums, -LIMIT).astype(x.dtype))  # (H, L)
+    before = (C @ h.reshape(G, R * P, N).swapaxes(1, 2)).reshape(G, L, R, P)
+    before *= since_start.reshape(G, R, L).swapaxes(1, 2)[..., None]
+    y_by_group = y.reshape(L, G, R, P)
+    y_by_group += before.swapaxes(0, 1)
+
+    by_head = h.reshape(H, P * N)
+    by_head *= since_start[:, -1:]
+    of_groups = h.reshape(G, R * P, N)
+    of_groups += to_end.reshape(L, G, R * P).transpose(1, 2, 0) @ B

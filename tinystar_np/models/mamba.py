@@ -1,0 +1,137 @@
+"""Mamba (Gu & Dao 2023, arXiv:2312.00752): a language model without attention.
+
+    x → norm → mixer ──+ x      (× L)
+    logits = norm(x) · embeddingᵀ
+
+| attention | position | norm    | activation | block                  | context                        |
+|-----------|----------|---------|------------|------------------------|--------------------------------|
+| none      | none     | RMSNorm | SiLU       | mixer, no feed-forward | no limit; trained on 2048 tokens |
+
+New in it: a recurrence whose decay, input and output depend on the token, so that it can choose what to keep;
+what tokens wrote before stands in a state of fixed size instead of a cache that grows. One kind of layer does
+the work of two: the mixer widens, convolves, remembers, gates and narrows. Order comes from the recurrence
+itself, so positions are never told. A token costs the same time and no memory at any length.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.layers import Embedding, Linear, RMSNorm, Weights
+from tinystar_np.layers.mamba1 import Mamba1
+from tinystar_np.layers.mixer_block import MixerBlock
+from tinystar_np.models.config import DecoderConfig, known, require
+from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.weight_table import WeightTable
+
+
+@dataclass(frozen=True)
+class MambaConfig(DecoderConfig):
+    """The keys of a Mamba config.json that change the mathematics; defaults as in transformers.
+
+    ``intermediate_size`` stands in files but not among transformers' arguments; where it does, it goes before
+    ``expand``. ``residual_in_fp32`` changes nothing, the stream always is float32. ``use_mambapy`` and
+    ``use_associative_scan`` choose between ways to compute the same.
+    """
+
+    vocab_size: int = 50280
+    hidden_size: int = 768
+    state_size: int = 16
+    num_hidden_layers: int = 32
+    layer_norm_epsilon: float = 1e-5
+    expand: int = 2
+    intermediate_size: int | None = None
+    conv_kernel: int = 4
+    use_bias: bool = False
+    use_conv_bias: bool = True
+    hidden_act: str = "silu"
+    time_step_rank: int | str = "auto"
+    tie_word_embeddings: bool = True
+
+    # The original code's files have it; there, false means layer norms.
+    REFUSED: ClassVar = {"rms_norm": (True,)}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """V vocabulary · D width · L layers · F channels · N state · W convolution · R rank of the step."""
+        rank = math.ceil(self.hidden_size / 16) if self.time_step_rank == "auto" else self.time_step_rank
+        inner = self.expand * self.hidden_size if self.intermediate_size is None else self.intermediate_size
+        return {
+            "V": self.vocab_size,
+            "D": self.hidden_size,
+            "L": self.num_hidden_layers,
+            "F": inner,
+            "N": self.state_size,
+            "W": self.conv_kernel,
+            "R": int(rank),
+        }
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        require(
+            self.time_step_rank == "auto" or isinstance(self.time_step_rank, int),
+            f'time_step_rank = {self.time_step_rank!r}, but it must be a number or "auto".',
+        )
+        super().check()
+        known(ACTIVATIONS, "hidden_act", self.hidden_act)
+        require(
+            self.layer_norm_epsilon > 0, f"layer_norm_epsilon = {self.layer_norm_epsilon} must be above 0."
+        )
+
+
+WEIGHTS: WeightTable = {
+    # ours:                              (the checkpoint's, shape)
+    "embedding.tokens.weight":           ("embeddings.weight", "V D"),
+    "blocks.{i}.mixer_norm.gain":        ("layers.{i}.norm.weight", "D"),
+    "blocks.{i}.mixer.in.weight":        ("layers.{i}.mixer.in_proj.weight", "2F D -> D 2F"),
+    "blocks.{i}.mixer.convolution.weight": ("layers.{i}.mixer.conv1d.weight", "F 1 W"),
+    "blocks.{i}.mixer.selection.weight": ("layers.{i}.mixer.x_proj.weight", "R+2N F -> F R+2N"),
+    "blocks.{i}.mixer.time_step.weight": ("layers.{i}.mixer.dt_proj.weight", "F R -> R F"),
+    "blocks.{i}.mixer.time_step.bias":   ("layers.{i}.mixer.dt_proj.bias", "F"),
+    "blocks.{i}.mixer.A_log":            ("layers.{i}.mixer.A_log", "F N"),
+    "blocks.{i}.mixer.D":                ("layers.{i}.mixer.D", "F"),
+    "blocks.{i}.mixer.out.weight":       ("layers.{i}.mixer.out_proj.weight", "D F -> F D"),
+    "final_norm.gain":                   ("norm_f.weight", "D"),
+}  # fmt: skip
+BIASES: WeightTable = {
+    "blocks.{i}.mixer.in.bias":          ("layers.{i}.mixer.in_proj.bias", "2F"),
+    "blocks.{i}.mixer.out.bias":         ("layers.{i}.mixer.out_proj.bias", "D"),
+}  # fmt: skip
+CONVOLUTION_BIAS: WeightTable = {
+    "blocks.{i}.mixer.convolution.bias": ("layers.{i}.mixer.conv1d.bias", "F"),
+}  # fmt: skip
+UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
+
+
+class Mamba(Decoder):
+    """Mamba in its sizes from 130M to 2.8B, as converted for transformers (``-hf``)."""
+
+    Config = MambaConfig
+    PREFIX = "backbone."
+    IGNORED = r"lm_head\.weight"  # beside tied embeddings it is a copy
+
+    @staticmethod
+    def weight_table(config: MambaConfig) -> WeightTable:
+        """Add what the config switches on."""
+        return {
+            **WEIGHTS,
+            **(BIASES if config.use_bias else {}),
+            **(CONVOLUTION_BIAS if config.use_conv_bias else {}),
+            **({} if config.tie_word_embeddings else UNTIED_HEAD),
+        }
+
+    def block(self, i: int, w: Weights) -> MixerBlock:
+        """Norm and mixer."""
+        c: MambaConfig = self.config
+        return MixerBlock(
+            mixer_norm=RMSNorm(w.mixer_norm, eps=c.layer_norm_epsilon),
+            mixer=Mamba1(w.mixer, activation=ACTIVATIONS[c.hidden_act]),
+        )
+
+    def build_ends(self, w: Weights) -> None:
+        """The embedding before the blocks; a norm and the output layer behind them."""
+        c: MambaConfig = self.config
+        self.tokens = Embedding(w.embedding.tokens)
+        self.final_norm = RMSNorm(w.final_norm, eps=c.layer_norm_epsilon)
+        self.head = Linear(self.tokens.tied_head() if c.tie_word_embeddings else w.head)

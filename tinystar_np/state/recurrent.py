@@ -1,0 +1,69 @@
+"""The state of a recurrence: arrays of fixed size that stand for everything read so far.
+
+A key-value cache grows with the text; this does not. In exchange nothing can be taken back: a token that has
+been mixed into the state cannot be removed from it.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class RecurrentState:
+    """Named arrays of one layer, each replaced as a whole by every call.
+
+    New arrays wait until ``commit``, so that a call that breaks off in a later layer leaves the state as it
+    was.
+
+    arrays  the state before the first token, by name, each (B, ...)
+    """
+
+    rewindable: ClassVar[bool] = False
+
+    def __init__(self, **arrays: NDArray):
+        self._arrays = dict(arrays)
+        self._pending: dict[str, NDArray] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes allocated, the same however much was read."""
+        return sum(array.nbytes for array in (*self._arrays.values(), *self._pending.values()))
+
+    def __getitem__(self, name: str) -> NDArray:
+        """Return what the last finished call left; not to be written to."""
+        return self._arrays[name]
+
+    def replace(self, **arrays: NDArray) -> None:
+        """Hand in the arrays behind the new tokens, current from ``commit`` on.
+
+        Arrays that wait from a call that broke off are dropped.
+        """
+        self._pending = arrays
+
+    def commit(self) -> None:
+        """Make the arrays that wait the current ones."""
+        self._arrays |= self._pending
+        self._pending = {}
+
+    def select(self, rows: NDArray[np.integer]) -> "RecurrentState":
+        """Return a copy that holds these rows of the batch, in this order."""
+        return RecurrentState(**{name: array[rows] for name, array in self._arrays.items()})
+
+    @classmethod
+    def join(cls, states: list["RecurrentState"]) -> "RecurrentState":
+        """Put the rows of several states into one batch (copied)."""
+        return cls(**{name: np.concatenate([s[name] for s in states]) for name in states[0]._arrays})
+
+    def arrays(self, tokens: int) -> dict[str, NDArray]:
+        """Return the arrays, which are the same size for any number of tokens."""
+        return dict(self._arrays)
+
+    def restore(self, arrays: Mapping[str, NDArray]) -> None:
+        """Take over saved arrays; raises ValueError where names or shapes do not fit this layer."""
+        expected = {name: array.shape for name, array in self._arrays.items()}
+        found = {name: array.shape for name, array in arrays.items()}
+        if found != expected:
+            raise ValueError(f"arrays {found}, not {expected}")
+        self._arrays, self._pending = dict(arrays), {}
