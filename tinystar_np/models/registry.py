@@ -8,6 +8,9 @@ from tinystar_np.models.decoder import Decoder
 ARCHITECTURES = {  # model_type, which is also the module's name: the class in it
     "falcon": "Falcon",
     "gpt2": "GPT2",
+    "granite": "Granite",
+    "granitemoe": "GraniteMoe",
+    "granitemoehybrid": "GraniteMoeHybrid",
     "llama": "Llama",
     "mistral": "Mistral",
     "mamba": "Mamba",

@@ -50,8 +50,11 @@ class Row(NamedTuple):
 
     @property
     def is_matrix(self) -> bool:
-        """Whether a linear layer or an embedding multiplies by it: it may then be of a narrow type."""
-        return self.ours.endswith(".weight") and len(self.used) == 2
+        """Whether a linear layer or an embedding multiplies by it: it may then be of a narrow type.
+
+        A router is none of them: a rounded score may choose another expert, and it is small.
+        """
+        return self.ours.endswith(".weight") and len(self.used) == 2 and ".router." not in self.ours
 
 
 def for_layers(rows: WeightTable, layers: Iterable[int]) -> dict[str, tuple[str, str]]:

@@ -67,7 +67,7 @@ def compare_with_transformers(model: Decoder, ids: Sequence[int], reference: Pat
     """
     with record() as ours:
         model(np.asarray(ids))
-    theirs = _run_transformers(model, ids, reference)
+    theirs = _run_transformers(model, ids, reference, list(ours))
     return [_difference(name, ours[name], theirs[name]) for name in ours if name in theirs]
 
 
@@ -79,8 +79,10 @@ def _difference(name: str, ours: NDArray, theirs: NDArray) -> Difference:
     return Difference(name, ours.shape, float(np.abs(theirs).max()), float(np.abs(ours - theirs).max()))
 
 
-def _run_transformers(model: Decoder, ids: Sequence[int], directory: Path) -> dict[str, NDArray]:
-    """Run the reference; return its activations under our names."""
+def _run_transformers(
+    model: Decoder, ids: Sequence[int], directory: Path, names: Sequence[str]
+) -> dict[str, NDArray]:
+    """Run the reference; return its activations under our names, those of ``names`` that can be paired."""
     try:
         import torch
         from transformers import AutoModelForCausalLM
@@ -117,8 +119,10 @@ def _run_transformers(model: Decoder, ids: Sequence[int], directory: Path) -> di
                 module.register_forward_pre_hook(lambda _, inputs, path=path: keep(path, inputs))
     with torch.no_grad():
         output = reference(torch.tensor([list(ids)]), output_attentions=not doubled, use_cache=False)
-    for i, probabilities in enumerate(getattr(output, "attentions", None) or ()):
-        keep(f"blocks.{i}.attention.probabilities", probabilities)
+    # The reference lists those of the layers that attend, which in a hybrid are a few.
+    attending = [name for name in names if name.endswith("attention.probabilities")]
+    for name, probabilities in zip(attending, getattr(output, "attentions", None) or (), strict=False):
+        keep(name, probabilities)
     keep("logits", output.logits)
     return caught
 

@@ -1,0 +1,80 @@
+"""Granite 3, dense (IBM 2024): Llama with four multipliers.
+
+    x₀ = e · embedding
+    x → norm → attention → · r ──+ x → norm → feed-forward → · r ──+ x      (× L)
+    logits = norm(x) · W / l
+
+| attention | position | norm    | activation | block      | context                         |
+|-----------|----------|---------|------------|------------|---------------------------------|
+| GQA       | RoPE     | RMSNorm | SwiGLU     | sequential | 4096 in 3.0, 131072 from 3.1 on |
+
+New in it: the multipliers, which are all that sets it apart from Llama (llama.py). e makes embeddings larger,
+r makes what each layer adds to the stream smaller, 1/l flattens the logits, and the scale of the attention
+scores is given: 1/K in the models that IBM published, where others take 1/√K. Set so, activations keep their
+size as a model is widened, and the learning rate that is best for a small model is best for a large one: it
+is searched for where searching is cheap. Yang et al. 2022, arXiv:2203.03466; Shen et al. 2024,
+arXiv:2408.13359.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.layers import Attention, GatedFeedForward, RMSNorm, SequentialBlock, Weights
+from tinystar_np.models.config import require
+from tinystar_np.models.llama import Llama, LlamaConfig
+from tinystar_np.state import Span
+from tinystar_np.tap import tap
+
+
+@dataclass(frozen=True)
+class GraniteConfig(LlamaConfig):
+    """Llama's keys, and the multipliers; defaults as in transformers."""
+
+    embedding_multiplier: float = 1.0
+    attention_multiplier: float = 1.0
+    residual_multiplier: float = 1.0
+    logits_scaling: float = 1.0
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        super().check()
+        require(self.logits_scaling != 0, "logits_scaling = 0, but the logits are divided by it.")
+
+
+class Granite(Llama):
+    """Granite 3.0 to 3.3, dense, in 2B and 8B, and the code models built like them."""
+
+    Config = GraniteConfig
+
+    def embed(self, ids: NDArray[np.integer], span: Span) -> NDArray:
+        """Look the tokens up and multiply."""
+        tokens = tap("embedding.tokens", self.tokens(ids))
+        return tap("embedding", tokens * np.float32(self.config.embedding_multiplier))
+
+    def block(self, i: int, w: Weights) -> SequentialBlock:
+        """Norm, attention, norm, feed-forward."""
+        c: GraniteConfig = self.config
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        return SequentialBlock(
+            attention_norm=RMSNorm(w.attention_norm, eps=c.rms_norm_eps),
+            attention=Attention(
+                w.attention, heads=H, groups=G, head_dim=K, scale=c.attention_multiplier, rope=c.rope.rotary()
+            ),
+            feed_forward_norm=RMSNorm(w.feed_forward_norm, eps=c.rms_norm_eps),
+            feed_forward=GatedFeedForward(w.feed_forward, activation=ACTIVATIONS[c.hidden_act]),
+            residual_multiplier=c.residual_multiplier,
+        )
+
+    def build_ends(self, w: Weights) -> None:
+        """Llama's ends, with the logits divided."""
+        super().build_ends(w)
+        self.output, self.head = self.head, self._divided
+
+    def _divided(self, x: NDArray) -> NDArray:
+        """Score every token of the vocabulary and divide: (B, T, D) → (B, T, V)."""
+        logits = self.output(x)
+        logits /= np.float32(self.config.logits_scaling)
+        return logits

@@ -1,0 +1,103 @@
+"""Granite 3 with experts (IBM 2024), and PowerMoE before it (Shen et al. 2024, arXiv:2408.13359).
+
+    x₀ = e · embedding
+    x → norm → attention → · r ──+ x → norm → experts → · r ──+ x      (× L)
+    logits = norm(x) · W / l
+
+| attention | position | norm    | feed-forward          | block      | context                         |
+|-----------|----------|---------|-----------------------|------------|---------------------------------|
+| GQA       | RoPE     | RMSNorm | SwiGLU, 8 of 32 or 40 | sequential | 4096 in 3.0, 131072 from 3.1 on |
+
+New in it, beside Granite's four multipliers (granite.py), which it has too: many small experts, 512 wide, of
+which each token uses eight. A token's weights are the softmax over the scores of its eight alone. Training
+drops no token for want of room in an expert, so that what it learned is what is computed here. Tan et al.
+2024 (ScatterMoE), arXiv:2403.08245.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.kernels.experts import top_k_softmax
+from tinystar_np.layers import Attention, RMSNorm, SequentialBlock, Weights
+from tinystar_np.layers.experts import Experts
+from tinystar_np.models.config import require
+from tinystar_np.models.granite import Granite, GraniteConfig
+from tinystar_np.models.llama import ATTENTION_BIASES, UNTIED_HEAD
+from tinystar_np.models.weight_table import WeightTable
+
+
+@dataclass(frozen=True)
+class GraniteMoeConfig(GraniteConfig):
+    """Granite's keys, of which ``intermediate_size`` is now the width of one expert, and two more."""
+
+    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"mlp_bias": (False,)}
+
+    num_local_experts: int = 8
+    num_experts_per_tok: int = 2
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """E experts, F wide, and Granite's letters."""
+        return {**super().sizes, "E": self.num_local_experts}
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        super().check()
+        E, k = self.num_local_experts, self.num_experts_per_tok
+        require(1 <= k <= E, f"num_experts_per_tok = {k} of num_local_experts = {E} cannot be chosen.")
+
+
+WEIGHTS: WeightTable = {
+    # ours:                                (the checkpoint's, shape)
+    "embedding.tokens.weight":             ("embed_tokens.weight", "V D"),
+    "blocks.{i}.attention_norm.gain":      ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.q.weight":       ("layers.{i}.self_attn.q_proj.weight", "HK D -> D HK"),
+    "blocks.{i}.attention.k.weight":       ("layers.{i}.self_attn.k_proj.weight", "GK D -> D GK"),
+    "blocks.{i}.attention.v.weight":       ("layers.{i}.self_attn.v_proj.weight", "GK D -> D GK"),
+    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "D HK -> HK D"),
+    "blocks.{i}.feed_forward_norm.gain":   ("layers.{i}.post_attention_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward.router.weight":
+        ("layers.{i}.block_sparse_moe.router.layer.weight", "E D -> D E"),
+    "blocks.{i}.feed_forward.experts.{e}.gate_up.weight":
+        ("layers.{i}.block_sparse_moe.input_linear.weight", "E 2F D -> D 2F"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.block_sparse_moe.output_linear.weight", "E D F -> F D"),
+    "final_norm.gain":                     ("norm.weight", "D"),
+}  # fmt: skip
+
+
+class GraniteMoe(Granite):
+    """PowerMoE-3B and Granite 3.0 and 3.1 with experts, 1B and 3B, of which 400M and 800M compute."""
+
+    Config = GraniteMoeConfig
+
+    @staticmethod
+    def weight_table(config: GraniteConfig) -> WeightTable:
+        """Add what the config switches on."""
+        return {
+            **WEIGHTS,
+            **(ATTENTION_BIASES if config.attention_bias else {}),
+            **({} if config.tie_word_embeddings else UNTIED_HEAD),
+        }
+
+    def block(self, i: int, w: Weights) -> SequentialBlock:
+        """Norm, attention, norm, experts."""
+        c: GraniteMoeConfig = self.config
+        H, G, K, E = (c.sizes[letter] for letter in "HGKE")
+        return SequentialBlock(
+            attention_norm=RMSNorm(w.attention_norm, eps=c.rms_norm_eps),
+            attention=Attention(
+                w.attention, heads=H, groups=G, head_dim=K, scale=c.attention_multiplier, rope=c.rope.rotary()
+            ),
+            feed_forward_norm=RMSNorm(w.feed_forward_norm, eps=c.rms_norm_eps),
+            feed_forward=Experts(
+                w.feed_forward,
+                experts=E,
+                per_token=c.num_experts_per_tok,
+                routing=top_k_softmax,
+                activation=ACTIVATIONS[c.hidden_act],
+            ),
+            residual_multiplier=c.residual_multiplier,
+        )

@@ -1,0 +1,356 @@
+"""Granite 4 (IBM 2025): seven to nine Mamba layers for each layer of attention, with or without experts.
+
+    x₀ = e · embedding
+    x → norm → Mamba 2 or attention → · r ──+ x → norm → feed-forward → · r ──+ x      (× L)
+    logits = norm(x) · W / l                       feed-forward = shared + experts
+
+| mixer        | position | norm    | feed-forward                          | block      | context         |
+|--------------|----------|---------|---------------------------------------|------------|-----------------|
+| Mamba 2, GQA | none     | RMSNorm | SwiGLU; + 6 of 64 or 10 of 72 experts | sequential | 32768 or 131072 |
+
+New in it: what remembers. A Mamba layer carries a state of fixed size from token to token, so that a text
+costs the same memory however long it is; four layers of attention, spread over the depth, are left to look
+up single tokens far back. Lieber et al. 2024 (Jamba), arXiv:2403.19887; Waleffe et al. 2024,
+arXiv:2406.07887. The recurrence knows the order of the tokens already: attention gets no positions, and so
+there is none at which they end. The mixer is Mamba 2's, Dao & Gu 2024, arXiv:2405.21060 (layers/mamba2.py).
+
+Every layer has a feed-forward layer for all tokens; in H-Tiny and H-Small experts stand beside it, whose
+results are added. e, r, l and a given scale of the attention scores are Granite's multipliers, after Yang et
+al. 2022, arXiv:2203.03466. With attention in every layer, rotary positions and no experts the same recipe is
+Granite 4 without the "H".
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.kernels.experts import top_k_softmax
+from tinystar_np.layers import (
+    Attention,
+    Embedding,
+    GatedFeedForward,
+    Linear,
+    RMSNorm,
+    SequentialBlock,
+    Weights,
+)
+from tinystar_np.layers.experts import Experts, RoutedAndShared
+from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.models.config import DecoderConfig, known, require
+from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.models.weight_table import WeightTable, for_layers
+from tinystar_np.state import Span
+from tinystar_np.tap import tap
+
+MAMBA = ("mamba", "linear_attention")
+ATTENTION = ("attention", "full_attention")
+"""What ``layer_types`` calls the two kinds, in the hub's files and in those that transformers 5 writes."""
+
+
+@dataclass(frozen=True)
+class GraniteMoeHybridConfig(DecoderConfig):
+    """The keys of a Granite 4 config.json that change the mathematics; defaults as in transformers.
+
+    ``mamba_chunk_size`` is none of them: it says how the scan is divided, not what it computes.
+    """
+
+    ALIASES: ClassVar[Mapping[str, str]] = {"layers_block_type": "layer_types"}
+    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "mlp_bias": (False,),
+        "normalization_function": ("rmsnorm",),
+    }
+
+    vocab_size: int = 32000
+    hidden_size: int = 4096
+    intermediate_size: int = 11008
+    shared_intermediate_size: int = 1024
+    num_hidden_layers: int = 32
+    layer_types: list[str] | None = None
+    num_attention_heads: int = 32
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    hidden_act: str = "silu"
+    max_position_embeddings: int = 2048
+    position_embedding_type: str | None = None
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    attention_bias: bool = False
+    num_local_experts: int = 8
+    num_experts_per_tok: int = 2
+    mamba_n_heads: int = 128
+    mamba_d_head: int | str = "auto"
+    mamba_n_groups: int = 1
+    mamba_d_state: int = 256
+    mamba_d_conv: int = 4
+    mamba_expand: int = 2
+    mamba_conv_bias: bool = True
+    mamba_proj_bias: bool = False
+    time_step_limit: list[float] | tuple[float, ...] = (0.0, math.inf)
+    embedding_multiplier: float = 1.0
+    attention_multiplier: float = 1.0
+    residual_multiplier: float = 1.0
+    logits_scaling: float = 1.0
+    tie_word_embeddings: bool = False
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Return the letters of what there is.
+
+        V vocabulary · D width · L layers · J shared inner width. With experts E of them, F their inner width.
+        In layers of attention H, G query and key heads, K head width; in Mamba layers M heads, P head width,
+        U groups, N state size, W width of the convolution.
+        """
+        sizes = {
+            "V": self.vocab_size,
+            "D": self.hidden_size,
+            "L": self.num_hidden_layers,
+            "J": self.shared_intermediate_size,
+        }
+        if self.num_local_experts:
+            sizes |= {"E": self.num_local_experts, "F": self.intermediate_size}
+        if self.layers(ATTENTION):
+            H = self.num_attention_heads
+            sizes |= {
+                "H": H,
+                "G": H if self.num_key_value_heads is None else self.num_key_value_heads,
+                "K": self.hidden_size // max(H, 1) if self.head_dim is None else self.head_dim,
+            }
+        if self.layers(MAMBA):
+            M, P = self.mamba_n_heads, self.mamba_d_head
+            sizes |= {
+                "M": M,
+                "P": P if isinstance(P, int) else self.mamba_expand * self.hidden_size // max(M, 1),
+                "U": self.mamba_n_groups,
+                "N": self.mamba_d_state,
+                "W": self.mamba_d_conv,
+            }
+        return sizes
+
+    def layers(self, kind: tuple[str, ...]) -> list[int]:
+        """Return the layers of a kind, ``MAMBA`` or ``ATTENTION``; all are Mamba unless the file says."""
+        kinds = [MAMBA[0]] * self.num_hidden_layers if self.layer_types is None else self.layer_types
+        return [i for i, name in enumerate(kinds) if name in kind]
+
+    @property
+    def trained_length(self) -> int:
+        """Neither the recurrence nor attention without positions ends anywhere; what was learned does."""
+        return self.max_position_embeddings
+
+    @property
+    def rope(self) -> RopeParameters | None:
+        """The rule of the rotations; None where attention has no positions."""
+        if self.position_embedding_type != "rope" or not self.layers(ATTENTION):
+            return None
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        self._check_layers()
+        super().check()
+        known(ACTIVATIONS, "hidden_act", self.hidden_act)
+        require(self.rms_norm_eps > 0, f"rms_norm_eps = {self.rms_norm_eps} must be above 0.")
+        require(self.logits_scaling != 0, "logits_scaling = 0, but the logits are divided by it.")
+        E, k = self.num_local_experts, self.num_experts_per_tok
+        require(
+            E == 0 or 1 <= k <= E, f"num_experts_per_tok = {k} of num_local_experts = {E} cannot be chosen."
+        )
+        if self.layers(ATTENTION):
+            self._check_attention()
+        if self.layers(MAMBA):
+            self._check_mamba()
+
+    def _check_layers(self) -> None:
+        if self.layer_types is None:
+            return
+        for i, kind in enumerate(self.layer_types):
+            require(
+                kind in (*MAMBA, *ATTENTION),
+                f"layer_types[{i}] = {kind!r} is not known here. Known: {', '.join((*MAMBA, *ATTENTION))}.",
+            )
+        L, named = self.num_hidden_layers, len(self.layer_types)
+        require(named == L, f"layer_types names {named} layers, but num_hidden_layers = {L}.")
+
+    def _check_attention(self) -> None:
+        H, G = self.sizes["H"], self.sizes["G"]
+        require(
+            self.head_dim is not None or self.hidden_size % H == 0,
+            f"hidden_size = {self.hidden_size} cannot be divided among num_attention_heads = {H} heads.",
+        )
+        require(
+            H % G == 0, f"num_attention_heads = {H} cannot be divided among num_key_value_heads = {G} groups."
+        )
+        kind = self.position_embedding_type
+        require(
+            kind in (None, "nope", "rope"),
+            f"position_embedding_type = {kind!r} is not known here. Known: nope, rope.",
+        )
+        _ = self.rope
+
+    def _check_mamba(self) -> None:
+        M, P, U = (self.sizes[letter] for letter in "MPU")
+        require(
+            isinstance(self.mamba_d_head, int) or self.mamba_d_head == "auto",
+            f"mamba_d_head = {self.mamba_d_head!r}, but it must be a whole number or 'auto'.",
+        )
+        require(
+            self.mamba_expand * self.hidden_size == M * P,
+            f"mamba_n_heads = {M} heads of mamba_d_head = {self.mamba_d_head} do not make "
+            f"mamba_expand = {self.mamba_expand} times hidden_size = {self.hidden_size}.",
+        )
+        require(M % U == 0, f"mamba_n_heads = {M} cannot be divided among mamba_n_groups = {U} groups.")
+        limit = self.time_step_limit
+        require(
+            len(limit) == 2
+            and all(type(number) in (int, float) for number in limit)
+            and 0 <= limit[0] <= limit[1],  # false for NaN
+            f"time_step_limit = {list(limit)}, but it must be two numbers, the least and the largest step.",
+        )
+
+
+WEIGHTS: WeightTable = {
+    # ours:                                  (the checkpoint's, shape)
+    "embedding.tokens.weight":               ("embed_tokens.weight", "V D"),
+    "blocks.{i}.feed_forward_norm.gain":     ("layers.{i}.post_attention_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward.gate_up.weight": ("layers.{i}.shared_mlp.input_linear.weight", "2J D -> D 2J"),
+    "blocks.{i}.feed_forward.down.weight":   ("layers.{i}.shared_mlp.output_linear.weight", "D J -> J D"),
+    "final_norm.gain":                       ("norm.weight", "D"),
+}  # fmt: skip
+EXPERTS: WeightTable = {
+    "blocks.{i}.feed_forward.router.weight":
+        ("layers.{i}.block_sparse_moe.router.layer.weight", "E D -> D E"),
+    "blocks.{i}.feed_forward.experts.{e}.gate_up.weight":
+        ("layers.{i}.block_sparse_moe.input_linear.weight", "E 2F D -> D 2F"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.block_sparse_moe.output_linear.weight", "E D F -> F D"),
+}  # fmt: skip
+ATTENTION_LAYERS: WeightTable = {
+    "blocks.{i}.attention_norm.gain":        ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.q.weight":         ("layers.{i}.self_attn.q_proj.weight", "HK D -> D HK"),
+    "blocks.{i}.attention.k.weight":         ("layers.{i}.self_attn.k_proj.weight", "GK D -> D GK"),
+    "blocks.{i}.attention.v.weight":         ("layers.{i}.self_attn.v_proj.weight", "GK D -> D GK"),
+    "blocks.{i}.attention.out.weight":       ("layers.{i}.self_attn.o_proj.weight", "D HK -> HK D"),
+}  # fmt: skip
+ATTENTION_BIASES: WeightTable = {
+    "blocks.{i}.attention.q.bias":           ("layers.{i}.self_attn.q_proj.bias", "HK"),
+    "blocks.{i}.attention.k.bias":           ("layers.{i}.self_attn.k_proj.bias", "GK"),
+    "blocks.{i}.attention.v.bias":           ("layers.{i}.self_attn.v_proj.bias", "GK"),
+    "blocks.{i}.attention.out.bias":         ("layers.{i}.self_attn.o_proj.bias", "D"),
+}  # fmt: skip
+MAMBA_LAYERS: WeightTable = {
+    "blocks.{i}.mixer_norm.gain":            ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.mixer.in.weight":
+        ("layers.{i}.mamba.in_proj.weight", "2MP+2UN+M D -> D 2MP+2UN+M"),
+    "blocks.{i}.mixer.convolution.weight":   ("layers.{i}.mamba.conv1d.weight", "MP+2UN 1 W"),
+    "blocks.{i}.mixer.time_step_bias":       ("layers.{i}.mamba.dt_bias", "M"),
+    "blocks.{i}.mixer.A_log":                ("layers.{i}.mamba.A_log", "M"),
+    "blocks.{i}.mixer.D":                    ("layers.{i}.mamba.D", "M"),
+    "blocks.{i}.mixer.gated_norm.gain":      ("layers.{i}.mamba.norm.weight", "MP"),
+    "blocks.{i}.mixer.out.weight":           ("layers.{i}.mamba.out_proj.weight", "D MP -> MP D"),
+}  # fmt: skip
+CONVOLUTION_BIASES: WeightTable = {
+    "blocks.{i}.mixer.convolution.bias":     ("layers.{i}.mamba.conv1d.bias", "MP+2UN"),
+}  # fmt: skip
+MAMBA_BIASES: WeightTable = {
+    "blocks.{i}.mixer.in.bias":              ("layers.{i}.mamba.in_proj.bias", "2MP+2UN+M"),
+    "blocks.{i}.mixer.out.bias":             ("layers.{i}.mamba.out_proj.bias", "D"),
+}  # fmt: skip
+UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
+
+
+class GraniteMoeHybrid(Decoder):
+    """Granite 4.0: H-350M, H-1B, H-Micro, H-Tiny, H-Small; and 350M, 1B, Micro, which are attention alone."""
+
+    Config = GraniteMoeHybridConfig
+    PREFIX = "model."
+    IGNORED = r"lm_head\.weight"  # beside tied embeddings it is a copy
+
+    @staticmethod
+    def weight_table(config: GraniteMoeHybridConfig) -> WeightTable:
+        """Write out the rows of each kind of layer, and add what the config switches on."""
+        attention = {**ATTENTION_LAYERS, **(ATTENTION_BIASES if config.attention_bias else {})}
+        mamba = {
+            **MAMBA_LAYERS,
+            **(CONVOLUTION_BIASES if config.mamba_conv_bias else {}),
+            **(MAMBA_BIASES if config.mamba_proj_bias else {}),
+        }
+        return {
+            **WEIGHTS,
+            **for_layers(attention, config.layers(ATTENTION)),
+            **for_layers(mamba, config.layers(MAMBA)),
+            **(EXPERTS if config.num_local_experts else {}),
+            **({} if config.tie_word_embeddings else UNTIED_HEAD),
+        }
+
+    def embed(self, ids: NDArray[np.integer], span: Span) -> NDArray:
+        """Look the tokens up and multiply."""
+        tokens = tap("embedding.tokens", self.tokens(ids))
+        return tap("embedding", tokens * np.float32(self.config.embedding_multiplier))
+
+    def block(self, i: int, w: Weights) -> SequentialBlock:
+        """Norm, Mamba or attention, norm, feed-forward."""
+        c: GraniteMoeHybridConfig = self.config
+        is_mamba = i in c.layers(MAMBA)
+        return SequentialBlock(
+            attention_norm=RMSNorm(w.mixer_norm if is_mamba else w.attention_norm, eps=c.rms_norm_eps),
+            attention=self._mamba(w.mixer) if is_mamba else self._attention(w.attention),
+            feed_forward_norm=RMSNorm(w.feed_forward_norm, eps=c.rms_norm_eps),
+            feed_forward=self._feed_forward(w.feed_forward),
+            residual_multiplier=c.residual_multiplier,
+        )
+
+    def _attention(self, w: Weights) -> Attention:
+        c: GraniteMoeHybridConfig = self.config
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        rope = None if c.rope is None else c.rope.rotary()
+        return Attention(w, heads=H, groups=G, head_dim=K, scale=c.attention_multiplier, rope=rope)
+
+    def _mamba(self, w: Weights) -> Mamba2:
+        c: GraniteMoeHybridConfig = self.config
+        M, P, U, N = (c.sizes[letter] for letter in "MPUN")
+        least, largest = c.time_step_limit
+        return Mamba2(
+            w,
+            heads=M,
+            head_dim=P,
+            groups=U,
+            state_size=N,
+            eps=c.rms_norm_eps,
+            activation=ACTIVATIONS[c.hidden_act],
+            time_step_limit=(least, largest),
+        )
+
+    def _feed_forward(self, w: Weights) -> GatedFeedForward | RoutedAndShared:
+        c: GraniteMoeHybridConfig = self.config
+        activation = ACTIVATIONS[c.hidden_act]
+        shared = GatedFeedForward(w, activation=activation)
+        if not c.num_local_experts:
+            return shared
+        routed = Experts(
+            w,
+            experts=c.num_local_experts,
+            per_token=c.num_experts_per_tok,
+            routing=top_k_softmax,
+            activation=activation,
+        )
+        return RoutedAndShared(routed=routed, shared=shared)
+
+    def build_ends(self, w: Weights) -> None:
+        """The embedding before the blocks; a norm and the output layer behind them."""
+        c: GraniteMoeHybridConfig = self.config
+        self.tokens = Embedding(w.embedding.tokens)
+        self.final_norm = RMSNorm(w.final_norm, eps=c.rms_norm_eps)
+        self.output = Linear(self.tokens.tied_head() if c.tie_word_embeddings else w.head)
+
+    def head(self, x: NDArray) -> NDArray:
+        """Score every token of the vocabulary and divide: (B, T, D) → (B, T, V)."""
+        logits = self.output(x)
+        logits /= np.float32(self.config.logits_scaling)
+        return logits
