@@ -1,12 +1,17 @@
 import json
+import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tokenizers
+from sentencepiece_writer import llama_like
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from tinystar_np.text import TextStream, Tokenizer, load_tokenizer
+from tinystar_np.text.sentencepiece import SentencePiece
+from tinystar_np.text.sentencepiece_file import read_sentencepiece
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 TEXTS = [
@@ -53,6 +58,14 @@ def byte_fallback() -> Tokenizer:
     return Tokenizer(backend, Path("made"))
 
 
+def sentencepiece() -> Tokenizer:
+    """A tokenizer.model as Llama's first releases came, without a tokenizer.json."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.model"
+        path.write_bytes(llama_like())
+        return Tokenizer(SentencePiece(read_sentencepiece(path)), path)
+
+
 def shared(folder: str) -> Tokenizer:
     if not (SHARED / folder).exists():
         pytest.skip(f"shared/{folder} is not beside this checkout")
@@ -64,6 +77,7 @@ def shared(folder: str) -> Tokenizer:
 TOKENIZERS = {
     "byte-level": byte_level,
     "byte-fallback": byte_fallback,
+    "sentencepiece": sentencepiece,
     "gpt2": lambda: shared("tokenizers/gpt2"),
     "stories260K": lambda: shared("checkpoints/stories260K"),
 }
@@ -163,6 +177,21 @@ def test_the_window_stays_small(tokenizer, monkeypatch):
     out = pieces(tokenizer, tokenizer.encode(TEXTS[7]) + [bad] * 300 + emoji * 20)
     assert longest <= 20
     assert "".join(out).count("😀") >= 40  # and good bytes after bad ones are text again
+
+
+@pytest.mark.parametrize("make", [byte_fallback, sentencepiece])
+@pytest.mark.parametrize("seed", range(3))
+def test_random_tokens_of_a_sentencepiece_vocabulary(make, seed):
+    """No space is lost or added, wherever a piece, a byte or a special token stands."""
+    tokenizer, rng = make(), np.random.default_rng(seed)
+    # Where bytes are no text, the `tokenizers` package makes U+FFFD of the valid ones beside them too; and it
+    # drops a first space that is a byte. The vocabulary has ▁ for it: no encoding gives that byte.
+    faulty = re.compile("<0x([89A-F].|20)>" if make is byte_fallback else "(?!)")
+    choices = [id for id in range(tokenizer.vocab_size) if not faulty.match(tokenizer.token(id))]
+    for size in (3, 12, 60):
+        for _ in range(100):
+            ids = rng.choice(choices, size).tolist()
+            assert "".join(pieces(tokenizer, ids)) == tokenizer.decode(ids)
 
 
 def test_spaces_of_a_sentencepiece_vocabulary():

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
+from transformers import GPT2Tokenizer
 
 from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.text import Tokenizer, load_tokenizer
@@ -134,3 +135,30 @@ def test_stories_begin_of_text_as_its_file_says():
         prompt_ids = tokenizer.encode(case["prompt"])
         assert prompt_ids == case["prompt_ids"]
         assert tokenizer.decode(prompt_ids + case["new_ids"]) == case["text"]
+
+
+SETTINGS = [{}, {"add_bos_token": True}, {"add_bos_token": False}, {"add_eos_token": True}]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("names", [{}, {"bos_token": "Ġcat", "eos_token": "Ġdog"}])
+def test_settings_beside_vocab_and_merges(backend, tmp_path, settings, names):
+    """Such files say nothing of begin-of-text; OPT's settings do."""
+    backend.model.save(str(tmp_path))
+    given = json.dumps({"tokenizer_class": "GPT2Tokenizer", **settings, **names})
+    (tmp_path / "tokenizer_config.json").write_text(given)
+    tokenizer, reference = load_tokenizer(tmp_path), GPT2Tokenizer.from_pretrained(tmp_path)
+    for text in [*TEXT, "", "the cat<|endoftext|>"]:
+        assert tokenizer.encode(text) == reference.encode(text)
+    ids, bare = tokenizer.encode("the cat"), tokenizer.encode("the cat", add_special_tokens=False)
+    assert (ids == bare) == (True not in settings.values())
+
+
+def test_end_id(backend, tmp_path):
+    backend.save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(tmp_path).end_id is None
+    for name, id in (("<|endoftext|>", 0), ("nowhere", None), (None, None), (5, None)):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": name}))
+        assert load_tokenizer(tmp_path).end_id == id
+    with pytest.raises(InputError, match="too large"):
+        load_tokenizer(tmp_path).decode([2**32])

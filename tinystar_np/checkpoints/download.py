@@ -33,7 +33,7 @@ def download(repository: str, revision: str | None, cache: Path) -> Path:
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     host = urlsplit(endpoint).netloc.rpartition("@")[2] or endpoint  # without a password
     try:
-        with _quiet_library():
+        with quiet_library():
             api = HfApi(endpoint=endpoint)
             info = api.model_info(repository, revision=revision or "main", timeout=SECONDS_TO_ANSWER)
             names = _names_to_fetch([file.rfilename for file in info.siblings or []], repository)
@@ -71,7 +71,7 @@ def _names_to_fetch(names: list[str], repository: str) -> list[str]:
 
 
 @contextmanager
-def _quiet_library() -> Iterator[None]:
+def quiet_library() -> Iterator[None]:
     """Keep the hub library's warnings off stderr, and its progress bars where stderr is no terminal.
 
     What matters of the warnings becomes our own error message.

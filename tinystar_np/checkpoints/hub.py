@@ -63,7 +63,7 @@ def find_model(
     # Not all that the hub may have, but enough to compute with if the hub cannot be asked.
     usable = next((snapshot for snapshot in on_disk if has_model(snapshot)), None)
 
-    if offline or _offline_by_environment():
+    if offline or offline_by_environment():
         if usable is not None:
             return usable
         part = "only a part of it is" if on_disk else "it is not"
@@ -130,6 +130,6 @@ def model_folders() -> dict[Path, str]:
     }
 
 
-def _offline_by_environment() -> bool:
+def offline_by_environment() -> bool:
     """Read HF_HUB_OFFLINE as the hub's library does."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}

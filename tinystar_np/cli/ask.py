@@ -4,12 +4,12 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import fields
 from typing import Any
 
-from tinystar_np.cli.terminal import OK, UsageError, add_common_arguments, add_loading_arguments, note
+from tinystar_np.cli.sampling_arguments import add_sampling_arguments, sampling_settings
+from tinystar_np.cli.terminal import OK, add_common_arguments, add_loading_arguments, note
 from tinystar_np.errors import InputError
-from tinystar_np.generation import Piece, SamplingOptions, stream
+from tinystar_np.generation import Piece, stream
 from tinystar_np.loading import load
 
 EXAMPLES = """examples:
@@ -29,40 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser, default_model: str) -> None:
         default=default_model,
         help="directory, hub id or shipped model (default: %(default)s)",
     )
-    sampling = parser.add_argument_group("sampling")
-    sampling.add_argument(
-        "-n",
-        "--max-tokens",
-        dest="max_new_tokens",
-        type=int,
-        default=100,
-        metavar="N",
-        help="new tokens (default: 100)",
-    )
-    sampling.add_argument(
-        "--temperature",
-        "--temp",
-        type=float,
-        default=0.8,
-        metavar="T",
-        help="0 takes the likeliest (default: 0.8)",
-    )
-    sampling.add_argument(
-        "--top-k", type=int, default=40, metavar="K", help="of the K likeliest; 0 is off (default: 40)"
-    )
-    sampling.add_argument("--top-p", type=float, default=0.95, metavar="P", help="1 is off (default: 0.95)")
-    sampling.add_argument("--min-p", type=float, default=0.0, metavar="P", help="0 is off (default)")
-    sampling.add_argument("--typical-p", type=float, default=1.0, metavar="P", help="1 is off (default)")
-    sampling.add_argument(
-        "--repetition-penalty", type=float, default=1.0, metavar="X", help="1 is off (default)"
-    )
-    sampling.add_argument(
-        "--no-repeat-ngram-size", type=int, default=0, metavar="N", help="0 is off (default)"
-    )
-    sampling.add_argument("-s", "--seed", type=int, help="the same seed gives the same text")
-    sampling.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable"
-    )
+    add_sampling_arguments(parser, max_new_tokens=100)
     add_loading_arguments(parser)
     add_common_arguments(parser)
     output = parser.add_argument_group("results")
@@ -74,11 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser, default_model: str) -> None:
 
 def ask(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    given = {field.name: getattr(arguments, field.name) for field in fields(SamplingOptions)}
-    try:
-        SamplingOptions(**given)
-    except InputError as error:
-        raise UsageError(str(error)) from error
+    given = sampling_settings(arguments)
     if not arguments.prompt and sys.stdin.isatty():
         arguments.parser.print_help()
         return OK

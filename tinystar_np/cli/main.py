@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from tinystar_np import __version__
-from tinystar_np.cli import ask, compare, models
+from tinystar_np.cli import ask, chat, compare, inspect, models
 from tinystar_np.cli.terminal import Parser, run
 
 
@@ -37,6 +37,19 @@ def tinystar(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     ask.add_arguments(continuing, default_model="stories")
+    talking = commands.add_parser(
+        "chat",
+        help="talk with a chat model",
+        description=chat.__doc__,
+        epilog=chat.NOTES.format(command="tinystar chat"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    chat.add_arguments(talking)
+    inspect.add_arguments(
+        commands.add_parser(
+            "inspect", help="say what a model is and what it takes", description=inspect.__doc__
+        )
+    )
     models.add_arguments(
         commands.add_parser(
             "models",

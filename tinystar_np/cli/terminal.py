@@ -36,7 +36,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
+def add_source_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options that say where a model comes from."""
     group = parser.add_argument_group("loading")
     group.add_argument("--revision", help="branch, tag or commit of the hub's repository")
@@ -44,6 +44,12 @@ def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cache-dir", metavar="DIR", help="where downloads lie (default: the hub's shared cache)"
     )
+    return group
+
+
+def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where a model comes from and how its weights are kept."""
+    group = add_source_arguments(parser)
     group.add_argument("--dtype", choices=DTYPES, default="auto", help="element type of the weights")
 
 

@@ -6,8 +6,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.errors import ContextFullError, InputError, TokenizerError
-from tinystar_np.generation.loop import LanguageModel, Piece, run
+from tinystar_np.errors import InputError, TokenizerError
+from tinystar_np.generation.loop import LanguageModel, Piece, check_prompt, run
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.text import Tokenizer
 
@@ -116,10 +116,4 @@ def _ids(prompt: Any) -> list[int]:
 def _check(model: LanguageModel, prompts: list[list[int]]) -> None:
     """Raise what is wrong with any of the prompts before the first is read."""
     for index, prompt in enumerate(prompts):
-        name = "The prompt" if len(prompts) == 1 else f"Prompt {index}"
-        if not prompt:
-            raise InputError(f"{name} is empty. The model needs at least one token to continue.")
-        if model.context_length is not None and len(prompt) > model.context_length:
-            raise ContextFullError(
-                f"{name} has {len(prompt)} tokens, but the model holds {model.context_length}. Shorten it."
-            )
+        check_prompt(model, prompt, "The prompt" if len(prompts) == 1 else f"Prompt {index}")

@@ -6,13 +6,14 @@ padding: a cache keeps the length of each of its rows. From then on all rows go 
 which reads the weights once for all of them, and a row that has ended leaves the batch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.errors import ContextFullError, InputError
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.generation.sampling import Logits, log_probability, sample
 from tinystar_np.generation.stopping import StopFilter
@@ -61,6 +62,8 @@ class Row:
     index      its place in the list of prompts
     prompt     (T,) ids
     tokenizer  None where only ids are wanted
+    end_ids    what ends the text; None is what the model says
+    apart      whether the new text is one of its own, as an answer is, and not the rest of the prompt's
     """
 
     def __init__(
@@ -70,15 +73,17 @@ class Row:
         model: LanguageModel,
         tokenizer: Tokenizer | None,
         options: SamplingOptions,
+        end_ids: Collection[int] | None = None,
+        apart: bool = False,
     ) -> None:
         self.index = index
         self.options = options
         self.ids = list(prompt)
-        self._end_ids = model.end_ids
+        self._end_ids = model.end_ids if end_ids is None else end_ids
         # A generator of its own: what a row draws does not depend on the company it is in. None where nothing
         # is drawn, because NumPy loads its random module, 7 MB, only when it is first asked for.
         self._rng = None if options.temperature == 0 else np.random.default_rng(options.seed)
-        self._text = TextStream(tokenizer, after=self.ids) if tokenizer else None
+        self._text = TextStream(tokenizer, after=() if apart else self.ids) if tokenizer else None
         self._stops = StopFilter(options.stop)
         # The last token is never read by the model, so it needs no position.
         fits = np.inf if model.context_length is None else model.context_length - len(self.ids) + 1
@@ -128,10 +133,23 @@ def run(
     if options.max_new_tokens == 0 or not prompts:
         return
     rows = [Row(index, prompt, model, tokenizer, options) for index, prompt in enumerate(prompts)]
-    read = [prefill(model, prompt, options.max_new_tokens) for prompt in prompts]
-    logits = np.concatenate([row_logits for row_logits, _ in read])  # (B, V)
-    cache = read[0][1] if len(read) == 1 else join_caches([row_cache for _, row_cache in read])
-    del read  # the joined cache is a copy
+    caches = [roomy_cache(model, len(prompt), options) for prompt in prompts]
+    read = [prefill(model, prompt, cache) for prompt, cache in zip(prompts, caches, strict=True)]
+    cache = caches[0] if len(caches) == 1 else join_caches(caches)
+    del caches  # the joined cache is a copy
+    yield from decode(model, rows, np.concatenate(read), cache)
+
+
+def decode(model: LanguageModel, rows: list[Row], logits: Logits, cache: Any) -> Iterator[tuple[int, Piece]]:
+    """Choose and read tokens until every row has ended.
+
+    rows    B texts
+    logits  (B, V) what follows the last token of each
+    cache   what the model has read of them: all but what is chosen from now on. The last token that a row
+            gets is never read.
+
+    Yields (index of the row, piece): one piece for each row that has not ended, again and again.
+    """
     while True:
         going = []
         for i, row in enumerate(rows):
@@ -148,16 +166,32 @@ def run(
         logits = model(newest, cache=cache, last_only=True)[:, -1]  # (B, V)
 
 
-def prefill(model: LanguageModel, prompt: Sequence[int], max_new_tokens: int) -> tuple[Logits, Any]:
-    """Read a prompt, in pieces.
-
-    Returns the logits (1, V) that follow it, and the cache that holds it.
-    """
-    capacity = len(prompt) + min(max_new_tokens, ROOM)
+def roomy_cache(model: LanguageModel, prompt_length: int, options: SamplingOptions) -> Any:
+    """Make an empty cache with room for a prompt and what will follow it."""
+    capacity = prompt_length + min(options.max_new_tokens, ROOM)
     if model.context_length is not None:
         capacity = min(capacity, model.context_length)
-    cache = model.new_cache(1, capacity=capacity)
-    ids = np.asarray(prompt)[None]  # (1, T)
-    for start in range(0, len(prompt), PREFILL):
-        logits = model(ids[:, start : start + PREFILL], cache=cache, last_only=True)  # (1, 1, V)
-    return logits[:, -1], cache
+    return model.new_cache(1, capacity=capacity)
+
+
+def prefill(model: LanguageModel, ids: Sequence[int], cache: Any) -> Logits:
+    """Read a prompt, or what is new of it, in pieces.
+
+    ids    (T,) at least one, which follow what the cache holds
+
+    Returns the logits (1, V) that follow it.
+    """
+    rows = np.asarray(ids)[None]  # (1, T)
+    for start in range(0, len(ids), PREFILL):
+        logits = model(rows[:, start : start + PREFILL], cache=cache, last_only=True)  # (1, 1, V)
+    return logits[:, -1]
+
+
+def check_prompt(model: LanguageModel, prompt: Sequence[int], name: str = "The prompt") -> None:
+    """Raise what is wrong with a prompt before anything is read."""
+    if not prompt:
+        raise InputError(f"{name} is empty. The model needs at least one token to continue.")
+    if model.context_length is not None and len(prompt) > model.context_length:
+        raise ContextFullError(
+            f"{name} has {len(prompt)} tokens, but the model holds {model.context_length}. Shorten it."
+        )

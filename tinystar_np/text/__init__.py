@@ -1,6 +1,7 @@
-"""Strings ↔ tokens: the tokenizer and the streaming detokeniser."""
+"""Strings ↔ tokens: the tokenizer, the streaming detokeniser, chat templates."""
 
+from tinystar_np.text.chat_template import ChatTemplate
 from tinystar_np.text.streaming import TextStream
 from tinystar_np.text.tokenizer import Tokenizer, load_tokenizer
 
-__all__ = ["TextStream", "Tokenizer", "load_tokenizer"]
+__all__ = ["ChatTemplate", "TextStream", "Tokenizer", "load_tokenizer"]

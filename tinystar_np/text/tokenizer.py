@@ -1,43 +1,52 @@
 """Text to token ids and back, from the tokenizer files that lie beside a checkpoint.
 
-A byte-level BPE tokenizer (Radford et al. 2019, GPT-2) writes a text as UTF-8 bytes and joins frequent
-neighbours, so that any text at all can be written with its vocabulary. The merging itself is done by the
-`tokenizers` package; this module finds the files, and turns what can go wrong into sentences.
+A byte-level BPE tokenizer (GPT-2, Radford et al. 2019; Llama 3, Falcon, Granite) writes a text as UTF-8
+bytes and joins frequent neighbours, so that any text at all can be written with its vocabulary. A
+sentencepiece one (Llama 1 and 2) joins characters, the space being one of them, and writes as bytes what it
+has no piece for. With a `tokenizer.json` either is run by the `tokenizers` package. This module finds the
+files, decides what begins and ends a text, and turns what can go wrong into sentences.
 """
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
 
 from tinystar_np.errors import InputError, TokenizerError
+from tinystar_np.text.chat_template import ChatTemplate, load_chat_template
+from tinystar_np.text.sentencepiece import SentencePiece
+from tinystar_np.text.sentencepiece_file import read_sentencepiece
+from tinystar_np.text.tokenizer_settings import TokenizerSettings, read_settings
 
 END_OF_TEXT = "<|endoftext|>"
+
+Backend = tokenizers.Tokenizer | SentencePiece
 
 
 class Tokenizer:
     """Strings to token ids and back, for one model.
 
-    backend  a tokenizer of the `tokenizers` package
-    path     the file it came from, for messages
+    backend   a tokenizer of the `tokenizers` package, or a sentencepiece model
+    path      the file it came from, for messages
+    settings  what the files beside it say
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, path: Path) -> None:
-        # Some files carry the truncation and padding of a training run. A prompt is neither cut nor padded.
-        backend.no_truncation()
-        backend.no_padding()
+    def __init__(self, backend: Backend, path: Path, settings: TokenizerSettings | None = None) -> None:
         added = backend.get_added_tokens_decoder()
         self._backend = backend
         self.path = path
+        self.settings = settings or TokenizerSettings()
         self.special_ids = frozenset(id for id, token in added.items() if token.special)
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Cut a text into tokens.
 
-        text  any text; where it holds the text of a special token (`<|endoftext|>`), that token is meant
+        text                any text; the text of a special token (`<|endoftext|>`) within it means the token
+        add_special_tokens  put what begins and ends a text around it, where the tokenizer's files say so
 
-        Returns the token ids, with a begin-of-text token only where the tokenizer's own files put one.
+        Returns the token ids.
         Raises InputError where the text is not valid Unicode.
         """
         try:
@@ -47,7 +56,7 @@ class Tokenizer:
                 f"The text is not valid Unicode: position {error.start} is {text[error.start]!r}, half of a "
                 "surrogate pair. It was read in a wrong encoding; read it as UTF-8."
             ) from None
-        return self._backend.encode(text).ids
+        return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """Join tokens to text; bytes that are no valid UTF-8 become U+FFFD.
@@ -58,10 +67,10 @@ class Tokenizer:
         Returns the text.
         Raises InputError for a negative id.
         """
-        try:
-            return self._backend.decode([int(id) for id in ids], skip_special_tokens=skip_special_tokens)
-        except OverflowError:
-            raise InputError("A token id is negative or too large; ids count from 0.") from None
+        numbers = [int(id) for id in ids]
+        if numbers and not 0 <= min(numbers) <= max(numbers) < 2**32:
+            raise InputError("A token id is negative or too large; ids count from 0.")
+        return self._backend.decode(numbers, skip_special_tokens=skip_special_tokens)
 
     def token(self, id: int) -> str:
         """Give the token of an id in the vocabulary's own spelling (`Ġthe`, `▁the`, `<0x0A>`).
@@ -75,11 +84,23 @@ class Tokenizer:
         """The number of tokens, special ones included."""
         return self._backend.get_vocab_size(with_added_tokens=True)
 
+    @property
+    def end_id(self) -> int | None:
+        """The id of eos_token, which ends a text, or None where the files name none."""
+        name = self.settings.special_tokens.get("eos_token")
+        return None if name is None else self._backend.token_to_id(name)
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate | None:
+        """The form of conversations that the model was taught, or None; looking may raise TokenizerError."""
+        return load_chat_template(self.path.parent, self.settings)
+
 
 def load_tokenizer(directory: Path) -> Tokenizer | None:
     """Load the tokenizer of a model's directory.
 
-    directory  holds `tokenizer.json`, or `vocab.json` with `merges.txt` as GPT-2's first releases do
+    directory  holds `tokenizer.json`, `tokenizer.model`, or `vocab.json` with `merges.txt` as GPT-2's first
+               releases do; and perhaps settings in `tokenizer_config.json`
 
     Returns None where there are no tokenizer files: a model can be run on ids alone.
     Raises TokenizerError where a file is damaged or missing from its pair.
@@ -88,19 +109,42 @@ def load_tokenizer(directory: Path) -> Tokenizer | None:
     for name, load in LOADERS.items():
         path = directory / name
         if path.exists():
-            return Tokenizer(load(path), path)
+            settings = read_settings(directory)
+            return Tokenizer(load(path, settings), path, settings)
     return None
 
 
-def _from_tokenizer_json(path: Path) -> tokenizers.Tokenizer:
-    """Load the complete description of a tokenizer that current models ship."""
+def _from_tokenizer_json(path: Path, settings: TokenizerSettings) -> tokenizers.Tokenizer:
+    """Load the complete description of a tokenizer that current models ship.
+
+    It says itself what begins and ends a text: `add_bos_token` beside it counts for nothing, nor does it in
+    transformers.
+    """
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
+        backend = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the package raises bare Exceptions
         raise _damaged(path, error) from error
+    # Some files carry the truncation and padding of a training run. A prompt is neither cut nor padded.
+    backend.no_truncation()
+    backend.no_padding()
+    _add_special_tokens(backend, settings)
+    return backend
 
 
-def _from_vocab_and_merges(path: Path) -> tokenizers.Tokenizer:
+def _from_sentencepiece(path: Path, settings: TokenizerSettings) -> SentencePiece:
+    """Read `tokenizer.model`, the only file of Llama's first releases."""
+    model = read_sentencepiece(path)
+    begin, end = _ends(settings, model.bos_piece, model.eos_piece)
+    ids = {piece: id for id, piece in enumerate(model.pieces)}
+    named = {
+        ids[name]: tokenizers.AddedToken(name, special=True)
+        for name in settings.special_tokens.values()
+        if name in ids
+    }
+    return SentencePiece(model, named | dict(settings.added), begin, end, prefix_again=settings.legacy)
+
+
+def _from_vocab_and_merges(path: Path, settings: TokenizerSettings) -> tokenizers.Tokenizer:
     """Build GPT-2's byte-level BPE from `vocab.json` and the `merges.txt` beside it."""
     merges = path.with_name("merges.txt")
     if not merges.exists():
@@ -116,12 +160,40 @@ def _from_vocab_and_merges(path: Path) -> tokenizers.Tokenizer:
     # Only where the vocabulary has it: a new token would get an id for which the model has no embedding.
     if backend.token_to_id(END_OF_TEXT) is not None:
         backend.add_special_tokens([tokenizers.AddedToken(END_OF_TEXT, special=True, normalized=False)])
+    _add_special_tokens(backend, settings)
+    begin, end = _ends(settings, END_OF_TEXT, END_OF_TEXT)
+    ids = {token: backend.token_to_id(token) for token in (begin, end)}
+    backend.post_processor = processors.TemplateProcessing(
+        single=[token for token in (begin, "$A", end) if token == "$A" or ids[token] is not None],
+        special_tokens=[(token, id) for token, id in ids.items() if id is not None],
+    )
     return backend
 
 
+def _ends(settings: TokenizerSettings, bos: str, eos: str) -> tuple[str, str]:
+    """Say what begins and ends every text, or ""; bos and eos are the names where none are set."""
+    names = {"bos_token": bos, "eos_token": eos} | dict(settings.special_tokens)
+    return (
+        names["bos_token"] if settings.add_bos else "",
+        names["eos_token"] if settings.add_eos else "",
+    )
+
+
+def _add_special_tokens(backend: tokenizers.Tokenizer, settings: TokenizerSettings) -> None:
+    """Make special what the settings call so and the vocabulary has as ordinary tokens."""
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    added = [token for token in settings.added.values() if token.content not in known]
+    known |= {token.content for token in added}
+    named = [name for name in dict.fromkeys(settings.special_tokens.values()) if name not in known]
+    tokens = added + [tokenizers.AddedToken(name, special=True) for name in named]
+    # A token that the vocabulary has not would get an id for which the model may have no embedding.
+    backend.add_tokens([token for token in tokens if backend.token_to_id(token.content) is not None])
+
+
 # The files that can hold a tokenizer, the most complete first.
-LOADERS: dict[str, Callable[[Path], tokenizers.Tokenizer]] = {
+LOADERS: dict[str, Callable[[Path, TokenizerSettings], Backend]] = {
     "tokenizer.json": _from_tokenizer_json,
+    "tokenizer.model": _from_sentencepiece,
     "vocab.json": _from_vocab_and_merges,
 }
 

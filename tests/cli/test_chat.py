@@ -1,0 +1,243 @@
+"""`tinystar chat` as a person uses it: from a pipe, and at a terminal with Ctrl-C and Ctrl-D."""
+
+import io
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tinystar_np as ts
+from tinystar_np.cli.main import tinystar
+from tinystar_np.generation import Conversation
+
+TEMPLATE = """\
+{%- for message in messages -%}
+{{ message.role[0] }}:{{ message.content }};
+{%- endfor -%}
+{%- if add_generation_prompt %}a:{% endif %}"""
+GREEDY = ["--temperature", "0", "-n", "8", "-q"]
+
+
+@pytest.fixture
+def chatting_model(talking_model: Path) -> Path:
+    """A small model that speaks in bytes, with a context of 96 of them, and a template."""
+    (talking_model / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+    return talking_model
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, text: str | bytes) -> None:
+    data = text.encode() if isinstance(text, str) else text
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
+
+
+def answers(directory: Path, *messages: str, system: str | None = None, **settings: Any) -> str:
+    conversation = Conversation(*ts.load(directory), system=system)
+    settings = {"temperature": 0, "max_new_tokens": 8, **settings}
+    said = ["".join(piece.text for piece in conversation.say(text, **settings)) for text in messages]
+    return "".join(f"{answer}\n" for answer in said)
+
+
+def test_lines_from_a_pipe_are_turns(
+    chatting_model: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = answers(chatting_model, "Hello", "and 日本?")
+    assert wanted != answers(chatting_model, "Hello") + answers(chatting_model, "and 日本?")
+    for text in ("Hello\n\n  \n and 日本? \r\n", "Hello\nand 日本?", "Hello\nand 日本?\n/exit\nnot read\n"):
+        feed(monkeypatch, text)
+        assert tinystar(["chat", "-m", str(chatting_model), *GREEDY]) == 0
+        assert capsys.readouterr() == (wanted, "")
+
+
+def test_reset_begins_anew(chatting_model: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed(monkeypatch, "Hello\n/reset\nHello\n")
+    assert tinystar(["chat", "-m", str(chatting_model), *GREEDY]) == 0
+    assert capsys.readouterr().out == 2 * answers(chatting_model, "Hello")
+
+
+def test_system_message_and_settings(
+    chatting_model: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"temperature": 2.0, "seed": 5, "top_k": 0, "top_p": 0.9, "max_new_tokens": 10}
+    wanted = answers(chatting_model, "a", "b", system="Short!", **settings)
+    assert wanted != answers(chatting_model, "a", "b", **settings)
+    feed(monkeypatch, "a\nb\n")
+    flags = ["--temp", "2", "--seed", "5", "--top-k", "0", "--top-p", "0.9", "-n", "10", "-q"]
+    assert tinystar(["chat", "-m", str(chatting_model), "--system", "Short!", *flags]) == 0
+    assert capsys.readouterr().out == wanted
+
+
+def test_notes_say_why_an_answer_ended(
+    chatting_model: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed(monkeypatch, "Hello\n")
+    assert tinystar(["chat", "-m", str(chatting_model), "--temperature", "0", "-n", "8"]) == 0
+    assert "Cut off after 8 tokens" in capsys.readouterr().err
+    feed(monkeypatch, "Hello\n")
+    assert tinystar(["chat", "-m", str(chatting_model), "--temperature", "0", "-n", "500"]) == 0
+    assert "context is full" in capsys.readouterr().err
+
+
+def test_a_model_without_a_template(
+    talking_model: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed(monkeypatch, "Hello\n")
+    assert tinystar(["chat", "-m", str(talking_model)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "no chat template" in err
+    assert "tinystar ask" in err
+    assert len(err.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"Hello\nabc\xff\n", "not UTF-8 \\(byte 3\\)"),
+        ("x" * 100, "conversation has 10. tokens, but the model holds 96"),
+    ],
+)
+def test_a_failure_in_a_pipe_ends_it(
+    text: str | bytes, message: str, chatting_model: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import re
+
+    feed(monkeypatch, text)
+    assert tinystar(["chat", "-m", str(chatting_model), *GREEDY]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert re.search(message, err)
+
+
+def test_usage(capsys: Any) -> None:
+    assert tinystar(["chat", "-m", "stories", "--temperature", "-1"]) == 2
+    assert "temperature is -1" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        tinystar(["chat", "--help"])
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("/reset", "/exit", "Ctrl-C", "Ctrl-D", "--system"))
+
+
+SLOW = (  # from the second answer on: a person could stop it
+    "import itertools, sys, time, tinystar_np.models.gpt2 as g; from tinystar_np.cli.main import tinystar;"
+    "plain, calls = g.GPT2.__call__, itertools.count();"
+    "wait = lambda: next(calls) > 11 and time.sleep(0.4);"
+    "g.GPT2.__call__ = lambda *a, **k: (wait(), plain(*a, **k))[1]; sys.exit(tinystar())"
+)
+
+
+PATIENCE = 60.0  # seconds
+
+
+class Terminal:
+    """A program at a terminal: what it shows, and what is typed."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.main, side = pty.openpty()
+        self.shown = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SLOW, *arguments],
+            stdin=side,
+            stdout=side,
+            stderr=side,
+            env=os.environ | {"TERM": "dumb", "PYTHONIOENCODING": "utf-8"},
+            preexec_fn=_own_terminal,
+        )
+        os.close(side)
+
+    def type(self, text: str) -> None:
+        os.write(self.main, text.encode())
+
+    def read(self, until: float) -> bool:
+        """Take in what is shown next; returns False where the program has ended."""
+        while not select.select([self.main], [], [], 0.1)[0]:
+            assert time.monotonic() < until, f"nothing happens after {self.shown!r}"
+        try:
+            data = os.read(self.main, 4096)
+        except OSError:
+            data = b""
+        self.shown += data.decode(errors="replace")
+        return bool(data)
+
+    def wait_for(self, text: str, after: int = 0) -> int:
+        """Wait until something is shown, and return the place behind it."""
+        until = time.monotonic() + PATIENCE
+        while text not in self.shown[after:]:
+            assert self.read(until), f"ended without {text!r}: {self.shown!r}"
+        return self.shown.index(text, after) + len(text)
+
+    def end(self) -> int:
+        """Wait for the end and return the exit code."""
+        until = time.monotonic() + PATIENCE
+        while self.read(until):
+            pass
+        return self.process.wait(timeout=PATIENCE)
+
+
+def _own_terminal() -> None:
+    """Make the terminal the child's own, so that Ctrl-C typed there reaches it as a signal."""
+    import fcntl
+    import termios
+
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def terminal(chatting_model: Path) -> Iterator[Terminal]:
+    made = Terminal("chat", "-m", str(chatting_model), "--temperature", "0", "-n", "12")
+    yield made
+    if made.process.poll() is None:
+        made.process.send_signal(signal.SIGKILL)
+        made.process.wait()
+    os.close(made.main)
+
+
+def test_a_conversation_at_a_terminal(terminal: Terminal) -> None:
+    """Two turns; the second is stopped by Ctrl-C; an empty one; Ctrl-D ends."""
+    place = terminal.wait_for("> ")
+    terminal.type("Hi\n")
+    place = terminal.wait_for("Cut off after 12 tokens", place)
+    place = terminal.wait_for("> ", place)
+    terminal.type("go on\n")
+    place = terminal.wait_for("go on\r\n", place)
+    time.sleep(1)  # some tokens of the answer, of twelve that take 5 s
+    terminal.type("\x03")
+    place = terminal.wait_for("> ", place)
+    assert "Cut off" not in terminal.shown[terminal.shown.index("go on") :]
+    terminal.type("\n/reset\n")
+    place = terminal.wait_for("A new conversation.", place)
+    place = terminal.wait_for("> ", place)
+    terminal.type("\x04")
+    assert terminal.end() == 0
+    assert "Traceback" not in terminal.shown
+
+
+def test_ctrl_c_where_one_types_ends(terminal: Terminal) -> None:
+    terminal.wait_for("> ")
+    # Python overlooks a signal between readline's prompt and its waiting until the next; people are slower.
+    for _ in range(30):
+        terminal.type("\x03")
+        with suppress(subprocess.TimeoutExpired):
+            terminal.process.wait(timeout=1)
+            break
+    assert terminal.end() == 130
+    assert "Traceback" not in terminal.shown
+
+
+def test_a_failure_at_a_terminal_does_not_end_the_conversation(terminal: Terminal) -> None:
+    place = terminal.wait_for("> ")
+    terminal.type("x" * 100 + "\n")
+    place = terminal.wait_for("the model holds 96", place)
+    place = terminal.wait_for("/reset begins a new conversation", place)
+    terminal.wait_for("> ", place)
+    terminal.type("/exit\n")
+    assert terminal.end() == 0

@@ -1,0 +1,234 @@
+"""``tinystar inspect``: one page about a model, from its config.json alone, and its errors."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub_server import Fault, serve_hub
+
+from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.cli.main import tinystar
+
+HYBRID = {
+    "model_type": "granitemoehybrid",
+    "hidden_size": 64,
+    "num_hidden_layers": 6,
+    "layer_types": ["mamba", "mamba", "attention", "mamba", "mamba", "attention"],
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 32,
+    "shared_intermediate_size": 128,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "mamba_n_heads": 8,
+    "mamba_d_head": 16,
+    "mamba_d_state": 32,
+    "max_position_embeddings": 8192,
+    "dtype": "bfloat16",
+}
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def config_only(directory: Path, **config: Any) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(config))
+    return directory
+
+
+def inspect(capsys: Any, *arguments: str) -> str:
+    assert tinystar(["inspect", *arguments]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert all(len(line) <= 80 for line in out.splitlines())
+    return out
+
+
+def test_shipped_model(capsys: Any) -> None:
+    lines = inspect(capsys, "stories").splitlines()
+    assert lines[0] == "stories: gpt2"
+    for line in (
+        "  layers       6, 192 wide",
+        "  mixer        attention MHA 6:6, a key and value for each, heads of 32",
+        "  positions    learned, a vector for each of 512 places",
+        "  output layer the embedding table once more (tied)",
+        "  context      512 tokens and no more",
+        "  parameters   3.16 million (3,161,088)",
+        "  in the files 6.32 MB, 76 tensors F16",
+        "  loaded as    float32 12.6 MB · bfloat16 6.35 MB · int8 3.26 MB",
+        "  tokens      per token      128      512",
+        "  this model    9.22 KB  1.18 MB  4.72 MB",
+        "  as MQA 6:1    1.54 KB   197 KB   786 KB",
+    ):
+        assert line in lines
+    assert not any("Llama" in line for line in lines)
+
+
+def test_config_alone(tmp_path: Path, capsys: Any) -> None:
+    out = inspect(capsys, str(config_only(tmp_path / "hybrid", **HYBRID)))
+    assert "  mixer        layers 0–1, 3–4: Mamba 2, 8 heads keep 16 × 32 numbers each," in out
+    assert "               layers 2, 5: attention GQA 4:2, 2 queries to a key and value," in out
+    assert "active for each token" in out
+    assert "bfloat16 by config.json; they are not here" in out
+    assert "Only 2 of 6 layers attend" in out
+    rows = {line[2:23].strip(): line[23:].split() for line in out.splitlines() if "  every layer" in line}
+    assert [name.split()[-2:] for name in rows] == [["MHA", "4:4"], ["GQA", "4:2"], ["MQA", "4:1"]]
+    out = inspect(capsys, str(config_only(tmp_path / "plain", model_type="gpt2")))
+    assert "498 MB, float32, no type in config.json; they are not here" in out
+    out = inspect(capsys, str(config_only(tmp_path / "odd", model_type="gpt2", dtype="float8_e5m2")))
+    assert "unknown, float8_e5m2 by config.json" in out
+
+
+def test_llama(tmp_path: Path, capsys: Any) -> None:
+    out = inspect(capsys, str(config_only(tmp_path / "llama", model_type="llama")))
+    assert "  it is like   Llama 1 7B\n  agreeing     vocab_size 32000, rope_theta 10000, rope" in out
+    assert "differing" not in out
+    out = inspect(capsys, str(config_only(tmp_path / "long", model_type="llama", rope_theta=3.0)))
+    assert "  it is like   closest to Llama 1" in out
+    assert "  differing    rope_theta 3" in out
+
+
+def test_many_kinds_are_cut_short(tmp_path: Path, capsys: Any) -> None:
+    directory = config_only(tmp_path / "m", model_type="gpt2", scale_attn_by_inverse_layer_idx=True)
+    out = inspect(capsys, str(directory))
+    lines = [line for line in out.splitlines() if "scaled by" in line or "more kinds" in line]
+    assert len(lines) == 6
+    assert "… 6 more kinds …" in lines[4]
+    assert "layer 11:" in lines[5]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "mamba"},
+        {"model_type": "mamba2"},
+        {"model_type": "mistral"},
+        {"model_type": "falcon", "alibi": True},
+        {"model_type": "granite", "attention_bias": True},
+        {"model_type": "granitemoe"},
+        {"model_type": "gpt2", "n_head": 1, "n_positions": 1},
+        {"model_type": "llama", "rope_scaling": {"type": "linear", "factor": 4}},
+    ],
+)
+def test_every_page_fits_and_ends_with_a_sentence(config: Any, tmp_path: Path, capsys: Any) -> None:
+    out = inspect(capsys, str(config_only(tmp_path / "m", **config)))
+    assert out.partition("\nWhich")[0].rstrip().endswith(("a smaller one is\n  faster, too.", "."))
+
+
+def test_json(tmp_path: Path, capsys: Any) -> None:
+    found = json.loads(inspect_json(capsys, str(config_only(tmp_path / "m", **HYBRID))))
+    assert found["model_type"] == "granitemoehybrid"
+    assert [layer["mixer"]["kind"] for layer in found["layers"]] == ["Mamba2", "Mamba2", "GQA"] * 2
+    assert found["layers"][0]["feed_forward"]["experts"] == 8
+    assert found["parts"]["context"] == {"limit": None, "trained": 8192}
+    weights = found["weights"]
+    assert weights["nbytes"]["float32"] == 4 * weights["parameters"] > 4 * weights["active"]
+    assert weights["stored"] == {"nbytes": 2 * weights["parameters"], "dtype": "bfloat16", "here": False}
+    own = found["state"][0]
+    assert own["at"]["8192"] == own["fixed"] + 8192 * own["per_token"]
+    assert found["llama"] is None
+    found = json.loads(inspect_json(capsys, "stories"))
+    assert found["weights"]["stored"] == {"nbytes": 6322176, "types": {"F16": 76}, "here": True}
+    found = json.loads(inspect_json(capsys, str(config_only(tmp_path / "llama", model_type="llama"))))
+    assert found["llama"]["says"] == "Llama 1 7B"
+
+
+def inspect_json(capsys: Any, *arguments: str) -> str:
+    assert tinystar(["inspect", *arguments, "--json"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "t5"}, "model_type 't5', which is not implemented"),
+        ({"model_type": "llama", "hidden_act": "sine"}, "hidden_act = 'sine'"),
+        ({"model_type": "llama", "rope_scaling": {"type": "helix"}}, "rope_scaling.type = 'helix'"),
+        ({"model_type": "llama", "num_key_value_heads": 3}, "num_key_value_heads = 3"),
+        ({**HYBRID, "layer_types": ["mamba"] * 5 + ["lstm"]}, "layer_types[5] = 'lstm'"),
+        ({}, "'model_type' is None"),
+    ],
+)
+def test_bad_configs(config: Any, message: str, tmp_path: Path, capsys: Any) -> None:
+    assert tinystar(["inspect", str(config_only(tmp_path / "m", **config))]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert message in err
+    assert len(err.splitlines()) <= 2
+
+
+def test_damaged_weights_are_said(talking_model: Path, capsys: Any) -> None:
+    weights = talking_model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert tinystar(["inspect", str(talking_model)]) == 1
+    assert "not a complete safetensors file" in capsys.readouterr().err
+
+
+def test_no_such_model(tmp_path: Path, capsys: Any) -> None:
+    for name, words in (
+        (str(tmp_path), "has no config.json"),
+        (str(tmp_path / "nowhere"), "there is no such directory"),
+        ("no/name/at/all", "there is no such directory"),
+        ("what?", "is no name of a model"),
+        ("somebody/unknown", "offline mode"),
+    ):
+        assert tinystar(["inspect", name, "--offline", "--cache-dir", str(tmp_path)]) == 1
+        assert words in capsys.readouterr().err
+
+
+@pytest.fixture
+def files(talking_model: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in talking_model.iterdir()}
+
+
+def test_of_the_hub_only_the_config_is_fetched(
+    files: dict[str, bytes], tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    cache = tmp_path / "cache"
+    with serve_hub({"somebody/parrot": files, "somebody/empty": {"README.md": b"no model"}}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        for _ in range(2):  # the second time it is on disk
+            out = inspect(capsys, "somebody/parrot", "--cache-dir", str(cache))
+            assert out.startswith("somebody/parrot: gpt2")
+            assert "they are not here" in out
+            assert hub.downloads == ["config.json"]
+        asked = len(hub.requests)
+        inspect(capsys, "somebody/parrot", "--cache-dir", str(cache), "--offline")
+        assert len(hub.requests) == asked
+
+        for name, revision, words in (
+            ("somebody/empty", "main", "has no config.json"),
+            ("somebody/nothing", "main", "has no model somebody/nothing"),
+            ("somebody/parrot", "v9", "has no revision 'v9'"),
+        ):
+            arguments = ["inspect", name, "--revision", revision, "--cache-dir", str(cache)]
+            assert tinystar(arguments) == 1
+            assert words in capsys.readouterr().err
+        hub.faults["somebody/gated"] = Fault(403, "GatedRepo")
+        assert tinystar(["inspect", "somebody/gated", "--cache-dir", str(cache)]) == 1
+        assert "gated" in capsys.readouterr().err
+        # A config that came alone is no obstacle to running the model later.
+        assert (find_model("somebody/parrot", cache_dir=cache) / "model.safetensors").exists()
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert tinystar(["inspect", "somebody/other", "--cache-dir", str(cache)]) == 1
+    assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_weights_that_are_in_the_cache_are_looked_at(
+    talking_model: Path, tmp_path: Path, capsys: Any
+) -> None:
+    commit = "1234567890abcdef1234567890abcdef12345678"
+    folder = tmp_path / "cache" / "models--somebody--parrot"
+    shutil.copytree(talking_model, folder / "snapshots" / commit)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(commit)
+    out = inspect(capsys, "somebody/parrot", "--cache-dir", str(tmp_path / "cache"))
+    assert "tensors F32" in out

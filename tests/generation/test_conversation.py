@@ -1,0 +1,359 @@
+"""A conversation: the answers are those of reading everything anew, and nothing is read twice."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import conftest
+import numpy as np
+import pytest
+import tokenizers
+from tokenizers import decoders, normalizers
+from tokenizers.models import BPE
+from transformers import GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
+
+import tinystar_np as ts
+from tinystar_np.errors import ContextFullError, InputError, TokenizerError
+from tinystar_np.generation import Conversation, generate_ids
+from tinystar_np.generation import loop as generation_loop
+from tinystar_np.text import Tokenizer
+
+CHATML = """\
+{% for message in messages %}
+[{{ message['role'][0] }}]{{ message['content'] }}<|endoftext|>
+{% endfor %}
+{% if add_generation_prompt %}
+[a]
+{%- endif %}"""
+# Old answers are written shorter than they came, as templates do that leave reasoning out.
+REWRITING = """\
+{%- for message in messages -%}
+[{{ message.role[0] }}]{{ message.content if message.role == 'user' else message.content[3:] }}<|endoftext|>
+{%- endfor -%}
+{%- if add_generation_prompt %}[a]<{% endif %}"""
+MESSAGES = ["Hi", "and then?", "日本?", "no"]
+SETTINGS: dict[str, Any] = {"max_new_tokens": 14, "seed": 3}
+
+
+class Counted:
+    """A model that notes how many tokens it reads in each call."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.end_ids: tuple[int, ...] = model.end_ids
+        self.context_length = model.context_length
+        self.read: list[int] = []
+        self.interrupt_at: int | None = None
+
+    def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Any:
+        return self._model.new_cache(batch_size, capacity)
+
+    def __call__(self, ids: Any, cache: Any = None, last_only: bool = False) -> Any:
+        if self.interrupt_at is not None and len(self.read) == self.interrupt_at:
+            self.interrupt_at = None
+            raise KeyboardInterrupt
+        self.read.append(np.shape(ids)[1])
+        return self._model(ids, cache=cache, last_only=last_only)
+
+
+class Unbending(Counted):
+    """Like a model with a recurrent state: its cache can be copied, but not cut."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.copies = 0
+
+    def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Any:
+        return self.stiff(super().new_cache(batch_size, capacity))
+
+    def stiff(self, cache: Any) -> Any:
+        model, plain = self, type(cache)
+
+        class Stiff(plain):  # type: ignore[misc, valid-type]
+            rewindable = False
+
+            def copy(self) -> Any:
+                model.copies += 1
+                return model.stiff(plain.copy(self))
+
+        cache.__class__ = Stiff
+        return cache
+
+
+@pytest.fixture
+def talking(talking_model: Path, save_gpt2: Any) -> Callable[..., tuple[Any, Tokenizer]]:
+    """Make a model that speaks in bytes, with a template, and perhaps a larger context."""
+
+    def load(template: str = CHATML, kind: type[Counted] = Counted) -> tuple[Any, Tokenizer]:
+        (talking_model / "chat_template.jinja").write_text(template, encoding="utf-8")
+        model, tokenizer = ts.load(talking_model)
+        assert tokenizer is not None
+        return kind(model), tokenizer
+
+    return load
+
+
+@pytest.fixture(autouse=True)
+def _a_context_for_a_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(conftest.SMALL_GPT2, "n_positions", 400)
+
+
+def prompt_of(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> list[int]:
+    template = tokenizer.chat_template
+    assert template is not None
+    return tokenizer.encode(template.render(messages), add_special_tokens=False)
+
+
+def turn(text: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
+
+
+def common(a: list[int], b: list[int]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+@pytest.mark.parametrize("system", [None, "Be kind."])
+@pytest.mark.parametrize("template", [CHATML, REWRITING], ids=["adding", "rewriting"])
+@pytest.mark.parametrize("kind", [Counted, Unbending])
+def test_each_answer_is_that_to_the_whole_conversation(
+    talking: Any, kind: type[Counted], template: str, system: str | None
+) -> None:
+    model, tokenizer = talking(template, kind)
+    plain = model._model
+    conversation = Conversation(model, tokenizer, system)
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    answers = set()
+    for text in MESSAGES:
+        messages.append({"role": "user", "content": text})
+        wanted = generate_ids(plain, prompt_of(tokenizer, messages), **SETTINGS)
+        pieces = list(conversation.say(text, **SETTINGS))
+        assert [piece.token_id for piece in pieces] == wanted
+        answer = "".join(piece.text for piece in pieces)
+        assert answer == tokenizer.decode(wanted)
+        messages.append({"role": "assistant", "content": answer})
+        assert conversation.messages == messages
+        answers.add(answer)
+    assert len(answers) == len(MESSAGES)
+
+
+@pytest.mark.parametrize("template", [CHATML, REWRITING], ids=["adding", "rewriting"])
+def test_only_what_is_new_is_read(talking: Any, template: str) -> None:
+    model, tokenizer = talking(template)
+    conversation = Conversation(model, tokenizer)
+    held: list[int] = []
+    for text in MESSAGES:
+        prompt = prompt_of(tokenizer, [*conversation.messages, {"role": "user", "content": text}])
+        model.read.clear()
+        new_ids = [piece.token_id for piece in conversation.say(text, **SETTINGS)]
+        # Each token of the answer but the last is read once, when the next one is chosen.
+        assert model.read == [len(prompt) - common(held, prompt), *[1] * (len(new_ids) - 1)]
+        held = prompt + new_ids[:-1]
+    assert model.read[0] < len(prompt) / 2
+
+
+def test_a_state_that_cannot_be_cut_reads_the_last_answer_again(talking: Any) -> None:
+    model, tokenizer = talking(REWRITING, Unbending)
+    conversation = Conversation(model, tokenizer)
+    kept = 0
+    for index, text in enumerate(MESSAGES):
+        messages = [*conversation.messages, {"role": "user", "content": text}]
+        prompt = prompt_of(tokenizer, messages)
+        model.read.clear()
+        pieces = list(conversation.say(text, **SETTINGS))
+        read = sum(model.read) - (len(pieces) - 1)
+        assert read == len(prompt) - kept
+        kept = len(prompt) - len("[a]<")  # a copy stands where the user's message ends
+        assert len(conversation._copies) == min(index + 1, 2)
+    assert 0 < read < len(prompt) / 2
+
+
+def test_an_answer_that_is_left_is_kept_as_far_as_it_came(talking: Any) -> None:
+    model, tokenizer = talking()
+    conversation = Conversation(model, tokenizer)
+    pieces = conversation.say("Hi", **SETTINGS)
+    heard = "".join(next(pieces).text for _ in range(6))
+    pieces.close()
+    assert heard
+    assert conversation.messages == [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": heard},
+    ]
+    prompt = prompt_of(tokenizer, [*conversation.messages, {"role": "user", "content": "go on"}])
+    wanted = generate_ids(model._model, prompt, **SETTINGS)
+    model.read.clear()
+    assert [piece.token_id for piece in conversation.say("go on", **SETTINGS)] == wanted
+    assert model.read[0] < len(prompt) - 5
+
+
+@pytest.mark.parametrize(("kind", "template"), [(Counted, CHATML), (Unbending, REWRITING)])
+@pytest.mark.parametrize("call", range(8))
+def test_interrupted_anywhere_the_conversation_goes_on(
+    talking: Any, kind: type[Counted], template: str, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C within the model: in the prompt, which is read in pieces, or in the answer."""
+    monkeypatch.setattr(generation_loop, "PREFILL", 4)
+    model, tokenizer = talking(template, kind)
+    conversation = Conversation(model, tokenizer)
+    list(conversation.say("Hi", **SETTINGS))
+    before = list(conversation.messages)
+    model.read.clear()
+    model.interrupt_at = call
+    heard = ""
+    try:
+        for piece in conversation.say("a longer message", **SETTINGS):
+            heard += piece.text
+    except KeyboardInterrupt:
+        pass
+    else:
+        raise AssertionError("it was not interrupted")
+    if heard:
+        before += turn("a longer message", heard)
+    assert conversation.messages == before
+    prompt = prompt_of(tokenizer, [*before, {"role": "user", "content": "and now"}])
+    wanted = generate_ids(model._model, prompt, **SETTINGS)
+    assert [piece.token_id for piece in conversation.say("and now", **SETTINGS)] == wanted
+
+
+def test_a_prompt_that_is_held_already_reads_its_last_token(talking: Any) -> None:
+    model, tokenizer = talking()
+    conversation = Conversation(model, tokenizer)
+    conversation.say("Hi", **SETTINGS).close()  # never begun: nothing is read or said
+    assert (model.read, conversation.messages) == ([], [])
+    prompt = prompt_of(tokenizer, [{"role": "user", "content": "Hi"}])
+    conversation._held, conversation._cache = prompt, model.new_cache()
+    model(np.array([prompt]), cache=conversation._cache)
+    model.read.clear()
+    wanted = generate_ids(model._model, prompt, **SETTINGS)
+    assert [piece.token_id for piece in conversation.say("Hi", **SETTINGS)] == wanted
+    assert model.read == [1] * len(wanted)
+
+
+def test_reset(talking: Any) -> None:
+    model, tokenizer = talking()
+    conversation = Conversation(model, tokenizer, system="Be kind.")
+    first = [piece.token_id for piece in conversation.say("Hi", **SETTINGS)]
+    conversation.reset()
+    assert conversation.messages == [{"role": "system", "content": "Be kind."}]
+    assert [piece.token_id for piece in conversation.say("Hi", **SETTINGS)] == first
+    assert conversation._copies == []
+
+
+class Scripted(Counted):
+    """Says one token after the other, whatever it hears."""
+
+    script: tuple[int, ...] = ()
+
+    def __call__(self, ids: Any, cache: Any = None, last_only: bool = False) -> Any:
+        logits = super().__call__(ids, cache, last_only)
+        logits[:] = 0
+        said = sum(read == 1 for read in self.read)
+        logits[..., self.script[said % len(self.script)]] = 50
+        return logits
+
+
+class ScriptedUnbending(Scripted, Unbending):
+    pass
+
+
+def test_a_state_that_cannot_be_cut_goes_on_where_nothing_is_rewritten(talking: Any) -> None:
+    model, tokenizer = talking(CHATML, ScriptedUnbending)
+    model.script = tuple(tokenizer.encode("yes, "))
+    conversation = Conversation(model, tokenizer)
+    held = 0
+    for count, text in enumerate(MESSAGES, 1):
+        prompt = prompt_of(tokenizer, [*conversation.messages, {"role": "user", "content": text}])
+        model.read.clear()
+        new_ids = [piece.token_id for piece in conversation.say(text, max_new_tokens=7)]
+        assert sum(model.read) == len(prompt) - held + len(new_ids) - 1
+        held = len(prompt) + len(new_ids) - 1
+        assert model.copies == count  # each turn makes one, and none was needed
+
+
+def test_an_answer_ends_where_the_model_or_the_tokenizer_says(talking: Any, talking_model: Path) -> None:
+    (talking_model / "tokenizer_config.json").write_text('{"eos_token": "!"}')
+    model, tokenizer = talking(CHATML, Scripted)
+    letters = tokenizer.encode("ok!?")
+    for end_ids, said in (((256,), "ok"), ((letters[0],), ""), ((), "ok")):
+        model.script, model.end_ids, model.read = tuple(letters), end_ids, []
+        conversation = Conversation(model, tokenizer)
+        pieces = list(conversation.say("Hello", max_new_tokens=20))
+        assert "".join(piece.text for piece in pieces) == said
+        assert pieces[-1].finish_reason == "end"
+        assert conversation.messages[-1] == {"role": "assistant", "content": said}
+
+
+def test_an_answer_is_a_text_of_its_own(talking: Any, talking_model: Path) -> None:
+    """Its first word has no space in front, though it follows others in the prompt."""
+    words = {word: id for id, word in enumerate(["<unk>", "▁", "▁yes", "▁no", "u", "a", ":"])}
+    backend = tokenizers.Tokenizer(BPE(words, [], unk_token="<unk>"))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    backend.save(str(talking_model / "tokenizer.json"))
+    model, tokenizer = talking(CHATML, Scripted)
+    model.script = (2, 3)
+    conversation = Conversation(model, tokenizer)
+    pieces = list(conversation.say("Yes or no?", max_new_tokens=3))
+    assert [piece.text for piece in pieces] == ["yes", " no", " yes"]
+    assert conversation.messages[-1]["content"] == "yes no yes"
+
+
+def test_stop_texts_and_no_tokens(talking: Any) -> None:
+    model, tokenizer = talking(CHATML, Scripted)
+    model.script, model.end_ids = tuple(tokenizer.encode("one two")), ()
+    conversation = Conversation(model, tokenizer)
+    assert list(conversation.say("Hello", max_new_tokens=0)) == []
+    assert conversation.messages == []
+    pieces = list(conversation.say("Hello", stop="two"))
+    assert "".join(piece.text for piece in pieces) == "one "
+    assert conversation.messages[-1]["content"] == "one "
+
+
+def test_what_cannot_be(talking: Any, talking_model: Path) -> None:
+    model, tokenizer = talking()
+    with pytest.raises(TokenizerError, match="no tokenizer files"):
+        Conversation(model, None)
+    conversation = Conversation(model, tokenizer)
+    with pytest.raises(InputError, match="temperature is -1"):
+        conversation.say("Hi", temperature=-1)
+    with pytest.raises(ContextFullError, match=r"conversation has 4\d\d tokens, but the model holds 400"):
+        conversation.say("a" * 430)
+    assert conversation.messages == []
+    assert list(conversation.say("Hi", max_new_tokens=2))  # it goes on after an error
+    (talking_model / "chat_template.jinja").unlink()
+    with pytest.raises(TokenizerError, match=r"no chat template(.|\n)*tinystar ask"):
+        Conversation(model, ts.load(talking_model)[1])
+
+
+def test_with_a_real_recurrence(talking_model: Path) -> None:
+    """Mamba2 and attention in one model: the state goes back to its copy, and answers stay the same."""
+    config = GraniteMoeHybridConfig(
+        vocab_size=257,
+        hidden_size=32,
+        num_hidden_layers=3,
+        layer_types=["mamba", "attention", "mamba"],
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=0,
+        num_experts_per_tok=0,
+        shared_intermediate_size=48,
+        mamba_n_heads=4,
+        mamba_d_head=16,
+        mamba_d_state=8,
+        eos_token_id=256,
+    )
+    reference = GraniteMoeHybridForCausalLM(config)
+    conftest.randomise(reference)
+    reference.save_pretrained(talking_model)
+    (talking_model / "chat_template.jinja").write_text(REWRITING, encoding="utf-8")
+    model, tokenizer = ts.load(talking_model)
+    assert tokenizer is not None
+    counted = Counted(model)
+    conversation = Conversation(counted, tokenizer)
+    for text in MESSAGES:
+        prompt = prompt_of(tokenizer, [*conversation.messages, {"role": "user", "content": text}])
+        wanted = generate_ids(model, prompt, **SETTINGS)
+        counted.read.clear()
+        assert [piece.token_id for piece in conversation.say(text, **SETTINGS)] == wanted
+    assert sum(counted.read) - len(wanted) + 1 < len(prompt) / 2

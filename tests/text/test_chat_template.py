@@ -1,0 +1,364 @@
+"""Chat templates in the shapes that real models ship, beside transformers' apply_chat_template."""
+
+import builtins
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
+from transformers import AutoTokenizer, GPT2Config
+
+from tinystar_np.errors import InputError, TinyStarError, TokenizerError
+from tinystar_np.text import ChatTemplate, Tokenizer, load_tokenizer
+
+TEMPLATES = {
+    "llama2": """
+{% if messages[0]['role'] == 'system' %}
+{% set loop_messages = messages[1:] %}
+{% set system_message = messages[0]['content'] %}
+{% else %}
+{% set loop_messages = messages %}
+{% set system_message = false %}
+{% endif %}
+{% for message in loop_messages %}
+{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
+{{ raise_exception('Roles must alternate user/assistant/user/…') }}
+{% endif %}
+{% if loop.index0 == 0 and system_message != false %}
+{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + message['content'] %}
+{% else %}
+{% set content = message['content'] %}
+{% endif %}
+{% if message['role'] == 'user' %}
+{{- bos_token + '[INST] ' + content.strip() + ' [/INST]' }}
+{%- elif message['role'] == 'assistant' %}
+{{- ' '  + content.strip() + ' ' + eos_token }}
+{%- endif %}
+{% endfor %}""".lstrip(),
+    "llama3": """
+{{- bos_token }}
+{%- if not date_string is defined %}
+    {%- if strftime_now is defined %}
+        {%- set date_string = strftime_now("%d %b %Y") %}
+    {%- else %}
+        {%- set date_string = "26 Jul 2024" %}
+    {%- endif %}
+{%- endif %}
+{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content'] | trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{{- "<|start_header_id|>system<|end_header_id|>\\n\\n" }}
+{%- if tools is not none %}{{- "Environment: ipython\\n" }}{%- endif %}
+{{- "Today Date: " + date_string + "\\n\\n" + system_message + "<|eot_id|>" }}
+{%- for message in messages %}
+    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}
+        {{- message['content'] | trim + '<|eot_id|>' }}
+    {%- elif 'tool_calls' in message %}
+        {%- if not message.tool_calls | length == 1 %}
+            {{- raise_exception("This model only supports single tool-calls at once!") }}
+        {%- endif %}
+        {%- set tool_call = message.tool_calls[0].function %}
+        {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' -}}
+        {{- '{"name": "' + tool_call.name + '", "parameters": ' + (tool_call.arguments | tojson) + "}" }}
+        {{- "<|eot_id|>" }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}""",
+    "granite": """
+{%- set system = namespace(text='You are a helpful assistant. Write "<&>" as it is.', seen=false) %}
+{%- if tools %}
+    {%- set system.text = system.text + '\\n' + (tools | map('tojson') | join('\\n')) %}
+{%- endif %}
+{%- if documents %}
+    {%- for document in documents %}
+        {%- set system.text = system.text + '\\n' + document | tojson(indent=2) %}
+    {%- endfor %}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.content is string %}{%- set content = message.content %}
+    {%- elif message.content is iterable %}
+        {%- set parts = namespace(text='') %}
+        {%- for entry in message.content %}
+            {%- if entry.type != 'text' %}{% continue %}{%- endif %}
+            {%- set parts.text = parts.text + entry.text %}
+        {%- endfor %}
+        {%- set content = parts.text %}
+    {%- endif %}
+    {%- if loop.first and message.role != 'system' %}
+        {{- '<|start_of_role|>system<|end_of_role|>' + system.text + '<|end_of_text|>\\n' }}
+    {%- endif %}
+    {%- if message.role == 'assistant' %}
+        {% generation %}{% set system.seen = true %}
+        {{- '<|start_of_role|>assistant<|end_of_role|>' + content + '<|end_of_text|>\\n' }}
+        {%- endgeneration %}
+    {%- else %}
+        {{- '<|start_of_role|>' + message['role'] + '<|end_of_role|>' + content + '<|end_of_text|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if system.seen %}{{ '#' }}{% endif %}
+{%- if add_generation_prompt %}{{- '<|start_of_role|>assistant<|end_of_role|>' }}{%- endif %}""",
+    "chatml": """
+{% for message in messages %}
+    {% if loop.first and messages[0]['role'] != 'system' %}
+<|im_start|>system
+You are a helpful assistant<|im_end|>
+    {% endif %}
+<|im_start|>{{ message['role'] + '\\n' + message['content'] + '<|im_end|>' }}
+{% endfor %}
+{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}
+""".lstrip(),
+    "without-reasoning": """
+{%- for message in messages -%}
+    {%- set text = message.content -%}
+    {%- if '</think>' in text and not loop.last -%}
+        {%- set text = text.split('</think>')[-1].lstrip() -%}
+    {%- endif -%}
+    <|{{ message.role }}|>{{ text }}{{ unk_token if unk_token is defined else '' }}{{ eos_token }}
+    {%- if loop.index > 20 %}{% break %}{% endif %}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<|assistant|><think>{{ '\\n' }}{%- endif -%}""",
+}
+SETTINGS = {"bos_token": "<s>", "eos_token": {"__type": "AddedToken", "content": "</s>", "special": True}}
+
+USER = {"role": "user", "content": " Hello <b>\"you\"</b>,\n  日本 😀 & 'all' "}
+ASSISTANT = {"role": "assistant", "content": "<think>Hm.</think> Hi!\n"}
+SYSTEM = {"role": "system", "content": "Be brief.\n"}
+CONVERSATIONS = [[USER], [SYSTEM, USER], [USER, ASSISTANT, USER], [SYSTEM, USER, ASSISTANT, USER, ASSISTANT]]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A byte-level tokenizer that begins every text with <s>, and no template yet."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = tokenizers.Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken("<s>", normalized=False), AddedToken("</s>", normalized=False)])
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 256)])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    GPT2Config().save_pretrained(tmp_path)
+    settings(tmp_path)
+    return tmp_path
+
+
+def settings(directory: Path, **more: Any) -> None:
+    text = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **SETTINGS, **more})
+    (directory / "tokenizer_config.json").write_text(text)
+
+
+def named(name: str, template: str) -> dict[str, str]:
+    return {"name": name, "template": template}
+
+
+def load(directory: Path) -> Tokenizer:
+    tokenizer = load_tokenizer(directory)
+    assert tokenizer is not None
+    return tokenizer
+
+
+def template_of(directory: Path) -> ChatTemplate:
+    template = load(directory).chat_template
+    assert template is not None
+    return template
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("add_generation_prompt", [True, False])
+def test_text_and_ids_are_those_of_transformers(
+    name: str, add_generation_prompt: bool, directory: Path
+) -> None:
+    (directory / "chat_template.jinja").write_text(TEMPLATES[name], encoding="utf-8")
+    reference, tokenizer = AutoTokenizer.from_pretrained(directory), load(directory)
+    texts = set()
+    for messages in CONVERSATIONS:
+        wanted = reference.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+        text = template_of(directory).render(messages, add_generation_prompt=add_generation_prompt)
+        assert text == wanted
+        ids = reference.apply_chat_template(
+            messages, add_generation_prompt=add_generation_prompt, return_dict=False
+        )
+        assert tokenizer.encode(text, add_special_tokens=False) == ids
+        texts.add(text)
+    assert len(texts) == len(CONVERSATIONS)
+    if "bos_token" in TEMPLATES[name]:  # <s> stands there once, not twice
+        assert ids[0] == 256 != ids[1]
+        assert tokenizer.encode(text)[:2] == [256, 256]
+
+
+def test_tools_and_documents(directory: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "weather", "description": "<é>", "n": 1.5}}]
+    documents = [{"title": "A", "text": "ü"}]
+    called = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"function": {"name": "weather", "arguments": {"city": "Zürich"}}}],
+    }
+    for name, messages, more in (
+        ("granite", [USER], {"tools": tools, "documents": documents}),
+        ("granite", [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image"}]}], {}),
+        ("llama3", [USER, called, USER], {"tools": tools, "date_string": "1 May"}),
+    ):
+        (directory / "chat_template.jinja").write_text(TEMPLATES[name], encoding="utf-8")
+        wanted = AutoTokenizer.from_pretrained(directory).apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, **more
+        )
+        assert template_of(directory).render(messages, **more) == wanted
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ messages[0].name }}|{{ 'name' in messages[0] }}|{{ tools }}|{{ documents is defined }}",
+        "{% set x = 1 %}{% generation %}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }}",
+        "{% for m in messages %}{% generation %}{{ loop.index }}{{ m.role }}{% endgeneration %}{% endfor %}",
+    ],
+)
+def test_small_things(source: str, directory: Path) -> None:
+    (directory / "chat_template.jinja").write_text(source)
+    messages = [{**USER, "name": None}, ASSISTANT]
+    wanted = AutoTokenizer.from_pretrained(directory).apply_chat_template(messages, tokenize=False)
+    assert template_of(directory).render(messages, add_generation_prompt=False) == wanted
+
+
+def test_the_date(directory: Path) -> None:
+    (directory / "chat_template.jinja").write_text("{{ strftime_now('%Y') }}")
+    assert template_of(directory).render([USER]) in (str(datetime.now().year), str(datetime.now().year - 1))
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ({}, None),
+        ({"tokenizer_config.json": "config"}, "config"),
+        ({"chat_template.json": "old"}, "old"),
+        ({"chat_template.json": "old", "tokenizer_config.json": "config"}, "config"),
+        ({"chat_template.jinja": "jinja", "tokenizer_config.json": "config"}, "jinja"),
+        (
+            {
+                "tokenizer_config.json": [
+                    {"name": "tool_use", "template": "t"},
+                    {"name": "default", "template": "d"},
+                ]
+            },
+            "d",
+        ),
+        ({"tokenizer_config.json": [named("only", "o")]}, "o"),
+        ({"tokenizer_config.json": []}, None),
+    ],
+)
+def test_where_a_template_stands(files: dict[str, Any], text: str | None, directory: Path) -> None:
+    for name, content in files.items():
+        if name == "tokenizer_config.json":
+            settings(directory, chat_template=content)
+        elif name.endswith(".json"):
+            (directory / name).write_text(json.dumps({"chat_template": content}))
+        else:
+            (directory / name).write_text(content)
+    template = load(directory).chat_template
+    assert (None if template is None else template.render([USER])) == text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (5, "tokenizer_config.json.*found 5"),
+        ([named("a", "a"), named("b", "b")], "named a, b.*default"),
+        ({"default": 3}, "found 3"),
+    ],
+)
+def test_settings_that_hold_no_template(content: Any, message: str, directory: Path) -> None:
+    settings(directory, chat_template=content)
+    tokenizer = load(directory)  # text goes in and out all the same
+    assert tokenizer.decode(tokenizer.encode("abc")) == "abc"
+    with pytest.raises(TokenizerError, match=message):
+        _ = tokenizer.chat_template
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{% for m in %}", "line 1"),
+        ("\n{{ messages | nonsense }}", "line 2.*nonsense"),
+        ("{{ messages[0].content.nothing.at.all }}", "has no attribute"),
+        ("{{ 1 // 0 }}", "ZeroDivisionError"),
+        ("{{ messages[0].content + 3 }}", "TypeError"),
+        ("{{ ''.__class__.__mro__ }}", "unsafe"),
+        ("{{ messages.append(1) }}", "not allowed|unsafe|safely"),
+        ("{% set ns = namespace() %}{% set ns.__class__ = 1 %}", "__class__"),
+        ("{{ namespace(__init__=1) }}", "__init__"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+        ("{% for i in range(10 ** 9) %}{% endfor %}", "OverflowError|[Rr]ange too big"),
+        ("{% include 'other' %}", "TypeError|no loader"),
+    ],
+)
+def test_faults_of_a_template_are_plain_sentences(source: str, message: str, directory: Path) -> None:
+    (directory / "chat_template.jinja").write_text(source)
+    with pytest.raises(TokenizerError, match=message) as caught:
+        template_of(directory).render([USER])
+    assert "chat_template.jinja" in str(caught.value)
+    assert "tinystar ask" in str(caught.value)
+
+
+def test_a_conversation_that_the_template_refuses(directory: Path) -> None:
+    (directory / "chat_template.jinja").write_text(TEMPLATES["llama2"], encoding="utf-8")
+    with pytest.raises(InputError, match=r"refuses this conversation: Roles must alternate user/assistant"):
+        template_of(directory).render([USER, USER])
+    for nothing in ([], ["Hello"], "Hello"):
+        with pytest.raises(InputError, match="list of messages"):
+            template_of(directory).render(nothing)  # type: ignore[arg-type]
+
+
+def test_templates_see_copies_of_plain_data(directory: Path) -> None:
+    class Thing:
+        def __str__(self) -> str:
+            return "a thing"
+
+        def method(self) -> str:
+            raise AssertionError("a template may not call this")
+
+    (directory / "chat_template.jinja").write_text("{{ thing }}{{ thing.method }}{{ messages[0].content }}")
+    messages = [{"role": "user", "content": ("a", 1), "empty": None}]
+    assert template_of(directory).render(messages, thing=Thing()) == "a thing['a', 1]"
+    assert messages == [{"role": "user", "content": ("a", 1), "empty": None}]
+
+
+@pytest.mark.parametrize("version", [None, "3.1.5", "2.11"])
+def test_without_jinja(version: str | None, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if version is None:
+        plain = builtins.__import__
+
+        def refusing(name: str, *arguments: Any, **more: Any) -> Any:
+            if name.split(".")[0] == "jinja2":
+                raise ImportError(name)
+            return plain(name, *arguments, **more)
+
+        monkeypatch.setattr(builtins, "__import__", refusing)
+    else:
+        monkeypatch.setattr("jinja2.__version__", version)
+    settings(directory, chat_template="{{ messages }}")
+    with pytest.raises(TinyStarError, match=r"pip install 'jinja2>=3\.1\.6'"):
+        template_of(directory).render([USER])
+
+
+def test_damaged_settings(directory: Path) -> None:
+    for content, message in (
+        ("{", "not JSON"),
+        ('{"added_tokens_decoder": []}', r"added_tokens_decoder is \[\]"),
+        ('{"added_tokens_decoder": {"x": {"content": "a"}}}', "id 'x'"),
+        ('{"added_tokens_decoder": {"5": {}}}', r"an added token is \{\}"),
+    ):
+        (directory / "tokenizer_config.json").write_text(content)
+        with pytest.raises(TokenizerError, match=rf"tokenizer_config\.json.*{message}"):
+            load(directory)

@@ -1,0 +1,126 @@
+"""Talk with a chat model, which remembers the conversation."""
+
+import argparse
+import sys
+from contextlib import closing
+from typing import Any
+
+from tinystar_np.cli.sampling_arguments import add_sampling_arguments, sampling_settings
+from tinystar_np.cli.terminal import (
+    OK,
+    add_common_arguments,
+    add_loading_arguments,
+    note,
+    say_error,
+)
+from tinystar_np.errors import InputError, TinyStarError
+from tinystar_np.generation.conversation import Conversation
+from tinystar_np.loading import load
+
+DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+PROMPT = "> "
+
+NOTES = """one line is one message; a line may also be one of these:
+  /reset   forget the conversation and begin anew
+  /exit    end; so does Ctrl-D, and Ctrl-C where you would type
+Ctrl-C during an answer stops the answer: what was said of it stays part of the conversation.
+
+examples:
+  {command}
+  {command} --model ./llama-3.2-1b-instruct --system "Answer in one sentence."
+  printf 'Hello\\nAnd in French?\\n' | {command} --temperature 0
+
+The answers go to stdout, everything else to stderr. A model without a chat template only continues texts:
+that is what `tinystar ask` is for. Exit codes: 0 ok, 1 failure, 2 usage, 130 after Ctrl-C."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "-m",
+        "--model",
+        default=DEFAULT_MODEL,
+        help="directory or hub id of a model with a chat template (default: %(default)s, 0.3 GB)",
+    )
+    parser.add_argument("--system", metavar="TEXT", help="what the model is told before the first message")
+    add_sampling_arguments(parser, max_new_tokens=512)
+    add_loading_arguments(parser)
+    add_common_arguments(parser)
+    parser.set_defaults(command=chat, parser=parser)
+
+
+def chat(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    settings = sampling_settings(arguments)
+    model, tokenizer = load(
+        arguments.model,
+        arguments.dtype,
+        revision=arguments.revision,
+        offline=arguments.offline,
+        cache_dir=arguments.cache_dir,
+    )
+    conversation = Conversation(model, tokenizer, arguments.system)
+    typed = sys.stdin.isatty()
+    if typed:
+        note("/reset begins anew, /exit or Ctrl-D ends, Ctrl-C stops an answer.", arguments)
+    while (line := read_typed_line() if typed else read_piped_line()) is not None:
+        message = line.strip()
+        if message == "/exit":
+            break
+        if message == "/reset":
+            conversation.reset()
+            note("A new conversation.", arguments)
+        elif message:
+            try:
+                answer(conversation, message, settings, arguments)
+            except TinyStarError as error:
+                if not typed:
+                    raise
+                say_error(f"{error}\n/reset begins a new conversation.", arguments)
+            except KeyboardInterrupt:
+                if not typed:
+                    raise
+                print()
+    return OK
+
+
+def read_typed_line() -> str | None:
+    """Ask for the user's next line; None after Ctrl-D."""
+    try:
+        if sys.stdout.isatty():
+            import readline  # noqa: F401 — gives input() a history, and keys to edit a line with
+
+            return input(PROMPT)
+        print(PROMPT, end="", file=sys.stderr, flush=True)  # stdout is for the answers alone
+        return input()
+    except EOFError:
+        print(file=sys.stderr)
+        return None
+    except UnicodeDecodeError as error:
+        raise InputError("What was typed is not in the terminal's encoding.") from error
+
+
+def read_piped_line() -> str | None:
+    """Read the next line of stdin; None at its end."""
+    data = sys.stdin.buffer.readline()
+    try:
+        return data.decode() if data else None
+    except UnicodeDecodeError as error:
+        raise InputError(f"A line on stdin is not UTF-8 (byte {error.start}). Convert it first.") from error
+
+
+def answer(
+    conversation: Conversation, message: str, settings: dict[str, Any], arguments: argparse.Namespace
+) -> None:
+    """Print the answer to a message as it comes."""
+    piece = None
+    # Closed, should Ctrl-C come while a piece is printed: then the conversation keeps what was said.
+    with closing(conversation.say(message, **settings)) as pieces:
+        for piece in pieces:
+            print(piece.text, end="", flush=True)
+    print()
+    if piece and piece.finish_reason == "length":
+        note(f"Cut off after {settings['max_new_tokens']} tokens; --max-tokens allows more.", arguments)
+    elif piece and piece.finish_reason == "context":
+        note("The model's context is full. /reset begins a new conversation.", arguments)

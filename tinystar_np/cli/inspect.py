@@ -1,0 +1,271 @@
+"""Say what a model is and what it takes, from its config.json alone: no weights are read or fetched.
+
+Sizes are decimal: 1 KB is 1000 bytes.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from tinystar_np.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from tinystar_np.checkpoints.config_file import read_config
+from tinystar_np.checkpoints.hub_config import find_config
+from tinystar_np.checkpoints.model_files import has_model
+from tinystar_np.cli.terminal import OK, add_common_arguments, add_source_arguments, styled
+from tinystar_np.models.describe import Description, describe_model, heads_in_words
+from tinystar_np.models.hollow import hollow_model
+from tinystar_np.models.llama import LlamaConfig
+from tinystar_np.models.llama_generations import Likeness, likeness
+from tinystar_np.models.memory import StateSize, WeightSizes, lengths_to_show, state_sizes, weight_sizes
+
+LABEL = 15  # columns
+ROWS = {  # role or part: its label, in the order of printing
+    "layers": "layers",
+    "block": "block",
+    "mixer": "mixer",
+    "positions": "positions",
+    "scores": "scores",
+    "feed_forward": "feed-forward",
+    "norms": "norms",
+    "biases": "biases",
+    "multipliers": "multipliers",
+    "output": "output layer",
+    "vocabulary": "vocabulary",
+    "context": "context",
+}
+MOST_KINDS = 6  # of one row
+UNBROKEN = re.compile(r"(?<=[0-9]) (?=[KMGTB]B?\b|×)|(?<=×) (?=[0-9])")
+"""Spaces between a number and its unit, and in products: no line ends there."""
+BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "model", help="directory, which need hold no more than config.json; hub id or shipped model"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    add_source_arguments(parser)
+    add_common_arguments(parser)
+    parser.set_defaults(command=inspect, parser=parser)
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    directory = find_config(
+        arguments.model,
+        revision=arguments.revision,
+        offline=arguments.offline,
+        cache_dir=Path(arguments.cache_dir) if arguments.cache_dir else None,
+    )
+    raw = read_config(directory)
+    model = hollow_model(raw)
+    description, weights, states = describe_model(model), weight_sizes(model), state_sizes(model)
+    like = likeness(model.config) if type(model.config) is LlamaConfig else None
+    stored = _stored(directory, raw, weights)
+    lengths = lengths_to_show(model)
+    if arguments.json:
+        found = {
+            "model": arguments.model,
+            "path": str(directory),
+            "model_type": raw["model_type"],
+            "parts": {name: part.facts for name, part in description.parts.items()},
+            "layers": [{role: part.facts for role, part in layer.items()} for layer in description.layers],
+            "weights": {**asdict(weights), "stored": stored},
+            "state": [
+                {
+                    "name": size.name,
+                    "fixed": size.fixed,
+                    "per_token": size.per_token,
+                    "at": {tokens: size.at(tokens) for tokens in lengths},
+                }
+                for size in states
+            ],
+            "llama": like and asdict(like) | {"says": str(like)},
+        }
+        print(json.dumps(found, indent=2))
+        return OK
+
+    def title(words: str) -> None:
+        print(styled(words, "bold", sys.stdout, arguments))
+
+    title(f"{arguments.model}: {raw['model_type']}")
+    _print_architecture(description)
+    title("\nWeights")
+    _print_weights(weights, stored)
+    title("\nState of one text, in float32")
+    _print_states(states, lengths)
+    print()
+    print(_wrapped(explanation(description, states, lengths[-1]), indent=2))
+    if like:
+        title("\nWhich Llama?")
+        _print_likeness(like)
+    return OK
+
+
+def _print_architecture(description: Description) -> None:
+    for role, label in ROWS.items():
+        if role in description.parts:
+            _row(label, description.parts[role].words)
+        kinds = description.kinds(role)
+        lines = [
+            part.words if len(kinds) == 1 else f"{_layers(where)}: {part.words}" for part, where in kinds
+        ]
+        if len(lines) > MOST_KINDS:
+            left_out = len(lines) - MOST_KINDS + 1
+            lines = [*lines[: MOST_KINDS - 2], f"… {left_out} more kinds …", lines[-1]]
+        for line in lines:
+            _row(label, line)
+            label = ""
+
+
+def _layers(numbers: Sequence[int]) -> str:
+    """Write runs of layers: "layers 0–4, 6"."""
+    runs = [
+        [number for _, number in run]
+        for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    ]
+    words = ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    return f"{'layer' if len(numbers) == 1 else 'layers'} {words}"
+
+
+def _stored(directory: Path, raw: Mapping[str, Any], weights: WeightSizes) -> dict[str, Any]:
+    """Say what the weights take as they are stored: really where they are here, else by the config."""
+    if has_model(directory):
+        checkpoint = open_checkpoint(directory)
+        return {"nbytes": checkpoint.nbytes, "types": _types(checkpoint), "here": True}
+    dtype = raw.get("dtype") or raw.get("torch_dtype")
+    nbytes = weights.parameters * BYTES.get(str(dtype or "float32"), 0)
+    return {"nbytes": nbytes or None, "dtype": dtype, "here": False}
+
+
+def _types(checkpoint: Checkpoint) -> dict[str, int]:
+    """Count the tensors of each element type."""
+    found: dict[str, int] = {}
+    for name in checkpoint:
+        kind = checkpoint.element_type(name)
+        found[kind] = found.get(kind, 0) + 1
+    return found
+
+
+def _print_weights(weights: WeightSizes, stored: Mapping[str, Any]) -> None:
+    _row("parameters", f"{in_words(weights.parameters)} ({weights.parameters:,})")
+    if weights.active != weights.parameters:
+        share = weights.active / weights.parameters
+        _row("", f"{in_words(weights.active)} active for each token ({share:.0%})")
+    parts = sorted(weights.parts.items(), key=lambda part: -part[1])
+    _row("", " · ".join(f"{part} {count_of(count)}" for part, count in parts))
+    if stored["here"]:
+        types = ", ".join(f"{count} tensors {kind}" for kind, count in stored["types"].items())
+        _row("in the files", f"{size_of(stored['nbytes'])}, {types}")
+    else:
+        known = size_of(stored["nbytes"]) if stored["nbytes"] else "unknown"
+        dtype = f"{stored['dtype']} by" if stored["dtype"] else "float32, no type in"
+        _row("in the files", f"{known}, {dtype} config.json; they are not here")
+    _row("loaded as", " · ".join(f"{dtype} {size_of(n)}" for dtype, n in weights.nbytes.items()))
+
+
+def _print_states(states: Sequence[StateSize], lengths: Sequence[int]) -> None:
+    with_fixed = any(size.fixed for size in states)
+    columns = ["per token", *(["fixed"] if with_fixed else []), *map(str, lengths)]
+    name = max(len(size.name) for size in states) + 2
+    print(f"  {'tokens':{name}}" + "".join(f"{column:>9}" for column in columns))
+    for size in states:
+        cells = [size.per_token, *([size.fixed] if with_fixed else []), *map(size.at, lengths)]
+        print(f"  {size.name:{name}}" + "".join(f"{size_of(cell):>9}" for cell in cells))
+
+
+def explanation(description: Description, states: Sequence[StateSize], tokens: int) -> str:
+    """Say in a few sentences what the table of states shows at this length."""
+    mixers = [layer["mixer"].facts for layer in description.layers]
+    attending = [mixer for mixer in mixers if mixer["kind"] in ("MHA", "GQA", "MQA")]
+    now, *others = (size_of(size.at(tokens)) for size in states)
+    if not attending and states[0].per_token:  # a mixer that is not known here
+        return f"{tokens} tokens take {now}; every new one reads it all."
+    if not attending:
+        return (
+            f"No layer attends: the state is {now} however long the text; attention of this width would need "
+            f"{others[0]} for {tokens} tokens. What does not fit into the state is forgotten."
+        )
+    heads, groups = attending[0]["heads"], attending[0]["groups"]
+    names = [size.name for size in states[1:]]
+    if len(attending) < len(mixers):
+        everywhere = others[names.index(f"every layer {heads_in_words(heads, groups)}")]
+        words = (
+            f"Only {len(attending)} of {len(mixers)} layers attend; the others keep "
+            f"{size_of(states[0].fixed)} together, however long the text. {tokens} tokens take {now}, and "
+            f"would take {everywhere} if all attended."
+        )
+    elif groups < heads:
+        words = (
+            f"{heads // groups} queries share each key and value, so that {tokens} tokens take {now}; with a "
+            f"key and value for each query it would be {others[0]}."
+        )
+    else:
+        words = f"Each head keeps keys and values of its own: {now} for {tokens} tokens."
+        if heads > 1:
+            shared = others[names.index(f"as {heads_in_words(heads, 1)}")]
+            words += f" Later models let queries share them; {shared} is what remains where all do."
+    if any(size.name == "without window" for size in states):
+        words += " Layers with a window let go of what fell out of it, and stop growing."
+    return f"{words} Every new token reads the whole state: a smaller one is faster, too."
+
+
+def _print_likeness(like: Likeness) -> None:
+    _row("it is like", str(like))
+    _row("agreeing", ", ".join(like.agreeing))
+    if like.differing:
+        _row("differing", ", ".join(like.differing))
+
+
+def _row(label: str, words: str) -> None:
+    """Print a label and what belongs to it, in as many lines as it takes."""
+    print(_wrapped(words, indent=LABEL, first=f"  {label}"))
+
+
+def _wrapped(words: str, indent: int, first: str = "") -> str:
+    columns = min(shutil.get_terminal_size().columns, 100)
+    filled = textwrap.fill(
+        UNBROKEN.sub("\u00a0", words),
+        max(columns, 2 * LABEL),
+        initial_indent=first.ljust(indent),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return filled.replace("\u00a0", " ")
+
+
+def in_words(count: int) -> str:
+    """Write a number of parameters: "8.03 billion"."""
+    for unit, word in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million"), (10**3, "thousand")):
+        if count >= unit:
+            return f"{_digits(count / unit)} {word}"
+    return str(count)
+
+
+def count_of(count: int) -> str:
+    """Write a number of parameters shorter: "8.03 B"."""
+    number, _, word = in_words(count).partition(" ")
+    return f"{number} {'K' if word == 'thousand' else word[:1].upper()}".rstrip()
+
+
+def size_of(nbytes: int) -> str:
+    """Write a number of bytes: "1.07 GB"."""
+    for unit, word in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB")):
+        if nbytes >= unit:
+            return f"{_digits(nbytes / unit)} {word}"
+    return f"{nbytes} B" if nbytes else "0"
+
+
+def _digits(number: float) -> str:
+    """Write three digits of a number from 1 on."""
+    return f"{number:.2f}" if number < 9.995 else f"{number:.1f}" if number < 99.95 else f"{number:.0f}"

@@ -1,0 +1,144 @@
+"""A conversation that the model remembers in its cache instead of reading it again at every turn.
+
+Each turn the template writes the whole conversation, and of that only what the cache does not hold is read:
+
+    held    <|user|> Hello <|assistant|> Hi!
+    prompt  <|user|> Hello <|assistant|> Hi! <|end|> <|user|> How are you? <|assistant|>
+    read                                     ─────────────────────────────────────────
+
+Mostly what is held is how the prompt begins. But a template may write an old answer differently from how it
+came: without its reasoning, or cut into other tokens. Then the cache goes back to the last common token. Keys
+and values can be cut off anywhere. A recurrent state cannot go back, so of those a copy is kept where a
+message of the user ends, for the next turn will begin with the same: then the answer alone is read again.
+"""
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from tinystar_np.errors import TokenizerError
+from tinystar_np.generation.loop import (
+    LanguageModel,
+    Piece,
+    Row,
+    check_prompt,
+    decode,
+    prefill,
+    roomy_cache,
+)
+from tinystar_np.generation.options import SamplingOptions
+from tinystar_np.generation.sampling import Logits
+from tinystar_np.text import Tokenizer
+
+COPIES = 2  # of a cache that cannot be cut: after the user's newest message, and after the one before it
+
+Message = dict[str, str]
+
+
+class Conversation:
+    """A dialogue with a chat model.
+
+    model      answers
+    tokenizer  its tokenizer, with a chat template
+    system     what the model is told before the user's first message
+
+    ``messages`` is the conversation so far: [{"role": "user", "content": "…"}, …].
+    Raises TokenizerError where the model has no chat template.
+    """
+
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer | None, system: str | None = None) -> None:
+        if tokenizer is None:
+            raise TokenizerError("This model has no tokenizer files, so it cannot hold a conversation.")
+        if tokenizer.chat_template is None:
+            raise TokenizerError(
+                "This model has no chat template: it was not taught to answer, only to continue a text.\n"
+                'Have it do that: tinystar ask -m MODEL "The beginning of a text"'
+            )
+        self._model, self._tokenizer, self._template = model, tokenizer, tokenizer.chat_template
+        end = () if tokenizer.end_id is None else (tokenizer.end_id,)
+        self._end_ids = {*model.end_ids, *end}
+        self._system: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, with the system message alone."""
+        self.messages = list(self._system)
+        self._cache: Any = None
+        self._held: list[int] = []  # the ids that the cache holds, and perhaps some behind them
+        self._copies: list[tuple[list[int], Any]] = []
+
+    def say(self, text: str, **sampling: Any) -> Generator[Piece, None, None]:
+        """Say something and hear the answer.
+
+        text      the user's message
+        sampling  see SamplingOptions
+
+        Returns a generator of the pieces of the answer. One may stop iterating at any time: what was said
+        by then is the answer. Where nothing was, the message counts as not sent.
+        Raises, at the call, InputError for an option out of range or a message that the template refuses,
+        and ContextFullError where the conversation has become too long for the model.
+        """
+        options = SamplingOptions(**sampling)
+        messages: list[Message] = [*self.messages, {"role": "user", "content": text}]
+        prompt = self._ids(messages)
+        check_prompt(self._model, prompt, "The conversation")
+        return self._answer(messages, prompt, options)
+
+    def _answer(
+        self, messages: list[Message], prompt: list[int], options: SamplingOptions
+    ) -> Generator[Piece, None, None]:
+        if options.max_new_tokens == 0:
+            return
+        row = Row(0, prompt, self._model, self._tokenizer, options, self._end_ids, apart=True)
+        self._go_back_to(prompt, options)
+        answer, ended = "", False
+        try:
+            logits = self._read(messages, prompt)
+            for _, piece in decode(self._model, [row], logits, self._cache):
+                answer += piece.text
+                ended = piece.finish_reason is not None
+                yield piece
+        finally:  # also where the caller has heard enough, or pressed Ctrl-C
+            self._held = row.ids
+            if answer or ended:
+                self.messages = [*messages, {"role": "assistant", "content": answer}]
+
+    def _ids(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> list[int]:
+        text = self._template.render(messages, add_generation_prompt=add_generation_prompt)
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def _go_back_to(self, prompt: list[int], options: SamplingOptions) -> None:
+        """Make the cache hold as much of the prompt's beginning as can be had.
+
+        Never all of it: the logits that follow its last token come from reading that.
+        """
+        if self._cache is not None:
+            # How many were read, after a turn that may have been interrupted anywhere, the cache knows.
+            self._held = self._held[: self._cache.lengths[0]]
+            shared = common_length(self._held, prompt[:-1])
+            if shared < len(self._held) and self._cache.rewindable:
+                self._cache.truncate(shared)
+                self._held = self._held[:shared]
+            if shared == len(self._held):
+                return
+        for ids, cache in reversed(self._copies):
+            if common_length(ids, prompt[:-1]) == len(ids):
+                self._held, self._cache = ids, cache.copy()
+                return
+        self._held, self._cache = [], roomy_cache(self._model, len(prompt), options)
+
+    def _read(self, messages: list[Message], prompt: list[int]) -> Logits:
+        """Read what the cache does not hold of the prompt, and return the logits that follow."""
+        start = len(self._held)
+        if not self._cache.rewindable:
+            # The next turn may write another thing than the beginning of an answer behind the message.
+            end = common_length(self._ids(messages, add_generation_prompt=False), prompt[:-1])
+            if end > start:
+                prefill(self._model, prompt[start:end], self._cache)
+                self._copies = [*self._copies, (prompt[:end], self._cache.copy())][-COPIES:]
+                start = end
+        return prefill(self._model, prompt[start:], self._cache)
+
+
+def common_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """Count how many elements two sequences have in common from their beginning on."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

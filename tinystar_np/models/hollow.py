@@ -1,0 +1,36 @@
+"""A model without weights: built from config.json alone, to be looked at and measured, not to be run.
+
+A layer knows its heads, widths and activation when it is built, and it wants arrays only for their shapes.
+So every array is one zero that is seen from all places at once: a model of any size takes no memory.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tinystar_np.errors import ConfigError
+from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.registry import model_class
+from tinystar_np.models.weight_table import expand, shape_of
+
+
+def hollow_model(raw: Mapping[str, Any]) -> Decoder:
+    """Build the model that a parsed config.json describes, with zeros for weights.
+
+    Raises ConfigError as ``load`` does.
+    """
+    architecture = model_class(raw["model_type"])
+    config = architecture.Config.from_dict(raw)
+    rows = expand(architecture.weight_table(config), config.sizes)
+    zero = np.float32(0)
+    try:
+        weights = {
+            name: np.broadcast_to(zero, shape_of(row.used, config.sizes)) for name, row in rows.items()
+        }
+    except ValueError as error:
+        sizes = ", ".join(f"{letter} = {size}" for letter, size in config.sizes.items())
+        raise ConfigError(
+            f"config.json: its sizes make an array too large for any machine: {sizes}."
+        ) from error
+    return architecture(config, weights)

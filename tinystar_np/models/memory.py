@@ -1,0 +1,199 @@
+"""What a model takes: parameters, bytes of weights, bytes of state, and what other designs would take.
+
+A text of T tokens leaves keys and values behind in every attention layer, and each new token reads them all:
+
+    bytes = 2 · L · G · K · T · 4        G heads of keys of width K in L layers, float32
+
+Multi-head attention has G = H. That this state is what limits long texts is why the designs after it exist:
+one head of keys for all queries (MQA, Shazeer 2019, arXiv:1911.02150), a few (GQA, Ainslie et al. 2023,
+arXiv:2305.13245), and recurrences, whose state does not grow, in all or most of the layers.
+
+The states themselves are not computed by that formula: they are made and asked for their size.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from tinystar_np.layers import Attention
+from tinystar_np.layers.experts import Experts, RoutedAndShared
+from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.describe import heads_in_words, mixer_of
+from tinystar_np.state import KeyValueState, SlidingKeyValueState
+
+WEIGHT_TYPES = ("float32", "bfloat16", "int8")
+PART_NAMES = {"feed_forward": "feed-forward", "head": "output"}
+LENGTHS = (128, 1024, 4096, 32768, 131072)
+
+
+@dataclass(frozen=True)
+class WeightSizes:
+    """How many parameters there are and what they take.
+
+    parameters  all of them
+    active      those that one token meets: of the experts only the chosen ones
+    parts       {"embedding": …, "attention": …, …}
+    nbytes      what ``load`` makes of them: {"float32": …, "bfloat16": …, "int8": …}
+    """
+
+    parameters: int
+    active: int
+    parts: dict[str, int]
+    nbytes: dict[str, int]
+
+
+def weight_sizes(model: Decoder) -> WeightSizes:
+    """Count a model's weights; one without any will do (models/hollow.py)."""
+    parts: dict[str, int] = {}
+    active = 0.0
+    share = _share_of_experts(model)
+    for name, array in model.weights.items():
+        part, count = _part(name), prod(array.shape)
+        parts[part] = parts.get(part, 0) + count
+        active += count * share if part == "experts" else count
+    nbytes = {
+        dtype: sum(_nbytes(name, array.shape, dtype) for name, array in model.weights.items())
+        for dtype in WEIGHT_TYPES
+    }
+    return WeightSizes(sum(parts.values()), round(active), parts, nbytes)
+
+
+def _part(name: str) -> str:
+    """Say which part of the model an array belongs to: "blocks.3.attention.q.weight" to "attention"."""
+    words = name.split(".")
+    part = words[2] if words[0] == "blocks" else words[0]
+    if "experts" in words:
+        return "experts"
+    return "norms" if part.endswith("norm") else PART_NAMES.get(part, part)
+
+
+def _share_of_experts(model: Decoder) -> float:
+    """Return k/E, 1 where there are no experts."""
+    for block in model.blocks:
+        layer = getattr(block, "feed_forward", None)
+        layer = layer.routed if isinstance(layer, RoutedAndShared) else layer
+        if isinstance(layer, Experts):
+            return layer.per_token / len(layer.experts)
+    return 1.0
+
+
+def _nbytes(name: str, shape: tuple[int, ...], dtype: str) -> int:
+    """Compute what an array takes in this type.
+
+    Only matrices become narrow, and of these no router (weight_table.py); int8 has a scale per output.
+    """
+    numbers = prod(shape)
+    if dtype == "float32" or len(shape) != 2 or not name.endswith(".weight") or ".router." in name:
+        return 4 * numbers
+    if dtype == "bfloat16":
+        return 2 * numbers
+    return numbers + 4 * (shape[0] if name.startswith("embedding.") else shape[1])
+
+
+@dataclass(frozen=True)
+class StateSize:
+    """Bytes of the state of one text.
+
+    name    of the design
+    fixed   what is there without any token
+    growth  what each token adds, and up to how many tokens: {sys.maxsize: …}, or {W: …} with a window
+    """
+
+    name: str
+    fixed: int
+    growth: dict[int, int]
+
+    @property
+    def per_token(self) -> int:
+        """Bytes that a token adds before any window is full."""
+        return sum(self.growth.values())
+
+    def at(self, tokens: int) -> int:
+        """Bytes at this length."""
+        return self.fixed + sum(added * min(tokens, until) for until, added in self.growth.items())
+
+
+def state_sizes(model: Decoder) -> list[StateSize]:
+    """Measure the state of one text, and what it would be in other designs of the same width and depth.
+
+    Returns the model's own first. Then its attention as MHA, GQA and MQA, in every layer of a hybrid; GQA in
+    the model's own groups, or four queries to a group where it has none. Where no layer attends, the other
+    design is MHA of the model's width.
+    """
+    mixers = [mixer_of(block) for block in model.blocks]
+    own = _measured("this model", mixers)
+    attending = [mixer for mixer in mixers if isinstance(mixer, Attention | LatentAttention)]
+    if not attending:
+        width = model.tokens.weight.shape[1]
+        return [own, _measured("every layer MHA", [_Keys(1, 1, width)] * len(mixers))]
+    with_keys = [_with_keys(layer) for layer in attending]
+    H, G = with_keys[0].heads, with_keys[0].groups
+    grouped = H // 4 if G in (1, H) and H % 4 == 0 else G
+    designs = sorted({H, grouped, 1}, reverse=True)
+    if len(attending) < len(mixers):
+        everywhere = [with_keys[0]] * len(mixers)
+        return [own, *(_in_groups("every layer", everywhere, groups) for groups in designs)]
+    others = [groups for groups in designs if groups != G or attending[0] is not with_keys[0]]
+    sizes = [own, *(_in_groups("as", with_keys, groups) for groups in others)]
+    if any(layer.window is not None for layer in attending):
+        sizes.append(_measured("without window", [_changed(layer, window=None) for layer in attending]))
+    return sizes
+
+
+def _with_keys(layer: Attention | LatentAttention) -> "Attention | _Keys":
+    """Return the layer, or for one that remembers latents, what stands for it with keys and values."""
+    if isinstance(layer, Attention):
+        return layer
+    return _Keys(layer.heads, layer.heads, layer.value_dim, layer.window)
+
+
+def _in_groups(where: str, layers: Sequence["Attention | _Keys"], groups: int) -> StateSize:
+    name = f"{where} {heads_in_words(layers[0].heads, groups)}"
+    return _measured(name, [_changed(layer, groups=groups) for layer in layers])
+
+
+def _changed(layer: Any, **values: Any) -> Any:
+    """Return a copy of a layer with some of its attributes changed."""
+    layer = copy(layer)
+    vars(layer).update(values)
+    return layer
+
+
+def _measured(name: str, mixers: Iterable[Any]) -> StateSize:
+    """Measure at two capacities: what is there without any token, and what one adds."""
+    fixed, growth = 0, dict[int, int]()
+    for mixer in mixers:
+        empty, state = (mixer.new_state(1, tokens) for tokens in (0, 1))
+        fixed += empty.nbytes
+        if state.nbytes > empty.nbytes:
+            until = getattr(state, "most", sys.maxsize)
+            growth[until] = growth.get(until, 0) + state.nbytes - empty.nbytes
+    return StateSize(name, fixed, growth)
+
+
+@dataclass
+class _Keys:
+    """Stands for an attention layer that is not there: H heads of queries, G of keys of width K."""
+
+    heads: int
+    groups: int
+    head_dim: int
+    window: int | None = None
+
+    def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
+        shape = batch_size, self.groups, self.head_dim
+        if self.window is None:
+            return KeyValueState(*shape, capacity)
+        return SlidingKeyValueState(*shape, self.window, capacity)
+
+
+def lengths_to_show(model: Decoder, most: int = 4) -> list[int]:
+    """Choose context lengths up to the model's own, the longest that are worth a column."""
+    longest = model.context_length or model.trained_length
+    if longest is None:
+        return list(LENGTHS[-most:])
+    return [*(length for length in LENGTHS if length < longest), longest][-most:]
