@@ -57,7 +57,7 @@ def test_divided_is_the_same_as_whole(
 
     def run(cut: Any) -> list[np.ndarray]:
         with monkeypatch.context() as patch:
-            for module in ("attention", "feed_forward"):
+            for module in ("attending", "feed_forward"):
                 patch.setattr(f"tinystar_np.layers.{module}.slices", cut)
             cache = model.new_cache(2)
             model(ids[:, :5], cache=cache)

@@ -16,7 +16,12 @@ and so they are computed: no key is copied.
 **Windows.** A token that sees only the W tokens up to itself has a cost and a memory that do not grow with
 the text; through L layers news still travels L·W tokens. Beltagy et al. 2020, arXiv:2004.05150.
 
-**Biases** are numbers added to the scores, one for each key (kernels/alibi.py).
+**Both ways.** An encoder hides nothing: each token sees those behind it too, or those fewer than W away on
+either side. Such a model reads a text at once; it cannot continue one, since every earlier token would have
+to be computed anew. Devlin et al. 2018, arXiv:1810.04805.
+
+**Biases** are numbers added to the scores, one for each key (kernels/alibi.py), or one for each distance
+between a query and a key.
 
 ``attention`` is the definition. It builds all T·S scores of every head: 800 MB for GPT-2 at 4096 tokens,
 and as many exponentials, half of them of scores that the mask throws away.
@@ -37,6 +42,7 @@ arXiv:1805.02867; Rabe & Staats 2021, arXiv:2112.05682.
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from tinystar_np.kernels.softmax import LOWEST, softmax
@@ -59,10 +65,36 @@ def causal_mask(queries: int, keys: int, window: int | None = None) -> NDArray[n
     return mask
 
 
+def bidirectional_mask(queries: int, keys: int, window: int) -> NDArray[np.bool_]:
+    """Say which key each query may see where it sees both ways; as ``causal_mask``, without its future.
+
+    window  W: a query sees the keys fewer than W positions away, W − 1 on each side and its own
+
+    Returns (T, S): True where |s − (t + S − T)| < W.
+    """
+    mask = np.tri(queries, keys, keys - queries + window - 1, dtype=bool)
+    mask &= ~np.tri(queries, keys, keys - queries - window, dtype=bool)
+    return mask
+
+
+def bias_by_distance(table: NDArray, queries: int) -> NDArray:
+    """Spread what is added at each distance over queries and keys, the queries being the last positions.
+
+    table    (H, S + T − 1), for the distances from query to key −(S − 1), …, T − 1
+    queries  T
+
+    Returns (H, T, S), a read-only view: along a diagonal of the scores the distance is the same, and so each
+    row is the table, seen from one place further left than the row before.
+    """
+    keys = table.shape[-1] - queries + 1
+    return sliding_window_view(table, keys, axis=-1)[:, ::-1]
+
+
 def attention_scores(q: NDArray, k: NDArray, scale: float, bias: NDArray | None = None) -> NDArray:
     """Compare every query with the keys of its group: (..., H, T, K), (..., G, S, K) → (..., H, T, S).
 
-    bias  (..., H, S), added to the scaled scores; None for nothing
+    bias  added to the scaled scores: (..., H, S), for every query alike, or broadcastable to (..., H, T, S)
+          with as many axes; None for nothing
     """
     *batch, H, T, K = q.shape
     G = k.shape[-3]
@@ -70,7 +102,7 @@ def attention_scores(q: NDArray, k: NDArray, scale: float, bias: NDArray | None 
     stacked = (q * q.dtype.type(scale)).reshape(*batch, G, H // G * T, K)
     scores = (stacked @ k.swapaxes(-1, -2)).reshape(*batch, H, T, -1)
     if bias is not None:
-        scores += bias[..., None, :]
+        scores += bias if bias.ndim == scores.ndim else bias[..., None, :]
     return scores
 
 
@@ -81,7 +113,7 @@ def attention_probabilities(scores: NDArray, mask: NDArray[np.bool_] | None) -> 
 
 
 def attention_mean(probabilities: NDArray, v: NDArray) -> NDArray:
-    """Weigh the values of each group: (..., H, T, S), (..., G, S, K) → (..., H, T, K)."""
+    """Weigh the values of each group: (..., H, T, S), (..., G, S, K) → (..., H, T, K), as wide as v."""
     *batch, H, T, S = probabilities.shape
     G, K = v.shape[-3], v.shape[-1]
     return (probabilities.reshape(*batch, G, H // G * T, S) @ v).reshape(*batch, H, T, K)
@@ -99,12 +131,13 @@ def attention(
 
     q      (..., H, T, K)
     k      (..., G, S, K), where G divides H; queries of neighbouring heads share a group
-    v      (..., G, S, K)
+    v      (..., G, S, K), or of another width than q and k
     mask   broadcastable to (..., H, T, S), True where a query may see a key; None where it may see all
     scale  what the products q·k are multiplied by
-    bias   (H, S), added to the scaled scores; None for nothing
+    bias   added to the scaled scores: (..., H, S), for every query alike, or broadcastable to (..., H, T, S)
+           with as many axes; None for nothing
 
-    Returns (..., H, T, K).
+    Returns (..., H, T, K), as wide as the values.
     """
     return attention_mean(attention_probabilities(attention_scores(q, k, scale, bias), mask), v)
 
@@ -116,24 +149,28 @@ def blockwise_attention(
     scale: float,
     bias: NDArray | None = None,
     window: int | None = None,
+    causal: bool = True,
 ) -> NDArray:
-    """Attend causally, a block of scores at a time: ``attention`` under ``causal_mask``.
+    """Attend a block of scores at a time: ``attention`` under ``causal_mask``, or ``bidirectional_mask``.
 
     q       (..., H, T, K), the last T of the S positions
     k       (..., G, S, K), where G divides H; queries of neighbouring heads share a group
-    v       (..., G, S, K)
+    v       (..., G, S, K), or of another width than q and k
     scale   what the products q·k are multiplied by
-    bias    (H, S), added to the scaled scores; None for nothing
-    window  W, how many keys each query sees, its own included; None for all that are not in the future
+    bias    (H, S), for every query alike, or (H, T, S), added to the scaled scores; None for nothing
+    window  W: each query sees the keys fewer than W positions away, its own included; None for no limit
+    causal  whether keys in a query's future are hidden
 
-    Returns (..., H, T, K).
+    Returns (..., H, T, K), as wide as the values.
     """
     H, T, _ = q.shape[-3:]
     G, S, _ = k.shape[-3:]
-    out = np.empty_like(q)
+    out = np.empty_like(q, shape=(*q.shape[:-1], v.shape[-1]))  # its axes in q's order in memory
+    ahead = 0 if causal else S if window is None else window - 1
+    if bias is not None and bias.ndim == 2:
+        bias = np.broadcast_to(bias[:, None], (H, T, S))
     for row in np.ndindex(q.shape[:-3]):
         for heads, groups in _heads_together(H, G):
-            some_bias = None if bias is None else bias[heads, None]  # (some of H, 1, S)
             for start in range(0, T, QUERY_BLOCK):
                 block = slice(start, start + QUERY_BLOCK)
                 out[row][heads, block] = _attend(
@@ -141,8 +178,9 @@ def blockwise_attention(
                     k[row][groups],
                     v[row][groups],
                     scale,
-                    some_bias,
+                    None if bias is None else bias[heads, block],
                     window,
+                    ahead,
                     first=S - T + start,
                 )
     return out
@@ -158,23 +196,34 @@ def _heads_together(heads: int, groups: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _attend(
-    q: NDArray, k: NDArray, v: NDArray, scale: float, bias: NDArray | None, window: int | None, first: int
+    q: NDArray,
+    k: NDArray,
+    v: NDArray,
+    scale: float,
+    bias: NDArray | None,
+    window: int | None,
+    ahead: int,
+    first: int,
 ) -> NDArray:
-    """Attend with one block of queries, standing at positions ``first``, ``first + 1``, …"""
+    """Attend with one block of queries, standing at positions ``first``, ``first + 1``, …
+
+    ahead  how many keys behind its own a query sees, 0 where the future is hidden
+    """
     q = q * q.dtype.type(scale)
-    end = first + q.shape[-2]  # no query of the block sees a key from ``end`` on
-    queries = np.arange(first, end)[:, None]
+    last = first + q.shape[-2] - 1
+    end = min(last + ahead + 1, k.shape[-2])  # no query of the block sees a key from ``end`` on
+    queries = np.arange(first, last + 1)[:, None]
     behind = 0 if window is None else max(0, first - window + 1)  # none sees a key before ``behind``
     for start in range(behind, end, KEY_BLOCK):
         stop = min(start + KEY_BLOCK, end)
         scores = q @ k[:, start:stop].swapaxes(-1, -2)
         if bias is not None:
             scores += bias[..., start:stop]
-        if stop > first + 1:  # the block reaches into the future of some of its queries
-            future = slice(max(first, start) - start, None)
-            later = np.arange(max(first, start), stop) > queries
-            np.copyto(scores[..., future], -np.inf, where=later)
-        if window is not None and start <= end - 1 - window:  # it holds keys too old for some of them
+        if stop > first + ahead + 1:  # the block reaches beyond what some of its queries see
+            edge = max(first + ahead, start)
+            beyond = np.arange(edge, stop) > queries + ahead
+            np.copyto(scores[..., edge - start :], -np.inf, where=beyond)
+        if window is not None and start <= last - window:  # it holds keys too old for some of them
             too_old = np.arange(start, stop) <= queries - window
             np.copyto(scores, -np.inf, where=too_old)
         largest_here = scores.max(axis=-1, keepdims=True)

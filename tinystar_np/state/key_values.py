@@ -36,18 +36,23 @@ class KeyValueState:
     When the room is used up, arrays half as large again take over. However long the text grows, a token is
     moved twice on average, and nothing is copied at the ordinary step.
 
-    keys, values  (B, G, room, K)
+    value_dim  K_v, the width of a value; None for that of a key
+
+    keys, values  (B, G, room, K), (B, G, room, K_v)
     """
 
     most: int = sys.maxsize
     """How many tokens there will ever be room for."""
     rewindable: ClassVar[bool] = True  # what lies behind a row's length is overwritten and never looked at
 
-    def __init__(self, batch_size: int, heads: int, head_dim: int, capacity: int = 0):
+    def __init__(
+        self, batch_size: int, heads: int, head_dim: int, capacity: int = 0, value_dim: int | None = None
+    ):
         # Zeros, not garbage: rows shorter than others leave gaps that get weight 0, and 0 · NaN is NaN.
         # The system hands out zeroed pages only when they are touched, so unused room costs no memory.
         self.keys: NDArray = np.zeros((batch_size, heads, capacity, head_dim), dtype=np.float32)
-        self.values: NDArray = np.zeros(self.keys.shape, dtype=np.float32)  # zeros_like touches every page
+        width = head_dim if value_dim is None else value_dim
+        self.values: NDArray = np.zeros((batch_size, heads, capacity, width), dtype=np.float32)
 
     @property
     def capacity(self) -> int:
@@ -99,10 +104,12 @@ class KeyValueState:
     @classmethod
     def join(cls, states: list[Self]) -> Self:
         """Put the rows of several states into one batch (copied)."""
-        _, heads, _, head_dim = states[0].keys.shape
         rows, room = sum(len(state.keys) for state in states), max(state.capacity for state in states)
         joined = copy(states[0])
-        joined.keys, joined.values = np.zeros((2, rows, heads, room, head_dim), dtype=np.float32)
+        joined.keys, joined.values = (
+            np.zeros((rows, held.shape[1], room, held.shape[3]), dtype=held.dtype)
+            for held in (joined.keys, joined.values)
+        )
         first = 0
         for state in states:
             target = np.s_[first : first + len(state.keys), :, : state.capacity]
@@ -118,9 +125,12 @@ class KeyValueState:
     def restore(self, arrays: Mapping[str, NDArray]) -> None:
         """Take over saved keys and values; raises ValueError where shapes do not fit this layer."""
         keys, values = arrays["keys"], arrays["values"]
-        rows, heads, _, head_dim = self.keys.shape
-        if keys.shape != values.shape or keys.shape != (rows, heads, keys.shape[2], head_dim):
-            raise ValueError(f"keys {keys.shape} and values {values.shape}, not {self.keys.shape}")
+        tokens = keys.shape[2:3]  # of both alike
+        fitting = [(*own.shape[:2], *tokens, own.shape[3]) for own in (self.keys, self.values)]
+        if [keys.shape, values.shape] != fitting:
+            raise ValueError(
+                f"keys {keys.shape} and values {values.shape}, not {fitting[0]} and {fitting[1]}"
+            )
         self.keys, self.values = keys, values
 
 

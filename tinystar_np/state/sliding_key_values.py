@@ -24,8 +24,16 @@ class SlidingKeyValueState(KeyValueState):
 
     rewindable: ClassVar[bool] = False  # what fell out of the window is gone
 
-    def __init__(self, batch_size: int, heads: int, head_dim: int, window: int, capacity: int = 0):
-        super().__init__(batch_size, heads, head_dim, min(capacity, window))
+    def __init__(
+        self,
+        batch_size: int,
+        heads: int,
+        head_dim: int,
+        window: int,
+        capacity: int = 0,
+        value_dim: int | None = None,
+    ):
+        super().__init__(batch_size, heads, head_dim, min(capacity, window), value_dim)
         self.most = window
         self._waiting: tuple[NDArray, NDArray, Span] | None = None
 

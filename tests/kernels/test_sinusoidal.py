@@ -1,0 +1,47 @@
+"""Sinusoidal positions against the formula, number by number, and against transformers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from transformers.models.distilbert.modeling_distilbert import create_sinusoidal_embeddings
+
+from tinystar_np.kernels.sinusoidal import sinusoidal_positions
+from tinystar_np.layers.sinusoidal import Sinusoidal
+
+
+@pytest.mark.parametrize("width", [2, 7, 12])
+@pytest.mark.parametrize("theta", [10000.0, 50.0])
+def test_definition(width: int, theta: float) -> None:
+    positions = np.array([[0, 1, 17], [999, 123_456, 3]])
+    found = sinusoidal_positions(positions, width, theta)
+    assert found.dtype == np.float32
+    assert found.shape == (2, 3, width)
+    for place, p in np.ndenumerate(positions):
+        for i in range(width):
+            angle = p * theta ** (-(i - i % 2) / width)
+            expected = math.cos(angle) if i % 2 else math.sin(angle)
+            assert found[place][i] == pytest.approx(expected, abs=1e-7)
+
+
+def test_as_transformers() -> None:
+    table = torch.zeros(600, 48)
+    create_sinusoidal_embeddings(n_pos=600, dim=48, out=table)
+    np.testing.assert_allclose(sinusoidal_positions(np.arange(600), 48), table.numpy(), atol=1e-7)
+
+
+def test_a_step_turns_each_pair_by_the_same_angle() -> None:
+    before = sinusoidal_positions(np.array([3, 70, 4000]), 16)
+    after = sinusoidal_positions(np.array([8, 75, 4005]), 16)
+    z, w = (x[:, 1::2] + 1j * x[:, 0::2] for x in (before, after))
+    np.testing.assert_allclose(w / z, np.broadcast_to((w / z)[:1], (3, 8)), atol=1e-6)
+    assert np.abs(w - z).max() > 0.5
+
+
+def test_the_layer_is_called_as_a_table_is() -> None:
+    positions = np.array([[5, 6], [900, 901]])
+    np.testing.assert_array_equal(
+        Sinusoidal(10, theta=70.0)(positions), sinusoidal_positions(positions, 10, 70.0)
+    )
+    assert np.abs(Sinusoidal(10)(positions) - Sinusoidal(10, theta=70.0)(positions)).max() > 0.1

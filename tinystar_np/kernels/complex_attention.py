@@ -1,0 +1,90 @@
+"""Complex attention: queries and keys of complex numbers, which have a size and a direction.
+
+    score(t, s) = scale · Re( Σ_j q_tj · conj(k_sj) )          q_t, k_s ∈ ℂ^K
+
+Where a real number can only agree or disagree with another, |q| |k| cos(φ_q − φ_k) asks for a direction: a
+product is large where both point the same way, 0 where they stand at right angles. A position is then a turn
+of every number by an angle of its own, and the conjugate leaves only the difference of two turns:
+
+    z' = z · exp(i p f_j)          q'_t · conj(k'_s) = q_t · conj(k_s) · exp(i (t − s) f_j)
+
+That is rotary embedding as its authors derive it, without a layout of pairs to agree on. Su et al. 2021,
+arXiv:2104.09864; scores as the real part of a Hermitian product: Trouillon et al. 2016, arXiv:1606.06357.
+
+Values stay real. Weights are real numbers, and weigh the real and the imaginary part of a value each by
+itself: a complex value would be a real one of twice the width and nothing more. So a head remembers 2K
+numbers of a token's key and K of its value.
+
+``complex_rotary_embedding``, ``complex_scores`` and ``complex_attention`` are the definition. A product of
+complex matrices costs as much as four of real ones, and two of them make the imaginary part, which is thrown
+away. A complex number lies in memory as its real and its imaginary part, side by side. Seen that way,
+
+    Re( q · conj(k) ) = Re q · Re k + Im q · Im k
+
+is the ordinary product of two real vectors of 2K numbers. What runs is therefore real attention, in any of
+its forms, on ``real_pairs(q)``, ``real_pairs(k)`` and v, and to turn is ``rope.rotate_neighbours``: complex
+attention is real attention with rotary pairs of neighbours and values half as wide as keys.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.kernels.attention import attention_mean, attention_probabilities
+
+ComplexArray = NDArray[np.complexfloating]
+
+
+def complex_rotary_embedding(
+    z: ComplexArray, positions: NDArray[np.integer], frequencies: NDArray[np.floating]
+) -> ComplexArray:
+    """Turn each number by its position.
+
+    z            (..., T, K) complex
+    positions    (T,), or anything that broadcasts to (..., T)
+    frequencies  f, (K,): radians per token
+
+    Returns (..., T, K) complex.
+    """
+    angles = positions[..., None].astype(frequencies.dtype) * frequencies
+    return z * np.exp(1j * angles).astype(z.dtype)
+
+
+def complex_scores(q: ComplexArray, k: ComplexArray, scale: float) -> NDArray:
+    """Compare queries with the keys of their group: (..., H, T, K), (..., G, S, K) → (..., H, T, S), real."""
+    k = np.repeat(k, q.shape[-3] // k.shape[-3], axis=-3)
+    return (q @ k.conj().swapaxes(-1, -2)).real * q.real.dtype.type(scale)
+
+
+def complex_attention(
+    q: ComplexArray,
+    k: ComplexArray,
+    v: NDArray,
+    mask: NDArray[np.bool_] | None,
+    scale: float,
+    bias: NDArray | None = None,
+) -> NDArray:
+    """Attend by the real parts of complex products.
+
+    q      (..., H, T, K) complex
+    k      (..., G, S, K) complex, where G divides H; queries of neighbouring heads share a group
+    v      (..., G, S, K) real, of any width
+    mask   broadcastable to (..., H, T, S), True where a query may see a key; None where it may see all
+    scale  what the real parts are multiplied by
+    bias   added to the scaled scores: (H, S), for every query alike; None for nothing
+
+    Returns (..., H, T, K) real, as wide as the values.
+    """
+    scores = complex_scores(q, k, scale)
+    if bias is not None:
+        scores += bias[:, None]
+    return attention_mean(attention_probabilities(scores, mask), v)
+
+
+def real_pairs(z: ComplexArray) -> NDArray:
+    """See complex numbers as pairs of real ones: (..., K) complex → (..., 2K), a view where contiguous."""
+    return np.ascontiguousarray(z).view(z.real.dtype)
+
+
+def complex_numbers(pairs: NDArray) -> ComplexArray:
+    """See pairs of neighbours as complex numbers: (..., 2K) → (..., K) complex, a view where contiguous."""
+    return np.ascontiguousarray(pairs).view(np.result_type(pairs.dtype, np.complex64))

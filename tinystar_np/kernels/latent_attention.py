@@ -1,0 +1,104 @@
+"""Multi-head latent attention: the keys and values of all heads, made anew from one short vector per token.
+
+What limits long texts is what attention must remember of each token: H·(K + K_v) numbers in every layer.
+Grouped queries keep fewer heads of them. Latent attention keeps all heads, and remembers what they are made
+from: a latent vector c of R numbers, into which the token is compressed.
+
+    c_s = norm(x_s W_down)          k_s = c_s W_uk          v_s = c_s W_uv          W_uk, W_uv for each head
+
+**Positions.** Rotary positions cannot go into these keys. A key that is turned by its position is no longer
+the same linear map of c for every token, and the second form below lives on that. So each token has one more
+key r of K_r numbers, common to all heads, which alone is turned, and each query a second part q_r to meet it:
+
+    score(t, s) = scale · (q_t · k_s + q_r,t · r_s)
+
+What is remembered of a token is (c, r), R + K_r numbers: in DeepSeek-V2 512 + 64 for 128 heads, whose keys
+and values would be 32768. Liu et al. 2024, arXiv:2405.04434.
+
+``latent_attention_expanded`` is the definition: keys and values of every head are made from every latent,
+and attention goes on as ever.
+
+``latent_attention_absorbed`` never makes them. The matrices go to the other side of the sums:
+
+    q · (c_s W_uk) = (q W_ukᵀ) · c_s          Σ_s p_s (c_s W_uv) = (Σ_s p_s c_s) W_uv
+
+The query is taken into the space of the latents, and the mean of the latents back out of it. Between the two
+all heads share one key, (c, r), and one value, c: multi-query attention in a head of width R + K_r.
+
+Multiplications per head, for T queries and S keys:
+
+    expanded     S · R(K + K_v)  +  T·S · (K + K_r + K_v)
+    absorbed     T · R(K + K_v)  +  T·S · (2R + K_r)
+
+One new token: the expanded form makes the keys and values of the whole text again, R(K + K_v) for each
+earlier token, 131072 in DeepSeek-V2, where the absorbed form takes 2R + K_r = 1088 and reads R + K_r numbers
+that serve all heads. A prompt: S = T, the first terms are equal, and the wider heads of the absorbed form
+cost 1088 where the others cost 320. Far behind the beginning of a text the two meet at pieces of
+T = R(K + K_v) / (2R − K − K_v) tokens, 171 there. ``absorbing_is_cheaper`` compares the two lines.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Attend = Callable[[NDArray, NDArray, NDArray], NDArray]
+"""Attention of queries (..., H, T, ·) to keys (..., G, S, ·) with values (..., G, S, K'): (..., H, T, K').
+Either form in kernels/attention.py, with the mask, scale and bias that it needs."""
+
+
+def latent_attention_expanded(
+    q: NDArray, memory: NDArray, up_k: NDArray, up_v: NDArray, attend: Attend
+) -> NDArray:
+    """Attend to the keys and values that the latents stand for, by the definition.
+
+    q       (..., H, T, K + K_r), the part for the keys from the latents and, behind it, the turned part
+    memory  (..., 1, S, R + K_r), each token's latent and, behind it, its turned key
+    up_k    W_uk, (H, R, K)
+    up_v    W_uv, (H, R, K_v)
+    attend  attention, which is told nothing of latents
+
+    Returns (..., H, T, K_v).
+    """
+    keys, values = expand(memory, up_k, up_v)
+    return attend(q, keys, values)
+
+
+def expand(memory: NDArray, up_k: NDArray, up_v: NDArray) -> tuple[NDArray, NDArray]:
+    """Make every head's keys and values: (..., 1, S, R + K_r) → (..., H, S, K + K_r), (..., H, S, K_v)."""
+    H, R, K = up_k.shape
+    *batch, _, S, width = memory.shape
+    latents, turned = memory[..., :R], memory[..., R:]  # (..., 1, S, R), (..., 1, S, K_r)
+    keys = np.empty((*batch, H, S, K + width - R), dtype=memory.dtype)
+    np.matmul(latents, up_k, out=keys[..., :K])
+    keys[..., K:] = turned
+    return keys, latents @ up_v
+
+
+def latent_attention_absorbed(
+    q: NDArray, memory: NDArray, up_k: NDArray, up_v: NDArray, attend: Attend
+) -> NDArray:
+    """Attend to the latents themselves: ``latent_attention_expanded`` with the matrices moved.
+
+    Arguments and result as there.
+    """
+    R = up_k.shape[1]
+    mean = attend(absorb(q, up_k), memory, memory[..., :R])  # (..., H, T, R)
+    return mean @ up_v
+
+
+def absorb(q: NDArray, up_k: NDArray) -> NDArray:
+    """Take queries into the space of the latents: (..., H, T, K + K_r) → (..., H, T, R + K_r)."""
+    _, R, K = up_k.shape
+    absorbed = np.empty((*q.shape[:-1], R + q.shape[-1] - K), dtype=q.dtype)
+    np.matmul(q[..., :K], up_k.swapaxes(-1, -2), out=absorbed[..., :R])
+    absorbed[..., R:] = q[..., K:]
+    return absorbed
+
+
+def absorbing_is_cheaper(queries: int, keys: int, up_k: NDArray, up_v: NDArray) -> bool:
+    """Say which form takes fewer multiplications for T queries and S keys; K_r does not matter."""
+    _, R, K = up_k.shape
+    made = R * (K + up_v.shape[-1])  # for one token's key and value
+    wider = 2 * R - K - up_v.shape[-1]  # what a pair of query and key costs more
+    return queries * keys * wider <= (keys - queries) * made
