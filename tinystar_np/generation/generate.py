@@ -14,7 +14,12 @@ from tinystar_np.text import Tokenizer
 
 @overload
 def generate_ids(
-    model: LanguageModel, prompt_ids: Sequence[int], *, tokenizer: Tokenizer | None = None, **sampling: Any
+    model: LanguageModel,
+    prompt_ids: Sequence[int],
+    *,
+    tokenizer: Tokenizer | None = None,
+    cache: Any = None,
+    **sampling: Any,
 ) -> list[int]: ...
 @overload
 def generate_ids(
@@ -26,15 +31,27 @@ def generate_ids(
 ) -> list[list[int]]: ...
 @overload
 def generate_ids(
-    model: LanguageModel, prompt_ids: NDArray[Any], *, tokenizer: Tokenizer | None = None, **sampling: Any
+    model: LanguageModel,
+    prompt_ids: NDArray[Any],
+    *,
+    tokenizer: Tokenizer | None = None,
+    cache: Any = None,
+    **sampling: Any,
 ) -> Any: ...
 def generate_ids(
-    model: LanguageModel, prompt_ids: Any, *, tokenizer: Tokenizer | None = None, **sampling: Any
+    model: LanguageModel,
+    prompt_ids: Any,
+    *,
+    tokenizer: Tokenizer | None = None,
+    cache: Any = None,
+    **sampling: Any,
 ) -> list[int] | list[list[int]]:
     """Continue token ids.
 
     prompt_ids  (T,) ints, or a list of such lists of any lengths, or (B, T)
     tokenizer   needed for ``stop`` texts only
+    cache       what comes before a single prompt, such as ``model.load_cache`` returns; all but the last new
+                token are added to it. Penalties know of the prompt and what follows it only.
     sampling    see SamplingOptions
 
     Returns the new ids alone, the end-of-text token included where it was reached: a list of ints, or a list
@@ -46,25 +63,33 @@ def generate_ids(
         raise InputError("stop texts can only be found in text: give generate_ids the tokenizer too.")
     single = len(prompt_ids) == 0 or np.ndim(prompt_ids[0]) == 0
     prompts = [_ids(prompt) for prompt in ([prompt_ids] if single else prompt_ids)]
-    _check(model, prompts)
+    _check(model, prompts, cache)
     new_ids: list[list[int]] = [[] for _ in prompts]
-    for index, piece in run(model, prompts, tokenizer if options.stop else None, options):
+    for index, piece in run(model, prompts, tokenizer if options.stop else None, options, cache):
         new_ids[index].append(piece.token_id)
     return new_ids[0] if single else new_ids
 
 
 @overload
-def generate(model: LanguageModel, tokenizer: Tokenizer | None, prompt: str, **sampling: Any) -> str: ...
+def generate(
+    model: LanguageModel, tokenizer: Tokenizer | None, prompt: str, *, cache: Any = None, **sampling: Any
+) -> str: ...
 @overload
 def generate(
     model: LanguageModel, tokenizer: Tokenizer | None, prompt: Sequence[str], **sampling: Any
 ) -> list[str]: ...
 def generate(
-    model: LanguageModel, tokenizer: Tokenizer | None, prompt: str | Sequence[str], **sampling: Any
+    model: LanguageModel,
+    tokenizer: Tokenizer | None,
+    prompt: str | Sequence[str],
+    *,
+    cache: Any = None,
+    **sampling: Any,
 ) -> str | list[str]:
     """Continue a text, or each text of a list.
 
     prompt    one text, or a list of texts of any lengths; each gets what it would get alone
+    cache     what comes before a single prompt, see ``generate_ids``; nothing is put before the prompt then
     sampling  see SamplingOptions
 
     Returns the new text alone: prompt + new text is the whole. A list for a list.
@@ -72,34 +97,38 @@ def generate(
     TokenizerError where the model came without tokenizer files.
     """
     options = SamplingOptions(**sampling)
-    prompts = _encode(model, tokenizer, [prompt] if isinstance(prompt, str) else prompt)
+    prompts = _encode(model, tokenizer, [prompt] if isinstance(prompt, str) else prompt, cache)
     texts = ["" for _ in prompts]
-    for index, piece in run(model, prompts, tokenizer, options):
+    for index, piece in run(model, prompts, tokenizer, options, cache):
         texts[index] += piece.text
     return texts[0] if isinstance(prompt, str) else texts
 
 
 def stream(
-    model: LanguageModel, tokenizer: Tokenizer | None, prompt: str, **sampling: Any
+    model: LanguageModel, tokenizer: Tokenizer | None, prompt: str, *, cache: Any = None, **sampling: Any
 ) -> Iterator[Piece]:
     """Continue a text, token by token.
 
     prompt    a text
+    cache     what comes before it, see ``generate``
     sampling  see SamplingOptions
 
     Returns an iterator over pieces, one for each token; one may stop iterating at any time. It raises what
     ``generate`` raises, at the call and not only at the first piece.
     """
     options = SamplingOptions(**sampling)
-    prompts = _encode(model, tokenizer, [prompt])
-    return (piece for _, piece in run(model, prompts, tokenizer, options))
+    prompts = _encode(model, tokenizer, [prompt], cache)
+    return (piece for _, piece in run(model, prompts, tokenizer, options, cache))
 
 
-def _encode(model: LanguageModel, tokenizer: Tokenizer | None, texts: Sequence[str]) -> list[list[int]]:
+def _encode(
+    model: LanguageModel, tokenizer: Tokenizer | None, texts: Sequence[str], cache: Any
+) -> list[list[int]]:
     if tokenizer is None:
         raise TokenizerError("This model has no tokenizer files. Use generate_ids, which works on token ids.")
-    prompts = [tokenizer.encode(text) for text in texts]
-    _check(model, prompts)
+    begins = cache is None or not cache.lengths.any()
+    prompts = [tokenizer.encode(text, add_special_tokens=begins) for text in texts]
+    _check(model, prompts, cache)
     return prompts
 
 
@@ -113,7 +142,15 @@ def _ids(prompt: Any) -> list[int]:
     return [int(id) for id in ids]
 
 
-def _check(model: LanguageModel, prompts: list[list[int]]) -> None:
+def _check(model: LanguageModel, prompts: list[list[int]], cache: Any) -> None:
     """Raise what is wrong with any of the prompts before the first is read."""
+    held = 0
+    if cache is not None:
+        if len(prompts) != 1 or cache.batch_size != 1:
+            raise InputError(
+                f"A cache comes before one prompt: {len(prompts)} prompts and a cache of {cache.batch_size} "
+                "rows were given."
+            )
+        held = int(cache.lengths[0])
     for index, prompt in enumerate(prompts):
-        check_prompt(model, prompt, "The prompt" if len(prompts) == 1 else f"Prompt {index}")
+        check_prompt(model, prompt, "The prompt" if len(prompts) == 1 else f"Prompt {index}", held)

@@ -64,6 +64,7 @@ class Row:
     tokenizer  None where only ids are wanted
     end_ids    what ends the text; None is what the model says
     apart      whether the new text is one of its own, as an answer is, and not the rest of the prompt's
+    held       tokens that the cache holds before the prompt
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Row:
         options: SamplingOptions,
         end_ids: Collection[int] | None = None,
         apart: bool = False,
+        held: int = 0,
     ) -> None:
         self.index = index
         self.options = options
@@ -86,7 +88,7 @@ class Row:
         self._text = TextStream(tokenizer, after=() if apart else self.ids) if tokenizer else None
         self._stops = StopFilter(options.stop)
         # The last token is never read by the model, so it needs no position.
-        fits = np.inf if model.context_length is None else model.context_length - len(self.ids) + 1
+        fits = np.inf if model.context_length is None else model.context_length - held - len(self.ids) + 1
         self._left = min(options.max_new_tokens, fits)
         self._last_reason: FinishReason = "length" if options.max_new_tokens <= fits else "context"
 
@@ -122,18 +124,21 @@ def run(
     prompts: Sequence[Sequence[int]],
     tokenizer: Tokenizer | None,
     options: SamplingOptions,
+    cache: Any = None,
 ) -> Iterator[tuple[int, Piece]]:
     """Generate a continuation of each prompt, all at the same time.
 
     prompts    token ids, each at least one
     tokenizer  to give the pieces their text; None for ids alone
+    cache      what comes before the one prompt that there then is, extended; None for nothing
 
     Yields (index of the prompt, piece): one piece for each prompt that has not ended, again and again.
     """
     if options.max_new_tokens == 0 or not prompts:
         return
-    rows = [Row(index, prompt, model, tokenizer, options) for index, prompt in enumerate(prompts)]
-    caches = [roomy_cache(model, len(prompt), options) for prompt in prompts]
+    held = 0 if cache is None else int(cache.lengths[0])
+    rows = [Row(index, prompt, model, tokenizer, options, held=held) for index, prompt in enumerate(prompts)]
+    caches = [roomy_cache(model, len(p), options) if cache is None else cache for p in prompts]
     read = [prefill(model, prompt, cache) for prompt, cache in zip(prompts, caches, strict=True)]
     cache = caches[0] if len(caches) == 1 else join_caches(caches)
     del caches  # the joined cache is a copy
@@ -187,11 +192,18 @@ def prefill(model: LanguageModel, ids: Sequence[int], cache: Any) -> Logits:
     return logits[:, -1]
 
 
-def check_prompt(model: LanguageModel, prompt: Sequence[int], name: str = "The prompt") -> None:
-    """Raise what is wrong with a prompt before anything is read."""
+def check_prompt(
+    model: LanguageModel, prompt: Sequence[int], name: str = "The prompt", held: int = 0
+) -> None:
+    """Raise what is wrong with a prompt before anything is read.
+
+    held  tokens that the cache holds before it
+    """
     if not prompt:
         raise InputError(f"{name} is empty. The model needs at least one token to continue.")
-    if model.context_length is not None and len(prompt) > model.context_length:
+    if model.context_length is not None and held + len(prompt) > model.context_length:
+        before = f", {held} are in the cache" if held else ""
         raise ContextFullError(
-            f"{name} has {len(prompt)} tokens, but the model holds {model.context_length}. Shorten it."
+            f"{name} has {len(prompt)} tokens{before}, but the model holds {model.context_length}. "
+            "Shorten it."
         )
