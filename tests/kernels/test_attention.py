@@ -119,3 +119,24 @@ def test_groups_windows_and_biases(heads: int, groups: int, window: int | None, 
     for found in (plain, blocks):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=5e-6)
+
+
+@pytest.mark.parametrize("window", [None, 100])
+@pytest.mark.parametrize(("t", "before"), [(1, 9), (Q + 2, 0), (2 * Q, K + 7)])
+def test_caps_and_sinks(t: int, before: int, window: int | None) -> None:
+    """Both forms against every score written out, with sinks that win, lose, and take part."""
+    q, k, v = grouped_qkv(6, 3, t, before + t)
+    sinks = np.array([-40, -1, 0, 1, 3, 40], dtype=np.float32)
+    copied = [np.repeat(a, 2, axis=1).astype(np.float64) for a in (k, v)]
+    scores = 2 * np.tanh(0.4 * np.einsum("bhtk,bhsk->bhts", q.astype(np.float64), copied[0]) / 2)
+    mask = causal_mask(t, before + t, window)
+    weights = np.exp(np.where(mask, scores, -np.inf))
+    total = weights.sum(axis=-1, keepdims=True) + np.exp(sinks.astype(np.float64))[:, None, None]
+    expected = weights @ copied[1] / total
+    settings = {"soft_cap": 2.0, "sinks": sinks}
+    for found in (
+        attention(q, k, v, mask, 0.4, **settings),
+        blockwise_attention(q, k, v, 0.4, window=window, **settings),
+    ):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=5e-6)

@@ -181,9 +181,7 @@ ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
 }
 
 
-def in_blocks(
-    activation: Callable[[NDArray], NDArray], x: NDArray, times: NDArray | None = None
-) -> None:
+def in_blocks(activation: Callable[[NDArray], NDArray], x: NDArray, times: NDArray | None = None) -> None:
     """Apply an activation in place, a block of rows at a time, and multiply by what it is a gate for.
 
     activation  one of the functions above

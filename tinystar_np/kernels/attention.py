@@ -20,6 +20,10 @@ the text; through L layers news still travels L·W tokens. Beltagy et al. 2020, 
 either side. Such a model reads a text at once; it cannot continue one, since every earlier token would have
 to be computed anew. Devlin et al. 2018, arXiv:1810.04805.
 
+**Caps and sinks.** A soft cap c bends scores into −c … c, c · tanh(s / c), so that no weight can become all
+or nothing (Gemma 2, arXiv:2408.00118). A sink is one more score of each head that belongs to no key: a head
+that finds nothing can look there (Xiao et al. 2023, arXiv:2309.17453; gpt-oss learns it).
+
 **Biases** are numbers added to the scores, one for each key (kernels/alibi.py), or one for each distance
 between a query and a key.
 
@@ -90,26 +94,44 @@ def bias_by_distance(table: NDArray, queries: int) -> NDArray:
     return sliding_window_view(table, keys, axis=-1)[:, ::-1]
 
 
-def attention_scores(q: NDArray, k: NDArray, scale: float, bias: NDArray | None = None) -> NDArray:
+def attention_scores(
+    q: NDArray, k: NDArray, scale: float, bias: NDArray | None = None, soft_cap: float | None = None
+) -> NDArray:
     """Compare every query with the keys of its group: (..., H, T, K), (..., G, S, K) → (..., H, T, S).
 
-    bias  added to the scaled scores: (..., H, S), for every query alike, or broadcastable to (..., H, T, S)
-          with as many axes; None for nothing
+    bias      added to the scaled scores: (..., H, S), for every query alike, or broadcastable to
+              (..., H, T, S) with as many axes; None for nothing
+    soft_cap  c, which scores are bent below, before the bias; None for no bend
     """
     *batch, H, T, K = q.shape
     G = k.shape[-3]
     # The query is scaled, not the scores: K numbers per token instead of S.
     stacked = (q * q.dtype.type(scale)).reshape(*batch, G, H // G * T, K)
     scores = (stacked @ k.swapaxes(-1, -2)).reshape(*batch, H, T, -1)
+    if soft_cap is not None:
+        bend(scores, soft_cap)
     if bias is not None:
         scores += bias if bias.ndim == scores.ndim else bias[..., None, :]
     return scores
 
 
-def attention_probabilities(scores: NDArray, mask: NDArray[np.bool_] | None) -> NDArray:
-    """Turn scores into weights, 0 where the mask is False: (..., T, S) → (..., T, S)."""
+def bend(scores: NDArray, soft_cap: float) -> None:
+    """Replace scores by c · tanh(scores / c), in place."""
+    scores /= scores.dtype.type(soft_cap)
+    np.tanh(scores, out=scores)
+    scores *= scores.dtype.type(soft_cap)
+
+
+def attention_probabilities(
+    scores: NDArray, mask: NDArray[np.bool_] | None, sinks: NDArray | None = None
+) -> NDArray:
+    """Turn scores into weights, 0 where the mask is False: (..., H, T, S) → (..., H, T, S).
+
+    sinks  (H,), one more score for every query of a head; None for none
+    """
     # −inf, not a large negative number: real models have scores beyond −1e5.
-    return softmax(scores if mask is None else np.where(mask, scores, scores.dtype.type(-np.inf)))
+    masked = scores if mask is None else np.where(mask, scores, scores.dtype.type(-np.inf))
+    return softmax(masked, None if sinks is None else sinks[:, None, None])
 
 
 def attention_mean(probabilities: NDArray, v: NDArray) -> NDArray:
@@ -126,20 +148,25 @@ def attention(
     mask: NDArray[np.bool_] | None,
     scale: float,
     bias: NDArray | None = None,
+    soft_cap: float | None = None,
+    sinks: NDArray | None = None,
 ) -> NDArray:
     """Attend, by the definition.
 
-    q      (..., H, T, K)
-    k      (..., G, S, K), where G divides H; queries of neighbouring heads share a group
-    v      (..., G, S, K), or of another width than q and k
-    mask   broadcastable to (..., H, T, S), True where a query may see a key; None where it may see all
-    scale  what the products q·k are multiplied by
-    bias   added to the scaled scores: (..., H, S), for every query alike, or broadcastable to (..., H, T, S)
-           with as many axes; None for nothing
+    q         (..., H, T, K)
+    k         (..., G, S, K), where G divides H; queries of neighbouring heads share a group
+    v         (..., G, S, K), or of another width than q and k
+    mask      broadcastable to (..., H, T, S), True where a query may see a key; None where it may see all
+    scale     what the products q·k are multiplied by
+    bias      added to the scaled scores: (..., H, S), for every query alike, or broadcastable to
+              (..., H, T, S) with as many axes; None for nothing
+    soft_cap  c, which scaled scores are bent below; None for no bend
+    sinks     (H,), one more score for every query of a head; None for none
 
     Returns (..., H, T, K), as wide as the values.
     """
-    return attention_mean(attention_probabilities(attention_scores(q, k, scale, bias), mask), v)
+    scores = attention_scores(q, k, scale, bias, soft_cap)
+    return attention_mean(attention_probabilities(scores, mask, sinks), v)
 
 
 def blockwise_attention(
@@ -150,16 +177,20 @@ def blockwise_attention(
     bias: NDArray | None = None,
     window: int | None = None,
     causal: bool = True,
+    soft_cap: float | None = None,
+    sinks: NDArray | None = None,
 ) -> NDArray:
     """Attend a block of scores at a time: ``attention`` under ``causal_mask``, or ``bidirectional_mask``.
 
-    q       (..., H, T, K), the last T of the S positions
-    k       (..., G, S, K), where G divides H; queries of neighbouring heads share a group
-    v       (..., G, S, K), or of another width than q and k
-    scale   what the products q·k are multiplied by
-    bias    (H, S), for every query alike, or (H, T, S), added to the scaled scores; None for nothing
-    window  W: each query sees the keys fewer than W positions away, its own included; None for no limit
-    causal  whether keys in a query's future are hidden
+    q         (..., H, T, K), the last T of the S positions
+    k         (..., G, S, K), where G divides H; queries of neighbouring heads share a group
+    v         (..., G, S, K), or of another width than q and k
+    scale     what the products q·k are multiplied by
+    bias      (H, S), for every query alike, or (H, T, S), added to the scaled scores; None for nothing
+    window    W: each query sees the keys fewer than W positions away, its own included; None for no limit
+    causal    whether keys in a query's future are hidden
+    soft_cap  c, which scaled scores are bent below; None for no bend
+    sinks     (H,), one more score for every query of a head; None for none
 
     Returns (..., H, T, K), as wide as the values.
     """
@@ -182,6 +213,8 @@ def blockwise_attention(
                     window,
                     ahead,
                     first=S - T + start,
+                    soft_cap=soft_cap,
+                    sink=None if sinks is None else sinks[heads, None, None],
                 )
     return out
 
@@ -204,10 +237,13 @@ def _attend(
     window: int | None,
     ahead: int,
     first: int,
+    soft_cap: float | None,
+    sink: NDArray | None,
 ) -> NDArray:
     """Attend with one block of queries, standing at positions ``first``, ``first + 1``, …
 
     ahead  how many keys behind its own a query sees, 0 where the future is hidden
+    sink   (some of H, 1, 1) or None
     """
     q = q * q.dtype.type(scale)
     last = first + q.shape[-2] - 1
@@ -217,6 +253,8 @@ def _attend(
     for start in range(behind, end, KEY_BLOCK):
         stop = min(start + KEY_BLOCK, end)
         scores = q @ k[:, start:stop].swapaxes(-1, -2)
+        if soft_cap is not None:
+            bend(scores, soft_cap)
         if bias is not None:
             scores += bias[..., start:stop]
         if stop > first + ahead + 1:  # the block reaches beyond what some of its queries see
@@ -231,7 +269,11 @@ def _attend(
             # A query may see nothing of its first block, where that lies before its window: a finite
             # maximum makes its weights exp(−inf) = 0, where −inf − (−inf) would make them NaN.
             largest = largest_here if window is None else np.maximum(largest_here, LOWEST)
+            if sink is not None:
+                largest = np.maximum(largest, sink)
             total, out = _weigh(scores, largest, v[:, start:stop])
+            if sink is not None:
+                total += np.exp(sink - largest)
         else:
             previous, largest = largest, np.maximum(largest, largest_here)
             rebase = np.exp(previous - largest)

@@ -12,18 +12,24 @@ from numpy.typing import NDArray
 LOWEST = float(np.finfo(np.float32).min)
 
 
-def softmax(x: NDArray) -> NDArray:
+def softmax(x: NDArray, sink: NDArray | None = None) -> NDArray:
     """Turn the scores of the last axis into weights.
 
-    x  (..., S), finite or −inf
+    x     (..., S), finite or −inf
+    sink  (..., 1), one more score, whose weight is left out of the result: what nothing else deserves goes
+          there. None for none.
 
     Returns (..., S) in x's type. A row of nothing but −inf has no weights to give: it becomes zeros, not NaN.
     """
-    e = x - np.maximum(x.max(axis=-1, keepdims=True), LOWEST)  # −inf − (−inf) would be NaN
+    largest = x.max(axis=-1, keepdims=True)
+    # −inf − (−inf) would be NaN
+    largest = np.maximum(largest, LOWEST if sink is None else sink)
+    e = x - largest
     np.exp(e, out=e)
-    e /= np.maximum(
-        e.sum(axis=-1, keepdims=True), 1
-    )  # the largest score gives exp(0) = 1: only a row without any has less
+    total = e.sum(axis=-1, keepdims=True)
+    if sink is not None:
+        total += np.exp(sink - largest)
+    e /= np.maximum(total, 1)  # the largest score gives exp(0) = 1: only a row without any has less
     return e
 
 

@@ -1,6 +1,6 @@
 """Which form of attention runs: the choice that every attention layer makes once it has queries and keys."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -52,6 +52,8 @@ def attend(
     key_bias: KeyBias | None = None,
     distance_bias: DistanceBias | None = None,
     relative: RelativeVectors | None = None,
+    soft_cap: float | None = None,
+    sinks: NDArray | None = None,
 ) -> NDArray:
     """Let queries attend: by the definition where it is cheap or somebody looks, in blocks elsewhere.
 
@@ -64,6 +66,8 @@ def attend(
     key_bias       adds to the scores by the keys' positions; None for nothing
     distance_bias  instead of it where not causal: adds by the distances from queries to keys
     relative       adds to keys and values by the distances; None for nothing
+    soft_cap       c, which scaled scores are bent below; None for no bend
+    sinks          (H,), one more score for every query of a head; None for none
 
     Returns (B, H, T, K_v). Taps ``attention.scores`` and ``attention.probabilities``.
     """
@@ -72,37 +76,47 @@ def attend(
     bias = _bias(positions, span, T, window, key_bias, distance_bias)
     if T == 1 or T * S <= PLAIN_SCORES or listening():
         mask = span.mask(positions, window) if causal else _mask_both_ways(span, T, S, window)
-        scores = attention_scores(q, k, scale, bias)
+        scores = attention_scores(q, k, scale, bias, soft_cap)
         if relative is not None:
             index = _relative_index(positions, span, window, len(relative.keys) // 2)
             scores += relative_scores(q, relative.keys, index, scale)
         scores = tap("attention.scores", scores)
-        probabilities = tap("attention.probabilities", attention_probabilities(scores, mask))
+        probabilities = tap("attention.probabilities", attention_probabilities(scores, mask, sinks))
         mixed = attention_mean(probabilities, v)
         if relative is not None:
             mixed += relative_mean(probabilities, index, relative.values)
         return mixed
 
-    form: Callable[..., NDArray] = blockwise_attention
-    if relative is not None:
+    if relative is None:
+        form = partial(blockwise_attention, soft_cap=soft_cap)
+    else:
         form = partial(blockwise_relative_attention, key_vectors=relative.keys, value_vectors=relative.values)
     form = partial(form, scale=scale, window=window, causal=causal)
+    by_head = {"sinks": sinks}
     if span.uniform:
-        return _in_threads(form, q, k, v, bias[0] if bias is not None and bias.ndim == 4 else bias)
+        by_head["bias"] = bias[0] if bias is not None and bias.ndim == 4 else bias
+        return _in_threads(form, q, k, v, by_head)
     mixed = np.empty_like(q, shape=(*q.shape[:-1], v.shape[-1]))
     for b, end in enumerate(span.start + span.length):
         own = positions if positions.ndim == 1 else positions[b]  # in order
         held = slice(int(np.searchsorted(own, 0)), int(np.searchsorted(own, end)))
         row = slice(b, b + 1)
-        some_bias = None if bias is None else (bias if positions.ndim == 1 else bias[b])[:, held]
-        mixed[row] = _in_threads(form, q[row], k[row, :, held], v[row, :, held], some_bias)
+        by_head["bias"] = None if bias is None else (bias if positions.ndim == 1 else bias[b])[:, held]
+        mixed[row] = _in_threads(form, q[row], k[row, :, held], v[row, :, held], by_head)
     return mixed
 
 
 def _in_threads(
-    form: Callable[..., NDArray], q: NDArray, k: NDArray, v: NDArray, bias: NDArray | None
+    form: Callable[..., NDArray],
+    q: NDArray,
+    k: NDArray,
+    v: NDArray,
+    by_head: Mapping[str, NDArray | None],
 ) -> NDArray:
-    """Attend in blocks, the heads divided among threads."""
+    """Attend in blocks, the heads divided among threads.
+
+    by_head  further arguments whose first axis is that of the heads; those that are None are not passed
+    """
     mixed = np.empty_like(q, shape=(*q.shape[:-1], v.shape[-1]))
     H, G = q.shape[1], k.shape[1]
     queries_per_group = H // G
@@ -112,8 +126,8 @@ def _in_threads(
             heads, groups = part, slice(0, 1)
         else:
             heads, groups = slice(part.start * queries_per_group, part.stop * queries_per_group), part
-        some_bias = None if bias is None else bias[heads]
-        mixed[:, heads] = form(q[:, heads], k[:, groups], v[:, groups], bias=some_bias)
+        own = {name: array[heads] for name, array in by_head.items() if array is not None}
+        mixed[:, heads] = form(q[:, heads], k[:, groups], v[:, groups], **own)
 
     divided(some_of, slices(H if G == 1 else G, q.shape[2]))
     return mixed

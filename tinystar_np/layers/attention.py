@@ -11,6 +11,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.state import KeyValueState, Seen, SlidingKeyValueState, Span
 from tinystar_np.tap import tap
 
+Norm = Callable[[NDArray], NDArray]
 Positions = Callable[[NDArray, Span], NDArray]
 """Turns queries or keys (B, H, T, K) by their positions, such as layers/rope.py."""
 
@@ -32,6 +33,13 @@ class Attention:
     distance_bias
               adds to the scores by the distances from queries to keys; None for nothing. For layers that are
               not causal: there a key's position does not tell on which side of a query it stands.
+    q_norm, k_norm
+              norm queries and keys before they are turned: each head by itself, or all heads of a token as
+              one vector with ``norm_together``; None for no norm
+    clip      largest absolute value of queries, keys and values; None for any
+    soft_cap  c, which scaled scores are bent below; None for no bend
+
+    ``w.sinks`` (H,), where there are such, is one more score for every query of a head.
     """
 
     name = "attention"
@@ -52,6 +60,11 @@ class Attention:
         window: int | None = None,
         causal: bool = True,
         distance_bias: DistanceBias | None = None,
+        q_norm: Norm | None = None,
+        k_norm: Norm | None = None,
+        norm_together: bool = False,
+        clip: float | None = None,
+        soft_cap: float | None = None,
     ):
         self.qkv = Linear(w.qkv) if w.qkv else None
         if self.qkv is None:
@@ -67,6 +80,11 @@ class Attention:
         self.window = window
         self.causal = causal
         self.distance_bias = distance_bias
+        self.q_norm, self.k_norm = q_norm, k_norm
+        self.norm_together = norm_together
+        self.clip = clip
+        self.soft_cap = soft_cap
+        self.sinks: NDArray | None = w.get("sinks")
 
     def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
         """Make room for the keys and values of ``batch_size`` rows."""
@@ -103,6 +121,8 @@ class Attention:
             key_bias=self.key_bias,
             distance_bias=self.distance_bias,
             relative=self.relative,
+            soft_cap=self.soft_cap,
+            sinks=self.sinks,
         )
         mixed = tap("attention.mixed", mixed)  # (B, H, T, K)
         mixed = mixed.transpose(0, 2, 1, 3).reshape(len(x), -1, self.heads * self.value_dim)
@@ -122,8 +142,19 @@ class Attention:
             else:
                 q, k, v = qkv[..., : H * K], qkv[..., H * K : (H + G) * K], qkv[..., (H + G) * K :]
             q = q[:, -1:] if last_only else q
-        return (
-            tap("attention.q", q.reshape(B, -1, H, K).transpose(0, 2, 1, 3)),
-            tap("attention.k", k.reshape(B, T, G, K).transpose(0, 2, 1, 3)),
-            tap("attention.v", v.reshape(B, T, G, self.value_dim).transpose(0, 2, 1, 3)),
+        if self.clip is not None:
+            q, k, v = (np.clip(x, -self.clip, self.clip) for x in (q, k, v))
+        q, k = (
+            self._by_head(x, count, norm) for x, count, norm in ((q, H, self.q_norm), (k, G, self.k_norm))
         )
+        v = self._by_head(v, G, None)
+        return tap("attention.q", q), tap("attention.k", k), tap("attention.v", v)
+
+    def _by_head(self, x: NDArray, heads: int, norm: Norm | None) -> NDArray:
+        """Norm if need be, and cut into heads: (B, T, heads · K) → (B, heads, T, K)."""
+        if norm is not None and self.norm_together:
+            x = norm(x.reshape(*x.shape[:2], -1))
+        x = x.reshape(*x.shape[:2], heads, -1)
+        if norm is not None and not self.norm_together:
+            x = norm(x)
+        return x.transpose(0, 2, 1, 3)

@@ -17,12 +17,12 @@ arXiv:2408.13359.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers import Attention, GatedFeedForward, RMSNorm, SequentialBlock, Weights
+from tinystar_np.layers import SequentialBlock, Weights
 from tinystar_np.models.config import require
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.state import Span
@@ -55,18 +55,14 @@ class Granite(Llama):
         return tap("embedding", tokens * np.float32(self.config.embedding_multiplier))
 
     def block(self, i: int, w: Weights) -> SequentialBlock:
-        """Norm, attention, norm, feed-forward."""
-        c: GraniteConfig = self.config
-        H, G, K = (c.sizes[letter] for letter in "HGK")
-        return SequentialBlock(
-            attention_norm=RMSNorm(w.attention_norm, eps=c.rms_norm_eps),
-            attention=Attention(
-                w.attention, heads=H, groups=G, head_dim=K, scale=c.attention_multiplier, rope=c.rope.rotary()
-            ),
-            feed_forward_norm=RMSNorm(w.feed_forward_norm, eps=c.rms_norm_eps),
-            feed_forward=GatedFeedForward(w.feed_forward, activation=ACTIVATIONS[c.hidden_act]),
-            residual_multiplier=c.residual_multiplier,
-        )
+        """Llama's block, which adds less to the stream."""
+        block = super().block(i, w)
+        block.residual_multiplier = self.config.residual_multiplier
+        return block
+
+    def attention(self, i: int, w: Weights) -> dict[str, Any]:
+        """Scale scores as the config says."""
+        return {**super().attention(i, w), "scale": self.config.attention_multiplier}
 
     def build_ends(self, w: Weights) -> None:
         """Llama's ends, with the logits divided."""

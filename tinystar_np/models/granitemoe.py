@@ -20,11 +20,11 @@ from typing import Any, ClassVar
 
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
-from tinystar_np.layers import Attention, RMSNorm, SequentialBlock, Weights
+from tinystar_np.layers import Weights
 from tinystar_np.layers.experts import Experts
 from tinystar_np.models.config import require
 from tinystar_np.models.granite import Granite, GraniteConfig
-from tinystar_np.models.llama import ATTENTION_BIASES, UNTIED_HEAD
+from tinystar_np.models.llama import ATTENTION_BIASES, UNTIED_HEAD, LlamaConfig
 from tinystar_np.models.weight_table import WeightTable
 
 
@@ -74,7 +74,7 @@ class GraniteMoe(Granite):
     Config = GraniteMoeConfig
 
     @staticmethod
-    def weight_table(config: GraniteConfig) -> WeightTable:
+    def weight_table(config: LlamaConfig) -> WeightTable:
         """Add what the config switches on."""
         return {
             **WEIGHTS,
@@ -82,22 +82,13 @@ class GraniteMoe(Granite):
             **({} if config.tie_word_embeddings else UNTIED_HEAD),
         }
 
-    def block(self, i: int, w: Weights) -> SequentialBlock:
-        """Norm, attention, norm, experts."""
+    def feed_forward(self, i: int, w: Weights) -> Experts:
+        """Route each token to its experts."""
         c: GraniteMoeConfig = self.config
-        H, G, K, E = (c.sizes[letter] for letter in "HGKE")
-        return SequentialBlock(
-            attention_norm=RMSNorm(w.attention_norm, eps=c.rms_norm_eps),
-            attention=Attention(
-                w.attention, heads=H, groups=G, head_dim=K, scale=c.attention_multiplier, rope=c.rope.rotary()
-            ),
-            feed_forward_norm=RMSNorm(w.feed_forward_norm, eps=c.rms_norm_eps),
-            feed_forward=Experts(
-                w.feed_forward,
-                experts=E,
-                per_token=c.num_experts_per_tok,
-                routing=top_k_softmax,
-                activation=ACTIVATIONS[c.hidden_act],
-            ),
-            residual_multiplier=c.residual_multiplier,
+        return Experts(
+            w,
+            experts=c.num_local_experts,
+            per_token=c.num_experts_per_tok,
+            routing=top_k_softmax,
+            activation=ACTIVATIONS[c.hidden_act],
         )

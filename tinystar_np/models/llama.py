@@ -27,6 +27,7 @@ from tinystar_np.layers import (
     SequentialBlock,
     Weights,
 )
+from tinystar_np.layers.blocks import FeedForwardLayer, Norm
 from tinystar_np.models.config import DecoderConfig, known, require
 from tinystar_np.models.decoder import Decoder
 from tinystar_np.models.rope_parameters import RopeParameters
@@ -143,20 +144,32 @@ class Llama(Decoder):
 
     def block(self, i: int, w: Weights) -> SequentialBlock:
         """Norm, attention, norm, feed-forward."""
-        c: LlamaConfig = self.config
-        H, G, K = (c.sizes[letter] for letter in "HGK")
         return SequentialBlock(
-            attention_norm=RMSNorm(w.attention_norm, eps=c.rms_norm_eps),
-            attention=Attention(
-                w.attention, heads=H, groups=G, head_dim=K, scale=K**-0.5, rope=c.rope.rotary()
-            ),
-            feed_forward_norm=RMSNorm(w.feed_forward_norm, eps=c.rms_norm_eps),
-            feed_forward=GatedFeedForward(w.feed_forward, activation=ACTIVATIONS[c.hidden_act]),
+            attention_norm=self.norm(w.attention_norm),
+            attention=Attention(w.attention, **self.attention(i, w.attention)),
+            feed_forward_norm=self.norm(w.feed_forward_norm),
+            feed_forward=self.feed_forward(i, w.feed_forward),
         )
+
+    # What the models built alike change, one or the other of it:
+
+    def norm(self, w: Weights) -> Norm:
+        """Build a norm."""
+        return RMSNorm(w, eps=self.config.rms_norm_eps)
+
+    def attention(self, i: int, w: Weights) -> dict[str, Any]:
+        """Give the settings of layer i's attention."""
+        H, G, K = (self.config.sizes[letter] for letter in "HGK")
+        rope = self.config.rope.rotary()
+        return {"heads": H, "groups": G, "head_dim": K, "scale": K**-0.5, "rope": rope}
+
+    def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
+        """Build layer i's feed-forward layer."""
+        return GatedFeedForward(w, activation=ACTIVATIONS[self.config.hidden_act])
 
     def build_ends(self, w: Weights) -> None:
         """The embedding before the blocks; a norm and the output layer behind them."""
         c: LlamaConfig = self.config
         self.tokens = Embedding(w.embedding.tokens)
-        self.final_norm = RMSNorm(w.final_norm, eps=c.rms_norm_eps)
+        self.final_norm = self.norm(w.final_norm)
         self.head = Linear(self.tokens.tied_head() if c.tie_word_embeddings else w.head)

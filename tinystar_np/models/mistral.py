@@ -13,9 +13,9 @@ farther back travels one window per layer. Later versions (v0.2 and on) took the
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers import Attention, GatedFeedForward, RMSNorm, SequentialBlock, Weights
+from tinystar_np.layers import Weights
 from tinystar_np.models.config import require
 from tinystar_np.models.llama import Llama, LlamaConfig
 
@@ -41,21 +41,6 @@ class Mistral(Llama):
 
     Config = MistralConfig
 
-    def block(self, i: int, w: Weights) -> SequentialBlock:
-        """Norm, attention within the window, norm, feed-forward."""
-        c: MistralConfig = self.config
-        H, G, K = (c.sizes[letter] for letter in "HGK")
-        return SequentialBlock(
-            attention_norm=RMSNorm(w.attention_norm, eps=c.rms_norm_eps),
-            attention=Attention(
-                w.attention,
-                heads=H,
-                groups=G,
-                head_dim=K,
-                scale=K**-0.5,
-                rope=c.rope.rotary(),
-                window=c.sliding_window,
-            ),
-            feed_forward_norm=RMSNorm(w.feed_forward_norm, eps=c.rms_norm_eps),
-            feed_forward=GatedFeedForward(w.feed_forward, activation=ACTIVATIONS[c.hidden_act]),
-        )
+    def attention(self, i: int, w: Weights) -> dict[str, Any]:
+        """See the window only."""
+        return {**super().attention(i, w), "window": self.config.sliding_window}
