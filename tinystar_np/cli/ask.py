@@ -73,7 +73,8 @@ def ask(arguments: argparse.Namespace) -> int:
         note(f"The model's context of {model.context_length} tokens is full.", arguments)
     if arguments.stats:
         prompt_tokens = len(tokenizer.encode(prompt)) if tokenizer else 0
-        print(_statistics(loaded - started, loaded, arrived, prompt_tokens), file=sys.stderr)
+        guessed = sum(piece.guessed for piece in pieces) if given["prompt_lookup_num_tokens"] else None
+        print(_statistics(loaded - started, loaded, arrived, prompt_tokens, guessed), file=sys.stderr)
     return OK
 
 
@@ -102,7 +103,9 @@ def _result(model: str, prompt: str, text: str, pieces: list[Piece]) -> dict[str
     }
 
 
-def _statistics(load_seconds: float, loaded: float, arrived: list[float], prompt_tokens: int) -> str:
+def _statistics(
+    load_seconds: float, loaded: float, arrived: list[float], prompt_tokens: int, guessed: int | None
+) -> str:
     """Say where the time went. The first token comes with the prompt: it is what the prompt's pass yields."""
     lines = [f"load       {load_seconds:8.3f} s"]
     if arrived:
@@ -113,6 +116,11 @@ def _statistics(load_seconds: float, loaded: float, arrived: list[float], prompt
     if len(arrived) > 1:
         seconds, tokens = arrived[-1] - arrived[0], len(arrived) - 1
         lines.append(f"generation {seconds:8.3f} s  {tokens:5d} tokens  {tokens / seconds:8.1f} tokens/s")
+    if guessed is not None:
+        passes = len(arrived) - guessed
+        lines.append(
+            f"lookup     {guessed:5d} of {len(arrived)} tokens were guessed: {passes} passes for all"
+        )
     return "\n".join([*lines, f"memory     {_peak_memory() / 1e6:8.0f} MB at the peak"])
 
 

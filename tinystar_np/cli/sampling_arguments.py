@@ -41,6 +41,15 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, max_new_tokens: int)
     sampling.add_argument(
         "--no-repeat-ngram-size", type=int, default=0, metavar="N", help="0 is off (default)"
     )
+    sampling.add_argument(
+        "--prompt-lookup",
+        dest="prompt_lookup_num_tokens",
+        type=int,
+        default=0,
+        metavar="N",
+        help="guess N tokens at once from the text so far: with --temperature 0 the same text, sooner where "
+        "it repeats itself (default: off)",
+    )
     sampling.add_argument("-s", "--seed", type=int, help="the same seed gives the same text")
     sampling.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable"

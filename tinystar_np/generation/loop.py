@@ -7,13 +7,14 @@ which reads the weights once for all of them, and a row that has ended leaves th
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.errors import ContextFullError, InputError
+from tinystar_np.generation.lookup import look_up
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.generation.sampling import Logits, log_probability, sample
 from tinystar_np.generation.stopping import StopFilter
@@ -48,12 +49,14 @@ class Piece:
     logprob        the logarithm of its probability under the model itself, before temperature and filters
     finish_reason  None where more follows; else why this is the last: "end" an end-of-text token, "stop" a
                    stop string, "length" max_new_tokens, "context" the model has no position left
+    guessed        whether it was guessed (prompt_lookup_num_tokens), and cost no pass of its own
     """
 
     text: str
     token_id: int
     logprob: float
     finish_reason: FinishReason | None
+    guessed: bool = False
 
 
 class Row:
@@ -89,18 +92,19 @@ class Row:
         self._stops = StopFilter(options.stop)
         # The last token is never read by the model, so it needs no position.
         fits = np.inf if model.context_length is None else model.context_length - held - len(self.ids) + 1
-        self._left = min(options.max_new_tokens, fits)
+        self.left = min(options.max_new_tokens, fits)
+        """How many tokens there is room for."""
         self._last_reason: FinishReason = "length" if options.max_new_tokens <= fits else "context"
 
     def step(self, logits: Logits) -> Piece:
         """Choose the next token from its logits (V,)."""
         token_id = sample(logits, self.ids, self.options, self._rng)
         self.ids.append(token_id)
-        self._left -= 1
+        self.left -= 1
         reason: FinishReason | None = None
         if token_id in self._end_ids:
             reason = "end"
-        elif self._left <= 0:
+        elif self.left <= 0:
             reason = self._last_reason
         text = self._text_of(token_id, last=reason is not None)
         if self._stops.stopped and reason != "end":
@@ -142,6 +146,11 @@ def run(
     read = [prefill(model, prompt, cache) for prompt, cache in zip(prompts, caches, strict=True)]
     cache = caches[0] if len(caches) == 1 else join_caches(caches)
     del caches  # the joined cache is a copy
+    if options.prompt_lookup_num_tokens:
+        if len(rows) > 1:
+            raise InputError("prompt_lookup_num_tokens works on one prompt at a time.")
+        yield from decode_with_lookup(model, rows[0], read[0], cache, options.prompt_lookup_num_tokens)
+        return
     yield from decode(model, rows, np.concatenate(read), cache)
 
 
@@ -169,6 +178,46 @@ def decode(model: LanguageModel, rows: list[Row], logits: Logits, cache: Any) ->
             cache = cache.select(going)
         newest = np.array([row.ids[-1:] for row in rows])  # (B, 1)
         logits = model(newest, cache=cache, last_only=True)[:, -1]  # (B, V)
+
+
+def decode_with_lookup(
+    model: LanguageModel, row: Row, logits: Logits, cache: Any, most: int
+) -> Iterator[tuple[int, Piece]]:
+    """Choose and read tokens until the row has ended, several at a time where guesses are right.
+
+    Each guess (lookup.py) is checked in one pass; what is wrong of it is taken out of the cache.
+
+    row     one text, chosen greedily
+    logits  (1, V) what follows its last token
+    cache   what the model has read of it
+    most    tokens to guess at once
+
+    Yields (index of the row, piece), as ``decode`` does.
+    Raises InputError where the cache cannot go back.
+    """
+    if not cache.rewindable:
+        raise InputError(
+            "prompt_lookup_num_tokens cannot be used with this model: what it remembers of a wrong guess "
+            "cannot be taken back. Leave it out."
+        )
+    pieces = [row.step(logits[0])]
+    while True:
+        for piece in pieces:
+            yield row.index, piece
+        if pieces[-1].finish_reason is not None:
+            return
+        held = int(cache.lengths[0])
+        guess = look_up(row.ids, int(min(most, row.left - 1)))
+        following = model(np.array([[row.ids[-1], *guess]]), cache=cache)[0]  # (1 + guessed, V)
+        pieces = []
+        for guessed, scores in zip([*guess, None], following, strict=True):
+            piece = row.step(scores)
+            more = piece.token_id == guessed and piece.finish_reason is None
+            pieces.append(replace(piece, guessed=more))
+            if not more:
+                break
+        # Before anything is handed out: whoever stops listening finds the cache as long as the text.
+        cache.truncate(held + len(pieces))
 
 
 def roomy_cache(model: LanguageModel, prompt_length: int, options: SamplingOptions) -> Any:
