@@ -19,6 +19,7 @@ def test_defaults_are_off():
         "typical_p": 1.0,
         "repetition_penalty": 1.0,
         "no_repeat_ngram_size": 0,
+        "prompt_lookup_num_tokens": 0,
         "stop": (),
         "seed": None,
     }
