@@ -4,6 +4,8 @@ import tinystar_np as ts
 
 model, tokenizer = ts.load("stories")
 print(ts.generate(model, tokenizer, "Once upon a time", max_new_tokens=50, temperature=0.0))
+
+print(ts.TinyStar(ts.TinyStarConfig(attention="mla", positions="alibi")))  # a decoder of chosen parts
 """
 
 import os
@@ -11,10 +13,43 @@ import os
 # Before NumPy is imported: see threads.py.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 
+from typing import TYPE_CHECKING, Any
+
 from tinystar_np.errors import TinyStarError
 from tinystar_np.generation import Piece, generate, generate_ids, stream
 from tinystar_np.loading import load
 from tinystar_np.tracing import record
 
+if TYPE_CHECKING:
+    from tinystar_np.models.tinystar import TinyStar
+    from tinystar_np.models.tinystar_config import TinyStarConfig
+
 __version__ = "0.1.0"
-__all__ = ["Piece", "TinyStarError", "generate", "generate_ids", "load", "record", "stream"]
+__all__ = [
+    "Piece",
+    "TinyStar",
+    "TinyStarConfig",
+    "TinyStarError",
+    "generate",
+    "generate_ids",
+    "load",
+    "record",
+    "stream",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what few need only when it is asked for: whoever runs a checkpoint does not wait for it."""
+    if name == "TinyStar":
+        from tinystar_np.models.tinystar import TinyStar
+
+        return TinyStar
+    if name == "TinyStarConfig":
+        from tinystar_np.models.tinystar_config import TinyStarConfig
+
+        return TinyStarConfig
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
-from tinystar_np.checkpoints.config_file import read_config, read_end_ids
+from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_config, read_end_ids
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder, model_class
-from tinystar_np.text import Tokenizer, load_tokenizer
+from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
 
@@ -31,7 +31,8 @@ def load(
     offline    never touch the network
     cache_dir  where downloads lie, instead of the hub's shared cache
 
-    Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files.
+    Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files and the model
+    does not read bytes.
     Raises TinyStarError of the kind that fits, with a message that says what to do.
     """
     if dtype not in DTYPES:
@@ -42,4 +43,6 @@ def load(
     config = architecture.Config.from_dict(raw)  # refuses what it must before any weight is looked at
     end_ids = read_end_ids(directory, raw)
     model = architecture.from_checkpoint(config, open_checkpoint(directory), end_ids, dtype)
+    if getattr(config, "tokens", None) == "bytes":
+        return model, tokenizer_of_bytes(directory / CONFIG_FILE)
     return model, load_tokenizer(directory)

@@ -14,7 +14,8 @@ from tinystar_np.cli.inspect import explanation
 from tinystar_np.errors import ConfigError
 from tinystar_np.loading import load
 from tinystar_np.models import ARCHITECTURES
-from tinystar_np.models.describe import Description, describe, describe_model
+from tinystar_np.models.describe import Description, describe_model
+from tinystar_np.models.describe_layers import describe
 from tinystar_np.models.hollow import hollow_model
 from tinystar_np.models.llama import LlamaConfig
 from tinystar_np.models.llama_generations import likeness

@@ -20,7 +20,8 @@ from tinystar_np.checkpoints.config_file import read_config
 from tinystar_np.checkpoints.hub_config import find_config
 from tinystar_np.checkpoints.model_files import has_model
 from tinystar_np.cli.terminal import OK, add_common_arguments, add_source_arguments, styled
-from tinystar_np.models.describe import Description, describe_model, heads_in_words
+from tinystar_np.models.describe import Description, describe_model
+from tinystar_np.models.describe_layers import heads_in_words
 from tinystar_np.models.hollow import hollow_model
 from tinystar_np.models.llama import LlamaConfig
 from tinystar_np.models.llama_generations import Likeness, likeness
@@ -102,8 +103,9 @@ def inspect(arguments: argparse.Namespace) -> int:
     title("\nWeights")
     _print_weights(weights, stored)
     title("\nState of one text, in float32")
-    _print_states(states, lengths)
-    print()
+    if states:
+        _print_states(states, lengths)
+        print()
     print(_wrapped(explanation(description, states, lengths[-1]), indent=2))
     if like:
         title("\nWhich Llama?")
@@ -186,7 +188,9 @@ def _print_states(states: Sequence[StateSize], lengths: Sequence[int]) -> None:
 def explanation(description: Description, states: Sequence[StateSize], tokens: int) -> str:
     """Say in a few sentences what the table of states shows at this length."""
     mixers = [layer["mixer"].facts for layer in description.layers]
-    attending = [mixer for mixer in mixers if mixer["kind"] in ("MHA", "GQA", "MQA")]
+    attending = [mixer for mixer in mixers if mixer["kind"] in ("MHA", "GQA", "MQA", "MLA")]
+    if not states:
+        return "None: a model that looks both ways reads a text at once, and continues none."
     now, *others = (size_of(size.at(tokens)) for size in states)
     if not attending and states[0].per_token:  # a mixer that is not known here
         return f"{tokens} tokens take {now}; every new one reads it all."
@@ -195,9 +199,15 @@ def explanation(description: Description, states: Sequence[StateSize], tokens: i
             f"No layer attends: the state is {now} however long the text; attention of this width would need "
             f"{others[0]} for {tokens} tokens. What does not fit into the state is forgotten."
         )
-    heads, groups = attending[0]["heads"], attending[0]["groups"]
+    heads = attending[0]["heads"]
+    groups = attending[0].get("groups", heads)
     names = [size.name for size in states[1:]]
-    if len(attending) < len(mixers):
+    if attending[0]["kind"] == "MLA":
+        words = (
+            f"What {heads} heads need of a token is made from one latent: {tokens} tokens take {now}; "
+            f"with a key and value for each head it would be {others[0]}."
+        )
+    elif len(attending) < len(mixers):
         everywhere = others[names.index(f"every layer {heads_in_words(heads, groups)}")]
         words = (
             f"Only {len(attending)} of {len(mixers)} layers attend; the others keep "

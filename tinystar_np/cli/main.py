@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from tinystar_np import __version__
-from tinystar_np.cli import ask, chat, compare, inspect, models
+from tinystar_np.cli import ask, chat, compare, experiments, inspect, models
 from tinystar_np.cli.terminal import Parser, run
 
 
@@ -62,6 +62,13 @@ def tinystar(arguments: Sequence[str] | None = None) -> int:
             "compare",
             help="show where a model parts from transformers, activation by activation",
             description=compare.__doc__,
+        )
+    )
+    experiments.add_arguments(
+        commands.add_parser(
+            "experiments",
+            help="compare configurations of TinyStar: what they take, how fast they run here",
+            description=experiments.__doc__,
         )
     )
     return run(parser.parse_args(arguments))

@@ -22,7 +22,8 @@ from tinystar_np.layers import Attention
 from tinystar_np.layers.experts import Experts, RoutedAndShared
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.models.describe import heads_in_words, mixer_of
+from tinystar_np.models.describe import mixer_of
+from tinystar_np.models.describe_layers import heads_in_words
 from tinystar_np.state import KeyValueState, SlidingKeyValueState
 
 WEIGHT_TYPES = ("float32", "bfloat16", "int8")
@@ -122,9 +123,11 @@ def state_sizes(model: Decoder) -> list[StateSize]:
 
     Returns the model's own first. Then its attention as MHA, GQA and MQA, in every layer of a hybrid; GQA in
     the model's own groups, or four queries to a group where it has none. Where no layer attends, the other
-    design is MHA of the model's width.
+    design is MHA of the model's width. Nothing for a model that looks both ways: it continues no text.
     """
     mixers = [mixer_of(block) for block in model.blocks]
+    if not all(getattr(mixer, "causal", True) for mixer in mixers):
+        return []
     own = _measured("this model", mixers)
     attending = [mixer for mixer in mixers if isinstance(mixer, Attention | LatentAttention)]
     if not attending:

@@ -1,0 +1,197 @@
+"""Compare configurations of TinyStar: what each takes, and how fast each runs on this machine.
+
+Weights are random, in float32: nothing is said about what a model would learn. 1 KB is 1000 bytes.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinystar_np.cli.inspect import UNBROKEN
+from tinystar_np.cli.machine import describe_machine, load_warning
+from tinystar_np.cli.side_by_side import LONG, Quantity, ends_early, findings, panels, quantities, tables
+from tinystar_np.cli.terminal import OK, UsageError, add_common_arguments, note, styled
+from tinystar_np.errors import ConfigError
+from tinystar_np.models.experiments import Experiment, Rounds, Speed, measure, takes
+from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
+from tinystar_np.tracing.plots import check_plotting, plot_small_multiples
+
+MOST_COLUMNS = 100  # of a terminal
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "configs",
+        nargs="*",
+        metavar="CONFIG",
+        help="shipped configurations by name, or .yaml, .toml and .json files (default: all shipped)",
+    )
+    add = parser.add_argument_group("measuring").add_argument
+    add("--tokens", type=int, default=512, metavar="N", help="length of the prompt (default: 512)")
+    add("--new", type=int, default=32, metavar="N", help="tokens to generate after it (default: 32)")
+    add("--rounds", type=int, default=5, metavar="N", help="turns of each; 0: do not measure (default: 5)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a picture, too: a .png or .svg")
+    add_common_arguments(parser)
+    parser.set_defaults(command=experiments, parser=parser)
+
+
+def experiments(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    tokens, new, rounds = arguments.tokens, arguments.new, arguments.rounds
+    configs = find_configs(arguments.configs)
+    _check(arguments, configs)
+    if arguments.plot:
+        check_plotting(arguments.plot)
+    counted = {name: takes(config, sorted({tokens, LONG})) for name, config in configs.items()}
+    speeds = _measured(configs, arguments) if rounds else {}
+    compared = [Experiment(name, configs[name], counted[name], speeds.get(name)) for name in configs]
+    machine = describe_machine()
+    shown = quantities(tokens, new, measured=rounds > 0)
+    notes = _notes(compared, machine, arguments)
+    if arguments.json:
+        found = {
+            "machine": machine,
+            "tokens": tokens,
+            "new": new,
+            "rounds": rounds,
+            "configurations": [_facts(one) for one in compared],
+            "findings": findings(compared, tokens),
+        }
+        print(json.dumps(found, indent=2))
+    else:
+        _print(compared, shown, notes, arguments)
+    if arguments.plot:
+        names = [one.name for one in compared]
+        title = "TinyStar configurations side by side"
+        plot_small_multiples(arguments.plot, title, names, panels(compared, shown), "\n".join(notes))
+        note(f"Picture: {arguments.plot}", arguments)
+    return OK
+
+
+def find_configs(asked: Sequence[str]) -> dict[str, TinyStarConfig]:
+    """Read the configurations that are asked for, for none all shipped ones: {name to show: config}.
+
+    Raises ConfigError for what is neither the name of one nor a file, and for what is wrong in a file.
+    """
+    names = configuration_names()
+    found = {}
+    for given in asked or names:
+        path = Path(given)
+        if given in names:
+            found[given] = TinyStarConfig.named(given)
+        elif path.suffix in (".yaml", ".yml", ".toml", ".json") or path.exists():
+            config = TinyStarConfig.from_file(path)
+            short = path.resolve().parent.name if path.name == "config.json" else path.stem
+            found[given if short in found or short in names else short] = config
+        else:
+            raise ConfigError(
+                f"There is no configuration {given!r}. There are: {', '.join(names)}.\n"
+                "One of your own is a file whose name ends with .yaml, .toml or .json."
+            )
+    return found
+
+
+def _check(arguments: argparse.Namespace, configs: Mapping[str, TinyStarConfig]) -> None:
+    """Raise UsageError for numbers that make no sense."""
+    for key, least in (("tokens", 1), ("new", 1), ("rounds", 0)):
+        if getattr(arguments, key) < least:
+            raise UsageError(f"--{key} {getattr(arguments, key)}: it must be {least} or more.")
+    tokens, new = arguments.tokens, arguments.new
+    for name, config in configs.items():
+        if config.context_length is not None and tokens + new > config.context_length:
+            raise UsageError(
+                f"--tokens {tokens} and --new {new}: {name} has places for {config.context_length} tokens "
+                "(max_positions), the prompt and the new ones together."
+            )
+
+
+def _measured(configs: Mapping[str, TinyStarConfig], arguments: argparse.Namespace) -> dict[str, Speed]:
+    """Measure, and say on a terminal what is going on."""
+    warning = load_warning()
+    if warning:
+        note(warning, arguments)
+
+    shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not arguments.quiet
+
+    def say(words: str) -> None:
+        if shown:
+            print(f"\r{words}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    try:
+        return measure(configs, arguments.tokens, arguments.new, arguments.rounds, say)
+    finally:
+        say("")
+
+
+def _notes(
+    compared: Sequence[Experiment], machine: Mapping[str, Any], arguments: argparse.Namespace
+) -> list[str]:
+    """Say what the numbers mean and how they were measured."""
+    ending = [f"{one.name} has {one.takes.context_length}" for one in compared if ends_early(one)]
+    notes = [f"* More tokens than there are positions for: {', '.join(ending)}."] if ending else []
+    notes.append("FLOPs: the matrix products of one token, two operations per multiply-add.")
+    if arguments.rounds:
+        rounds = arguments.rounds
+        how = "one round" if rounds == 1 else f"median (lowest–highest) of {rounds} rounds"
+        notes.append(f"Speeds: {machine['processor']}, {machine['threads']} threads; {how}.")
+    return notes
+
+
+def _print(
+    compared: Sequence[Experiment],
+    shown: Sequence[Quantity],
+    notes: Sequence[str],
+    arguments: argparse.Namespace,
+) -> None:
+    """Print the table, what one sees in it, and how it came about."""
+    width = min(shutil.get_terminal_size().columns, MOST_COLUMNS)
+    blocks = []
+    for lines in tables(compared, shown, width):
+        blocks.append([*(styled(line, "bold", sys.stdout, arguments) for line in lines[:2]), *lines[2:]])
+    for said in (findings(compared, arguments.tokens), notes):
+        blocks.append([_wrapped(words, width) for words in said])
+    print("\n\n".join("\n".join(lines) for lines in blocks if lines))
+
+
+def _wrapped(words: str, width: int) -> str:
+    """Break lines, but none between a number and its unit."""
+    whole = UNBROKEN.sub("\u00a0", words)
+    lines = textwrap.fill(whole, width, break_long_words=False, break_on_hyphens=False)
+    return lines.replace("\u00a0", " ")
+
+
+def _facts(one: Experiment) -> dict[str, Any]:
+    """Say everything about one configuration, for programs."""
+    takes, speed = one.takes, one.speed
+    lengths = sorted(takes.flops)
+
+    def of(rounds: Rounds | None) -> dict[str, Any] | None:
+        if rounds is None:
+            return None
+        spread = {"median": rounds.median, "lowest": rounds.lowest, "highest": rounds.highest}
+        return {**spread, "rounds": rounds.speeds}
+
+    return {
+        "name": one.name,
+        "parameters": takes.parameters,
+        "weight_bytes": takes.weight_bytes,
+        "context_length": takes.context_length,
+        "cache_bytes": takes.state
+        and {
+            "fixed": takes.state.fixed,
+            "per_token": takes.state.per_token,
+            "at": {tokens: takes.state.at(tokens) for tokens in lengths},
+        },
+        "flops_per_token": takes.flops,
+        "prefill_tokens_per_second": speed and of(speed.prefill),
+        "decode_tokens_per_second": speed and of(speed.decode),
+        "config": one.config.to_dict(),
+    }

@@ -1,0 +1,43 @@
+"""The machine that speeds were measured on: without it they say nothing."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+BUSY = 0.3  # other processes that want a core, on average over the last minute
+
+
+def describe_machine() -> dict[str, Any]:
+    """Name what speeds depend on: processor, cores that may be used, threads of matrix products, versions."""
+    import numpy as np
+    from threadpoolctl import ThreadpoolController
+
+    blas = ThreadpoolController().select(user_api="blas").lib_controllers
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": _processor(),
+        "cores": usable or 1,
+        "threads": max((library.get_num_threads() for library in blas), default=1),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def load_warning() -> str | None:
+    """Say so where the machine is not quiet; None where it is, or does not tell."""
+    if not hasattr(os, "getloadavg"):
+        return None
+    load = os.getloadavg()[0]
+    busy = f"The machine is busy (load {load:.1f}): speeds may be lower than it allows."
+    return busy if load > BUSY else None

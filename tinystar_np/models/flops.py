@@ -1,0 +1,118 @@
+"""What one token takes to compute: the multiplications and additions of its matrix products.
+
+A vector times a matrix (n, m) is n·m multiplications and as many additions, 2·n·m floating-point operations
+(FLOPs). Attention multiplies a query with every key in reach and every weight with a value:
+
+    linear layers    2 · (all their weights)              whatever came before
+    attention        2 · H · S · (K + K_v)                per layer, for a token that sees S tokens
+
+The first line is the estimate "two per parameter" of Kaplan et al. 2020, arXiv:2001.08361; the second is what
+it leaves out, and what outgrows it in a long text. A table that is looked up costs nothing, the output layer
+costs its weights, tied or not; of experts only the chosen ones count. Norms, activations, softmax and rotary
+positions are a few operations per number of a vector, not per number of a matrix, and are not counted; so
+counts torch's ``FlopCounterMode``.
+
+The numbers are read off the built layers. A layer counts what the layers in it count; those that multiply by
+something else than a linear layer's weights have a function of their own below.
+"""
+
+from collections.abc import Iterator
+from functools import singledispatch
+from math import prod
+from typing import Any
+
+from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
+from tinystar_np.layers import Attention, Linear
+from tinystar_np.layers.delta_net import GatedDeltaNet
+from tinystar_np.layers.experts import Experts
+from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.mamba1 import Mamba1
+from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.models.decoder import Decoder
+
+
+def flops_per_token(model: Decoder, context: int) -> int:
+    """Count the FLOPs of one new token; a model without weights will do (models/hollow.py).
+
+    context  S, the tokens that it sees, itself included; fewer where a window ends before
+    """
+    return 2 * multiply_adds(model, context)
+
+
+@singledispatch
+def multiply_adds(layer: object, context: int) -> int:
+    """Count the multiply-adds of one token: of a layer that is none of those below, what its parts take."""
+    return sum(multiply_adds(part, context) for part in _parts(layer))
+
+
+def _parts(layer: object) -> Iterator[object]:
+    """Find what a layer or model calls: its attributes that can be called, alone or in lists."""
+    for part in vars(layer).values():
+        for one in part if isinstance(part, list) else [part]:
+            if callable(one) and hasattr(one, "__dict__"):
+                yield one
+
+
+@multiply_adds.register
+def _linear(layer: Linear, context: int) -> int:
+    return prod(layer.weight.shape)
+
+
+@multiply_adds.register
+def _attention(layer: Attention, context: int) -> int:
+    both = layer.head_dim + layer.value_dim  # a product with the key and one with the value
+    pairs = _in_reach(layer, context) * both
+    if layer.relative is not None:  # one more for each distance that has a vector
+        pairs += len(layer.relative.keys) * both
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * pairs
+
+
+@multiply_adds.register
+def _latent_attention(layer: LatentAttention, context: int) -> int:
+    """In the form that runs: kernels/latent_attention.py has the two lines."""
+    H, R, K, K_r, K_v = layer.heads, layer.rank, layer.head_dim, layer.rope_dim, layer.value_dim
+    S = _in_reach(layer, context)
+    if not layer.causal:  # the whole text comes at once: each token's keys and values are made once
+        mixing = R * (K + K_v) + S * (K + K_r + K_v)
+    elif absorbing_is_cheaper(1, S, *layer.up):
+        mixing = R * (K + K_v) + S * (2 * R + K_r)
+    else:
+        mixing = S * R * (K + K_v) + S * (K + K_r + K_v)
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + H * mixing
+
+
+def _in_reach(layer: Any, context: int) -> int:
+    """Say how many tokens a token sees, at most ``context``; to both sides where not causal."""
+    if layer.window is None:
+        return context
+    return min(context, layer.window if layer.causal else 2 * layer.window - 1)
+
+
+@multiply_adds.register
+def _experts(layer: Experts, context: int) -> int:
+    return multiply_adds(layer.router, context) + layer.per_token * multiply_adds(layer.experts[0], context)
+
+
+# Recurrences, by their definitions: each number of the state is decayed and written to with one multiply-add,
+# and read with another. How much came before does not matter.
+
+
+@multiply_adds.register
+def _delta_net(layer: GatedDeltaNet, context: int) -> int:
+    """Read by the key, write, read by the query."""
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    state = layer.heads * layer.head_dim * layer.value_dim
+    return parts + prod(layer.convolution.shape) + 3 * state
+
+
+@multiply_adds.register
+def _mamba1(layer: Mamba1, context: int) -> int:
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + prod(layer.convolution.shape) + 2 * prod(layer.A.shape)
+
+
+@multiply_adds.register
+def _mamba2(layer: Mamba2, context: int) -> int:
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    state = layer.heads * layer.head_dim * layer.state_size
+    return parts + prod(layer.convolution.shape) + 2 * state
