@@ -59,8 +59,8 @@ def save(reference: PreTrainedModel, directory: Path, **changes: Any) -> Path:
 def edit_config(directory: Path, **changes: Any) -> None:
     """Change keys of a config.json; a value of None removes the key."""
     path = directory / "config.json"
-    raw = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in raw.items() if value is not None}))
+    kept = {key: value for key, value in json.loads(path.read_text()).items() if key not in changes}
+    path.write_text(json.dumps(kept | {key: value for key, value in changes.items() if value is not None}))
 
 
 def logits_of(reference: torch.nn.Module, ids: np.ndarray) -> np.ndarray:

@@ -62,6 +62,8 @@ def test_layer_norm(eps: float) -> None:
     np.testing.assert_array_equal(x, original)
     without = torch.nn.functional.layer_norm(torch.from_numpy(x).double(), (33,), arguments[0], eps=eps)
     np.testing.assert_allclose(layer_norm(x, gain, None, eps), without.numpy(), rtol=1e-5, atol=1e-6)
+    bare = torch.nn.functional.layer_norm(torch.from_numpy(x).double(), (33,), eps=eps)
+    np.testing.assert_allclose(layer_norm(x, None, None, eps), bare.numpy(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("eps", [1e-5, 0.3])

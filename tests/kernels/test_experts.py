@@ -9,8 +9,15 @@ import pytest
 import torch
 
 from tinystar_np.kernels.activations import silu
-from tinystar_np.kernels.experts import grouped_mixture, mixture, top_k, top_k_softmax
-from tinystar_np.layers import Weights
+from tinystar_np.kernels.experts import (
+    grouped_mixture,
+    mixture,
+    softmax_top_k,
+    softmax_top_k_normed,
+    top_k,
+    top_k_softmax,
+)
+from tinystar_np.layers import Linear, Weights
 from tinystar_np.layers.experts import Experts, RoutedAndShared
 from tinystar_np.tap import listen
 
@@ -37,6 +44,28 @@ def test_the_softmax_over_all_scaled_to_sum_to_one_is_the_same() -> None:
     chosen, weights = top_k_softmax(logits, 3)
     over_all = np.take_along_axis(np.exp(logits), chosen, axis=-1)
     np.testing.assert_allclose(weights, over_all / over_all.sum(-1, keepdims=True), rtol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 3, E])
+def test_the_softmax_over_all_as_it_is(k: int) -> None:
+    logits = 5 * random(30, E)
+    best, places = torch.from_numpy(logits).double().softmax(-1).topk(k)
+    chosen, weights = softmax_top_k(logits, k)
+    np.testing.assert_array_equal(chosen, places)
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights, best, rtol=1e-5)
+    assert (weights.sum(-1) < 0.999).any() == (k < E)
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0, 2.0, 3.0, float("inf")])
+@pytest.mark.parametrize("k", [1, 3, E])
+def test_the_softmax_over_all_scaled_by_a_norm(k: int, p: float) -> None:
+    logits = 5 * random(30, E)
+    best, places = torch.from_numpy(logits).double().softmax(-1).topk(k)
+    chosen, weights = softmax_top_k_normed(logits, k, p)
+    np.testing.assert_array_equal(chosen, places)
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights, best / torch.norm(best, p=p, dim=-1, keepdim=True), rtol=1e-5)
 
 
 def test_ties_go_to_the_first() -> None:
@@ -149,3 +178,27 @@ def test_taps_are_heard_once() -> None:
     assert set(listener.heard.values()) == {1}
     np.testing.assert_array_equal(listener.arrays["feed_forward.out"], silent)
     np.testing.assert_allclose(silent, listener.arrays["feed_forward.experts"] + np.tanh(x), rtol=1e-6)
+
+
+def test_a_gate_for_the_shared_layer() -> None:
+    x = random(2, 9, D)
+    experts = layer(layer_weights())
+    gate = random(D, 1)
+    shared: Callable[[np.ndarray], np.ndarray] = np.tanh
+    gated = RoutedAndShared(routed=experts, shared=shared, gate=Linear(Weights({"weight": gate})))
+    with listen(Listener()) as listener:
+        found = gated(x)
+    assert isinstance(listener, Listener)
+    opened = 1 / (1 + np.exp(-(x @ gate)))
+    np.testing.assert_allclose(listener.arrays["feed_forward.shared_gate"], opened, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(found, experts(x) + opened * np.tanh(x), rtol=1e-5, atol=1e-6)
+
+
+def test_gates_and_ups_in_one_matrix_or_two() -> None:
+    x = random(2, 9, D)
+    together = layer_weights()
+    apart = {name: array for name, array in together.items() if "gate_up" not in name}
+    for e in range(E):
+        gate, up = np.split(together[f"experts.{e}.gate_up.weight"], 2, axis=1)
+        apart |= {f"experts.{e}.gate.weight": gate, f"experts.{e}.up.weight": up}
+    np.testing.assert_allclose(layer(apart)(x), layer(together)(x), rtol=1e-5, atol=1e-6)

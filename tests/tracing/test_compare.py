@@ -16,6 +16,30 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {"n_embd": 48, "n_layer": 3, "n_head": 6, "n_positions": 64}),
     "llama": ("llama", GROUPS),
     "mistral": ("mistral", {**GROUPS, "sliding_window": 7}),
+    "qwen3": ("qwen3", {**GROUPS, "head_dim": 8}),
+    "gemma3_text": ("gemma3_text", {**GROUPS, "head_dim": 8, "query_pre_attn_scalar": 8}),
+    "olmo2": ("olmo2", GROUPS),
+    "mixtral": ("mixtral", GROUPS),
+    "gpt_neox": ("gpt_neox", {**WIDTHS, "intermediate_size": 80}),
+    "qwen3_next": (
+        "qwen3_next",
+        {
+            **GROUPS,
+            "head_dim": 8,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "layer_types": ["linear_attention", "full_attention"] * 2,
+        }
+        | {"num_hidden_layers": 4, "linear_num_key_heads": 2, "linear_num_value_heads": 4}
+        | {"linear_key_head_dim": 6, "linear_value_head_dim": 10, "moe_intermediate_size": 32}
+        | {"shared_expert_intermediate_size": 40, "rms_norm_eps": 0.01},
+    ),
+    "deepseek_v2": (
+        "deepseek_v2",
+        {**GROUPS, "num_key_value_heads": 6, "q_lora_rank": None, "kv_lora_rank": 16, "qk_rope_head_dim": 4}
+        | {"qk_nope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 4, "n_shared_experts": 1}
+        | {"num_experts_per_tok": 2, "moe_intermediate_size": 32, "first_k_dense_replace": 1},
+    ),
     "falcon": ("falcon", {**WIDTHS, "new_decoder_architecture": True, "num_kv_heads": 2}),
     "falcon with alibi": ("falcon", {**WIDTHS, "alibi": True, "parallel_attn": False, "multi_query": False}),
     "granite": ("granite", {**GROUPS, "embedding_multiplier": 3.0, "attention_multiplier": 0.1}),

@@ -33,15 +33,30 @@ HYBRID = {
     "num_local_experts": 4,
     "num_experts_per_tok": 2,
 }
+MOE = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 40,
+}
+DELTA = {
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 6,
+    "linear_value_head_dim": 10,
+}
 IDS = np.arange(2 * 80).reshape(2, 80) % 211
 
 # Together these have every part that there is a table for.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {"n_embd": 48, "n_layer": 2, "n_head": 6, "n_positions": 96}),
     "llama": ("llama", GROUPS),
+    "qwen3": ("qwen3", {**GROUPS, "head_dim": 8}),
     "falcon": ("falcon", {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6}),
     "mamba": ("mamba", {"hidden_size": 48, "num_hidden_layers": 2}),
     "granitemoehybrid": ("granitemoehybrid", {**GROUPS, **HYBRID}),
+    "qwen3_next": ("qwen3_next", {**GROUPS, **MOE, **DELTA, "head_dim": 8}),
     "tinystar, parallel": ("tinystar", {"norm_placement": "post", "parallel": True, "positions": "learned"}),
     "tinystar, latent": ("tinystar", {"norm_placement": "sandwich", "attention": "mla"}),
 }
@@ -75,6 +90,10 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
             if model_type == "granitemoehybrid":  # its own letters, as one model has layers of several kinds
                 mixer = {"H": sizes["M"], "G": sizes["U"]} if ".mixer" in path else {}
                 letters = {**sizes, "F": sizes["J"], **mixer}
+            if model_type == "qwen3_next" and ".mixer" in path:
+                letters = {**sizes, **{"G": sizes["X"], "K": sizes["P"], "H": sizes["Y"], "J": sizes["U"]}}
+            if model_type == "qwen3_next" and ".feed_forward" in path:
+                letters = {**sizes, "F": 40}  # of the shared layer
             fitting = [row for row in rows if _shape(row[1], letters) == array.shape]
             assert fitting, f"{name}: {path} {array.shape} is not in docs/taps.md"
             seen |= set(fitting)

@@ -9,6 +9,12 @@ token a score for each of them. The k best compute; their results are added, the
     w = softmax of s over C           k weights, which sum to 1
     y = Σ_{e ∈ C} w_e expert_e(x)
 
+Others take the softmax over all E scores first, and then the k largest of it. What the chosen ones lack to a
+sum of 1 is then lost, unless they are scaled to make up for it; scaled so, they are the weights above.
+
+    w = softmax of s, of which C alone is used       Qwen and OLMoE, where nothing is scaled
+    w = w / ‖w_C‖_p                                  DBRX, p = 1 in the model as published
+
 The model has the weights of E experts and the cost of k. The choice itself has no gradient, but the weights
 have: an expert that helped is called more often. Left alone, a few experts would take everything, so training
 adds noise, or a penalty on uneven loads, or turns tokens away from an expert that is full. Inference does
@@ -51,6 +57,95 @@ def top_k_softmax(logits: NDArray, k: int) -> tuple[NDArray[np.intp], NDArray]:
     """
     chosen = top_k(logits, k)
     return chosen, softmax(np.take_along_axis(logits, chosen, axis=-1))
+
+
+def softmax_top_k(logits: NDArray, k: int) -> tuple[NDArray[np.intp], NDArray]:
+    """Route each token to its k best experts, weighted by the softmax over all.
+
+    logits  (..., E), the router's scores
+
+    The weights sum to less than 1 where k < E: a token that no expert suits is changed little by any.
+
+    Returns the chosen experts and their weights, each (..., k), the best first.
+    """
+    chosen = top_k(logits, k)  # a softmax keeps the order
+    return chosen, np.take_along_axis(softmax(logits), chosen, axis=-1)
+
+
+def softmax_top_k_normed(logits: NDArray, k: int, p: float) -> tuple[NDArray[np.intp], NDArray]:
+    """Route each token to its k best experts, the softmax over all scaled to length 1 in the p-norm.
+
+    logits  (..., E), the router's scores
+    p       of ‖w‖_p = (Σ |w|^p)^(1/p), above 0; infinity for the largest. With 1, this is ``top_k_softmax``.
+
+    Returns the chosen experts and their weights, each (..., k), the best first.
+    """
+    chosen, weights = top_k_softmax(logits, k)  # what these were scaled by before makes no difference
+    return chosen, weights / np.linalg.norm(weights, ord=p, axis=-1, keepdims=True)
+
+
+def group_limited_top_k(
+    logits: NDArray, k: int, *, groups: int = 1, kept: int = 1, factor: float = 1.0
+) -> tuple[NDArray[np.intp], NDArray]:
+    """Route each token to the k best experts of its best groups, weighted by the softmax over all.
+
+    logits  (..., E), the router's scores
+    groups  neighbouring experts that stand on one machine make one; their number divides E
+    kept    how many groups a token may use; a group is as good as its best expert
+    factor  what the weights are multiplied by: many small ones, not scaled to sum to 1, add up to little
+
+    No token is sent to more than ``kept`` machines. DeepSeek-V2, Liu et al. 2024, arXiv:2405.04434.
+
+    Returns the chosen experts and their weights, each (..., k), the best first.
+    """
+    scores = softmax(logits)
+    by_group = scores.reshape(*scores.shape[:-1], groups, -1)
+    scores = np.where(_in_best_groups(by_group.max(axis=-1), kept, scores.shape[-1]), scores, np.float32(0))
+    chosen = top_k(scores, k)
+    return chosen, np.take_along_axis(scores, chosen, axis=-1) * factor
+
+
+def sigmoid_grouped_top_k(
+    logits: NDArray,
+    k: int,
+    *,
+    correction: NDArray,
+    groups: int = 1,
+    kept: int = 1,
+    normed: bool = True,
+    factor: float = 1.0,
+) -> tuple[NDArray[np.intp], NDArray]:
+    """Route each token to the k best experts of its best groups, each scored for itself by a sigmoid.
+
+    logits      (..., E), the router's scores
+    correction  (E,), added to choose by, and to nothing else
+    groups      as in ``group_limited_top_k``
+    kept        how many groups a token may use; a group is as good as its two best experts together
+    normed      whether the weights are scaled to sum to 1
+    factor      what they are multiplied by after that
+
+    The correction is no weight: after each step of training it was moved up a little for experts that got too
+    few tokens, and down for those that got too many. Loads are even so without a penalty in the loss.
+    DeepSeek-V3, arXiv:2412.19437; Wang et al. 2024, arXiv:2408.15664.
+
+    Returns the chosen experts and their weights, each (..., k), the best first.
+    """
+    scores = np.exp(-np.logaddexp(np.float32(0), -logits))  # sigmoid, exact to the last where it is small
+    liked = scores + correction
+    by_group = np.sort(liked.reshape(*liked.shape[:-1], groups, -1), axis=-1)
+    best = _in_best_groups(by_group[..., -2:].sum(axis=-1), kept, liked.shape[-1])
+    chosen = top_k(np.where(best, liked, -np.float32(np.inf)), k)
+    weights = np.take_along_axis(scores, chosen, axis=-1)
+    if normed:
+        weights /= weights.sum(axis=-1, keepdims=True) + np.float32(1e-20)
+    return chosen, weights * factor
+
+
+def _in_best_groups(group_scores: NDArray, kept: int, experts: int) -> NDArray[np.bool_]:
+    """Mark the experts of the ``kept`` best groups: (..., groups) → (..., E)."""
+    is_best = np.zeros(group_scores.shape, dtype=bool)
+    np.put_along_axis(is_best, top_k(group_scores, kept), True, axis=-1)
+    return np.repeat(is_best, experts // group_scores.shape[-1], axis=-1)
 
 
 def mixture(x: NDArray, chosen: NDArray[np.integer], weights: NDArray, experts: Sequence[Expert]) -> NDArray:

@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from tinystar_np.kernels.activations import silu
 
 
-def layer_norm(x: NDArray, gain: NDArray, bias: NDArray | None, eps: float) -> NDArray:
+def layer_norm(x: NDArray, gain: NDArray | None, bias: NDArray | None, eps: float) -> NDArray:
     """Bring each vector of the last axis to mean 0 and variance 1, then apply ``gain`` and ``bias``.
 
     x     (..., D)
-    gain  (D,)
+    gain  (D,) or None
     bias  (D,) or None
     eps   added to the variance, under the root
 
@@ -44,7 +44,8 @@ def layer_norm(x: NDArray, gain: NDArray, bias: NDArray | None, eps: float) -> N
     variance = np.vecdot(y, y)[..., None] / width  # over D, not D − 1: the biased one
     # In place from here: y is ours, and each temporary of a long prompt is a trip to memory.
     y *= 1 / np.sqrt(variance + x.dtype.type(eps))  # one division per row; products are faster
-    y *= gain
+    if gain is not None:
+        y *= gain
     if bias is not None:
         y += bias
     return y

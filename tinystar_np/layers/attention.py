@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.kernels.activations import sigmoid
 from tinystar_np.layers.attending import DistanceBias, KeyBias, RelativeVectors, attend
 from tinystar_np.layers.linear import Linear
 from tinystar_np.layers.weights import Weights
@@ -36,8 +37,11 @@ class Attention:
     q_norm, k_norm
               norm queries and keys before they are turned: each head by itself, or all heads of a token as
               one vector with ``norm_together``; None for no norm
-    clip      largest absolute value of queries, keys and values; None for any
+    clip      largest absolute value of queries, keys and values, behind the norms; None for any
     soft_cap  c, which scaled scores are bent below; None for no bend
+
+    gated     whether ``q`` (D, 2·H·K) gives for each head, behind its query, a gate: what the head gathers is
+              multiplied by its sigmoid, Qiu et al. 2025, arXiv:2505.06708
 
     ``w.sinks`` (H,), where there are such, is one more score for every query of a head.
     """
@@ -65,6 +69,7 @@ class Attention:
         norm_together: bool = False,
         clip: float | None = None,
         soft_cap: float | None = None,
+        gated: bool = False,
     ):
         self.qkv = Linear(w.qkv) if w.qkv else None
         if self.qkv is None:
@@ -84,6 +89,7 @@ class Attention:
         self.norm_together = norm_together
         self.clip = clip
         self.soft_cap = soft_cap
+        self.gated = gated
         self.sinks: NDArray | None = w.get("sinks")
 
     def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
@@ -106,7 +112,7 @@ class Attention:
         Returns (B, T, D), or (B, 1, D) with ``last_only``; a new array.
         """
         asking = span.last if last_only else span
-        q, k, v = self._projected(x, last_only)
+        q, k, v, gate = self._projected(x, last_only)
         if self.rope is not None:
             q = tap("attention.q_turned", self.rope(q, asking))
             k = tap("attention.k_turned", self.rope(k, span))
@@ -125,11 +131,17 @@ class Attention:
             sinks=self.sinks,
         )
         mixed = tap("attention.mixed", mixed)  # (B, H, T, K)
-        mixed = mixed.transpose(0, 2, 1, 3).reshape(len(x), -1, self.heads * self.value_dim)
+        mixed = mixed.transpose(0, 2, 1, 3)  # (B, T, H, K)
+        if gate is not None:
+            mixed = tap("attention.gated", mixed * sigmoid(tap("attention.gate", gate)))
+        mixed = mixed.reshape(len(x), -1, self.heads * self.value_dim)
         return tap("attention.out", self.out(mixed))
 
-    def _projected(self, x: NDArray, last_only: bool) -> tuple[NDArray, NDArray, NDArray]:
-        """Make queries (B, H, T, K), or (B, H, 1, K) with ``last_only``, keys and values (B, G, T, K)."""
+    def _projected(self, x: NDArray, last_only: bool) -> tuple[NDArray, NDArray, NDArray, NDArray | None]:
+        """Make queries (B, H, T, K), or (B, H, 1, K) with ``last_only``, keys and values (B, G, T, K).
+
+        The gate, where there is one, is (B, T, H, K), or (B, 1, H, K) with ``last_only``.
+        """
         B, T, _ = x.shape
         H, G, K = self.heads, self.groups, self.head_dim  # of values K may be another, K_v
         if self.qkv is None:
@@ -142,19 +154,22 @@ class Attention:
             else:
                 q, k, v = qkv[..., : H * K], qkv[..., H * K : (H + G) * K], qkv[..., (H + G) * K :]
             q = q[:, -1:] if last_only else q
+        gate = None
+        if self.gated:
+            q, gate = np.split(q.reshape(B, -1, H, 2 * K), 2, axis=-1)
+        q = tap("attention.q", q.reshape(B, -1, H, K).transpose(0, 2, 1, 3))
+        k = tap("attention.k", k.reshape(B, T, G, K).transpose(0, 2, 1, 3))
+        v = tap("attention.v", v.reshape(B, T, G, self.value_dim).transpose(0, 2, 1, 3))
+        if self.q_norm is not None:
+            q = tap("attention.q_norm", self._normed(q, self.q_norm))
+        if self.k_norm is not None:
+            k = tap("attention.k_norm", self._normed(k, self.k_norm))
         if self.clip is not None:
             q, k, v = (np.clip(x, -self.clip, self.clip) for x in (q, k, v))
-        q, k = (
-            self._by_head(x, count, norm) for x, count, norm in ((q, H, self.q_norm), (k, G, self.k_norm))
-        )
-        v = self._by_head(v, G, None)
-        return tap("attention.q", q), tap("attention.k", k), tap("attention.v", v)
+        return q, k, v, gate
 
-    def _by_head(self, x: NDArray, heads: int, norm: Norm | None) -> NDArray:
-        """Norm if need be, and cut into heads: (B, T, heads · K) → (B, heads, T, K)."""
-        if norm is not None and self.norm_together:
-            x = norm(x.reshape(*x.shape[:2], -1))
-        x = x.reshape(*x.shape[:2], heads, -1)
-        if norm is not None and not self.norm_together:
-            x = norm(x)
-        return x.transpose(0, 2, 1, 3)
+    def _normed(self, x: NDArray, norm: Norm) -> NDArray:
+        """Norm queries or keys, each head by itself or all together: (B, heads, T, K) → the same."""
+        x = x.transpose(0, 2, 1, 3)  # (B, T, heads, K)
+        y = norm(x.reshape(*x.shape[:2], -1)) if self.norm_together else norm(x)
+        return y.reshape(x.shape).transpose(0, 2, 1, 3)

@@ -2,6 +2,7 @@
 
     pre       x + f(norm(x))              SequentialBlock, ParallelBlock
     sandwich  x + norm'(f(norm(x)))       the same, given a norm behind each branch
+    branch    x + norm'(f(x))             the same, given that and ``no_norm`` before
     post      norm(x + f(x))              PostNormBlock, ParallelPostNormBlock
 
 Pre-norm leaves the stream itself alone: what a layer writes reaches the end unchanged, and deep stacks train

@@ -9,12 +9,12 @@ from tinystar_np.layers.weights import Weights
 class LayerNorm:
     """Layer normalisation.
 
-    w    ``gain`` (D,) and, in most models, ``bias`` (D,)
+    w    ``gain`` (D,) and, in most models, ``bias`` (D,); in OLMo neither
     eps  added to the variance
     """
 
     def __init__(self, w: Weights, *, eps: float):
-        self.gain: NDArray = w["gain"]
+        self.gain: NDArray | None = w.get("gain")
         self.bias: NDArray | None = w.get("bias")
         self.eps = eps
 
@@ -26,12 +26,15 @@ class LayerNorm:
 class RMSNorm:
     """Root mean square normalisation.
 
-    w    ``gain`` (D,)
-    eps  added to the mean square
+    w       ``gain`` (D,)
+    eps     added to the mean square
+    offset  what the stored gain lacks: 1 where gain − 1 was learned (Gemma), so that weight decay, which
+            draws weights to 0, draws the gain to 1. It is added here, once, and the kernel never hears of it.
     """
 
-    def __init__(self, w: Weights, *, eps: float):
-        self.gain: NDArray = w["gain"]
+    def __init__(self, w: Weights, *, eps: float, offset: float = 0.0):
+        gain: NDArray = w["gain"]
+        self.gain = gain + gain.dtype.type(offset) if offset else gain
         self.eps = eps
 
     def __call__(self, x: NDArray) -> NDArray:

@@ -3,14 +3,14 @@
     7B     x → norm ─┬→ attention ────┬→ + x       40B    x ─┬→ norm → attention ─────┬→ + x
                      └→ feed-forward ─┘                      └→ norm' → feed-forward ─┘
 
-|           | attention | G | position | norms in a block | block      | biases | context |
-|-----------|-----------|---|----------|------------------|------------|--------|---------|
-| RW-1B     | MHA       | H | ALiBi    | 2                | sequential | yes    | 2048    |
-| 7B        | MQA       | 1 | RoPE     | 1, for both      | parallel   | no     | 2048    |
-| 40B, 180B | GQA       | 8 | RoPE     | 2                | parallel   | no     | 2048    |
-| 11B       | GQA       | 8 | RoPE     | 1, for both      | parallel   | no     | 8192    |
+|           | attention | G | position | norm         | activation   | block      | biases | context |
+|-----------|-----------|---|----------|--------------|--------------|------------|--------|---------|
+| RW-1B     | MHA       | H | ALiBi    | LayerNorm, 2 | GELU (exact) | sequential | yes    | 2048    |
+| 7B        | MQA       | 1 | RoPE     | LayerNorm, 1 | GELU (exact) | parallel   | no     | 2048    |
+| 40B, 180B | GQA       | 8 | RoPE     | LayerNorm, 2 | GELU (exact) | parallel   | no     | 2048    |
+| 11B       | GQA       | 8 | RoPE     | LayerNorm, 1 | GELU (exact) | parallel   | no     | 8192    |
 
-LayerNorm and the exact GELU in all of them; the output layer is by default the embedding table.
+Where a block has one norm, it feeds both branches. The output layer is by default the embedding table.
 
 New in it: the data, for the RW models showed that text from the web alone, well cleaned, teaches as much as
 curated collections do (Penedo et al. 2023, arXiv:2306.01116). And keys and values in groups, so that a layer

@@ -15,7 +15,7 @@ models the output layer is the embedding table.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import (
@@ -116,6 +116,7 @@ ATTENTION_BIASES: WeightTable = {
     "blocks.{i}.attention.v.bias":         ("layers.{i}.self_attn.v_proj.bias", "GK"),
     "blocks.{i}.attention.out.bias":       ("layers.{i}.self_attn.o_proj.bias", "D"),
 }  # fmt: skip
+QKV_BIASES: WeightTable = {ours: row for ours, row in ATTENTION_BIASES.items() if ".out." not in ours}
 FEED_FORWARD_BIASES: WeightTable = {
     "blocks.{i}.feed_forward.gate.bias":   ("layers.{i}.mlp.gate_proj.bias", "F"),
     "blocks.{i}.feed_forward.up.bias":     ("layers.{i}.mlp.up_proj.bias", "F"),
@@ -127,7 +128,7 @@ UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
 class Llama(Decoder):
     """Llama 1, 2, 3, 3.1 and 3.2 (text), and the many models that are built like them."""
 
-    Config = LlamaConfig
+    Config: ClassVar[type[DecoderConfig]] = LlamaConfig
     PREFIX = "model."
     # The rotations' frequencies were saved as a buffer by old versions.
     IGNORED = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq|lm_head\.weight"

@@ -10,7 +10,7 @@ a sum of two such products. Linear layers want (in, out); where a file stores (o
 
 A row is written out for every layer ``{i}`` and every expert ``{e}``. The matrices of all experts of a layer
 may be one tensor: then ``{e}`` stands in our name only, and "E F D -> D F" says that the first axis counts
-the experts.
+the experts; with "EF D -> D F" their matrices lie one below the other in one matrix.
 """
 
 import re
@@ -80,7 +80,9 @@ def expand(table: WeightTable, sizes: Mapping[str, int]) -> dict[str, Row]:
 def _experts(ours: str, theirs: str, axes: str, sizes: Mapping[str, int]) -> Iterator[Row]:
     stored, arrow, used = (tuple(side.split()) for side in axes.partition("->"))
     together = "{e}" in ours and "{e}" not in theirs
-    turned = bool(arrow) and not (together and used == stored[1:])
+    # Of a tensor for all, each has what follows the first axis, or its share of it.
+    whole = (*([stored[0][1:]] if stored[0] != "E" else []), *stored[1:]) if together else stored
+    turned = bool(arrow) and not (together and used == whole)
     for e in range(sizes["E"] if "{e}" in ours else 1):
         names = ours.replace("{e}", str(e)), theirs.replace("{e}", str(e))
         yield Row(*names, stored, used or stored, turned, e if together else None)
@@ -152,7 +154,7 @@ def gather(
         as_bits = checkpoint.element_type(name) == "BF16" and row.is_matrix and dtype in ("auto", "bfloat16")
         if taken[0] != name:  # the experts of one tensor follow each other: it is converted once
             taken = name, checkpoint[name] if as_bits else checkpoint.float32(name)
-        array = taken[1] if row.part is None else taken[1][row.part]
+        array = taken[1] if row.part is None else _part(taken[1], row, sizes)
         if as_bits:
             matrix: NDArray | NarrowMatrix = Bfloat16Matrix(array)
         elif row.is_matrix and dtype != "auto":
@@ -161,6 +163,13 @@ def gather(
             matrix = array
         arrays[ours] = matrix.T if row.turned else matrix
     return arrays
+
+
+def _part(experts: NDArray, row: Row, sizes: Mapping[str, int]) -> NDArray:
+    """Take one expert's share of a tensor that holds all: a view, as it is stored."""
+    shape = shape_of(row.used[::-1] if row.turned else row.used, sizes)
+    one: NDArray = experts.reshape(-1, *shape)[row.part]
+    return one
 
 
 def _in_type(dtype: str, matrix: NDArray[np.float32], by_rows: bool) -> NDArray | NarrowMatrix:

@@ -21,13 +21,14 @@ from tinystar_np.tracing.recorder import record
 
 INPUTS = {  # our activation: the layer of the same block whose input it is
     "attention.mixed": "attention.out",
+    "attention.gated": "attention.out",
     "residual_middle": "feed_forward_norm",
     "feed_forward.activation": "feed_forward.down",
     "mixer.scan": "mixer.gated_norm",
     "mixer.gated": "mixer.out",
 }
 
-BY_HEAD = ("attention.q", "attention.k", "attention.v", "attention.mixed")
+BY_HEAD = tuple(f"attention.{name}" for name in ("q", "k", "v", "q_norm", "k_norm", "mixed", "gated"))
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,22 @@ def compare_with_transformers(model: Decoder, ids: Sequence[int], reference: Pat
     with record() as ours:
         model(np.asarray(ids))
     theirs = _run_transformers(model, ids, reference, list(ours))
-    return [_difference(name, ours[name], theirs[name]) for name in ours if name in theirs]
+    # A module that makes queries and their gates at once has no counterpart here.
+    paired = [
+        name
+        for name in ours
+        if name in theirs and not (name.endswith(BY_HEAD) and ours[name].size != theirs[name].size)
+    ]
+    return [_difference(name, ours[name], theirs[name]) for name in paired]
 
 
 def _difference(name: str, ours: NDArray, theirs: NDArray) -> Difference:
-    if name.endswith(BY_HEAD):  # theirs has the heads side by side: (B, T, H·K)
-        ours = ours.transpose(0, 2, 1, 3).reshape(theirs.shape)
+    if name.endswith(BY_HEAD):  # theirs may have the heads side by side, or behind the tokens
+        side_by_side = ours.transpose(0, 2, 1, 3)
+        forms = [form.reshape(*form.shape[:2], -1) for form in (ours, side_by_side)] + [ours, side_by_side]
+        fitting = [form for form in forms if form.shape == theirs.shape]
+        # As many heads as tokens leave two: then the nearer one is meant.
+        ours = min(fitting, key=lambda form: float(np.abs(form - theirs).max()), default=ours)
     if ours.shape != theirs.shape:
         raise TinyStarError(f"{name} has shape {ours.shape} here and {theirs.shape} in transformers.")
     return Difference(name, ours.shape, float(np.abs(theirs).max()), float(np.abs(ours - theirs).max()))
@@ -114,8 +125,9 @@ def _run_transformers(
     for name, module in _modules(model, reference):
         module.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
         for activation, behind in INPUTS.items():
-            if name.endswith("." + behind):
-                path = name.removesuffix(behind) + activation
+            path = name.removesuffix(behind) + activation
+            gated = activation == "attention.mixed" and path.replace("mixed", "gated") in names
+            if name.endswith("." + behind) and not gated:
                 module.register_forward_pre_hook(lambda _, inputs, path=path: keep(path, inputs))
     with torch.no_grad():
         output = reference(torch.tensor([list(ids)]), output_attentions=not doubled, use_cache=False)

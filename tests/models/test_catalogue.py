@@ -1,0 +1,27 @@
+"""The page of architectures: it says what the model files say, and every model file says enough."""
+
+from pathlib import Path
+
+import pytest
+
+from tinystar_np.models.catalogue import Entry, catalogue, page
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "architectures.md"
+ENTRIES = catalogue()
+
+
+def test_the_page_is_up_to_date() -> None:
+    written = DOCUMENT.read_text(encoding="utf-8")
+    assert written == page(), "run: python -m tinystar_np.models.catalogue > docs/architectures.md"
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=[entry.model_type for entry in ENTRIES])
+def test_every_docstring_says_enough(entry: Entry) -> None:
+    assert 2019 <= int(entry.year) <= 2026
+    assert 0 < len(entry.name) < 60
+    assert entry.rows
+    for column in ("attention", "position", "norm", "block"):
+        assert entry.summary[column], column
+    assert entry.new.startswith("New in it")
+    assert len(entry.new) > 100
+    assert entry.papers or entry.model_type == "gpt2"  # whose paper is on no server

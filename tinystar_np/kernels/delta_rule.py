@@ -1,0 +1,123 @@
+"""The gated delta rule: a linear attention that corrects what it remembers.
+
+Linear attention keeps a matrix S (K, K_v) for each head and adds to it, for every token, its key times its
+value; a query reads S. What was stored under a key stays there, and what is stored under a similar key is
+laid on top. The delta rule first reads what S has under the key and stores only what is missing, a share β of
+it; and before that all of S fades by e^g:
+
+    S'  = e^{g_t} S_{t−1}                         g_t ≤ 0
+    u_t = β_t (v_t − S'ᵀ k_t)                     0 ≤ β ≤ 1
+    S_t = S' + k_t u_tᵀ
+    y_t = S_tᵀ q_t
+
+With |k| = 1 and β = 1, S gives back v_t exactly when asked with k_t: one step of gradient descent on
+½ ‖Sᵀ k − v‖². Widrow & Hoff 1960; Schlag et al. 2021, arXiv:2102.11174; with the gate g, Yang et al. 2024,
+arXiv:2412.06464 (Gated DeltaNet).
+
+``delta_recurrence`` is this. Token by token it reads and writes all of S.
+
+``delta_chunks`` takes L tokens at once. With a_t = g_1 + … + g_t, written out from the chunk's beginning, S₀,
+
+    S_t = e^{a_t} S₀ + Σ_{s ≤ t} e^{a_t − a_s} k_s u_sᵀ
+
+and each u depends on the u before it:
+
+    u_t + Σ_{s < t} β_t e^{a_t − a_s} (k_t · k_s) u_s  =  β_t (v_t − e^{a_t} S₀ᵀ k_t)
+
+That is one system of L equations, (I + A) U = B, with A below the diagonal; once it is solved, all y and the
+new S are matrix products, as in kernels/ssm.py. Yang et al. 2024, arXiv:2406.06484.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK = 64
+
+
+def unit_vectors(x: NDArray, eps: float = 1e-6) -> NDArray:
+    """Scale each vector of the last axis to length 1: x / √(Σ x² + eps).
+
+    x  (..., K)
+
+    Returns (..., K) in x's type, a new array.
+    """
+    return x * (1 / np.sqrt(np.vecdot(x, x)[..., None] + x.dtype.type(eps)))
+
+
+def delta_recurrence(
+    q: NDArray, k: NDArray, v: NDArray, g: NDArray, beta: NDArray, state: NDArray | None = None
+) -> tuple[NDArray, NDArray]:
+    """Apply the gated delta rule by the definition, one token after the other.
+
+    q, k   (batch, T, G, K), where G divides H and neighbouring heads share queries and keys
+    v      (batch, T, H, K_v)
+    g      (batch, T, H), at most 0
+    beta   (batch, T, H), 0 to 1
+    state  (batch, H, K, K_v), S behind the tokens that came before; None for zeros
+
+    Returns y (batch, T, H, K_v) and the state behind the last token (batch, H, K, K_v), both new arrays.
+    """
+    batch, T, H, K_v = v.shape
+    G, K = k.shape[2:]
+    R = H // G  # heads of a group
+    if state is None:
+        state = np.zeros((batch, H, K, K_v), dtype=v.dtype)
+    S = state.reshape(batch, G, R, K, K_v)
+    y = np.empty(v.shape, dtype=v.dtype)
+    for t in range(T):
+        S = S * np.exp(g[:, t]).reshape(batch, G, R, 1, 1)
+        key, query = k[:, t, :, None, None, :], q[:, t, :, None, None, :]  # (batch, G, 1, 1, K)
+        missing = v[:, t].reshape(batch, G, R, 1, K_v) - key @ S
+        S += key.swapaxes(-1, -2) * (beta[:, t].reshape(batch, G, R, 1, 1) * missing)
+        y[:, t] = (query @ S).reshape(batch, H, K_v)
+    return y, S.reshape(batch, H, K, K_v)
+
+
+def delta_chunks(
+    q: NDArray,
+    k: NDArray,
+    v: NDArray,
+    g: NDArray,
+    beta: NDArray,
+    state: NDArray | None = None,
+    chunk_size: int = CHUNK,
+) -> tuple[NDArray, NDArray]:
+    """Do what ``delta_recurrence`` does, with the same arguments, ``chunk_size`` tokens at a time."""
+    batch, T, H, K_v = v.shape
+    G, K = k.shape[2:]
+    R = H // G
+    S = np.zeros((batch, G, R, K, K_v), dtype=v.dtype)
+    if state is not None:
+        S += state.reshape(S.shape)
+    y = np.empty(v.shape, dtype=v.dtype)
+    for start in range(0, T, chunk_size):
+        chunk = slice(start, min(start + chunk_size, T))
+        L = chunk.stop - start
+        queries, keys = (x[:, chunk].transpose(0, 2, 1, 3)[:, :, None] for x in (q, k))  # (batch, G, 1, L, K)
+        values = v[:, chunk].transpose(0, 2, 1, 3).reshape(batch, G, R, L, K_v)
+        gates, shares = (x[:, chunk].swapaxes(1, 2).reshape(batch, G, R, L) for x in (g, beta))
+        read, S = _one_chunk(queries, keys, values, gates, shares, S)
+        y[:, chunk] = read.reshape(batch, H, L, K_v).swapaxes(1, 2)
+    return y, S.reshape(batch, H, K, K_v)
+
+
+def _one_chunk(
+    q: NDArray, k: NDArray, v: NDArray, g: NDArray, beta: NDArray, S: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Read and write L tokens: q and k (..., 1, L, K), v (..., R, L, K_v), g and beta (..., R, L).
+
+    Returns y (..., R, L, K_v) and the new S (..., R, K, K_v).
+    """
+    L = g.shape[-1]
+    sums = np.cumsum(g, axis=-1, dtype=np.float64)  # a
+    apart = np.minimum(sums[..., :, None] - sums[..., None, :], 0).astype(g.dtype)  # above 0 only where s > t
+    faded = np.tril(np.exp(apart))  # (..., R, L, L): e^{a_t − a_s}
+    since_start = np.exp(sums.astype(g.dtype))[..., None]
+    keys = k.swapaxes(-1, -2)
+    share = beta[..., None]
+    A = np.tril(share * faded * (k @ keys), -1)
+    u = np.linalg.solve(np.eye(L, dtype=A.dtype) + A, share * (v - since_start * (k @ S)))
+    y = since_start * (q @ S)
+    y += (faded * (q @ keys)) @ u
+    to_end = faded[..., -1, :, None]  # as faded as the chunk's end will see it
+    return y, since_start[..., -1:, :] * S + keys @ (to_end * u)

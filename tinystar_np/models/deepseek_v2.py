@@ -1,0 +1,276 @@
+"""DeepSeek-V2 (DeepSeek-AI 2024, arXiv:2405.04434), 236B and Lite.
+
+    x → norm → latent attention ──+ x → norm → experts ──+ x      (× L; the first layers are dense)
+    logits = norm(x) · W             experts = shared + the 6 best of 64 or 160
+
+| attention      | position               | norm    | feed-forward         | block      | context       |
+|----------------|------------------------|---------|----------------------|------------|---------------|
+| latent, R = 512 | RoPE on 64 of 192, yarn | RMSNorm | SwiGLU; 2 + 6 experts | sequential | 163840 (yarn) |
+
+New in it: latent attention, which remembers 576 numbers of a token in a layer where 128 heads of keys and
+values would be 32768 (kernels/latent_attention.py). In the full model queries go through a latent of their
+own, which saves weights, not memory; Lite has plain ones. The experts are many and small, and two of them are
+for every token (DeepSeekMoE, Dai et al. 2024, arXiv:2401.06066); the full model lets each token use the
+experts of 3 groups out of 8, of which each stands on a machine of its own.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, Self
+
+from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.kernels.experts import group_limited_top_k
+from tinystar_np.layers import GatedFeedForward, SequentialBlock, Weights
+from tinystar_np.layers.blocks import FeedForwardLayer
+from tinystar_np.layers.experts import Experts, RoutedAndShared, Routing
+from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.models.config import known, require
+from tinystar_np.models.expert_weights import EXPERTS, has_fused_experts, with_experts
+from tinystar_np.models.llama import FEED_FORWARD_BIASES, UNTIED_HEAD, WEIGHTS, Llama, LlamaConfig
+from tinystar_np.models.rope_keys import AT_LEAST_0, RopeKeys
+from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.models.weight_table import WeightTable
+
+TOPK_METHODS = ("greedy", "group_limited_greedy")
+
+
+@dataclass(frozen=True)
+class DeepseekV2Config(LlamaConfig):
+    """Llama's keys, and those of latents and experts; defaults as in transformers.
+
+    ``head_dim`` is read and not used: transformers writes the width of the turned part there.
+    ``fused_experts`` is no key: whether the file has all experts of a layer in one tensor.
+    """
+
+    ALIASES: ClassVar[Mapping[str, str]] = {"num_experts": "n_routed_experts"}
+    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "norm_topk_prob": (False, None),
+        "scoring_func": ("softmax",),
+    }
+
+    vocab_size: int = 102400
+    num_key_value_heads: int | None = None
+    first_k_dense_replace: int | None = 0
+    moe_layer_freq: int = 1
+    kv_lora_rank: int = 512
+    q_lora_rank: int | None = 1536
+    qk_nope_head_dim: int = 128
+    qk_rope_head_dim: int = 64
+    v_head_dim: int = 128
+    n_routed_experts: int = 64
+    n_shared_experts: int = 2
+    num_experts_per_tok: int = 6  # as published; transformers cannot do without the key
+    moe_intermediate_size: int = 1407
+    routed_scaling_factor: float = 1.0
+    topk_method: str = "greedy"
+    n_group: int | None = None
+    topk_group: int | None = None
+    fused_experts: bool = False
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Return the letters of what there is.
+
+        V vocabulary · D width · L layers · H heads · R rank of the latents, Q of the queries' · K width of a
+        head's plain part, P of its turned part, U of its values · F inner width of dense layers, M of an
+        expert · E routed experts, S shared ones.
+        """
+        of_queries = {} if self.q_lora_rank is None else {"Q": self.q_lora_rank}
+        return {
+            "V": self.vocab_size,
+            "D": self.hidden_size,
+            "L": self.num_hidden_layers,
+            "H": self.num_attention_heads,
+            "R": self.kv_lora_rank,
+            **of_queries,
+            "K": self.qk_nope_head_dim,
+            "P": self.qk_rope_head_dim,
+            "U": self.v_head_dim,
+            "F": self.intermediate_size,
+            "M": self.moe_intermediate_size,
+            "E": self.n_routed_experts,
+            "S": self.n_shared_experts,
+        }
+
+    @property
+    def layers_with_experts(self) -> list[int]:
+        """From a layer on, and of these not necessarily every one."""
+        start, step = self.first_k_dense_replace or 0, self.moe_layer_freq
+        return [i for i in range(start, self.num_hidden_layers) if i % step == 0]
+
+    @property
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations of the turned part."""
+        return RopeParameters.read(vars(self), head_dim=self.qk_rope_head_dim)
+
+    @property
+    def scale(self) -> float:
+        """What scores are multiplied by: 1/√(K + P), and under yarn a sharpening for many keys.
+
+        Of yarn's factor on queries and keys, ``rope`` has the part for the turned numbers alone.
+        """
+        weight = RopeKeys.of(vars(self), None).number("mscale_all_dim", AT_LEAST_0, 0.0)
+        sharper = 1 + 0.1 * weight * math.log(max(self.rope.factor, 1))
+        return sharper**2 * (self.qk_nope_head_dim + self.qk_rope_head_dim) ** -0.5
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        require(self.moe_layer_freq >= 1, f"moe_layer_freq = {self.moe_layer_freq} must be at least 1.")
+        start = self.first_k_dense_replace or 0
+        require(start >= 0, f"first_k_dense_replace = {start} must be at least 0.")
+        super(LlamaConfig, self).check()
+        H, G = self.num_attention_heads, self.num_key_value_heads
+        require(
+            G in (None, H),
+            f"num_key_value_heads = {G} is not num_attention_heads = {H}, but latents have no groups.",
+        )
+        known(ACTIVATIONS, "hidden_act", self.hidden_act)
+        require(self.rms_norm_eps > 0, f"rms_norm_eps = {self.rms_norm_eps} must be above 0.")
+        require(self.qk_rope_head_dim % 2 == 0, f"qk_rope_head_dim = {self.qk_rope_head_dim} makes no pairs.")
+        _ = self.scale
+        if self.layers_with_experts:
+            self.check_routing()
+
+    def check_routing(self) -> None:
+        """Refuse choices that cannot be made."""
+        E, k = self.n_routed_experts, self.num_experts_per_tok
+        require(
+            1 <= k <= E,
+            f"num_experts_per_tok = {k} of n_routed_experts = {E} cannot be chosen.",
+        )
+        known(dict.fromkeys(TOPK_METHODS), "topk_method", self.topk_method)
+        if self.topk_method != "greedy":
+            self.check_groups()
+
+    def check_groups(self) -> None:
+        """Refuse groups that cannot be made or chosen from."""
+        E, k = self.n_routed_experts, self.num_experts_per_tok
+        groups, kept = self.n_group or 0, self.topk_group or 0
+        require(
+            groups >= 1 and E % groups == 0,
+            f"n_routed_experts = {E} cannot be divided among n_group = {self.n_group} groups.",
+        )
+        require(
+            1 <= kept <= groups, f"topk_group = {self.topk_group} of n_group = {groups} cannot be chosen."
+        )
+        require(
+            k <= kept * (E // groups),
+            f"num_experts_per_tok = {k} experts are not in topk_group = {kept} groups of {E // groups}.",
+        )
+
+
+ATTENTION: WeightTable = {
+    # ours:                                (the checkpoint's, shape)
+    "blocks.{i}.attention.kv_down.weight":
+        ("layers.{i}.self_attn.kv_a_proj_with_mqa.weight", "R+P D -> D R+P"),
+    "blocks.{i}.attention.kv_norm.gain":   ("layers.{i}.self_attn.kv_a_layernorm.weight", "R"),
+    "blocks.{i}.attention.kv_up.weight":   ("layers.{i}.self_attn.kv_b_proj.weight", "HK+HU R -> R HK+HU"),
+    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "D HU -> HU D"),
+}  # fmt: skip
+PLAIN_QUERIES: WeightTable = {
+    "blocks.{i}.attention.q.weight":       ("layers.{i}.self_attn.q_proj.weight", "HK+HP D -> D HK+HP"),
+}  # fmt: skip
+LATENT_QUERIES: WeightTable = {
+    "blocks.{i}.attention.q_down.weight":  ("layers.{i}.self_attn.q_a_proj.weight", "Q D -> D Q"),
+    "blocks.{i}.attention.q_norm.gain":    ("layers.{i}.self_attn.q_a_layernorm.weight", "Q"),
+    "blocks.{i}.attention.q_up.weight":    ("layers.{i}.self_attn.q_b_proj.weight", "HK+HP Q -> Q HK+HP"),
+}  # fmt: skip
+ATTENTION_BIASES: WeightTable = {
+    "blocks.{i}.attention.kv_down.bias":   ("layers.{i}.self_attn.kv_a_proj_with_mqa.bias", "R+P"),
+    "blocks.{i}.attention.out.bias":       ("layers.{i}.self_attn.o_proj.bias", "D"),
+}  # fmt: skip
+LATENT_QUERY_BIASES: WeightTable = {
+    "blocks.{i}.attention.q_down.bias": ("layers.{i}.self_attn.q_a_proj.bias", "Q"),
+}
+SHARED_EXPERTS: WeightTable = {
+    "blocks.{i}.feed_forward.shared.gate.weight":
+        ("layers.{i}.mlp.shared_experts.gate_proj.weight", "MS D -> D MS"),
+    "blocks.{i}.feed_forward.shared.up.weight":
+        ("layers.{i}.mlp.shared_experts.up_proj.weight", "MS D -> D MS"),
+    "blocks.{i}.feed_forward.shared.down.weight":
+        ("layers.{i}.mlp.shared_experts.down_proj.weight", "D MS -> MS D"),
+}  # fmt: skip
+SHARED_BIASES: WeightTable = {
+    "blocks.{i}.feed_forward.shared.gate.bias": ("layers.{i}.mlp.shared_experts.gate_proj.bias", "MS"),
+    "blocks.{i}.feed_forward.shared.up.bias":   ("layers.{i}.mlp.shared_experts.up_proj.bias", "MS"),
+    "blocks.{i}.feed_forward.shared.down.bias": ("layers.{i}.mlp.shared_experts.down_proj.bias", "D"),
+}  # fmt: skip
+
+
+class DeepseekV2(Llama):
+    """DeepSeek-V2 and V2.5, DeepSeek-V2-Lite, and DeepSeek-Coder-V2 in both sizes."""
+
+    Config = DeepseekV2Config
+
+    @classmethod
+    def from_checkpoint(
+        cls, config: Any, checkpoint: Checkpoint, end_ids: Sequence[int] = (), dtype: str = "auto"
+    ) -> Self:
+        """Build the model, with experts stored in either way."""
+        config = replace(config, fused_experts=has_fused_experts(checkpoint))
+        return super().from_checkpoint(config, checkpoint, end_ids, dtype)
+
+    @staticmethod
+    def weight_table(config: Any) -> WeightTable:
+        """Llama's, with latent attention, and experts in their layers."""
+        c: DeepseekV2Config = config
+        latent = c.q_lora_rank is not None
+        dense = {
+            **{ours: row for ours, row in WEIGHTS.items() if ".attention." not in ours},
+            **ATTENTION,
+            **(LATENT_QUERIES if latent else PLAIN_QUERIES),
+            **(ATTENTION_BIASES if c.attention_bias else {}),
+            **(LATENT_QUERY_BIASES if c.attention_bias and latent else {}),
+            **(FEED_FORWARD_BIASES if c.mlp_bias else {}),
+            **({} if c.tie_word_embeddings else UNTIED_HEAD),
+        }
+        experts = {**EXPERTS, **SHARED_EXPERTS, **(SHARED_BIASES if c.mlp_bias else {})}
+        return with_experts(dense, experts, c)
+
+    def block(self, i: int, w: Weights) -> SequentialBlock:
+        """Llama's, with latent attention."""
+        return SequentialBlock(
+            attention_norm=self.norm(w.attention_norm),
+            attention=LatentAttention(w.attention, **self.attention(i, w.attention)),
+            feed_forward_norm=self.norm(w.feed_forward_norm),
+            feed_forward=self.feed_forward(i, w.feed_forward),
+        )
+
+    def attention(self, i: int, w: Weights) -> dict[str, Any]:
+        """Give the settings of layer i's attention; its norms keep their epsilon whatever the others have."""
+        c: DeepseekV2Config = self.config
+        return {
+            "heads": c.num_attention_heads,
+            "rank": c.kv_lora_rank,
+            "head_dim": c.qk_nope_head_dim,
+            "rope_dim": c.qk_rope_head_dim,
+            "value_dim": c.v_head_dim,
+            "scale": c.scale,
+            "eps": 1e-6,
+            "rope": c.rope.rotary(interleaved=True),
+        }
+
+    def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
+        """Dense in the first layers, experts in the others."""
+        c: DeepseekV2Config = self.config
+        if i not in c.layers_with_experts:
+            return super().feed_forward(i, w)
+        activation = ACTIVATIONS[c.hidden_act]
+        routed = Experts(
+            w,
+            experts=c.n_routed_experts,
+            per_token=c.num_experts_per_tok,
+            routing=self.routing(w.router),
+            activation=activation,
+        )
+        return RoutedAndShared(routed=routed, shared=GatedFeedForward(w.shared, activation=activation))
+
+    def routing(self, w: Weights) -> Routing:
+        """How experts are chosen and weighted."""
+        c: DeepseekV2Config = self.config
+        limited = c.topk_method != "greedy"
+        groups, kept = (c.n_group or 1, c.topk_group or 1) if limited else (1, 1)
+        return partial(group_limited_top_k, groups=groups, kept=kept, factor=c.routed_scaling_factor)

@@ -1,0 +1,55 @@
+"""Rows of weight tables for experts, in the two ways in which files have them.
+
+Files on the hub have three matrices for each expert; transformers 5 has, in memory and in files of its own
+format, one tensor for the gates and ups of all experts of a layer, and one for their downs. Files of both
+kinds are read where they lie, nothing is put together or taken apart.
+"""
+
+from typing import Any
+
+from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.models.weight_table import WeightTable, for_layers
+
+# E experts, each M wide; some models have dense layers beside those with experts, F wide.
+EXPERTS: WeightTable = {
+    "blocks.{i}.feed_forward.router.weight":
+        ("layers.{i}.mlp.gate.weight", "E D -> D E"),
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.mlp.experts.{e}.gate_proj.weight", "M D -> D M"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.mlp.experts.{e}.up_proj.weight", "M D -> D M"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.mlp.experts.{e}.down_proj.weight", "D M -> M D"),
+}  # fmt: skip
+FUSED_EXPERTS: WeightTable = {
+    "blocks.{i}.feed_forward.router.weight":
+        ("layers.{i}.mlp.gate.weight", "E D -> D E"),
+    "blocks.{i}.feed_forward.experts.{e}.gate_up.weight":
+        ("layers.{i}.mlp.experts.gate_up_proj", "E 2M D -> D 2M"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.mlp.experts.down_proj", "E D M -> M D"),
+}  # fmt: skip
+
+
+def has_fused_experts(checkpoint: Checkpoint) -> bool:
+    """Say in which of the two ways a file has its experts."""
+    return any(name.endswith(".mlp.experts.gate_up_proj") for name in checkpoint)
+
+
+def with_experts(dense: WeightTable, experts: WeightTable, config: Any) -> WeightTable:
+    """Replace the feed-forward rows of a table, in the layers that have experts.
+
+    dense    rows of layers without experts
+    experts  rows of a feed-forward layer with experts, of which ``FUSED_EXPERTS`` replace those they know
+    config   says ``layers_with_experts``, and with ``fused_experts`` how the file has them
+    """
+    if config.fused_experts:
+        beside = {ours: row for ours, row in experts.items() if ours not in EXPERTS}
+        experts = {**FUSED_EXPERTS, **beside}
+    there = set(config.layers_with_experts)
+    feed_forward = {ours: row for ours, row in dense.items() if ".feed_forward." in ours}
+    return {
+        **{ours: row for ours, row in dense.items() if ours not in feed_forward},
+        **for_layers(feed_forward, (i for i in range(config.sizes["L"]) if i not in there)),
+        **for_layers(experts, sorted(there)),
+    }

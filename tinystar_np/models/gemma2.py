@@ -1,0 +1,139 @@
+"""Gemma 2 (Gemma Team 2024, arXiv:2408.00118): every number bounded, every second layer short-sighted.
+
+    x₀ = √D · embedding
+    x → norm → attention → norm ──+ x → norm → feed-forward → norm ──+ x      (× L)
+    logits = 30 · tanh(norm(x) · embeddingᵀ / 30)
+
+| attention               | position | norm              | activation   | block    | context |
+|-------------------------|----------|-------------------|--------------|----------|---------|
+| GQA, window 4096 in     | RoPE     | RMSNorm, gain 1+w | GeGLU (tanh) | sandwich | 8192    |
+| every second layer      |          |                   |              |          |         |
+
+New in it, beside Gemma (gemma.py): three bounds against training that runs away. Norms behind each branch
+bound what it adds to the stream; scores are bent below 50 and logits below 30 by a tanh, c · tanh(s / c), as
+Bello et al. 2016, arXiv:1611.09940, bent them. Layers with a window alternate with layers that see all, which
+halves the cache of long texts and cost no quality (Beltagy et al. 2020, arXiv:2004.05150, mixed the two). The
+scale of the scores is given, since the widest model took 1/√(D/H) where a head is not D/H wide.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.kernels.attention import bend
+from tinystar_np.layers import SequentialBlock, Weights
+from tinystar_np.models.config import known, require
+from tinystar_np.models.gemma import Gemma, GemmaConfig
+from tinystar_np.models.llama import LlamaConfig
+from tinystar_np.models.weight_table import WeightTable
+
+KINDS = ("sliding_attention", "full_attention")
+
+
+@dataclass(frozen=True)
+class Gemma2Config(GemmaConfig):
+    """Gemma's keys, bounds and windows; ``hidden_act``, which old files have too, means nothing here."""
+
+    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "mlp_bias": (False,),
+        "use_bidirectional_attention": (None, False),
+    }
+
+    hidden_size: int = 2304
+    intermediate_size: int = 9216
+    num_hidden_layers: int = 26
+    num_attention_heads: int = 8
+    num_key_value_heads: int | None = 4
+    hidden_activation: str = "gelu_pytorch_tanh"
+    query_pre_attn_scalar: float = 256
+    sliding_window: int | None = 4096
+    layer_types: list[str] | None = None
+    final_logit_softcapping: float | None = 30.0
+    attn_logit_softcapping: float | None = 50.0
+
+    @property
+    def activation(self) -> str:
+        """The key that counts; here "gelu" is the exact one."""
+        return self.hidden_activation
+
+    @property
+    def full_every(self) -> int:
+        """Which layers see all, where the file does not name them: each so manieth."""
+        return 2
+
+    def kind(self, i: int) -> str:
+        """Return the kind of layer i."""
+        if self.layer_types is not None:
+            return self.layer_types[i]
+        return "full_attention" if (i + 1) % self.full_every == 0 else "sliding_attention"
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        super().check()
+        known(ACTIVATIONS, "hidden_activation", self.hidden_activation)
+        for key in ("query_pre_attn_scalar", "final_logit_softcapping", "attn_logit_softcapping"):
+            value = getattr(self, key)
+            require(value is None or value > 0, f"{key} = {value} must be above 0.")
+        L = self.num_hidden_layers
+        named = L if self.layer_types is None else len(self.layer_types)
+        require(named == L, f"layer_types names {named} layers, but num_hidden_layers = {L}.")
+        kinds = [self.kind(i) for i in range(L)]
+        for i, kind in enumerate(kinds):
+            require(
+                kind in KINDS, f"layer_types[{i}] = {kind!r} is not known here. Known: {', '.join(KINDS)}."
+            )
+        W = self.sliding_window
+        require(
+            "sliding_attention" not in kinds or (W is not None and W >= 1),
+            f"sliding_window = {W}, but there are layers with a window, and a token sees at least itself.",
+        )
+
+
+SANDWICH_WEIGHTS: WeightTable = {
+    "blocks.{i}.attention_post_norm.gain":    ("layers.{i}.post_attention_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward_norm.gain":      ("layers.{i}.pre_feedforward_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward_post_norm.gain": ("layers.{i}.post_feedforward_layernorm.weight", "D"),
+}  # fmt: skip
+
+
+class Gemma2(Gemma):
+    """Gemma 2 in 2B, 9B and 27B."""
+
+    Config = Gemma2Config
+
+    @staticmethod
+    def weight_table(config: LlamaConfig) -> WeightTable:
+        """Add the norms behind the branches; Llama's name of the second norm is now the first of these."""
+        return {**Gemma.weight_table(config), **SANDWICH_WEIGHTS}
+
+    def block(self, i: int, w: Weights) -> SequentialBlock:
+        """Build the sandwich."""
+        block = super().block(i, w)
+        block.attention_post_norm = self.norm(w.attention_post_norm)
+        block.feed_forward_post_norm = self.norm(w.feed_forward_post_norm)
+        return block
+
+    def attention(self, i: int, w: Weights) -> dict[str, Any]:
+        """Scale and bend scores as the config says; some layers see the window only."""
+        c = self.config
+        return {
+            **super().attention(i, w),
+            "scale": c.query_pre_attn_scalar**-0.5,
+            "soft_cap": c.attn_logit_softcapping,
+            "window": c.sliding_window if c.kind(i) == "sliding_attention" else None,
+        }
+
+    def build_ends(self, w: Weights) -> None:
+        """Gemma's ends, with the logits bent."""
+        super().build_ends(w)
+        if self.config.final_logit_softcapping is not None:
+            self.output, self.head = self.head, self._bent
+
+    def _bent(self, x: NDArray) -> NDArray:
+        """Score every token of the vocabulary, none above the cap: (B, T, D) → (B, T, V)."""
+        logits = self.output(x)
+        bend(logits, self.config.final_logit_softcapping)
+        return logits

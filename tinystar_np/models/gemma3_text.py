@@ -1,0 +1,109 @@
+"""Gemma 3, its text models (Gemma Team 2025, arXiv:2503.19786): five layers look near, the sixth far.
+
+    x₀ = √D · embedding
+    x → norm → attention → norm ──+ x → norm → feed-forward → norm ──+ x      (× L)
+    logits = norm(x) · embeddingᵀ
+
+| attention                | position        | norm              | activation   | block    | context    |
+|--------------------------|-----------------|-------------------|--------------|----------|------------|
+| GQA, norms of q and k;   | RoPE, base 10⁴  | RMSNorm, gain 1+w | GeGLU (tanh) | sandwich | 32768 (1B) |
+| window 512 in 5 of 6     | near, 10⁶ far   |                   |              |          |            |
+
+New in it, beside Gemma 2 (gemma2.py): what long texts cost. One layer in six sees all, and the windows of the
+others are short, so that the cache is a sixth of what it was. Both kinds turn at their own base: fast where
+positions are near; slowly, and in the larger models eight times as slowly once more, where they are far. In
+place of the caps, queries and keys are normed head by head (Henry et al. 2020, arXiv:2010.04245; Dehghani et
+al. 2023, arXiv:2302.05442): that bounds the scores as well, and leaves the softmax alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tinystar_np.layers import Weights
+from tinystar_np.models.config import require
+from tinystar_np.models.gemma2 import Gemma2, Gemma2Config
+from tinystar_np.models.llama import LlamaConfig
+from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.models.weight_table import WeightTable
+
+
+@dataclass(frozen=True)
+class Gemma3TextConfig(Gemma2Config):
+    """Gemma 2's keys with Gemma 3's defaults, and a base of rotations for each kind of layer.
+
+    Files say it in ``rope_parameters``, once per kind, or in old ones in ``rope_theta`` and ``rope_scaling``
+    for the layers that see all and ``rope_local_base_freq`` for the others. transformers does not apply a cap
+    to the scores, though its config class has the key.
+    """
+
+    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        **Gemma2Config.REFUSED,
+        "attn_logit_softcapping": (None,),
+    }
+
+    vocab_size: int = 262208
+    max_position_embeddings: int = 131072
+    rope_theta: float = 1e6
+    rope_local_base_freq: float = 1e4
+    sliding_window_pattern: int = 6
+    final_logit_softcapping: float | None = None
+    attn_logit_softcapping: float | None = None
+
+    @property
+    def full_every(self) -> int:
+        """Which layers see all, where the file does not name them."""
+        return self.sliding_window_pattern
+
+    @property
+    def ropes(self) -> dict[str, RopeParameters]:
+        """The rule of the rotations in each kind of layer."""
+        far = vars(self)
+        near = {**far, "rope_scaling": None, "rope_theta": self.rope_local_base_freq}
+        kinds = {"full_attention": far, "sliding_attention": near}
+        return {
+            kind: RopeParameters.read(keys, head_dim=self.sizes["K"], kind=kind)
+            for kind, keys in kinds.items()
+        }
+
+    @property
+    def rope(self) -> RopeParameters:
+        """The rule in the layers that see all."""
+        return self.ropes["full_attention"]
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        P, base, given = self.sliding_window_pattern, self.rope_local_base_freq, self.rope_parameters or {}
+        require(P >= 1, f"sliding_window_pattern = {P} must be at least 1.")
+        require(base > 0, f"rope_local_base_freq = {base} must be above 0.")
+        flat = {key: value for key, value in given.items() if not isinstance(value, Mapping | None)}
+        require(not flat, f"rope_parameters has {flat} outside of the two kinds of layers.")
+        require(
+            not (given and self.rope_scaling),
+            "rope_scaling and rope_parameters are both there; the one is the other's old name.",
+        )
+        super().check()
+        _ = self.ropes
+
+
+NORMS_OF_Q_AND_K: WeightTable = {
+    "blocks.{i}.attention.q_norm.gain": ("layers.{i}.self_attn.q_norm.weight", "K"),
+    "blocks.{i}.attention.k_norm.gain": ("layers.{i}.self_attn.k_norm.weight", "K"),
+}  # fmt: skip
+
+
+class Gemma3Text(Gemma2):
+    """Gemma 3 270M and 1B, and the text part of the larger ones where it is saved by itself."""
+
+    Config = Gemma3TextConfig
+
+    @staticmethod
+    def weight_table(config: LlamaConfig) -> WeightTable:
+        """Add the norms of queries and keys."""
+        return {**Gemma2.weight_table(config), **NORMS_OF_Q_AND_K}
+
+    def attention(self, i: int, w: Weights) -> dict[str, Any]:
+        """Norm queries and keys, and turn them as the layer's kind does."""
+        norms = {"q_norm": self.norm(w.q_norm), "k_norm": self.norm(w.k_norm)}
+        rope = self.config.ropes[self.config.kind(i)].rotary()
+        return {**super().attention(i, w), **norms, "rope": rope}

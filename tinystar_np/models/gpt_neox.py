@@ -1,0 +1,102 @@
+"""GPT-NeoX 20B (Black et al. 2022, arXiv:2204.06745) and Pythia (Biderman et al. 2023, arXiv:2304.01373).
+
+    x ─┬→ norm → attention ─────┬→ + x      (× L)
+       └→ norm' → feed-forward ─┘
+    logits = norm(x) · W
+
+| attention | position                         | norm      | activation   | block    | context |
+|-----------|----------------------------------|-----------|--------------|----------|---------|
+| MHA       | RoPE, first quarter of each head | LayerNorm | GELU (exact) | parallel | 2048    |
+
+New in it: everything open, data, code and weights; in Pythia the weights of every stage of the training too,
+in sixteen models that read the same texts in the same order. Blocks are parallel as in GPT-J, but with a norm
+for each branch, and pairs are the two halves of what turns. The fused projection holds [query, key, value]
+for each head. Some that are built like it (RedPajama 3B) say ``use_parallel_residual: false``.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tinystar_np.layers import Weights
+from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
+from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.models.weight_table import WeightTable
+
+
+@dataclass(frozen=True)
+class GPTNeoXConfig(LayerNormConfig):
+    """The keys of a GPT-NeoX config.json that change the mathematics; defaults as in transformers."""
+
+    vocab_size: int = 50432
+    hidden_size: int = 6144
+    intermediate_size: int | None = 24576
+    num_hidden_layers: int = 44
+    num_attention_heads: int = 64
+    hidden_act: str = "gelu"
+    use_parallel_residual: bool = True
+    attention_bias: bool = True
+    rotary_pct: float = 0.25
+    rotary_emb_base: float = 10000.0
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether attention and feed-forward stand side by side."""
+        return self.use_parallel_residual
+
+    @property
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations, under the names that others have for its base and its part."""
+        renamed = {"rope_theta": self.rotary_emb_base, "partial_rotary_factor": self.rotary_pct}
+        return RopeParameters.read(vars(self) | renamed, head_dim=self.sizes["K"], partial=True)
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        super().check()
+        _ = self.rope
+
+
+WEIGHTS: WeightTable = {
+    # ours:                                (the checkpoint's, shape)
+    "embedding.tokens.weight":             ("embed_in.weight", "V D"),
+    "blocks.{i}.attention_norm.gain":      ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention_norm.bias":      ("layers.{i}.input_layernorm.bias", "D"),
+    "blocks.{i}.attention.qkv.weight":     ("layers.{i}.attention.query_key_value.weight", "3D D -> D 3D"),
+    "blocks.{i}.attention.out.weight":     ("layers.{i}.attention.dense.weight", "D D -> D D"),
+    "blocks.{i}.feed_forward_norm.gain":   ("layers.{i}.post_attention_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward_norm.bias":   ("layers.{i}.post_attention_layernorm.bias", "D"),
+    "blocks.{i}.feed_forward.up.weight":   ("layers.{i}.mlp.dense_h_to_4h.weight", "F D -> D F"),
+    "blocks.{i}.feed_forward.up.bias":     ("layers.{i}.mlp.dense_h_to_4h.bias", "F"),
+    "blocks.{i}.feed_forward.down.weight": ("layers.{i}.mlp.dense_4h_to_h.weight", "D F -> F D"),
+    "blocks.{i}.feed_forward.down.bias":   ("layers.{i}.mlp.dense_4h_to_h.bias", "D"),
+    "final_norm.gain":                     ("final_layer_norm.weight", "D"),
+    "final_norm.bias":                     ("final_layer_norm.bias", "D"),
+}  # fmt: skip
+ATTENTION_BIASES: WeightTable = {
+    "blocks.{i}.attention.qkv.bias":       ("layers.{i}.attention.query_key_value.bias", "3D"),
+    "blocks.{i}.attention.out.bias":       ("layers.{i}.attention.dense.bias", "D"),
+}  # fmt: skip
+UNTIED_HEAD: WeightTable = {"head.weight": ("embed_out.weight", "V D -> D V")}
+
+
+class GPTNeoX(LayerNormDecoder):
+    """GPT-NeoX 20B, the Pythia models, and those built like them."""
+
+    Config = GPTNeoXConfig
+    PREFIX = "gpt_neox."
+    # The mask and the frequencies were saved as buffers by old versions.
+    IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)|embed_out\.weight"
+
+    @staticmethod
+    def weight_table(config: GPTNeoXConfig) -> WeightTable:
+        """Add what the config switches on."""
+        return {
+            **WEIGHTS,
+            **(ATTENTION_BIASES if config.attention_bias else {}),
+            **({} if config.tie_word_embeddings else UNTIED_HEAD),
+        }
+
+    def attention(self, i: int, w: Weights) -> dict[str, Any]:
+        """Turn the first part of each head."""
+        return {**super().attention(i, w), "by_group": True, "rope": self.config.rope.rotary()}

@@ -1,0 +1,114 @@
+"""Mixtral 8x7B and 8x22B (Jiang et al. 2024, arXiv:2401.04088): Mistral with experts.
+
+    x → norm → attention ──+ x → norm → the 2 best of 8 experts ──+ x      (× L)
+    logits = norm(x) · W
+
+| attention | position | norm    | feed-forward   | block      | context                        |
+|-----------|----------|---------|----------------|------------|--------------------------------|
+| GQA       | RoPE     | RMSNorm | SwiGLU, 2 of 8 | sequential | 32768 in 8x7B, 65536 in 8x22B  |
+
+New in it: the first open model with experts that could be used in earnest. Every feed-forward layer of
+Mistral stands eight times; a token uses two of them, so that of 47 billion weights 13 billion compute. Its
+weights for the two are the softmax over their scores alone. Mistral's window is gone, though not its key.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.kernels.experts import top_k_softmax
+from tinystar_np.layers import Weights
+from tinystar_np.layers.blocks import FeedForwardLayer
+from tinystar_np.layers.experts import Experts, Routing
+from tinystar_np.models.config import require
+from tinystar_np.models.expert_weights import has_fused_experts, with_experts
+from tinystar_np.models.llama import Llama, LlamaConfig
+from tinystar_np.models.mistral import Mistral, MistralConfig
+from tinystar_np.models.weight_table import WeightTable
+
+
+@dataclass(frozen=True)
+class MixtralConfig(MistralConfig):
+    """Mistral's keys, of which ``intermediate_size`` is now the width of one expert, and two more.
+
+    ``fused_experts`` is no key: whether the file has all experts of a layer in one tensor.
+    """
+
+    ALIASES: ClassVar[Mapping[str, str]] = {"num_experts": "num_local_experts"}
+    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"attention_bias": (False,), "mlp_bias": (False,)}
+
+    rms_norm_eps: float = 1e-5
+    rope_theta: float = 1_000_000.0
+    sliding_window: int | None = None
+    num_local_experts: int = 8
+    num_experts_per_tok: int = 2
+    fused_experts: bool = False
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """E experts, M wide, and Llama's letters."""
+        return {**super().sizes, "E": self.num_local_experts, "M": self.intermediate_size}
+
+    @property
+    def layers_with_experts(self) -> Sequence[int]:
+        """All."""
+        return range(self.num_hidden_layers)
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        super().check()
+        E, k = self.num_local_experts, self.num_experts_per_tok
+        require(
+            1 <= k <= E, f"num_experts_per_tok = {k} of {E} experts (num_local_experts) cannot be chosen."
+        )
+
+
+EXPERTS: WeightTable = {
+    "blocks.{i}.feed_forward.router.weight":
+        ("layers.{i}.block_sparse_moe.gate.weight", "E D -> D E"),
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.block_sparse_moe.experts.{e}.w1.weight", "M D -> D M"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.block_sparse_moe.experts.{e}.w3.weight", "M D -> D M"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.block_sparse_moe.experts.{e}.w2.weight", "D M -> M D"),
+}  # fmt: skip
+
+
+class Mixtral(Mistral):
+    """Mixtral, and the base of those that wire their experts like it."""
+
+    Config = MixtralConfig
+
+    @classmethod
+    def from_checkpoint(
+        cls, config: Any, checkpoint: Checkpoint, end_ids: Sequence[int] = (), dtype: str = "auto"
+    ) -> Self:
+        """Build the model, with experts stored in either way."""
+        config = replace(config, fused_experts=has_fused_experts(checkpoint))
+        return super().from_checkpoint(config, checkpoint, end_ids, dtype)
+
+    @staticmethod
+    def weight_table(config: LlamaConfig) -> WeightTable:
+        """Llama's, with experts."""
+        return with_experts(Llama.weight_table(config), EXPERTS, config)
+
+    def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
+        """Route each token to its experts."""
+        c: MixtralConfig = self.config
+        if i not in c.layers_with_experts:
+            return super().feed_forward(i, w)
+        return Experts(
+            w,
+            experts=c.num_local_experts,
+            per_token=c.num_experts_per_tok,
+            routing=self.routing,
+            activation=ACTIVATIONS[c.hidden_act],
+        )
+
+    @property
+    def routing(self) -> Routing:
+        """How experts are chosen and weighted."""
+        return top_k_softmax

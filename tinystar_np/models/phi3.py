@@ -1,0 +1,87 @@
+"""Phi-3, 3.5, Phi-4 and Phi-4-mini (Microsoft 2024–25, arXiv:2404.14219, 2412.08905, 2503.01743).
+
+    x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
+    logits = norm(x) · W
+
+| attention                      | position       | norm    | activation | block      | context       |
+|--------------------------------|----------------|---------|------------|------------|---------------|
+| MHA, GQA; window 2047 in some  | RoPE, longrope | RMSNorm | SwiGLU     | sequential | 4096 – 131072 |
+
+New in it: textbooks and synthetic text instead of all that the web holds, and the long versions' rotations.
+LongRoPE searches for each pair of a head its own factor, by which it turns more slowly, and has two lists of
+them: texts up to ``original_max_position_embeddings`` turn by one, longer ones by the other (Ding et al.
+2024, arXiv:2402.13753; kernels/rope.py). Phi-4-mini turns three quarters of each head. Else it is Llama with
+fewer products: one matrix makes queries, keys and values, another gate and up.
+
+The first files call the rule "su" and some "yarn", which here is not what others call so. A text that grows
+past the original length keeps the keys of its beginning as they were turned. transformers' ``generate`` reads
+such a text again from its start; its model, called with a cache, does not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tinystar_np.models.config import require
+from tinystar_np.models.llama import UNTIED_HEAD, WEIGHTS, LlamaConfig
+from tinystar_np.models.mistral import Mistral, MistralConfig
+from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.models.weight_table import WeightTable
+
+
+@dataclass(frozen=True)
+class Phi3Config(MistralConfig):
+    """Mistral's keys with Phi-3's defaults, and the part of each head that turns."""
+
+    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"attention_bias": (False,), "mlp_bias": (False,)}
+
+    vocab_size: int = 32064
+    hidden_size: int = 3072
+    intermediate_size: int = 8192
+    num_key_value_heads: int | None = None
+    max_position_embeddings: int = 4096
+    original_max_position_embeddings: int | None = 4096
+    rms_norm_eps: float = 1e-5
+    partial_rotary_factor: float = 1.0
+    sliding_window: int | None = None
+
+    @property
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations, of which there are two."""
+        renamed = {key: _renamed(getattr(self, key)) for key in ("rope_scaling", "rope_parameters")}
+        found = RopeParameters.read(vars(self) | renamed, head_dim=self.sizes["K"], partial=True)
+        rule = found.rope_type
+        require(
+            rule in ("default", "longrope"), f"rope_type = {rule!r}, but Phi-3 knows default and longrope."
+        )
+        return found
+
+
+def _renamed(given: dict[str, Any] | None) -> dict[str, Any] | None:
+    if given is None or given.get("rope_type", given.get("type")) not in ("su", "yarn"):
+        return given
+    return {**given, "rope_type": "longrope"}
+
+
+APART = tuple(
+    f"blocks.{{i}}.{layer}."
+    for layer in ("attention.q", "attention.k", "attention.v", "feed_forward.gate", "feed_forward.up")
+)
+FUSED: WeightTable = {
+    "blocks.{i}.attention.qkv.weight":
+        ("layers.{i}.self_attn.qkv_proj.weight", "HK+2GK D -> D HK+2GK"),
+    "blocks.{i}.feed_forward.gate_up.weight":
+        ("layers.{i}.mlp.gate_up_proj.weight", "2F D -> D 2F"),
+}  # fmt: skip
+
+
+class Phi3(Mistral):
+    """Phi-3 mini and medium, Phi-3.5-mini, Phi-4 and Phi-4-mini."""
+
+    Config = Phi3Config
+
+    @staticmethod
+    def weight_table(config: LlamaConfig) -> WeightTable:
+        """Llama's, with five matrices in two."""
+        shared = {ours: row for ours, row in WEIGHTS.items() if not ours.startswith(APART)}
+        return {**shared, **FUSED, **({} if config.tie_word_embeddings else UNTIED_HEAD)}

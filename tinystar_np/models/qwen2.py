@@ -1,0 +1,70 @@
+"""Qwen2 and Qwen2.5 (Qwen Team 2024, arXiv:2407.10671, 2412.15115): Llama with biases where they help most.
+
+    x → norm → attention, q k v with biases ──+ x → norm → feed-forward ──+ x      (× L)
+    logits = norm(x) · W
+
+| attention               | position | norm    | activation | block      | context                   |
+|-------------------------|----------|---------|------------|------------|---------------------------|
+| GQA; windows in some    | RoPE     | RMSNorm | SwiGLU     | sequential | 32768, ×4 by yarn in some |
+
+New in it: little that can be seen here; what sets it apart is what it read, 7, later 18 trillion tokens. All
+sizes down to 0.5B share keys and values among queries. Queries, keys and values keep the biases that Llama
+did without: with them, rotated heads read on better beyond the length that they were trained at (Bai et al.
+2023, arXiv:2309.16609). The base of the rotations is 1000000. A config can give a window to the layers from
+``max_window_layers`` on; the published models leave it unused. The smallest tie their output layer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tinystar_np.layers import Weights
+from tinystar_np.models.layer_windows import FULL, SLIDING, layer_windows
+from tinystar_np.models.llama import ATTENTION_BIASES, Llama, LlamaConfig
+from tinystar_np.models.weight_table import WeightTable
+
+
+@dataclass(frozen=True)
+class Qwen2Config(LlamaConfig):
+    """Llama's keys with Qwen's defaults, and those of the windows."""
+
+    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"mlp_bias": (False,)}
+
+    vocab_size: int = 151936
+    intermediate_size: int = 22016
+    num_key_value_heads: int | None = 32
+    max_position_embeddings: int = 32768
+    use_sliding_window: bool = False
+    sliding_window: int | None = 4096
+    max_window_layers: int = 28
+    layer_types: list[str] | None = None
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """The window of each layer."""
+        window = self.sliding_window if self.use_sliding_window else None
+        last_full = self.num_hidden_layers if window is None else self.max_window_layers
+        usual = [SLIDING if i >= last_full else FULL for i in range(self.num_hidden_layers)]
+        return layer_windows(self.layer_types, usual, window)
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        super().check()
+        _ = self.windows
+
+
+class Qwen2(Llama):
+    """Qwen2, Qwen2.5 and their coding, mathematical and reasoning relatives, 0.5B to 72B, dense."""
+
+    Config = Qwen2Config
+
+    @staticmethod
+    def weight_table(config: LlamaConfig) -> WeightTable:
+        """Llama's, with biases on three of the four projections, whatever the config says."""
+        rows = {**Llama.weight_table(config), **ATTENTION_BIASES}
+        del rows["blocks.{i}.attention.out.bias"]
+        return rows
+
+    def attention(self, i: int, w: Weights) -> dict[str, Any]:
+        """See the layer's window only, where it has one."""
+        return {**super().attention(i, w), "window": self.config.windows[i]}
