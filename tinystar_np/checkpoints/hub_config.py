@@ -44,7 +44,7 @@ def find_config(
 
 def _fetched(repository: str, revision: str | None, cache: Path) -> Path:
     # Imported only now, as in download.py: the hub's library is slow to import.
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     from tinystar_np.checkpoints.download import SECONDS_TO_ANSWER, quiet_library
@@ -54,6 +54,10 @@ def _fetched(repository: str, revision: str | None, cache: Path) -> Path:
     host = urlsplit(endpoint).netloc.rpartition("@")[2] or endpoint  # without a password
     try:
         with quiet_library():
+            # Asked first because this gives up at once where there is no hub; a download tries for 20 seconds.
+            HfApi(endpoint=endpoint).model_info(
+                repository, revision=revision or "main", timeout=SECONDS_TO_ANSWER
+            )
             path = hf_hub_download(
                 repository,
                 CONFIG_FILE,
