@@ -54,7 +54,7 @@ def _fetched(repository: str, revision: str | None, cache: Path) -> Path:
     host = urlsplit(endpoint).netloc.rpartition("@")[2] or endpoint  # without a password
     try:
         with quiet_library():
-            # Asked first because this gives up at once where there is no hub; a download tries for 20 seconds.
+            # Asked first: this gives up at once where there is no hub, a download tries for 20 seconds.
             HfApi(endpoint=endpoint).model_info(
                 repository, revision=revision or "main", timeout=SECONDS_TO_ANSWER
             )
