@@ -16,7 +16,7 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 from typing import TYPE_CHECKING, Any
 
 from tinystar_np.errors import TinyStarError
-from tinystar_np.generation import Piece, generate, generate_ids, stream
+from tinystar_np.generation import Conversation, Piece, generate, generate_ids, stream
 from tinystar_np.loading import load
 from tinystar_np.tracing import record
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Conversation",
     "Piece",
     "TinyStar",
     "TinyStarConfig",

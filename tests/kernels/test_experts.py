@@ -190,7 +190,7 @@ def test_a_gate_for_the_shared_layer() -> None:
         found = gated(x)
     assert isinstance(listener, Listener)
     opened = 1 / (1 + np.exp(-(x @ gate)))
-    np.testing.assert_allclose(listener.arrays["feed_forward.shared_gate"], opened, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(listener.arrays["feed_forward.shared_gate"], x @ gate, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found, experts(x) + opened * np.tanh(x), rtol=1e-5, atol=1e-6)
 
 
