@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 
 from tinystar_np.checkpoints.local_models import list_local_models
 from tinystar_np.cli.terminal import OK, add_common_arguments
 from tinystar_np.models import ARCHITECTURES
+from tinystar_np.models.catalogue import catalogue
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,5 +33,10 @@ def models(arguments: argparse.Namespace) -> int:
     for model in found:
         revision = f" @ {model.revision}" if model.revision else ""
         print(f"{model.name:{width}}  {model.nbytes / 1e6:9.1f} MB  {model.place}{revision}")
-    print(f"\nArchitectures: {', '.join(sorted(ARCHITECTURES))}")
+    print("\nArchitectures that run (docs/architectures.md says what was new in each):\n")
+    for entry in catalogue():
+        parts = textwrap.shorten(entry.summary["attention"], 27, placeholder=" …")
+        positions = textwrap.shorten(entry.summary["position"], 25, placeholder=" …")
+        print(f"  {entry.year}  {entry.model_type:16}  {parts:27}  {positions}")
+    print("  your  tinystar          as you choose                as you choose")
     return OK
