@@ -59,9 +59,10 @@ class DecoderConfig:
     def trained_length(self) -> int | None:
         """How long the texts were that the model learned from, where the config says so.
 
-        An architecture without a limit computes beyond it; what it says there is another matter.
+        An architecture without a limit (rotations, slopes and recurrences go on for ever) computes beyond it;
+        what it says there is another matter.
         """
-        return self.context_length
+        return getattr(self, "max_position_embeddings", self.context_length)
 
     def check(self) -> None:
         """Raise ConfigError where values contradict each other; subclasses add to it."""
@@ -94,6 +95,18 @@ def require(condition: bool, message: str) -> None:
     """Raise ConfigError with this message unless the condition holds."""
     if not condition:
         raise ConfigError(f"config.json: {message}")
+
+
+def check_heads(config: Any) -> None:
+    """Raise ConfigError where D cannot be divided among H heads (K given: it need not), or H among G groups."""
+    H, G = config.sizes["H"], config.sizes["G"]
+    require(
+        config.head_dim is not None or config.hidden_size % H == 0,
+        f"hidden_size = {config.hidden_size} cannot be divided among num_attention_heads = {H} heads.",
+    )
+    require(
+        H % G == 0, f"num_attention_heads = {H} cannot be divided among num_key_value_heads = {G} groups."
+    )
 
 
 def known(table: Mapping[str, Any], key: str, value: str) -> Any:

@@ -15,12 +15,11 @@ experts of 3 groups out of 8, of which each stands on a machine of its own.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import group_limited_top_k
 from tinystar_np.layers import GatedFeedForward, SequentialBlock, Weights
@@ -28,7 +27,7 @@ from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts, RoutedAndShared, Routing
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.models.config import known, require
-from tinystar_np.models.expert_weights import EXPERTS, has_fused_experts, with_experts
+from tinystar_np.models.expert_weights import EXPERTS, EitherExperts, with_experts
 from tinystar_np.models.llama import FEED_FORWARD_BIASES, UNTIED_HEAD, WEIGHTS, Llama, LlamaConfig
 from tinystar_np.models.rope_keys import AT_LEAST_0, RopeKeys
 from tinystar_np.models.rope_parameters import RopeParameters
@@ -200,18 +199,10 @@ SHARED_BIASES: WeightTable = {
 }  # fmt: skip
 
 
-class DeepseekV2(Llama):
+class DeepseekV2(EitherExperts, Llama):
     """DeepSeek-V2 and V2.5, DeepSeek-V2-Lite, and DeepSeek-Coder-V2 in both sizes."""
 
     Config = DeepseekV2Config
-
-    @classmethod
-    def from_checkpoint(
-        cls, config: Any, checkpoint: Checkpoint, end_ids: Sequence[int] = (), dtype: str = "auto"
-    ) -> Self:
-        """Build the model, with experts stored in either way."""
-        config = replace(config, fused_experts=has_fused_experts(checkpoint))
-        return super().from_checkpoint(config, checkpoint, end_ids, dtype)
 
     @staticmethod
     def weight_table(config: Any) -> WeightTable:

@@ -5,9 +5,12 @@ format, one tensor for the gates and ups of all experts of a layer, and one for 
 kinds are read where they lie, nothing is put together or taken apart.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Self
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.models.decoder import Decoder
 from tinystar_np.models.weight_table import WeightTable, for_layers
 
 # E experts, each M wide; some models have dense layers beside those with experts, F wide.
@@ -31,9 +34,16 @@ FUSED_EXPERTS: WeightTable = {
 }  # fmt: skip
 
 
-def has_fused_experts(checkpoint: Checkpoint) -> bool:
-    """Say in which of the two ways a file has its experts."""
-    return any(name.endswith(".mlp.experts.gate_up_proj") for name in checkpoint)
+class EitherExperts(Decoder):
+    """A model whose files have its experts in either way; ``fused_experts`` of its config says in which."""
+
+    @classmethod
+    def from_checkpoint(
+        cls, config: Any, checkpoint: Checkpoint, end_ids: Sequence[int] = (), dtype: str = "auto"
+    ) -> Self:
+        """Build the model, after a look at the names in the file."""
+        fused = any(name.endswith(".mlp.experts.gate_up_proj") for name in checkpoint)
+        return super().from_checkpoint(replace(config, fused_experts=fused), checkpoint, end_ids, dtype)
 
 
 def with_experts(dense: WeightTable, experts: WeightTable, config: Any) -> WeightTable:

@@ -99,11 +99,6 @@ class FalconConfig(DecoderConfig):
         }
 
     @property
-    def trained_length(self) -> int:
-        """Neither rotations nor slopes end anywhere; what was learned does."""
-        return self.max_position_embeddings
-
-    @property
     def rope(self) -> RopeParameters:
         """The rule of the rotations."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])

@@ -17,13 +17,13 @@ arXiv:2408.13359.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.layers import SequentialBlock, Weights
-from tinystar_np.models.config import require
+from tinystar_np.models.config import DecoderConfig, require
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.state import Span
 from tinystar_np.tap import tap
@@ -47,7 +47,7 @@ class GraniteConfig(LlamaConfig):
 class Granite(Llama):
     """Granite 3.0 to 3.3, dense, in 2B and 8B, and the code models built like them."""
 
-    Config = GraniteConfig
+    Config: ClassVar[type[DecoderConfig]] = GraniteConfig
 
     def embed(self, ids: NDArray[np.integer], span: Span) -> NDArray:
         """Look the tokens up and multiply."""

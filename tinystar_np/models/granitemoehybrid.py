@@ -25,28 +25,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers import (
     Attention,
-    Embedding,
     GatedFeedForward,
-    Linear,
     RMSNorm,
     SequentialBlock,
     Weights,
 )
 from tinystar_np.layers.experts import Experts, RoutedAndShared
 from tinystar_np.layers.mamba2 import Mamba2
-from tinystar_np.models.config import DecoderConfig, known, require
-from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.config import DecoderConfig, check_heads, known, require
+from tinystar_np.models.granite import Granite
+from tinystar_np.models.mamba2 import check_time_step_limit
 from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.models.weight_table import WeightTable, for_layers
-from tinystar_np.state import Span
-from tinystar_np.tap import tap
 
 MAMBA = ("mamba", "linear_attention")
 ATTENTION = ("attention", "full_attention")
@@ -140,11 +134,6 @@ class GraniteMoeHybridConfig(DecoderConfig):
         return [i for i, name in enumerate(kinds) if name in kind]
 
     @property
-    def trained_length(self) -> int:
-        """Neither the recurrence nor attention without positions ends anywhere; what was learned does."""
-        return self.max_position_embeddings
-
-    @property
     def rope(self) -> RopeParameters | None:
         """The rule of the rotations; None where attention has no positions."""
         if self.position_embedding_type != "rope" or not self.layers(ATTENTION):
@@ -179,14 +168,7 @@ class GraniteMoeHybridConfig(DecoderConfig):
         require(named == L, f"layer_types names {named} layers, but num_hidden_layers = {L}.")
 
     def _check_attention(self) -> None:
-        H, G = self.sizes["H"], self.sizes["G"]
-        require(
-            self.head_dim is not None or self.hidden_size % H == 0,
-            f"hidden_size = {self.hidden_size} cannot be divided among num_attention_heads = {H} heads.",
-        )
-        require(
-            H % G == 0, f"num_attention_heads = {H} cannot be divided among num_key_value_heads = {G} groups."
-        )
+        check_heads(self)
         kind = self.position_embedding_type
         require(
             kind in (None, "nope", "rope"),
@@ -206,13 +188,7 @@ class GraniteMoeHybridConfig(DecoderConfig):
             f"mamba_expand = {self.mamba_expand} times hidden_size = {self.hidden_size}.",
         )
         require(M % U == 0, f"mamba_n_heads = {M} cannot be divided among mamba_n_groups = {U} groups.")
-        limit = self.time_step_limit
-        require(
-            len(limit) == 2
-            and all(type(number) in (int, float) for number in limit)
-            and 0 <= limit[0] <= limit[1],  # false for NaN
-            f"time_step_limit = {list(limit)}, but it must be two numbers, the least and the largest step.",
-        )
+        check_time_step_limit(self.time_step_limit)
 
 
 WEIGHTS: WeightTable = {
@@ -265,15 +241,14 @@ MAMBA_BIASES: WeightTable = {
 UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
 
 
-class GraniteMoeHybrid(Decoder):
+class GraniteMoeHybrid(Granite):
     """Granite 4.0: H-350M, H-1B, H-Micro, H-Tiny, H-Small; and 350M, 1B, Micro, which are attention alone."""
 
     Config = GraniteMoeHybridConfig
-    PREFIX = "model."
     IGNORED = r"lm_head\.weight"  # beside tied embeddings it is a copy
 
     @staticmethod
-    def weight_table(config: GraniteMoeHybridConfig) -> WeightTable:
+    def weight_table(config: Any) -> WeightTable:
         """Write out the rows of each kind of layer, and add what the config switches on."""
         attention = {**ATTENTION_LAYERS, **(ATTENTION_BIASES if config.attention_bias else {})}
         mamba = {
@@ -288,11 +263,6 @@ class GraniteMoeHybrid(Decoder):
             **(EXPERTS if config.num_local_experts else {}),
             **({} if config.tie_word_embeddings else UNTIED_HEAD),
         }
-
-    def embed(self, ids: NDArray[np.integer], span: Span) -> NDArray:
-        """Look the tokens up and multiply."""
-        tokens = tap("embedding.tokens", self.tokens(ids))
-        return tap("embedding", tokens * np.float32(self.config.embedding_multiplier))
 
     def block(self, i: int, w: Weights) -> SequentialBlock:
         """Norm, Mamba or attention, norm, feed-forward."""
@@ -341,16 +311,3 @@ class GraniteMoeHybrid(Decoder):
             activation=activation,
         )
         return RoutedAndShared(routed=routed, shared=shared)
-
-    def build_ends(self, w: Weights) -> None:
-        """The embedding before the blocks; a norm and the output layer behind them."""
-        c: GraniteMoeHybridConfig = self.config
-        self.tokens = Embedding(w.embedding.tokens)
-        self.final_norm = RMSNorm(w.final_norm, eps=c.rms_norm_eps)
-        self.output = Linear(self.tokens.tied_head() if c.tie_word_embeddings else w.head)
-
-    def head(self, x: NDArray) -> NDArray:
-        """Score every token of the vocabulary and divide: (B, T, D) → (B, T, V)."""
-        logits = self.output(x)
-        logits /= np.float32(self.config.logits_scaling)
-        return logits

@@ -62,11 +62,6 @@ class LayerNormConfig(DecoderConfig):
         }
 
     @property
-    def trained_length(self) -> int:
-        """Rotations and slopes go on for ever, what was learned does not."""
-        return self.max_position_embeddings
-
-    @property
     def is_parallel(self) -> bool:
         """Whether attention and feed-forward stand side by side."""
         return False

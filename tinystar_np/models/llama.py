@@ -28,7 +28,7 @@ from tinystar_np.layers import (
     Weights,
 )
 from tinystar_np.layers.blocks import FeedForwardLayer, Norm
-from tinystar_np.models.config import DecoderConfig, known, require
+from tinystar_np.models.config import DecoderConfig, check_heads, known, require
 from tinystar_np.models.decoder import Decoder
 from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.models.weight_table import WeightTable
@@ -71,11 +71,6 @@ class LlamaConfig(DecoderConfig):
         }
 
     @property
-    def trained_length(self) -> int:
-        """Rotations go on for ever, what was learned does not."""
-        return self.max_position_embeddings
-
-    @property
     def rope(self) -> RopeParameters:
         """The rule of the rotations."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
@@ -83,14 +78,7 @@ class LlamaConfig(DecoderConfig):
     def check(self) -> None:
         """Refuse contradictions."""
         super().check()
-        H, G = self.sizes["H"], self.sizes["G"]
-        require(
-            self.head_dim is not None or self.hidden_size % H == 0,
-            f"hidden_size = {self.hidden_size} cannot be divided among num_attention_heads = {H} heads.",
-        )
-        require(
-            H % G == 0, f"num_attention_heads = {H} cannot be divided among num_key_value_heads = {G} groups."
-        )
+        check_heads(self)
         known(ACTIVATIONS, "hidden_act", self.hidden_act)
         require(self.rms_norm_eps > 0, f"rms_norm_eps = {self.rms_norm_eps} must be above 0.")
         _ = self.rope

@@ -15,6 +15,7 @@ between their attention layers.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -86,13 +87,17 @@ class Mamba2Config(DecoderConfig):
         require(
             self.layer_norm_epsilon > 0, f"layer_norm_epsilon = {self.layer_norm_epsilon} must be above 0."
         )
-        limit = self.time_step_limit
-        require(
-            len(limit) == 2
-            and all(type(number) in (int, float) for number in limit)
-            and 0 <= limit[0] <= limit[1],  # false for NaN
-            f"time_step_limit = {list(limit)}, but it must be two numbers, the least and the largest step.",
-        )
+        check_time_step_limit(self.time_step_limit)
+
+
+def check_time_step_limit(limit: Sequence[float]) -> None:
+    """Raise ConfigError unless these are the least and the largest step."""
+    require(
+        len(limit) == 2
+        and all(type(number) in (int, float) for number in limit)
+        and 0 <= limit[0] <= limit[1],  # false for NaN
+        f"time_step_limit = {list(limit)}, but it must be two numbers, the least and the largest step.",
+    )
 
 
 WEIGHTS: WeightTable = {

@@ -13,17 +13,16 @@ weights for the two are the softmax over their scores alone. Mistral's window is
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers import Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts, Routing
 from tinystar_np.models.config import require
-from tinystar_np.models.expert_weights import has_fused_experts, with_experts
+from tinystar_np.models.expert_weights import EitherExperts, with_experts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.mistral import Mistral, MistralConfig
 from tinystar_np.models.weight_table import WeightTable
@@ -77,18 +76,10 @@ EXPERTS: WeightTable = {
 }  # fmt: skip
 
 
-class Mixtral(Mistral):
+class Mixtral(EitherExperts, Mistral):
     """Mixtral, and the base of those that wire their experts like it."""
 
     Config = MixtralConfig
-
-    @classmethod
-    def from_checkpoint(
-        cls, config: Any, checkpoint: Checkpoint, end_ids: Sequence[int] = (), dtype: str = "auto"
-    ) -> Self:
-        """Build the model, with experts stored in either way."""
-        config = replace(config, fused_experts=has_fused_experts(checkpoint))
-        return super().from_checkpoint(config, checkpoint, end_ids, dtype)
 
     @staticmethod
     def weight_table(config: LlamaConfig) -> WeightTable:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from tinystar_np.layers import Weights
 from tinystar_np.models.layer_windows import FULL, SLIDING, layer_windows
-from tinystar_np.models.llama import ATTENTION_BIASES, Llama, LlamaConfig
+from tinystar_np.models.llama import QKV_BIASES, Llama, LlamaConfig
 from tinystar_np.models.weight_table import WeightTable
 
 
@@ -61,8 +61,8 @@ class Qwen2(Llama):
     @staticmethod
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Llama's, with biases on three of the four projections, whatever the config says."""
-        rows = {**Llama.weight_table(config), **ATTENTION_BIASES}
-        del rows["blocks.{i}.attention.out.bias"]
+        rows = {**Llama.weight_table(config), **QKV_BIASES}
+        rows.pop("blocks.{i}.attention.out.bias", None)
         return rows
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:

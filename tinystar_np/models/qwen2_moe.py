@@ -27,7 +27,7 @@ from tinystar_np.layers.experts import Experts, RoutedAndShared, Routing
 from tinystar_np.models.config import require
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
 from tinystar_np.models.layer_windows import FULL, SLIDING, layer_windows
-from tinystar_np.models.llama import ATTENTION_BIASES, Llama, LlamaConfig
+from tinystar_np.models.llama import QKV_BIASES, Llama, LlamaConfig
 from tinystar_np.models.mixtral import Mixtral, MixtralConfig
 from tinystar_np.models.weight_table import WeightTable
 
@@ -106,7 +106,6 @@ SHARED_EXPERT: WeightTable = {
     "blocks.{i}.feed_forward.shared.down.weight":
         ("layers.{i}.mlp.shared_expert.down_proj.weight", "D C -> C D"),
 }  # fmt: skip
-QKV_BIASES: WeightTable = {name: row for name, row in ATTENTION_BIASES.items() if ".out." not in name}
 
 
 class Qwen2Moe(Mixtral):
