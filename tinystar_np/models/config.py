@@ -98,7 +98,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def check_heads(config: Any) -> None:
-    """Raise ConfigError where D cannot be divided among H heads (K given: it need not), or H among G groups."""
+    """Raise ConfigError where D cannot be divided among H heads (unless K is given), or H among G."""
     H, G = config.sizes["H"], config.sizes["G"]
     require(
         config.head_dim is not None or config.hidden_size % H == 0,
