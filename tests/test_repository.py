@@ -13,7 +13,18 @@ PACKAGE = ROOT / "tinystar_np"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 # From the ground up. What is no folder lies under all floors; loading and the package lie above.
-FLOORS = ["kernels", "checkpoints", "state", "layers", "models", "text", "generation", "tracing", "cli"]
+FLOORS = [
+    "kernels",
+    "checkpoints",
+    "state",
+    "layers",
+    "models",
+    "inspection",
+    "text",
+    "generation",
+    "tracing",
+    "cli",
+]
 GROUND = {"errors", "tap", "threads"}
 
 

@@ -8,9 +8,9 @@ import pytest
 from parity import assert_close, check, edit_config, logits_of, random_ids, reference_model, save
 
 from tinystar_np.errors import ConfigError
+from tinystar_np.inspection.describe import describe_model
+from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.loading import load
-from tinystar_np.models.describe import describe_model
-from tinystar_np.models.hollow import hollow_model
 
 SMALL = {
     "hidden_size": 48,

@@ -17,8 +17,8 @@ from parity import (
 )
 
 from tinystar_np.errors import ConfigError
+from tinystar_np.inspection.describe import describe_model
 from tinystar_np.loading import load
-from tinystar_np.models.describe import describe_model
 
 SMALL = {
     "hidden_size": 48,

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tinystar_np.cli.main import tinystar
+from tinystar_np.inspection.describe import Description, describe_model
+from tinystar_np.inspection.hollow import hollow_model
+from tinystar_np.inspection.memory import state_sizes, weight_sizes
 from tinystar_np.loading import load
-from tinystar_np.models.describe import Description, describe_model
-from tinystar_np.models.hollow import hollow_model
-from tinystar_np.models.memory import state_sizes, weight_sizes
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig
 

@@ -16,8 +16,8 @@ from parity import assert_close, random_ids
 import tinystar_np as ts
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import InputError, TinyStarError
+from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.layers.matrices import NarrowMatrix
-from tinystar_np.models.hollow import hollow_model
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
 from tinystar_np.tap import tap

@@ -28,9 +28,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "head_dim": 8,
             "num_experts": 4,
             "num_experts_per_tok": 2,
-            "layer_types": ["linear_attention", "full_attention"] * 2,
+            # One delta layer: a second one magnifies torch's own rounding, which changes from run to run.
+            "layer_types": ["full_attention", "linear_attention", "full_attention"],
         }
-        | {"num_hidden_layers": 4, "linear_num_key_heads": 2, "linear_num_value_heads": 4}
+        | {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
         | {"linear_key_head_dim": 6, "linear_value_head_dim": 10, "moe_intermediate_size": 32}
         | {"shared_expert_intermediate_size": 40, "rms_norm_eps": 0.01},
     ),

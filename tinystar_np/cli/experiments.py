@@ -18,7 +18,7 @@ from tinystar_np.cli.machine import describe_machine, load_warning
 from tinystar_np.cli.side_by_side import LONG, Quantity, ends_early, findings, panels, quantities, tables
 from tinystar_np.cli.terminal import OK, UsageError, add_common_arguments, note, styled
 from tinystar_np.errors import ConfigError
-from tinystar_np.models.experiments import Experiment, Rounds, Speed, measure, takes
+from tinystar_np.inspection.experiments import Experiment, Rounds, Speed, measure, takes
 from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
 from tinystar_np.tracing.plots import check_plotting, plot_small_multiples
 

@@ -20,12 +20,12 @@ from tinystar_np.checkpoints.config_file import read_config
 from tinystar_np.checkpoints.hub_config import find_config
 from tinystar_np.checkpoints.model_files import has_model
 from tinystar_np.cli.terminal import OK, add_common_arguments, add_source_arguments, styled
-from tinystar_np.models.describe import Description, describe_model
-from tinystar_np.models.describe_layers import heads_in_words
-from tinystar_np.models.hollow import hollow_model
+from tinystar_np.inspection.describe import Description, describe_model
+from tinystar_np.inspection.describe_layers import heads_in_words
+from tinystar_np.inspection.hollow import hollow_model
+from tinystar_np.inspection.llama_generations import Likeness, likeness
+from tinystar_np.inspection.memory import StateSize, WeightSizes, lengths_to_show, state_sizes, weight_sizes
 from tinystar_np.models.llama import LlamaConfig
-from tinystar_np.models.llama_generations import Likeness, likeness
-from tinystar_np.models.memory import StateSize, WeightSizes, lengths_to_show, state_sizes, weight_sizes
 
 LABEL = 15  # columns
 ROWS = {  # role or part: its label, in the order of printing

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tinystar_np.checkpoints.local_models import list_local_models
 from tinystar_np.cli.terminal import OK, add_common_arguments
+from tinystar_np.inspection.catalogue import catalogue
 from tinystar_np.models import ARCHITECTURES
-from tinystar_np.models.catalogue import catalogue
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

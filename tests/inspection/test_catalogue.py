@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tinystar_np.models.catalogue import Entry, catalogue, page
+from tinystar_np.inspection.catalogue import Entry, catalogue, page
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "architectures.md"
 ENTRIES = catalogue()
@@ -12,7 +12,7 @@ ENTRIES = catalogue()
 
 def test_the_page_is_up_to_date() -> None:
     written = DOCUMENT.read_text(encoding="utf-8")
-    assert written == page(), "run: python -m tinystar_np.models.catalogue > docs/architectures.md"
+    assert written == page(), "run: python -m tinystar_np.inspection.catalogue > docs/architectures.md"
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=[entry.model_type for entry in ENTRIES])

@@ -15,10 +15,10 @@ from statistics import median
 import numpy as np
 
 from tinystar_np.errors import InputError
+from tinystar_np.inspection.flops import flops_per_token
+from tinystar_np.inspection.hollow import hollow_model
+from tinystar_np.inspection.memory import StateSize, state_sizes, weight_sizes
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.models.flops import flops_per_token
-from tinystar_np.models.hollow import hollow_model
-from tinystar_np.models.memory import StateSize, state_sizes, weight_sizes
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from tinystar_np.inspection.describe import mixer_of
+from tinystar_np.inspection.describe_layers import heads_in_words
 from tinystar_np.layers import Attention
 from tinystar_np.layers.experts import Experts, RoutedAndShared
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.models.describe import mixer_of
-from tinystar_np.models.describe_layers import heads_in_words
 from tinystar_np.state import KeyValueState, SlidingKeyValueState
 
 WEIGHT_TYPES = ("float32", "bfloat16", "int8")
@@ -48,7 +48,7 @@ class WeightSizes:
 
 
 def weight_sizes(model: Decoder) -> WeightSizes:
-    """Count a model's weights; one without any will do (models/hollow.py)."""
+    """Count a model's weights; one without any will do (inspection/hollow.py)."""
     parts: dict[str, int] = {}
     active = 0.0
     share = _share_of_experts(model)

@@ -4,7 +4,7 @@ Every model file begins with its name, authors, year and paper; formulas; a tabl
 paragraph "New in it". These are read from the files, without importing them, so that no list of architectures
 can go stale. The page is written by
 
-    python -m tinystar_np.models.catalogue > docs/architectures.md
+    python -m tinystar_np.inspection.catalogue > docs/architectures.md
 """
 
 import ast
@@ -85,7 +85,7 @@ class Entry:
 
 def catalogue() -> list[Entry]:
     """Read the docstrings of all registered architectures, the oldest first; TinyStar is none, but any."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1] / "models"
     entries = []
     for model_type in ARCHITECTURES.keys() - {"tinystar"}:
         text = ast.get_docstring(ast.parse((folder / f"{model_type}.py").read_text(encoding="utf-8"))) or ""
@@ -103,7 +103,7 @@ def page() -> str:
         f"{len(entries)} decoders, the oldest first. The page is written from the docstrings of the files in",
         "`tinystar_np/models/`, each of which is the whole of its architecture or says what it builds on:",
         "",
-        "    python -m tinystar_np.models.catalogue > docs/architectures.md",
+        "    python -m tinystar_np.inspection.catalogue > docs/architectures.md",
         "",
         f"| year | architecture | {' | '.join(COLUMNS)} |",
         "|---" * (2 + len(COLUMNS)) + "|",

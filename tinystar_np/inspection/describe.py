@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from tinystar_np.inspection.describe_layers import Part, describe
 from tinystar_np.layers import Attention, Embedding, Linear
 from tinystar_np.layers.blocks import no_norm
 from tinystar_np.layers.delta_net import GatedDeltaNet
@@ -18,7 +19,6 @@ from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.sinusoidal import Sinusoidal
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.models.describe_layers import Part, describe
 from tinystar_np.models.rope_parameters import RopeParameters
 
 
@@ -43,7 +43,7 @@ class Description:
 
 
 def describe_model(model: Decoder) -> Description:
-    """Describe a model; one without weights will do (models/hollow.py)."""
+    """Describe a model; one without weights will do (inspection/hollow.py)."""
     layers = [_layer(block, model.config) for block in model.blocks]
     width = model.tokens.weight.shape[1]
     parts = {"layers": Part(f"{len(layers)}, {width} wide", {"count": len(layers), "width": width})}

@@ -32,7 +32,7 @@ from tinystar_np.models.decoder import Decoder
 
 
 def flops_per_token(model: Decoder, context: int) -> int:
-    """Count the FLOPs of one new token; a model without weights will do (models/hollow.py).
+    """Count the FLOPs of one new token; a model without weights will do (inspection/hollow.py).
 
     context  S, the tokens that it sees, itself included; fewer where a window ends before
     """

@@ -12,14 +12,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tinystar_np.cli.inspect import explanation
 from tinystar_np.errors import ConfigError
+from tinystar_np.inspection.describe import Description, describe_model
+from tinystar_np.inspection.describe_layers import describe
+from tinystar_np.inspection.hollow import hollow_model
+from tinystar_np.inspection.llama_generations import likeness
+from tinystar_np.inspection.memory import lengths_to_show, state_sizes, weight_sizes
 from tinystar_np.loading import load
 from tinystar_np.models import ARCHITECTURES
-from tinystar_np.models.describe import Description, describe_model
-from tinystar_np.models.describe_layers import describe
-from tinystar_np.models.hollow import hollow_model
 from tinystar_np.models.llama import LlamaConfig
-from tinystar_np.models.llama_generations import likeness
-from tinystar_np.models.memory import lengths_to_show, state_sizes, weight_sizes
 
 LLAMA_3 = {
     "vocab_size": 128256,
