@@ -1,127 +1,20 @@
 """Finding a model by its name: places on disk first, then a hub that runs on the loopback."""
 
-import contextlib
-import errno
-import json
-import os
-import pty
-import socket
 import subprocess
 import sys
-import termios
-import traceback
 from pathlib import Path
 
-import huggingface_hub
-import numpy as np
 import pytest
-from hub_server import COMMIT, Fault, serve_hub
-from huggingface_hub import constants, hf_hub_download
-from safetensors.numpy import save
+from hub_machine import NEEDED, SHARDED, SHARDS, UNWANTED, message_of, only, put_model, put_snapshot
+from hub_server import COMMIT, Fault
+from huggingface_hub import hf_hub_download
 
-from tinystar_np.checkpoints import download, hub
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.local_models import list_local_models
-from tinystar_np.errors import HubError
 
-CHECKOUT = Path(hub.__file__).parents[2]
-TOKEN = "hf_secretsecretsecret"
-SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-
-# Each content is another: the hub's cache keeps equal ones once, and would not ask for the second.
-NEEDED = {
-    "config.json": b'{"model_type": "gpt2"}',
-    "generation_config.json": b'{"eos_token_id": 0}',
-    "model.safetensors": save({"a": np.arange(4.0)}),
-    "tokenizer.json": b'{"version": "1.0"}',
-    "tokenizer_config.json": b'{"model_max_length": 8}',
-    "vocab.json": b'{"a": 0}',
-    "merges.txt": b"#version: 0.2\n",
-    "special_tokens_map.json": b'{"eos_token": "a"}',
-    "added_tokens.json": b'{"b": 1}',
-    "chat_template.jinja": b"{{ messages }}",
-    "chat_template.json": b'{"chat_template": ""}',
-    "tokenizer.model": b"\x0a",
-}
-UNWANTED = {
-    "pytorch_model.bin": b"\x80\x02}q\x00.",
-    "training_args.bin": b"\x80\x02}q\x00.",
-    "tf_model.h5": b"h5",
-    "flax_model.msgpack": b"fx",
-    "rust_model.ot": b"ot",
-    "consolidated.safetensors": b"the same once more",
-    "model.fp16.safetensors": b"the same once more",
-    "model.safetensors.index.json.bak": b"{}",
-    "onnx/model.onnx": b"onnx",
-    "onnx/config.json": b"{}",
-    "original/model.safetensors": b"the same once more",
-    "64-8bits.tflite": b"tf",
-    "README.md": b"# Model",
-    ".gitattributes": b"",
-    "modeling_custom.py": b"raise SystemExit",
-}
-INDEX = {"weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}
-SHARDED = {
-    "model.safetensors.index.json": json.dumps(INDEX).encode(),
-    SHARDS[0]: save({"a": np.ones(2)}),
-    SHARDS[1]: save({"b": np.ones(2)}),
-}
-
-
-@pytest.fixture(autouse=True)
-def machine(tmp_path, monkeypatch):
-    """A machine without any model: empty caches, and an environment that says nothing of the hub."""
-    for name in list(os.environ):
-        if name.startswith(("HF_", "HUGGINGFACE_", "XDG_CACHE")) or name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(hub, "PACKAGE", tmp_path / "checkout" / "tinystar_np")
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    return tmp_path
-
-
-@pytest.fixture
-def served(monkeypatch):
-    with serve_hub({"owner/model": {**NEEDED, **UNWANTED}}, {"v1": "a" * 40}) as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
-        yield running
-
-
-def put_model(directory: Path, files: dict[str, bytes] | None = None) -> Path:
-    directory.mkdir(parents=True)
-    for name, content in (NEEDED if files is None else files).items():
-        (directory / name).write_bytes(content)
-    return directory
-
-
-def put_snapshot(cache: Path, repository: str, files: dict[str, bytes], commit: str = COMMIT) -> Path:
-    """Fill the hub's cache as its library does: contents in blobs, links in snapshots, a ref for main."""
-    folder = cache / f"models--{repository.replace('/', '--')}"
-    snapshot = folder / "snapshots" / commit
-    for directory in (snapshot, folder / "blobs", folder / "refs"):
-        directory.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / "blobs" / f"blob-of-{name}").write_bytes(content)
-        (snapshot / name).symlink_to(f"../../blobs/blob-of-{name}")
-    (folder / "refs" / "main").write_text(commit)
-    return snapshot
-
-
-def only(*names: str) -> dict[str, bytes]:
-    return {name: {**NEEDED, **SHARDED}[name] for name in names}
-
-
-def message_of(name: str, **arguments: object) -> str:
-    with pytest.raises(HubError) as caught:
-        find_model(name, **arguments)
-    message = str(caught.value)
-    assert message.count("\n") <= 1
-    assert TOKEN not in message
-    return message
+pytest_plugins = ["hub_fixtures"]
+pytestmark = pytest.mark.usefixtures("machine")
 
 
 # Places on disk
@@ -312,17 +205,6 @@ def test_shards_are_not_fetched_beside_the_whole(served):
     assert served.downloads == sorted(NEEDED)
 
 
-@pytest.mark.parametrize("revision", ["v1", "a" * 40])
-def test_a_revision(served, revision):
-    found = find_model("owner/model", revision=revision)
-    assert found.name == "a" * 40
-    served.requests.clear()
-    assert find_model("owner/model", revision=revision) == found
-    assert not served.requests
-    find_model("owner/model")  # main is another commit, not fetched so far
-    assert served.requests
-
-
 def test_a_short_name_is_fetched_under_its_present_name(served):
     served.repositories["openai-community/gpt2"] = NEEDED
     assert "models--openai-community--gpt2" in str(find_model("gpt2"))
@@ -374,167 +256,6 @@ def test_no_hub_but_all_except_a_tokenizer_on_disk(served, machine):
     served.faults["owner/model"] = Fault(500)
     assert find_model("owner/model") == snapshot
     assert find_model("owner/model", offline=True) == snapshot
-
-
-# Refusals
-
-
-def test_a_repository_without_safetensors_is_refused_before_anything_is_fetched(served, machine):
-    served.repositories["owner/old"] = {**UNWANTED, **only("config.json", "tokenizer.json")}
-    message = message_of("owner/old")
-    assert "owner/old has no safetensors, only pytorch_model.bin" in message
-    assert "save_pretrained" in message
-    assert not served.downloads
-    assert not (machine / "hf").exists()
-
-
-def test_a_repository_without_config(served):
-    served.repositories["owner/data"] = {"README.md": b"", "model.safetensors": b""}
-    assert "owner/data has no config.json" in message_of("owner/data")
-    assert not served.downloads
-
-
-def test_an_unknown_revision(served):
-    message = message_of("owner/model", revision="v7")
-    assert "owner/model has no revision 'v7'" in message
-
-
-@pytest.mark.parametrize("on_files_only", [False, True])
-@pytest.mark.parametrize(
-    ("status", "code", "words"),
-    [
-        (403, "GatedRepo", ["owner/model is gated", "hf auth login"]),
-        (401, "RepoNotFound", ["no model owner/model", "private", "HF_TOKEN"]),
-        (404, "RepoNotFound", ["no model owner/model", "spelling"]),
-        (401, None, ["HTTP 401", "token is not valid"]),
-        (403, None, ["HTTP 403", "access is refused"]),
-        (404, None, ["HTTP 404", "HF_ENDPOINT"]),
-        (429, None, ["HTTP 429", "too many requests"]),
-        (500, None, ["HTTP 500", "Try again in a few minutes"]),
-        (503, None, ["HTTP 503", "Try again in a few minutes"]),
-    ],
-)
-def test_answers_that_say_no(served, monkeypatch, status, code, words, on_files_only):
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)  # between its retries
-    served.faults["owner/model"] = Fault(status, code, on_files_only)
-    message = message_of("owner/model")
-    assert all(word in message for word in words)
-
-
-def test_a_hub_that_does_not_exist(monkeypatch):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    monkeypatch.setenv("HF_ENDPOINT", f"http://user:{TOKEN}@127.0.0.1:{port}")
-    message = message_of("owner/model")
-    assert f"127.0.0.1:{port} cannot be reached" in message
-    assert "owner/model" in message
-
-
-def test_a_hub_that_never_answers(served, monkeypatch):
-    monkeypatch.setattr(download, "SECONDS_TO_ANSWER", 0.2)
-    served.faults["owner/model"] = Fault(hang=True)
-    assert "did not answer in time" in message_of("owner/model")
-
-
-def test_a_connection_that_breaks(served, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
-    served.repositories["owner/model"] = only("config.json", "model.safetensors")
-    served.faults["owner/model"] = Fault(cut_after=5)
-    assert "broke off" in message_of("owner/model")
-    served.faults.clear()
-    assert open_checkpoint(find_model("owner/model"))["a"].tolist() == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("endpoint", ["localhost", "ftp://127.0.0.1", "http://"])
-def test_an_endpoint_that_is_no_address(monkeypatch, endpoint):
-    monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    assert "HF_ENDPOINT" in message_of("owner/model")
-
-
-def test_an_endpoint_that_is_no_hub(served, monkeypatch):
-    # A login page in the way: answers 200 to everything, and none of it is JSON.
-    monkeypatch.setattr("hub_server._Handler._route", lambda page: page._send(200, b"<html>", {}))
-    assert "does not answer as a hub does" in message_of("owner/model")
-
-
-@pytest.mark.parametrize("token", ["hf_sécret", "hf_secret\x0bx"])
-def test_a_malformed_token_is_not_quoted(served, monkeypatch, token, capfd):
-    monkeypatch.setenv("HF_TOKEN", token)
-    with pytest.raises(HubError, match="Correct HF_TOKEN") as caught:
-        find_model("owner/model")
-    shown = "".join(traceback.format_exception(caught.value)) + "".join(capfd.readouterr())
-    assert "cret" not in shown
-
-
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [
-        (errno.ENOSPC, "The disk is full"),
-        (errno.EACCES, "cannot be written"),
-        (errno.EIO, "could not be fetched"),
-    ],
-)
-def test_a_disk_that_does_not_take_it(served, monkeypatch, number, words):
-    def fail(*arguments, **settings):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    message = message_of("owner/model")
-    assert words in message
-    assert "owner/model" in message or "hub" in message
-
-
-# Offline
-
-
-@pytest.mark.parametrize("by", ["argument", "1", "yes", "TRUE"])
-def test_offline(served, monkeypatch, by):
-    if by != "argument":
-        monkeypatch.setenv("HF_HUB_OFFLINE", by)
-    message = message_of("owner/model", offline=by == "argument")
-    assert "owner/model: it is not on this machine" in message
-    assert "offline" in message
-    assert not served.requests
-
-
-def test_offline_with_a_part(machine):
-    put_snapshot(machine / "hf" / "hub", "owner/model", only("config.json"))
-    assert "only a part of it is on this machine" in message_of("owner/model", offline=True)
-
-
-# Whole processes: what is imported and what is printed
-
-
-def run_find_model(served, **settings: object) -> subprocess.CompletedProcess[str]:
-    code = (
-        "import sys; from tinystar_np.checkpoints.hub import find_model; print(find_model('owner/model'));"
-        "print('huggingface_hub' in sys.modules)"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, env=environment, text=True, stdout=subprocess.PIPE, check=True, **settings)
-
-
-def test_the_second_start_does_not_import_the_hubs_library_and_pipes_see_no_bars(served):
-    first = run_find_model(served, stderr=subprocess.PIPE)
-    assert first.stdout.splitlines()[1] == "True"
-    assert first.stderr == ""
-    second = run_find_model(served, stderr=subprocess.PIPE)
-    assert second.stdout.splitlines()[1] == "False"
-    assert second.stdout.splitlines()[0] == first.stdout.splitlines()[0]
-
-
-def test_a_terminal_sees_progress_bars(served):
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
-    run_find_model(served, stderr=theirs)
-    os.close(theirs)
-    shown = b""
-    with os.fdopen(ours, "rb", buffering=0) as terminal, contextlib.suppress(OSError):  # its end is an error
-        while piece := terminal.read(4096):
-            shown += piece
-    assert b"100%" in shown
 
 
 # Listing

@@ -12,7 +12,8 @@ import re
 from pathlib import Path
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE
-from tinystar_np.checkpoints.hub_cache import find_snapshot, hub_cache_directory, is_complete
+from tinystar_np.checkpoints.hub_address import hub_error
+from tinystar_np.checkpoints.hub_cache import find_snapshot, has_part, hub_cache_directory, is_complete
 from tinystar_np.checkpoints.model_files import has_model
 from tinystar_np.errors import HubError
 
@@ -36,7 +37,7 @@ def find_model(
     """Find the directory that holds a model's config.json and weights, downloading it if need be.
 
     name       a directory, a shipped model such as "stories", or a model of the hub
-    revision   a branch, tag or commit of a model of the hub; the newest if None
+    revision   a branch, tag or commit (or its first 7 digits) of a model of the hub; the newest if None
     offline    never ask the network (the environment's HF_HUB_OFFLINE=1 says the same)
     cache_dir  the hub's cache, in place of the usual one
 
@@ -66,9 +67,10 @@ def find_model(
     if offline or offline_by_environment():
         if usable is not None:
             return usable
-        part = "only a part of it is" if on_disk else "it is not"
+        begun = on_disk or any(has_part(spelling, cache) for spelling in spellings)
+        part = "only a part of it is" if begun else "it is not"
         wanted = name if revision is None else f"{name} at revision {revision!r}"
-        raise HubError(
+        raise hub_error(
             f"{wanted}: {part} on this machine, and offline mode forbids to fetch it.\n"
             f"Fetch it once without --offline and HF_HUB_OFFLINE. Looked in {cache}."
         )
@@ -90,24 +92,29 @@ def _looks_like_path(name: str) -> bool:
 
 def _checked_directory(path: str, revision: str | None) -> Path:
     """Return a directory of this machine if it may be a model."""
+    if "://" in path:
+        raise hub_error(
+            f"{path!r} is an address.\n"
+            "Give the name of the model alone, owner/model; HF_ENDPOINT says where another hub is."
+        )
     if not os.path.exists(path):
-        raise HubError(f"{path!r}: there is no such directory.\nA model of the hub is named owner/model.")
+        raise hub_error(f"{path!r}: there is no such directory.\nA model of the hub is named owner/model.")
     if not os.path.isdir(path):
-        raise HubError(f"{path!r}: is a file.\nGive the directory that holds {CONFIG_FILE} and the weights.")
+        raise hub_error(f"{path!r}: is a file.\nGive the directory that holds {CONFIG_FILE} and the weights.")
     if not os.path.exists(os.path.join(path, CONFIG_FILE)):
-        raise HubError(
+        raise hub_error(
             f"{path!r}: this directory has no {CONFIG_FILE}.\n"
             "Give the directory of a model; one of the hub with this name is asked for as owner/model."
         )
     if revision is not None:
-        raise HubError(f"{path!r}: a directory has no revision {revision!r}.\nAsk without a revision.")
+        raise hub_error(f"{path!r}: a directory has no revision {revision!r}.\nAsk without a revision.")
     return Path(path)
 
 
 def _check_name(name: str) -> None:
     """Refuse what cannot be a name before it becomes part of a path or an address."""
     if not NAME.fullmatch(name) or ".." in name:
-        raise HubError(
+        raise hub_error(
             f"{name!r} is no name of a model.\n"
             "Give a directory, a shipped model (stories), or one of the hub (openai-community/gpt2)."
         )
@@ -131,5 +138,6 @@ def model_folders() -> dict[Path, str]:
 
 
 def offline_by_environment() -> bool:
-    """Read HF_HUB_OFFLINE as the hub's library does."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    """Read HF_HUB_OFFLINE, and TRANSFORMERS_OFFLINE where that is not set, as the hub's library does."""
+    setting = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return setting.upper() in {"1", "ON", "YES", "TRUE"}

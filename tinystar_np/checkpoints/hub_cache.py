@@ -19,6 +19,7 @@ from tinystar_np.checkpoints.model_files import has_model, has_tokenizer, needed
 from tinystar_np.errors import CheckpointError
 
 FULL_COMMIT = re.compile(r"[0-9a-f]{40}")
+SHORT_COMMIT = re.compile(r"[0-9a-f]{7,39}")
 
 
 def hub_cache_directory(cache_dir: Path | None = None) -> Path:
@@ -35,12 +36,12 @@ def find_snapshot(repository: str, revision: str | None, cache: Path) -> Path | 
     """Find the directory of a repository's files at one revision.
 
     repository  such as "openai-community/gpt2"
-    revision    a branch, tag or full commit; None is "main"
+    revision    a branch, tag, full commit or beginning of one; None is "main"
     cache       the hub's cache
 
     Returns the directory, which may lack files, or None.
     """
-    folder = cache / ("models--" + repository.replace("/", "--"))
+    folder = repository_folder(repository, cache)
     commit = revision or "main"
     if ".." in commit or commit.startswith("/"):
         return None  # no name in git, but a way out of the cache
@@ -48,11 +49,30 @@ def find_snapshot(repository: str, revision: str | None, cache: Path) -> Path | 
         try:
             commit = (folder / "refs" / commit).read_text(encoding="ascii").strip()
         except (OSError, ValueError):
-            return None
+            commit = _commit_beginning_with(commit, folder)
         if not FULL_COMMIT.fullmatch(commit):
             return None
     snapshot = folder / "snapshots" / commit
     return snapshot if os.path.isdir(snapshot) else None
+
+
+def _commit_beginning_with(digits: str, folder: Path) -> str:
+    """Find the only commit of a repository on this disk that begins so, or return ""."""
+    if not SHORT_COMMIT.fullmatch(digits):
+        return ""
+    found = [path.name for path in (folder / "snapshots").glob(f"{digits}*")]
+    return found[0] if len(found) == 1 else ""
+
+
+def repository_folder(repository: str, cache: Path) -> Path:
+    """Name the directory that the cache keeps a repository in."""
+    return cache / f"models--{repository.replace('/', '--')}"
+
+
+def has_part(repository: str, cache: Path) -> bool:
+    """Tell whether a download of a repository has begun that never came to its first snapshot."""
+    folder = repository_folder(repository, cache)
+    return any((folder / "blobs").glob("*")) and not any((folder / "snapshots").glob("*"))
 
 
 def is_complete(snapshot: Path) -> bool:

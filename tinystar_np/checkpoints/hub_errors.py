@@ -9,6 +9,8 @@ from pathlib import Path
 
 from huggingface_hub import errors
 
+from tinystar_np.checkpoints.hub_file import DamagedFileError, WrongLengthError
+
 
 def explain(error: BaseException, repository: str, revision: str | None, host: str, cache: Path) -> str:
     """Say in one or two lines why a model could not be fetched, and what to do.
@@ -36,10 +38,20 @@ def explain(error: BaseException, repository: str, revision: str | None, host: s
     if isinstance(error, errors.RevisionNotFoundError):
         return (
             f"{repository} has no revision {revision!r} at {host}.\n"
-            "Ask for one of its branches, tags or full commits, or for none."
+            "Ask for one of its branches, tags or commits, or for none."
         )
     if isinstance(error, errors.DisabledRepoError):
         return f"{repository} has been disabled at {host}.\nUse another model."
+    if isinstance(error, DamagedFileError):
+        return (
+            f"{error} of {repository} arrived damaged: its bytes are not those that {host} announces.\n"
+            "It was not kept; the files before it were. Try again."
+        )
+    if isinstance(error, errors.EntryNotFoundError) and isinstance(error, errors.HfHubHTTPError):
+        return (
+            f"{host} has not all the files that it lists for {repository}.\n"
+            "Try again in a few minutes; if this stays so, only the model's authors can mend it."
+        )
     if isinstance(error, errors.HfHubHTTPError):
         return _explain_status(error.response.status_code, repository, host)
     if isinstance(error, errors.HFValidationError):
@@ -60,6 +72,8 @@ def _explain_status(status: int, repository: str, host: str) -> str:
         return f"{said}: access is refused.\nUse an access token that may read this model."
     if status == 429:
         return f"{said}: too many requests.\nWait a few minutes; after `hf auth login` the limit is higher."
+    if status == 416:
+        return _wrong_length(repository, host)
     if status >= 500:
         return f"{said}: the hub itself has a fault.\nTry again in a few minutes."
     return f"{said}.\nCheck the model's name, and HF_ENDPOINT if you set it."
@@ -72,9 +86,15 @@ def _explain_connection(error: BaseException, repository: str, host: str) -> str
     if "ProxyError" in kinds:
         return f"The proxy did not let {repository} through.\nCheck HTTPS_PROXY and HTTP_PROXY."
     if "TimeoutException" in kinds:
-        return f"{host} did not answer in time for {repository}.\nCheck the connection and try again."
+        return (
+            f"{host} did not answer in time for {repository}.\n"
+            "Check the connection and try again: what has arrived is kept."
+        )
     if "RemoteProtocolError" in kinds or "ReadError" in kinds:
-        return f"The connection to {host} broke off while fetching {repository}.\nTry again."
+        return (
+            f"The connection to {host} broke off while fetching {repository}.\n"
+            "Try again: what has arrived is kept."
+        )
     if kinds & {"NetworkError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"}:
         return (
             f"{host} cannot be reached, and {repository} is not (or not all) on this machine.\n"
@@ -104,6 +124,13 @@ def _explain_disk(error: BaseException, repository: str, host: str, cache: Path)
         )
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{cache}: cannot be written.\nChange its permissions, or set HF_HOME to a directory of yours."
-    if "Consistency check failed" in str(error):
-        return f"A file of {repository} arrived from {host} with the wrong length.\nTry again."
+    if isinstance(error, WrongLengthError) or "Consistency check failed" in str(error):
+        return _wrong_length(repository, host)
     return f"{repository} could not be fetched from {host} ({type(error).__name__}).\nTry again."
+
+
+def _wrong_length(repository: str, host: str) -> str:
+    return (
+        f"A file of {repository} arrived from {host} with the wrong length.\n"
+        "Try again; if it stays so, ask without a proxy in between, if there is one."
+    )
