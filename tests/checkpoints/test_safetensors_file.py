@@ -1,32 +1,18 @@
-"""One safetensors file: zero copy, all element types, and a table of damaged files."""
+"""One safetensors file: zero copy, and all element types. Faults: test_bad_weights.py."""
 
-import json
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from bad_files import entry, file_bytes
 from safetensors.torch import save_file
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.element_types import to_float32
 from tinystar_np.checkpoints.safetensors_file import SafetensorsFile
 from tinystar_np.errors import CheckpointError
-
-
-def file_bytes(header: object, data: bytes = b"", length: int | None = None) -> bytes:
-    """Bytes of a file. A header given as an object is padded with spaces to 8 bytes, as every writer does."""
-    text = header
-    if not isinstance(text, bytes):
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text) if length is None else length) + text + data
-
-
-def entry(shape: list[int], start: int, end: int, element_type: str = "F32") -> dict[str, object]:
-    return {"dtype": element_type, "shape": shape, "data_offsets": [start, end]}
 
 
 def write(directory: Path, content: bytes) -> Path:
@@ -152,78 +138,3 @@ def test_an_empty_tensor_of_impossible_shape(tmp_path):
     checkpoint = open_checkpoint(write(tmp_path, file_bytes({"x": entry([0, 2**62], 0, 0)})).parent)
     with pytest.raises(CheckpointError, match=r"model\.safetensors: tensor 'x' of shape"):
         checkpoint["x"]
-
-
-GOOD = file_bytes({"a": entry([2], 0, 8), "b": entry([1], 8, 12)}, b"\0" * 12)
-HEADER_END = len(GOOD) - 12
-ONE = '{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
-
-DAMAGED = {
-    "empty": b"",
-    "half a length": GOOD[:7],
-    "only a length": GOOD[:8],
-    "half a header": GOOD[: HEADER_END // 2],
-    "header without its last byte": GOOD[: HEADER_END - 1],
-    "header without its closing brace": GOOD[: GOOD.rindex(b"}")],
-    "no data": GOOD[:HEADER_END],
-    "half a tensor": GOOD[:-6],
-    "last byte missing": GOOD[:-1],
-    "one byte too many": GOOD + b"\0",
-    "length beyond the file": file_bytes({}, length=1000),
-    "length of 2^63": file_bytes({}, length=2**63),
-    "length of 2^64 - 1": file_bytes({}, length=2**64 - 1),
-    "length zero": file_bytes(b"", b"\0" * 12),
-    "header is no JSON": file_bytes(b"{{{{"),
-    "header is an array": file_bytes(b"[]"),
-    "header is not UTF-8": file_bytes(b'{"\xff": 1}'),
-    "header nested deeply": file_bytes(b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
-    "padded with NUL": file_bytes(b"{}\0\0"),
-    "gap at the start": file_bytes({"a": entry([1], 4, 8)}, b"\0" * 8),
-    "gap between": file_bytes({"a": entry([1], 0, 4), "b": entry([1], 8, 12)}, b"\0" * 12),
-    "overlap": file_bytes({"a": entry([1], 0, 4), "b": entry([1], 2, 6)}, b"\0" * 6),
-    "the same bytes twice": file_bytes({"a": entry([1], 0, 4), "b": entry([1], 0, 4)}, b"\0" * 4),
-    "reversed offsets": file_bytes({"a": entry([1], 4, 0)}, b"\0" * 4),
-    "negative offset": file_bytes({"a": entry([1], -4, 0)}),
-    "shape too large for its bytes": file_bytes({"a": entry([3], 0, 8)}, b"\0" * 8),
-    "shape too small for its bytes": file_bytes({"a": entry([1], 0, 8)}, b"\0" * 8),
-    "shape overflows": file_bytes({"a": entry([2**62, 2**62], 0, 0)}),
-    "negative shape": file_bytes({"a": entry([-1], 0, 4)}, b"\0" * 4),
-    "fractional shape": file_bytes(
-        {"a": {"dtype": "F32", "shape": [1.0], "data_offsets": [0, 4]}}, b"\0" * 4
-    ),
-    "unknown type": file_bytes({"a": entry([1], 0, 4, "Q9")}, b"\0" * 4),
-    "no type": file_bytes({"a": {"shape": [1], "data_offsets": [0, 4]}}, b"\0" * 4),
-    "three offsets": file_bytes({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4, 8]}}, b"\0" * 4),
-    "metadata no strings": file_bytes({"__metadata__": {"format": 1}}),
-    "a web page": b"<!DOCTYPE html><html><body>404</body></html>",
-    "an LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 548105171\n",
-    "a pickle": b"\x80\x02}q\x00.",
-}
-
-
-@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
-def test_a_damaged_file_is_refused_when_opened(tmp_path, content):
-    path = write(tmp_path, content)
-    with pytest.raises(CheckpointError) as caught:
-        SafetensorsFile(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: not a complete safetensors file")
-    assert message.endswith(f"Delete {path.resolve()} and download it again.")
-    assert message.count("\n") == 1
-
-
-def test_the_file_that_the_damaged_ones_are_made_from_is_good(tmp_path):
-    assert SafetensorsFile(write(tmp_path, GOOD)).names == ["a", "b"]
-
-
-def test_a_name_that_stands_twice_in_the_header_is_refused(tmp_path):
-    path = write(tmp_path, file_bytes(f'{{"a": {ONE}, "a": {ONE}}}'.encode(), b"\0" * 4))
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: the key 'a' stands there twice"):
-        SafetensorsFile(path)
-
-
-def test_no_file_a_directory_and_a_pipe(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "missing.safetensors", tmp_path, tmp_path / "pipe"):
-        with pytest.raises(CheckpointError, match="there is no such file"):
-            SafetensorsFile(path)

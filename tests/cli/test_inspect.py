@@ -1,14 +1,20 @@
 """``tinystar inspect``: one page about a model, from its config.json alone, and its errors."""
 
 import json
+import os
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from bad_files import entry, file_bytes, weights, write_good
 from hub_server import Fault, serve_hub
 
+from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.checkpoints.not_finite import count_not_finite
 from tinystar_np.cli.main import tinystar
 
 HYBRID = {
@@ -168,6 +174,55 @@ def test_damaged_weights_are_said(talking_model: Path, capsys: Any) -> None:
     weights.write_bytes(weights.read_bytes()[:1000])
     assert tinystar(["inspect", str(talking_model)]) == 1
     assert "not a complete safetensors file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("element_type", ["F64", "F32", "F16", "BF16"])
+def test_check_reports_what_is_not_finite(element_type: str, tmp_path: Path, capsys: Any) -> None:
+    directory = write_good(tmp_path / "m")
+    size = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}[element_type]
+    kind = {8: "<f8", 4: "<f4", 2: "<f2"}[size]
+    values = np.ones(48 * 8, kind)
+    odd = [np.nan, -np.nan, np.inf, -np.inf, np.inf]
+    if element_type == "BF16":
+        values, odd = values.view("<u2"), [0x7FC0, 0xFFFF, 0x7F80, 0xFF80, 0x7F80]
+    values[[0, 5, 100, 200, 383]] = odd
+    spoil = {"wte.weight": (element_type, [48, 8], values.tobytes())}
+    # A byte before it: all tensors behind are unaligned.
+    weights(lambda t: [t.pop("wte.weight"), t.update({"h.0.attn.bias": ("U8", [1], b"\x07"), **spoil})])(
+        directory
+    )
+    assert tinystar(["inspect", str(directory), "--check"]) == 1
+    out, err = capsys.readouterr()
+    assert out.endswith("\nCheck\n  wte.weight (model.safetensors): 2 NaN, 3 infinite\n")
+    assert "1 of 29 tensors have NaN or infinity in them.\n" in err
+    assert "Traceback" not in err
+    assert tinystar(["inspect", str(directory), "--check", "--json", "-q"]) == 1
+    out, err = capsys.readouterr()
+    found = {"wte.weight": {"file": "model.safetensors", "nan": 2, "infinite": 3}}
+    assert json.loads(out)["check"] == {"tensors": 29, "not_finite": found}
+    assert len(err.splitlines()) == 2
+
+
+def test_check_of_a_good_model_and_of_what_cannot_be_read(tmp_path: Path, capsys: Any) -> None:
+    assert tinystar(["inspect", "stories", "--check"]) == 0
+    assert capsys.readouterr().out.endswith("\n  76 tensors read: no NaN, no infinity\n")
+    directory = write_good(tmp_path / "m")
+    weights(lambda t: t.update({"wte.weight": ("F8_E5M2", [48, 8], bytes(48 * 8))}))(directory)
+    assert tinystar(["inspect", str(directory), "--check"]) == 1
+    assert "tensor 'wte.weight' has element type F8_E5M2, which cannot be read" in capsys.readouterr().err
+
+
+def test_check_holds_no_more_than_a_block(tmp_path: Path) -> None:
+    size = 4 << 24  # 64 MB, unaligned, without taking room on the disk
+    header = {"a": entry([1], 0, 1, "U8"), "x": entry([size // 4], 1, 1 + size)}
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(file_bytes(header))
+    os.truncate(path, path.stat().st_size + 1 + size)
+    tracemalloc.start()
+    assert count_not_finite(open_checkpoint(tmp_path), "x") == (0, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12_000_000
 
 
 def test_no_such_model(tmp_path: Path, capsys: Any) -> None:

@@ -96,5 +96,5 @@ def test_bad_configs(changes: dict[str, Any], message: str, tmp_path: Path) -> N
 
 def test_weights_of_another_variant(tmp_path: Path) -> None:
     save(reference_model("cohere", **SMALL), tmp_path, use_qk_norm=True)
-    with pytest.raises(CheckpointError, match=r"lacks 'layers.0.self_attn.k_norm.weight'"):
+    with pytest.raises(CheckpointError, match=r"lacks 'layers.0.self_attn.q_norm.weight'"):
         load(tmp_path)

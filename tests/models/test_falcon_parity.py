@@ -172,8 +172,8 @@ def test_bad_configs(variant: dict[str, Any], changes: dict[str, Any], message: 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_ln_in_parallel_attn": 1}, "lacks 'h.0.input_layernorm.bias'.* has 'h.0.ln_attn.bias'"),
-        ({"bias": True}, "lacks 'h.0.mlp.dense_4h_to_h.bias'"),
+        ({"num_ln_in_parallel_attn": 1}, "lacks 'h.0.input_layernorm.weight'.* has 'h.0.ln_attn.bias'"),
+        ({"bias": True}, "lacks 'h.0.self_attention.query_key_value.bias'"),
         (
             {"num_kv_heads": 3},
             r"query_key_value.weight' has shape \(80, 48\), the config asks for \(96, 48\)",

@@ -235,7 +235,7 @@ def test_both_spellings_are_one_config(tmp_path: Path) -> None:
             {"layer_types": ["mamba", "conv", "mamba", "mamba"]},
             r"layer_types\[1\] = 'conv' is not known here",
         ),
-        ({"layer_types": [[], {}, 1, None]}, r"layer_types\[0\] = \[\] is not known here. Known: mamba, "),
+        ({"layer_types": [[], {}, 1, None]}, r"layer_types\[0\] = \[\], but it must be str"),
         ({"layer_types": [M, A]}, "layer_types names 2 layers, but num_hidden_layers = 4"),
         ({"layer_types": "mamba"}, "layer_types = 'mamba', but it must be list or null"),
         ({"num_attention_heads": 5}, "hidden_size = 48 cannot be divided among num_attention_heads = 5"),

@@ -182,7 +182,7 @@ def test_the_names_of_what_is_inside(tmp_path: Path) -> None:
         ({"time_step_limit": [0.1]}, r"time_step_limit = \[0.1\]"),
         ({"time_step_limit": [0, float("nan")]}, r"time_step_limit = \[0, nan\]"),
         ({"time_step_limit": [-1.0, 1.0]}, r"time_step_limit = \[-1.0, 1.0\]"),
-        ({"time_step_limit": ["low", "high"]}, r"time_step_limit = \['low', 'high'\]"),
+        ({"time_step_limit": ["low", "high"]}, r"time_step_limit\[0\] = 'low', but it must be float"),
         ({"time_step_limit": 0.1}, "time_step_limit = 0.1, but it must be list"),
         ({"hidden_act": "snake"}, "hidden_act = 'snake' is not known here. Known: .*silu"),
         ({"layer_norm_epsilon": -1e-5}, "layer_norm_epsilon = -1e-05 must be above 0"),

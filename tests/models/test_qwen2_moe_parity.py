@@ -86,7 +86,7 @@ def test_experts_in_one_tensor(tmp_path: Path) -> None:
     [
         ({"num_experts_per_tok": 6}, "num_experts_per_tok = 6 of 5 experts"),
         ({"decoder_sparse_step": 0}, "decoder_sparse_step = 0 must be at least 1"),
-        ({"mlp_only_layers": ["0"]}, r"mlp_only_layers = \['0'\], but it must be a list of layers"),
+        ({"mlp_only_layers": ["0"]}, r"mlp_only_layers\[0\] = '0', but it must be int"),
         ({"layer_types": ["full_attention"]}, "layer_types names 1 layers, but num_hidden_layers = 3"),
         ({"layer_types": ["full_attention"] * 2 + ["round"]}, r"layer_types\[2\] = 'round'"),
         (

@@ -137,5 +137,5 @@ def test_a_word_on_biases_changes_nothing_in_qwen2(said: bool, tmp_path: Path) -
 
 def test_weights_of_another_model(tmp_path: Path) -> None:
     save(reference_model("llama", **SMALL), tmp_path, model_type="qwen2")
-    with pytest.raises(CheckpointError, match=r"lacks 'layers.0.self_attn.k_proj.bias'"):
+    with pytest.raises(CheckpointError, match=r"lacks 'layers.0.self_attn.q_proj.bias'"):
         load(tmp_path)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.element_types import to_float32
 from tinystar_np.checkpoints.files_inside import file_inside
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.model_files import PICKLE_ENDINGS
-from tinystar_np.checkpoints.safetensors_file import SafetensorsFile
+from tinystar_np.checkpoints.safetensors_file import CONVERT, SafetensorsFile
 from tinystar_np.checkpoints.shard_index import INDEX_FILE, SINGLE_FILE, read_index
 from tinystar_np.errors import CheckpointError
 
@@ -28,10 +29,11 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
             for name in file.names:
                 if name in self._file_of:
                     raise CheckpointError(
-                        f"{file.path}: tensor {name!r} is also in {self._file_of[name].path.name}.\n"
+                        f"{file.path}: tensor {shown(name)} is also in {self._file_of[name].path.name}.\n"
                         "The files are of different models; download them again."
                     )
                 self._file_of[name] = file
+        self.files = [file.path for file in files]
         self.nbytes = sum(file.nbytes for file in files)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
@@ -55,12 +57,20 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
         """Type of a tensor as its file names it, such as "F32" or "BF16"."""
         return self._file_of[name].element_type(name)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor."""
+        return self._file_of[name].shape(name)
+
     def float32(self, name: str) -> NDArray[np.float32]:
         """Give a tensor as float32: a view of the file if it is stored so, else a converted copy.
 
         Raises KeyError for an unknown name, CheckpointError for a type that is none of weights.
         """
-        return to_float32(self[name], self.element_type(name), f"{self.file_of(name)}: tensor {name!r}")
+        return to_float32(self[name], self.element_type(name), f"{self.file_of(name)}: tensor {shown(name)}")
+
+    def blocks(self, name: str, most: int) -> Iterator[NDArray[Any]]:
+        """Give a tensor's elements in the stored type, flat and at most so many at a time."""
+        return self._file_of[name].blocks(name, most)
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:
@@ -82,7 +92,7 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     for tensor, file_name in index.items():
         if tensor not in checkpoint or checkpoint.file_of(tensor).name != file_name:
             raise CheckpointError(
-                f"{directory / file_name}: has no tensor {tensor!r}, but {INDEX_FILE} says so.\n"
+                f"{directory / file_name}: has no tensor {shown(tensor)}, but {INDEX_FILE} says so.\n"
                 "The files are of different models; download them again."
             )
     return checkpoint
@@ -95,10 +105,10 @@ def _no_weights(directory: Path) -> str:
             f"{directory}: has safetensors files, but neither {SINGLE_FILE} nor {INDEX_FILE}.\n"
             "Rename the only file, or download the index as well."
         )
-    pickles = sorted(path.name for path in directory.iterdir() if path.name.endswith(PICKLE_ENDINGS))
+    pickles = sorted(path.name for path in directory.glob("*") if path.name.endswith(PICKLE_ENDINGS))
     if pickles:
         return (
             f"{directory}: has no safetensors, only {pickles[0]}, which is not opened: it can run code.\n"
-            "Convert it with transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)."
+            f"{CONVERT}"
         )
     return f"{directory}: has no {SINGLE_FILE}.\nGive a directory that holds a model's weights."

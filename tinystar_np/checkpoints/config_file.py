@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from tinystar_np.checkpoints.files_inside import file_inside
-from tinystar_np.checkpoints.json_file import read_json_object
+from tinystar_np.checkpoints.json_file import read_json_object, shown
 from tinystar_np.errors import CheckpointError
 
 __all__ = ["CONFIG_FILE", "GENERATION_FILE", "read_config", "read_end_ids", "read_json_object"]
 
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
+CONFIG_LIMIT = 4_000_000  # bytes; real ones are of a few thousand, or of some 100 000 where they list labels
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -26,10 +27,10 @@ def read_config(directory: Path) -> dict[str, Any]:
             "Give a directory as it is on the hub, or as save_pretrained writes it."
         )
     path = file_inside(directory, CONFIG_FILE)
-    config = read_json_object(path)
+    config = read_json_object(path, CONFIG_LIMIT)
     if not isinstance(config.get("model_type"), str):
         raise CheckpointError(
-            f"{path}: 'model_type' is {config.get('model_type')!r}, expected a name such as \"gpt2\".\n"
+            f"{path}: 'model_type' is {shown(config.get('model_type'))}, expected a name such as \"gpt2\".\n"
             "Without it nobody knows which architecture the weights are for."
         )
     return config
@@ -49,12 +50,15 @@ def read_end_ids(directory: Path, config: dict[str, Any]) -> tuple[int, ...]:
     source = directory / CONFIG_FILE
     if (directory / GENERATION_FILE).exists():
         source = file_inside(directory, GENERATION_FILE)
-        config = read_json_object(source)
+        config = read_json_object(source, CONFIG_LIMIT)
     found = config.get("eos_token_id")
     if found is None:
         return ()
     ids = found if isinstance(found, list) else [found]
     # bool is an int in Python, so isinstance would let true pass as id 1.
     if not all(type(number) is int and number >= 0 for number in ids):
-        raise CheckpointError(f"{source}: 'eos_token_id' is {found!r}, expected an id or a list of ids.")
+        raise CheckpointError(
+            f"{source}: 'eos_token_id' is {shown(found)}, expected an id or a list of ids.\n"
+            "Correct it, or download the file again."
+        )
     return tuple(ids)

@@ -6,6 +6,7 @@ this machine, so every file of a model is looked up here first.
 
 from pathlib import Path
 
+from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.errors import CheckpointError
 
 
@@ -22,17 +23,25 @@ def file_inside(directory: Path, name: str) -> Path:
     try:
         target = path.resolve(strict=True)
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: there is no such file.") from None
+        raise CheckpointError(
+            f"{path}: there is no such file.\nThe model is incomplete: download it again."
+        ) from None
     # No permission, links in a circle, a NUL in the name.
     except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be opened ({type(error).__name__}).") from error
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise CheckpointError(
+            f"{path}: cannot be opened ({reason}).\nThe model is damaged: download it again."
+        ) from error
     if not any(target.is_relative_to(place) for place in _allowed_places(directory.resolve())):
         raise CheckpointError(
-            f"{path}: leads out of the model's directory, to {target}.\n"
+            f"{path}: leads out of the model's directory, to {one_line(str(target))}.\n"
             "Copy that file into the directory if you trust it."
         )
     if not target.is_file():
-        raise CheckpointError(f"{path}: is not a regular file.")
+        raise CheckpointError(
+            f"{path}: is not a regular file.\n"
+            "A directory, pipe or device stands where the model's file should be: download it again."
+        )
     return path
 
 

@@ -1,18 +1,21 @@
 """JSON from strangers: an object, read with the checks that the json module leaves out.
 
-The json module takes the last of two equal keys, recurses as deep as the file asks, and reads files of any
+The json module takes the last of two equal keys, nests as deep as the file asks, and reads files of any
 size. A model's config.json, its index and the header of a safetensors file all pass through here instead.
 """
 
 import json
 import math
 from pathlib import Path
+from reprlib import Repr
 from typing import Any
 
 from tinystar_np.errors import CheckpointError
 
-# The largest JSON files of real models are tokenizers (about 35 MB) and the indexes of huge mixtures (10 MB).
-SIZE_LIMIT = 100_000_000
+# Parsed, JSON takes up to twenty times its own bytes: "[]," is three of them in a file, and 64 in memory. The
+# largest that is read here from real models are the indexes of huge mixtures (10 MB).
+SIZE_LIMIT = 30_000_000
+DEPTH_LIMIT = 64  # real files nest four or five levels
 
 # JSON has no infinity: transformers 5 writes one as {"__float__": "Infinity"}.
 SPECIAL_FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
@@ -40,6 +43,7 @@ def parse_json_object(data: bytes, source: Path) -> dict[str, Any]:
             return SPECIAL_FLOATS.get(str(result["__float__"]), result)
         return result
 
+    too_deep = "its lists or objects are nested too deeply"
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=build_object)
     except UnicodeDecodeError as error:
@@ -47,32 +51,48 @@ def parse_json_object(data: bytes, source: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         problem = f"not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
     except RecursionError:
-        problem = "its lists or objects are nested too deeply"
+        problem = too_deep
     except ValueError as error:  # a number of thousands of digits
         problem = str(error)
     else:
-        if isinstance(value, dict):
+        if not isinstance(value, dict):
+            problem = f"holds a {type(value).__name__}, expected an object {{...}}"
+        elif _is_deeper(value, DEPTH_LIMIT):
+            problem = too_deep
+        else:
             return value
-        problem = f"holds a {type(value).__name__}, expected an object {{...}}"
     raise CheckpointError(f"{source}: {problem}.\n{download_again(source)}")
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Tell whether lists and objects stand within each other more often than ``limit`` times."""
+    level = [value]
+    for _ in range(limit):
+        inner = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+    return bool(level)
+
+
+def read_json_object(path: Path, limit: int | None = None) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
-    Raises CheckpointError if the file is missing, unreadable, larger than ``SIZE_LIMIT``, or not such a file.
+    limit  the most bytes it may have, ``SIZE_LIMIT`` if None
+
+    Raises CheckpointError if the file is missing, unreadable, larger than that, or not such a file.
     """
+    limit = SIZE_LIMIT if limit is None else limit
     # Only regular files: a read from a pipe or a device may never end.
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file.")
     try:
         with path.open("rb") as file:
-            data = file.read(SIZE_LIMIT + 1)
+            size = path.stat().st_size
+            data = file.read(size + 1) if size <= limit else b""
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    if len(data) > SIZE_LIMIT:
+    if max(size, len(data)) > limit:
         raise CheckpointError(
-            f"{path}: larger than {SIZE_LIMIT // 1_000_000} MB, which no model's JSON file is.\n"
+            f"{path}: larger than {limit / 1e6:g} MB, which no model's file of this name is.\n"
             f"{download_again(path)}"
         )
     return parse_json_object(data, path)
@@ -85,3 +105,18 @@ def download_again(path: Path) -> str:
     the sentence names the file that the link leads to.
     """
     return f"Delete {path.resolve()} and download it again."
+
+
+def shown(value: Any) -> str:
+    """Write a value that a stranger chose for an error message: on one line, and short however long it is."""
+    return _SHORT.repr(value)
+
+
+def one_line(words: str, most: int = 200) -> str:
+    """Write words that may quote a stranger: without control characters, and short however long they are."""
+    words = "".join(c if c.isprintable() else repr(c)[1:-1] for c in words[: most + 1])
+    return words if len(words) <= most else f"{words[:most]}…"
+
+
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 3, 80, 80, 40

@@ -9,6 +9,7 @@ its bytes), but copies each tensor that it hands out. So it only checks here. Th
 map, which the operating system fills page by page when they are first touched, and shares between processes.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,23 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from tinystar_np.checkpoints.element_types import STORAGE_TYPES
-from tinystar_np.checkpoints.json_file import download_again, parse_json_object
+from tinystar_np.checkpoints.json_file import SIZE_LIMIT, download_again, one_line, parse_json_object, shown
 from tinystar_np.errors import CheckpointError
+
+# What is found in place of safetensors, by its first bytes.
+PICKLE = "a pickle as PyTorch writes them, which is not opened: it can run code"
+IMPOSTORS = {
+    b"PK\x03\x04": PICKLE,  # torch.save: a zip file with a pickle in it
+    b"\x80\x02": PICKLE,
+    b"\x80\x03": PICKLE,
+    b"\x80\x04": PICKLE,
+    b"\x80\x05": PICKLE,
+    b"GGUF": "one of GGUF",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file that it stands for",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
+}
+CONVERT = "Convert it with transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)."
 
 
 class SafetensorsFile:
@@ -32,16 +48,14 @@ class SafetensorsFile:
         self.path = path
         if not path.is_file():
             raise CheckpointError(f"{path}: there is no such file.")
+        header_length = _header_length(path)
         try:
             with safe_open(path, framework="np"):
                 pass
             self._bytes = np.asarray(np.memmap(path, mode="r", dtype=np.uint8))
         # The package raises OSError, ValueError, TypeError, and one of its own that is only an Exception.
         except Exception as error:
-            raise CheckpointError(
-                f"{path}: not a complete safetensors file ({error}).\n{download_again(path)}"
-            ) from error
-        header_length = int.from_bytes(self._bytes[:8].tobytes(), "little")
+            raise _unreadable(path, one_line(str(error))) from error
         self._data = self._bytes[8 + header_length :]
         # Parsed once more here, because the package accepts a name that stands there twice.
         self._header = parse_json_object(self._bytes[8 : 8 + header_length].tobytes(), path)
@@ -61,26 +75,82 @@ class SafetensorsFile:
         """Type of a tensor as the file names it, such as "F32" or "BF16"."""
         return str(self._header[name]["dtype"])
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor."""
+        return tuple(self._header[name]["shape"])
+
     def array(self, name: str) -> NDArray[Any]:
         """View a tensor in its stored type (BF16 as uint16).
 
         Raises KeyError for an unknown name, CheckpointError for a type or shape that NumPy cannot hold.
         """
-        entry = self._header[name]
-        element_type, shape = entry["dtype"], entry["shape"]
-        if element_type not in STORAGE_TYPES:
-            raise CheckpointError(
-                f"{self.path}: tensor {name!r} has element type {element_type}, which cannot be read.\n"
-                "Quantised checkpoints are not supported: use the original model."
-            )
-        start, end = entry["data_offsets"]
+        shape = self._header[name]["shape"]
         try:
-            array = self._data[start:end].view(STORAGE_TYPES[element_type]).reshape(shape)
-        except ValueError as error:  # an empty tensor of shape (0, 2⁶²) is a valid file, but not an array
-            raise CheckpointError(f"{self.path}: tensor {name!r} of shape {shape}: {error}.") from error
+            array = self._flat(name).reshape(shape)
+        # An empty tensor of shape (0, 2⁶²), or one of 65 axes, is a valid file, but not an array.
+        except ValueError as error:
+            raise CheckpointError(
+                f"{self.path}: tensor {shown(name)} of shape {shown(shape)}: {error}.\n"
+                f"{download_again(self.path)}"
+            ) from error
         if not array.flags.aligned:
             # Tensors may start at any byte. NumPy computes correctly on such a view, but slowly, and copies
             # it again at each matrix product: one copy now is cheaper.
             array = array.copy()
             array.flags.writeable = False
         return array
+
+    def blocks(self, name: str, most: int) -> Iterator[NDArray[Any]]:
+        """Give a tensor's elements in its stored type, flat and at most so many at a time.
+
+        Raises as ``array`` does, but never holds a copy of the whole tensor.
+        """
+        flat = self._flat(name)
+        return (flat[i : i + most] for i in range(0, flat.size, most))
+
+    def _flat(self, name: str) -> NDArray[Any]:
+        """View a tensor's elements in a row; they may be unaligned."""
+        entry = self._header[name]
+        if entry["dtype"] not in STORAGE_TYPES:
+            raise CheckpointError(
+                f"{self.path}: tensor {shown(name)} has element type {entry['dtype']}, "
+                "which cannot be read.\n"
+                "Quantised checkpoints are not supported: use the original model."
+            )
+        start, end = entry["data_offsets"]
+        return self._data[start:end].view(STORAGE_TYPES[entry["dtype"]])
+
+
+def _header_length(path: Path) -> int:
+    """Read how long the header is, before anything makes room for it.
+
+    Raises CheckpointError if it is longer than the file, or than any model's.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}).\nSee that you may read it."
+        ) from error
+    if size < 8:
+        raise _unreadable(path, f"{size} bytes are too few for one")
+    if length > size - 8:
+        raise _unreadable(path, f"a header of {length} bytes is announced, in a file of {size}")
+    if length > SIZE_LIMIT:
+        raise _unreadable(path, f"its header has {length} bytes, which no model's has")
+    return length
+
+
+def _unreadable(path: Path, problem: str) -> CheckpointError:
+    """Say why a file cannot be read and what to do: if it can be seen, by what it is instead."""
+    with path.open("rb") as file:
+        beginning = file.read(32)
+    # 80 02 and six zeros begin a file whose header has 640 bytes; in other formats the bytes go on.
+    is_length = int.from_bytes(beginning[:8], "little") < 1 << 32
+    for first, words in IMPOSTORS.items():
+        if beginning.startswith(first) and not is_length:
+            what_to_do = CONVERT if words is PICKLE else download_again(path)
+            return CheckpointError(f"{path}: is no safetensors file but {words}.\n{what_to_do}")
+    return CheckpointError(f"{path}: not a complete safetensors file ({problem}).\n{download_again(path)}")

@@ -8,7 +8,7 @@ The metadata (a total size, often wrong) is not needed and not read.
 from pathlib import Path
 
 from tinystar_np.checkpoints.files_inside import file_inside
-from tinystar_np.checkpoints.json_file import read_json_object
+from tinystar_np.checkpoints.json_file import download_again, read_json_object, shown
 from tinystar_np.errors import CheckpointError
 
 SINGLE_FILE = "model.safetensors"
@@ -24,13 +24,17 @@ def read_index(directory: Path) -> dict[str, str]:
     path = file_inside(directory, INDEX_FILE)
     weight_map = read_json_object(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{path}: 'weight_map' must be an object that names each tensor's file.")
+        raise CheckpointError(
+            f"{path}: 'weight_map' is {shown(weight_map)}, expected an object that names each tensor's "
+            f"file.\n{download_again(path)}"
+        )
     for tensor, name in weight_map.items():
         plain = isinstance(name, str) and not any(character in name for character in "/\\\0")
         if not plain or not name.endswith(".safetensors"):
             raise CheckpointError(
-                f"{path}: tensor {tensor!r} is said to be in {name!r}, which is no plain name of a "
-                "safetensors file.\nThe index is damaged or not to be trusted."
+                f"{path}: tensor {shown(tensor)} is said to be in {shown(name)}, which is no plain name "
+                "of a safetensors file.\n"
+                "The index is damaged or not to be trusted: take the model from another source."
             )
     return weight_map
 

@@ -1,5 +1,7 @@
 """Say what a model is and what it takes, from its config.json alone: no weights are read or fetched.
 
+With --check they are, and looked through for NaN and infinity.
+
 Sizes are decimal: 1 KB is 1000 bytes.
 """
 
@@ -7,7 +9,6 @@ import argparse
 import json
 import re
 import shutil
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,9 +18,12 @@ from typing import Any
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from tinystar_np.checkpoints.config_file import read_config
+from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.hub_config import find_config
 from tinystar_np.checkpoints.model_files import has_model
-from tinystar_np.cli.terminal import OK, add_common_arguments, add_source_arguments, styled
+from tinystar_np.cli.check_weights import CheckedWeights
+from tinystar_np.cli.streams import OK, say
+from tinystar_np.cli.terminal import add_common_arguments, add_source_arguments, say_styled
 from tinystar_np.inspection.describe import Description, describe_model
 from tinystar_np.inspection.describe_layers import heads_in_words
 from tinystar_np.inspection.hollow import hollow_model
@@ -54,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model", help="directory, which need hold no more than config.json; hub id or shipped model"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument(
+        "--check", action="store_true", help="read all weights and report NaN and infinity among them"
+    )
     add_source_arguments(parser)
     add_common_arguments(parser)
     parser.set_defaults(command=inspect, parser=parser)
@@ -61,11 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    directory = find_config(
+    directory = (find_model if arguments.check else find_config)(
         arguments.model,
         revision=arguments.revision,
         offline=arguments.offline,
-        cache_dir=Path(arguments.cache_dir) if arguments.cache_dir else None,
+        cache_dir=arguments.cache_dir,
     )
     raw = read_config(directory)
     model = hollow_model(raw)
@@ -73,6 +80,7 @@ def inspect(arguments: argparse.Namespace) -> int:
     like = likeness(model.config) if type(model.config) is LlamaConfig else None
     stored = _stored(directory, raw, weights)
     lengths = lengths_to_show(model)
+    checked = CheckedWeights(directory, arguments) if arguments.check else None
     if arguments.json:
         found = {
             "model": arguments.model,
@@ -91,12 +99,13 @@ def inspect(arguments: argparse.Namespace) -> int:
                 for size in states
             ],
             "llama": like and asdict(like) | {"says": str(like)},
+            **({"check": checked.facts} if checked else {}),
         }
-        print(json.dumps(found, indent=2))
-        return OK
+        say(json.dumps(found, indent=2))
+        return _verdict(checked)
 
     def title(words: str) -> None:
-        print(styled(words, "bold", sys.stdout, arguments))
+        say_styled(words, "bold", arguments)
 
     title(f"{arguments.model}: {raw['model_type']}")
     _print_architecture(description)
@@ -105,11 +114,22 @@ def inspect(arguments: argparse.Namespace) -> int:
     title("\nState of one text, in float32")
     if states:
         _print_states(states, lengths)
-        print()
-    print(_wrapped(explanation(description, states, lengths[-1]), indent=2))
+        say()
+    say(_wrapped(explanation(description, states, lengths[-1]), indent=2))
     if like:
         title("\nWhich Llama?")
         _print_likeness(like)
+    if checked:
+        title("\nCheck")
+        for line in checked.lines:
+            say(f"  {line}")
+    return _verdict(checked)
+
+
+def _verdict(checked: CheckedWeights | None) -> int:
+    """Return the exit code; a check that found something raises its error, behind all that was printed."""
+    if checked:
+        checked.raise_if_any()
     return OK
 
 
@@ -179,10 +199,10 @@ def _print_states(states: Sequence[StateSize], lengths: Sequence[int]) -> None:
     with_fixed = any(size.fixed for size in states)
     columns = ["per token", *(["fixed"] if with_fixed else []), *map(str, lengths)]
     name = max(len(size.name) for size in states) + 2
-    print(f"  {'tokens':{name}}" + "".join(f"{column:>9}" for column in columns))
+    say(f"  {'tokens':{name}}" + "".join(f"{column:>9}" for column in columns))
     for size in states:
         cells = [size.per_token, *([size.fixed] if with_fixed else []), *map(size.at, lengths)]
-        print(f"  {size.name:{name}}" + "".join(f"{size_of(cell):>9}" for cell in cells))
+        say(f"  {size.name:{name}}" + "".join(f"{size_of(cell):>9}" for cell in cells))
 
 
 def explanation(description: Description, states: Sequence[StateSize], tokens: int) -> str:
@@ -238,7 +258,7 @@ def _print_likeness(like: Likeness) -> None:
 
 def _row(label: str, words: str) -> None:
     """Print a label and what belongs to it, in as many lines as it takes."""
-    print(_wrapped(words, indent=LABEL, first=f"  {label}"))
+    say(_wrapped(words, indent=LABEL, first=f"  {label}"))
 
 
 def _wrapped(words: str, indent: int, first: str = "") -> str:

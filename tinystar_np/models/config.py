@@ -1,14 +1,28 @@
 """From the keys of a Hugging Face config.json to a frozen, checked dataclass."""
 
-import sys
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import ConfigError
 
-MOST_LAYERS = 10_000  # names are written out layer by layer: a billion of them would fill the memory
+# Names are written out layer by layer and expert by expert: a billion of them would fill the memory.
+MOST_LAYERS = 1_000  # the deepest models have 126
+MOST_EXPERTS = 100_000  # of all layers together; the largest models have 25 000
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+"""What configs call the number of layers."""
+REFUSED_ANYWHERE: dict[str, tuple[Any, ...]] = {
+    "per_layer_config": (None, {}),  # transformers 5: other values of keys in some of the layers
+    "quantization_config": (None,),
+}
+"""Keys that any config.json may have; see ``DecoderConfig.REFUSED``."""
+LARGEST_INT = 2**53  # sums with positions stay within 64 bits
+LARGEST_FLOAT = 3.4028234663852886e38
+"""All is computed in float32."""
+LONGEST_MESSAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -33,16 +47,27 @@ class DecoderConfig:
         Raises ConfigError, naming key and value, for a value of the wrong type or out of range, and for a
         key that asks for what is not implemented.
         """
-        for key, harmless in ({"quantization_config": (None,)} | dict(cls.REFUSED)).items():
+        for key, harmless in (REFUSED_ANYWHERE | dict(cls.REFUSED)).items():
             if key in raw and raw[key] not in harmless:
                 raise ConfigError(
-                    f"config.json: {key} = {raw[key]!r} is not implemented for this architecture."
+                    f"config.json: {key} = {shown(raw[key])} is not implemented for this architecture."
                 )
         hints = get_type_hints(cls)
-        given = {name: raw[alias] for alias, name in cls.ALIASES.items() if alias in raw}
-        given |= {field.name: raw[field.name] for field in fields(cls) if field.name in raw}
-        config = cls(**{name: _typed(name, value, hints[name]) for name, value in given.items()})
-        config.check()
+        spelled = {name: alias for alias, name in cls.ALIASES.items() if alias in raw}
+        spelled |= {field.name: field.name for field in fields(cls) if field.name in raw}
+        given = {name: _typed(key, raw[key], hints[name]) for name, key in spelled.items()}
+        for name in LAYERS:
+            # Before anything is counted layer by layer, properties of the config included.
+            L = given.get(name, 1)
+            require(
+                1 <= L <= MOST_LAYERS,
+                f"{spelled.get(name)} = {L}, but it must be at least 1 and at most {MOST_LAYERS}.",
+            )
+        try:
+            config = cls(**given)
+            config.check()
+        except ConfigError as error:
+            raise ConfigError(_readable(str(error), spelled)) from None
         return config
 
     @property
@@ -66,12 +91,35 @@ class DecoderConfig:
 
     def check(self) -> None:
         """Raise ConfigError where values contradict each other; subclasses add to it."""
-        for letter, size in self.sizes.items():
-            if not 1 <= size <= (MOST_LAYERS if letter == "L" else sys.maxsize):
-                most = f" and at most {MOST_LAYERS}" if letter == "L" else ""
+        sizes = self.sizes
+        for letter, size in sizes.items():
+            most = MOST_LAYERS if letter == "L" else LARGEST_INT
+            if not 1 <= size <= most:
+                # The keys that say so, as far as it can be told.
+                keys = [f.name for f in fields(self) if size == getattr(self, f.name) != f.default]
+                made_by = f"{' and '.join(keys)} = {size} makes" if keys else "its sizes make"
                 raise ConfigError(
-                    f"config.json: its sizes make {letter} = {size}; it must be at least 1{most}."
+                    f"config.json: {made_by} {letter} = {size}; it must be at least 1 and at most {most}."
                 )
+        L, E = sizes.get("L", 1), sizes.get("E", 1)
+        require(L * E <= MOST_EXPERTS, f"{L} layers of {E} experts are more than {MOST_EXPERTS} experts.")
+        longest = self.trained_length
+        require(
+            longest is None or longest >= 1, f"its longest text is of {longest} tokens, not of 1 or more."
+        )
+
+
+def _readable(message: str, spelled: Mapping[str, str]) -> str:
+    """Say what the keys in a message are called in the file, and keep short what is quoted from there."""
+    if len(message) > LONGEST_MESSAGE:
+        half = LONGEST_MESSAGE // 2
+        message = f"{message[:half]} … {message[-half:]}"
+    others = [
+        f"{name} is {key}"
+        for name, key in spelled.items()
+        if name != key and re.search(rf"\b{name}\b", message)
+    ]
+    return f"{message} In this file {', '.join(others)}." if others else message
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:
@@ -83,12 +131,38 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     if isinstance(value, bool):
         if bool in allowed:
             return value
-    elif isinstance(value, int | float) and float in allowed and abs(value) <= sys.float_info.max:
+    elif isinstance(value, int | float) and float in allowed and abs(value) <= LARGEST_FLOAT:
         return float(value)
     elif isinstance(value, tuple(t for t in allowed if t is not float)):
+        if isinstance(value, list):
+            _check_items(key, value, choices)
+        _check_numbers(key, value)
         return value
     names = " or ".join({NoneType: "null", dict: "an object"}.get(t, t.__name__) for t in allowed)
-    raise ConfigError(f"config.json: {key} = {value!r}, but it must be {names}.")
+    finite = ", finite in float32" if isinstance(value, float) and float in allowed else ""
+    raise ConfigError(f"config.json: {key} = {shown(value)}, but it must be {names}{finite}.")
+
+
+def _check_items(key: str, items: list[Any], choices: Iterable[Any]) -> None:
+    """Check a list's items against what the type says of them."""
+    kinds = {get_args(choice)[0] for choice in choices if get_args(choice)}
+    allowed = (int, float) if kinds == {float} else tuple(kinds)
+    words = " or ".join(kind.__name__ for kind in kinds)
+    for i, item in enumerate(items if Any not in kinds else ()):
+        is_right = isinstance(item, allowed) and not isinstance(item, bool)
+        require(is_right, f"{key}[{i}] = {shown(item)}, but it must be {words}.")
+
+
+def _check_numbers(key: str, value: Any) -> None:
+    """Refuse whole numbers beyond any use, in lists and objects as well."""
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            _check_numbers(f"{key}[{i}]", item)
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            _check_numbers(f"{key}.{name}", item)
+    elif isinstance(value, int):
+        require(abs(value) <= LARGEST_INT, f"{key} = {shown(value)}, but no number beyond 2**53 is of use.")
 
 
 def require(condition: bool, message: str) -> None:
@@ -114,5 +188,5 @@ def known(table: Mapping[str, Any], key: str, value: str) -> Any:
 
     Raises ConfigError with the key, the value and the names there are.
     """
-    require(value in table, f"{key} = {value!r} is not known here. Known: {', '.join(sorted(table))}.")
+    require(value in table, f"{key} = {shown(value)} is not known here. Known: {', '.join(sorted(table))}.")
     return table[value]

@@ -65,15 +65,16 @@ class GPTNeoConfig(LayerNormConfig):
     def check(self) -> None:
         """Refuse contradictions."""
         super().check()
+        n, L = 0, self.num_hidden_layers
         for item in self.attention_types or []:
             match item:
-                case [list(), int(times)] if 0 <= times <= self.num_hidden_layers:
-                    pass
+                case [list(kinds), int(times)] if times >= 0 and n + times * len(kinds) <= L:
+                    n += times * len(kinds)
                 case _:
                     require(False, f"attention_types has {item!r}, but wants [[kind, …], how often].")
         unknown = [kind for kind in self.kinds if kind not in KINDS]
         require(not unknown, f"attention_types has {unknown[:1]}, but a layer is global or local.")
-        n, L = len(self.kinds), self.num_hidden_layers
+        n = len(self.kinds)
         require(n == L, f"attention_types is for {n} layers, but num_hidden_layers = {L}.")
         W = self.window_size
         require(W >= 1, f"window_size = {W}, but a token sees at least itself.")
