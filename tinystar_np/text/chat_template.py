@@ -7,12 +7,11 @@ dialogues it was trained on. Every family has its own:
     <s>[INST] Hello [/INST]                                              Llama 2
 
 The form comes with the model as a Jinja program, which takes the list of messages and prints the text. It is
-a program from strangers: it runs in jinja2's sandbox, sees plain data alone, and can change none of it.
+a program from strangers: it runs in a sandbox, sees plain data alone, can change none of it, and has a budget
+of steps and bytes that no template for chats comes near (template_budget.py).
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +23,12 @@ from tinystar_np.text.tokenizer_settings import CONFIG_FILE, TokenizerSettings
 if TYPE_CHECKING:
     from jinja2 import Template
 
+    from tinystar_np.text.template_budget import Budget
+
 JINJA_FILE = "chat_template.jinja"
 OLD_FILE = "chat_template.json"
+
+LONGEST = 100_000  # characters of a template; those of real models have up to 30 000
 
 NO_JINJA = (
     "Chat templates need the package jinja2, 3.1.6 or newer (older ones have holes in their sandbox).\n"
@@ -65,7 +68,7 @@ class ChatTemplate:
         if not messages or not all(isinstance(message, Mapping) for message in messages):
             raise InputError('A conversation is a list of messages: [{"role": "user", "content": "…"}].')
         compiled = self._compile()
-        import jinja2
+        from tinystar_np.text.template_budget import Budget
 
         # Copies of plain data, and keys without a value left out: many templates print "None" for them.
         plain = [
@@ -73,14 +76,8 @@ class ChatTemplate:
             for message in messages
         ]
         given = {"tools": None, "documents": None} | self._special_tokens | _plain(variables)
-        try:
-            return compiled.render(messages=plain, add_generation_prompt=add_generation_prompt, **given)
-        except RefusalError as error:
-            raise InputError(f"The model's chat template refuses this conversation: {error}") from error
-        except jinja2.TemplateError as error:
-            raise self._fault(error.message or type(error).__name__) from error
-        except Exception as error:  # any program can fail in any way
-            raise self._fault(f"{type(error).__name__}: {error}") from error
+        given |= {"messages": plain, "add_generation_prompt": add_generation_prompt}
+        return self._run(lambda: compiled.render(given), Budget(given))
 
     def _compile(self) -> "Template":
         if self._compiled is None:
@@ -90,13 +87,38 @@ class ChatTemplate:
                 raise TinyStarError(NO_JINJA) from None
             if tuple(int(part) for part in jinja2.__version__.split(".")[:3] if part.isdigit()) < (3, 1, 6):
                 raise TinyStarError(NO_JINJA)
-            try:
-                self._compiled = _environment().from_string(self.source)
-            except jinja2.TemplateSyntaxError as error:
-                raise self._fault(f"line {error.lineno}: {error.message}") from error
-            except Exception as error:
-                raise self._fault(f"{type(error).__name__}: {error}") from error
+            from tinystar_np.text.template_budget import Budget
+            from tinystar_np.text.template_sandbox import TemplateEnvironment
+
+            if len(self.source) > LONGEST:
+                raise self._fault(
+                    f"it has {len(self.source)} characters, and more than {LONGEST} are not read"
+                )
+            # What is constant is computed when it is compiled.
+            self._compiled = self._run(lambda: TemplateEnvironment().from_string(self.source), Budget())
         return self._compiled
+
+    def _run(self, step: Callable[[], Any], budget: "Budget") -> Any:
+        """Compile or render, and turn what can go wrong into our errors."""
+        import jinja2
+
+        from tinystar_np.text.template_budget import TooMuchError, spending
+        from tinystar_np.text.template_functions import RefusalError
+
+        try:
+            return spending(budget, step)
+        except RefusalError as error:
+            raise InputError(
+                f"The model's chat template refuses this conversation: {_shortened(error)}"
+            ) from error
+        except TooMuchError as error:
+            raise self._fault(f"{error}, and was stopped") from error
+        except jinja2.TemplateSyntaxError as error:
+            raise self._fault(f"line {error.lineno}: {_shortened(error.message)}") from error
+        except jinja2.TemplateError as error:
+            raise self._fault(_shortened(error.message or type(error).__name__)) from error
+        except Exception as error:  # any program can fail in any way
+            raise self._fault(f"{type(error).__name__}: {_shortened(error)}") from error
 
     def _fault(self, problem: str) -> TokenizerError:
         return TokenizerError(
@@ -105,69 +127,9 @@ class ChatTemplate:
         )
 
 
-class RefusalError(Exception):
-    """A template called raise_exception: the conversation has not the form that it can write."""
-
-
-def _refuse(message: Any) -> None:
-    raise RefusalError(str(message))
-
-
-def _environment() -> Any:
-    """Build the environment that templates are written for: that of transformers."""
-    from jinja2 import nodes
-    from jinja2.exceptions import SecurityError
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-    from jinja2.utils import Namespace
-
-    class Generation(Extension):
-        """`{% generation %}…{% endgeneration %}` marks answers for training; its content is just printed."""
-
-        tags = {"generation"}  # noqa: RUF012 — jinja2 asks for it in this form
-
-        def parse(self, parser: Parser) -> nodes.Node:
-            line = next(parser.stream).lineno
-            return nodes.Scope(
-                parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line
-            )
-
-    class PlainNamespace(Namespace):
-        """A namespace that cannot be dressed up as one of Python's own objects."""
-
-        def __setitem__(self, name: str, value: Any) -> None:
-            if name.startswith("_"):
-                raise SecurityError(f"a namespace may not have the attribute {name!r}")
-            super().__setitem__(name, value)
-
-    def namespace(*pairs: Any, **attributes: Any) -> PlainNamespace:
-        made = PlainNamespace()
-        for name, value in dict(*pairs, **attributes).items():
-            made[name] = value
-        return made
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["namespace"] = namespace
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda format: datetime.now().strftime(format)
-    return environment
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Write JSON as it is; jinja2's own filter writes it for HTML."""
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+def _shortened(message: Any, most: int = 500) -> str:
+    text = str(message)
+    return text if len(text) <= most else f"{text[:most]} …"
 
 
 def _plain(value: Any) -> Any:
@@ -190,7 +152,7 @@ def load_chat_template(directory: Path, settings: TokenizerSettings) -> ChatTemp
     Returns None where the model has none. Raises TokenizerError where a file is damaged.
     """
     readers: dict[str, Callable[[Path], Any]] = {
-        JINJA_FILE: lambda path: path.read_text(encoding="utf-8"),
+        JINJA_FILE: _read_template,
         CONFIG_FILE: lambda path: settings.chat_template,
         OLD_FILE: lambda path: read_json_object(path).get("chat_template"),
     }
@@ -210,13 +172,22 @@ def load_chat_template(directory: Path, settings: TokenizerSettings) -> ChatTemp
     return None
 
 
+def _read_template(path: Path) -> str:
+    if not path.is_file():
+        raise ValueError("it is no file")
+    with path.open(encoding="utf-8") as file:
+        return file.read(LONGEST + 1)  # one more than may be, which is noticed when it is used
+
+
 def _default(found: Any) -> str | None:
     """Choose from what a file has: one template, or several with names, of which the default is for chats."""
     if isinstance(found, list):
         found = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
     if isinstance(found, dict):
         if len(found) > 1 and "default" not in found:
-            raise ValueError(f"it has templates named {', '.join(map(str, found))}, and none is the default")
+            raise ValueError(
+                f"it has templates named {', '.join(map(str, found)):.200}, and none is the default"
+            )
         found = found.get("default") or next(iter(found.values()), None)
     if found is None or isinstance(found, str):
         return found

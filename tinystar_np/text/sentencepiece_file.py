@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinystar_np.checkpoints.json_file import download_again, one_line, shown
 from tinystar_np.errors import TokenizerError
 from tinystar_np.text.protobuf import as_bytes, as_float, as_int, as_text, fields
 from tinystar_np.text.sentencepiece_normalizer import trie_size
@@ -66,13 +67,16 @@ def read_sentencepiece(path: Path) -> SentencePieceModel:
         raise TokenizerError(f"{path} cannot be read ({error.strerror}).") from error
     except ValueError as error:  # WireError and UnicodeDecodeError are ValueErrors
         problem = str(error)
-        raise TokenizerError(f"{path} is no sentencepiece model: {problem}.{AGAIN}") from error
     if problem:
-        raise TokenizerError(f"{path} is no sentencepiece model that can be used: {problem}.{AGAIN}")
+        raise TokenizerError(
+            f"{path} is no sentencepiece model: {one_line(problem)}.\n{download_again(path)} {BESIDE}"
+        ) from None
+    if missing := _not_implemented(model):
+        raise TokenizerError(f"{path}: {missing}.\n{BESIDE}")
     return model
 
 
-AGAIN = "\nDownload the model again; a tokenizer.json beside this file would be used in its place."
+BESIDE = "A tokenizer.json beside this file would be used in its place."
 
 
 def _parsed(data: bytes) -> SentencePieceModel:
@@ -116,21 +120,18 @@ def _parsed(data: bytes) -> SentencePieceModel:
 
 
 def _problem(model: SentencePieceModel) -> str | None:
-    """Say what keeps a model from being used, if anything does."""
+    """Say what is wrong with a model, if anything is."""
     if not model.pieces:
         return "it has no pieces"
     if "" in model.pieces:
         return f"piece {model.pieces.index('')} is empty"
-    if len(set(model.pieces)) < len(model.pieces):
-        twice = next(piece for id, piece in enumerate(model.pieces) if model.pieces.index(piece) < id)
-        return f"the piece {twice!r} stands there twice"
+    if len(first := {piece: id for id, piece in reversed([*enumerate(model.pieces)])}) < len(model.pieces):
+        twice = next(piece for id, piece in enumerate(model.pieces) if first[piece] < id)
+        return f"the piece {shown(twice)} stands there twice"
     if not all(map(math.isfinite, model.scores)):
         return "a piece has a score that is no finite number"
-    if model.model_type not in (UNIGRAM, BPE):
-        name = MODEL_TYPES.get(model.model_type, model.model_type)
-        return f"its model_type is {name}, and only unigram and bpe are implemented"
-    if model.whitespace_as_suffix:
-        return "it puts spaces behind words (treat_whitespace_as_suffix), which is not implemented"
+    if model.model_type not in MODEL_TYPES:
+        return f"its model_type is {model.model_type}"
     if len(model.ids_of(UNKNOWN)) != 1:
         return f"it has {len(model.ids_of(UNKNOWN))} pieces for unknown text instead of one"
     if model.charsmap and not trie_size(model.charsmap):
@@ -140,6 +141,15 @@ def _problem(model: SentencePieceModel) -> str | None:
         missing = next((name for name in map(byte_piece, range(256)) if name not in bytes_there), None)
         if missing:
             return f"it falls back to bytes, but has no piece {missing}"
+    return None
+
+
+def _not_implemented(model: SentencePieceModel) -> str | None:
+    """Say what a sound model asks for that is not implemented here, if anything is."""
+    if model.model_type not in (UNIGRAM, BPE):
+        return f"its model_type is {MODEL_TYPES[model.model_type]}, and only unigram and bpe are implemented"
+    if model.whitespace_as_suffix:
+        return "it puts spaces behind words (treat_whitespace_as_suffix), which is not implemented"
     return None
 
 

@@ -1,0 +1,472 @@
+"""Tokenizers, chat templates and token ids from strangers: each fault is an error of ours that says where."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sentencepiece_writer import START, field, llama_like, model_proto, varint
+
+from tinystar_np import generate, generate_ids, load, stream
+from tinystar_np.checkpoints.json_file import download_again
+from tinystar_np.errors import InputError, TinyStarError, TokenizerError
+from tinystar_np.text import Tokenizer, load_tokenizer
+
+REPLACE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+GROWING = {"type": "Sequence", "normalizers": [REPLACE] * 60}
+COPIES = {
+    "type": "TemplateProcessing",
+    "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 50,
+    "pair": [],
+    "special_tokens": {},
+}
+SLOW = {"type": "Split", "pattern": {"Regex": "(a|a)*$"}, "behavior": "Isolated", "invert": False}
+DAMAGED_MAP = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+# With this the tokenizers package (0.23) ends the process.
+CUT = {"type": "BPE", "continuing_subword_prefix": "éé", "vocab": {"a": 0, "b": 1}, "merges": ["a b"]}
+
+
+def with_rules(**parts: Any) -> Callable[[Path], str]:
+    def edit(path: Path) -> str:
+        return json.dumps(json.loads(path.read_text()) | parts)
+
+    return edit
+
+
+TOKENIZER_JSON: dict[str, tuple[Any, str]] = {
+    "empty": ("", "EOF"),
+    "not JSON": ("{", "EOF"),
+    "a list": ("[]", "tokenizer"),
+    "binary": (b"\xff\xfe\x00", "tokenizer"),
+    "half of it": (lambda path: path.read_text()[:900], "EOF|expected"),
+    "deep": ("[" * 100_000, "tokenizer"),
+    "deep objects": ('{"a":' * 100_000, "tokenizer"),
+    "huge number": ('{"version": ' + "9" * 10_000 + "}", "tokenizer"),
+    "no model": (with_rules(model=None), "tokenizer"),
+    "ids too large": (with_rules(added_tokens=[{"id": 2**40, "content": "a"}]), "1099511627776"),
+    "growing rules": (with_rules(normalizer=GROWING), "normalizer can make a text more than 100 times"),
+    "growing decoder": (with_rules(decoder={**GROWING, "decoders": [REPLACE] * 60}), "decoder can make"),
+    "copies": (with_rules(post_processor=COPIES), "post_processor repeats a text 50 times"),
+    "damaged map": (with_rules(normalizer=DAMAGED_MAP), "precompiled_charsmap"),
+    "merges that are cut wrongly": (with_rules(model=CUT), "the merge 'a b' lacks"),
+    "long prefix": (with_rules(model={**CUT, "merges": [], "continuing_subword_prefix": "x" * 99}), "longer"),
+}
+
+
+@pytest.mark.parametrize("fault", TOKENIZER_JSON)
+def test_tokenizer_json(fault: str, talking_model: Path) -> None:
+    content, message = TOKENIZER_JSON[fault]
+    path = talking_model / "tokenizer.json"
+    content = content(path) if callable(content) else content
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(TokenizerError, match=message) as caught:
+        load(talking_model)
+    assert str(path) in str(caught.value)
+    assert str(caught.value).endswith(download_again(path))
+
+
+def test_rules_that_cannot_be_computed(talking_model: Path) -> None:
+    """An expression that is tried in endless ways is stopped by the package, by panicking."""
+    path = talking_model / "tokenizer.json"
+    path.write_text(with_rules(pre_tokenizer=SLOW)(path))
+    tokenizer = load(talking_model)[1]
+    assert tokenizer is not None
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json.*retry-limit"):
+        tokenizer.encode("a" * 40 + "b")
+
+
+SMALL_FILES = ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
+JSON_FAULTS = {
+    "empty": ("", "not JSON"),
+    "cut": ('{"eos_token": "<|endo', "not JSON"),
+    "a list": ("[]", "expected an object"),
+    "twice": ('{"eos_token": "a", "eos_token": "b"}', "'eos_token' stands there twice"),
+    "deep": ('{"a":' * 100_000, "nested too deeply"),
+    "rather deep": ('{"a":' * 200 + "1" + "}" * 200, "nested too deeply"),
+    "not UTF-8": (b'{"a": "\xff"}', "not UTF-8"),
+    "digits": ('{"a": ' + "9" * 10_000 + "}", "digits"),
+}
+
+
+@pytest.mark.parametrize("name", SMALL_FILES)
+@pytest.mark.parametrize("fault", JSON_FAULTS)
+def test_settings(name: str, fault: str, talking_model: Path) -> None:
+    content, message = JSON_FAULTS[fault]
+    (talking_model / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(TokenizerError, match=message) as caught:
+        load(talking_model)
+    assert str(talking_model / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("fault", [*JSON_FAULTS, "no id", "a half"])
+def test_generation_config(fault: str, talking_model: Path) -> None:
+    more = {"no id": ('{"eos_token_id": "x"}', "eos_token_id"), "a half": ('{"eos_token_id": 1.5}', "1.5")}
+    content, message = (JSON_FAULTS | more)[fault]
+    path = talking_model / "generation_config.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(TinyStarError, match=message) as caught:
+        load(talking_model)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [{"5": []}, {"x": "a"}, {"-1": "a"}, {"99999999999": "a"}, {"5": ""}, [], 3, {"5": {"content": 3}}],
+)
+def test_added_tokens(tokens: Any, talking_model: Path) -> None:
+    content = json.dumps({"added_tokens_decoder": tokens})
+    (talking_model / "tokenizer_config.json").write_text(content)
+    with pytest.raises(TokenizerError, match=r"tokenizer_config\.json.*added"):
+        load(talking_model)
+
+
+@pytest.mark.parametrize(
+    ("vocab", "merges"),
+    [
+        ('{"a": 0}', None),
+        ("", ""),
+        ("{", "a b"),
+        ("[]", ""),
+        ('{"a": -1}', ""),
+        ('{"a": 1e99}', ""),
+        ('{"a": 4294967296}', ""),
+        ('{"a": "b"}', ""),
+        ('{"a":' * 1000, ""),
+        ('{"a": 0}', "a"),
+        ('{"a": 0}', "a b"),
+        ('{"a": 0}', b"\xff \xfe"),
+    ],
+)
+def test_vocab_and_merges(vocab: str, merges: str | bytes | None, tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text(vocab)
+    if merges is not None:
+        (tmp_path / "merges.txt").write_bytes(merges if isinstance(merges, bytes) else merges.encode())
+    what_to_do = "Delete /.*" if merges is not None else "The model is incomplete:"
+    with pytest.raises(TokenizerError, match=rf"vocab\.json.*\n{what_to_do}.* download it again\."):
+        load_tokenizer(tmp_path)
+
+
+GOOD = llama_like()
+SENTENCEPIECE = {
+    "empty": b"",
+    "a varint without end": b"\xff" * 50,
+    "a varint cut off": b"\x0a\x80",
+    "a length beyond the file": field(1, b"abc")[:2] + b"abc",
+    "a huge length": b"\x0a" + varint(2**63) + b"abc",
+    "2⁷⁰ bytes": b"\x0a" + b"\xff" * 9 + b"\x7f" + b"abc",
+    "groups": b"\x0b\x0b\x0b\x0c",
+    "field 0": b"\x02\x00",
+    "numbers for pieces": varint(1 << 3) + varint(5),
+    "text for a score": model_proto(START) + field(1, field(1, b"x") + field(2, b"far too long")),
+    "a score that is NaN": model_proto([*START, ("x", float("nan"), 1)]),
+    "no pieces": model_proto([]),
+    "only empty pieces": b"\x0a\x00" * 100_000,
+    "a piece within itself": field(1, field(1, field(1, field(1, b"")))),
+    "not UTF-8": model_proto(START) + field(1, field(1, b"\xff")),
+    "twice": model_proto([*START, ("x", 0.0, 1), ("x", 0.0, 1)]),
+    "bytes without their pieces": model_proto(START, byte_fallback=True),
+    "an unknown type": model_proto(START, model_type=9),
+    "a damaged map": model_proto(START, charsmap=b"\xff\xff\xff\xff"),
+    "JSON": b'{"model": {}}',
+    **{f"cut at {n}": GOOD[:n] for n in (1, 2, 3, 17, len(GOOD) // 2, len(GOOD) - 1)},
+}
+
+
+@pytest.mark.parametrize("fault", SENTENCEPIECE)
+def test_tokenizer_model(fault: str, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(SENTENCEPIECE[fault])
+    path = tmp_path / "tokenizer.model"
+    message = rf"tokenizer\.model is no sentencepiece model: .*\n{re.escape(download_again(path))}"
+    with pytest.raises(TokenizerError, match=message):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model", "tokenizer_config.json"])
+def test_what_is_no_file(name: str, talking_model: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "secret"
+    outside.write_text("{}")
+    path = talking_model / name
+    for make in (lambda: os.mkfifo(path), path.mkdir, lambda: path.symlink_to(outside)):
+        (talking_model / "tokenizer.json").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        if name == "tokenizer_config.json":  # read only beside a vocabulary
+            (talking_model / "tokenizer.model").write_bytes(GOOD)
+        make()
+        with pytest.raises(TokenizerError, match=name):
+            load_tokenizer(talking_model)
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+
+
+def test_a_file_that_is_far_too_large(talking_model: Path) -> None:
+    with (talking_model / "tokenizer.json").open("r+b") as file:
+        file.truncate(10**10)  # takes no space on the disk
+    with pytest.raises(TokenizerError, match=r"larger than 64 MB.*\nDelete /.* and download it again\.$"):
+        load(talking_model)
+
+
+def test_a_tokenizer_larger_than_the_embedding(talking_model: Path) -> None:
+    path = talking_model / "tokenizer.json"
+    content = json.loads(path.read_text())
+    more = {**content["added_tokens"][0], "id": 257, "content": "[PAD]"}
+    path.write_text(json.dumps(content | {"added_tokens": [*content["added_tokens"], more]}))
+    model, tokenizer = load(talking_model)
+    assert tokenizer is not None
+    assert tokenizer.decode(tokenizer.encode("abc")) == "abc"
+    message = r"tokenizer\.json: the token '\[PAD\]' has the id 257, but the model knows only 257 tokens"
+    with pytest.raises(TokenizerError, match=message):
+        generate(model, tokenizer, "a[PAD]", max_new_tokens=1)
+
+
+WRONG_IDS: list[Any] = [
+    [-1],
+    [257],
+    [2**31],
+    [2**63],
+    [2**200],
+    [-(2**70)],
+    [1.0],
+    [float("nan")],
+    [True],
+    ["1"],
+    "abc",
+    "",
+    b"abc",
+    [None],
+    None,
+    5,
+    [],
+    [[]],
+    [[1], [2, 3]],
+    [[[1]]],
+    [1, [2]],
+    {1: 2},
+    {1, 2},
+    object(),
+    [object()],
+    np.array([1.0]),
+    np.array([1], dtype=bool),
+    np.array([257], dtype=np.uint64),
+    np.array([2**64 - 1], dtype=np.uint64),
+    np.array([1, None], dtype=object),
+    np.array([], dtype=np.int64),
+    np.zeros((1, 1, 1), dtype=int),
+    np.array(3),
+    np.array(["1"]),
+    np.array([1 + 2j]),
+]
+
+
+@pytest.mark.parametrize("ids", WRONG_IDS, ids=lambda ids: repr(ids)[:30])
+def test_wrong_ids(ids: Any, talking_model: Path) -> None:
+    model, tokenizer = load(talking_model)
+    assert tokenizer is not None
+    with pytest.raises(InputError):
+        model(ids)
+    if repr(ids) not in ("[[1], [2, 3]]", "[[]]"):  # a list of prompts, of any lengths
+        with pytest.raises(InputError):
+            generate_ids(model, ids, max_new_tokens=1)
+    cache = model.new_cache()
+    with pytest.raises(InputError):
+        model(ids, cache=cache)
+    assert cache.lengths.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [[-1], [2**40], [1.5], [True], ["1"], "1", None, 5, [None], [[1]], np.array([1.5]), np.array([True])],
+)
+def test_wrong_ids_to_decode(ids: Any, talking_model: Path) -> None:
+    tokenizer = load_tokenizer(talking_model)
+    assert isinstance(tokenizer, Tokenizer)
+    with pytest.raises(InputError, match=r"[Tt]oken id"):
+        tokenizer.decode(ids)
+    assert tokenizer.decode(np.array([64, 65], dtype=np.uint64)) == tokenizer.decode([64, 65])
+    assert tokenizer.decode([257, 2**32 - 1]) == ""
+
+
+@pytest.mark.parametrize("text", [None, 5, b"abc", b"", ["a"], {}, 1.5])
+def test_wrong_texts(text: Any, talking_model: Path) -> None:
+    model, tokenizer = load(talking_model)
+    assert tokenizer is not None
+    with pytest.raises(InputError, match="must be a str"):
+        tokenizer.encode(text)
+    for prompt in (text, [text], ["a", text]):
+        if prompt != ["a"]:  # a list of prompts
+            with pytest.raises(InputError, match="A prompt must be a str, or a list of them; found"):
+                generate(model, tokenizer, prompt, max_new_tokens=1)
+    with pytest.raises(InputError, match="A prompt must be a str; found"):
+        stream(model, tokenizer, text)
+
+
+TOO_MUCH = r"takes too many steps|builds more than \d+ MB"
+GROW = (
+    "{{% set n = namespace(x={0}) %}}{{% for i in range(60) %}}{{% set n.x = {1} %}}{{% endfor %}}"
+    "{{{{ n.x }}}}"
+)
+TEMPLATES: dict[str, str] = {
+    # What runs on and on.
+    "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}": TOO_MUCH,
+    "{% for a in range(100000) %}{% for b in range(100000) if 0 %}{% endfor %}{% endfor %}": TOO_MUCH,
+    "{% for a in range(99999) %}{{ range(99999) | map(attribute='x') | first }}{% endfor %}": TOO_MUCH,
+    "{% for a in range(99999) %}{{ range(99999) | select('none') | first }}{% endfor %}": TOO_MUCH,
+    "{% for a in range(99999) %}{{ range(99999) | sort | sum }}{% endfor %}": TOO_MUCH,
+    "{% set a = range(99999) | list %}{% for i in range(99999) %}{{ -1 in a }}{% endfor %}": TOO_MUCH,
+    "{% set a = 'a' * 9999999 %}{% for i in range(99999) %}{{ 'b' in a }}{% endfor %}": TOO_MUCH,
+    "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}": TOO_MUCH,
+    "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}": "RecursionError",
+    "{% for a in [[1]] recursive %}{{ loop([a]) }}{% endfor %}": "RecursionError",
+    "{% block a %}{{ self.a() }}{% endblock %}": "RecursionError",
+    "{% for a in range(10 ** 12) %}{% endfor %}": "Range too big",
+    # What grows.
+    "{{ 'x' * 10 ** 9 }}": "builds more",
+    "{{ 10 ** 9 * [1] }}": "builds more",
+    "{{ 9 ** (9 ** 9) }}": "a number of more than 4096 bits",
+    GROW.format("2", "n.x * n.x"): "4096 bits",
+    GROW.format("'x'", "n.x + n.x"): "builds more",
+    GROW.format("'x'", "n.x ~ n.x"): "builds more",
+    GROW.format("[1]", "[n.x, n.x]"): "builds more",
+    GROW.format("(1,)", "{n.x: n.x} | items | first"): "builds more",
+    GROW.format("namespace()", "namespace(a=n.x, b=n.x)"): "builds more",
+    GROW.format("'x'", "[n.x, n.x] | join(n.x)"): "builds more",
+    GROW.format("'x'", "n.x.join([n.x, n.x])"): "builds more",
+    GROW.format("'xy'", "n.x.replace('x', n.x)"): "builds more",
+    GROW.format("'xy'", "n.x | replace('', n.x)"): "builds more",
+    GROW.format("'x'", "'{0}{0}'.format(n.x)"): "builds more",
+    GROW.format("'x'", "'%s%s' % (n.x, n.x)"): "builds more",
+    GROW.format("'\"'", "n.x | tojson"): "builds more",
+    GROW.format("'x'", "['%(a)s%(a)s'] | map('format', a=n.x) | first"): "builds more",
+    "{% set n = namespace(x=1) %}{% set n.x = [n, n] %}{{ n.x }}": "builds more",
+    "{{ 'x'.center(10 ** 9) }}": "builds more",
+    "{{ '1'.zfill(10 ** 9) }}": "builds more",
+    "{{ '\\t'.expandtabs(10 ** 9) }}": "builds more",
+    "{{ 'x' | center(10 ** 9) }}": "No filter named 'center'",
+    "{{ [1] | batch(10 ** 9, 'x') | list }}": "No filter named 'batch'",
+    "{{ lipsum(n=10 ** 9) }}": "'lipsum' is undefined",
+    "{{ 'a\\na' | indent(10 ** 9) }}": "indents by more",
+    "{{ [[1]] | tojson(indent=10 ** 9) }}": "indents by more",
+    "{{ '%1000000000d' % 1 }}": "pads to more",
+    "{{ '%*d' % (10 ** 9, 1) }}": "pads to more",
+    "{{ '%.999999999f' | format(1) }}": "pads to more",
+    "{{ '{:1000000000}'.format(1) }}": "pads to more",
+    "{{ '{:{w}}'.format(1, w=10 ** 9) }}": "pads to more",
+    "{{ ('{:1000000000}' | attr('format'))(1) }}": "pads to more",
+    "{{ (['{:1000000000}'] | map(attribute='format') | first)(1) }}": "pads to more",
+    "{{ 1 | round(-10 ** 9) }}": "rounds to more",
+    "{{ ('x ' * 20000000).split() | length }}": "builds more",
+    "{{ ('x' * 30000000) | list | length }}": "builds more",
+    "{{ strftime_now('%Y' * 10 ** 6) }}": "the date in more than",
+    "{{ raise_exception('x' * 10 ** 9) }}": "builds more",
+    # What reaches out.
+    "{{ ''.__class__.__mro__ }}": "unsafe",
+    "{{ (''['__class__']).x }}": "unsafe",
+    "{{ ('' | attr('__class__')).x }}": "unsafe",
+    "{{ ([''] | map(attribute='__class__') | first).x }}": "unsafe",
+    "{{ '{0.__class__.x}'.format(1) }}": "unsafe",
+    "{{ ('{0.__class__.x}' | attr('format'))(1) }}": "unsafe",
+    "{{ raise_exception.__globals__.x }}": "unsafe",
+    "{{ namespace.__init__.__globals__ }}": "unsafe",
+    "{{ cycler.__init__.__globals__.os.popen('id') }}": "unsafe",
+    "{{ messages.append(1) }}": "unsafe",
+    "{{ messages[0].update({}) }}": "unsafe",
+    "{{ (1).to_bytes(10 ** 9) }}": "unsafe",
+    "{{ 'x'.encode().center(10 ** 9) }}": "unsafe",
+    "{{ {}.fromkeys(range(9)) }}": "unsafe",
+    "{% macro f() %}{% endmacro %}{{ f._func.__globals__ }}": "unsafe",
+    "{{ (messages | map('upper')).gi_frame.x }}": "unsafe",
+    "{{ namespace(__class__=1) }}": "__class__",
+    "{% include '/etc/passwd' %}": "asks for another template",
+    "{% include ['/etc/passwd'] ignore missing %}": "asks for another template",
+    "{% import '../x' as x %}": "asks for another template",
+    "{% extends '/etc/passwd' %}": "asks for another template",
+    # What is no program.
+    "{{ " + "(" * 30_000: "RecursionError",
+    "{{ " + "not " * 20_000 + "1 }}": "RecursionError",
+    "{{ a" + ".b" * 40_000 + " }}": "RecursionError",
+    "{% for a in b %}" * 30 + "{% endfor %}" * 30: "SyntaxError",
+    "{#" * 40_000: "Missing end of comment",
+    "{{ " + "9" * 50_000 + " }}": "ValueError",
+    "x" * 200_000: "200000|100001",
+}
+WORKER = """
+import json, resource, sys
+from pathlib import Path
+from tinystar_np.errors import TinyStarError
+from tinystar_np.text import ChatTemplate
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 500_000_000, size + 500_000_000))
+for source in json.load(sys.stdin):
+    try:
+        said = "works: " + ChatTemplate(source, {}, Path("m/chat_template.jinja")).render(
+            [{"role": "user", "content": "Hello"}]
+        )
+    except TinyStarError as error:
+        said = f"{type(error).__name__}: {error}"
+    print(json.dumps(said), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def said() -> dict[str, str]:
+    """What each template comes to, in a process of its own that has little memory."""
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER],
+        input=json.dumps(list(TEMPLATES)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) == len(TEMPLATES), f"{list(TEMPLATES)[len(lines)][:200]}: {done.stderr[-2000:]}"
+    return dict(zip(TEMPLATES, lines, strict=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited and measured as Linux does it")
+@pytest.mark.parametrize("source", TEMPLATES, ids=lambda source: source[:60])
+def test_templates(source: str, said: dict[str, str]) -> None:
+    assert re.search(TEMPLATES[source], said[source]), said[source]
+    assert said[source].startswith(
+        "TokenizerError: m/chat_template.jinja: the model's chat template does not"
+    )
+    assert "replace the template" in said[source]
+    assert "MemoryError" not in said[source]
+    assert len(said[source]) < 1000
+
+
+def test_a_long_conversation_may_cost_more(talking_model: Path) -> None:
+    """The budget grows with what a template is given: such a one is not refused."""
+    source = "{% for m in messages %}{{ m.role + ': ' + (m.content | trim) ~ '\\n' }}{% endfor %}"
+    (talking_model / "chat_template.jinja").write_text(source)
+    tokenizer = load_tokenizer(talking_model)
+    assert tokenizer is not None
+    assert tokenizer.chat_template is not None
+    many = [{"role": "user", "content": "x"}] * 50_000
+    long = [{"role": "user", "content": "x" * 20_000_000}]
+    assert len(tokenizer.chat_template.render(many)) == 8 * 50_000
+    assert len(tokenizer.chat_template.render(long)) == 20_000_007
+
+
+def test_at_the_command_line(talking_model: Path) -> None:
+    (talking_model / "chat_template.jinja").write_text(next(iter(TEMPLATES)))
+    command = [
+        sys.executable,
+        "-c",
+        "from tinystar_np.cli.main import tinystar; raise SystemExit(tinystar())",
+    ]
+    done = subprocess.run(
+        [*command, "chat", "-m", str(talking_model)],
+        input="Hello\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "chat_template.jinja: the model's chat template does not work: it takes too many" in done.stderr
+    assert "Traceback" not in done.stderr
