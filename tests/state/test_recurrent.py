@@ -41,13 +41,14 @@ def test_rows_are_chosen_and_joined_as_copies() -> None:
 
 def test_saved_arrays_must_fit() -> None:
     state = state_of(1, 2)
-    state.restore(state_of(8, 9).arrays(100))
+    state.restore(state_of(8, 9).arrays(100), 100)
     assert state["ssm"][:, 0, 0].tolist() == [8, 9]
     for arrays in (
         state_of(1).arrays(0),
         {"short": state["short"]},
         {**state.arrays(0), "other": np.zeros(2)},
+        {**state.arrays(0), "short": state["short"].astype(np.float64)},
     ):
         with pytest.raises(ValueError, match=r"arrays .* not "):
-            state.restore(arrays)
+            state.restore(arrays, 1)
     assert state["ssm"][:, 0, 0].tolist() == [8, 9]

@@ -15,16 +15,17 @@ tinystar_config.py; here each choice becomes a layer.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, GENERATION_FILE
-from tinystar_np.errors import InputError
+from tinystar_np.checkpoints.safetensors_writer import write_safetensors
+from tinystar_np.errors import CheckpointError, InputError
 from tinystar_np.kernels.activations import gelu, gelu_tanh, relu, silu
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.layers import (
@@ -59,6 +60,7 @@ from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.models.weight_table import WeightTable, expand, shape_of
 from tinystar_np.state import Cache, Span
 from tinystar_np.tap import tap
+from tinystar_np.whole_file import whole_file
 
 ACTIVATIONS = {"silu": silu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu}
 GATES = {"swiglu": silu, "geglu": gelu}
@@ -242,20 +244,27 @@ class TinyStar(Decoder):
         """Write config.json and model.safetensors, from which ``load(directory)`` makes this model again.
 
         What was put in the place of embedder, core or head is not saved, only ``config`` and ``weights``.
-        Raises InputError for a model whose weights are kept in a narrower type than float32.
+        Raises InputError for a model whose weights are kept in a narrower type than float32, CheckpointError
+        where a file cannot be written; what was there is then as it was.
         """
-        if not all(isinstance(array, np.ndarray) for array in self.weights.values()):
+        arrays = {name: array for name, array in self.weights.items() if isinstance(array, np.ndarray)}
+        if len(arrays) < len(self.weights):
             raise InputError("Only float32 weights can be saved; load the model with dtype='float32'.")
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        arrays = {name: np.ascontiguousarray(array) for name, array in self.weights.items()}
-        # Not into the file itself: a model that was loaded from there reads its weights where they lie.
-        unfinished = directory / "model.safetensors.part"
-        save_file(arrays, unfinished, metadata={"format": "np"})
-        unfinished.replace(directory / "model.safetensors")
-        end_ids = {"eos_token_id": list(self.end_ids)}
-        for name, content in ((CONFIG_FILE, self.config.to_dict()), (GENERATION_FILE, end_ids)):
-            (directory / name).write_text(json.dumps(content, indent=2) + "\n")
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"{directory}: cannot be made ({error.strerror}).") from error
+        contents = {CONFIG_FILE: self.config.to_dict(), GENERATION_FILE: {"eos_token_id": list(self.end_ids)}}
+        with ExitStack() as stack:
+            # A model that was loaded from this very file reads its weights where they lie, meanwhile too.
+            weights = stack.enter_context(whole_file(directory / "model.safetensors"))
+            write_safetensors(weights, arrays, {"format": "np"})
+            for name, content in contents.items():
+                file = stack.enter_context(whole_file(directory / name))
+                file.write((json.dumps(content, indent=2) + "\n").encode())
+                file.flush()
+            weights.flush()  # all are written before the first takes its place
 
     def __repr__(self) -> str:
         c: TinyStarConfig = self.config

@@ -3,7 +3,8 @@
 ``model.new_cache`` makes one, ``model(ids, cache=cache)`` extends it. Each layer keeps what it needs: keys
 and values, a window of them, or the fixed-size state of a recurrence. Rows of the batch may hold different
 numbers of tokens. Lengths move only after a call has gone through all layers: a call that is interrupted
-leaves the cache as it was before.
+leaves the cache as it was before. Moving is itself several steps, one per layer; where Ctrl-C comes between
+them, whoever uses the cache next takes the rest.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ class Cache:
     """One state per layer, and how many tokens each row of the batch holds.
 
     states       one per layer, in the model's order
-    lengths      (B,) ints: tokens held by each row
+    lengths      (B,) ints: tokens held by each row; may be set
     fingerprint  tells which model it belongs to; asked when it is saved
     """
 
@@ -30,8 +31,20 @@ class Cache:
         self, states: Sequence[LayerState], lengths: NDArray[np.int64], fingerprint: Callable[[], str]
     ):
         self.states = list(states)
-        self.lengths = lengths
+        self._lengths = lengths
+        self._next: NDArray[np.int64] | None = None
         self.fingerprint = fingerprint
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(B,) tokens held by each row."""
+        self._move()
+        return self._lengths
+
+    @lengths.setter
+    def lengths(self, lengths: NDArray[np.int64]) -> None:
+        self._next = None
+        self._lengths = lengths
 
     @property
     def batch_size(self) -> int:
@@ -54,9 +67,16 @@ class Cache:
 
     def advance(self, new_tokens: int) -> None:
         """Count ``new_tokens`` more tokens in every row; the layers have already computed them."""
-        for state in self.states:
-            state.commit()
-        self.lengths = self.lengths + new_tokens
+        self._next = self.lengths + new_tokens  # from this line on the call counts
+        self._move()
+
+    def _move(self) -> None:
+        """Go on to the next lengths, if any; every step may be repeated."""
+        if self._next is not None:
+            for state in self.states:
+                state.commit()
+            self._lengths = self._next
+            self._next = None
 
     def truncate(self, length: int) -> None:
         """Forget all tokens but the first ``length`` of each row; shorter rows stay as they are.
@@ -79,8 +99,8 @@ class Cache:
     def select(self, rows: Sequence[int]) -> "Cache":
         """Return a copy that holds these rows of the batch, in this order."""
         index = np.asarray(rows, dtype=np.int64)
-        states = [state.select(index) for state in self.states]
-        return Cache(states, self.lengths[index], self.fingerprint)
+        lengths = self.lengths[index]
+        return Cache([state.select(index) for state in self.states], lengths, self.fingerprint)
 
     def save(self, path: str | Path) -> None:
         """Write it to a file, from which ``model.load_cache(path)`` of the same model makes it again.
@@ -97,7 +117,7 @@ def join_caches(caches: Sequence[Cache]) -> Cache:
     """
     if not caches or len({len(cache.states) for cache in caches}) != 1:
         raise InputError("join_caches needs one or more caches of one model.")
+    lengths = np.concatenate([cache.lengths for cache in caches])
     layers = zip(*(cache.states for cache in caches), strict=True)
     states = [type(layer[0]).join(list(layer)) for layer in layers]
-    lengths = np.concatenate([cache.lengths for cache in caches])
     return Cache(states, lengths, caches[0].fingerprint)

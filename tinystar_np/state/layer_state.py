@@ -22,7 +22,11 @@ class LayerState(Protocol):
         """Bytes allocated."""
 
     def commit(self) -> None:
-        """Make what the call computed the state; called when all layers have run."""
+        """Make what the call computed the state; called when all layers have run.
+
+        Ctrl-C may come between the layers' commits, and all are called again: the second of a layer must then
+        change nothing more.
+        """
 
     def select(self, rows: NDArray[np.integer]) -> Self:
         """Return a copy that holds these rows of the batch, in this order."""
@@ -34,5 +38,13 @@ class LayerState(Protocol):
     def arrays(self, tokens: int) -> Mapping[str, NDArray]:
         """Return what must be saved of rows that hold up to ``tokens`` tokens."""
 
-    def restore(self, arrays: Mapping[str, NDArray]) -> None:
-        """Take over what ``arrays`` returned; raises ValueError where shapes do not fit this layer."""
+    def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
+        """Take over what ``arrays(tokens)`` returned; raises ValueError where it does not fit this layer."""
+
+
+def check_fit(arrays: Mapping[str, NDArray], fitting: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> None:
+    """Raise ValueError unless there are just these names, with these types and shapes."""
+    expected = {name: f"{dtype} {shape}" for name, (dtype, shape) in fitting.items()}
+    found = {name: f"{array.dtype} {array.shape}" for name, array in arrays.items()}
+    if found != expected:
+        raise ValueError(f"arrays {found}, not {expected}")

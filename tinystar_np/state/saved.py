@@ -9,27 +9,27 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import safe_open
 
+from tinystar_np.checkpoints.safetensors_writer import write_safetensors
 from tinystar_np.errors import CheckpointError
 from tinystar_np.state.layer_state import LayerState
+from tinystar_np.whole_file import whole_file
 
 FORMAT = "tinystar_np cache 1"
 
 
 def write_states(path: Path, states: list[LayerState], lengths: NDArray[np.int64], fingerprint: str) -> None:
-    """Write the states of all layers to a file, which replaces an older one only when it is complete."""
+    """Write the states of all layers to a file, which replaces an older one only when it is complete.
+
+    Raises CheckpointError where the file cannot be written.
+    """
     arrays = {"lengths": lengths}
     for i, state in enumerate(states):
         for name, array in state.arrays(int(lengths.max())).items():
-            arrays[f"{i}.{name}"] = np.ascontiguousarray(array)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        save_file(arrays, partial, metadata={"format": FORMAT, "model": fingerprint})
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: the cache cannot be written ({error}).") from error
+            arrays[f"{i}.{name}"] = array
+    with whole_file(path) as file:
+        write_safetensors(file, arrays, {"format": FORMAT, "model": fingerprint})
 
 
 def read_states(path: Path, fingerprint: str) -> tuple[NDArray[np.int64], list[Mapping[str, NDArray]]]:
@@ -49,8 +49,17 @@ def read_states(path: Path, fingerprint: str) -> tuple[NDArray[np.int64], list[M
     if metadata.get("model") != fingerprint:
         raise CheckpointError(f"{path}: this cache belongs to another model. Read the prompt again.")
     layers: dict[int, dict[str, NDArray]] = {}
-    for name, array in arrays.items():
-        if name != "lengths":
+    try:
+        lengths = arrays.pop("lengths")
+        for name, array in arrays.items():
             i, _, part = name.partition(".")
             layers.setdefault(int(i), {})[part] = array
-    return arrays["lengths"], [layers[i] for i in sorted(layers)]
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: no complete saved cache (its arrays are not those of layers)."
+        ) from error
+    if sorted(layers) != list(range(len(layers))):
+        raise CheckpointError(f"{path}: no complete saved cache (it leaves out layers).")
+    if lengths.dtype != np.int64 or lengths.ndim != 1 or not lengths.size or lengths.min() < 0:
+        raise CheckpointError(f"{path}: no complete saved cache (its lengths are no numbers of tokens).")
+    return lengths, [layers[i] for i in sorted(layers)]

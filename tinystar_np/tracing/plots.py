@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tinystar_np.errors import InputError, TinyStarError
+from tinystar_np.whole_file import whole_file
 
 KINDS = (".png", ".svg")
 COLUMNS = 3  # panels side by side
@@ -86,10 +87,8 @@ def plot_small_multiples(
         _draw(axis, names, panel)
     for axis in axes[len(panels) :]:
         axis.axis("off")
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}).") from error
+    with whole_file(path, InputError) as file:
+        figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
 
 
 def _draw(axis: Any, names: Sequence[str], panel: Panel) -> None:

@@ -1,0 +1,142 @@
+"""Files of caches that somebody changed: refused, never taken for what they are not."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from parity import random_ids, reference_model, save
+from safetensors.numpy import load_file
+
+from tinystar_np.checkpoints.safetensors_writer import write_safetensors
+from tinystar_np.errors import CheckpointError
+from tinystar_np.loading import load
+from tinystar_np.whole_file import whole_file
+
+SMALL = {"hidden_size": 32, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 4}
+MAMBA = {"num_heads": 4, "head_dim": 16, "n_groups": 1, "state_size": 4}
+MODELS: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "mistral": {**SMALL, "num_key_value_heads": 2, "sliding_window": 5},
+    "deepseek_v3": {**SMALL, "num_key_value_heads": 4, "first_k_dense_replace": 2},
+    "mamba2": {**MAMBA, "hidden_size": 32, "num_hidden_layers": 2},
+    "falcon_h1": {
+        **SMALL,
+        "num_key_value_heads": 2,
+        "mamba_d_ssm": 64,
+        "mamba_n_heads": 4,
+        "mamba_d_state": 4,
+    },
+}
+ROWS, TOKENS = 2, 7
+
+Changed = tuple[Any, Path]
+
+
+@pytest.fixture(scope="module")
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Changed:
+    """A model, and a cache of its own in a file."""
+    folder = tmp_path_factory.mktemp(request.param)
+    model, _ = load(save(reference_model(request.param, **MODELS[request.param]), folder))
+    cache = model.new_cache(ROWS, capacity=20)
+    model(random_ids(ROWS, TOKENS), cache=cache)
+    cache.save(folder / "whole.cache")
+    return model, folder / "whole.cache"
+
+
+def change(saved: Changed, path: Path, **changes: np.ndarray | None) -> None:
+    """Copy the file with some arrays replaced, or left out where they are None."""
+    model, whole = saved
+    arrays = {name: array for name, array in (load_file(whole) | changes).items() if array is not None}
+    with whole_file(path) as file:
+        write_safetensors(file, arrays, {"format": "tinystar_np cache 1", "model": model.fingerprint()})
+
+
+each_model = pytest.mark.parametrize("saved", MODELS, indirect=True)
+
+
+@each_model
+def test_unchanged(saved: Changed, tmp_path: Path) -> None:
+    model, whole = saved
+    change(saved, tmp_path / "copy.cache")
+    caches = [model.load_cache(path) for path in (whole, tmp_path / "copy.cache")]
+    ids = random_ids(ROWS, 3, seed=2)
+    expected = model(np.concatenate([random_ids(ROWS, TOKENS), ids], axis=1))[:, TOKENS:]
+    first, second = (model(ids, cache=cache) for cache in caches)
+    np.testing.assert_array_equal(first, second)
+    assert np.abs(first - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@each_model
+def test_each_array(saved: Changed, tmp_path: Path) -> None:
+    """Left out, of another type, rank or shape along any axis: the message says which arrays there are."""
+    path = tmp_path / "prompt.cache"
+    names = {name: array for name, array in load_file(saved[1]).items() if name != "lengths"}
+    assert len({name.partition(".")[0] for name in names}) == 2
+    for name, array in names.items():
+        others = [None, array.astype(np.float64), array.astype(np.int32), array[None], np.zeros(3, "f4")]
+        others += [np.concatenate([array, array], axis=axis) for axis in range(array.ndim) if array.size]
+        others += [array.take(range(array.shape[a] - 1), axis=a) for a in range(array.ndim) if array.shape[a]]
+        for other in others:
+            change(saved, path, **{name: other})
+            with pytest.raises(CheckpointError, match=r"prompt\.cache: this cache does not fit the model"):
+                saved[0].load_cache(path)
+
+
+@each_model
+def test_further_arrays(saved: Changed, tmp_path: Path) -> None:
+    path, more = tmp_path / "prompt.cache", np.zeros((ROWS, 1, TOKENS, 1), dtype=np.float32)
+    for name, message in (
+        ("1.other\x1b[2J", r"does not fit the model \(a[^\x1b]*other\\x1b\[2J"),
+        ("1.1.other", "does not fit the model"),
+        ("2.keys", r"does not fit the model \(3 layers, not 2\)"),
+        ("3.keys", r"no complete saved cache \(it leaves out layers\)"),
+        ("-1.keys", r"no complete saved cache \(it leaves out layers\)"),
+        ("x.keys", r"no complete saved cache \(its arrays are not those of layers\)"),
+        ("keys", r"no complete saved cache \(its arrays are not those of layers\)"),
+    ):
+        change(saved, path, **{name: more})
+        with pytest.raises(CheckpointError, match=rf"prompt\.cache: .*{message}"):
+            saved[0].load_cache(path)
+
+
+@pytest.mark.parametrize("saved", ["gpt2"], indirect=True)
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        (None, "no complete saved cache"),
+        (np.array([-1, 7]), "no complete saved cache"),
+        (np.array([7.0, 7.0]), "no complete saved cache"),
+        (np.array([[7, 7]]), "no complete saved cache"),
+        (np.zeros(0, "i8"), "no complete saved cache"),
+        (np.array([7]), "does not fit the model"),
+        (np.array([7, 7, 7]), "does not fit the model"),
+        (np.array([7, 8]), "does not fit the model"),
+        (np.array([3, 6]), "does not fit the model"),
+        (np.array([7, 65]), r"does not fit the model \(65 tokens, where the context holds 64\)"),
+        (np.array([7, 2**63 - 1]), "where the context holds 64"),
+    ],
+)
+def test_lengths(saved: Changed, lengths: np.ndarray | None, message: str, tmp_path: Path) -> None:
+    change(saved, tmp_path / "prompt.cache", lengths=lengths)
+    with pytest.raises(CheckpointError, match=rf"prompt\.cache: .*{message}"):
+        saved[0].load_cache(tmp_path / "prompt.cache")
+
+
+@pytest.mark.parametrize("saved", ["mistral"], indirect=True)
+def test_lengths_beyond_what_a_window_holds(saved: Changed, tmp_path: Path) -> None:
+    """A window of 5 is full from 5 tokens on; with fewer there must be fewer."""
+    model, path = saved[0], tmp_path / "prompt.cache"
+    change(saved, path, lengths=np.array([7, 4]))
+    assert model.load_cache(path).lengths.tolist() == [7, 4]
+    change(saved, path, lengths=np.array([4, 4]))
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        model.load_cache(path)
+
+
+@pytest.mark.parametrize("saved", ["mamba2"], indirect=True)
+def test_more_rows_than_memory(saved: Changed, tmp_path: Path) -> None:
+    model, path = saved[0], tmp_path / "prompt.cache"
+    change(saved, path, lengths=np.zeros(10**7, dtype=np.int64))
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        model.load_cache(path)

@@ -1,0 +1,65 @@
+"""Files that are there as a whole or not at all.
+
+A disk may fill up, a person may press Ctrl-C, another program may be reading: a file that is written in its
+place is broken for a while, and stays so where writing ends early. So the bytes go into a new file beside it,
+which takes its name at the end. Renaming within a directory is one step: whoever opens the name finds the old
+file or the new one, and whoever has the old one open (or mapped into memory) keeps it.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from secrets import token_hex
+from stat import S_IMODE
+from typing import BinaryIO
+
+from tinystar_np.errors import CheckpointError, TinyStarError
+
+UNFINISHED = ".part"
+NAME = 50  # characters of a file's name, which may have 255 bytes, that go into the unfinished file's
+
+
+@contextmanager
+def whole_file(path: Path, error: type[TinyStarError] = CheckpointError) -> Iterator[BinaryIO]:
+    """Open a file to write, which takes the place of ``path`` when the block ends, and not before.
+
+        with whole_file(path) as file:
+            file.write(...)
+
+    path   an ordinary file or none; its permissions stay. A link is replaced, not what it points to.
+    error  what is raised where the file cannot be written
+
+    Where the block ends in an exception, Ctrl-C included, ``path`` is as it was and nothing lies beside it.
+    Raises ``error``, which names the file and the reason, for every OSError, those of the block included.
+    """
+    partial = path.with_name(f".{path.name[:NAME]}.{token_hex(4)}{UNFINISHED}")
+    try:
+        with _created(partial, path) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # some disks say only now that they are full
+        partial.replace(path)
+    except OSError as problem:
+        there = " The file that was there is unchanged." if os.path.isfile(path) else ""
+        raise error(f"{path}: cannot be written ({problem.strerror or problem}).{there}") from problem
+    finally:
+        with suppress(OSError, ValueError):
+            partial.unlink()  # it is gone already where all went well
+
+
+def _created(partial: Path, path: Path) -> BinaryIO:
+    """Open the new file, with the permissions of the old one if there is one."""
+    try:
+        old = path.stat() if path.exists() else None
+        if old and not path.is_file():
+            raise OSError("it is a directory" if path.is_dir() else "it is no ordinary file")
+        if old and not os.access(path, os.W_OK):
+            raise OSError("it is read-only")
+        file = partial.open("xb")
+    except ValueError as problem:  # a name with NUL, or with half of a surrogate pair
+        raise OSError("no file can have this name") from problem
+    if old:
+        with suppress(OSError, NotImplementedError):  # not every disk knows permissions
+            partial.chmod(S_IMODE(old.st_mode))
+    return file
