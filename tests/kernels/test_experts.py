@@ -12,6 +12,7 @@ from tinystar_np.kernels.activations import silu
 from tinystar_np.kernels.experts import (
     grouped_mixture,
     mixture,
+    sigmoid_top_k,
     softmax_top_k,
     softmax_top_k_normed,
     top_k,
@@ -57,6 +58,18 @@ def test_the_softmax_over_all_as_it_is(k: int) -> None:
     assert (weights.sum(-1) < 0.999).any() == (k < E)
 
 
+@pytest.mark.parametrize("k", [1, 3, E])
+def test_sigmoids(k: int) -> None:
+    logits = 5 * random(30, E)
+    best, places = torch.from_numpy(logits).topk(k)
+    chosen, weights = sigmoid_top_k(logits, k)
+    np.testing.assert_array_equal(chosen, places)
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights, best.double().sigmoid(), rtol=1e-6)
+    # Both sigmoids are 1 in float32; the scores still tell which is the best.
+    assert sigmoid_top_k(np.array([30, 40], dtype=np.float32), 1)[0] == [1]
+
+
 @pytest.mark.parametrize("p", [0.5, 1.0, 2.0, 3.0, float("inf")])
 @pytest.mark.parametrize("k", [1, 3, E])
 def test_the_softmax_over_all_scaled_by_a_norm(k: int, p: float) -> None:
@@ -87,21 +100,24 @@ class CountedExpert:
 @pytest.mark.parametrize("k", [1, 3, E])
 @pytest.mark.parametrize("tokens", [1, 2, 40])
 @pytest.mark.parametrize("uneven", [0, 20])  # 20: the same few experts for all tokens
-def test_both_forms_give_the_sum(tokens: int, k: int, uneven: float) -> None:
+@pytest.mark.parametrize("weigh_inputs", [False, True])
+def test_both_forms_give_the_sum(weigh_inputs: bool, tokens: int, k: int, uneven: float) -> None:
     x = random(tokens, D)
     experts = [CountedExpert(e) for e in range(E)]
     chosen, weights = top_k_softmax(random(tokens, E) + uneven * random(E), k)
-    every = np.stack([np.tanh(x.astype(np.float64) @ expert.matrix) for expert in experts])  # (E, T, D)
+    matrices = np.stack([expert.matrix for expert in experts]).astype(np.float64)
     expected = np.zeros((tokens, D))
     for j in range(k):
-        expected += weights[:, j, None] * every[chosen[:, j], np.arange(tokens)]
+        heard = np.einsum("td,tdf->tf", x, matrices[chosen[:, j]])
+        weight = weights[:, j, None]
+        expected += np.tanh(weight * heard) if weigh_inputs else weight * np.tanh(heard)
 
     before = x.copy(), chosen.copy(), weights.copy()
-    plain = mixture(x, chosen, weights, experts)
+    plain = mixture(x, chosen, weights, experts, weigh_inputs)
     assert sum(expert.calls for expert in experts) == tokens * k
     for expert in experts:
         expert.calls = 0
-    grouped = grouped_mixture(x, chosen, weights, experts)
+    grouped = grouped_mixture(x, chosen, weights, experts, weigh_inputs)
     assert [expert.calls for expert in experts] == [int((chosen == e).any()) for e in range(E)]
     for found in (plain, grouped):
         assert found.dtype == np.float32

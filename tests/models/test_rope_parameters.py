@@ -43,6 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dynamic_base": {"rope_type": "dynamic", "factor": 3.3, "rope_theta": 123456.7},
     "llama3": LLAMA3,
     "llama3_1": LLAMA3 | {"rope_theta": 500000.0, "original_max_position_embeddings": 8192},
+    "llama4": LLAMA3 | {"rope_theta": 500000.0, "factor": 16.0, "high_freq_factor": 1.0},
     "llama3_2": LLAMA3 | {"rope_theta": 500000.0, "factor": 32.0, "high_freq_factor": 2.0},
     "yarn": YARN,
     "yarn_ratio": YARN | {"factor": None},
@@ -332,8 +333,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "rope_scaling.low_freq_factor is missing; it must be a number above 0.",
     ),
     "low_above_high": (
-        {"rope_scaling": LLAMA3 | {"low_freq_factor": 4}},
-        "rope_scaling.high_freq_factor = 4.0, but it must be above low_freq_factor = 4.0.",
+        {"rope_scaling": LLAMA3 | {"low_freq_factor": 5}},
+        "rope_scaling.high_freq_factor = 4.0, but it must be at least low_freq_factor = 5.0.",
     ),
     "betas": (
         {"rope_scaling": YARN | {"beta_slow": 33}},

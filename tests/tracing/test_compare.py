@@ -20,6 +20,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3_text": ("gemma3_text", {**GROUPS, "head_dim": 8, "query_pre_attn_scalar": 8}),
     "olmo2": ("olmo2", GROUPS),
     "mixtral": ("mixtral", GROUPS),
+    "llama4_text": (
+        "llama4_text",
+        {**GROUPS, "head_dim": 8, "intermediate_size_mlp": 56, "num_local_experts": 4, "moe_layers": [0, 2]}
+        | {"attention_chunk_size": 16, "no_rope_layer_interval": 3, "floor_scale": 7},
+    ),
     "gpt_neox": ("gpt_neox", {**WIDTHS, "intermediate_size": 80}),
     "qwen3_next": (
         "qwen3_next",

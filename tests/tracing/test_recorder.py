@@ -56,6 +56,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon": ("falcon", {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6}),
     "mamba": ("mamba", {"hidden_size": 48, "num_hidden_layers": 2}),
     "granitemoehybrid": ("granitemoehybrid", {**GROUPS, **HYBRID}),
+    "falcon_h1": ("falcon_h1", {**GROUPS, "mamba_d_ssm": 96, "mamba_n_heads": 8, "mamba_n_groups": 2}),
     "qwen3_next": ("qwen3_next", {**GROUPS, **MOE, **DELTA, "head_dim": 8}),
     "tinystar, parallel": ("tinystar", {"norm_placement": "post", "parallel": True, "positions": "learned"}),
     "tinystar, latent": ("tinystar", {"norm_placement": "sandwich", "attention": "mla"}),
@@ -90,6 +91,8 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
             if model_type == "granitemoehybrid":  # its own letters, as one model has layers of several kinds
                 mixer = {"H": sizes["M"], "G": sizes["U"]} if ".mixer" in path else {}
                 letters = {**sizes, "F": sizes["J"], **mixer}
+            if model_type == "falcon_h1" and ".mixer." in path:
+                letters = {**sizes, "H": sizes["M"], "G": sizes["U"]}
             if model_type == "qwen3_next" and ".mixer" in path:
                 letters = {**sizes, **{"G": sizes["X"], "K": sizes["P"], "H": sizes["Y"], "J": sizes["U"]}}
             if model_type == "qwen3_next" and ".feed_forward" in path:

@@ -15,6 +15,11 @@ sum of 1 is then lost, unless they are scaled to make up for it; scaled so, they
     w = softmax of s, of which C alone is used       Qwen and OLMoE, where nothing is scaled
     w = w / ‖w_C‖_p                                  DBRX, p = 1 in the model as published
 
+Llama 4 asks each expert by itself how much it has to say, with a sigmoid instead of a softmax, and turns down
+what the expert hears instead of what it says. An expert bends what it hears, so the two are not the same:
+
+    y = Σ_{e ∈ C} expert_e(sigmoid(s_e) · x)
+
 The model has the weights of E experts and the cost of k. The choice itself has no gradient, but the weights
 have: an expert that helped is called more often. Left alone, a few experts would take everything, so training
 adds noise, or a penalty on uneven loads, or turns tokens away from an expert that is full. Inference does
@@ -70,6 +75,17 @@ def softmax_top_k(logits: NDArray, k: int) -> tuple[NDArray[np.intp], NDArray]:
     """
     chosen = top_k(logits, k)  # a softmax keeps the order
     return chosen, np.take_along_axis(softmax(logits), chosen, axis=-1)
+
+
+def sigmoid_top_k(logits: NDArray, k: int) -> tuple[NDArray[np.intp], NDArray]:
+    """Route each token to its k best experts, each weighted for itself by the sigmoid of its score.
+
+    logits  (..., E), the router's scores
+
+    Returns the chosen experts and their weights, each (..., k), the best first.
+    """
+    chosen = top_k(logits, k)  # by the scores: sigmoids of large ones are equal, 1 in float32
+    return chosen, _sigmoid(np.take_along_axis(logits, chosen, axis=-1))
 
 
 def softmax_top_k_normed(logits: NDArray, k: int, p: float) -> tuple[NDArray[np.intp], NDArray]:
@@ -130,7 +146,7 @@ def sigmoid_grouped_top_k(
 
     Returns the chosen experts and their weights, each (..., k), the best first.
     """
-    scores = np.exp(-np.logaddexp(np.float32(0), -logits))  # sigmoid, exact to the last where it is small
+    scores = _sigmoid(logits)
     liked = scores + correction
     by_group = np.sort(liked.reshape(*liked.shape[:-1], groups, -1), axis=-1)
     best = _in_best_groups(by_group[..., -2:].sum(axis=-1), kept, liked.shape[-1])
@@ -141,6 +157,11 @@ def sigmoid_grouped_top_k(
     return chosen, weights * factor
 
 
+def _sigmoid(logits: NDArray) -> NDArray:
+    """Map scores into 0 … 1, exact to the last digit where the result is small."""
+    return np.exp(-np.logaddexp(np.float32(0), -logits))
+
+
 def _in_best_groups(group_scores: NDArray, kept: int, experts: int) -> NDArray[np.bool_]:
     """Mark the experts of the ``kept`` best groups: (..., groups) → (..., E)."""
     is_best = np.zeros(group_scores.shape, dtype=bool)
@@ -148,25 +169,40 @@ def _in_best_groups(group_scores: NDArray, kept: int, experts: int) -> NDArray[n
     return np.repeat(is_best, experts // group_scores.shape[-1], axis=-1)
 
 
-def mixture(x: NDArray, chosen: NDArray[np.integer], weights: NDArray, experts: Sequence[Expert]) -> NDArray:
+def mixture(
+    x: NDArray,
+    chosen: NDArray[np.integer],
+    weights: NDArray,
+    experts: Sequence[Expert],
+    weigh_inputs: bool = False,
+) -> NDArray:
     """Add up what each token's experts make of it: the definition.
 
     x        (T, D)
     chosen   (T, k), no expert twice in a row
     weights  (T, k)
     experts  E of them
+    weigh_inputs
+             whether a weight multiplies what its expert reads, instead of what it gives
 
     Returns (T, D), a new array.
     """
     y = np.zeros_like(x)
     for t in range(len(x)):
         for e, weight in zip(chosen[t], weights[t], strict=True):
-            y[t] += weight * experts[e](x[t : t + 1])[0]
+            if weigh_inputs:
+                y[t] += experts[e](weight * x[t : t + 1])[0]
+            else:
+                y[t] += weight * experts[e](x[t : t + 1])[0]
     return y
 
 
 def grouped_mixture(
-    x: NDArray, chosen: NDArray[np.integer], weights: NDArray, experts: Sequence[Expert]
+    x: NDArray,
+    chosen: NDArray[np.integer],
+    weights: NDArray,
+    experts: Sequence[Expert],
+    weigh_inputs: bool = False,
 ) -> NDArray:
     """Add up what each token's experts make of it, one expert after the other.
 
@@ -174,6 +210,8 @@ def grouped_mixture(
     chosen   (T, k), no expert twice in a row
     weights  (T, k)
     experts  E of them; those that nobody chose are not called
+    weigh_inputs
+             as in ``mixture``
 
     Returns (T, D), a new array.
     """
@@ -185,7 +223,11 @@ def grouped_mixture(
     for e in np.flatnonzero(counts).tolist():
         choices = order[ends[e] - counts[e] : ends[e]]
         tokens = choices // k
-        part = experts[e](x[tokens])  # (n, D)
-        part *= weights.ravel()[choices, None]
+        weight = weights.ravel()[choices, None]
+        if weigh_inputs:
+            part = experts[e](x[tokens] * weight)  # (n, D)
+        else:
+            part = experts[e](x[tokens])
+            part *= weight
         y[tokens] += part  # no token stands here twice: it chose k different experts
     return y

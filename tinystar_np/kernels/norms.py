@@ -20,7 +20,7 @@ passes is normed, in groups of features where the layer is divided so.
 
     y = rms_norm(x · silu(gate)) · gain
 
-Dao & Gu 2024, arXiv:2405.21060.
+Dao & Gu 2024, arXiv:2405.21060. The other order, the gate behind the norm, is Mamba 2's too, as an option.
 """
 
 import numpy as np
@@ -66,17 +66,23 @@ def rms_norm(x: NDArray, gain: NDArray, eps: float) -> NDArray:
     return y
 
 
-def gated_rms_norm(x: NDArray, gate: NDArray, gain: NDArray, eps: float, groups: int = 1) -> NDArray:
+def gated_rms_norm(
+    x: NDArray, gate: NDArray, gain: NDArray, eps: float, groups: int = 1, norm_first: bool = False
+) -> NDArray:
     """Let ``gate`` pass some of each feature, then norm: first the gate, then the norm.
 
-    x, gate  (..., D)
-    gain     (D,)
-    eps      added to the mean square, under the root
-    groups   into how many equal parts a vector is divided, each normed by itself; divides D
+    x, gate     (..., D)
+    gain        (D,)
+    eps         added to the mean square, under the root
+    groups      into how many equal parts a vector is divided, each normed by itself; divides D
+    norm_first  whether the gate comes behind the norm instead
 
     Returns (..., D) in x's type, a new array.
     """
-    y = silu(gate)
-    y *= x
-    parts = y.reshape(*y.shape[:-1], groups, -1)
-    return rms_norm(parts, gain.reshape(groups, -1), eps).reshape(y.shape)
+    passing = silu(gate)
+    y = x if norm_first else passing * x
+    parts = y.reshape(*y.shape[:-1], groups, y.shape[-1] // groups)
+    y = rms_norm(parts, gain.reshape(groups, -1), eps).reshape(y.shape)
+    if norm_first:
+        y *= passing
+    return y

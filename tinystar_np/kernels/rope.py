@@ -238,7 +238,8 @@ def llama3_frequencies(
     short = waves < np.float32(trained_length / high_freq_factor)
     long = waves > np.float32(trained_length / low_freq_factor)
     fits = np.float32(1) / waves * np.float32(trained_length)  # one over it first, as the reference rounds
-    kept = (fits - np.float32(low_freq_factor)) / np.float32(high_freq_factor - low_freq_factor)
+    between = np.float32(high_freq_factor - low_freq_factor) or np.float32(1)  # in Llama 4 nothing is blended
+    kept = (fits - np.float32(low_freq_factor)) / between
     stretched = frequencies / np.float32(factor)
     blended = (1 - kept) * frequencies / np.float32(factor) + kept * frequencies
     return np.where(short, frequencies, np.where(long, stretched, blended))

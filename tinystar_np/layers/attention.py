@@ -1,15 +1,17 @@
 """Attention layer: the projections around the attention kernel, and the keys and values it remembers."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.kernels.activations import sigmoid
 from tinystar_np.layers.attending import DistanceBias, KeyBias, RelativeVectors, attend
+from tinystar_np.layers.chunked_attending import attend_in_chunks
 from tinystar_np.layers.linear import Linear
 from tinystar_np.layers.weights import Weights
-from tinystar_np.state import KeyValueState, Seen, SlidingKeyValueState, Span
+from tinystar_np.state import ChunkedKeyValueState, KeyValueState, Seen, SlidingKeyValueState, Span
 from tinystar_np.tap import tap
 
 Norm = Callable[[NDArray], NDArray]
@@ -30,6 +32,7 @@ class Attention:
     rope      turns queries and keys by their positions; None where positions come in elsewhere
     key_bias  adds to the scores by the keys' positions; None for nothing
     window    W: a token sees those fewer than W positions away, its own included; None for no limit
+    chunk     C: a token sees no further back than its chunk of C tokens begins; None for no limit
     causal    whether a token sees none behind it. If not, a text must come in one call, without a state.
     distance_bias
               adds to the scores by the distances from queries to keys; None for nothing. For layers that are
@@ -42,6 +45,8 @@ class Attention:
 
     gated     whether ``q`` (D, 2·H·K) gives for each head, behind its query, a gate: what the head gathers is
               multiplied by its sigmoid, Qiu et al. 2025, arXiv:2505.06708
+    temperature
+              scales queries, turned or not, by their positions; None for nothing
 
     ``w.sinks`` (H,), where there are such, is one more score for every query of a head.
     """
@@ -62,6 +67,7 @@ class Attention:
         rope: Positions | None = None,
         key_bias: KeyBias | None = None,
         window: int | None = None,
+        chunk: int | None = None,
         causal: bool = True,
         distance_bias: DistanceBias | None = None,
         q_norm: Norm | None = None,
@@ -70,6 +76,7 @@ class Attention:
         clip: float | None = None,
         soft_cap: float | None = None,
         gated: bool = False,
+        temperature: Positions | None = None,
     ):
         self.qkv = Linear(w.qkv) if w.qkv else None
         if self.qkv is None:
@@ -83,6 +90,7 @@ class Attention:
         self.rope = rope
         self.key_bias = key_bias
         self.window = window
+        self.chunk = chunk
         self.causal = causal
         self.distance_bias = distance_bias
         self.q_norm, self.k_norm = q_norm, k_norm
@@ -90,11 +98,14 @@ class Attention:
         self.clip = clip
         self.soft_cap = soft_cap
         self.gated = gated
+        self.temperature = temperature
         self.sinks: NDArray | None = w.get("sinks")
 
     def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
         """Make room for the keys and values of ``batch_size`` rows."""
         shape = batch_size, self.groups, self.head_dim
+        if self.chunk is not None:
+            return ChunkedKeyValueState(*shape, self.chunk, capacity, self.value_dim)
         if self.window is None:
             return KeyValueState(*shape, capacity, self.value_dim)
         return SlidingKeyValueState(*shape, self.window, capacity, self.value_dim)
@@ -116,8 +127,11 @@ class Attention:
         if self.rope is not None:
             q = tap("attention.q_turned", self.rope(q, asking))
             k = tap("attention.k_turned", self.rope(k, span))
+        if self.temperature is not None:
+            q = tap("attention.q_scaled", self.temperature(q, asking))
         seen = Seen(k, v, np.arange(span.end)) if state is None else state.append(k, v, span)
-        mixed = attend(
+        look = attend if self.chunk is None else partial(attend_in_chunks, chunk=self.chunk)
+        mixed = look(
             q,
             seen,
             asking,

@@ -26,6 +26,8 @@ class Experts:
     per_token   k
     routing     a function from kernels/experts.py
     activation  a function from kernels/activations.py
+    weigh_inputs
+                whether a weight multiplies what its expert reads, instead of what it gives (Llama 4)
     expert      builds an expert of another kind from its weights; None for gated feed-forward layers
 
     For one token, k experts are read and the others are not touched.
@@ -39,6 +41,7 @@ class Experts:
         per_token: int,
         routing: Routing,
         activation: Activation = silu,
+        weigh_inputs: bool = False,
         expert: Callable[[Weights], "ClampedExpert"] | None = None,
     ):
         self.router = Linear(w.router)
@@ -48,6 +51,7 @@ class Experts:
             self.experts.append(_Expert(its, activation) if expert is None else expert(its))
         self.per_token = per_token
         self.routing = routing
+        self.weigh_inputs = weigh_inputs
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
@@ -57,7 +61,11 @@ class Experts:
         weights = tap("feed_forward.weights", weights)
         k = self.per_token
         y = grouped_mixture(
-            x.reshape(-1, x.shape[-1]), chosen.reshape(-1, k), weights.reshape(-1, k), self.experts
+            x.reshape(-1, x.shape[-1]),
+            chosen.reshape(-1, k),
+            weights.reshape(-1, k),
+            self.experts,
+            self.weigh_inputs,
         )
         return tap("feed_forward.experts", y.reshape(x.shape))
 

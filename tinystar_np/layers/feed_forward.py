@@ -57,21 +57,30 @@ class GatedFeedForward:
     w           ``gate`` and ``up`` (D, F), or both in one as ``gate_up`` (D, 2F), the gate first; ``down``
                 (F, D); linear layers
     activation  a function from kernels/activations.py
+    multipliers
+                what the gate is multiplied by before its activation, and what y is
     """
 
-    def __init__(self, w: Weights, *, activation: Activation):
+    def __init__(self, w: Weights, *, activation: Activation, multipliers: tuple[float, float] = (1.0, 1.0)):
         self.gate_up = Linear(w.gate_up) if w.gate_up else None
         if self.gate_up is None:
             self.gate, self.up = Linear(w.gate), Linear(w.up)
         self.down = Linear(w.down)
         self.activation = activation
+        self.multipliers = multipliers
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
+        of_gate, of_result = self.multipliers
         if self.gate_up is None:
             gate, up = self.gate(x), self.up(x)
         else:
             gate, up = np.split(tap("feed_forward.gate_up", self.gate_up(x)), 2, axis=-1)
         gate, up = tap("feed_forward.gate", gate), tap("feed_forward.up", up)  # (B, T, F) each
+        if of_gate != 1:
+            gate *= gate.dtype.type(of_gate)
         activate(self.activation, gate, up)
-        return tap("feed_forward.down", self.down(tap("feed_forward.activation", gate)))
+        y = tap("feed_forward.down", self.down(tap("feed_forward.activation", gate)))
+        if of_result != 1:
+            y *= y.dtype.type(of_result)
+        return y

@@ -1,7 +1,7 @@
 """Mamba 2 mixer: the projections, convolution and gate around the state-space model."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,8 @@ class Mamba2:
     w                ``in`` (D, 2·H·P + 2·G·N + H), a linear layer giving z, x, B, C, Δ side by side;
                      ``convolution``: ``weight`` (H·P + 2·G·N, 1, W) and optionally ``bias``;
                      ``A_log``, ``D`` and ``time_step_bias`` (H,), where A = −exp(A_log);
-                     ``gated_norm.gain`` (H·P,), normed in G parts; ``out`` (H·P, D), a linear layer
+                     ``gated_norm.gain`` (H·P,), normed in G parts, without which y is gated only;
+                     ``out`` (H·P, D), a linear layer
     heads            H
     head_dim         P
     groups           G, which divides H
@@ -45,6 +46,8 @@ class Mamba2:
     eps              of the norm
     activation       behind the convolution; the gate always takes SiLU
     time_step_limit  least and largest Δ
+    norm_first       whether the gate comes behind the norm
+    multipliers      what z, x, B, C and Δ are multiplied by as they come out of ``in``; None for nothing
     """
 
     name = "mixer"
@@ -60,6 +63,8 @@ class Mamba2:
         eps: float,
         activation: Callable[[NDArray], NDArray] = silu,
         time_step_limit: tuple[float, float] = (0.0, math.inf),
+        norm_first: bool = False,
+        multipliers: Sequence[float] | None = None,
     ):
         self.project = Linear(w.branch("in"))
         # (C, W) as the kernel wants it, but in memory W rows, which it reads one at a time.
@@ -68,7 +73,7 @@ class Mamba2:
         self.A: NDArray = -np.exp(w["A_log"])
         self.D: NDArray = w["D"]
         self.time_step_bias: NDArray = w["time_step_bias"]
-        self.gain: NDArray = w.gated_norm["gain"]
+        self.gain: NDArray | None = w.gated_norm.get("gain")
         self.out = Linear(w.out)
         self.heads = heads
         self.head_dim = head_dim
@@ -77,6 +82,11 @@ class Mamba2:
         self.eps = eps
         self.activation = activation
         self.time_step_limit = time_step_limit
+        self.norm_first = norm_first
+        sizes = heads * head_dim, heads * head_dim, groups * state_size, groups * state_size, heads
+        self.multipliers: NDArray | None = (
+            None if multipliers is None else np.repeat(np.array(multipliers, dtype=np.float32), sizes)
+        )
 
     def new_state(self, batch_size: int, capacity: int) -> RecurrentState:
         """Make the state before the first token: W − 1 inputs of the convolution, and h of each head."""
@@ -103,6 +113,8 @@ class Mamba2:
         H, P, G, N = self.heads, self.head_dim, self.groups, self.state_size
         inner = H * P
         projected = tap("mixer.in", self.project(x))
+        if self.multipliers is not None:
+            projected *= self.multipliers
         z, dt = projected[..., :inner], projected[..., -H:]
         convolved, recent = blockwise_convolution(
             projected[..., inner:-H],
@@ -122,7 +134,8 @@ class Mamba2:
         y = tap("mixer.scan", y.reshape(batch, T, inner))
         if last_only:
             y, z = y[:, -1:], z[:, -1:]
-        return tap("mixer.out", self.out(tap("mixer.gated_norm", self._gated_norm(y, z))))
+        name = "mixer.gated" if self.gain is None else "mixer.gated_norm"
+        return tap("mixer.out", self.out(tap(name, self._gated(y, z))))
 
     def _scan(
         self, x: NDArray, dt: NDArray, B: NDArray, C: NDArray, h: NDArray | None
@@ -152,15 +165,20 @@ class Mamba2:
         divided(scan, slices(self.heads if self.groups == 1 else self.groups, x.shape[1]))
         return y, after
 
-    def _gated_norm(self, y: NDArray, z: NDArray) -> NDArray:
+    def _gated(self, y: NDArray, z: NDArray) -> NDArray:
         """Gate and norm y (B, T, H·P) in place, a block of tokens at a time, divided among threads."""
         rows, gates = y.reshape(-1, y.shape[-1]), z.reshape(-1, z.shape[-1])
         tokens = max(NORM_BLOCK // rows.shape[1], 1)
 
-        def norm(some: slice) -> None:
+        def gate(some: slice) -> None:
             for start in range(some.start, some.stop, tokens):
                 block = slice(start, min(start + tokens, some.stop))
-                rows[block] = gated_rms_norm(rows[block], gates[block], self.gain, self.eps, self.groups)
+                if self.gain is None:
+                    rows[block] *= silu(gates[block])
+                else:
+                    rows[block] = gated_rms_norm(
+                        rows[block], gates[block], self.gain, self.eps, self.groups, self.norm_first
+                    )
 
-        divided(norm, slices(len(rows), len(rows)))
+        divided(gate, slices(len(rows), len(rows)))
         return rows.reshape(y.shape)

@@ -241,6 +241,21 @@ MAMBA_BIASES: WeightTable = {
 UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
 
 
+def mamba_settings(config: Any) -> dict[str, Any]:
+    """Give the settings of a Mamba layer, of a config with these keys."""
+    M, P, U, N = (config.sizes[letter] for letter in "MPUN")
+    least, largest = config.time_step_limit
+    return {
+        "heads": M,
+        "head_dim": P,
+        "groups": U,
+        "state_size": N,
+        "eps": config.rms_norm_eps,
+        "activation": ACTIVATIONS[config.hidden_act],
+        "time_step_limit": (least, largest),
+    }
+
+
 class GraniteMoeHybrid(Granite):
     """Granite 4.0: H-350M, H-1B, H-Micro, H-Tiny, H-Small; and 350M, 1B, Micro, which are attention alone."""
 
@@ -270,7 +285,7 @@ class GraniteMoeHybrid(Granite):
         is_mamba = i in c.layers(MAMBA)
         return SequentialBlock(
             attention_norm=RMSNorm(w.mixer_norm if is_mamba else w.attention_norm, eps=c.rms_norm_eps),
-            attention=self._mamba(w.mixer) if is_mamba else self._attention(w.attention),
+            attention=Mamba2(w.mixer, **mamba_settings(c)) if is_mamba else self._attention(w.attention),
             feed_forward_norm=RMSNorm(w.feed_forward_norm, eps=c.rms_norm_eps),
             feed_forward=self._feed_forward(w.feed_forward),
             residual_multiplier=c.residual_multiplier,
@@ -281,21 +296,6 @@ class GraniteMoeHybrid(Granite):
         H, G, K = (c.sizes[letter] for letter in "HGK")
         rope = None if c.rope is None else c.rope.rotary()
         return Attention(w, heads=H, groups=G, head_dim=K, scale=c.attention_multiplier, rope=rope)
-
-    def _mamba(self, w: Weights) -> Mamba2:
-        c: GraniteMoeHybridConfig = self.config
-        M, P, U, N = (c.sizes[letter] for letter in "MPUN")
-        least, largest = c.time_step_limit
-        return Mamba2(
-            w,
-            heads=M,
-            head_dim=P,
-            groups=U,
-            state_size=N,
-            eps=c.rms_norm_eps,
-            activation=ACTIVATIONS[c.hidden_act],
-            time_step_limit=(least, largest),
-        )
 
     def _feed_forward(self, w: Weights) -> GatedFeedForward | RoutedAndShared:
         c: GraniteMoeHybridConfig = self.config

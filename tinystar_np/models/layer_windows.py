@@ -1,6 +1,6 @@
-"""Windows that some layers have and others do not: ``layer_types`` of a config.
+"""Windows, or chunks, that some layers have and others do not: ``layer_types`` of a config.
 
-Layers that see a window keep the cache small; the others, often few, carry what was said long ago.
+Layers that see no more keep the cache small; the others, often few, carry what was said long ago.
 """
 
 from collections.abc import Sequence
@@ -8,31 +8,34 @@ from typing import Any
 
 from tinystar_np.models.config import require
 
-FULL, SLIDING = "full_attention", "sliding_attention"
+FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
+LENGTHS = {  # which key gives it, and what to say where there is none
+    SLIDING: ("sliding_window", "sliding_window and use_sliding_window give no window"),
+    CHUNKED: ("attention_chunk_size", "attention_chunk_size gives no chunk"),
+}
 
 
 def layer_windows(
-    layer_types: Sequence[Any] | None, usual: Sequence[str], window: int | None
+    layer_types: Sequence[Any] | None, usual: Sequence[str], window: int | None, near: str = SLIDING
 ) -> tuple[int | None, ...]:
-    """Return the window of each layer, None for those that see everything.
+    """Return the window, or chunk, of each layer, None for those that see everything.
 
     layer_types  what config.json says, None where it says nothing
     usual        what then holds, one for each layer
-    window       ``sliding_window`` where it is in use
+    window       ``sliding_window`` where it is in use, or ``attention_chunk_size``
+    near         what the layers that have one are called
 
     Raises ConfigError, naming key and value.
     """
-    require(window is None or window >= 1, f"sliding_window = {window}, but a token sees at least itself.")
+    key, none = LENGTHS[near]
+    require(window is None or window >= 1, f"{key} = {window}, but a token sees at least itself.")
     kinds = usual if layer_types is None else layer_types
     L, named = len(usual), len(kinds)
     require(named == L, f"layer_types names {named} layers, but num_hidden_layers = {L}.")
     for i, kind in enumerate(kinds):
         require(
-            kind in (FULL, SLIDING),
-            f"layer_types[{i}] = {kind!r} is not known here. Known: {FULL}, {SLIDING}.",
+            kind in (FULL, near),
+            f"layer_types[{i}] = {kind!r} is not known here. Known: {FULL}, {near}.",
         )
-        require(
-            kind == FULL or window is not None,
-            f"layer_types[{i}] = {kind!r}, but sliding_window and use_sliding_window give no window.",
-        )
-    return tuple(window if kind == SLIDING else None for kind in kinds)
+        require(kind == FULL or window is not None, f"layer_types[{i}] = {kind!r}, but {none}.")
+    return tuple(window if kind == near else None for kind in kinds)

@@ -12,6 +12,7 @@ ARCHITECTURES = {  # model_type, which is also the module's name: the class in i
     "deepseek_v2": "DeepseekV2",
     "deepseek_v3": "DeepseekV3",
     "falcon": "Falcon",
+    "falcon_h1": "FalconH1",
     "gemma": "Gemma",
     "gemma2": "Gemma2",
     "gemma3_text": "Gemma3Text",
@@ -24,6 +25,7 @@ ARCHITECTURES = {  # model_type, which is also the module's name: the class in i
     "granitemoe": "GraniteMoe",
     "granitemoehybrid": "GraniteMoeHybrid",
     "llama": "Llama",
+    "llama4_text": "Llama4Text",
     "mamba": "Mamba",
     "mamba2": "Mamba2",
     "mistral": "Mistral",
@@ -51,6 +53,11 @@ def model_class(model_type: str) -> type[Decoder]:
 
     Raises ConfigError for a type that is not implemented here.
     """
+    if f"{model_type}_text" in ARCHITECTURES:
+        raise ConfigError(
+            f"config.json says model_type {model_type!r}, a model of text and images together.\n"
+            f"Its text part runs here where it is saved by itself, as model_type '{model_type}_text'."
+        )
     if model_type not in ARCHITECTURES:
         raise ConfigError(
             f"config.json says model_type {model_type!r}, which is not implemented here.\n"

@@ -208,8 +208,8 @@ def _llama3(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
     low = given.number("low_freq_factor", ABOVE_0)
     high = given.number("high_freq_factor", ABOVE_0)
     require(
-        high > low,
-        f"{given.name('high_freq_factor')} = {high}, but it must be above low_freq_factor = {low}.",
+        high >= low,
+        f"{given.name('high_freq_factor')} = {high}, but it must be at least low_freq_factor = {low}.",
     )
     return {
         "factor": given.number("factor", AT_LEAST_1),

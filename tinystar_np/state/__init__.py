@@ -1,6 +1,7 @@
 """State: what a model remembers between calls, always passed in, never hidden in the model."""
 
 from tinystar_np.state.cache import Cache, join_caches
+from tinystar_np.state.chunked_key_values import ChunkedKeyValueState
 from tinystar_np.state.key_values import KeyValueState, Seen
 from tinystar_np.state.layer_state import LayerState
 from tinystar_np.state.recurrent import RecurrentState
@@ -10,6 +11,7 @@ from tinystar_np.state.span import Span
 
 __all__ = [
     "Cache",
+    "ChunkedKeyValueState",
     "KeyValueState",
     "LayerState",
     "RecurrentState",

@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.state.layer_state import check_fit
 from tinystar_np.state.span import Span
 
 FIRST_CAPACITY = 64
@@ -122,16 +123,11 @@ class KeyValueState:
         """Return keys and values without the room behind ``tokens``: each (B, G, tokens, K), views."""
         return {"keys": self.keys[:, :, :tokens], "values": self.values[:, :, :tokens]}
 
-    def restore(self, arrays: Mapping[str, NDArray]) -> None:
-        """Take over saved keys and values; raises ValueError where shapes do not fit this layer."""
-        keys, values = arrays["keys"], arrays["values"]
-        tokens = keys.shape[2:3]  # of both alike
-        fitting = [(*own.shape[:2], *tokens, own.shape[3]) for own in (self.keys, self.values)]
-        if [keys.shape, values.shape] != fitting:
-            raise ValueError(
-                f"keys {keys.shape} and values {values.shape}, not {fitting[0]} and {fitting[1]}"
-            )
-        self.keys, self.values = keys, values
+    def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
+        """Take over saved keys and values of ``tokens`` tokens; raises ValueError where they do not fit."""
+        own, places = {"keys": self.keys, "values": self.values}, min(tokens, self.most)
+        check_fit(arrays, {n: (a.dtype, (*a.shape[:2], places, a.shape[3])) for n, a in own.items()})
+        self.keys, self.values = arrays["keys"], arrays["values"]
 
 
 def _with_room(array: NDArray, capacity: int) -> NDArray:

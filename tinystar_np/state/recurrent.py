@@ -10,6 +10,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.state.layer_state import check_fit
+
 
 class RecurrentState:
     """Named arrays of one layer, each replaced as a whole by every call.
@@ -60,10 +62,7 @@ class RecurrentState:
         """Return the arrays, which are the same size for any number of tokens."""
         return dict(self._arrays)
 
-    def restore(self, arrays: Mapping[str, NDArray]) -> None:
-        """Take over saved arrays; raises ValueError where names or shapes do not fit this layer."""
-        expected = {name: array.shape for name, array in self._arrays.items()}
-        found = {name: array.shape for name, array in arrays.items()}
-        if found != expected:
-            raise ValueError(f"arrays {found}, not {expected}")
+    def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
+        """Take over saved arrays; raises ValueError where they do not fit this layer."""
+        check_fit(arrays, {name: (array.dtype, array.shape) for name, array in self._arrays.items()})
         self._arrays, self._pending = dict(arrays), {}

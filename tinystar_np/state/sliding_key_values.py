@@ -49,7 +49,10 @@ class SlidingKeyValueState(KeyValueState):
             self._write(k, v, span)
             places = min(span.end, self.most)
             return Seen(self.keys[:, :, :places], self.values[:, :, :places], self._positions(span, places))
-        before = min(int(span.start.max()), self.most - 1)
+        return self._joined(k, v, span, before=min(int(span.start.max()), self.most - 1))
+
+    def _joined(self, k: NDArray, v: NDArray, span: Span, before: int) -> Seen:
+        """Put so many earlier keys and values of each row and the new ones in a row; the new ones wait."""
         earlier = span.start[:, None] + np.arange(-before, 0)  # (B, before)
         self._waiting = k, v, span
         keys, values = (

@@ -116,14 +116,15 @@ def _run_transformers(
 
     caught: dict[str, NDArray] = {}
 
-    def keep(name: str, value: Any) -> None:
-        tensor = value[0] if isinstance(value, tuple) else value
+    def keep(name: str, value: Any, which: int = 0) -> None:
+        tensor = value[which] if isinstance(value, tuple) else value
         array = tensor.detach().numpy().copy()
         # Positions are looked up once for the whole batch: (T, D) or (1, T, D).
         caught[name] = array if array.ndim > 2 else array[None]
 
     for name, module in _modules(model, reference):
-        module.register_forward_hook(lambda _, __, output, name=name: keep(name, output))
+        which = 1 if type(module).__name__ == "Llama4Router" else 0  # others give their scores first
+        module.register_forward_hook(lambda _, __, output, name=name, i=which: keep(name, output, i))
         for activation, behind in INPUTS.items():
             path = name.removesuffix(behind) + activation
             gated = activation == "attention.mixed" and path.replace("mixed", "gated") in names
