@@ -1,6 +1,7 @@
 """``tinystar compare`` finds a planted fault at its place; ``tinystar models`` lists what is there."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -104,3 +105,18 @@ def test_models(capsys: Any, monkeypatch: pytest.MonkeyPatch, talking_model: Pat
     assert "gpt2" in listed["architectures"]
     parrot = next(model for model in listed["models"] if model["name"] == "somebody/parrot")
     assert parrot["nbytes"] == (talking_model / "model.safetensors").stat().st_size
+
+
+def test_models_say_what_is_tested(capsys: Any, tmp_path: Path) -> None:
+    assert tinystar(["models", "--verbose", "--cache-dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    block = out.split("\nllama\n")[1].split("\n\n")[0]
+    assert re.search(r"^ +attention_bias +false, true$", block, re.MULTILINE)
+    assert re.search(r"^ +rope_parameters.rope_type +default, yarn", block, re.MULTILINE)
+    assert "per_layer_config" in block.split("Refused by name:")[1]
+    assert "use_cache" in block.split("Without mathematics:")[1]
+    assert max(len(line) for line in out.splitlines()) <= 80
+    assert tinystar(["models", "--verbose", "--json", "--cache-dir", str(tmp_path)]) == 0
+    switches = json.loads(capsys.readouterr().out)["switches"]
+    assert set(switches) == set(ARCHITECTURES) - {"tinystar"}
+    assert switches["llama"]["compared"]["attention_bias"] == [False, True]

@@ -45,7 +45,11 @@ class BloomConfig(FalconConfig):
 
     ALIASES: ClassVar = {**FalconConfig.ALIASES, "seq_length": "max_position_embeddings"}
     # The slow form of transformers, a sum of slices, leaves out biases.
-    REFUSED: ClassVar = {**FalconConfig.REFUSED, "slow_but_exact": (False, None)}
+    REFUSED: ClassVar = {
+        **FalconConfig.REFUSED,
+        "activation": ("gelu_new",),
+        "slow_but_exact": (False, None),
+    }
 
     def key_bias(self, positions: NDArray[np.integer]) -> NDArray[np.float32]:
         """Say what ALiBi adds to the scaled scores of the keys at these positions: (S,) → (H, S)."""

@@ -36,6 +36,12 @@ PARTS = "attn_config", "ffn_config"
 class DbrxConfig(DecoderConfig):
     """The keys of a DBRX config.json and of the two objects in it, side by side."""
 
+    ALIASES: ClassVar[Mapping[str, str]] = {
+        "hidden_size": "d_model",
+        "max_position_embeddings": "max_seq_len",
+        "num_attention_heads": "n_heads",
+        "num_hidden_layers": "n_layers",
+    }
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"tie_word_embeddings": (False,)}
 
     vocab_size: int = 32000
@@ -67,6 +73,7 @@ class DbrxConfig(DecoderConfig):
             given = raw.get(part) or {}
             require(isinstance(given, Mapping), f"{part} = {given!r}, but it must be an object or null.")
             inside |= given
+        inside.pop("hidden_size", None)  # ffn_config has one, which nothing reads
         return super().from_dict({**inside, **raw})
 
     @property

@@ -61,6 +61,7 @@ class MptConfig(LayerNormConfig):
     }
     REFUSED: ClassVar = {
         "expansion_ratio": (4,),
+        "hidden_act": ("gelu",),
         "logit_scale": (None,),
         "no_bias": (True,),
         "norm_type": ("layernorm", "low_precision_layernorm"),

@@ -31,7 +31,7 @@ from tinystar_np.models.weight_table import WeightTable
 class OlmoeConfig(MixtralConfig):
     """Mixtral's keys with OLMoE's defaults, and a clip."""
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"mlp_bias": (False,)}
+    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"mlp_bias": (False,), "sliding_window": (None,)}
 
     vocab_size: int = 50304
     hidden_size: int = 2048
