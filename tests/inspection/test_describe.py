@@ -74,6 +74,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {  # name: (model_type, config)
     "granite": ("granite", {**GROUPED, "attention_multiplier": 0.1}),
     "granitemoe": ("granitemoe", {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "hybrid": ("granitemoehybrid", HYBRID),
+    "falcon h1": ("falcon_h1", {**GROUPED, "mamba_d_ssm": 48, "mamba_n_heads": 4, "mamba_d_state": 8}),
     "mamba": ("mamba", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}),
     "mamba2": ("mamba2", {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "num_heads": 8,
                           "head_dim": 8, "n_groups": 2}),

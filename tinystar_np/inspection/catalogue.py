@@ -2,14 +2,11 @@
 
 Every model file begins with its name, authors, year and paper; formulas; a table of its parts; and a
 paragraph "New in it". These are read from the files, without importing them, so that no list of architectures
-can go stale. The page is written by
-
-    python -m tinystar_np.inspection.catalogue > docs/architectures.md
+can go stale. The page itself is page.py.
 """
 
 import ast
 import re
-import textwrap
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,36 +89,3 @@ def catalogue() -> list[Entry]:
         title = " ".join(text.split("\n\n", 1)[0].split())
         entries.append(Entry(model_type, title, text))
     return sorted(entries, key=lambda entry: (entry.year, entry.model_type))
-
-
-def page() -> str:
-    """Write docs/architectures.md."""
-    entries = catalogue()
-    lines = [
-        "# The architectures",
-        "",
-        f"{len(entries)} decoders, the oldest first. The page is written from the docstrings of the files in",
-        "`tinystar_np/models/`, each of which is the whole of its architecture or says what it builds on:",
-        "",
-        "    python -m tinystar_np.inspection.catalogue > docs/architectures.md",
-        "",
-        f"| year | architecture | {' | '.join(COLUMNS)} |",
-        "|---" * (2 + len(COLUMNS)) + "|",
-    ]
-    for entry in entries:
-        link = f"[{entry.name}](#{entry.model_type})"
-        lines.append(f"| {entry.year} | {link} | {' | '.join(entry.summary.values())} |")
-    for entry in entries:
-        papers = ", ".join(f"[{number}](https://arxiv.org/abs/{number})" for number in entry.papers)
-        diagram = re.findall(r"(?:^    .*\n?)+", entry.text, re.MULTILINE)
-        lines += ["", f"## {entry.model_type}", "", f"**{entry.name}**, {entry.year}"]
-        lines[-1] += f" · papers: {papers}" if papers else ""
-        lines[-1] += f" · read it: `models/{entry.model_type}.py`"
-        if diagram:
-            lines += ["", "```", textwrap.dedent(diagram[0]).rstrip(), "```"]
-        lines += ["", entry.new]
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    print(page(), end="")

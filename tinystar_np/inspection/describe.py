@@ -7,9 +7,10 @@ of layer is described in describe_layers.py.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Any
 
-from tinystar_np.inspection.describe_layers import Part, describe
+from tinystar_np.inspection.describe_layers import Part, describe, side_by_side
 from tinystar_np.layers import Attention, Embedding, Linear
 from tinystar_np.layers.blocks import no_norm
 from tinystar_np.layers.delta_net import GatedDeltaNet
@@ -52,7 +53,9 @@ def describe_model(model: Decoder) -> Description:
         parts["positions"] = describe(added)
         for layer in layers:
             layer.pop("positions", None)
-    elif all(isinstance(mixer_of(block), GatedDeltaNet | Mamba1 | Mamba2) for block in model.blocks):
+    elif all(
+        isinstance(mixer, GatedDeltaNet | Mamba1 | Mamba2) for mixer in chain(*map(mixers_of, model.blocks))
+    ):
         parts["positions"] = Part("none: a recurrence reads in order", {"kind": "none"})
     parts["norms"] = _norms(model)
     parts["biases"] = _biases(model.blocks)
@@ -65,8 +68,8 @@ def describe_model(model: Decoder) -> Description:
 
 def _layer(block: Any, config: Any) -> dict[str, Part]:
     """Describe a block by its roles; one that is not there is left out."""
-    mixer = mixer_of(block)
-    layer = {"block": describe(block), "mixer": describe(mixer)}
+    mixer, *beside = mixers_of(block)
+    layer = {"block": describe(block), "mixer": side_by_side([mixer, *beside])}
     if isinstance(mixer, Attention | LatentAttention):
         layer["positions"] = _positions(mixer, config)
         width = mixer.head_dim + getattr(mixer, "rope_dim", 0)
@@ -78,9 +81,9 @@ def _layer(block: Any, config: Any) -> dict[str, Part]:
     return layer
 
 
-def mixer_of(block: Any) -> Any:
-    """Find the part of a block that lets tokens hear of each other: what keeps a state."""
-    return next((part for part in vars(block).values() if hasattr(part, "new_state")), block)
+def mixers_of(block: Any) -> list[Any]:
+    """Find the parts of a block that let tokens hear of each other: what keeps a state. Most have one."""
+    return [part for part in vars(block).values() if hasattr(part, "new_state")] or [block]
 
 
 def _positions(mixer: Attention | LatentAttention, config: Any) -> Part:
@@ -149,11 +152,23 @@ def _multipliers(model: Decoder) -> dict[str, Part]:
     found = {
         "embeddings": getattr(config, "embedding_multiplier", 1),
         "what each part adds": getattr(model.blocks[0], "residual_multiplier", 1),
+        **_multipliers_inside(model.blocks[0]),
         "logits": 1 / getattr(config, "logits_scaling", 1),
     }
     found = {what: factor for what, factor in found.items() if factor != 1}
     words = ", ".join(f"{what} × {factor:.4g}" for what, factor in found.items())
     return {"multipliers": Part(words, found)} if found else {}
+
+
+def _multipliers_inside(block: Any) -> dict[str, float]:
+    """Find what stands at the ends of mixers and feed-forward layers, all layers having the same."""
+    found: dict[str, float] = {}
+    for part in ("attention", "mixer"):
+        before, behind = getattr(block, f"{part}_multipliers", (1, 1))
+        found |= {f"{part}'s input": before, f"{part}'s result": behind}
+    gate, result = getattr(getattr(block, "feed_forward", None), "multipliers", (1, 1))
+    found |= {"feed-forward's gate": gate, "feed-forward's result": result}
+    return found
 
 
 def _output(model: Decoder) -> Part:

@@ -23,6 +23,7 @@ from tinystar_np.layers.blocks import ParallelPostNormBlock, PostNormBlock, no_n
 from tinystar_np.layers.complex_attention import ComplexAttention
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, RoutedAndShared
+from tinystar_np.layers.hybrid_block import HybridBlock
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
@@ -94,11 +95,26 @@ def _block(kind: str, placement: str, words: str, norms: Sequence[Any]) -> Part:
 
 
 @describe.register
+def _hybrid(block: HybridBlock) -> Part:
+    kind = "two mixers side by side, then feed-forward"
+    return _block(kind, "pre", "a norm before each of both", [block.mixer_norm, block.feed_forward_norm])
+
+
+@describe.register
 def _mixer_block(block: MixerBlock) -> Part:
     return Part("a norm and a mixer, no feed-forward layer", {"kind": "mixer", "norms": 1})
 
 
 # Mixers.
+
+
+def side_by_side(mixers: Sequence[Any]) -> Part:
+    """Describe the mixers of one block: by the first, and what stands beside it."""
+    first, *others = map(describe, mixers)
+    if not others:
+        return first
+    words = "; beside it ".join(part.words for part in (first, *others))
+    return Part(words, {**first.facts, "beside": [part.facts for part in others]})
 
 
 def heads_in_words(heads: int, groups: int) -> str:
@@ -132,11 +148,19 @@ def _latent_attention(layer: LatentAttention) -> Part:
 def _with_sight(layer: Attention | LatentAttention, words: str, facts: Mapping[str, Any]) -> Part:
     """Add what a token sees: how far, and whether to both sides."""
     words += "" if layer.window is None else f", window of {layer.window}"
+    chunk = getattr(layer, "chunk", None)
+    words += "" if chunk is None else f", in chunks of {chunk}"
     words += "" if layer.causal else ", to both sides"
     facts = {**facts, "window": layer.window, "causal": layer.causal}
     soft_cap = getattr(layer, "soft_cap", None)
     if soft_cap is not None:
         words, facts = f"{words}, scores below {soft_cap:g}", {**facts, "soft_cap": soft_cap}
+    if chunk is not None:
+        facts = {**facts, "chunk": chunk}
+    tempered = getattr(layer, "temperature", None)
+    if tempered is not None:
+        words += f", queries × 1 + {tempered.scale:g} · ln(1 + ⌊place / {tempered.floor}⌋)"
+        facts = {**facts, "temperature": {"floor": tempered.floor, "scale": tempered.scale}}
     return Part(words, facts)
 
 

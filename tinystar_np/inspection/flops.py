@@ -82,7 +82,9 @@ def _latent_attention(layer: LatentAttention, context: int) -> int:
 
 
 def _in_reach(layer: Any, context: int) -> int:
-    """Say how many tokens a token sees, at most ``context``; to both sides where not causal."""
+    """Say how many tokens a token sees of its chunk, window or context; to both sides where not causal."""
+    if getattr(layer, "chunk", None) is not None:
+        return (context - 1) % int(layer.chunk) + 1
     if layer.window is None:
         return context
     return min(context, layer.window if layer.causal else 2 * layer.window - 1)

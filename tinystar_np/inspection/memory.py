@@ -15,10 +15,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import Any
 
-from tinystar_np.inspection.describe import mixer_of
+from tinystar_np.inspection.describe import mixers_of
 from tinystar_np.inspection.describe_layers import heads_in_words
 from tinystar_np.layers import Attention
 from tinystar_np.layers.experts import Experts, RoutedAndShared
@@ -125,25 +126,28 @@ def state_sizes(model: Decoder) -> list[StateSize]:
     the model's own groups, or four queries to a group where it has none. Where no layer attends, the other
     design is MHA of the model's width. Nothing for a model that looks both ways: it continues no text.
     """
-    mixers = [mixer_of(block) for block in model.blocks]
+    mixers = list(chain(*map(mixers_of, model.blocks)))
     if not all(getattr(mixer, "causal", True) for mixer in mixers):
         return []
-    own = _measured("this model", mixers)
+    own = measured("this model", mixers)
     attending = [mixer for mixer in mixers if isinstance(mixer, Attention | LatentAttention)]
     if not attending:
         width = model.tokens.weight.shape[1]
-        return [own, _measured("every layer MHA", [_Keys(1, 1, width)] * len(mixers))]
+        return [own, measured("every layer MHA", [_Keys(1, 1, width)] * len(mixers))]
     with_keys = [_with_keys(layer) for layer in attending]
     H, G = with_keys[0].heads, with_keys[0].groups
     grouped = H // 4 if G in (1, H) and H % 4 == 0 else G
     designs = sorted({H, grouped, 1}, reverse=True)
-    if len(attending) < len(mixers):
-        everywhere = [with_keys[0]] * len(mixers)
+    if len(attending) < len(model.blocks):
+        everywhere = [with_keys[0]] * len(model.blocks)
         return [own, *(_in_groups("every layer", everywhere, groups) for groups in designs)]
+    beside = [mixer for mixer in mixers if not isinstance(mixer, Attention | LatentAttention)]
     others = [groups for groups in designs if groups != G or attending[0] is not with_keys[0]]
-    sizes = [own, *(_in_groups("as", with_keys, groups) for groups in others)]
-    if any(layer.window is not None for layer in attending):
-        sizes.append(_measured("without window", [_changed(layer, window=None) for layer in attending]))
+    sizes = [own, *(_in_groups("as", with_keys, groups, beside) for groups in others)]
+    for limit in ("window", "chunk"):
+        if any(getattr(layer, limit, None) is not None for layer in attending):
+            without = [_changed(layer, **{limit: None}) for layer in attending]
+            sizes.append(measured(f"without {limit}", [*without, *beside]))
     return sizes
 
 
@@ -154,9 +158,11 @@ def _with_keys(layer: Attention | LatentAttention) -> "Attention | _Keys":
     return _Keys(layer.heads, layer.heads, layer.value_dim, layer.window)
 
 
-def _in_groups(where: str, layers: Sequence["Attention | _Keys"], groups: int) -> StateSize:
+def _in_groups(
+    where: str, layers: Sequence["Attention | _Keys"], groups: int, beside: Sequence[Any] = ()
+) -> StateSize:
     name = f"{where} {heads_in_words(layers[0].heads, groups)}"
-    return _measured(name, [_changed(layer, groups=groups) for layer in layers])
+    return measured(name, [*(_changed(layer, groups=groups) for layer in layers), *beside])
 
 
 def _changed(layer: Any, **values: Any) -> Any:
@@ -166,7 +172,7 @@ def _changed(layer: Any, **values: Any) -> Any:
     return layer
 
 
-def _measured(name: str, mixers: Iterable[Any]) -> StateSize:
+def measured(name: str, mixers: Iterable[Any]) -> StateSize:
     """Measure at two capacities: what is there without any token, and what one adds."""
     fixed, growth = 0, dict[int, int]()
     for mixer in mixers:
