@@ -107,7 +107,7 @@ def attention_scores(
     G = k.shape[-3]
     # The query is scaled, not the scores: K numbers per token instead of S.
     stacked = (q * q.dtype.type(scale)).reshape(*batch, G, H // G * T, K)
-    scores = (stacked @ k.swapaxes(-1, -2)).reshape(*batch, H, T, -1)
+    scores = (stacked @ k.swapaxes(-1, -2)).reshape(*batch, H, T, k.shape[-2])
     if soft_cap is not None:
         bend(scores, soft_cap)
     if bias is not None:

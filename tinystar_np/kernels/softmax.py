@@ -20,10 +20,12 @@ def softmax(x: NDArray, sink: NDArray | None = None) -> NDArray:
           there. None for none.
 
     Returns (..., S) in x's type. A row of nothing but −inf has no weights to give: it becomes zeros, not NaN.
+    Scores further apart than the type reaches give the right weights and NumPy's overflow warning.
     """
-    largest = x.max(axis=-1, keepdims=True)
-    # −inf − (−inf) would be NaN
-    largest = np.maximum(largest, LOWEST if sink is None else sink)
+    # Not −inf where there is nothing else: −inf − (−inf) would be NaN.
+    largest = x.max(axis=-1, keepdims=True, initial=np.finfo(x.dtype).min)
+    if sink is not None:
+        largest = np.maximum(largest, sink)
     e = x - largest
     np.exp(e, out=e)
     total = e.sum(axis=-1, keepdims=True)

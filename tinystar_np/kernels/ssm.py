@@ -103,7 +103,7 @@ def ssm_chunked_scan(
     Memory beyond the result is one chunk's weights of one row, H·L² numbers.
     """
     batch, T, H, P = x.shape
-    L = min(chunk_size, T)
+    L = max(min(chunk_size, T), 1)
     shape = (batch, H, P, B.shape[-1])
     h = np.zeros(shape, dtype=x.dtype) if state is None else np.array(state, order="C")
     y = np.empty(x.shape, dtype=x.dtype)
