@@ -1,7 +1,12 @@
 """Work divided among threads: the same results, faults that surface, and BLAS left as it was."""
 
+import os
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +14,10 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import tinystar_np.threads as threads
+from tinystar_np.cli.main import tinystar
+from tinystar_np.errors import InputError
 from tinystar_np.loading import load
-from tinystar_np.threads import FEWEST_ROWS, divided, slices
+from tinystar_np.threads import FEWEST_ROWS, divided, shares, slices, usable_cores, use_threads
 from tinystar_np.tracing import record
 
 
@@ -30,7 +37,8 @@ def test_slices_cover_everything_once() -> None:
 def test_results_come_in_order_and_from_threads() -> None:
     names = divided(lambda piece: (piece, threading.current_thread().name), [1, 20, 300])
     assert [piece for piece, _ in names] == [1, 20, 300]
-    assert all(name.startswith("tinystar_np") for _, name in names)
+    assert names[0][1] == threading.current_thread().name  # it takes a piece itself
+    assert all(name.startswith("tinystar_np") for _, name in names[1:])
     assert divided(lambda piece: threading.current_thread().name, [7]) == [threading.current_thread().name]
 
 
@@ -103,3 +111,150 @@ def test_one_blas_thread_gives_the_same(save_gpt2: Any) -> None:
         found = model(ids)
     threads._machine.cache_clear()
     assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@pytest.fixture
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody has named a number of threads; afterwards there are as many as before."""
+    for name in threads.NAMED_IN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads, "_chosen", False)
+    with threadpool_limits():  # takes back what is set meanwhile
+        yield
+    threads._machine.cache_clear()
+
+
+@pytest.mark.usefixtures("as_before")
+def test_threads_are_as_many_as_asked_for_before_and_after_first_use() -> None:
+    for count in (3, 1, 2):
+        use_threads(count)
+        assert set(blas_threads()) == {count}
+        assert len(shares(10)) == count
+        assert divided(lambda piece: piece * 2, [1, 2, 3, 4]) == [2, 4, 6, 8]
+        assert set(blas_threads()) == {count}
+
+
+@pytest.mark.usefixtures("as_before")
+def test_results_do_not_depend_on_the_number_of_threads(save_gpt2: Any) -> None:
+    _, directory = save_gpt2(n_positions=600)
+    model, _ = load(directory)
+    ids = np.random.default_rng(1).integers(0, 211, 520)
+    expected = model(ids)
+    for count in (1, 3):
+        use_threads(count)
+        assert np.abs(model(ids) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.usefixtures("as_before")
+def test_the_number_changes_while_others_compute() -> None:
+    """Work in hand goes on, and does not bring the old number back."""
+    use_threads(2)
+    begun, finish = threading.Event(), threading.Event()
+
+    def hold(piece: int) -> int:
+        begun.set()
+        assert finish.wait(10)
+        return piece
+
+    found: list[int] = []
+    worker = threading.Thread(target=lambda: found.extend(divided(hold, [5, 6])))
+    worker.start()
+    assert begun.wait(10)
+    threading.Timer(0.1, finish.set).start()
+    use_threads(3)  # waits until the work is done
+    assert finish.is_set()
+    worker.join(10)
+    assert found == [5, 6]
+    assert set(blas_threads()) == {3}
+    assert len(shares(10)) == 3
+
+
+def test_numbers_that_are_none() -> None:
+    for count in (0, -1):
+        with pytest.raises(InputError, match="1 or more"):
+            use_threads(count)
+    for given in ("0", "-1", "two", "1.5"):
+        with pytest.raises(SystemExit) as exit_:
+            tinystar(["ask", f"--threads={given}", "hi"])
+        assert exit_.value.code == 2
+
+
+@pytest.mark.usefixtures("as_before")
+def test_the_commands_take_the_number(talking_model: Path, capsys: Any) -> None:
+    config = "hidden_size: 32\nnum_layers: 1\nnum_heads: 4\n"
+    (talking_model / "one.yaml").write_text(config)
+    assert tinystar(["ask", "-m", str(talking_model), "--threads", "1", "-n", "1", "hi"]) == 0
+    assert set(blas_threads()) == {1}
+    short = ["--tokens", "4", "--new", "2", "--rounds", "1"]
+    assert tinystar(["experiments", str(talking_model / "one.yaml"), "--threads", "3", *short]) == 0
+    assert set(blas_threads()) == {3}
+    assert "3 threads" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.usefixtures("as_before")
+def test_a_quota_is_kept_to_where_nobody_has_named_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "allowed_cores", lambda: 8)
+    use_threads(4)
+    monkeypatch.setattr(threads, "_chosen", False)
+    use_threads()
+    assert set(blas_threads()) == {4}  # there is no quota
+    monkeypatch.setattr(threads, "_quota", lambda: 2.5)
+    assert usable_cores() == 3
+    with monkeypatch.context() as patch:
+        patch.setenv("OPENBLAS_NUM_THREADS", "4")
+        use_threads()
+        assert set(blas_threads()) == {4}
+    use_threads()
+    assert set(blas_threads()) == {3}
+    use_threads(1)
+    use_threads()
+    assert set(blas_threads()) == {1}
+    monkeypatch.setattr(threads, "_chosen", False)
+    use_threads()  # nobody gets more than BLAS was told otherwise
+    assert set(blas_threads()) == {1}
+
+
+def write(folder: Path, **numbers: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in numbers.items():
+        (folder / name.replace("__", ".")).write_text(text + "\n")
+
+
+@pytest.mark.parametrize(
+    ("own", "found"),
+    [
+        ("0::/", 3.0),  # a container's own root
+        ("0::/a/b", 1.5),  # the least of all above it
+        ("0::/a", 2.0),
+        ("0::/../../elsewhere", 3.0),  # as seen from a namespace
+        ("0::/not/here", 3.0),
+        ("4:memory:/x\n3:cpu,cpuacct:/v1\n", 0.5),
+        ("3:cpu:/v1/free", 0.5),
+        ("3:cpuset:/v1", float("inf")),
+        ("", float("inf")),
+        ("nonsense", float("inf")),
+    ],
+)
+def test_the_quota_of_control_groups(own: str, found: float, tmp_path: Path) -> None:
+    root = tmp_path / "cgroup"
+    write(root, cpu__max="300000 100000")
+    write(root / "a", cpu__max="200000 100000")
+    write(root / "a" / "b", cpu__max="15000 10000")
+    write(root / "cpu" / "v1", **{"cpu__cfs_quota_us": "50000", "cpu__cfs_period_us": "100000"})
+    write(root / "cpu" / "v1" / "free", **{"cpu__cfs_quota_us": "-1", "cpu__cfs_period_us": "100000"})
+    (tmp_path / "own").write_text(own)
+    assert threads._quota(root, tmp_path / "own") == found
+    assert threads._quota(tmp_path / "nothing", tmp_path / "nowhere") == float("inf")
+    write(root, cpu__max="max 100000")
+    (tmp_path / "own").write_text("0::/")
+    assert threads._quota(root, tmp_path / "own") == float("inf")
+
+
+def test_the_usual_start_does_not_look_for_blas(talking_model: Path) -> None:
+    """threadpoolctl takes time to import, which an answer to a short prompt must not wait for."""
+    program = (
+        "import sys, tinystar_np as ts; ts.load(sys.argv[1]); import tinystar_np.threads as t; "
+        "t.usable_cores() < t.allowed_cores() or 'threadpoolctl' not in sys.modules or sys.exit('imported')"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in threads.NAMED_IN}
+    subprocess.run([sys.executable, "-c", program, str(talking_model)], env=environment, check=True)

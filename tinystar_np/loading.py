@@ -8,6 +8,7 @@ from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder, model_class
 from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
+from tinystar_np.threads import use_threads
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
 
@@ -25,8 +26,9 @@ def load(
     name       a directory with config.json and *.safetensors, the name of a shipped model ("stories"), or a
                hub id such as "openai-community/gpt2", which is downloaded unless it is already on this disk
     dtype      what the weight matrices are kept in: "float32"; "bfloat16", half the memory; "int8", a
-               quarter, rounded when the model is loaded; "auto", the file's own type, where float16 and
-               float64 become float32. Vectors and everything computed are float32 in any case.
+               quarter; "auto", the file's own type, where float16 and float64 become float32. What has to
+               be rounded is kept on disk for the next time, see models/rounded.py. Vectors and everything
+               computed are float32 in any case.
     revision   a branch, tag or commit of the hub's repository
     offline    never touch the network
     cache_dir  where downloads lie, instead of the hub's shared cache
@@ -37,12 +39,15 @@ def load(
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype = {dtype!r}, but it must be one of {', '.join(DTYPES)}.")
+    use_threads()
     directory = find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir)
     raw = read_config(directory)
     architecture = model_class(raw["model_type"])
     config = architecture.Config.from_dict(raw)  # refuses what it must before any weight is looked at
     end_ids = read_end_ids(directory, raw)
     model = architecture.from_checkpoint(config, open_checkpoint(directory), end_ids, dtype)
-    if getattr(config, "tokens", None) == "bytes":
-        return model, tokenizer_of_bytes(directory / CONFIG_FILE)
-    return model, load_tokenizer(directory)
+    reads_bytes = getattr(config, "tokens", None) == "bytes"
+    tokenizer = tokenizer_of_bytes(directory / CONFIG_FILE) if reads_bytes else load_tokenizer(directory)
+    if tokenizer is not None:
+        tokenizer.rows = model.vocab_size
+    return model, tokenizer

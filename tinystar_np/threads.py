@@ -11,24 +11,115 @@ ticks, 24 ms, and keep a core busy with it. ``tinystar_np/__init__.py`` asks for
 environment already says something. Generating tokens, where products follow each other faster, does not
 notice. Both together read a prompt of 512 tokens 1.1 times as fast as BLAS's threads alone (GPT-2 124M, two
 cores).
+
+How many threads there are is BLAS's number, and everything here follows it. BLAS counts the cores that this
+process may run on. It does not see that a container may be given many cores, but only so much time on them:
+threads beyond that time are stopped in turn while the others wait for them. ``use_threads`` looks.
 """
 
+import math
+import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import pairwise
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from tinystar_np.errors import InputError
 from tinystar_np.tap import listening
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
 FEWEST_ROWS = 512  # at 256 and below BLAS's own threads were as fast or faster
+NAMED_IN = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def use_threads(count: int | None = None) -> None:
+    """Compute with so many threads from now on, in the whole process; work in hand is waited for.
+
+    To be called in the main thread: OpenBLAS 0.3.31 does not obey others.
+
+    count  None: no more than this process is given time for (``usable_cores``), unless the environment or an
+           earlier call has named a number
+
+    Raises InputError for a number below 1.
+    """
+    global _chosen
+    if count is not None and count < 1:
+        raise InputError(f"{count} threads: there must be 1 or more.")
+    if count is None:
+        if _chosen or any(os.environ.get(name) for name in NAMED_IN) or usable_cores() >= allowed_cores():
+            return  # BLAS has counted right, and threadpoolctl need not be imported
+        most = usable_cores()
+    with _one_at_a_time:
+        for library in _blas_libraries():
+            # Whoever has asked BLAS for less in another way is not given more.
+            library.set_num_threads(min(most, library.get_num_threads()) if count is None else count)
+        _chosen = count is not None
+        _machine.cache_clear()
+
+
+_chosen = False  # whether use_threads was given a number
+
+
+def usable_cores() -> int:
+    """Count the cores that this process is given time for: those it may run on, or fewer."""
+    return math.ceil(min(allowed_cores(), _quota()))
+
+
+def allowed_cores() -> int:
+    """Count the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quota(control_groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """Say how many cores' time Linux gives this process, infinity where nothing limits it.
+
+    A process belongs to a control group, that to one above it, and each may have a limit: microseconds of
+    computing per period. Version 2 has both numbers in one file, version 1 in two.
+    https://docs.kernel.org/admin-guide/cgroup-v2.html, "CPU Interface Files".
+
+    control_groups  where they are mounted
+    own             the file that names this process's groups
+    """
+    found = math.inf
+    with suppress(OSError, ValueError):
+        for line in own.read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            root = control_groups / "cpu" if controllers else control_groups
+            group = root / name.lstrip("/")
+            # Within a container the name may be one of the world outside: then the root is its own group.
+            for folder in (group, *group.parents):
+                found = min(found, _limit(folder))
+                if folder == root:
+                    break
+    return found
+
+
+def _limit(folder: Path) -> float:
+    """Read one control group's limit, in cores."""
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        if (folder / "cpu.max").exists():
+            time, period = (folder / "cpu.max").read_text().split()
+        else:
+            time, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        if time != "max" and int(time) > 0:  # version 1 says -1 for no limit
+            return int(time) / int(period)
+    return math.inf
 
 
 def slices(count: int, rows: int) -> list[slice]:
-    """Divide ``count`` heads or rows into one run of neighbours per thread.
+    """Divide ``count`` heads or rows into one run of neighbours per thread, where that is worth it.
 
     rows  how many tokens the work is for; few are not worth dividing
 
@@ -37,41 +128,64 @@ def slices(count: int, rows: int) -> list[slice]:
     """
     if rows < FEWEST_ROWS or listening():
         return [slice(0, count)]
-    _, _, threads = _machine()
-    parts = min(threads, count)
+    return shares(count)
+
+
+def shares(count: int) -> list[slice]:
+    """Divide ``count`` things into one run of neighbours per thread."""
+    parts = min(_machine().threads, count)
     return [slice(a, b) for a, b in pairwise(count * i // parts for i in range(parts + 1))]
 
 
 def divided(function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:
-    """Call a function on every piece, each in a thread of its own with one BLAS thread; results in order."""
+    """Call a function on every piece, each in a thread of its own with one BLAS thread; results in order.
+
+    The calling thread takes the first piece itself: nobody is woken for that.
+    """
     if len(pieces) < 2:
         return [function(piece) for piece in pieces]
-    pool, blas, threads = _machine()
+    others: list[Future[Result]] = []
     with _one_at_a_time:  # the number of BLAS threads is the whole process's
+        machine = _machine()
         try:
-            for library in blas:
+            for library in machine.blas:
                 library.set_num_threads(1)
-            return list(pool.map(function, pieces))
+            others = [machine.pool.submit(function, piece) for piece in pieces[1:]]
+            first = function(pieces[0])
+            return [first, *(other.result() for other in others)]
         finally:
-            for library in blas:
-                library.set_num_threads(threads)
+            for other in others:  # where this thread was interrupted: they still write into its arrays
+                other.exception()
+            for library in machine.blas:
+                library.set_num_threads(machine.threads)
 
 
-_one_at_a_time = threading.Lock()
+_one_at_a_time = threading.RLock()
+
+
+class Machine(NamedTuple):
+    """A pool of threads, the BLAS libraries whose threads can be set, and how many threads there are."""
+
+    pool: "ThreadPoolExecutor"
+    blas: list[Any]
+    threads: int
 
 
 @cache
-def _machine() -> tuple[Any, list[Any], int]:
-    """Return a pool of threads, the BLAS libraries whose threads can be set, and how many threads there are.
-
-    They are as many as BLAS uses, which asks the environment (OPENBLAS_NUM_THREADS) and counts the cores that
-    this process may run on.
-    """
+def _machine() -> Machine:
+    """Look at BLAS's threads, of which ours are as many."""
     # Imported late: an answer to a short prompt never comes here.
     from concurrent.futures import ThreadPoolExecutor
 
+    with _one_at_a_time:  # while another thread divides its work, BLAS says 1
+        blas = _blas_libraries()
+        threads = max((library.get_num_threads() for library in blas), default=1)
+    return Machine(ThreadPoolExecutor(threads, thread_name_prefix="tinystar_np"), blas, threads)
+
+
+def _blas_libraries() -> list[Any]:
+    """Find the BLAS libraries in this process: NumPy's, and perhaps others'."""
     from threadpoolctl import ThreadpoolController
 
-    blas = ThreadpoolController().select(user_api="blas").lib_controllers
-    threads = max((library.get_num_threads() for library in blas), default=1)
-    return ThreadPoolExecutor(threads, thread_name_prefix="tinystar_np"), blas, threads
+    libraries: list[Any] = ThreadpoolController().select(user_api="blas").lib_controllers
+    return libraries

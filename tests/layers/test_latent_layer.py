@@ -446,12 +446,12 @@ def test_saved_and_loaded(window: int | None, tmp_path: Path) -> None:
     cache.save(tmp_path / "cache")
     lengths, arrays = read_states(tmp_path / "cache", "of a test")
     loaded = new_cache(layer, 2)
-    loaded.states[0].restore(arrays[0])
+    loaded.states[0].restore(arrays[0], 50)
     loaded.lengths = lengths
     for new in (1, 30, 1):
         x = random_x(2, new, seed=new)
         np.testing.assert_array_equal(run(layer, x, loaded), run(layer, x, cache))
     with pytest.raises(ValueError, match="not"):
-        new_cache(layer, 3).states[0].restore(arrays[0])
+        new_cache(layer, 3).states[0].restore(arrays[0], 50)
     with pytest.raises(ValueError, match="not"):
-        LatentState(2, R + K_R + 1).restore(arrays[0])
+        LatentState(2, R + K_R + 1).restore(arrays[0], 50)

@@ -283,13 +283,13 @@ def test_a_cache_holds_two_numbers_of_a_complex_key_and_one_of_a_value(kind: str
     saved = {name: array.copy() for name, array in state.arrays(30).items()}
     assert saved["keys"].shape[3] == 2 * saved["values"].shape[3] == 2 * K
     again = layer.new_state(3, 0)
-    again.restore(saved)
+    again.restore(saved, 30)
     more = [layer(x[:, :1], Span(np.full(3, 30), 1), one) for one in (state, again)]
     np.testing.assert_array_equal(*more)
     assert np.abs(more[0] - y[:, :1]).max() > 1e-3
     for wrong in ({"keys": saved["values"]}, {"values": saved["keys"]}, {"keys": saved["keys"][:2]}):
-        with pytest.raises(ValueError, match=r"not \(3, 2"):
-            layer.new_state(3, 0).restore({**saved, **wrong})
+        with pytest.raises(ValueError, match=r"not .*float32 \(3, 2"):
+            layer.new_state(3, 0).restore({**saved, **wrong}, 30)
 
 
 def test_a_key_bias_serves_layers_with_different_windows_in_one_call() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from parity import (
     assert_close,
     check,
     edit_config,
+    forget_slowly,
     logits_of,
     old_spelling,
     random_ids,
@@ -85,14 +85,8 @@ CUTS = ([15, 16, 17, LENGTH - 48], [CHUNK - 1, 1, 6], [CHUNK, 6], [CHUNK + 1, 1,
 
 
 def hybrid(seed: int = 0, **changes: Any) -> PreTrainedModel:
-    """A reference that forgets slowly, from half a token to hundreds of them: states cross the chunks."""
-    reference = reference_model("granitemoehybrid", seed, **{**SMALL, **changes})
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in reference.named_parameters():
-            if name.endswith(("A_log", "dt_bias")):
-                parameter.copy_(torch.rand(parameter.shape, generator=generator) * 4 - 3)
-    return reference
+    """Make a reference."""
+    return forget_slowly(reference_model("granitemoehybrid", seed, **{**SMALL, **changes}), seed)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

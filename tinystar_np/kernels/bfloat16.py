@@ -3,6 +3,7 @@
     float32   s eeeeeeee mmmmmmmmmmmmmmmmmmmmmmm
     bfloat16  s eeeeeeee mmmmmmm
 
+Narrowing rounds to 8 significant bits: an error of at most 2⁻⁸, 0.4 %, of each weight.
 Widening is exact: the 16 bits become the upper half of a float32 whose lower half is zero. ``widen`` is that
 definition. To multiply by a matrix this way would first write a float32 copy of it, twice its size.
 
@@ -19,18 +20,31 @@ That makes two half-sized products, one with the even and one with the odd colum
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_ROWS = 256
+BLOCK = 131_072  # words: 512 KB, which stay in a core's second-level cache
+HALF = np.uint32(16)  # bits
 ODD = np.uint32(0xFFFF0000)
 
 
 def narrow(x: NDArray[np.float32]) -> NDArray[np.uint16]:
     """Round float32 to bfloat16, to the nearest and ties to even: (...) → (...) as 16-bit integers."""
-    bits = np.ascontiguousarray(x).view(np.uint32)
-    upper = bits >> 16
-    # Half of the last kept bit, less one where that bit is even, carries upwards exactly when it should.
-    rounded = (bits + np.uint32(0x7FFF) + (upper & 1)) >> 16
-    # A NaN may carry into infinity; it keeps its upper half, with one bit set that says it is a quiet one.
-    return np.where(np.isnan(x), upper | 0x0040, rounded).astype(np.uint16)
+    flat = np.ascontiguousarray(x).reshape(-1)
+    narrowed = np.empty(flat.shape, dtype=np.uint16)
+    for start in range(0, flat.size, BLOCK):  # what is computed on the way stays in cache
+        some = flat[start : start + BLOCK]
+        bits = some.view(np.uint32)
+        # Half of the last kept bit, less one where that bit is even, carries upwards exactly when it should.
+        rounded = bits >> HALF
+        rounded &= 1
+        rounded += np.uint32(0x7FFF)
+        rounded += bits
+        rounded >>= HALF
+        nan = np.isnan(some)
+        if (
+            nan.any()
+        ):  # it may carry into infinity; it keeps its upper half, and one bit says it is a quiet one
+            rounded[nan] = (bits[nan] >> HALF) | 0x0040
+        narrowed[start : start + BLOCK] = rounded
+    return narrowed.reshape(x.shape)
 
 
 def widen(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -54,7 +68,8 @@ def bfloat16_product(
     if bits.shape[1] % 2 or not bits.flags.c_contiguous or bits.ctypes.data % 4:
         return x @ (widen(bits).T if transposed else widen(bits))  # no pairs of columns to read as words
     words = bits.view(np.uint32)  # (rows, columns / 2)
-    buffer = np.empty((min(BLOCK_ROWS, len(words)), words.shape[1]), dtype=np.uint32)
+    block_rows = max(1, BLOCK // words.shape[1])
+    buffer = np.empty((min(block_rows, len(words)), words.shape[1]), dtype=np.uint32)
     return _by_outputs(x, words, buffer) if transposed else _by_inputs(x, words, buffer)
 
 
@@ -64,15 +79,15 @@ def _by_outputs(
     """Stored (out, in): each block of rows gives some of the outputs, from the even and the odd inputs."""
     even, odd = np.ascontiguousarray(x[:, 0::2]), np.ascontiguousarray(x[:, 1::2])
     y = np.empty((len(x), len(words)), dtype=np.float32)
-    for start in range(0, len(words), BLOCK_ROWS):
-        block = words[start : start + BLOCK_ROWS]
+    for start in range(0, len(words), len(buffer)):
+        block = words[start : start + len(buffer)]
         wide = buffer[: len(block)]
         values = wide.view(np.float32).T
-        np.left_shift(block, 16, out=wide)
-        part = even @ values
+        np.left_shift(block, HALF, out=wide)
+        part = np.dot(even, values)
         np.bitwise_and(block, ODD, out=wide)
-        part += odd @ values
-        y[:, start : start + BLOCK_ROWS] = part
+        part += np.dot(odd, values)
+        y[:, start : start + len(block)] = part
     return y
 
 
@@ -81,13 +96,13 @@ def _by_inputs(
 ) -> NDArray[np.float32]:
     """Stored (in, out): each block of rows adds some inputs' share to the even and to the odd outputs."""
     even, odd = np.zeros((2, len(x), words.shape[1]), dtype=np.float32)
-    for start in range(0, len(words), BLOCK_ROWS):
-        block = words[start : start + BLOCK_ROWS]
+    for start in range(0, len(words), len(buffer)):
+        block = words[start : start + len(buffer)]
         wide = buffer[: len(block)]
         values = wide.view(np.float32)
-        share = np.ascontiguousarray(x[:, start : start + BLOCK_ROWS])
-        np.left_shift(block, 16, out=wide)
-        even += share @ values
+        share = np.ascontiguousarray(x[:, start : start + len(block)])
+        np.left_shift(block, HALF, out=wide)
+        even += np.dot(share, values)
         np.bitwise_and(block, ODD, out=wide)
-        odd += share @ values
-    return np.stack([even, odd], axis=-1).reshape(len(x), -1)
+        odd += np.dot(share, values)
+    return np.stack([even, odd], axis=-1).reshape(len(x), 2 * words.shape[1])

@@ -4,6 +4,8 @@ An ordinary matrix is a NumPy array. These stand in its place where memory count
 product, or for single rows, and does not see how the numbers are kept.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +13,9 @@ from numpy.typing import NDArray
 
 from tinystar_np.kernels.bfloat16 import bfloat16_product, widen
 from tinystar_np.kernels.int8 import dequantise, int8_product
+from tinystar_np.threads import divided, shares
+
+LEAST_WEIGHTS = 500_000  # a product by fewer is done before another thread is awake
 
 
 class NarrowMatrix(Protocol):
@@ -60,7 +65,14 @@ class Bfloat16Matrix:
 
     def product(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Multiply vectors by it: (T, in) → (T, out)."""
-        return bfloat16_product(x, self.stored, transposed=self._transposed)
+        if not self._transposed:
+            return _in_threads(partial(bfloat16_product, transposed=False), x, self.stored)
+        if self.stored.size < LEAST_WEIGHTS:
+            return bfloat16_product(x, self.stored, transposed=True)
+        parts = divided(
+            lambda some: bfloat16_product(x, self.stored[some], transposed=True), shares(len(self.stored))
+        )
+        return np.concatenate(parts, axis=1)
 
     def rows(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """Look up rows: (...) → (..., out)."""
@@ -71,21 +83,13 @@ class Int8Matrix:
     """A matrix in 8 bits and a scale per output: a quarter of the memory of float32.
 
     values      (in, out), or (out, in) with ``transposed``
-    scales      one per column of ``values``, or one per row with ``by_rows``
-    transposed  whether the transpose is what is meant
-    by_rows     an embedding table has a scale per row, whether it is looked up or multiplied by
+    scales      one per column of ``values``
+    transposed  whether the transpose is what is meant: a table, to be looked up
     """
 
-    def __init__(
-        self,
-        values: NDArray[np.int8],
-        scales: NDArray[np.float32],
-        *,
-        by_rows: bool,
-        transposed: bool = False,
-    ):
+    def __init__(self, values: NDArray[np.int8], scales: NDArray[np.float32], *, transposed: bool = False):
         self.stored, self._scales = values, scales
-        self._by_rows, self._transposed = by_rows, transposed
+        self._transposed = transposed
         rows, columns = values.shape
         self.shape: tuple[int, int] = (columns, rows) if transposed else (rows, columns)
         self.nbytes = values.nbytes + scales.nbytes
@@ -93,17 +97,34 @@ class Int8Matrix:
     @property
     def T(self) -> "Int8Matrix":
         """The transpose, of the same numbers."""
-        return Int8Matrix(self.stored, self._scales, by_rows=self._by_rows, transposed=not self._transposed)
+        return Int8Matrix(self.stored, self._scales, transposed=not self._transposed)
 
     def product(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Multiply vectors by it: (T, in) → (T, out)."""
-        if self._by_rows != self._transposed:  # the scales belong to the inputs
-            ones = np.ones(self.shape[1], dtype=np.float32)
-            return int8_product(x * self._scales, self.stored, ones, transposed=self._transposed)
-        return int8_product(x, self.stored, self._scales, transposed=self._transposed)
+        if self._transposed:
+            raise TypeError("A table is looked up; its transpose can be multiplied by.")
+        y = _in_threads(int8_product, x, self.stored)
+        y *= self._scales
+        return y
 
     def rows(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """Look up rows: (...) → (..., out)."""
-        if self._transposed or not self._by_rows:
+        if not self._transposed:
             raise TypeError("Only a table with a scale per row can be looked up.")
-        return dequantise(self.stored[ids], self._scales[ids], axis=-1)
+        # A row of the table is a column here: one number from each place of memory, but few are asked for.
+        found = dequantise(self.stored[:, ids.ravel()], self._scales[ids.ravel()])
+        return found.T.reshape(*ids.shape, -1)
+
+
+def _in_threads(
+    product: Callable[[NDArray[np.float32], NDArray], NDArray[np.float32]],
+    x: NDArray[np.float32],
+    stored: NDArray,
+) -> NDArray[np.float32]:
+    """Multiply (T, in) by a matrix (in, out), the inputs divided among threads, whose sums are added."""
+    if stored.size < LEAST_WEIGHTS:
+        return product(x, stored)
+    first, *others = divided(lambda some: product(x[:, some], stored[some]), shares(len(stored)))
+    for other in others:
+        first += other
+    return first

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
-from tinystar_np.errors import ContextFullError, InputError
+from tinystar_np.checkpoints.json_file import one_line
+from tinystar_np.errors import CheckpointError, ContextFullError, InputError
 from tinystar_np.layers import Block, Embedding, Weights
 from tinystar_np.layers.matrices import NarrowMatrix
 from tinystar_np.models.config import DecoderConfig
@@ -89,9 +90,12 @@ class Decoder(ABC):
         stored = [name for short in names for name in (cls.PREFIX + short, short) if name in checkpoint]
         if len(stored) != 2:
             return False
+        shapes = [checkpoint.shape(name) for name in stored]
+        if shapes[0] != shapes[1] or len(shapes[0]) != 2 or 0 in shapes[0]:
+            return False  # which of them is wrong is found when they are gathered
         head, tokens = (checkpoint[name] for name in stored)
         rows = np.linspace(0, len(tokens) - 1, 16, dtype=int)
-        return head.shape == tokens.shape and not np.array_equal(head[rows], tokens[rows])
+        return not np.array_equal(head[rows], tokens[rows])
 
     @staticmethod
     @abstractmethod
@@ -129,9 +133,19 @@ class Decoder(ABC):
         Raises CheckpointError where the file is missing, damaged, or of another model.
         """
         lengths, layers = read_states(Path(path), self.fingerprint())
-        cache = self.new_cache(len(lengths))
-        for state, arrays in zip(cache.states, layers, strict=True):
-            state.restore(arrays)
+        tokens = int(lengths.max())
+        try:
+            if self.context_length is not None and tokens > self.context_length:
+                raise ValueError(f"{tokens} tokens, where the context holds {self.context_length}")
+            if len(layers) != len(self.blocks):
+                raise ValueError(f"{len(layers)} layers, not {len(self.blocks)}")
+            cache = self.new_cache(len(lengths))
+            for state, arrays in zip(cache.states, layers, strict=True):
+                state.restore(arrays, tokens)
+        except (ValueError, MemoryError) as error:
+            raise CheckpointError(
+                f"{path}: this cache does not fit the model ({one_line(str(error))}). Read the prompt again."
+            ) from error
         cache.lengths = lengths
         return cache
 
@@ -174,7 +188,10 @@ class Decoder(ABC):
         return logits if given.ndim == 2 else logits[0]
 
     def _checked(self, ids: ArrayLike) -> NDArray[np.integer]:
-        given = np.asarray(ids)
+        try:
+            given = np.asarray(ids)
+        except ValueError:
+            raise InputError("ids have rows of different lengths; give those one by one.") from None
         if given.size == 0 or given.ndim not in (1, 2):
             raise InputError(
                 f"ids have shape {given.shape}, but must be (T,) or (B, T) with at least one token."

@@ -22,12 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import CheckpointError
-from tinystar_np.kernels.bfloat16 import narrow
-from tinystar_np.kernels.int8 import quantise
-from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix, NarrowMatrix
+from tinystar_np.layers.matrices import Bfloat16Matrix, NarrowMatrix
+from tinystar_np.models.rounded import Matrix, rounded
 
 WeightTable = Mapping[str, tuple[str, str]]
+LISTED = 4
+"""How many names an error lists."""
 
 
 class Row(NamedTuple):
@@ -68,13 +70,13 @@ def for_layers(rows: WeightTable, layers: Iterable[int]) -> dict[str, tuple[str,
 
 def expand(table: WeightTable, sizes: Mapping[str, int]) -> dict[str, Row]:
     """Write out every row, once per layer and once per expert: {our name: row}."""
-    rows = (
-        row
-        for ours, (theirs, axes) in table.items()
-        for i in (range(sizes["L"]) if "{i}" in ours else (0,))
-        for row in _experts(ours.replace("{i}", str(i)), theirs.replace("{i}", str(i)), axes, sizes)
-    )
-    return {row.ours: row for row in rows}
+    return {row.ours: row for row in _rows(table, sizes)}
+
+
+def _rows(table: WeightTable, sizes: Mapping[str, int]) -> Iterator[Row]:
+    for ours, (theirs, axes) in table.items():
+        for i in range(sizes["L"]) if "{i}" in ours else (0,):
+            yield from _experts(ours.replace("{i}", str(i)), theirs.replace("{i}", str(i)), axes, sizes)
 
 
 def _experts(ours: str, theirs: str, axes: str, sizes: Mapping[str, int]) -> Iterator[Row]:
@@ -120,49 +122,87 @@ def gather(
     Returns {our name: array or matrix}. What keeps its type is a view of the mapped file.
     Raises CheckpointError naming the tensors that are missing, left over, or of the wrong shape.
     """
-    rows = expand(table, sizes)
     stored: dict[str, str] = {}
     for name in checkpoint:
         short = name.removeprefix(prefix)
         if short in stored:
             raise CheckpointError(
-                f"{checkpoint.file_of(name)}: the tensor {short!r} is there twice, "
-                f"as {stored[short]!r} and {name!r}."
+                f"{checkpoint.file_of(name)}: the tensor {shown(short)} is there twice, "
+                f"as {shown(stored[short])} and {shown(name)}.\nThe file is damaged: download it again."
             )
         stored[short] = name
-    wanted = {row.theirs for row in rows.values()}
-    missing = sorted(wanted - stored.keys())
-    left_over = sorted(name for name in stored.keys() - wanted if not re.fullmatch(ignored, name))
+    _check_fit(checkpoint, table, sizes, stored, ignored)
+    # Only now, as the rows of a wrong config may be many more than the file's tensors.
+    rows = expand(table, sizes)
+
+    def bits(row: Row) -> bool:
+        """Whether a matrix stays in the file's bfloat16."""
+        name = stored[row.theirs]
+        return row.is_matrix and checkpoint.element_type(name) == "BF16" and dtype in ("auto", "bfloat16")
+
+    def read(some: Iterable[Row]) -> Iterator[tuple[str, NDArray]]:
+        taken: tuple[str, NDArray] = "", np.empty(0)
+        for row in some:
+            name = stored[row.theirs]
+            if taken[0] != name:  # the experts of one tensor follow each other: it is converted once
+                taken = name, checkpoint[name] if bits(row) else checkpoint.float32(name)
+            yield row.ours, taken[1] if row.part is None else _part(taken[1], row, sizes)
+
+    to_round = [
+        row for row in rows.values() if row.is_matrix and dtype in ("bfloat16", "int8") and not bits(row)
+    ]
+    wanted = {row.ours: _unrounded(row, sizes) for row in to_round}
+    arrays: dict[str, NDArray | NarrowMatrix] = {}
+    if wanted:
+        arrays |= rounded(wanted, lambda: read(to_round), dtype, checkpoint.files, [dict(table), dict(sizes)])
+    for ours, array in read(row for row in rows.values() if row.ours not in wanted):
+        matrix = Bfloat16Matrix(array) if bits(rows[ours]) else array
+        arrays[ours] = matrix.T if rows[ours].turned else matrix
+    return {ours: arrays[ours] for ours in rows}
+
+
+def _check_fit(
+    checkpoint: Checkpoint,
+    table: WeightTable,
+    sizes: Mapping[str, int],
+    stored: Mapping[str, str],
+    ignored: str,
+) -> None:
+    """Raise CheckpointError for tensors that are missing, left over, or of the wrong shape.
+
+    stored  {name without prefix: name}
+    """
+    known: set[str] = set()
+    missing: list[str] = []
+    count = 0
+    misfit: Row | None = None
+    for row in _rows(table, sizes):
+        if row.part:
+            continue  # the same tensor, for the next expert
+        if row.theirs not in stored:
+            count += 1
+            missing += [row.theirs] if count <= LISTED else []
+            continue
+        known.add(row.theirs)
+        if misfit is None and checkpoint.shape(stored[row.theirs]) != shape_of(row.stored, sizes):
+            misfit = row
+    left_over = sorted(name for name in stored.keys() - known if not re.fullmatch(ignored, name))
     if missing or left_over:
-        faults = [f"it lacks {_listed(missing)}"] if missing else []
-        faults += [f"it has {_listed(left_over)}, which this architecture does not know"] if left_over else []
+        faults = [f"it lacks {_listed(missing, count)}"] if missing else []
+        if left_over:
+            listed = _listed(left_over[:LISTED], len(left_over))
+            faults.append(f"it has {listed}, which this architecture does not know")
         raise CheckpointError(
-            f"{_where(checkpoint)}: the weights do not fit config.json: {'; '.join(faults)}.\n"
+            f"{checkpoint.files[0].parent}: the weights do not fit config.json: {'; '.join(faults)}.\n"
             "The files are of another model or incomplete; check model_type and the sizes, or download again."
         )
-    arrays: dict[str, NDArray | NarrowMatrix] = {}
-    taken: tuple[str, NDArray] = "", np.empty(0)
-    for ours, row in rows.items():
-        name = stored[row.theirs]
-        expected = shape_of(row.stored, sizes)
-        if checkpoint[name].shape != expected:
-            raise CheckpointError(
-                f"{checkpoint.file_of(name)}: tensor {name!r} has shape {checkpoint[name].shape}, "
-                f"the config asks for {expected}.\n"
-                "The file and config.json are of different models; download both again."
-            )
-        as_bits = checkpoint.element_type(name) == "BF16" and row.is_matrix and dtype in ("auto", "bfloat16")
-        if taken[0] != name:  # the experts of one tensor follow each other: it is converted once
-            taken = name, checkpoint[name] if as_bits else checkpoint.float32(name)
-        array = taken[1] if row.part is None else _part(taken[1], row, sizes)
-        if as_bits:
-            matrix: NDArray | NarrowMatrix = Bfloat16Matrix(array)
-        elif row.is_matrix and dtype != "auto":
-            matrix = _in_type(dtype, array, by_rows=row.turned or ours.startswith("embedding."))
-        else:
-            matrix = array
-        arrays[ours] = matrix.T if row.turned else matrix
-    return arrays
+    if misfit is not None:
+        name = stored[misfit.theirs]
+        raise CheckpointError(
+            f"{checkpoint.file_of(name)}: tensor {shown(name)} has shape {shown(checkpoint.shape(name))}, "
+            f"the config asks for {shape_of(misfit.stored, sizes)}.\n"
+            "The file and config.json are of different models; download both again."
+        )
 
 
 def _part(experts: NDArray, row: Row, sizes: Mapping[str, int]) -> NDArray:
@@ -172,24 +212,14 @@ def _part(experts: NDArray, row: Row, sizes: Mapping[str, int]) -> NDArray:
     return one
 
 
-def _in_type(dtype: str, matrix: NDArray[np.float32], by_rows: bool) -> NDArray | NarrowMatrix:
-    """Convert a float32 matrix.
-
-    by_rows  whether each row, rather than each column, belongs to one output or is looked up by itself
-    """
-    if dtype == "float32":
-        return matrix
-    if dtype == "bfloat16":
-        return Bfloat16Matrix(narrow(matrix))
-    values, scales = quantise(matrix, axis=1 if by_rows else 0)
-    return Int8Matrix(values, scales, by_rows=by_rows)
+def _unrounded(row: Row, sizes: Mapping[str, int]) -> Matrix:
+    """Describe a matrix as the file has it."""
+    inputs, outputs = shape_of(row.used, sizes)
+    shape = (outputs, inputs) if row.turned else (inputs, outputs)
+    return Matrix(shape, row.turned, table=row.ours.startswith("embedding."))
 
 
-def _where(checkpoint: Checkpoint) -> str:
-    return str(next((checkpoint.file_of(name).parent for name in checkpoint), "An empty checkpoint"))
-
-
-def _listed(names: Iterable[str], most: int = 4) -> str:
-    names = list(names)
-    shown = ", ".join(repr(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more tensors"
+def _listed(names: Sequence[str], count: int) -> str:
+    """List the first names, and say how many there are besides."""
+    others = count - len(names)
+    return ", ".join(map(shown, names)) + (f" and {others} more tensors" if others else "")
