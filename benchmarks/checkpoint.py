@@ -1,6 +1,6 @@
 """A model of real size with random weights, and a tokenizer to go with it: as good as a real one for timing.
 
-    python benchmarks/checkpoint.py gpt2 DIRECTORY
+    python benchmarks/checkpoint.py gpt2 float32 DIRECTORY
 
 Writes config.json, model.safetensors, tokenizer.json and tokenizer_config.json. The config names no
 end-of-text token, so that nobody stops early.
@@ -8,84 +8,72 @@ end-of-text token, so that nobody stops early.
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from shapes import SHAPES
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-CONTEXT = 1024
 END_OF_TEXT = "<|endoftext|>"
-MERGES = 50_000
-VOCABULARY = 256 + MERGES + 1
-
-SIZES = {  # name: layers, width, heads
-    "tiny": (2, 64, 2),  # to try the benchmark itself
-    "gpt2": (12, 768, 12),
-    "gpt2-medium": (24, 1024, 16),
-    "gpt2-large": (36, 1280, 20),
-    "gpt2-xl": (48, 1600, 25),
-}
+MERGES = 50_000  # at most, as GPT-2 has
+RANDOM = 1 << 24  # numbers drawn; every tensor takes a run of them, from a place of its own
 
 
-def config(size: str) -> dict:
-    layers, width, heads = SIZES[size]
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-5,
-        "n_embd": width,
-        "n_head": heads,
-        "n_layer": layers,
-        "n_positions": CONTEXT,
-        "vocab_size": VOCABULARY,
-        "tie_word_embeddings": True,
-        "dtype": "float32",
-        "bos_token_id": None,
-        "eos_token_id": None,
-    }
+def config(shape: str, dtype: str) -> dict:
+    ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    return {**SHAPES[shape], "dtype": dtype, **ends}
 
 
-def shapes(size: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name every tensor as GPT-2's files do, with its shape."""
-    layers, width, _ = SIZES[size]
-    yield "wte.weight", (VOCABULARY, width)
-    yield "wpe.weight", (CONTEXT, width)
-    for i in range(layers):
-        for norm in ("ln_1", "ln_2"):
-            yield f"h.{i}.{norm}.weight", (width,)
-            yield f"h.{i}.{norm}.bias", (width,)
-        for name, rows, columns in (
-            ("attn.c_attn", width, 3 * width),
-            ("attn.c_proj", width, width),
-            ("mlp.c_fc", width, 4 * width),
-            ("mlp.c_proj", 4 * width, width),
-        ):
-            yield f"h.{i}.{name}.weight", (rows, columns)
-            yield f"h.{i}.{name}.bias", (columns,)
-    yield "ln_f.weight", (width,)
-    yield "ln_f.bias", (width,)
+def tensors(shape: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Name every tensor with its shape and what it is called here: {theirs: (shape, ours)}."""
+    from tinystar_np.models import model_class
+    from tinystar_np.models.weight_table import expand, shape_of
+
+    architecture = model_class(SHAPES[shape]["model_type"])
+    described = architecture.Config.from_dict(SHAPES[shape])
+    rows = expand(architecture.weight_table(described), described.sizes).values()
+    found = {}
+    for row in rows:
+        # In transformers the output layer stands beside the model that the prefix names.
+        prefix = "" if row.ours.startswith("head.") else architecture.PREFIX
+        found[prefix + row.theirs] = shape_of(row.stored, described.sizes), row.ours
+    return found
 
 
-def random_weights(size: str) -> dict[str, np.ndarray]:
-    """Draw every tensor from N(0, 0.02), the gains of the norms from N(1, 0.02)."""
-    rng = np.random.default_rng(0)
-    weights = {}
-    for name, shape in shapes(size):
-        weight = rng.standard_normal(shape, dtype=np.float32)
-        weight *= 0.02
-        if name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight")):
-            weight += 1
-        weights[name] = weight
-    return weights
+def numbers(ours: str, drawn: np.ndarray) -> np.ndarray:
+    """Turn random numbers from N(0, 1) into what such a tensor holds."""
+    if ours.endswith(("gain", ".D")):
+        return 1 + 0.02 * drawn
+    if ours.endswith("A_log"):
+        return np.log(1 + np.abs(drawn) * 4)
+    return 0.02 * drawn
 
 
-def tokenizer() -> Tokenizer:
-    """Make a byte-level BPE tokenizer of GPT-2's size, whose merges are simply pairs of bytes."""
+def write_weights(shape: str, dtype: str, path: Path) -> None:
+    """Write the safetensors file tensor by tensor: a model larger than memory will do."""
+    pool = np.random.default_rng(0).standard_normal(RANDOM, dtype=np.float32)
+    size, code = (2, "BF16") if dtype == "bfloat16" else (4, "F32")
+    header, end = {}, 0
+    for name, (dims, _) in tensors(shape).items():
+        start, end = end, end + int(np.prod(dims)) * size
+        header[name] = {"dtype": code, "shape": dims, "data_offsets": [start, end]}
+    described = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    described += b" " * (-len(described) % 8)
+    with path.open("wb") as file:
+        file.write(len(described).to_bytes(8, "little") + described)
+        for place, (dims, ours) in enumerate(tensors(shape).values()):
+            left, start = int(np.prod(dims)), place * 977
+            while left:
+                drawn = numbers(ours, pool[start : start + left])
+                bits = (drawn.view(np.uint32) >> 16).astype(np.uint16) if size == 2 else drawn
+                file.write(bits.astype(bits.dtype, copy=False).tobytes())
+                left, start = left - len(drawn), 0
+
+
+def tokenizer(vocabulary: int) -> Tokenizer:
+    """Make a byte-level BPE tokenizer whose merges are simply pairs of bytes."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [(a, b) for a in alphabet for b in alphabet][:MERGES]
+    merges = [(a, b) for a in alphabet for b in alphabet][: min(MERGES, vocabulary - 257)]
     tokens = alphabet + [a + b for a, b in merges]
     made = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -94,16 +82,16 @@ def tokenizer() -> Tokenizer:
     return made
 
 
-def write(size: str, directory: Path) -> None:
+def write(shape: str, dtype: str, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer().save(str(directory / "tokenizer.json"))
-    described = {"tokenizer_class": "GPT2Tokenizer", "model_max_length": CONTEXT}
+    tokenizer(SHAPES[shape]["vocab_size"]).save(str(directory / "tokenizer.json"))
+    described = {"tokenizer_class": "PreTrainedTokenizerFast"}
     described |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
     (directory / "tokenizer_config.json").write_text(json.dumps(described, indent=2))
-    save_file(random_weights(size), directory / "model.safetensors", metadata={"format": "pt"})
+    write_weights(shape, dtype, directory / "model.safetensors")
     # Last, so that a directory with a config is a complete one.
-    (directory / "config.json").write_text(json.dumps(config(size), indent=2))
+    (directory / "config.json").write_text(json.dumps(config(shape, dtype), indent=2))
 
 
 if __name__ == "__main__":
-    write(sys.argv[1], Path(sys.argv[2]))
+    write(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-HEADER = ("", "unit", "tinystar_np", "transformers", "times better", "from – to")
+SPEEDS = ("tokens/s", "GB/s")  # more is better
+
+
+def header(ours: str, theirs: str) -> tuple[str, ...]:
+    return "", "unit", ours, theirs, "times better", "from – to"
 
 
 @dataclass
@@ -30,7 +34,7 @@ class Row:
     def ratios(self) -> list[float]:
         """How many times better ours is, pair by pair: what the machine did meanwhile met both."""
         pairs = zip(self.ours, self.theirs, strict=True)
-        return [ours / theirs if self.unit == "tokens/s" else theirs / ours for ours, theirs in pairs]
+        return [ours / theirs if self.unit in SPEEDS else theirs / ours for ours, theirs in pairs]
 
     def cells(self) -> tuple[str, ...]:
         ratios = self.ratios

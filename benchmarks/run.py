@@ -1,7 +1,9 @@
-"""Measure tinystar_np beside transformers on this machine, and print ratios.
+"""Measure tinystar_np beside another engine on this machine, and print ratios.
 
-    python benchmarks/run.py                                       GPT-2 124M, float32, on all cores
-    python benchmarks/run.py --size tiny --rounds 1 --only decode  a quick try
+    python benchmarks/run.py                                       GPT-2 124M beside transformers, float32
+    python benchmarks/run.py --shape llama-1.1b --theirs llama.cpp
+    python benchmarks/run.py --ours tinystar_np:int8 --theirs tinystar_np:float32
+    python benchmarks/run.py --shape tiny --rounds 1 --only decode  a quick try
 
 A model with random weights is made first. Then every measurement runs in a process of its own, ours and
 theirs in turn, one pair after another; a ratio compares the two of one pair.
@@ -15,16 +17,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from checkpoint import SIZES
+from engines import ENGINES
 from machine import HERE, describe, environment, load_warning, usable_cores
-from results import HEADER, Row, table
-from workers import ask, versions
+from results import Row, header, table
+from shapes import SHAPES
+from workers import COMMANDS, ask, versions
 
-OURS, THEIRS = "tinystar_np", "transformers"
-TASKS = ("decode", "generate", "prefill", "ask")
+TASKS = ("decode", "generate", "prefill", "ask", "read")
 
 
 @dataclass(frozen=True)
@@ -40,31 +43,57 @@ class Measurement:
 
 
 def measurements(options: argparse.Namespace) -> Iterator[Measurement]:
-    speed = "tokens/s"
-    for task in ("decode", "generate"):
-        name = f"{task} {options.new} tokens after {options.prompt}"
-        yield Measurement(task, {"prompt": options.prompt, "new": options.new}, {speed: (name, speed)})
+    speed, memory = "tokens/s", "peak GB"
+    sides = {options.ours.name, options.theirs.name}
+    for rows in options.batch:
+        if rows > 1 and not all(ENGINES[name].batches for name in sides):
+            continue
+        of = f"{rows} × " if rows > 1 else ""
+        name = f"decode {of}{options.new} tokens after {options.prompt}"
+        arguments = {"prompt": options.prompt, "new": options.new, "rows": rows}
+        shown = {speed: (name, speed)} | ({memory: ("peak memory of that", "GB")} if rows == 1 else {})
+        yield Measurement("decode", arguments, shown)
+    name = f"generate {options.new} tokens after {options.prompt}"
+    yield Measurement("generate", {"prompt": options.prompt, "new": options.new}, {speed: (name, speed)})
     for tokens in options.prefill:
         yield Measurement("prefill", {"tokens": tokens}, {speed: (f"prefill {tokens} tokens", speed)})
-    rows = {
-        "seconds": (f"from the shell to the end of {options.ask} tokens", "seconds"),
-        "peak bytes": ("peak memory of that run", "× weights"),
-    }
-    yield Measurement("ask", {"new": options.ask}, rows)
+    if sides <= COMMANDS.keys():
+        rows = {
+            "seconds": (f"from the shell to the end of {options.ask} tokens", "seconds"),
+            memory: ("peak memory of that run", "GB"),
+        }
+        yield Measurement("ask", {"new": options.ask}, rows)
 
 
-def measure(engine: str, what: Measurement, model: Path, options: argparse.Namespace) -> dict[str, float]:
+@dataclass(frozen=True)
+class Side:
+    """An engine and the element type that it computes with, "transformers:bfloat16"."""
+
+    name: str
+    dtype: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Side":
+        name, _, dtype = text.partition(":")
+        if name not in ENGINES:
+            raise argparse.ArgumentTypeError(f"no engine {name!r}; there are {', '.join(ENGINES)}")
+        return cls(name, dtype or "float32")
+
+    def __str__(self) -> str:
+        return self.name if self.dtype == "float32" else f"{self.name} {self.dtype}"
+
+
+def measure(side: Side, what: Measurement, model: Path, options: argparse.Namespace) -> dict[str, float]:
     """Run one measurement of one engine in a process of its own."""
     env = environment(options.threads)
     if what.task == "ask":
-        found = ask(engine, str(model), what.arguments["new"], env)
-        return {**found, "peak bytes": found["peak bytes"] / weights_bytes(model)}
-    spec: dict[str, Any] = {"engine": engine, "task": what.task, "directory": str(model)}
-    spec |= {"dtype": options.dtype, "threads": options.threads, **what.arguments}
+        return ask(side.name, side.dtype, str(model), what.arguments["new"], env)
+    spec: dict[str, Any] = {"engine": side.name, "task": what.task, "directory": str(model)}
+    spec |= {"dtype": side.dtype, "threads": options.threads, **what.arguments}
     command = [sys.executable, str(HERE / "workers.py"), json.dumps(spec)]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"{engine}, {what.task}: exit code {done.returncode}\n{done.stderr}")
+        raise SystemExit(f"{side}, {what.task}: exit code {done.returncode}\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -74,12 +103,25 @@ def compare(what: Measurement, model: Path, options: argparse.Namespace) -> list
     # Within a worker everything is warmed up; a whole program finds its files in memory the second time.
     for turn in range(-1 if what.task == "ask" else 0, options.rounds):
         progress(f"{what.task} {what.arguments}, round {turn + 1} of {options.rounds}")
-        pair = {engine: measure(engine, what, model, options) for engine in (OURS, THEIRS)}
+        ours, theirs = (measure(side, what, model, options) for side in (options.ours, options.theirs))
         for quantity, row in rows.items():
             if turn >= 0:
-                row.add(pair[OURS][quantity], pair[THEIRS][quantity])
+                row.add(ours[quantity], theirs[quantity])
     progress("")
     return list(rows.values())
+
+
+def bandwidth(model: Path, options: argparse.Namespace) -> Row:
+    """Measure bare products in turn with decoding: what share of reading the weights alone is reached."""
+    row = Row(f"decode {options.new} tokens, and bare products alone", "GB/s")
+    decode = Measurement("decode", {"prompt": options.prompt, "new": options.new}, {})
+    for turn in range(options.rounds):
+        progress(f"bandwidth, round {turn + 1} of {options.rounds}")
+        bare = measure(options.ours, Measurement("read", {}, {}), model, options)
+        found = measure(options.ours, decode, model, options)
+        row.add(found["tokens/s"] * found["GB/token"], bare["GB/s"])
+    progress("")
+    return row
 
 
 def progress(line: str) -> None:
@@ -88,57 +130,70 @@ def progress(line: str) -> None:
         print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
 
 
-def prepare(size: str, directory: Path) -> Path:
+def prepare(shape: str, dtype: str, directory: Path) -> Path:
     """Make the model unless it is there from an earlier run."""
-    model = directory / size
+    model = directory / f"{shape}-{dtype}"
     if not (model / "config.json").exists():
         print(f"Making a random model in {model}", file=sys.stderr)
         # A process of its own: on Linux, children begin with their parent's peak memory on their account.
-        subprocess.run([sys.executable, str(HERE / "checkpoint.py"), size, str(model)], check=True)
+        command = [sys.executable, str(HERE / "checkpoint.py"), shape, dtype, str(model)]
+        subprocess.run(command, env=environment(1), check=True)
     return model
 
 
-def weights_bytes(model: Path) -> int:
-    return (model / "model.safetensors").stat().st_size
-
-
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run.py", description="Measure tinystar_np beside transformers.")
+    parser = argparse.ArgumentParser(prog="run.py", description="Measure tinystar_np beside another engine.")
     add = parser.add_argument
-    add("--size", choices=SIZES, default="gpt2", help="shape of the random model (default: gpt2, 124M)")
-    add("--dtype", choices=["float32"], default="float32", help="element type of both engines")
+    add("--shape", choices=SHAPES, default="gpt2", help="shape of the random model (default: gpt2, 124M)")
+    sides = f"ENGINE[:DTYPE], of {', '.join(ENGINES)}"
+    add("--ours", type=Side.parse, default="tinystar_np", help=f"{sides} (default: tinystar_np:float32)")
+    add("--theirs", type=Side.parse, default="transformers", help="the other (default: transformers:float32)")
+    add("--stored", choices=["float32", "bfloat16"], default="float32", help="element type of the file")
     add("--threads", type=int, default=usable_cores(), help="threads of both (default: the usable cores)")
     add("--rounds", type=int, default=5, help="pairs per measurement (default: 5)")
     add("--only", nargs="+", choices=TASKS, default=TASKS, help="measure these alone")
     add("--prompt", type=int, default=64, help="prompt tokens before decoding (default: 64)")
     add("--new", type=int, default=96, help="tokens to decode (default: 96)")
-    add("--prefill", type=int, nargs="+", default=[64, 512, 1024], help="prompt lengths (64 512 1024)")
+    add("--batch", type=int, nargs="+", default=[1], help="rows decoded at once (default: 1)")
+    add("--prefill", type=int, nargs="+", default=[64, 512], help="prompt lengths (64 512)")
     add("--ask", type=int, default=20, help="tokens of a whole run from the shell (default: 20)")
     add("--workdir", type=Path, help="where random models are made and kept (default: a temporary directory)")
     add("--json", type=Path, metavar="FILE", help="write all figures to FILE")
+    add("--plot", type=Path, metavar="FILE", help="draw the ratios into FILE (PNG or SVG; needs matplotlib)")
     options = parser.parse_args()
     if options.rounds < 1 or options.threads < 1:
         parser.error("--rounds and --threads must be 1 or more")
+    if options.plot and not find_spec("matplotlib"):
+        parser.error("--plot needs matplotlib: pip install matplotlib")
     return options
 
 
 def main() -> None:
     options = arguments()
-    about = {**describe(), "threads": options.threads, **versions(OURS), **versions(THEIRS)}
-    about |= {"model": options.size, "dtype": options.dtype, "warning": load_warning()}
+    about = {**describe(), "threads": options.threads}
+    about |= versions(options.ours.name) | versions(options.theirs.name)
+    about |= {"model": options.shape, "stored": options.stored, "warning": load_warning()}
     rows: list[Row] = []
     with nullcontext(options.workdir) if options.workdir else tempfile.TemporaryDirectory() as directory:
-        model = prepare(options.size, Path(directory))
-        about["weights, MB"] = round(weights_bytes(model) / 1e6)
+        model = prepare(options.shape, options.stored, Path(directory))
+        about["weights, MB"] = round((model / "model.safetensors").stat().st_size / 1e6)
         print("\n".join(f"{key}: {value}" for key, value in about.items() if value is not None), end="\n\n")
         for what in measurements(options):
             if what.task in options.only:
                 rows += compare(what, model, options)
-    print(table(HEADER, [row.cells() for row in rows]))
-    print(f"\nMedians of {options.rounds} rounds. times better = ours / theirs within one round.")
+        reads = "read" in options.only and options.ours.name == "tinystar_np"  # who says how much it reads
+        read = [bandwidth(model, options)] if reads else []
+    print(table(header(str(options.ours), str(options.theirs)), [row.cells() for row in rows]))
+    if read:
+        print("\n" + table(header(str(options.ours), "bare products"), [row.cells() for row in read]))
+    print(f"\nMedians of the rounds ({options.rounds}). Ratios are of the two runs of one round.")
     if options.json:
-        found = {"about": about, "rows": [row.as_json() for row in rows]}
+        found = {"about": about, "rows": [row.as_json() for row in rows + read]}
         options.json.write_text(json.dumps(found, indent=2) + "\n")
+    if options.plot:
+        from picture import draw
+
+        draw(options.plot, rows, f"{options.shape}: {options.ours} beside {options.theirs}")
 
 
 if __name__ == "__main__":

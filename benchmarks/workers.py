@@ -8,6 +8,7 @@ prints one line of JSON, {"tokens/s": 812.3}. ``ask`` measures a whole program f
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import time
@@ -22,47 +23,65 @@ HERE = Path(__file__).parent
 Task = Callable[..., dict[str, float]]
 
 LEAST_SECONDS, LEAST_PASSES = 1.0, 3
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 PROMPT = "The capital city of France is"
 
 # What the installed ask-gpt2 does; written out so that it is this checkout that is measured.
 ASK = "import sys; from tinystar_np.cli.main import ask_gpt2; sys.exit(ask_gpt2())"
-COMMANDS: dict[str, Callable[[str, int], list[str]]] = {
-    "tinystar_np": lambda directory, new: [
-        *("-c", ASK, "--model", directory, "--max-tokens", str(new), "--temperature", "0", PROMPT)
+COMMANDS: dict[str, Callable[[str, str, int], list[str]]] = {
+    "tinystar_np": lambda directory, dtype, new: [
+        *(
+            "-c",
+            ASK,
+            "--model",
+            directory,
+            "--dtype",
+            dtype,
+            "--max-tokens",
+            str(new),
+            "--temperature",
+            "0",
+            PROMPT,
+        )
     ],
-    "transformers": lambda directory, new: [str(HERE / "transformers_ask.py"), directory, str(new), PROMPT],
+    "transformers": lambda directory, dtype, new: [
+        *(str(HERE / "transformers_ask.py"), directory, dtype, str(new), PROMPT)
+    ],
 }
 
 
-def some_ids(count: int) -> list[int]:
-    return random.Random(0).choices(range(50_000), k=count)
+def some_rows(tokens: int, rows: int = 1) -> list[list[int]]:
+    chosen = random.Random(0)
+    return [chosen.choices(range(30_000), k=tokens) for _ in range(rows)]
 
 
 def prefill(engine: Any, tokens: int) -> dict[str, float]:
     """Read a prompt, several times; its tokens by the median time."""
-    ids = some_ids(tokens)
-    engine.prefill(ids)
+    rows = some_rows(tokens)
+    engine.prefill(rows)
     seconds: list[float] = []
     while sum(seconds) < LEAST_SECONDS or len(seconds) < LEAST_PASSES:
         start = time.perf_counter()
-        engine.prefill(ids)
+        engine.prefill(rows)
         seconds.append(time.perf_counter() - start)
     return {"tokens/s": tokens / sorted(seconds)[len(seconds) // 2]}
 
 
-def decode(engine: Any, prompt: int, new: int) -> dict[str, float]:
-    """Generate, the model called once for each token; the prompt's time does not count."""
+def decode(engine: Any, prompt: int, new: int, rows: int = 1) -> dict[str, float]:
+    """Generate, the model called once for the next token of every row; the prompts' time does not count."""
     for steps in (4, new):  # the first round warms up
-        state, token = engine.prefill(some_ids(prompt), room=steps)
+        state, tokens = engine.prefill(some_rows(prompt, rows), room=steps)
         start = time.perf_counter()
         for _ in range(steps):
-            token = engine.step(state, token)
-    return {"tokens/s": new / (time.perf_counter() - start)}
+            tokens = engine.step(state, tokens)
+        seconds = time.perf_counter() - start
+    found = {"tokens/s": rows * new / seconds, "peak GB": peak()}
+    return found | ({"GB/token": engine.read_per_token() / 1e9} if engine.name == "tinystar_np" else {})
 
 
 def generate(engine: Any, prompt: int, new: int) -> dict[str, float]:
     """Generate with the library's own loop, sampler and stop rules included; the prompt's time counts."""
-    ids = some_ids(prompt)
+    (ids,) = some_rows(prompt)
     engine.generate(ids, 4)
     start = time.perf_counter()
     made = engine.generate(ids, new)
@@ -72,9 +91,22 @@ def generate(engine: Any, prompt: int, new: int) -> dict[str, float]:
     return {"tokens/s": new / seconds}
 
 
-def ask(engine_name: str, directory: str, new: int, env: dict[str, str]) -> dict[str, float]:
+def read(engine: None) -> dict[str, float]:
+    """Multiply a vector by large matrices: bytes read per second, whatever a model does."""
+    from tinystar_np.inspection.speed import bandwidth, bare_matrices
+
+    matrices = bare_matrices()
+    bandwidth(matrices)  # warms up
+    return {"GB/s": bandwidth(matrices) / 1e9}
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / 1e9
+
+
+def ask(engine_name: str, dtype: str, directory: str, new: int, env: dict[str, str]) -> dict[str, float]:
     """Start a program that answers a prompt and wait for its end: seconds, and peak memory."""
-    command = [sys.executable, *COMMANDS[engine_name](directory, new)]
+    command = [sys.executable, *COMMANDS[engine_name](directory, dtype, new)]
     start = time.perf_counter()
     with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         complaint = process.stderr.read().decode(errors="replace")
@@ -83,21 +115,21 @@ def ask(engine_name: str, directory: str, new: int, env: dict[str, str]) -> dict
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}\nended with exit code {process.returncode}:\n{complaint}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"seconds": seconds, "peak bytes": float(usage.ru_maxrss * unit)}
+    return {"seconds": seconds, "peak GB": usage.ru_maxrss * RSS_UNIT / 1e9}
 
 
 def versions(engine_name: str) -> dict[str, str]:
     return {package: version(package) for package in ENGINES[engine_name].packages}
 
 
-TASKS: dict[str, Task] = {"prefill": prefill, "decode": decode, "generate": generate}
+TASKS: dict[str, Task] = {"prefill": prefill, "decode": decode, "generate": generate, "read": read}
 
 
 def main() -> None:
     given = json.loads(sys.argv[1])
     make, task = ENGINES[given.pop("engine")], TASKS[given.pop("task")]
-    engine = make(given.pop("directory"), given.pop("dtype"), given.pop("threads"))
+    settings = given.pop("directory"), given.pop("dtype"), given.pop("threads")
+    engine = None if task is read else make(*settings)
     print(json.dumps(task(engine, **given)))
 
 

@@ -22,14 +22,13 @@ class TransformersEngine:
     """The same model in transformers. To be used in a ``with``, which ends the process.
 
     directory  config.json and weights
-    threads    of its matrix products
 
     Raises TinyStarError where torch or transformers is missing.
     """
 
     name = "transformers"
 
-    def __init__(self, directory: Path, threads: int) -> None:
+    def __init__(self, directory: Path) -> None:
         for package in ("torch", "transformers"):
             if find_spec(package) is None:
                 raise TinyStarError(
@@ -39,7 +38,7 @@ class TransformersEngine:
         self._directory = directory
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115, closed in __exit__
         # -P: this directory's files are no top-level modules of that process.
-        command = [sys.executable, "-P", str(PROGRAM), str(directory), str(threads)]
+        command = [sys.executable, "-P", str(PROGRAM), str(directory)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints
         )
@@ -53,25 +52,26 @@ class TransformersEngine:
             pass
         self._complaints.close()
 
-    def load(self, dtype: str) -> dict[str, str]:
-        """Load the model in "float32" or "bfloat16" and wait for it; returns the packages' versions.
+    def load(self, dtype: str, threads: int) -> dict[str, str]:
+        """Load the model in "float32" or "bfloat16" for so many threads; returns the packages' versions.
 
         Raises TinyStarError where transformers cannot.
         """
-        return self._answer(dtype)
+        return self._answer({"dtype": dtype, "threads": threads})
 
     def turn(self, ids: list[list[int]], new: int) -> tuple[float, float]:
         """Read prompts (B, T), then call the model ``new`` times for the next token: seconds of both."""
-        reading, writing = self._answer([ids, new])
+        reading, writing = self._answer({"ids": ids, "new": new})
         return reading, writing
 
     def peak(self) -> int:
         """Return the most bytes its process has had in memory."""
-        return self._answer([])
+        return self._answer({})
 
-    def _answer(self, question: Any) -> Any:
+    def _answer(self, question: dict[str, Any]) -> Any:
         """Send one line and read one."""
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(question).encode() + b"\n")
             self._process.stdin.flush()
@@ -82,7 +82,6 @@ class TransformersEngine:
             self._process.wait()
             self._complaints.seek(0)
             said = self._complaints.read().decode(errors="replace").strip().splitlines()
-            raise TinyStarError(
-                f"{self._directory}: transformers cannot run this model: {said[-1] if said else 'it says nothing'}"
-            )
+            why = said[-1] if said else f"its process ended with exit code {self._process.returncode}"
+            raise TinyStarError(f"{self._directory}: transformers cannot run this model: {why}")
         return json.loads(line)

@@ -5,21 +5,23 @@ To generate a token every weight is read once, and little is done with each: mem
     tokens/s  ≤  bytes read per second / bytes of weights per token
 
 This is the sloping part of the roofline of Williams, Waterman & Patterson 2009 (doi:10.1145/1498765.1498785).
-How fast memory can be read is measured where it counts, as a bare product of a vector with matrices that are
-far larger than the caches, in turn with the model: on a busy or shared machine it changes from minute to
-minute. Reading a prompt, and many texts at once, use each weight many times; there arithmetic is the limit.
+How fast memory can be read is measured where it counts, in bare products of a vector with matrices far larger
+than the caches, and in turn with the model: on a shared machine it changes from minute to minute. Reading a
+prompt, and many texts at once, use each weight many times; there arithmetic is the limit.
 
 Several engines take turns as well. A ratio compares the turns of one round, which met the same machine.
 """
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from statistics import median
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinystar_np.inspection.experiments import WARM_UP, Rounds
 from tinystar_np.inspection.flops import multiply_adds
@@ -28,7 +30,7 @@ from tinystar_np.models.decoder import Decoder
 ENOUGH_SECONDS = 10.0  # a task that has taken so long gets no further turn
 BARE = (8, 4096)  # matrices of so many rows and columns: 0.5 GB
 PASSES = 5  # over all of them, in one turn
-SHORT = 64  # tokens of a prompt that warms up
+SHORT = 16  # tokens of a prompt that warms up
 
 
 class Task(NamedTuple):
@@ -86,7 +88,7 @@ class Found:
     """What was measured.
 
     speeds     {task: tokens/s of each engine, round by round}: of reading where it generates nothing
-    bandwidth  bytes of float32 matrices per second in bare products, round by round
+    bandwidth  bytes of matrices per second in bare products, round by round
     peaks      bytes, of each engine
     """
 
@@ -136,7 +138,7 @@ def measure(
         prompts = random.integers(vocabulary, size=(task.rows, min(task.tokens, SHORT)))
         for engine in engines:
             engine.turn(prompts.tolist(), min(task.new, WARM_UP))
-    matrices: list[np.ndarray] = []
+    matrices: list[NDArray[np.float32]] = []
     spent = dict.fromkeys(tasks, 0.0)
     for turn in range(rounds):
         for task in tasks:
@@ -148,10 +150,9 @@ def measure(
                 reading, writing = engine.turn(prompts.tolist(), task.new)
                 speeds.append(task.rows * (task.new / writing if task.new else task.tokens / reading))
                 spent[task] += (reading + writing) / len(engines)
-        if not matrices:  # before they are made, they are not on the model's account
-            found.peaks += [engine.peak() for engine in engines]
-            count, width = BARE
-            matrices += [np.ones((width, width), np.float32) for _ in range(count)]
+        if not matrices:  # until they are made, they are not on the model's account
+            found.peaks = [engine.peak() for engine in engines]
+            matrices = bare_matrices()
         say(f"round {turn + 1} of {rounds}: bare products")
         found.bandwidth.append(bandwidth(matrices))
     return found
@@ -164,17 +165,22 @@ def in_words(task: Task) -> str:
     return "decode" if task.rows == 1 else f"decode, {task.rows} at once"
 
 
-def bandwidth(matrices: Iterable[np.ndarray]) -> float:
+def bare_matrices() -> list[NDArray[np.float32]]:
+    """Make the matrices that ``bandwidth`` reads."""
+    count, width = BARE
+    return [np.ones((width, width), np.float32) for _ in range(count)]
+
+
+def bandwidth(matrices: Sequence[NDArray[np.float32]]) -> float:
     """Multiply a vector by matrices, several times: bytes per second, by the median time."""
-    seconds = []
-    matrices = list(matrices)
     x = np.ones((1, len(matrices[0])), np.float32)
+    seconds = []
     for _ in range(PASSES):
         start = time.perf_counter()
         for matrix in matrices:
             x @ matrix
         seconds.append(time.perf_counter() - start)
-    return sum(matrix.nbytes for matrix in matrices) / float(np.median(seconds))
+    return sum(matrix.nbytes for matrix in matrices) / median(seconds)
 
 
 def weight_type(model: Decoder) -> str:
@@ -187,5 +193,6 @@ def weight_type(model: Decoder) -> str:
 
 def bytes_per_token(model: Decoder) -> float:
     """Count the bytes of weights that one token is multiplied by: of experts the chosen, of tables none."""
-    numbers = sum(prod(array.shape) for array in model.weights.values())
-    return multiply_adds(model, 1) * sum(array.nbytes for array in model.weights.values()) / numbers
+    matrices = [array for array in model.weights.values() if len(array.shape) == 2]
+    per_weight = sum(array.nbytes for array in matrices) / sum(prod(array.shape) for array in matrices)
+    return multiply_adds(model, 0) * per_weight

@@ -1,10 +1,10 @@
 """A program that runs a model in transformers and answers on stdout, line by line of JSON.
 
-    python -P transformers_process.py DIRECTORY THREADS
+    python -P transformers_process.py DIRECTORY
 
-    "float32"       loads the model: {"torch": …, "transformers": …}
-    [[[5, 7]], 32]  reads prompts, then calls the model 32 times: [seconds, seconds]
-    []              the most bytes that this process has had in memory
+    {"dtype": "float32", "threads": 2}  loads the model; the answer is {"torch": …, "transformers": …}
+    {"ids": [[5, 7]], "new": 32}        reads prompts, then calls the model 32 times: [seconds, seconds]
+    {}                                  the most bytes that this process has had in memory
 
 transformers runs as it is best used: scaled-dot-product attention, inference mode, a cache, and logits of the
 last position only. Nothing of this package is imported.
@@ -24,22 +24,21 @@ def main() -> None:
     # What libraries print shall not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    directory, threads = sys.argv[1], int(sys.argv[2])
-    # Imported by name: torch is nothing that this package depends on.
+    # By name: no import statement in this package is of a framework, but for comparing with it.
     torch, transformers = import_module("torch"), import_module("transformers")
-    torch.set_num_threads(threads)
     model: Any = None
     with torch.inference_mode():
         for line in sys.stdin:
             question = json.loads(line)
             answer: Any
-            if isinstance(question, str):
+            if "dtype" in question:
+                torch.set_num_threads(question["threads"])
                 model = transformers.AutoModelForCausalLM.from_pretrained(
-                    directory, dtype=question, local_files_only=True
+                    sys.argv[1], dtype=question["dtype"], local_files_only=True
                 ).eval()
                 answer = {"torch": torch.__version__, "transformers": transformers.__version__}
-            elif question:
-                answer = turn(model, torch.tensor(question[0]), question[1])
+            elif "ids" in question:
+                answer = turn(model, torch.tensor(question["ids"]), question["new"])
             else:
                 unit = 1 if sys.platform == "darwin" else 1024
                 answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
