@@ -163,10 +163,10 @@ def outcome(model: Path, edits: list[Edit]) -> str:
 class Harness:
     """Runs cases in a child process, which is begun anew when one has ended it."""
 
-    def __init__(self, deadline: float = DEADLINE) -> None:
+    def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 — as long as the harness
-        self._deadline = deadline
+        self.deadline = DEADLINE
 
     def run(self, model: Path, edits: list[Edit]) -> str:
         """Return what a case comes to; raises AssertionError where that may not be."""
@@ -185,7 +185,7 @@ class Harness:
         child = self._child
         assert child.stdin
         assert child.stdout
-        late = threading.Timer(self._deadline, child.kill)
+        late = threading.Timer(self.deadline, child.kill)
         late.start()
         try:
             case = pickle.dumps((model, edits))
@@ -201,7 +201,7 @@ class Harness:
             code = child.wait()
             self._errors.seek(0)
             told = self._errors.read()[-1500:].decode(errors="replace")
-            raise AssertionError(f"the process ended with {code} (-9: after {self._deadline} s): {told}")
+            raise AssertionError(f"the process ended with {code} (-9: after {self.deadline} s): {told}")
         assert answer[0], answer[1]
         return answer[1]
 

@@ -49,6 +49,16 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
                 parameter.copy_(0.2 * noise)  # more makes softmax so sharp that it magnifies rounding
 
 
+def forget_slowly(reference: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
+    """Let heads of Mamba 2 forget within half a token to hundreds of them: states then cross the chunks."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in reference.named_parameters():
+            if name.endswith(("A_log", "dt_bias")):
+                parameter.copy_(torch.rand(parameter.shape, generator=generator) * 4 - 3)
+    return reference
+
+
 def save(reference: PreTrainedModel, directory: Path, **changes: Any) -> Path:
     """Save a reference as transformers does, with some keys of its config.json changed; None removes one."""
     reference.save_pretrained(directory)

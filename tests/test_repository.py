@@ -25,7 +25,7 @@ FLOORS = [
     "tracing",
     "cli",
 ]
-GROUND = {"errors", "tap", "threads"}
+GROUND = {"errors", "tap", "threads", "whole_file"}
 
 
 def imports(path: Path) -> set[str]:

@@ -9,6 +9,7 @@ print(ts.TinyStar(ts.TinyStarConfig(attention="mla", positions="alibi")))  # a d
 """
 
 import os
+from importlib import import_module
 
 # Before NumPy is imported: see threads.py.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
@@ -16,13 +17,13 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "20")
 from typing import TYPE_CHECKING, Any
 
 from tinystar_np.errors import TinyStarError
-from tinystar_np.generation import Conversation, Piece, generate, generate_ids, stream
-from tinystar_np.loading import load
-from tinystar_np.tracing import record
 
 if TYPE_CHECKING:
+    from tinystar_np.generation import Conversation, Piece, generate, generate_ids, stream
+    from tinystar_np.loading import load
     from tinystar_np.models.tinystar import TinyStar
     from tinystar_np.models.tinystar_config import TinyStarConfig
+    from tinystar_np.tracing import record
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,17 +40,30 @@ __all__ = [
 ]
 
 
+FOUND_IN = {
+    "Conversation": "generation",
+    "Piece": "generation",
+    "TinyStar": "models.tinystar",
+    "TinyStarConfig": "models.tinystar_config",
+    "generate": "generation",
+    "generate_ids": "generation",
+    "load": "loading",
+    "record": "tracing",
+    "stream": "generation",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Import what few need only when it is asked for: whoever runs a checkpoint does not wait for it."""
-    if name == "TinyStar":
-        from tinystar_np.models.tinystar import TinyStar
+    """Import each name when it is first asked for.
 
-        return TinyStar
-    if name == "TinyStarConfig":
-        from tinystar_np.models.tinystar_config import TinyStarConfig
-
-        return TinyStarConfig
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    Whoever runs a checkpoint does not wait for what few need, and the command line is ready for Ctrl-C before
+    it imports NumPy.
+    """
+    if name not in FOUND_IN:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{FOUND_IN[name]}"), name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutations import BYTE_WAYS, JSON_WAYS, VALUES, Edit, Harness, damaged
+from mutations import BYTE_WAYS, DEADLINE, JSON_WAYS, VALUES, Edit, Harness, damaged
 from small_checkpoints import MODELS, save_small_model
 
 CASES = int(os.environ.get("MUTATIONS", 400))  # for each model
@@ -75,14 +75,17 @@ def test_mutations(model: Path, harness: Harness) -> None:
         ("take 10 GB", "MemoryError"),
         ("fail", "KeyError: 'nothing'"),
         ("end the process", r"ended with -6"),
-        ("hang", r"ended with -9 .*after 6"),
+        ("hang", r"ended with -9 .*after 0.5"),
     ],
 )
 def test_what_may_not_be_is_seen(way: str, message: str, tmp_path: Path) -> None:
-    harness = Harness(deadline=6.0)
+    harness = Harness()
     (tmp_path / "config.json").write_text("{}")
+    assert harness.run(tmp_path, []) == "CheckpointError"
+    harness.deadline = 0.5 if way == "hang" else DEADLINE
     with pytest.raises(AssertionError, match=message):
         harness.run(tmp_path, [(0, way, 0, 0, None)])
+    harness.deadline = DEADLINE
     assert harness.run(tmp_path, []) == "CheckpointError"  # and the next case runs
     harness.close()
 

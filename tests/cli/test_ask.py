@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import terminals
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -75,8 +76,44 @@ def test_statistics_go_to_stderr(talking_model: Path, expected: str, capsys: Any
     assert tinystar(["ask", "-m", str(talking_model), *GREEDY, "--stats", "Once upon"]) == 0
     out, err = capsys.readouterr()
     assert out == expected + "\n"
-    assert [line.split()[0] for line in err.splitlines()] == ["load", "prompt", "generation", "memory"]
+    lines = {line.split()[0]: line for line in err.splitlines()}
+    assert list(lines) == ["load", "prompt", "generation", "bandwidth", "memory"]
     assert "   11 tokens" in err
+    # 3 blocks of 12 D² weights, and the output layer, of four bytes each.
+    assert f" {4 * (3 * 12 * 48**2 + 257 * 48) / 1e6:.2f} MB per token" in lines["bandwidth"]
+    assert re.search(r"\d% of the \d+\.\d GB/s", lines["bandwidth"])
+
+
+def test_statistics_of_other_types_and_of_one_token(talking_model: Path, capsys: Any) -> None:
+    for dtype, size in (("bfloat16", 2), ("int8", 1)):
+        arguments = ["ask", "-m", str(talking_model), *GREEDY, "--dtype", dtype, "--stats", "Once upon"]
+        assert tinystar(arguments) == 0
+        found = re.search(r"([\d.]+) MB per token", capsys.readouterr().err)
+        weights = 3 * 12 * 48**2 + 257 * 48
+        assert found
+        assert size * weights <= float(found[1]) * 1e6 + 5e3 <= (size + 0.3) * weights  # scales are few
+    assert tinystar(["ask", "-m", str(talking_model), "-n", "1", "--stats", "Once upon"]) == 0
+    lines = [line.split()[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["load", "prompt", "memory"]
+
+
+SHORT_PIECES = (
+    "import tinystar_np.cli.ask as a, tinystar_np.generation.loop as l; a.PREFILL = l.PREFILL = 16; "
+)
+
+
+def test_a_long_prompt_shows_how_far_it_is(talking_model: Path) -> None:
+    ask = ["ask", "-m", str(talking_model), "--temperature", "0", "-n", "3"]
+    long, short = "a" * 50, "a" * 32
+    code, plain = terminals.on_terminal(*ask, long)
+    assert code == 0
+    code, shown = terminals.on_terminal(*ask, long, program=SHORT_PIECES + terminals.TINYSTAR)
+    assert code == 0
+    steps = re.findall(r"\rreading the prompt (\d+)/50\x1b\[K", shown)
+    assert steps == ["0", "16", "32", "48"]
+    assert shown.endswith("\r\x1b[K" + plain)  # it is gone before the text comes
+    for quiet in ([*ask, short], [*ask, "-q", long]):
+        assert "reading" not in terminals.on_terminal(*quiet, program=SHORT_PIECES + terminals.TINYSTAR)[1]
 
 
 def feed(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:

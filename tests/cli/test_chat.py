@@ -1,12 +1,7 @@
 """`tinystar chat` as a person uses it: from a pipe, and at a terminal with Ctrl-C and Ctrl-D."""
 
 import io
-import os
-import pty
-import select
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from terminals import Terminal
 
 import tinystar_np as ts
 from tinystar_np.cli.main import tinystar
@@ -134,71 +130,12 @@ SLOW = (  # from the second answer on: a person could stop it
 )
 
 
-PATIENCE = 60.0  # seconds
-
-
-class Terminal:
-    """A program at a terminal: what it shows, and what is typed."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.main, side = pty.openpty()
-        self.shown = ""
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SLOW, *arguments],
-            stdin=side,
-            stdout=side,
-            stderr=side,
-            env=os.environ | {"TERM": "dumb", "PYTHONIOENCODING": "utf-8"},
-            preexec_fn=_own_terminal,
-        )
-        os.close(side)
-
-    def type(self, text: str) -> None:
-        os.write(self.main, text.encode())
-
-    def read(self, until: float) -> bool:
-        """Take in what is shown next; returns False where the program has ended."""
-        while not select.select([self.main], [], [], 0.1)[0]:
-            assert time.monotonic() < until, f"nothing happens after {self.shown!r}"
-        try:
-            data = os.read(self.main, 4096)
-        except OSError:
-            data = b""
-        self.shown += data.decode(errors="replace")
-        return bool(data)
-
-    def wait_for(self, text: str, after: int = 0) -> int:
-        """Wait until something is shown, and return the place behind it."""
-        until = time.monotonic() + PATIENCE
-        while text not in self.shown[after:]:
-            assert self.read(until), f"ended without {text!r}: {self.shown!r}"
-        return self.shown.index(text, after) + len(text)
-
-    def end(self) -> int:
-        """Wait for the end and return the exit code."""
-        until = time.monotonic() + PATIENCE
-        while self.read(until):
-            pass
-        return self.process.wait(timeout=PATIENCE)
-
-
-def _own_terminal() -> None:
-    """Make the terminal the child's own, so that Ctrl-C typed there reaches it as a signal."""
-    import fcntl
-    import termios
-
-    os.setsid()
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 @pytest.fixture
 def terminal(chatting_model: Path) -> Iterator[Terminal]:
-    made = Terminal("chat", "-m", str(chatting_model), "--temperature", "0", "-n", "12")
+    arguments = ("chat", "-m", str(chatting_model), "--temperature", "0", "-n", "12")
+    made = Terminal(*arguments, program=SLOW, environment={"TERM": "dumb"})
     yield made
-    if made.process.poll() is None:
-        made.process.send_signal(signal.SIGKILL)
-        made.process.wait()
-    os.close(made.main)
+    made.close()
 
 
 def test_a_conversation_at_a_terminal(terminal: Terminal) -> None:

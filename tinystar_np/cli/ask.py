@@ -6,11 +6,22 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
+
+from tinystar_np.cli.open_model import add_model_arguments, open_model
+from tinystar_np.cli.progress import ReadingModel, shows_progress
 from tinystar_np.cli.sampling_arguments import add_sampling_arguments, sampling_settings
-from tinystar_np.cli.terminal import OK, add_common_arguments, add_loading_arguments, note
+from tinystar_np.cli.streams import OK, read_text, say, tell
+from tinystar_np.cli.terminal import add_common_arguments, add_text_arguments, note
 from tinystar_np.errors import InputError
 from tinystar_np.generation import Piece, stream
-from tinystar_np.loading import load
+from tinystar_np.generation.loop import PREFILL, LanguageModel
+from tinystar_np.models import Decoder
+from tinystar_np.text import Tokenizer
+
+BARE = (4, 4096)
+"""Matrices of so many rows and columns to measure memory with: 0.27 GB, read in 0.1 s."""
+PIECES_UNSEEN = 2  # of a prompt: so much is read before anybody asks
 
 EXAMPLES = """examples:
   {command} "The capital city of France is"
@@ -30,12 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser, default_model: str) -> None:
         help="directory, hub id or shipped model (default: %(default)s)",
     )
     add_sampling_arguments(parser, max_new_tokens=100)
-    add_loading_arguments(parser)
+    add_model_arguments(parser)
     add_common_arguments(parser)
     output = parser.add_argument_group("results")
     output.add_argument("--no-stream", action="store_true", help="print the text when it is complete")
     output.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
-    output.add_argument("--stats", action="store_true", help="print times and memory to stderr")
+    add_text_arguments(output)
+    output.add_argument("--stats", action="store_true", help="print speeds and memory to stderr")
     parser.set_defaults(command=ask, parser=parser)
 
 
@@ -48,34 +60,39 @@ def ask(arguments: argparse.Namespace) -> int:
     prompt = read_prompt(arguments.prompt)
 
     started = time.perf_counter()
-    model, tokenizer = load(
-        arguments.model,
-        arguments.dtype,
-        revision=arguments.revision,
-        offline=arguments.offline,
-        cache_dir=arguments.cache_dir,
-    )
+    model, tokenizer = open_model(arguments)
     loaded = time.perf_counter()
     pieces: list[Piece] = []
     arrived: list[float] = []
     shown = not (arguments.json or arguments.no_stream)
-    for piece in stream(model, tokenizer, prompt, **given):
+    for piece in stream(_watched(model, tokenizer, prompt, arguments), tokenizer, prompt, **given):
         pieces.append(piece)
         arrived.append(time.perf_counter())
         if shown:
-            print(piece.text, end="", flush=True)
+            say(piece.text, end="", raw=arguments.raw)
     text = "".join(piece.text for piece in pieces)
     if arguments.json:
-        print(json.dumps(_result(arguments.model, prompt, text, pieces)))
+        say(json.dumps(_result(arguments.model, prompt, text, pieces)))
     else:
-        print("" if shown else text)
+        say("" if shown else text, raw=arguments.raw)
     if pieces and pieces[-1].finish_reason == "context":
         note(f"The model's context of {model.context_length} tokens is full.", arguments)
     if arguments.stats:
         prompt_tokens = len(tokenizer.encode(prompt)) if tokenizer else 0
         guessed = sum(piece.guessed for piece in pieces) if given["prompt_lookup_num_tokens"] else None
-        print(_statistics(loaded - started, loaded, arrived, prompt_tokens, guessed), file=sys.stderr)
+        tell(_statistics(loaded - started, loaded, arrived, prompt_tokens, guessed, model))
     return OK
+
+
+def _watched(
+    model: Decoder, tokenizer: Tokenizer | None, prompt: str, arguments: argparse.Namespace
+) -> LanguageModel:
+    """Let somebody at a terminal see how far the model is with a prompt of many pieces."""
+    most = PIECES_UNSEEN * PREFILL
+    if tokenizer is None or len(prompt.encode()) <= most or not shows_progress(arguments):
+        return model  # a token has a byte at least
+    tokens = len(tokenizer.encode(prompt))
+    return ReadingModel(model, tokens, arguments) if tokens > most else model
 
 
 def read_prompt(words: list[str]) -> str:
@@ -83,14 +100,14 @@ def read_prompt(words: list[str]) -> str:
 
     The line end that ``echo`` puts behind a text is no part of it.
     """
-    if words and words != ["-"]:
-        return " ".join(words)
+    if not words or words == ["-"]:
+        return read_text(sys.stdin.buffer.read, "The prompt").rstrip("\n")
+    prompt = " ".join(words)
     try:
-        return sys.stdin.buffer.read().decode().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"The prompt on stdin is not UTF-8 (byte {error.start}). Convert it first."
-        ) from error
+        prompt.encode()
+    except UnicodeEncodeError as error:  # bytes that Python could not decode
+        raise InputError(f"The prompt is not UTF-8 (character {error.start}). Convert it first.") from error
+    return prompt
 
 
 def _result(model: str, prompt: str, text: str, pieces: list[Piece]) -> dict[str, Any]:
@@ -104,7 +121,12 @@ def _result(model: str, prompt: str, text: str, pieces: list[Piece]) -> dict[str
 
 
 def _statistics(
-    load_seconds: float, loaded: float, arrived: list[float], prompt_tokens: int, guessed: int | None
+    load_seconds: float,
+    loaded: float,
+    arrived: list[float],
+    prompt_tokens: int,
+    guessed: int | None,
+    model: Decoder,
 ) -> str:
     """Say where the time went. The first token comes with the prompt: it is what the prompt's pass yields."""
     lines = [f"load       {load_seconds:8.3f} s"]
@@ -121,7 +143,28 @@ def _statistics(
         lines.append(
             f"lookup     {guessed:5d} of {len(arrived)} tokens were guessed: {passes} passes for all"
         )
-    return "\n".join([*lines, f"memory     {_peak_memory() / 1e6:8.0f} MB at the peak"])
+    memory = f"memory     {_peak_memory() / 1e6:8.0f} MB at the peak"  # before more is taken to measure
+    if len(arrived) > 1:
+        lines.append(_bandwidth(model, (len(arrived) - 1 - (guessed or 0)) / (arrived[-1] - arrived[0])))
+    return "\n".join([*lines, memory])
+
+
+def _bandwidth(model: Decoder, passes: float) -> str:
+    """Say how near to the machine's limit tokens are generated: each pass reads the weights from memory once.
+
+    passes  per second
+    """
+    # Imported late: an answer without --stats does not need it.
+    from tinystar_np.inspection.speed import bandwidth, bytes_per_token
+
+    read = bytes_per_token(model)
+    count, width = BARE
+    limit = bandwidth([np.ones((width, width), np.float32) for _ in range(count)])
+    reached = passes * read
+    return (
+        f"bandwidth  {reached / 1e9:8.2f} GB/s of weights, {read / 1e6:.2f} MB per token: "
+        f"{reached / limit:.0%} of the {limit / 1e9:.1f} GB/s that bare products read now"
+    )
 
 
 def _peak_memory() -> int:

@@ -5,17 +5,17 @@ import sys
 from contextlib import closing
 from typing import Any
 
+from tinystar_np.cli.open_model import add_model_arguments, open_model
 from tinystar_np.cli.sampling_arguments import add_sampling_arguments, sampling_settings
+from tinystar_np.cli.streams import OK, OutputError, read_text, say, tell
 from tinystar_np.cli.terminal import (
-    OK,
     add_common_arguments,
-    add_loading_arguments,
+    add_text_arguments,
     note,
     say_error,
 )
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.generation.conversation import Conversation
-from tinystar_np.loading import load
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -45,44 +45,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--system", metavar="TEXT", help="what the model is told before the first message")
     add_sampling_arguments(parser, max_new_tokens=512)
-    add_loading_arguments(parser)
+    add_model_arguments(parser)
     add_common_arguments(parser)
+    add_text_arguments(parser)
     parser.set_defaults(command=chat, parser=parser)
 
 
 def chat(arguments: argparse.Namespace) -> int:
     """Run the command."""
     settings = sampling_settings(arguments)
-    model, tokenizer = load(
-        arguments.model,
-        arguments.dtype,
-        revision=arguments.revision,
-        offline=arguments.offline,
-        cache_dir=arguments.cache_dir,
-    )
+    model, tokenizer = open_model(arguments)
     conversation = Conversation(model, tokenizer, arguments.system)
     typed = sys.stdin.isatty()
     if typed:
         note("/reset begins anew, /exit or Ctrl-D ends, Ctrl-C stops an answer.", arguments)
-    while (line := read_typed_line() if typed else read_piped_line()) is not None:
-        message = line.strip()
-        if message == "/exit":
-            break
-        if message == "/reset":
-            conversation.reset()
-            note("A new conversation.", arguments)
-        elif message:
-            try:
-                answer(conversation, message, settings, arguments)
-            except TinyStarError as error:
-                if not typed:
-                    raise
-                say_error(f"{error}\n/reset begins a new conversation.", arguments)
-            except KeyboardInterrupt:
-                if not typed:
-                    raise
-                print()
-    return OK
+    while True:
+        try:
+            line = read_typed_line() if typed else read_piped_line()
+            if line is None or line.strip() == "/exit":
+                return OK
+            respond(conversation, line.strip(), settings, arguments, typed)
+        except OutputError:
+            raise
+        except TinyStarError as error:
+            if not typed:
+                raise
+            say_error(f"{error}\n/reset begins a new conversation.", arguments)
+
+
+def respond(
+    conversation: Conversation,
+    message: str,
+    settings: dict[str, Any],
+    arguments: argparse.Namespace,
+    typed: bool,
+) -> None:
+    """Answer a message, or do what it orders; at a terminal Ctrl-C stops an answer and nothing else."""
+    if message == "/reset":
+        conversation.reset()
+        note("A new conversation.", arguments)
+    elif message:
+        try:
+            answer(conversation, message, settings, arguments)
+        except KeyboardInterrupt:
+            if not typed:
+                raise
+            say()
 
 
 def read_typed_line() -> str | None:
@@ -92,10 +100,10 @@ def read_typed_line() -> str | None:
             import readline  # noqa: F401 — gives input() a history, and keys to edit a line with
 
             return input(PROMPT)
-        print(PROMPT, end="", file=sys.stderr, flush=True)  # stdout is for the answers alone
+        tell(PROMPT, end="")  # stdout is for the answers alone
         return input()
     except EOFError:
-        print(file=sys.stderr)
+        tell()
         return None
     except UnicodeDecodeError as error:
         raise InputError("What was typed is not in the terminal's encoding.") from error
@@ -103,11 +111,7 @@ def read_typed_line() -> str | None:
 
 def read_piped_line() -> str | None:
     """Read the next line of stdin; None at its end."""
-    data = sys.stdin.buffer.readline()
-    try:
-        return data.decode() if data else None
-    except UnicodeDecodeError as error:
-        raise InputError(f"A line on stdin is not UTF-8 (byte {error.start}). Convert it first.") from error
+    return read_text(sys.stdin.buffer.readline, "A line") or None
 
 
 def answer(
@@ -118,8 +122,8 @@ def answer(
     # Closed, should Ctrl-C come while a piece is printed: then the conversation keeps what was said.
     with closing(conversation.say(message, **settings)) as pieces:
         for piece in pieces:
-            print(piece.text, end="", flush=True)
-    print()
+            say(piece.text, end="", raw=arguments.raw)
+    say()
     if piece and piece.finish_reason == "length":
         note(f"Cut off after {settings['max_new_tokens']} tokens; --max-tokens allows more.", arguments)
     elif piece and piece.finish_reason == "context":

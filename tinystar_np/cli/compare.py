@@ -6,18 +6,16 @@ transformers. Exit code 1 if any activation exceeds the tolerance.
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 
 from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.cli.streams import FAILURE, OK, say
 from tinystar_np.cli.terminal import (
-    FAILURE,
-    OK,
     UsageError,
     add_common_arguments,
     add_loading_arguments,
     note,
-    styled,
+    say_styled,
 )
 from tinystar_np.errors import TokenizerError
 from tinystar_np.loading import load
@@ -64,29 +62,26 @@ def compare(arguments: argparse.Namespace) -> int:
     first = next((row for row in rows if row.exceeds(arguments.tolerance)), None)
     if arguments.json:
         listed = [asdict(row) | {"relative": row.relative} for row in rows]
-        print(
+        say(
             json.dumps(
                 {"first": first and first.name, "tolerance": arguments.tolerance, "activations": listed}
             )
         )
         return FAILURE if first else OK
     width = max(len(row.name) for row in rows)
-    print(
-        styled(
-            f"{'activation':{width}}  {'shape':18}  {'largest':>9}  {'differs by':>10}  relative",
-            "bold",
-            sys.stdout,
-            arguments,
-        )
-    )
+    head = f"{'activation':{width}}  {'shape':18}  {'largest':>9}  {'differs by':>10}  relative"
+    say_styled(head, "bold", arguments)
     for row in rows:
         line = f"{row.name:{width}}  {row.shape!s:18}  {row.largest:9.2e}"
         line += f"  {row.error:10.1e}  {row.relative:8.1e}"
         if row is first:
             line += f"  ← the first beyond {arguments.tolerance:g}"
-        print(styled(line, "red", sys.stdout, arguments) if row.exceeds(arguments.tolerance) else line)
+        if row.exceeds(arguments.tolerance):
+            say_styled(line, "red", arguments)
+        else:
+            say(line)
     beyond = sum(row.exceeds(arguments.tolerance) for row in rows)
-    print(
+    say(
         f"\n{beyond} of {len(rows)} activations differ by more than {arguments.tolerance:g}."
         if beyond
         else f"\nAll {len(rows)} activations agree within {arguments.tolerance:g}."

@@ -5,21 +5,22 @@ Weights are random, in float32: nothing is said about what a model would learn. 
 
 import argparse
 import json
-import os
 import shutil
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tinystar_np.cli.inspect import UNBROKEN
-from tinystar_np.cli.machine import describe_machine, load_warning
+from tinystar_np.cli.machine import add_threads_argument, describe_machine, load_warning
+from tinystar_np.cli.progress import progress_line
 from tinystar_np.cli.side_by_side import LONG, Quantity, ends_early, findings, panels, quantities, tables
-from tinystar_np.cli.terminal import OK, UsageError, add_common_arguments, note, styled
+from tinystar_np.cli.streams import OK, say
+from tinystar_np.cli.terminal import UsageError, add_common_arguments, note, say_styled
 from tinystar_np.errors import ConfigError
 from tinystar_np.inspection.experiments import Experiment, Rounds, Speed, measure, takes
 from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
+from tinystar_np.threads import use_threads
 from tinystar_np.tracing.plots import check_plotting, plot_small_multiples
 
 MOST_COLUMNS = 100  # of a terminal
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tokens", type=int, default=512, metavar="N", help="length of the prompt (default: 512)")
     add("--new", type=int, default=32, metavar="N", help="tokens to generate after it (default: 32)")
     add("--rounds", type=int, default=5, metavar="N", help="turns of each; 0: do not measure (default: 5)")
+    add_threads_argument(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a picture, too: a .png or .svg")
     add_common_arguments(parser)
@@ -48,6 +50,7 @@ def experiments(arguments: argparse.Namespace) -> int:
     tokens, new, rounds = arguments.tokens, arguments.new, arguments.rounds
     configs = find_configs(arguments.configs)
     _check(arguments, configs)
+    use_threads(arguments.threads)
     if arguments.plot:
         check_plotting(arguments.plot)
     counted = {name: takes(config, sorted({tokens, LONG})) for name, config in configs.items()}
@@ -65,7 +68,7 @@ def experiments(arguments: argparse.Namespace) -> int:
             "configurations": [_facts(one) for one in compared],
             "findings": findings(compared, tokens),
         }
-        print(json.dumps(found, indent=2))
+        say(json.dumps(found, indent=2))
     else:
         _print(compared, shown, notes, arguments)
     if arguments.plot:
@@ -119,16 +122,8 @@ def _measured(configs: Mapping[str, TinyStarConfig], arguments: argparse.Namespa
     if warning:
         note(warning, arguments)
 
-    shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not arguments.quiet
-
-    def say(words: str) -> None:
-        if shown:
-            print(f"\r{words}\x1b[K", end="", file=sys.stderr, flush=True)
-
-    try:
-        return measure(configs, arguments.tokens, arguments.new, arguments.rounds, say)
-    finally:
-        say("")
+    with progress_line(arguments) as show:
+        return measure(configs, arguments.tokens, arguments.new, arguments.rounds, show)
 
 
 def _notes(
@@ -153,12 +148,11 @@ def _print(
 ) -> None:
     """Print the table, what one sees in it, and how it came about."""
     width = min(shutil.get_terminal_size().columns, MOST_COLUMNS)
-    blocks = []
-    for lines in tables(compared, shown, width):
-        blocks.append([*(styled(line, "bold", sys.stdout, arguments) for line in lines[:2]), *lines[2:]])
-    for said in (findings(compared, arguments.tokens), notes):
-        blocks.append([_wrapped(words, width) for words in said])
-    print("\n\n".join("\n".join(lines) for lines in blocks if lines))
+    for i, lines in enumerate(tables(compared, shown, width)):
+        say_styled(("\n" if i else "") + "\n".join(lines[:2]), "bold", arguments)
+        say("\n".join(lines[2:]))
+    for said in filter(None, (findings(compared, arguments.tokens), notes)):
+        say("\n" + "\n".join(_wrapped(words, width) for words in said))
 
 
 def _wrapped(words: str, width: int) -> str:

@@ -1,11 +1,30 @@
-"""The machine that speeds were measured on: without it they say nothing."""
+"""The machine that speeds were measured on: without it they say nothing. And how much of it to use."""
 
+import argparse
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
+from tinystar_np.threads import usable_cores
+
 BUSY = 0.3  # other processes that want a core, on average over the last minute
+
+
+def add_threads_argument(group: argparse._ActionsContainer) -> None:
+    """Add the option that ``use_threads`` is called with."""
+    group.add_argument(
+        "--threads",
+        type=_threads,
+        metavar="N",
+        help="threads to compute with (default: the cores that this process may use)",
+    )
+
+
+def _threads(given: str) -> int:
+    if not given.isdecimal() or int(given) < 1:
+        raise argparse.ArgumentTypeError(f"{given!r}: it must be a number, 1 or more.")
+    return int(given)
 
 
 def describe_machine() -> dict[str, Any]:
@@ -14,10 +33,9 @@ def describe_machine() -> dict[str, Any]:
     from threadpoolctl import ThreadpoolController
 
     blas = ThreadpoolController().select(user_api="blas").lib_controllers
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "processor": _processor(),
-        "cores": usable or 1,
+        "cores": usable_cores(),
         "threads": max((library.get_num_threads() for library in blas), default=1),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),

@@ -1,78 +1,32 @@
-"""The two commands: ``tinystar`` with its subcommands, and ``ask-gpt2``, its ``ask`` with GPT-2."""
+"""The two commands: ``tinystar`` with its subcommands, and ``ask-gpt2``, its ``ask`` with GPT-2.
 
-import argparse
+Everything else is imported where Ctrl-C is awaited: it takes a quarter of a second, long enough to press it.
+"""
+
 from collections.abc import Sequence
 
-from tinystar_np import __version__
-from tinystar_np.cli import ask, chat, compare, experiments, inspect, models
-from tinystar_np.cli.terminal import Parser, run
+from tinystar_np.cli.streams import guarded
 
 
 def ask_gpt2(arguments: Sequence[str] | None = None) -> int:
     """Run ``ask-gpt2``; returns the exit code."""
-    parser = Parser(
-        prog="ask-gpt2",
-        description="Continue a text with GPT-2, which is downloaded the first time (0.5 GB).",
-        epilog=ask.EXAMPLES.format(command="ask-gpt2"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    _add_version(parser)
-    ask.add_arguments(parser, default_model="openai-community/gpt2")
-    return run(parser.parse_args(arguments))
+
+    def command() -> int:
+        from tinystar_np.cli.parsers import ask_gpt2_parser
+        from tinystar_np.cli.terminal import run
+
+        return run(ask_gpt2_parser(), arguments)
+
+    return guarded(command, alone=arguments is None)
 
 
 def tinystar(arguments: Sequence[str] | None = None) -> int:
     """Run ``tinystar``; returns the exit code."""
-    parser = Parser(
-        prog="tinystar",
-        description="Hugging Face language models in pure NumPy: run them, look inside, check them.",
-    )
-    _add_version(parser)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    continuing = commands.add_parser(
-        "ask",
-        help="continue a text",
-        description="Continue a text.",
-        epilog=ask.EXAMPLES.format(command="tinystar ask"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    ask.add_arguments(continuing, default_model="stories")
-    talking = commands.add_parser(
-        "chat",
-        help="talk with a chat model",
-        description=chat.__doc__,
-        epilog=chat.NOTES.format(command="tinystar chat"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    chat.add_arguments(talking)
-    inspect.add_arguments(
-        commands.add_parser(
-            "inspect", help="say what a model is and what it takes", description=inspect.__doc__
-        )
-    )
-    models.add_arguments(
-        commands.add_parser(
-            "models",
-            help="list the models on this disk and the architectures that run",
-            description=models.__doc__,
-        )
-    )
-    compare.add_arguments(
-        commands.add_parser(
-            "compare",
-            help="show where a model parts from transformers, activation by activation",
-            description=compare.__doc__,
-        )
-    )
-    experiments.add_arguments(
-        commands.add_parser(
-            "experiments",
-            help="compare configurations of TinyStar: what they take, how fast they run here",
-            description=experiments.__doc__,
-        )
-    )
-    return run(parser.parse_args(arguments))
 
+    def command() -> int:
+        from tinystar_np.cli.parsers import tinystar_parser
+        from tinystar_np.cli.terminal import run
 
-def _add_version(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--version", action="version", version=f"tinystar_np {__version__}")
+        return run(tinystar_parser(), arguments)
+
+    return guarded(command, alone=arguments is None)

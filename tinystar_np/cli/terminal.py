@@ -1,15 +1,17 @@
-"""What every command shares: exit codes, errors in plain lines, colour, a closed pipe, Ctrl-C."""
+"""What every command shares: options, errors in plain lines, colour."""
 
 import argparse
 import os
 import sys
 import traceback
-from typing import NoReturn, TextIO
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
 
+from tinystar_np.cli.streams import FAILURE, USAGE, say, tell
+from tinystar_np.cli.visible import visible
 from tinystar_np.errors import TinyStarError
 from tinystar_np.loading import DTYPES
-
-OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 STYLES = {"bold": "1", "dim": "2", "red": "31"}
 
@@ -23,7 +25,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and where help is, and exit."""
-        self.exit(USAGE, f"error: {message}\nHelp: {self.prog} --help\n")
+        self.exit(USAGE, f"error: {visible(message)}\nHelp: {self.prog} --help\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help or an error as commands do: argparse is silent where there is no room for it."""
+        if file is sys.stdout:
+            say(message, end="", raw=True)
+        else:
+            tell(message, end="")
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,15 +45,29 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_text_arguments(group: argparse._ActionsContainer) -> None:
+    """Add the options of commands that print what a model has written."""
+    group.add_argument(
+        "--raw",
+        action="store_true",
+        help="let a terminal obey control characters in the text (default: it shows them, as ^[)",
+    )
+
+
 def add_source_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options that say where a model comes from."""
     group = parser.add_argument_group("loading")
     group.add_argument("--revision", help="branch, tag or commit of the hub's repository")
     group.add_argument("--offline", action="store_true", help="do not touch the network")
-    group.add_argument(
-        "--cache-dir", metavar="DIR", help="where downloads lie (default: the hub's shared cache)"
-    )
+    add_cache_argument(group)
     return group
+
+
+def add_cache_argument(group: argparse._ActionsContainer) -> None:
+    """Add the option that says where downloads lie."""
+    group.add_argument(
+        "--cache-dir", type=Path, metavar="DIR", help="where downloads lie (default: the hub's shared cache)"
+    )
 
 
 def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,51 +76,50 @@ def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", choices=DTYPES, default="auto", help="element type of the weights")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(parser: Parser, given: Sequence[str] | None) -> int:
     """Run the chosen command and turn what goes wrong into one or two plain lines and an exit code.
 
-    arguments  parsed; ``command`` is the function to run, ``parser`` the parser that set it
+    parser  of which the chosen command's part sets ``command``, the function to run, and ``parser``, itself
+    given   the arguments; None for the process's own
     """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ?, and no traceback
+    arguments = parser.parse_args(given)
     try:
-        code: int = arguments.command(arguments)
-        sys.stdout.flush()
-    except UsageError as error:
+        return arguments.command(arguments)
+    except (TinyStarError, MemoryError) as error:
         if arguments.verbose:
-            traceback.print_exc()
-        say_error(f"{error}\nHelp: {arguments.parser.prog} --help", arguments)
-        return USAGE
-    except TinyStarError as error:
-        if arguments.verbose:
-            traceback.print_exc()
+            tell(visible(traceback.format_exc()), end="")
+        if isinstance(error, MemoryError):
+            say_error(f"There is not enough memory. {error}".rstrip(), arguments)
+            return FAILURE
+        if isinstance(error, UsageError):
+            say_error(f"{error}\nHelp: {arguments.parser.prog} --help", arguments)
+            return USAGE
         say_error(str(error), arguments)
         return FAILURE
-    except KeyboardInterrupt:
-        # What was printed stays; the shell's prompt goes on a line of its own.
-        print(file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has seen enough. Python flushes stdout once more at exit: not into the closed pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    return code
 
 
 def say_error(message: str, arguments: argparse.Namespace) -> None:
-    """Print an error on stderr."""
-    print(f"{styled('error:', 'red', sys.stderr, arguments)} {message}", file=sys.stderr)
+    """Print an error on stderr, always visibly: it quotes what is in a stranger's files."""
+    tell(f"{styled('error:', 'red', sys.stderr, arguments)} {visible(message)}")
 
 
 def note(message: str, arguments: argparse.Namespace) -> None:
     """Print a note on stderr, unless told to be quiet."""
     if not arguments.quiet:
-        print(styled(message, "dim", sys.stderr, arguments), file=sys.stderr)
+        tell(styled(visible(message), "dim", sys.stderr, arguments))
+
+
+def say_styled(text: str, style: str, arguments: argparse.Namespace) -> None:
+    """Print to stdout in bold or in colour."""
+    shown = visible(text) if sys.stdout.isatty() else text
+    say(styled(shown, style, sys.stdout, arguments), raw=True)
 
 
 def styled(text: str, style: str, stream: TextIO, arguments: argparse.Namespace) -> str:
-    """Colour a text for a terminal without NO_COLOR and TERM=dumb, or where --color is on."""
+    """Colour a text for a terminal without NO_COLOR and TERM=dumb, or where --color is on.
+
+    It must be made visible before: of what comes back a terminal is to obey the orders.
+    """
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or not stream.isatty()
     if arguments.color == "off" or (arguments.color == "auto" and plain):
         return text

@@ -26,6 +26,7 @@ from tinystar_np.generation.loop import (
     roomy_cache,
 )
 from tinystar_np.generation.options import SamplingOptions
+from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.generation.sampling import Logits
 from tinystar_np.text import Tokenizer
 
@@ -104,7 +105,7 @@ class Conversation:
 
     def _ids(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> list[int]:
         text = self._template.render(messages, add_generation_prompt=add_generation_prompt)
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        return encode_prompt(self._model, self._tokenizer, text, "The conversation", add_special_tokens=False)
 
     def _go_back_to(self, prompt: list[int], options: SamplingOptions) -> None:
         """Make the cache hold as much of the prompt's beginning as can be had.

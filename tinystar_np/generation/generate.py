@@ -6,9 +6,11 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.generation.loop import LanguageModel, Piece, check_prompt, run
 from tinystar_np.generation.options import SamplingOptions
+from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.text import Tokenizer
 
 
@@ -61,7 +63,10 @@ def generate_ids(
     options = SamplingOptions(**sampling)
     if options.stop and tokenizer is None:
         raise InputError("stop texts can only be found in text: give generate_ids the tokenizer too.")
-    single = len(prompt_ids) == 0 or np.ndim(prompt_ids[0]) == 0
+    try:
+        single = len(prompt_ids) == 0 or np.ndim(prompt_ids[0]) == 0
+    except (TypeError, ValueError, LookupError):
+        raise _no_prompt(prompt_ids) from None
     prompts = [_ids(prompt) for prompt in ([prompt_ids] if single else prompt_ids)]
     _check(model, prompts, cache)
     new_ids: list[list[int]] = [[] for _ in prompts]
@@ -97,7 +102,11 @@ def generate(
     TokenizerError where the model came without tokenizer files.
     """
     options = SamplingOptions(**sampling)
-    prompts = _encode(model, tokenizer, [prompt] if isinstance(prompt, str) else prompt, cache)
+    given = [prompt] if isinstance(prompt, str) else prompt
+    is_list = isinstance(given, Sequence) and not isinstance(given, bytes)
+    if not is_list or not all(isinstance(text, str) for text in given):
+        raise InputError(f"A prompt must be a str, or a list of them; found {shown(prompt)}")
+    prompts = _encode(model, tokenizer, given, cache)
     texts = ["" for _ in prompts]
     for index, piece in run(model, prompts, tokenizer, options, cache):
         texts[index] += piece.text
@@ -117,6 +126,8 @@ def stream(
     ``generate`` raises, at the call and not only at the first piece.
     """
     options = SamplingOptions(**sampling)
+    if not isinstance(prompt, str):
+        raise InputError(f"A prompt must be a str; found {shown(prompt)}")
     prompts = _encode(model, tokenizer, [prompt], cache)
     return (piece for _, piece in run(model, prompts, tokenizer, options, cache))
 
@@ -127,19 +138,27 @@ def _encode(
     if tokenizer is None:
         raise TokenizerError("This model has no tokenizer files. Use generate_ids, which works on token ids.")
     begins = cache is None or not cache.lengths.any()
-    prompts = [tokenizer.encode(text, add_special_tokens=begins) for text in texts]
+    prompts = [
+        encode_prompt(model, tokenizer, text, _name(index, texts), add_special_tokens=begins)
+        for index, text in enumerate(texts)
+    ]
     _check(model, prompts, cache)
     return prompts
 
 
 def _ids(prompt: Any) -> list[int]:
     """Turn one prompt's ids into a list of Python ints."""
-    ids = np.asarray(prompt)
+    try:
+        ids = np.asarray(prompt)
+    except ValueError:  # lists of different lengths within
+        raise _no_prompt(prompt) from None
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
-        raise InputError(
-            f"A prompt must be a list of token ids, or a list of such lists; found {prompt!r:.60}"
-        )
+        raise _no_prompt(prompt)
     return [int(id) for id in ids]
+
+
+def _no_prompt(found: Any) -> InputError:
+    return InputError(f"A prompt must be a list of token ids, or a list of such lists; found {shown(found)}")
 
 
 def _check(model: LanguageModel, prompts: list[list[int]], cache: Any) -> None:
@@ -153,4 +172,8 @@ def _check(model: LanguageModel, prompts: list[list[int]], cache: Any) -> None:
             )
         held = int(cache.lengths[0])
     for index, prompt in enumerate(prompts):
-        check_prompt(model, prompt, "The prompt" if len(prompts) == 1 else f"Prompt {index}", held)
+        check_prompt(model, prompt, _name(index, prompts), held)
+
+
+def _name(index: int, prompts: Sequence[Any]) -> str:
+    return "The prompt" if len(prompts) == 1 else f"Prompt {index}"
