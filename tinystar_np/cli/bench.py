@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinystar_np.checkpoints.hub import find_model
@@ -25,9 +24,7 @@ from tinystar_np.cli.terminal import (
     note,
     say_styled,
 )
-from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder
-from tinystar_np.whole_file import whole_file
 
 if TYPE_CHECKING:
     from tinystar_np.inspection.experiments import Rounds
@@ -53,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=int, nargs="+", default=BATCH, metavar="N", help="texts at once (default: 1 4 16)")
     add("--new", type=int, default=32, metavar="N", help="tokens to generate in each (default: 32)")
     add("--rounds", type=int, default=3, metavar="N", help="turns of each (default: 3)")
-    add("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
+    add("--json", action="store_true", help="print JSON, with every single value, instead of a table")
     add_model_arguments(parser)
     add_common_arguments(parser)
     parser.set_defaults(command=bench, parser=parser)
@@ -91,16 +88,15 @@ def bench(arguments: argparse.Namespace) -> int:
         finally:
             progress("")
     names = [f"{engine.name} {dtype}" for engine, dtype in zip(engines, dtypes, strict=True)]
+    if arguments.json:
+        facts = _facts(found, tasks, model, [engine.name for engine in engines], dtypes)
+        about = {"model": arguments.model, "machine": machine, "warning": warning, "new": arguments.new}
+        say(json.dumps(about | facts, indent=2))
+        return OK
     say(f"{arguments.model}: {count_of(model.parameters)} parameters, {machine['threads']} threads\n")
     for i, line in enumerate(_table(found, tasks, names)):
         say_styled(line, "bold", arguments) if i == 0 else say(line)
     say("\n" + "\n".join(_notes(found, tasks, model, machine)))
-    if arguments.json:
-        facts = _facts(found, tasks, model, [engine.name for engine in engines], dtypes)
-        about = {"model": arguments.model, "machine": machine, "warning": warning, "new": arguments.new}
-        with whole_file(arguments.json, InputError) as file:
-            file.write(json.dumps(about | facts, indent=2).encode() + b"\n")
-        note(f"JSON: {arguments.json}", arguments)
     return OK
 
 
@@ -111,8 +107,6 @@ def _check(arguments: argparse.Namespace) -> None:
         for value in given if isinstance(given, list | tuple) else [given]:
             if value is not None and value < 1:
                 raise UsageError(f"--{key} {value}: it must be 1 or more.")
-    if arguments.json and not arguments.json.resolve().parent.is_dir():
-        raise InputError(f"{arguments.json}: cannot be written (there is no such directory).")
 
 
 def _tasks(arguments: argparse.Namespace, model: Decoder) -> "list[Task]":
