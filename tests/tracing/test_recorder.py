@@ -54,6 +54,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", GROUPS),
     "qwen3": ("qwen3", {**GROUPS, "head_dim": 8}),
     "falcon": ("falcon", {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6}),
+    "llama4_text": ("llama4_text", {**GROUPS, "head_dim": 8, "moe_layers": [], "no_rope_layer_interval": 2}),
     "mamba": ("mamba", {"hidden_size": 48, "num_hidden_layers": 2}),
     "granitemoehybrid": ("granitemoehybrid", {**GROUPS, **HYBRID}),
     "falcon_h1": ("falcon_h1", {**GROUPS, "mamba_d_ssm": 96, "mamba_n_heads": 8, "mamba_n_groups": 2}),
