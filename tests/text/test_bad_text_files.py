@@ -39,6 +39,12 @@ def with_rules(**parts: Any) -> Callable[[Path], str]:
     return edit
 
 
+def _with_a_token_twice(content: str) -> str:
+    twice = content.replace('"vocab":{', '"vocab":{"a":0,', 1).replace('"vocab": {', '"vocab": {"a": 0,', 1)
+    assert twice != content
+    return twice
+
+
 TOKENIZER_JSON: dict[str, tuple[Any, str]] = {
     "empty": ("", "EOF"),
     "not JSON": ("{", "EOF"),
@@ -49,6 +55,7 @@ TOKENIZER_JSON: dict[str, tuple[Any, str]] = {
     "deep objects": ('{"a":' * 100_000, "tokenizer"),
     "huge number": ('{"version": ' + "9" * 10_000 + "}", "tokenizer"),
     "no model": (with_rules(model=None), "tokenizer"),
+    "a token twice": (lambda path: _with_a_token_twice(path.read_text()), "'a' stands there twice"),
     "ids too large": (with_rules(added_tokens=[{"id": 2**40, "content": "a"}]), "1099511627776"),
     "growing rules": (with_rules(normalizer=GROWING), "normalizer can make a text more than 100 times"),
     "growing decoder": (with_rules(decoder={**GROWING, "decoders": [REPLACE] * 60}), "decoder can make"),

@@ -12,27 +12,27 @@ Real tokenizers reach 2 or 3.
 """
 
 import json
-import re
+from collections import Counter
 from typing import Any
 
 MOST_GROWTH = 100
 MOST_COPIES = 8  # of a text, in what begins and ends it
 LONGEST_AFFIX = 64  # characters that the model puts to each of a text's, at the beginning or the end of words
 
-AFFIX = re.compile(rb'"(?:continuing_subword_prefix|end_of_word_suffix)"\s*:\s*"[^"]')
-ESCAPED_LETTER = re.compile(rb"\\u00[4-7]", re.IGNORECASE)  # no program writes one, and it could hide a key
 PARTS = ("normalizers", "decoders", "processors", "pretokenizers")
 
 
 def problem_before_loading(data: bytes) -> str | None:
     """Say why a tokenizer.json must not even be given to the package, or None.
 
-    A merge whose second half lacks the prefix that it should have can end the whole process there.
+    The package takes the last of two tokens that are written the same way, without a word. And a merge whose
+    second half lacks the prefix that it should have can end the whole process there. To read a file of the
+    size of GPT-2's for this takes 0.05 s, half of what the package then takes to load it.
     """
-    if not AFFIX.search(data) and not ESCAPED_LETTER.search(data):
-        return None
     try:
-        content = json.loads(data)
+        content = json.loads(data, object_pairs_hook=_object)
+    except _TwiceError as error:
+        return f"the key {str(error)[:60]!r} stands there twice"
     except (ValueError, RecursionError):
         return None  # the package says it better
     model = content.get("model") if isinstance(content, dict) else None
@@ -48,6 +48,17 @@ def problem_before_loading(data: bytes) -> str | None:
         if len(str(model.get(name) or "")) > LONGEST_AFFIX:
             return f"its {name} is longer than {LONGEST_AFFIX} characters"
     return None
+
+
+class _TwiceError(ValueError):
+    """An object has a key twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _TwiceError(next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1))
+    return found
 
 
 def problem_of(backend: Any) -> str | None:
