@@ -65,8 +65,8 @@ def test_divided_is_the_same_as_whole(
 
     def run(cut: Any) -> list[np.ndarray]:
         with monkeypatch.context() as patch:
-            for module in ("attending", "feed_forward"):
-                patch.setattr(f"tinystar_np.layers.{module}.slices", cut)
+            for module in ("threads", "layers.feed_forward"):
+                patch.setattr(f"tinystar_np.{module}.slices", cut)
             cache = model.new_cache(2)
             model(ids[:, :5], cache=cache)
             cache.lengths = np.array([5, 3])

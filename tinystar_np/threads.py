@@ -131,6 +131,21 @@ def slices(count: int, rows: int) -> list[slice]:
     return shares(count)
 
 
+def head_slices(heads: int, groups: int, rows: int) -> list[tuple[slice, slice]]:
+    """Divide heads among threads as ``slices`` does, each with the groups that they share.
+
+    heads   H
+    groups  G, which divides H: neighbouring heads share one
+
+    Returns (a run of heads, its run of groups) per thread. Where all heads share one group they are divided
+    themselves; elsewhere no group is.
+    """
+    if groups == 1:
+        return [(part, slice(0, 1)) for part in slices(heads, rows)]
+    size = heads // groups
+    return [(slice(part.start * size, part.stop * size), part) for part in slices(groups, rows)]
+
+
 def shares(count: int) -> list[slice]:
     """Divide ``count`` things into one run of neighbours per thread."""
     parts = min(_machine().threads, count)

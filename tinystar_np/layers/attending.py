@@ -23,7 +23,7 @@ from tinystar_np.kernels.relative_positions import (
 )
 from tinystar_np.state import Seen, Span
 from tinystar_np.tap import listening, tap
-from tinystar_np.threads import divided, slices
+from tinystar_np.threads import divided, head_slices
 
 # Below this many scores per head the definition is faster: one call for all heads instead of one per block.
 PLAIN_SCORES = 64 * 64
@@ -118,18 +118,13 @@ def _in_threads(
     by_head  further arguments whose first axis is that of the heads; those that are None are not passed
     """
     mixed = np.empty_like(q, shape=(*q.shape[:-1], v.shape[-1]))
-    H, G = q.shape[1], k.shape[1]
-    queries_per_group = H // G
 
-    def some_of(part: slice) -> None:
-        if G == 1:  # one head of keys for all: the queries are divided
-            heads, groups = part, slice(0, 1)
-        else:
-            heads, groups = slice(part.start * queries_per_group, part.stop * queries_per_group), part
+    def some_of(part: tuple[slice, slice]) -> None:
+        heads, groups = part
         own = {name: array[heads] for name, array in by_head.items() if array is not None}
         mixed[:, heads] = form(q[:, heads], k[:, groups], v[:, groups], **own)
 
-    divided(some_of, slices(H if G == 1 else G, q.shape[2]))
+    divided(some_of, head_slices(q.shape[1], k.shape[1], q.shape[2]))
     return mixed
 
 

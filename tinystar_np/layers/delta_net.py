@@ -15,7 +15,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.state import Span
 from tinystar_np.state.recurrent import RecurrentState
 from tinystar_np.tap import tap
-from tinystar_np.threads import divided, slices
+from tinystar_np.threads import divided, head_slices
 
 
 class GatedDeltaNet:
@@ -126,15 +126,14 @@ class GatedDeltaNet:
     def _remember(
         self, q: NDArray, k: NDArray, v: NDArray, g: NDArray, beta: NDArray, S: NDArray | None
     ) -> tuple[NDArray, NDArray]:
-        """Choose the form: the recurrence for a single token, chunks the groups divided among threads."""
+        """Choose the form: the recurrence for a single token, chunks with the heads divided among threads."""
         if q.shape[1] == 1:
             return delta_recurrence(q, k, v, g, beta, S)
         y = np.empty(v.shape, dtype=v.dtype)
         after = np.empty((len(v), self.heads, self.head_dim, self.value_dim), dtype=v.dtype)
-        R = self.heads // self.groups
 
-        def remember(groups: slice) -> None:
-            heads = slice(groups.start * R, groups.stop * R)
+        def remember(some: tuple[slice, slice]) -> None:
+            heads, groups = some
             y[:, :, heads], after[:, heads] = delta_chunks(
                 q[:, :, groups],
                 k[:, :, groups],
@@ -144,5 +143,5 @@ class GatedDeltaNet:
                 None if S is None else S[:, heads],
             )
 
-        divided(remember, slices(self.groups, q.shape[1]))
+        divided(remember, head_slices(self.heads, self.groups, q.shape[1]))
         return y, after

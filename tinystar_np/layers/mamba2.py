@@ -16,7 +16,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.state import Span
 from tinystar_np.state.recurrent import RecurrentState
 from tinystar_np.tap import tap
-from tinystar_np.threads import divided, slices
+from tinystar_np.threads import divided, head_slices, slices
 
 NORM_BLOCK = 65_536  # numbers: 256 KB of float32, so that the gate and its temporaries stay in cache
 
@@ -145,13 +145,9 @@ class Mamba2:
             return ssm_recurrence(x, dt, self.A, B, C, self.D, h)
         y = np.empty(x.shape, dtype=x.dtype)
         after = np.empty((len(x), self.heads, self.head_dim, self.state_size), dtype=x.dtype)
-        heads_per_group = self.heads // self.groups
 
-        def scan(some: slice) -> None:
-            if self.groups == 1:  # all heads read the same B and C: the heads are divided
-                heads, groups = some, slice(0, 1)
-            else:
-                heads, groups = slice(some.start * heads_per_group, some.stop * heads_per_group), some
+        def scan(some: tuple[slice, slice]) -> None:
+            heads, groups = some
             y[:, :, heads], after[:, heads] = ssm_chunked_scan(
                 x[:, :, heads],
                 dt[:, :, heads],
@@ -162,7 +158,7 @@ class Mamba2:
                 None if h is None else h[:, heads],
             )
 
-        divided(scan, slices(self.heads if self.groups == 1 else self.groups, x.shape[1]))
+        divided(scan, head_slices(self.heads, self.groups, x.shape[1]))
         return y, after
 
     def _gated(self, y: NDArray, z: NDArray) -> NDArray:
