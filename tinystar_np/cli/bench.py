@@ -6,8 +6,6 @@ the share that is reached is told. 1 GB is 10⁹ bytes.
 
 import argparse
 import json
-import os
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -16,8 +14,9 @@ from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.cli.inspect import count_of, size_of
 from tinystar_np.cli.machine import describe_machine, load_warning
 from tinystar_np.cli.open_model import add_model_arguments, open_model
+from tinystar_np.cli.progress import progress_line
 from tinystar_np.cli.side_by_side import speed_of
-from tinystar_np.cli.streams import OK, say, tell
+from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import (
     UsageError,
     add_common_arguments,
@@ -64,6 +63,7 @@ def bench(arguments: argparse.Namespace) -> int:
 
     _check(arguments)
     with ExitStack() as until_then:
+        progress = until_then.enter_context(progress_line(arguments))
         theirs = None
         if arguments.against:
             where = {name: getattr(arguments, name) for name in ("revision", "offline", "cache_dir")}
@@ -77,16 +77,12 @@ def bench(arguments: argparse.Namespace) -> int:
         warning = load_warning()
         if warning:
             note(warning, arguments)
-        progress = _progress(arguments)
-        try:
-            if theirs:
-                progress("loading torch and transformers")
-                dtypes.append("bfloat16" if dtypes[0] == "bfloat16" else "float32")
-                machine |= theirs.load(dtypes[1], machine["threads"])
-                engines.append(theirs)
-            found = measure(engines, tasks, model.vocab_size, arguments.rounds, progress)
-        finally:
-            progress("")
+        if theirs:
+            progress("loading torch and transformers")
+            dtypes.append("bfloat16" if dtypes[0] == "bfloat16" else "float32")
+            machine |= theirs.load(dtypes[1], machine["threads"])
+            engines.append(theirs)
+        found = measure(engines, tasks, model.vocab_size, arguments.rounds, progress)
     names = [f"{engine.name} {dtype}" for engine, dtype in zip(engines, dtypes, strict=True)]
     if arguments.json:
         facts = _facts(found, tasks, model, [engine.name for engine in engines], dtypes)
@@ -126,12 +122,6 @@ def _tasks(arguments: argparse.Namespace, model: Decoder) -> "list[Task]":
     prefill = [Task(1, length, 0) for length in sorted(set(lengths))]
     decode = [Task(rows, prompt, arguments.new) for rows in sorted(set(arguments.batch), reverse=True)]
     return [*prefill, *decode]
-
-
-def _progress(arguments: argparse.Namespace) -> Any:
-    """Return what says on a terminal what is going on."""
-    shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not arguments.quiet
-    return lambda words: tell(f"\r{words}\x1b[K", end="") if shown else None
 
 
 def _table(found: "Found", tasks: "Sequence[Task]", names: Sequence[str]) -> list[str]:
