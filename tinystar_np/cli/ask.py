@@ -143,7 +143,9 @@ def _statistics(
         lines.append(
             f"lookup     {guessed:5d} of {len(arrived)} tokens were guessed: {passes} passes for all"
         )
-    memory = f"memory     {_peak_memory() / 1e6:8.0f} MB at the peak"  # before more is taken to measure
+    from tinystar_np.inspection.memory import peak_memory  # late: an answer without --stats does not need it
+
+    memory = f"memory     {peak_memory() / 1e6:8.0f} MB at the peak"  # before more is taken to measure
     if len(arrived) > 1:
         lines.append(_bandwidth(model, (len(arrived) - 1 - (guessed or 0)) / (arrived[-1] - arrived[0])))
     return "\n".join([*lines, memory])
@@ -165,11 +167,3 @@ def _bandwidth(model: Decoder, passes: float) -> str:
         f"bandwidth  {reached / 1e9:8.2f} GB/s of weights, {read / 1e6:.2f} MB per token: "
         f"{reached / limit:.0%} of the {limit / 1e9:.1f} GB/s that bare products read now"
     )
-
-
-def _peak_memory() -> int:
-    """Return the most bytes that this process has had in memory, mapped weights included."""
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

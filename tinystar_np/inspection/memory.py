@@ -206,3 +206,11 @@ def lengths_to_show(model: Decoder, most: int = 4) -> list[int]:
     if longest is None:
         return list(LENGTHS[-most:])
     return [*(length for length in LENGTHS if length < longest), longest][-most:]
+
+
+def peak_memory() -> int:
+    """Return the most bytes that this process has had in memory, mapped weights included."""
+    import resource  # not there on Windows, where nothing else here needs it
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

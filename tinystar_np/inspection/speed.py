@@ -12,7 +12,6 @@ prompt, and many texts at once, use each weight many times; there arithmetic is 
 Several engines take turns as well. A ratio compares the turns of one round, which met the same machine.
 """
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.inspection.experiments import WARM_UP, Rounds
 from tinystar_np.inspection.flops import multiply_adds
+from tinystar_np.inspection.memory import peak_memory
 from tinystar_np.models.decoder import Decoder
 
 ENOUGH_SECONDS = 10.0  # a task that has taken so long gets no further turn
@@ -78,9 +78,7 @@ class TinyStarEngine:
 
     def peak(self) -> int:
         """Return the most bytes this process has had in memory, mapped weights included."""
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return peak_memory()
 
 
 @dataclass
