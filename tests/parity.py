@@ -135,6 +135,28 @@ def check(
     return model
 
 
+def check_long_text(reference: PreTrainedModel, directory: Path) -> None:
+    """Compare where pieces are long enough to be attended to in blocks."""
+    model, _ = load(save(reference, directory))
+    ids = random_ids(2, 700)
+    expected = logits_of(reference, ids)
+    assert_close(model(ids), expected)
+    cache = model.new_cache(batch_size=2)
+    found = [model(ids[:, a:b], cache=cache) for a, b in pairwise([0, 1, 130, 300, 301, 700])]
+    assert_close(np.concatenate(found, axis=1), expected)
+
+
+def check_hub_file(published: Mapping[str, Any], changes: Mapping[str, Any], directory: Path) -> None:
+    """Compare where both read the same config.json, in which a key may be missing (...)."""
+    raw = {key: value for key, value in {**published, **changes}.items() if value is not ...}
+    settings = {key: value for key, value in raw.items() if key not in ("model_type", "architectures")}
+    reference = reference_model(published["model_type"], **settings)
+    save(reference, directory)
+    (directory / "config.json").write_text(json.dumps(raw))
+    ids = random_ids(2, 50)
+    assert_close(load(directory)[0](ids), logits_of(reference, ids))
+
+
 def check_rows(model: Decoder, ids: np.ndarray, tolerance: float) -> None:
     """Rows that stand at different lengths, each as if alone."""
     lengths = [5, 1, ids.shape[1] // 2]

@@ -1,12 +1,19 @@
 """BLOOM against transformers: ALiBi for every count of heads, and both spellings."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from parity import assert_close, check, edit_config, logits_of, random_ids, reference_model, save
+from parity import (
+    assert_close,
+    check,
+    check_long_text,
+    edit_config,
+    logits_of,
+    random_ids,
+    reference_model,
+    save,
+)
 from safetensors.torch import load_file, save_file
 
 from tinystar_np.errors import ConfigError
@@ -50,13 +57,7 @@ def test_a_file_of_the_hub(tmp_path: Path) -> None:
 def test_long_texts(tmp_path: Path) -> None:
     """Biases stay exact where Falcon's are rounded; long pieces are attended to in blocks."""
     reference = reference_model("bloom", **{**SMALL, "n_head": 6})
-    model, _ = load(save(reference, tmp_path))
-    ids = random_ids(2, 700)
-    expected = logits_of(reference, ids)
-    assert_close(model(ids), expected)
-    cache = model.new_cache(batch_size=2)
-    found = [model(ids[:, a:b], cache=cache) for a, b in pairwise([0, 1, 130, 300, 301, 700])]
-    assert_close(np.concatenate(found, axis=1), expected)
+    check_long_text(reference, tmp_path)
 
 
 @pytest.mark.parametrize(

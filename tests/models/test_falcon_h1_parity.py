@@ -10,6 +10,7 @@ import torch
 from parity import (
     assert_close,
     check,
+    check_hub_file,
     edit_config,
     forget_slowly,
     logits_of,
@@ -200,14 +201,7 @@ HUB = {
     ],
 )
 def test_the_hubs_files(changes: dict[str, Any], tmp_path: Path) -> None:
-    """Both read the same file, in which a key may be missing (...)."""
-    raw = {key: value for key, value in {**HUB, **changes}.items() if value is not ...}
-    settings = {key: value for key, value in raw.items() if key not in ("model_type", "architectures")}
-    reference = reference_model("falcon_h1", **settings)
-    save(reference, tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(raw))
-    ids = random_ids(2, 50)
-    assert_close(load(tmp_path)[0](ids), logits_of(reference, ids))
+    check_hub_file(HUB, changes, tmp_path)
 
 
 def test_both_spellings_are_one_config(tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 """MPT against transformers: slopes for every count of heads, clips and scales of ``attn_config``."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from parity import assert_close, check, logits_of, random_ids, reference_model, save
+from parity import assert_close, check, check_long_text, logits_of, random_ids, reference_model, save
 
 from tinystar_np.errors import ConfigError
 from tinystar_np.loading import load
@@ -55,13 +54,7 @@ def test_a_file_of_the_hub(tmp_path: Path) -> None:
 
 def test_long_texts(tmp_path: Path) -> None:
     reference = reference_model("mpt", **{**SMALL, "n_heads": 6})
-    model, _ = load(save(reference, tmp_path))
-    ids = random_ids(2, 700)
-    expected = logits_of(reference, ids)
-    assert_close(model(ids), expected)
-    cache = model.new_cache(batch_size=2)
-    found = [model(ids[:, a:b], cache=cache) for a, b in pairwise([0, 1, 130, 300, 301, 700])]
-    assert_close(np.concatenate(found, axis=1), expected)
+    check_long_text(reference, tmp_path)
 
 
 @pytest.mark.parametrize(
