@@ -21,8 +21,10 @@ import tinystar_np as ts
 TINYSTAR = "import sys; from tinystar_np.cli.main import tinystar; sys.exit(tinystar())"
 IN_TURN = """
 import json, os, sys
-import tinystar_np.cli.parsers
+from importlib import import_module
 from tinystar_np.cli.main import tinystar
+from tinystar_np.cli.parsers import COMMANDS
+for name in COMMANDS: import_module("tinystar_np.cli." + name)
 codes = []
 for command in json.loads(sys.argv[1]):
     child = os.fork()

@@ -25,7 +25,7 @@ FLOORS = [
     "tracing",
     "cli",
 ]
-GROUND = {"errors", "tap", "threads", "whole_file"}
+GROUND = {"errors", "progress_bar", "tap", "threads", "usable", "whole_file"}
 
 
 def imports(path: Path) -> set[str]:

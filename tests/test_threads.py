@@ -14,11 +14,13 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import tinystar_np.threads as threads
+import tinystar_np.usable as usable
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import InputError
 from tinystar_np.loading import load
-from tinystar_np.threads import FEWEST_ROWS, divided, shares, slices, usable_cores, use_threads
+from tinystar_np.threads import FEWEST_ROWS, divided, shares, slices, use_threads
 from tinystar_np.tracing import record
+from tinystar_np.usable import usable_cores
 
 
 def blas_threads() -> list[int]:
@@ -194,11 +196,12 @@ def test_the_commands_take_the_number(talking_model: Path, capsys: Any) -> None:
 @pytest.mark.usefixtures("as_before")
 def test_a_quota_is_kept_to_where_nobody_has_named_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "allowed_cores", lambda: 8)
+    monkeypatch.setattr(usable, "allowed_cores", lambda: 8)
     use_threads(4)
     monkeypatch.setattr(threads, "_chosen", False)
     use_threads()
     assert set(blas_threads()) == {4}  # there is no quota
-    monkeypatch.setattr(threads, "_quota", lambda: 2.5)
+    monkeypatch.setattr(usable, "_cores", lambda group: 2.5)
     assert usable_cores() == 3
     with monkeypatch.context() as patch:
         patch.setenv("OPENBLAS_NUM_THREADS", "4")
@@ -212,42 +215,6 @@ def test_a_quota_is_kept_to_where_nobody_has_named_a_number(monkeypatch: pytest.
     monkeypatch.setattr(threads, "_chosen", False)
     use_threads()  # nobody gets more than BLAS was told otherwise
     assert set(blas_threads()) == {1}
-
-
-def write(folder: Path, **numbers: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in numbers.items():
-        (folder / name.replace("__", ".")).write_text(text + "\n")
-
-
-@pytest.mark.parametrize(
-    ("own", "found"),
-    [
-        ("0::/", 3.0),  # a container's own root
-        ("0::/a/b", 1.5),  # the least of all above it
-        ("0::/a", 2.0),
-        ("0::/../../elsewhere", 3.0),  # as seen from a namespace
-        ("0::/not/here", 3.0),
-        ("4:memory:/x\n3:cpu,cpuacct:/v1\n", 0.5),
-        ("3:cpu:/v1/free", 0.5),
-        ("3:cpuset:/v1", float("inf")),
-        ("", float("inf")),
-        ("nonsense", float("inf")),
-    ],
-)
-def test_the_quota_of_control_groups(own: str, found: float, tmp_path: Path) -> None:
-    root = tmp_path / "cgroup"
-    write(root, cpu__max="300000 100000")
-    write(root / "a", cpu__max="200000 100000")
-    write(root / "a" / "b", cpu__max="15000 10000")
-    write(root / "cpu" / "v1", **{"cpu__cfs_quota_us": "50000", "cpu__cfs_period_us": "100000"})
-    write(root / "cpu" / "v1" / "free", **{"cpu__cfs_quota_us": "-1", "cpu__cfs_period_us": "100000"})
-    (tmp_path / "own").write_text(own)
-    assert threads._quota(root, tmp_path / "own") == found
-    assert threads._quota(tmp_path / "nothing", tmp_path / "nowhere") == float("inf")
-    write(root, cpu__max="max 100000")
-    (tmp_path / "own").write_text("0::/")
-    assert threads._quota(root, tmp_path / "own") == float("inf")
 
 
 def test_the_usual_start_does_not_look_for_blas(talking_model: Path) -> None:

@@ -45,9 +45,10 @@ def load(
     architecture = model_class(raw["model_type"])
     config = architecture.Config.from_dict(raw)  # refuses what it must before any weight is looked at
     end_ids = read_end_ids(directory, raw)
-    model = architecture.from_checkpoint(config, open_checkpoint(directory), end_ids, dtype)
+    # Before the weights: what reading it leaves behind is memory for them.
     reads_bytes = getattr(config, "tokens", None) == "bytes"
     tokenizer = tokenizer_of_bytes(directory / CONFIG_FILE) if reads_bytes else load_tokenizer(directory)
+    model = architecture.from_checkpoint(config, open_checkpoint(directory), end_ids, dtype)
     if tokenizer is not None:
         tokenizer.rows = model.vocab_size
     return model, tokenizer

@@ -17,18 +17,16 @@ process may run on. It does not see that a container may be given many cores, bu
 threads beyond that time are stopped in turn while the others wait for them. ``use_threads`` looks.
 """
 
-import math
 import os
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from tinystar_np.errors import InputError
 from tinystar_np.tap import listening
+from tinystar_np.usable import allowed_cores, usable_cores
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -66,56 +64,6 @@ def use_threads(count: int | None = None) -> None:
 
 
 _chosen = False  # whether use_threads was given a number
-
-
-def usable_cores() -> int:
-    """Count the cores that this process is given time for: those it may run on, or fewer."""
-    return math.ceil(min(allowed_cores(), _quota()))
-
-
-def allowed_cores() -> int:
-    """Count the cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _quota(control_groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """Say how many cores' time Linux gives this process, infinity where nothing limits it.
-
-    A process belongs to a control group, that to one above it, and each may have a limit: microseconds of
-    computing per period. Version 2 has both numbers in one file, version 1 in two.
-    https://docs.kernel.org/admin-guide/cgroup-v2.html, "CPU Interface Files".
-
-    control_groups  where they are mounted
-    own             the file that names this process's groups
-    """
-    found = math.inf
-    with suppress(OSError, ValueError):
-        for line in own.read_text().splitlines():
-            _, controllers, name = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
-                continue
-            root = control_groups / "cpu" if controllers else control_groups
-            group = root / name.lstrip("/")
-            # Within a container the name may be one of the world outside: then the root is its own group.
-            for folder in (group, *group.parents):
-                found = min(found, _limit(folder))
-                if folder == root:
-                    break
-    return found
-
-
-def _limit(folder: Path) -> float:
-    """Read one control group's limit, in cores."""
-    with suppress(OSError, ValueError, ZeroDivisionError):
-        if (folder / "cpu.max").exists():
-            time, period = (folder / "cpu.max").read_text().split()
-        else:
-            time, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        if time != "max" and int(time) > 0:  # version 1 says -1 for no limit
-            return int(time) / int(period)
-    return math.inf
 
 
 def slices(count: int, rows: int) -> list[slice]:

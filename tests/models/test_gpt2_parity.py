@@ -2,7 +2,6 @@
 
 import json
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -157,14 +156,3 @@ def test_shards(save_gpt2: Any, ids: np.ndarray) -> None:
     assert len(list(directory.glob("model-*.safetensors"))) > 2
     model, _ = load(directory)
     assert_close(model(ids), logits_of(reference, ids))
-
-
-def test_float32_weights_are_the_mapped_file(save_gpt2: Any) -> None:
-    _, directory = save_gpt2()
-    model, _ = load(directory)
-    weight = model.blocks[1].attention.qkv.weight
-    base = weight
-    while not isinstance(base, np.memmap):
-        base = base.base
-    assert Path(base.filename) == (directory / "model.safetensors").resolve()
-    assert not weight.flags.writeable

@@ -288,7 +288,10 @@ def test_names_say_which_model(cache: Path, tmp_path: Path) -> None:
     assert [file.name.rsplit("-", 2)[0] for file in files(cache)] == ["mein_Modell__", "some--one"]
 
 
-AT_ONCE = "import tinystar_np.models.rounded as r; r.LEAST_KEPT = 0; r.SECONDS_BEFORE_BAR = 0; "
+AT_ONCE = (
+    "import tinystar_np.models.rounded as r; import tinystar_np.progress_bar as b; "
+    "r.LEAST_KEPT = b.FEW = b.SECONDS_BEFORE = 0; "
+)
 
 
 def test_progress_is_shown_on_a_terminal(talking_model: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ its bytes), but copies each tensor that it hands out. So it only checks here. Th
 map, which the operating system fills page by page when they are first touched, and shares between processes.
 """
 
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ class SafetensorsFile:
         try:
             with safe_open(path, framework="np"):
                 pass
-            self._bytes = np.asarray(np.memmap(path, mode="r", dtype=np.uint8))
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._bytes = np.frombuffer(self._map, dtype=np.uint8)
         # The package raises OSError, ValueError, TypeError, and one of its own that is only an Exception.
         except Exception as error:
             raise _unreadable(path, one_line(str(error))) from error
@@ -107,6 +110,11 @@ class SafetensorsFile:
         """
         flat = self._flat(name)
         return (flat[i : i + most] for i in range(0, flat.size, most))
+
+    def let_go(self) -> None:
+        """Let the system take the memory that what was read of the file occupies; it can be read again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
     def _flat(self, name: str) -> NDArray[Any]:
         """View a tensor's elements in a row; they may be unaligned."""

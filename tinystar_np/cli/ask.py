@@ -23,7 +23,7 @@ BARE = (4, 4096)
 """Matrices of so many rows and columns to measure memory with: 0.27 GB, read in 0.1 s."""
 PIECES_UNSEEN = 2  # of a prompt: so much is read before anybody asks
 
-EXAMPLES = """examples:
+EPILOG = """examples:
   {command} "The capital city of France is"
   {command} --model stories --temperature 0 "Once upon a time"
   echo "Once upon a time" | {command} -n 50 --stop "The end" -
@@ -31,7 +31,7 @@ EXAMPLES = """examples:
 The text goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 failure, 2 usage, 130 after Ctrl-C."""
 
 
-def add_arguments(parser: argparse.ArgumentParser, default_model: str) -> None:
+def add_arguments(parser: argparse.ArgumentParser, default_model: str = "stories") -> None:
     """Declare the command's arguments."""
     parser.add_argument("prompt", nargs="*", help="the text to continue; - or a pipe reads it from stdin")
     parser.add_argument(

@@ -21,7 +21,7 @@ DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 PROMPT = "> "
 
-NOTES = """one line is one message; a line may also be one of these:
+EPILOG = """one line is one message; a line may also be one of these:
   /reset   forget the conversation and begin anew
   /exit    end; so does Ctrl-D, and Ctrl-C where you would type
 Ctrl-C during an answer stops the answer: what was said of it stays part of the conversation.

@@ -1,22 +1,29 @@
 """What the two commands understand."""
 
 import argparse
+from importlib import import_module
+from typing import Any
 
 from tinystar_np import __version__
-from tinystar_np.cli import ask, bench, chat, compare, experiments, inspect, models
 from tinystar_np.cli.terminal import Parser
+
+COMMANDS = {  # each in the module of its name: what the list of commands says of it
+    "ask": "continue a text",
+    "chat": "talk with a chat model",
+    "inspect": "say what a model is and what it takes",
+    "models": "list the models on this disk and the architectures that run",
+    "compare": "show where a model parts from transformers, activation by activation",
+    "experiments": "compare configurations of TinyStar: what they take, how fast they run here",
+    "bench": "measure how fast a model runs here, alone or beside transformers",
+}
 
 
 def ask_gpt2_parser() -> Parser:
     """Make the parser of ``ask-gpt2``."""
-    parser = Parser(
-        prog="ask-gpt2",
-        description="Continue a text with GPT-2, which is downloaded the first time (0.5 GB).",
-        epilog=ask.EXAMPLES.format(command="ask-gpt2"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog="ask-gpt2")
     _add_version(parser)
-    ask.add_arguments(parser, default_model="openai-community/gpt2")
+    _declare("ask", parser, default_model="openai-community/gpt2")
+    parser.description = "Continue a text with GPT-2, which is downloaded the first time (0.5 GB)."
     return parser
 
 
@@ -27,57 +34,38 @@ def tinystar_parser() -> Parser:
         description="Hugging Face language models in pure NumPy: run them, look inside, check them.",
     )
     _add_version(parser)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    continuing = commands.add_parser(
-        "ask",
-        help="continue a text",
-        description="Continue a text.",
-        epilog=ask.EXAMPLES.format(command="tinystar ask"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="COMMAND", parser_class=CommandParser
     )
-    ask.add_arguments(continuing, default_model="stories")
-    talking = commands.add_parser(
-        "chat",
-        help="talk with a chat model",
-        description=chat.__doc__,
-        epilog=chat.NOTES.format(command="tinystar chat"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    chat.add_arguments(talking)
-    inspect.add_arguments(
-        commands.add_parser(
-            "inspect", help="say what a model is and what it takes", description=inspect.__doc__
-        )
-    )
-    models.add_arguments(
-        commands.add_parser(
-            "models",
-            help="list the models on this disk and the architectures that run",
-            description=models.__doc__,
-        )
-    )
-    compare.add_arguments(
-        commands.add_parser(
-            "compare",
-            help="show where a model parts from transformers, activation by activation",
-            description=compare.__doc__,
-        )
-    )
-    experiments.add_arguments(
-        commands.add_parser(
-            "experiments",
-            help="compare configurations of TinyStar: what they take, how fast they run here",
-            description=experiments.__doc__,
-        )
-    )
-    bench.add_arguments(
-        commands.add_parser(
-            "bench",
-            help="measure how fast a model runs here, alone or beside transformers",
-            description=bench.__doc__,
-        )
-    )
+    for name, words in COMMANDS.items():
+        commands.add_parser(name, help=words).name = name
     return parser
+
+
+class CommandParser(Parser):
+    """The parser of one command, which declares its options when it is chosen.
+
+    Until then its module is not imported: whoever asks a question does not wait for what draws diagrams.
+    """
+
+    name: str | None = None
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse what follows the command's name."""
+        if self.name is not None:
+            name, self.name = self.name, None
+            _declare(name, self)
+        return super().parse_known_args(args, namespace)
+
+
+def _declare(name: str, parser: Parser, **how: Any) -> None:
+    """Let a command's module declare its options, and say what it does."""
+    module = import_module(f"tinystar_np.cli.{name}")
+    module.add_arguments(parser, **how)
+    parser.description = module.__doc__
+    if hasattr(module, "EPILOG"):
+        parser.epilog = module.EPILOG.format(command=parser.prog)
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def _add_version(parser: argparse.ArgumentParser) -> None:

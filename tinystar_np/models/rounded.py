@@ -21,8 +21,8 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from math import prod
 from pathlib import Path
@@ -37,12 +37,12 @@ from tinystar_np.errors import CheckpointError
 from tinystar_np.kernels.bfloat16 import narrow
 from tinystar_np.kernels.int8 import quantise
 from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix, NarrowMatrix
+from tinystar_np.progress_bar import bar
 from tinystar_np.whole_file import UNFINISHED, whole_file
 
 FORMAT = "tinystar_np rounded 1"
 """To be counted up when the same weights become other numbers: new rounding, another order in memory."""
 LEAST_KEPT = 20_000_000  # weights, about 0.2 s: fewer are rounded again each time
-SECONDS_BEFORE_BAR = 0.5
 SAMPLES, SAMPLE = 16, 256  # places of each file, and bytes at each
 VARIABLE = "TINYSTAR_CACHE"
 OFF = ("off", "0", "none")
@@ -117,7 +117,7 @@ def _round(
 ) -> dict[str, NDArray]:
     """Round one matrix after the other, and show on a terminal how far it is."""
     arrays: dict[str, NDArray] = {}
-    with _bar(_count(wanted), f"rounding to {dtype}", " weights") as advance:
+    with bar(_count(wanted), f"rounding to {dtype}", " weights") as advance:
         for name, array in matrices:
             if dtype == "bfloat16":
                 arrays[name] = narrow(array)
@@ -130,25 +130,6 @@ def _round(
 
 def _count(wanted: Mapping[str, Matrix]) -> int:
     return sum(prod(matrix.shape) for matrix in wanted.values())
-
-
-@contextmanager
-def _bar(total: int, words: str, unit: str) -> Iterator[Callable[[int], object]]:
-    """Show a bar on stderr while a block runs, as downloads do: on a terminal, and not at once.
-
-    total  of what is done, in ``unit``
-
-    Gives a function to call with each number that is done.
-    """
-    if total < LEAST_KEPT or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield lambda done: None
-        return
-    from tqdm import tqdm  # type: ignore[import-untyped]  # it takes as long as rounding a small model
-
-    with tqdm(
-        total=total, desc=words, unit=unit, unit_scale=True, delay=SECONDS_BEFORE_BAR, leave=False
-    ) as bar:
-        yield bar.update
 
 
 def _kinds(wanted: Mapping[str, Matrix], dtype: str) -> Kinds:
@@ -231,7 +212,7 @@ def _keep(path: Path, arrays: Mapping[str, NDArray]) -> bool:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         nbytes = sum(array.nbytes for array in arrays.values())
-        with whole_file(path) as file, _bar(nbytes, "keeping them for the next start", "B") as advance:
+        with whole_file(path) as file, bar(nbytes, "keeping them for the next start", "B") as advance:
             write_safetensors(cast(BinaryIO, _Counted(file, advance)), arrays, {"format": FORMAT})
     except (CheckpointError, OSError) as error:
         warnings.warn(

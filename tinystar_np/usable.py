@@ -1,0 +1,94 @@
+"""What this process may use of the machine: cores and memory.
+
+Linux puts every process into control groups, each within another, and each may have a limit: a container is
+given many cores, but only so much time on them, and less memory than there is. Version 2 has one tree of
+groups, version 1 one for each kind of limit.
+https://docs.kernel.org/admin-guide/cgroup-v2.html, cgroup-v1/memory.html
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
+MEMORY = Path("/proc/meminfo")
+
+
+def usable_cores() -> int:
+    """Count the cores that this process is given time for: those it may run on, or fewer."""
+    return math.ceil(min(allowed_cores(), *map(_cores, _own_groups("cpu"))))
+
+
+def allowed_cores() -> int:
+    """Count the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def usable_memory() -> int | None:
+    """Say how many bytes this process can have without others being moved to disk.
+
+    What files have in memory counts as free: the system gives it up when somebody asks for room.
+    Returns None where the system does not tell as Linux does.
+    """
+    try:
+        lines = dict(line.split(":", 1) for line in MEMORY.read_text().splitlines())
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+    return int(min(free, *map(_memory, _own_groups("memory"))))
+
+
+def _own_groups(controller: str) -> Iterator[Path | None]:
+    """Give the folders of the control groups that limit this process, and None at last.
+
+    controller  "cpu" or "memory": what version 1 calls the tree
+    """
+    with suppress(OSError, ValueError):
+        for line in OWN_GROUPS.read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            root = CONTROL_GROUPS / controller if controllers else CONTROL_GROUPS
+            group = root / name.lstrip("/")
+            # Within a container the name may be one of the world outside: then the root is its own group.
+            for folder in (group, *group.parents):
+                yield folder
+                if folder == root:
+                    break
+    yield None
+
+
+def _cores(group: Path | None) -> float:
+    """Read one group's limit of time, in cores: microseconds of computing per period."""
+    if group is None:
+        return math.inf
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        if (group / "cpu.max").exists():
+            time, period = (group / "cpu.max").read_text().split()
+        else:
+            time, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        if time != "max" and int(time) > 0:  # version 1 says -1 for no limit
+            return int(time) / int(period)
+    return math.inf
+
+
+def _memory(group: Path | None) -> float:
+    """Read how many bytes one group may still have."""
+    if group is None:
+        return math.inf
+    with suppress(OSError, ValueError):
+        names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_active_file", "total_inactive_file"
+        if (group / "memory.max").exists():
+            names = "memory.max", "memory.current", "active_file", "inactive_file"
+        limit, used, *files = names
+        most = (group / limit).read_text().strip()
+        if most != "max":
+            held = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            own = int((group / used).read_text()) - sum(int(held.get(name, 0)) for name in files)
+            return max(0, int(most) - own)
+    return math.inf
