@@ -19,13 +19,14 @@ CONTEXT = 2048 + 128  # places that llama.cpp makes room for, being the one that
 class TinyStar:
     name, batches = "tinystar_np", True
     packages = ("numpy", "safetensors", "tokenizers")
+    in_memory = False
 
     def __init__(self, directory: str, dtype: str, threads: int) -> None:
         # The threads are OpenBLAS's, and have been set in the environment.
         from tinystar_np.generation import generate_ids
         from tinystar_np.loading import load
 
-        self.model, _ = load(directory, dtype=dtype)
+        self.model, _ = load(directory, dtype=dtype, in_memory=self.in_memory)
         self._generate_ids = generate_ids
 
     def prefill(self, rows: Rows, room: int = 0) -> tuple[Any, list[int]]:
@@ -46,6 +47,11 @@ class TinyStar:
 
     def _next(self, rows: Rows, cache: Any) -> list[int]:
         return self.model(rows, cache=cache, last_only=True)[:, -1].argmax(axis=-1).tolist()
+
+
+class TinyStarInMemory(TinyStar):
+    name = "tinystar_np_in_memory"
+    in_memory = True
 
 
 class Transformers:
@@ -113,4 +119,4 @@ class LlamaCpp:
         return [self._llama.sample(temp=0.0, repeat_penalty=1.0)]
 
 
-ENGINES = {engine.name: engine for engine in (TinyStar, Transformers, LlamaCpp)}
+ENGINES = {engine.name: engine for engine in (TinyStar, TinyStarInMemory, Transformers, LlamaCpp)}

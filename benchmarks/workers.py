@@ -28,22 +28,16 @@ PROMPT = "The capital city of France is"
 
 # What the installed ask-gpt2 does; written out so that it is this checkout that is measured.
 ASK = "import sys; from tinystar_np.cli.main import ask_gpt2; sys.exit(ask_gpt2())"
+
+
+def our_command(directory: str, dtype: str, new: int) -> list[str]:
+    settings = ["--model", directory, "--dtype", dtype, "--max-tokens", str(new), "--temperature", "0"]
+    return ["-c", ASK, *settings, PROMPT]
+
+
 COMMANDS: dict[str, Callable[[str, str, int], list[str]]] = {
-    "tinystar_np": lambda directory, dtype, new: [
-        *(
-            "-c",
-            ASK,
-            "--model",
-            directory,
-            "--dtype",
-            dtype,
-            "--max-tokens",
-            str(new),
-            "--temperature",
-            "0",
-            PROMPT,
-        )
-    ],
+    "tinystar_np": our_command,
+    "tinystar_np_in_memory": lambda *how: [*our_command(*how), "--in-memory"],
     "transformers": lambda directory, dtype, new: [
         *(str(HERE / "transformers_ask.py"), directory, dtype, str(new), PROMPT)
     ],
@@ -76,7 +70,7 @@ def decode(engine: Any, prompt: int, new: int, rows: int = 1) -> dict[str, float
             tokens = engine.step(state, tokens)
         seconds = time.perf_counter() - start
     found = {"tokens/s": rows * new / seconds, "peak GB": peak()}
-    return found | ({"GB/token": engine.read_per_token() / 1e9} if engine.name == "tinystar_np" else {})
+    return found | ({"GB/token": engine.read_per_token() / 1e9} if hasattr(engine, "read_per_token") else {})
 
 
 def generate(engine: Any, prompt: int, new: int) -> dict[str, float]:

@@ -20,6 +20,7 @@ def load(
     revision: str | None = None,
     offline: bool = False,
     cache_dir: Path | None = None,
+    in_memory: bool = False,
 ) -> tuple[Decoder, Tokenizer | None]:
     """Load a model and its tokenizer.
 
@@ -32,6 +33,8 @@ def load(
     revision   a branch, tag or commit of the hub's repository
     offline    never touch the network
     cache_dir  where downloads lie, instead of the hub's shared cache
+    in_memory  copy float32 matrices out of the file, which takes a while: generating and prompts are faster
+               then, see models/laid_out.py
 
     Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files and the model
     does not read bytes.
@@ -49,6 +52,8 @@ def load(
     reads_bytes = getattr(config, "tokens", None) == "bytes"
     tokenizer = tokenizer_of_bytes(directory / CONFIG_FILE) if reads_bytes else load_tokenizer(directory)
     model = architecture.from_checkpoint(config, open_checkpoint(directory), end_ids, dtype)
+    if in_memory:
+        model.move_into_memory()
     if tokenizer is not None:
         tokenizer.rows = model.vocab_size
     return model, tokenizer

@@ -1,6 +1,5 @@
 """Matrices in memory of our own: the same numbers, another order, and files where memory is short."""
 
-import mmap
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from small_checkpoints import save_small_model
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
+from tinystar_np.checkpoints.safetensors_file import let_go, on_file
+from tinystar_np.cli.main import tinystar
+from tinystar_np.errors import InputError
 from tinystar_np.loading import load
-from tinystar_np.models import laid_out, weight_table
-from tinystar_np.models.laid_out import BAND, NARROW, PORTION, STRIP, VERY_WIDE, fits, lay_out
+from tinystar_np.models import laid_out
+from tinystar_np.models.laid_out import BAND, NARROW, PORTION, STRIP, VERY_WIDE, lay_out, linears_of
 
 
 @pytest.fixture
@@ -38,9 +41,8 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_orders(inputs: int, outputs: int, becomes: str, by_inputs: bool) -> None:
     numbers = np.random.default_rng(0).standard_normal(inputs * outputs, np.float32)
     matrix = numbers.reshape(inputs, outputs) if by_inputs else numbers.reshape(outputs, inputs).T
-    laid = lay_out({"a": matrix, "b": matrix})
-    assert list(laid) == ["a", "b"]
-    for copy in laid.values():
+    laid = lay_out([matrix, matrix])
+    for copy in laid:
         np.testing.assert_array_equal(copy, matrix)
         assert copy.dtype == np.float32
         assert not np.shares_memory(copy, matrix)
@@ -48,58 +50,80 @@ def test_orders(inputs: int, outputs: int, becomes: str, by_inputs: bool) -> Non
         assert not copy.flags.writeable
         if min(matrix.shape) > 1:
             assert copy.flags.c_contiguous == (becomes == "inputs" or (becomes == "as it was" and by_inputs))
-    assert not np.shares_memory(laid["a"], laid["b"])
+    assert not np.shares_memory(*laid)
 
 
 @pytest.mark.usefixtures("two_cores")
 def test_what_is_copied_is_told_and_faults_surface() -> None:
     told: list[str] = []
 
-    def tell() -> None:
+    def tell(portion: np.ndarray) -> None:
         told.append(threading.current_thread().name)
         if len(told) == 3:
             raise OSError("the disk is gone")
 
     matrix = np.ones((4 * PORTION // 1024, 1024), np.float32)
     with pytest.raises(OSError, match="the disk is gone"):
-        lay_out({"a": matrix, "b": matrix}, tell)
+        lay_out([matrix, matrix], tell)
     assert 3 <= len(told) <= 4  # the other thread may have one in hand
-    assert lay_out({}, tell) == {}
+    assert lay_out([], tell) == []
 
 
-@pytest.mark.parametrize(("free", "room"), [(None, False), (800, True), (799, False), (0, False)])
-def test_memory_that_is_short(free: int | None, room: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(laid_out, "usable_memory", lambda: free)
-    assert fits(100) == room
-
-
-def on_file(array: Any) -> bool:
-    while isinstance(array, np.ndarray):
-        array = array.base
-    return isinstance(array, memoryview) and isinstance(array.obj, mmap.mmap)
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_a_model_in_memory_and_in_the_file(
-    tied: bool, save_gpt2: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, directory = save_gpt2(tie_word_embeddings=tied)
-    ids = np.random.default_rng(1).integers(0, 211, (2, 9))
-    model, _ = load(directory)
-    monkeypatch.setattr(weight_table, "fits", lambda numbers: False)
-    mapped, _ = load(directory)
-    assert all(map(on_file, mapped.weights.values()))
-    assert on_file(mapped.head.weight)
-    assert not on_file(model.head.weight)
-    assert on_file(model.tokens.weight)  # of it only few rows are read
-    assert list(model.weights) == list(mapped.weights)
-    assert model.parameters == mapped.parameters
-    assert model.fingerprint() == mapped.fingerprint()
-    for name, array in model.weights.items():
-        np.testing.assert_array_equal(array, mapped.weights[name])
-        assert on_file(array) == (array.ndim == 1 or name.startswith("embedding"))
+@pytest.mark.parametrize("kind", ["gpt2", "untied", "llama", "granitemoehybrid", "deepseek_v3"])
+def test_a_model_in_memory_and_on_file(kind: str, save_gpt2: Any, tmp_path: Path) -> None:
+    if kind in ("gpt2", "untied"):
+        _, directory = save_gpt2(tie_word_embeddings=kind == "gpt2")
+    else:
+        directory = save_small_model(kind, tmp_path)
+    mapped, (model, _) = load(directory)[0], load(directory, in_memory=True)
+    assert all(on_file(linear.weight) for linear in linears_of([mapped.blocks, mapped.head]))
+    assert not any(on_file(linear.weight) for linear in linears_of([model.blocks, model.head]))
+    assert len(list(linears_of([model.blocks, model.head]))) > 8
+    assert all(on_file(array) for array in model.weights.values())
+    ids = np.random.default_rng(1).integers(0, model.vocab_size, (2, 9))
     expected = mapped(ids)
     np.testing.assert_allclose(model(ids), expected, rtol=0, atol=3e-6 * np.abs(expected).max())
+    np.testing.assert_allclose(model(ids[:1]), expected[:1], rtol=0, atol=3e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_narrow_matrices_stay_where_they_are(dtype: str, save_gpt2: Any) -> None:
+    _, directory = save_gpt2()
+    expected = load(directory, dtype)[0]([1, 2, 3])
+    np.testing.assert_array_equal(load(directory, dtype, in_memory=True)[0]([1, 2, 3]), expected)
+
+
+def test_what_is_put_in_place_of_a_matrix_stays(save_gpt2: Any) -> None:
+    _, directory = save_gpt2()
+    model, _ = load(directory)
+    out = model.blocks[0].attention.out
+    out.weight = zeros = np.zeros_like(out.weight)
+    model.move_into_memory()
+    assert out.weight is zeros
+    assert not on_file(model.blocks[1].attention.out.weight)
+
+
+def test_without_room_all_is_as_it_was(save_gpt2: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(laid_out, "usable_memory", lambda: 10_000)
+    _, directory = save_gpt2()
+    model, _ = load(directory)
+    with pytest.raises(InputError, match=r"0\.0 GB are free"):
+        model.move_into_memory()
+    assert all(on_file(linear.weight) for linear in linears_of(model.blocks))
+    monkeypatch.setattr(laid_out, "usable_memory", lambda: None)  # where the system does not tell
+    model.move_into_memory()
+    assert not any(on_file(linear.weight) for linear in linears_of(model.blocks))
+
+
+def test_from_the_command_line(talking_model: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = ["ask", "-m", str(talking_model), "--temperature", "0", "-n", "3", "Hello"]
+    assert tinystar(ask) == 0
+    expected = capsys.readouterr().out
+    assert tinystar([*ask, "--in-memory"]) == 0
+    assert capsys.readouterr().out == expected
+    monkeypatch.setattr(laid_out, "usable_memory", lambda: 0)
+    assert tinystar([*ask, "--in-memory"]) == 1
+    assert "GB are free" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(
@@ -112,7 +136,7 @@ def test_what_was_copied_no_longer_takes_memory(tmp_path: Path) -> None:
     matrix = checkpoint["a"]
     assert matrix.sum() == 2048 * 4096
     assert _in_memory(path) >= 32 << 20
-    copy = lay_out({"a": matrix}, checkpoint.let_go)["a"]
+    (copy,) = lay_out([matrix], let_go)
     assert _in_memory(path) < 4 << 20
     np.testing.assert_array_equal(copy, matrix)
 

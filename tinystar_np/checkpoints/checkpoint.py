@@ -72,11 +72,6 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
         """Give a tensor's elements in the stored type, flat and at most so many at a time."""
         return self._file_of[name].blocks(name, most)
 
-    def let_go(self) -> None:
-        """Let the system take the memory that what was read of the files occupies; it can be read again."""
-        for file in set(self._file_of.values()):
-            file.let_go()
-
 
 def open_checkpoint(directory: Path) -> Checkpoint:
     """Open the weights of a model: its model.safetensors, or the shards that its index names.

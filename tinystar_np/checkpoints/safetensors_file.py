@@ -54,8 +54,8 @@ class SafetensorsFile:
             with safe_open(path, framework="np"):
                 pass
             with path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._bytes = np.frombuffer(self._map, dtype=np.uint8)
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._bytes = np.frombuffer(mapped, dtype=np.uint8)
         # The package raises OSError, ValueError, TypeError, and one of its own that is only an Exception.
         except Exception as error:
             raise _unreadable(path, one_line(str(error))) from error
@@ -111,11 +111,6 @@ class SafetensorsFile:
         flat = self._flat(name)
         return (flat[i : i + most] for i in range(0, flat.size, most))
 
-    def let_go(self) -> None:
-        """Let the system take the memory that what was read of the file occupies; it can be read again."""
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
-
     def _flat(self, name: str) -> NDArray[Any]:
         """View a tensor's elements in a row; they may be unaligned."""
         entry = self._header[name]
@@ -127,6 +122,25 @@ class SafetensorsFile:
             )
         start, end = entry["data_offsets"]
         return self._data[start:end].view(STORAGE_TYPES[entry["dtype"]])
+
+
+def on_file(array: Any) -> bool:
+    """Say whether an array is a view of a mapped file."""
+    return _map_of(array) is not None
+
+
+def let_go(array: NDArray[Any]) -> None:
+    """Let the system take the memory that an array's file occupies here; what is read again comes back."""
+    found = _map_of(array)
+    if found is not None and hasattr(mmap, "MADV_DONTNEED"):
+        found.madvise(mmap.MADV_DONTNEED)
+
+
+def _map_of(array: Any) -> mmap.mmap | None:
+    while isinstance(array, np.ndarray):
+        array = array.base
+    whole = array.obj if isinstance(array, memoryview) else None
+    return whole if isinstance(whole, mmap.mmap) else None
 
 
 def _header_length(path: Path) -> int:

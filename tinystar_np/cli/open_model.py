@@ -13,7 +13,12 @@ from tinystar_np.threads import use_threads
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that say where a model comes from, how it is kept, and on how many threads it runs."""
-    add_loading_arguments(parser)
+    loading = add_loading_arguments(parser)
+    loading.add_argument(
+        "--in-memory",
+        action="store_true",
+        help="copy float32 weights out of the file first: it pays off in long answers",
+    )
     add_threads_argument(parser)
 
 
@@ -27,6 +32,7 @@ def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None
             revision=arguments.revision,
             offline=arguments.offline,
             cache_dir=arguments.cache_dir,
+            in_memory=arguments.in_memory,
         )
     for warning in warned:
         note(str(warning.message), arguments)

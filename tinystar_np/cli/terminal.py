@@ -70,10 +70,11 @@ def add_cache_argument(group: argparse._ActionsContainer) -> None:
     )
 
 
-def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
+def add_loading_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options that say where a model comes from and how its weights are kept."""
     group = add_source_arguments(parser)
     group.add_argument("--dtype", choices=DTYPES, default="auto", help="element type of the weights")
+    return group
 
 
 def run(parser: Parser, given: Sequence[str] | None) -> int:

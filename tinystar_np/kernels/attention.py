@@ -51,9 +51,9 @@ from numpy.typing import NDArray
 
 from tinystar_np.kernels.softmax import LOWEST, softmax
 
-QUERY_BLOCK = 128
+QUERY_BLOCK = 64
 KEY_BLOCK = 512
-HEADS_TOGETHER = 2  # 2 × 128 × 512 float32 scores: 512 KB, about what a core's second-level cache holds
+HEADS_TOGETHER = 8  # 8 × 64 × 512 float32 scores: 1 MB, about what a core's second-level cache holds
 
 
 def causal_mask(queries: int, keys: int, window: int | None = None) -> NDArray[np.bool_]:

@@ -11,14 +11,11 @@ from tinystar_np.layers.weights import Weights
 class Embedding:
     """A vector for each id.
 
-    w  ``weight`` (V, D), an array or a NarrowMatrix, and optionally ``turned`` (D, V), the same numbers in
-       memory that an output layer reads fast
+    w  ``weight`` (V, D), an array or a NarrowMatrix
     """
 
     def __init__(self, w: Weights):
         self.weight: NDArray | NarrowMatrix = w["weight"]
-        turned = w.get("turned")
-        self._turned: NDArray | NarrowMatrix = self.weight.T if turned is None else turned
 
     def __call__(self, ids: NDArray[np.integer]) -> NDArray:
         """Look up (...) ids: (..., D)."""
@@ -27,5 +24,5 @@ class Embedding:
         return self.weight.rows(ids)
 
     def tied_head(self) -> Weights:
-        """Return the weights of an output layer that shares this table: (D, V)."""
-        return Weights({"weight": self._turned})
+        """Return the weights of an output layer that shares this table: (D, V), a view."""
+        return Weights({"weight": self.weight.T})

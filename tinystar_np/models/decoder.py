@@ -17,7 +17,8 @@ from tinystar_np.errors import CheckpointError, ContextFullError, InputError
 from tinystar_np.layers import Block, Embedding, Weights
 from tinystar_np.layers.matrices import NarrowMatrix
 from tinystar_np.models.config import DecoderConfig
-from tinystar_np.models.weight_table import TURNED, WeightTable, gather
+from tinystar_np.models.laid_out import move_into_memory
+from tinystar_np.models.weight_table import WeightTable, gather
 from tinystar_np.state import Cache, Span, read_states
 from tinystar_np.tap import listening, scope, tap
 
@@ -51,8 +52,8 @@ class Decoder(ABC):
         self.vocab_size: int = config.sizes["V"]
         self.context_length: int | None = config.context_length
         self.trained_length: int | None = config.trained_length
-        self.weights = {name: array for name, array in weights.items() if name != TURNED}
-        self.parameters = sum(prod(array.shape) for array in self.weights.values())
+        self.weights = weights
+        self.parameters = sum(prod(array.shape) for array in weights.values())
         w = Weights(weights)
         self.blocks = [self.block(i, w.branch(f"blocks.{i}")) for i in range(config.sizes["L"])]
         self.build_ends(w)
@@ -148,6 +149,13 @@ class Decoder(ABC):
             ) from error
         cache.lengths = lengths
         return cache
+
+    def move_into_memory(self) -> None:
+        """Copy float32 matrices out of their file, to where products read them faster (models/laid_out.py).
+
+        Raises InputError where there is no room.
+        """
+        move_into_memory([self.blocks, self.head])
 
     def fingerprint(self) -> str:
         """Tell this model from others by a few numbers of each of its arrays."""

@@ -25,13 +25,9 @@ from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import CheckpointError
 from tinystar_np.layers.matrices import Bfloat16Matrix, NarrowMatrix
-from tinystar_np.models.laid_out import fits, lay_out
 from tinystar_np.models.rounded import Matrix, rounded
 
 WeightTable = Mapping[str, tuple[str, str]]
-TOKENS = "embedding.tokens.weight"
-TURNED = "embedding.tokens.turned"
-"""The same table once more, (D, V), as an output layer reads it that is tied to it."""
 LISTED = 4
 """How many names an error lists."""
 
@@ -123,8 +119,7 @@ def gather(
              buffers of old files, an output layer that is tied to the embedding
     dtype    the element type to keep matrices in, see ``load``
 
-    Returns {our name: array or matrix}. What keeps its type is a view of the mapped file, or a copy in memory
-    where that is read faster (laid_out.py).
+    Returns {our name: array or matrix}. What keeps its type is a view of the mapped file.
     Raises CheckpointError naming the tensors that are missing, left over, or of the wrong shape.
     """
     stored: dict[str, str] = {}
@@ -160,19 +155,10 @@ def gather(
     arrays: dict[str, NDArray | NarrowMatrix] = {}
     if wanted:
         arrays |= rounded(wanted, lambda: read(to_round), dtype, checkpoint.files, [dict(table), dict(sizes)])
-    on_file: dict[str, NDArray] = {}  # matrices that are multiplied by, not only looked up
     for ours, array in read(row for row in rows.values() if row.ours not in wanted):
-        row = rows[ours]
-        matrix = Bfloat16Matrix(array) if bits(row) else array
-        arrays[ours] = matrix.T if row.turned else matrix
-        if row.is_matrix and checkpoint.element_type(stored[row.theirs]) == "F32":
-            if not ours.startswith("embedding."):
-                on_file[ours] = array.T if row.turned else array
-            elif ours == TOKENS and "head.weight" not in rows:
-                on_file[TURNED] = array.T
-    if fits(sum(map(np.size, on_file.values()))):
-        arrays |= lay_out(on_file, checkpoint.let_go)
-    return {ours: arrays[ours] for ours in (*rows, TURNED) if ours in arrays}
+        matrix = Bfloat16Matrix(array) if bits(rows[ours]) else array
+        arrays[ours] = matrix.T if rows[ours].turned else matrix
+    return {ours: arrays[ours] for ours in rows}
 
 
 def _check_fit(
