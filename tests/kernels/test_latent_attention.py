@@ -115,7 +115,7 @@ def test_a_piece_of_a_long_text_builds_no_scores_and_no_keys() -> None:
     latent_attention_absorbed(*arguments, partial(blockwise_attention, scale=1.0))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2_000_000  # the scores would be 51 MB, keys and values 4 MB
+    assert peak < 3_000_000  # the scores would be 51 MB, keys and values 4 MB
 
 
 def test_a_long_prompt_builds_no_square_of_scores() -> None:
