@@ -20,7 +20,6 @@ begins with the file, since a short answer is there before the copying has paid 
 is asked to. Half a gigabyte takes 0.2 s, and 1.3 s on virtual machines that hand out fresh memory slowly.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -30,13 +29,14 @@ from tinystar_np.checkpoints.safetensors_file import let_go, on_file
 from tinystar_np.errors import InputError
 from tinystar_np.layers import Linear
 from tinystar_np.progress_bar import bar
+from tinystar_np.threads import divided, shares
 from tinystar_np.usable import usable_cores, usable_memory
 
 NARROW = 512  # columns per core: (in, out) with no more than that is turned
 VERY_WIDE = 16384  # columns: (out, in) with so many outputs is turned
 LINE = 16  # numbers of a cache line, where each matrix begins
 BAND, STRIP = 128, 512  # of a matrix that is turned: what is read and written meanwhile stays in the cache
-PORTION = 1 << 19  # numbers that a thread copies before it looks for the next
+PORTION = 1 << 19  # numbers to copy before the file's memory is let go
 
 
 def move_into_memory(layers: object) -> None:
@@ -86,8 +86,17 @@ def lay_out(
 
     Returns the same matrices, read-only.
     """
+    if not matrices:
+        return []
     targets = list(_side_by_side(matrices))
-    _in_threads((part for pair in zip(targets, matrices, strict=True) for part in _portions(*pair)), copied)
+    portions = [part for pair in zip(targets, matrices, strict=True) for part in _portions(*pair)]
+
+    def copy(some: slice) -> None:
+        for target, source in portions[some]:
+            _copy(target, source)
+            copied(source)
+
+    divided(copy, shares(len(portions)))
     for target in targets:
         target.flags.writeable = False
     return targets
@@ -132,33 +141,3 @@ def _copy(target: NDArray[np.float32], source: NDArray[np.float32]) -> None:
         for column in range(0, source.shape[1], STRIP):
             part = np.s_[row : row + BAND, column : column + STRIP]
             target.T[part[::-1]] = source[part].T
-
-
-def _in_threads(
-    portions: Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]], copied: Callable[[NDArray], object]
-) -> None:
-    """Copy all portions: each thread takes the next one, until there are none."""
-    lock = threading.Lock()
-    faults: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            while not faults:
-                with lock:
-                    target, source = next(portions, (None, None))
-                if target is None or source is None:
-                    return
-                _copy(target, source)
-                copied(source)
-        except BaseException as fault:
-            faults.append(fault)
-
-    # Threads of their own: those of threads.py would make whoever asks a short question wait for an import.
-    others = [threading.Thread(target=work, daemon=True) for _ in range(usable_cores() - 1)]
-    for other in others:
-        other.start()
-    work()
-    for other in others:
-        other.join()
-    if faults:
-        raise faults[0]
