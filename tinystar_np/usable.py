@@ -19,7 +19,7 @@ MEMORY = Path("/proc/meminfo")
 
 def usable_cores() -> int:
     """Count the cores that this process is given time for: those it may run on, or fewer."""
-    return math.ceil(min(allowed_cores(), *map(_cores, _own_groups("cpu"))))
+    return math.ceil(min([allowed_cores(), *map(_cores, _own_groups("cpu"))]))
 
 
 def allowed_cores() -> int:
@@ -40,11 +40,11 @@ def usable_memory() -> int | None:
         free = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, ValueError, KeyError, IndexError):
         return None
-    return int(min(free, *map(_memory, _own_groups("memory"))))
+    return int(min([free, *map(_memory, _own_groups("memory"))]))
 
 
-def _own_groups(controller: str) -> Iterator[Path | None]:
-    """Give the folders of the control groups that limit this process, and None at last.
+def _own_groups(controller: str) -> Iterator[Path]:
+    """Give the folders of the control groups that limit this process.
 
     controller  "cpu" or "memory": what version 1 calls the tree
     """
@@ -60,13 +60,10 @@ def _own_groups(controller: str) -> Iterator[Path | None]:
                 yield folder
                 if folder == root:
                     break
-    yield None
 
 
-def _cores(group: Path | None) -> float:
+def _cores(group: Path) -> float:
     """Read one group's limit of time, in cores: microseconds of computing per period."""
-    if group is None:
-        return math.inf
     with suppress(OSError, ValueError, ZeroDivisionError):
         if (group / "cpu.max").exists():
             time, period = (group / "cpu.max").read_text().split()
@@ -77,10 +74,8 @@ def _cores(group: Path | None) -> float:
     return math.inf
 
 
-def _memory(group: Path | None) -> float:
+def _memory(group: Path) -> float:
     """Read how many bytes one group may still have."""
-    if group is None:
-        return math.inf
     with suppress(OSError, ValueError):
         names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_active_file", "total_inactive_file"
         if (group / "memory.max").exists():

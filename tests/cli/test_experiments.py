@@ -12,8 +12,9 @@ import pytest
 from tinystar_np.cli import experiments, side_by_side
 from tinystar_np.cli.main import tinystar
 from tinystar_np.inspection import experiments as measuring
-from tinystar_np.inspection.experiments import Experiment, Rounds, Speed, takes
+from tinystar_np.inspection.experiments import Experiment, Speed, takes
 from tinystar_np.inspection.flops import flops_per_token
+from tinystar_np.inspection.speed import Rounds
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
 

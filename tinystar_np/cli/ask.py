@@ -6,8 +6,6 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
-
 from tinystar_np.cli.open_model import add_model_arguments, open_model
 from tinystar_np.cli.progress import ReadingModel, shows_progress
 from tinystar_np.cli.sampling_arguments import add_sampling_arguments, sampling_settings
@@ -157,11 +155,10 @@ def _bandwidth(model: Decoder, passes: float) -> str:
     passes  per second
     """
     # Imported late: an answer without --stats does not need it.
-    from tinystar_np.inspection.speed import bandwidth, bytes_per_token
+    from tinystar_np.inspection.speed import bandwidth, bare_matrices, bytes_per_token
 
     read = bytes_per_token(model)
-    count, width = BARE
-    limit = bandwidth([np.ones((width, width), np.float32) for _ in range(count)])
+    limit = bandwidth(bare_matrices(BARE))
     reached = passes * read
     return (
         f"bandwidth  {reached / 1e9:8.2f} GB/s of weights, {read / 1e6:.2f} MB per token: "

@@ -26,8 +26,7 @@ from tinystar_np.cli.terminal import (
 from tinystar_np.models import Decoder
 
 if TYPE_CHECKING:
-    from tinystar_np.inspection.experiments import Rounds
-    from tinystar_np.inspection.speed import Engine, Found, Task
+    from tinystar_np.inspection.speed import Engine, Found, Rounds, Task
 
 PREFILL = (64, 512, 2048)  # those that fit into the model's context
 BATCH = (1, 4, 16)

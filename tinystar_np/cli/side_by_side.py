@@ -6,8 +6,9 @@ from operator import gt
 from typing import Any
 
 from tinystar_np.cli.inspect import count_of, size_of
-from tinystar_np.inspection.experiments import Experiment, Rounds
+from tinystar_np.inspection.experiments import Experiment
 from tinystar_np.inspection.memory import StateSize
+from tinystar_np.inspection.speed import Rounds
 from tinystar_np.tracing.plots import Panel
 
 LONG = 32768  # tokens of a long text

@@ -10,7 +10,6 @@ weights are random.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 
@@ -18,11 +17,10 @@ from tinystar_np.errors import InputError
 from tinystar_np.inspection.flops import flops_per_token
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.inspection.memory import StateSize, state_sizes, weight_sizes
+from tinystar_np.inspection.speed import WARM_UP, Rounds, TinyStarEngine
 from tinystar_np.models.decoder import Decoder
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig
-
-WARM_UP = 4  # tokens generated in the round before the first, which does not count
 
 
 @dataclass(frozen=True)
@@ -54,28 +52,6 @@ def takes(config: TinyStarConfig, contexts: Sequence[int]) -> Takes:
         context_length=config.context_length,
         flops={context: flops_per_token(model, context) for context in contexts},
     )
-
-
-@dataclass(frozen=True)
-class Rounds:
-    """One speed, measured in several rounds: tokens per second in each."""
-
-    speeds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        """The middle one."""
-        return median(self.speeds)
-
-    @property
-    def lowest(self) -> float:
-        """The slowest round."""
-        return min(self.speeds)
-
-    @property
-    def highest(self) -> float:
-        """The fastest round."""
-        return max(self.speeds)
 
 
 @dataclass(frozen=True)
@@ -139,16 +115,12 @@ def measure(
 
 def _turn(model: Decoder, tokens: int, new: int) -> tuple[float, float | None]:
     """Read a prompt, then go on with the likeliest token: seconds of both, None where it cannot go on."""
-    ids = np.random.default_rng(0).integers(model.vocab_size, size=tokens)
-    cache = model.new_cache(1, capacity=tokens + new) if _continues(model) else None
+    ids = np.random.default_rng(0).integers(model.vocab_size, size=(1, tokens)).tolist()
+    if _continues(model):
+        return TinyStarEngine(model).turn(ids, new)
     start = time.perf_counter()
-    token = model(ids, cache=cache, last_only=True)[-1].argmax()
-    read = time.perf_counter()
-    if cache is None:
-        return read - start, None
-    for _ in range(new):
-        token = model([token], cache=cache, last_only=True)[-1].argmax()
-    return read - start, time.perf_counter() - read
+    model(ids, last_only=True)
+    return time.perf_counter() - start, None
 
 
 def _continues(model: Decoder) -> bool:

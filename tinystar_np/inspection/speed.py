@@ -22,7 +22,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.inspection.experiments import WARM_UP, Rounds
 from tinystar_np.inspection.flops import multiply_adds
 from tinystar_np.inspection.memory import peak_memory
 from tinystar_np.models.decoder import Decoder
@@ -31,6 +30,29 @@ ENOUGH_SECONDS = 10.0  # a task that has taken so long gets no further turn
 BARE = (8, 4096)  # matrices of so many rows and columns: 0.5 GB
 PASSES = 5  # over all of them, in one turn
 SHORT = 16  # tokens of a prompt that warms up
+WARM_UP = 4  # tokens generated in the round before the first, which does not count
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """One speed, measured in several rounds: tokens per second in each."""
+
+    speeds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle one."""
+        return median(self.speeds)
+
+    @property
+    def lowest(self) -> float:
+        """The slowest round."""
+        return min(self.speeds)
+
+    @property
+    def highest(self) -> float:
+        """The fastest round."""
+        return max(self.speeds)
 
 
 class Task(NamedTuple):
@@ -163,9 +185,12 @@ def in_words(task: Task) -> str:
     return "decode" if task.rows == 1 else f"decode, {task.rows} at once"
 
 
-def bare_matrices() -> list[NDArray[np.float32]]:
-    """Make the matrices that ``bandwidth`` reads."""
-    count, width = BARE
+def bare_matrices(size: tuple[int, int] | None = None) -> list[NDArray[np.float32]]:
+    """Make the matrices that ``bandwidth`` reads.
+
+    size  how many, and their rows and columns; None for ``BARE``
+    """
+    count, width = size or BARE
     return [np.ones((width, width), np.float32) for _ in range(count)]
 
 

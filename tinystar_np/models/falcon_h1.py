@@ -35,10 +35,11 @@ from tinystar_np.models.granitemoehybrid import (
     CONVOLUTION_BIASES,
     MAMBA_BIASES,
     MAMBA_LAYERS,
+    check_mamba,
     mamba_settings,
+    mamba_sizes,
 )
 from tinystar_np.models.llama import Llama, LlamaConfig
-from tinystar_np.models.mamba2 import check_time_step_limit
 from tinystar_np.models.weight_table import WeightTable
 
 
@@ -83,15 +84,7 @@ class FalconH1Config(LlamaConfig):
     @property
     def sizes(self) -> dict[str, int]:
         """Llama's letters; of Mamba M heads, P head width, U groups, N state size, W of convolution."""
-        M, P = self.mamba_n_heads, self.mamba_d_head
-        return {
-            **super().sizes,
-            "M": M,
-            "P": P if isinstance(P, int) else self.mamba_width // max(M, 1),
-            "U": self.mamba_n_groups,
-            "N": self.mamba_d_state,
-            "W": self.mamba_d_conv,
-        }
+        return {**super().sizes, **mamba_sizes(self, self.mamba_width)}
 
     @property
     def mamba_width(self) -> int:
@@ -111,18 +104,8 @@ class FalconH1Config(LlamaConfig):
     def check(self) -> None:
         """Refuse contradictions."""
         super().check()
-        M, P, U, d_head = *(self.sizes[letter] for letter in "MPU"), self.mamba_d_head
-        require(
-            isinstance(d_head, int) or d_head == "auto",
-            f"mamba_d_head = {d_head!r}, but it must be a whole number or 'auto'.",
-        )
-        require(
-            self.mamba_width == M * P,
-            f"mamba_n_heads = {M} heads of mamba_d_head = {d_head} do not make {self.mamba_width} channels, "
-            f"mamba_d_ssm = {self.mamba_d_ssm} or else mamba_expand times hidden_size.",
-        )
-        require(M % U == 0, f"mamba_n_heads = {M} cannot be divided among mamba_n_groups = {U} groups.")
-        check_time_step_limit(self.time_step_limit)
+        channels = f"mamba_d_ssm = {self.mamba_d_ssm} or else mamba_expand times hidden_size."
+        check_mamba(self, self.mamba_width, f"{self.mamba_width} channels, {channels}")
         require(self.lm_head_multiplier != 0, "lm_head_multiplier = 0 makes all tokens alike.")
         for key, count in (("ssm_multipliers", 5), ("mlp_multipliers", 2)):
             given = getattr(self, key)

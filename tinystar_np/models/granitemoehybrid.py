@@ -118,14 +118,7 @@ class GraniteMoeHybridConfig(DecoderConfig):
                 "K": self.hidden_size // max(H, 1) if self.head_dim is None else self.head_dim,
             }
         if self.layers(MAMBA):
-            M, P = self.mamba_n_heads, self.mamba_d_head
-            sizes |= {
-                "M": M,
-                "P": P if isinstance(P, int) else self.mamba_expand * self.hidden_size // max(M, 1),
-                "U": self.mamba_n_groups,
-                "N": self.mamba_d_state,
-                "W": self.mamba_d_conv,
-            }
+            sizes |= mamba_sizes(self, self.mamba_expand * self.hidden_size)
         return sizes
 
     def layers(self, kind: tuple[str, ...]) -> list[int]:
@@ -154,7 +147,8 @@ class GraniteMoeHybridConfig(DecoderConfig):
         if self.layers(ATTENTION):
             self._check_attention()
         if self.layers(MAMBA):
-            self._check_mamba()
+            channels = f"mamba_expand = {self.mamba_expand} times hidden_size = {self.hidden_size}."
+            check_mamba(self, self.mamba_expand * self.hidden_size, channels)
 
     def _check_layers(self) -> None:
         if self.layer_types is None:
@@ -175,20 +169,6 @@ class GraniteMoeHybridConfig(DecoderConfig):
             f"position_embedding_type = {kind!r} is not known here. Known: nope, rope.",
         )
         _ = self.rope
-
-    def _check_mamba(self) -> None:
-        M, P, U = (self.sizes[letter] for letter in "MPU")
-        require(
-            isinstance(self.mamba_d_head, int) or self.mamba_d_head == "auto",
-            f"mamba_d_head = {self.mamba_d_head!r}, but it must be a whole number or 'auto'.",
-        )
-        require(
-            self.mamba_expand * self.hidden_size == M * P,
-            f"mamba_n_heads = {M} heads of mamba_d_head = {self.mamba_d_head} do not make "
-            f"mamba_expand = {self.mamba_expand} times hidden_size = {self.hidden_size}.",
-        )
-        require(M % U == 0, f"mamba_n_heads = {M} cannot be divided among mamba_n_groups = {U} groups.")
-        check_time_step_limit(self.time_step_limit)
 
 
 WEIGHTS: WeightTable = {
@@ -239,6 +219,37 @@ MAMBA_BIASES: WeightTable = {
     "blocks.{i}.mixer.out.bias":             ("layers.{i}.mamba.out_proj.bias", "D"),
 }  # fmt: skip
 UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
+
+
+def mamba_sizes(config: Any, channels: int) -> dict[str, int]:
+    """Give a Mamba layer's letters M heads, P head width, U groups, N state size, W width of the convolution.
+
+    config    one with these keys
+    channels  of the layer, divided among the heads where the config does not say their width
+    """
+    M, P = config.mamba_n_heads, config.mamba_d_head
+    return {
+        "M": M,
+        "P": P if isinstance(P, int) else channels // max(M, 1),
+        "U": config.mamba_n_groups,
+        "N": config.mamba_d_state,
+        "W": config.mamba_d_conv,
+    }
+
+
+def check_mamba(config: Any, channels: int, channels_in_words: str) -> None:
+    """Refuse contradictions between the keys of a Mamba layer."""
+    M, P, U, d_head = *(config.sizes[letter] for letter in "MPU"), config.mamba_d_head
+    require(
+        isinstance(d_head, int) or d_head == "auto",
+        f"mamba_d_head = {d_head!r}, but it must be a whole number or 'auto'.",
+    )
+    require(
+        channels == M * P,
+        f"mamba_n_heads = {M} heads of mamba_d_head = {d_head} do not make {channels_in_words}",
+    )
+    require(M % U == 0, f"mamba_n_heads = {M} cannot be divided among mamba_n_groups = {U} groups.")
+    check_time_step_limit(config.time_step_limit)
 
 
 def mamba_settings(config: Any) -> dict[str, Any]:

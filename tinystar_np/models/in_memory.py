@@ -102,10 +102,13 @@ def lay_out(
     return targets
 
 
-def _by_inputs(matrix: NDArray) -> bool:
-    """Decide whether the inputs' rows shall follow each other in memory, or the outputs' columns."""
+def _by_inputs(matrix: NDArray, narrow: int) -> bool:
+    """Decide whether the inputs' rows shall follow each other in memory, or the outputs' columns.
+
+    narrow  so many outputs, or fewer, are too few for rows of them
+    """
     outputs = matrix.shape[1]
-    if outputs <= NARROW * usable_cores():
+    if outputs <= narrow:
         return False
     return outputs >= VERY_WIDE or matrix.flags.c_contiguous
 
@@ -113,12 +116,13 @@ def _by_inputs(matrix: NDArray) -> bool:
 def _side_by_side(matrices: Sequence[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
     """Make room for matrices in one piece of memory, so that small ones share large pages."""
     numbers = np.empty(sum(matrix.size + LINE for matrix in matrices), np.float32)
+    narrow = NARROW * usable_cores()
     start = 0
     for matrix in matrices:
         start += -numbers[start:].ctypes.data // numbers.itemsize % LINE
         room = numbers[start : start + matrix.size]
         start += matrix.size
-        yield room.reshape(matrix.shape) if _by_inputs(matrix) else room.reshape(matrix.shape[::-1]).T
+        yield room.reshape(matrix.shape) if _by_inputs(matrix, narrow) else room.reshape(matrix.shape[::-1]).T
 
 
 def _portions(
