@@ -67,15 +67,21 @@ e.measure, e.load_warning = measure, lambda: None
 
 
 def interrupt(program: str, *arguments: str, **how: Any) -> tuple[int, str]:
-    """Run a program at a terminal, press Ctrl-C where it waits; the exit code, and what was shown."""
+    """Run a program at a terminal, press Ctrl-C where it waits; the exit code, and what was shown.
+
+    The kernel sends the signal first and shows ^C then: a quick program on another core may write before.
+    Which of the two came first is not the program's doing, so ^C stands here where it was typed.
+    """
     terminal = Terminal(*arguments, program=program + TINYSTAR, **how)
     place = terminal.wait_for("NOW\r\n")
     terminal.type("\x03")
     code = terminal.end()
     assert termios.tcgetattr(terminal.main) == terminal.settings
-    assert terminal.shown[place:].startswith("^C")
     terminal.close()
-    return code, terminal.shown.replace("NOW\r\n", "").replace("\r\n", "\n")
+    before, after = terminal.shown[:place], terminal.shown[place:]
+    assert after.count("^C") == 1
+    shown = before + "^C" + after.replace("^C", "")
+    return code, shown.replace("NOW\r\n", "").replace("\r\n", "\n")
 
 
 @pytest.mark.parametrize(
