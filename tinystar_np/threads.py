@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
+# Processors, as OpenBLAS names them, for which it has products of small matrices that copy neither of them.
+DIRECT = ("SkylakeX", "Cooperlake", "SapphireRapids")
 FEWEST_ROWS = 512  # at 256 and below BLAS's own threads were as fast or faster
 NAMED_IN = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -125,6 +127,11 @@ def divided(function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> lis
                 library.set_num_threads(machine.threads)
 
 
+def blas_multiplies_directly() -> bool:
+    """Say whether BLAS multiplies small matrices from where they lie, without copying them first."""
+    return any(getattr(library, "architecture", None) in DIRECT for library in _machine().blas)
+
+
 _one_at_a_time = threading.RLock()
 
 
@@ -139,7 +146,7 @@ class Machine(NamedTuple):
 @cache
 def _machine() -> Machine:
     """Look at BLAS's threads, of which ours are as many."""
-    # Imported late: an answer to a short prompt never comes here.
+    # Imported late: a token after another never comes here.
     from concurrent.futures import ThreadPoolExecutor
 
     with _one_at_a_time:  # while another thread divides its work, BLAS says 1

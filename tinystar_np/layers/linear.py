@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.linear import linear
 from tinystar_np.layers.matrices import NarrowMatrix
+from tinystar_np.layers.products import product
 from tinystar_np.layers.weights import Weights
 
 
@@ -20,9 +20,11 @@ class Linear:
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (..., in) to (..., out), a new array."""
-        if isinstance(self.weight, np.ndarray):
-            return linear(x, self.weight, self.bias)
-        y = self.weight.product(x.reshape(-1, x.shape[-1]))
+        # One product over all rows. NumPy would turn (B, T, in) @ (in, out) into B products, and read the
+        # weights B times.
+        rows = x.reshape(-1, x.shape[-1])
+        weight = self.weight
+        y = product(rows, weight) if isinstance(weight, np.ndarray) else weight.product(rows)
         if self.bias is not None:
             y += self.bias
         return y.reshape(*x.shape[:-1], -1)

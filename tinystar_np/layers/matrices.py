@@ -4,7 +4,6 @@ An ordinary matrix is a NumPy array. These stand in its place where memory count
 product, or for single rows, and does not see how the numbers are kept.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -13,9 +12,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.kernels.bfloat16 import bfloat16_product, widen
 from tinystar_np.kernels.int8 import dequantise, int8_product
-from tinystar_np.threads import divided, shares
-
-LEAST_WEIGHTS = 500_000  # a product by fewer is done before another thread is awake
+from tinystar_np.layers.products import inputs_divided, outputs_divided
 
 
 class NarrowMatrix(Protocol):
@@ -65,14 +62,8 @@ class Bfloat16Matrix:
 
     def product(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Multiply vectors by it: (T, in) → (T, out)."""
-        if not self._transposed:
-            return _in_threads(partial(bfloat16_product, transposed=False), x, self.stored)
-        if self.stored.size < LEAST_WEIGHTS:
-            return bfloat16_product(x, self.stored, transposed=True)
-        parts = divided(
-            lambda some: bfloat16_product(x, self.stored[some], transposed=True), shares(len(self.stored))
-        )
-        return np.concatenate(parts, axis=1)
+        divide = outputs_divided if self._transposed else inputs_divided
+        return divide(partial(bfloat16_product, transposed=self._transposed), x, self.stored)
 
     def rows(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """Look up rows: (...) → (..., out)."""
@@ -103,7 +94,7 @@ class Int8Matrix:
         """Multiply vectors by it: (T, in) → (T, out)."""
         if self._transposed:
             raise TypeError("A table is looked up; its transpose can be multiplied by.")
-        y = _in_threads(int8_product, x, self.stored)
+        y = inputs_divided(int8_product, x, self.stored)
         y *= self._scales
         return y
 
@@ -114,17 +105,3 @@ class Int8Matrix:
         # A row of the table is a column here: one number from each place of memory, but few are asked for.
         found = dequantise(self.stored[:, ids.ravel()], self._scales[ids.ravel()])
         return found.T.reshape(*ids.shape, -1)
-
-
-def _in_threads(
-    product: Callable[[NDArray[np.float32], NDArray], NDArray[np.float32]],
-    x: NDArray[np.float32],
-    stored: NDArray,
-) -> NDArray[np.float32]:
-    """Multiply (T, in) by a matrix (in, out), the inputs divided among threads, whose sums are added."""
-    if stored.size < LEAST_WEIGHTS:
-        return product(x, stored)
-    first, *others = divided(lambda some: product(x[:, some], stored[some]), shares(len(stored)))
-    for other in others:
-        first += other
-    return first
