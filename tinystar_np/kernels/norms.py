@@ -40,7 +40,8 @@ def layer_norm(x: NDArray, gain: NDArray | None, bias: NDArray | None, eps: floa
     Returns (..., D) in x's type, a new array.
     """
     width = x.dtype.type(x.shape[-1])
-    y = x - x.sum(axis=-1, keepdims=True) / width
+    # What x.sum ends in, without the Python before it: that is a sixth of the time of one token's norm.
+    y = x - np.add.reduce(x, axis=-1, keepdims=True) / width
     variance = np.vecdot(y, y)[..., None] / width  # over D, not D − 1: the biased one
     # In place from here: y is ours, and each temporary of a long prompt is a trip to memory.
     y *= 1 / np.sqrt(variance + x.dtype.type(eps))  # one division per row; products are faster
