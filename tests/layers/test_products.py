@@ -50,6 +50,7 @@ def test_what_is_not_multiplied_so() -> None:
     some = np.empty((64, 64), np.float32)
     assert direct_size(1, some, False) == direct_size(MOST_DIRECT_ROWS + 1, some, False) == 0
     assert direct_size(4, some[:, ::2], False) == 0
+    assert direct_size(4, some[:, :0], False) == 0
 
 
 @pytest.mark.parametrize("directly", [False, True])

@@ -52,6 +52,7 @@ IDEAS = (
     Idea("state space as attention (Mamba 2)", "ssm", "mamba2", ("mamba2", "granitemoehybrid")),
     Idea("gated delta rule", "delta_rule", "delta_net", ("qwen3_next",)),
     Idea("attention beside a recurrence", None, "hybrid_block", ("falcon_h1",)),
+    Idea("few vectors times a large matrix", "linear", "products", ("gpt2",)),
     Idea("weights in bfloat16", "bfloat16", "matrices", ("gpt2",)),
     Idea("weights in 8 bits", "int8", "matrices", ("gpt2",)),
 )

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 FEW_ROWS = 48
 MOST_DIRECT_ROWS = 12
 
-# What OpenBLAS takes for small, in interface/gemm.c and kernel/x86_64/sgemm_small_kernel_permit_skylakex.c:
+# What OpenBLAS takes for small (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c):
 MOST_MULTIPLICATIONS = 1_000_000
 MOST_RESULTS = 1200  # where the second matrix is a transpose
 
@@ -68,7 +68,7 @@ def direct_size(rows: int, stored: NDArray, transposed: bool) -> int:
 
     Returns how many rows of ``stored`` a part has, or 0 where the product should not be done so.
     """
-    if not 1 < rows <= MOST_DIRECT_ROWS or not stored.flags.c_contiguous:
+    if not 1 < rows <= MOST_DIRECT_ROWS or not stored.size or not stored.flags.c_contiguous:
         return 0
     size = MOST_MULTIPLICATIONS // (rows * stored.shape[1])
     if transposed:
