@@ -11,8 +11,8 @@ ticks, 24 ms, and keep a core busy with it, so that all of ours share what is le
 ``tinystar_np/__init__.py`` asks for 2²³ ticks, 3 ms, unless the environment already says something. A prompt
 of 512 tokens is read in 0.92 of the time (GPT-2 124M, two cores). Less would harm where tokens are generated:
 a thread that has fallen asleep between two products must be woken for the second, and with 2²⁰ ticks, 0.4 ms,
-a token took 1.2 times as long. Whoever imports NumPy first keeps the 24 ms, which cost prompts that 0.08 and
-tokens nothing.
+a token took up to 1.2 times as long, the more so the busier the machine. Whoever imports NumPy first keeps
+the 24 ms, which cost prompts that 0.08 and tokens nothing.
 
 How many threads there are is BLAS's number, and everything here follows it. BLAS counts the cores that this
 process may run on. It does not see that a container may be given many cores, but only so much time on them:
