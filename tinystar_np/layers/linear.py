@@ -20,8 +20,6 @@ class Linear:
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (..., in) to (..., out), a new array."""
-        # One product over all rows. NumPy would turn (B, T, in) @ (in, out) into B products, and read the
-        # weights B times.
         rows = x.reshape(-1, x.shape[-1])
         weight = self.weight
         y = product(rows, weight) if isinstance(weight, np.ndarray) else weight.product(rows)

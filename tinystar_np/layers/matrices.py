@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.kernels.bfloat16 import bfloat16_product, widen
 from tinystar_np.kernels.int8 import dequantise, int8_product
-from tinystar_np.layers.products import inputs_divided, outputs_divided
+from tinystar_np.layers.products import in_threads
 
 
 class NarrowMatrix(Protocol):
@@ -62,8 +62,8 @@ class Bfloat16Matrix:
 
     def product(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Multiply vectors by it: (T, in) → (T, out)."""
-        divide = outputs_divided if self._transposed else inputs_divided
-        return divide(partial(bfloat16_product, transposed=self._transposed), x, self.stored)
+        multiply = partial(bfloat16_product, transposed=self._transposed)
+        return in_threads(multiply, x, self.stored, self._transposed)
 
     def rows(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """Look up rows: (...) → (..., out)."""
@@ -94,7 +94,7 @@ class Int8Matrix:
         """Multiply vectors by it: (T, in) → (T, out)."""
         if self._transposed:
             raise TypeError("A table is looked up; its transpose can be multiplied by.")
-        y = inputs_divided(int8_product, x, self.stored)
+        y = in_threads(int8_product, x, self.stored, transposed=False)
         y *= self._scales
         return y
 

@@ -6,13 +6,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.linear import MOST_DIRECT_ROWS, direct_product, direct_size, linear
+from tinystar_np.kernels.linear import direct_product, direct_size, linear
 from tinystar_np.threads import blas_multiplies_directly, divided, shares
 
 LEAST_WEIGHTS = 1_000_000  # a product by fewer is done before another thread is awake
-
-Product = Callable[[NDArray, NDArray], NDArray]
-"""Maps vectors (T, in) and a matrix as it is stored to (T, out)."""
 
 
 def product(x: NDArray, weight: NDArray) -> NDArray:
@@ -23,28 +20,33 @@ def product(x: NDArray, weight: NDArray) -> NDArray:
 
     Returns (T, out), a new array.
     """
-    if 1 < len(x) <= MOST_DIRECT_ROWS:
-        transposed = not weight.flags.c_contiguous
-        stored = weight.T if transposed else weight
-        size = direct_size(len(x), stored, transposed)
-        if size and blas_multiplies_directly():
-            divide = outputs_divided if transposed else inputs_divided
-            return divide(partial(direct_product, size=size, transposed=transposed), x, stored)
+    transposed = not weight.flags.c_contiguous
+    stored = weight.T if transposed else weight
+    size = direct_size(len(x), stored, transposed)
+    if size and blas_multiplies_directly():
+        return in_threads(partial(direct_product, size=size, transposed=transposed), x, stored, transposed)
     return linear(x, weight)
 
 
-def inputs_divided(multiply: Product, x: NDArray, stored: NDArray) -> NDArray:
-    """Multiply (T, in) by a matrix (in, out), the inputs divided among threads, whose sums are added."""
+def in_threads(
+    multiply: Callable[[NDArray, NDArray], NDArray], x: NDArray, stored: NDArray, transposed: bool
+) -> NDArray:
+    """Multiply vectors by a matrix whose rows, as they are stored, are divided among threads.
+
+    multiply    maps vectors (T, in) and some of the rows to (T, out): those rows' outputs, or their inputs'
+                share of every output
+    x           (T, in)
+    stored      (in, out), or (out, in) with ``transposed``
+    transposed  whether the stored matrix is the transpose of the one to multiply by
+
+    Returns (T, out), a new array.
+    """
     if stored.size < LEAST_WEIGHTS:
         return multiply(x, stored)
-    first, *others = divided(lambda some: multiply(x[:, some], stored[some]), shares(len(stored)))
+    rows = shares(len(stored))
+    if transposed:
+        return np.concatenate(divided(lambda some: multiply(x, stored[some]), rows), axis=1)
+    first, *others = divided(lambda some: multiply(x[:, some], stored[some]), rows)
     for other in others:
         first += other
     return first
-
-
-def outputs_divided(multiply: Product, x: NDArray, stored: NDArray) -> NDArray:
-    """Multiply (T, in) by a matrix stored as (out, in), the outputs divided among threads."""
-    if stored.size < LEAST_WEIGHTS:
-        return multiply(x, stored)
-    return np.concatenate(divided(lambda some: multiply(x, stored[some]), shares(len(stored))), axis=1)
