@@ -18,6 +18,8 @@ FLOORS = [
     "checkpoints",
     "state",
     "layers",
+    "configs",
+    "weights",
     "models",
     "inspection",
     "text",

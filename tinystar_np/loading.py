@@ -28,13 +28,13 @@ def load(
                hub id such as "openai-community/gpt2", which is downloaded unless it is already on this disk
     dtype      what the weight matrices are kept in: "float32"; "bfloat16", half the memory; "int8", a
                quarter; "auto", the file's own type, where float16 and float64 become float32. What has to
-               be rounded is kept on disk for the next time, see models/rounded.py. Vectors and everything
+               be rounded is kept on disk for the next time, see weights/rounded.py. Vectors and everything
                computed are float32 in any case.
     revision   a branch, tag or commit of the hub's repository
     offline    never touch the network
     cache_dir  where downloads lie, instead of the hub's shared cache
     in_memory  copy float32 matrices out of the file, which takes a while: generating and prompts are faster
-               then, see models/in_memory.py
+               then, see weights/in_memory.py
 
     Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files and the model
     does not read bytes.

@@ -12,11 +12,11 @@ from tinystar_np.inspection.catalogue import catalogue
 from tinystar_np.inspection.diagram import Diagram, Node
 from tinystar_np.inspection.family_tree import ordered
 from tinystar_np.inspection.ideas import IDEAS
+from tinystar_np.inspection.lineage import KINDS, LINEAGE
 from tinystar_np.inspection.page import DOCUMENTS, page, pictures
 from tinystar_np.inspection.published import PUBLISHED
 from tinystar_np.inspection.svg import DARK, LIGHT, text_width
 from tinystar_np.models import ARCHITECTURES
-from tinystar_np.models.lineage import KINDS, LINEAGE
 
 WRITE = "run: python -m tinystar_np.inspection.page"
 PACKAGE = Path(__file__).parents[2] / "tinystar_np"
@@ -53,7 +53,7 @@ def test_no_link_of_the_page_leads_nowhere() -> None:
 
 
 def test_every_architecture_has_its_place() -> None:
-    """In the family tree and among the published models: models/lineage.py, inspection/published.py."""
+    """In the family tree and among the published models: inspection/lineage.py, inspection/published.py."""
     assert LINEAGE.keys() == TYPES
     assert PUBLISHED.keys() == TYPES
     for step in LINEAGE.values():

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import FIXED
 
+from tinystar_np.configs.rope_parameters import RULES, RopeParameters
 from tinystar_np.layers.rope import Rotary
-from tinystar_np.models.rope_parameters import RULES, RopeParameters
 from tinystar_np.state import Span
 
 K = 16

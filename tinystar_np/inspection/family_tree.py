@@ -1,8 +1,8 @@
 """The family tree of the architectures as a picture: one row each, its parent, what changed and why."""
 
 from tinystar_np.inspection.catalogue import Entry
+from tinystar_np.inspection.lineage import KINDS, LINEAGE
 from tinystar_np.inspection.svg import Sheet, text_width
-from tinystar_np.models.lineage import KINDS, LINEAGE
 
 MARGIN, HEAD, ROW, YEAR, STEP, TEXT, WIDTH = 20.0, 70.0, 38.0, 46.0, 12.0, 470.0, 960.0
 NAME, SMALL = 13.0, 12.0

@@ -12,7 +12,7 @@ import numpy as np
 from tinystar_np.errors import ConfigError
 from tinystar_np.models.decoder import Decoder
 from tinystar_np.models.registry import model_class
-from tinystar_np.models.weight_table import expand, shape_of
+from tinystar_np.weights.weight_table import expand, shape_of
 
 
 def hollow_model(raw: Mapping[str, Any]) -> Decoder:

@@ -16,8 +16,8 @@ from tinystar_np.inspection.describe import describe_model
 from tinystar_np.inspection.diagram import Diagram
 from tinystar_np.inspection.family_tree import family_tree
 from tinystar_np.inspection.ideas import IDEAS
+from tinystar_np.inspection.lineage import LINEAGE
 from tinystar_np.inspection.published import published_model, remembered
-from tinystar_np.models.lineage import LINEAGE
 
 DOCUMENTS = Path(__file__).parents[2] / "docs"
 STATE = "numbers kept of a token, in a layer"
@@ -58,7 +58,7 @@ def page() -> str:
         "## Family tree",
         "",
         "Each hangs below the one that it differs least from, which need not be the one that its authors "
-        "began with (`models/lineage.py`).",
+        "began with (`inspection/lineage.py`).",
         "",
         "![Family tree](pictures/family_tree.svg)",
         "",

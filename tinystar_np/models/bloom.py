@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.layers import LayerNorm, Weights
 from tinystar_np.models.falcon import Falcon, FalconConfig
-from tinystar_np.models.weight_table import WeightTable
 from tinystar_np.state import Span
 from tinystar_np.tap import tap
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

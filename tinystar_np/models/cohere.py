@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.configs.config import require
 from tinystar_np.layers import Attention, LayerNorm, ParallelBlock, Weights
-from tinystar_np.models.config import require
 from tinystar_np.models.llama import Llama, LlamaConfig
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

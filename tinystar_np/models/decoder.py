@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.json_file import one_line
+from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.errors import CheckpointError, ContextFullError, InputError
 from tinystar_np.layers import Block, Embedding, Weights
 from tinystar_np.layers.matrices import NarrowMatrix
-from tinystar_np.models.config import DecoderConfig
-from tinystar_np.models.in_memory import move_into_memory
-from tinystar_np.models.weight_table import WeightTable, gather
 from tinystar_np.state import Cache, Span, read_states
 from tinystar_np.tap import listening, scope, tap
+from tinystar_np.weights.in_memory import move_into_memory
+from tinystar_np.weights.weight_table import WeightTable, gather
 
 
 class Decoder(ABC):
@@ -151,7 +151,7 @@ class Decoder(ABC):
         return cache
 
     def move_into_memory(self) -> None:
-        """Copy float32 matrices out of their file, to where products read them faster (models/in_memory.py).
+        """Copy float32 matrices out of their file, to where products read them faster (weights/in_memory.py).
 
         Raises InputError where there is no room.
         """

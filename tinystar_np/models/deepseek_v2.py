@@ -20,18 +20,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
+from tinystar_np.configs.config import known, require
+from tinystar_np.configs.rope_keys import AT_LEAST_0, RopeKeys
+from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import group_limited_top_k
 from tinystar_np.layers import GatedFeedForward, SequentialBlock, Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts, RoutedAndShared, Routing
 from tinystar_np.layers.latent_attention import LatentAttention
-from tinystar_np.models.config import known, require
 from tinystar_np.models.expert_weights import EXPERTS, EitherExperts, with_experts
 from tinystar_np.models.llama import FEED_FORWARD_BIASES, UNTIED_HEAD, WEIGHTS, Llama, LlamaConfig
-from tinystar_np.models.rope_keys import AT_LEAST_0, RopeKeys
-from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 TOPK_METHODS = ("greedy", "group_limited_greedy")
 

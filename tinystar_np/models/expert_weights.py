@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.models.weight_table import WeightTable, for_layers
+from tinystar_np.weights.weight_table import WeightTable, for_layers
 
 # E experts, each M wide; some models have dense layers beside those with experts, F wide.
 EXPERTS: WeightTable = {

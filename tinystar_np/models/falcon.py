@@ -28,6 +28,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.configs.config import DecoderConfig, known, require
+from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.alibi import alibi_bias_in_bfloat16, alibi_slopes
 from tinystar_np.layers import (
@@ -41,10 +43,8 @@ from tinystar_np.layers import (
     SequentialBlock,
     Weights,
 )
-from tinystar_np.models.config import DecoderConfig, known, require
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

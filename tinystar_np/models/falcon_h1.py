@@ -25,11 +25,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tinystar_np.configs.config import require
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import Attention, GatedFeedForward, Weights
 from tinystar_np.layers.hybrid_block import HybridBlock
 from tinystar_np.layers.mamba2 import Mamba2
-from tinystar_np.models.config import require
 from tinystar_np.models.granite import Granite
 from tinystar_np.models.granitemoehybrid import (
     CONVOLUTION_BIASES,
@@ -40,7 +40,7 @@ from tinystar_np.models.granitemoehybrid import (
     mamba_sizes,
 )
 from tinystar_np.models.llama import Llama, LlamaConfig
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from tinystar_np.configs.config import known, require
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.attention import bend
 from tinystar_np.layers import SequentialBlock, Weights
-from tinystar_np.models.config import known, require
 from tinystar_np.models.gemma import Gemma, GemmaConfig
 from tinystar_np.models.llama import LlamaConfig
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 KINDS = ("sliding_attention", "full_attention")
 

@@ -20,13 +20,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.configs.config import DecoderConfig, known, require
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import Attention, Embedding, FeedForward, LayerNorm, Linear, SequentialBlock, Weights
-from tinystar_np.models.config import DecoderConfig, known, require
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.models.weight_table import WeightTable
 from tinystar_np.state import Span
 from tinystar_np.tap import tap
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.configs.config import require
 from tinystar_np.layers import Embedding, Weights
-from tinystar_np.models.config import require
 from tinystar_np.models.layer_norm_decoder import UNTIED_HEAD, LayerNormConfig, LayerNormDecoder
-from tinystar_np.models.weight_table import WeightTable
 from tinystar_np.state import Span
 from tinystar_np.tap import tap
+from tinystar_np.weights.weight_table import WeightTable
 
 KINDS = ("global", "local")
 

@@ -17,10 +17,10 @@ for each head. Some that are built like it (RedPajama 3B) say ``use_parallel_res
 from dataclasses import dataclass
 from typing import Any
 
+from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.layers import Weights
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
-from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

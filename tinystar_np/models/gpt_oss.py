@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
+from tinystar_np.configs.config import require
+from tinystar_np.configs.layer_windows import FULL, SLIDING, layer_windows
+from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers import Weights
 from tinystar_np.layers.experts import ClampedExpert, Experts
-from tinystar_np.models.config import require
-from tinystar_np.models.layer_windows import FULL, SLIDING, layer_windows
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.mixtral import Mixtral, MixtralConfig
-from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 YARN = {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096, "truncate": False}
 

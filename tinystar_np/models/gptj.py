@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from math import nextafter
 from typing import Any, ClassVar
 
+from tinystar_np.configs.config import require
+from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.layers import Weights
-from tinystar_np.models.config import require
 from tinystar_np.models.layer_norm_decoder import UNTIED_HEAD, LayerNormConfig, LayerNormDecoder
-from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.configs.config import DecoderConfig, require
 from tinystar_np.layers import SequentialBlock, Weights
-from tinystar_np.models.config import DecoderConfig, require
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.state import Span
 from tinystar_np.tap import tap

@@ -18,14 +18,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tinystar_np.configs.config import require
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers import Weights
 from tinystar_np.layers.experts import Experts
-from tinystar_np.models.config import require
 from tinystar_np.models.granite import Granite, GraniteConfig
 from tinystar_np.models.llama import ATTENTION_BIASES, UNTIED_HEAD, LlamaConfig
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

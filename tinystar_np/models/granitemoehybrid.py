@@ -25,6 +25,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tinystar_np.configs.config import DecoderConfig, check_heads, known, require
+from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers import (
@@ -36,11 +38,9 @@ from tinystar_np.layers import (
 )
 from tinystar_np.layers.experts import Experts, RoutedAndShared
 from tinystar_np.layers.mamba2 import Mamba2
-from tinystar_np.models.config import DecoderConfig, check_heads, known, require
 from tinystar_np.models.granite import Granite
 from tinystar_np.models.mamba2 import check_time_step_limit
-from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.models.weight_table import WeightTable, for_layers
+from tinystar_np.weights.weight_table import WeightTable, for_layers
 
 MAMBA = ("mamba", "linear_attention")
 ATTENTION = ("attention", "full_attention")

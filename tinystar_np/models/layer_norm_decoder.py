@@ -10,6 +10,7 @@ stands, in what stands beside what, and in the names of weights: a recipe says t
 from dataclasses import dataclass
 from typing import Any
 
+from tinystar_np.configs.config import DecoderConfig, known, require
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import (
     Attention,
@@ -22,9 +23,8 @@ from tinystar_np.layers import (
     SequentialBlock,
     Weights,
 )
-from tinystar_np.models.config import DecoderConfig, known, require
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
 

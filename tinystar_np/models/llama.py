@@ -17,6 +17,8 @@ models the output layer is the embedding table.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tinystar_np.configs.config import DecoderConfig, check_heads, known, require
+from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import (
     Attention,
@@ -28,10 +30,8 @@ from tinystar_np.layers import (
     Weights,
 )
 from tinystar_np.layers.blocks import FeedForwardLayer, Norm
-from tinystar_np.models.config import DecoderConfig, check_heads, known, require
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

@@ -23,18 +23,18 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from tinystar_np.configs.config import require
+from tinystar_np.configs.layer_windows import CHUNKED, FULL, layer_windows
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import sigmoid_top_k
 from tinystar_np.layers import GatedFeedForward, RMSNorm, Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts, RoutedAndShared
 from tinystar_np.layers.temperature import Temperature
-from tinystar_np.models.config import require
 from tinystar_np.models.expert_weights import with_experts
-from tinystar_np.models.layer_windows import CHUNKED, FULL, layer_windows
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.smollm3 import SmolLM3Config
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

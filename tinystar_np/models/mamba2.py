@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tinystar_np.configs.config import DecoderConfig, known, require
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import Embedding, Linear, RMSNorm, Weights
 from tinystar_np.layers.mamba2 import Mamba2 as Mamba2Mixer
 from tinystar_np.layers.mixer_block import MixerBlock
-from tinystar_np.models.config import DecoderConfig, known, require
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ farther back travels one window per layer. Later versions (v0.2 and on) took the
 from dataclasses import dataclass
 from typing import Any
 
+from tinystar_np.configs.config import require
 from tinystar_np.layers import Weights
-from tinystar_np.models.config import require
 from tinystar_np.models.llama import Llama, LlamaConfig
 
 

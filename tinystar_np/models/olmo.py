@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tinystar_np.configs.config import require
 from tinystar_np.layers import LayerNorm, Weights
-from tinystar_np.models.config import require
 from tinystar_np.models.llama import Llama, LlamaConfig
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 EPSILON = 1e-5  # no key of the config
 

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from tinystar_np.layers import Attention, SequentialBlock, Weights
 from tinystar_np.layers.blocks import no_norm
 from tinystar_np.models.llama import Llama, LlamaConfig
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

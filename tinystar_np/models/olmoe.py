@@ -17,14 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tinystar_np.configs.config import require
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers import Weights
 from tinystar_np.layers.experts import Routing
-from tinystar_np.models.config import require
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.mixtral import Mixtral, MixtralConfig
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tinystar_np.configs.layer_windows import FULL, SLIDING, layer_windows
 from tinystar_np.layers import Weights
-from tinystar_np.models.layer_windows import FULL, SLIDING, layer_windows
 from tinystar_np.models.llama import QKV_BIASES, Llama, LlamaConfig
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

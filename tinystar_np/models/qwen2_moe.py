@@ -19,17 +19,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tinystar_np.configs.config import require
+from tinystar_np.configs.layer_windows import FULL, SLIDING, layer_windows
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers import GatedFeedForward, Linear, Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts, RoutedAndShared, Routing
-from tinystar_np.models.config import require
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
-from tinystar_np.models.layer_windows import FULL, SLIDING, layer_windows
 from tinystar_np.models.llama import QKV_BIASES, Llama, LlamaConfig
 from tinystar_np.models.mixtral import Mixtral, MixtralConfig
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

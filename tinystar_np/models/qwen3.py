@@ -19,7 +19,7 @@ from typing import Any
 from tinystar_np.layers import Weights
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.qwen2 import Qwen2, Qwen2Config
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.mixtral import Mixtral
 from tinystar_np.models.qwen2_moe import Qwen2Moe, Qwen2MoeConfig
 from tinystar_np.models.qwen3 import HEAD_NORMS
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tinystar_np.configs.config import require
+from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import Attention, RMSNorm, SequentialBlock, Weights
 from tinystar_np.layers.delta_net import GatedDeltaNet
-from tinystar_np.models.config import require
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
 from tinystar_np.models.llama import Llama
 from tinystar_np.models.qwen2_moe import SHARED_EXPERT, Qwen2Moe, Qwen2MoeConfig
 from tinystar_np.models.qwen3 import HEAD_NORMS
-from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.models.weight_table import WeightTable, for_layers
+from tinystar_np.weights.weight_table import WeightTable, for_layers
 
 LINEAR, FULL = "linear_attention", "full_attention"
 

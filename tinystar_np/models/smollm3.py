@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tinystar_np.configs.config import require
+from tinystar_np.configs.layer_windows import FULL, SLIDING, layer_windows
 from tinystar_np.layers import Weights
-from tinystar_np.models.config import require
-from tinystar_np.models.layer_windows import FULL, SLIDING, layer_windows
 from tinystar_np.models.llama import Llama, LlamaConfig
 
 

@@ -21,11 +21,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tinystar_np.configs.config import require
+from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.layers import Attention, Block, LayerNorm, ParallelBlock, SequentialBlock, Weights
-from tinystar_np.models.config import require
 from tinystar_np.models.llama import QKV_BIASES, UNTIED_HEAD, WEIGHTS, Llama, LlamaConfig
-from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

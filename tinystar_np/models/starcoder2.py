@@ -17,12 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tinystar_np.configs.config import require
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import FeedForward, LayerNorm, Weights
-from tinystar_np.models.config import require
 from tinystar_np.models.llama import ATTENTION_BIASES, UNTIED_HEAD, WEIGHTS
 from tinystar_np.models.mistral import Mistral, MistralConfig
-from tinystar_np.models.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

@@ -57,9 +57,9 @@ from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.sinusoidal import Sinusoidal
 from tinystar_np.models.decoder import Decoder
 from tinystar_np.models.tinystar_config import TinyStarConfig
-from tinystar_np.models.weight_table import WeightTable, expand, shape_of
 from tinystar_np.state import Cache, Span
 from tinystar_np.tap import tap
+from tinystar_np.weights.weight_table import WeightTable, expand, shape_of
 from tinystar_np.whole_file import whole_file
 
 ACTIVATIONS = {"silu": silu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu}

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from tinystar_np.errors import TinyStarError
 from tinystar_np.models import Decoder
-from tinystar_np.models.weight_table import expand
 from tinystar_np.tracing.recorder import record
+from tinystar_np.weights.weight_table import expand
 
 INPUTS = {  # our activation: the layer of the same block whose input it is
     "attention.mixed": "attention.out",

@@ -19,7 +19,7 @@ from tinystar_np.cli.main import tinystar
 from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
 from tinystar_np.models import rounded
-from tinystar_np.models.rounded import cache_folder
+from tinystar_np.weights.rounded import cache_folder
 
 IDS = np.random.default_rng(1).integers(0, 211, 30)
 NARROW = pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
@@ -289,7 +289,7 @@ def test_names_say_which_model(cache: Path, tmp_path: Path) -> None:
 
 
 AT_ONCE = (
-    "import tinystar_np.models.rounded as r; import tinystar_np.progress_bar as b; "
+    "import tinystar_np.weights.rounded as r; import tinystar_np.progress_bar as b; "
     "r.LEAST_KEPT = b.FEW = b.SECONDS_BEFORE = 0; "
 )
 

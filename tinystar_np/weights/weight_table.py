@@ -25,7 +25,7 @@ from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import CheckpointError
 from tinystar_np.layers.matrices import Bfloat16Matrix, NarrowMatrix
-from tinystar_np.models.rounded import Matrix, rounded
+from tinystar_np.weights.rounded import Matrix, rounded
 
 WeightTable = Mapping[str, tuple[str, str]]
 LISTED = 4

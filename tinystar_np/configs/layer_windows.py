@@ -6,7 +6,7 @@ Layers that see no more keep the cache small; the others, often few, carry what 
 from collections.abc import Sequence
 from typing import Any
 
-from tinystar_np.models.config import require
+from tinystar_np.configs.config import require
 
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 LENGTHS = {  # which key gives it, and what to say where there is none

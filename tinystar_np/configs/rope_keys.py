@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from tinystar_np.models.config import require
+from tinystar_np.configs.config import require
 
 INSIDE_OR_OUTSIDE = ("rope_theta", "partial_rotary_factor")
 

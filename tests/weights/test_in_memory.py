@@ -13,8 +13,8 @@ from tinystar_np.checkpoints.safetensors_file import let_go, on_file
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import InputError
 from tinystar_np.loading import load
-from tinystar_np.models import in_memory
-from tinystar_np.models.in_memory import BAND, NARROW, PORTION, STRIP, VERY_WIDE, lay_out, linears_of
+from tinystar_np.weights import in_memory
+from tinystar_np.weights.in_memory import BAND, NARROW, PORTION, STRIP, VERY_WIDE, lay_out, linears_of
 
 
 @pytest.fixture
