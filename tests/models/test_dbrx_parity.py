@@ -137,11 +137,11 @@ def test_a_file_with_fewer_experts(tmp_path: Path) -> None:
         ({"ffn_config": {"moe_top_k": 5}}, "moe_top_k = 5 of moe_num_experts = 4"),
         (
             {"ffn_config": {"moe_normalize_expert_weights": 0}},
-            "moe_normalize_expert_weights = 0.0 is no norm",
+            "moe_normalize_expert_weights = 0.0 must be above 0",
         ),
         ({"ffn_config": {"ffn_act_fn": {"name": "swoosh"}}}, "ffn_act_fn.name = 'swoosh' is not known"),
         ({"ffn_config": [1]}, r"ffn_config = \[1\], but it must be an object or null"),
-        ({"attn_config": {"clip_qkv": -8}}, "clip_qkv = -8.0 would leave nothing"),
+        ({"attn_config": {"clip_qkv": -8}}, "clip_qkv = -8.0 must be above 0"),
         ({"attn_config": {"kv_n_heads": 4}}, "n_heads = 6 cannot be divided among kv_n_heads = 4"),
         ({"attn_config": {"kv_n_heads": "2"}}, "kv_n_heads = '2', but it must be int"),
         ({"n_heads": 5}, "d_model = 48 cannot be divided among n_heads = 5"),

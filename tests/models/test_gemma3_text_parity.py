@@ -122,7 +122,7 @@ def test_described_kind_by_kind() -> None:
         ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping = 50.0 is not implemented"),
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention = True is not implemented"),
         ({"sliding_window_pattern": 0}, "sliding_window_pattern = 0 must be at least 1"),
-        ({"sliding_window": None}, "sliding_window = None, but there are layers with a window"),
+        ({"sliding_window": None}, "no sliding_window is in use"),
         ({"rope_local_base_freq": -1}, "rope_local_base_freq = -1.0 must be above 0"),
         ({"rope_theta": 0}, "rope_theta = 0"),
         ({"rope_parameters": SLOW}, "rope_parameters has .*5000.* outside of the two kinds"),

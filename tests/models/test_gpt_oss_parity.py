@@ -102,9 +102,12 @@ def test_without_a_word_of_rotations_it_is_yarn(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"quantization_config": {"quant_method": "mxfp4"}}, "quantization_config = .*mxfp4.* is not"),
-        ({"num_experts_per_tok": 6}, "num_experts_per_tok = 6 of 5 experts"),
+        ({"num_experts_per_tok": 6}, "num_experts_per_tok = 6 of num_local_experts = 5"),
         ({"layer_types": ["full_attention"]}, "layer_types names 1 layers, but num_hidden_layers = 3"),
-        ({"sliding_window": None}, r"layer_types\[0\] = 'sliding_attention', but .* give no window"),
+        (
+            {"sliding_window": None},
+            r"layer_types\[0\] = 'sliding_attention', but no sliding_window is in use",
+        ),
         ({"swiglu_limit": 0}, "swiglu_limit = 0.0 must be above 0"),
         ({"mlp_bias": True}, "mlp_bias = True is not implemented"),
     ],

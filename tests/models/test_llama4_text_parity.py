@@ -194,7 +194,10 @@ def test_described() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"attention_chunk_size": None}, r"layer_types\[0\] = 'chunked_attention', but attention_chunk_size"),
+        (
+            {"attention_chunk_size": None},
+            r"layer_types\[0\] = 'chunked_attention', but no attention_chunk_size is in use",
+        ),
         ({"attention_chunk_size": 0}, "attention_chunk_size = 0, but a token sees at least itself"),
         ({"layer_types": ["sliding_attention"] * 3}, r"layer_types\[0\] = 'sliding_attention' is not known"),
         ({"layer_types": [FULL]}, "layer_types names 1 layers, but num_hidden_layers = 3"),

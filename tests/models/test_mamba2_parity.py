@@ -170,8 +170,8 @@ def test_the_names_of_what_is_inside(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         (
-            {"num_heads": 5},
-            "num_heads = 5 of head_dim = 16 make 80 channels, but expand = 2 times .* makes 96",
+            {"num_heads": 8},
+            "num_heads = 8 of head_dim = 16 make 128 channels, but expand = 2 times .* makes 96",
         ),
         ({"head_dim": 8}, "head_dim = 8"),
         ({"n_groups": 4}, "num_heads = 6 cannot be divided among n_groups = 4"),

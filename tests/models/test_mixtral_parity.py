@@ -121,8 +121,8 @@ def test_a_missing_expert(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_experts_per_tok": 6}, "num_experts_per_tok = 6 of 5 experts"),
-        ({"num_experts_per_tok": 0}, "num_experts_per_tok = 0 of 5 experts"),
+        ({"num_experts_per_tok": 6}, "num_experts_per_tok = 6 of num_local_experts = 5"),
+        ({"num_experts_per_tok": 0}, "num_experts_per_tok = 0 of num_local_experts = 5"),
         ({"num_local_experts": 0}, "E = 0"),
         ({"num_local_experts": "8"}, "num_local_experts = '8', but it must be int"),
         ({"sliding_window": 0}, "sliding_window = 0"),

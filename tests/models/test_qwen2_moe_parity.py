@@ -84,14 +84,14 @@ def test_experts_in_one_tensor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_experts_per_tok": 6}, "num_experts_per_tok = 6 of 5 experts"),
+        ({"num_experts_per_tok": 6}, "num_experts_per_tok = 6 of num_local_experts = 5"),
         ({"decoder_sparse_step": 0}, "decoder_sparse_step = 0 must be at least 1"),
         ({"mlp_only_layers": ["0"]}, r"mlp_only_layers\[0\] = '0', but it must be int"),
         ({"layer_types": ["full_attention"]}, "layer_types names 1 layers, but num_hidden_layers = 3"),
         ({"layer_types": ["full_attention"] * 2 + ["round"]}, r"layer_types\[2\] = 'round'"),
         (
             {"layer_types": ["sliding_attention"] * 3},
-            "use_sliding_window give no window",
+            "no sliding_window is in use",
         ),
         ({"use_sliding_window": True, "sliding_window": 0}, "sliding_window = 0"),
         ({"shared_expert_intermediate_size": 0}, "C = 0"),

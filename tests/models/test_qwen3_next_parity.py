@@ -141,7 +141,10 @@ def test_the_state_of_a_delta_net_does_not_grow(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"layer_types": [LINEAR] * 3}, "layer_types names 3 layers, but num_hidden_layers = 4"),
-        ({"layer_types": [LINEAR] * 3 + ["sliding_attention"]}, "layer_types = .*sliding_attention"),
+        (
+            {"layer_types": [LINEAR] * 3 + ["sliding_attention"]},
+            r"layer_types\[3\] = 'sliding_attention' is not known here",
+        ),
         ({"layer_types": None, "full_attention_interval": 0}, "full_attention_interval = 0"),
         ({"linear_num_value_heads": 3}, "linear_num_value_heads = 3 cannot be divided among"),
         ({"linear_key_head_dim": 0}, "P = 0"),

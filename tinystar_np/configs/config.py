@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hi
 
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import ConfigError
+from tinystar_np.kernels.activations import ACTIVATIONS
 
 # Names are written out layer by layer and expert by expert: a billion of them would fill the memory.
 MOST_LAYERS = 1_000  # the deepest models have 126
@@ -24,6 +25,25 @@ LARGEST_FLOAT = 3.4028234663852886e38
 """All is computed in float32."""
 LONGEST_MESSAGE = 1000
 
+# What holds for a key in every architecture that has it; null is allowed where the type allows it.
+ABOVE_0 = (
+    *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"),
+    *("query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping"),
+    *("clip_qkv", "rope_local_base_freq", "swiglu_limit", "moe_normalize_expert_weights"),
+)
+AT_LEAST_0 = ("first_k_dense_replace",)
+AT_LEAST_1 = (
+    *("sliding_window_pattern", "full_attention_interval", "no_rope_layer_interval"),
+    *("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq", "floor_scale"),
+)
+NOT_0 = {
+    "logits_scaling": "but the logits are divided by it",
+    "lm_head_multiplier": "which makes all tokens alike",
+}
+WINDOWS = ("sliding_window", "window_size")
+ACTIVATION_NAMES = ("activation_function", "hidden_act", "hidden_activation")
+CHOSEN = ("num_experts_per_tok", "moe_top_k")
+
 
 @dataclass(frozen=True)
 class DecoderConfig:
@@ -39,6 +59,16 @@ class DecoderConfig:
     """Other spellings, old or new: {theirs: the field's name}. The field's own name wins."""
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     """Keys that must have one of these values, or be absent."""
+    LETTERS: ClassVar[Mapping[str, str]] = {
+        "V": "vocab_size",
+        "D": "hidden_size",
+        "L": "num_hidden_layers",
+        "H": "num_attention_heads",
+        "G": "num_key_value_heads",
+        "K": "head_dim",
+        "F": "intermediate_size",
+    }
+    """Which key gives each shape letter of the weight table."""
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
@@ -71,9 +101,17 @@ class DecoderConfig:
         return config
 
     @property
-    def sizes(self) -> Mapping[str, int]:
-        """The shape letters of the weight table: {"D": 768, …}."""
-        raise NotImplementedError
+    def sizes(self) -> dict[str, int]:
+        """The shape letters of the weight table: {"D": 768, …}.
+
+        Where a key is null, or there is none, each query head has a key head, heads divide the width among
+        themselves, and a feed-forward layer is four times as wide. Other letters are then left out.
+        """
+        given = {letter: getattr(self, key, None) for letter, key in self.LETTERS.items()}
+        D, H = given.get("D") or 0, given.get("H") or 0
+        usual = {"G": H, "K": D // max(H, 1), "F": 4 * D}
+        found = {letter: usual.get(letter) if size is None else size for letter, size in given.items()}
+        return {letter: size for letter, size in found.items() if size is not None}
 
     @property
     def context_length(self) -> int | None:
@@ -91,6 +129,7 @@ class DecoderConfig:
 
     def check(self) -> None:
         """Raise ConfigError where values contradict each other; subclasses add to it."""
+        check_keys(self)
         sizes = self.sizes
         for letter, size in sizes.items():
             most = MOST_LAYERS if letter == "L" else LARGEST_INT
@@ -107,6 +146,22 @@ class DecoderConfig:
         require(
             longest is None or longest >= 1, f"its longest text is of {longest} tokens, not of 1 or more."
         )
+        self._check_heads_and_experts()
+        for derived in ("rope", "windows"):  # whatever is wrong with them shows when they are read
+            getattr(self, derived, None)
+
+    def _check_heads_and_experts(self) -> None:
+        sizes, key_of = self.sizes, self.LETTERS
+        if "K" in sizes and getattr(self, key_of["K"], None) is None:
+            D, H = sizes["D"], sizes["H"]
+            require(D % H == 0, f"{key_of['D']} = {D} cannot be divided among {key_of['H']} = {H} heads.")
+        if "G" in sizes:
+            H, G = sizes["H"], sizes["G"]
+            require(H % G == 0, f"{key_of['H']} = {H} cannot be divided among {key_of['G']} = {G} groups.")
+        for key in CHOSEN:
+            if hasattr(self, key) and "E" in sizes and getattr(self, "layers_with_experts", True):
+                k, E = getattr(self, key), sizes["E"]
+                require(1 <= k <= E, f"{key} = {k} of {key_of['E']} = {E} cannot be chosen.")
 
 
 def _readable(message: str, spelled: Mapping[str, str]) -> str:
@@ -171,16 +226,18 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(f"config.json: {message}")
 
 
-def check_heads(config: Any) -> None:
-    """Raise ConfigError where D cannot be divided among H heads (unless K is given), or H among G."""
-    H, G = config.sizes["H"], config.sizes["G"]
-    require(
-        config.head_dim is not None or config.hidden_size % H == 0,
-        f"hidden_size = {config.hidden_size} cannot be divided among num_attention_heads = {H} heads.",
-    )
-    require(
-        H % G == 0, f"num_attention_heads = {H} cannot be divided among num_key_value_heads = {G} groups."
-    )
+def check_keys(config: DecoderConfig) -> None:
+    """Raise ConfigError for a value that its key cannot have, whatever the others are."""
+    given = {field.name: getattr(config, field.name) for field in fields(config)}
+    there = {key: value for key, value in given.items() if value is not None}
+    for key, value in there.items():
+        require(key not in ABOVE_0 or value > 0, f"{key} = {value} must be above 0.")
+        require(key not in AT_LEAST_0 or value >= 0, f"{key} = {value} must be at least 0.")
+        require(key not in AT_LEAST_1 or value >= 1, f"{key} = {value} must be at least 1.")
+        require(key not in NOT_0 or value != 0, f"{key} = {value}, {NOT_0.get(key)}.")
+        require(key not in WINDOWS or value >= 1, f"{key} = {value}, but a token sees at least itself.")
+        if key in ACTIVATION_NAMES:
+            known(ACTIVATIONS, key, value)
 
 
 def known(table: Mapping[str, Any], key: str, value: str) -> Any:

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.configs.config import require
 from tinystar_np.layers import Attention, LayerNorm, ParallelBlock, Weights
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
@@ -41,11 +40,6 @@ class CohereConfig(LlamaConfig):
     tie_word_embeddings: bool = True
     logit_scale: float = 0.0625
     use_qk_norm: bool | None = False
-
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        require(self.layer_norm_eps > 0, f"layer_norm_eps = {self.layer_norm_eps} must be above 0.")
 
 
 QUERY_AND_KEY_NORMS: WeightTable = {

@@ -43,6 +43,15 @@ class DbrxConfig(DecoderConfig):
         "num_hidden_layers": "n_layers",
     }
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"tie_word_embeddings": (False,)}
+    LETTERS: ClassVar[Mapping[str, str]] = {
+        **DecoderConfig.LETTERS,
+        "D": "d_model",
+        "L": "n_layers",
+        "H": "n_heads",
+        "G": "kv_n_heads",
+        "F": "ffn_hidden_size",
+        "E": "moe_num_experts",
+    }
 
     vocab_size: int = 32000
     d_model: int = 2048
@@ -77,20 +86,6 @@ class DbrxConfig(DecoderConfig):
         return super().from_dict({**inside, **raw})
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """Llama's letters, and E experts."""
-        return {
-            "V": self.vocab_size,
-            "D": self.d_model,
-            "L": self.n_layers,
-            "H": self.n_heads,
-            "G": self.kv_n_heads,
-            "K": self.d_model // max(self.n_heads, 1),
-            "F": self.ffn_hidden_size,
-            "E": self.moe_num_experts,
-        }
-
-    @property
     def trained_length(self) -> int:
         """Rotations go on for ever, what was learned does not."""
         return self.max_seq_len
@@ -110,15 +105,7 @@ class DbrxConfig(DecoderConfig):
     def check(self) -> None:
         """Refuse contradictions."""
         super().check()
-        D, H, G, E = (self.sizes[letter] for letter in "DHGE")
-        require(D % H == 0, f"d_model = {D} cannot be divided among n_heads = {H} heads.")
-        require(H % G == 0, f"n_heads = {H} cannot be divided among kv_n_heads = {G} groups.")
-        clip, k, p = self.clip_qkv, self.moe_top_k, self.moe_normalize_expert_weights
-        require(clip is None or clip > 0, f"clip_qkv = {clip} would leave nothing; it must be above 0.")
-        require(1 <= k <= E, f"moe_top_k = {k} of moe_num_experts = {E} cannot be chosen.")
-        require(p is None or p > 0, f"moe_normalize_expert_weights = {p} is no norm; it must be above 0.")
         known(ACTIVATIONS, "ffn_act_fn.name", self.activation)
-        _ = self.rope
 
 
 WEIGHTS: WeightTable = {

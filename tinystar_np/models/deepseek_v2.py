@@ -49,6 +49,21 @@ class DeepseekV2Config(LlamaConfig):
         "norm_topk_prob": (False, None),
         "scoring_func": ("softmax",),
     }
+    LETTERS: ClassVar[Mapping[str, str]] = {
+        "V": "vocab_size",
+        "D": "hidden_size",
+        "L": "num_hidden_layers",
+        "H": "num_attention_heads",
+        "R": "kv_lora_rank",
+        "Q": "q_lora_rank",
+        "K": "qk_nope_head_dim",
+        "P": "qk_rope_head_dim",
+        "U": "v_head_dim",
+        "F": "intermediate_size",
+        "M": "moe_intermediate_size",
+        "E": "n_routed_experts",
+        "S": "n_shared_experts",
+    }
 
     vocab_size: int = 102400
     num_key_value_heads: int | None = None
@@ -68,31 +83,6 @@ class DeepseekV2Config(LlamaConfig):
     n_group: int | None = None
     topk_group: int | None = None
     fused_experts: bool = False
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Return the letters of what there is.
-
-        V vocabulary · D width · L layers · H heads · R rank of the latents, Q of the queries' · K width of a
-        head's plain part, P of its turned part, U of its values · F inner width of dense layers, M of an
-        expert · E routed experts, S shared ones.
-        """
-        of_queries = {} if self.q_lora_rank is None else {"Q": self.q_lora_rank}
-        return {
-            "V": self.vocab_size,
-            "D": self.hidden_size,
-            "L": self.num_hidden_layers,
-            "H": self.num_attention_heads,
-            "R": self.kv_lora_rank,
-            **of_queries,
-            "K": self.qk_nope_head_dim,
-            "P": self.qk_rope_head_dim,
-            "U": self.v_head_dim,
-            "F": self.intermediate_size,
-            "M": self.moe_intermediate_size,
-            "E": self.n_routed_experts,
-            "S": self.n_shared_experts,
-        }
 
     @property
     def layers_with_experts(self) -> list[int]:
@@ -117,29 +107,19 @@ class DeepseekV2Config(LlamaConfig):
 
     def check(self) -> None:
         """Refuse contradictions."""
-        require(self.moe_layer_freq >= 1, f"moe_layer_freq = {self.moe_layer_freq} must be at least 1.")
-        start = self.first_k_dense_replace or 0
-        require(start >= 0, f"first_k_dense_replace = {start} must be at least 0.")
-        super(LlamaConfig, self).check()
+        require(self.qk_rope_head_dim % 2 == 0, f"qk_rope_head_dim = {self.qk_rope_head_dim} makes no pairs.")
+        super().check()
         H, G = self.num_attention_heads, self.num_key_value_heads
         require(
             G in (None, H),
             f"num_key_value_heads = {G} is not num_attention_heads = {H}, but latents have no groups.",
         )
-        known(ACTIVATIONS, "hidden_act", self.hidden_act)
-        require(self.rms_norm_eps > 0, f"rms_norm_eps = {self.rms_norm_eps} must be above 0.")
-        require(self.qk_rope_head_dim % 2 == 0, f"qk_rope_head_dim = {self.qk_rope_head_dim} makes no pairs.")
         _ = self.scale
         if self.layers_with_experts:
             self.check_routing()
 
     def check_routing(self) -> None:
         """Refuse choices that cannot be made."""
-        E, k = self.n_routed_experts, self.num_experts_per_tok
-        require(
-            1 <= k <= E,
-            f"num_experts_per_tok = {k} of n_routed_experts = {E} cannot be chosen.",
-        )
         known(dict.fromkeys(TOPK_METHODS), "topk_method", self.topk_method)
         if self.topk_method != "greedy":
             self.check_groups()

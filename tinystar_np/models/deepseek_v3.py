@@ -58,8 +58,7 @@ class DeepseekV3Config(DeepseekV2Config):
 
     def check_routing(self) -> None:
         """Refuse choices that cannot be made."""
-        E, k, groups = self.n_routed_experts, self.num_experts_per_tok, self.n_group or 0
-        require(1 <= k <= E, f"num_experts_per_tok = {k} of n_routed_experts = {E} cannot be chosen.")
+        E, groups = self.n_routed_experts, self.n_group or 0
         require(self.topk_method == "noaux_tc", f"topk_method = {self.topk_method!r} is not noaux_tc.")
         self.check_groups()
         require(

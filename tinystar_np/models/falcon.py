@@ -83,25 +83,18 @@ class FalconConfig(DecoderConfig):
     }
     REFUSED: ClassVar = {"apply_residual_connection_post_layernorm": (False, None)}
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """V vocabulary · D width · L layers · H, G query and key heads · K head width · F inner width."""
-        H, G, F = self.num_attention_heads, self.num_kv_heads, self.ffn_hidden_size
-        one_for_all = self.multi_query and not self.new_decoder_architecture
-        return {
-            "V": self.vocab_size,
-            "D": self.hidden_size,
-            "L": self.num_hidden_layers,
-            "H": H,
-            "G": 1 if one_for_all else H if G is None else G,
-            "K": self.hidden_size // max(H, 1),
-            "F": 4 * self.hidden_size if F is None else F,
-        }
+    LETTERS: ClassVar = {**DecoderConfig.LETTERS, "G": "num_kv_heads", "F": "ffn_hidden_size"}
 
     @property
-    def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
-        return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
+    def sizes(self) -> dict[str, int]:
+        """The letters, with G key heads: one, as many as there are queries, or what the file says."""
+        one_for_all = self.multi_query and not self.new_decoder_architecture
+        return super().sizes | ({"G": 1} if one_for_all else {})
+
+    @property
+    def rope(self) -> RopeParameters | None:
+        """The rule of the rotations; None with ALiBi."""
+        return None if self.alibi else RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     def key_bias(self, positions: NDArray[np.integer]) -> NDArray[np.float32]:
         """Say what ALiBi adds to the scaled scores of the keys at these positions: (S,) → (H, S)."""
@@ -111,10 +104,8 @@ class FalconConfig(DecoderConfig):
     def check(self) -> None:
         """Refuse contradictions, those included under which transformers cannot run."""
         super().check()
-        D, H, G = (self.sizes[letter] for letter in "DHG")
+        H, G = self.sizes["H"], self.sizes["G"]
         norms = f"num_ln_in_parallel_attn = {self.num_ln_in_parallel_attn}"
-        require(D % H == 0, f"hidden_size = {D} cannot be divided among num_attention_heads = {H}.")
-        require(H % G == 0, f"num_attention_heads = {H} cannot be divided among num_kv_heads = {G}.")
         if self.new_decoder_architecture:
             require(self.parallel_attn, "parallel_attn = False, but new_decoder_architecture asks for true.")
             require(self.num_ln_in_parallel_attn in (None, 1, 2), f"{norms}, but it must be 1, 2 or null.")
@@ -124,10 +115,6 @@ class FalconConfig(DecoderConfig):
             one_norm = f"{norms}, but parallel blocks have 1 where new_decoder_architecture = False."
             require(not self.parallel_attn or self.num_ln_in_parallel_attn != 2, one_norm)
         known(ACTIVATIONS, "activation", self.activation)
-        eps = self.layer_norm_epsilon
-        require(eps > 0, f"layer_norm_epsilon = {eps} must be above 0.")
-        if not self.alibi:
-            _ = self.rope
 
 
 WEIGHTS: WeightTable = {
@@ -198,7 +185,7 @@ class Falcon(Decoder):
                 head_dim=K,
                 scale=K**-0.5,
                 by_group=True,
-                rope=None if c.alibi else c.rope.rotary(),
+                rope=c.rope.rotary() if c.rope else None,
                 key_bias=c.key_bias if c.alibi else None,
             ),
             feed_forward_norm=LayerNorm(second, eps=c.layer_norm_epsilon) if second else None,

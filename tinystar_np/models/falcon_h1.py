@@ -106,7 +106,6 @@ class FalconH1Config(LlamaConfig):
         super().check()
         channels = f"mamba_d_ssm = {self.mamba_d_ssm} or else mamba_expand times hidden_size."
         check_mamba(self, self.mamba_width, f"{self.mamba_width} channels, {channels}")
-        require(self.lm_head_multiplier != 0, "lm_head_multiplier = 0 makes all tokens alike.")
         for key, count in (("ssm_multipliers", 5), ("mlp_multipliers", 2)):
             given = getattr(self, key)
             right = given is None or len(given) == count

@@ -22,15 +22,12 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from tinystar_np.configs.config import known, require
-from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.kernels.attention import bend
 from tinystar_np.layers import SequentialBlock, Weights
 from tinystar_np.models.gemma import Gemma, GemmaConfig
 from tinystar_np.models.llama import LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
-
-KINDS = ("sliding_attention", "full_attention")
 
 
 @dataclass(frozen=True)
@@ -64,32 +61,12 @@ class Gemma2Config(GemmaConfig):
         """Which layers see all, where the file does not name them: each so manieth."""
         return 2
 
-    def kind(self, i: int) -> str:
-        """Return the kind of layer i."""
-        if self.layer_types is not None:
-            return self.layer_types[i]
-        return "full_attention" if (i + 1) % self.full_every == 0 else "sliding_attention"
-
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        known(ACTIVATIONS, "hidden_activation", self.hidden_activation)
-        for key in ("query_pre_attn_scalar", "final_logit_softcapping", "attn_logit_softcapping"):
-            value = getattr(self, key)
-            require(value is None or value > 0, f"{key} = {value} must be above 0.")
-        L = self.num_hidden_layers
-        named = L if self.layer_types is None else len(self.layer_types)
-        require(named == L, f"layer_types names {named} layers, but num_hidden_layers = {L}.")
-        kinds = [self.kind(i) for i in range(L)]
-        for i, kind in enumerate(kinds):
-            require(
-                kind in KINDS, f"layer_types[{i}] = {kind!r} is not known here. Known: {', '.join(KINDS)}."
-            )
-        W = self.sliding_window
-        require(
-            "sliding_attention" not in kinds or (W is not None and W >= 1),
-            f"sliding_window = {W}, but there are layers with a window, and a token sees at least itself.",
-        )
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """The window of each layer."""
+        L, n = self.num_hidden_layers, self.full_every
+        usual = [SLIDING if (i + 1) % n else FULL for i in range(L)]
+        return layer_windows(self.layer_types, usual, self.sliding_window)
 
 
 SANDWICH_WEIGHTS: WeightTable = {
@@ -123,7 +100,7 @@ class Gemma2(Gemma):
             **super().attention(i, w),
             "scale": c.query_pre_attn_scalar**-0.5,
             "soft_cap": c.attn_logit_softcapping,
-            "window": c.sliding_window if c.kind(i) == "sliding_attention" else None,
+            "window": c.windows[i],
         }
 
     def build_ends(self, w: Weights) -> None:

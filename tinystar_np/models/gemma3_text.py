@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tinystar_np.configs.config import require
+from tinystar_np.configs.layer_types import FULL, SLIDING
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.layers import Weights
 from tinystar_np.models.gemma2 import Gemma2, Gemma2Config
@@ -60,7 +61,7 @@ class Gemma3TextConfig(Gemma2Config):
         """The rule of the rotations in each kind of layer."""
         far = vars(self)
         near = {**far, "rope_scaling": None, "rope_theta": self.rope_local_base_freq}
-        kinds = {"full_attention": far, "sliding_attention": near}
+        kinds = {FULL: far, SLIDING: near}
         return {
             kind: RopeParameters.read(keys, head_dim=self.sizes["K"], kind=kind)
             for kind, keys in kinds.items()
@@ -69,13 +70,11 @@ class Gemma3TextConfig(Gemma2Config):
     @property
     def rope(self) -> RopeParameters:
         """The rule in the layers that see all."""
-        return self.ropes["full_attention"]
+        return self.ropes[FULL]
 
     def check(self) -> None:
         """Refuse contradictions."""
-        P, base, given = self.sliding_window_pattern, self.rope_local_base_freq, self.rope_parameters or {}
-        require(P >= 1, f"sliding_window_pattern = {P} must be at least 1.")
-        require(base > 0, f"rope_local_base_freq = {base} must be above 0.")
+        given = self.rope_parameters or {}
         flat = {key: value for key, value in given.items() if not isinstance(value, Mapping | None)}
         require(not flat, f"rope_parameters has {flat} outside of the two kinds of layers.")
         require(
@@ -83,7 +82,6 @@ class Gemma3TextConfig(Gemma2Config):
             "rope_scaling and rope_parameters are both there; the one is the other's old name.",
         )
         super().check()
-        _ = self.ropes
 
 
 NORMS_OF_Q_AND_K: WeightTable = {
@@ -105,5 +103,5 @@ class Gemma3Text(Gemma2):
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
         """Norm queries and keys, and turn them as the layer's kind does."""
         norms = {"q_norm": self.norm(w.q_norm), "k_norm": self.norm(w.k_norm)}
-        rope = self.config.ropes[self.config.kind(i)].rotary()
+        rope = self.config.ropes[SLIDING if self.config.windows[i] else FULL].rotary()
         return {**super().attention(i, w), **norms, "rope": rope}

@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.configs.config import DecoderConfig, known, require
+from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import Attention, Embedding, FeedForward, LayerNorm, Linear, SequentialBlock, Weights
 from tinystar_np.models.decoder import Decoder
@@ -58,35 +58,19 @@ class GPT2Config(DecoderConfig):
     }
     REFUSED: ClassVar = {"add_cross_attention": (False,)}
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """V vocabulary · C context · D width · L layers · H heads · F feed-forward width."""
-        inner = 4 * self.n_embd if self.n_inner is None else self.n_inner
-        return {
-            "V": self.vocab_size,
-            "C": self.n_positions,
-            "D": self.n_embd,
-            "L": self.n_layer,
-            "H": self.n_head,
-            "F": inner,
-        }
+    LETTERS: ClassVar = {
+        **DecoderConfig.LETTERS,
+        "C": "n_positions",
+        "D": "n_embd",
+        "L": "n_layer",
+        "H": "n_head",
+        "F": "n_inner",
+    }
 
     @property
     def context_length(self) -> int:
         """Learned positions end where their table ends."""
         return self.n_positions
-
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        known(ACTIVATIONS, "activation_function", self.activation_function)
-        require(
-            self.layer_norm_epsilon > 0, f"layer_norm_epsilon = {self.layer_norm_epsilon} must be above 0."
-        )
-        require(
-            self.n_embd % self.n_head == 0,
-            f"n_embd = {self.n_embd} cannot be divided among n_head = {self.n_head} heads.",
-        )
 
 
 WEIGHTS: WeightTable = {

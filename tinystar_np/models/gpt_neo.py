@@ -76,8 +76,6 @@ class GPTNeoConfig(LayerNormConfig):
         require(not unknown, f"attention_types has {unknown[:1]}, but a layer is global or local.")
         n = len(self.kinds)
         require(n == L, f"attention_types is for {n} layers, but num_hidden_layers = {L}.")
-        W = self.window_size
-        require(W >= 1, f"window_size = {W}, but a token sees at least itself.")
 
 
 WEIGHTS: WeightTable = {

@@ -51,11 +51,6 @@ class GPTNeoXConfig(LayerNormConfig):
         renamed = {"rope_theta": self.rotary_emb_base, "partial_rotary_factor": self.rotary_pct}
         return RopeParameters.read(vars(self) | renamed, head_dim=self.sizes["K"], partial=True)
 
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        _ = self.rope
-
 
 WEIGHTS: WeightTable = {
     # ours:                                (the checkpoint's, shape)

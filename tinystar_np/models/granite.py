@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.configs.config import DecoderConfig, require
+from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.layers import SequentialBlock, Weights
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.state import Span
@@ -37,11 +37,6 @@ class GraniteConfig(LlamaConfig):
     attention_multiplier: float = 1.0
     residual_multiplier: float = 1.0
     logits_scaling: float = 1.0
-
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        require(self.logits_scaling != 0, "logits_scaling = 0, but the logits are divided by it.")
 
 
 class Granite(Llama):

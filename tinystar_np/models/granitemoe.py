@@ -18,7 +18,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import require
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers import Weights
@@ -33,20 +32,10 @@ class GraniteMoeConfig(GraniteConfig):
     """Granite's keys, of which ``intermediate_size`` is now the width of one expert, and two more."""
 
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"mlp_bias": (False,)}
+    LETTERS: ClassVar[Mapping[str, str]] = {**GraniteConfig.LETTERS, "E": "num_local_experts"}
 
     num_local_experts: int = 8
     num_experts_per_tok: int = 2
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """E experts, F wide, and Granite's letters."""
-        return {**super().sizes, "E": self.num_local_experts}
-
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        E, k = self.num_local_experts, self.num_experts_per_tok
-        require(1 <= k <= E, f"num_experts_per_tok = {k} of num_local_experts = {E} cannot be chosen.")
 
 
 WEIGHTS: WeightTable = {

@@ -25,7 +25,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import DecoderConfig, check_heads, known, require
+from tinystar_np.configs.config import DecoderConfig, require
+from tinystar_np.configs.layer_types import layer_kinds
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
@@ -58,6 +59,11 @@ class GraniteMoeHybridConfig(DecoderConfig):
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "mlp_bias": (False,),
         "normalization_function": ("rmsnorm",),
+    }
+    LETTERS: ClassVar[Mapping[str, str]] = {
+        **DecoderConfig.LETTERS,
+        "J": "shared_intermediate_size",
+        "E": "num_local_experts",
     }
 
     vocab_size: int = 32000
@@ -96,34 +102,15 @@ class GraniteMoeHybridConfig(DecoderConfig):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Return the letters of what there is.
-
-        V vocabulary · D width · L layers · J shared inner width. With experts E of them, F their inner width.
-        In layers of attention H, G query and key heads, K head width; in Mamba layers M heads, P head width,
-        U groups, N state size, W width of the convolution.
-        """
-        sizes = {
-            "V": self.vocab_size,
-            "D": self.hidden_size,
-            "L": self.num_hidden_layers,
-            "J": self.shared_intermediate_size,
-        }
-        if self.num_local_experts:
-            sizes |= {"E": self.num_local_experts, "F": self.intermediate_size}
-        if self.layers(ATTENTION):
-            H = self.num_attention_heads
-            sizes |= {
-                "H": H,
-                "G": H if self.num_key_value_heads is None else self.num_key_value_heads,
-                "K": self.hidden_size // max(H, 1) if self.head_dim is None else self.head_dim,
-            }
-        if self.layers(MAMBA):
-            sizes |= mamba_sizes(self, self.mamba_expand * self.hidden_size)
-        return sizes
+        """The letters of what there is, layers with attention and such of Mamba, and experts."""
+        without = {"EF": not self.num_local_experts, "HGK": not self.layers(ATTENTION)}
+        left_out = "".join(letters for letters, so in without.items() if so)
+        sizes = {letter: size for letter, size in super().sizes.items() if letter not in left_out}
+        return sizes | (mamba_sizes(self, self.mamba_expand * self.hidden_size) if self.layers(MAMBA) else {})
 
     def layers(self, kind: tuple[str, ...]) -> list[int]:
         """Return the layers of a kind, ``MAMBA`` or ``ATTENTION``; all are Mamba unless the file says."""
-        kinds = [MAMBA[0]] * self.num_hidden_layers if self.layer_types is None else self.layer_types
+        kinds = layer_kinds(self.layer_types, MAMBA[:1] * self.num_hidden_layers, (*MAMBA, *ATTENTION))
         return [i for i, name in enumerate(kinds) if name in kind]
 
     @property
@@ -135,40 +122,15 @@ class GraniteMoeHybridConfig(DecoderConfig):
 
     def check(self) -> None:
         """Refuse contradictions."""
-        self._check_layers()
         super().check()
-        known(ACTIVATIONS, "hidden_act", self.hidden_act)
-        require(self.rms_norm_eps > 0, f"rms_norm_eps = {self.rms_norm_eps} must be above 0.")
-        require(self.logits_scaling != 0, "logits_scaling = 0, but the logits are divided by it.")
-        E, k = self.num_local_experts, self.num_experts_per_tok
+        kind = self.position_embedding_type
         require(
-            E == 0 or 1 <= k <= E, f"num_experts_per_tok = {k} of num_local_experts = {E} cannot be chosen."
+            kind in (None, "nope", "rope") or not self.layers(ATTENTION),
+            f"position_embedding_type = {kind!r} is not known here. Known: nope, rope.",
         )
-        if self.layers(ATTENTION):
-            self._check_attention()
         if self.layers(MAMBA):
             channels = f"mamba_expand = {self.mamba_expand} times hidden_size = {self.hidden_size}."
             check_mamba(self, self.mamba_expand * self.hidden_size, channels)
-
-    def _check_layers(self) -> None:
-        if self.layer_types is None:
-            return
-        for i, kind in enumerate(self.layer_types):
-            require(
-                kind in (*MAMBA, *ATTENTION),
-                f"layer_types[{i}] = {kind!r} is not known here. Known: {', '.join((*MAMBA, *ATTENTION))}.",
-            )
-        L, named = self.num_hidden_layers, len(self.layer_types)
-        require(named == L, f"layer_types names {named} layers, but num_hidden_layers = {L}.")
-
-    def _check_attention(self) -> None:
-        check_heads(self)
-        kind = self.position_embedding_type
-        require(
-            kind in (None, "nope", "rope"),
-            f"position_embedding_type = {kind!r} is not known here. Known: nope, rope.",
-        )
-        _ = self.rope
 
 
 WEIGHTS: WeightTable = {

@@ -8,9 +8,9 @@ stands, in what stands beside what, and in the names of weights: a recipe says t
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from tinystar_np.configs.config import DecoderConfig, known, require
+from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import (
     Attention,
@@ -46,33 +46,12 @@ class LayerNormConfig(DecoderConfig):
     max_position_embeddings: int = 2048
     tie_word_embeddings: bool = False
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """V vocabulary · C context · D width · L layers · H, G heads · K head width · F inner width."""
-        H, F = self.num_attention_heads, self.intermediate_size
-        return {
-            "V": self.vocab_size,
-            "C": self.max_position_embeddings,
-            "D": self.hidden_size,
-            "L": self.num_hidden_layers,
-            "H": H,
-            "G": H,
-            "K": self.hidden_size // max(H, 1),
-            "F": 4 * self.hidden_size if F is None else F,
-        }
+    LETTERS: ClassVar = {**DecoderConfig.LETTERS, "C": "max_position_embeddings"}
 
     @property
     def is_parallel(self) -> bool:
         """Whether attention and feed-forward stand side by side."""
         return False
-
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        D, H, eps = self.hidden_size, self.num_attention_heads, self.layer_norm_eps
-        require(D % H == 0, f"hidden_size = {D} cannot be divided among num_attention_heads = {H} heads.")
-        known(ACTIVATIONS, "hidden_act", self.hidden_act)
-        require(eps > 0, f"layer_norm_eps = {eps} must be above 0.")
 
 
 class LayerNormDecoder(Decoder):

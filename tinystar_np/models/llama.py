@@ -17,7 +17,7 @@ models the output layer is the embedding table.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import DecoderConfig, check_heads, known, require
+from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import (
@@ -57,31 +57,10 @@ class LlamaConfig(DecoderConfig):
     tie_word_embeddings: bool = False
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """V vocabulary · D width · L layers · H, G query and key heads · K head width · F inner width."""
-        heads = max(self.num_attention_heads, 1)
-        return {
-            "V": self.vocab_size,
-            "D": self.hidden_size,
-            "L": self.num_hidden_layers,
-            "H": self.num_attention_heads,
-            "G": self.num_attention_heads if self.num_key_value_heads is None else self.num_key_value_heads,
-            "K": self.hidden_size // heads if self.head_dim is None else self.head_dim,
-            "F": self.intermediate_size,
-        }
-
-    @property
     def rope(self) -> RopeParameters:
         """The rule of the rotations."""
-        return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
-
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        check_heads(self)
-        known(ACTIVATIONS, "hidden_act", self.hidden_act)
-        require(self.rms_norm_eps > 0, f"rms_norm_eps = {self.rms_norm_eps} must be above 0.")
-        _ = self.rope
+        partial = hasattr(self, "partial_rotary_factor")
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"], partial=partial)
 
 
 WEIGHTS: WeightTable = {

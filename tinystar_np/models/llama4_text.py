@@ -23,8 +23,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from tinystar_np.configs.config import require
-from tinystar_np.configs.layer_windows import CHUNKED, FULL, layer_windows
+from tinystar_np.configs.layer_types import CHUNKED, FULL, layer_windows
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import sigmoid_top_k
 from tinystar_np.layers import GatedFeedForward, RMSNorm, Weights
@@ -49,6 +48,12 @@ class Llama4TextConfig(SmolLM3Config):
         "mlp_bias": (False,),
         "sliding_window": (None,),
         "use_sliding_window": (False,),
+    }
+    LETTERS: ClassVar[Mapping[str, str]] = {
+        **SmolLM3Config.LETTERS,
+        "F": "intermediate_size_mlp",
+        "M": "intermediate_size",
+        "E": "num_local_experts",
     }
 
     vocab_size: int = 202048
@@ -80,12 +85,6 @@ class Llama4TextConfig(SmolLM3Config):
         return super().from_dict(raw if raw.get("no_rope_layers") != [] else {**raw, "no_rope_layers": None})
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """E experts, M wide, the shared one too, and Llama's letters."""
-        beside = {"F": self.intermediate_size_mlp, "M": self.intermediate_size, "E": self.num_local_experts}
-        return {**super().sizes, **beside}
-
-    @property
     def windows(self) -> tuple[int | None, ...]:
         """The chunk of each layer; None where it sees all."""
         usual = [CHUNKED if turned else FULL for turned in self.turned[: self.num_hidden_layers]]
@@ -97,14 +96,6 @@ class Llama4TextConfig(SmolLM3Config):
         L, step = self.num_hidden_layers, self.interleave_moe_layer_step
         listed = range(step - 1, L, step) if self.moe_layers is None else self.moe_layers
         return [i for i in range(L) if i in listed]
-
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        E, k = self.num_local_experts, self.num_experts_per_tok
-        require(1 <= k <= E, f"num_experts_per_tok = {k} of num_local_experts = {E} cannot be chosen.")
-        for key in ("interleave_moe_layer_step", "floor_scale"):
-            require(getattr(self, key) >= 1, f"{key} = {getattr(self, key)} must be at least 1.")
 
 
 EXPERTS: WeightTable = {

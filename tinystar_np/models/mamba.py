@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tinystar_np.configs.config import DecoderConfig, known, require
+from tinystar_np.configs.config import DecoderConfig, require
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import Embedding, Linear, RMSNorm, Weights
 from tinystar_np.layers.mamba1 import Mamba1
@@ -52,20 +52,20 @@ class MambaConfig(DecoderConfig):
     # The original code's files have it; there, false means layer norms.
     REFUSED: ClassVar = {"rms_norm": (True,)}
 
+    LETTERS: ClassVar = {
+        "V": "vocab_size",
+        "D": "hidden_size",
+        "L": "num_hidden_layers",
+        "N": "state_size",
+        "W": "conv_kernel",
+    }
+
     @property
     def sizes(self) -> dict[str, int]:
-        """V vocabulary · D width · L layers · F channels · N state · W convolution · R rank of the step."""
+        """The letters, F channels and the rank R of the step."""
         rank = math.ceil(self.hidden_size / 16) if self.time_step_rank == "auto" else self.time_step_rank
         inner = self.expand * self.hidden_size if self.intermediate_size is None else self.intermediate_size
-        return {
-            "V": self.vocab_size,
-            "D": self.hidden_size,
-            "L": self.num_hidden_layers,
-            "F": inner,
-            "N": self.state_size,
-            "W": self.conv_kernel,
-            "R": int(rank),
-        }
+        return {**super().sizes, "F": inner, "R": int(rank)}
 
     def check(self) -> None:
         """Refuse contradictions."""
@@ -74,10 +74,6 @@ class MambaConfig(DecoderConfig):
             f'time_step_rank = {self.time_step_rank!r}, but it must be a number or "auto".',
         )
         super().check()
-        known(ACTIVATIONS, "hidden_act", self.hidden_act)
-        require(
-            self.layer_norm_epsilon > 0, f"layer_norm_epsilon = {self.layer_norm_epsilon} must be above 0."
-        )
 
 
 WEIGHTS: WeightTable = {

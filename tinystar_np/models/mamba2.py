@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tinystar_np.configs.config import DecoderConfig, known, require
+from tinystar_np.configs.config import DecoderConfig, require
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import Embedding, Linear, RMSNorm, Weights
 from tinystar_np.layers.mamba2 import Mamba2 as Mamba2Mixer
@@ -56,19 +56,16 @@ class Mamba2Config(DecoderConfig):
     # The original code's files have it; there, false means layer norms.
     REFUSED: ClassVar = {"rms_norm": (True,)}
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """V vocabulary · D width · L layers · H heads of width P in G groups · N state · W convolution."""
-        return {
-            "V": self.vocab_size,
-            "D": self.hidden_size,
-            "L": self.num_hidden_layers,
-            "H": self.num_heads,
-            "P": self.head_dim,
-            "G": self.n_groups,
-            "N": self.state_size,
-            "W": self.conv_kernel,
-        }
+    LETTERS: ClassVar = {
+        "V": "vocab_size",
+        "D": "hidden_size",
+        "L": "num_hidden_layers",
+        "H": "num_heads",
+        "P": "head_dim",
+        "G": "n_groups",
+        "N": "state_size",
+        "W": "conv_kernel",
+    }
 
     def check(self) -> None:
         """Refuse contradictions."""
@@ -78,14 +75,6 @@ class Mamba2Config(DecoderConfig):
             f"num_heads = {self.num_heads} of head_dim = {self.head_dim} make "
             f"{self.num_heads * self.head_dim} channels, but expand = {self.expand} times hidden_size = "
             f"{self.hidden_size} makes {self.expand * self.hidden_size}.",
-        )
-        require(
-            self.num_heads % self.n_groups == 0,
-            f"num_heads = {self.num_heads} cannot be divided among n_groups = {self.n_groups}.",
-        )
-        known(ACTIVATIONS, "hidden_act", self.hidden_act)
-        require(
-            self.layer_norm_epsilon > 0, f"layer_norm_epsilon = {self.layer_norm_epsilon} must be above 0."
         )
         check_time_step_limit(self.time_step_limit)
 

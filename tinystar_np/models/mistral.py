@@ -15,7 +15,6 @@ farther back travels one window per layer. Later versions (v0.2 and on) took the
 from dataclasses import dataclass
 from typing import Any
 
-from tinystar_np.configs.config import require
 from tinystar_np.layers import Weights
 from tinystar_np.models.llama import Llama, LlamaConfig
 
@@ -28,12 +27,6 @@ class MistralConfig(LlamaConfig):
     num_key_value_heads: int | None = 8
     max_position_embeddings: int = 131072
     sliding_window: int | None = 4096
-
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        W = self.sliding_window
-        require(W is None or W >= 1, f"sliding_window = {W}, but a token sees at least itself.")
 
 
 class Mistral(Llama):

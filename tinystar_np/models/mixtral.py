@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import require
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers import Weights
@@ -37,6 +36,11 @@ class MixtralConfig(MistralConfig):
 
     ALIASES: ClassVar[Mapping[str, str]] = {"num_experts": "num_local_experts"}
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"attention_bias": (False,), "mlp_bias": (False,)}
+    LETTERS: ClassVar[Mapping[str, str]] = {
+        **MistralConfig.LETTERS,
+        "E": "num_local_experts",
+        "M": "intermediate_size",
+    }
 
     rms_norm_eps: float = 1e-5
     rope_theta: float = 1_000_000.0
@@ -46,22 +50,9 @@ class MixtralConfig(MistralConfig):
     fused_experts: bool = False
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """E experts, M wide, and Llama's letters."""
-        return {**super().sizes, "E": self.num_local_experts, "M": self.intermediate_size}
-
-    @property
     def layers_with_experts(self) -> Sequence[int]:
         """All."""
         return range(self.num_hidden_layers)
-
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        E, k = self.num_local_experts, self.num_experts_per_tok
-        require(
-            1 <= k <= E, f"num_experts_per_tok = {k} of {E} experts (num_local_experts) cannot be chosen."
-        )
 
 
 EXPERTS: WeightTable = {

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import require
 from tinystar_np.layers import LayerNorm, Weights
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
@@ -33,12 +32,6 @@ class OlmoConfig(LlamaConfig):
 
     vocab_size: int = 50304
     clip_qkv: float | None = None
-
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        clip = self.clip_qkv
-        require(clip is None or clip > 0, f"clip_qkv = {clip}, but it must be above 0, or null for no clip.")
 
 
 class Olmo(Llama):

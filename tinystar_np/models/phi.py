@@ -39,28 +39,18 @@ class PhiConfig(LayerNormConfig):
     rope_parameters: dict[str, Any] | None = None
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """The letters, with G heads of keys and values."""
-        G = self.num_key_value_heads
-        return super().sizes | ({} if G is None else {"G": G})
-
-    @property
     def is_parallel(self) -> bool:
         """Whether attention and feed-forward stand side by side."""
         return True
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rule of the rotations, of a part of each head."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"], partial=True)
 
     def check(self) -> None:
         """Refuse contradictions."""
         super().check()
-        H, G = self.sizes["H"], self.sizes["G"]
-        require(
-            H % G == 0, f"num_attention_heads = {H} cannot be divided among num_key_value_heads = {G} groups."
-        )
         part, n = self.rope.partial_rotary_factor, self.rope.rotary_dim
         require(
             n % 2 == 0, f"partial_rotary_factor = {part} lets {n} numbers of each head turn: half a pair."

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.layer_windows import FULL, SLIDING, layer_windows
+from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.layers import Weights
 from tinystar_np.models.llama import QKV_BIASES, Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
@@ -46,11 +46,6 @@ class Qwen2Config(LlamaConfig):
         last_full = self.num_hidden_layers if window is None else self.max_window_layers
         usual = [SLIDING if i >= last_full else FULL for i in range(self.num_hidden_layers)]
         return layer_windows(self.layer_types, usual, window)
-
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        _ = self.windows
 
 
 class Qwen2(Llama):

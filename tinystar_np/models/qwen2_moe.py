@@ -17,10 +17,10 @@ values have biases, as in all Qwen before the third.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from tinystar_np.configs.config import require
-from tinystar_np.configs.layer_windows import FULL, SLIDING, layer_windows
+from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers import GatedFeedForward, Linear, Weights
@@ -35,6 +35,12 @@ from tinystar_np.weights.weight_table import WeightTable
 @dataclass(frozen=True)
 class Qwen2MoeConfig(MixtralConfig):
     """Mixtral's keys, and which layers are what; ``intermediate_size`` is the width of dense layers."""
+
+    LETTERS: ClassVar[Mapping[str, str]] = {
+        **MixtralConfig.LETTERS,
+        "M": "moe_intermediate_size",
+        "C": "shared_expert_intermediate_size",
+    }
 
     vocab_size: int = 151936
     hidden_size: int = 2048
@@ -64,15 +70,6 @@ class Qwen2MoeConfig(MixtralConfig):
         return super().from_dict(raw if raw.get("use_sliding_window") else {**raw, "sliding_window": None})
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """E experts, M wide, a shared one, C wide ("common"), and Llama's letters."""
-        return {
-            **super().sizes,
-            "M": self.moe_intermediate_size,
-            "C": self.shared_expert_intermediate_size,
-        }
-
-    @property
     def layers_with_experts(self) -> Sequence[int]:
         """Every nth layer, but not the dense ones."""
         n, dense = self.decoder_sparse_step, self.mlp_only_layers or ()
@@ -89,11 +86,9 @@ class Qwen2MoeConfig(MixtralConfig):
     def check(self) -> None:
         """Refuse contradictions."""
         super().check()
-        n, dense = self.decoder_sparse_step, self.mlp_only_layers
-        require(n >= 1, f"decoder_sparse_step = {n} must be at least 1.")
+        dense = self.mlp_only_layers
         whole = all(isinstance(i, int) and not isinstance(i, bool) for i in dense or ())
         require(whole, f"mlp_only_layers = {dense}, but it must be a list of layers' numbers.")
-        _ = self.windows
 
 
 SHARED_EXPERT: WeightTable = {

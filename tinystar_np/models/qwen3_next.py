@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tinystar_np.configs.config import require
-from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.configs.layer_types import FULL, layer_kinds
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import Attention, RMSNorm, SequentialBlock, Weights
 from tinystar_np.layers.delta_net import GatedDeltaNet
@@ -30,7 +30,7 @@ from tinystar_np.models.qwen2_moe import SHARED_EXPERT, Qwen2Moe, Qwen2MoeConfig
 from tinystar_np.models.qwen3 import HEAD_NORMS
 from tinystar_np.weights.weight_table import WeightTable, for_layers
 
-LINEAR, FULL = "linear_attention", "full_attention"
+LINEAR = "linear_attention"
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,15 @@ class Qwen3NextConfig(Qwen2MoeConfig):
     """Qwen2-MoE's keys, those of windows without effect, and those of delta nets."""
 
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"mlp_bias": (False,)}
+    LETTERS: ClassVar[Mapping[str, str]] = {
+        **Qwen2MoeConfig.LETTERS,
+        # of delta nets: heads of keys and of values, their widths, and the convolution's
+        "X": "linear_num_key_heads",
+        "Y": "linear_num_value_heads",
+        "P": "linear_key_head_dim",
+        "U": "linear_value_head_dim",
+        "W": "linear_conv_kernel_dim",
+    }
 
     num_hidden_layers: int = 48
     num_key_value_heads: int | None = 2
@@ -56,18 +65,6 @@ class Qwen3NextConfig(Qwen2MoeConfig):
     shared_expert_intermediate_size: int = 512
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """Qwen2-MoE's letters; of delta nets X key heads, P wide, Y of values, U wide, W of convolution."""
-        return {
-            **super().sizes,
-            "X": self.linear_num_key_heads,
-            "P": self.linear_key_head_dim,
-            "Y": self.linear_num_value_heads,
-            "U": self.linear_value_head_dim,
-            "W": self.linear_conv_kernel_dim,
-        }
-
-    @property
     def windows(self) -> Sequence[int | None]:
         """None in any layer."""
         return [None] * self.num_hidden_layers
@@ -76,23 +73,13 @@ class Qwen3NextConfig(Qwen2MoeConfig):
         """Return the layers of a kind; with no word of it, every fourth attends."""
         n = self.full_attention_interval
         usual = [LINEAR if (i + 1) % n else FULL for i in range(self.num_hidden_layers)]
-        kinds = usual if self.layer_types is None else self.layer_types
+        kinds = layer_kinds(self.layer_types, usual, (LINEAR, FULL))
         return [i for i, name in enumerate(kinds) if name == kind]
-
-    @property
-    def rope(self) -> RopeParameters:
-        """The rule of the rotations, of a part of each head."""
-        return RopeParameters.read(vars(self), head_dim=self.sizes["K"], partial=True)
 
     def check(self) -> None:
         """Refuse contradictions."""
-        n, types, L = self.full_attention_interval, self.layer_types, self.num_hidden_layers
-        require(n >= 1, f"full_attention_interval = {n} must be at least 1.")
         super().check()
-        if types is not None:
-            known = all(kind in (LINEAR, FULL) for kind in types)
-            require(known, f"layer_types = {types}, but a layer is {LINEAR} or {FULL}.")
-            require(len(types) == L, f"layer_types names {len(types)} layers, but num_hidden_layers = {L}.")
+        _ = self.layers(FULL)
         X, Y = self.linear_num_key_heads, self.linear_num_value_heads
         require(
             Y % X == 0,

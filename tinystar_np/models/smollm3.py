@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinystar_np.configs.config import require
-from tinystar_np.configs.layer_windows import FULL, SLIDING, layer_windows
+from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.layers import Weights
 from tinystar_np.models.llama import Llama, LlamaConfig
 
@@ -60,14 +60,12 @@ class SmolLM3Config(LlamaConfig):
 
     def check(self) -> None:
         """Refuse contradictions."""
-        super().check()
-        interval, listed, L = self.no_rope_layer_interval, self.no_rope_layers, self.num_hidden_layers
-        require(interval >= 1, f"no_rope_layer_interval = {interval} must be at least 1.")
+        listed, L = self.no_rope_layers, self.num_hidden_layers
         require(
             listed is None or (len(listed) >= L and all(turned in (0, 1) for turned in listed)),
             f"no_rope_layers = {listed}, but it must be 0 or 1 for each of num_hidden_layers = {L}.",
         )
-        _ = self.windows
+        super().check()
 
 
 class SmolLM3(Llama):

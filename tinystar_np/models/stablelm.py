@@ -21,8 +21,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tinystar_np.configs.config import require
-from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.layers import Attention, Block, LayerNorm, ParallelBlock, SequentialBlock, Weights
 from tinystar_np.models.llama import QKV_BIASES, UNTIED_HEAD, WEIGHTS, Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
@@ -44,16 +42,6 @@ class StableLmConfig(LlamaConfig):
     qk_layernorm: bool = False
     use_parallel_residual: bool = False
     use_qkv_bias: bool = False
-
-    @property
-    def rope(self) -> RopeParameters:
-        """The rule of the rotations, of a part of each head."""
-        return RopeParameters.read(vars(self), head_dim=self.sizes["K"], partial=True)
-
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        require(self.layer_norm_eps > 0, f"layer_norm_eps = {self.layer_norm_eps} must be above 0.")
 
 
 NORM_BIASES: WeightTable = {

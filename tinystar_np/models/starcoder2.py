@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import require
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import FeedForward, LayerNorm, Weights
 from tinystar_np.models.llama import ATTENTION_BIASES, UNTIED_HEAD, WEIGHTS
@@ -43,11 +42,6 @@ class Starcoder2Config(MistralConfig):
     sliding_window: int | None = None
     tie_word_embeddings: bool = True
     use_bias: bool = True
-
-    def check(self) -> None:
-        """Refuse contradictions."""
-        super().check()
-        require(self.norm_epsilon > 0, f"norm_epsilon = {self.norm_epsilon} must be above 0.")
 
 
 PLAIN: WeightTable = {
