@@ -127,6 +127,16 @@ class DecoderConfig:
         """
         return getattr(self, "max_position_embeddings", self.context_length)
 
+    @property
+    def rope(self) -> Any:
+        """The rule of the rotations (configs/rope_parameters.py), None where nothing turns."""
+        return None
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether attention and feed-forward stand side by side."""
+        return False
+
     def check(self) -> None:
         """Raise ConfigError where values contradict each other; subclasses add to it."""
         check_keys(self)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.layers import Attention, LayerNorm, ParallelBlock, Weights
+from tinystar_np.layers import LayerNorm, Weights
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
 
@@ -40,6 +40,11 @@ class CohereConfig(LlamaConfig):
     tie_word_embeddings: bool = True
     logit_scale: float = 0.0625
     use_qk_norm: bool | None = False
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether attention and feed-forward stand side by side."""
+        return True
 
 
 QUERY_AND_KEY_NORMS: WeightTable = {
@@ -62,15 +67,6 @@ class Cohere(Llama):
         normed = isinstance(config, CohereConfig) and config.use_qk_norm
         return {**rows, **(QUERY_AND_KEY_NORMS if normed else {})}
 
-    def block(self, i: int, w: Weights) -> ParallelBlock:  # type: ignore[override]
-        """One norm, attention and feed-forward."""
-        return ParallelBlock(
-            attention_norm=self.norm(w.attention_norm),
-            attention=Attention(w.attention, **self.attention(i, w.attention)),
-            feed_forward_norm=None,
-            feed_forward=self.feed_forward(i, w.feed_forward),
-        )
-
     def norm(self, w: Weights) -> LayerNorm:
         """Build a norm."""
         return LayerNorm(w, eps=self.config.layer_norm_eps)
@@ -82,13 +78,8 @@ class Cohere(Llama):
             settings |= {"q_norm": self.norm(w.q_norm), "k_norm": self.norm(w.k_norm)}
         return settings
 
-    def build_ends(self, w: Weights) -> None:
-        """Llama's ends, with the logits scaled."""
-        super().build_ends(w)
-        self.output, self.head = self.head, self._scaled
-
-    def _scaled(self, x: NDArray) -> NDArray:
+    def score(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary and scale: (B, T, D) → (B, T, V)."""
-        logits = self.output(x)
+        logits = super().score(x)
         logits *= np.float32(self.config.logit_scale)
         return logits

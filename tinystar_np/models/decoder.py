@@ -15,7 +15,8 @@ from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.errors import CheckpointError, ContextFullError, InputError
-from tinystar_np.layers import Block, Embedding, Weights
+from tinystar_np.layers import Block, Embedding, Linear, Weights
+from tinystar_np.layers.blocks import Norm
 from tinystar_np.layers.matrices import NarrowMatrix
 from tinystar_np.state import Cache, Span, read_states
 from tinystar_np.tap import listening, scope, tap
@@ -41,7 +42,8 @@ class Decoder(ABC):
     """Regular expression for tensors in checkpoints that are no weights."""
 
     tokens: Embedding
-    final_norm: Callable[[NDArray], NDArray]
+    positions: Embedding | None
+    final_norm: Norm
     head: Callable[[NDArray], NDArray]
 
     def __init__(
@@ -108,12 +110,32 @@ class Decoder(ABC):
         """Build block i from its weights."""
 
     @abstractmethod
+    def norm(self, w: Weights) -> Norm:
+        """Build a norm."""
+
     def build_ends(self, w: Weights) -> None:
-        """Build what stands around the blocks: ``tokens`` before them, ``final_norm`` and ``head`` behind."""
+        """Build what stands around the blocks: ``tokens`` before them, ``final_norm`` and ``head`` behind.
+
+        Learned positions are there where the weight table has some, a bias of the output layer likewise.
+        """
+        self.tokens = Embedding(w.embedding.tokens)
+        self.positions = Embedding(w.embedding.positions) if w.embedding.positions else None
+        self.final_norm = self.norm(w.final_norm)
+        tied = self.config.tie_word_embeddings
+        head = Linear(self.tokens.tied_head() if tied else w.head)
+        head.bias = w.head.get("bias")
+        self.head = head
 
     def embed(self, ids: NDArray[np.integer], span: Span) -> NDArray:
         """Turn ids (B, T) at the span's positions into the first vectors of the residual stream (B, T, D)."""
-        return tap("embedding", tap("embedding.tokens", self.tokens(ids)))
+        x = tap("embedding.tokens", self.tokens(ids))
+        if self.positions is not None:  # what the token means is added to where it stands
+            x = x + tap("embedding.positions", self.positions(span.positions))
+        return tap("embedding", x)
+
+    def score(self, x: NDArray) -> NDArray:
+        """Score every token of the vocabulary: (B, T, D) → (B, T, V)."""
+        return self.head(x)
 
     def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Cache:
         """Make an empty cache.
@@ -190,7 +212,7 @@ class Decoder(ABC):
                 x = block(x, span, None if cache is None else cache.states[i], shorten)
         if last_only:
             x = x[:, -1:]
-        logits = tap("logits", self.head(tap("final_norm", self.final_norm(x))))
+        logits = tap("logits", self.score(tap("final_norm", self.final_norm(x))))
         if cache is not None:
             cache.advance(span.length)
         return logits if given.ndim == 2 else logits[0]

@@ -30,8 +30,8 @@ from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts, RoutedAndShared, Routing
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.models.expert_weights import EXPERTS, EitherExperts, with_experts
-from tinystar_np.models.llama import FEED_FORWARD_BIASES, UNTIED_HEAD, WEIGHTS, Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.models.llama import FEED_FORWARD_BIASES, WEIGHTS, Llama, LlamaConfig
+from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 TOPK_METHODS = ("greedy", "group_limited_greedy")
 
@@ -189,15 +189,13 @@ class DeepseekV2(EitherExperts, Llama):
         """Llama's, with latent attention, and experts in their layers."""
         c: DeepseekV2Config = config
         latent = c.q_lora_rank is not None
-        dense = {
+        rows = {
             **{ours: row for ours, row in WEIGHTS.items() if ".attention." not in ours},
             **ATTENTION,
             **(LATENT_QUERIES if latent else PLAIN_QUERIES),
-            **(ATTENTION_BIASES if c.attention_bias else {}),
-            **(LATENT_QUERY_BIASES if c.attention_bias and latent else {}),
-            **(FEED_FORWARD_BIASES if c.mlp_bias else {}),
-            **({} if c.tie_word_embeddings else UNTIED_HEAD),
         }
+        biases = {**ATTENTION_BIASES, **(LATENT_QUERY_BIASES if latent else {})}
+        dense = with_switches(rows, c, attention_bias=biases, mlp_bias=FEED_FORWARD_BIASES)
         experts = {**EXPERTS, **SHARED_EXPERTS, **(SHARED_BIASES if c.mlp_bias else {})}
         return with_experts(dense, experts, c)
 

@@ -21,7 +21,6 @@ piece of it. With G = H that is the RW models' [query, key, value] for each head
 ALiBi is added to q·k before 1/√K scales both, and comes in bfloat16 (kernels/alibi.py).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -33,18 +32,12 @@ from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.alibi import alibi_bias_in_bfloat16, alibi_slopes
 from tinystar_np.layers import (
-    Attention,
-    Block,
-    Embedding,
     FeedForward,
     LayerNorm,
-    Linear,
-    ParallelBlock,
-    SequentialBlock,
     Weights,
 )
-from tinystar_np.models.decoder import Decoder
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.models.attention_decoder import AttentionDecoder
+from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)
@@ -95,6 +88,11 @@ class FalconConfig(DecoderConfig):
     def rope(self) -> RopeParameters | None:
         """The rule of the rotations; None with ALiBi."""
         return None if self.alibi else RopeParameters.read(vars(self), head_dim=self.sizes["K"])
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether attention and feed-forward stand side by side."""
+        return self.parallel_attn
 
     def key_bias(self, positions: NDArray[np.integer]) -> NDArray[np.float32]:
         """Say what ALiBi adds to the scaled scores of the keys at these positions: (S,) → (H, S)."""
@@ -148,10 +146,9 @@ BIASES: WeightTable = {
     "blocks.{i}.feed_forward.up.bias":     ("h.{i}.mlp.dense_h_to_4h.bias", "F"),
     "blocks.{i}.feed_forward.down.bias":   ("h.{i}.mlp.dense_4h_to_h.bias", "D"),
 }  # fmt: skip
-UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
 
 
-class Falcon(Decoder):
+class Falcon(AttentionDecoder):
     """Falcon 7B, 11B, 40B and 180B, and the RW models."""
 
     Config = FalconConfig
@@ -162,39 +159,18 @@ class Falcon(Decoder):
     def weight_table(config: FalconConfig) -> WeightTable:
         """Take the norms of this variant, and what the config switches on."""
         two_norms = config.new_decoder_architecture and config.num_ln_in_parallel_attn != 1
-        return {
-            **WEIGHTS,
-            **(TWO_NORMS if two_norms else FIRST_NORM),
-            **({} if config.parallel_attn else SECOND_NORM),
-            **(BIASES if config.bias else {}),
-            **({} if config.tie_word_embeddings else UNTIED_HEAD),
-        }
+        norms = {**(TWO_NORMS if two_norms else FIRST_NORM), **({} if config.parallel_attn else SECOND_NORM)}
+        return with_switches({**WEIGHTS, **norms}, config, bias=BIASES)
 
-    def block(self, i: int, w: Weights) -> Block:
-        """Attention and feed-forward, side by side or in a row."""
-        c: FalconConfig = self.config
-        H, G, K = (c.sizes[letter] for letter in "HGK")
-        wired: Callable[..., Block] = ParallelBlock if c.parallel_attn else SequentialBlock
-        second = w.feed_forward_norm  # nothing where one norm feeds both
-        return wired(
-            attention_norm=LayerNorm(w.attention_norm, eps=c.layer_norm_epsilon),
-            attention=Attention(
-                w.attention,
-                heads=H,
-                groups=G,
-                head_dim=K,
-                scale=K**-0.5,
-                by_group=True,
-                rope=c.rope.rotary() if c.rope else None,
-                key_bias=c.key_bias if c.alibi else None,
-            ),
-            feed_forward_norm=LayerNorm(second, eps=c.layer_norm_epsilon) if second else None,
-            feed_forward=FeedForward(w.feed_forward, activation=ACTIVATIONS[c.activation]),
-        )
+    def norm(self, w: Weights) -> LayerNorm:
+        """Build a norm."""
+        return LayerNorm(w, eps=self.config.layer_norm_epsilon)
 
-    def build_ends(self, w: Weights) -> None:
-        """The embedding before the blocks; a norm and the output layer behind them."""
+    def attention(self, i: int, w: Weights) -> dict[str, Any]:
+        """The fused projection goes group by group; ALiBi, or rotations."""
         c: FalconConfig = self.config
-        self.tokens = Embedding(w.embedding.tokens)
-        self.final_norm = LayerNorm(w.final_norm, eps=c.layer_norm_epsilon)
-        self.head = Linear(self.tokens.tied_head() if c.tie_word_embeddings else w.head)
+        return {**super().attention(i, w), "by_group": True, "key_bias": c.key_bias if c.alibi else None}
+
+    def feed_forward(self, i: int, w: Weights) -> FeedForward:
+        """Build layer i's feed-forward layer."""
+        return FeedForward(w, activation=ACTIVATIONS[self.config.activation])

@@ -103,14 +103,9 @@ class Gemma2(Gemma):
             "window": c.windows[i],
         }
 
-    def build_ends(self, w: Weights) -> None:
-        """Gemma's ends, with the logits bent."""
-        super().build_ends(w)
-        if self.config.final_logit_softcapping is not None:
-            self.output, self.head = self.head, self._bent
-
-    def _bent(self, x: NDArray) -> NDArray:
+    def score(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary, none above the cap: (B, T, D) → (B, T, V)."""
-        logits = self.output(x)
-        bend(logits, self.config.final_logit_softcapping)
+        logits = super().score(x)
+        if self.config.final_logit_softcapping is not None:
+            bend(logits, self.config.final_logit_softcapping)
         return logits

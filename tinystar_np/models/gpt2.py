@@ -17,16 +17,11 @@ nearly everywhere since, because the code began in TensorFlow.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers import Attention, Embedding, FeedForward, LayerNorm, Linear, SequentialBlock, Weights
+from tinystar_np.layers import Attention, FeedForward, LayerNorm, SequentialBlock, Weights
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.state import Span
-from tinystar_np.tap import tap
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,6 @@ WEIGHTS: WeightTable = {
     "final_norm.gain":                    ("ln_f.weight", "D"),
     "final_norm.bias":                    ("ln_f.bias", "D"),
 }  # fmt: skip
-UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
 
 
 class GPT2(Decoder):
@@ -106,13 +100,7 @@ class GPT2(Decoder):
     @staticmethod
     def weight_table(config: GPT2Config) -> WeightTable:
         """Add the output layer where it is not the embedding table."""
-        return WEIGHTS if config.tie_word_embeddings else {**WEIGHTS, **UNTIED_HEAD}
-
-    def embed(self, ids: NDArray[np.integer], span: Span) -> NDArray:
-        """Add what the token means to where it stands."""
-        tokens = tap("embedding.tokens", self.tokens(ids))
-        positions = tap("embedding.positions", self.positions(span.positions))
-        return tap("embedding", tokens + positions)
+        return with_switches(WEIGHTS, config)
 
     def block(self, i: int, w: Weights) -> SequentialBlock:
         """Norm, attention, norm, feed-forward."""
@@ -122,16 +110,12 @@ class GPT2(Decoder):
         if c.scale_attn_by_inverse_layer_idx:
             scale /= i + 1
         return SequentialBlock(
-            attention_norm=LayerNorm(w.attention_norm, eps=c.layer_norm_epsilon),
+            attention_norm=self.norm(w.attention_norm),
             attention=Attention(w.attention, heads=c.n_head, head_dim=head_dim, scale=scale),
-            feed_forward_norm=LayerNorm(w.feed_forward_norm, eps=c.layer_norm_epsilon),
+            feed_forward_norm=self.norm(w.feed_forward_norm),
             feed_forward=FeedForward(w.feed_forward, activation=ACTIVATIONS[c.activation_function]),
         )
 
-    def build_ends(self, w: Weights) -> None:
-        """Two embedding tables before the blocks; a norm and the output layer behind them."""
-        c: GPT2Config = self.config
-        self.tokens = Embedding(w.embedding.tokens)
-        self.positions = Embedding(w.embedding.positions)
-        self.final_norm = LayerNorm(w.final_norm, eps=c.layer_norm_epsilon)
-        self.head = Linear(self.tokens.tied_head() if c.tie_word_embeddings else w.head)
+    def norm(self, w: Weights) -> LayerNorm:
+        """Build a norm."""
+        return LayerNorm(w, eps=self.config.layer_norm_epsilon)

@@ -16,15 +16,10 @@ as was the habit in the code that it began with: queries learn to be small enoug
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tinystar_np.configs.config import require
-from tinystar_np.layers import Embedding, Weights
-from tinystar_np.models.layer_norm_decoder import UNTIED_HEAD, LayerNormConfig, LayerNormDecoder
-from tinystar_np.state import Span
-from tinystar_np.tap import tap
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.layers import Weights
+from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
+from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 KINDS = ("global", "local")
 
@@ -108,21 +103,10 @@ class GPTNeo(LayerNormDecoder):
     @staticmethod
     def weight_table(config: GPTNeoConfig) -> WeightTable:
         """Add the output layer where it is not the embedding table."""
-        return WEIGHTS if config.tie_word_embeddings else {**WEIGHTS, **UNTIED_HEAD}
-
-    def embed(self, ids: NDArray[np.integer], span: Span) -> NDArray:
-        """Add what the token means to where it stands."""
-        tokens = tap("embedding.tokens", self.tokens(ids))
-        positions = tap("embedding.positions", self.positions(span.positions))
-        return tap("embedding", tokens + positions)
+        return with_switches(WEIGHTS, config)
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
         """Leave scores as they are; some layers see the window only."""
         c: GPTNeoConfig = self.config
         window = c.window_size if c.kinds[i] == "local" else None
         return {**super().attention(i, w), "scale": 1.0, "window": window}
-
-    def build_ends(self, w: Weights) -> None:
-        """The ends of all decoders of the kind, and the table of positions."""
-        super().build_ends(w)
-        self.positions = Embedding(w.embedding.positions)

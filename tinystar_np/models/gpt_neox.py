@@ -20,7 +20,7 @@ from typing import Any
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.layers import Weights
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,8 @@ class GPTNeoX(LayerNormDecoder):
     @staticmethod
     def weight_table(config: GPTNeoXConfig) -> WeightTable:
         """Add what the config switches on."""
-        return {
-            **WEIGHTS,
-            **(ATTENTION_BIASES if config.attention_bias else {}),
-            **({} if config.tie_word_embeddings else UNTIED_HEAD),
-        }
+        return with_switches(WEIGHTS, config, UNTIED_HEAD, attention_bias=ATTENTION_BIASES)
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Turn the first part of each head."""
-        return {**super().attention(i, w), "by_group": True, "rope": self.config.rope.rotary()}
+        """The fused projection holds a head's query, key and value side by side."""
+        return {**super().attention(i, w), "by_group": True}

@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 from tinystar_np.configs.config import require
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.layers import Weights
-from tinystar_np.models.layer_norm_decoder import UNTIED_HEAD, LayerNormConfig, LayerNormDecoder
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
+from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class GPTJ(LayerNormDecoder):
     @staticmethod
     def weight_table(config: GPTJConfig) -> WeightTable:
         """Add the output layer where it is not the embedding table."""
-        return WEIGHTS if config.tie_word_embeddings else {**WEIGHTS, **UNTIED_HEAD}
+        return with_switches(WEIGHTS, config)
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
         """Turn neighbours, in the first part of each head."""

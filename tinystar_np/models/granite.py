@@ -59,13 +59,8 @@ class Granite(Llama):
         """Scale scores as the config says."""
         return {**super().attention(i, w), "scale": self.config.attention_multiplier}
 
-    def build_ends(self, w: Weights) -> None:
-        """Llama's ends, with the logits divided."""
-        super().build_ends(w)
-        self.output, self.head = self.head, self._divided
-
-    def _divided(self, x: NDArray) -> NDArray:
+    def score(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary and divide: (B, T, D) → (B, T, V)."""
-        logits = self.output(x)
+        logits = super().score(x)
         logits /= np.float32(self.config.logits_scaling)
         return logits

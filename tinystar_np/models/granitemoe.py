@@ -21,10 +21,11 @@ from typing import Any, ClassVar
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers import Weights
+from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts
 from tinystar_np.models.granite import Granite, GraniteConfig
-from tinystar_np.models.llama import ATTENTION_BIASES, UNTIED_HEAD, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.models.llama import ATTENTION_BIASES, LlamaConfig
+from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,9 @@ class GraniteMoe(Granite):
     @staticmethod
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Add what the config switches on."""
-        return {
-            **WEIGHTS,
-            **(ATTENTION_BIASES if config.attention_bias else {}),
-            **({} if config.tie_word_embeddings else UNTIED_HEAD),
-        }
+        return with_switches(WEIGHTS, config, attention_bias=ATTENTION_BIASES)
 
-    def feed_forward(self, i: int, w: Weights) -> Experts:
+    def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
         """Route each token to its experts."""
         c: GraniteMoeConfig = self.config
         return Experts(

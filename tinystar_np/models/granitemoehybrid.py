@@ -25,23 +25,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import DecoderConfig, require
+from tinystar_np.configs.config import require
 from tinystar_np.configs.layer_types import layer_kinds
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers import (
     Attention,
     GatedFeedForward,
-    RMSNorm,
     SequentialBlock,
     Weights,
 )
-from tinystar_np.layers.experts import Experts, RoutedAndShared
+from tinystar_np.layers.blocks import FeedForwardLayer
+from tinystar_np.layers.experts import RoutedAndShared
 from tinystar_np.layers.mamba2 import Mamba2
-from tinystar_np.models.granite import Granite
+from tinystar_np.models.granitemoe import GraniteMoe, GraniteMoeConfig
 from tinystar_np.models.mamba2 import check_time_step_limit
-from tinystar_np.weights.weight_table import WeightTable, for_layers
+from tinystar_np.weights.weight_table import WeightTable, for_layers, with_switches
 
 MAMBA = ("mamba", "linear_attention")
 ATTENTION = ("attention", "full_attention")
@@ -49,8 +48,8 @@ ATTENTION = ("attention", "full_attention")
 
 
 @dataclass(frozen=True)
-class GraniteMoeHybridConfig(DecoderConfig):
-    """The keys of a Granite 4 config.json that change the mathematics; defaults as in transformers.
+class GraniteMoeHybridConfig(GraniteMoeConfig):
+    """The keys of Granite 3 with experts, those of Mamba, and which layers are what.
 
     ``mamba_chunk_size`` is none of them: it says how the scan is divided, not what it computes.
     """
@@ -61,30 +60,13 @@ class GraniteMoeHybridConfig(DecoderConfig):
         "normalization_function": ("rmsnorm",),
     }
     LETTERS: ClassVar[Mapping[str, str]] = {
-        **DecoderConfig.LETTERS,
+        **GraniteMoeConfig.LETTERS,
         "J": "shared_intermediate_size",
-        "E": "num_local_experts",
     }
 
-    vocab_size: int = 32000
-    hidden_size: int = 4096
-    intermediate_size: int = 11008
     shared_intermediate_size: int = 1024
-    num_hidden_layers: int = 32
     layer_types: list[str] | None = None
-    num_attention_heads: int = 32
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
-    hidden_act: str = "silu"
-    max_position_embeddings: int = 2048
     position_embedding_type: str | None = None
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
-    attention_bias: bool = False
-    num_local_experts: int = 8
-    num_experts_per_tok: int = 2
     mamba_n_heads: int = 128
     mamba_d_head: int | str = "auto"
     mamba_n_groups: int = 1
@@ -94,11 +76,6 @@ class GraniteMoeHybridConfig(DecoderConfig):
     mamba_conv_bias: bool = True
     mamba_proj_bias: bool = False
     time_step_limit: list[float] | tuple[float, ...] = (0.0, math.inf)
-    embedding_multiplier: float = 1.0
-    attention_multiplier: float = 1.0
-    residual_multiplier: float = 1.0
-    logits_scaling: float = 1.0
-    tie_word_embeddings: bool = False
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -114,7 +91,7 @@ class GraniteMoeHybridConfig(DecoderConfig):
         return [i for i, name in enumerate(kinds) if name in kind]
 
     @property
-    def rope(self) -> RopeParameters | None:
+    def rope(self) -> RopeParameters | None:  # type: ignore[override]
         """The rule of the rotations; None where attention has no positions."""
         if self.position_embedding_type != "rope" or not self.layers(ATTENTION):
             return None
@@ -180,7 +157,6 @@ MAMBA_BIASES: WeightTable = {
     "blocks.{i}.mixer.in.bias":              ("layers.{i}.mamba.in_proj.bias", "2MP+2UN+M"),
     "blocks.{i}.mixer.out.bias":             ("layers.{i}.mamba.out_proj.bias", "D"),
 }  # fmt: skip
-UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
 
 
 def mamba_sizes(config: Any, channels: int) -> dict[str, int]:
@@ -229,7 +205,7 @@ def mamba_settings(config: Any) -> dict[str, Any]:
     }
 
 
-class GraniteMoeHybrid(Granite):
+class GraniteMoeHybrid(GraniteMoe):
     """Granite 4.0: H-350M, H-1B, H-Micro, H-Tiny, H-Small; and 350M, 1B, Micro, which are attention alone."""
 
     Config = GraniteMoeHybridConfig
@@ -238,49 +214,35 @@ class GraniteMoeHybrid(Granite):
     @staticmethod
     def weight_table(config: Any) -> WeightTable:
         """Write out the rows of each kind of layer, and add what the config switches on."""
-        attention = {**ATTENTION_LAYERS, **(ATTENTION_BIASES if config.attention_bias else {})}
-        mamba = {
-            **MAMBA_LAYERS,
-            **(CONVOLUTION_BIASES if config.mamba_conv_bias else {}),
-            **(MAMBA_BIASES if config.mamba_proj_bias else {}),
-        }
-        return {
-            **WEIGHTS,
-            **for_layers(attention, config.layers(ATTENTION)),
-            **for_layers(mamba, config.layers(MAMBA)),
-            **(EXPERTS if config.num_local_experts else {}),
-            **({} if config.tie_word_embeddings else UNTIED_HEAD),
-        }
+        attention, mamba = config.layers(ATTENTION), config.layers(MAMBA)
+        rows = {**WEIGHTS, **for_layers(ATTENTION_LAYERS, attention), **for_layers(MAMBA_LAYERS, mamba)}
+        return with_switches(
+            rows,
+            config,
+            attention_bias=for_layers(ATTENTION_BIASES, attention),
+            mamba_conv_bias=for_layers(CONVOLUTION_BIASES, mamba),
+            mamba_proj_bias=for_layers(MAMBA_BIASES, mamba),
+            num_local_experts=EXPERTS,
+        )
 
     def block(self, i: int, w: Weights) -> SequentialBlock:
         """Norm, Mamba or attention, norm, feed-forward."""
         c: GraniteMoeHybridConfig = self.config
         is_mamba = i in c.layers(MAMBA)
         return SequentialBlock(
-            attention_norm=RMSNorm(w.mixer_norm if is_mamba else w.attention_norm, eps=c.rms_norm_eps),
-            attention=Mamba2(w.mixer, **mamba_settings(c)) if is_mamba else self._attention(w.attention),
-            feed_forward_norm=RMSNorm(w.feed_forward_norm, eps=c.rms_norm_eps),
-            feed_forward=self._feed_forward(w.feed_forward),
+            attention_norm=self.norm(w.mixer_norm if is_mamba else w.attention_norm),
+            attention=Mamba2(w.mixer, **mamba_settings(c))
+            if is_mamba
+            else Attention(w.attention, **self.attention(i, w.attention)),
+            feed_forward_norm=self.norm(w.feed_forward_norm),
+            feed_forward=self.feed_forward(i, w.feed_forward),
             residual_multiplier=c.residual_multiplier,
         )
 
-    def _attention(self, w: Weights) -> Attention:
+    def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
+        """Build the shared feed-forward layer, and experts beside it where there are such."""
         c: GraniteMoeHybridConfig = self.config
-        H, G, K = (c.sizes[letter] for letter in "HGK")
-        rope = None if c.rope is None else c.rope.rotary()
-        return Attention(w, heads=H, groups=G, head_dim=K, scale=c.attention_multiplier, rope=rope)
-
-    def _feed_forward(self, w: Weights) -> GatedFeedForward | RoutedAndShared:
-        c: GraniteMoeHybridConfig = self.config
-        activation = ACTIVATIONS[c.hidden_act]
-        shared = GatedFeedForward(w, activation=activation)
+        shared = GatedFeedForward(w, activation=ACTIVATIONS[c.hidden_act])
         if not c.num_local_experts:
             return shared
-        routed = Experts(
-            w,
-            experts=c.num_local_experts,
-            per_token=c.num_experts_per_tok,
-            routing=top_k_softmax,
-            activation=activation,
-        )
-        return RoutedAndShared(routed=routed, shared=shared)
+        return RoutedAndShared(routed=super().feed_forward(i, w), shared=shared)

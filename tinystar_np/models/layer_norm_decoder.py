@@ -8,25 +8,16 @@ stands, in what stands beside what, and in the names of weights: a recipe says t
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import (
-    Attention,
-    Block,
-    Embedding,
     FeedForward,
     LayerNorm,
-    Linear,
-    ParallelBlock,
-    SequentialBlock,
     Weights,
 )
-from tinystar_np.models.decoder import Decoder
-from tinystar_np.weights.weight_table import WeightTable
-
-UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
+from tinystar_np.models.attention_decoder import AttentionDecoder
 
 
 @dataclass(frozen=True)
@@ -48,43 +39,18 @@ class LayerNormConfig(DecoderConfig):
 
     LETTERS: ClassVar = {**DecoderConfig.LETTERS, "C": "max_position_embeddings"}
 
-    @property
-    def is_parallel(self) -> bool:
-        """Whether attention and feed-forward stand side by side."""
-        return False
 
-
-class LayerNormDecoder(Decoder):
+class LayerNormDecoder(AttentionDecoder):
     """A decoder of the kind; a recipe replaces one part or the other."""
 
     PREFIX = "transformer."
     # The causal mask was saved as a buffer by old versions; an output layer beside tied embeddings is a copy.
     IGNORED = r"h\.\d+\.attn\.(attention\.)?(bias|masked_bias)|lm_head\.weight"
 
-    def block(self, i: int, w: Weights) -> Block:
-        """Attention and feed-forward, in a row or side by side, with one norm for both or two."""
-        second = w.feed_forward_norm  # nothing where one norm feeds both
-        wired: Any = ParallelBlock if self.config.is_parallel else SequentialBlock
-        block: Block = wired(
-            attention_norm=self.norm(w.attention_norm),
-            attention=Attention(w.attention, **self.attention(i, w.attention)),
-            feed_forward_norm=self.norm(second) if second else None,
-            feed_forward=FeedForward(w.feed_forward, activation=ACTIVATIONS[self.config.hidden_act]),
-        )
-        return block
-
     def norm(self, w: Weights) -> LayerNorm:
         """Build a norm."""
         return LayerNorm(w, eps=self.config.layer_norm_eps)
 
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Give the settings of layer i's attention."""
-        H, G, K = (self.config.sizes[letter] for letter in "HGK")
-        return {"heads": H, "groups": G, "head_dim": K, "scale": K**-0.5}
-
-    def build_ends(self, w: Weights) -> None:
-        """The embedding before the blocks; a norm and the output layer, in some with a bias, behind them."""
-        self.tokens = Embedding(w.embedding.tokens)
-        self.final_norm = self.norm(w.final_norm)
-        self.head = Linear(self.tokens.tied_head() if self.config.tie_word_embeddings else w.head)
-        self.head.bias = w.head.get("bias")
+    def feed_forward(self, i: int, w: Weights) -> FeedForward:
+        """Build layer i's feed-forward layer."""
+        return FeedForward(w, activation=ACTIVATIONS[self.config.hidden_act])

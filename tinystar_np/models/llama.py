@@ -21,17 +21,13 @@ from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import (
-    Attention,
-    Embedding,
     GatedFeedForward,
-    Linear,
     RMSNorm,
-    SequentialBlock,
     Weights,
 )
 from tinystar_np.layers.blocks import FeedForwardLayer, Norm
-from tinystar_np.models.decoder import Decoder
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.models.attention_decoder import AttentionDecoder
+from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)
@@ -89,10 +85,9 @@ FEED_FORWARD_BIASES: WeightTable = {
     "blocks.{i}.feed_forward.up.bias":     ("layers.{i}.mlp.up_proj.bias", "F"),
     "blocks.{i}.feed_forward.down.bias":   ("layers.{i}.mlp.down_proj.bias", "D"),
 }  # fmt: skip
-UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
 
 
-class Llama(Decoder):
+class Llama(AttentionDecoder):
     """Llama 1, 2, 3, 3.1 and 3.2 (text), and the many models that are built like them."""
 
     Config: ClassVar[type[DecoderConfig]] = LlamaConfig
@@ -103,41 +98,12 @@ class Llama(Decoder):
     @staticmethod
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Add what the config switches on."""
-        return {
-            **WEIGHTS,
-            **(ATTENTION_BIASES if config.attention_bias else {}),
-            **(FEED_FORWARD_BIASES if config.mlp_bias else {}),
-            **({} if config.tie_word_embeddings else UNTIED_HEAD),
-        }
-
-    def block(self, i: int, w: Weights) -> SequentialBlock:
-        """Norm, attention, norm, feed-forward."""
-        return SequentialBlock(
-            attention_norm=self.norm(w.attention_norm),
-            attention=Attention(w.attention, **self.attention(i, w.attention)),
-            feed_forward_norm=self.norm(w.feed_forward_norm),
-            feed_forward=self.feed_forward(i, w.feed_forward),
-        )
-
-    # What the models built alike change, one or the other of it:
+        return with_switches(WEIGHTS, config, attention_bias=ATTENTION_BIASES, mlp_bias=FEED_FORWARD_BIASES)
 
     def norm(self, w: Weights) -> Norm:
         """Build a norm."""
         return RMSNorm(w, eps=self.config.rms_norm_eps)
 
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Give the settings of layer i's attention."""
-        H, G, K = (self.config.sizes[letter] for letter in "HGK")
-        rope = self.config.rope.rotary()
-        return {"heads": H, "groups": G, "head_dim": K, "scale": K**-0.5, "rope": rope}
-
     def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
         """Build layer i's feed-forward layer."""
         return GatedFeedForward(w, activation=ACTIVATIONS[self.config.hidden_act])
-
-    def build_ends(self, w: Weights) -> None:
-        """The embedding before the blocks; a norm and the output layer behind them."""
-        c: LlamaConfig = self.config
-        self.tokens = Embedding(w.embedding.tokens)
-        self.final_norm = self.norm(w.final_norm)
-        self.head = Linear(self.tokens.tied_head() if c.tie_word_embeddings else w.head)

@@ -19,11 +19,11 @@ from typing import ClassVar
 
 from tinystar_np.configs.config import DecoderConfig, require
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers import Embedding, Linear, RMSNorm, Weights
+from tinystar_np.layers import RMSNorm, Weights
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mixer_block import MixerBlock
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,6 @@ BIASES: WeightTable = {
 CONVOLUTION_BIAS: WeightTable = {
     "blocks.{i}.mixer.convolution.bias": ("layers.{i}.mixer.conv1d.bias", "F"),
 }  # fmt: skip
-UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
 
 
 class Mamba(Decoder):
@@ -110,24 +109,16 @@ class Mamba(Decoder):
     @staticmethod
     def weight_table(config: MambaConfig) -> WeightTable:
         """Add what the config switches on."""
-        return {
-            **WEIGHTS,
-            **(BIASES if config.use_bias else {}),
-            **(CONVOLUTION_BIAS if config.use_conv_bias else {}),
-            **({} if config.tie_word_embeddings else UNTIED_HEAD),
-        }
+        return with_switches(WEIGHTS, config, use_bias=BIASES, use_conv_bias=CONVOLUTION_BIAS)
 
     def block(self, i: int, w: Weights) -> MixerBlock:
         """Norm and mixer."""
         c: MambaConfig = self.config
         return MixerBlock(
-            mixer_norm=RMSNorm(w.mixer_norm, eps=c.layer_norm_epsilon),
+            mixer_norm=self.norm(w.mixer_norm),
             mixer=Mamba1(w.mixer, activation=ACTIVATIONS[c.hidden_act]),
         )
 
-    def build_ends(self, w: Weights) -> None:
-        """The embedding before the blocks; a norm and the output layer behind them."""
-        c: MambaConfig = self.config
-        self.tokens = Embedding(w.embedding.tokens)
-        self.final_norm = RMSNorm(w.final_norm, eps=c.layer_norm_epsilon)
-        self.head = Linear(self.tokens.tied_head() if c.tie_word_embeddings else w.head)
+    def norm(self, w: Weights) -> RMSNorm:
+        """Build a norm."""
+        return RMSNorm(w, eps=self.config.layer_norm_epsilon)

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from tinystar_np.configs.config import require
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.layers import Weights
-from tinystar_np.models.layer_norm_decoder import UNTIED_HEAD, LayerNormConfig, LayerNormDecoder
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
+from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 ONLY: Mapping[str, Any] = {
     "alibi": True,
@@ -119,7 +119,7 @@ class Mpt(LayerNormDecoder):
     @staticmethod
     def weight_table(config: MptConfig) -> WeightTable:
         """Add the output layer where it is not the embedding table."""
-        return WEIGHTS if config.tie_word_embeddings else {**WEIGHTS, **UNTIED_HEAD}
+        return with_switches(WEIGHTS, config)
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
         """Add slopes to the scores, and clip."""

@@ -20,8 +20,8 @@ from typing import Any
 from tinystar_np.configs.config import require
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.layers import Weights
-from tinystar_np.models.layer_norm_decoder import UNTIED_HEAD, LayerNormConfig, LayerNormDecoder
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
+from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,11 @@ class Phi(LayerNormDecoder):
     @staticmethod
     def weight_table(config: PhiConfig) -> WeightTable:
         """Add what the config switches on."""
-        return {
-            **WEIGHTS,
-            **(QUERY_AND_KEY_NORMS if config.qk_layernorm else {}),
-            **({} if config.tie_word_embeddings else UNTIED_HEAD),
-        }
+        return with_switches(WEIGHTS, config, qk_layernorm=QUERY_AND_KEY_NORMS)
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Turn a part of each head, of normed queries and keys where the config says so."""
-        settings = {**super().attention(i, w), "rope": self.config.rope.rotary()}
+        """Norm queries and keys where the config says so."""
+        settings = super().attention(i, w)
         if self.config.qk_layernorm:
             settings |= {"q_norm": self.norm(w.q_norm), "k_norm": self.norm(w.k_norm)}
         return settings

@@ -24,9 +24,9 @@ from typing import Any, ClassVar
 
 from tinystar_np.configs.config import require
 from tinystar_np.configs.rope_parameters import RopeParameters
-from tinystar_np.models.llama import UNTIED_HEAD, WEIGHTS, LlamaConfig
+from tinystar_np.models.llama import WEIGHTS, LlamaConfig
 from tinystar_np.models.mistral import Mistral, MistralConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)
@@ -84,4 +84,4 @@ class Phi3(Mistral):
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Llama's, with five matrices in two."""
         shared = {ours: row for ours, row in WEIGHTS.items() if not ours.startswith(APART)}
-        return {**shared, **FUSED, **({} if config.tie_word_embeddings else UNTIED_HEAD)}
+        return with_switches({**shared, **FUSED}, config)

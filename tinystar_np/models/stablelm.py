@@ -15,15 +15,15 @@ values. 12B sets attention and feed-forward side by side behind one norm, and no
 head with a gain of its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from tinystar_np.layers import Attention, Block, LayerNorm, ParallelBlock, SequentialBlock, Weights
-from tinystar_np.models.llama import QKV_BIASES, UNTIED_HEAD, WEIGHTS, Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.layers import LayerNorm, Weights
+from tinystar_np.models.llama import QKV_BIASES, WEIGHTS, Llama, LlamaConfig
+from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class StableLmConfig(LlamaConfig):
     qk_layernorm: bool = False
     use_parallel_residual: bool = False
     use_qkv_bias: bool = False
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether attention and feed-forward stand side by side."""
+        return self.use_parallel_residual
 
 
 NORM_BIASES: WeightTable = {
@@ -62,24 +67,11 @@ class StableLm(Llama):
         rows = {**WEIGHTS, **NORM_BIASES}
         if config.use_parallel_residual:
             rows = {ours: row for ours, row in rows.items() if "feed_forward_norm" not in ours}
-        if config.use_qkv_bias:
-            rows |= QKV_BIASES
         for letter, heads in (("q", "H"), ("k", "G")) if config.qk_layernorm else ():
             for h in range(config.sizes[heads]):  # a tensor for each head
                 name = f"layers.{{i}}.self_attn.{letter}_layernorm.norms.{h}.weight"
                 rows[f"blocks.{{i}}.attention.{letter}_norm.{h}.gain"] = name, "K"
-        return {**rows, **({} if config.tie_word_embeddings else UNTIED_HEAD)}
-
-    def block(self, i: int, w: Weights) -> Block:  # type: ignore[override]
-        """Attention and feed-forward, in a row with a norm each, or side by side with one."""
-        second = w.feed_forward_norm
-        wired: Callable[..., Block] = SequentialBlock if second else ParallelBlock
-        return wired(
-            attention_norm=self.norm(w.attention_norm),
-            attention=Attention(w.attention, **self.attention(i, w.attention)),
-            feed_forward_norm=self.norm(second) if second else None,
-            feed_forward=self.feed_forward(i, w.feed_forward),
-        )
+        return with_switches(rows, config, use_qkv_bias=QKV_BIASES)
 
     def norm(self, w: Weights) -> LayerNorm:
         """Build a norm."""

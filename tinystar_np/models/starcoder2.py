@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import FeedForward, LayerNorm, Weights
-from tinystar_np.models.llama import ATTENTION_BIASES, UNTIED_HEAD, WEIGHTS
+from tinystar_np.models.llama import ATTENTION_BIASES, WEIGHTS
 from tinystar_np.models.mistral import Mistral, MistralConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,7 @@ class Starcoder2(Mistral):
         """Llama's with other norms and feed-forward layers, and what the config switches on."""
         rows = {**WEIGHTS, **PLAIN}
         del rows["blocks.{i}.feed_forward.gate.weight"]
-        return {
-            **rows,
-            **(BIASES if config.use_bias else {}),
-            **({} if config.tie_word_embeddings else UNTIED_HEAD),
-        }
+        return with_switches(rows, config, use_bias=BIASES)
 
     def norm(self, w: Weights) -> LayerNorm:
         """Build a norm."""

@@ -139,38 +139,39 @@ class TinyStar(Decoder):
         """Attention and feed-forward, wired and normed as the config says."""
         c: TinyStarConfig = self.config
         attention, feed_forward = self.attention(w.attention), self.feed_forward(w.feed_forward)
-
-        def norm(name: str) -> Norm:
-            return no_norm if c.norm == "none" else NORMS[c.norm](w.branch(name), eps=c.norm_eps)
-
         if c.norm_placement == "post":
             if c.parallel:
                 return ParallelPostNormBlock(
-                    attention=attention, feed_forward=feed_forward, post_norm=norm("post_norm")
+                    attention=attention, feed_forward=feed_forward, post_norm=self.norm(w.post_norm)
                 )
             return PostNormBlock(
                 attention=attention,
-                attention_post_norm=norm("attention_post_norm"),
+                attention_post_norm=self.norm(w.attention_post_norm),
                 feed_forward=feed_forward,
-                feed_forward_post_norm=norm("feed_forward_post_norm"),
+                feed_forward_post_norm=self.norm(w.feed_forward_post_norm),
             )
         behind = ("attention_post_norm", "feed_forward_post_norm") if c.norm_placement == "sandwich" else ()
-        post_norms: dict[str, Any] = {name: norm(name) for name in behind}
+        post_norms: dict[str, Any] = {name: self.norm(w.branch(name)) for name in behind}
         if c.parallel:
             return ParallelBlock(
-                attention_norm=norm("attention_norm"),
+                attention_norm=self.norm(w.attention_norm),
                 attention=attention,
                 feed_forward_norm=None,
                 feed_forward=feed_forward,
                 **post_norms,
             )
         return SequentialBlock(
-            attention_norm=norm("attention_norm"),
+            attention_norm=self.norm(w.attention_norm),
             attention=attention,
-            feed_forward_norm=norm("feed_forward_norm"),
+            feed_forward_norm=self.norm(w.feed_forward_norm),
             feed_forward=feed_forward,
             **post_norms,
         )
+
+    def norm(self, w: Weights) -> Norm:
+        """Build a norm."""
+        c: TinyStarConfig = self.config
+        return no_norm if c.norm == "none" else NORMS[c.norm](w, eps=c.norm_eps)
 
     def attention(self, w: Weights) -> Mixer:
         """Build the attention layer."""
@@ -207,8 +208,7 @@ class TinyStar(Decoder):
             "sinusoidal": lambda: Sinusoidal(c.hidden_size),
         }
         self.embedder = Embedder(self.tokens, places[c.positions]() if c.positions in places else None)
-        ends_normed = c.norm == "none" or c.norm_placement == "post"
-        self.final_norm = no_norm if ends_normed else NORMS[c.norm](w.final_norm, eps=c.norm_eps)
+        self.final_norm = no_norm if c.norm_placement == "post" else self.norm(w.final_norm)
         self.head = Linear(w.head or self.tokens.tied_head())
 
     def embed(self, ids: NDArray[np.integer], span: Span) -> NDArray:

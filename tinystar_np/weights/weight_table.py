@@ -16,7 +16,7 @@ the experts; with "EF D -> D F" their matrices lie one below the other in one ma
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from tinystar_np.layers.matrices import Bfloat16Matrix, NarrowMatrix
 from tinystar_np.weights.rounded import Matrix, rounded
 
 WeightTable = Mapping[str, tuple[str, str]]
+UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
 LISTED = 4
 """How many names an error lists."""
 
@@ -57,6 +58,20 @@ class Row(NamedTuple):
         A router is none of them: a rounded score may choose another expert, and it is small.
         """
         return self.ours.endswith(".weight") and len(self.used) == 2 and ".router." not in self.ours
+
+
+def with_switches(
+    rows: WeightTable, config: Any, head: WeightTable = UNTIED_HEAD, **switched: WeightTable
+) -> dict[str, tuple[str, str]]:
+    """Add to a table what the config switches on.
+
+    rows      those of every file
+    head      the output layer's, which are there unless it is tied to the embedding
+    switched  {key of the config: rows that are there where it is true}
+    """
+    there = [part for key, part in switched.items() if getattr(config, key)]
+    parts = [rows, *there, *([] if config.tie_word_embeddings else [head])]
+    return {ours: row for part in parts for ours, row in part.items()}
 
 
 def for_layers(rows: WeightTable, layers: Iterable[int]) -> dict[str, tuple[str, str]]:

@@ -1,0 +1,40 @@
+"""What nearly all recipes share: blocks of attention and feed-forward, in a row or side by side.
+
+    x → norm → attention ──+ x → norm → feed-forward ──+ x         x → norm ─┬→ attention ────┬→ + x
+                                                                             └→ feed-forward ─┘
+
+A recipe says what its norms and feed-forward layers are, and what is special about its attention.
+"""
+
+from abc import abstractmethod
+from typing import Any
+
+from tinystar_np.layers import Attention, ParallelBlock, SequentialBlock, Weights
+from tinystar_np.layers.blocks import FeedForwardLayer
+from tinystar_np.models.decoder import Decoder
+
+
+class AttentionDecoder(Decoder):
+    """A decoder of the kind. Its config says ``rope``, ``is_parallel``, and the letters H, G and K."""
+
+    def block(self, i: int, w: Weights) -> Any:
+        """Build block i; where the two stand side by side, one norm may feed both."""
+        wired: Any = ParallelBlock if self.config.is_parallel else SequentialBlock
+        second = not self.config.is_parallel or w.feed_forward_norm
+        return wired(
+            attention_norm=self.norm(w.attention_norm),
+            attention=Attention(w.attention, **self.attention(i, w.attention)),
+            feed_forward_norm=self.norm(w.feed_forward_norm) if second else None,
+            feed_forward=self.feed_forward(i, w.feed_forward),
+        )
+
+    def attention(self, i: int, w: Weights) -> dict[str, Any]:
+        """Give the settings of layer i's attention."""
+        H, G, K = (self.config.sizes[letter] for letter in "HGK")
+        rope = self.config.rope
+        turned = rope.rotary() if rope else None
+        return {"heads": H, "groups": G, "head_dim": K, "scale": K**-0.5, "rope": turned}
+
+    @abstractmethod
+    def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
+        """Build layer i's feed-forward layer."""
