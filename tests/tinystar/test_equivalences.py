@@ -24,10 +24,10 @@ from parity import (
     reference_model,
 )
 
+from tinystar_np.configs.tinystar_config import TinyStarConfig
 from tinystar_np.layers import Linear, Weights
 from tinystar_np.loading import load
 from tinystar_np.models.tinystar import TinyStar
-from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.tracing.compare import compare_with_transformers
 from tinystar_np.weights.weight_table import expand
 

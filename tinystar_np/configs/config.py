@@ -1,7 +1,7 @@
 """From the keys of a Hugging Face config.json to a frozen, checked dataclass."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
@@ -131,6 +131,11 @@ class DecoderConfig:
     def rope(self) -> Any:
         """The rule of the rotations (configs/rope_parameters.py), None where nothing turns."""
         return None
+
+    @property
+    def windows(self) -> Sequence[int | None]:
+        """How far each layer sees: its window, None where it sees everything."""
+        return (None,) * self.sizes["L"]
 
     @property
     def is_parallel(self) -> bool:

@@ -9,13 +9,14 @@ A recipe says what its norms and feed-forward layers are, and what is special ab
 from abc import abstractmethod
 from typing import Any
 
+from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.layers import Attention, ParallelBlock, SequentialBlock, Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.models.decoder import Decoder
 
 
 class AttentionDecoder(Decoder):
-    """A decoder of the kind. Its config says ``rope``, ``is_parallel``, and the letters H, G and K."""
+    """A decoder of the kind. Its config has the letters H, G and K, ``rope`` and ``windows``."""
 
     def block(self, i: int, w: Weights) -> Any:
         """Build block i; where the two stand side by side, one norm may feed both."""
@@ -29,11 +30,19 @@ class AttentionDecoder(Decoder):
         )
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Give the settings of layer i's attention."""
-        H, G, K = (self.config.sizes[letter] for letter in "HGK")
-        rope = self.config.rope
-        turned = rope.rotary() if rope else None
-        return {"heads": H, "groups": G, "head_dim": K, "scale": K**-0.5, "rope": turned}
+        """Give the settings of layer i's attention; q and k have norms where the weight table does."""
+        c: DecoderConfig = self.config
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        return {
+            "heads": H,
+            "groups": G,
+            "head_dim": K,
+            "scale": K**-0.5,
+            "rope": c.rope.rotary() if c.rope else None,
+            "window": c.windows[i],
+            "q_norm": self.norm(w.q_norm) if w.q_norm else None,
+            "k_norm": self.norm(w.k_norm) if w.k_norm else None,
+        }
 
     @abstractmethod
     def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.layers import LayerNorm, Weights
 from tinystar_np.models.llama import Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable, without
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,7 @@ class Cohere(Llama):
     @staticmethod
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Llama's table without a second norm, and with those of queries and keys where there are such."""
-        rows = {
-            name: row for name, row in Llama.weight_table(config).items() if "feed_forward_norm" not in name
-        }
+        rows = without(Llama.weight_table(config), "feed_forward_norm")
         normed = isinstance(config, CohereConfig) and config.use_qk_norm
         return {**rows, **(QUERY_AND_KEY_NORMS if normed else {})}
 
@@ -72,11 +70,8 @@ class Cohere(Llama):
         return LayerNorm(w, eps=self.config.layer_norm_eps)
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Turn neighbours; norm queries and keys where the config says so."""
-        settings = {**super().attention(i, w), "rope": self.config.rope.rotary(interleaved=True)}
-        if self.config.use_qk_norm:
-            settings |= {"q_norm": self.norm(w.q_norm), "k_norm": self.norm(w.k_norm)}
-        return settings
+        """Turn neighbours."""
+        return {**super().attention(i, w), "rope": self.config.rope.rotary(interleaved=True)}
 
     def score(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary and scale: (B, T, D) → (B, T, V)."""

@@ -31,7 +31,7 @@ from tinystar_np.layers.experts import Experts, RoutedAndShared, Routing
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.models.expert_weights import EXPERTS, EitherExperts, with_experts
 from tinystar_np.models.llama import FEED_FORWARD_BIASES, WEIGHTS, Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 
 TOPK_METHODS = ("greedy", "group_limited_greedy")
 
@@ -190,7 +190,7 @@ class DeepseekV2(EitherExperts, Llama):
         c: DeepseekV2Config = config
         latent = c.q_lora_rank is not None
         rows = {
-            **{ours: row for ours, row in WEIGHTS.items() if ".attention." not in ours},
+            **without(WEIGHTS, ".attention."),
             **ATTENTION,
             **(LATENT_QUERIES if latent else PLAIN_QUERIES),
         }

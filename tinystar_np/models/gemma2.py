@@ -100,7 +100,6 @@ class Gemma2(Gemma):
             **super().attention(i, w),
             "scale": c.query_pre_attn_scalar**-0.5,
             "soft_cap": c.attn_logit_softcapping,
-            "window": c.windows[i],
         }
 
     def score(self, x: NDArray) -> NDArray:

@@ -25,7 +25,7 @@ from tinystar_np.configs.layer_types import FULL, SLIDING
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.layers import Weights
 from tinystar_np.models.gemma2 import Gemma2, Gemma2Config
-from tinystar_np.models.llama import LlamaConfig
+from tinystar_np.models.llama import HEAD_NORMS, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
 
 
@@ -84,12 +84,6 @@ class Gemma3TextConfig(Gemma2Config):
         super().check()
 
 
-NORMS_OF_Q_AND_K: WeightTable = {
-    "blocks.{i}.attention.q_norm.gain": ("layers.{i}.self_attn.q_norm.weight", "K"),
-    "blocks.{i}.attention.k_norm.gain": ("layers.{i}.self_attn.k_norm.weight", "K"),
-}  # fmt: skip
-
-
 class Gemma3Text(Gemma2):
     """Gemma 3 270M and 1B, and the text part of the larger ones where it is saved by itself."""
 
@@ -98,10 +92,9 @@ class Gemma3Text(Gemma2):
     @staticmethod
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Add the norms of queries and keys."""
-        return {**Gemma2.weight_table(config), **NORMS_OF_Q_AND_K}
+        return {**Gemma2.weight_table(config), **HEAD_NORMS}
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Norm queries and keys, and turn them as the layer's kind does."""
-        norms = {"q_norm": self.norm(w.q_norm), "k_norm": self.norm(w.k_norm)}
+        """Turn queries and keys as the layer's kind does."""
         rope = self.config.ropes[SLIDING if self.config.windows[i] else FULL].rotary()
-        return {**super().attention(i, w), **norms, "rope": rope}
+        return {**super().attention(i, w), "rope": rope}

@@ -13,6 +13,7 @@ arXiv:2005.14165), on open texts, the Pile (Gao et al. 2020, arXiv:2101.00027). 
 as was the habit in the code that it began with: queries learn to be small enough.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -57,9 +58,13 @@ class GPTNeoConfig(LayerNormConfig):
         """Learned positions end where their table ends."""
         return self.max_position_embeddings
 
+    @property
+    def windows(self) -> Sequence[int | None]:
+        """The window of each layer."""
+        return [self.window_size if kind == "local" else None for kind in self.kinds]
+
     def check(self) -> None:
         """Refuse contradictions."""
-        super().check()
         n, L = 0, self.num_hidden_layers
         for item in self.attention_types or []:
             match item:
@@ -71,6 +76,7 @@ class GPTNeoConfig(LayerNormConfig):
         require(not unknown, f"attention_types has {unknown[:1]}, but a layer is global or local.")
         n = len(self.kinds)
         require(n == L, f"attention_types is for {n} layers, but num_hidden_layers = {L}.")
+        super().check()
 
 
 WEIGHTS: WeightTable = {
@@ -106,7 +112,5 @@ class GPTNeo(LayerNormDecoder):
         return with_switches(WEIGHTS, config)
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Leave scores as they are; some layers see the window only."""
-        c: GPTNeoConfig = self.config
-        window = c.window_size if c.kinds[i] == "local" else None
-        return {**super().attention(i, w), "scale": 1.0, "window": window}
+        """Leave scores as they are."""
+        return {**super().attention(i, w), "scale": 1.0}

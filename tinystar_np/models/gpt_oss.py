@@ -28,7 +28,7 @@ from tinystar_np.layers import Weights
 from tinystar_np.layers.experts import ClampedExpert, Experts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.mixtral import Mixtral, MixtralConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable, without
 
 YARN = {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096, "truncate": False}
 
@@ -93,12 +93,7 @@ class GptOss(Mixtral):
     @staticmethod
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Llama's, with sinks and experts."""
-        table = Llama.weight_table(config)
-        return {**{ours: table[ours] for ours in table if ".feed_forward." not in ours}, **MORE_WEIGHTS}
-
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """See the window in the layers that have one."""
-        return {**super().attention(i, w), "window": self.config.windows[i]}
+        return {**without(Llama.weight_table(config), ".feed_forward."), **MORE_WEIGHTS}
 
     def feed_forward(self, i: int, w: Weights) -> Experts:
         """Route each token to its clamped experts."""

@@ -24,8 +24,8 @@ from tinystar_np.layers import Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts
 from tinystar_np.models.granite import Granite, GraniteConfig
-from tinystar_np.models.llama import ATTENTION_BIASES, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.models.llama import Llama, LlamaConfig
+from tinystar_np.weights.weight_table import WeightTable, without
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,13 @@ class GraniteMoeConfig(GraniteConfig):
     num_experts_per_tok: int = 2
 
 
-WEIGHTS: WeightTable = {
-    # ours:                                (the checkpoint's, shape)
-    "embedding.tokens.weight":             ("embed_tokens.weight", "V D"),
-    "blocks.{i}.attention_norm.gain":      ("layers.{i}.input_layernorm.weight", "D"),
-    "blocks.{i}.attention.q.weight":       ("layers.{i}.self_attn.q_proj.weight", "HK D -> D HK"),
-    "blocks.{i}.attention.k.weight":       ("layers.{i}.self_attn.k_proj.weight", "GK D -> D GK"),
-    "blocks.{i}.attention.v.weight":       ("layers.{i}.self_attn.v_proj.weight", "GK D -> D GK"),
-    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "D HK -> HK D"),
-    "blocks.{i}.feed_forward_norm.gain":   ("layers.{i}.post_attention_layernorm.weight", "D"),
+EXPERTS: WeightTable = {
     "blocks.{i}.feed_forward.router.weight":
         ("layers.{i}.block_sparse_moe.router.layer.weight", "E D -> D E"),
     "blocks.{i}.feed_forward.experts.{e}.gate_up.weight":
         ("layers.{i}.block_sparse_moe.input_linear.weight", "E 2F D -> D 2F"),
     "blocks.{i}.feed_forward.experts.{e}.down.weight":
         ("layers.{i}.block_sparse_moe.output_linear.weight", "E D F -> F D"),
-    "final_norm.gain":                     ("norm.weight", "D"),
 }  # fmt: skip
 
 
@@ -65,8 +56,8 @@ class GraniteMoe(Granite):
 
     @staticmethod
     def weight_table(config: LlamaConfig) -> WeightTable:
-        """Add what the config switches on."""
-        return with_switches(WEIGHTS, config, attention_bias=ATTENTION_BIASES)
+        """Llama's, with experts."""
+        return {**without(Llama.weight_table(config), ".feed_forward."), **EXPERTS}
 
     def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
         """Route each token to its experts."""

@@ -38,9 +38,10 @@ from tinystar_np.layers import (
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import RoutedAndShared
 from tinystar_np.layers.mamba2 import Mamba2
-from tinystar_np.models.granitemoe import GraniteMoe, GraniteMoeConfig
+from tinystar_np.models.granitemoe import EXPERTS, GraniteMoe, GraniteMoeConfig
+from tinystar_np.models.llama import ATTENTION_BIASES, WEIGHTS
 from tinystar_np.models.mamba2 import check_time_step_limit
-from tinystar_np.weights.weight_table import WeightTable, for_layers, with_switches
+from tinystar_np.weights.weight_table import WeightTable, for_layers, only, with_switches, without
 
 MAMBA = ("mamba", "linear_attention")
 ATTENTION = ("attention", "full_attention")
@@ -110,35 +111,12 @@ class GraniteMoeHybridConfig(GraniteMoeConfig):
             check_mamba(self, self.mamba_expand * self.hidden_size, channels)
 
 
-WEIGHTS: WeightTable = {
+SHARED: WeightTable = {
     # ours:                                  (the checkpoint's, shape)
-    "embedding.tokens.weight":               ("embed_tokens.weight", "V D"),
-    "blocks.{i}.feed_forward_norm.gain":     ("layers.{i}.post_attention_layernorm.weight", "D"),
     "blocks.{i}.feed_forward.gate_up.weight": ("layers.{i}.shared_mlp.input_linear.weight", "2J D -> D 2J"),
     "blocks.{i}.feed_forward.down.weight":   ("layers.{i}.shared_mlp.output_linear.weight", "D J -> J D"),
-    "final_norm.gain":                       ("norm.weight", "D"),
 }  # fmt: skip
-EXPERTS: WeightTable = {
-    "blocks.{i}.feed_forward.router.weight":
-        ("layers.{i}.block_sparse_moe.router.layer.weight", "E D -> D E"),
-    "blocks.{i}.feed_forward.experts.{e}.gate_up.weight":
-        ("layers.{i}.block_sparse_moe.input_linear.weight", "E 2F D -> D 2F"),
-    "blocks.{i}.feed_forward.experts.{e}.down.weight":
-        ("layers.{i}.block_sparse_moe.output_linear.weight", "E D F -> F D"),
-}  # fmt: skip
-ATTENTION_LAYERS: WeightTable = {
-    "blocks.{i}.attention_norm.gain":        ("layers.{i}.input_layernorm.weight", "D"),
-    "blocks.{i}.attention.q.weight":         ("layers.{i}.self_attn.q_proj.weight", "HK D -> D HK"),
-    "blocks.{i}.attention.k.weight":         ("layers.{i}.self_attn.k_proj.weight", "GK D -> D GK"),
-    "blocks.{i}.attention.v.weight":         ("layers.{i}.self_attn.v_proj.weight", "GK D -> D GK"),
-    "blocks.{i}.attention.out.weight":       ("layers.{i}.self_attn.o_proj.weight", "D HK -> HK D"),
-}  # fmt: skip
-ATTENTION_BIASES: WeightTable = {
-    "blocks.{i}.attention.q.bias":           ("layers.{i}.self_attn.q_proj.bias", "HK"),
-    "blocks.{i}.attention.k.bias":           ("layers.{i}.self_attn.k_proj.bias", "GK"),
-    "blocks.{i}.attention.v.bias":           ("layers.{i}.self_attn.v_proj.bias", "GK"),
-    "blocks.{i}.attention.out.bias":         ("layers.{i}.self_attn.o_proj.bias", "D"),
-}  # fmt: skip
+ATTENTION_LAYERS = only(WEIGHTS, ".attention")
 MAMBA_LAYERS: WeightTable = {
     "blocks.{i}.mixer_norm.gain":            ("layers.{i}.input_layernorm.weight", "D"),
     "blocks.{i}.mixer.in.weight":
@@ -215,9 +193,13 @@ class GraniteMoeHybrid(GraniteMoe):
     def weight_table(config: Any) -> WeightTable:
         """Write out the rows of each kind of layer, and add what the config switches on."""
         attention, mamba = config.layers(ATTENTION), config.layers(MAMBA)
-        rows = {**WEIGHTS, **for_layers(ATTENTION_LAYERS, attention), **for_layers(MAMBA_LAYERS, mamba)}
+        every_layer = {**without(WEIGHTS, ".attention", ".feed_forward."), **SHARED}
         return with_switches(
-            rows,
+            {
+                **every_layer,
+                **for_layers(ATTENTION_LAYERS, attention),
+                **for_layers(MAMBA_LAYERS, mamba),
+            },
             config,
             attention_bias=for_layers(ATTENTION_BIASES, attention),
             mamba_conv_bias=for_layers(CONVOLUTION_BIASES, mamba),

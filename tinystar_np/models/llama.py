@@ -27,7 +27,7 @@ from tinystar_np.layers import (
 )
 from tinystar_np.layers.blocks import FeedForwardLayer, Norm
 from tinystar_np.models.attention_decoder import AttentionDecoder
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,20 @@ ATTENTION_BIASES: WeightTable = {
     "blocks.{i}.attention.v.bias":         ("layers.{i}.self_attn.v_proj.bias", "GK"),
     "blocks.{i}.attention.out.bias":       ("layers.{i}.self_attn.o_proj.bias", "D"),
 }  # fmt: skip
-QKV_BIASES: WeightTable = {ours: row for ours, row in ATTENTION_BIASES.items() if ".out." not in ours}
+QKV_BIASES: WeightTable = without(ATTENTION_BIASES, ".out.")
 FEED_FORWARD_BIASES: WeightTable = {
     "blocks.{i}.feed_forward.gate.bias":   ("layers.{i}.mlp.gate_proj.bias", "F"),
     "blocks.{i}.feed_forward.up.bias":     ("layers.{i}.mlp.up_proj.bias", "F"),
     "blocks.{i}.feed_forward.down.bias":   ("layers.{i}.mlp.down_proj.bias", "D"),
+}  # fmt: skip
+# Norms of queries and keys, which some relatives have: of each head, or of all heads of a token together.
+HEAD_NORMS: WeightTable = {
+    "blocks.{i}.attention.q_norm.gain":    ("layers.{i}.self_attn.q_norm.weight", "K"),
+    "blocks.{i}.attention.k_norm.gain":    ("layers.{i}.self_attn.k_norm.weight", "K"),
+}  # fmt: skip
+JOINT_NORMS: WeightTable = {
+    "blocks.{i}.attention.q_norm.gain":    ("layers.{i}.self_attn.q_norm.weight", "HK"),
+    "blocks.{i}.attention.k_norm.gain":    ("layers.{i}.self_attn.k_norm.weight", "GK"),
 }  # fmt: skip
 
 

@@ -132,7 +132,7 @@ class Llama4Text(Llama):
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
         """Norm and turn, or see everything at a temperature."""
         c: Llama4TextConfig = self.config
-        settings = {**super().attention(i, w), "chunk": c.windows[i], "rope": None}
+        settings = {**super().attention(i, w), "chunk": c.windows[i], "window": None, "rope": None}
         if not c.turned[i]:
             tuned = Temperature(c.floor_scale, c.attn_scale) if c.attn_temperature_tuning else None
             return {**settings, "temperature": tuned}

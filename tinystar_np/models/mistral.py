@@ -12,10 +12,9 @@ farther back travels one window per layer. Later versions (v0.2 and on) took the
 ``sliding_window: null``. All else, names of weights included, is Llama's (llama.py).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from tinystar_np.layers import Weights
 from tinystar_np.models.llama import Llama, LlamaConfig
 
 
@@ -28,12 +27,13 @@ class MistralConfig(LlamaConfig):
     max_position_embeddings: int = 131072
     sliding_window: int | None = 4096
 
+    @property
+    def windows(self) -> Sequence[int | None]:
+        """The window of each layer, the same in all."""
+        return (self.sliding_window,) * self.num_hidden_layers
+
 
 class Mistral(Llama):
     """Mistral 7B, Mistral Nemo, and the models that are built like them."""
 
     Config = MistralConfig
-
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """See the window only."""
-        return {**super().attention(i, w), "window": self.config.sliding_window}

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from tinystar_np.layers import LayerNorm, Weights
 from tinystar_np.models.llama import Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.weights.weight_table import WeightTable, without
 
 EPSILON = 1e-5  # no key of the config
 
@@ -42,8 +42,7 @@ class Olmo(Llama):
     @staticmethod
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Leave out the norms."""
-        table = Llama.weight_table(config)
-        return {ours: row for ours, row in table.items() if not ours.endswith("norm.gain")}
+        return without(Llama.weight_table(config), "norm.gain")
 
     def norm(self, w: Weights) -> LayerNorm:
         """Build a norm, for which there are no weights."""

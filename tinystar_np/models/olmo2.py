@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 
 from tinystar_np.layers import Attention, SequentialBlock, Weights
 from tinystar_np.layers.blocks import no_norm
-from tinystar_np.models.llama import Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.models.llama import JOINT_NORMS, Llama, LlamaConfig
+from tinystar_np.weights.weight_table import WeightTable, without
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,7 @@ class Olmo2Config(LlamaConfig):
     rms_norm_eps: float = 1e-5
 
 
-BEFORE_BRANCHES = ("blocks.{i}.attention_norm.gain", "blocks.{i}.feed_forward_norm.gain")
-NORMS: WeightTable = {
-    "blocks.{i}.attention.q_norm.gain":       ("layers.{i}.self_attn.q_norm.weight", "HK"),
-    "blocks.{i}.attention.k_norm.gain":       ("layers.{i}.self_attn.k_norm.weight", "GK"),
+BEHIND_BRANCHES: WeightTable = {
     "blocks.{i}.attention_post_norm.gain":    ("layers.{i}.post_attention_layernorm.weight", "D"),
     "blocks.{i}.feed_forward_post_norm.gain": ("layers.{i}.post_feedforward_layernorm.weight", "D"),
 }  # fmt: skip
@@ -50,8 +47,8 @@ class Olmo2(Llama):
     @staticmethod
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Put the norms where they are here."""
-        table = {ours: row for ours, row in Llama.weight_table(config).items() if ours not in BEFORE_BRANCHES}
-        return {**table, **NORMS}
+        rows = without(Llama.weight_table(config), "attention_norm", "feed_forward_norm")
+        return {**rows, **JOINT_NORMS, **BEHIND_BRANCHES}
 
     def block(self, i: int, w: Weights) -> SequentialBlock:
         """Attention, norm, feed-forward, norm."""
@@ -66,5 +63,4 @@ class Olmo2(Llama):
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
         """Norm queries and keys, all heads of a token as one vector."""
-        norms = {"q_norm": self.norm(w.q_norm), "k_norm": self.norm(w.k_norm), "norm_together": True}
-        return {**super().attention(i, w), **norms}
+        return {**super().attention(i, w), "norm_together": True}

@@ -21,7 +21,7 @@ from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers import Weights
 from tinystar_np.layers.experts import Routing
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
-from tinystar_np.models.llama import Llama, LlamaConfig
+from tinystar_np.models.llama import JOINT_NORMS, Llama, LlamaConfig
 from tinystar_np.models.mixtral import Mixtral, MixtralConfig
 from tinystar_np.weights.weight_table import WeightTable
 
@@ -46,12 +46,6 @@ class OlmoeConfig(MixtralConfig):
     clip_qkv: float | None = None
 
 
-QK_NORMS: WeightTable = {
-    "blocks.{i}.attention.q_norm.gain": ("layers.{i}.self_attn.q_norm.weight", "HK"),
-    "blocks.{i}.attention.k_norm.gain": ("layers.{i}.self_attn.k_norm.weight", "GK"),
-}
-
-
 class Olmoe(Mixtral):
     """OLMoE-1B-7B, 2024 and 2025."""
 
@@ -60,17 +54,11 @@ class Olmoe(Mixtral):
     @staticmethod
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Llama's, with norms and experts."""
-        return with_experts({**Llama.weight_table(config), **QK_NORMS}, EXPERTS, config)
+        return with_experts({**Llama.weight_table(config), **JOINT_NORMS}, EXPERTS, config)
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
         """Norm all queries and all keys of a token, and clip."""
-        return {
-            **super().attention(i, w),
-            "q_norm": self.norm(w.q_norm),
-            "k_norm": self.norm(w.k_norm),
-            "norm_together": True,
-            "clip": self.config.clip_qkv,
-        }
+        return {**super().attention(i, w), "norm_together": True, "clip": self.config.clip_qkv}
 
     @property
     def routing(self) -> Routing:

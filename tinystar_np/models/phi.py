@@ -19,7 +19,6 @@ from typing import Any
 
 from tinystar_np.configs.config import require
 from tinystar_np.configs.rope_parameters import RopeParameters
-from tinystar_np.layers import Weights
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
 from tinystar_np.weights.weight_table import WeightTable, with_switches
 
@@ -97,10 +96,3 @@ class Phi(LayerNormDecoder):
     def weight_table(config: PhiConfig) -> WeightTable:
         """Add what the config switches on."""
         return with_switches(WEIGHTS, config, qk_layernorm=QUERY_AND_KEY_NORMS)
-
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Norm queries and keys where the config says so."""
-        settings = super().attention(i, w)
-        if self.config.qk_layernorm:
-            settings |= {"q_norm": self.norm(w.q_norm), "k_norm": self.norm(w.k_norm)}
-        return settings

@@ -26,7 +26,7 @@ from tinystar_np.configs.config import require
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.models.llama import WEIGHTS, LlamaConfig
 from tinystar_np.models.mistral import Mistral, MistralConfig
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 
 
 @dataclass(frozen=True)
@@ -83,5 +83,4 @@ class Phi3(Mistral):
     @staticmethod
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Llama's, with five matrices in two."""
-        shared = {ours: row for ours, row in WEIGHTS.items() if not ours.startswith(APART)}
-        return with_switches({**shared, **FUSED}, config)
+        return with_switches({**without(WEIGHTS, *APART), **FUSED}, config)

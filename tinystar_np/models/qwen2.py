@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
-from tinystar_np.layers import Weights
 from tinystar_np.models.llama import QKV_BIASES, Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
 
@@ -59,7 +58,3 @@ class Qwen2(Llama):
         rows = {**Llama.weight_table(config), **QKV_BIASES}
         rows.pop("blocks.{i}.attention.out.bias", None)
         return rows
-
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """See the layer's window only, where it has one."""
-        return {**super().attention(i, w), "window": self.config.windows[i]}

@@ -114,10 +114,6 @@ class Qwen2Moe(Mixtral):
         biases = QKV_BIASES if getattr(config, "qkv_bias", False) else {}
         return with_experts({**Llama.weight_table(config), **biases}, {**EXPERTS, **SHARED_EXPERT}, config)
 
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """See the window of this layer."""
-        return {**super().attention(i, w), "window": self.config.windows[i]}
-
     def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
         """Add the shared expert, behind its gate."""
         routed = super().feed_forward(i, w)

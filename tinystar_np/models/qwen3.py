@@ -14,10 +14,8 @@ together may be wider than the stream. The same weights think at length or answe
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-from tinystar_np.layers import Weights
-from tinystar_np.models.llama import Llama, LlamaConfig
+from tinystar_np.models.llama import HEAD_NORMS, Llama, LlamaConfig
 from tinystar_np.models.qwen2 import Qwen2, Qwen2Config
 from tinystar_np.weights.weight_table import WeightTable
 
@@ -29,12 +27,6 @@ class Qwen3Config(Qwen2Config):
     head_dim: int | None = 128
 
 
-HEAD_NORMS: WeightTable = {
-    "blocks.{i}.attention.q_norm.gain": ("layers.{i}.self_attn.q_norm.weight", "K"),
-    "blocks.{i}.attention.k_norm.gain": ("layers.{i}.self_attn.k_norm.weight", "K"),
-}
-
-
 class Qwen3(Qwen2):
     """Qwen3, 0.6B to 32B, dense."""
 
@@ -44,8 +36,3 @@ class Qwen3(Qwen2):
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Llama's, with the norms of heads."""
         return {**Llama.weight_table(config), **HEAD_NORMS}
-
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Norm each head's queries and keys."""
-        norms = {"q_norm": self.norm(w.q_norm), "k_norm": self.norm(w.k_norm)}
-        return {**super().attention(i, w), **norms}

@@ -19,10 +19,9 @@ from typing import Any, ClassVar
 from tinystar_np.layers import Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
-from tinystar_np.models.llama import Llama, LlamaConfig
+from tinystar_np.models.llama import HEAD_NORMS, Llama, LlamaConfig
 from tinystar_np.models.mixtral import Mixtral
 from tinystar_np.models.qwen2_moe import Qwen2Moe, Qwen2MoeConfig
-from tinystar_np.models.qwen3 import HEAD_NORMS
 from tinystar_np.weights.weight_table import WeightTable
 
 
@@ -54,10 +53,6 @@ class Qwen3Moe(Qwen2Moe):
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Llama's, with norms and experts."""
         return with_experts({**Llama.weight_table(config), **HEAD_NORMS}, EXPERTS, config)
-
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Norm queries and keys, head by head."""
-        return {**super().attention(i, w), "q_norm": self.norm(w.q_norm), "k_norm": self.norm(w.k_norm)}
 
     def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
         """Leave out the shared expert."""

@@ -25,10 +25,9 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import Attention, RMSNorm, SequentialBlock, Weights
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
-from tinystar_np.models.llama import Llama
+from tinystar_np.models.llama import HEAD_NORMS, Llama
 from tinystar_np.models.qwen2_moe import SHARED_EXPERT, Qwen2Moe, Qwen2MoeConfig
-from tinystar_np.models.qwen3 import HEAD_NORMS
-from tinystar_np.weights.weight_table import WeightTable, for_layers
+from tinystar_np.weights.weight_table import WeightTable, for_layers, only, without
 
 LINEAR = "linear_attention"
 
@@ -120,13 +119,13 @@ class Qwen3Next(Qwen2Moe):
         c: Qwen3NextConfig = config
         llama = Llama.weight_table(c)
         attention = {
-            **{ours: row for ours, row in llama.items() if ".attention" in ours},
+            **only(llama, ".attention"),
             **GATED_QUERIES,
             **HEAD_NORMS,
             **(GATED_QUERY_BIASES if c.attention_bias else {}),
         }
         rows = {
-            **{ours: row for ours, row in llama.items() if ".attention" not in ours},
+            **without(llama, ".attention"),
             **for_layers(attention, c.layers(FULL)),
             **for_layers(DELTA_NETS, c.layers(LINEAR)),
         }
@@ -149,9 +148,8 @@ class Qwen3Next(Qwen2Moe):
         )
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Norm queries and keys, and gate what comes out."""
-        norms = {"q_norm": self.norm(w.q_norm), "k_norm": self.norm(w.k_norm)}
-        return {**super().attention(i, w), **norms, "gated": True}
+        """Gate what comes out."""
+        return {**super().attention(i, w), "gated": True}
 
     def _delta_net(self, w: Weights) -> GatedDeltaNet:
         c: Qwen3NextConfig = self.config

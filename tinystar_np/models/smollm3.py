@@ -74,6 +74,6 @@ class SmolLM3(Llama):
     Config = SmolLM3Config
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Turn in some layers only, and see the layer's window."""
-        settings = {**super().attention(i, w), "window": self.config.windows[i]}
+        """Turn in some layers only."""
+        settings = super().attention(i, w)
         return settings if self.config.turned[i] else {**settings, "rope": None}

@@ -23,7 +23,7 @@ import numpy as np
 
 from tinystar_np.layers import LayerNorm, Weights
 from tinystar_np.models.llama import QKV_BIASES, WEIGHTS, Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class StableLm(Llama):
         """Llama's with other norms, and what the config switches on."""
         rows = {**WEIGHTS, **NORM_BIASES}
         if config.use_parallel_residual:
-            rows = {ours: row for ours, row in rows.items() if "feed_forward_norm" not in ours}
+            rows = without(rows, "feed_forward_norm")
         for letter, heads in (("q", "H"), ("k", "G")) if config.qk_layernorm else ():
             for h in range(config.sizes[heads]):  # a tensor for each head
                 name = f"layers.{{i}}.self_attn.{letter}_layernorm.norms.{h}.weight"

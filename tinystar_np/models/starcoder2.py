@@ -21,7 +21,7 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import FeedForward, LayerNorm, Weights
 from tinystar_np.models.llama import ATTENTION_BIASES, WEIGHTS
 from tinystar_np.models.mistral import Mistral, MistralConfig
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,7 @@ class Starcoder2(Mistral):
     @staticmethod
     def weight_table(config: Any) -> WeightTable:
         """Llama's with other norms and feed-forward layers, and what the config switches on."""
-        rows = {**WEIGHTS, **PLAIN}
-        del rows["blocks.{i}.feed_forward.gate.weight"]
-        return with_switches(rows, config, use_bias=BIASES)
+        return with_switches({**without(WEIGHTS, ".gate."), **PLAIN}, config, use_bias=BIASES)
 
     def norm(self, w: Weights) -> LayerNorm:
         """Build a norm."""

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, GENERATION_FILE
 from tinystar_np.checkpoints.safetensors_writer import write_safetensors
+from tinystar_np.configs.tinystar_config import TinyStarConfig
 from tinystar_np.errors import CheckpointError, InputError
 from tinystar_np.kernels.activations import gelu, gelu_tanh, relu, silu
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
@@ -56,7 +57,6 @@ from tinystar_np.layers.relative_attention import RelativeAttention
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.sinusoidal import Sinusoidal
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.state import Cache, Span
 from tinystar_np.tap import tap
 from tinystar_np.weights.weight_table import WeightTable, expand, shape_of

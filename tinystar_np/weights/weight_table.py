@@ -74,6 +74,17 @@ def with_switches(
     return {ours: row for part in parts for ours, row in part.items()}
 
 
+def only(rows: WeightTable, *parts: str) -> dict[str, tuple[str, str]]:
+    """Take the rows of which our name has one of these parts."""
+    return {ours: row for ours, row in rows.items() if any(part in ours for part in parts)}
+
+
+def without(rows: WeightTable, *parts: str) -> dict[str, tuple[str, str]]:
+    """Leave out the rows of which our name has one of these parts."""
+    left_out = only(rows, *parts)
+    return {ours: row for ours, row in rows.items() if ours not in left_out}
+
+
 def for_layers(rows: WeightTable, layers: Iterable[int]) -> dict[str, tuple[str, str]]:
     """Write out rows with ``{i}`` for some layers only: those of one kind, in a model that has several."""
     return {
