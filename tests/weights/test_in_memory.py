@@ -80,6 +80,7 @@ def test_a_model_in_memory_and_on_file(kind: str, save_gpt2: Any, tmp_path: Path
     mapped, (model, _) = load(directory)[0], load(directory, in_memory=True)
     assert all(on_file(linear.weight) for linear in linears_of([mapped.blocks, mapped.head]))
     assert not any(on_file(linear.weight) for linear in linears_of([model.blocks, model.head]))
+    assert model.head in linears_of([model.blocks, model.head])  # also where the logits are scaled
     assert len(list(linears_of([model.blocks, model.head]))) > 8
     assert all(on_file(array) for array in model.weights.values())
     ids = np.random.default_rng(1).integers(0, model.vocab_size, (2, 9))

@@ -162,8 +162,7 @@ class DecoderConfig:
             longest is None or longest >= 1, f"its longest text is of {longest} tokens, not of 1 or more."
         )
         self._check_heads_and_experts()
-        for derived in ("rope", "windows"):  # whatever is wrong with them shows when they are read
-            getattr(self, derived, None)
+        _ = self.rope, self.windows  # whatever is wrong with them shows when they are read
 
     def _check_heads_and_experts(self) -> None:
         sizes, key_of = self.sizes, self.LETTERS
