@@ -29,12 +29,7 @@ from tinystar_np.configs.config import require
 from tinystar_np.configs.layer_types import layer_kinds
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers import (
-    Attention,
-    GatedFeedForward,
-    SequentialBlock,
-    Weights,
-)
+from tinystar_np.layers import Attention, GatedFeedForward, SequentialBlock, Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import RoutedAndShared
 from tinystar_np.layers.mamba2 import Mamba2
@@ -60,10 +55,7 @@ class GraniteMoeHybridConfig(GraniteMoeConfig):
         "mlp_bias": (False,),
         "normalization_function": ("rmsnorm",),
     }
-    LETTERS: ClassVar[Mapping[str, str]] = {
-        **GraniteMoeConfig.LETTERS,
-        "J": "shared_intermediate_size",
-    }
+    LETTERS: ClassVar[Mapping[str, str]] = {**GraniteMoeConfig.LETTERS, "J": "shared_intermediate_size"}
 
     shared_intermediate_size: int = 1024
     layer_types: list[str] | None = None
@@ -81,9 +73,8 @@ class GraniteMoeHybridConfig(GraniteMoeConfig):
     @property
     def sizes(self) -> dict[str, int]:
         """The letters of what there is, layers with attention and such of Mamba, and experts."""
-        without = {"EF": not self.num_local_experts, "HGK": not self.layers(ATTENTION)}
-        left_out = "".join(letters for letters, so in without.items() if so)
-        sizes = {letter: size for letter, size in super().sizes.items() if letter not in left_out}
+        absent = ("" if self.num_local_experts else "EF") + ("" if self.layers(ATTENTION) else "HGK")
+        sizes = {letter: size for letter, size in super().sizes.items() if letter not in absent}
         return sizes | (mamba_sizes(self, self.mamba_expand * self.hidden_size) if self.layers(MAMBA) else {})
 
     def layers(self, kind: tuple[str, ...]) -> list[int]:
