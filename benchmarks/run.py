@@ -125,9 +125,11 @@ def bandwidth(model: Path, options: argparse.Namespace) -> Row:
 
 
 def progress(line: str) -> None:
-    """Show what is going on, on a terminal only."""
+    """Show what is going on: in one line of a terminal, line by line in a log."""
     if sys.stderr.isatty():
         print(f"\r{line}\033[K", end="", file=sys.stderr, flush=True)
+    elif line:
+        print(line, file=sys.stderr, flush=True)
 
 
 def prepare(shape: str, dtype: str, directory: Path) -> Path:

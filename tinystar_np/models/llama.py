@@ -50,7 +50,7 @@ class LlamaConfig(DecoderConfig):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rule of the rotations; of a part of each head, in relatives that have a key for it."""
         partial = hasattr(self, "partial_rotary_factor")
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"], partial=partial)
 
