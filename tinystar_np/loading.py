@@ -5,6 +5,7 @@ from pathlib import Path
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_config, read_end_ids
 from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.configs.text_part import text_config, text_tensors
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder, model_class
 from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
@@ -44,14 +45,18 @@ def load(
         raise InputError(f"dtype = {dtype!r}, but it must be one of {', '.join(DTYPES)}.")
     use_threads()
     directory = find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir)
-    raw = read_config(directory)
+    whole = read_config(directory)
+    raw = text_config(whole)
     architecture = model_class(raw["model_type"])
     config = architecture.Config.from_dict(raw)  # refuses what it must before any weight is looked at
     end_ids = read_end_ids(directory, raw)
     # Before the weights: what reading it leaves behind is memory for them.
     reads_bytes = getattr(config, "tokens", None) == "bytes"
     tokenizer = tokenizer_of_bytes(directory / CONFIG_FILE) if reads_bytes else load_tokenizer(directory)
-    model = architecture.from_checkpoint(config, open_checkpoint(directory), end_ids, dtype)
+    checkpoint = open_checkpoint(directory)
+    if raw is not whole:
+        checkpoint = text_tensors(checkpoint)
+    model = architecture.from_checkpoint(config, checkpoint, end_ids, dtype)
     if in_memory:
         model.move_into_memory()
     if tokenizer is not None:

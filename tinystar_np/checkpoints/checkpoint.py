@@ -1,6 +1,7 @@
 """All tensors of a model as one read-only mapping from name to array, whether in one file or in many."""
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -24,42 +25,45 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
 
         Raises CheckpointError if two of them hold a tensor of the same name.
         """
-        self._file_of: dict[str, SafetensorsFile] = {}
+        self._places: dict[str, tuple[SafetensorsFile, str]] = {}  # its name in the file may be another
         for file in files:
             for name in file.names:
-                if name in self._file_of:
+                if name in self._places:
                     raise CheckpointError(
-                        f"{file.path}: tensor {shown(name)} is also in {self._file_of[name].path.name}.\n"
+                        f"{file.path}: tensor {shown(name)} is also in {self.file_of(name).name}.\n"
                         "The files are of different models; download them again."
                     )
-                self._file_of[name] = file
+                self._places[name] = file, name
         self.files = [file.path for file in files]
         self.nbytes = sum(file.nbytes for file in files)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        return self._file_of[name].array(name)
+        file, stored = self._places[name]
+        return file.array(stored)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._file_of)
+        return iter(self._places)
 
     def __len__(self) -> int:
-        return len(self._file_of)
+        return len(self._places)
 
     def __contains__(self, name: object) -> bool:
         # Mapping's own test would build the array first.
-        return name in self._file_of
+        return name in self._places
 
     def file_of(self, name: str) -> Path:
         """Path of the file that holds a tensor."""
-        return self._file_of[name].path
+        return self._places[name][0].path
 
     def element_type(self, name: str) -> str:
         """Type of a tensor as its file names it, such as "F32" or "BF16"."""
-        return self._file_of[name].element_type(name)
+        file, stored = self._places[name]
+        return file.element_type(stored)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor."""
-        return self._file_of[name].shape(name)
+        file, stored = self._places[name]
+        return file.shape(stored)
 
     def float32(self, name: str) -> NDArray[np.float32]:
         """Give a tensor as float32: a view of the file if it is stored so, else a converted copy.
@@ -70,7 +74,14 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
 
     def blocks(self, name: str, most: int) -> Iterator[NDArray[Any]]:
         """Give a tensor's elements in the stored type, flat and at most so many at a time."""
-        return self._file_of[name].blocks(name, most)
+        file, stored = self._places[name]
+        return file.blocks(stored, most)
+
+    def renamed(self, names: Mapping[str, str]) -> "Checkpoint":
+        """Give some of the tensors under other names: {the other name: the name here}."""
+        some = copy(self)
+        some._places = {other: self._places[name] for other, name in names.items()}
+        return some
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:

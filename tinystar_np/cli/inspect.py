@@ -24,6 +24,7 @@ from tinystar_np.checkpoints.model_files import has_model
 from tinystar_np.cli.check_weights import CheckedWeights
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import add_common_arguments, add_source_arguments, say_styled
+from tinystar_np.configs.text_part import text_config
 from tinystar_np.inspection.describe import Description, describe_model
 from tinystar_np.inspection.describe_layers import heads_in_words
 from tinystar_np.inspection.hollow import hollow_model
@@ -74,7 +75,8 @@ def inspect(arguments: argparse.Namespace) -> int:
         offline=arguments.offline,
         cache_dir=arguments.cache_dir,
     )
-    raw = read_config(directory)
+    whole = read_config(directory)
+    raw = text_config(whole)
     model = hollow_model(raw)
     description, weights, states = describe_model(model), weight_sizes(model), state_sizes(model)
     like = likeness(model.config) if type(model.config) is LlamaConfig else None
@@ -107,7 +109,8 @@ def inspect(arguments: argparse.Namespace) -> int:
     def title(words: str) -> None:
         say_styled(words, "bold", arguments)
 
-    title(f"{arguments.model}: {raw['model_type']}")
+    part = "" if raw is whole else f", the text part of {whole['model_type']}"
+    title(f"{arguments.model}: {raw['model_type']}{part}")
     _print_architecture(description)
     title("\nWeights")
     _print_weights(weights, stored)

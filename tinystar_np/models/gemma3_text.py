@@ -85,7 +85,7 @@ class Gemma3TextConfig(Gemma2Config):
 
 
 class Gemma3Text(Gemma2):
-    """Gemma 3 270M and 1B, and the text part of the larger ones where it is saved by itself."""
+    """Gemma 3 270M and 1B, and the text part of the larger ones, which also see."""
 
     Config = Gemma3TextConfig
 

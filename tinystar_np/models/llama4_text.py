@@ -115,10 +115,7 @@ EXPERTS: WeightTable = {
 
 
 class Llama4Text(Llama):
-    """Llama 4 Scout (17B-16E) and Maverick (17B-128E), their text part where it is saved by itself.
-
-    transformers' AutoModelForCausalLM loads this part of a published model, and saves it so.
-    """
+    """Llama 4 Scout (17B-16E) and Maverick (17B-128E), their text part."""
 
     Config = Llama4TextConfig
 

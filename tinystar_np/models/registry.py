@@ -53,11 +53,6 @@ def model_class(model_type: str) -> type[Decoder]:
 
     Raises ConfigError for a type that is not implemented here.
     """
-    if f"{model_type}_text" in ARCHITECTURES:
-        raise ConfigError(
-            f"config.json says model_type {model_type!r}, a model of text and images together.\n"
-            f"Its text part runs here where it is saved by itself, as model_type '{model_type}_text'."
-        )
     if model_type not in ARCHITECTURES:
         raise ConfigError(
             f"config.json says model_type {model_type!r}, which is not implemented here.\n"

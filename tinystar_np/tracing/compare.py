@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.checkpoints.config_file import read_config
+from tinystar_np.configs.text_part import TEXT_PARTS
 from tinystar_np.errors import TinyStarError
 from tinystar_np.models import Decoder
 from tinystar_np.tracing.recorder import record
@@ -27,6 +29,9 @@ INPUTS = {  # our activation: the layer of the same block whose input it is
     "mixer.scan": "mixer.gated_norm",
     "mixer.gated": "mixer.out",
 }
+
+BEFORE = ("", "model.language_model.", "language_model.")
+"""What modules' names may begin with: those of a text part lie within the model that also sees."""
 
 BY_HEAD = tuple(f"attention.{name}" for name in ("q", "k", "v", "q_norm", "k_norm", "mixed", "gated"))
 
@@ -96,7 +101,7 @@ def _run_transformers(
     """Run the reference; return its activations under our names, those of ``names`` that can be paired."""
     try:
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
     except ImportError as error:
         raise TinyStarError(
             f"Comparing needs torch and transformers ({error}).\nInstall them: pip install torch transformers"
@@ -104,13 +109,18 @@ def _run_transformers(
     # "eager" gives the attention probabilities. But Falcon's eager form in transformers 5.23 adds ALiBi
     # twice, in the mask and once more; its default form and the published models add it once.
     doubled = getattr(model.config, "alibi", False)
+    sees = read_config(directory)["model_type"] in TEXT_PARTS
     try:
-        reference = AutoModelForCausalLM.from_pretrained(
-            directory,
-            attn_implementation="sdpa" if doubled else "eager",
-            dtype=torch.float32,
-            local_files_only=True,
-        ).eval()
+        reference = (
+            (AutoModelForImageTextToText if sees else AutoModelForCausalLM)
+            .from_pretrained(
+                directory,
+                attn_implementation="sdpa" if doubled else "eager",
+                dtype=torch.float32,
+                local_files_only=True,
+            )
+            .eval()
+        )
     except Exception as error:  # transformers raises whatever its parts raise
         raise TinyStarError(f"{directory}: transformers cannot load this model: {error}") from error
 
@@ -148,6 +158,8 @@ def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     layers |= {f"blocks.{i}.residual": f"{before}{i}" for i in range(len(model.blocks))}
     modules: Mapping[str, Any] = dict(reference.named_modules())
     for ours, theirs in layers.items():
-        module = modules.get(type(model).PREFIX + theirs, modules.get(theirs))
-        if module is not None:
-            yield ours, module
+        for before in BEFORE:
+            module = modules.get(before + type(model).PREFIX + theirs, modules.get(before + theirs))
+            if module is not None:
+                yield ours, module
+                break
