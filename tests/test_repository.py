@@ -27,7 +27,7 @@ FLOORS = [
     "tracing",
     "cli",
 ]
-GROUND = {"errors", "progress_bar", "tap", "threads", "usable", "whole_file"}
+GROUND = {"errors", "freed_memory", "progress_bar", "tap", "threads", "usable", "whole_file"}
 
 
 def imports(path: Path) -> set[str]:

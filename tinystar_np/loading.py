@@ -7,6 +7,7 @@ from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_config, read_e
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.configs.text_part import text_config, text_tensors
 from tinystar_np.errors import InputError
+from tinystar_np.freed_memory import give_back
 from tinystar_np.models import Decoder, model_class
 from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
 from tinystar_np.threads import use_threads
@@ -50,9 +51,9 @@ def load(
     architecture = model_class(raw["model_type"])
     config = architecture.Config.from_dict(raw)  # refuses what it must before any weight is looked at
     end_ids = read_end_ids(directory, raw)
-    # Before the weights: what reading it leaves behind is memory for them.
     reads_bytes = getattr(config, "tokens", None) == "bytes"
     tokenizer = tokenizer_of_bytes(directory / CONFIG_FILE) if reads_bytes else load_tokenizer(directory)
+    give_back()
     checkpoint = open_checkpoint(directory)
     if raw is not whole:
         checkpoint = text_tensors(checkpoint)
