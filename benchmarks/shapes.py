@@ -1,7 +1,9 @@
 """The shapes that are measured: config.json of models of real size, as their makers published them.
 
 ``tiny`` and ``tiny-llama`` are there to try the benchmark itself. A shape with "of" in its name has fewer
-layers than its model, so that transformers' float32 copy fits into an ordinary machine.
+layers than its model, so that transformers' float32 copy fits into an ordinary machine. One with "narrow" has
+narrower ones: how fast a model of a few hundred million weights is depends on how its layers are called, that
+of a larger one on memory alone.
 """
 
 from typing import Any
@@ -31,6 +33,66 @@ def llama_like(model_type: str, name: str, sizes: tuple[int, ...], **others: Any
     common = {"model_type": model_type, "architectures": [name], "max_position_embeddings": 32768}
     common |= {"rms_norm_eps": 1e-5, "tie_word_embeddings": False}
     return common | dict(zip(keys, sizes, strict=True)) | others
+
+
+def gemma2(sizes: tuple[int, ...]) -> Shape:
+    return llama_like(
+        "gemma2",
+        "Gemma2ForCausalLM",
+        sizes,
+        head_dim=256,
+        query_pre_attn_scalar=256,
+        sliding_window=4096,
+        attn_logit_softcapping=50.0,
+        final_logit_softcapping=30.0,
+        hidden_activation="gelu_pytorch_tanh",
+        tie_word_embeddings=True,
+    )
+
+
+def pythia(layers: int, width: int, heads: int) -> Shape:
+    return {
+        "model_type": "gpt_neox",
+        "architectures": ["GPTNeoXForCausalLM"],
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "rotary_pct": 0.25,
+        "use_parallel_residual": True,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-5,
+        "max_position_embeddings": 2048,
+        "vocab_size": 50304,
+        "tie_word_embeddings": False,
+    }
+
+
+def olmoe(sizes: tuple[int, ...]) -> Shape:
+    experts = {"num_experts": 64, "num_experts_per_tok": 8, "norm_topk_prob": False}
+    return llama_like("olmoe", "OlmoeForCausalLM", sizes, **experts)
+
+
+def deepseek_v2_lite(sizes: tuple[int, ...], **widths: int) -> Shape:
+    return llama_like(
+        "deepseek_v2",
+        "DeepseekV2ForCausalLM",
+        sizes,
+        n_routed_experts=64,
+        n_shared_experts=2,
+        num_experts_per_tok=6,
+        first_k_dense_replace=1,
+        q_lora_rank=None,
+        qk_nope_head_dim=128,
+        qk_rope_head_dim=64,
+        v_head_dim=128,
+        topk_method="greedy",
+        n_group=1,
+        topk_group=1,
+        routed_scaling_factor=1.0,
+        norm_topk_prob=False,
+        **widths,
+    )
 
 
 SHAPES: dict[str, Shape] = {
@@ -79,59 +141,19 @@ SHAPES: dict[str, Shape] = {
     "mistral-4-of-7b": llama_like(
         "mistral", "MistralForCausalLM", (4, 4096, 32, 8, 14336, 32000), sliding_window=4096
     ),
-    "gemma2-8-of-2b": llama_like(
-        "gemma2",
-        "Gemma2ForCausalLM",
-        (8, 2304, 8, 4, 9216, 256000),
-        head_dim=256,
-        query_pre_attn_scalar=256,
-        sliding_window=4096,
-        attn_logit_softcapping=50.0,
-        final_logit_softcapping=30.0,
-        hidden_activation="gelu_pytorch_tanh",
-        tie_word_embeddings=True,
+    "mistral-narrow-140m": llama_like(
+        "mistral", "MistralForCausalLM", (12, 768, 12, 3, 2688, 32000), sliding_window=4096
     ),
-    "pythia-410m": {
-        "model_type": "gpt_neox",
-        "architectures": ["GPTNeoXForCausalLM"],
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "rotary_pct": 0.25,
-        "use_parallel_residual": True,
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-5,
-        "max_position_embeddings": 2048,
-        "vocab_size": 50304,
-        "tie_word_embeddings": False,
-    },
-    "olmoe-3-of-7b": llama_like(
-        "olmoe",
-        "OlmoeForCausalLM",
-        (3, 2048, 16, 16, 1024, 50304),
-        num_experts=64,
-        num_experts_per_tok=8,
-        norm_topk_prob=False,
+    "gemma2-8-of-2b": gemma2((8, 2304, 8, 4, 9216, 256000)),
+    "gemma2-narrow-270m": gemma2((18, 640, 4, 2, 2048, 256000)),
+    "pythia-160m": pythia(12, 768, 12),
+    "pythia-410m": pythia(24, 1024, 16),
+    "olmoe-3-of-7b": olmoe((3, 2048, 16, 16, 1024, 50304)),
+    "olmoe-narrow-260m": olmoe((8, 512, 8, 8, 256, 50304)),
+    "deepseek-v2-lite-3-of-16b": deepseek_v2_lite(
+        (3, 2048, 16, 16, 10944, 102400), moe_intermediate_size=1408, kv_lora_rank=512
     ),
-    "deepseek-v2-lite-3-of-16b": llama_like(
-        "deepseek_v2",
-        "DeepseekV2ForCausalLM",
-        (3, 2048, 16, 16, 10944, 102400),
-        moe_intermediate_size=1408,
-        n_routed_experts=64,
-        n_shared_experts=2,
-        num_experts_per_tok=6,
-        first_k_dense_replace=1,
-        q_lora_rank=None,
-        kv_lora_rank=512,
-        qk_nope_head_dim=128,
-        qk_rope_head_dim=64,
-        v_head_dim=128,
-        topk_method="greedy",
-        n_group=1,
-        topk_group=1,
-        routed_scaling_factor=1.0,
-        norm_topk_prob=False,
+    "deepseek-v2-lite-narrow-360m": deepseek_v2_lite(
+        (8, 512, 4, 4, 2736, 102400), moe_intermediate_size=352, kv_lora_rank=128
     ),
 }

@@ -79,7 +79,7 @@ class _Expert:
 
     def __init__(self, w: Weights, activation: Activation):
         # Asked for by its full name: to find a branch empty takes a look at all names, and experts are many.
-        self.gate_up = None if w.get("gate_up.weight") is None else Linear(w.gate_up)
+        self.gate_up = Linear(w.gate_up) if "gate_up.weight" in w else None
         if self.gate_up is None:
             self.gate, self.up = Linear(w.gate), Linear(w.up)
         self.down = Linear(w.down)

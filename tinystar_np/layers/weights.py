@@ -33,6 +33,9 @@ class Weights:
     def __getitem__(self, name: str) -> Any:
         return self._arrays[self._prefix + name]
 
+    def __contains__(self, name: str) -> bool:
+        return self._prefix + name in self._arrays
+
     def __iter__(self) -> Iterator[str]:
         return (name[len(self._prefix) :] for name in self._arrays if name.startswith(self._prefix))
 

@@ -21,7 +21,7 @@ class AttentionDecoder(Decoder):
     def block(self, i: int, w: Weights) -> Any:
         """Build block i; where the two stand side by side, one norm may feed both."""
         wired: Any = ParallelBlock if self.config.is_parallel else SequentialBlock
-        second = not self.config.is_parallel or w.feed_forward_norm
+        second = not self.config.is_parallel or "feed_forward_norm.gain" in w
         return wired(
             attention_norm=self.norm(w.attention_norm),
             attention=Attention(w.attention, **self.attention(i, w.attention)),
@@ -33,6 +33,7 @@ class AttentionDecoder(Decoder):
         """Give the settings of layer i's attention; q and k have norms where the weight table does."""
         c: DecoderConfig = self.config
         H, G, K = (c.sizes[letter] for letter in "HGK")
+        norms = {name: self.norm(w.branch(name)) for name in ("q_norm", "k_norm") if f"{name}.gain" in w}
         return {
             "heads": H,
             "groups": G,
@@ -40,8 +41,7 @@ class AttentionDecoder(Decoder):
             "scale": K**-0.5,
             "rope": c.rope.rotary() if c.rope else None,
             "window": c.windows[i],
-            "q_norm": self.norm(w.q_norm) if w.q_norm else None,
-            "k_norm": self.norm(w.k_norm) if w.k_norm else None,
+            **norms,
         }
 
     @abstractmethod
