@@ -102,6 +102,9 @@ SHAPES: dict[str, Shape] = {
     "gpt2-large": gpt2(36, 1280, 20),
     "gpt2-xl": gpt2(48, 1600, 25),
     "tiny-llama": llama_like("llama", "LlamaForCausalLM", (2, 64, 4, 2, 160, 32000)),
+    "smollm2-135m": llama_like(
+        "llama", "LlamaForCausalLM", (30, 576, 9, 3, 1536, 49152), tie_word_embeddings=True
+    ),
     # TinyLlama 1.1B
     "llama-1.1b": llama_like("llama", "LlamaForCausalLM", (22, 2048, 32, 4, 5632, 32000)),
     "granite-h-350m": llama_like(

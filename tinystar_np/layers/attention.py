@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tinystar_np.kernels.activations import sigmoid
 from tinystar_np.layers.attending import DistanceBias, KeyBias, RelativeVectors, attend
 from tinystar_np.layers.chunked_attending import attend_in_chunks
-from tinystar_np.layers.linear import Linear
+from tinystar_np.layers.linear import Linear, joined
 from tinystar_np.layers.weights import Weights
 from tinystar_np.state import ChunkedKeyValueState, KeyValueState, Seen, SlidingKeyValueState, Span
 from tinystar_np.tap import tap
@@ -81,6 +81,7 @@ class Attention:
         self.qkv = Linear(w.qkv) if w.qkv else None
         if self.qkv is None:
             self.q, self.k, self.v = Linear(w.q), Linear(w.k), Linear(w.v)
+            self.joined = joined([self.q, self.k, self.v])
         self.out = Linear(w.out)
         self.heads = heads
         self.groups = heads if groups is None else groups
@@ -158,9 +159,7 @@ class Attention:
         """
         B, T, _ = x.shape
         H, G, K = self.heads, self.groups, self.head_dim  # of values K may be another, K_v
-        if self.qkv is None:
-            q, k, v = self.q(x[:, -1:] if last_only else x), self.k(x), self.v(x)
-        else:
+        if self.qkv is not None:
             qkv = tap("attention.qkv", self.qkv(x))
             if self.by_group:
                 qkv = qkv.reshape(B, T, G, H // G + 2, K)
@@ -168,6 +167,11 @@ class Attention:
             else:
                 q, k, v = qkv[..., : H * K], qkv[..., H * K : (H + G) * K], qkv[..., (H + G) * K :]
             q = q[:, -1:] if last_only else q
+        elif self.joined is not None:
+            q, k, v = self.joined(x)
+            q = q[:, -1:] if last_only else q
+        else:
+            q, k, v = self.q(x[:, -1:] if last_only else x), self.k(x), self.v(x)
         gate = None
         if self.gated:
             q, gate = np.split(q.reshape(B, -1, H, 2 * K), 2, axis=-1)

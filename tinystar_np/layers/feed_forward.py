@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.kernels.activations import in_blocks
-from tinystar_np.layers.linear import Linear
+from tinystar_np.layers.linear import Linear, joined
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 from tinystar_np.threads import divided, slices
@@ -65,6 +65,7 @@ class GatedFeedForward:
         self.gate_up = Linear(w.gate_up) if w.gate_up else None
         if self.gate_up is None:
             self.gate, self.up = Linear(w.gate), Linear(w.up)
+            self.joined = joined([self.gate, self.up])
         self.down = Linear(w.down)
         self.activation = activation
         self.multipliers = multipliers
@@ -73,7 +74,7 @@ class GatedFeedForward:
         """Map (B, T, D) to (B, T, D), a new array."""
         of_gate, of_result = self.multipliers
         if self.gate_up is None:
-            gate, up = self.gate(x), self.up(x)
+            gate, up = (self.gate(x), self.up(x)) if self.joined is None else self.joined(x)
         else:
             gate, up = np.split(tap("feed_forward.gate_up", self.gate_up(x)), 2, axis=-1)
         gate, up = tap("feed_forward.gate", gate), tap("feed_forward.up", up)  # (B, T, F) each

@@ -1,5 +1,8 @@
 """Linear layer: a weight matrix and, in many models, a bias."""
 
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,3 +29,46 @@ class Linear:
         if self.bias is not None:
             y += self.bias
         return y.reshape(*x.shape[:-1], -1)
+
+
+class Joined:
+    """Linear layers that multiply the same vectors, as one: a single product.
+
+    matrix  (in, all their outputs)
+    bias    (all their outputs,), or None
+    widths  how many outputs each of them has
+    """
+
+    def __init__(self, matrix: NDArray, bias: NDArray | None, widths: Sequence[int]):
+        self.linear = Linear(Weights({"weight": matrix} | ({} if bias is None else {"bias": bias})))
+        self.parts = [slice(*ends) for ends in pairwise(accumulate(widths, initial=0))]
+
+    def __call__(self, x: NDArray) -> list[NDArray]:
+        """Map (..., in) to each one's (..., out), parts of one new array."""
+        y = self.linear(x)
+        return [y[..., part] for part in self.parts]
+
+
+def joined(layers: Sequence[Linear]) -> Joined | None:
+    """Make one layer of several whose matrices lie side by side in memory (weights/side_by_side.py).
+
+    layers  that multiply the same vectors
+
+    Returns None where they lie apart, which is so in most files.
+    """
+    matrices = [layer.weight for layer in layers if isinstance(layer.weight, np.ndarray)]
+    rows = matrices[0].base if len(matrices) == len(layers) else None  # (all outputs, in), where there is one
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2:
+        return None
+    widths = [matrix.shape[1] for matrix in matrices]
+    places = [rows[end - width : end].T for width, end in zip(widths, accumulate(widths), strict=True)]
+    if sum(widths) != len(rows) or not all(map(_same_place, matrices, places)):
+        return None
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    if biases and len(biases) < len(layers):
+        return None
+    return Joined(rows.T, np.concatenate(biases) if biases else None, widths)
+
+
+def _same_place(one: NDArray, other: NDArray) -> bool:
+    return one.__array_interface__ == other.__array_interface__

@@ -21,6 +21,7 @@ from tinystar_np.layers.matrices import NarrowMatrix
 from tinystar_np.state import Cache, Span, read_states
 from tinystar_np.tap import listening, scope, tap
 from tinystar_np.weights.in_memory import move_into_memory
+from tinystar_np.weights.side_by_side import side_by_side
 from tinystar_np.weights.weight_table import WeightTable, gather
 
 
@@ -79,7 +80,7 @@ class Decoder(ABC):
             config = replace(config, tie_word_embeddings=False)
         table = cls.weight_table(config)
         weights = gather(checkpoint, table, config.sizes, prefix=cls.PREFIX, ignored=cls.IGNORED, dtype=dtype)
-        return cls(config, weights, end_ids)
+        return cls(config, side_by_side(weights), end_ids)
 
     @classmethod
     def _has_own_head(cls, config: Any, checkpoint: Checkpoint) -> bool:
