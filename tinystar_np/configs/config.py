@@ -244,12 +244,14 @@ def check_keys(config: DecoderConfig) -> None:
     """Raise ConfigError for a value that its key cannot have, whatever the others are."""
     given = {field.name: getattr(config, field.name) for field in fields(config)}
     there = {key: value for key, value in given.items() if value is not None}
+    windowed = there.get("use_sliding_window", True)  # if not, nobody looks at their length
     for key, value in there.items():
         require(key not in ABOVE_0 or value > 0, f"{key} = {value} must be above 0.")
         require(key not in AT_LEAST_0 or value >= 0, f"{key} = {value} must be at least 0.")
         require(key not in AT_LEAST_1 or value >= 1, f"{key} = {value} must be at least 1.")
         require(key not in NOT_0 or value != 0, f"{key} = {value}, {NOT_0.get(key)}.")
-        require(key not in WINDOWS or value >= 1, f"{key} = {value}, but a token sees at least itself.")
+        too_short = windowed and key in WINDOWS and value < 1
+        require(not too_short, f"{key} = {value}, but a token sees at least itself.")
         if key in ACTIVATION_NAMES:
             known(ACTIVATIONS, key, value)
 
