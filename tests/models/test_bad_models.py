@@ -155,6 +155,7 @@ def test_names_are_not_written_out_for_a_file_that_lacks_them(
 GPT2 = {
     "a fractional layer": (config(n_layer=1.5), "n_layer = 1.5, but it must be int"),
     "heads that do not divide": (config(n_head=5), "n_embd = 8 cannot be divided among n_head = 5"),
+    "more heads than numbers": (config(n_head=9), "n_embd = 8 cannot be divided among n_head = 9"),
     "a vocabulary beyond 2**53": (
         config(vocab_size=2**62),
         "vocab_size = 4611686018427387904, but no number",

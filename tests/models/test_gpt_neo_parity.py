@@ -95,7 +95,7 @@ def test_long_texts(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"num_heads": 5}, "hidden_size = 48 cannot be divided among num_attention_heads = 5"),
-        ({"window_size": 0}, "window_size = 0, but a token sees at least itself"),
+        ({"window_size": 0}, "window_size = 0 must be at least 1"),
         ({"attention_layers": ["global", "local"]}, "for 2 layers, but num_hidden_layers = 3"),
         (
             {"attention_layers": ["global", "near", "local"]},

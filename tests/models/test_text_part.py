@@ -127,7 +127,7 @@ def test_a_published_config() -> None:
     assert found["eos_token_id"] == [1, 106]
     with torch.device("meta"):
         reference = Gemma3ForCausalLM(Gemma3TextConfig(**part))
-    assert hollow_model(found).parameters == sum(p.numel() for p in reference.parameters())
+    assert hollow_model(raw).parameters == sum(p.numel() for p in reference.parameters())
 
 
 @pytest.mark.parametrize(
@@ -151,6 +151,21 @@ def test_a_tensor_of_neither_part(tmp_path: Path) -> None:
     save_file({**load_file(path), "audio_tower.weight": np.zeros(3, np.float32)}, path)
     with pytest.raises(CheckpointError, match=r"it has 'audio_tower\.weight', which this architecture"):
         load(tmp_path)
+
+
+def test_two_names_for_one_tensor(tmp_path: Path) -> None:
+    path = save(whole_model("gemma3"), tmp_path) / "model.safetensors"
+    tensors = load_file(path)
+    save_file({**tensors, "model.norm.weight": tensors["language_model.model.norm.weight"]}, path)
+    with pytest.raises(
+        CheckpointError, match=r"'model\.norm\.weight' is there twice, as .*\n.*download it again"
+    ):
+        load(tmp_path)
+
+
+def test_an_unknown_type_lists_them() -> None:
+    with pytest.raises(ConfigError, match=r"Implemented: .*gemma3, gemma3_text, .*llama4, .*mistral3"):
+        hollow_model({"model_type": "gemma7"})
 
 
 def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

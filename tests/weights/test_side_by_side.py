@@ -77,6 +77,18 @@ def test_biases() -> None:
     assert joined(linears(laid, biased="qk")) is None
 
 
+def test_a_layer_that_is_given_other_weights() -> None:
+    x = np.ones((1, 1, 768), np.float32)
+    layers = linears(side_by_side(matrices(300, 150, 150)))
+    together = joined(layers)
+    assert together is not None
+    layers[1].weight = layers[1].weight * np.float32(2)
+    for found, linear in zip(together(x), layers, strict=True):
+        np.testing.assert_array_equal(found, linear(x))
+    layers[2].bias = np.ones(150, np.float32)
+    np.testing.assert_array_equal(together(x)[2], layers[2](x))
+
+
 def test_what_only_looks_alike() -> None:
     """Parts of one array that are not all of it, in another order, or of another matrix."""
     q, k, v = linears(side_by_side(matrices(300, 150, 150)))

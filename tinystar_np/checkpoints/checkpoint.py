@@ -1,6 +1,6 @@
 """All tensors of a model as one read-only mapping from name to array, whether in one file or in many."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,23 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
         """Give a tensor's elements in the stored type, flat and at most so many at a time."""
         file, stored = self._places[name]
         return file.blocks(stored, most)
+
+    def by_other_names(self, rename: Callable[[str], str | None]) -> dict[str, str]:
+        """Rename tensors, those for which ``rename`` returns None left out: {the other name: the name here}.
+
+        Raises CheckpointError if two get the same name.
+        """
+        names: dict[str, str] = {}
+        for name in self:
+            other = rename(name)
+            if other in names:
+                raise CheckpointError(
+                    f"{self.file_of(name)}: the tensor {shown(other)} is there twice, "
+                    f"as {shown(names[other])} and {shown(name)}.\nThe file is damaged: download it again."
+                )
+            if other is not None:
+                names[other] = name
+        return names
 
     def renamed(self, names: Mapping[str, str]) -> "Checkpoint":
         """Give some of the tensors under other names: {the other name: the name here}."""

@@ -25,24 +25,26 @@ LARGEST_FLOAT = 3.4028234663852886e38
 """All is computed in float32."""
 LONGEST_MESSAGE = 1000
 
-# What holds for a key in every architecture that has it; null is allowed where the type allows it.
-ABOVE_0 = (
+# What holds for these keys in every architecture; one that calls them otherwise adds its name here. Null is
+# allowed where the type allows it.
+KEYS_ABOVE_0 = (
     *("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"),
     *("query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping"),
     *("clip_qkv", "rope_local_base_freq", "swiglu_limit", "moe_normalize_expert_weights"),
 )
-AT_LEAST_0 = ("first_k_dense_replace",)
-AT_LEAST_1 = (
-    *("sliding_window_pattern", "full_attention_interval", "no_rope_layer_interval"),
+KEYS_AT_LEAST_0 = ("first_k_dense_replace",)
+KEYS_AT_LEAST_1 = (
+    *("sliding_window_pattern", "full_attention_interval", "no_rope_layer_interval", "window_size"),
     *("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq", "floor_scale"),
 )
-NOT_0 = {
+KEYS_NOT_0 = {
     "logits_scaling": "but the logits are divided by it",
     "lm_head_multiplier": "which makes all tokens alike",
 }
-WINDOWS = ("sliding_window", "window_size")
-ACTIVATION_NAMES = ("activation_function", "hidden_act", "hidden_activation")
-CHOSEN = ("num_experts_per_tok", "moe_top_k")
+ACTIVATION_KEYS = ("activation_function", "hidden_act", "hidden_activation")
+"""They name a function of kernels/activations.py."""
+CHOSEN_KEYS = ("num_experts_per_tok", "moe_top_k")
+"""How many of E experts a token uses."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ class DecoderConfig:
     def check(self) -> None:
         """Raise ConfigError where values contradict each other; subclasses add to it."""
         check_keys(self)
+        self._check_heads()
         sizes = self.sizes
         for letter, size in sizes.items():
             most = MOST_LAYERS if letter == "L" else LARGEST_INT
@@ -161,21 +164,23 @@ class DecoderConfig:
         require(
             longest is None or longest >= 1, f"its longest text is of {longest} tokens, not of 1 or more."
         )
-        self._check_heads_and_experts()
+        self._check_experts()
         _ = self.rope, self.windows  # whatever is wrong with them shows when they are read
 
-    def _check_heads_and_experts(self) -> None:
+    def _check_heads(self) -> None:
         sizes, key_of = self.sizes, self.LETTERS
-        if "K" in sizes and getattr(self, key_of["K"], None) is None:
-            D, H = sizes["D"], sizes["H"]
+        D, H, G = (sizes.get(letter, 0) for letter in "DHG")
+        if "K" in sizes and getattr(self, key_of["K"], None) is None and H >= 1:
             require(D % H == 0, f"{key_of['D']} = {D} cannot be divided among {key_of['H']} = {H} heads.")
-        if "G" in sizes:
-            H, G = sizes["H"], sizes["G"]
+        if G >= 1:
             require(H % G == 0, f"{key_of['H']} = {H} cannot be divided among {key_of['G']} = {G} groups.")
-        for key in CHOSEN:
-            if hasattr(self, key) and "E" in sizes and getattr(self, "layers_with_experts", True):
-                k, E = getattr(self, key), sizes["E"]
-                require(1 <= k <= E, f"{key} = {k} of {key_of['E']} = {E} cannot be chosen.")
+
+    def _check_experts(self) -> None:
+        E = self.sizes.get("E")
+        for key in CHOSEN_KEYS:
+            if hasattr(self, key) and E is not None and getattr(self, "layers_with_experts", True):
+                k = getattr(self, key)
+                require(1 <= k <= E, f"{key} = {k} of {self.LETTERS['E']} = {E} cannot be chosen.")
 
 
 def _readable(message: str, spelled: Mapping[str, str]) -> str:
@@ -244,15 +249,12 @@ def check_keys(config: DecoderConfig) -> None:
     """Raise ConfigError for a value that its key cannot have, whatever the others are."""
     given = {field.name: getattr(config, field.name) for field in fields(config)}
     there = {key: value for key, value in given.items() if value is not None}
-    windowed = there.get("use_sliding_window", True)  # if not, nobody looks at their length
     for key, value in there.items():
-        require(key not in ABOVE_0 or value > 0, f"{key} = {value} must be above 0.")
-        require(key not in AT_LEAST_0 or value >= 0, f"{key} = {value} must be at least 0.")
-        require(key not in AT_LEAST_1 or value >= 1, f"{key} = {value} must be at least 1.")
-        require(key not in NOT_0 or value != 0, f"{key} = {value}, {NOT_0.get(key)}.")
-        too_short = windowed and key in WINDOWS and value < 1
-        require(not too_short, f"{key} = {value}, but a token sees at least itself.")
-        if key in ACTIVATION_NAMES:
+        require(key not in KEYS_ABOVE_0 or value > 0, f"{key} = {value} must be above 0.")
+        require(key not in KEYS_AT_LEAST_0 or value >= 0, f"{key} = {value} must be at least 0.")
+        require(key not in KEYS_AT_LEAST_1 or value >= 1, f"{key} = {value} must be at least 1.")
+        require(key not in KEYS_NOT_0 or value != 0, f"{key} = {value}, {KEYS_NOT_0.get(key)}.")
+        if key in ACTIVATION_KEYS:
             known(ACTIVATIONS, key, value)
 
 

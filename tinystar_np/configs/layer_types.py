@@ -27,8 +27,10 @@ def layer_kinds(
     kinds = usual if layer_types is None else layer_types
     L, named = len(usual), len(kinds)
     require(named == L, f"layer_types names {named} layers, but num_hidden_layers = {L}.")
-    for i, kind in enumerate(kinds):
-        require(kind in known, f"layer_types[{i}] = {kind!r} is not known here. Known: {', '.join(known)}.")
+    wrong = next((i for i, kind in enumerate(kinds) if kind not in known), None)
+    if wrong is not None:  # nothing is put into words otherwise: models of many layers ask often
+        said = f"layer_types[{wrong}] = {kinds[wrong]!r} is not known here. Known: {', '.join(known)}."
+        require(False, said)
     return kinds
 
 
@@ -45,8 +47,9 @@ def layer_windows(
     Raises ConfigError, naming key and value.
     """
     key = NEEDED[near]
-    require(window is None or window >= 1, f"{key} = {window}, but a token sees at least itself.")
     kinds = layer_kinds(layer_types, usual, (FULL, near))
-    for i, kind in enumerate(kinds):
-        require(kind == FULL or window is not None, f"layer_types[{i}] = {kind!r}, but no {key} is in use.")
+    if near in kinds:
+        i = kinds.index(near)
+        require(window is not None, f"layer_types[{i}] = {near!r}, but no {key} is in use.")
+        require(window is None or window >= 1, f"{key} = {window}, but a token sees at least itself.")
     return tuple(window if kind == near else None for kind in kinds)

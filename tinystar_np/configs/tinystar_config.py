@@ -11,7 +11,7 @@ from others may be left to it with ``auto``. A contradiction is refused with the
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
@@ -191,6 +191,16 @@ class TinyStarConfig(DecoderConfig):
     def window(self) -> int | None:
         """W, how far a token sees, or None."""
         return self.window_size if self.mask == "sliding_window" else None
+
+    @property
+    def windows(self) -> Sequence[int | None]:
+        """The window of each layer, the same in all."""
+        return (self.window,) * self.num_layers
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether attention and feed-forward stand side by side."""
+        return self.parallel
 
     def check(self) -> None:
         """Raise ConfigError where values are unknown or contradict each other."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinystar_np.configs.text_part import text_config
 from tinystar_np.errors import ConfigError
 from tinystar_np.models.decoder import Decoder
 from tinystar_np.models.registry import model_class
@@ -20,6 +21,7 @@ def hollow_model(raw: Mapping[str, Any]) -> Decoder:
 
     Raises ConfigError as ``load`` does.
     """
+    raw = text_config(dict(raw))
     architecture = model_class(raw["model_type"])
     config = architecture.Config.from_dict(raw)
     rows = expand(architecture.weight_table(config), config.sizes)

@@ -34,17 +34,23 @@ class Linear:
 class Joined:
     """Linear layers that multiply the same vectors, as one: a single product.
 
+    layers  the single ones; where somebody gives one of them another matrix or bias, they are asked again
     matrix  (in, all their outputs)
     bias    (all their outputs,), or None
-    widths  how many outputs each of them has
     """
 
-    def __init__(self, matrix: NDArray, bias: NDArray | None, widths: Sequence[int]):
+    def __init__(self, layers: Sequence[Linear], matrix: NDArray, bias: NDArray | None):
+        self.layers = layers
+        self.held = [(layer.weight, layer.bias) for layer in layers]
         self.linear = Linear(Weights({"weight": matrix} | ({} if bias is None else {"bias": bias})))
+        widths = [layer.weight.shape[1] for layer in layers]
         self.parts = [slice(*ends) for ends in pairwise(accumulate(widths, initial=0))]
 
     def __call__(self, x: NDArray) -> list[NDArray]:
-        """Map (..., in) to each one's (..., out), parts of one new array."""
+        """Map (..., in) to each one's (..., out), new arrays or parts of one."""
+        for layer, (weight, bias) in zip(self.layers, self.held, strict=True):
+            if layer.weight is not weight or layer.bias is not bias:
+                return [layer(x) for layer in self.layers]
         y = self.linear(x)
         return [y[..., part] for part in self.parts]
 
@@ -67,7 +73,7 @@ def joined(layers: Sequence[Linear]) -> Joined | None:
     biases = [layer.bias for layer in layers if layer.bias is not None]
     if biases and len(biases) < len(layers):
         return None
-    return Joined(rows.T, np.concatenate(biases) if biases else None, widths)
+    return Joined(layers, rows.T, np.concatenate(biases) if biases else None)
 
 
 def _same_place(one: NDArray, other: NDArray) -> bool:

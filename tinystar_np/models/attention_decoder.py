@@ -1,4 +1,4 @@
-"""What nearly all recipes share: blocks of attention and feed-forward, in a row or side by side.
+"""What most recipes share: blocks of attention and feed-forward, in a row or side by side.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x         x → norm ─┬→ attention ────┬→ + x
                                                                              └→ feed-forward ─┘
@@ -19,7 +19,7 @@ class AttentionDecoder(Decoder):
     """A decoder of the kind. Its config has the letters H, G and K, ``rope`` and ``windows``."""
 
     def block(self, i: int, w: Weights) -> Any:
-        """Build block i; where the two stand side by side, one norm may feed both."""
+        """Build block i; side by side, one norm feeds both where the table has no second one's gain."""
         wired: Any = ParallelBlock if self.config.is_parallel else SequentialBlock
         second = not self.config.is_parallel or "feed_forward_norm.gain" in w
         return wired(
@@ -30,7 +30,7 @@ class AttentionDecoder(Decoder):
         )
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Give the settings of layer i's attention; q and k have norms where the weight table does."""
+        """Give the settings of layer i's attention; q and k have norms where there are gains."""
         c: DecoderConfig = self.config
         H, G, K = (c.sizes[letter] for letter in "HGK")
         norms = {name: self.norm(w.branch(name)) for name in ("q_norm", "k_norm") if f"{name}.gain" in w}

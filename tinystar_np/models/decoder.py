@@ -43,7 +43,7 @@ class Decoder(ABC):
     """Regular expression for tensors in checkpoints that are no weights."""
 
     tokens: Embedding
-    positions: Embedding | None
+    positions: Embedding | None = None
     final_norm: Norm
     head: Callable[[NDArray], NDArray]
 

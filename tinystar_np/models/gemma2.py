@@ -94,7 +94,7 @@ class Gemma2(Gemma):
         return block
 
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Scale and bend scores as the config says; some layers see the window only."""
+        """Scale and bend scores as the config says."""
         c = self.config
         return {
             **super().attention(i, w),

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 
+from tinystar_np.configs.text_part import TEXT_PARTS
 from tinystar_np.errors import ConfigError
 from tinystar_np.models.decoder import Decoder
 
@@ -56,7 +57,7 @@ def model_class(model_type: str) -> type[Decoder]:
     if model_type not in ARCHITECTURES:
         raise ConfigError(
             f"config.json says model_type {model_type!r}, which is not implemented here.\n"
-            f"Implemented: {', '.join(sorted(ARCHITECTURES))}."
+            f"Implemented: {', '.join(sorted({*ARCHITECTURES, *TEXT_PARTS}))}."
         )
     module = import_module(f"tinystar_np.models.{model_type}")
     found: type[Decoder] = getattr(module, ARCHITECTURES[model_type])

@@ -158,8 +158,8 @@ def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     layers |= {f"blocks.{i}.residual": f"{before}{i}" for i in range(len(model.blocks))}
     modules: Mapping[str, Any] = dict(reference.named_modules())
     for ours, theirs in layers.items():
-        for before in BEFORE:
-            module = modules.get(before + type(model).PREFIX + theirs, modules.get(before + theirs))
+        for whole in BEFORE:
+            module = modules.get(whole + type(model).PREFIX + theirs, modules.get(whole + theirs))
             if module is not None:
                 yield ours, module
                 break

@@ -148,15 +148,7 @@ def gather(
     Returns {our name: array or matrix}. What keeps its type is a view of the mapped file.
     Raises CheckpointError naming the tensors that are missing, left over, or of the wrong shape.
     """
-    stored: dict[str, str] = {}
-    for name in checkpoint:
-        short = name.removeprefix(prefix)
-        if short in stored:
-            raise CheckpointError(
-                f"{checkpoint.file_of(name)}: the tensor {shown(short)} is there twice, "
-                f"as {shown(stored[short])} and {shown(name)}.\nThe file is damaged: download it again."
-            )
-        stored[short] = name
+    stored = checkpoint.by_other_names(lambda name: name.removeprefix(prefix))
     _check_fit(checkpoint, table, sizes, stored, ignored)
     # Only now, as the rows of a wrong config may be many more than the file's tensors.
     rows = expand(table, sizes)
