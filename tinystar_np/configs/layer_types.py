@@ -47,9 +47,13 @@ def layer_windows(
     Raises ConfigError, naming key and value.
     """
     key = NEEDED[near]
+    require(window is None or window >= 1, f"{key} = {window}, but a token sees at least itself.")
     kinds = layer_kinds(layer_types, usual, (FULL, near))
-    if near in kinds:
-        i = kinds.index(near)
-        require(window is not None, f"layer_types[{i}] = {near!r}, but no {key} is in use.")
-        require(window is None or window >= 1, f"{key} = {window}, but a token sees at least itself.")
+    if window is None and near in kinds:
+        require(False, f"layer_types[{kinds.index(near)}] = {near!r}, but no {key} is in use.")
     return tuple(window if kind == near else None for kind in kinds)
+
+
+def equal_windows(layers: int, window: int | None) -> tuple[int | None, ...]:
+    """Return the window of each layer where all have the same, or None; raises ConfigError as above."""
+    return layer_windows(None, [FULL if window is None else SLIDING] * layers, window)

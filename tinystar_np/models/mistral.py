@@ -15,7 +15,7 @@ farther back travels one window per layer. Later versions (v0.2 and on) took the
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
+from tinystar_np.configs.layer_types import equal_windows
 from tinystar_np.models.llama import Llama, LlamaConfig
 
 
@@ -31,8 +31,7 @@ class MistralConfig(LlamaConfig):
     @property
     def windows(self) -> Sequence[int | None]:
         """The window of each layer, the same in all."""
-        kind = FULL if self.sliding_window is None else SLIDING
-        return layer_windows(None, [kind] * self.num_hidden_layers, self.sliding_window)
+        return equal_windows(self.num_hidden_layers, self.sliding_window)
 
 
 class Mistral(Llama):

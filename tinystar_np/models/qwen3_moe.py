@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tinystar_np.configs.layer_types import equal_windows
 from tinystar_np.layers import Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
@@ -41,7 +42,7 @@ class Qwen3MoeConfig(Qwen2MoeConfig):
     @property
     def windows(self) -> Sequence[int | None]:
         """The window of each layer."""
-        return [self.sliding_window] * self.num_hidden_layers
+        return equal_windows(self.num_hidden_layers, self.sliding_window)
 
 
 class Qwen3Moe(Qwen2Moe):
