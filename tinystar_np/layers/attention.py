@@ -78,7 +78,7 @@ class Attention:
         gated: bool = False,
         temperature: Positions | None = None,
     ):
-        self.qkv = Linear(w.qkv) if w.qkv else None
+        self.qkv = Linear(w.qkv) if "qkv.weight" in w else None
         if self.qkv is None:
             self.q, self.k, self.v = Linear(w.q), Linear(w.k), Linear(w.v)
             self.joined = joined([self.q, self.k, self.v])

@@ -62,7 +62,7 @@ class GatedFeedForward:
     """
 
     def __init__(self, w: Weights, *, activation: Activation, multipliers: tuple[float, float] = (1.0, 1.0)):
-        self.gate_up = Linear(w.gate_up) if w.gate_up else None
+        self.gate_up = Linear(w.gate_up) if "gate_up.weight" in w else None
         if self.gate_up is None:
             self.gate, self.up = Linear(w.gate), Linear(w.up)
             self.joined = joined([self.gate, self.up])

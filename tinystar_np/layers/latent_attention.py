@@ -65,7 +65,7 @@ class LatentAttention:
         causal: bool = True,
         distance_bias: DistanceBias | None = None,
     ):
-        self.q = Linear(w.q) if w.q else None
+        self.q = Linear(w.q) if "q.weight" in w else None
         if self.q is None:
             self.q_down, self.q_norm, self.q_up = Linear(w.q_down), RMSNorm(w.q_norm, eps=eps), Linear(w.q_up)
         self.kv_down = Linear(w.kv_down)
