@@ -7,6 +7,9 @@ are kept, and the likeliest token is taken. Libraries are imported when an engin
                          returns (what to go on with, the next token of each)
     step(state, tokens)  read one token more of each; returns the next
     generate(ids, new)   the library's own loop, greedy, on one prompt: the new ids
+
+With gradients on, transformers keeps every activation and may be several times slower. Nobody generates so:
+where it happens all the same, the program ends instead of printing a figure (``refuse_gradients``).
 """
 
 from pathlib import Path
@@ -14,6 +17,20 @@ from typing import Any
 
 Rows = list[list[int]]
 CONTEXT = 2048 + 128  # places that llama.cpp makes room for, being the one that must know before
+
+
+def refuse_gradients(model: Any) -> None:
+    """Let every call of a torch model, however it is made, end the program if gradients are on."""
+    from torch import is_grad_enabled
+
+    def check(*_: Any) -> None:
+        if is_grad_enabled():
+            raise SystemExit(
+                "transformers was called with gradients on, as nobody generates text: not measured.\n"
+                "Call the model within torch.inference_mode()."
+            )
+
+    model.register_forward_pre_hook(check)
 
 
 class TinyStar:
@@ -63,12 +80,12 @@ class Transformers:
         from transformers import AutoModelForCausalLM, DynamicCache
 
         torch.set_num_threads(threads)
-        torch.inference_mode().__enter__()  # for the rest of this process
         self._torch = torch
         self._new_cache = DynamicCache
         # Scaled-dot-product attention, except where transformers itself has none (soft caps).
         self.model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype)
         self.model.eval()
+        refuse_gradients(self.model)
 
     def prefill(self, rows: Rows, room: int = 0) -> tuple[Any, list[int]]:
         cache = self._new_cache(config=self.model.config)
@@ -80,13 +97,15 @@ class Transformers:
     def generate(self, ids: list[int], new: int) -> list[int]:
         prompt = self._torch.tensor([ids])
         settings = {"do_sample": False, "min_new_tokens": new, "max_new_tokens": new}
+        # Its own loop turns gradients off by itself.
         made = self.model.generate(prompt, attention_mask=self._torch.ones_like(prompt), **settings)
         return made[0, len(ids) :].tolist()
 
     def _next(self, rows: Rows, cache: Any) -> list[int]:
-        ids = self._torch.tensor(rows)
-        out = self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        return out.logits[:, -1].argmax(dim=-1).tolist()
+        with self._torch.inference_mode():
+            ids = self._torch.tensor(rows)
+            out = self.model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            return out.logits[:, -1].argmax(dim=-1).tolist()
 
 
 class LlamaCpp:

@@ -13,6 +13,7 @@ from tinystar_np.cli.main import tinystar
 from tinystar_np.configs.tinystar_config import TinyStarConfig
 from tinystar_np.inspection import speed
 from tinystar_np.inspection.speed import Found, Task, TinyStarEngine, bytes_per_token, measure
+from tinystar_np.inspection.transformers_process import turn
 from tinystar_np.models.tinystar import TinyStar
 
 SHORT = ["--rounds", "2", "--new", "3", "--batch", "1", "2"]
@@ -204,3 +205,14 @@ def test_the_longest_prompts_fit(talking_model: Path, capsys: Any) -> None:
     )
     assert "prefill 96" in out
     assert "one round" in out
+
+
+def test_transformers_answers_without_gradients_or_not_at_all() -> None:
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=30)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    for new in (0, 2):
+        with torch.inference_mode():
+            assert min(turn(model, torch.tensor([[5, 7]]), new)) >= 0
+        with pytest.raises(RuntimeError, match="gradients"):
+            turn(model, torch.tensor([[5, 7]]), new)

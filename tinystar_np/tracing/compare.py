@@ -128,7 +128,7 @@ def _run_transformers(
 
     def keep(name: str, value: Any, which: int = 0) -> None:
         tensor = value[which] if isinstance(value, tuple) else value
-        array = tensor.detach().numpy().copy()
+        array = tensor.numpy().copy()  # which torch refuses where gradients are on
         # Positions are looked up once for the whole batch: (T, D) or (1, T, D).
         caught[name] = array if array.ndim > 2 else array[None]
 
