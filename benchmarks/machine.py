@@ -25,12 +25,19 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def describe() -> dict[str, str | int]:
+def openblas_settings() -> str | None:
+    """List what the environment tells OpenBLAS, but for the threads: another machine may not be told so."""
+    told = {name: value for name, value in os.environ.items() if name.startswith("OPENBLAS_")}
+    return " ".join(f"{k}={v}" for k, v in sorted(told.items()) if k not in THREAD_VARIABLES) or None
+
+
+def describe() -> dict[str, str | int | None]:
     return {
         "processor": processor(),
         "cores": usable_cores(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
+        "OpenBLAS is told": openblas_settings(),
     }
 
 

@@ -3,10 +3,12 @@
     python benchmarks/run.py                                       GPT-2 124M beside transformers, float32
     python benchmarks/run.py --shape llama-1.1b --theirs llama.cpp
     python benchmarks/run.py --ours tinystar_np:int8 --theirs tinystar_np:float32
+    python benchmarks/run.py --shape gpt2 --only floor             a token beside its matrix products alone
     python benchmarks/run.py --shape tiny --rounds 1 --only decode  a quick try
 
 A model with random weights is made first. Then every measurement runs in a process of its own, ours and
-theirs in turn, one pair after another; a ratio compares the two of one pair.
+theirs in turn, one pair after another; a ratio compares the two of one pair. (The floor is measured in turn
+within one process, since it is of one model.)
 """
 
 import argparse
@@ -27,7 +29,7 @@ from results import Row, header, table
 from shapes import SHAPES
 from workers import COMMANDS, ask, versions
 
-TASKS = ("decode", "generate", "prefill", "ask", "read")
+TASKS = ("decode", "generate", "prefill", "ask", "read", "floor")
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Side:
         return self.name if self.dtype == "float32" else f"{self.name} {self.dtype}"
 
 
-def measure(side: Side, what: Measurement, model: Path, options: argparse.Namespace) -> dict[str, float]:
+def measure(side: Side, what: Measurement, model: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Run one measurement of one engine in a process of its own."""
     env = environment(options.threads)
     if what.task == "ask":
@@ -122,6 +124,25 @@ def bandwidth(model: Path, options: argparse.Namespace) -> Row:
         row.add(found["tokens/s"] * found["GB/token"], bare["GB/s"])
     progress("")
     return row
+
+
+def floor(model: Path, options: argparse.Namespace) -> Iterator[Row]:
+    """Measure whole calls in turn with the products by their matrices alone, as the model has them: ms."""
+    calls: list[tuple[str, str, dict[str, int]]] = []
+    for rows in options.batch:
+        given = {"prompt": options.prompt, "new": options.new, "rows": rows}
+        calls.append(("a token" if rows == 1 else f"a token of {rows} texts", "floor_of_tokens", given))
+    for tokens in options.prefill:
+        given = {"tokens": tokens, "rounds": options.rounds}
+        calls.append((f"a prompt of {tokens}", "floor_of_prompt", given))
+    dtype = options.ours.dtype
+    in_memory = [Side("tinystar_np_in_memory", dtype)] if dtype == "float32" else []  # others always are
+    for name, task, given in calls:
+        for side in (Side("tinystar_np", dtype), *in_memory):
+            progress(f"floor: {name}, {side}")
+            found = measure(side, Measurement(task, given, {}), model, options)
+            yield Row(f"{name}, {side}", "ms", found["whole"], found["bare"])
+    progress("")
 
 
 def progress(line: str) -> None:
@@ -185,12 +206,19 @@ def main() -> None:
                 rows += compare(what, model, options)
         reads = "read" in options.only and options.ours.name == "tinystar_np"  # who says how much it reads
         read = [bandwidth(model, options)] if reads else []
-    print(table(header(str(options.ours), str(options.theirs)), [row.cells() for row in rows]))
+        floors = "floor" in options.only and options.ours.name.startswith("tinystar_np")
+        bare = list(floor(model, options)) if floors else []
+    if rows:
+        print(table(header(str(options.ours), str(options.theirs)), [row.cells() for row in rows]))
     if read:
         print("\n" + table(header(str(options.ours), "bare products"), [row.cells() for row in read]))
-    print(f"\nMedians of the rounds ({options.rounds}). Ratios are of the two runs of one round.")
+    if bare:
+        names = ("", "unit", "whole", "bare products", "share", "from – to")
+        print("\n" + table(names, [row.cells() for row in bare]))
+    tokens = f", for a token's floor {options.new}" if bare else ""
+    print(f"\nMedians of the rounds ({options.rounds}{tokens}). Ratios are of the two runs of one round.")
     if options.json:
-        found = {"about": about, "rows": [row.as_json() for row in rows + read]}
+        found = {"about": about, "rows": [row.as_json() for row in rows + read + bare]}
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     if options.plot:
         from picture import draw

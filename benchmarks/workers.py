@@ -20,7 +20,7 @@ from typing import Any
 from engines import ENGINES
 
 HERE = Path(__file__).parent
-Task = Callable[..., dict[str, float]]
+Task = Callable[..., dict[str, Any]]
 
 LEAST_SECONDS, LEAST_PASSES = 1.0, 3
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -94,6 +94,20 @@ def read(engine: None) -> dict[str, float]:
     return {"GB/s": bandwidth(matrices) / 1e9}
 
 
+def floor_of_tokens(engine: Any, prompt: int, new: int, rows: int) -> dict[str, list[float]]:
+    """Decode, and multiply by the same matrices alone, in turn: ms of every token."""
+    from floor import of_tokens  # late: it imports the package, which another engine's process shall not
+
+    return of_tokens(engine, some_rows(prompt, rows), new)
+
+
+def floor_of_prompt(engine: Any, tokens: int, rounds: int) -> dict[str, list[float]]:
+    """Read a prompt, and multiply by the same matrices alone, in turn: ms of every round."""
+    from floor import of_prompt
+
+    return of_prompt(engine, some_rows(tokens), rounds)
+
+
 def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / 1e9
 
@@ -116,7 +130,14 @@ def versions(engine_name: str) -> dict[str, str]:
     return {package: version(package) for package in ENGINES[engine_name].packages}
 
 
-TASKS: dict[str, Task] = {"prefill": prefill, "decode": decode, "generate": generate, "read": read}
+TASKS: dict[str, Task] = {
+    "prefill": prefill,
+    "decode": decode,
+    "generate": generate,
+    "read": read,
+    "floor_of_tokens": floor_of_tokens,
+    "floor_of_prompt": floor_of_prompt,
+}
 
 
 def main() -> None:

@@ -1,8 +1,12 @@
 """benchmarks/: it runs end to end on a tiny model, and llama.cpp gets the same model as everybody."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+from importlib import import_module
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,12 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process import what lies in benchmarks/, as its scripts do."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
 def test_from_end_to_end(tmp_path: Path) -> None:
@@ -45,12 +55,12 @@ def test_from_end_to_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", ["tiny", "tiny-llama"])
-def test_llama_cpp_reads_the_same_model(shape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_llama_cpp_reads_the_same_model(
+    shape: str, scripts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for package in ("gguf", "llama_cpp"):
         pytest.importorskip(package)
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import checkpoint  # type: ignore[import-not-found]
-    import engines  # type: ignore[import-not-found]
+    checkpoint, engines = import_module("checkpoint"), import_module("engines")
 
     # Large enough that attention looks somewhere: at 0.02 it would not matter how q and k are laid out.
     def numbers(ours: str, drawn: np.ndarray) -> np.ndarray:
@@ -72,3 +82,117 @@ def test_llama_cpp_reads_the_same_model(shape: str, tmp_path: Path, monkeypatch:
     assert np.abs(reached - expected).max() < 3e-3 * np.abs(expected).max()
     # Narrow files are of the same model, too.
     assert engines.LlamaCpp(str(tmp_path), "int8", 1).prefill([ids])
+
+
+@pytest.fixture
+def transformers_engine(scripts: None, tmp_path: Path) -> Any:
+    pytest.importorskip("transformers")
+    checkpoint, engines = import_module("checkpoint"), import_module("engines")
+    checkpoint.write("tiny", "float32", tmp_path)
+    return engines.Transformers(str(tmp_path), "float32", 1)
+
+
+def test_transformers_is_measured_without_gradients(transformers_engine: Any) -> None:
+    import torch
+
+    with_gradients = []
+    transformers_engine.model.register_forward_pre_hook(
+        lambda *_: with_gradients.append(torch.is_grad_enabled())
+    )
+    state, tokens = transformers_engine.prefill([[5, 17, 801]])
+    transformers_engine.step(state, tokens)
+    transformers_engine.generate([5, 17, 801], 3)
+    assert with_gradients == [False] * 5
+
+
+@pytest.mark.parametrize("call", ["prefill", "step", "generate"])
+def test_transformers_is_not_measured_with_gradients(
+    call: str, transformers_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    state, tokens = transformers_engine.prefill([[5, 17, 801]])
+    given = {"prefill": ([[5, 17]],), "step": (state, tokens), "generate": ([5, 17], 3)}[call]
+    monkeypatch.setattr(torch, "inference_mode", torch.enable_grad)
+    model = transformers_engine.model
+    monkeypatch.setattr(model, "generate", lambda ids, **_: model(ids))  # its own turns gradients off
+    with pytest.raises(SystemExit, match="gradients on"):
+        getattr(transformers_engine, call)(*given)
+
+
+def sizes_of_a_token(model: Any, per_token: int) -> int:
+    """Count the numbers of the matrices that a token is multiplied by: of equal experts the first ones."""
+    tied = model.config.tie_word_embeddings
+    return sum(
+        prod(array.shape)
+        for name, array in model.weights.items()
+        if len(array.shape) == 2
+        and "positions" not in name
+        and (tied or not name.startswith("embedding."))
+        and int((re.findall(r"experts\.(\d+)", name) or [0])[0]) < per_token
+    )
+
+
+SMALL = {
+    "tied": ("gpt2", (2, 64, 2)),
+    "joined": ("llama_like", ("llama", "LlamaForCausalLM", (1, 576, 9, 3, 300, 300))),
+    "experts": ("olmoe", ((2, 64, 4, 4, 32, 300),)),
+    "latent": ("deepseek_v2_lite", ((2, 64, 4, 4, 32, 300),)),
+}
+LATENT = {"moe_intermediate_size": 32, "kv_lora_rank": 16}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_the_floor_is_what_a_token_is_multiplied_by(
+    kind: str, scripts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines, floor, shapes = map(import_module, ("engines", "floor", "shapes"))
+    make, sizes = SMALL[kind]
+    shape = getattr(shapes, make)(*sizes, **(LATENT if kind == "latent" else {}))
+    monkeypatch.setitem(shapes.SHAPES, kind, shape)
+    import_module("checkpoint").write(kind, "float32", tmp_path)
+    for engine in (engines.TinyStar, engines.TinyStarInMemory):
+        one = engine(str(tmp_path), "float32", 1)
+        state, tokens = one.prefill([[5, 17, 80], [1, 2, 3]])
+        with floor.products_made() as products:
+            one.step(state, tokens)
+        assert {rows for rows, _ in products} <= {1, 2}  # two texts may choose different experts
+        multiplied = sum(rows * prod(matrix.shape) for rows, matrix in products)
+        per_token = shape.get("num_experts_per_tok", 1)
+        assert multiplied == 2 * sizes_of_a_token(one.model, per_token)
+        if kind == "joined":
+            assert (576, (9 + 3 + 3) * 64) in [matrix.shape for _, matrix in products]
+        with floor.products_made() as products:
+            one.prefill([[5, 17, 80, 6]])
+        assert products[0].rows == 4
+        assert products[-1] == (1, one.model.head.weight)  # nobody asks for other logits
+        found = floor.of_tokens(one, [[5, 17], [80, 2]], 3) | {"prompt": floor.of_prompt(one, [[5, 6]], 2)}
+        assert [len(found[part]) for part in ("whole", "bare")] == [3, 3]
+        assert [len(values) for values in found["prompt"].values()] == [2, 2]
+
+
+def test_the_floor_from_end_to_end(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "run.py"),
+        "--shape",
+        "tiny",
+        "--threads",
+        "1",
+        "--rounds",
+        "2",
+    ]
+    command += ["--only", "floor", "--new", "3", "--prompt", "8", "--batch", "2", "--prefill", "9"]
+    command += ["--theirs", "tinystar_np", "--workdir", str(tmp_path), "--json", str(tmp_path / "found.json")]
+    env = {**os.environ, "OPENBLAS_CORETYPE": "Haswell"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "bare products" in done.stdout
+    assert "OPENBLAS_CORETYPE=Haswell" in done.stdout
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+    engines = ("tinystar_np", "tinystar_np_in_memory")
+    calls = ("a token of 2 texts", "a prompt of 9")
+    assert [row["name"] for row in rows] == [f"{call}, {engine}" for call in calls for engine in engines]
+    for row in rows:
+        assert len(row["ours"]) == (2 if "prompt" in row["name"] else 3)
+        assert row["ratios"] == [bare / whole for whole, bare in zip(row["ours"], row["theirs"], strict=True)]

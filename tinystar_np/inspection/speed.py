@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.inspection.flops import multiply_adds
 from tinystar_np.inspection.memory import peak_memory
+from tinystar_np.layers.matrices import NarrowMatrix
 from tinystar_np.models.decoder import Decoder
 
 ENOUGH_SECONDS = 10.0  # a task that has taken so long gets no further turn
@@ -90,8 +91,8 @@ class TinyStarEngine:
 
     def turn(self, ids: list[list[int]], new: int) -> tuple[float, float]:
         """Read prompts (B, T), then call the model ``new`` times for the next token: seconds of both."""
-        cache = self.model.new_cache(len(ids), capacity=len(ids[0]) + new)
         start = time.perf_counter()
+        cache = self.model.new_cache(len(ids), capacity=len(ids[0]) + new)
         tokens = self.model(ids, cache=cache, last_only=True)[:, -1].argmax(axis=-1)
         read = time.perf_counter()
         for _ in range(new):
@@ -196,14 +197,34 @@ def bare_matrices(size: tuple[int, int] | None = None) -> list[NDArray[np.float3
 
 def bandwidth(matrices: Sequence[NDArray[np.float32]]) -> float:
     """Multiply a vector by matrices, several times: bytes per second, by the median time."""
-    x = np.ones((1, len(matrices[0])), np.float32)
-    seconds = []
-    for _ in range(PASSES):
-        start = time.perf_counter()
-        for matrix in matrices:
+    products = [Product(1, matrix) for matrix in matrices]
+    seconds = median(bare_seconds(products) for _ in range(PASSES))
+    return sum(matrix.nbytes for matrix in matrices) / seconds
+
+
+class Product(NamedTuple):
+    """Vectors multiplied by a weight matrix.
+
+    rows    T, how many vectors
+    matrix  (in, out), as the model has it
+    """
+
+    rows: int
+    matrix: NDArray[np.float32] | NarrowMatrix
+
+
+def bare_seconds(products: Sequence[Product]) -> float:
+    """Multiply vectors by each matrix and do nothing else: float32 by NumPy alone, narrow types by theirs."""
+    sizes = {(rows, matrix.shape[0]) for rows, matrix in products}
+    vectors = {size: np.ones(size, np.float32) for size in sizes}
+    start = time.perf_counter()
+    for rows, matrix in products:
+        x = vectors[rows, matrix.shape[0]]
+        if isinstance(matrix, np.ndarray):
             x @ matrix
-        seconds.append(time.perf_counter() - start)
-    return sum(matrix.nbytes for matrix in matrices) / median(seconds)
+        else:
+            matrix.product(x)
+    return time.perf_counter() - start
 
 
 def weight_type(model: Decoder) -> str:
