@@ -1,17 +1,24 @@
 """Finding a model by its name: places on disk first, then a hub that runs on the loopback."""
 
+import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hub_machine import NEEDED, SHARDED, SHARDS, UNWANTED, message_of, only, put_model, put_snapshot
 from hub_server import COMMIT, Fault
 from huggingface_hub import hf_hub_download
+from safetensors.numpy import save
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.local_models import list_local_models
+from tinystar_np.checkpoints.shard_index import INDEX_FILE
+from tinystar_np.errors import CheckpointError
 
 pytest_plugins = ["hub_fixtures"]
 pytestmark = pytest.mark.usefixtures("machine")
@@ -175,6 +182,25 @@ def test_revisions_on_disk(machine):
         assert "not on this machine" in message_of("owner/model", revision=revision, offline=True)
 
 
+def test_main_is_not_known_offline_but_other_revisions_are_here(machine):
+    cache = machine / "hf" / "hub"
+    snapshot = put_snapshot(cache, "owner/model", NEEDED)
+    shutil.rmtree(cache / "models--owner--model" / "refs")
+    message = message_of("owner/model", offline=True)
+    assert "owner/model: it is not on this machine" in message
+    assert f"Ask for revision {COMMIT[:12]}, which is here" in message
+    assert find_model("owner/model", revision=COMMIT[:12], offline=True) == snapshot
+    put_snapshot(cache, "owner/model", NEEDED, commit="b" * 40)
+    shutil.rmtree(cache / "models--owner--model" / "refs")
+    assert f"Ask for revision {COMMIT[:12]} or bbbbbbbbbbbb, which" in message_of("owner/model", offline=True)
+    assert "Ask for revision" in message_of("owner/model", revision="v7", offline=True)
+    assert find_model("owner/model", revision="b" * 7, offline=True).name == "b" * 40
+    (cache / "models--owner--model" / "refs").mkdir()
+    for end in ("", "\n", "\r\n"):
+        (cache / "models--owner--model" / "refs" / "main").write_text(COMMIT + end)
+        assert find_model("owner/model", offline=True) == snapshot
+
+
 # The network
 
 
@@ -197,6 +223,107 @@ def test_shards(served):
     served.repositories["owner/model"] = files
     assert sorted(open_checkpoint(find_model("owner/model"))) == ["a", "b"]
     assert served.downloads == sorted((set(NEEDED) | set(SHARDED)) - {"model.safetensors"})
+
+
+OTHER_NAMES = {
+    "bloom": ["model_00001-of-00002.safetensors", "model_00002-of-00002.safetensors"],
+    "one of one": ["model-00001-of-00001.safetensors"] * 2,
+    "no numbers": ["a.safetensors", "z.safetensors"],
+    "marks that patterns have": ["[ab]*?.safetensors", "{x},!#%20 é.safetensors"],
+    "Mistral's": ["consolidated-00001-of-00002.safetensors", "consolidated-00002-of-00002.safetensors"],
+    "hidden": [".a.safetensors", "model.fp16-00001-of-00002.safetensors"],
+}
+
+
+@pytest.mark.parametrize("hashes", [True, False])
+@pytest.mark.parametrize("shards", OTHER_NAMES.values(), ids=OTHER_NAMES)
+def test_shards_are_what_the_index_names(served, hashes, shards):
+    first, second = shards
+    tensors = {"a": np.ones(2), "b": np.zeros(3)}
+    whole = {first: save(tensors)} if first == second else {}
+    files = whole or {first: save({"a": tensors["a"]}), second: save({"b": tensors["b"]})}
+    files[INDEX_FILE] = json.dumps({"weight_map": {"a": first, "b": second}}).encode()
+    # What looks like a shard is none, and the second copy in another form stays where it is.
+    others = dict.fromkeys(("model-00003-of-00003.safetensors", "a-b.safetensors"), b"another")
+    served.repositories["owner/model"] = UNWANTED | others | files | only("config.json", "tokenizer.json")
+    served.faults["owner/model"] = Fault(no_hashes=not hashes)
+    found = find_model("owner/model")
+    assert sorted(open_checkpoint(found)) == ["a", "b"]
+    assert served.downloads == sorted({*files, "config.json", "tokenizer.json"})
+    served.requests.clear()
+    assert find_model("owner/model") == find_model("owner/model", offline=True) == found
+    (found / second).unlink()
+    assert "only a part of it is on this machine" in message_of("owner/model", offline=True)
+    assert not served.requests
+    assert sorted(open_checkpoint(find_model("owner/model"))) == ["a", "b"]
+    assert served.downloads in ([], [second])  # its content may still be there
+
+
+def test_an_interrupted_update_leaves_the_branch_as_it_was(served, machine):
+    old = put_snapshot(machine / "hf" / "hub", "owner/model", only("config.json", "model.safetensors"))
+    served.revisions["main"] = "c" * 40
+    files = {**NEEDED, **SHARDED}
+    del files["model.safetensors"]
+    served.repositories["owner/model"] = files
+    served.faults["owner/model"] = Fault(429, only=SHARDS[1], on_files_only=True)
+    assert find_model("owner/model") == old  # which has no tokenizer, so that the hub is asked
+    assert SHARDS[0] in served.downloads
+    assert find_model("owner/model", offline=True) == old
+    assert "only a part" in message_of("owner/model", revision="c" * 40, offline=True)
+    served.faults.clear()
+    assert sorted(open_checkpoint(find_model("owner/model"))) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../secret.safetensors", "/etc/x.safetensors", "pytorch_model.bin", "a/b.safetensors"]
+)
+def test_an_index_of_the_hub_is_checked_before_its_shards_are_fetched(served, name):
+    files = {**NEEDED, **UNWANTED, INDEX_FILE: json.dumps({"weight_map": {"a": name}}).encode()}
+    del files["model.safetensors"]
+    served.repositories["owner/model"] = files | {"a/b.safetensors": b""}
+    with pytest.raises(CheckpointError, match="no plain name of a safetensors file"):
+        find_model("owner/model")
+    assert served.downloads == [INDEX_FILE]
+
+
+def test_an_index_that_names_what_the_repository_lacks(served):
+    files = {**NEEDED, **SHARDED}
+    del files["model.safetensors"], files[SHARDS[1]]
+    served.repositories["owner/model"] = files
+    assert f"names {SHARDS[1]}, which the repository does not have" in message_of("owner/model")
+    assert served.downloads == [INDEX_FILE]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (
+            ["adapter_model.safetensors"],
+            "only an adapter to another model, adapter_model.safetensors.\nLoad both",
+        ),
+        (
+            ["consolidated.safetensors"],
+            "only consolidated.safetensors, the weights under Mistral's own names",
+        ),
+        (
+            ["model.fp16.safetensors", "adapter_model.safetensors"],
+            r"files \(model.fp16.safetensors\), but neither",
+        ),
+        (["weights.safetensors", "pytorch_model.bin"], r"files \(weights.safetensors\), but neither"),
+        (["unet/model.safetensors"], "has no model.safetensors"),
+        (["a.bin", "unet/model.safetensors"], "has no safetensors, only a.bin"),
+    ],
+)
+def test_safetensors_that_are_no_model(served, machine, names, words):
+    files = {**only("config.json", "tokenizer.json"), **dict.fromkeys(names, b"something")}
+    served.repositories["owner/model"] = files
+    assert re.search(words, message_of("owner/model"))
+    assert not served.downloads
+    for name, content in files.items():
+        (machine / "here" / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (machine / "here" / "mine" / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=words):
+        open_checkpoint(find_model("./mine"))
 
 
 def test_shards_are_not_fetched_beside_the_whole(served):

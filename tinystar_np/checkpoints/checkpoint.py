@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.element_types import to_float32
 from tinystar_np.checkpoints.files_inside import file_inside
 from tinystar_np.checkpoints.json_file import shown
-from tinystar_np.checkpoints.model_files import PICKLE_ENDINGS
-from tinystar_np.checkpoints.safetensors_file import CONVERT, SafetensorsFile
+from tinystar_np.checkpoints.model_files import instead_of_weights
+from tinystar_np.checkpoints.safetensors_file import SafetensorsFile
 from tinystar_np.checkpoints.shard_index import INDEX_FILE, SINGLE_FILE, read_index
 from tinystar_np.errors import CheckpointError
 
@@ -113,7 +113,11 @@ def open_checkpoint(directory: Path) -> Checkpoint:
         raise CheckpointError(f"{directory}: there is no such directory.")
     single = (directory / SINGLE_FILE).exists()
     if not single and not (directory / INDEX_FILE).exists():
-        raise CheckpointError(_no_weights(directory))
+        for name in (SINGLE_FILE, INDEX_FILE):
+            if (directory / name).is_symlink():  # to nothing, or in a circle, which is told there
+                file_inside(directory, name)
+        there, what_to_do = instead_of_weights(path.name for path in directory.iterdir())
+        raise CheckpointError(f"{directory}: has {there}.\n{what_to_do}")
     index = {} if single else read_index(directory)
     names = sorted(set(index.values())) or [SINGLE_FILE]
     checkpoint = Checkpoint([SafetensorsFile(file_inside(directory, name)) for name in names])
@@ -124,19 +128,3 @@ def open_checkpoint(directory: Path) -> Checkpoint:
                 "The files are of different models; download them again."
             )
     return checkpoint
-
-
-def _no_weights(directory: Path) -> str:
-    """Say what is in a directory without weights, and what to do."""
-    if any(directory.glob("*.safetensors")):
-        return (
-            f"{directory}: has safetensors files, but neither {SINGLE_FILE} nor {INDEX_FILE}.\n"
-            "Rename the only file, or download the index as well."
-        )
-    pickles = sorted(path.name for path in directory.glob("*") if path.name.endswith(PICKLE_ENDINGS))
-    if pickles:
-        return (
-            f"{directory}: has no safetensors, only {pickles[0]}, which is not opened: it can run code.\n"
-            f"{CONVERT}"
-        )
-    return f"{directory}: has no {SINGLE_FILE}.\nGive a directory that holds a model's weights."

@@ -13,7 +13,13 @@ from pathlib import Path
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE
 from tinystar_np.checkpoints.hub_address import hub_error
-from tinystar_np.checkpoints.hub_cache import find_snapshot, has_part, hub_cache_directory, is_complete
+from tinystar_np.checkpoints.hub_cache import (
+    commits_on_disk,
+    find_snapshot,
+    has_part,
+    hub_cache_directory,
+    is_complete,
+)
 from tinystar_np.checkpoints.model_files import has_model
 from tinystar_np.errors import HubError
 
@@ -32,7 +38,7 @@ OWNERS = {
 
 
 def find_model(
-    name: str, *, revision: str | None = None, offline: bool = False, cache_dir: Path | None = None
+    name: str, *, revision: str | None = None, offline: bool = False, cache_dir: str | Path | None = None
 ) -> Path:
     """Find the directory that holds a model's config.json and weights, downloading it if need be.
 
@@ -67,13 +73,7 @@ def find_model(
     if offline or offline_by_environment():
         if usable is not None:
             return usable
-        begun = on_disk or any(has_part(spelling, cache) for spelling in spellings)
-        part = "only a part of it is" if begun else "it is not"
-        wanted = name if revision is None else f"{name} at revision {revision!r}"
-        raise hub_error(
-            f"{wanted}: {part} on this machine, and offline mode forbids to fetch it.\n"
-            f"Fetch it once without --offline and HF_HUB_OFFLINE. Looked in {cache}."
-        )
+        raise _not_on_disk(name, spellings, revision, cache, begun=bool(on_disk))
     # Imported late, as it leads to the hub's library.
     from tinystar_np.checkpoints.download import download
 
@@ -83,6 +83,19 @@ def find_model(
         if usable is not None:
             return usable
         raise
+
+
+def _not_on_disk(name: str, spellings: list[str], revision: str | None, cache: Path, begun: bool) -> HubError:
+    """Make the error for a model that is not here and may not be fetched."""
+    begun = begun or any(has_part(spelling, cache) for spelling in spellings)
+    part = "only a part of it is" if begun else "it is not"
+    wanted = name if revision is None else f"{name} at revision {revision!r}"
+    fetch = f"Fetch it once without --offline and HF_HUB_OFFLINE. Looked in {cache}."
+    if others := [commit[:12] for spelling in spellings for commit in commits_on_disk(spelling, cache)]:
+        fetch = (
+            f"Ask for revision {' or '.join(others)}, which is here, or fetch it once without offline mode."
+        )
+    return hub_error(f"{wanted}: {part} on this machine, and offline mode forbids to fetch it.\n{fetch}")
 
 
 def _looks_like_path(name: str) -> bool:

@@ -15,17 +15,17 @@ import re
 from pathlib import Path
 
 from tinystar_np.checkpoints.json_file import read_json_object
-from tinystar_np.checkpoints.model_files import has_model, has_tokenizer, needed_files
+from tinystar_np.checkpoints.model_files import SMALL_FILES, has_model, has_tokenizer
 from tinystar_np.errors import CheckpointError
 
 FULL_COMMIT = re.compile(r"[0-9a-f]{40}")
 SHORT_COMMIT = re.compile(r"[0-9a-f]{7,39}")
 
 
-def hub_cache_directory(cache_dir: Path | None = None) -> Path:
+def hub_cache_directory(cache_dir: str | Path | None = None) -> Path:
     """Find the hub's cache: the argument, or what the environment says, by the hub library's own rules."""
     if cache_dir is not None:
-        return cache_dir.expanduser().absolute()
+        return Path(cache_dir).expanduser().absolute()
     setting = os.environ.get
     home = setting("HF_HOME") or os.path.join(setting("XDG_CACHE_HOME") or "~/.cache", "huggingface")
     cache = setting("HF_HUB_CACHE") or setting("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
@@ -69,23 +69,29 @@ def repository_folder(repository: str, cache: Path) -> Path:
     return cache / f"models--{repository.replace('/', '--')}"
 
 
+def commits_on_disk(repository: str, cache: Path) -> list[str]:
+    """List the commits of which a whole model is here, whatever they are called."""
+    snapshots = (repository_folder(repository, cache) / "snapshots").glob("*")
+    return sorted(snapshot.name for snapshot in snapshots if has_model(snapshot))
+
+
 def has_part(repository: str, cache: Path) -> bool:
-    """Tell whether a download of a repository has begun that never came to its first snapshot."""
-    folder = repository_folder(repository, cache)
-    return any((folder / "blobs").glob("*")) and not any((folder / "snapshots").glob("*"))
+    """Tell whether a download of a repository has begun that never came to a whole model."""
+    begun = any((repository_folder(repository, cache) / "blobs").glob("*"))
+    return begun and not commits_on_disk(repository, cache)
 
 
 def is_complete(snapshot: Path) -> bool:
     """Tell whether a snapshot holds all of a model that its repository has.
 
-    Where the list of the repository's files is on disk, each needed one must be there. Otherwise config.json,
-    the weights and a tokenizer must.
+    config.json and the weights must be there, and each small file of the repository where the list of its
+    files is on disk. Otherwise a tokenizer must.
     """
     if not has_model(snapshot):
         return False
     listing = snapshot.parent.parent / "trees" / f"{snapshot.name}.json"
     try:
-        needed = needed_files(read_json_object(listing)["files"])
+        needed = SMALL_FILES.intersection(read_json_object(listing)["files"])
     except (CheckpointError, KeyError, TypeError):  # no list, or not one of the form we know
         return has_tokenizer(snapshot)
     return all((snapshot / name).exists() for name in needed)

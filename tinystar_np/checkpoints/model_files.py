@@ -1,10 +1,12 @@
 """Which of a repository's files are a model, as this package reads it.
 
 A repository on the hub often holds the same weights several times: as pickles, for other frameworks, once
-whole and once in shards. Only what is named here is ever downloaded.
+whole and once in shards, in Mistral's own form (consolidated.safetensors), in a narrower type
+(model.fp16.safetensors). The weights are model.safetensors; where there is none, the files that
+model.safetensors.index.json names, whatever they are called. Nothing but these and ``SMALL_FILES`` is ever
+downloaded.
 """
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,13 +14,12 @@ from tinystar_np.checkpoints.config_file import CONFIG_FILE, GENERATION_FILE
 from tinystar_np.checkpoints.shard_index import INDEX_FILE, SINGLE_FILE, weight_files
 from tinystar_np.errors import CheckpointError
 
-SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
-
 # Any of these sets is a tokenizer.
 TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.txt"})
 
 # Loading one of these may run any code: they are only ever mentioned.
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt")
+CONVERT = "Convert it with transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)."
 
 SMALL_FILES = {
     CONFIG_FILE,
@@ -35,16 +36,32 @@ SMALL_FILES = {
 }
 
 
-def needed_files(names: Iterable[str]) -> list[str]:
-    """Choose from the names of all files of a repository those that are needed."""
-    names = set(names)
-    if SINGLE_FILE in names:
-        weights = {SINGLE_FILE}
-    elif INDEX_FILE in names:
-        weights = {INDEX_FILE} | {name for name in names if SHARD.fullmatch(name)}
-    else:
-        weights = set()
-    return sorted(weights | (names & SMALL_FILES))
+def instead_of_weights(names: Iterable[str]) -> tuple[str, str]:
+    """Say what there is in place of weights, and what to do, of files without model.safetensors or an index.
+
+    names  of all files of a directory or repository
+
+    Returns the end of a sentence that begins with "It has", and another sentence.
+    """
+    # Named first is what is most likely the model.
+    names = sorted((name for name in names if "/" not in name), key=lambda n: (not n.startswith("model"), n))
+    safetensors = [name for name in names if name.endswith(".safetensors")]
+    pickles = [name for name in names if name.endswith(PICKLE_ENDINGS)]
+    if safetensors and all(name.startswith("adapter_") for name in safetensors):
+        return (
+            f"only an adapter to another model, {safetensors[0]}",
+            "Load both with peft, then merge_and_unload() and save_pretrained() write a model.",
+        )
+    if safetensors and all(name.startswith("consolidated") for name in safetensors):
+        return f"only {safetensors[0]}, the weights under Mistral's own names", CONVERT
+    if safetensors:
+        return (
+            f"safetensors files ({safetensors[0]}), but neither {SINGLE_FILE} nor {INDEX_FILE}",
+            f"Rename the only file to {SINGLE_FILE}, or download the index as well.",
+        )
+    if pickles:
+        return f"no safetensors, only {pickles[0]}, which is not opened: it can run code", CONVERT
+    return f"no {SINGLE_FILE}", "Give a directory or repository that holds a model's weights in safetensors."
 
 
 def has_model(directory: Path) -> bool:

@@ -20,6 +20,7 @@ from safetensors import safe_open
 
 from tinystar_np.checkpoints.element_types import STORAGE_TYPES
 from tinystar_np.checkpoints.json_file import SIZE_LIMIT, download_again, one_line, parse_json_object, shown
+from tinystar_np.checkpoints.model_files import CONVERT
 from tinystar_np.errors import CheckpointError
 
 # What is found in place of safetensors, by its first bytes.
@@ -35,7 +36,6 @@ IMPOSTORS = {
     b"<!DOCTYPE": "a web page",
     b"<html": "a web page",
 }
-CONVERT = "Convert it with transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)."
 
 
 class SafetensorsFile:
