@@ -21,7 +21,7 @@ def load(
     *,
     revision: str | None = None,
     offline: bool = False,
-    cache_dir: Path | None = None,
+    cache_dir: str | Path | None = None,
     in_memory: bool = False,
 ) -> tuple[Decoder, Tokenizer | None]:
     """Load a model and its tokenizer.

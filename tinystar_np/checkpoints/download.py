@@ -11,7 +11,7 @@ from typing import Any
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE
 from tinystar_np.checkpoints.hub_address import host_of, hub_endpoint, hub_error
-from tinystar_np.checkpoints.hub_cache import repository_folder
+from tinystar_np.checkpoints.hub_cache import mend_links, repository_folder
 from tinystar_np.checkpoints.model_files import SMALL_FILES, instead_of_weights
 from tinystar_np.checkpoints.shard_index import INDEX_FILE, SINGLE_FILE, read_index
 from tinystar_np.errors import TinyStarError
@@ -119,21 +119,8 @@ class _Files:
                 endpoint=self._endpoint,
                 allow_patterns=[glob.escape(name) for name in names],
             )
-        for name in names:
-            _mend_link(snapshot / name)
+        mend_links(snapshot)
         return snapshot
-
-
-def _mend_link(path: Path) -> None:
-    """Let a link of a snapshot lead to its content where the user has moved ``snapshots`` to another disk.
-
-    The library's links, ../../blobs/<hash>, go up from where the snapshot really lies.
-    """
-    if path.is_symlink() and not path.exists():
-        content = os.path.realpath(os.path.normpath(path.parent / os.readlink(path)))
-        if os.path.exists(content):
-            path.unlink()
-            path.symlink_to(content)
 
 
 def _files_of_model(files: _Files) -> list[str]:

@@ -4,6 +4,7 @@ A model directory is written by strangers. A file name or a symbolic link in it 
 this machine, so every file of a model is looked up here first.
 """
 
+import os
 from pathlib import Path
 
 from tinystar_np.checkpoints.json_file import one_line
@@ -32,7 +33,7 @@ def file_inside(directory: Path, name: str) -> Path:
         raise CheckpointError(
             f"{path}: cannot be opened ({reason}).\nThe model is damaged: download it again."
         ) from error
-    if not any(target.is_relative_to(place) for place in _allowed_places(directory.resolve())):
+    if not any(target.is_relative_to(place) for place in _allowed_places(directory)):
         raise CheckpointError(
             f"{path}: leads out of the model's directory, to {one_line(str(target))}.\n"
             "Copy that file into the directory if you trust it."
@@ -45,13 +46,24 @@ def file_inside(directory: Path, name: str) -> Path:
     return path
 
 
-def _allowed_places(directory: Path) -> list[Path]:
-    """List the directories in which the files of a model may really lie."""
-    # The hub's cache keeps each content once, and fills snapshots with links to it:
-    #   models--openai-community--gpt2/snapshots/<commit>/config.json → ../../blobs/<hash>
-    # Newer versions share blobs between repositories, in a folder beside them: ../../../blobs/<xx>/<hash>.
-    snapshots = directory.parent
-    repository = snapshots.parent
-    if snapshots.name == "snapshots" and repository.name.startswith("models--"):
-        return [directory, repository / "blobs", repository.parent / "blobs"]
-    return [directory]
+def _allowed_places(directory: Path) -> set[Path]:
+    """List the directories in which the files of a model may really lie.
+
+    The hub's cache keeps each content once, and fills snapshots with links to it:
+
+        models--openai-community--gpt2/snapshots/<commit>/config.json → ../../blobs/<hash>
+
+    Newer versions share blobs between repositories, in a folder beside them: ../../../blobs/<xx>/<hash>. A
+    repository says what is in a snapshot and never what stands around it: where the cache, a model's folder,
+    ``snapshots`` or ``blobs`` is a link, its user has moved that to another disk, and it is followed.
+    """
+    real = directory.resolve()
+    places = {real}
+    for way in (directory.absolute(), real):  # the user's links in between, and a link to a snapshot itself
+        snapshots, repository = way.parent, way.parent.parent
+        if snapshots.name == "snapshots" and repository.name.startswith("models--"):
+            blobs = repository / "blobs", repository.parent / "blobs"
+            places |= {
+                Path(os.path.realpath(place)) for place in blobs
+            }  # which a circle of links is no error to
+    return places

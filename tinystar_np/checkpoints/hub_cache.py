@@ -12,6 +12,7 @@ Documented at https://huggingface.co/docs/huggingface_hub/guides/manage-cache.
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from tinystar_np.checkpoints.json_file import read_json_object
@@ -53,7 +54,26 @@ def find_snapshot(repository: str, revision: str | None, cache: Path) -> Path | 
         if not FULL_COMMIT.fullmatch(commit):
             return None
     snapshot = folder / "snapshots" / commit
-    return snapshot if os.path.isdir(snapshot) else None
+    if not os.path.isdir(snapshot):
+        return None
+    mend_links(snapshot)
+    return snapshot
+
+
+def mend_links(snapshot: Path) -> None:
+    """Let a snapshot's links lead to their contents again where the user has moved ``snapshots`` elsewhere.
+
+    The library's links are ../../blobs/<hash>, which goes up from where the snapshot really lies. Others are
+    left as they are.
+    """
+    for path in snapshot.iterdir():
+        if path.is_symlink() and not path.exists():
+            target = Path(os.readlink(path))
+            content = snapshot.parent.parent / "blobs" / target.name
+            if target == Path("../../blobs", target.name) and content.exists():
+                with suppress(OSError):  # in a cache that only others may write, it stays so
+                    path.unlink()
+                    path.symlink_to(content.resolve())
 
 
 def _commit_beginning_with(digits: str, folder: Path) -> str:

@@ -15,7 +15,7 @@ from tinystar_np.errors import HubError
 
 
 def find_config(
-    name: str, *, revision: str | None = None, offline: bool = False, cache_dir: Path | None = None
+    name: str, *, revision: str | None = None, offline: bool = False, cache_dir: str | Path | None = None
 ) -> Path:
     """Find a directory that holds a model's config.json; arguments as for ``find_model``.
 

@@ -21,7 +21,7 @@ class LocalModel:
     nbytes: int  # of its safetensors files
 
 
-def list_local_models(cache_dir: Path | None = None) -> list[LocalModel]:
+def list_local_models(cache_dir: str | Path | None = None) -> list[LocalModel]:
     """List the models that ``find_model`` finds without the network, nearest place first.
 
     cache_dir  the hub's cache, in place of the usual one
