@@ -112,15 +112,17 @@ class _Files:
                     uncheckable = True
         # The links to all of them, and those files that could not be checked.
         with _quiet_library(show_bars=uncheckable):
-            snapshot_download(
-                self.repository,
-                revision=revision,
-                cache_dir=self._cache,
-                endpoint=self._endpoint,
-                allow_patterns=[glob.escape(name) for name in names],
+            directory = Path(
+                snapshot_download(
+                    self.repository,
+                    revision=revision,
+                    cache_dir=self._cache,
+                    endpoint=self._endpoint,
+                    allow_patterns=[glob.escape(name) for name in names],
+                )
             )
-        mend_links(snapshot)
-        return snapshot
+        mend_links(directory)
+        return directory
 
 
 def _files_of_model(files: _Files) -> list[str]:

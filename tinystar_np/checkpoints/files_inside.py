@@ -63,7 +63,5 @@ def _allowed_places(directory: Path) -> set[Path]:
         snapshots, repository = way.parent, way.parent.parent
         if snapshots.name == "snapshots" and repository.name.startswith("models--"):
             blobs = repository / "blobs", repository.parent / "blobs"
-            places |= {
-                Path(os.path.realpath(place)) for place in blobs
-            }  # which a circle of links is no error to
+            places |= {Path(os.path.realpath(place)) for place in blobs}
     return places

@@ -92,9 +92,8 @@ def _not_on_disk(name: str, spellings: list[str], revision: str | None, cache: P
     wanted = name if revision is None else f"{name} at revision {revision!r}"
     fetch = f"Fetch it once without --offline and HF_HUB_OFFLINE. Looked in {cache}."
     if others := [commit[:12] for spelling in spellings for commit in commits_on_disk(spelling, cache)]:
-        fetch = (
-            f"Ask for revision {' or '.join(others)}, which is here, or fetch it once without offline mode."
-        )
+        here = " or ".join(others[:4])
+        fetch = f"Ask for revision {here}, which is here, or fetch it once without offline mode."
     return hub_error(f"{wanted}: {part} on this machine, and offline mode forbids to fetch it.\n{fetch}")
 
 
