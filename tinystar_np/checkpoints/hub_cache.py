@@ -66,12 +66,12 @@ def mend_links(snapshot: Path) -> None:
     The library's links are ../../blobs/<hash>, which goes up from where the snapshot really lies. Others are
     left as they are.
     """
-    for path in snapshot.iterdir():
-        if path.is_symlink() and not path.exists():
-            target = Path(os.readlink(path))
-            content = snapshot.parent.parent / "blobs" / target.name
-            if target == Path("../../blobs", target.name) and content.exists():
-                with suppress(OSError):  # in a cache that only others may write, it stays so
+    with suppress(OSError):  # in a cache that only others may write, they stay so
+        for path in snapshot.iterdir():
+            if path.is_symlink() and not path.exists():
+                target = Path(os.readlink(path))
+                content = snapshot.parent.parent / "blobs" / target.name
+                if target == Path("../../blobs", target.name) and content.exists():
                     path.unlink()
                     path.symlink_to(content.resolve())
 
