@@ -12,9 +12,21 @@ from huggingface_hub import hf_hub_download
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.local_models import list_local_models
+from tinystar_np.checkpoints.model_files import needed_files
 
 pytest_plugins = ["hub_fixtures"]
 pytestmark = pytest.mark.usefixtures("machine")
+
+
+def test_chat_templates_with_files_of_their_own_are_part_of_a_model():
+    templates = ["additional_chat_templates/rag.jinja", "additional_chat_templates/tool_use.jinja"]
+    others = [
+        "additional_chat_templates/a/b.jinja",
+        "additional_chat_templates/notes.md",
+        "other/tool_use.jinja",
+    ]
+    names = [*templates, "chat_template.jinja", "config.json"]
+    assert needed_files([*others, *names]) == names
 
 
 # Places on disk

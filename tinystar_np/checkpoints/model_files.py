@@ -20,6 +20,9 @@ TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.tx
 # Loading one of these may run any code: they are only ever mentioned.
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt")
 
+MORE_TEMPLATES = "additional_chat_templates"
+TEMPLATE = re.compile(rf"{MORE_TEMPLATES}/[^/]+\.jinja")
+
 SMALL_FILES = {
     CONFIG_FILE,
     GENERATION_FILE,
@@ -44,7 +47,7 @@ def needed_files(names: Iterable[str]) -> list[str]:
         weights = {INDEX_FILE} | {name for name in names if SHARD.fullmatch(name)}
     else:
         weights = set()
-    return sorted(weights | (names & SMALL_FILES))
+    return sorted(weights | (names & SMALL_FILES) | {name for name in names if TEMPLATE.fullmatch(name)})
 
 
 def has_model(directory: Path) -> bool:
