@@ -17,11 +17,23 @@ from safetensors.numpy import save
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.local_models import list_local_models
+from tinystar_np.checkpoints.model_files import small_files
 from tinystar_np.checkpoints.shard_index import INDEX_FILE
 from tinystar_np.errors import CheckpointError
 
 pytest_plugins = ["hub_fixtures"]
 pytestmark = pytest.mark.usefixtures("machine")
+
+
+def test_chat_templates_with_files_of_their_own_are_part_of_a_model():
+    templates = ["additional_chat_templates/rag.jinja", "additional_chat_templates/tool_use.jinja"]
+    others = [
+        "additional_chat_templates/a/b.jinja",
+        "additional_chat_templates/notes.md",
+        "other/tool_use.jinja",
+    ]
+    names = [*templates, "chat_template.jinja", "config.json"]
+    assert small_files([*others, *names]) == set(names)
 
 
 # Places on disk

@@ -310,6 +310,18 @@ def test_stop_texts_and_no_tokens(talking: Any) -> None:
     assert conversation.messages[-1]["content"] == "one "
 
 
+def test_a_stop_text_that_is_a_special_token(talking: Any) -> None:
+    """As people set it for models whose end of text is another token than that of their template."""
+    model, tokenizer = talking(CHATML, Scripted)
+    model.script, model.end_ids = tuple(tokenizer.encode("one\n<|endoftext|>two")), ()
+    conversation = Conversation(model, tokenizer)
+    for said, stop in (("one\n", "<|endoftext|>"), ("one", "\n<|endoftext|>")):
+        model.read = []
+        pieces = list(conversation.say("Hello", stop=stop, max_new_tokens=30))
+        assert ("".join(piece.text for piece in pieces), pieces[-1].finish_reason) == (said, "stop")
+        assert conversation.messages[-1]["content"] == said
+
+
 def test_what_cannot_be(talking: Any, talking_model: Path) -> None:
     model, tokenizer = talking()
     with pytest.raises(TokenizerError, match="no tokenizer files"):

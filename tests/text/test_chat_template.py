@@ -1,11 +1,15 @@
 """Chat templates in the shapes that real models ship, beside transformers' apply_chat_template."""
 
 import builtins
+import enum
+import http
 import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import numpy as np
 import pytest
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
@@ -274,7 +278,7 @@ def test_where_a_template_stands(files: dict[str, Any], text: str | None, direct
     ("content", "message"),
     [
         (5, "tokenizer_config.json.*found 5"),
-        ([named("a", "a"), named("b", "b")], "named a, b.*default"),
+        ([named("a", 3)], "found 3"),
         ({"default": 3}, "found 3"),
     ],
 )
@@ -330,8 +334,128 @@ def test_templates_see_copies_of_plain_data(directory: Path) -> None:
 
     (directory / "chat_template.jinja").write_text("{{ thing }}{{ thing.method }}{{ messages[0].content }}")
     messages = [{"role": "user", "content": ("a", 1), "empty": None}]
-    assert template_of(directory).render(messages, thing=Thing()) == "a thing['a', 1]"
+    assert template_of(directory).render(messages, thing=Thing()) == "a thing('a', 1)"
     assert messages == [{"role": "user", "content": ("a", 1), "empty": None}]
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+NAMED = [named("default", "D"), named("tool_use", "T:{{ tools is none }}"), named("rag", "R")]
+
+
+@pytest.mark.parametrize(
+    "chat_template",
+    [NAMED, NAMED[:2], NAMED[1:], NAMED[1:2], {entry["name"]: entry["template"] for entry in NAMED}, "plain"],
+    ids=str,
+)
+@pytest.mark.parametrize("as_files", [False, True])
+def test_named_templates_are_chosen_as_in_transformers(
+    chat_template: Any, as_files: bool, directory: Path
+) -> None:
+    """As one list, as an object, or as files of their own, which are what transformers 5 writes."""
+    if as_files:
+        settings(directory, chat_template="left from before")
+        sources = {"default": chat_template} if isinstance(chat_template, str) else chat_template
+        if isinstance(sources, list):
+            sources = {entry["name"]: entry["template"] for entry in sources}
+        (directory / "additional_chat_templates").mkdir()
+        for name, source in sources.items():
+            more = directory / "additional_chat_templates" / f"{name}.jinja"
+            (directory / "chat_template.jinja" if name == "default" else more).write_text(source)
+    else:
+        settings(directory, chat_template=chat_template)
+    reference, template = AutoTokenizer.from_pretrained(directory), template_of(directory)
+    for tools in (None, [], [TOOL, TOOL]):
+        for name in (None, "rag", "tool_use"):
+            given: dict[str, Any] = {"tools": tools}
+            if name is not None:
+                if name not in (reference.chat_template if isinstance(reference.chat_template, dict) else {}):
+                    continue  # transformers takes it for the text of a template
+                given["chat_template"] = name
+            try:
+                wanted = reference.apply_chat_template([USER], tokenize=False, **given)
+            except ValueError:
+                with pytest.raises(InputError, match=r"templates named (tool_use|rag).*\n?.*default"):
+                    template.render([USER], **given)
+            else:
+                assert template.render([USER], **given) == wanted
+    with pytest.raises(InputError, match=r"none is named 'other'.*\nName one of them"):
+        template.render([USER], chat_template="other")
+
+
+def test_a_template_that_leads_out(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "tool_use.jinja").write_text("secret")
+    (directory / "additional_chat_templates").symlink_to(outside)
+    with pytest.raises(TokenizerError, match="leads out"):
+        _ = load(directory).chat_template
+
+
+CALL = [{"type": "function", "function": {"name": "weather", "arguments": {"city": None}}}]
+CALLED = {"role": "assistant", "content": None, "tool_calls": CALL}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ m.content is none }}{{ m['content'] is not none }}{{ m.get('content') is none }}",
+        "{{ m.content == none }}{{ none == m.content }}{{ m.content != none }}{{ m.content in [none, ''] }}",
+        "{% set c = m.content %}{% if c is none %}({{ m.tool_calls[0].function.name }}){% endif %}",
+        "{{ 'content' in m }}{{ m.content is string }}{{ not m.content }}{{ m.content or 'nothing' }}",
+        "{{ m.tool_calls | tojson }}{{ m | tojson }}{{ m.tool_calls[0].function.arguments.city is none }}",
+        "{{ m.content is mapping }}{{ m.role is none }}{{ m.nothing is none }}",
+    ],
+)
+def test_null_content_is_none_to_a_template_that_asks(source: str, directory: Path) -> None:
+    """Beside jinja2, whose message holds None itself."""
+    (directory / "chat_template.jinja").write_text("{% set m = messages[0] %}" + source)
+    environment = jinja2.Environment()
+    environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+    wanted = environment.from_string(source).render(m=CALLED)
+    # The order of keys is the message's, as a template may print them all.
+    assert template_of(directory).render([CALLED]) == wanted
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ m.content }}|{{ m.content | trim }}|{{ m['content'] ~ '!' }}",  # Llama 3
+        "{% if '<|channel|>analysis' in m.content %}refused{% endif %}",  # gpt-oss
+        "{% if m.content is string %}s{% else %}{% for x in m.content %}p{% endfor %}{% endif %}",  # Qwen-VL
+        "{% macro visible(c) %}{% if c is string %}{{ c }}{% elif c is iterable and c is not mapping %}"
+        "{% for i in c %}{{ i.text }}{% endfor %}{% else %}{{ c }}{% endif %}{% endmacro %}"
+        "{{ visible(m.content).strip() }}",  # GLM 4.5
+        "{{ 'name' in m }}{{ m.name }}{{ m.tool_calls is defined }}{{ m.reasoning_content is none }}",
+    ],
+)
+def test_null_content_is_no_text_to_a_template_that_prints_it(source: str, directory: Path) -> None:
+    """Beside transformers, which leaves out the keys of a message that are None."""
+    (directory / "chat_template.jinja").write_text("{% set m = messages[0] %}" + source)
+    message = {**CALLED, "name": None, "tool_calls": None, "reasoning_content": None}
+    wanted = AutoTokenizer.from_pretrained(directory).apply_chat_template([message], tokenize=False)
+    assert template_of(directory).render([message]) == wanted
+
+
+class Role(str, enum.Enum):  # noqa: UP042 — people write it so
+    USER = "user"
+
+
+def test_values_are_those_of_transformers(directory: Path) -> None:
+    source = (
+        "{{ messages[0] | tojson }}{{ messages[0].role }}{{ messages[0].pair }}{{ flag is true }}{{ n + 1 }}"
+    )
+    (directory / "chat_template.jinja").write_text(source)
+    message = {"role": Role.USER, "content": "é", "pair": (1, "a"), "n": np.float64(1.5), "i": np.int64(3)}
+    more: dict[str, Any] = {"flag": np.bool_(True), "n": http.HTTPStatus.OK}
+    wanted = AutoTokenizer.from_pretrained(directory).apply_chat_template([message], tokenize=False, **more)
+    assert template_of(directory).render([message], add_generation_prompt=False, **more) == wanted
+
+
+def test_tools_that_are_no_dicts(directory: Path) -> None:
+    """A Python function, which transformers would describe: its address must not reach the model."""
+    (directory / "chat_template.jinja").write_text("{{ tools }}{{ documents }}")
+    for name, value in (("tools", [print]), ("tools", TOOL), ("documents", ["text"]), ("tools", "f")):
+        with pytest.raises(InputError, match=f"{name} must be a list of dicts"):
+            template_of(directory).render([USER], **{name: value})
 
 
 @pytest.mark.parametrize("version", [None, "3.1.5", "2.11"])

@@ -12,7 +12,7 @@ from typing import Any
 from tinystar_np.checkpoints.config_file import CONFIG_FILE
 from tinystar_np.checkpoints.hub_address import host_of, hub_endpoint, hub_error
 from tinystar_np.checkpoints.hub_cache import mend_links, repository_folder
-from tinystar_np.checkpoints.model_files import SMALL_FILES, instead_of_weights
+from tinystar_np.checkpoints.model_files import instead_of_weights, small_files
 from tinystar_np.checkpoints.shard_index import INDEX_FILE, SINGLE_FILE, read_index
 from tinystar_np.errors import TinyStarError
 
@@ -127,7 +127,7 @@ class _Files:
 
 def _files_of_model(files: _Files) -> list[str]:
     """Choose the files to fetch; raises TinyStarError if they are not a model that can be read."""
-    small = files.names & SMALL_FILES
+    small = small_files(files.names)
     if SINGLE_FILE in files.names:
         return [*small, SINGLE_FILE]
     if INDEX_FILE not in files.names:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tinystar_np.checkpoints.json_file import read_json_object
-from tinystar_np.checkpoints.model_files import SMALL_FILES, has_model, has_tokenizer
+from tinystar_np.checkpoints.model_files import has_model, has_tokenizer, small_files
 from tinystar_np.errors import CheckpointError
 
 FULL_COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -111,7 +111,7 @@ def is_complete(snapshot: Path) -> bool:
         return False
     listing = snapshot.parent.parent / "trees" / f"{snapshot.name}.json"
     try:
-        needed = SMALL_FILES.intersection(read_json_object(listing)["files"])
+        needed = small_files(read_json_object(listing)["files"])
     except (CheckpointError, KeyError, TypeError):  # no list, or not one of the form we know
         return has_tokenizer(snapshot)
     return all((snapshot / name).exists() for name in needed)

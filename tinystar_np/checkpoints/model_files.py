@@ -3,10 +3,11 @@
 A repository on the hub often holds the same weights several times: as pickles, for other frameworks, once
 whole and once in shards, in Mistral's own form (consolidated.safetensors), in a narrower type
 (model.fp16.safetensors). The weights are model.safetensors; where there is none, the files that
-model.safetensors.index.json names, whatever they are called. Nothing but these and ``SMALL_FILES`` is ever
+model.safetensors.index.json names, whatever they are called. Nothing but these and ``small_files`` is ever
 downloaded.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,6 +22,9 @@ TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.tx
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt")
 CONVERT = "Convert it with transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)."
 
+MORE_TEMPLATES = "additional_chat_templates"
+TEMPLATE = re.compile(rf"{MORE_TEMPLATES}/[^/]+\.jinja")
+
 SMALL_FILES = {
     CONFIG_FILE,
     GENERATION_FILE,
@@ -34,6 +38,11 @@ SMALL_FILES = {
     "chat_template.jinja",
     "chat_template.json",
 }
+
+
+def small_files(names: Iterable[str]) -> set[str]:
+    """Choose from the names of files those that belong to a model beside its weights."""
+    return {name for name in names if name in SMALL_FILES or TEMPLATE.fullmatch(name)}
 
 
 def instead_of_weights(names: Iterable[str]) -> tuple[str, str]:

@@ -52,7 +52,11 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, max_new_tokens: int)
     )
     sampling.add_argument("-s", "--seed", type=int, help="the same seed gives the same text")
     sampling.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable"
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end before this text, or this special token; repeatable",
     )
 
 

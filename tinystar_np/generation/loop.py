@@ -88,6 +88,7 @@ class Row:
         # A generator of its own: what a row draws does not depend on the company it is in. None where nothing
         # is drawn, because NumPy loads its random module, 7 MB, only when it is first asked for.
         self._rng = None if options.temperature == 0 else np.random.default_rng(options.seed)
+        self._tokenizer = tokenizer
         self._text = TextStream(tokenizer, after=() if apart else self.ids) if tokenizer else None
         self._stops = StopFilter(options.stop)
         # The last token is never read by the model, so it needs no position.
@@ -113,14 +114,27 @@ class Row:
 
     def _text_of(self, token_id: int, last: bool) -> str:
         """Return the text that is final with this token; with the last one, all that was kept back."""
-        if self._text is None:
+        if self._tokenizer is None or self._text is None:
             return ""
         # The end of a text is no part of it, even where the tokenizer does not call its token a special one.
-        text = "" if token_id in self._end_ids else self._text.push(token_id)
+        if token_id in self._tokenizer.special_ids or token_id in self._end_ids:
+            text = self._hide(token_id, self._tokenizer, self._text)
+        else:
+            text = self._stops.push(self._text.push(token_id))
         if last:
-            text += self._text.flush()
-        text = self._stops.push(text)
-        return text + self._stops.flush() if last else text
+            text += self._stops.push(self._text.flush()) + self._stops.flush()
+        return text
+
+    def _hide(self, token_id: int, tokenizer: Tokenizer, stream: TextStream) -> str:
+        """Show a token to the stop strings alone, and return the text that is final with it."""
+        special = token_id in tokenizer.special_ids
+        hidden = tokenizer.token(token_id) if special else tokenizer.decode([token_id])
+        unfinished, text = stream.unfinished, ""
+        if token_id in self._end_ids or self._stops.would_stop(unfinished + hidden):
+            text = self._stops.push(stream.flush())  # nothing follows
+        else:
+            hidden = unfinished + hidden  # what begins a character here may be completed after it
+        return text + self._stops.push(hidden, hidden=True)
 
 
 def run(

@@ -21,7 +21,8 @@ class SamplingOptions:
     prompt_lookup_num_tokens
                           guess so many tokens at once from what the text already says, and check them in one
                           pass: the same greedy text, faster where it repeats itself; 0 is off
-    stop                  texts at which to end; they are not part of the result
+    stop                  texts at which to end; they are not part of the result. The text of a special token
+                          (`<|im_end|>`) counts, though the result never holds it
     seed                  the same seed, prompt and settings give the same text; None is different every time
 
     Raises InputError where a value is out of its range.

@@ -1,11 +1,14 @@
 """Stop strings in text that comes piece by piece."""
 
+from itertools import compress
+
 
 class StopFilter:
     """Passes text on until a stop string occurs, and nothing of the stop string.
 
     A stop string may begin in one piece and end in a later one. So the end of the text is kept back as long
-    as it is the beginning of a stop string; nothing else is.
+    as it is the beginning of a stop string; nothing else is. Stop strings are looked for in hidden text too,
+    that of special tokens such as `<|im_end|>`, which is never passed on.
 
     stops  the stop strings, none of them empty
     """
@@ -13,24 +16,36 @@ class StopFilter:
     def __init__(self, stops: tuple[str, ...]) -> None:
         self._stops = stops
         self._kept = ""
+        self._visible: list[bool] = []  # which characters of what is kept may be passed on
         self.stopped = False
 
-    def push(self, text: str) -> str:
+    def push(self, text: str, hidden: bool = False) -> str:
         """Take more text and return what can be passed on; ``stopped`` tells whether a stop string came."""
-        text = self._kept + text
-        found = [(start + len(stop), start) for stop in self._stops if (start := text.find(stop)) >= 0]
+        if self.stopped:
+            return ""
+        self._kept += text
+        self._visible += [not hidden] * len(text)
+        found = [(start + len(stop), start) for stop in self._stops if (start := self._kept.find(stop)) >= 0]
         if found:
             # The one that ends first, as if characters came one by one: token borders must not decide.
             _, start = min(found)
-            self._kept, self.stopped = "", True
-            return text[:start]
-        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
-        self._kept = text[len(text) - keep :]
-        return text[: len(text) - keep]
+            self.stopped = True
+            return self._pass_on(start)
+        keep = max((_overlap(self._kept, stop) for stop in self._stops), default=0)
+        return self._pass_on(len(self._kept) - keep)
+
+    def would_stop(self, text: str) -> bool:
+        """Tell whether a stop string comes with this text, if it is the next."""
+        return any(stop in self._kept + text for stop in self._stops)
 
     def flush(self) -> str:
         """End the text and return what was kept back."""
-        text, self._kept = self._kept, ""
+        return "" if self.stopped else self._pass_on(len(self._kept))
+
+    def _pass_on(self, count: int) -> str:
+        """Take so many characters from the beginning of what is kept, and return the visible ones."""
+        text = "".join(compress(self._kept[:count], self._visible))
+        self._kept, self._visible = self._kept[count:], self._visible[count:]
         return text
 
 

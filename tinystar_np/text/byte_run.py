@@ -24,8 +24,12 @@ class ByteRun:
                 self._waiting = self._waiting[1:]
         return text
 
+    @property
+    def unfinished(self) -> str:
+        """The beginning of a character that waits for its end: a U+FFFD per byte, as in `decode`."""
+        return UNKNOWN * len(self._waiting)
+
     def flush(self) -> str:
-        """End the run: the beginning of a character without its end is a U+FFFD per byte, as in `decode`."""
-        text = UNKNOWN * len(self._waiting)
-        self._waiting = b""
+        """End the run and return what waits for its end."""
+        text, self._waiting = self.unfinished, b""
         return text

@@ -51,6 +51,11 @@ class TextStream:
             return self._end_window() + self._bytes.push(byte)
         return self._bytes.flush() + self._push_to_window(token_id)
 
+    @property
+    def unfinished(self) -> str:
+        """What is kept back, as ``flush`` would return it: mostly nothing."""
+        return self._bytes.unfinished + self._window_text()[self._given :]
+
     def flush(self) -> str:
         """End the text: return what is still kept back, bytes without an end as U+FFFD."""
         return self._bytes.flush() + self._end_window()

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import wraps
 from typing import Any
 
-from jinja2 import pass_environment
+from jinja2 import Undefined, pass_environment
 from jinja2.exceptions import SecurityError
 from jinja2.filters import do_indent, do_round, make_attrgetter, sync_do_sum
 from jinja2.sandbox import SandboxedEscapeFormatter, SandboxedFormatter
@@ -169,7 +169,7 @@ def _to_json(
     """Write JSON as it is; jinja2's own filter writes it for HTML."""
     _check_indent(indent or 0)
     encoder = json.JSONEncoder(
-        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys, default=_null
     )
     if indent is None and separators is None:
         return encoder.encode(value)
@@ -185,6 +185,33 @@ def _indent(value: Any, width: int | str = 4, first: bool = False, blank: bool =
 def _check_indent(width: int | str) -> None:
     if (len(width) if isinstance(width, str) else width) > WIDEST_INDENT:
         raise TooMuchError(f"it indents by more than {WIDEST_INDENT} characters")
+
+
+class NullContent(Undefined):
+    """A message's `content: null`: none to a template that asks, and no text to one that prints it.
+
+    Templates that know of such messages ask `content is none` (DeepSeek). Others mean a text or a list when
+    they print the content or look in it (GLM, gpt-oss): None would be the word "None" there, or an error.
+    """
+
+    __slots__ = ()
+    __hash__ = Undefined.__hash__
+
+    def __init__(self) -> None:
+        super().__init__("the message's content is null")
+
+    def __eq__(self, other: Any) -> bool:
+        return other is None or isinstance(other, NullContent)
+
+
+def is_none(value: Any) -> bool:
+    """Answer `value is none`."""
+    return value is None or isinstance(value, NullContent)
+
+
+def _null(value: Any) -> None:
+    if not isinstance(value, NullContent):
+        raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 @pass_environment

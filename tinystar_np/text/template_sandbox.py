@@ -27,6 +27,7 @@ from tinystar_np.text.template_functions import (
     PlainFormatter,
     check_bits,
     check_product,
+    is_none,
     new_dict,
     new_namespace,
     paying,
@@ -56,7 +57,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self.filters = {name: paying(name, theirs[name]) for name in FILTERS}
         self.filters |= {name: paying(name, ours) for name, ours in OUR_FILTERS.items()}
         self.filters |= TOLLS
-        tests: dict[str, Any] = self.tests
+        tests: dict[str, Any] = self.tests | {"none": is_none}
         self.tests = {name: paying(name, test) for name, test in tests.items()}
         self.globals = {
             "range": self.globals["range"],
