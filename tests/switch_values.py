@@ -157,7 +157,6 @@ SPELLINGS: dict[str, list[Any]] = {
     "hidden_activation": ["relu"],
     "intermediate_size": [40],
     "max_window_layers": [0],
-    "moe_layer_freq": [2],
     "normalization_function": ["layernorm"],
     "num_ln_in_parallel_attn": [1],
     "original_max_position_embeddings": [Case(32, given={"rope_parameters": rope("yarn", factor=4.0)})],
@@ -294,7 +293,7 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
         # transformers does not understand "type" here, and looks for nothing outside of the two.
         "rope_scaling": [Case({"rope_type": "linear", "factor": 4.0}, given=OLD)],
         "original_max_position_embeddings": [
-            Case(32, given={"rope_parameters": {FULL: rope("yarn", factor=4.0), SLIDING: rope()}})
+            Case(32, given={"rope_parameters": {FULL: rope("yarn", factor=4.0), SLIDING: rope()}}, same=True)
         ],
     },
     "gpt_neo": {
@@ -318,6 +317,7 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
         "position_embedding_type": [Case("nope", same=True), "rope"],
         "rope_parameters": [Case(numbers, given={"position_embedding_type": "rope"}) for numbers in ROPES],
         "max_position_embeddings": [Case(1024, given=YARN_IN_ROPE)],
+        "original_max_position_embeddings": [Case(32, given=YARN_IN_ROPE)],
     },
     # The other rules here only: one and the same code reads them for all.
     "llama": {"rope_parameters": [*ROPES, rope("linear", factor=4.0), LLAMA3]},

@@ -35,7 +35,7 @@ KEYS_ABOVE_0 = (
 KEYS_AT_LEAST_0 = ("first_k_dense_replace",)
 KEYS_AT_LEAST_1 = (
     *("sliding_window_pattern", "full_attention_interval", "no_rope_layer_interval", "window_size"),
-    *("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq", "floor_scale"),
+    *("decoder_sparse_step", "interleave_moe_layer_step", "floor_scale"),
 )
 KEYS_NOT_0 = {
     "logits_scaling": "but the logits are divided by it",
@@ -61,6 +61,8 @@ class DecoderConfig:
     """Other spellings, old or new: {theirs: the field's name}. The field's own name wins."""
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     """Keys that must have one of these values, or be absent."""
+    UNUSED: ClassVar[Sequence[str]] = ()
+    """Fields of a parent class that mean nothing here: what a file says of them is not even looked at."""
     LETTERS: ClassVar[Mapping[str, str]] = {
         "V": "vocab_size",
         "D": "hidden_size",
@@ -87,6 +89,7 @@ class DecoderConfig:
         hints = get_type_hints(cls)
         spelled = {name: alias for alias, name in cls.ALIASES.items() if alias in raw}
         spelled |= {field.name: field.name for field in fields(cls) if field.name in raw}
+        spelled = {name: key for name, key in spelled.items() if name not in cls.UNUSED}
         given = {name: _typed(key, raw[key], hints[name]) for name, key in spelled.items()}
         for name in LAYERS:
             # Before anything is counted layer by layer, properties of the config included.
@@ -107,13 +110,20 @@ class DecoderConfig:
         """The shape letters of the weight table: {"D": 768, …}.
 
         Where a key is null, or there is none, each query head has a key head, heads divide the width among
-        themselves, and a feed-forward layer is four times as wide. Other letters are then left out.
+        themselves, and a feed-forward layer is four times as wide. Other letters are then left out, and so
+        are those of layers that this config has none of.
         """
         given = {letter: getattr(self, key, None) for letter, key in self.LETTERS.items()}
         D, H = given.get("D") or 0, given.get("H") or 0
         usual = {"G": H, "K": D // max(H, 1), "F": 4 * D}
         found = {letter: usual.get(letter) if size is None else size for letter, size in given.items()}
-        return {letter: size for letter, size in found.items() if size is not None}
+        absent = self.absent_letters
+        return {letter: size for letter, size in found.items() if size is not None and letter not in absent}
+
+    @property
+    def absent_letters(self) -> str:
+        """The letters of layers that there are none of: their keys say nothing then, and may be 0."""
+        return ""
 
     @property
     def context_length(self) -> int | None:
@@ -152,8 +162,10 @@ class DecoderConfig:
         for letter, size in sizes.items():
             most = MOST_LAYERS if letter == "L" else LARGEST_INT
             if not 1 <= size <= most:
-                # The keys that say so, as far as it can be told.
-                keys = [f.name for f in fields(self) if size == getattr(self, f.name) != f.default]
+                # The key that says so; of a size that is computed, those that may have made it.
+                same = [f.name for f in fields(self) if type(getattr(self, f.name)) is int]
+                same = [name for name in same if size == getattr(self, name) and name not in self.UNUSED]
+                keys = [name for name in same if name == self.LETTERS.get(letter)] or same
                 made_by = f"{' and '.join(keys)} = {size} makes" if keys else "its sizes make"
                 raise ConfigError(
                     f"config.json: {made_by} {letter} = {size}; it must be at least 1 and at most {most}."

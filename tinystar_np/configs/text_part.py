@@ -41,6 +41,4 @@ def text_config(raw: dict[str, Any]) -> dict[str, Any]:
 
 def text_tensors(checkpoint: Checkpoint) -> Checkpoint:
     """Take the text part's tensors, by the names that they have where it is saved by itself."""
-    return checkpoint.renamed(
-        checkpoint.by_other_names(lambda name: None if PICTURES.match(name) else TEXT.sub("", name, count=1))
-    )
+    return checkpoint.renamed(lambda name: None if PICTURES.match(name) else TEXT.sub("", name, count=1))

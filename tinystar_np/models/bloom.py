@@ -47,9 +47,13 @@ class BloomConfig(FalconConfig):
     # The slow form of transformers, a sum of slices, leaves out biases.
     REFUSED: ClassVar = {
         **FalconConfig.REFUSED,
-        "activation": ("gelu_new",),
         "slow_but_exact": (False, None),
     }
+    UNUSED: ClassVar = (
+        *("activation", "alibi", "bias", "multi_query", "parallel_attn", "num_kv_heads", "ffn_hidden_size"),
+        *("new_decoder_architecture", "num_ln_in_parallel_attn"),
+        *("rope_theta", "rope_scaling", "rope_parameters"),
+    )
 
     def key_bias(self, positions: NDArray[np.integer]) -> NDArray[np.float32]:
         """Say what ALiBi adds to the scaled scores of the keys at these positions: (S,) → (H, S)."""

@@ -135,7 +135,6 @@ class Dbrx(Llama):
 
     Config = DbrxConfig
     PREFIX = "transformer."
-    IGNORED = ""
 
     @staticmethod
     def weight_table(config: Any) -> WeightTable:

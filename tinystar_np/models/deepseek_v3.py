@@ -13,7 +13,7 @@ kernels/experts.py). One more layer learned to predict the token after the next;
 next token does not need it. All else is DeepSeek-V2's (deepseek_v2.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -23,7 +23,6 @@ from tinystar_np.kernels.experts import sigmoid_grouped_top_k
 from tinystar_np.layers import Weights
 from tinystar_np.layers.experts import Routing
 from tinystar_np.models.deepseek_v2 import DeepseekV2, DeepseekV2Config
-from tinystar_np.models.llama import Llama
 from tinystar_np.weights.weight_table import WeightTable, for_layers
 
 
@@ -33,9 +32,9 @@ class DeepseekV3Config(DeepseekV2Config):
 
     ALIASES: ClassVar[Mapping[str, str]] = {"num_local_experts": "n_routed_experts"}
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "mlp_bias": (False,),
-        "scoring_func": ("sigmoid",),
+        "scoring_func": ("sigmoid", None),
     }
+    UNUSED: ClassVar[Sequence[str]] = ("head_dim", "mlp_bias", "fused_experts")
 
     vocab_size: int = 129280
     hidden_size: int = 7168
@@ -77,7 +76,7 @@ class DeepseekV3(DeepseekV2):
 
     Config = DeepseekV3Config
     # The layer that predicts a token more.
-    IGNORED = rf"{Llama.IGNORED}|layers\.61\..*"
+    IGNORED = r"layers\.61\..*"
 
     @staticmethod
     def weight_table(config: Any) -> WeightTable:

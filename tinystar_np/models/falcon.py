@@ -149,7 +149,6 @@ class Falcon(AttentionDecoder):
 
     Config = FalconConfig
     PREFIX = "transformer."
-    IGNORED = r"lm_head\.weight"
 
     @staticmethod
     def weight_table(config: FalconConfig) -> WeightTable:

@@ -49,7 +49,7 @@ class FalconH1Config(LlamaConfig):
 
     # Keys of the hub's files that transformers does not read.
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "mamba_use_mlp": (True,),
+        "mamba_use_mlp": (True, None),
         "attn_layer_indices": (None,),
     }
 

@@ -15,7 +15,7 @@ for each head. Some that are built like it (RedPajama 3B) say ``use_parallel_res
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.layers import Weights
@@ -80,8 +80,8 @@ class GPTNeoX(LayerNormDecoder):
 
     Config = GPTNeoXConfig
     PREFIX = "gpt_neox."
-    # The mask and the frequencies were saved as buffers by old versions.
-    IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)|embed_out\.weight"
+    OTHER_NAMES: ClassVar = {r"lm_head\.weight": "embed_out.weight"}
+    IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias)"  # the mask was saved as a buffer by old versions
 
     @staticmethod
     def weight_table(config: GPTNeoXConfig) -> WeightTable:

@@ -30,7 +30,7 @@ from tinystar_np.layers import GatedFeedForward, RMSNorm, Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts, RoutedAndShared
 from tinystar_np.layers.temperature import Temperature
-from tinystar_np.models.expert_weights import with_experts
+from tinystar_np.models.expert_weights import letters_of_none, with_experts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.smollm3 import SmolLM3Config
 from tinystar_np.weights.weight_table import WeightTable
@@ -44,11 +44,7 @@ class Llama4TextConfig(SmolLM3Config):
     ``attn_temperature_tuning``, a number in the published files, it only matters whether it is 0.
     """
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "mlp_bias": (False,),
-        "sliding_window": (None,),
-        "use_sliding_window": (False,),
-    }
+    UNUSED: ClassVar[Sequence[str]] = ("mlp_bias", "sliding_window", "use_sliding_window")
     LETTERS: ClassVar[Mapping[str, str]] = {
         **SmolLM3Config.LETTERS,
         "F": "intermediate_size_mlp",
@@ -96,6 +92,11 @@ class Llama4TextConfig(SmolLM3Config):
         L, step = self.num_hidden_layers, self.interleave_moe_layer_step
         listed = range(step - 1, L, step) if self.moe_layers is None else self.moe_layers
         return [i for i in range(L) if i in listed]
+
+    @property
+    def absent_letters(self) -> str:
+        """Those of dense layers, or of experts, where there are none of the kind."""
+        return letters_of_none(len(self.layers_with_experts), self.num_hidden_layers, "EM")
 
 
 EXPERTS: WeightTable = {

@@ -71,7 +71,9 @@ class Qwen2MoeConfig(MixtralConfig):
 
     @property
     def layers_with_experts(self) -> Sequence[int]:
-        """Every nth layer, but not the dense ones."""
+        """Every nth layer, but not the dense ones; none in a model without experts."""
+        if self.num_local_experts == 0:
+            return []
         n, dense = self.decoder_sparse_step, self.mlp_only_layers or ()
         return [i for i in range(self.num_hidden_layers) if (i + 1) % n == 0 and i not in dense]
 
