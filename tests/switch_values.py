@@ -157,6 +157,7 @@ SPELLINGS: dict[str, list[Any]] = {
     "hidden_activation": ["relu"],
     "intermediate_size": [40],
     "max_window_layers": [0],
+    "moe_layer_freq": [Case(None, same=True)],  # of DeepSeek's own code; transformers does not read it
     "normalization_function": ["layernorm"],
     "num_ln_in_parallel_attn": [1],
     "original_max_position_embeddings": [Case(32, given={"rope_parameters": rope("yarn", factor=4.0)})],

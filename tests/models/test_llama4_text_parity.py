@@ -209,8 +209,6 @@ def test_described() -> None:
         ({"num_experts_per_tok": 6}, "num_experts_per_tok = 6 of num_local_experts = 5 cannot be chosen"),
         ({"floor_scale": 0}, "floor_scale = 0 must be at least 1"),
         ({"attn_temperature_tuning": "on"}, "attn_temperature_tuning = 'on', but it must be bool or int"),
-        ({"sliding_window": 8}, "sliding_window = 8 is not implemented"),
-        ({"mlp_bias": True}, "mlp_bias = True is not implemented"),
         ({"hidden_act": "swoosh"}, "hidden_act = 'swoosh' is not known here"),
         ({"rope_parameters": {**LLAMA3, "low_freq_factor": 5.0}}, "must be at least low_freq_factor = 5.0"),
         ({"model_type": "llama4"}, "text_config = None, but in llama4 it must be an object"),

@@ -109,7 +109,6 @@ def test_windows(model_type: str, name: str, tmp_path: Path) -> None:
         ({**WINDOW, "layer_types": [*TYPES[:2], "mamba"]}, r"layer_types\[2\] = 'mamba' is not known here"),
         ({"layer_types": "full"}, "layer_types = 'full', but it must be list or null"),
         ({"use_sliding_window": 1}, "use_sliding_window = 1, but it must be bool"),
-        ({"mlp_bias": True}, "mlp_bias = True is not implemented"),
         ({"hidden_act": "swoosh"}, "hidden_act = 'swoosh' is not known here"),
         (rope("spiral"), "rope_type = 'spiral' is not known here"),
     ],

@@ -35,7 +35,7 @@ KEYS_ABOVE_0 = (
 KEYS_AT_LEAST_0 = ("first_k_dense_replace",)
 KEYS_AT_LEAST_1 = (
     *("sliding_window_pattern", "full_attention_interval", "no_rope_layer_interval", "window_size"),
-    *("decoder_sparse_step", "interleave_moe_layer_step", "floor_scale"),
+    *("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq", "floor_scale"),
 )
 KEYS_NOT_0 = {
     "logits_scaling": "but the logits are divided by it",

@@ -69,6 +69,7 @@ class DeepseekV2Config(LlamaConfig):
     vocab_size: int = 102400
     num_key_value_heads: int | None = None
     first_k_dense_replace: int | None = 0
+    moe_layer_freq: int | None = 1
     kv_lora_rank: int = 512
     q_lora_rank: int | None = 1536
     qk_nope_head_dim: int = 128
@@ -86,8 +87,9 @@ class DeepseekV2Config(LlamaConfig):
 
     @property
     def layers_with_experts(self) -> list[int]:
-        """From a layer on."""
-        return list(range(self.first_k_dense_replace or 0, self.num_hidden_layers))
+        """From a layer on, and of these not necessarily every one."""
+        start, step = self.first_k_dense_replace or 0, self.moe_layer_freq or 1
+        return [i for i in range(start, self.num_hidden_layers) if i % step == 0]
 
     @property
     def absent_letters(self) -> str:

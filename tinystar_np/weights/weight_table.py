@@ -10,7 +10,8 @@ a sum of two such products. Linear layers want (in, out); where a file stores (o
 
 A row is written out for every layer ``{i}`` and every expert ``{e}``. The matrices of all experts of a layer
 may be one tensor: then ``{e}`` stands in our name only, and "E F D -> D F" says that the first axis counts
-the experts; with "EF D -> D F" their matrices lie one below the other in one matrix.
+the experts; with "EF D -> D F" their matrices lie one below the other in one matrix. So do other matrices in
+some files: ("ff_proj.weight[1]", "2F D -> D F") is the second of two. ``{i+1}`` counts layers from 1.
 """
 
 import re
@@ -45,7 +46,7 @@ class Row(NamedTuple):
     stored  the axes of the tensor
     used    the axes of the array that is taken from it
     turned  whether it is used transposed
-    part    which expert of a tensor that holds all; None for the whole tensor
+    part    which of the matrices that the tensor holds, of experts or others; None for the whole tensor
     """
 
     ours: str
@@ -92,7 +93,7 @@ def without(rows: WeightTable, *parts: str) -> dict[str, tuple[str, str]]:
 def for_layers(rows: WeightTable, layers: Iterable[int]) -> dict[str, tuple[str, str]]:
     """Write out rows with ``{i}`` for some layers only: those of one kind, in a model that has several."""
     return {
-        ours.replace("{i}", str(i)): (theirs.replace("{i}", str(i)), axes)
+        ours.replace("{i}", str(i)): (_of_layer(theirs, i), axes)
         for i in layers
         for ours, (theirs, axes) in rows.items()
     }
@@ -106,18 +107,24 @@ def expand(table: WeightTable, sizes: Mapping[str, int]) -> dict[str, Row]:
 def _rows(table: WeightTable, sizes: Mapping[str, int]) -> Iterator[Row]:
     for ours, (theirs, axes) in table.items():
         for i in range(sizes["L"]) if "{i}" in ours else (0,):
-            yield from _experts(ours.replace("{i}", str(i)), theirs.replace("{i}", str(i)), axes, sizes)
+            yield from _experts(ours.replace("{i}", str(i)), _of_layer(theirs, i), axes, sizes)
+
+
+def _of_layer(name: str, i: int) -> str:
+    return name.replace("{i}", str(i)).replace("{i+1}", str(i + 1))
 
 
 def _experts(ours: str, theirs: str, axes: str, sizes: Mapping[str, int]) -> Iterator[Row]:
     stored, arrow, used = (tuple(side.split()) for side in axes.partition("->"))
-    together = "{e}" in ours and "{e}" not in theirs
+    theirs, bracket, number = theirs.partition("[")
+    part = int(number[:-1]) if bracket else None
+    together = bracket or ("{e}" in ours and "{e}" not in theirs)
     # Of a tensor for all, each has what follows the first axis, or its share of it.
     whole = (*([stored[0][1:]] if stored[0] != "E" else []), *stored[1:]) if together else stored
     turned = bool(arrow) and not (together and used == whole)
     for e in range(sizes["E"] if "{e}" in ours else 1):
         names = ours.replace("{e}", str(e)), theirs.replace("{e}", str(e))
-        yield Row(*names, stored, used or stored, turned, e if together else None)
+        yield Row(*names, stored, used or stored, turned, e if together and part is None else part)
 
 
 def shape_of(axes: Sequence[str], sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -222,7 +229,7 @@ def _check_fit(
     misfit: Row | None = None
     for row in _rows(table, sizes):
         if row.part:
-            continue  # the same tensor, for the next expert
+            continue  # the same tensor once more
         if row.theirs not in stored:
             count += 1
             missing += [row.theirs] if count <= LISTED else []
