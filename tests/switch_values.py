@@ -269,7 +269,8 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
         "n_group": [Case(2, given=ROUTES)],
         "topk_group": [Case(2, given=ROUTES)],
     },
-    "deepseek_v3": DEEPSEEK_OTHERS | {"n_routed_experts": [12], "n_group": [2], "topk_group": [1]},
+    "deepseek_v3": DEEPSEEK_OTHERS
+    | {"head_dim": [Case(4, same=True), 6], "n_routed_experts": [12], "n_group": [2], "topk_group": [1]},
     "falcon": {
         "num_kv_heads": [Case(2, given=OF_GROUPS)],
         "num_ln_in_parallel_attn": [Case(1, given=OF_GROUPS)],
@@ -304,7 +305,7 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
         "intermediate_size": [28],
         "window_size": [3],
     },
-    "gpt_neox": OF_HALVES,
+    "gpt_neox": OF_HALVES | {"head_dim": [Case(8, same=True), 6]},
     "gpt_oss": {"swiglu_alpha": [1.0], "swiglu_limit": [0.4]},
     "gptj": {"rotary_dim": [8], "n_positions": [Case(32, same=True)]},
     "granitemoehybrid": {

@@ -204,7 +204,10 @@ def test_described() -> None:
         ({"no_rope_layers": [1, 0]}, r"no_rope_layers = \[1, 0\], but it must be 0 or 1 for each of .* = 3"),
         ({"no_rope_layers": False}, "no_rope_layers = False, but it must be"),
         ({"no_rope_layer_interval": 0}, "no_rope_layer_interval = 0 must be at least 1"),
-        ({"interleave_moe_layer_step": 0}, "interleave_moe_layer_step = 0 must be at least 1"),
+        (
+            {"interleave_moe_layer_step": 0, "moe_layers": None},
+            "interleave_moe_layer_step = 0 must be at least 1",
+        ),
         ({"moe_layers": [0.5]}, r"moe_layers\[0\] = 0.5, but it must be int"),
         ({"num_experts_per_tok": 6}, "num_experts_per_tok = 6 of num_local_experts = 5 cannot be chosen"),
         ({"floor_scale": 0}, "floor_scale = 0 must be at least 1"),

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import known, require
+from tinystar_np.configs.config import at_least_1, known, require
 from tinystar_np.configs.rope_keys import AT_LEAST_0, RopeKeys
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
@@ -77,10 +77,10 @@ class DeepseekV2Config(LlamaConfig):
     v_head_dim: int = 128
     n_routed_experts: int = 64
     n_shared_experts: int = 2
-    num_experts_per_tok: int = 6  # as published; transformers cannot do without the key
+    num_experts_per_tok: int | None = 6  # as published; transformers cannot do without the key
     moe_intermediate_size: int = 1407
     routed_scaling_factor: float = 1.0
-    topk_method: str = "greedy"
+    topk_method: str | None = "greedy"
     n_group: int | None = None
     topk_group: int | None = None
     fused_experts: bool = False
@@ -88,7 +88,8 @@ class DeepseekV2Config(LlamaConfig):
     @property
     def layers_with_experts(self) -> list[int]:
         """From a layer on, and of these not necessarily every one."""
-        start, step = self.first_k_dense_replace or 0, self.moe_layer_freq or 1
+        start = self.first_k_dense_replace or 0
+        step = 1 if self.moe_layer_freq is None else at_least_1("moe_layer_freq", self.moe_layer_freq)
         return [i for i in range(start, self.num_hidden_layers) if i % step == 0]
 
     @property
@@ -126,13 +127,13 @@ class DeepseekV2Config(LlamaConfig):
 
     def check_routing(self) -> None:
         """Refuse choices that cannot be made."""
-        known(dict.fromkeys(TOPK_METHODS), "topk_method", self.topk_method)
+        known(dict.fromkeys(TOPK_METHODS), "topk_method", str(self.topk_method))
         if self.topk_method != "greedy":
             self.check_groups()
 
     def check_groups(self) -> None:
         """Refuse groups that cannot be made or chosen from."""
-        E, k = self.n_routed_experts, self.num_experts_per_tok
+        E, k = self.n_routed_experts, self.num_experts_per_tok or 0
         groups, kept = self.n_group or 0, self.topk_group or 0
         require(
             groups >= 1 and E % groups == 0,
@@ -237,7 +238,7 @@ class DeepseekV2(EitherExperts, Llama):
         routed = Experts(
             w,
             experts=c.n_routed_experts,
-            per_token=c.num_experts_per_tok,
+            per_token=c.num_experts_per_tok or 0,
             routing=self.routing(w.router),
             activation=activation,
         )

@@ -34,7 +34,7 @@ class DeepseekV3Config(DeepseekV2Config):
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "scoring_func": ("sigmoid", None),
     }
-    UNUSED: ClassVar[Sequence[str]] = ("head_dim", "mlp_bias", "fused_experts")
+    UNUSED: ClassVar[Sequence[str]] = ("mlp_bias", "fused_experts")
 
     vocab_size: int = 129280
     hidden_size: int = 7168
@@ -46,19 +46,26 @@ class DeepseekV3Config(DeepseekV2Config):
     first_k_dense_replace: int | None = 3
     n_routed_experts: int = 256
     n_shared_experts: int = 1
-    num_experts_per_tok: int = 8
+    num_experts_per_tok: int | None = 8
     moe_intermediate_size: int = 2048
     routed_scaling_factor: float = 2.5
-    topk_method: str = "noaux_tc"
+    topk_method: str | None = "noaux_tc"
     n_group: int | None = 8
     topk_group: int | None = 4
     norm_topk_prob: bool | None = True
     rope_interleave: bool | None = True
 
+    def check(self) -> None:
+        """Refuse contradictions: rotations are as wide as what they turn."""
+        K, J = self.head_dim, self.qk_rope_head_dim
+        require(K in (None, J), f"head_dim = {K} is not qk_rope_head_dim = {J}, which alone is turned.")
+        super().check()
+
     def check_routing(self) -> None:
         """Refuse choices that cannot be made."""
         E, groups = self.n_routed_experts, self.n_group or 0
-        require(self.topk_method == "noaux_tc", f"topk_method = {self.topk_method!r} is not noaux_tc.")
+        method = self.topk_method
+        require(method in ("noaux_tc", None), f"topk_method = {method!r} is not noaux_tc.")
         self.check_groups()
         require(
             2 * groups <= E,

@@ -64,7 +64,7 @@ class Gemma2Config(GemmaConfig):
     @property
     def windows(self) -> tuple[int | None, ...]:
         """The window of each layer."""
-        L, n = self.num_hidden_layers, self.full_every
+        L, n = self.num_hidden_layers, 1 if self.layer_types is not None else self.full_every
         usual = [SLIDING if (i + 1) % n else FULL for i in range(L)]
         return layer_windows(self.layer_types, usual, self.sliding_window)
 

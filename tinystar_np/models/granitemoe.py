@@ -36,7 +36,7 @@ class GraniteMoeConfig(GraniteConfig):
     LETTERS: ClassVar[Mapping[str, str]] = {**GraniteConfig.LETTERS, "E": "num_local_experts"}
 
     num_local_experts: int = 8
-    num_experts_per_tok: int = 2
+    num_experts_per_tok: int | None = 2
 
 
 EXPERTS: WeightTable = {
@@ -70,7 +70,7 @@ class GraniteMoe(Granite):
         return Experts(
             w,
             experts=c.num_local_experts,
-            per_token=c.num_experts_per_tok,
+            per_token=c.num_experts_per_tok or 0,
             routing=top_k_softmax,
             activation=ACTIVATIONS[c.hidden_act],
         )

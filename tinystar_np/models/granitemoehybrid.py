@@ -65,8 +65,8 @@ class GraniteMoeHybridConfig(GraniteMoeConfig):
     mamba_d_state: int = 256
     mamba_d_conv: int = 4
     mamba_expand: int = 2
-    mamba_conv_bias: bool = True
-    mamba_proj_bias: bool = False
+    mamba_conv_bias: bool | None = True
+    mamba_proj_bias: bool | None = False
     time_step_limit: list[float] | tuple[float, ...] = (0.0, math.inf)
 
     @property

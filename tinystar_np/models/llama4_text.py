@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from tinystar_np.configs.config import at_least_1
 from tinystar_np.configs.layer_types import CHUNKED, FULL, layer_windows
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import sigmoid_top_k
@@ -81,6 +82,18 @@ class Llama4TextConfig(SmolLM3Config):
         return super().from_dict(raw if raw.get("no_rope_layers") != [] else {**raw, "no_rope_layers": None})
 
     @property
+    def temperature(self) -> Temperature | None:
+        """What scales queries by their positions; None where nothing does."""
+        if not self.attn_temperature_tuning or all(self.turned):
+            return None
+        return Temperature(at_least_1("floor_scale", self.floor_scale), self.attn_scale)
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        super().check()
+        _ = self.temperature
+
+    @property
     def windows(self) -> tuple[int | None, ...]:
         """The chunk of each layer; None where it sees all."""
         usual = [CHUNKED if turned else FULL for turned in self.turned[: self.num_hidden_layers]]
@@ -89,8 +102,10 @@ class Llama4TextConfig(SmolLM3Config):
     @property
     def layers_with_experts(self) -> Sequence[int]:
         """Those that are listed, or the last of every few."""
-        L, step = self.num_hidden_layers, self.interleave_moe_layer_step
-        listed = range(step - 1, L, step) if self.moe_layers is None else self.moe_layers
+        L, listed = self.num_hidden_layers, self.moe_layers
+        if listed is None:
+            step = at_least_1("interleave_moe_layer_step", self.interleave_moe_layer_step)
+            listed = list(range(step - 1, L, step))
         return [i for i in range(L) if i in listed]
 
     @property
@@ -132,8 +147,7 @@ class Llama4Text(Llama):
         c: Llama4TextConfig = self.config
         settings = {**super().attention(i, w), "chunk": c.windows[i], "window": None, "rope": None}
         if not c.turned[i]:
-            tuned = Temperature(c.floor_scale, c.attn_scale) if c.attn_temperature_tuning else None
-            return {**settings, "temperature": tuned}
+            return {**settings, "temperature": c.temperature}
         if not c.use_qk_norm:
             return {**settings, "rope": c.rope.rotary(interleaved=True)}
         # The norm stands behind the turning, which leaves lengths as they are: before it, it does the same.

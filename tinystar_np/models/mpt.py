@@ -65,7 +65,7 @@ class MptConfig(LayerNormConfig):
         "no_bias": (True,),
         "norm_type": ("layernorm", "low_precision_layernorm"),
     }
-    UNUSED: ClassVar = ("hidden_act", "intermediate_size")
+    UNUSED: ClassVar = ("hidden_act", "intermediate_size", "layer_norm_eps", "max_position_embeddings")
 
     @property
     def clip(self) -> float | None:

@@ -24,8 +24,8 @@ class OldFalconConfig(FalconConfig):
     hidden_size: int = 64
     num_hidden_layers: int = 2
     num_attention_heads: int = 8
-    multi_query: bool = False
-    parallel_attn: bool = False
+    multi_query: bool | None = False
+    parallel_attn: bool | None = False
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import require
+from tinystar_np.configs.config import at_least_1, require
 from tinystar_np.configs.layer_types import FULL, layer_kinds
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
@@ -38,7 +38,7 @@ class Qwen3NextConfig(Qwen2MoeConfig):
     """Qwen2-MoE's keys, those of windows without effect, and those of delta nets."""
 
     UNUSED: ClassVar[Sequence[str]] = (
-        *("mlp_bias", "fused_experts", "qkv_bias"),
+        *("mlp_bias", "fused_experts", "qkv_bias", "num_local_experts"),
         *("use_sliding_window", "sliding_window", "max_window_layers"),
     )
     LETTERS: ClassVar[Mapping[str, str]] = {
@@ -55,7 +55,7 @@ class Qwen3NextConfig(Qwen2MoeConfig):
     num_key_value_heads: int | None = 2
     head_dim: int | None = 256
     partial_rotary_factor: float = 0.25
-    full_attention_interval: int = 4
+    full_attention_interval: int | None = 4
     linear_conv_kernel_dim: int = 4
     linear_key_head_dim: int = 128
     linear_value_head_dim: int = 128
@@ -85,7 +85,8 @@ class Qwen3NextConfig(Qwen2MoeConfig):
 
     def layers(self, kind: str) -> list[int]:
         """Return the layers of a kind; with no word of it, every fourth attends."""
-        n = self.full_attention_interval
+        named = self.layer_types is not None
+        n = 1 if named else at_least_1("full_attention_interval", self.full_attention_interval)
         usual = [LINEAR if (i + 1) % n else FULL for i in range(self.num_hidden_layers)]
         kinds = layer_kinds(self.layer_types, usual, (LINEAR, FULL))
         return [i for i, name in enumerate(kinds) if name == kind]
