@@ -157,7 +157,7 @@ SPELLINGS: dict[str, list[Any]] = {
     "hidden_activation": ["relu"],
     "intermediate_size": [40],
     "max_window_layers": [0],
-    "moe_layer_freq": [2],
+    "moe_layer_freq": [Case(None, same=True)],  # of DeepSeek's own code; transformers does not read it
     "normalization_function": ["layernorm"],
     "num_ln_in_parallel_attn": [1],
     "original_max_position_embeddings": [Case(32, given={"rope_parameters": rope("yarn", factor=4.0)})],
@@ -269,7 +269,8 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
         "n_group": [Case(2, given=ROUTES)],
         "topk_group": [Case(2, given=ROUTES)],
     },
-    "deepseek_v3": DEEPSEEK_OTHERS | {"n_routed_experts": [12], "n_group": [2], "topk_group": [1]},
+    "deepseek_v3": DEEPSEEK_OTHERS
+    | {"head_dim": [Case(4, same=True), 6], "n_routed_experts": [12], "n_group": [2], "topk_group": [1]},
     "falcon": {
         "num_kv_heads": [Case(2, given=OF_GROUPS)],
         "num_ln_in_parallel_attn": [Case(1, given=OF_GROUPS)],
@@ -294,7 +295,7 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
         # transformers does not understand "type" here, and looks for nothing outside of the two.
         "rope_scaling": [Case({"rope_type": "linear", "factor": 4.0}, given=OLD)],
         "original_max_position_embeddings": [
-            Case(32, given={"rope_parameters": {FULL: rope("yarn", factor=4.0), SLIDING: rope()}})
+            Case(32, given={"rope_parameters": {FULL: rope("yarn", factor=4.0), SLIDING: rope()}}, same=True)
         ],
     },
     "gpt_neo": {
@@ -304,7 +305,7 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
         "intermediate_size": [28],
         "window_size": [3],
     },
-    "gpt_neox": OF_HALVES,
+    "gpt_neox": OF_HALVES | {"head_dim": [Case(8, same=True), 6]},
     "gpt_oss": {"swiglu_alpha": [1.0], "swiglu_limit": [0.4]},
     "gptj": {"rotary_dim": [8], "n_positions": [Case(32, same=True)]},
     "granitemoehybrid": {
@@ -318,6 +319,7 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
         "position_embedding_type": [Case("nope", same=True), "rope"],
         "rope_parameters": [Case(numbers, given={"position_embedding_type": "rope"}) for numbers in ROPES],
         "max_position_embeddings": [Case(1024, given=YARN_IN_ROPE)],
+        "original_max_position_embeddings": [Case(32, given=YARN_IN_ROPE)],
     },
     # The other rules here only: one and the same code reads them for all.
     "llama": {"rope_parameters": [*ROPES, rope("linear", factor=4.0), LLAMA3]},

@@ -5,7 +5,7 @@ from pathlib import Path
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_config, read_end_ids
 from tinystar_np.checkpoints.hub import find_model
-from tinystar_np.configs.text_part import text_config, text_tensors
+from tinystar_np.configs.text_part import TEXT_PARTS, text_config, text_tensors
 from tinystar_np.errors import InputError
 from tinystar_np.freed_memory import give_back
 from tinystar_np.models import Decoder, model_class
@@ -55,7 +55,7 @@ def load(
     tokenizer = tokenizer_of_bytes(directory / CONFIG_FILE) if reads_bytes else load_tokenizer(directory)
     give_back()
     checkpoint = open_checkpoint(directory)
-    if raw is not whole:
+    if whole["model_type"] in TEXT_PARTS:
         checkpoint = text_tensors(checkpoint)
     model = architecture.from_checkpoint(config, checkpoint, end_ids, dtype)
     if in_memory:

@@ -123,7 +123,6 @@ def test_experts_in_one_tensor_and_the_layer_that_predicts_a_token_more(tmp_path
         ({"n_group": 12, "topk_group": 4}, "n_group = 12 groups of n_routed_experts = 12 have no two"),
         ({"topk_group": 5}, "topk_group = 5 of n_group = 4"),
         ({"scoring_func": "softmax"}, "scoring_func = 'softmax' is not implemented"),
-        ({"mlp_bias": True}, "mlp_bias = True is not implemented"),
         ({"num_key_value_heads": 2}, "num_key_value_heads = 2 is not num_attention_heads = 4"),
         ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config"),
     ],

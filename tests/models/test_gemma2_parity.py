@@ -123,7 +123,6 @@ def test_caps_bound(tmp_path: Path) -> None:
         ({"layer_types": [FULL, SLIDING]}, "layer_types names 2 layers, but num_hidden_layers = 3"),
         ({"layer_types": [FULL, "chunked", FULL]}, r"layer_types\[1\] = 'chunked' is not known here"),
         ({"layer_types": [FULL, FULL, [1]]}, r"layer_types\[2\] = \[1\], but it must be str"),
-        ({"mlp_bias": True}, "mlp_bias = True is not implemented"),
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention = True is not implemented"),
     ],
 )

@@ -95,7 +95,6 @@ def test_defaults_are_those_of_7b() -> None:
         ({"num_key_value_heads": 4}, "num_attention_heads = 6 cannot be divided among .* = 4"),
         ({"hidden_act": "swoosh"}, "hidden_act = 'swoosh' is not known here"),
         ({"hidden_activation": "relu"}, "hidden_activation = 'relu' is not implemented"),
-        ({"mlp_bias": True}, "mlp_bias = True is not implemented"),
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention = True is not implemented"),
         ({"rms_norm_eps": 0}, "rms_norm_eps = 0"),
     ],

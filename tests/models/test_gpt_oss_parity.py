@@ -109,7 +109,6 @@ def test_without_a_word_of_rotations_it_is_yarn(tmp_path: Path) -> None:
             r"layer_types\[0\] = 'sliding_attention', but no sliding_window is in use",
         ),
         ({"swiglu_limit": 0}, "swiglu_limit = 0.0 must be above 0"),
-        ({"mlp_bias": True}, "mlp_bias = True is not implemented"),
     ],
 )
 def test_bad_configs(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -126,7 +126,6 @@ def test_a_missing_expert(tmp_path: Path) -> None:
         ({"num_local_experts": 0}, "E = 0"),
         ({"num_local_experts": "8"}, "num_local_experts = '8', but it must be int"),
         ({"sliding_window": 0}, "sliding_window = 0"),
-        ({"attention_bias": True}, "attention_bias = True is not implemented"),
         ({"hidden_act": "swoosh"}, "hidden_act = 'swoosh' is not known"),
         (
             {"quantization_config": {"quant_method": "awq"}},

@@ -103,13 +103,15 @@ def test_windows(model_type: str, name: str, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"num_key_value_heads": 4}, "num_attention_heads = 6 cannot be divided among .* = 4"),
-        ({**WINDOW, "sliding_window": 0}, "sliding_window = 0, but a token sees at least itself"),
+        (
+            {**WINDOW, "sliding_window": 0, "max_window_layers": 1},
+            "sliding_window = 0, but a token sees at least itself",
+        ),
         ({"layer_types": TYPES}, r"layer_types\[0\] = 'sliding_attention', but no sliding_window is in use"),
         ({**WINDOW, "layer_types": TYPES[:2]}, "layer_types names 2 layers, but num_hidden_layers = 3"),
         ({**WINDOW, "layer_types": [*TYPES[:2], "mamba"]}, r"layer_types\[2\] = 'mamba' is not known here"),
         ({"layer_types": "full"}, "layer_types = 'full', but it must be list or null"),
         ({"use_sliding_window": 1}, "use_sliding_window = 1, but it must be bool"),
-        ({"mlp_bias": True}, "mlp_bias = True is not implemented"),
         ({"hidden_act": "swoosh"}, "hidden_act = 'swoosh' is not known here"),
         (rope("spiral"), "rope_type = 'spiral' is not known here"),
     ],

@@ -81,7 +81,6 @@ def test_a_quarter_of_each_head_turns_unless_said_otherwise(tmp_path: Path) -> N
         ({"layer_norm_eps": 0}, "layer_norm_eps = 0.0 must be above 0"),
         ({"partial_rotary_factor": 1.5}, "partial_rotary_factor = 1.5, but it must be"),
         ({"qk_layernorm": 1}, "qk_layernorm = 1, but it must be bool"),
-        ({"attention_bias": True}, "attention_bias = True is not implemented"),
         (rope("spiral"), "rope_type = 'spiral' is not known here"),
     ],
 )

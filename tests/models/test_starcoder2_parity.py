@@ -71,7 +71,6 @@ def test_variant(variant: str, tmp_path: Path) -> None:
         ({"norm_epsilon": 0}, "norm_epsilon = 0.0 must be above 0"),
         ({"sliding_window": 0}, "sliding_window = 0, but a token sees at least itself"),
         ({"use_bias": "yes"}, "use_bias = 'yes', but it must be bool"),
-        ({"attention_bias": True}, "attention_bias = True is not implemented"),
         ({"num_key_value_heads": 4}, "num_attention_heads = 6 cannot be divided among .* = 4"),
         ({"hidden_act": "swoosh"}, "hidden_act = 'swoosh' is not known here"),
     ],

@@ -20,11 +20,14 @@ from tinystar_np.errors import CheckpointError
 class Checkpoint(Mapping[str, NDArray[Any]]):
     """The tensors of one or more safetensors files; arrays are views in the stored type (BF16 as uint16)."""
 
-    def __init__(self, files: list[SafetensorsFile]) -> None:
+    def __init__(self, files: list[SafetensorsFile], absent: Mapping[str, Path] | None = None) -> None:
         """Join the files.
+
+        absent  tensors that the index names though its file does not hold them: {name: that file}
 
         Raises CheckpointError if two of them hold a tensor of the same name.
         """
+        self.absent = absent or {}
         self._places: dict[str, tuple[SafetensorsFile, str]] = {}  # its name in the file may be another
         for file in files:
             for name in file.names:
@@ -94,11 +97,13 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
                 names[other] = name
         return names
 
-    def renamed(self, names: Mapping[str, str]) -> "Checkpoint":
-        """Give some of the tensors under other names: {the other name: the name here}."""
-        some = copy(self)
-        some._places = {other: self._places[name] for other, name in names.items()}
-        return some
+    def renamed(self, rename: Callable[[str], str | None]) -> "Checkpoint":
+        """Give the tensors under other names, as ``by_other_names`` does, and raise as it does."""
+        other = copy(self)
+        other._places = {new: self._places[name] for new, name in self.by_other_names(rename).items()}
+        absent = ((rename(name), file) for name, file in self.absent.items())
+        other.absent = {name: file for name, file in absent if name is not None}
+        return other
 
 
 def open_checkpoint(directory: Path) -> Checkpoint:
@@ -120,11 +125,19 @@ def open_checkpoint(directory: Path) -> Checkpoint:
         raise CheckpointError(f"{directory}: has {there}.\n{what_to_do}")
     index = {} if single else read_index(directory)
     names = sorted(set(index.values())) or [SINGLE_FILE]
-    checkpoint = Checkpoint([SafetensorsFile(file_inside(directory, name)) for name in names])
+    files = [SafetensorsFile(file_inside(directory, name)) for name in names]
+    held = {tensor for file in files for tensor in file.names}
+    absent = {tensor: directory / name for tensor, name in index.items() if tensor not in held}
+    checkpoint = Checkpoint(files, absent)
     for tensor, file_name in index.items():
-        if tensor not in checkpoint or checkpoint.file_of(tensor).name != file_name:
-            raise CheckpointError(
-                f"{directory / file_name}: has no tensor {shown(tensor)}, but {INDEX_FILE} says so.\n"
-                "The files are of different models; download them again."
-            )
+        if tensor in held and checkpoint.file_of(tensor).name != file_name:
+            raise not_held(tensor, directory / file_name)
     return checkpoint
+
+
+def not_held(tensor: str, file: Path) -> CheckpointError:
+    """Say that a file does not hold what the index says; to be raised where the tensor is needed."""
+    return CheckpointError(
+        f"{file}: has no tensor {shown(tensor)}, but {INDEX_FILE} says so.\n"
+        "The files are of different models; download them again."
+    )

@@ -33,16 +33,17 @@ KEYS_ABOVE_0 = (
     *("clip_qkv", "rope_local_base_freq", "swiglu_limit", "moe_normalize_expert_weights"),
 )
 KEYS_AT_LEAST_0 = ("first_k_dense_replace",)
-KEYS_AT_LEAST_1 = (
-    *("sliding_window_pattern", "full_attention_interval", "no_rope_layer_interval", "window_size"),
-    *("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq", "floor_scale"),
-)
 KEYS_NOT_0 = {
     "logits_scaling": "but the logits are divided by it",
     "lm_head_multiplier": "which makes all tokens alike",
 }
 ACTIVATION_KEYS = ("activation_function", "hidden_act", "hidden_activation")
 """They name a function of kernels/activations.py."""
+NULL_IS_NOTHING = (
+    *("rope_theta", "partial_rotary_factor", "rope_local_base_freq", "rotary_emb_base", "rotary_pct"),
+    "seq_length",
+)
+"""Keys of which null says as little as silence; of others it is a value, or none that they can have."""
 CHOSEN_KEYS = ("num_experts_per_tok", "moe_top_k")
 """How many of E experts a token uses."""
 
@@ -58,9 +59,11 @@ class DecoderConfig:
     """
 
     ALIASES: ClassVar[Mapping[str, str]] = {}
-    """Other spellings, old or new: {theirs: the field's name}. The field's own name wins."""
+    """Other spellings, old or new: {theirs: the field's name}."""
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     """Keys that must have one of these values, or be absent."""
+    UNUSED: ClassVar[Sequence[str]] = ()
+    """Keys that mean nothing here, though a field is called so: what a file says there is not looked at."""
     LETTERS: ClassVar[Mapping[str, str]] = {
         "V": "vocab_size",
         "D": "hidden_size",
@@ -85,8 +88,7 @@ class DecoderConfig:
                     f"config.json: {key} = {shown(raw[key])} is not implemented for this architecture."
                 )
         hints = get_type_hints(cls)
-        spelled = {name: alias for alias, name in cls.ALIASES.items() if alias in raw}
-        spelled |= {field.name: field.name for field in fields(cls) if field.name in raw}
+        spelled = cls._spelled(raw)
         given = {name: _typed(key, raw[key], hints[name]) for name, key in spelled.items()}
         for name in LAYERS:
             # Before anything is counted layer by layer, properties of the config included.
@@ -102,18 +104,42 @@ class DecoderConfig:
             raise ConfigError(_readable(str(error), spelled)) from None
         return config
 
+    @classmethod
+    def _spelled(cls, raw: Mapping[str, Any]) -> dict[str, str]:
+        """Find what the fields are called in a file: {the field's name: the key there}."""
+        names = {field.name: field.name for field in fields(cls)} | dict(cls.ALIASES)
+        spelled: dict[str, str] = {}
+        for key in names.keys() & raw.keys() - {*cls.UNUSED}:
+            if raw[key] is None and key in NULL_IS_NOTHING:
+                continue
+            other = spelled.get(names[key], key)
+            if raw[other] is None or other == key:
+                spelled[names[key]] = key
+            elif raw[key] is not None:
+                same = raw[key] == raw[other]
+                both = " and ".join(sorted(f"{k} = {shown(raw[k])}" for k in (key, other)))
+                require(same, f"{both}, but these are two names of one key.")
+        return spelled
+
     @property
     def sizes(self) -> dict[str, int]:
         """The shape letters of the weight table: {"D": 768, …}.
 
         Where a key is null, or there is none, each query head has a key head, heads divide the width among
-        themselves, and a feed-forward layer is four times as wide. Other letters are then left out.
+        themselves, and a feed-forward layer is four times as wide. Other letters are then left out, and so
+        are those of layers that this config has none of.
         """
         given = {letter: getattr(self, key, None) for letter, key in self.LETTERS.items()}
         D, H = given.get("D") or 0, given.get("H") or 0
         usual = {"G": H, "K": D // max(H, 1), "F": 4 * D}
         found = {letter: usual.get(letter) if size is None else size for letter, size in given.items()}
-        return {letter: size for letter, size in found.items() if size is not None}
+        absent = self.absent_letters
+        return {letter: size for letter, size in found.items() if size is not None and letter not in absent}
+
+    @property
+    def absent_letters(self) -> str:
+        """The letters of layers that there are none of: their keys say nothing then, and may be 0."""
+        return ""
 
     @property
     def context_length(self) -> int | None:
@@ -152,8 +178,10 @@ class DecoderConfig:
         for letter, size in sizes.items():
             most = MOST_LAYERS if letter == "L" else LARGEST_INT
             if not 1 <= size <= most:
-                # The keys that say so, as far as it can be told.
-                keys = [f.name for f in fields(self) if size == getattr(self, f.name) != f.default]
+                # The key that says so; of a size that is computed, those that may have made it.
+                same = [f.name for f in fields(self) if type(getattr(self, f.name)) is int]
+                same = [name for name in same if size == getattr(self, name) and name not in self.UNUSED]
+                keys = [name for name in same if name == self.LETTERS.get(letter)] or same
                 made_by = f"{' and '.join(keys)} = {size} makes" if keys else "its sizes make"
                 raise ConfigError(
                     f"config.json: {made_by} {letter} = {size}; it must be at least 1 and at most {most}."
@@ -180,7 +208,8 @@ class DecoderConfig:
         for key in CHOSEN_KEYS:
             if hasattr(self, key) and E is not None and getattr(self, "layers_with_experts", True):
                 k = getattr(self, key)
-                require(1 <= k <= E, f"{key} = {k} of {self.LETTERS['E']} = {E} cannot be chosen.")
+                can_be = k is not None and 1 <= k <= E
+                require(can_be, f"{key} = {k} of {self.LETTERS['E']} = {E} cannot be chosen.")
 
 
 def _readable(message: str, spelled: Mapping[str, str]) -> str:
@@ -252,10 +281,19 @@ def check_keys(config: DecoderConfig) -> None:
     for key, value in there.items():
         require(key not in KEYS_ABOVE_0 or value > 0, f"{key} = {value} must be above 0.")
         require(key not in KEYS_AT_LEAST_0 or value >= 0, f"{key} = {value} must be at least 0.")
-        require(key not in KEYS_AT_LEAST_1 or value >= 1, f"{key} = {value} must be at least 1.")
         require(key not in KEYS_NOT_0 or value != 0, f"{key} = {value}, {KEYS_NOT_0.get(key)}.")
         if key in ACTIVATION_KEYS:
             known(ACTIVATIONS, key, value)
+
+
+def at_least_1(key: str, value: int | None) -> int:
+    """Return a number that layers are counted or tokens divided by, where it is in use.
+
+    Raises ConfigError, naming key and value.
+    """
+    require(value is not None and value >= 1, f"{key} = {value} must be at least 1.")
+    assert value is not None
+    return value
 
 
 def known(table: Mapping[str, Any], key: str, value: str) -> Any:

@@ -47,10 +47,11 @@ def layer_windows(
     Raises ConfigError, naming key and value.
     """
     key = NEEDED[near]
-    require(window is None or window >= 1, f"{key} = {window}, but a token sees at least itself.")
     kinds = layer_kinds(layer_types, usual, (FULL, near))
-    if window is None and near in kinds:
-        require(False, f"layer_types[{kinds.index(near)}] = {near!r}, but no {key} is in use.")
+    if near in kinds:
+        said = f"layer_types[{kinds.index(near)}] = {near!r}, but no {key} is in use."
+        require(window is not None, said)
+        require(window is None or window >= 1, f"{key} = {window}, but a token sees at least itself.")
     return tuple(window if kind == near else None for kind in kinds)
 
 

@@ -38,18 +38,22 @@ class BloomConfig(FalconConfig):
     num_hidden_layers: int = 2
     num_attention_heads: int = 8
     activation: str = "gelu_new"
-    alibi: bool = True
-    bias: bool = True
-    multi_query: bool = False
-    parallel_attn: bool = False
+    alibi: bool | None = True
+    bias: bool | None = True
+    multi_query: bool | None = False
+    parallel_attn: bool | None = False
 
     ALIASES: ClassVar = {**FalconConfig.ALIASES, "seq_length": "max_position_embeddings"}
     # The slow form of transformers, a sum of slices, leaves out biases.
     REFUSED: ClassVar = {
         **FalconConfig.REFUSED,
-        "activation": ("gelu_new",),
         "slow_but_exact": (False, None),
     }
+    UNUSED: ClassVar = (
+        *("activation", "alibi", "bias", "multi_query", "parallel_attn", "num_kv_heads", "n_head_kv"),
+        *("new_decoder_architecture", "num_ln_in_parallel_attn", "ffn_hidden_size"),
+        *("max_position_embeddings", "rope_theta", "rope_scaling", "rope_parameters"),
+    )
 
     def key_bias(self, positions: NDArray[np.integer]) -> NDArray[np.float32]:
         """Say what ALiBi adds to the scaled scores of the keys at these positions: (S,) → (H, S)."""

@@ -14,8 +14,9 @@ smaller. R+ norms queries and keys, each head with gains of its own, so that the
 bounded (Dehghani et al. 2023, arXiv:2302.05442). Names of weights are Llama's (llama.py).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ from tinystar_np.weights.weight_table import WeightTable, without
 @dataclass(frozen=True)
 class CohereConfig(LlamaConfig):
     """Llama's keys with Cohere's defaults, the scale of the logits, and the norms of queries and keys."""
+
+    UNUSED: ClassVar[Sequence[str]] = ("rms_norm_eps", "mlp_bias")
 
     vocab_size: int = 256000
     hidden_size: int = 8192

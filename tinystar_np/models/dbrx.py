@@ -30,6 +30,11 @@ from tinystar_np.models.llama import Llama
 from tinystar_np.weights.weight_table import WeightTable
 
 PARTS = "attn_config", "ffn_config"
+KEYS_OF_PARTS = (
+    *("kv_n_heads", "clip_qkv"),
+    *("ffn_act_fn", "ffn_hidden_size", "moe_num_experts", "moe_top_k", "moe_normalize_expert_weights"),
+)
+"""They mean nothing elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ class DbrxConfig(DecoderConfig):
             require(isinstance(given, Mapping), f"{part} = {given!r}, but it must be an object or null.")
             inside |= given
         inside.pop("hidden_size", None)  # ffn_config has one, which nothing reads
-        return super().from_dict({**inside, **raw})
+        beside = {key: value for key, value in raw.items() if key not in KEYS_OF_PARTS}
+        return super().from_dict({**inside, **beside})
 
     @property
     def trained_length(self) -> int:
@@ -135,7 +141,6 @@ class Dbrx(Llama):
 
     Config = DbrxConfig
     PREFIX = "transformer."
-    IGNORED = ""
 
     @staticmethod
     def weight_table(config: Any) -> WeightTable:

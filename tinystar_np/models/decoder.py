@@ -22,7 +22,7 @@ from tinystar_np.state import Cache, Span, read_states
 from tinystar_np.tap import listening, scope, tap
 from tinystar_np.weights.in_memory import move_into_memory
 from tinystar_np.weights.side_by_side import side_by_side
-from tinystar_np.weights.weight_table import WeightTable, gather
+from tinystar_np.weights.weight_table import EMBEDDING, HEAD, WeightTable, gather
 
 
 class Decoder(ABC):
@@ -39,6 +39,8 @@ class Decoder(ABC):
     Config: ClassVar[type[DecoderConfig]]
     PREFIX: ClassVar[str] = ""
     """What some checkpoints put before the names in the weight table and others do not."""
+    OTHER_NAMES: ClassVar[Mapping[str, str]] = {}
+    """{regular expression for what some checkpoints call a tensor, without prefix: the table's name}"""
     IGNORED: ClassVar[str] = ""
     """Regular expression for tensors in checkpoints that are no weights."""
 
@@ -76,21 +78,35 @@ class Decoder(ABC):
 
         Raises CheckpointError where the weights do not fit the config.
         """
-        if getattr(config, "tie_word_embeddings", False) and cls._has_own_head(config, checkpoint):
-            config = replace(config, tie_word_embeddings=False)
-        table = cls.weight_table(config)
-        weights = gather(checkpoint, table, config.sizes, prefix=cls.PREFIX, ignored=cls.IGNORED, dtype=dtype)
+        tied_head = None
+        if getattr(config, "tie_word_embeddings", False):
+            untied = replace(config, tie_word_embeddings=False)
+            (head, head_axes), (embedding, axes) = map(
+                cls.weight_table(untied).__getitem__, (HEAD, EMBEDDING)
+            )
+            if cls._differ(checkpoint, head, embedding):
+                config = untied
+            elif head_axes.startswith(axes):  # stored the same way round, so that one can stand for the other
+                tied_head = head
+        weights = gather(
+            checkpoint,
+            cls.weight_table(config),
+            config.sizes,
+            prefix=cls.PREFIX,
+            other_names=cls.OTHER_NAMES,
+            ignored=cls.IGNORED,
+            tied_head=tied_head,
+            dtype=dtype,
+        )
         return cls(config, side_by_side(weights), end_ids)
 
     @classmethod
-    def _has_own_head(cls, config: Any, checkpoint: Checkpoint) -> bool:
-        """Say whether the file has an output layer that is not the embedding table, though tied to it.
+    def _differ(cls, checkpoint: Checkpoint, *names: str) -> bool:
+        """Say whether the file has both tables of the vocabulary, and not the same twice, though tied.
 
         transformers then believes the file and so do we. A few rows tell: what was trained apart differs
         everywhere.
         """
-        untied = cls.weight_table(replace(config, tie_word_embeddings=False))
-        names = (untied[ours][0] for ours in ("head.weight", "embedding.tokens.weight"))
         stored = [name for short in names for name in (cls.PREFIX + short, short) if name in checkpoint]
         if len(stored) != 2:
             return False

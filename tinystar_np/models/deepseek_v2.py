@@ -15,12 +15,12 @@ experts of 3 groups out of 8, of which each stands on a machine of its own.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import known, require
+from tinystar_np.configs.config import at_least_1, known, require
 from tinystar_np.configs.rope_keys import AT_LEAST_0, RopeKeys
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
@@ -29,7 +29,7 @@ from tinystar_np.layers import GatedFeedForward, SequentialBlock, Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts, RoutedAndShared, Routing
 from tinystar_np.layers.latent_attention import LatentAttention
-from tinystar_np.models.expert_weights import EXPERTS, EitherExperts, with_experts
+from tinystar_np.models.expert_weights import EXPERTS, EitherExperts, letters_of_none, with_experts
 from tinystar_np.models.llama import FEED_FORWARD_BIASES, WEIGHTS, Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 
@@ -40,15 +40,16 @@ TOPK_METHODS = ("greedy", "group_limited_greedy")
 class DeepseekV2Config(LlamaConfig):
     """Llama's keys, and those of latents and experts; defaults as in transformers.
 
-    ``head_dim`` is read and not used: transformers writes the width of the turned part there.
+    Under ``head_dim`` transformers writes the width of the turned part.
     ``fused_experts`` is no key: whether the file has all experts of a layer in one tensor.
     """
 
     ALIASES: ClassVar[Mapping[str, str]] = {"num_experts": "n_routed_experts"}
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "norm_topk_prob": (False, None),
-        "scoring_func": ("softmax",),
+        "scoring_func": ("softmax", None),
     }
+    UNUSED: ClassVar[Sequence[str]] = ("head_dim", "fused_experts")
     LETTERS: ClassVar[Mapping[str, str]] = {
         "V": "vocab_size",
         "D": "hidden_size",
@@ -68,7 +69,7 @@ class DeepseekV2Config(LlamaConfig):
     vocab_size: int = 102400
     num_key_value_heads: int | None = None
     first_k_dense_replace: int | None = 0
-    moe_layer_freq: int = 1
+    moe_layer_freq: int | None = 1
     kv_lora_rank: int = 512
     q_lora_rank: int | None = 1536
     qk_nope_head_dim: int = 128
@@ -76,10 +77,10 @@ class DeepseekV2Config(LlamaConfig):
     v_head_dim: int = 128
     n_routed_experts: int = 64
     n_shared_experts: int = 2
-    num_experts_per_tok: int = 6  # as published; transformers cannot do without the key
+    num_experts_per_tok: int | None = 6  # as published; transformers cannot do without the key
     moe_intermediate_size: int = 1407
     routed_scaling_factor: float = 1.0
-    topk_method: str = "greedy"
+    topk_method: str | None = "greedy"
     n_group: int | None = None
     topk_group: int | None = None
     fused_experts: bool = False
@@ -87,8 +88,14 @@ class DeepseekV2Config(LlamaConfig):
     @property
     def layers_with_experts(self) -> list[int]:
         """From a layer on, and of these not necessarily every one."""
-        start, step = self.first_k_dense_replace or 0, self.moe_layer_freq
+        start = self.first_k_dense_replace or 0
+        step = 1 if self.moe_layer_freq is None else at_least_1("moe_layer_freq", self.moe_layer_freq)
         return [i for i in range(start, self.num_hidden_layers) if i % step == 0]
+
+    @property
+    def absent_letters(self) -> str:
+        """Those of dense layers, or of experts, where there are none of the kind."""
+        return letters_of_none(len(self.layers_with_experts), self.num_hidden_layers, "EMS")
 
     @property
     def rope(self) -> RopeParameters:
@@ -120,13 +127,13 @@ class DeepseekV2Config(LlamaConfig):
 
     def check_routing(self) -> None:
         """Refuse choices that cannot be made."""
-        known(dict.fromkeys(TOPK_METHODS), "topk_method", self.topk_method)
+        known(dict.fromkeys(TOPK_METHODS), "topk_method", str(self.topk_method))
         if self.topk_method != "greedy":
             self.check_groups()
 
     def check_groups(self) -> None:
         """Refuse groups that cannot be made or chosen from."""
-        E, k = self.n_routed_experts, self.num_experts_per_tok
+        E, k = self.n_routed_experts, self.num_experts_per_tok or 0
         groups, kept = self.n_group or 0, self.topk_group or 0
         require(
             groups >= 1 and E % groups == 0,
@@ -231,7 +238,7 @@ class DeepseekV2(EitherExperts, Llama):
         routed = Experts(
             w,
             experts=c.n_routed_experts,
-            per_token=c.num_experts_per_tok,
+            per_token=c.num_experts_per_tok or 0,
             routing=self.routing(w.router),
             activation=activation,
         )

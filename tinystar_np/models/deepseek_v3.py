@@ -13,7 +13,7 @@ kernels/experts.py). One more layer learned to predict the token after the next;
 next token does not need it. All else is DeepSeek-V2's (deepseek_v2.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -23,7 +23,6 @@ from tinystar_np.kernels.experts import sigmoid_grouped_top_k
 from tinystar_np.layers import Weights
 from tinystar_np.layers.experts import Routing
 from tinystar_np.models.deepseek_v2 import DeepseekV2, DeepseekV2Config
-from tinystar_np.models.llama import Llama
 from tinystar_np.weights.weight_table import WeightTable, for_layers
 
 
@@ -33,9 +32,9 @@ class DeepseekV3Config(DeepseekV2Config):
 
     ALIASES: ClassVar[Mapping[str, str]] = {"num_local_experts": "n_routed_experts"}
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "mlp_bias": (False,),
-        "scoring_func": ("sigmoid",),
+        "scoring_func": ("sigmoid", None),
     }
+    UNUSED: ClassVar[Sequence[str]] = ("mlp_bias", "fused_experts")
 
     vocab_size: int = 129280
     hidden_size: int = 7168
@@ -47,19 +46,26 @@ class DeepseekV3Config(DeepseekV2Config):
     first_k_dense_replace: int | None = 3
     n_routed_experts: int = 256
     n_shared_experts: int = 1
-    num_experts_per_tok: int = 8
+    num_experts_per_tok: int | None = 8
     moe_intermediate_size: int = 2048
     routed_scaling_factor: float = 2.5
-    topk_method: str = "noaux_tc"
+    topk_method: str | None = "noaux_tc"
     n_group: int | None = 8
     topk_group: int | None = 4
     norm_topk_prob: bool | None = True
     rope_interleave: bool | None = True
 
+    def check(self) -> None:
+        """Refuse contradictions: rotations are as wide as what they turn."""
+        K, J = self.head_dim, self.qk_rope_head_dim
+        require(K in (None, J), f"head_dim = {K} is not qk_rope_head_dim = {J}, which alone is turned.")
+        super().check()
+
     def check_routing(self) -> None:
         """Refuse choices that cannot be made."""
         E, groups = self.n_routed_experts, self.n_group or 0
-        require(self.topk_method == "noaux_tc", f"topk_method = {self.topk_method!r} is not noaux_tc.")
+        method = self.topk_method
+        require(method in ("noaux_tc", None), f"topk_method = {method!r} is not noaux_tc.")
         self.check_groups()
         require(
             2 * groups <= E,
@@ -77,7 +83,7 @@ class DeepseekV3(DeepseekV2):
 
     Config = DeepseekV3Config
     # The layer that predicts a token more.
-    IGNORED = rf"{Llama.IGNORED}|layers\.61\..*"
+    IGNORED = r"layers\.61\..*"
 
     @staticmethod
     def weight_table(config: Any) -> WeightTable:

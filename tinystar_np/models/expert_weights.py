@@ -46,6 +46,11 @@ class EitherExperts(Decoder):
         return super().from_checkpoint(replace(config, fused_experts=fused), checkpoint, end_ids, dtype)
 
 
+def letters_of_none(layers_with_experts: int, layers: int, of_experts: str) -> str:
+    """Return the shape letters of the kind of feed-forward layer that a model has none of."""
+    return ("" if layers_with_experts else of_experts) + ("F" if layers_with_experts == layers else "")
+
+
 def with_experts(dense: WeightTable, experts: WeightTable, config: Any) -> WeightTable:
     """Replace the feed-forward rows of a table, in the layers that have experts.
 

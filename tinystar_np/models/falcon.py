@@ -51,14 +51,14 @@ class FalconConfig(DecoderConfig):
     num_kv_heads: int | None = None
     ffn_hidden_size: int | None = None
     activation: str = "gelu"
-    alibi: bool = False
-    bias: bool = False
+    alibi: bool | None = False
+    bias: bool | None = False
     layer_norm_epsilon: float = 1e-5
     max_position_embeddings: int = 2048
-    multi_query: bool = True
-    new_decoder_architecture: bool = False
+    multi_query: bool | None = True
+    new_decoder_architecture: bool | None = False
     num_ln_in_parallel_attn: int | None = None
-    parallel_attn: bool = True
+    parallel_attn: bool | None = True
     rope_theta: float = 10000.0
     rope_scaling: dict[str, Any] | None = None
     rope_parameters: dict[str, Any] | None = None
@@ -88,7 +88,7 @@ class FalconConfig(DecoderConfig):
     @property
     def is_parallel(self) -> bool:
         """Whether attention and feed-forward stand side by side."""
-        return self.parallel_attn
+        return bool(self.parallel_attn)
 
     def key_bias(self, positions: NDArray[np.integer]) -> NDArray[np.float32]:
         """Say what ALiBi adds to the scaled scores of the keys at these positions: (S,) → (H, S)."""
@@ -101,11 +101,12 @@ class FalconConfig(DecoderConfig):
         H, G = self.sizes["H"], self.sizes["G"]
         norms = f"num_ln_in_parallel_attn = {self.num_ln_in_parallel_attn}"
         if self.new_decoder_architecture:
-            require(self.parallel_attn, "parallel_attn = False, but new_decoder_architecture asks for true.")
+            asks = f"parallel_attn = {self.parallel_attn}, but new_decoder_architecture asks for true."
+            require(bool(self.parallel_attn), asks)
             require(self.num_ln_in_parallel_attn in (None, 1, 2), f"{norms}, but it must be 1, 2 or null.")
         else:
             one_each = f"num_kv_heads = {G}, but multi_query = False asks for num_attention_heads = {H}."
-            require(self.multi_query or G == H, one_each)
+            require(bool(self.multi_query) or G == H, one_each)
             one_norm = f"{norms}, but parallel blocks have 1 where new_decoder_architecture = False."
             require(not self.parallel_attn or self.num_ln_in_parallel_attn != 2, one_norm)
         known(ACTIVATIONS, "activation", self.activation)
@@ -149,7 +150,6 @@ class Falcon(AttentionDecoder):
 
     Config = FalconConfig
     PREFIX = "transformer."
-    IGNORED = r"lm_head\.weight"
 
     @staticmethod
     def weight_table(config: FalconConfig) -> WeightTable:

@@ -49,7 +49,7 @@ class FalconH1Config(LlamaConfig):
 
     # Keys of the hub's files that transformers does not read.
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "mamba_use_mlp": (True,),
+        "mamba_use_mlp": (True, None),
         "attn_layer_indices": (None,),
     }
 
@@ -65,11 +65,11 @@ class FalconH1Config(LlamaConfig):
     mamba_d_state: int = 256
     mamba_d_conv: int = 4
     mamba_expand: int = 2
-    mamba_conv_bias: bool = True
-    mamba_proj_bias: bool = False
-    mamba_rms_norm: bool = False
-    mamba_norm_before_gate: bool = True
-    projectors_bias: bool = False
+    mamba_conv_bias: bool | None = True
+    mamba_proj_bias: bool | None = False
+    mamba_rms_norm: bool | None = False
+    mamba_norm_before_gate: bool | None = True
+    projectors_bias: bool | None = False
     time_step_limit: list[float] | tuple[float, ...] = (0.0, float("inf"))
     embedding_multiplier: float = 1.0
     attention_in_multiplier: float = 1.0
@@ -146,7 +146,7 @@ class FalconH1(Granite):
             mixer=Mamba2(
                 w.mixer,
                 **mamba_settings(c),
-                norm_first=c.mamba_norm_before_gate,
+                norm_first=bool(c.mamba_norm_before_gate),
                 multipliers=c.ssm_multipliers,
             ),
             feed_forward_norm=self.norm(w.feed_forward_norm),

@@ -17,7 +17,7 @@ In the published files √D was rounded to their type: 55.5 instead of 55.4256 f
 the stream is float32 and so is √D, as in transformers when it computes in float32.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -41,9 +41,9 @@ class GemmaConfig(LlamaConfig):
 
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
         "hidden_activation": (None, "gelu_pytorch_tanh"),
-        "mlp_bias": (False,),
         "use_bidirectional_attention": (None, False),
     }
+    UNUSED: ClassVar[Sequence[str]] = ("mlp_bias",)
 
     vocab_size: int = 256000
     hidden_size: int = 3072

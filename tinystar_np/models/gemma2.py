@@ -16,7 +16,7 @@ halves the cache of long texts and cost no quality (Beltagy et al. 2020, arXiv:2
 scale of the scores is given, since the widest model took 1/√(D/H) where a head is not D/H wide.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,9 +35,9 @@ class Gemma2Config(GemmaConfig):
     """Gemma's keys, bounds and windows; ``hidden_act``, which old files have too, means nothing here."""
 
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "mlp_bias": (False,),
         "use_bidirectional_attention": (None, False),
     }
+    UNUSED: ClassVar[Sequence[str]] = ("mlp_bias", "hidden_act")
 
     hidden_size: int = 2304
     intermediate_size: int = 9216
@@ -64,7 +64,7 @@ class Gemma2Config(GemmaConfig):
     @property
     def windows(self) -> tuple[int | None, ...]:
         """The window of each layer."""
-        L, n = self.num_hidden_layers, self.full_every
+        L, n = self.num_hidden_layers, 1 if self.layer_types is not None else self.full_every
         usual = [SLIDING if (i + 1) % n else FULL for i in range(L)]
         return layer_windows(self.layer_types, usual, self.sliding_window)
 

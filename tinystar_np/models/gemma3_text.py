@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import require
+from tinystar_np.configs.config import at_least_1, require
 from tinystar_np.configs.layer_types import FULL, SLIDING
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.layers import Weights
@@ -47,14 +47,14 @@ class Gemma3TextConfig(Gemma2Config):
     max_position_embeddings: int = 131072
     rope_theta: float = 1e6
     rope_local_base_freq: float = 1e4
-    sliding_window_pattern: int = 6
+    sliding_window_pattern: int | None = 6
     final_logit_softcapping: float | None = None
     attn_logit_softcapping: float | None = None
 
     @property
     def full_every(self) -> int:
         """Which layers see all, where the file does not name them."""
-        return self.sliding_window_pattern
+        return at_least_1("sliding_window_pattern", self.sliding_window_pattern)
 
     @property
     def ropes(self) -> dict[str, RopeParameters]:

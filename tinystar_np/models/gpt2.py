@@ -94,8 +94,7 @@ class GPT2(Decoder):
 
     Config = GPT2Config
     PREFIX = "transformer."
-    # The causal mask was saved as a buffer by old versions; an output layer beside tied embeddings is a copy.
-    IGNORED = r"h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight"
+    IGNORED = r"h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask was saved as a buffer by old versions
 
     @staticmethod
     def weight_table(config: GPT2Config) -> WeightTable:

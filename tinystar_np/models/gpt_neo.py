@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import require
+from tinystar_np.configs.config import at_least_1, require
 from tinystar_np.layers import Weights
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
 from tinystar_np.weights.weight_table import WeightTable, with_switches
@@ -44,6 +44,7 @@ class GPTNeoConfig(LayerNormConfig):
         "activation_function": "hidden_act",
         "layer_norm_epsilon": "layer_norm_eps",
     }
+    UNUSED: ClassVar = ("hidden_act", "layer_norm_eps")
 
     @property
     def kinds(self) -> list[str]:
@@ -61,7 +62,9 @@ class GPTNeoConfig(LayerNormConfig):
     @property
     def windows(self) -> Sequence[int | None]:
         """The window of each layer."""
-        return [self.window_size if kind == "local" else None for kind in self.kinds]
+        return [
+            at_least_1("window_size", self.window_size) if kind == "local" else None for kind in self.kinds
+        ]
 
     def check(self) -> None:
         """Refuse contradictions."""

@@ -15,8 +15,9 @@ for each head. Some that are built like it (RedPajama 3B) say ``use_parallel_res
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+from tinystar_np.configs.config import require
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.layers import Weights
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
@@ -35,6 +36,7 @@ class GPTNeoXConfig(LayerNormConfig):
     hidden_act: str = "gelu"
     use_parallel_residual: bool = True
     attention_bias: bool = True
+    head_dim: int | None = None
     rotary_pct: float = 0.25
     rotary_emb_base: float = 10000.0
     rope_scaling: dict[str, Any] | None = None
@@ -50,6 +52,12 @@ class GPTNeoXConfig(LayerNormConfig):
         """The rule of the rotations, under the names that others have for its base and its part."""
         renamed = {"rope_theta": self.rotary_emb_base, "partial_rotary_factor": self.rotary_pct}
         return RopeParameters.read(vars(self) | renamed, head_dim=self.sizes["K"], partial=True)
+
+    def check(self) -> None:
+        """Refuse contradictions: heads divide the width among themselves."""
+        super().check()
+        D, H, K = self.hidden_size, self.num_attention_heads, self.head_dim
+        require(K is None or H * K == D, f"{H} heads of head_dim = {K} do not make hidden_size = {D}.")
 
 
 WEIGHTS: WeightTable = {
@@ -80,8 +88,8 @@ class GPTNeoX(LayerNormDecoder):
 
     Config = GPTNeoXConfig
     PREFIX = "gpt_neox."
-    # The mask and the frequencies were saved as buffers by old versions.
-    IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)|embed_out\.weight"
+    OTHER_NAMES: ClassVar = {r"lm_head\.weight": "embed_out.weight"}
+    IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias)"  # the mask was saved as a buffer by old versions
 
     @staticmethod
     def weight_table(config: GPTNeoXConfig) -> WeightTable:

@@ -16,10 +16,10 @@ SwiGLU; everything has a bias, experts and router too. The yarn's ends are not r
 Files in 4 bits (mxfp4) are refused; converted to bfloat16 they load.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.configs.rope_parameters import RopeParameters
@@ -37,7 +37,7 @@ YARN = {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings":
 class GptOssConfig(MixtralConfig):
     """Mixtral's keys with other defaults, windows by layer, and the clamps."""
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"mlp_bias": (False,)}
+    UNUSED: ClassVar[Sequence[str]] = ("mlp_bias", "fused_experts")
 
     vocab_size: int = 201088
     hidden_size: int = 2880

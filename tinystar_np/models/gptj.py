@@ -42,6 +42,7 @@ class GPTJConfig(LayerNormConfig):
         "activation_function": "hidden_act",
         "layer_norm_epsilon": "layer_norm_eps",
     }
+    UNUSED: ClassVar = ("hidden_act", "layer_norm_eps", "intermediate_size")
 
     @property
     def is_parallel(self) -> bool:

@@ -14,9 +14,9 @@ drops no token for want of room in an expert, so that what it learned is what is
 2024 (ScatterMoE), arXiv:2403.08245.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
@@ -32,11 +32,11 @@ from tinystar_np.weights.weight_table import WeightTable, without
 class GraniteMoeConfig(GraniteConfig):
     """Granite's keys, of which ``intermediate_size`` is now the width of one expert, and two more."""
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"mlp_bias": (False,)}
+    UNUSED: ClassVar[Sequence[str]] = ("mlp_bias",)
     LETTERS: ClassVar[Mapping[str, str]] = {**GraniteConfig.LETTERS, "E": "num_local_experts"}
 
     num_local_experts: int = 8
-    num_experts_per_tok: int = 2
+    num_experts_per_tok: int | None = 2
 
 
 EXPERTS: WeightTable = {
@@ -53,6 +53,11 @@ class GraniteMoe(Granite):
     """PowerMoE-3B and Granite 3.0 and 3.1 with experts, 1B and 3B, of which 400M and 800M compute."""
 
     Config = GraniteMoeConfig
+    OTHER_NAMES: ClassVar = {  # of the modules in transformers 5, which save_pretrained turns back
+        r"(.*\.block_sparse_moe)\.router\.weight": r"\1.router.layer.weight",
+        r"(.*\.block_sparse_moe)\.experts\.gate_up_proj": r"\1.input_linear.weight",
+        r"(.*\.block_sparse_moe)\.experts\.down_proj": r"\1.output_linear.weight",
+    }
 
     @staticmethod
     def weight_table(config: LlamaConfig) -> WeightTable:
@@ -65,7 +70,7 @@ class GraniteMoe(Granite):
         return Experts(
             w,
             experts=c.num_local_experts,
-            per_token=c.num_experts_per_tok,
+            per_token=c.num_experts_per_tok or 0,
             routing=top_k_softmax,
             activation=ACTIVATIONS[c.hidden_act],
         )

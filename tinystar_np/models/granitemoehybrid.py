@@ -52,8 +52,7 @@ class GraniteMoeHybridConfig(GraniteMoeConfig):
 
     ALIASES: ClassVar[Mapping[str, str]] = {"layers_block_type": "layer_types"}
     REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "mlp_bias": (False,),
-        "normalization_function": ("rmsnorm",),
+        "normalization_function": ("rmsnorm", None),
     }
     LETTERS: ClassVar[Mapping[str, str]] = {**GraniteMoeConfig.LETTERS, "J": "shared_intermediate_size"}
 
@@ -66,16 +65,21 @@ class GraniteMoeHybridConfig(GraniteMoeConfig):
     mamba_d_state: int = 256
     mamba_d_conv: int = 4
     mamba_expand: int = 2
-    mamba_conv_bias: bool = True
-    mamba_proj_bias: bool = False
+    mamba_conv_bias: bool | None = True
+    mamba_proj_bias: bool | None = False
     time_step_limit: list[float] | tuple[float, ...] = (0.0, math.inf)
 
     @property
     def sizes(self) -> dict[str, int]:
         """The letters of what there is, layers with attention and such of Mamba, and experts."""
-        absent = ("" if self.num_local_experts else "EF") + ("" if self.layers(ATTENTION) else "HGK")
-        sizes = {letter: size for letter, size in super().sizes.items() if letter not in absent}
-        return sizes | (mamba_sizes(self, self.mamba_expand * self.hidden_size) if self.layers(MAMBA) else {})
+        return super().sizes | (
+            mamba_sizes(self, self.mamba_expand * self.hidden_size) if self.layers(MAMBA) else {}
+        )
+
+    @property
+    def absent_letters(self) -> str:
+        """Those of experts, and of attention, where there are none."""
+        return ("" if self.num_local_experts else "EF") + ("" if self.layers(ATTENTION) else "HGK")
 
     def layers(self, kind: tuple[str, ...]) -> list[int]:
         """Return the layers of a kind, ``MAMBA`` or ``ATTENTION``; all are Mamba unless the file says."""
@@ -178,7 +182,6 @@ class GraniteMoeHybrid(GraniteMoe):
     """Granite 4.0: H-350M, H-1B, H-Micro, H-Tiny, H-Small; and 350M, 1B, Micro, which are attention alone."""
 
     Config = GraniteMoeHybridConfig
-    IGNORED = r"lm_head\.weight"  # beside tied embeddings it is a copy
 
     @staticmethod
     def weight_table(config: Any) -> WeightTable:

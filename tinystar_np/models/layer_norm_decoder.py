@@ -40,8 +40,8 @@ class LayerNormDecoder(AttentionDecoder):
     """A decoder of the kind; a recipe replaces one part or the other."""
 
     PREFIX = "transformer."
-    # The causal mask was saved as a buffer by old versions; an output layer beside tied embeddings is a copy.
-    IGNORED = r"h\.\d+\.attn\.(attention\.)?(bias|masked_bias)|lm_head\.weight"
+    # The causal mask was saved as a buffer by old versions.
+    IGNORED = r"h\.\d+\.attn\.(attention\.)?(bias|masked_bias)"
 
     def norm(self, w: Weights) -> LayerNorm:
         """Build a norm."""

@@ -97,8 +97,6 @@ class Llama(AttentionDecoder):
 
     Config: ClassVar[type[DecoderConfig]] = LlamaConfig
     PREFIX = "model."
-    # The rotations' frequencies were saved as a buffer by old versions.
-    IGNORED = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq|lm_head\.weight"
 
     @staticmethod
     def weight_table(config: LlamaConfig) -> WeightTable:

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from tinystar_np.configs.config import at_least_1
 from tinystar_np.configs.layer_types import CHUNKED, FULL, layer_windows
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import sigmoid_top_k
@@ -30,7 +31,7 @@ from tinystar_np.layers import GatedFeedForward, RMSNorm, Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts, RoutedAndShared
 from tinystar_np.layers.temperature import Temperature
-from tinystar_np.models.expert_weights import with_experts
+from tinystar_np.models.expert_weights import letters_of_none, with_experts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.smollm3 import SmolLM3Config
 from tinystar_np.weights.weight_table import WeightTable
@@ -44,11 +45,7 @@ class Llama4TextConfig(SmolLM3Config):
     ``attn_temperature_tuning``, a number in the published files, it only matters whether it is 0.
     """
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "mlp_bias": (False,),
-        "sliding_window": (None,),
-        "use_sliding_window": (False,),
-    }
+    UNUSED: ClassVar[Sequence[str]] = ("mlp_bias", "sliding_window", "use_sliding_window")
     LETTERS: ClassVar[Mapping[str, str]] = {
         **SmolLM3Config.LETTERS,
         "F": "intermediate_size_mlp",
@@ -85,6 +82,18 @@ class Llama4TextConfig(SmolLM3Config):
         return super().from_dict(raw if raw.get("no_rope_layers") != [] else {**raw, "no_rope_layers": None})
 
     @property
+    def temperature(self) -> Temperature | None:
+        """What scales queries by their positions; None where nothing does."""
+        if not self.attn_temperature_tuning or all(self.turned):
+            return None
+        return Temperature(at_least_1("floor_scale", self.floor_scale), self.attn_scale)
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        super().check()
+        _ = self.temperature
+
+    @property
     def windows(self) -> tuple[int | None, ...]:
         """The chunk of each layer; None where it sees all."""
         usual = [CHUNKED if turned else FULL for turned in self.turned[: self.num_hidden_layers]]
@@ -93,9 +102,16 @@ class Llama4TextConfig(SmolLM3Config):
     @property
     def layers_with_experts(self) -> Sequence[int]:
         """Those that are listed, or the last of every few."""
-        L, step = self.num_hidden_layers, self.interleave_moe_layer_step
-        listed = range(step - 1, L, step) if self.moe_layers is None else self.moe_layers
+        L, listed = self.num_hidden_layers, self.moe_layers
+        if listed is None:
+            step = at_least_1("interleave_moe_layer_step", self.interleave_moe_layer_step)
+            listed = list(range(step - 1, L, step))
         return [i for i in range(L) if i in listed]
+
+    @property
+    def absent_letters(self) -> str:
+        """Those of dense layers, or of experts, where there are none of the kind."""
+        return letters_of_none(len(self.layers_with_experts), self.num_hidden_layers, "EM")
 
 
 EXPERTS: WeightTable = {
@@ -131,8 +147,7 @@ class Llama4Text(Llama):
         c: Llama4TextConfig = self.config
         settings = {**super().attention(i, w), "chunk": c.windows[i], "window": None, "rope": None}
         if not c.turned[i]:
-            tuned = Temperature(c.floor_scale, c.attn_scale) if c.attn_temperature_tuning else None
-            return {**settings, "temperature": tuned}
+            return {**settings, "temperature": c.temperature}
         if not c.use_qk_norm:
             return {**settings, "rope": c.rope.rotary(interleaved=True)}
         # The norm stands behind the turning, which leaves lengths as they are: before it, it does the same.

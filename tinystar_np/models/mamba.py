@@ -50,7 +50,7 @@ class MambaConfig(DecoderConfig):
     tie_word_embeddings: bool = True
 
     # The original code's files have it; there, false means layer norms.
-    REFUSED: ClassVar = {"rms_norm": (True,)}
+    REFUSED: ClassVar = {"rms_norm": (True, None)}
 
     LETTERS: ClassVar = {
         "V": "vocab_size",
@@ -104,7 +104,6 @@ class Mamba(Decoder):
 
     Config = MambaConfig
     PREFIX = "backbone."
-    IGNORED = r"lm_head\.weight"  # beside tied embeddings it is a copy
 
     @staticmethod
     def weight_table(config: MambaConfig) -> WeightTable:

@@ -54,7 +54,7 @@ class Mamba2Config(DecoderConfig):
     tie_word_embeddings: bool = False
 
     # The original code's files have it; there, false means layer norms.
-    REFUSED: ClassVar = {"rms_norm": (True,)}
+    REFUSED: ClassVar = {"rms_norm": (True, None)}
 
     LETTERS: ClassVar = {
         "V": "vocab_size",
@@ -116,7 +116,6 @@ class Mamba2(Decoder):
 
     Config = Mamba2Config
     PREFIX = "backbone."
-    IGNORED = r"lm_head\.weight"  # beside tied embeddings it is a copy
 
     @staticmethod
     def weight_table(config: Mamba2Config) -> WeightTable:

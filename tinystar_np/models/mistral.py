@@ -14,6 +14,7 @@ farther back travels one window per layer. Later versions (v0.2 and on) took the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tinystar_np.configs.layer_types import equal_windows
 from tinystar_np.models.llama import Llama, LlamaConfig
@@ -22,6 +23,8 @@ from tinystar_np.models.llama import Llama, LlamaConfig
 @dataclass(frozen=True)
 class MistralConfig(LlamaConfig):
     """Llama's keys with Mistral's defaults, and the window."""
+
+    UNUSED: ClassVar[Sequence[str]] = ("attention_bias", "mlp_bias")
 
     intermediate_size: int = 14336
     num_key_value_heads: int | None = 8

@@ -14,14 +14,14 @@ weights for the two are the softmax over their scores alone. Mistral's window is
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers import Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts, Routing
-from tinystar_np.models.expert_weights import EitherExperts, with_experts
+from tinystar_np.models.expert_weights import EitherExperts, letters_of_none, with_experts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.mistral import Mistral, MistralConfig
 from tinystar_np.weights.weight_table import WeightTable
@@ -35,7 +35,7 @@ class MixtralConfig(MistralConfig):
     """
 
     ALIASES: ClassVar[Mapping[str, str]] = {"num_experts": "num_local_experts"}
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"attention_bias": (False,), "mlp_bias": (False,)}
+    UNUSED: ClassVar[Sequence[str]] = ("attention_bias", "mlp_bias", "fused_experts")
     LETTERS: ClassVar[Mapping[str, str]] = {
         **MistralConfig.LETTERS,
         "E": "num_local_experts",
@@ -53,6 +53,11 @@ class MixtralConfig(MistralConfig):
     def layers_with_experts(self) -> Sequence[int]:
         """All."""
         return range(self.num_hidden_layers)
+
+    @property
+    def absent_letters(self) -> str:
+        """Those of dense layers, or of experts, where there are none of the kind."""
+        return letters_of_none(len(self.layers_with_experts), self.num_hidden_layers, "EMC")
 
 
 EXPERTS: WeightTable = {

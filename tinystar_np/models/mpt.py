@@ -61,11 +61,11 @@ class MptConfig(LayerNormConfig):
     }
     REFUSED: ClassVar = {
         "expansion_ratio": (4,),
-        "hidden_act": ("gelu",),
         "logit_scale": (None,),
         "no_bias": (True,),
         "norm_type": ("layernorm", "low_precision_layernorm"),
     }
+    UNUSED: ClassVar = ("hidden_act", "intermediate_size", "layer_norm_eps", "max_position_embeddings")
 
     @property
     def clip(self) -> float | None:

@@ -13,7 +13,7 @@ queries, keys and values are kept between −8 and 8, so that a rare large one c
 idea is MPT's and DBRX's too). All else, names of weights included, is Llama's (llama.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ EPSILON = 1e-5  # no key of the config
 class OlmoConfig(LlamaConfig):
     """Llama's keys with OLMo's defaults, and the clip."""
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"mlp_bias": (False,)}
+    UNUSED: ClassVar[Sequence[str]] = ("rms_norm_eps", "mlp_bias")
 
     vocab_size: int = 50304
     clip_qkv: float | None = None

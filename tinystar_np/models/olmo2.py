@@ -13,7 +13,7 @@ Liu et al. 2021, arXiv:2111.09883). Queries and keys are normed too, each over a
 so that scores stay bounded and no clip is needed. The norms have gains again: RMSNorm, as in Llama.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,7 +27,7 @@ from tinystar_np.weights.weight_table import WeightTable, without
 class Olmo2Config(LlamaConfig):
     """Llama's keys with OLMo 2's defaults."""
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"mlp_bias": (False,), "clip_qkv": (None,)}
+    UNUSED: ClassVar[Sequence[str]] = ("mlp_bias",)
 
     vocab_size: int = 50304
     rms_norm_eps: float = 1e-5

@@ -13,7 +13,7 @@ keys are normed, all heads of a token as one vector, as OLMo 2 does since. Weigh
 experts and do not sum to 1. A config may clip queries, keys and values after the norms; the model does not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,7 +30,7 @@ from tinystar_np.weights.weight_table import WeightTable
 class OlmoeConfig(MixtralConfig):
     """Mixtral's keys with OLMoE's defaults, and a clip."""
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"mlp_bias": (False,), "sliding_window": (None,)}
+    UNUSED: ClassVar[Sequence[str]] = ("mlp_bias", "sliding_window", "fused_experts")
 
     vocab_size: int = 50304
     hidden_size: int = 2048

@@ -90,7 +90,6 @@ class Phi(LayerNormDecoder):
 
     Config = PhiConfig
     PREFIX = "model."
-    IGNORED = r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq|lm_head\.weight"
 
     @staticmethod
     def weight_table(config: PhiConfig) -> WeightTable:

@@ -18,7 +18,7 @@ past the original length keeps the keys of its beginning as they were turned. tr
 such a text again from its start; its model, called with a cache, does not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -33,7 +33,7 @@ from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 class Phi3Config(MistralConfig):
     """Mistral's keys with Phi-3's defaults, and the part of each head that turns."""
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"attention_bias": (False,), "mlp_bias": (False,)}
+    UNUSED: ClassVar[Sequence[str]] = ("attention_bias", "mlp_bias")
 
     vocab_size: int = 32064
     hidden_size: int = 3072

@@ -14,9 +14,9 @@ did without: with them, rotated heads read on better beyond the length that they
 ``max_window_layers`` on; the published models leave it unused. The smallest tie their output layer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.models.llama import QKV_BIASES, Llama, LlamaConfig
@@ -27,7 +27,7 @@ from tinystar_np.weights.weight_table import WeightTable
 class Qwen2Config(LlamaConfig):
     """Llama's keys with Qwen's defaults, and those of the windows."""
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"mlp_bias": (False,)}
+    UNUSED: ClassVar[Sequence[str]] = ("attention_bias", "mlp_bias")
 
     vocab_size: int = 151936
     intermediate_size: int = 22016

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from tinystar_np.configs.config import require
+from tinystar_np.configs.config import at_least_1, require
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
@@ -36,6 +36,7 @@ from tinystar_np.weights.weight_table import WeightTable
 class Qwen2MoeConfig(MixtralConfig):
     """Mixtral's keys, and which layers are what; ``intermediate_size`` is the width of dense layers."""
 
+    UNUSED: ClassVar[Sequence[str]] = (*MixtralConfig.UNUSED, "num_local_experts")
     LETTERS: ClassVar[Mapping[str, str]] = {
         **MixtralConfig.LETTERS,
         "M": "moe_intermediate_size",
@@ -71,9 +72,12 @@ class Qwen2MoeConfig(MixtralConfig):
 
     @property
     def layers_with_experts(self) -> Sequence[int]:
-        """Every nth layer, but not the dense ones."""
-        n, dense = self.decoder_sparse_step, self.mlp_only_layers or ()
-        return [i for i in range(self.num_hidden_layers) if (i + 1) % n == 0 and i not in dense]
+        """Every nth layer, but not the dense ones; none in a model without experts."""
+        if self.num_local_experts == 0:
+            return []
+        sparse = [i for i in range(self.num_hidden_layers) if i not in (self.mlp_only_layers or ())]
+        n = at_least_1("decoder_sparse_step", self.decoder_sparse_step) if sparse else 1
+        return [i for i in sparse if (i + 1) % n == 0]
 
     @property
     def windows(self) -> Sequence[int | None]:

@@ -13,7 +13,9 @@ arXiv:2010.04245; Dehghani et al. 2023, arXiv:2302.05442. A head is 128 wide wha
 together may be wider than the stream. The same weights think at length or answer at once, as they are asked.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tinystar_np.models.llama import HEAD_NORMS, Llama, LlamaConfig
 from tinystar_np.models.qwen2 import Qwen2, Qwen2Config
@@ -23,6 +25,8 @@ from tinystar_np.weights.weight_table import WeightTable
 @dataclass(frozen=True)
 class Qwen3Config(Qwen2Config):
     """Qwen2's keys, of which ``attention_bias`` now has a meaning."""
+
+    UNUSED: ClassVar[Sequence[str]] = ("mlp_bias",)
 
     head_dim: int | None = 128
 

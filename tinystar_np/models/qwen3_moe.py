@@ -12,9 +12,9 @@ of the eight to sum to 1. As in the dense Qwen3, each head's queries and keys ar
 turned, which bounds the scores and makes the biases needless. Which layers have experts is said as in Qwen2.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tinystar_np.configs.layer_types import equal_windows
 from tinystar_np.layers import Weights
@@ -30,7 +30,10 @@ from tinystar_np.weights.weight_table import WeightTable
 class Qwen3MoeConfig(Qwen2MoeConfig):
     """Qwen2-MoE's keys, those of the shared expert without effect; a window is the same in all layers."""
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"mlp_bias": (False,)}
+    UNUSED: ClassVar[Sequence[str]] = (
+        *("mlp_bias", "fused_experts", "qkv_bias", "max_window_layers", "layer_types"),
+        "shared_expert_intermediate_size",
+    )
 
     intermediate_size: int = 6144
     num_attention_heads: int = 32

@@ -19,8 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import require
+from tinystar_np.configs.config import at_least_1, require
 from tinystar_np.configs.layer_types import FULL, layer_kinds
+from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import Attention, RMSNorm, SequentialBlock, Weights
 from tinystar_np.layers.delta_net import GatedDeltaNet
@@ -36,7 +37,10 @@ LINEAR = "linear_attention"
 class Qwen3NextConfig(Qwen2MoeConfig):
     """Qwen2-MoE's keys, those of windows without effect, and those of delta nets."""
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"mlp_bias": (False,)}
+    UNUSED: ClassVar[Sequence[str]] = (
+        *("mlp_bias", "fused_experts", "qkv_bias", "num_local_experts"),
+        *("use_sliding_window", "sliding_window", "max_window_layers"),
+    )
     LETTERS: ClassVar[Mapping[str, str]] = {
         **Qwen2MoeConfig.LETTERS,
         # of delta nets: heads of keys and of values, their widths, and the convolution's
@@ -51,7 +55,7 @@ class Qwen3NextConfig(Qwen2MoeConfig):
     num_key_value_heads: int | None = 2
     head_dim: int | None = 256
     partial_rotary_factor: float = 0.25
-    full_attention_interval: int = 4
+    full_attention_interval: int | None = 4
     linear_conv_kernel_dim: int = 4
     linear_key_head_dim: int = 128
     linear_value_head_dim: int = 128
@@ -68,9 +72,21 @@ class Qwen3NextConfig(Qwen2MoeConfig):
         """None in any layer."""
         return [None] * self.num_hidden_layers
 
+    @property
+    def absent_letters(self) -> str:
+        """Those of experts, of attention, and of delta nets, where there are none."""
+        attention, delta_nets = len(self.layers(FULL)), len(self.layers(LINEAR))
+        return super().absent_letters + ("" if attention else "HGK") + ("" if delta_nets else "XYPUW")
+
+    @property
+    def rope(self) -> RopeParameters | None:  # type: ignore[override]
+        """The rule of the rotations; None where no layer attends."""
+        return super().rope if self.layers(FULL) else None
+
     def layers(self, kind: str) -> list[int]:
         """Return the layers of a kind; with no word of it, every fourth attends."""
-        n = self.full_attention_interval
+        named = self.layer_types is not None
+        n = 1 if named else at_least_1("full_attention_interval", self.full_attention_interval)
         usual = [LINEAR if (i + 1) % n else FULL for i in range(self.num_hidden_layers)]
         kinds = layer_kinds(self.layer_types, usual, (LINEAR, FULL))
         return [i for i, name in enumerate(kinds) if name == kind]
@@ -78,10 +94,9 @@ class Qwen3NextConfig(Qwen2MoeConfig):
     def check(self) -> None:
         """Refuse contradictions."""
         super().check()
-        _ = self.layers(FULL)
         X, Y = self.linear_num_key_heads, self.linear_num_value_heads
         require(
-            Y % X == 0,
+            not self.layers(LINEAR) or Y % X == 0,
             f"linear_num_value_heads = {Y} cannot be divided among linear_num_key_heads = {X} groups.",
         )
 
@@ -111,7 +126,7 @@ class Qwen3Next(Qwen2Moe):
 
     Config = Qwen3NextConfig
     # Layers that predict further tokens.
-    IGNORED = rf"{Llama.IGNORED}|mtp\..*"
+    IGNORED = r"mtp\..*"
 
     @staticmethod
     def weight_table(config: Any) -> WeightTable:

@@ -48,17 +48,30 @@ ARCHITECTURES = {  # model_type, which is also the module's name: the class in i
     "tinystar": "TinyStar",
 }
 
+OLD_SPELLINGS = {  # model_type in the first files of some architectures: (module, the class in it)
+    "RefinedWeb": ("old_falcon", "OldFalcon"),
+    "RefinedWebModel": ("old_falcon", "OldFalcon"),
+    "hf_olmo": ("old_olmo", "OldOlmo"),
+    "mixformer-sequential": ("old_phi", "OldPhi"),
+    "phi-msft": ("old_phi", "OldPhi"),
+    "stablelm_epoch": ("old_stablelm", "OldStableLm"),
+}
+
 
 def model_class(model_type: str) -> type[Decoder]:
     """Return the class for a config's ``model_type``, importing its module only now.
 
     Raises ConfigError for a type that is not implemented here.
     """
-    if model_type not in ARCHITECTURES:
+    if model_type in ARCHITECTURES:
+        name, in_it = model_type, ARCHITECTURES[model_type]
+    elif model_type in OLD_SPELLINGS:
+        name, in_it = OLD_SPELLINGS[model_type]
+    else:
         raise ConfigError(
             f"config.json says model_type {model_type!r}, which is not implemented here.\n"
-            f"Implemented: {', '.join(sorted({*ARCHITECTURES, *TEXT_PARTS}))}."
+            f"Implemented: {', '.join(sorted({*ARCHITECTURES, *OLD_SPELLINGS, *TEXT_PARTS}))}."
         )
-    module = import_module(f"tinystar_np.models.{model_type}")
-    found: type[Decoder] = getattr(module, ARCHITECTURES[model_type])
+    module = import_module(f"tinystar_np.models.{name}")
+    found: type[Decoder] = getattr(module, in_it)
     return found

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinystar_np.configs.config import require
+from tinystar_np.configs.config import at_least_1, require
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.layers import Weights
 from tinystar_np.models.llama import Llama, LlamaConfig
@@ -49,7 +49,8 @@ class SmolLM3Config(LlamaConfig):
         """For each layer, whether it turns queries and keys: the key is called by its zeros."""
         if self.no_rope_layers is not None:
             return self.no_rope_layers
-        return [int((i + 1) % self.no_rope_layer_interval != 0) for i in range(self.num_hidden_layers)]
+        n = at_least_1("no_rope_layer_interval", self.no_rope_layer_interval)
+        return [int((i + 1) % n != 0) for i in range(self.num_hidden_layers)]
 
     @property
     def windows(self) -> tuple[int | None, ...]:

@@ -15,7 +15,7 @@ values. 12B sets attention and feed-forward side by side behind one norm, and no
 head with a gain of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,7 +30,7 @@ from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 class StableLmConfig(LlamaConfig):
     """Llama's keys with StableLM's defaults, and its switches."""
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"attention_bias": (False,), "mlp_bias": (False,)}
+    UNUSED: ClassVar[Sequence[str]] = ("rms_norm_eps", "attention_bias", "mlp_bias")
 
     vocab_size: int = 50304
     hidden_size: int = 2560

@@ -13,7 +13,7 @@ keys and values and a window are from Llama and Mistral; LayerNorm, biases in ev
 layer without a gate and a tied output layer from GPT-2, by way of the first StarCoder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,7 +28,7 @@ from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 class Starcoder2Config(MistralConfig):
     """Mistral's keys with StarCoder2's defaults, and one for all biases."""
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"attention_bias": (False,), "mlp_bias": (False,)}
+    UNUSED: ClassVar[Sequence[str]] = ("rms_norm_eps", "attention_bias", "mlp_bias")
 
     vocab_size: int = 49152
     hidden_size: int = 3072

@@ -10,18 +10,19 @@ a sum of two such products. Linear layers want (in, out); where a file stores (o
 
 A row is written out for every layer ``{i}`` and every expert ``{e}``. The matrices of all experts of a layer
 may be one tensor: then ``{e}`` stands in our name only, and "E F D -> D F" says that the first axis counts
-the experts; with "EF D -> D F" their matrices lie one below the other in one matrix.
+the experts; with "EF D -> D F" their matrices lie one below the other in one matrix. So do other matrices in
+some files: ("ff_proj.weight[1]", "2F D -> D F") is the second of two. ``{i+1}`` counts layers from 1.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.checkpoints.checkpoint import Checkpoint, not_held
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import CheckpointError
 from tinystar_np.layers.matrices import Bfloat16Matrix, NarrowMatrix
@@ -29,6 +30,10 @@ from tinystar_np.weights.rounded import Matrix, rounded
 
 WeightTable = Mapping[str, tuple[str, str]]
 UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
+EMBEDDING, HEAD = "embedding.tokens.weight", "head.weight"
+"""What we call the two tables of the vocabulary, which may be one and the same."""
+BUFFERS = r"(.+\.)?rotary_emb\w*\.\w*(inv_freq|cos_cached|sin_cached)"
+"""Rotations, which old versions saved although they are computed."""
 LISTED = 4
 """How many names an error lists."""
 
@@ -41,7 +46,7 @@ class Row(NamedTuple):
     stored  the axes of the tensor
     used    the axes of the array that is taken from it
     turned  whether it is used transposed
-    part    which expert of a tensor that holds all; None for the whole tensor
+    part    which of the matrices that the tensor holds, of experts or others; None for the whole tensor
     """
 
     ours: str
@@ -88,7 +93,7 @@ def without(rows: WeightTable, *parts: str) -> dict[str, tuple[str, str]]:
 def for_layers(rows: WeightTable, layers: Iterable[int]) -> dict[str, tuple[str, str]]:
     """Write out rows with ``{i}`` for some layers only: those of one kind, in a model that has several."""
     return {
-        ours.replace("{i}", str(i)): (theirs.replace("{i}", str(i)), axes)
+        ours.replace("{i}", str(i)): (_of_layer(theirs, i), axes)
         for i in layers
         for ours, (theirs, axes) in rows.items()
     }
@@ -102,18 +107,24 @@ def expand(table: WeightTable, sizes: Mapping[str, int]) -> dict[str, Row]:
 def _rows(table: WeightTable, sizes: Mapping[str, int]) -> Iterator[Row]:
     for ours, (theirs, axes) in table.items():
         for i in range(sizes["L"]) if "{i}" in ours else (0,):
-            yield from _experts(ours.replace("{i}", str(i)), theirs.replace("{i}", str(i)), axes, sizes)
+            yield from _experts(ours.replace("{i}", str(i)), _of_layer(theirs, i), axes, sizes)
+
+
+def _of_layer(name: str, i: int) -> str:
+    return name.replace("{i}", str(i)).replace("{i+1}", str(i + 1))
 
 
 def _experts(ours: str, theirs: str, axes: str, sizes: Mapping[str, int]) -> Iterator[Row]:
     stored, arrow, used = (tuple(side.split()) for side in axes.partition("->"))
-    together = "{e}" in ours and "{e}" not in theirs
+    theirs, bracket, number = theirs.partition("[")
+    part = int(number[:-1]) if bracket else None
+    together = bracket or ("{e}" in ours and "{e}" not in theirs)
     # Of a tensor for all, each has what follows the first axis, or its share of it.
     whole = (*([stored[0][1:]] if stored[0] != "E" else []), *stored[1:]) if together else stored
     turned = bool(arrow) and not (together and used == whole)
     for e in range(sizes["E"] if "{e}" in ours else 1):
         names = ours.replace("{e}", str(e)), theirs.replace("{e}", str(e))
-        yield Row(*names, stored, used or stored, turned, e if together else None)
+        yield Row(*names, stored, used or stored, turned, e if together and part is None else part)
 
 
 def shape_of(axes: Sequence[str], sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -133,23 +144,44 @@ def gather(
     sizes: Mapping[str, int],
     *,
     prefix: str,
+    other_names: Mapping[str, str],
     ignored: str,
+    tied_head: str | None = None,
     dtype: str = "auto",
 ) -> dict[str, NDArray | NarrowMatrix]:
     """Take every array of a table from a checkpoint.
 
-    table    with its rows per layer not yet written out
-    sizes    the config's letters
-    prefix   what some files put before the names in the table and others do not ("transformer.")
-    ignored  a regular expression for the names (without prefix) of tensors that are no weights: mask
-             buffers of old files, an output layer that is tied to the embedding
-    dtype    the element type to keep matrices in, see ``load``
+    table        with its rows per layer not yet written out
+    sizes        the config's letters
+    prefix       what some files put before the names in the table and others do not ("transformer.")
+    other_names  {regular expression for a name without prefix: what the table calls it}
+    ignored      a regular expression for the names of tensors that are no weights, beside ``BUFFERS``: masks
+                 of old files, layers for other tasks
+    tied_head    the output layer's name where it is tied to the embedding: a file holds the one or the other,
+                 or a copy
+    dtype        the element type to keep matrices in, see ``load``
 
     Returns {our name: array or matrix}. What keeps its type is a view of the mapped file.
     Raises CheckpointError naming the tensors that are missing, left over, or of the wrong shape.
     """
-    stored = checkpoint.by_other_names(lambda name: name.removeprefix(prefix))
-    _check_fit(checkpoint, table, sizes, stored, ignored)
+
+    def known_as(name: str) -> str:
+        short = name.removeprefix(prefix)
+        found = ((re.fullmatch(pattern, short), known) for pattern, known in other_names.items())
+        return next((match.expand(known) for match, known in found if match), short)
+
+    stored = checkpoint.by_other_names(known_as)
+    needless = [BUFFERS, *([ignored] if ignored else [])]
+    if tied_head is not None:
+        embedding = table[EMBEDDING][0]
+        if embedding not in stored and tied_head in stored:  # safetensors.torch.save_model keeps one name
+            stored[embedding] = stored[tied_head]
+        needless += [re.escape(tied_head), re.escape(embedding)]
+    is_needless = re.compile("|".join(needless)).fullmatch
+    for name, file in checkpoint.absent.items():
+        if not is_needless(known_as(name)):
+            raise not_held(name, file)
+    _check_fit(checkpoint, table, sizes, stored, is_needless)
     # Only now, as the rows of a wrong config may be many more than the file's tensors.
     rows = expand(table, sizes)
 
@@ -184,11 +216,12 @@ def _check_fit(
     table: WeightTable,
     sizes: Mapping[str, int],
     stored: Mapping[str, str],
-    ignored: str,
+    is_needless: Callable[[str], Any],
 ) -> None:
     """Raise CheckpointError for tensors that are missing, left over, or of the wrong shape.
 
-    stored  {name without prefix: name}
+    stored       {the table's name: the file's}
+    is_needless  whether a tensor of this name may be left over
     """
     known: set[str] = set()
     missing: list[str] = []
@@ -196,7 +229,7 @@ def _check_fit(
     misfit: Row | None = None
     for row in _rows(table, sizes):
         if row.part:
-            continue  # the same tensor, for the next expert
+            continue  # the same tensor once more
         if row.theirs not in stored:
             count += 1
             missing += [row.theirs] if count <= LISTED else []
@@ -204,7 +237,7 @@ def _check_fit(
         known.add(row.theirs)
         if misfit is None and checkpoint.shape(stored[row.theirs]) != shape_of(row.stored, sizes):
             misfit = row
-    left_over = sorted(name for name in stored.keys() - known if not re.fullmatch(ignored, name))
+    left_over = sorted(name for name in stored.keys() - known if not is_needless(name))
     if missing or left_over:
         faults = [f"it lacks {_listed(missing, count)}"] if missing else []
         if left_over:
