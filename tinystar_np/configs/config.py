@@ -40,7 +40,7 @@ KEYS_NOT_0 = {
 ACTIVATION_KEYS = ("activation_function", "hidden_act", "hidden_activation")
 """They name a function of kernels/activations.py."""
 NULL_IS_NOTHING = (
-    *("rope_theta", "partial_rotary_factor", "rope_local_base_freq", "rotary_emb_base", "rotary_pct"),
+    *("rope_theta", "rope_local_base_freq", "rotary_emb_base", "rotary_pct"),
     "seq_length",
 )
 """Keys of which null says as little as silence; of others it is a value, or none that they can have."""

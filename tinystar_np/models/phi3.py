@@ -42,7 +42,7 @@ class Phi3Config(MistralConfig):
     max_position_embeddings: int = 4096
     original_max_position_embeddings: int | None = 4096
     rms_norm_eps: float = 1e-5
-    partial_rotary_factor: float = 1.0
+    partial_rotary_factor: float | None = 1.0  # null turns whole heads
     sliding_window: int | None = None
 
     @property

@@ -54,7 +54,7 @@ class Qwen3NextConfig(Qwen2MoeConfig):
     num_hidden_layers: int = 48
     num_key_value_heads: int | None = 2
     head_dim: int | None = 256
-    partial_rotary_factor: float = 0.25
+    partial_rotary_factor: float | None = 0.25  # null turns whole heads
     full_attention_interval: int | None = 4
     linear_conv_kernel_dim: int = 4
     linear_key_head_dim: int = 128

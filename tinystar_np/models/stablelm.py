@@ -38,7 +38,7 @@ class StableLmConfig(LlamaConfig):
     num_key_value_heads: int | None = 32
     max_position_embeddings: int = 4096
     layer_norm_eps: float = 1e-5
-    partial_rotary_factor: float = 0.25
+    partial_rotary_factor: float | None = 0.25  # null turns whole heads
     qk_layernorm: bool = False
     use_parallel_residual: bool = False
     use_qkv_bias: bool = False
