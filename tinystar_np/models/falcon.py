@@ -59,6 +59,7 @@ class FalconConfig(DecoderConfig):
     new_decoder_architecture: bool = False
     num_ln_in_parallel_attn: int | None = None
     parallel_attn: bool = True
+    original_max_position_embeddings: int | None = None
     rope_theta: float = 10000.0
     rope_scaling: dict[str, Any] | None = None
     rope_parameters: dict[str, Any] | None = None
