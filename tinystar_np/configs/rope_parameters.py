@@ -135,7 +135,8 @@ class RopeParameters:
             case "linear":
                 return f"{words}, linear scaling {times}"
             case "dynamic":
-                return f"{words}, dynamic NTK scaling {times} beyond {self.max_position_embeddings}"
+                beyond = f"beyond {self.max_position_embeddings}, where each token reads the text again"
+                return f"{words}, dynamic NTK scaling {times} {beyond}"
             case "yarn" | "llama3" | "longrope":
                 trained = self.original_max_position_embeddings
                 return f"{words}, {self.rope_type} scaling {times} from {trained}"
