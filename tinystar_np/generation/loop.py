@@ -33,7 +33,7 @@ class LanguageModel(Protocol):
     end_ids: tuple[int, ...]
 
     def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Any:
-        """Make an empty cache with room for ``capacity`` tokens."""
+        """Make an empty cache with room for ``capacity`` tokens; it is used as state/cache.py's is."""
 
     def __call__(self, ids: Any, cache: Any = None, last_only: bool = False) -> NDArray[np.float32]:
         """Continue after what the cache holds: ids (B, T) → logits (B, T, V), or (B, 1, V)."""
