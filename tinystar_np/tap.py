@@ -48,6 +48,16 @@ def listening() -> bool:
 
 
 @contextmanager
+def unheard() -> Iterator[None]:
+    """Let nobody hear the taps inside the ``with`` block."""
+    token = _listener.set(None)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+@contextmanager
 def listen(listener: Listener) -> Iterator[Listener]:
     """Let ``listener`` hear every tap of this thread (or task) inside the ``with`` block."""
     token = _listener.set(listener)

@@ -414,7 +414,10 @@ PHRASES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "part": ({"partial_rotary_factor": 0.25, "partial": True}, "RoPE on 16 of 64 numbers, base 10000"),
     "linear": ({"parameters": CASES["linear"]}, "RoPE, base 10000, linear scaling ×3.3"),
-    "dynamic": ({"parameters": CASES["dynamic"]}, "RoPE, base 10000, dynamic NTK scaling ×2 beyond 4096"),
+    "dynamic": (
+        {"parameters": CASES["dynamic"]},
+        "RoPE, base 10000, dynamic NTK scaling ×2 beyond 4096, where each token reads the text again",
+    ),
     "yarn": ({"parameters": CASES["yarn_ratio"]}, "RoPE, base 10000, yarn scaling ×4 from 1024"),
     "longrope": ({"parameters": LONGROPE}, "RoPE, base 10000, longrope scaling ×4 from 1024"),
     "proportional": (

@@ -1,6 +1,7 @@
 """The generation loop, on a model whose next token depends on everything before it."""
 
 import types
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,12 @@ class FakeCache:
 
     def select(self, rows):
         return FakeCache([list(self.rows[row]) for row in rows])
+
+    @contextmanager
+    def reading(self, new_tokens):
+        wanted = len(self.rows[0]) + new_tokens
+        yield
+        assert self.lengths.tolist() == [wanted]
 
 
 class FakeModel:

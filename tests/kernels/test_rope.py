@@ -28,7 +28,7 @@ from tinystar_np.kernels.rope import (
     yarn_attention_factor,
     yarn_frequencies,
 )
-from tinystar_np.layers.rope import Rotary
+from tinystar_np.layers.rope import FrequenciesByLength, Rotary
 from tinystar_np.state import Span
 
 
@@ -175,8 +175,34 @@ def dynamic(length: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
+def test_a_piece_turns_by_the_length_of_its_whole_text(interleaved: bool) -> None:
+    rope = Rotary(FrequenciesByLength(dynamic), interleaved=interleaved)
+    x = random_heads(3, 2, 4, 8)
+    texts, starts = np.array([9, 30, 94]), np.array([5, 5, 90])
+    found = rope(x, Span(starts, 4, texts))
+    for b, (start, text) in enumerate(zip(starts, texts, strict=True)):
+        alone = Rotary(dynamic(text), interleaved=interleaved)(x[b : b + 1], span(start, length=4))
+        same(found[b : b + 1], alone, 3e-7)
+    same(rope(x[:, :, -1:], Span(starts, 4, texts).last), found[:, :, -1:], 3e-7)
+    together = Span(
+        np.array([5, 5, 5]), 4, np.array([9, 30, 30])
+    )  # at one position, in texts of other lengths
+    same(rope(x, together)[1:2], found[1:2], 3e-7)
+    same(rope(x, together)[0:1], found[0:1], 3e-7)
+
+
+def test_lengths_that_count() -> None:
+    lengths = np.array([1, 5, 6, 7, 50])
+    assert FrequenciesByLength(dynamic).rotation_length(lengths).tolist() == lengths.tolist()
+    bounded = FrequenciesByLength(dynamic, shortest=6, longest=7)
+    assert bounded.rotation_length(lengths).tolist() == [6, 6, 6, 7, 7]
+    for length in lengths:
+        np.testing.assert_array_equal(bounded(length), dynamic(min(max(length, 6), 7)))
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
 def test_frequencies_by_the_length_of_each_row(interleaved: bool) -> None:
-    rope = Rotary(dynamic, interleaved=interleaved)
+    rope = Rotary(FrequenciesByLength(dynamic), interleaved=interleaved)
     x = random_heads(3, 2, 4, 8)
     found = rope(x, span(5, 0, 90, length=4))
     for b, start in enumerate((5, 0, 90)):
@@ -196,7 +222,7 @@ def test_tables_are_made_once_a_call_and_not_kept_beyond() -> None:
         lengths.append(length)
         return dynamic(length)
 
-    rope, other = Rotary(frequencies), Rotary(frequencies)
+    rope, other = (Rotary(FrequenciesByLength(frequencies)) for _ in range(2))
     x = random_heads(1, 2, 3, 8)
     call = span(4, length=3)
     first, second = rope(x, call), rope(x[:, :1], call)

@@ -17,9 +17,9 @@ from parity import (
     reference_model,
     save,
 )
-from transformers import DynamicCache
 
 from tinystar_np.errors import ConfigError
+from tinystar_np.generation import generate_ids
 from tinystar_np.loading import load
 
 SMALL = {
@@ -85,19 +85,18 @@ def test_on_both_sides_of_the_original_length(length: int, called: str, tmp_path
     assert np.abs(found - expected).max() > 1e-3 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("pieces", [[64, 1, 5], [40, 30], [66, 3, 1]])
-def test_a_text_that_grows_past_the_original_length(pieces: list[int], tmp_path: Path) -> None:
-    """As transformers' model with its cache: what is turned stays turned."""
+@pytest.mark.parametrize("length", [30, 60, 63, 64, 65, 80])
+def test_generation_across_the_original_length(length: int, tmp_path: Path) -> None:
+    """As transformers' generate, which gives up its cache where the text grows past it."""
     reference = reference_model("phi3", **{**SMALL, **longrope()})
     model, _ = load(save(reference, tmp_path))
-    ids, start = random_ids(2, 70), 0
-    theirs, ours = DynamicCache(config=reference.config), model.new_cache(2)
-    for length in pieces:
-        piece = ids[:, start : start + length]
-        with torch.no_grad():
-            expected = reference(torch.from_numpy(piece), past_key_values=theirs, use_cache=True).logits
-        assert_close(model(piece, cache=ours), expected.numpy())
-        start += length
+    prompt = random_ids(length)
+    new = 70 - length if length < 60 else 12
+    expected = reference.generate(
+        torch.from_numpy(prompt[None]), max_new_tokens=new, do_sample=False, eos_token_id=None
+    )[0, length:].tolist()
+    model.end_ids = ()
+    assert generate_ids(model, prompt, max_new_tokens=new, temperature=0.0) == expected
 
 
 @pytest.mark.parametrize(

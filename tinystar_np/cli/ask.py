@@ -13,8 +13,9 @@ from tinystar_np.cli.streams import OK, read_text, say, tell
 from tinystar_np.cli.terminal import add_common_arguments, add_text_arguments, note
 from tinystar_np.errors import InputError
 from tinystar_np.generation import Piece, stream
-from tinystar_np.generation.loop import PREFILL, LanguageModel
+from tinystar_np.generation.loop import LanguageModel
 from tinystar_np.models import Decoder
+from tinystar_np.state import PREFILL
 from tinystar_np.text import Tokenizer
 
 BARE = (4, 4096)

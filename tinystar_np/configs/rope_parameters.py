@@ -26,7 +26,7 @@ from tinystar_np.kernels.rope import (
     yarn_attention_factor,
     yarn_frequencies,
 )
-from tinystar_np.layers.rope import Frequencies, Rotary
+from tinystar_np.layers.rope import Frequencies, FrequenciesByLength, Rotary
 
 ALIASES = {"su": "longrope"}  # in Phi-3's first files
 STRETCHING = ("factor", "short_factor", "long_factor", "low_freq_factor", "high_freq_factor")
@@ -99,14 +99,16 @@ class RopeParameters:
         return _rotary(self, interleaved)
 
     def frequencies(self) -> Frequencies:
-        """Apply the rule: an array, or a function of the length where they depend on it."""
+        """Apply the rule: one array, or what gives them by the length of a text."""
         dim, theta, factor = self.rotary_dim, self.rope_theta, self.factor
         longest, trained = self.max_position_embeddings, self.original_max_position_embeddings
         match self.rope_type:
             case "linear":
                 return linear_frequencies(dim, theta, factor)
             case "dynamic":
-                return lambda length: dynamic_frequencies(dim, theta, factor, longest, length)
+                return FrequenciesByLength(
+                    lambda length: dynamic_frequencies(dim, theta, factor, longest, length), shortest=longest
+                )
             case "yarn":
                 betas = self.beta_fast, self.beta_slow
                 return yarn_frequencies(dim, theta, factor, trained, *betas, self.truncate)
@@ -116,7 +118,9 @@ class RopeParameters:
             case "longrope":
                 short = longrope_frequencies(dim, theta, self.short_factor)
                 long = longrope_frequencies(dim, theta, self.long_factor)
-                return lambda length: long if length > trained else short
+                return FrequenciesByLength(
+                    lambda length: long if length > trained else short, shortest=trained, longest=trained + 1
+                )
             case "proportional":
                 return proportional_frequencies(dim, theta, self.partial_rotary_factor, factor)
             case _:
@@ -131,7 +135,8 @@ class RopeParameters:
             case "linear":
                 return f"{words}, linear scaling {times}"
             case "dynamic":
-                return f"{words}, dynamic NTK scaling {times} beyond {self.max_position_embeddings}"
+                beyond = f"beyond {self.max_position_embeddings}, where each token reads the text again"
+                return f"{words}, dynamic NTK scaling {times} {beyond}"
             case "yarn" | "llama3" | "longrope":
                 trained = self.original_max_position_embeddings
                 return f"{words}, {self.rope_type} scaling {times} from {trained}"

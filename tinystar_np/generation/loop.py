@@ -18,10 +18,9 @@ from tinystar_np.generation.lookup import look_up
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.generation.sampling import Logits, log_probability, sample
 from tinystar_np.generation.stopping import StopFilter
-from tinystar_np.state import join_caches
+from tinystar_np.state import PREFILL, join_caches
 from tinystar_np.text import TextStream, Tokenizer
 
-PREFILL = 512  # tokens of a prompt that are read at once: bounds the memory of their activations
 ROOM = 4096  # new tokens that a cache makes room for in advance; it grows beyond that by itself
 
 FinishReason = Literal["end", "stop", "length", "context"]
@@ -34,7 +33,7 @@ class LanguageModel(Protocol):
     end_ids: tuple[int, ...]
 
     def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Any:
-        """Make an empty cache with room for ``capacity`` tokens."""
+        """Make an empty cache with room for ``capacity`` tokens; it is used as state/cache.py's is."""
 
     def __call__(self, ids: Any, cache: Any = None, last_only: bool = False) -> NDArray[np.float32]:
         """Continue after what the cache holds: ids (B, T) → logits (B, T, V), or (B, 1, V)."""
@@ -221,7 +220,8 @@ def decode_with_lookup(
         if pieces[-1].finish_reason is not None:
             return
         held = int(cache.lengths[0])
-        guess = look_up(row.ids, int(min(most, row.left - 1)))
+        # A guess may not lie beyond where rotations change: its tokens would turn otherwise than one by one.
+        guess = look_up(row.ids, int(min(most, row.left - 1, cache.alike(1 + most) - 1)))
         following = model(np.array([[row.ids[-1], *guess]]), cache=cache)[0]  # (1 + guessed, V)
         pieces = []
         for guessed, scores in zip([*guess, None], following, strict=True):
@@ -250,8 +250,11 @@ def prefill(model: LanguageModel, ids: Sequence[int], cache: Any) -> Logits:
     Returns the logits (1, V) that follow it.
     """
     rows = np.asarray(ids)[None]  # (1, T)
-    for start in range(0, len(ids), PREFILL):
-        logits = model(rows[:, start : start + PREFILL], cache=cache, last_only=True)  # (1, 1, V)
+    if len(ids) <= PREFILL:
+        return model(rows, cache=cache, last_only=True)[:, -1]
+    with cache.reading(len(ids)):
+        for start in range(0, len(ids), PREFILL):
+            logits = model(rows[:, start : start + PREFILL], cache=cache, last_only=True)  # (1, 1, V)
     return logits[:, -1]
 
 

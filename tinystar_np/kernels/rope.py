@@ -158,6 +158,9 @@ def dynamic_frequencies(
     trained_length  up to here nothing changes
     length          of the text so far, new tokens included
 
+    Beyond the trained length each new token changes what the model makes of all earlier ones, so that exactly
+    one way leads to the next: to read the whole text again. A cache saves nothing there.
+
     bloc97 and emozilla 2023; section 3 of Peng et al. 2023, arXiv:2309.00071.
     """
     if length <= trained_length:

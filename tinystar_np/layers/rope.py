@@ -1,6 +1,7 @@
 """Rotary positions: the tables of one model call, and the turning of queries and keys by them."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,36 @@ from tinystar_np.kernels.rope import (
 )
 from tinystar_np.state import Span
 
-Frequencies = NDArray[np.float32] | Callable[[int], NDArray[np.float32]]
-"""(J,), or what makes them from the length of a text: its earlier tokens and the new ones."""
+
+class FrequenciesByLength:
+    """Frequencies that depend on the length of a text, its earlier tokens and its later ones alike.
+
+    When the length changes, so does what the model makes of every earlier token. Such a model's cache keeps
+    the text, and the model reads it again (models/decoder.py).
+
+    rule      makes them from a length: (J,)
+    shortest  texts up to this length turn alike
+    longest   and so do those from this length on
+    """
+
+    def __init__(
+        self, rule: Callable[[int], NDArray[np.float32]], shortest: int = 0, longest: int = sys.maxsize
+    ):
+        self.rule = rule
+        self.shortest = shortest
+        self.longest = longest
+
+    def rotation_length(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the lengths that count in place of these."""
+        return np.clip(lengths, self.shortest, self.longest)
+
+    def __call__(self, length: int) -> NDArray[np.float32]:
+        """Return the frequencies in a text of this length: (J,)."""
+        return self.rule(min(max(length, self.shortest), self.longest))
+
+
+Frequencies = NDArray[np.float32] | FrequenciesByLength
+"""(J,), the same for every text or by its length."""
 
 
 class Rotary:
@@ -26,8 +55,6 @@ class Rotary:
     interleaved       whether neighbours make a pair; otherwise x_j and x_J+j do
 
     Where frequencies depend on the length, each row of a batch has those of its own length, as if alone.
-    Keys in a cache stay as they were turned when they came, so that a text in pieces may differ from the
-    same text at once: transformers does the same.
     """
 
     def __init__(self, frequencies: Frequencies, *, attention_factor: float = 1.0, interleaved: bool = False):
@@ -50,14 +77,25 @@ class Rotary:
 
     def _tables(self, span: Span) -> tuple[NDArray, ...]:
         """Make the kernel's tables: (T, ·), or (B, 1, T, ·) where rows stand at different positions."""
-        if span.uniform:
-            angles = rotary_angles(span.positions[0], self._frequencies(span.end))
-        else:
-            rows = np.stack([self._frequencies(int(start) + span.length) for start in span.start])  # (B, J)
-            angles = rotary_angles(span.positions[:, None], rows[:, None, None])
+        positions = span.positions[0] if span.uniform else span.positions[:, None]  # (T,) or (B, 1, T)
+        angles = rotary_angles(positions, self._frequencies(span))
         scale = np.float32(self.attention_factor)
         cos, sin = np.cos(angles) * scale, np.sin(angles) * scale
         return (neighbours_table(cos, sin),) if self.interleaved else halves_tables(cos, sin)
 
-    def _frequencies(self, length: int) -> NDArray[np.float32]:
-        return self.frequencies(length) if callable(self.frequencies) else self.frequencies
+    def _frequencies(self, span: Span) -> NDArray[np.float32]:
+        """Return those of the call: (J,), or (B, 1, 1, J) where rows turn otherwise."""
+        if not isinstance(self.frequencies, FrequenciesByLength):
+            return self.frequencies
+        lengths = self.frequencies.rotation_length(span.text_lengths)
+        if (lengths == lengths[0]).all():
+            return self.frequencies(int(lengths[0]))
+        return np.stack([self.frequencies(int(length)) for length in lengths])[:, None, None]
+
+
+def rules_by_length(blocks: Iterable[object]) -> tuple[FrequenciesByLength, ...]:
+    """Find the rules by which rotations in these blocks depend on the length of a text, each once."""
+    parts = [part for block in blocks for part in (block, *getattr(block, "__dict__", {}).values())]
+    ropes = [rope for part in parts if isinstance(rope := getattr(part, "rope", None), Rotary)]
+    rules = [rope.frequencies for rope in ropes]
+    return tuple({rule: None for rule in rules if isinstance(rule, FrequenciesByLength)})

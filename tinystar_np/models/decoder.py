@@ -18,8 +18,9 @@ from tinystar_np.errors import CheckpointError, ContextFullError, InputError
 from tinystar_np.layers import Block, Embedding, Linear, Weights
 from tinystar_np.layers.blocks import Norm
 from tinystar_np.layers.matrices import NarrowMatrix
-from tinystar_np.state import Cache, Span, read_states
-from tinystar_np.tap import listening, scope, tap
+from tinystar_np.layers.rope import rules_by_length
+from tinystar_np.state import PREFILL, Cache, HeldText, Span, join_caches, read_states
+from tinystar_np.tap import listening, scope, tap, unheard
 from tinystar_np.weights.in_memory import move_into_memory
 from tinystar_np.weights.side_by_side import side_by_side
 from tinystar_np.weights.weight_table import EMBEDDING, HEAD, WeightTable, gather
@@ -165,14 +166,16 @@ class Decoder(ABC):
         if self.context_length is not None:
             capacity = min(capacity, self.context_length)
         states = [block.new_state(batch_size, max(capacity, 0)) for block in self.blocks]
-        return Cache(states, np.zeros(batch_size, dtype=np.int64), self.fingerprint)
+        rules = rules_by_length(self.blocks)
+        text = HeldText.empty(rules, batch_size) if rules else None
+        return Cache(states, np.zeros(batch_size, dtype=np.int64), self.fingerprint, text)
 
     def load_cache(self, path: str | Path) -> Cache:
         """Read a cache that ``cache.save(path)`` wrote for this very model.
 
         Raises CheckpointError where the file is missing, damaged, or of another model.
         """
-        lengths, layers = read_states(Path(path), self.fingerprint())
+        lengths, layers, texts = read_states(Path(path), self.fingerprint())
         tokens = int(lengths.max())
         try:
             if self.context_length is not None and tokens > self.context_length:
@@ -180,14 +183,17 @@ class Decoder(ABC):
             if len(layers) != len(self.blocks):
                 raise ValueError(f"{len(layers)} layers, not {len(self.blocks)}")
             cache = self.new_cache(len(lengths))
+            kept = cache.text
+            if texts and kept is None:
+                raise ValueError(f"its tokens ({', '.join(texts)}), which this model does not keep")
+            text = None if kept is None else kept.restored(texts, lengths, self.vocab_size)
             for state, arrays in zip(cache.states, layers, strict=True):
                 state.restore(arrays, tokens)
         except (ValueError, MemoryError) as error:
             raise CheckpointError(
                 f"{path}: this cache does not fit the model ({one_line(str(error))}). Read the prompt again."
             ) from error
-        cache.lengths = lengths
-        return cache
+        return Cache(cache.states, lengths, self.fingerprint, text)
 
     def move_into_memory(self) -> None:
         """Copy float32 matrices out of their file, to where products read them faster (weights/in_memory.py).
@@ -214,6 +220,10 @@ class Decoder(ABC):
         cache      what came before; the new tokens are added to it. Without one, the text begins here.
         last_only  only the logits after the last token, which is all that generation needs
 
+        Where rotations depend on the length of a text (longrope, dynamic NTK) and change with this call, rows
+        of the cache are read again: when they cross the trained length, and beyond it under dynamic NTK with
+        every call. So the logits are those of the same text without a cache, and cost as much.
+
         Returns float32 (T, V) or (B, T, V); (1, V) or (B, 1, V) with ``last_only``.
         Raises InputError for ids that are no tokens of this model, and ContextFullError where they do not
         fit; the cache is then as it was.
@@ -221,17 +231,20 @@ class Decoder(ABC):
         given = self._checked(ids)
         rows = np.atleast_2d(given)  # (B, T)
         span = self._span(rows, cache)
+        current = None if cache is None else self._up_to_date(cache, span)
         x = self.embed(rows, span)  # (B, T, D)
         for i, block in enumerate(self.blocks):
             # Whoever listens gets whole arrays from every block.
             shorten = last_only and block is self.blocks[-1] and not listening()
             with scope(f"blocks.{i}"):
-                x = block(x, span, None if cache is None else cache.states[i], shorten)
+                x = block(x, span, None if current is None else current.states[i], shorten)
         if last_only:
             x = x[:, -1:]
         logits = tap("logits", self.score(tap("final_norm", self.final_norm(x))))
-        if cache is not None:
-            cache.advance(span.length)
+        if cache is not None and current is not None:
+            text = current.text
+            current.advance(span.length, None if text is None else text.extended(rows, span))
+            cache.become(current)
         return logits if given.ndim == 2 else logits[0]
 
     def _checked(self, ids: ArrayLike) -> NDArray[np.integer]:
@@ -264,3 +277,30 @@ class Decoder(ABC):
                 f"{taken} are taken and {span.length} more were given."
             )
         return span
+
+    def _up_to_date(self, cache: Cache, span: Span) -> Cache:
+        """Return the cache, or in its place one in which rows are read anew that turn otherwise in this call.
+
+        The given one stays as it is, whatever happens meanwhile.
+        """
+        if cache.text is None:
+            return cache
+        outdated = cache.text.outdated(span)
+        if not outdated.any():
+            return cache
+        with unheard():
+            rows = [
+                self._read_again(cache.text.ids[b : b + 1, : span.start[b]], int(span.text_lengths[b]))
+                if again
+                else cache.select([b])
+                for b, again in enumerate(outdated)
+            ]
+        return rows[0] if len(rows) == 1 else join_caches(rows)
+
+    def _read_again(self, ids: NDArray[np.integer], text_length: int) -> Cache:
+        """Read tokens (1, T) into a cache of their own, as the beginning of a text of this length."""
+        cache = self.new_cache(1, capacity=text_length)
+        with cache.reading(text_length):
+            for start in range(0, ids.shape[1], PREFILL):
+                self(ids[:, start : start + PREFILL], cache=cache, last_only=True)
+        return cache

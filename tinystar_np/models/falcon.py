@@ -58,6 +58,7 @@ class FalconConfig(DecoderConfig):
     multi_query: bool | None = True
     new_decoder_architecture: bool | None = False
     num_ln_in_parallel_attn: int | None = None
+    original_max_position_embeddings: int | None = None
     parallel_attn: bool | None = True
     rope_theta: float = 10000.0
     rope_scaling: dict[str, Any] | None = None

@@ -37,6 +37,7 @@ class GPTNeoXConfig(LayerNormConfig):
     use_parallel_residual: bool = True
     attention_bias: bool = True
     head_dim: int | None = None
+    original_max_position_embeddings: int | None = None
     rotary_pct: float = 0.25
     rotary_emb_base: float = 10000.0
     rope_scaling: dict[str, Any] | None = None

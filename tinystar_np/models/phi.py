@@ -32,6 +32,7 @@ class PhiConfig(LayerNormConfig):
     num_attention_heads: int = 32
     num_key_value_heads: int | None = None
     qk_layernorm: bool = False
+    original_max_position_embeddings: int | None = None
     partial_rotary_factor: float | None = 0.5  # null turns whole heads
     rope_theta: float = 10000.0
     rope_scaling: dict[str, Any] | None = None

@@ -14,8 +14,8 @@ them: texts up to ``original_max_position_embeddings`` turn by one, longer ones 
 fewer products: one matrix makes queries, keys and values, another gate and up.
 
 The first files call the rule "su" and some "yarn", which here is not what others call so. A text that grows
-past the original length keeps the keys of its beginning as they were turned. transformers' ``generate`` reads
-such a text again from its start; its model, called with a cache, does not.
+past the original length is read again from its start, once: all that the cache holds was computed under the
+other list. So does transformers' ``generate``; its model, called with a cache, does not.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """State: what a model remembers between calls, always passed in, never hidden in the model."""
 
-from tinystar_np.state.cache import Cache, join_caches
+from tinystar_np.state.cache import PREFILL, Cache, join_caches
 from tinystar_np.state.chunked_key_values import ChunkedKeyValueState
 from tinystar_np.state.key_values import KeyValueState, Seen
 from tinystar_np.state.layer_state import LayerState
@@ -8,12 +8,16 @@ from tinystar_np.state.recurrent import RecurrentState
 from tinystar_np.state.saved import read_states
 from tinystar_np.state.sliding_key_values import SlidingKeyValueState
 from tinystar_np.state.span import Span
+from tinystar_np.state.text import HeldText, LengthRule
 
 __all__ = [
+    "PREFILL",
     "Cache",
     "ChunkedKeyValueState",
+    "HeldText",
     "KeyValueState",
     "LayerState",
+    "LengthRule",
     "RecurrentState",
     "Seen",
     "SlidingKeyValueState",

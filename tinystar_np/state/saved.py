@@ -14,28 +14,38 @@ from safetensors import safe_open
 from tinystar_np.checkpoints.safetensors_writer import write_safetensors
 from tinystar_np.errors import CheckpointError
 from tinystar_np.state.layer_state import LayerState
+from tinystar_np.state.text import HeldText
 from tinystar_np.whole_file import whole_file
 
 FORMAT = "tinystar_np cache 1"
 
 
-def write_states(path: Path, states: list[LayerState], lengths: NDArray[np.int64], fingerprint: str) -> None:
+def write_states(
+    path: Path,
+    states: list[LayerState],
+    lengths: NDArray[np.int64],
+    fingerprint: str,
+    text: HeldText | None = None,
+) -> None:
     """Write the states of all layers to a file, which replaces an older one only when it is complete.
 
     Raises CheckpointError where the file cannot be written.
     """
-    arrays = {"lengths": lengths}
+    tokens = int(lengths.max())
+    arrays = {"lengths": lengths, **({} if text is None else text.arrays(tokens))}
     for i, state in enumerate(states):
-        for name, array in state.arrays(int(lengths.max())).items():
+        for name, array in state.arrays(tokens).items():
             arrays[f"{i}.{name}"] = array
     with whole_file(path) as file:
         write_safetensors(file, arrays, {"format": FORMAT, "model": fingerprint})
 
 
-def read_states(path: Path, fingerprint: str) -> tuple[NDArray[np.int64], list[Mapping[str, NDArray]]]:
+def read_states(
+    path: Path, fingerprint: str
+) -> tuple[NDArray[np.int64], list[Mapping[str, NDArray]], Mapping[str, NDArray]]:
     """Read what ``write_states`` wrote.
 
-    Returns the lengths (B,) and the arrays of each layer.
+    Returns the lengths (B,), the arrays of each layer, and those of the text, none where it was not kept.
     Raises CheckpointError where the file is missing, damaged, something else, or of another model.
     """
     try:
@@ -51,6 +61,7 @@ def read_states(path: Path, fingerprint: str) -> tuple[NDArray[np.int64], list[M
     layers: dict[int, dict[str, NDArray]] = {}
     try:
         lengths = arrays.pop("lengths")
+        text = {name: arrays.pop(name) for name in ("ids", "text_lengths") if name in arrays}
         for name, array in arrays.items():
             i, _, part = name.partition(".")
             layers.setdefault(int(i), {})[part] = array
@@ -62,4 +73,4 @@ def read_states(path: Path, fingerprint: str) -> tuple[NDArray[np.int64], list[M
         raise CheckpointError(f"{path}: no complete saved cache (it leaves out layers).")
     if lengths.dtype != np.int64 or lengths.ndim != 1 or not lengths.size or lengths.min() < 0:
         raise CheckpointError(f"{path}: no complete saved cache (its lengths are no numbers of tokens).")
-    return lengths, [layers[i] for i in sorted(layers)]
+    return lengths, [layers[i] for i in sorted(layers)], text

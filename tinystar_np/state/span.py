@@ -18,13 +18,16 @@ Value = TypeVar("Value")
 class Span:
     """T new tokens behind ``start[b]`` earlier ones in each row b.
 
-    start   (B,) ints
-    length  T
+    start         (B,) ints
+    length        T
+    text_lengths  (B,) the length of the text that each row's new tokens are a part of, by which rotations go
+                  that depend on it; None where the text ends with them
     """
 
-    def __init__(self, start: NDArray[np.int64], length: int):
+    def __init__(self, start: NDArray[np.int64], length: int, text_lengths: NDArray[np.int64] | None = None):
         self.start = start
         self.length = length
+        self._text_lengths = text_lengths
         self.uniform = bool((start == start[0]).all())
         """Whether all rows stand at the same length."""
         self.end = int(start.max()) + length
@@ -41,7 +44,12 @@ class Span:
     @property
     def last(self) -> "Span":
         """The position of the last new token of each row alone."""
-        return self.once("last", lambda: Span(self.start + self.length - 1, 1))
+        return self.once("last", lambda: Span(self.start + self.length - 1, 1, self._text_lengths))
+
+    @property
+    def text_lengths(self) -> NDArray[np.int64]:
+        """The length of each row's whole text: (B,)."""
+        return self.start + self.length if self._text_lengths is None else self._text_lengths
 
     @property
     def positions(self) -> NDArray[np.int64]:
