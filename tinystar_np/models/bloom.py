@@ -52,7 +52,8 @@ class BloomConfig(FalconConfig):
     UNUSED: ClassVar = (
         *("activation", "alibi", "bias", "multi_query", "parallel_attn", "num_kv_heads", "n_head_kv"),
         *("new_decoder_architecture", "num_ln_in_parallel_attn", "ffn_hidden_size"),
-        *("max_position_embeddings", "rope_theta", "rope_scaling", "rope_parameters"),
+        *("max_position_embeddings", "original_max_position_embeddings"),
+        *("rope_theta", "rope_scaling", "rope_parameters"),
     )
 
     def key_bias(self, positions: NDArray[np.integer]) -> NDArray[np.float32]:
