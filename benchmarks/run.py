@@ -4,6 +4,7 @@
     python benchmarks/run.py --shape llama-1.1b --theirs llama.cpp
     python benchmarks/run.py --ours tinystar_np:int8 --theirs tinystar_np:float32
     python benchmarks/run.py --shape tiny --rounds 1 --only decode  a quick try
+    python benchmarks/run.py --only busy                           beside other processes that compute
 
 A model with random weights is made first. Then every measurement runs in a process of its own, ours and
 theirs in turn, one pair after another; a ratio compares the two of one pair.
@@ -21,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from busy import measure_beside, users_environment
 from engines import ENGINES
 from machine import HERE, describe, environment, load_warning, usable_cores
 from results import Row, header, table
@@ -83,9 +85,15 @@ class Side:
         return self.name if self.dtype == "float32" else f"{self.name} {self.dtype}"
 
 
-def measure(side: Side, what: Measurement, model: Path, options: argparse.Namespace) -> dict[str, float]:
+def measure(
+    side: Side,
+    what: Measurement,
+    model: Path,
+    options: argparse.Namespace,
+    env: dict[str, str] | None = None,
+) -> dict[str, float]:
     """Run one measurement of one engine in a process of its own."""
-    env = environment(options.threads)
+    env = env or environment(options.threads)
     if what.task == "ask":
         return ask(side.name, side.dtype, str(model), what.arguments["new"], env)
     spec: dict[str, Any] = {"engine": side.name, "task": what.task, "directory": str(model)}
@@ -124,6 +132,24 @@ def bandwidth(model: Path, options: argparse.Namespace) -> Row:
     return row
 
 
+def beside_neighbours(model: Path, options: argparse.Namespace) -> tuple[list[Row], ...]:
+    """Measure generating while other processes keep cores busy: ours, ours with one thread, and theirs."""
+    what = Measurement("generate", {"prompt": options.prompt, "new": options.new}, {})
+    alone = argparse.Namespace(**{**vars(options), "threads": 1})
+
+    def speed(side: Side, options: argparse.Namespace, env: dict[str, str] | None = None) -> float:
+        return measure(side, what, model, options, env)["tokens/s"]
+
+    sides = {
+        str(options.ours): lambda: speed(options.ours, options, users_environment()),
+        f"{options.ours} with one thread": lambda: speed(options.ours, alone),
+        str(options.theirs): lambda: speed(options.theirs, options),
+    }
+    found = measure_beside(sides, options.rounds, progress)
+    progress("")
+    return found
+
+
 def progress(line: str) -> None:
     """Show what is going on: in one line of a terminal, line by line in a log."""
     if sys.stderr.isatty():
@@ -153,7 +179,7 @@ def arguments() -> argparse.Namespace:
     add("--stored", choices=["float32", "bfloat16"], default="float32", help="element type of the file")
     add("--threads", type=int, default=usable_cores(), help="threads of both (default: the usable cores)")
     add("--rounds", type=int, default=5, help="pairs per measurement (default: 5)")
-    add("--only", nargs="+", choices=TASKS, default=TASKS, help="measure these alone")
+    add("--only", nargs="+", choices=(*TASKS, "busy"), default=TASKS, help="measure these alone")
     add("--prompt", type=int, default=64, help="prompt tokens before decoding (default: 64)")
     add("--new", type=int, default=96, help="tokens to decode (default: 96)")
     add("--batch", type=int, nargs="+", default=[1], help="rows decoded at once (default: 1)")
@@ -185,12 +211,18 @@ def main() -> None:
                 rows += compare(what, model, options)
         reads = "read" in options.only and options.ours.name == "tinystar_np"  # who says how much it reads
         read = [bandwidth(model, options)] if reads else []
-    print(table(header(str(options.ours), str(options.theirs)), [row.cells() for row in rows]))
+        kept, against = beside_neighbours(model, options) if "busy" in options.only else ([], [])
+    if rows:
+        print(table(header(str(options.ours), str(options.theirs)), [row.cells() for row in rows]))
     if read:
         print("\n" + table(header(str(options.ours), "bare products"), [row.cells() for row in read]))
+    if kept:
+        names = (f"after a prompt of {options.prompt}", "unit", "busy", "quiet", "share", "from – to")
+        print("\n" + table(names, [row.cells() for row in kept]))
+        print("\n" + table(header(str(options.ours), "the other"), [row.cells() for row in against]))
     print(f"\nMedians of the rounds ({options.rounds}). Ratios are of the two runs of one round.")
     if options.json:
-        found = {"about": about, "rows": [row.as_json() for row in rows + read]}
+        found = {"about": about, "rows": [row.as_json() for row in rows + read + kept + against]}
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     if options.plot:
         from picture import draw

@@ -225,3 +225,18 @@ def test_the_usual_start_does_not_look_for_blas(talking_model: Path) -> None:
     )
     environment = {name: value for name, value in os.environ.items() if name not in threads.NAMED_IN}
     subprocess.run([sys.executable, "-c", program, str(talking_model)], env=environment, check=True)
+
+
+@pytest.mark.parametrize("given", [None, "4", "26", ""])
+def test_how_long_blas_watches_for_work_is_the_users_choice(given: str | None) -> None:
+    """OpenBLAS reads it when NumPy is imported, so it must be there before."""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
+    environment |= {} if given is None else {"OPENBLAS_THREAD_TIMEOUT": given}
+    program = (
+        "import os, sys, tinystar_np; assert 'numpy' not in sys.modules; "
+        "print(os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ("16" if given is None else given)

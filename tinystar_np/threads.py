@@ -21,10 +21,12 @@ threads beyond that time are stopped in turn while the others wait for them. ``u
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinystar_np.errors import InputError
 from tinystar_np.tap import listening
@@ -56,7 +58,7 @@ def use_threads(count: int | None = None) -> None:
     if count is not None and count < 1:
         raise InputError(f"{count} threads: there must be 1 or more.")
     if count is None:
-        if _chosen or any(os.environ.get(name) for name in NAMED_IN) or usable_cores() >= allowed_cores():
+        if _named() or usable_cores() >= allowed_cores():
             return  # BLAS has counted right, and threadpoolctl need not be imported
         most = usable_cores()
     with _one_at_a_time:
@@ -68,6 +70,42 @@ def use_threads(count: int | None = None) -> None:
 
 
 _chosen = False  # whether use_threads was given a number
+
+
+def are_fixed() -> bool:
+    """Say whether the number of threads must stay as it is.
+
+    So it is where the user has named one, in a thread that OpenBLAS does not obey, and while somebody listens
+    to taps: what is compared shall be computed in one way.
+    """
+    return _named() or listening() or threading.current_thread() is not threading.main_thread()
+
+
+def _named() -> bool:
+    """Say whether the environment or a call of ``use_threads`` has named a number."""
+    return _chosen or any(os.environ.get(name) for name in NAMED_IN)
+
+
+@contextmanager
+def at_most(count: int) -> Iterator[None]:
+    """Compute with no more than so many threads inside the ``with`` block, in the whole process.
+
+    To be used in the main thread, as ``use_threads``.
+    """
+    machine = _machine()
+    with _one_at_a_time:
+        found = [(library, library.get_num_threads()) for library in machine.blas]
+        threads = machine.threads
+        for library, number in found:
+            library.set_num_threads(min(count, number))
+        machine.threads = min(count, threads)
+    try:
+        yield
+    finally:
+        with _one_at_a_time:
+            for library, number in found:
+                library.set_num_threads(number)
+            machine.threads = threads
 
 
 def slices(count: int, rows: int) -> list[slice]:
@@ -135,7 +173,8 @@ def blas_multiplies_directly() -> bool:
 _one_at_a_time = threading.RLock()
 
 
-class Machine(NamedTuple):
+@dataclass
+class Machine:
     """A pool of threads, the BLAS libraries whose threads can be set, and how many threads there are."""
 
     pool: "ThreadPoolExecutor"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tinystar_np.errors import ContextFullError, InputError
 from tinystar_np.generation.lookup import look_up
 from tinystar_np.generation.options import SamplingOptions
+from tinystar_np.generation.pace import at_pace
 from tinystar_np.generation.sampling import Logits, log_probability, sample
 from tinystar_np.generation.stopping import StopFilter
 from tinystar_np.state import join_caches
@@ -164,6 +165,7 @@ def decode(model: LanguageModel, rows: list[Row], logits: Logits, cache: Any) ->
 
     Yields (index of the row, piece): one piece for each row that has not ended, again and again.
     """
+    read = at_pace(model, rows[0].options)
     while True:
         going = []
         for i, row in enumerate(rows):
@@ -177,7 +179,7 @@ def decode(model: LanguageModel, rows: list[Row], logits: Logits, cache: Any) ->
             rows = [rows[i] for i in going]
             cache = cache.select(going)
         newest = np.array([row.ids[-1:] for row in rows])  # (B, 1)
-        logits = model(newest, cache=cache, last_only=True)[:, -1]  # (B, V)
+        logits = read(newest, cache=cache, last_only=True)[:, -1]  # (B, V)
 
 
 def decode_with_lookup(
@@ -200,6 +202,7 @@ def decode_with_lookup(
             "prompt_lookup_num_tokens cannot be used with this model: what it remembers of a wrong guess "
             "cannot be taken back. Leave it out."
         )
+    read = at_pace(model, row.options)
     pieces = [row.step(logits[0])]
     while True:
         for piece in pieces:
@@ -208,7 +211,7 @@ def decode_with_lookup(
             return
         held = int(cache.lengths[0])
         guess = look_up(row.ids, int(min(most, row.left - 1)))
-        following = model(np.array([[row.ids[-1], *guess]]), cache=cache)[0]  # (1 + guessed, V)
+        following = read(np.array([[row.ids[-1], *guess]]), cache=cache)[0]  # (1 + guessed, V)
         pieces = []
         for guessed, scores in zip([*guess, None], following, strict=True):
             piece = row.step(scores)
