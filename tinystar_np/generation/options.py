@@ -22,7 +22,10 @@ class SamplingOptions:
                           guess so many tokens at once from what the text already says, and check them in one
                           pass: the same greedy text, faster where it repeats itself; 0 is off
     stop                  texts at which to end; they are not part of the result
-    seed                  the same seed, prompt and settings give the same text; None is different every time
+    seed                  the same seed, prompt and settings give the same text; None is different every time.
+                          With one, also where nothing is drawn, all tokens are computed by as many threads:
+                          without, by fewer while other processes are busy, and logits may differ in their
+                          last bits from run to run.
 
     Raises InputError where a value is out of its range.
     """
