@@ -110,8 +110,8 @@ class Processor:
         self.now += seconds
         self.own += own
         self.idle = [held + round(100 * more) for held, more in zip(self.idle, idle, strict=True)]
-        # Waiting for a disk is no work either: a core that is idle for 7 hundredths has 2 of them there.
-        lines = [f"cpu{i} 30 1 20 {idle - 20} 20 0 1 0 0 0" for i, idle in enumerate(self.idle)]
+        # Waiting for a disk, in the next column, is no work either.
+        lines = [f"cpu{i} 30 1 20 {idle - idle // 3} {idle // 3} 0 1 0" for i, idle in enumerate(self.idle)]
         self.file.write_text(
             "\n".join(
                 ["cpu  99 99 99 99 99 0 9 9 9 9", *lines, "intr 1 2 3", "ctxt 5", f"procs_running {running}"]
@@ -151,8 +151,8 @@ def test_cores_that_others_take(processor: Processor) -> None:
     [
         "",
         "cpu  1 2 3 4 5\n",
-        "cpu1 0 0 0 0 0\ncpu3 0 0 0 0 0\n",
-        "cpu1 x\ncpu3 y\n",
+        "cpu1 0 0 0 0 0\ncpu3 0 0 0 0 0\nprocs_running 2\n",
+        "cpu1 x\ncpu3 y\nprocs_running 2\n",
         "cpu1 1 2 3 4 5\ncpu3 1 2 3 4 5\n",
     ],
 )
