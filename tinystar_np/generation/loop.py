@@ -25,8 +25,6 @@ from tinystar_np.threads import beside_others
 PREFILL = 512  # tokens of a prompt that are read at once: bounds the memory of their activations
 ROOM = 4096  # new tokens that a cache makes room for in advance; it grows beyond that by itself
 
-Read = Callable[..., NDArray[np.float32]]
-"""What a model is while it generates: something to call with ids and a cache, as below."""
 FinishReason = Literal["end", "stop", "length", "context"]
 
 
@@ -41,6 +39,10 @@ class LanguageModel(Protocol):
 
     def __call__(self, ids: Any, cache: Any = None, last_only: bool = False) -> NDArray[np.float32]:
         """Continue after what the cache holds: ids (B, T) → logits (B, T, V), or (B, 1, V)."""
+
+
+Read = Callable[..., NDArray[np.float32]]
+"""A language model as it is called."""
 
 
 @dataclass(frozen=True)
