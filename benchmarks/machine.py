@@ -5,7 +5,7 @@ import platform
 from pathlib import Path
 
 HERE = Path(__file__).parent
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 BUSY = 0.3  # other processes that want a core, on average over the last minute
 
 

@@ -5,6 +5,7 @@
     python benchmarks/run.py --ours tinystar_np:int8 --theirs tinystar_np:float32
     python benchmarks/run.py --shape gpt2 --only floor             a token beside its matrix products alone
     python benchmarks/run.py --shape tiny --rounds 1 --only decode  a quick try
+    python benchmarks/run.py --only busy                           beside other processes that compute
 
 A model with random weights is made first. Then every measurement runs in a process of its own, ours and
 theirs in turn, one pair after another; a ratio compares the two of one pair. (The floor is measured in turn
@@ -23,6 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from busy import measure_beside, users_environment
 from engines import ENGINES
 from machine import HERE, describe, environment, load_warning, usable_cores
 from results import Row, header, table
@@ -85,9 +87,15 @@ class Side:
         return self.name if self.dtype == "float32" else f"{self.name} {self.dtype}"
 
 
-def measure(side: Side, what: Measurement, model: Path, options: argparse.Namespace) -> dict[str, Any]:
+def measure(
+    side: Side,
+    what: Measurement,
+    model: Path,
+    options: argparse.Namespace,
+    env: dict[str, str] | None = None,
+) -> dict[str, Any]:
     """Run one measurement of one engine in a process of its own."""
-    env = environment(options.threads)
+    env = env or environment(options.threads)
     if what.task == "ask":
         return ask(side.name, side.dtype, str(model), what.arguments["new"], env)
     spec: dict[str, Any] = {"engine": side.name, "task": what.task, "directory": str(model)}
@@ -145,6 +153,24 @@ def floor(model: Path, options: argparse.Namespace) -> Iterator[Row]:
     progress("")
 
 
+def beside_neighbours(model: Path, options: argparse.Namespace) -> tuple[list[Row], ...]:
+    """Measure generating while other processes keep cores busy: ours, ours with one thread, and theirs."""
+    what = Measurement("generate", {"prompt": options.prompt, "new": options.new}, {})
+    alone = argparse.Namespace(**{**vars(options), "threads": 1})
+
+    def speed(side: Side, options: argparse.Namespace, env: dict[str, str] | None = None) -> float:
+        return measure(side, what, model, options, env)["tokens/s"]
+
+    sides = {
+        str(options.ours): lambda: speed(options.ours, options, users_environment()),
+        f"{options.ours} with one thread": lambda: speed(options.ours, alone),
+        str(options.theirs): lambda: speed(options.theirs, options),
+    }
+    found = measure_beside(sides, options.rounds, progress)
+    progress("")
+    return found
+
+
 def progress(line: str) -> None:
     """Show what is going on: in one line of a terminal, line by line in a log."""
     if sys.stderr.isatty():
@@ -174,7 +200,7 @@ def arguments() -> argparse.Namespace:
     add("--stored", choices=["float32", "bfloat16"], default="float32", help="element type of the file")
     add("--threads", type=int, default=usable_cores(), help="threads of both (default: the usable cores)")
     add("--rounds", type=int, default=5, help="pairs per measurement (default: 5)")
-    add("--only", nargs="+", choices=TASKS, default=TASKS, help="measure these alone")
+    add("--only", nargs="+", choices=(*TASKS, "busy"), default=TASKS, help="measure these alone")
     add("--prompt", type=int, default=64, help="prompt tokens before decoding (default: 64)")
     add("--new", type=int, default=96, help="tokens to decode (default: 96)")
     add("--batch", type=int, nargs="+", default=[1], help="rows decoded at once (default: 1)")
@@ -208,6 +234,7 @@ def main() -> None:
         read = [bandwidth(model, options)] if reads else []
         floors = "floor" in options.only and options.ours.name.startswith("tinystar_np")
         bare = list(floor(model, options)) if floors else []
+        kept, against = beside_neighbours(model, options) if "busy" in options.only else ([], [])
     if rows:
         print(table(header(str(options.ours), str(options.theirs)), [row.cells() for row in rows]))
     if read:
@@ -215,10 +242,14 @@ def main() -> None:
     if bare:
         names = ("", "unit", "whole", "bare products", "share", "from – to")
         print("\n" + table(names, [row.cells() for row in bare]))
+    if kept:
+        names = (f"after a prompt of {options.prompt}", "unit", "busy", "quiet", "share", "from – to")
+        print("\n" + table(names, [row.cells() for row in kept]))
+        print("\n" + table(header(str(options.ours), "the other"), [row.cells() for row in against]))
     tokens = f", for a token's floor {options.new}" if bare else ""
     print(f"\nMedians of the rounds ({options.rounds}{tokens}). Ratios are of the two runs of one round.")
     if options.json:
-        found = {"about": about, "rows": [row.as_json() for row in rows + read + bare]}
+        found = {"about": about, "rows": [row.as_json() for row in rows + read + bare + kept + against]}
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     if options.plot:
         from picture import draw

@@ -54,6 +54,53 @@ def test_from_end_to_end(tmp_path: Path) -> None:
     assert (tmp_path / "picture.png").stat().st_size > 10_000
 
 
+def test_beside_busy_neighbours(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "run.py"), "--shape", "tiny", "--rounds", "1"]
+    command += ["--only", "busy", "--new", "2", "--prompt", "4", "--theirs", "tinystar_np:int8"]
+    command += ["--workdir", str(tmp_path), "--json", str(tmp_path / "found.json")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads((tmp_path / "found.json").read_text())["rows"]}
+    sides = ("tinystar_np", "tinystar_np with one thread", "tinystar_np int8")
+    loads = ("one busy process", "two", "one that copies memory")
+    kept = [f"{side}, beside {busy}" for side in sides for busy in loads]
+    against = [f"than {other}, beside {busy}" for other in sides[1:] for busy in ("nobody", *loads)]
+    assert list(rows) == kept + against
+    for busy in loads:  # the same runs stand in both tables
+        assert rows[f"than {sides[1]}, beside {busy}"]["ours"] == rows[f"{sides[0]}, beside {busy}"]["ours"]
+        assert rows[f"than {sides[1]}, beside {busy}"]["theirs"] == rows[f"{sides[1]}, beside {busy}"]["ours"]
+
+
+def test_neighbours_are_busy_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import busy  # type: ignore[import-not-found]
+
+    started: list[Any] = []
+
+    class Watched(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            started.append(self)
+
+    monkeypatch.setattr(busy.subprocess, "Popen", Watched)
+    with busy.neighbours(busy.NEIGHBOURS["two"]):
+        assert [each.poll() for each in started] == [None, None]
+    assert all(each.returncode for each in started)
+    with pytest.raises(SystemExit, match="has ended"), busy.neighbours(["pass"]):
+        pass
+
+
+def test_who_may_choose_names_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import busy  # type: ignore[import-not-found]
+
+    from tinystar_np.threads import NAMED_IN
+
+    for name in NAMED_IN:
+        monkeypatch.setenv(name, "3")
+    assert not set(NAMED_IN) & busy.users_environment().keys()
+
+
 @pytest.mark.parametrize("shape", ["tiny", "tiny-llama"])
 def test_llama_cpp_reads_the_same_model(
     shape: str, scripts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,11 @@ import tinystar_np.threads as threads
 import tinystar_np.usable as usable
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import InputError
+from tinystar_np.generation import Conversation, Piece, generate_ids
+from tinystar_np.generation.loop import run
+from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.loading import load
-from tinystar_np.threads import FEWEST_ROWS, divided, shares, slices, use_threads
+from tinystar_np.threads import FEWEST_ROWS, beside_others, divided, shares, slices, use_threads
 from tinystar_np.tracing import record
 from tinystar_np.usable import usable_cores
 
@@ -225,3 +229,182 @@ def test_the_usual_start_does_not_look_for_blas(talking_model: Path) -> None:
     )
     environment = {name: value for name, value in os.environ.items() if name not in threads.NAMED_IN}
     subprocess.run([sys.executable, "-c", program, str(talking_model)], env=environment, check=True)
+
+
+class Others:
+    """Other processes that take as many cores as is said, of as many as this process may run on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cores: int = 2) -> None:
+        self.taken = 0.0
+        monkeypatch.setattr(threads, "_cores_taken", lambda: lambda: self.taken)
+        for name in ("allowed_cores", "usable_cores"):
+            monkeypatch.setattr(threads, name, lambda: cores)
+        use_threads(cores)
+        monkeypatch.setattr(threads, "_chosen", False)
+
+
+def used(*_: Any) -> int:
+    """Say how many threads there are: BLAS's, and as many of ours."""
+    (number,) = set(blas_threads())
+    assert len(shares(100)) == number
+    assert divided(lambda piece: piece, range(3)) == [0, 1, 2]
+    assert set(blas_threads()) == {number}
+    return number
+
+
+@pytest.mark.usefixtures("as_before")
+@pytest.mark.parametrize("cores", [2, 4])
+def test_others_keep_their_cores(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    others = Others(monkeypatch, cores)
+    call = beside_others(used)
+    for taken, expected in [
+        (0, 0),
+        (0.1, 0),
+        (0.39, 0),
+        (0.5, 1),
+        (1, 1),
+        (1.3, 1),
+        (1.6, 2),
+        (40, 40),
+        (0.2, 0),
+    ]:
+        others.taken = taken
+        assert call() == max(1, cores - expected)
+        assert used() == cores  # as before, between its calls
+
+
+@pytest.mark.usefixtures("as_before")
+def test_a_quota_and_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cores' time on eight cores: others may take six."""
+    others = Others(monkeypatch, 2)
+    monkeypatch.setattr(threads, "allowed_cores", lambda: 8)
+    call = beside_others(used)
+    for taken, expected in [(0, 2), (6, 2), (7, 1), (8, 1)]:
+        others.taken = taken
+        assert call() == expected
+
+
+@pytest.mark.usefixtures("as_before")
+def test_all_threads_are_back_after_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    Others(monkeypatch).taken = 1
+
+    def fail() -> None:
+        assert used() == 1
+        raise ValueError("in the model")
+
+    with pytest.raises(ValueError, match="in the model"):
+        beside_others(fail)()
+    assert used() == 2
+
+
+@pytest.mark.usefixtures("as_before")
+def test_nobody_gets_more_threads_than_was_allowed_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    Others(monkeypatch, 4).taken = 1
+    with threadpool_limits(2):
+        assert beside_others(lambda: blas_threads()[0])() == 2
+        assert set(blas_threads()) == {2}
+
+
+@pytest.mark.usefixtures("as_before")
+def test_a_number_that_somebody_counts_on_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was named, that of whoever listens, and where OpenBLAS would not obey."""
+    Others(monkeypatch).taken = 1
+    assert beside_others(used)() == 1
+    for name in threads.NAMED_IN:
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "2")
+            assert beside_others(used) is used
+    with record():
+        assert beside_others(used) is used
+    found: list[bool] = []
+    other = threading.Thread(target=lambda: found.append(beside_others(used) is used))
+    other.start()
+    other.join(10)
+    assert found == [True]
+    use_threads(2)
+    assert beside_others(used) is used
+    monkeypatch.setattr(threads, "_chosen", False)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 1)
+    assert beside_others(used) is used
+
+
+def stream_ids(model: Any, prompt: list[int], **sampling: Any) -> Iterator[Piece]:
+    return (piece for _, piece in run(model, [prompt], None, SamplingOptions(**sampling)))
+
+
+class Counting:
+    """A model that notes with how many threads it is called, and for how many tokens."""
+
+    context_length = None
+    end_ids = ()
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int]] = []
+
+    def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Any:
+        return SimpleNamespace(lengths=np.zeros(1, int), rewindable=True, truncate=lambda length: None)
+
+    def __call__(self, ids: Any, cache: Any = None, last_only: bool = False) -> np.ndarray:
+        self.calls.append((np.size(ids), used()))
+        scores = np.eye(8, dtype=np.float32)[np.asarray(ids) % 8]
+        return scores[:, -1:] if last_only else scores
+
+
+@pytest.mark.usefixtures("as_before")
+@pytest.mark.parametrize("guesses", [0, 2])
+def test_prompts_and_tokens_leave_cores_to_others(guesses: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    others, model = Others(monkeypatch), Counting()
+    others.taken = 1
+    sampling: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": 9, "prompt_lookup_num_tokens": guesses}
+    for index, piece in enumerate(stream_ids(model, [1, 2], **sampling)):
+        assert piece.token_id == 2
+        others.taken = 0 if 2 < index < 6 else 1
+        assert set(blas_threads()) == {2}  # between two tokens they are the caller's
+    assert model.calls[0] == (2, 1)  # the prompt
+    assert {number for _, number in model.calls} == {1, 2}
+    assert model.calls[-1][1] == 1
+
+
+@pytest.mark.usefixtures("as_before")
+def test_a_text_with_a_seed_keeps_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    others, model = Others(monkeypatch), Counting()
+    others.taken = 1
+    for temperature in (0.0, 1.0):
+        generate_ids(model, [1, 2], temperature=temperature, max_new_tokens=5, seed=7)
+    assert {number for _, number in model.calls} == {2}
+
+
+@pytest.mark.usefixtures("as_before")
+def test_a_conversation_leaves_cores_to_others(talking_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    (talking_model / "chat_template.jinja").write_text(template)
+    model, tokenizer = load(talking_model)
+    others = Others(monkeypatch)
+    others.taken = 1
+    found: list[int] = []
+    plain = type(model).__call__
+
+    def watched(self: Any, *given: Any, **named: Any) -> Any:
+        found.append(used())
+        return plain(self, *given, **named)
+
+    monkeypatch.setattr(type(model), "__call__", watched)
+    for seed, expected in ((None, 1), (3, 2)):
+        found.clear()
+        list(Conversation(model, tokenizer).say("hi", max_new_tokens=4, temperature=0.0, seed=seed))
+        assert set(found) == {expected}
+
+
+@pytest.mark.parametrize("given", [None, "4", "26", ""])
+def test_how_long_blas_watches_for_work_is_the_users_choice(given: str | None) -> None:
+    """OpenBLAS reads it when NumPy is imported, so it must be there before."""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
+    environment |= {} if given is None else {"OPENBLAS_THREAD_TIMEOUT": given}
+    program = (
+        "import os, sys, tinystar_np; assert 'numpy' not in sys.modules; "
+        "print(os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ("16" if given is None else given)

@@ -1,11 +1,12 @@
 """What a process may use: the limits of control groups, of both versions, as files say them."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import tinystar_np.usable as usable
-from tinystar_np.usable import usable_cores, usable_memory
+from tinystar_np.usable import LEAST_PERIOD, CoresTaken, usable_cores, usable_memory
 
 
 def write(folder: Path, **numbers: str) -> None:
@@ -88,3 +89,90 @@ def test_memory(own: str, found: int, tmp_path: Path, monkeypatch: pytest.Monkey
     for words in ("", "MemAvailable:\n", "MemTotal: 5 kB\n"):
         (tmp_path / "meminfo").write_text(words)
         assert usable_memory() is None
+
+
+class Processor:
+    """Cores 0 to 3, of which this process may run on 1 and 3, and a clock; the file counts hundredths."""
+
+    def __init__(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.own, self.idle, self.file = 0.0, 5.0, [100, 200, 300, 400], file
+        clock = SimpleNamespace(monotonic=lambda: self.now, process_time=lambda: self.own)
+        monkeypatch.setattr(usable, "time", clock)
+        monkeypatch.setattr(usable, "CORE_TIMES", file)
+        monkeypatch.setattr(usable.os, "sched_getaffinity", lambda pid: {1, 3}, raising=False)
+        monkeypatch.setattr(usable.os, "sysconf", lambda name: 100)
+        self.after(0)
+
+    def after(
+        self, seconds: float, own: float = 0, idle: tuple[float, ...] = (0, 0, 0, 0), running: int = 9
+    ) -> None:
+        """Let time pass: in which this process computed, and each core was idle; and who wants one now."""
+        self.now += seconds
+        self.own += own
+        self.idle = [held + round(100 * more) for held, more in zip(self.idle, idle, strict=True)]
+        # Waiting for a disk, in the next column, is no work either.
+        lines = [f"cpu{i} 30 1 20 {idle - idle // 3} {idle // 3} 0 1 0" for i, idle in enumerate(self.idle)]
+        self.file.write_text(
+            "\n".join(
+                ["cpu  99 99 99 99 99 0 9 9 9 9", *lines, "intr 1 2 3", "ctxt 5", f"procs_running {running}"]
+            )
+        )
+
+
+@pytest.fixture
+def processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Processor:
+    return Processor(tmp_path / "stat", monkeypatch)
+
+
+def test_cores_that_others_take(processor: Processor) -> None:
+    taken = CoresTaken()
+    assert taken() == 0  # nobody knows yet
+    processor.after(LEAST_PERIOD / 2, idle=(0, 0.1, 0.1, 0))
+    assert taken() == 0
+    # Of the 0.4 seconds of both cores, 0.2 idle and 0.1 our own.
+    processor.after(LEAST_PERIOD / 2, own=0.1, idle=(0.1, 0, 0.1, 0.1))
+    assert taken() == pytest.approx(0.5)
+    processor.after(LEAST_PERIOD / 2, own=0.2)
+    assert taken() == pytest.approx(0.5)  # as long as nothing newer is known
+    processor.after(LEAST_PERIOD / 2, own=0.2)
+    assert taken() == pytest.approx(0)
+    processor.after(10, idle=(10, 0, 10, 0))  # both cores are others'
+    assert taken() == pytest.approx(2)
+    processor.after(10, idle=(10, 0, 10, 0), running=2)  # one of the two has ended meanwhile
+    assert taken() == pytest.approx(1)
+    processor.after(10, idle=(10, 0, 10, 0), running=1)  # nobody is there now but who asks
+    assert taken() == 0
+    processor.after(10, own=10.5, idle=(0, 0, 0, 10))  # hundredths are rounded: never below none
+    assert taken() == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "cpu  1 2 3 4 5\n",
+        "cpu1 0 0 0 0 0\ncpu3 0 0 0 0 0\nprocs_running 2\n",
+        "cpu1 x\ncpu3 y\nprocs_running 2\n",
+        "cpu1 1 2 3 4 5\ncpu3 1 2 3 4 5\n",
+    ],
+)
+def test_a_system_that_does_not_tell(text: str, processor: Processor) -> None:
+    """Nothing is taken then, whether it never told or stops telling."""
+    told = CoresTaken()
+    processor.after(1)
+    assert told() == pytest.approx(2)
+    processor.after(1)
+    processor.file.write_text(text)
+    assert told() == 0
+    never = CoresTaken()
+    processor.after(1)
+    assert never() == 0
+    processor.file.unlink()
+    assert CoresTaken()() == 0
+
+
+def test_a_system_without_a_choice_of_cores(processor: Processor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(usable.os, "sched_getaffinity")
+    taken = CoresTaken()
+    processor.after(1)
+    assert taken() == 0

@@ -12,7 +12,7 @@ import os
 from importlib import import_module
 
 # Before NumPy is imported: see threads.py.
-os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "23")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 
 from typing import TYPE_CHECKING, Any
 

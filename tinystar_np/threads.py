@@ -7,12 +7,24 @@ the lock. Each thread uses one core's worth of BLAS meanwhile: threads that all 
 wait for each other more than they compute.
 
 OpenBLAS's own threads stand in the way at first: after a product they watch for the next one for 2²⁶ clock
-ticks, 24 ms, and keep a core busy with it, so that all of ours share what is left.
-``tinystar_np/__init__.py`` asks for 2²³ ticks, 3 ms, unless the environment already says something. A prompt
-of 512 tokens is read in 0.92 of the time (GPT-2 124M, two cores). Less would harm where tokens are generated:
-a thread that has fallen asleep between two products must be woken for the second, and with 2²⁰ ticks, 0.4 ms,
-a token took up to 1.2 times as long, the more so the busier the machine. Whoever imports NumPy first keeps
-the 24 ms, which cost prompts that 0.08 and tokens nothing.
+ticks, 26 ms, and keep a core busy with it, so that all of ours share what is left. And at each look they
+offer the core to others: where another process wants it, the next product waits until that has had its turn.
+``tinystar_np/__init__.py`` asks for 2¹⁶ ticks, 25 µs, unless the environment already says something. A thread
+that has fallen asleep must be woken for the next product, which costs a token a little on a quiet machine.
+Whoever imports NumPy first keeps the 26 ms.
+
+    tokens/s, one at a time            2⁴   2¹²   2¹⁴   2¹⁶   2¹⁸   2²⁰   2²³   2²⁶   one thread
+    SmolLM2 135M, quiet                54    56    57    60    62    63    64    62           51
+      beside one busy process          39    36    36    32    25    19    15    18           52
+    GPT-2 124M, quiet                  62    62    62    63    65    65    64    65           50
+      beside one busy process          39    37    36    33    31    22    14    23           50
+    Llama 1.1B, 6 layers, quiet        39    39    39    39    40    40    40    40           30
+      beside one busy process          26    26    24    24    20    16    10    14           30
+
+(random weights, two cores of 2.6 GHz, medians of 4 to 7 turns.) 2¹⁶ is the largest that keeps half of the
+quiet speed in all of them. But beside a busy process no number reaches what a single thread does: a product
+is done when the last of its threads is, and one of two shares its core. So ``beside_others`` looks at how
+many cores others keep busy, and uses no more threads than are left.
 
 How many threads there are is BLAS's number, and everything here follows it. BLAS counts the cores that this
 process may run on. It does not see that a container may be given many cores, but only so much time on them:
@@ -21,14 +33,16 @@ threads beyond that time are stopped in turn while the others wait for them. ``u
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinystar_np.errors import InputError
 from tinystar_np.tap import listening
-from tinystar_np.usable import allowed_cores, usable_cores
+from tinystar_np.usable import CoresTaken, allowed_cores, usable_cores
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,6 +53,7 @@ Result = TypeVar("Result")
 # Processors, as OpenBLAS names them, for which it has products of small matrices that copy neither of them.
 DIRECT = ("SkylakeX", "Cooperlake", "SapphireRapids")
 FEWEST_ROWS = 512  # at 256 and below BLAS's own threads were as fast or faster
+LEAST_TAKEN = 0.4  # of a core, to leave it to others: beside a busy process it was 0.5 and more
 NAMED_IN = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -56,7 +71,8 @@ def use_threads(count: int | None = None) -> None:
     if count is not None and count < 1:
         raise InputError(f"{count} threads: there must be 1 or more.")
     if count is None:
-        if _chosen or any(os.environ.get(name) for name in NAMED_IN) or usable_cores() >= allowed_cores():
+        _cores_taken()  # begins to count, so that something is known before the first prompt
+        if _named() or usable_cores() >= allowed_cores():
             return  # BLAS has counted right, and threadpoolctl need not be imported
         most = usable_cores()
     with _one_at_a_time:
@@ -68,6 +84,68 @@ def use_threads(count: int | None = None) -> None:
 
 
 _chosen = False  # whether use_threads was given a number
+
+
+def are_fixed() -> bool:
+    """Say whether the number of threads must stay as it is.
+
+    So it is where the user has named one, in a thread that OpenBLAS does not obey, and while somebody listens
+    to taps: what is compared shall be computed in one way.
+    """
+    return _named() or listening() or threading.current_thread() is not threading.main_thread()
+
+
+def _named() -> bool:
+    """Say whether the environment or a call of ``use_threads`` has named a number."""
+    return _chosen or any(os.environ.get(name) for name in NAMED_IN)
+
+
+def beside_others(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Let a function use, at each of its calls, no more threads than other processes leave cores for.
+
+    Returns the function itself where the number of threads must stay.
+    """
+    most = usable_cores()
+    if most < 2 or are_fixed():
+        return function
+    taken = _cores_taken()
+
+    def call(*arguments: Any, **named: Any) -> Result:
+        free = max(1, allowed_cores() - int(taken() + 1 - LEAST_TAKEN))
+        if free >= most:
+            return function(*arguments, **named)
+        with at_most(free):
+            return function(*arguments, **named)
+
+    return call
+
+
+@cache
+def _cores_taken() -> CoresTaken:
+    """Look at what others do, beginning when the first model is loaded."""
+    return CoresTaken()
+
+
+@contextmanager
+def at_most(count: int) -> Iterator[None]:
+    """Compute with no more than so many threads inside the ``with`` block, in the whole process.
+
+    To be used in the main thread, as ``use_threads``.
+    """
+    machine = _machine()
+    with _one_at_a_time:
+        found = [(library, library.get_num_threads()) for library in machine.blas]
+        threads = machine.threads
+        for library, number in found:
+            library.set_num_threads(min(count, number))
+        machine.threads = min(count, threads)
+    try:
+        yield
+    finally:
+        with _one_at_a_time:
+            for library, number in found:
+                library.set_num_threads(number)
+            machine.threads = threads
 
 
 def slices(count: int, rows: int) -> list[slice]:
@@ -135,7 +213,8 @@ def blas_multiplies_directly() -> bool:
 _one_at_a_time = threading.RLock()
 
 
-class Machine(NamedTuple):
+@dataclass
+class Machine:
     """A pool of threads, the BLAS libraries whose threads can be set, and how many threads there are."""
 
     pool: "ThreadPoolExecutor"

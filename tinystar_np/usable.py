@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory.
+"""What this process may use of the machine: cores and memory, and what others leave of them.
 
 Linux puts every process into control groups, each within another, and each may have a limit: a container is
 given many cores, but only so much time on them, and less memory than there is. Version 2 has one tree of
@@ -8,13 +8,17 @@ https://docs.kernel.org/admin-guide/cgroup-v2.html, cgroup-v1/memory.html
 
 import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 MEMORY = Path("/proc/meminfo")
+CORE_TIMES = Path("/proc/stat")
+LEAST_PERIOD = 0.2  # seconds; Linux counts the time of cores in hundredths
 
 
 def usable_cores() -> int:
@@ -27,6 +31,61 @@ def allowed_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+class CoreTimes(NamedTuple):
+    """How cores have been used until now.
+
+    clock    seconds since some moment
+    own      seconds in which this process computed, on all cores together
+    idle     seconds in which the cores that it may run on had nothing to do, all together
+    running  threads that want a core now, besides the one that asks: others' and perhaps our own
+    """
+
+    clock: float
+    own: float
+    idle: float
+    running: int
+
+
+class CoresTaken:
+    """How many cores others keep busy, of those that this process may run on: the average of the last moment.
+
+    What a core was neither idle nor busy with this process, it gave to others. Linux alone tells for how long
+    each was idle, in a file that proc(5) describes.
+    """
+
+    def __init__(self) -> None:
+        self._last = _core_times()
+        self._taken = 0.0
+
+    def __call__(self) -> float:
+        """Return the number, counted anew several times a second; 0 until then, and where nobody tells."""
+        last = self._last
+        if last is not None and time.monotonic() - last.clock >= LEAST_PERIOD:
+            now = self._last = _core_times()
+            self._taken = 0.0
+            if now is not None:
+                given = (now.own - last.own + now.idle - last.idle) / (now.clock - last.clock)
+                # Nobody has asked for a while, perhaps, and who was busy then is so no more.
+                self._taken = min(max(0.0, allowed_cores() - given), now.running)
+        return self._taken
+
+
+def _core_times() -> CoreTimes | None:
+    """Read the times, or return None where the system does not tell."""
+    try:
+        lines = map(str.split, CORE_TIMES.read_text().splitlines())
+        found = {name: list(map(int, numbers)) for name, *numbers in lines if name != "intr"}
+        cores = [found[f"cpu{core}"] for core in os.sched_getaffinity(0)]
+        if not all(map(any, cores)):
+            return None  # a sandbox that shows the file without its numbers
+        # Who waits for a disk does not compute.
+        idle = sum(core[3] + core[4] for core in cores) / os.sysconf("SC_CLK_TCK")
+        running = found["procs_running"][0] - 1
+    except (AttributeError, OSError, ValueError, LookupError):
+        return None
+    return CoreTimes(time.monotonic(), time.process_time(), idle, running)
 
 
 def usable_memory() -> int | None:

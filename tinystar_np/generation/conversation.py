@@ -19,10 +19,12 @@ from tinystar_np.errors import TokenizerError
 from tinystar_np.generation.loop import (
     LanguageModel,
     Piece,
+    Read,
     Row,
     check_prompt,
     decode,
     prefill,
+    reading,
     roomy_cache,
 )
 from tinystar_np.generation.options import SamplingOptions
@@ -93,8 +95,9 @@ class Conversation:
         self._go_back_to(prompt, options)
         answer, ended = "", False
         try:
-            logits = self._read(messages, prompt)
-            for _, piece in decode(self._model, [row], logits, self._cache):
+            read = reading(self._model, options)
+            logits = self._read(read, messages, prompt)
+            for _, piece in decode(read, [row], logits, self._cache):
                 answer += piece.text
                 ended = piece.finish_reason is not None
                 yield piece
@@ -127,17 +130,17 @@ class Conversation:
                 return
         self._held, self._cache = [], roomy_cache(self._model, len(prompt), options)
 
-    def _read(self, messages: list[Message], prompt: list[int]) -> Logits:
+    def _read(self, read: Read, messages: list[Message], prompt: list[int]) -> Logits:
         """Read what the cache does not hold of the prompt, and return the logits that follow."""
         start = len(self._held)
         if not self._cache.rewindable:
             # The next turn may write another thing than the beginning of an answer behind the message.
             end = common_length(self._ids(messages, add_generation_prompt=False), prompt[:-1])
             if end > start:
-                prefill(self._model, prompt[start:end], self._cache)
+                prefill(read, prompt[start:end], self._cache)
                 self._copies = [*self._copies, (prompt[:end], self._cache.copy())][-COPIES:]
                 start = end
-        return prefill(self._model, prompt[start:], self._cache)
+        return prefill(read, prompt[start:], self._cache)
 
 
 def common_length(a: Sequence[int], b: Sequence[int]) -> int:

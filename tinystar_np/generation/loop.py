@@ -6,7 +6,7 @@ padding: a cache keeps the length of each of its rows. From then on all rows go 
 which reads the weights once for all of them, and a row that has ended leaves the batch.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -20,6 +20,7 @@ from tinystar_np.generation.sampling import Logits, log_probability, sample
 from tinystar_np.generation.stopping import StopFilter
 from tinystar_np.state import PREFILL, join_caches
 from tinystar_np.text import TextStream, Tokenizer
+from tinystar_np.threads import beside_others
 
 ROOM = 4096  # new tokens that a cache makes room for in advance; it grows beyond that by itself
 
@@ -37,6 +38,10 @@ class LanguageModel(Protocol):
 
     def __call__(self, ids: Any, cache: Any = None, last_only: bool = False) -> NDArray[np.float32]:
         """Continue after what the cache holds: ids (B, T) → logits (B, T, V), or (B, 1, V)."""
+
+
+Read = Callable[..., NDArray[np.float32]]
+"""A language model as it is called."""
 
 
 @dataclass(frozen=True)
@@ -156,18 +161,28 @@ def run(
     held = 0 if cache is None else int(cache.lengths[0])
     rows = [Row(index, prompt, model, tokenizer, options, held=held) for index, prompt in enumerate(prompts)]
     caches = [roomy_cache(model, len(p), options) if cache is None else cache for p in prompts]
-    read = [prefill(model, prompt, cache) for prompt, cache in zip(prompts, caches, strict=True)]
+    read = reading(model, options)
+    logits = [prefill(read, prompt, cache) for prompt, cache in zip(prompts, caches, strict=True)]
     cache = caches[0] if len(caches) == 1 else join_caches(caches)
     del caches  # the joined cache is a copy
     if options.prompt_lookup_num_tokens:
         if len(rows) > 1:
             raise InputError("prompt_lookup_num_tokens works on one prompt at a time.")
-        yield from decode_with_lookup(model, rows[0], read[0], cache, options.prompt_lookup_num_tokens)
+        yield from decode_with_lookup(read, rows[0], logits[0], cache, options.prompt_lookup_num_tokens)
         return
-    yield from decode(model, rows, np.concatenate(read), cache)
+    yield from decode(read, rows, np.concatenate(logits), cache)
 
 
-def decode(model: LanguageModel, rows: list[Row], logits: Logits, cache: Any) -> Iterator[tuple[int, Piece]]:
+def reading(model: LanguageModel, options: SamplingOptions) -> Read:
+    """Let a model use no more threads than other processes leave cores for.
+
+    For a text with a seed it uses the same number from the first token to the last: another one may sum in
+    another order, and the text is to be the same every time.
+    """
+    return model if options.seed is not None else beside_others(model)
+
+
+def decode(read: Read, rows: list[Row], logits: Logits, cache: Any) -> Iterator[tuple[int, Piece]]:
     """Choose and read tokens until every row has ended.
 
     rows    B texts
@@ -190,11 +205,11 @@ def decode(model: LanguageModel, rows: list[Row], logits: Logits, cache: Any) ->
             rows = [rows[i] for i in going]
             cache = cache.select(going)
         newest = np.array([row.ids[-1:] for row in rows])  # (B, 1)
-        logits = model(newest, cache=cache, last_only=True)[:, -1]  # (B, V)
+        logits = read(newest, cache=cache, last_only=True)[:, -1]  # (B, V)
 
 
 def decode_with_lookup(
-    model: LanguageModel, row: Row, logits: Logits, cache: Any, most: int
+    read: Read, row: Row, logits: Logits, cache: Any, most: int
 ) -> Iterator[tuple[int, Piece]]:
     """Choose and read tokens until the row has ended, several at a time where guesses are right.
 
@@ -222,7 +237,7 @@ def decode_with_lookup(
         held = int(cache.lengths[0])
         # A guess may not lie beyond where rotations change: its tokens would turn otherwise than one by one.
         guess = look_up(row.ids, int(min(most, row.left - 1, cache.alike(1 + most) - 1)))
-        following = model(np.array([[row.ids[-1], *guess]]), cache=cache)[0]  # (1 + guessed, V)
+        following = read(np.array([[row.ids[-1], *guess]]), cache=cache)[0]  # (1 + guessed, V)
         pieces = []
         for guessed, scores in zip([*guess, None], following, strict=True):
             piece = row.step(scores)
@@ -242,7 +257,7 @@ def roomy_cache(model: LanguageModel, prompt_length: int, options: SamplingOptio
     return model.new_cache(1, capacity=capacity)
 
 
-def prefill(model: LanguageModel, ids: Sequence[int], cache: Any) -> Logits:
+def prefill(read: Read, ids: Sequence[int], cache: Any) -> Logits:
     """Read a prompt, or what is new of it, in pieces.
 
     ids    (T,) at least one, which follow what the cache holds
@@ -251,10 +266,10 @@ def prefill(model: LanguageModel, ids: Sequence[int], cache: Any) -> Logits:
     """
     rows = np.asarray(ids)[None]  # (1, T)
     if len(ids) <= PREFILL:
-        return model(rows, cache=cache, last_only=True)[:, -1]
+        return read(rows, cache=cache, last_only=True)[:, -1]
     with cache.reading(len(ids)):
         for start in range(0, len(ids), PREFILL):
-            logits = model(rows[:, start : start + PREFILL], cache=cache, last_only=True)  # (1, 1, V)
+            logits = read(rows[:, start : start + PREFILL], cache=cache, last_only=True)  # (1, 1, V)
     return logits[:, -1]
 
 

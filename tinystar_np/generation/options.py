@@ -23,7 +23,10 @@ class SamplingOptions:
                           pass: the same greedy text, faster where it repeats itself; 0 is off
     stop                  texts at which to end; they are not part of the result. The text of a special token
                           (`<|im_end|>`) counts, though the result never holds it
-    seed                  the same seed, prompt and settings give the same text; None is different every time
+    seed                  the same seed, prompt and settings give the same text; None is different every time.
+                          With one, also where nothing is drawn, all tokens are computed by as many threads:
+                          without, by fewer while other processes are busy, and logits may differ in their
+                          last bits from run to run.
 
     Raises InputError where a value is out of its range.
     """
