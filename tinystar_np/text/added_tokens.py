@@ -5,6 +5,7 @@ each is found and on whether it is special, names those with a role, and may add
 transformers 4 and 5:
 
     <|end|>   in the vocabulary, and stated beside it    has the vocabulary's id and the stated flags
+              and has a role or is in a list of special  is special
     <|user|>  stated with an id that no token has        has that id
     <|tool|>  stated without an id, or with a taken one  follows all others
     [PAD]     has a role (pad_token) and no id anywhere  is no token: the model need not have a row for it
@@ -35,7 +36,8 @@ def resolve_added_tokens(
     Returns {id: token}, of which some ids may be new to the vocabulary.
     """
     ids, taken, found = dict(vocabulary), set(vocabulary.values()), dict(present)
-    named = {token.content: token for token in settings.named.values() if token is not None}
+    roles = [token for token in settings.named.values() if token is not None]
+    special = {token.content for token in (*roles, *settings.extra)}
     unplaced = []
     for stated_id, token in sorted(settings.added.items()):
         if token.content not in ids and stated_id in taken:
@@ -43,22 +45,27 @@ def resolve_added_tokens(
             continue
         id = ids.setdefault(token.content, stated_id)
         taken.add(id)
-        if id not in found or flags_of(found[id]) != flags_of(token):
-            special = token.special or token.content in named
-            found[id] = AddedToken(token.content, **flags_of(token) | {"special": special})
-    known = {token.content for token in found.values()}
-    wanted = {token.content for token in (*unplaced, *settings.extra)}
+        if settings.added_overrule or id not in found:
+            found[id] = token
+    placed = {token.content for token in found.values()}
+    exist = {token.content for token in (*unplaced, *settings.extra)}
     next_id = max(taken, default=-1) + 1
-    for token in (*unplaced, *named.values(), *settings.extra):
-        if token.content in known:
+    seen = set()
+    for token in (*unplaced, *roles, *settings.extra):
+        form = (token.content, *flags_of(token).values())
+        if token.content in placed or form in seen:
             continue
-        known.add(token.content)
+        seen.add(form)  # of several forms of one token the last counts
         if token.content not in ids:
             ids[token.content], next_id = next_id, next_id + 1
-            if token.content not in wanted:
-                continue
-        found[ids[token.content]] = token
-    return found
+        if token.content in vocabulary or token.content in exist:
+            found[ids[token.content]] = token
+    return {
+        id: AddedToken(
+            token.content, **flags_of(token) | {"special": token.special or token.content in special}
+        )
+        for id, token in found.items()
+    }
 
 
 def flags_of(token: AddedToken) -> dict[str, bool]:

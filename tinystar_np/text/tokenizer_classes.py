@@ -25,11 +25,6 @@ QWEN2_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
 )
-# The same with combining marks (Arabic vowels, Devanagari signs) as parts of words.
-QWEN3_5_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -97,7 +92,7 @@ class TokenizerClass:
     ) -> Tokenizer:
         """Build a tokenizer from a vocabulary and its merges; special tokens are not known to it yet."""
         backend = Tokenizer(models.BPE(vocab, merges, end_of_word_suffix=self.end_of_word_suffix))
-        if self.unknown in special_tokens:
+        if special_tokens.get(self.unknown) in vocab:
             backend.model.unk_token = special_tokens[self.unknown]
         if self.normalizer is not None:
             backend.normalizer = self.normalizer()
@@ -128,7 +123,6 @@ CLASSES: Mapping[str, TokenizerClass] = {
         {**GPT2.special_tokens, "pad_token": "<|padding|>"}, normalizer=normalizers.NFC
     ),
     "Qwen2Tokenizer": TokenizerClass(QWEN2_TOKENS, _words(QWEN2_WORDS), normalizers.NFC),
-    "Qwen3_5Tokenizer": TokenizerClass(QWEN2_TOKENS, _words(QWEN3_5_WORDS), normalizers.NFC),
     "CohereTokenizer": TokenizerClass(
         {
             "bos_token": "<BOS_TOKEN>",
@@ -170,7 +164,6 @@ MODEL_TYPES = {
     "GPT2Tokenizer": ("codegen", "dbrx", "gpt2", "gpt_neo", "gptj", "opt", "phi", "starcoder2"),
     "GPTNeoXTokenizer": ("falcon_mamba", "gpt_neox", "mamba", "mamba2", "mpt", "olmo", "olmoe"),
     "Qwen2Tokenizer": ("qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next"),
-    "Qwen3_5Tokenizer": ("qwen3_5", "qwen3_5_moe"),
     "RobertaTokenizer": ("roberta",),
     "WhisperTokenizer": ("whisper",),
 }
@@ -178,7 +171,7 @@ OF_MODEL_TYPE = {model_type: name for name, types in MODEL_TYPES.items() for mod
 
 # Of these the files' own word counts for nothing, in transformers 5 and here: models that were derived from
 # them name LlamaTokenizer and other classes that only a tokenizer.json makes sense of.
-KNOWN_BETTER = ("qwen2", "qwen3_5", "qwen3_5_moe")
+KNOWN_BETTER = ("qwen2",)
 
 
 def class_name(stated: str | None, model_type: str | None) -> str | None:

@@ -22,6 +22,7 @@ SPECIAL_FILE = "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"
 MODEL_FILE = "config.json"
 
+ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 EXTRA_KEYS = ("extra_special_tokens", "additional_special_tokens")  # transformers 5's name, and 4's
 ID = re.compile("[0-9]{1,10}")
@@ -35,6 +36,7 @@ class TokenizerSettings:
 
     named                 {"bos_token": the token, …}: tokens with a role; null in a file is None here
     added                 {id: token}: tokens beside the vocabulary, with their ids
+    added_overrule        they overrule what a tokenizer.json says of them; those of added_tokens.json do not
     extra                 further special tokens, whose ids no file need say
     add_bos, add_eos      whether bos_token begins and eos_token ends every text
     add_prefix_space      whether a space is put in front of every text
@@ -47,6 +49,7 @@ class TokenizerSettings:
 
     named: Mapping[str, AddedToken | None] = field(default_factory=dict)
     added: Mapping[int, AddedToken] = field(default_factory=dict)
+    added_overrule: bool = False
     extra: tuple[AddedToken, ...] = ()
     add_bos: bool | None = None
     add_eos: bool | None = None
@@ -65,7 +68,7 @@ class TokenizerSettings:
     def with_defaults(self, special_tokens: Mapping[str, str]) -> "TokenizerSettings":
         """Add special tokens for roles of which no file says anything."""
         given = {role: AddedToken(text, special=True) for role, text in special_tokens.items()}
-        return replace(self, named=given | dict(self.named))
+        return replace(self, named=_in_order(given | dict(self.named)))
 
 
 def read_settings(directory: Path) -> TokenizerSettings:
@@ -82,10 +85,7 @@ def read_settings(directory: Path) -> TokenizerSettings:
         added = _by_id(((id, _added_token(token, source)) for id, token in stated.items()), source)
     else:
         older, more = _special(_read(directory, SPECIAL_FILE), directory / SPECIAL_FILE)
-        named, extra = (
-            named | older,
-            tuple({token.content: token for token in (*extra, *more)[::-1]}.values())[::-1],
-        )
+        named, extra = named | older, tuple({token.content: token for token in (*extra, *more)}.values())
         special = {token.content for token in (*named.values(), *extra) if token is not None}
         source = directory / ADDED_FILE
         added = _by_id(
@@ -104,8 +104,9 @@ def read_settings(directory: Path) -> TokenizerSettings:
         return _expect(values, key, str, "a name", directory / file)
 
     return TokenizerSettings(
-        named=named,
+        named=_in_order(named),
         added=added,
+        added_overrule="added_tokens_decoder" in config,
         extra=extra,
         add_bos=flag("add_bos_token"),
         add_eos=flag("add_eos_token"),
@@ -116,6 +117,12 @@ def read_settings(directory: Path) -> TokenizerSettings:
         model_type=name(model, "model_type", MODEL_FILE),
         chat_template=config.get("chat_template"),
     )
+
+
+def _in_order(named: Mapping[str, AddedToken | None]) -> dict[str, AddedToken | None]:
+    """Sort tokens by their roles, as transformers does; those without ids get theirs in this order."""
+    places = {role: place for place, role in enumerate(ROLES)}
+    return {role: named[role] for role in sorted(named, key=lambda role: places.get(role, len(ROLES)))}
 
 
 def _read(directory: Path, name: str) -> dict[str, Any]:
