@@ -1,4 +1,4 @@
-"""vocab.json and merges.txt, cut by the class that the files name, beside transformers reading the same files."""
+"""vocab.json and merges.txt, cut by the class that the files name, beside transformers reading the same."""
 
 import json
 import random
@@ -76,7 +76,9 @@ def test_ids_are_those_of_the_class(name: str, prefix: bool | None, tmp_path: Pa
     assert tokenizer.end_id == reference.eos_token_id
 
 
-@pytest.mark.parametrize("add", [{}, {"add_bos_token": True}, {"add_eos_token": True, "add_bos_token": False}])
+@pytest.mark.parametrize(
+    "add", [{}, {"add_bos_token": True}, {"add_eos_token": True, "add_bos_token": False}]
+)
 @pytest.mark.parametrize(
     "name", ["GPT2TokenizerFast", "Qwen2TokenizerFast", "GPTNeoXTokenizerFast", "CohereTokenizerFast"]
 )
@@ -87,7 +89,19 @@ def test_ends_are_those_of_the_class(name: str, add: dict[str, bool], tmp_path: 
     check_same(*both(tmp_path), TEXTS)
 
 
-MODEL_TYPES = ["gpt2", "gpt_neo", "gptj", "phi", "starcoder2", "dbrx", "gpt_neox", "mamba", "mpt", "olmo", "olmoe"]
+MODEL_TYPES = [
+    "gpt2",
+    "gpt_neo",
+    "gptj",
+    "phi",
+    "starcoder2",
+    "dbrx",
+    "gpt_neox",
+    "mamba",
+    "mpt",
+    "olmo",
+    "olmoe",
+]
 MODEL_TYPES += ["qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next", "cohere"]
 
 
@@ -108,22 +122,31 @@ def test_of_qwen2_another_class_is_not_believed(name: str, tmp_path: Path) -> No
     check_same(*both(tmp_path), TEXTS)
 
 
-@pytest.mark.parametrize("name", ["PreTrainedTokenizerFast", "LlamaTokenizer", "QWenTokenizer", "BertTokenizer"])
+@pytest.mark.parametrize(
+    "name", ["PreTrainedTokenizerFast", "LlamaTokenizer", "QWenTokenizer", "BertTokenizer"]
+)
 def test_a_class_with_unknown_rules_is_refused(name: str, tmp_path: Path) -> None:
     write_vocabulary(tmp_path)
     write(tmp_path, "tokenizer_config.json", {"tokenizer_class": name})
-    with pytest.raises(TokenizerError, match=rf"vocab\.json: the tokenizer class is '{name}'[^$]*save_pretrained"):
+    with pytest.raises(
+        TokenizerError, match=rf"vocab\.json: the tokenizer class is '{name}'[^$]*save_pretrained"
+    ):
         load_tokenizer(tmp_path)
 
 
-def test_a_model_type_without_a_class_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model_type", "name"), [("falcon", None), ("olmo2", "GPT2Tokenizer"), ("granite", None)]
+)
+def test_a_model_type_without_rules_is_refused(model_type: str, name: str | None, tmp_path: Path) -> None:
+    """OLMo 2 and Granite name GPT-2's class, and cut numbers otherwise: transformers 5 refuses them, too."""
     write_vocabulary(tmp_path)
-    write(tmp_path, "config.json", {"model_type": "falcon"})
-    with pytest.raises(TokenizerError, match="no file names a tokenizer class, and model_type 'falcon'"):
+    write(tmp_path, "config.json", {"model_type": model_type})
+    write(tmp_path, "tokenizer_config.json", {"tokenizer_class": name})
+    with pytest.raises(TokenizerError, match=f"from model_type '{model_type}'"):
         load_tokenizer(tmp_path)
 
 
-@pytest.mark.parametrize("model", ["gpt-2", "qwen2", "starcoder", "mpt"])
+@pytest.mark.parametrize("model", ["gpt-2", "qwen2", "mpt"])
 def test_real_vocabularies_give_the_ids_that_llama_cpp_expects(model: str, tmp_path: Path) -> None:
     """vocab.json and merges.txt made of GGUF files; llama.cpp's tests hold the texts and ids."""
     gguf = pytest.importorskip("gguf")

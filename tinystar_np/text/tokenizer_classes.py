@@ -174,6 +174,14 @@ OF_MODEL_TYPE = {model_type: name for name, types in MODEL_TYPES.items() for mod
 KNOWN_BETTER = ("qwen2",)
 
 
+# Their files may name GPT2Tokenizer, but numbers are cut in another way, which only a tokenizer.json says.
+# transformers 5 reads nothing else for these.
+ONLY_TOKENIZER_JSON = (
+    *("gpt_bigcode", "granite", "granitemoe", "granitemoehybrid", "granitemoeshared", "mistral", "mixtral"),
+    *("olmo2", "olmo3", "phi3", "stablelm"),
+)
+
+
 def class_name(stated: str | None, model_type: str | None) -> str | None:
     """Find the name of a tokenizer's class, as transformers 5 does.
 
@@ -181,8 +189,10 @@ def class_name(stated: str | None, model_type: str | None) -> str | None:
     model_type  config.json's
 
     Returns its name without "Fast" at the end; GPT-2's where no file says anything, as its own first release;
-    None where there is a model type that says nothing of a class.
+    None where there is a model type that says nothing of a class, or whose class says nothing of the rules.
     """
+    if model_type in ONLY_TOKENIZER_JSON:
+        return None
     if model_type in KNOWN_BETTER or not stated:
         return "GPT2Tokenizer" if model_type is None else OF_MODEL_TYPE.get(model_type)
     return stated.removesuffix("Fast")

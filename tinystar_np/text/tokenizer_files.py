@@ -140,7 +140,7 @@ def _rules(path: Path, settings: TokenizerSettings) -> TokenizerClass:
     if name is not None and name in CLASSES:
         return CLASSES[name]
     found = (
-        f"no file names a tokenizer class, and model_type {shown(settings.model_type)} implies none"
+        f"the tokenizer class is not to be had from model_type {shown(settings.model_type)}"
         if name is None
         else f"the tokenizer class is {shown(settings.class_name)}"
     )
