@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
-from transformers import AutoTokenizer
 
 from tinystar_np.errors import TokenizerError
 from tinystar_np.text import Tokenizer, load_tokenizer
@@ -51,7 +50,7 @@ def write(directory: Path, name: str, content: Any) -> None:
 def both(directory: Path) -> tuple[Tokenizer, Any]:
     tokenizer = load_tokenizer(directory)
     assert tokenizer is not None
-    return tokenizer, AutoTokenizer.from_pretrained(directory)
+    return tokenizer, pytest.importorskip("transformers").AutoTokenizer.from_pretrained(directory)
 
 
 def check_same(tokenizer: Tokenizer, reference: Any, texts: list[str]) -> None:
@@ -154,8 +153,12 @@ def test_real_vocabularies_give_the_ids_that_llama_cpp_expects(model: str, tmp_p
     if not path.exists():
         pytest.skip("shared/ggml-vocab is not beside this checkout")
     fields = gguf.GGUFReader(path).fields
-    tokens, merges = (fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "merges"))
-    write(tmp_path, "vocab.json", {token: id for id, token in enumerate(tokens)})
+    tokens, types, merges = (
+        fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "token_type", "merges")
+    )
+    added = {token: id for id, token in enumerate(tokens) if types[id] == gguf.TokenType.USER_DEFINED}
+    write(tmp_path, "added_tokens.json", added)
+    write(tmp_path, "vocab.json", {token: id for id, token in enumerate(tokens) if token not in added})
     (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]), encoding="utf-8")
     names = {"qwen2": "Qwen2Tokenizer", "mpt": "GPTNeoXTokenizer"}
     write(tmp_path, "tokenizer_config.json", {"tokenizer_class": names.get(model, "GPT2Tokenizer")})
