@@ -25,6 +25,7 @@ MODEL_FILE = "config.json"
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 EXTRA_KEYS = ("extra_special_tokens", "additional_special_tokens")  # transformers 5's name, and 4's
+MOST_ADDED = 20_000  # the package's time to add them grows with their square; real models have up to 6500
 ID = re.compile("[0-9]{1,10}")
 
 T = TypeVar("T")
@@ -94,6 +95,10 @@ def read_settings(directory: Path) -> TokenizerSettings:
                 for text, id in _read(directory, ADDED_FILE).items()
             ),
             source,
+        )
+    if len(added) + len(extra) > MOST_ADDED:
+        raise TokenizerError(
+            f"{source}: states more than {MOST_ADDED} added tokens, which no tokenizer does."
         )
     source = directory / CONFIG_FILE
 
