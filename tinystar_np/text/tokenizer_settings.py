@@ -98,7 +98,7 @@ def read_settings(directory: Path) -> TokenizerSettings:
         )
     if len(added) + len(extra) > MOST_ADDED:
         raise TokenizerError(
-            f"{source}: states more than {MOST_ADDED} added tokens, which no tokenizer does."
+            f"{directory}: its files state more than {MOST_ADDED} added tokens, and no tokenizer has as many."
         )
     source = directory / CONFIG_FILE
 
