@@ -187,31 +187,58 @@ def test_begin_of_text(family: str, begins: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("add", [True, False, None])
 @pytest.mark.parametrize("processor", ["none", "byte-level", "begin"])
-@pytest.mark.parametrize("kind", ["PreTrainedTokenizerFast", "LlamaTokenizer", None])
-def test_tokenizer_json_alone_says_what_begins_a_text(
-    kind: str | None, processor: str, add: bool | None, tmp_path: Path
-) -> None:
-    """What transformers does with add_bos_token beside a tokenizer.json, old post-processor or new."""
+@pytest.mark.parametrize(
+    "kind", ["PreTrainedTokenizerFast", "LlamaTokenizer", "LlamaTokenizerFast", "GPTNeoXTokenizer"]
+)
+def test_who_says_what_begins_a_text(kind: str, processor: str, add: bool | None, tmp_path: Path) -> None:
+    """Where add_bos_token is stated, the classes of transformers 4 that read it obey, of which 4.57.6 is the
+    witness; PreTrainedTokenizerFast leaves all to tokenizer.json. Where it is not, transformers 5 is.
+    """
     backend = llama2_metaspace()
-    if processor == "none":
-        backend.post_processor = processors.Sequence([])
-    elif processor == "byte-level":
+    if processor != "begin":
         backend.post_processor = processors.ByteLevel(trim_offsets=False)
     settings = {"tokenizer_class": kind, "add_bos_token": add, "bos_token": "<s>", "eos_token": "</s>"}
-    save(
-        tmp_path,
-        backend,
-        LlamaConfig,
-        **{name: value for name, value in settings.items() if value is not None},
-    )
+    given = {name: value for name, value in settings.items() if value is not None}
+    save(tmp_path, backend, LlamaConfig, **given)
     if processor == "none":
         raw = json.loads((tmp_path / "tokenizer.json").read_text())
         (tmp_path / "tokenizer.json").write_text(json.dumps(raw | {"post_processor": None}))
-    reference = AutoTokenizer.from_pretrained(tmp_path)
     tokenizer = load_tokenizer(tmp_path)
     assert tokenizer is not None
-    assert tokenizer.encode("The cat") == reference.encode("The cat")
-    assert (tokenizer.encode("The cat")[0] == 1) == (processor == "begin")
+    if add is None or kind == "PreTrainedTokenizerFast":
+        reference = AutoTokenizer.from_pretrained(tmp_path)
+        begins = reference.encode("a")[0] == 1
+    else:
+        begins = add
+    assert (tokenizer.encode("The cat")[0] == 1) == begins
+    assert tokenizer.encode("The cat")[begins:] == tokenizer.encode("The cat", add_special_tokens=False)
+
+
+def test_one_end_stated_leaves_the_other(tmp_path: Path) -> None:
+    save(
+        tmp_path,
+        llama2(),
+        LlamaConfig,
+        tokenizer_class="LlamaTokenizer",
+        add_eos_token=True,
+        eos_token="</s>",
+    )
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer is not None
+    ids = tokenizer.encode("The cat")
+    assert (ids[0], ids[-1]) == (1, 2)
+
+
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("in_file", [True, False])
+def test_add_prefix_space_is_that_of_the_settings(in_file: bool, stated: bool, tmp_path: Path) -> None:
+    backend = trained(tokenizers.Tokenizer(models.BPE()))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=in_file)
+    save(tmp_path, backend, GraniteMoeHybridConfig, add_prefix_space=stated)
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer is not None
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=stated)
+    assert tokenizer.encode("The cat") == backend.encode("The cat").ids
 
 
 def test_special_tokens_that_only_the_settings_call_so(tmp_path: Path) -> None:

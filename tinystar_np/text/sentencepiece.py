@@ -43,11 +43,12 @@ class Encoding:
 class SentencePiece:
     """Text to ids and back, with a sentencepiece model.
 
-    model         the parsed file
-    added         {id: token} that other files add; it may also give a piece of the model another name, as is
-                  done with those that are kept for this
-    begin, end    tokens to put before and behind a text
-    prefix_again  put a space in front of what follows a special token, and not only in front of the text
+    model          the parsed file
+    added          {id: token} that other files add; it may also give a piece of the model another name, as is
+                   done with those that are kept for this
+    begin, end     tokens to put before and behind a text
+    prefix_again   put a space in front of what follows a special token, and not only in front of the text
+    split_special  the text of a special token is text like any other
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class SentencePiece:
         begin: str = "",
         end: str = "",
         prefix_again: bool = False,
+        split_special: bool = False,
     ) -> None:
         added = dict(added or {})
         byte_ids = {model.pieces[id]: id for id in model.ids_of(BYTE)}
@@ -90,7 +92,9 @@ class SentencePiece:
             pattern,
         )
         self._cut, self._piece_ids = _cutter(model, pattern)
-        self._special = _special_pattern(self._added.values())
+        self._special = _special_pattern(
+            token for token in self._added.values() if not (split_special and token.special)
+        )
 
     def encode(self, text: str, add_special_tokens: bool = True) -> Encoding:
         """Cut a text into tokens, with what begins and ends a text unless told otherwise."""

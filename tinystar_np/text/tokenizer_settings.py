@@ -1,72 +1,133 @@
 """What the small files beside a vocabulary say: special tokens, and what to put at the ends of a text.
 
-`tokenizer_config.json` is the main one. Older models say the names of their special tokens in
-`special_tokens_map.json` and list tokens added after training in `added_tokens.json`.
+`tokenizer_config.json` is the main one. Where it has no `added_tokens_decoder`, two older files count as
+well: `special_tokens_map.json`, whose word is then the last, and `added_tokens.json`, which lists the tokens
+that came after training. transformers 4 and 5 read them so.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tokenizers import AddedToken
 
 from tinystar_np.checkpoints.files_inside import file_inside
-from tinystar_np.checkpoints.json_file import read_json_object
+from tinystar_np.checkpoints.json_file import read_json_object, shown
 from tinystar_np.errors import CheckpointError, TokenizerError
 
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"
+MODEL_FILE = "config.json"
 
+ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+EXTRA_KEYS = ("extra_special_tokens", "additional_special_tokens")  # transformers 5's name, and 4's
+MOST_ADDED = 20_000  # the package's time to add them grows with their square; real models have up to 6500
+ID = re.compile("[0-9]{1,10}")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """The settings of one tokenizer.
+    """The settings of one tokenizer; None is what no file says.
 
-    special_tokens    {"bos_token": "<s>", …}, by the names that they have in files and in chat templates
-    added             {id: token}: what is cut out of a text before anything else
-    add_bos, add_eos  whether bos_token begins and eos_token ends every text; a tokenizer.json says it itself
-    legacy            a sentencepiece vocabulary puts a space in front of what follows a special token
-    chat_template     as tokenizer_config.json has it
+    named                 {"bos_token": the token, …}: tokens with a role; null in a file is None here
+    added                 {id: token}: tokens beside the vocabulary, with their ids
+    added_overrule        they overrule what a tokenizer.json says of them; those of added_tokens.json do not
+    extra                 further special tokens, whose ids no file need say
+    add_bos, add_eos      whether bos_token begins and eos_token ends every text
+    add_prefix_space      whether a space is put in front of every text
+    split_special_tokens  the text of a special token within a text is ordinary text
+    legacy                a sentencepiece vocabulary puts a space in front of what follows a special token
+    class_name            the tokenizer's class in transformers
+    model_type            config.json's
+    chat_template         as tokenizer_config.json has it
     """
 
-    special_tokens: Mapping[str, str] = field(default_factory=dict)
+    named: Mapping[str, AddedToken | None] = field(default_factory=dict)
     added: Mapping[int, AddedToken] = field(default_factory=dict)
-    add_bos: bool = False
-    add_eos: bool = False
+    added_overrule: bool = False
+    extra: tuple[AddedToken, ...] = ()
+    add_bos: bool | None = None
+    add_eos: bool | None = None
+    add_prefix_space: bool | None = None
+    split_special_tokens: bool = False
     legacy: bool = False
+    class_name: str | None = None
+    model_type: str | None = None
     chat_template: Any = None
+
+    @property
+    def special_tokens(self) -> dict[str, str]:
+        """{"bos_token": "<s>", …}, by the names that they have in files and in chat templates."""
+        return {role: token.content for role, token in self.named.items() if token is not None}
+
+    def with_defaults(self, special_tokens: Mapping[str, str]) -> "TokenizerSettings":
+        """Add special tokens for roles of which no file says anything."""
+        given = {role: AddedToken(text, special=True) for role, text in special_tokens.items()}
+        return replace(self, named=_in_order(given | dict(self.named)))
 
 
 def read_settings(directory: Path) -> TokenizerSettings:
-    """Read the settings beside a vocabulary; what no file says has the defaults of transformers.
+    """Read the settings beside a vocabulary.
 
     Raises TokenizerError where a file is damaged.
     """
-    config = _read(directory, CONFIG_FILE)
-    special = _special(config)
+    config, source = _read(directory, CONFIG_FILE), directory / CONFIG_FILE
+    model = _read(directory, MODEL_FILE)
+    named, extra = _special(config, source)
     added: dict[int, AddedToken] = {}
     if "added_tokens_decoder" in config:
-        source = directory / CONFIG_FILE
-        for id, token in _object(config["added_tokens_decoder"], source, "added_tokens_decoder").items():
-            added[_id(id, source)] = _added_token(token, source)
+        stated = _expect(config, "added_tokens_decoder", dict, "an object {...}", source) or {}
+        added = _by_id(((id, _added_token(token, source)) for id, token in stated.items()), source)
     else:
-        special |= _special(_read(directory, SPECIAL_FILE))
+        older, more = _special(_read(directory, SPECIAL_FILE), directory / SPECIAL_FILE)
+        named, extra = named | older, tuple({token.content: token for token in (*extra, *more)}.values())
+        special = {token.content for token in (*named.values(), *extra) if token is not None}
         source = directory / ADDED_FILE
-        for text, id in _read(directory, ADDED_FILE).items():
-            is_special = text in special.values()
-            added[_id(id, source)] = AddedToken(text, special=is_special, normalized=not is_special)
+        added = _by_id(
+            (
+                (id, _added_token({"content": text, "special": text in special}, source))
+                for text, id in _read(directory, ADDED_FILE).items()
+            ),
+            source,
+        )
+    if len(added) + len(extra) > MOST_ADDED:
+        raise TokenizerError(
+            f"{directory}: its files state more than {MOST_ADDED} added tokens, and no tokenizer has as many."
+        )
+    source = directory / CONFIG_FILE
+
+    def flag(key: str) -> bool | None:
+        return _expect(config, key, bool, "true or false", source)
+
+    def name(values: dict[str, Any], key: str, file: str) -> str | None:
+        return _expect(values, key, str, "a name", directory / file)
+
     return TokenizerSettings(
-        special_tokens=special,
+        named=_in_order(named),
         added=added,
-        add_bos=config.get("add_bos_token") is True,
-        add_eos=config.get("add_eos_token") is True,
+        added_overrule="added_tokens_decoder" in config,
+        extra=extra,
+        add_bos=flag("add_bos_token"),
+        add_eos=flag("add_eos_token"),
+        add_prefix_space=flag("add_prefix_space"),
+        split_special_tokens=flag("split_special_tokens") is True,
         legacy=config.get("legacy") is True,
+        class_name=name(config, "tokenizer_class", CONFIG_FILE) or name(model, "tokenizer_class", MODEL_FILE),
+        model_type=name(model, "model_type", MODEL_FILE),
         chat_template=config.get("chat_template"),
     )
+
+
+def _in_order(named: Mapping[str, AddedToken | None]) -> dict[str, AddedToken | None]:
+    """Sort tokens by their roles, as transformers does; those without ids get theirs in this order."""
+    places = {role: place for place, role in enumerate(ROLES)}
+    return {role: named[role] for role in sorted(named, key=lambda role: places.get(role, len(ROLES)))}
 
 
 def _read(directory: Path, name: str) -> dict[str, Any]:
@@ -79,34 +140,77 @@ def _read(directory: Path, name: str) -> dict[str, Any]:
         raise TokenizerError(str(error)) from error
 
 
-def _special(values: dict[str, Any]) -> dict[str, str]:
-    """Choose the special tokens from a file's keys: texts under names that end in _token."""
-    return {
-        name: text for name, token in values.items() if name.endswith("_token") and (text := _text(token))
+def _special(
+    values: dict[str, Any], source: Path
+) -> tuple[dict[str, AddedToken | None], tuple[AddedToken, ...]]:
+    """Find the special tokens among a file's keys: those with a role, and further ones."""
+    named = {key: value for key, value in values.items() if key.endswith("_token")}
+    extra: list[Any] = []
+    for key in EXTRA_KEYS:
+        found = values.get(key)
+        if isinstance(found, dict):  # with roles of their own: {"image_token": "<image>"}
+            for role, token in found.items():
+                _added_token(token, source)
+                named.setdefault(role, token)
+        elif isinstance(found, list):
+            extra = extra or found
+        elif found is not None:
+            raise TokenizerError(f"{source}: {key} is {shown(found)}, expected a list of tokens.")
+    # A flag such as add_bos_token is no token; an empty text is none either.
+    tokens = {
+        role: None if token is None else _added_token(token, source, special=True)
+        for role, token in named.items()
+        if token is None or _text(token)
     }
+    return tokens, tuple(_added_token(token, source, special=True) for token in extra if token != "")
 
 
-def _object(value: Any, source: Path, key: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TokenizerError(f"{source}: {key} is {value!r:.60}, expected an object {{...}}.")
-    return value
+def _expect(values: dict[str, Any], key: str, kind: type[T], expected: str, source: Path) -> T | None:
+    """Give a key's value, or None where the file has none or null."""
+    value = values.get(key)
+    if value is None or isinstance(value, kind):
+        return value
+    raise TokenizerError(f"{source}: {key} is {shown(value)}, expected {expected}.")
+
+
+def _by_id(tokens: Iterable[tuple[Any, AddedToken]], source: Path) -> dict[int, AddedToken]:
+    """Collect added tokens by their ids, none of which may be there twice."""
+    found: dict[int, AddedToken] = {}
+    texts: set[str] = set()
+    for written, token in tokens:
+        id = _id(written, source)
+        if id in found or token.content in texts:
+            raise TokenizerError(
+                f"{source}: the added token {shown(token.content)} or its id {id} stands there twice."
+            )
+        found[id] = token
+        texts.add(token.content)
+    return found
 
 
 def _id(value: Any, source: Path) -> int:
-    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    number = int(value) if isinstance(value, str) and ID.fullmatch(value) else value
     if type(number) is not int or not 0 <= number < 2**31:
         raise TokenizerError(
-            f"{source}: an added token has the id {value!r:.60}, expected a number from 0 on."
+            f"{source}: an added token has the id {shown(value)}, expected a number from 0 on."
         )
     return number
 
 
-def _added_token(value: Any, source: Path) -> AddedToken:
+def _added_token(value: Any, source: Path, **flags: bool) -> AddedToken:
+    """Make a token of what a file says: its text, or an object with its content and flags."""
     text = _text(value)
     if not text:
-        raise TokenizerError(f"{source}: an added token is {value!r:.60}, expected one with a content.")
-    flags = {flag: value[flag] is True for flag in FLAGS if isinstance(value, dict) and flag in value}
-    return AddedToken(text, **flags)
+        raise TokenizerError(f"{source}: an added token is {shown(value)}, expected one with a content.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise TokenizerError(
+            f"{source}: the added token {shown(text)} has half of a surrogate pair, which is no text."
+        ) from None
+    given = value if isinstance(value, dict) else {}
+    stated = {flag: _expect(given, flag, bool, "true or false", source) for flag in FLAGS if flag in given}
+    return AddedToken(text, **{flag: value is True for flag, value in stated.items()} | flags)
 
 
 def _text(token: Any) -> str | None:

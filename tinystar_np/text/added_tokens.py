@@ -1,0 +1,104 @@
+"""Tokens beside the vocabulary: which there are, with which ids, and how they are found in a text.
+
+Several files state them. A `tokenizer.json` lists its own; `tokenizer_config.json` has the last word on how
+each is found and on whether it is special, names those with a role, and may add further ones. As in
+transformers 4 and 5:
+
+    <|end|>   in the vocabulary, and stated beside it    has the vocabulary's id and the stated flags
+              and has a role or is in a list of special  is special
+    <|user|>  stated with an id that no token has        has that id
+    <|tool|>  stated without an id, or with a taken one  follows all others
+    [PAD]     has a role (pad_token) and no id anywhere  is no token: the model need not have a row for it
+
+transformers gives <|user|> the next id after the vocabulary whatever the file says, which is the same for
+files that it wrote itself, and [PAD] too.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken
+
+from tinystar_np.text.tokenizer_settings import FLAGS, TokenizerSettings
+
+
+def resolve_added_tokens(
+    settings: TokenizerSettings, vocabulary: Mapping[str, int], present: Mapping[int, AddedToken]
+) -> dict[int, AddedToken]:
+    """Say which tokens are found in a text before it is cut.
+
+    settings    what the files beside the vocabulary state
+    vocabulary  {token: id}, the present added tokens included
+    present     {id: token}: those that the vocabulary's own file adds
+
+    Returns {id: token}, of which some ids may be new to the vocabulary.
+    """
+    ids, taken, found = dict(vocabulary), set(vocabulary.values()), dict(present)
+    roles = [token for token in settings.named.values() if token is not None]
+    special = {token.content for token in (*roles, *settings.extra)}
+    unplaced = []
+    for stated_id, token in sorted(settings.added.items()):
+        if token.content not in ids and stated_id in taken:
+            unplaced.append(token)
+            continue
+        id = ids.setdefault(token.content, stated_id)
+        taken.add(id)
+        if settings.added_overrule or id not in found:
+            found[id] = token
+    placed = {token.content for token in found.values()}
+    exist = {token.content for token in (*unplaced, *settings.extra)}
+    next_id = max(taken, default=-1) + 1
+    seen = set()
+    for token in (*unplaced, *roles, *settings.extra):
+        form = (token.content, *flags_of(token).values())
+        if token.content in placed or form in seen:
+            continue
+        seen.add(form)  # of several forms of one token the last counts
+        if token.content not in ids:
+            ids[token.content], next_id = next_id, next_id + 1
+        if token.content in vocabulary or token.content in exist:
+            found[ids[token.content]] = token
+    return {
+        id: AddedToken(
+            token.content, **flags_of(token) | {"special": token.special or token.content in special}
+        )
+        for id, token in found.items()
+    }
+
+
+def flags_of(token: AddedToken) -> dict[str, bool]:
+    """Give how a token is found in a text, and whether it is special."""
+    return {flag: getattr(token, flag) for flag in FLAGS}
+
+
+def with_added_tokens(
+    backend: tokenizers.Tokenizer, data: bytes, settings: TokenizerSettings
+) -> tokenizers.Tokenizer:
+    """Give a tokenizer the tokens that the settings state.
+
+    backend   made of the data
+    data      a tokenizer.json
+
+    The package adds a token with the next id only, and never makes a special one ordinary again. So where
+    anything changes, it is changed in the file's content, and that is read again.
+    """
+    present = backend.get_added_tokens_decoder()
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    found = resolve_added_tokens(settings, vocabulary, present)
+    if all(id in present and flags_of(present[id]) == flags_of(token) for id, token in found.items()):
+        return backend
+    content: dict[str, Any] = json.loads(data)
+    pieces = content["model"]["vocab"]
+    if isinstance(pieces, dict) and any(token.content not in vocabulary for token in found.values()):
+        # What the vocabulary has keeps its id. A Unigram model has a list instead, in which an id is a place.
+        pieces |= {token.content: id for id, token in found.items()}
+    content["added_tokens"] = [
+        {"id": id, "content": token.content, **flags_of(token)} for id, token in sorted(found.items())
+    ]
+    changed = tokenizers.Tokenizer.from_str(json.dumps(content))
+    for id, token in found.items():
+        if changed.token_to_id(token.content) != id:
+            raise ValueError(f"the added token {token.content!r:.60} cannot have the id {id}")
+    return changed

@@ -1,0 +1,214 @@
+"""What the class of a tokenizer decides where no tokenizer.json says it: how a text is cut into words.
+
+Byte-level BPE merges within words, never across their borders, so that the same `vocab.json` and `merges.txt`
+give other tokens where the words are others. GPT-2 keeps the digits of a number together, Qwen2 takes each
+for itself and joins line ends with the punctuation before them, CLIP lowers capitals:
+
+    GPT2Tokenizer     "In 2024.⏎"  →  In | Ġ2024 | . | Ċ
+    Qwen2Tokenizer    "In 2024.⏎"  →  In | Ġ | 2 | 0 | 2 | 4 | .Ċ
+
+The files beside them name a class of transformers, and the rules here are those of its version 5.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers.decoders import Decoder
+from tokenizers.normalizers import Normalizer
+from tokenizers.pre_tokenizers import PreTokenizer
+
+END_OF_TEXT = "<|endoftext|>"
+
+# Contractions, words, single digits, punctuation with the line ends after it, line ends, other space.
+QWEN2_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+def _gpt2_words(prefix: bool) -> PreTokenizer:
+    return pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+
+
+def _cohere_words(prefix: bool) -> PreTokenizer:
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=prefix)])
+
+
+def _clip_words(prefix: bool) -> PreTokenizer:
+    split = pre_tokenizers.Split(Regex(CLIP_WORDS), "removed", invert=True)
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+
+
+def _words(pattern: str) -> Callable[[bool], PreTokenizer]:
+    """Cut into the matches of a pattern and what lies between them."""
+    return lambda prefix: pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=False),
+        ]
+    )
+
+
+def _clip_decoder() -> Decoder:
+    ends = [decoders.Replace("</w>", " "), decoders.Replace(Regex(r"^\s+|\s+$"), "")]
+    return decoders.Sequence([decoders.ByteLevel(), *ends])
+
+
+def _clip_normalizer() -> Normalizer:
+    space = normalizers.Replace(Regex(r"\s+"), " ")
+    return normalizers.Sequence([normalizers.NFC(), space, normalizers.Lowercase()])
+
+
+@dataclass(frozen=True)
+class TokenizerClass:
+    """The rules of one class.
+
+    special_tokens      {role: token} where the files name none
+    words               from "put a space in front of the text" to what cuts a text into words
+    normalizer          makes what is changed in a text before it is cut; None changes nothing
+    decoder             makes what joins tokens to text
+    around              roles or tokens before and after every text, whatever add_bos_token says
+    unknown             the role of the token for characters that the vocabulary has not; "" leaves them out
+    end_of_word_suffix  is part of the last token of every word
+    """
+
+    special_tokens: Mapping[str, str]
+    words: Callable[[bool], PreTokenizer] = _gpt2_words
+    normalizer: Callable[[], Normalizer] | None = None
+    decoder: Callable[[], Decoder] = decoders.ByteLevel
+    around: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    unknown: str = ""
+    end_of_word_suffix: str = ""
+
+    def build(
+        self,
+        vocab: dict[str, int],
+        merges: list[tuple[str, str]],
+        special_tokens: Mapping[str, str],
+        add_prefix_space: bool,
+    ) -> Tokenizer:
+        """Build a tokenizer from a vocabulary and its merges; special tokens are not known to it yet."""
+        backend = Tokenizer(models.BPE(vocab, merges, end_of_word_suffix=self.end_of_word_suffix))
+        if special_tokens.get(self.unknown) in vocab:
+            backend.model.unk_token = special_tokens[self.unknown]
+        if self.normalizer is not None:
+            backend.normalizer = self.normalizer()
+        backend.pre_tokenizer = self.words(add_prefix_space)
+        backend.decoder = self.decoder()
+        return backend
+
+
+GPT2 = TokenizerClass(dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT))
+QWEN2_TOKENS = dict.fromkeys(("eos_token", "unk_token", "pad_token"), END_OF_TEXT)
+ROBERTA = TokenizerClass(
+    {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "sep_token": "</s>",
+        "cls_token": "<s>",
+        "unk_token": "<unk>",
+        "pad_token": "<pad>",
+        "mask_token": "<mask>",
+    },
+    around=(("cls_token",), ("sep_token",)),
+)
+
+CLASSES: Mapping[str, TokenizerClass] = {
+    "GPT2Tokenizer": GPT2,
+    "CodeGenTokenizer": GPT2,
+    "GPTNeoXTokenizer": TokenizerClass(
+        {**GPT2.special_tokens, "pad_token": "<|padding|>"}, normalizer=normalizers.NFC
+    ),
+    "Qwen2Tokenizer": TokenizerClass(QWEN2_TOKENS, _words(QWEN2_WORDS), normalizers.NFC),
+    "CohereTokenizer": TokenizerClass(
+        {
+            "bos_token": "<BOS_TOKEN>",
+            "eos_token": "<|END_OF_TURN_TOKEN|>",
+            "unk_token": "<UNK>",
+            "pad_token": "<PAD>",
+            "cls_token": "<CLS>",
+            "sep_token": "<SEP>",
+            "mask_token": "<MASK_TOKEN>",
+        },
+        _cohere_words,
+        normalizers.NFC,
+    ),
+    **dict.fromkeys(
+        ("RobertaTokenizer", "BartTokenizer", "LEDTokenizer", "LongformerTokenizer", "MvpTokenizer"), ROBERTA
+    ),
+    "WhisperTokenizer": TokenizerClass(
+        GPT2.special_tokens, around=(("<|startoftranscript|>", "<|notimestamps|>"), ("eos_token",))
+    ),
+    "CLIPTokenizer": TokenizerClass(
+        {
+            **dict.fromkeys(("eos_token", "unk_token", "pad_token"), END_OF_TEXT),
+            "bos_token": "<|startoftext|>",
+        },
+        _clip_words,
+        _clip_normalizer,
+        _clip_decoder,
+        around=(("bos_token",), ("eos_token",)),
+        unknown="unk_token",
+        end_of_word_suffix="</w>",
+    ),
+}
+
+# The model types of config.json that mean a class where no file names one.
+MODEL_TYPES = {
+    "BartTokenizer": ("bart",),
+    "CLIPTokenizer": ("clip",),
+    "CohereTokenizer": ("cohere", "cohere2"),
+    "GPT2Tokenizer": ("codegen", "dbrx", "gpt2", "gpt_neo", "gptj", "opt", "phi", "starcoder2"),
+    "GPTNeoXTokenizer": ("falcon_mamba", "gpt_neox", "mamba", "mamba2", "mpt", "olmo", "olmoe"),
+    "Qwen2Tokenizer": ("qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next"),
+    "RobertaTokenizer": ("roberta",),
+    "WhisperTokenizer": ("whisper",),
+}
+OF_MODEL_TYPE = {model_type: name for name, types in MODEL_TYPES.items() for model_type in types}
+
+# Of these the files' own word counts for nothing, in transformers 5 and here: models that were derived from
+# them name LlamaTokenizer and other classes that only a tokenizer.json makes sense of.
+KNOWN_BETTER = ("qwen2",)
+
+
+# Their files may name GPT2Tokenizer, but numbers are cut in another way, which only a tokenizer.json says.
+# transformers 5 reads nothing else for these.
+ONLY_TOKENIZER_JSON = (
+    *("gpt_bigcode", "granite", "granitemoe", "granitemoehybrid", "granitemoeshared", "mistral", "mixtral"),
+    *("olmo2", "olmo3", "phi3", "stablelm"),
+)
+
+
+def class_name(stated: str | None, model_type: str | None) -> str | None:
+    """Find the name of a tokenizer's class, as transformers 5 does.
+
+    stated      the class that tokenizer_config.json names, or else config.json
+    model_type  config.json's
+
+    Returns its name without "Fast" at the end; GPT-2's where no file says anything, as its own first release;
+    None where there is a model type that says nothing of a class, or whose class says nothing of the rules.
+    """
+    if model_type in ONLY_TOKENIZER_JSON:
+        return None
+    if model_type in KNOWN_BETTER or not stated:
+        return "GPT2Tokenizer" if model_type is None else OF_MODEL_TYPE.get(model_type)
+    return stated.removesuffix("Fast")
+
+
+# Beside a tokenizer.json these read no add_bos_token and add_eos_token, neither in transformers 4 nor in 5.
+ENDS_IN_TOKENIZER_JSON = frozenset(
+    {*CLASSES, "BloomTokenizer", "PreTrainedTokenizer", "TokenizersBackend"}
+    - {"CohereTokenizer", "GPTNeoXTokenizer"}
+)
+# To these a missing add_bos_token is false, whatever the tokenizer.json says.
+ENDS_FALSE_IF_MISSING = frozenset({"GPTNeoXTokenizer"})
+
+# Classes whose files need not say what bos_token and eos_token are; see TokenizerClass for those above.
+SENTENCEPIECE_ENDS: Mapping[str, tuple[str, str]] = {
+    "LlamaTokenizer": ("<s>", "</s>"),
+    "CodeLlamaTokenizer": ("<s>", "</s>"),
+    "GemmaTokenizer": ("<bos>", "<eos>"),
+}
