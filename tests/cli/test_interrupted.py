@@ -259,6 +259,27 @@ def test_a_recurrent_state_after_ctrl_c_between_any_two_lines(recurrent: Decoder
     check_every_moment(recurrent)
 
 
+def test_a_recurrent_state_after_ctrl_c_in_a_single_step(recurrent: Decoder) -> None:
+    """Two arrays take turns in it, one of which the call that broke off has written to."""
+    ids = np.random.default_rng(0).integers(0, 61, 20)
+
+    def stepped(count: int) -> Any:
+        cache = recurrent.new_cache()
+        for token in ids[:count]:
+            recurrent(token[None], cache=cache)
+        return cache
+
+    before = {held: recurrent(ids[5:10], cache=stepped(held)) for held in (3, 4)}
+    cache = stepped(3)
+    count = lines_of(lambda: recurrent(ids[3:4], cache=cache))
+    for moment in moments(count):
+        cache = stepped(3)
+        with pytest.raises(KeyboardInterrupt), At(moment):
+            recurrent(ids[3:4], cache=cache)
+        held = int(cache.lengths[0])
+        np.testing.assert_array_equal(recurrent(ids[5:10], cache=cache), before[held], f"{moment} of {count}")
+
+
 def test_a_real_signal_in_the_midst_of_generating() -> None:
     """The cache holds what was read, as many tokens as it says; going on gives what it would have given."""
     model, tokenizer = ts.load("stories")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinystar_np.kernels.delta_rule import delta_chunks, delta_recurrence, unit_vectors
+from tinystar_np.kernels.delta_rule import delta_chunks, delta_recurrence, delta_step, unit_vectors
 
 Inputs = tuple[np.ndarray, ...]
 
@@ -53,6 +53,22 @@ def test_chunks(T: int, groups: int, fading: float) -> None:
             np.testing.assert_allclose(found, y, atol=1e-5)
             np.testing.assert_allclose(found_after, after, atol=1e-5)
         np.testing.assert_array_equal(before, copy)  # what came before is not written to
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("fading", [0.0, 1.0, 50.0])
+def test_a_step(groups: int, fading: float) -> None:
+    given = inputs(1, G=groups, fading=fading)
+    state = np.random.default_rng(1).standard_normal((2, 4, 8, 6), dtype=np.float32)
+    states = np.repeat(state, 2, axis=1)
+    states[:, 1::2] = np.nan
+    before, after = states[:, ::2], np.full_like(state, np.nan)  # one of them in pieces of other memory
+    found = delta_step(*given, before, after)  # type: ignore[call-arg]
+    y, expected = delta_recurrence(*given, state)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, y, atol=2e-6)
+    np.testing.assert_allclose(after, expected, atol=2e-6)
+    np.testing.assert_array_equal(before, state)
 
 
 @pytest.mark.parametrize("cut", [1, 63, 64, 65, 99])

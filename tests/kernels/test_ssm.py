@@ -6,7 +6,7 @@ from math import exp
 import numpy as np
 import pytest
 
-from tinystar_np.kernels.ssm import CHUNK, LIMIT, ssm_chunked_scan, ssm_recurrence
+from tinystar_np.kernels.ssm import CHUNK, LIMIT, ssm_chunked_scan, ssm_recurrence, ssm_step
 
 HEADS = 4
 FORMS = (ssm_recurrence, ssm_chunked_scan)
@@ -59,6 +59,20 @@ def test_definition(length: int, groups: int, form: object) -> None:
     assert_close(y, expected_y)
     assert_close(state, expected_state)
     np.testing.assert_array_equal(arguments[-1], kept)
+
+
+@pytest.mark.parametrize("groups", [1, 2, HEADS])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_step(rows: int, groups: int) -> None:
+    *arguments, state = random_arguments(1, rows, groups=groups)
+    states = np.repeat(state, 2, axis=1)
+    states[:, 1::2] = np.nan
+    before, after = states[:, ::2], np.full_like(state, np.nan)  # one of them in pieces of other memory
+    y = ssm_step(*arguments, before, after)  # type: ignore[call-arg]
+    expected_y, expected_state = scan_by_loops((*arguments, state))
+    assert_close(y, expected_y)
+    assert_close(after, expected_state)
+    np.testing.assert_array_equal(before, state)
 
 
 @pytest.mark.parametrize("length", [*range(1, 41), 4096])

@@ -16,6 +16,11 @@ arXiv:2412.06464 (Gated DeltaNet).
 
 ``delta_recurrence`` is this. Token by token it reads and writes all of S.
 
+``delta_step`` is what runs for a single token. Into an array that is there already it writes S_t, and it reads
+what the key and the query have in S_{t−1} at once:
+
+    y_t = S_tᵀ q_t = e^{g_t} S_{t−1}ᵀ q_t + (k_t · q_t) u_t
+
 ``delta_chunks`` takes L tokens at once. With a_t = g_1 + … + g_t, written out from the chunk's beginning, S₀,
 
     S_t = e^{a_t} S₀ + Σ_{s ≤ t} e^{a_t − a_s} k_s u_sᵀ
@@ -71,6 +76,31 @@ def delta_recurrence(
         S += key.swapaxes(-1, -2) * (beta[:, t].reshape(batch, G, R, 1, 1) * missing)
         y[:, t] = (query @ S).reshape(batch, H, K_v)
     return y, S.reshape(batch, H, K, K_v)
+
+
+def delta_step(
+    q: NDArray, k: NDArray, v: NDArray, g: NDArray, beta: NDArray, state: NDArray, after: NDArray
+) -> NDArray:
+    """Do what ``delta_recurrence`` does for one token, T = 1, with the same arguments, without a new state.
+
+    after  (batch, H, K, K_v), overwritten by the state after the token; not the array of ``state``, which stays
+
+    Returns y (batch, 1, H, K_v), a new array.
+    """
+    batch, _, H, K_v = v.shape
+    G, K = k.shape[2:]
+    of_groups = batch, G, H // G
+    fade = np.exp(g)
+    np.multiply(state, fade.reshape(batch, H, 1, 1), out=after)
+    asking = np.stack((k, q), axis=3).reshape(batch, G, 1, 2, K)
+    read = (asking @ state.reshape(*of_groups, K, K_v)).reshape(batch, H, 2, K_v)
+    read *= fade.reshape(batch, H, 1, 1)
+    missing = v[:, 0] - read[:, :, 0]
+    u = (beta.reshape(batch, H, 1) * missing).reshape(*of_groups, K_v)
+    S = after.reshape(*of_groups, K, K_v)
+    S += k.reshape(batch, G, 1, K, 1) * u[..., None, :]
+    y: NDArray = read[:, :, 1].reshape(u.shape) + np.vecdot(k, q).reshape(batch, G, 1, 1) * u
+    return y.reshape(v.shape)
 
 
 def delta_chunks(

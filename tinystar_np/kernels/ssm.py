@@ -17,8 +17,10 @@ That is attention without a softmax: C asks, B answers, Δ x is the value, and t
 from left to right it is a recurrence with a state of fixed size; computed at once it is a product with a
 T × T matrix. Dao & Gu 2024 call this duality, arXiv:2405.21060.
 
-``ssm_recurrence`` is the definition, and what runs for a single token. For a prompt it moves the whole state
-(H·P·N numbers, far more than a token's H·P) through memory for every token.
+``ssm_recurrence`` is the definition. For every token it moves the whole state (H·P·N numbers, far more than a
+token's H·P) through memory.
+
+``ssm_step`` is what runs for a single token: the same into an array that is there already.
 
 ``ssm_chunked_scan`` is what runs for prompts (their section 6). It cuts the text into chunks of L tokens.
 Inside a chunk it computes the sum above as a matrix product; what came before the chunk arrives through the
@@ -86,6 +88,34 @@ def ssm_recurrence(
         read = h @ C[:, t, :, None, :, None]  # (batch, G, R, P, 1)
         y[:, t] = read.reshape(batch, H, P) + D[:, None] * x[:, t]
     return y, h.reshape(batch, H, P, N)
+
+
+def ssm_step(
+    x: NDArray,
+    dt: NDArray,
+    A: NDArray,
+    B: NDArray,
+    C: NDArray,
+    D: NDArray,
+    state: NDArray,
+    after: NDArray,
+) -> NDArray:
+    """Do what ``ssm_recurrence`` does for one token, T = 1, with the same arguments, without a new state.
+
+    after  (batch, H, P, N), overwritten by the state after the token; not the array of ``state``, which stays
+
+    Returns y (batch, 1, H, P), a new array.
+    """
+    batch, _, H, P = x.shape
+    G, N = B.shape[2:]
+    of_groups = batch, G, H // G * P  # the rows of the heads that share B and C
+    np.multiply(state, np.exp(dt * A).reshape(batch, H, 1, 1), out=after)
+    value = dt[..., None] * x
+    h = after.reshape(*of_groups, N)
+    h += value.reshape(*of_groups, 1) * B.reshape(batch, G, 1, N)
+    y: NDArray = (h @ C.reshape(batch, G, N, 1)).reshape(x.shape)
+    y += D[:, None] * x
+    return y
 
 
 def ssm_chunked_scan(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tinystar_np.kernels.activations import silu, softplus
 from tinystar_np.kernels.convolution import blockwise_convolution
 from tinystar_np.kernels.norms import gated_rms_norm
-from tinystar_np.kernels.ssm import ssm_chunked_scan, ssm_recurrence
+from tinystar_np.kernels.ssm import ssm_chunked_scan, ssm_step
 from tinystar_np.layers.feed_forward import activate
 from tinystar_np.layers.linear import Linear
 from tinystar_np.layers.weights import Weights
@@ -128,7 +128,7 @@ class Mamba2:
         B = tap("mixer.B", convolved[..., inner : inner + G * N].reshape(batch, T, G, N))
         C = tap("mixer.C", convolved[..., inner + G * N :].reshape(batch, T, G, N))
         dt = tap("mixer.time_step", np.clip(softplus(dt + self.time_step_bias), *self.time_step_limit))
-        y, h = self._scan(x, dt, B, C, None if state is None else state["ssm"])
+        y, h = self._scan(x, dt, B, C, state)
         if state is not None:
             state.replace(convolution=recent, ssm=h)
         y = tap("mixer.scan", y.reshape(batch, T, inner))
@@ -138,13 +138,16 @@ class Mamba2:
         return tap("mixer.out", self.out(tap(name, self._gated(y, z))))
 
     def _scan(
-        self, x: NDArray, dt: NDArray, B: NDArray, C: NDArray, h: NDArray | None
+        self, x: NDArray, dt: NDArray, B: NDArray, C: NDArray, state: RecurrentState | None
     ) -> tuple[NDArray, NDArray]:
-        """Choose the form: the recurrence for a single token, chunks with the heads divided among threads."""
-        if x.shape[1] == 1:
-            return ssm_recurrence(x, dt, self.A, B, C, self.D, h)
+        """Choose the form: one step for a single token, chunks with the heads divided among threads."""
+        if state is None:
+            h, after = None, np.empty((len(x), self.heads, self.head_dim, self.state_size), dtype=x.dtype)
+        else:
+            h, after = state["ssm"], state.spare("ssm")
+            if x.shape[1] == 1:
+                return ssm_step(x, dt, self.A, B, C, self.D, h, after), after
         y = np.empty(x.shape, dtype=x.dtype)
-        after = np.empty((len(x), self.heads, self.head_dim, self.state_size), dtype=x.dtype)
 
         def scan(some: tuple[slice, slice]) -> None:
             heads, groups = some

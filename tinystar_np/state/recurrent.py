@@ -5,6 +5,7 @@ been mixed into the state cannot be removed from it.
 """
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ class RecurrentState:
     """Named arrays of one layer, each replaced as a whole by every call.
 
     New arrays wait until ``commit``, so that a call that breaks off in a later layer leaves the state as it
-    was.
+    was. A large array need not be a new one at every token: two take turns (``spare``).
 
     arrays  the state before the first token, by name, each (B, ...)
     """
@@ -27,15 +28,30 @@ class RecurrentState:
     def __init__(self, **arrays: NDArray):
         self._arrays = dict(arrays)
         self._pending: dict[str, NDArray] = {}
+        self._turns: dict[str, list[NDArray]] = {}  # made here, two at the most of a name
 
     @property
     def nbytes(self) -> int:
-        """Bytes allocated, the same however much was read."""
-        return sum(array.nbytes for array in (*self._arrays.values(), *self._pending.values()))
+        """Bytes allocated, the same however much was read: of what takes turns twice an array's."""
+        held = [*self._arrays.values(), *self._pending.values(), *chain(*self._turns.values())]
+        return sum(array.nbytes for array in {id(array): array for array in held}.values())
 
     def __getitem__(self, name: str) -> NDArray:
-        """Return what the last finished call left; not to be written to."""
+        """Return what the last finished call left; not to be written to, and not to be kept: see ``spare``."""
         return self._arrays[name]
+
+    def spare(self, name: str) -> NDArray:
+        """Return an array to write the next state into and hand to ``replace``.
+
+        It is like the current one, which stays as it is until the call after the next ``commit``, and holds
+        anything.
+        """
+        current, turns = self._arrays[name], self._turns.setdefault(name, [])
+        for array in turns:
+            if array is not current:
+                return array
+        turns.append(np.empty(current.shape, current.dtype))
+        return turns[-1]
 
     def replace(self, **arrays: NDArray) -> None:
         """Hand in the arrays behind the new tokens, current from ``commit`` on.
