@@ -16,8 +16,8 @@ arXiv:2412.06464 (Gated DeltaNet).
 
 ``delta_recurrence`` is this. Token by token it reads and writes all of S.
 
-``delta_step`` is what runs for a single token. Into an array that is there already it writes S_t, and it reads
-what the key and the query have in S_{t−1} at once:
+``delta_step`` is what runs for a single token. It writes S_t into an array that is there already, and
+reads at once what S_{t−1} has under the key and under the query:
 
     y_t = S_tᵀ q_t = e^{g_t} S_{t−1}ᵀ q_t + (k_t · q_t) u_t
 
@@ -83,7 +83,7 @@ def delta_step(
 ) -> NDArray:
     """Do what ``delta_recurrence`` does for one token, T = 1, with the same arguments, without a new state.
 
-    after  (batch, H, K, K_v), overwritten by the state after the token; not the array of ``state``, which stays
+    after  (batch, H, K, K_v), overwritten by the state after the token; another array than ``state``
 
     Returns y (batch, 1, H, K_v), a new array.
     """

@@ -102,7 +102,7 @@ def ssm_step(
 ) -> NDArray:
     """Do what ``ssm_recurrence`` does for one token, T = 1, with the same arguments, without a new state.
 
-    after  (batch, H, P, N), overwritten by the state after the token; not the array of ``state``, which stays
+    after  (batch, H, P, N), overwritten by the state after the token; another array than ``state``
 
     Returns y (batch, 1, H, P), a new array.
     """

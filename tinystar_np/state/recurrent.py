@@ -37,7 +37,7 @@ class RecurrentState:
         return sum(array.nbytes for array in {id(array): array for array in held}.values())
 
     def __getitem__(self, name: str) -> NDArray:
-        """Return what the last finished call left; not to be written to, and not to be kept: see ``spare``."""
+        """Return what the last finished call left; not to be written to, nor kept: see ``spare``."""
         return self._arrays[name]
 
     def spare(self, name: str) -> NDArray:
