@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tinystar_np.kernels.delta_rule import delta_chunks, delta_recurrence, delta_step, unit_vectors
+from tinystar_np.kernels.recent_tokens import MOST, Recent, joined, nothing_recent
 
 Inputs = tuple[np.ndarray, ...]
 
@@ -57,18 +58,33 @@ def test_chunks(T: int, groups: int, fading: float) -> None:
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("fading", [0.0, 1.0, 50.0])
-def test_a_step(groups: int, fading: float) -> None:
-    given = inputs(1, G=groups, fading=fading)
-    state = np.random.default_rng(1).standard_normal((2, 4, 8, 6), dtype=np.float32)
-    states = np.repeat(state, 2, axis=1)
+@pytest.mark.parametrize("cut", [0, 1, 5, MOST])
+def test_steps(cut: int, groups: int, fading: float) -> None:
+    """Token by token, what is recent joined to the state at any time; the state in pieces of other memory."""
+    q, k, v, g, beta = inputs(MOST + 3, G=groups, fading=fading)
+    given = np.random.default_rng(1).standard_normal((2, 4, 8, 6), dtype=np.float32)
+    expected_y, expected_state = delta_recurrence(q, k, v, g, beta, given)
+    states = np.repeat(given, 2, axis=1)
     states[:, 1::2] = np.nan
-    before, after = states[:, ::2], np.full_like(state, np.nan)  # one of them in pieces of other memory
-    found = delta_step(*given, before, after)  # type: ignore[call-arg]
-    y, expected = delta_recurrence(*given, state)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, y, atol=2e-6)
-    np.testing.assert_allclose(after, expected, atol=2e-6)
-    np.testing.assert_array_equal(before, state)
+    state, recent = states[:, ::2], nothing_recent(2, 4, groups, 8, 6)
+    for t in range(MOST + 3):
+        if t == cut:
+            state, recent = whole(state, recent), nothing_recent(2, 4, groups, 8, 6)
+        at = np.s_[:, t : t + 1]
+        kept = [array.copy() for array in (state, *recent)]
+        y, after = delta_step(q[at], k[at], v[at], g[at], beta[at], state, recent)
+        assert y.dtype == np.float32
+        np.testing.assert_allclose(y, expected_y[at], atol=1e-5)
+        for array, before in zip((state, *recent), kept, strict=True):
+            np.testing.assert_array_equal(array, before)
+        recent = after
+    np.testing.assert_allclose(whole(state, recent), expected_state, atol=1e-5)
+
+
+def whole(state: np.ndarray, recent: Recent) -> np.ndarray:
+    after = np.full(state.shape, np.nan, np.float32)
+    joined(state, recent, after)
+    return after
 
 
 @pytest.mark.parametrize("cut", [1, 63, 64, 65, 99])

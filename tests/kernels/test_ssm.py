@@ -6,6 +6,7 @@ from math import exp
 import numpy as np
 import pytest
 
+from tinystar_np.kernels.recent_tokens import MOST, Recent, joined, nothing_recent
 from tinystar_np.kernels.ssm import CHUNK, LIMIT, ssm_chunked_scan, ssm_recurrence, ssm_step
 
 HEADS = 4
@@ -63,16 +64,31 @@ def test_definition(length: int, groups: int, form: object) -> None:
 
 @pytest.mark.parametrize("groups", [1, 2, HEADS])
 @pytest.mark.parametrize("rows", [1, 3])
-def test_a_step(rows: int, groups: int) -> None:
-    *arguments, state = random_arguments(1, rows, groups=groups)
-    states = np.repeat(state, 2, axis=1)
+def test_steps(rows: int, groups: int) -> None:
+    """Token by token, what is recent joined to the state at any time; the state in pieces of other memory."""
+    x, dt, A, B, C, D, given = random_arguments(MOST + 3, rows, groups=groups)
+    expected_y, expected_state = scan_by_loops((x, dt, A, B, C, D, given))
+    states = np.repeat(given, 2, axis=1)
     states[:, 1::2] = np.nan
-    before, after = states[:, ::2], np.full_like(state, np.nan)  # one of them in pieces of other memory
-    y = ssm_step(*arguments, before, after)  # type: ignore[call-arg]
-    expected_y, expected_state = scan_by_loops((*arguments, state))
-    assert_close(y, expected_y)
-    assert_close(after, expected_state)
-    np.testing.assert_array_equal(before, state)
+    for cut in (0, 1, 5, MOST):
+        state, recent = states[:, ::2], nothing_recent(rows, HEADS, groups, 5, 3)
+        for t in range(MOST + 3):
+            if t == cut:
+                state, recent = whole(state, recent), nothing_recent(rows, HEADS, groups, 5, 3)
+            at = np.s_[:, t : t + 1]
+            kept = [array.copy() for array in (state, *recent)]
+            y, after = ssm_step(x[at], dt[at], A, B[at], C[at], D, state, recent)
+            assert_close(y, expected_y[at])
+            for array, before in zip((state, *recent), kept, strict=True):
+                np.testing.assert_array_equal(array, before)
+            recent = after
+        assert_close(whole(state, recent), expected_state)
+
+
+def whole(state: np.ndarray, recent: Recent) -> np.ndarray:
+    after = np.full(state.shape, np.nan, np.float32)
+    joined(state, recent, after, values_first=True)
+    return after
 
 
 @pytest.mark.parametrize("length", [*range(1, 41), 4096])

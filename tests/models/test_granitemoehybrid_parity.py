@@ -28,7 +28,7 @@ from tinystar_np.loading import load
 from tinystar_np.models import Decoder
 from tinystar_np.models.granitemoehybrid import GraniteMoeHybridConfig
 from tinystar_np.state import KeyValueState
-from tinystar_np.state.recurrent import RecurrentState
+from tinystar_np.state.recurrent import MatrixState
 
 M, A = "linear_attention", "full_attention"
 SMALL: dict[str, Any] = {
@@ -100,7 +100,7 @@ def test_variant(variant: str, tmp_path: Path) -> None:
         check_greedy_without_a_cache(reference, model, random_ids(40))
     assert model.context_length is None
     assert model.trained_length == 256
-    kinds = {M: RecurrentState, A: KeyValueState}
+    kinds = {M: MatrixState, A: KeyValueState}
     expected = [kinds[kind] for kind in reference.config.layer_types]
     assert [type(state) for state in model.new_cache().states] == expected
 

@@ -16,8 +16,8 @@ arXiv:2412.06464 (Gated DeltaNet).
 
 ``delta_recurrence`` is this. Token by token it reads and writes all of S.
 
-``delta_step`` is what runs for a single token. It writes S_t into an array that is there already, and
-reads at once what S_{t−1} has under the key and under the query:
+``delta_step`` is what runs for a single token: S is only read, by the key and the query at once, and what the
+last few tokens add to it is kept apart (kernels/recent_tokens.py).
 
     y_t = S_tᵀ q_t = e^{g_t} S_{t−1}ᵀ q_t + (k_t · q_t) u_t
 
@@ -35,6 +35,8 @@ new S are matrix products, as in kernels/ssm.py. Yang et al. 2024, arXiv:2406.06
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tinystar_np.kernels.recent_tokens import Recent, read, with_token
 
 CHUNK = 64
 
@@ -79,28 +81,24 @@ def delta_recurrence(
 
 
 def delta_step(
-    q: NDArray, k: NDArray, v: NDArray, g: NDArray, beta: NDArray, state: NDArray, after: NDArray
-) -> NDArray:
-    """Do what ``delta_recurrence`` does for one token, T = 1, with the same arguments, without a new state.
+    q: NDArray, k: NDArray, v: NDArray, g: NDArray, beta: NDArray, state: NDArray, recent: Recent
+) -> tuple[NDArray, Recent]:
+    """Do what ``delta_recurrence`` does for one token, T = 1, with the same arguments; the state stays.
 
-    after  (batch, H, K, K_v), overwritten by the state after the token; another array than ``state``
+    state   (batch, H, K, K_v), S before the recent tokens
+    recent  what they have added, u as values
 
-    Returns y (batch, 1, H, K_v), a new array.
+    Returns y (batch, 1, H, K_v), a new array, and what is recent after the token.
     """
-    batch, _, H, K_v = v.shape
-    G, K = k.shape[2:]
-    of_groups = batch, G, H // G
-    fade = np.exp(g)
-    np.multiply(state, fade.reshape(batch, H, 1, 1), out=after)
-    asking = np.stack((k, q), axis=3).reshape(batch, G, 1, 2, K)
-    read = (asking @ state.reshape(*of_groups, K, K_v)).reshape(batch, H, 2, K_v)
-    read *= fade.reshape(batch, H, 1, 1)
-    missing = v[:, 0] - read[:, :, 0]
-    u = (beta.reshape(batch, H, 1) * missing).reshape(*of_groups, K_v)
-    S = after.reshape(*of_groups, K, K_v)
-    S += k.reshape(batch, G, 1, K, 1) * u[..., None, :]
-    y: NDArray = read[:, :, 1].reshape(u.shape) + np.vecdot(k, q).reshape(batch, G, 1, 1) * u
-    return y.reshape(v.shape)
+    batch, G = len(k), k.shape[2]
+    fade = np.exp(g[:, 0])  # (batch, H)
+    faded = read(state, recent, np.concatenate((k, q), axis=1).swapaxes(1, 2))  # (batch, H, 2, K_v)
+    faded *= fade[..., None, None]
+    u = beta[:, 0, :, None] * (v[:, 0] - faded[:, :, 0])
+    by_group = u.reshape(batch, G, -1, u.shape[-1])
+    own = np.vecdot(k, q).reshape(batch, G, 1, 1) * by_group
+    y = faded[:, :, 1] + own.reshape(u.shape)
+    return y[:, None], with_token(recent, fade, k[:, 0], u)
 
 
 def delta_chunks(

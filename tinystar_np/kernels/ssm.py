@@ -20,7 +20,8 @@ T × T matrix. Dao & Gu 2024 call this duality, arXiv:2405.21060.
 ``ssm_recurrence`` is the definition. For every token it moves the whole state (H·P·N numbers, far more than a
 token's H·P) through memory.
 
-``ssm_step`` is what runs for a single token: the same into an array that is there already.
+``ssm_step`` is what runs for a single token: the state is only read, and what the last few tokens add to it
+is kept apart (kernels/recent_tokens.py).
 
 ``ssm_chunked_scan`` is what runs for prompts (their section 6). It cuts the text into chunks of L tokens.
 Inside a chunk it computes the sum above as a matrix product; what came before the chunk arrives through the
@@ -48,6 +49,8 @@ Three things about rounding:
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tinystar_np.kernels.recent_tokens import Recent, read, with_token
 
 CHUNK = 64
 LIMIT = 41.0  # exp(−41) = 1.6e-18, exp(41) = 6e17: both, and their products, are ordinary float32 numbers
@@ -98,24 +101,20 @@ def ssm_step(
     C: NDArray,
     D: NDArray,
     state: NDArray,
-    after: NDArray,
-) -> NDArray:
-    """Do what ``ssm_recurrence`` does for one token, T = 1, with the same arguments, without a new state.
+    recent: Recent,
+) -> tuple[NDArray, Recent]:
+    """Do what ``ssm_recurrence`` does for one token, T = 1, with the same arguments; the state stays.
 
-    after  (batch, H, P, N), overwritten by the state after the token; another array than ``state``
+    state   (batch, H, P, N), h before the recent tokens
+    recent  what they have added, B as keys and Δ x as values
 
-    Returns y (batch, 1, H, P), a new array.
+    Returns y (batch, 1, H, P), a new array, and what is recent after the token.
     """
-    batch, _, H, P = x.shape
-    G, N = B.shape[2:]
-    of_groups = batch, G, H // G * P  # the rows of the heads that share B and C
-    np.multiply(state, np.exp(dt * A).reshape(batch, H, 1, 1), out=after)
     value = dt[..., None] * x
-    h = after.reshape(*of_groups, N)
-    h += value.reshape(*of_groups, 1) * B.reshape(batch, G, 1, N)
-    y: NDArray = (h @ C.reshape(batch, G, N, 1)).reshape(x.shape)
+    recent = with_token(recent, np.exp(dt[:, 0] * A), B[:, 0], value[:, 0])
+    y = read(state.swapaxes(-1, -2), recent, C.swapaxes(1, 2)).swapaxes(1, 2)
     y += D[:, None] * x
-    return y
+    return y, recent
 
 
 def ssm_chunked_scan(

@@ -14,7 +14,7 @@ from tinystar_np.layers.feed_forward import activate
 from tinystar_np.layers.linear import Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.state import Span
-from tinystar_np.state.recurrent import RecurrentState
+from tinystar_np.state.recurrent import MatrixState
 from tinystar_np.tap import tap
 from tinystar_np.threads import divided, head_slices
 
@@ -71,18 +71,18 @@ class GatedDeltaNet:
         self.eps = eps
         self.activation = activation
 
-    def new_state(self, batch_size: int, capacity: int) -> RecurrentState:
+    def new_state(self, batch_size: int, capacity: int) -> MatrixState:
         """Make the state before the first token: W − 1 inputs of the convolution, and S of each head."""
         channels, width = self.convolution.shape
         S = (batch_size, self.heads, self.head_dim, self.value_dim)
-        return RecurrentState(
+        return MatrixState(
+            "delta",
+            self.groups,
             convolution=np.zeros((batch_size, width - 1, channels), dtype=np.float32),
             delta=np.zeros(S, dtype=np.float32),
         )
 
-    def __call__(
-        self, x: NDArray, span: Span, state: RecurrentState | None, last_only: bool = False
-    ) -> NDArray:
+    def __call__(self, x: NDArray, span: Span, state: MatrixState | None, last_only: bool = False) -> NDArray:
         """Let each token read what came before out of the state, and correct the state.
 
         x          (B, T, D)
@@ -114,9 +114,9 @@ class GatedDeltaNet:
         b, a = gates[..., 0, :].reshape(B, T, H), gates[..., 1, :].reshape(B, T, H)
         beta = tap("mixer.beta", sigmoid(b))
         g = tap("mixer.decay", self.A * softplus(a + self.time_step_bias))
-        y, S = self._remember(q, k, v, g, beta, state)
+        y, after = self._remember(q, k, v, g, beta, state)
         if state is not None:
-            state.replace(convolution=recent, delta=S)
+            state.replace(convolution=recent, **after)
         y = tap("mixer.scan", y)
         gate = z.reshape(B, T, H, K_v)
         if last_only:
@@ -126,15 +126,18 @@ class GatedDeltaNet:
         return tap("mixer.out", self.out(tap("mixer.gated_norm", y.reshape(B, -1, H * K_v))))
 
     def _remember(
-        self, q: NDArray, k: NDArray, v: NDArray, g: NDArray, beta: NDArray, state: RecurrentState | None
-    ) -> tuple[NDArray, NDArray]:
-        """Choose the form: one step for a single token, chunks with the heads divided among threads."""
-        if state is None:
-            S, after = None, np.empty((len(v), self.heads, self.head_dim, self.value_dim), dtype=v.dtype)
-        else:
-            S, after = state["delta"], state.spare("delta")
-            if v.shape[1] == 1:
-                return delta_step(q, k, v, g, beta, S, after), after
+        self, q: NDArray, k: NDArray, v: NDArray, g: NDArray, beta: NDArray, state: MatrixState | None
+    ) -> tuple[NDArray, dict[str, NDArray]]:
+        """Choose the form: one step for a single token, chunks with the heads divided among threads.
+
+        Returns y, and what the state is to hold after it.
+        """
+        if state is not None and v.shape[1] == 1:
+            S, recent = state.with_room()
+            y, recent = delta_step(q, k, v, g, beta, S, recent)
+            return y, {"delta": S, **recent._asdict()}
+        S = None if state is None else state.whole()
+        after = np.empty((len(v), self.heads, self.head_dim, self.value_dim), dtype=v.dtype)
         y = np.empty(v.shape, dtype=v.dtype)
 
         def remember(some: tuple[slice, slice]) -> None:
@@ -149,4 +152,4 @@ class GatedDeltaNet:
             )
 
         divided(remember, head_slices(self.heads, self.groups, q.shape[1]))
-        return y, after
+        return y, {} if state is None else {"delta": after, **state.none_recent()._asdict()}

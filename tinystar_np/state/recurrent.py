@@ -5,12 +5,14 @@ been mixed into the state cannot be removed from it.
 """
 
 from collections.abc import Mapping
+from copy import copy
 from itertools import chain
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.kernels.recent_tokens import MOST, Recent, joined, nothing_recent
 from tinystar_np.state.layer_state import check_fit
 
 
@@ -65,14 +67,21 @@ class RecurrentState:
         self._arrays |= self._pending
         self._pending = {}
 
-    def select(self, rows: NDArray[np.integer]) -> "RecurrentState":
+    def select(self, rows: NDArray[np.integer]) -> Self:
         """Return a copy that holds these rows of the batch, in this order."""
-        return RecurrentState(**{name: array[rows] for name, array in self._arrays.items()})
+        return self._like({name: array[rows] for name, array in self._arrays.items()})
 
     @classmethod
-    def join(cls, states: list["RecurrentState"]) -> "RecurrentState":
+    def join(cls, states: list[Self]) -> Self:
         """Put the rows of several states into one batch (copied)."""
-        return cls(**{name: np.concatenate([s[name] for s in states]) for name in states[0]._arrays})
+        first, *_ = states
+        return first._like({name: np.concatenate([s[name] for s in states]) for name in first._arrays})
+
+    def _like(self, arrays: dict[str, NDArray]) -> Self:
+        """Return a state of this kind with other arrays."""
+        other = copy(self)
+        other._arrays, other._pending, other._turns = arrays, {}, {}
+        return other
 
     def arrays(self, tokens: int) -> dict[str, NDArray]:
         """Return the arrays, which are the same size for any number of tokens."""
@@ -81,4 +90,70 @@ class RecurrentState:
     def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
         """Take over saved arrays; raises ValueError where they do not fit this layer."""
         check_fit(arrays, {name: (array.dtype, array.shape) for name, array in self._arrays.items()})
+        self._arrays, self._pending = dict(arrays), {}
+
+
+class MatrixState(RecurrentState):
+    """Of a recurrence that remembers a matrix for each head: its last few tokens stand beside the matrix.
+
+    See kernels/recent_tokens.py.
+
+    matrix        its name among the arrays, which is (B, H, K, V)
+    groups        G, the heads of keys, which divides H
+    values_first  whether the matrix is (B, H, V, K)
+    """
+
+    def __init__(self, matrix: str, groups: int, values_first: bool = False, **arrays: NDArray):
+        super().__init__(**arrays)
+        self._matrix, self._groups, self._values_first = matrix, groups, values_first
+        self._arrays |= self.none_recent()._asdict()
+
+    def none_recent(self) -> Recent:
+        """Make what stands beside a matrix that has taken in every token."""
+        batch, heads, *widths = self[self._matrix].shape
+        key_dim, value_dim = reversed(widths) if self._values_first else widths
+        return nothing_recent(batch, heads, self._groups, key_dim, value_dim)
+
+    def with_room(self) -> tuple[NDArray, Recent]:
+        """Return the matrix and the recent tokens, fewer than the most, for one more to be added."""
+        if self._recent.tokens < MOST:
+            return self[self._matrix], self._recent
+        return self.whole(self.spare(self._matrix)), self.none_recent()
+
+    def whole(self, after: NDArray | None = None) -> NDArray:
+        """Return the matrix with all tokens in it; not to be written to.
+
+        after  like the matrix, to be written over; None for a new one, where it is needed
+        """
+        now = self[self._matrix]
+        if not self._recent.tokens:
+            return now
+        after = np.empty_like(now) if after is None else after
+        joined(now, self._recent, after, self._values_first)
+        return after
+
+    @property
+    def _recent(self) -> Recent:
+        return Recent(*(self[name] for name in Recent._fields))
+
+    @classmethod
+    def join(cls, states: list[Self]) -> Self:
+        """Put the rows of several states into one batch (copied)."""
+        if len({state._recent.tokens for state in states}) > 1:
+            states = [state._settled() for state in states]
+        return super().join(states)
+
+    def _settled(self) -> Self:
+        """Return the same state, the matrix with all tokens in it."""
+        return self._like({**self._arrays, self._matrix: self.whole(), **self.none_recent()._asdict()})
+
+    def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
+        """Take over saved arrays; raises ValueError where they do not fit this layer."""
+        fitting = {name: (array.dtype, array.shape) for name, array in self._arrays.items()}
+        factors = arrays.get("factors")
+        n = 0 if factors is None or factors.ndim != 3 else min(max(factors.shape[2] - 1, 0), MOST)
+        for name, array in self.none_recent()._asdict().items():
+            rows, heads, none, *width = array.shape  # the tokens are on the third axis of each
+            fitting[name] = array.dtype, (rows, heads, none + n, *width)
+        check_fit(arrays, fitting)
         self._arrays, self._pending = dict(arrays), {}
