@@ -142,9 +142,9 @@ def test_the_state_has_one_size(tmp_path: Path) -> None:
     token = heads + 2 * 12 + 96  # how far it has faded, its keys and its values
     one = 2 * 2 * 4  # layers, rows, bytes
     assert cache.nbytes == one * (inputs + h + heads)
-    for length, recent in ((1, 1), (70, 0), (1, 1)):
+    for length, matrices, recent in ((1, 1, 1), (70, 1, 0), (70, 2, 0), (1, 2, 1)):
         model(random_ids(2, length), cache=cache)
-        assert cache.nbytes == one * (inputs + h + heads + recent * token)
+        assert cache.nbytes == one * (inputs + matrices * h + heads + recent * token)  # two take turns
     for _ in range(40):
         model(random_ids(2, 1), cache=cache)
     assert cache.nbytes == one * (inputs + 2 * h + heads + (41 - 2 * MOST) * token)

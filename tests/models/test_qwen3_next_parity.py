@@ -131,11 +131,13 @@ def test_the_state_of_a_delta_net_does_not_grow(tmp_path: Path) -> None:
     reference = small_model(layer_types=[LINEAR] * 4)
     model, _ = load(save(reference, tmp_path))
     cache = model.new_cache(2)
-    before = cache.nbytes
-    assert before == 2 * 4 * (4 * 8 * 12 + 4 + 3 * (2 * 2 * 8 + 4 * 12)) * 4  # 4: how far each head has faded
-    for new in (1, 70, 3):
+    S, heads, inputs = 4 * 8 * 12, 4, 3 * (2 * 2 * 8 + 4 * 12)
+    token = heads + 2 * 8 + 4 * 12  # how far it has faded, its keys and its values
+    one = 2 * 4 * 4  # rows, layers, bytes
+    assert cache.nbytes == one * (inputs + S + heads)
+    for new, matrices, recent in ((1, 1, 1), (70, 1, 0), (3, 2, 0), (1, 2, 1)):
         model(random_ids(2, new), cache=cache)
-        assert cache.nbytes == before + (new == 1) * 2 * 4 * (4 + 2 * 8 + 4 * 12) * 4  # one token beside S
+        assert cache.nbytes == one * (inputs + matrices * S + heads + recent * token)
 
 
 @pytest.mark.parametrize(

@@ -44,12 +44,8 @@ def sigmoid(x: NDArray) -> NDArray:
 
 
 def silu(x: NDArray) -> NDArray:
-    """SiLU, also called swish: x · sigmoid(x), or x/2 + x/2 · tanh(x/2).
-
-    Elfwing et al. 2017, arXiv:1702.03118.
-    """
-    half = x * x.dtype.type(0.5)
-    return half + half * np.tanh(half)
+    """SiLU, also called swish: x · sigmoid(x). Elfwing et al. 2017, arXiv:1702.03118."""
+    return x * sigmoid(x)
 
 
 def softplus(x: NDArray) -> NDArray:

@@ -136,8 +136,10 @@ class GatedDeltaNet:
             S, recent = state.with_room()
             y, recent = delta_step(q, k, v, g, beta, S, recent)
             return y, {"delta": S, **recent._asdict()}
-        S = None if state is None else state.whole()
-        after = np.empty((len(v), self.heads, self.head_dim, self.value_dim), dtype=v.dtype)
+        if state is None:
+            S, after = None, np.empty((len(v), self.heads, self.head_dim, self.value_dim), dtype=v.dtype)
+        else:
+            S, after = state.whole(), state.spare("delta")
         y = np.empty(v.shape, dtype=v.dtype)
 
         def remember(some: tuple[slice, slice]) -> None:

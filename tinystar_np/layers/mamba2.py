@@ -149,8 +149,10 @@ class Mamba2:
             h, recent = state.with_room()
             y, recent = ssm_step(x, dt, self.A, B, C, self.D, h, recent)
             return y, {"ssm": h, **recent._asdict()}
-        h = None if state is None else state.whole()
-        after = np.empty((len(x), self.heads, self.head_dim, self.state_size), dtype=x.dtype)
+        if state is None:
+            h, after = None, np.empty((len(x), self.heads, self.head_dim, self.state_size), dtype=x.dtype)
+        else:
+            h, after = state.whole(), state.spare("ssm")
         y = np.empty(x.shape, dtype=x.dtype)
 
         def scan(some: tuple[slice, slice]) -> None:

@@ -34,7 +34,7 @@ class RecurrentState:
 
     @property
     def nbytes(self) -> int:
-        """Bytes allocated, the same however much was read: of what takes turns twice an array's."""
+        """Bytes allocated, of what takes turns both arrays'; they do not grow with what was read."""
         held = [*self._arrays.values(), *self._pending.values(), *chain(*self._turns.values())]
         return sum(array.nbytes for array in {id(array): array for array in held}.values())
 
