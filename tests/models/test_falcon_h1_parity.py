@@ -300,7 +300,7 @@ def test_what_inspect_says() -> None:
     biased = describe_model(hollow_model({**raw, **BIASES}))
     assert biased.parts["biases"].words == "in every layer"
 
-    keys, mamba = 2 * 2 * 8 * 4, (4 * 8 * 8 + 4 + 3 * (32 + 2 * 8)) * 4  # bytes of a token, of a layer
+    keys, mamba = 2 * 2 * 8 * 4, (4 * 8 * 8 + 3 * (32 + 2 * 8)) * 4  # bytes of a token and of a layer
     sizes = {size.name: (size.fixed, size.per_token) for size in state_sizes(model)}
     assert sizes == {
         "this model": (2 * mamba, 2 * keys),

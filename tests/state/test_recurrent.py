@@ -35,11 +35,11 @@ def test_two_arrays_take_turns() -> None:
     for token in range(1, 6):
         spare, before = state.spare("ssm"), state["ssm"].copy()
         spare[:] = -1  # a call that breaks off
-        state.replace(ssm=spare)
+        state.replace(ssm=spare, short=state["short"])
         np.testing.assert_array_equal(state["ssm"], before)
         assert state.spare("ssm") is spare
         spare[:] = token
-        state.replace(ssm=spare)
+        state.replace(ssm=spare, short=state["short"])
         state.commit()
         state.commit()  # Ctrl-C came between those of two layers
         assert state["ssm"] is spare
@@ -52,7 +52,7 @@ def test_two_arrays_take_turns() -> None:
 def test_copies_have_arrays_of_their_own() -> None:
     state = state_of(0, 1)
     for _ in range(2):
-        state.replace(ssm=state.spare("ssm"))
+        state.replace(ssm=state.spare("ssm"), short=state["short"])
         state.commit()
     state.spare("ssm")[:], state["ssm"][:] = 7, 8
     for other in (state.select(np.arange(2)), RecurrentState.join([state, state])):
@@ -65,7 +65,7 @@ def test_copies_have_arrays_of_their_own() -> None:
     for _ in range(3):
         restored.restore(state.arrays(3), 3)
         restored.spare("ssm")[:] = 9
-        restored.replace(ssm=restored.spare("ssm"))
+        restored.replace(ssm=restored.spare("ssm"), short=restored["short"])
         restored.commit()
         restored.spare("ssm")[:] = 10
     for name, array in saved.items():

@@ -133,13 +133,12 @@ class GatedDeltaNet:
         Returns y, and what the state is to hold after it.
         """
         if state is not None and v.shape[1] == 1:
-            S, recent = state.with_room()
-            y, recent = delta_step(q, k, v, g, beta, S, recent)
-            return y, {"delta": S, **recent._asdict()}
-        if state is None:
-            S, after = None, np.empty((len(v), self.heads, self.head_dim, self.value_dim), dtype=v.dtype)
-        else:
-            S, after = state.whole(), state.spare("delta")
+            matrix, recent = state.with_room()
+            y, recent = delta_step(q, k, v, g, beta, matrix, recent)
+            return y, {"delta": matrix, **recent._asdict()}
+        S = None if state is None else state.whole()
+        shape = (len(v), self.heads, self.head_dim, self.value_dim)
+        after = np.empty(shape, dtype=v.dtype) if state is None else state.spare("delta")
         y = np.empty(v.shape, dtype=v.dtype)
 
         def remember(some: tuple[slice, slice]) -> None:
@@ -154,4 +153,4 @@ class GatedDeltaNet:
             )
 
         divided(remember, head_slices(self.heads, self.groups, q.shape[1]))
-        return y, {} if state is None else {"delta": after, **state.none_recent()._asdict()}
+        return y, {"delta": after}

@@ -146,13 +146,12 @@ class Mamba2:
         Returns y, and what the state is to hold after it.
         """
         if state is not None and x.shape[1] == 1:
-            h, recent = state.with_room()
-            y, recent = ssm_step(x, dt, self.A, B, C, self.D, h, recent)
-            return y, {"ssm": h, **recent._asdict()}
-        if state is None:
-            h, after = None, np.empty((len(x), self.heads, self.head_dim, self.state_size), dtype=x.dtype)
-        else:
-            h, after = state.whole(), state.spare("ssm")
+            matrix, recent = state.with_room()
+            y, recent = ssm_step(x, dt, self.A, B, C, self.D, matrix, recent)
+            return y, {"ssm": matrix, **recent._asdict()}
+        h = None if state is None else state.whole()
+        shape = (len(x), self.heads, self.head_dim, self.state_size)
+        after = np.empty(shape, dtype=x.dtype) if state is None else state.spare("ssm")
         y = np.empty(x.shape, dtype=x.dtype)
 
         def scan(some: tuple[slice, slice]) -> None:
@@ -168,7 +167,7 @@ class Mamba2:
             )
 
         divided(scan, head_slices(self.heads, self.groups, x.shape[1]))
-        return y, {} if state is None else {"ssm": after, **state.none_recent()._asdict()}
+        return y, {"ssm": after}
 
     def _gated(self, y: NDArray, z: NDArray) -> NDArray:
         """Gate and norm y (B, T, H·P) in place, a block of tokens at a time, divided among threads."""

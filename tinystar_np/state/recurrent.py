@@ -64,8 +64,9 @@ class RecurrentState:
 
     def commit(self) -> None:
         """Make the arrays that wait the current ones."""
-        self._arrays |= self._pending
-        self._pending = {}
+        if self._pending:
+            self._arrays = self._pending
+            self._pending = {}
 
     def select(self, rows: NDArray[np.integer]) -> Self:
         """Return a copy that holds these rows of the batch, in this order."""
@@ -89,14 +90,14 @@ class RecurrentState:
 
     def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
         """Take over saved arrays; raises ValueError where they do not fit this layer."""
-        check_fit(arrays, {name: (array.dtype, array.shape) for name, array in self._arrays.items()})
+        check_fit(arrays, {name: (own.dtype, own.shape) for name, own in self.arrays(tokens).items()})
         self._arrays, self._pending = dict(arrays), {}
 
 
 class MatrixState(RecurrentState):
-    """Of a recurrence that remembers a matrix for each head: its last few tokens stand beside the matrix.
+    """The same of a recurrence that remembers a matrix for each head; its last few tokens stand beside it.
 
-    See kernels/recent_tokens.py.
+    See kernels/recent_tokens.py. ``arrays`` takes them into the matrix.
 
     matrix        its name among the arrays, which is (B, H, K, V)
     groups        G, the heads of keys, which divides H
@@ -106,54 +107,50 @@ class MatrixState(RecurrentState):
     def __init__(self, matrix: str, groups: int, values_first: bool = False, **arrays: NDArray):
         super().__init__(**arrays)
         self._matrix, self._groups, self._values_first = matrix, groups, values_first
-        self._arrays |= self.none_recent()._asdict()
 
-    def none_recent(self) -> Recent:
-        """Make what stands beside a matrix that has taken in every token."""
+    @property
+    def recent(self) -> Recent:
+        """What the tokens have added that the matrix has not taken in."""
+        if "factors" in self._arrays:
+            return Recent(*(self[name] for name in Recent._fields))
+        return self._nothing()
+
+    def _nothing(self) -> Recent:
         batch, heads, *widths = self[self._matrix].shape
         key_dim, value_dim = reversed(widths) if self._values_first else widths
         return nothing_recent(batch, heads, self._groups, key_dim, value_dim)
 
     def with_room(self) -> tuple[NDArray, Recent]:
-        """Return the matrix and the recent tokens, fewer than the most, for one more to be added."""
-        if self._recent.tokens < MOST:
-            return self[self._matrix], self._recent
-        return self.whole(self.spare(self._matrix)), self.none_recent()
+        """Return the matrix and the recent tokens, fewer than the most: there is room for one more."""
+        recent = self.recent
+        if recent.tokens < MOST:
+            return self[self._matrix], recent
+        return self.whole(self.spare(self._matrix)), self._nothing()
 
     def whole(self, after: NDArray | None = None) -> NDArray:
         """Return the matrix with all tokens in it; not to be written to.
 
         after  like the matrix, to be written over; None for a new one, where it is needed
         """
-        now = self[self._matrix]
-        if not self._recent.tokens:
+        now, recent = self[self._matrix], self.recent
+        if not recent.tokens:
             return now
         after = np.empty_like(now) if after is None else after
-        joined(now, self._recent, after, self._values_first)
+        joined(now, recent, after, self._values_first)
         return after
 
-    @property
-    def _recent(self) -> Recent:
-        return Recent(*(self[name] for name in Recent._fields))
+    def _all_taken_in(self) -> dict[str, NDArray]:
+        others = {name: array for name, array in self._arrays.items() if name not in Recent._fields}
+        return others | {self._matrix: self.whole()}
 
     @classmethod
     def join(cls, states: list[Self]) -> Self:
         """Put the rows of several states into one batch (copied)."""
-        if len({state._recent.tokens for state in states}) > 1:
-            states = [state._settled() for state in states]
+        if len({state.recent.tokens for state in states}) > 1:
+            states = [state._like(state._all_taken_in()) for state in states]
         return super().join(states)
 
-    def _settled(self) -> Self:
-        """Return the same state, the matrix with all tokens in it."""
-        return self._like({**self._arrays, self._matrix: self.whole(), **self.none_recent()._asdict()})
-
-    def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
-        """Take over saved arrays; raises ValueError where they do not fit this layer."""
-        fitting = {name: (array.dtype, array.shape) for name, array in self._arrays.items()}
-        factors = arrays.get("factors")
-        n = 0 if factors is None or factors.ndim != 3 else min(max(factors.shape[2] - 1, 0), MOST)
-        for name, array in self.none_recent()._asdict().items():
-            rows, heads, none, *width = array.shape  # the tokens are on the third axis of each
-            fitting[name] = array.dtype, (rows, heads, none + n, *width)
-        check_fit(arrays, fitting)
-        self._arrays, self._pending = dict(arrays), {}
+    def arrays(self, tokens: int) -> dict[str, NDArray]:
+        """Return the arrays, which are the same size for any number of tokens."""
+        self._arrays = self._all_taken_in()  # here too, that both go on to the same bits
+        return super().arrays(tokens)
