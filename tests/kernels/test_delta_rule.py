@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinystar_np.kernels.delta_rule import delta_chunks, delta_recurrence, delta_step, unit_vectors
-from tinystar_np.kernels.recent_tokens import MOST, Recent, joined, nothing_recent
+from tinystar_np.kernels.recent_tokens import MOST, Recent, nothing_recent, sum_up
 
 Inputs = tuple[np.ndarray, ...]
 
@@ -83,7 +83,7 @@ def test_steps(cut: int, groups: int, fading: float) -> None:
 
 def whole(state: np.ndarray, recent: Recent) -> np.ndarray:
     after = np.full(state.shape, np.nan, np.float32)
-    joined(state, recent, after)
+    sum_up(state, recent, after)
     return after
 
 

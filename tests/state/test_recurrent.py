@@ -70,6 +70,12 @@ def test_copies_have_arrays_of_their_own() -> None:
         restored.spare("ssm")[:] = 10
     for name, array in saved.items():
         np.testing.assert_array_equal(state[name], array)
+    restored.restore(state.arrays(3), 3)
+    for _ in range(2):
+        state.spare("ssm")[:] = 11
+        state.replace(ssm=state.spare("ssm"), short=state["short"])
+        state.commit()
+    np.testing.assert_array_equal(restored["ssm"], saved["ssm"])
 
 
 def test_rows_are_chosen_and_joined_as_copies() -> None:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-MOST = 16
+MOST = 16  # more and what is kept apart costs more to copy and to read, fewer and S is written more often
 FORGOTTEN = np.float32(1e-18)
 
 
@@ -86,7 +86,7 @@ def read(state: NDArray, recent: Recent, queries: NDArray) -> NDArray:
     return y
 
 
-def joined(state: NDArray, recent: Recent, after: NDArray, values_first: bool = False) -> None:
+def sum_up(state: NDArray, recent: Recent, after: NDArray, values_first: bool = False) -> None:
     """Write S_t, of S_0 and what is recent.
 
     state         (batch, H, K, V), S_0; with ``values_first`` (batch, H, V, K)

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.recent_tokens import MOST, Recent, joined, nothing_recent
+from tinystar_np.kernels.recent_tokens import MOST, Recent, nothing_recent, sum_up
 from tinystar_np.state.layer_state import check_fit
 
 
@@ -91,13 +91,16 @@ class RecurrentState:
     def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
         """Take over saved arrays; raises ValueError where they do not fit this layer."""
         check_fit(arrays, {name: (own.dtype, own.shape) for name, own in self.arrays(tokens).items()})
-        self._arrays, self._pending = dict(arrays), {}
+        self._arrays = {
+            name: array.copy() for name, array in arrays.items()
+        }  # another's may take turns there
+        self._pending = {}
 
 
 class MatrixState(RecurrentState):
-    """The same of a recurrence that remembers a matrix for each head; its last few tokens stand beside it.
+    """The state of a recurrence that remembers a matrix for each head; its last few tokens stand beside it.
 
-    See kernels/recent_tokens.py. ``arrays`` takes them into the matrix.
+    See kernels/recent_tokens.py. What is saved has them in the matrix.
 
     matrix        its name among the arrays, which is (B, H, K, V)
     groups        G, the heads of keys, which divides H
@@ -116,6 +119,7 @@ class MatrixState(RecurrentState):
         return self._nothing()
 
     def _nothing(self) -> Recent:
+        """Make what stands beside a matrix with all tokens in it."""
         batch, heads, *widths = self[self._matrix].shape
         key_dim, value_dim = reversed(widths) if self._values_first else widths
         return nothing_recent(batch, heads, self._groups, key_dim, value_dim)
@@ -136,21 +140,23 @@ class MatrixState(RecurrentState):
         if not recent.tokens:
             return now
         after = np.empty_like(now) if after is None else after
-        joined(now, recent, after, self._values_first)
+        sum_up(now, recent, after, self._values_first)
         return after
 
-    def _all_taken_in(self) -> dict[str, NDArray]:
+    def _in_one(self, after: NDArray | None = None) -> dict[str, NDArray]:
+        """Return the arrays of the same state, the matrix with all tokens in it."""
         others = {name: array for name, array in self._arrays.items() if name not in Recent._fields}
-        return others | {self._matrix: self.whole()}
+        return others | {self._matrix: self.whole(after)}
 
     @classmethod
     def join(cls, states: list[Self]) -> Self:
         """Put the rows of several states into one batch (copied)."""
         if len({state.recent.tokens for state in states}) > 1:
-            states = [state._like(state._all_taken_in()) for state in states]
+            states = [state._like(state._in_one()) for state in states]
         return super().join(states)
 
     def arrays(self, tokens: int) -> dict[str, NDArray]:
         """Return the arrays, which are the same size for any number of tokens."""
-        self._arrays = self._all_taken_in()  # here too, that both go on to the same bits
+        if self.recent.tokens:
+            self._arrays = self._in_one(self.spare(self._matrix))  # here too: both go on to the same bits
         return super().arrays(tokens)
