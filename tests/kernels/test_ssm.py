@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinystar_np.kernels.recent_tokens import MOST, Recent, nothing_recent, sum_up
+from tinystar_np.kernels.recent_tokens import MOST, Recent, nothing_recent, sum_up, tokens_of
 from tinystar_np.kernels.ssm import CHUNK, LIMIT, ssm_chunked_scan, ssm_recurrence, ssm_step
 
 HEADS = 4
@@ -30,7 +30,7 @@ def steps(*arguments: Any) -> tuple[np.ndarray, np.ndarray]:
         state = np.zeros((batch, heads, p, n), np.float32)
     recent, y = nothing_recent(batch, heads, groups, n, p), np.empty(x.shape, np.float32)
     for t in range(length):
-        if recent.tokens == MOST:
+        if tokens_of(recent) == MOST:
             state, recent = whole(state, recent), nothing_recent(batch, heads, groups, n, p)
         at = np.s_[:, t : t + 1]
         y[at], recent = ssm_step(x[at], dt[at], A, B[at], C[at], D, state, recent)

@@ -19,37 +19,30 @@ tokens, one sum over all of them makes S_t of S_0. It is the form in which promp
 at a time. Dao & Gu 2024, arXiv:2405.21060, section 6; Yang et al. 2024, arXiv:2406.06484.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 MOST = 16  # more and what is kept apart costs more to copy and to read, fewer and S is written more often
 FORGOTTEN = np.float32(1e-18)
 
-
-class Recent(NamedTuple):
-    """What n tokens have added, and how far they and the state before them have faded.
+Recent = tuple[NDArray, NDArray, NDArray]
+"""What n tokens have added, and how far they and the state before them have faded.
 
     factors  (batch, H, 1 + n), f_0 of the state and f_s of each token
     keys     (batch, G, n, K), where G divides H and neighbouring heads share keys
     values   (batch, H, n, V)
-    """
+"""
 
-    factors: NDArray
-    keys: NDArray
-    values: NDArray
 
-    @property
-    def tokens(self) -> int:
-        """n."""
-        return int(self.factors.shape[-1]) - 1
+def tokens_of(recent: Recent) -> int:
+    """Count what is recent: n."""
+    return int(recent[0].shape[-1]) - 1
 
 
 def nothing_recent(batch: int, heads: int, groups: int, key_dim: int, value_dim: int) -> Recent:
     """Make what no tokens have added: n = 0, f_0 = 1."""
-    shapes = (batch, heads, 1), (batch, groups, 0, key_dim), (batch, heads, 0, value_dim)
-    return Recent(*(np.ones(shape, np.float32) for shape in shapes))
+    keys, values = (batch, groups, 0, key_dim), (batch, heads, 0, value_dim)
+    return np.ones((batch, heads, 1), np.float32), np.zeros(keys, np.float32), np.zeros(values, np.float32)
 
 
 def with_token(recent: Recent, decay: NDArray, key: NDArray, value: NDArray) -> Recent:
@@ -60,7 +53,7 @@ def with_token(recent: Recent, decay: NDArray, key: NDArray, value: NDArray) -> 
     value  (batch, H, V)
     """
     factors, keys, values = recent
-    return Recent(
+    return (
         np.concatenate((factors * decay[..., None], np.ones_like(decay)[..., None]), axis=-1),
         np.concatenate((keys, key[:, :, None]), axis=2),
         np.concatenate((values, value[:, :, None]), axis=2),

@@ -134,8 +134,8 @@ class GatedDeltaNet:
         """
         if state is not None and v.shape[1] == 1:
             matrix, recent = state.with_room()
-            y, recent = delta_step(q, k, v, g, beta, matrix, recent)
-            return y, {"delta": matrix, **recent._asdict()}
+            y, (factors, keys, values) = delta_step(q, k, v, g, beta, matrix, recent)
+            return y, {"delta": matrix, "factors": factors, "keys": keys, "values": values}
         S = None if state is None else state.whole()
         shape = (len(v), self.heads, self.head_dim, self.value_dim)
         after = np.empty(shape, dtype=v.dtype) if state is None else state.spare("delta")

@@ -147,8 +147,8 @@ class Mamba2:
         """
         if state is not None and x.shape[1] == 1:
             matrix, recent = state.with_room()
-            y, recent = ssm_step(x, dt, self.A, B, C, self.D, matrix, recent)
-            return y, {"ssm": matrix, **recent._asdict()}
+            y, (factors, keys, values) = ssm_step(x, dt, self.A, B, C, self.D, matrix, recent)
+            return y, {"ssm": matrix, "factors": factors, "keys": keys, "values": values}
         h = None if state is None else state.whole()
         shape = (len(x), self.heads, self.head_dim, self.state_size)
         after = np.empty(shape, dtype=x.dtype) if state is None else state.spare("ssm")

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.recent_tokens import MOST, Recent, nothing_recent, sum_up
+from tinystar_np.kernels.recent_tokens import MOST, Recent, nothing_recent, sum_up, tokens_of
 from tinystar_np.state.layer_state import check_fit
 
 
@@ -100,7 +100,8 @@ class RecurrentState:
 class MatrixState(RecurrentState):
     """The state of a recurrence that remembers a matrix for each head; its last few tokens stand beside it.
 
-    See kernels/recent_tokens.py. What is saved has them in the matrix.
+    See kernels/recent_tokens.py. They are handed in with the matrix, as ``factors``, ``keys`` and ``values``.
+    Without these the matrix has taken in all tokens, as it has where it is saved.
 
     matrix        its name among the arrays, which is (B, H, K, V)
     groups        G, the heads of keys, which divides H
@@ -115,7 +116,7 @@ class MatrixState(RecurrentState):
     def recent(self) -> Recent:
         """What the tokens have added that the matrix has not taken in."""
         if "factors" in self._arrays:
-            return Recent(*(self[name] for name in Recent._fields))
+            return self["factors"], self["keys"], self["values"]
         return self._nothing()
 
     def _nothing(self) -> Recent:
@@ -127,7 +128,7 @@ class MatrixState(RecurrentState):
     def with_room(self) -> tuple[NDArray, Recent]:
         """Return the matrix and the recent tokens, fewer than the most: there is room for one more."""
         recent = self.recent
-        if recent.tokens < MOST:
+        if tokens_of(recent) < MOST:
             return self[self._matrix], recent
         return self.whole(self.spare(self._matrix)), self._nothing()
 
@@ -137,7 +138,7 @@ class MatrixState(RecurrentState):
         after  like the matrix, to be written over; None for a new one, where it is needed
         """
         now, recent = self[self._matrix], self.recent
-        if not recent.tokens:
+        if not tokens_of(recent):
             return now
         after = np.empty_like(now) if after is None else after
         sum_up(now, recent, after, self._values_first)
@@ -145,18 +146,18 @@ class MatrixState(RecurrentState):
 
     def _in_one(self, after: NDArray | None = None) -> dict[str, NDArray]:
         """Return the arrays of the same state, the matrix with all tokens in it."""
-        others = {name: array for name, array in self._arrays.items() if name not in Recent._fields}
-        return others | {self._matrix: self.whole(after)}
+        arrays = self._arrays | {self._matrix: self.whole(after)}
+        return {name: array for name, array in arrays.items() if name not in ("factors", "keys", "values")}
 
     @classmethod
     def join(cls, states: list[Self]) -> Self:
         """Put the rows of several states into one batch (copied)."""
-        if len({state.recent.tokens for state in states}) > 1:
+        if len({tokens_of(state.recent) for state in states}) > 1:
             states = [state._like(state._in_one()) for state in states]
         return super().join(states)
 
     def arrays(self, tokens: int) -> dict[str, NDArray]:
         """Return the arrays, which are the same size for any number of tokens."""
-        if self.recent.tokens:
+        if tokens_of(self.recent):
             self._arrays = self._in_one(self.spare(self._matrix))  # here too: both go on to the same bits
         return super().arrays(tokens)
