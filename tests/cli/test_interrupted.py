@@ -16,6 +16,7 @@ import pytest
 from terminals import TINYSTAR, Terminal, save_scripted_model
 
 import tinystar_np as ts
+from tinystar_np.kernels.recent_tokens import MOST
 from tinystar_np.models.decoder import Decoder
 
 # Programs that wait, and say so, where a person may press Ctrl-C.
@@ -257,6 +258,27 @@ def test_a_cache_after_ctrl_c_between_any_two_lines(model: Decoder) -> None:
 
 def test_a_recurrent_state_after_ctrl_c_between_any_two_lines(recurrent: Decoder) -> None:
     check_every_moment(recurrent)
+
+
+@pytest.mark.parametrize("read", [3, MOST])  # so many that the next joins them to the state
+def test_a_recurrent_state_after_ctrl_c_in_a_single_step(recurrent: Decoder, read: int) -> None:
+    ids = np.random.default_rng(0).integers(0, 61, 40)
+
+    def stepped(count: int) -> Any:
+        cache = recurrent.new_cache()
+        for token in ids[:count]:
+            recurrent(token[None], cache=cache)
+        return cache
+
+    after = {held: recurrent(ids[25:26], cache=stepped(held)) for held in (read, read + 1)}
+    cache = stepped(read)
+    count = lines_of(lambda: recurrent(ids[read : read + 1], cache=cache))
+    for moment in moments(count):
+        cache = stepped(read)
+        with pytest.raises(KeyboardInterrupt), At(moment):
+            recurrent(ids[read : read + 1], cache=cache)
+        held = int(cache.lengths[0])
+        np.testing.assert_array_equal(recurrent(ids[25:26], cache=cache), after[held], f"{moment} of {count}")
 
 
 def test_a_real_signal_in_the_midst_of_generating() -> None:

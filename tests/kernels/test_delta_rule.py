@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tinystar_np.kernels.delta_rule import delta_chunks, delta_recurrence, unit_vectors
+from tinystar_np.kernels.delta_rule import delta_chunks, delta_recurrence, delta_step, unit_vectors
+from tinystar_np.kernels.recent_tokens import MOST, Recent, nothing_recent, sum_up
 
 Inputs = tuple[np.ndarray, ...]
 
@@ -53,6 +54,37 @@ def test_chunks(T: int, groups: int, fading: float) -> None:
             np.testing.assert_allclose(found, y, atol=1e-5)
             np.testing.assert_allclose(found_after, after, atol=1e-5)
         np.testing.assert_array_equal(before, copy)  # what came before is not written to
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("fading", [0.0, 1.0, 50.0])
+@pytest.mark.parametrize("cut", [0, 1, 5, MOST])
+def test_steps(cut: int, groups: int, fading: float) -> None:
+    """Token by token, what is recent joined to the state at any time; the state in pieces of other memory."""
+    q, k, v, g, beta = inputs(MOST + 3, G=groups, fading=fading)
+    given = np.random.default_rng(1).standard_normal((2, 4, 8, 6), dtype=np.float32)
+    expected_y, expected_state = delta_recurrence(q, k, v, g, beta, given)
+    states = np.repeat(given, 2, axis=1)
+    states[:, 1::2] = np.nan
+    state, recent = states[:, ::2], nothing_recent(2, 4, groups, 8, 6)
+    for t in range(MOST + 3):
+        if t == cut:
+            state, recent = whole(state, recent), nothing_recent(2, 4, groups, 8, 6)
+        at = np.s_[:, t : t + 1]
+        kept = [array.copy() for array in (state, *recent)]
+        y, after = delta_step(q[at], k[at], v[at], g[at], beta[at], state, recent)
+        assert y.dtype == np.float32
+        np.testing.assert_allclose(y, expected_y[at], atol=1e-5)
+        for array, before in zip((state, *recent), kept, strict=True):
+            np.testing.assert_array_equal(array, before)
+        recent = after
+    np.testing.assert_allclose(whole(state, recent), expected_state, atol=1e-5)
+
+
+def whole(state: np.ndarray, recent: Recent) -> np.ndarray:
+    after = np.full(state.shape, np.nan, np.float32)
+    sum_up(state, recent, after)
+    return after
 
 
 @pytest.mark.parametrize("cut", [1, 63, 64, 65, 99])

@@ -55,6 +55,18 @@ def test_definition(length: int, form: object) -> None:
     np.testing.assert_array_equal(arguments[-1], kept)
 
 
+@pytest.mark.parametrize("length", [1, 5])
+def test_the_state_goes_where_it_is_told(length: int) -> None:
+    arguments = random_arguments(length)
+    kept, after = arguments[-1].copy(), np.full_like(arguments[-1], np.nan)
+    y, state = selective_scan(*arguments, after)
+    expected_y, expected_state = scan_by_loops(arguments)
+    assert state is after
+    assert_close(y, expected_y)
+    assert_close(after, expected_state)
+    np.testing.assert_array_equal(arguments[-1], kept)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_no_state_is_a_state_of_zeros(form: object) -> None:
     *arguments, state = random_arguments(9)

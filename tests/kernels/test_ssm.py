@@ -2,15 +2,42 @@
 
 import tracemalloc
 from math import exp
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tinystar_np.kernels.ssm import CHUNK, LIMIT, ssm_chunked_scan, ssm_recurrence
+from tinystar_np.kernels.recent_tokens import MOST, Recent, nothing_recent, sum_up, tokens_of
+from tinystar_np.kernels.ssm import CHUNK, LIMIT, ssm_chunked_scan, ssm_recurrence, ssm_step
 
 HEADS = 4
-FORMS = (ssm_recurrence, ssm_chunked_scan)
 Arguments = tuple[np.ndarray, ...]
+
+
+def whole(state: np.ndarray, recent: Recent) -> np.ndarray:
+    after = np.full(state.shape, np.nan, np.float32)
+    sum_up(state, recent, after, values_first=True)
+    return after
+
+
+def steps(*arguments: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Take one token after the other, as the layer does."""
+    x, dt, A, B, C, D, *states = arguments
+    batch, length, heads, p = x.shape
+    groups, n = B.shape[2:]
+    state = states[0] if states else None
+    if state is None:
+        state = np.zeros((batch, heads, p, n), np.float32)
+    recent, y = nothing_recent(batch, heads, groups, n, p), np.empty(x.shape, np.float32)
+    for t in range(length):
+        if tokens_of(recent) == MOST:
+            state, recent = whole(state, recent), nothing_recent(batch, heads, groups, n, p)
+        at = np.s_[:, t : t + 1]
+        y[at], recent = ssm_step(x[at], dt[at], A, B[at], C[at], D, state, recent)
+    return y, whole(state, recent)
+
+
+FORMS = (ssm_recurrence, ssm_chunked_scan, steps)
 
 
 def random_arguments(
@@ -59,6 +86,27 @@ def test_definition(length: int, groups: int, form: object) -> None:
     assert_close(y, expected_y)
     assert_close(state, expected_state)
     np.testing.assert_array_equal(arguments[-1], kept)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5, MOST])
+def test_a_step_overwrites_nothing(cut: int) -> None:
+    """Whenever what is recent is summed up; the state in pieces of other memory."""
+    x, dt, A, B, C, D, given = random_arguments(MOST + 3)
+    expected_y, expected_state = scan_by_loops((x, dt, A, B, C, D, given))
+    states = np.repeat(given, 2, axis=1)
+    states[:, 1::2] = np.nan
+    state, recent = states[:, ::2], nothing_recent(2, HEADS, 2, 5, 3)
+    for t in range(MOST + 3):
+        if t == cut:
+            state, recent = whole(state, recent), nothing_recent(2, HEADS, 2, 5, 3)
+        at = np.s_[:, t : t + 1]
+        kept = [array.copy() for array in (state, *recent)]
+        y, after = ssm_step(x[at], dt[at], A, B[at], C[at], D, state, recent)
+        assert_close(y, expected_y[at])
+        for array, before in zip((state, *recent), kept, strict=True):
+            np.testing.assert_array_equal(array, before)
+        recent = after
+    assert_close(whole(state, recent), expected_state)
 
 
 @pytest.mark.parametrize("length", [*range(1, 41), 4096])

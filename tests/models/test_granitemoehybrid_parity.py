@@ -28,7 +28,7 @@ from tinystar_np.loading import load
 from tinystar_np.models import Decoder
 from tinystar_np.models.granitemoehybrid import GraniteMoeHybridConfig
 from tinystar_np.state import KeyValueState
-from tinystar_np.state.recurrent import RecurrentState
+from tinystar_np.state.recurrent import MatrixState
 
 M, A = "linear_attention", "full_attention"
 SMALL: dict[str, Any] = {
@@ -100,7 +100,7 @@ def test_variant(variant: str, tmp_path: Path) -> None:
         check_greedy_without_a_cache(reference, model, random_ids(40))
     assert model.context_length is None
     assert model.trained_length == 256
-    kinds = {M: RecurrentState, A: KeyValueState}
+    kinds = {M: MatrixState, A: KeyValueState}
     expected = [kinds[kind] for kind in reference.config.layer_types]
     assert [type(state) for state in model.new_cache().states] == expected
 
@@ -275,7 +275,7 @@ def test_memory_grows_with_the_keys_and_values_alone(tmp_path: Path) -> None:
     reference = hybrid(**layers(M, A, M), mamba_n_heads=3, num_attention_heads=2, num_key_value_heads=1)
     model, _ = load(save(reference, tmp_path))
     beyond, cached = [], []
-    for length in (PREFILL, 8192):
+    for length in (2 * PREFILL, 8192):
         prompt = random_ids(length)
         tracemalloc.start()
         cache = model.new_cache(capacity=length)
@@ -285,6 +285,6 @@ def test_memory_grows_with_the_keys_and_values_alone(tmp_path: Path) -> None:
         tracemalloc.stop()
         cached.append([state.nbytes for state in cache.states])
     keys_and_values = 2 * 4 * 24  # bytes of one token
-    assert cached[1][1] - cached[0][1] == (8192 - PREFILL) * keys_and_values
+    assert cached[1][1] - cached[0][1] == (8192 - 2 * PREFILL) * keys_and_values
     assert cached[1][::2] == cached[0][::2]
     assert beyond[1] < beyond[0] + 1e6  # the blocks of scores; all of one head at once would be 268 MB

@@ -14,6 +14,7 @@ from parity import assert_close, check, edit_config, logits_of, random_ids, refe
 
 import tinystar_np as ts
 from tinystar_np.errors import ConfigError
+from tinystar_np.kernels.recent_tokens import MOST
 from tinystar_np.kernels.ssm import CHUNK
 from tinystar_np.loading import load
 from tinystar_np.threads import FEWEST_ROWS
@@ -137,13 +138,16 @@ def test_narrow_matrices_leave_the_recurrence_in_float32(tmp_path: Path) -> None
 def test_the_state_has_one_size(tmp_path: Path) -> None:
     model, _ = load(save(reference_model("mamba2", **SMALL), tmp_path))
     cache = model.new_cache(batch_size=2)
-    empty = cache.nbytes
-    assert empty == 2 * 2 * 4 * (
-        3 * (96 + 4 * 12) + 96 * 12
-    )  # layers, rows, bytes; convolution's inputs and h
-    for length in (1, 70, 1):
+    inputs, h = 3 * (96 + 4 * 12), 96 * 12
+    heads, token = 6, 6 + 2 * 12 + 96  # how far h has faded; a token, its keys and its values
+    one = 2 * 2 * 4  # layers, rows, bytes
+    assert cache.nbytes == one * (inputs + h)
+    for length, beside in ((1, heads + token), (70, 0), (1, heads + token)):
         model(random_ids(2, length), cache=cache)
-        assert cache.nbytes == empty
+        assert cache.nbytes == one * (inputs + h + beside)
+    for _ in range(40):
+        model(random_ids(2, 1), cache=cache)
+    assert cache.nbytes == one * (inputs + 2 * h + heads + (41 - 2 * MOST) * token)  # two take turns
 
 
 def test_the_names_of_what_is_inside(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from tinystar_np.errors import ConfigError
+from tinystar_np.kernels.recent_tokens import MOST
 from tinystar_np.layers import Attention
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.loading import load
@@ -131,10 +132,16 @@ def test_the_state_of_a_delta_net_does_not_grow(tmp_path: Path) -> None:
     reference = small_model(layer_types=[LINEAR] * 4)
     model, _ = load(save(reference, tmp_path))
     cache = model.new_cache(2)
-    before = cache.nbytes
-    for new in (1, 70, 3):
+    S, inputs = 4 * 8 * 12, 3 * (2 * 2 * 8 + 4 * 12)
+    heads, token = 4, 4 + 2 * 8 + 4 * 12  # how far S has faded; a token, its keys and its values
+    one = 2 * 4 * 4  # rows, layers, bytes
+    assert cache.nbytes == one * (inputs + S)
+    for new, beside in ((1, heads + token), (70, 0), (1, heads + token)):
         model(random_ids(2, new), cache=cache)
-        assert cache.nbytes == before == 2 * 4 * (4 * 8 * 12 + 3 * (2 * 2 * 8 + 4 * 12)) * 4
+        assert cache.nbytes == one * (inputs + S + beside)
+    for _ in range(40):
+        model(random_ids(2, 1), cache=cache)
+    assert cache.nbytes == one * (inputs + 2 * S + heads + (41 - 2 * MOST) * token)  # two take turns
 
 
 @pytest.mark.parametrize(

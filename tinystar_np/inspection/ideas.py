@@ -51,6 +51,7 @@ IDEAS = (
     Idea("selective state space (Mamba 1)", "selective_scan", "mamba1", ("mamba",)),
     Idea("state space as attention (Mamba 2)", "ssm", "mamba2", ("mamba2", "granitemoehybrid")),
     Idea("gated delta rule", "delta_rule", "delta_net", ("qwen3_next",)),
+    Idea("the last tokens beside the state", "recent_tokens", "mamba2", ("mamba2", "qwen3_next")),
     Idea("attention beside a recurrence", None, "hybrid_block", ("falcon_h1",)),
     Idea("few vectors times a large matrix", "linear", "products", ("gpt2",)),
     Idea("weights in bfloat16", "bfloat16", "matrices", ("gpt2",)),

@@ -16,6 +16,11 @@ arXiv:2412.06464 (Gated DeltaNet).
 
 ``delta_recurrence`` is this. Token by token it reads and writes all of S.
 
+``delta_step`` is what runs for a single token: S is only read, by the key and the query at once, and what the
+last few tokens add to it is kept apart (kernels/recent_tokens.py).
+
+    y_t = S_tᵀ q_t = e^{g_t} S_{t−1}ᵀ q_t + (k_t · q_t) u_t
+
 ``delta_chunks`` takes L tokens at once. With a_t = g_1 + … + g_t, written out from the chunk's beginning, S₀,
 
     S_t = e^{a_t} S₀ + Σ_{s ≤ t} e^{a_t − a_s} k_s u_sᵀ
@@ -30,6 +35,8 @@ new S are matrix products, as in kernels/ssm.py. Yang et al. 2024, arXiv:2406.06
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tinystar_np.kernels.recent_tokens import Recent, read, with_token
 
 CHUNK = 64
 
@@ -71,6 +78,27 @@ def delta_recurrence(
         S += key.swapaxes(-1, -2) * (beta[:, t].reshape(batch, G, R, 1, 1) * missing)
         y[:, t] = (query @ S).reshape(batch, H, K_v)
     return y, S.reshape(batch, H, K, K_v)
+
+
+def delta_step(
+    q: NDArray, k: NDArray, v: NDArray, g: NDArray, beta: NDArray, state: NDArray, recent: Recent
+) -> tuple[NDArray, Recent]:
+    """Do what ``delta_recurrence`` does for one token, T = 1, with the same arguments; the state stays.
+
+    state   (batch, H, K, K_v), S before the recent tokens
+    recent  what they have added, u as values
+
+    Returns y (batch, 1, H, K_v), a new array, and what is recent after the token.
+    """
+    batch, G = len(k), k.shape[2]
+    fade = np.exp(g[:, 0])  # (batch, H)
+    faded = read(state, recent, np.concatenate((k, q), axis=1).swapaxes(1, 2))  # (batch, H, 2, K_v)
+    faded *= fade[..., None, None]
+    u = beta[:, 0, :, None] * (v[:, 0] - faded[:, :, 0])
+    by_group = u.reshape(batch, G, -1, u.shape[-1])
+    own = np.vecdot(k, q).reshape(batch, G, 1, 1) * by_group
+    y = faded[:, :, 1] + own.reshape(u.shape)
+    return y[:, None], with_token(recent, fade, k[:, 0], u)
 
 
 def delta_chunks(

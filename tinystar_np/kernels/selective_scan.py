@@ -63,9 +63,14 @@ def selective_scan(
     C: NDArray,
     D: NDArray,
     state: NDArray | None = None,
+    after: NDArray | None = None,
 ) -> tuple[NDArray, NDArray]:
-    """Do what ``selective_recurrence`` does, with the same arguments, in place."""
-    h = np.zeros((len(x), *A.shape), dtype=x.dtype) if state is None else state.copy()
+    """Do what ``selective_recurrence`` does, with the same arguments, in place.
+
+    after  (batch, N, F), overwritten by the state after the last token and returned; None for a new array
+    """
+    h = np.empty((len(x), *A.shape), dtype=x.dtype) if after is None else after
+    h[...] = 0 if state is None else state
     term = np.empty_like(h)
     y = x * D
     inputs = x * dt

@@ -17,8 +17,11 @@ That is attention without a softmax: C asks, B answers, Δ x is the value, and t
 from left to right it is a recurrence with a state of fixed size; computed at once it is a product with a
 T × T matrix. Dao & Gu 2024 call this duality, arXiv:2405.21060.
 
-``ssm_recurrence`` is the definition, and what runs for a single token. For a prompt it moves the whole state
-(H·P·N numbers, far more than a token's H·P) through memory for every token.
+``ssm_recurrence`` is the definition. For every token it moves the whole state (H·P·N numbers, far more than a
+token's H·P) through memory.
+
+``ssm_step`` is what runs for a single token: the state is only read, and what the last few tokens add to it
+is kept apart (kernels/recent_tokens.py).
 
 ``ssm_chunked_scan`` is what runs for prompts (their section 6). It cuts the text into chunks of L tokens.
 Inside a chunk it computes the sum above as a matrix product; what came before the chunk arrives through the
@@ -46,6 +49,8 @@ Three things about rounding:
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tinystar_np.kernels.recent_tokens import Recent, read, with_token
 
 CHUNK = 64
 LIMIT = 41.0  # exp(−41) = 1.6e-18, exp(41) = 6e17: both, and their products, are ordinary float32 numbers
@@ -86,6 +91,30 @@ def ssm_recurrence(
         read = h @ C[:, t, :, None, :, None]  # (batch, G, R, P, 1)
         y[:, t] = read.reshape(batch, H, P) + D[:, None] * x[:, t]
     return y, h.reshape(batch, H, P, N)
+
+
+def ssm_step(
+    x: NDArray,
+    dt: NDArray,
+    A: NDArray,
+    B: NDArray,
+    C: NDArray,
+    D: NDArray,
+    state: NDArray,
+    recent: Recent,
+) -> tuple[NDArray, Recent]:
+    """Do what ``ssm_recurrence`` does for one token, T = 1, with the same arguments; the state stays.
+
+    state   (batch, H, P, N), h before the recent tokens
+    recent  what they have added, B as keys and Δ x as values
+
+    Returns y (batch, 1, H, P), a new array, and what is recent after the token.
+    """
+    value = dt[..., None] * x
+    recent = with_token(recent, np.exp(dt[:, 0] * A), B[:, 0], value[:, 0])
+    y = read(state.swapaxes(-1, -2), recent, C.swapaxes(1, 2)).swapaxes(1, 2)
+    y += D[:, None] * x
+    return y, recent
 
 
 def ssm_chunked_scan(

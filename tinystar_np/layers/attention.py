@@ -174,7 +174,8 @@ class Attention:
             q, k, v = self.q(x[:, -1:] if last_only else x), self.k(x), self.v(x)
         gate = None
         if self.gated:
-            q, gate = np.split(q.reshape(B, -1, H, 2 * K), 2, axis=-1)
+            both = q.reshape(B, -1, H, 2 * K)
+            q, gate = both[..., :K], both[..., K:]
         q = tap("attention.q", q.reshape(B, -1, H, K).transpose(0, 2, 1, 3))
         k = tap("attention.k", k.reshape(B, T, G, K).transpose(0, 2, 1, 3))
         v = tap("attention.v", v.reshape(B, T, G, self.value_dim).transpose(0, 2, 1, 3))

@@ -1,19 +1,20 @@
 """Gated delta net: the projections, convolution and gate around the delta rule."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.kernels.activations import sigmoid, silu, softplus
 from tinystar_np.kernels.convolution import blockwise_convolution
-from tinystar_np.kernels.delta_rule import delta_chunks, delta_recurrence, unit_vectors
+from tinystar_np.kernels.delta_rule import delta_chunks, delta_step, unit_vectors
 from tinystar_np.kernels.norms import rms_norm
 from tinystar_np.layers.feed_forward import activate
 from tinystar_np.layers.linear import Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.state import Span
-from tinystar_np.state.recurrent import RecurrentState
+from tinystar_np.state.recurrent import MatrixState
 from tinystar_np.tap import tap
 from tinystar_np.threads import divided, head_slices
 
@@ -70,18 +71,18 @@ class GatedDeltaNet:
         self.eps = eps
         self.activation = activation
 
-    def new_state(self, batch_size: int, capacity: int) -> RecurrentState:
+    def new_state(self, batch_size: int, capacity: int) -> MatrixState:
         """Make the state before the first token: W − 1 inputs of the convolution, and S of each head."""
         channels, width = self.convolution.shape
         S = (batch_size, self.heads, self.head_dim, self.value_dim)
-        return RecurrentState(
+        return MatrixState(
+            "delta",
+            self.groups,
             convolution=np.zeros((batch_size, width - 1, channels), dtype=np.float32),
             delta=np.zeros(S, dtype=np.float32),
         )
 
-    def __call__(
-        self, x: NDArray, span: Span, state: RecurrentState | None, last_only: bool = False
-    ) -> NDArray:
+    def __call__(self, x: NDArray, span: Span, state: MatrixState | None, last_only: bool = False) -> NDArray:
         """Let each token read what came before out of the state, and correct the state.
 
         x          (B, T, D)
@@ -94,8 +95,8 @@ class GatedDeltaNet:
         B, T, _ = x.shape
         H, G, K, K_v = self.heads, self.groups, self.head_dim, self.value_dim
         by_group = tap("mixer.in", self.project(x)).reshape(B, T, G, -1)
-        parts = np.split(by_group, [K, 2 * K, 2 * K + H // G * K_v], axis=-1)
-        q, k, v, z = (part.reshape(B, T, -1) for part in parts)
+        ends = 0, K, 2 * K, 2 * K + H // G * K_v, by_group.shape[-1]
+        q, k, v, z = (by_group[..., start:end].reshape(B, T, -1) for start, end in pairwise(ends))
         convolved, recent = blockwise_convolution(
             np.concatenate((q, k, v), axis=-1),
             self.convolution,
@@ -104,17 +105,18 @@ class GatedDeltaNet:
         )
         convolved = tap("mixer.convolution", convolved)
         activate(self.activation, convolved)  # in place
-        q, k, v = np.split(convolved, [G * K, 2 * G * K], axis=-1)
+        q, k, v = convolved[..., : G * K], convolved[..., G * K : 2 * G * K], convolved[..., 2 * G * K :]
         q, k = (unit_vectors(part.reshape(B, T, G, K)) for part in (q, k))
         q = tap("mixer.q", q * q.dtype.type(K**-0.5))
         k = tap("mixer.k", k)
         v = tap("mixer.v", v.reshape(B, T, H, K_v))
-        b, a = (part.reshape(B, T, H) for part in np.split(self.gates(x).reshape(B, T, G, -1), 2, axis=-1))
+        gates = self.gates(x).reshape(B, T, G, 2, H // G)
+        b, a = gates[..., 0, :].reshape(B, T, H), gates[..., 1, :].reshape(B, T, H)
         beta = tap("mixer.beta", sigmoid(b))
         g = tap("mixer.decay", self.A * softplus(a + self.time_step_bias))
-        y, S = self._remember(q, k, v, g, beta, None if state is None else state["delta"])
+        y, after = self._remember(q, k, v, g, beta, state)
         if state is not None:
-            state.replace(convolution=recent, delta=S)
+            state.replace(convolution=recent, **after)
         y = tap("mixer.scan", y)
         gate = z.reshape(B, T, H, K_v)
         if last_only:
@@ -124,13 +126,20 @@ class GatedDeltaNet:
         return tap("mixer.out", self.out(tap("mixer.gated_norm", y.reshape(B, -1, H * K_v))))
 
     def _remember(
-        self, q: NDArray, k: NDArray, v: NDArray, g: NDArray, beta: NDArray, S: NDArray | None
-    ) -> tuple[NDArray, NDArray]:
-        """Choose the form: the recurrence for a single token, chunks with the heads divided among threads."""
-        if q.shape[1] == 1:
-            return delta_recurrence(q, k, v, g, beta, S)
+        self, q: NDArray, k: NDArray, v: NDArray, g: NDArray, beta: NDArray, state: MatrixState | None
+    ) -> tuple[NDArray, dict[str, NDArray]]:
+        """Choose the form: one step for a single token, chunks with the heads divided among threads.
+
+        Returns y, and what the state is to hold after it.
+        """
+        if state is not None and v.shape[1] == 1:
+            matrix, recent = state.with_room()
+            y, (factors, keys, values) = delta_step(q, k, v, g, beta, matrix, recent)
+            return y, {"delta": matrix, "factors": factors, "keys": keys, "values": values}
+        S = None if state is None else state.whole()
+        shape = (len(v), self.heads, self.head_dim, self.value_dim)
+        after = np.empty(shape, dtype=v.dtype) if state is None else state.spare("delta")
         y = np.empty(v.shape, dtype=v.dtype)
-        after = np.empty((len(v), self.heads, self.head_dim, self.value_dim), dtype=v.dtype)
 
         def remember(some: tuple[slice, slice]) -> None:
             heads, groups = some
@@ -144,4 +153,4 @@ class GatedDeltaNet:
             )
 
         divided(remember, head_slices(self.heads, self.groups, q.shape[1]))
-        return y, after
+        return y, {"delta": after}

@@ -90,7 +90,9 @@ class _Expert:
         if self.gate_up is None:
             gate, up = self.gate(x), self.up(x)
         else:
-            gate, up = np.split(self.gate_up(x), 2, axis=-1)
+            both = self.gate_up(x)
+            F = both.shape[-1] // 2
+            gate, up = both[..., :F], both[..., F:]
         activate(self.activation, gate, up)
         return self.down(gate)
 

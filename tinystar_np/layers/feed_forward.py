@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.kernels.activations import in_blocks
@@ -76,7 +75,9 @@ class GatedFeedForward:
         if self.gate_up is None:
             gate, up = (self.gate(x), self.up(x)) if self.joined is None else self.joined(x)
         else:
-            gate, up = np.split(tap("feed_forward.gate_up", self.gate_up(x)), 2, axis=-1)
+            both = tap("feed_forward.gate_up", self.gate_up(x))
+            F = both.shape[-1] // 2
+            gate, up = both[..., :F], both[..., F:]
         gate, up = tap("feed_forward.gate", gate), tap("feed_forward.up", up)  # (B, T, F) each
         if of_gate != 1:
             gate *= gate.dtype.type(of_gate)

@@ -69,20 +69,22 @@ class Mamba1:
 
         Returns (B, T, D), or (B, 1, D) with ``last_only``; a new array.
         """
-        N = len(self.A)
-        x, z = np.split(tap("mixer.in", self.project(x)), 2, axis=-1)
+        N, F = self.A.shape
+        projected = tap("mixer.in", self.project(x))
+        x, z = projected[..., :F], projected[..., F:]
         x, recent = blockwise_convolution(
             x, self.convolution, self.convolution_bias, None if state is None else state["convolution"]
         )
         x = tap("mixer.convolution", x)
         activate(self.activation, x)  # in place
         x = tap("mixer.x", x)
-        low_rank, B, C = np.split(tap("mixer.selection", self.selection(x)), [-2 * N, -N], axis=-1)
-        B, C = tap("mixer.B", B), tap("mixer.C", C)
-        dt = self.time_step(low_rank)
+        selected = tap("mixer.selection", self.selection(x))
+        B, C = tap("mixer.B", selected[..., -2 * N : -N]), tap("mixer.C", selected[..., -N:])
+        dt = self.time_step(selected[..., : -2 * N])
         activate(softplus, dt)
         dt = tap("mixer.time_step", dt)
-        y, h = selective_scan(x, dt, self.A, B, C, self.D, None if state is None else state["ssm"])
+        before, after = (None, None) if state is None else (state["ssm"], state.spare("ssm"))
+        y, h = selective_scan(x, dt, self.A, B, C, self.D, before, after)
         if state is not None:
             state.replace(convolution=recent, ssm=h)
         y = tap("mixer.scan", y)

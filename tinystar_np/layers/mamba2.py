@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from tinystar_np.kernels.activations import silu, softplus
 from tinystar_np.kernels.convolution import blockwise_convolution
 from tinystar_np.kernels.norms import gated_rms_norm
-from tinystar_np.kernels.ssm import ssm_chunked_scan, ssm_recurrence
+from tinystar_np.kernels.ssm import ssm_chunked_scan, ssm_step
 from tinystar_np.layers.feed_forward import activate
 from tinystar_np.layers.linear import Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.state import Span
-from tinystar_np.state.recurrent import RecurrentState
+from tinystar_np.state.recurrent import MatrixState
 from tinystar_np.tap import tap
 from tinystar_np.threads import divided, head_slices, slices
 
@@ -88,18 +88,19 @@ class Mamba2:
             None if multipliers is None else np.repeat(np.array(multipliers, dtype=np.float32), sizes)
         )
 
-    def new_state(self, batch_size: int, capacity: int) -> RecurrentState:
+    def new_state(self, batch_size: int, capacity: int) -> MatrixState:
         """Make the state before the first token: W − 1 inputs of the convolution, and h of each head."""
         channels, width = self.convolution.shape
         h = (batch_size, self.heads, self.head_dim, self.state_size)
-        return RecurrentState(
+        return MatrixState(
+            "ssm",
+            self.groups,
+            values_first=True,
             convolution=np.zeros((batch_size, width - 1, channels), dtype=np.float32),
             ssm=np.zeros(h, dtype=np.float32),
         )
 
-    def __call__(
-        self, x: NDArray, span: Span, state: RecurrentState | None, last_only: bool = False
-    ) -> NDArray:
+    def __call__(self, x: NDArray, span: Span, state: MatrixState | None, last_only: bool = False) -> NDArray:
         """Let each token read what came before out of the state, and write itself into it.
 
         x          (B, T, D)
@@ -128,9 +129,9 @@ class Mamba2:
         B = tap("mixer.B", convolved[..., inner : inner + G * N].reshape(batch, T, G, N))
         C = tap("mixer.C", convolved[..., inner + G * N :].reshape(batch, T, G, N))
         dt = tap("mixer.time_step", np.clip(softplus(dt + self.time_step_bias), *self.time_step_limit))
-        y, h = self._scan(x, dt, B, C, None if state is None else state["ssm"])
+        y, after = self._scan(x, dt, B, C, state)
         if state is not None:
-            state.replace(convolution=recent, ssm=h)
+            state.replace(convolution=recent, **after)
         y = tap("mixer.scan", y.reshape(batch, T, inner))
         if last_only:
             y, z = y[:, -1:], z[:, -1:]
@@ -138,13 +139,20 @@ class Mamba2:
         return tap("mixer.out", self.out(tap(name, self._gated(y, z))))
 
     def _scan(
-        self, x: NDArray, dt: NDArray, B: NDArray, C: NDArray, h: NDArray | None
-    ) -> tuple[NDArray, NDArray]:
-        """Choose the form: the recurrence for a single token, chunks with the heads divided among threads."""
-        if x.shape[1] == 1:
-            return ssm_recurrence(x, dt, self.A, B, C, self.D, h)
+        self, x: NDArray, dt: NDArray, B: NDArray, C: NDArray, state: MatrixState | None
+    ) -> tuple[NDArray, dict[str, NDArray]]:
+        """Choose the form: one step for a single token, chunks with the heads divided among threads.
+
+        Returns y, and what the state is to hold after it.
+        """
+        if state is not None and x.shape[1] == 1:
+            matrix, recent = state.with_room()
+            y, (factors, keys, values) = ssm_step(x, dt, self.A, B, C, self.D, matrix, recent)
+            return y, {"ssm": matrix, "factors": factors, "keys": keys, "values": values}
+        h = None if state is None else state.whole()
+        shape = (len(x), self.heads, self.head_dim, self.state_size)
+        after = np.empty(shape, dtype=x.dtype) if state is None else state.spare("ssm")
         y = np.empty(x.shape, dtype=x.dtype)
-        after = np.empty((len(x), self.heads, self.head_dim, self.state_size), dtype=x.dtype)
 
         def scan(some: tuple[slice, slice]) -> None:
             heads, groups = some
@@ -159,7 +167,7 @@ class Mamba2:
             )
 
         divided(scan, head_slices(self.heads, self.groups, x.shape[1]))
-        return y, after
+        return y, {"ssm": after}
 
     def _gated(self, y: NDArray, z: NDArray) -> NDArray:
         """Gate and norm y (B, T, H·P) in place, a block of tokens at a time, divided among threads."""
