@@ -138,7 +138,15 @@ def test_walk(model_type: str, tmp_path: Path) -> None:
         raw = other_values(rng, model_type)
         try:
             reference = reference_model(model_type, **copy.deepcopy(raw))
-        except (TypeError, ValueError, AttributeError, RuntimeError, ZeroDivisionError, StrictDataclassError):
+        except (
+            TypeError,
+            ValueError,
+            KeyError,
+            AttributeError,
+            RuntimeError,
+            ArithmeticError,
+            StrictDataclassError,
+        ):
             continue  # values that do not go together
         reference.save_pretrained(tmp_path)
         spelled = respelled(rng, model_type, json.loads((tmp_path / "config.json").read_text()))
@@ -149,8 +157,9 @@ def test_walk(model_type: str, tmp_path: Path) -> None:
         try:
             model, _ = load(tmp_path, dtype="float32")
         except ConfigError as error:
-            assert "is not implemented" in str(error) or "turns whole heads" in str(error), seed
-            continue
+            if "is not implemented" in str(error) or "turns whole heads" in str(error):
+                continue  # as test_config_walk.py knows
+            raise
         assert_close(model(IDS), expected, what=f"seed {seed}")
         compared += 1
     assert compared
