@@ -50,7 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "published": {},
     "heads_alike": {"linear_num_value_heads": 2, "linear_value_head_dim": 8, "num_key_value_heads": 4},
     "one_key_head": {"linear_num_key_heads": 1, "linear_conv_kernel_dim": 2},
-    "named_layers": {"layer_types": [FULL, LINEAR, FULL, LINEAR]},
+    "named_layers": {"layer_types": [FULL, LINEAR, FULL, LINEAR], "rms_norm_eps": 0.1},
     "no_delta_net": {"layer_types": [FULL] * 4},
     "no_attention": {"layer_types": [LINEAR] * 4, "linear_conv_kernel_dim": 1},
     "dense_layers": {"decoder_sparse_step": 2, "mlp_only_layers": [1]},

@@ -18,12 +18,17 @@ from transformers import (
     Mistral3Config,
     PreTrainedModel,
 )
+from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from tinystar_np.cli.main import tinystar
 from tinystar_np.configs.text_part import TEXT_PARTS, text_config
 from tinystar_np.errors import CheckpointError, ConfigError
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.loading import load
+
+# Llama 4 of transformers 5.24 asks the output of its text part for this, which has none.
+if not hasattr(MoeCausalLMOutputWithPast, "image_outputs"):
+    MoeCausalLMOutputWithPast.image_outputs = None
 
 TEXT = {
     "vocab_size": 211,
