@@ -95,5 +95,7 @@ def save_small_model(name: str, directory: Path) -> Path:
             backend.model.save(str(directory))
     template = "{% for m in messages %}<s>{{ m.role + m.content | trim }}{% endfor %}"
     written = {"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True, "chat_template": template}
+    if index == 2:
+        written["tokenizer_class"] = "GPT2Tokenizer"
     (directory / "tokenizer_config.json").write_text(json.dumps(written))
     return directory

@@ -55,6 +55,9 @@ class Rows:
     def lengths(self) -> Any:
         return np.array([len(row) for row in self.rows])
 
+    def alike(self, most: int) -> int:
+        return most
+
     def select(self, rows: list[int]) -> "Rows":
         return Rows([list(self.rows[row]) for row in rows])
 

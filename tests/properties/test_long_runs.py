@@ -51,8 +51,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # Single tokens where the window has wrapped a few times and at the very end, pieces of all kinds between.
 ODD = [W - 1, W, W + 1, 1, 512, 300, 7]
-PIECES = [EARLY - 400, *[1] * 400, *ODD * 17, *[1] * 300]
-PIECES.insert(-300, LONG - sum(PIECES))
+# Both runs of single tokens are multiples of 16: as many stand beside a recurrence's state after each.
+PIECES = [EARLY - 400, *[1] * 400, *ODD * 17, *[1] * 304]
+PIECES.insert(-304, LONG - sum(PIECES))
 
 
 def pieces() -> Iterator[tuple[int, int]]:

@@ -181,9 +181,8 @@ def test_how_many_threads_there_are_is_asked_while_others_work(monkeypatch: pyte
     def ask() -> int:
         dividing.wait(10)
         threading.Timer(0.2, finish.set).start()
-        return threads._machine.__wrapped__()[
-            2
-        ]  # what a thread that began to ask before the first was done gets
+        # What a thread gets that began to ask before the first was done.
+        return threads._machine.__wrapped__().threads
 
     try:
         _, counted = at_once(lambda: threads.divided(hold, [0, 1]), ask)
