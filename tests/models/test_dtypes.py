@@ -63,7 +63,7 @@ def test_int8_computes_with_the_rounded_weights(tied: bool, save_gpt2: Any) -> N
                 # Tables and the output layer have a scale per row; the others are (in, out).
                 matrix = parameter.numpy()
                 turned = "wte" in name or "wpe" in name or "lm_head" in name
-                rounded = dequantise(*quantise(matrix.T)).T if turned else dequantise(*quantise(matrix))
+                rounded = dequantise(*quantise(matrix)) if turned else dequantise(*quantise(matrix.T)).T
                 parameter.copy_(torch.from_numpy(rounded))
     expected = logits_of(reference)
     assert np.abs(model(IDS) - expected).max() < 1e-5 * np.abs(expected).max()

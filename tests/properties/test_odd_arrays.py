@@ -14,11 +14,11 @@ from kernel_inputs import convolution_inputs, delta_inputs, normal, selective_in
 
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.attention import attention, blockwise_attention, causal_mask
-from tinystar_np.kernels.bfloat16 import bfloat16_product, narrow
+from tinystar_np.kernels.bfloat16 import narrow
 from tinystar_np.kernels.convolution import blockwise_convolution, causal_convolution
 from tinystar_np.kernels.delta_rule import delta_chunks, delta_recurrence, unit_vectors
 from tinystar_np.kernels.experts import grouped_mixture, mixture
-from tinystar_np.kernels.int8 import int8_product, quantise
+from tinystar_np.kernels.int8 import quantise
 from tinystar_np.kernels.linear import linear
 from tinystar_np.kernels.norms import gated_rms_norm, layer_norm, rms_norm
 from tinystar_np.kernels.rope import (
@@ -31,6 +31,7 @@ from tinystar_np.kernels.rope import (
 from tinystar_np.kernels.selective_scan import selective_recurrence, selective_scan
 from tinystar_np.kernels.softmax import log_softmax, softmax
 from tinystar_np.kernels.ssm import ssm_chunked_scan, ssm_recurrence
+from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix
 
 Kernel = Callable[..., Any]
 
@@ -170,14 +171,14 @@ def test_no_tokens(name: str) -> None:
 
 
 def test_no_tokens_for_int8() -> None:
-    values, _ = quantise(normal(0, 6, 4))
-    assert int8_product(np.zeros((0, 6), dtype=np.float32), values).shape == (0, 4)
+    matrix = Int8Matrix(*quantise(normal(0, 4, 6)))
+    assert matrix.product(np.zeros((0, 6), dtype=np.float32)).shape == (0, 4)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_no_tokens_for_bfloat16(transposed: bool) -> None:
     x = np.zeros((0, 4 if transposed else 6), dtype=np.float32)
-    found = bfloat16_product(x, narrow(normal(0, 6, 4)), transposed=transposed)
+    found = Bfloat16Matrix(narrow(normal(0, 6, 4)), transposed).product(x)
     assert found.shape == (0, 6 if transposed else 4)
 
 

@@ -12,8 +12,9 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from small_models import FIXED
 
-from tinystar_np.kernels.bfloat16 import bfloat16_product, narrow, widen
-from tinystar_np.kernels.int8 import dequantise, int8_product, quantise
+from tinystar_np.kernels.bfloat16 import narrow, widen
+from tinystar_np.kernels.int8 import dequantise, quantise
+from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix
 
 LARGEST = float(np.float32(3e38))  # float32 goes a little further; beyond 3.39e38 the nearest bfloat16 is inf
 numbers = st.floats(-LARGEST, LARGEST, width=32)
@@ -36,7 +37,7 @@ def random_matrix(seed: int, size: float) -> np.ndarray:
 @example([0.0])
 @example([1e-30, -1.0])
 def test_an_int8_weight_is_off_by_half_a_step(row: list[float]) -> None:
-    weight = np.array(row, dtype=np.float32)[:, None]
+    weight = np.array(row, dtype=np.float32)[None]
     largest = np.abs(weight).max()
     assume(largest == 0 or largest > 127 * np.finfo(np.float32).tiny)  # see the test below
     values, scales = quantise(weight)
@@ -49,7 +50,7 @@ def test_an_int8_weight_is_off_by_half_a_step(row: list[float]) -> None:
 
 
 def test_int8_weights_that_are_hardly_numbers() -> None:
-    weight = np.array([[2.66e-43], [-1e-43]], dtype=np.float32)
+    weight = np.array([[2.66e-43, -1e-43]], dtype=np.float32)
     values, scales = quantise(weight)
     error = np.abs(dequantise(values, scales).astype(np.float64) - weight)
     assert (error <= scales * 0.50002).all()
@@ -62,8 +63,8 @@ def test_an_int8_product_is_off_by_the_sum_of_its_errors(seed: int, size: float,
         random_matrix(seed, size),
         np.random.default_rng(seed + 1).standard_normal((rows, 300)).astype("f4"),
     )
-    values, scales = quantise(weight)
-    found = int8_product(x, values) * scales
+    values, scales = quantise(weight.T)
+    found = Int8Matrix(values, scales).product(x)
     wide_x, step = x.astype(np.float64), scales.astype(np.float64)
     # The kernel's own sums of 300 products, of which each is rounded once and each partial sum once.
     rounding = 300 * 2.0**-23 * (np.abs(wide_x) @ np.abs(weight.astype(np.float64)))
@@ -91,7 +92,7 @@ def test_a_bfloat16_product_is_off_by_the_sum_of_its_errors(seed: int, size: flo
         np.random.default_rng(seed + 1).standard_normal((4, 300)).astype("f4"),
     )
     bits = narrow(np.ascontiguousarray(weight.T) if transposed else weight)
-    found = bfloat16_product(x, bits, transposed=transposed)
+    found = Bfloat16Matrix(bits, transposed).product(x)
     wide_x, wide = x.astype(np.float64), weight.astype(np.float64)
     allowed = (2.0**-8 + 300 * 2.0**-23) * (np.abs(wide_x) @ np.abs(wide))
     error = np.abs(found - wide_x @ wide)

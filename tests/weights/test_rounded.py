@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from parity import reference_model, save
 from safetensors.numpy import load_file, save_file
 from terminals import TINYSTAR, on_terminal
 
+from tinystar_np.checkpoints.element_types import to_float32
 from tinystar_np.cli.main import tinystar
 from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
@@ -304,3 +306,40 @@ def test_progress_is_shown_on_a_terminal(talking_model: Path, tmp_path: Path) ->
     text = shown[shown.rindex("\r") + 1 :]  # what is left of the line
     code, again = on_terminal(*ask, program=AT_ONCE + TINYSTAR, **how)
     assert (code, again) == (0, text)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not tell")
+@pytest.mark.parametrize(
+    ("stored", "dtype"),
+    [("float32", "int8"), ("float32", "bfloat16"), ("bfloat16", "int8"), ("float16", "auto")],
+)
+def test_the_file_is_not_in_memory_beside_what_was_made_of_it(
+    stored: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither at the end, nor while one matrix after the other is read."""
+    monkeypatch.setenv("TINYSTAR_CACHE", "off")
+    sizes = SMALL | {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4}
+    directory = save(reference_model("llama", **sizes).to(getattr(torch, stored)), tmp_path / "model")
+    file = directory / "model.safetensors"
+    seen: list[int] = []
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(resident(file))
+        return to_float32(*arguments)
+
+    monkeypatch.setattr("tinystar_np.checkpoints.checkpoint.to_float32", watched)
+    model, _ = load(directory, dtype)
+    assert model.weights
+    assert len(seen) > 20
+    assert max(*seen, resident(file)) < file.stat().st_size / 4
+
+
+def resident(file: Path) -> int:
+    """Bytes of a mapped file that are in this process's memory."""
+    found, mapped = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ")[0]:  # a mapping's first line: where it lies, and what it is of
+            mapped = line.endswith(str(file))
+        elif mapped and line.startswith("Rss:"):
+            found += int(line.split()[1]) * 1024
+    return found

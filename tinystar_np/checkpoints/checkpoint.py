@@ -80,6 +80,10 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
         file, stored = self._places[name]
         return file.blocks(stored, most)
 
+    def let_go(self, name: str) -> None:
+        """Let the system take the memory of a tensor's file here; what is read again comes back."""
+        self._places[name][0].let_go()
+
     def by_other_names(self, rename: Callable[[str], str | None]) -> dict[str, str]:
         """Rename tensors, those for which ``rename`` returns None left out: {the other name: the name here}.
 

@@ -111,6 +111,10 @@ class SafetensorsFile:
         flat = self._flat(name)
         return (flat[i : i + most] for i in range(0, flat.size, most))
 
+    def let_go(self) -> None:
+        """Let the system take the memory that the file occupies here; what is read again comes back."""
+        let_go(self._bytes)
+
     def _flat(self, name: str) -> NDArray[Any]:
         """View a tensor's elements in a row; they may be unaligned."""
         entry = self._header[name]

@@ -4,15 +4,13 @@ An ordinary matrix is a NumPy array. These stand in its place where memory count
 product, or for single rows, and does not see how the numbers are kept.
 """
 
-from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.bfloat16 import bfloat16_product, widen
-from tinystar_np.kernels.int8 import dequantise, int8_product
-from tinystar_np.layers.products import in_threads
+from tinystar_np.kernels import bfloat16, int8
+from tinystar_np.layers.products import narrow_product
 
 
 class NarrowMatrix(Protocol):
@@ -62,46 +60,42 @@ class Bfloat16Matrix:
 
     def product(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Multiply vectors by it: (T, in) → (T, out)."""
-        multiply = partial(bfloat16_product, transposed=self._transposed)
-        return in_threads(multiply, x, self.stored, self._transposed)
+        return narrow_product(x, self.stored, self._transposed, bfloat16.widen)
 
     def rows(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """Look up rows: (...) → (..., out)."""
-        return widen(self.stored.T[ids] if self._transposed else self.stored[ids])
+        return bfloat16.widen(self.stored.T[ids] if self._transposed else self.stored[ids])
 
 
 class Int8Matrix:
     """A matrix in 8 bits and a scale per output: a quarter of the memory of float32.
 
-    values      (in, out), or (out, in) with ``transposed``
-    scales      one per column of ``values``
-    transposed  whether the transpose is what is meant: a table, to be looked up
+    values  (out, in); of a table (V, D)
+    scales  one per row of ``values``
+    table   whether it is to be looked up, and its transpose multiplied by
     """
 
-    def __init__(self, values: NDArray[np.int8], scales: NDArray[np.float32], *, transposed: bool = False):
+    def __init__(self, values: NDArray[np.int8], scales: NDArray[np.float32], *, table: bool = False):
         self.stored, self._scales = values, scales
-        self._transposed = transposed
+        self._table = table
         rows, columns = values.shape
-        self.shape: tuple[int, int] = (columns, rows) if transposed else (rows, columns)
+        self.shape: tuple[int, int] = (rows, columns) if table else (columns, rows)
         self.nbytes = values.nbytes + scales.nbytes
 
     @property
     def T(self) -> "Int8Matrix":
         """The transpose, of the same numbers."""
-        return Int8Matrix(self.stored, self._scales, transposed=not self._transposed)
+        return Int8Matrix(self.stored, self._scales, table=not self._table)
 
     def product(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Multiply vectors by it: (T, in) → (T, out)."""
-        if self._transposed:
+        if self._table:
             raise TypeError("A table is looked up; its transpose can be multiplied by.")
-        y = in_threads(int8_product, x, self.stored, transposed=False)
-        y *= self._scales
-        return y
+        return narrow_product(x, self.stored, True, int8.widen, self._scales)
 
     def rows(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """Look up rows: (...) → (..., out)."""
-        if not self._transposed:
+        if not self._table:
             raise TypeError("Only a table with a scale per row can be looked up.")
-        # A row of the table is a column here: one number from each place of memory, but few are asked for.
-        found = dequantise(self.stored[:, ids.ravel()], self._scales[ids.ravel()])
-        return found.T.reshape(*ids.shape, -1)
+        found = int8.dequantise(self.stored[ids.ravel()], self._scales[ids.ravel()])
+        return found.reshape(*ids.shape, found.shape[1])

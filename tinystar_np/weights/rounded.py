@@ -3,7 +3,7 @@
 Rounding 1.1 billion weights to 8 bits takes 6 to 12 seconds. What comes of it is written into a safetensors
 file, which the next start maps into memory as it does the model's own files:
 
-    blocks.0.attention.qkv.weight           I8   (in, out)    or U16, bfloat16's bits
+    blocks.0.attention.qkv.weight           I8   (out, in)    or U16, bfloat16's bits
     blocks.0.attention.qkv.weight.scales    F32  (out,)
 
     ~/.cache/tinystar_np/rounded/<model>-<which files>-<their state>.safetensors
@@ -40,7 +40,7 @@ from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix, NarrowMatrix
 from tinystar_np.progress_bar import bar
 from tinystar_np.whole_file import UNFINISHED, whole_file
 
-FORMAT = "tinystar_np rounded 1"
+FORMAT = "tinystar_np rounded 2"
 """To be counted up when the same weights become other numbers: new rounding, another order in memory."""
 LEAST_KEPT = 20_000_000  # weights, about 0.2 s: fewer are rounded again each time
 SAMPLES, SAMPLE = 16, 256  # places of each file, and bytes at each
@@ -66,14 +66,14 @@ class Matrix(NamedTuple):
     table: bool
 
     @property
-    def flipped(self) -> bool:
-        """Whether the file has one row, and not one column, for each number that 8 bits give a scale."""
-        return self.turned != self.table
+    def by_input(self) -> bool:
+        """Whether the file has one column, and not one row, for each number that 8 bits give a scale."""
+        return self.turned == self.table
 
     @property
     def by_output(self) -> tuple[int, int]:
-        """The shape with a column for each number that has a scale: (in, out), of a table its transpose."""
-        return self.shape[::-1] if self.flipped else self.shape
+        """The shape with a row for each number that has a scale: (out, in), of a table its own."""
+        return self.shape[::-1] if self.by_input else self.shape
 
 
 def rounded(
@@ -105,9 +105,11 @@ def rounded(
             # Mapped from now on, as at the next start: memory that the system can take back.
             arrays = _find(path, kinds) or arrays
     if dtype == "bfloat16":
-        return {name: Bfloat16Matrix(arrays[name], transposed=wanted[name].turned) for name in wanted}
+        return {
+            name: Bfloat16Matrix(arrays[name], transposed=not matrix.table) for name, matrix in wanted.items()
+        }
     return {
-        name: Int8Matrix(arrays[name], arrays[name + SCALES], transposed=matrix.table)
+        name: Int8Matrix(arrays[name], arrays[name + SCALES], table=matrix.table)
         for name, matrix in wanted.items()
     }
 
@@ -119,12 +121,13 @@ def _round(
     arrays: dict[str, NDArray] = {}
     with bar(_count(wanted), f"rounding to {dtype}", " weights") as advance:
         for name, array in matrices:
+            by_output = array.T if wanted[name].by_input else array
             if dtype == "bfloat16":
-                arrays[name] = narrow(array)
+                arrays[name] = narrow(by_output)
             else:
-                by_output = array.T if wanted[name].flipped else array
                 arrays[name], arrays[name + SCALES] = quantise(by_output)
             advance(array.size)
+            del array, by_output  # before the next is made
     return arrays
 
 
@@ -135,9 +138,9 @@ def _count(wanted: Mapping[str, Matrix]) -> int:
 def _kinds(wanted: Mapping[str, Matrix], dtype: str) -> Kinds:
     """Say what a complete file holds."""
     if dtype == "bfloat16":
-        return {name: ("U16", matrix.shape) for name, matrix in wanted.items()}
+        return {name: ("U16", matrix.by_output) for name, matrix in wanted.items()}
     values: Kinds = {name: ("I8", matrix.by_output) for name, matrix in wanted.items()}
-    return values | {name + SCALES: ("F32", matrix.by_output[1:]) for name, matrix in wanted.items()}
+    return values | {name + SCALES: ("F32", matrix.by_output[:1]) for name, matrix in wanted.items()}
 
 
 def cache_folder() -> Path | None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint, not_held
 from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.errors import CheckpointError
 from tinystar_np.layers.matrices import Bfloat16Matrix, NarrowMatrix
 from tinystar_np.weights.rounded import Matrix, rounded
@@ -195,8 +196,11 @@ def gather(
         for row in some:
             name = stored[row.theirs]
             if taken[0] != name:  # the experts of one tensor follow each other: it is converted once
+                taken = "", np.empty(0)  # let go of the last one first
                 taken = name, checkpoint[name] if bits(row) else checkpoint.float32(name)
             yield row.ours, taken[1] if row.part is None else _part(taken[1], row, sizes)
+            if row.ours in wanted or not on_file(taken[1]):  # another form of it is in memory now
+                checkpoint.let_go(name)
 
     to_round = [
         row for row in rows.values() if row.is_matrix and dtype in ("bfloat16", "int8") and not bits(row)
