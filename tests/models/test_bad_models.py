@@ -185,6 +185,10 @@ GPT2 = {
         config(quantization_config={"bits": 4, "modules": ["x"] * 10_000}),
         r"quantization_config = \{'bits': 4, .*\.\.\..*\} is not implemented",
     ),
+    "weights in another file": (
+        config(transformers_weights="other.safetensors"),
+        "transformers_weights = 'other.safetensors' is not implemented",
+    ),
 }
 
 

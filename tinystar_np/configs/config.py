@@ -18,6 +18,11 @@ LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 REFUSED_ANYWHERE: dict[str, tuple[Any, ...]] = {
     "per_layer_config": (None, {}),  # transformers 5: other values of keys in some of the layers
     "quantization_config": (None,),
+    "transformers_weights": (
+        None,
+        "model.safetensors",
+        "model.safetensors.index.json",
+    ),  # another file's name
 }
 """Keys that any config.json may have; see ``DecoderConfig.REFUSED``."""
 LARGEST_INT = 2**53  # sums with positions stay within 64 bits

@@ -28,9 +28,7 @@ Widen = Callable[[NDArray, NDArray[np.float32]], object]
 """Writes narrow numbers (...) into a float32 array (...) as it stands."""
 
 BLOCK = 1 << 20  # weights
-MANY_ROWS = (
-    192  # from here on BLAS multiplies from the left as fast as from the right, and needs no transpose
-)
+MANY_ROWS = 192  # from here on BLAS is as fast with the vectors on the left, which needs no transpose
 FEWEST_OUTPUTS = 512  # of a part, for many vectors
 LARGEST_BLOCK = 4 * BLOCK
 
