@@ -17,7 +17,7 @@ class OldFalconConfig(FalconConfig):
 
     UNUSED: ClassVar = (
         *("ffn_hidden_size", "activation", "num_ln_in_parallel_attn"),
-        *("rope_theta", "rope_scaling", "rope_parameters"),
+        *("rope_theta", "rope_scaling", "rope_parameters", "original_max_position_embeddings"),
     )
 
     vocab_size: int = 250880

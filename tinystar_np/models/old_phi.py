@@ -49,7 +49,7 @@ class OldPhiConfig(PhiConfig):
     }
     UNUSED: ClassVar[Sequence[str]] = (
         *("partial_rotary_factor", "rope_theta", "rope_scaling", "rope_parameters", "qk_layernorm"),
-        "embedding",
+        *("original_max_position_embeddings", "embedding"),
     )
 
     vocab_size: int = 50304
