@@ -8,8 +8,8 @@ are kept, and the likeliest token is taken. Libraries are imported when an engin
     step(state, tokens)  read one token more of each; returns the next
     generate(ids, new)   the library's own loop, greedy, on one prompt: the new ids
 
-With gradients on, transformers keeps every activation and is slower. Nobody generates so: where it happens all
-the same, the program ends instead of printing a figure (``refuse_gradients``).
+With gradients on, transformers keeps every activation and is slower. Nobody generates so: where it happens
+all the same, the program ends instead of printing a figure (``refuse_gradients``).
 """
 
 from pathlib import Path
