@@ -23,7 +23,7 @@ from tinystar_np.state import PREFILL, Cache, HeldText, Span, join_caches, read_
 from tinystar_np.tap import listening, scope, tap, unheard
 from tinystar_np.weights.in_memory import move_into_memory
 from tinystar_np.weights.side_by_side import side_by_side
-from tinystar_np.weights.weight_table import EMBEDDING, HEAD, WeightTable, gather
+from tinystar_np.weights.weight_table import EMBEDDING, HEAD, WeightTable, gather, known_as
 
 
 class Decoder(ABC):
@@ -108,15 +108,15 @@ class Decoder(ABC):
         transformers then believes the file and so do we. A few rows tell: what was trained apart differs
         everywhere.
         """
-        stored = [name for short in names for name in (cls.PREFIX + short, short) if name in checkpoint]
+        stored = [name for name in checkpoint if known_as(name, cls.PREFIX, cls.OTHER_NAMES) in names]
         if len(stored) != 2:
             return False
         shapes = [checkpoint.shape(name) for name in stored]
         if shapes[0] != shapes[1] or len(shapes[0]) != 2 or 0 in shapes[0]:
             return False  # which of them is wrong is found when they are gathered
-        head, tokens = (checkpoint[name] for name in stored)
-        rows = np.linspace(0, len(tokens) - 1, 16, dtype=int)
-        return not np.array_equal(head[rows], tokens[rows])
+        one, other = (checkpoint[name] for name in stored)
+        rows = np.linspace(0, len(one) - 1, 16, dtype=int)
+        return not np.array_equal(one[rows], other[rows])
 
     @staticmethod
     @abstractmethod

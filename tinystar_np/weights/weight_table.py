@@ -139,6 +139,13 @@ def shape_of(axes: Sequence[str], sizes: Mapping[str, int]) -> tuple[int, ...]:
     )
 
 
+def known_as(name: str, prefix: str, other_names: Mapping[str, str]) -> str:
+    """Say what the table calls a tensor of the file; prefix and other names as in ``gather``."""
+    short = name.removeprefix(prefix)
+    found = ((re.fullmatch(pattern, short), known) for pattern, known in other_names.items())
+    return next((match.expand(known) for match, known in found if match), short)
+
+
 def gather(
     checkpoint: Checkpoint,
     table: WeightTable,
@@ -165,13 +172,7 @@ def gather(
     Returns {our name: array or matrix}. What keeps its type is a view of the mapped file.
     Raises CheckpointError naming the tensors that are missing, left over, or of the wrong shape.
     """
-
-    def known_as(name: str) -> str:
-        short = name.removeprefix(prefix)
-        found = ((re.fullmatch(pattern, short), known) for pattern, known in other_names.items())
-        return next((match.expand(known) for match, known in found if match), short)
-
-    stored = checkpoint.by_other_names(known_as)
+    stored = checkpoint.by_other_names(lambda name: known_as(name, prefix, other_names))
     needless = [BUFFERS, *([ignored] if ignored else [])]
     if tied_head is not None:
         embedding = table[EMBEDDING][0]
@@ -180,7 +181,7 @@ def gather(
         needless += [re.escape(tied_head), re.escape(embedding)]
     is_needless = re.compile("|".join(needless)).fullmatch
     for name, file in checkpoint.absent.items():
-        if not is_needless(known_as(name)):
+        if not is_needless(known_as(name, prefix, other_names)):
             raise not_held(name, file)
     _check_fit(checkpoint, table, sizes, stored, is_needless)
     # Only now, as the rows of a wrong config may be many more than the file's tensors.
