@@ -183,22 +183,34 @@ class DecoderConfig:
         for letter, size in sizes.items():
             most = MOST_LAYERS if letter == "L" else LARGEST_INT
             if not 1 <= size <= most:
-                # The key that says so; of a size that is computed, those that may have made it.
-                same = [f.name for f in fields(self) if type(getattr(self, f.name)) is int]
-                same = [name for name in same if size == getattr(self, name) and name not in self.UNUSED]
-                keys = [name for name in same if name == self.LETTERS.get(letter)] or same
-                made_by = f"{' and '.join(keys)} = {size} makes" if keys else "its sizes make"
+                key = self.LETTERS.get(letter)
                 raise ConfigError(
-                    f"config.json: {made_by} {letter} = {size}; it must be at least 1 and at most {most}."
+                    f"config.json: {self._made_by(size, key)} {letter} = {size}; it must be at least 1 "
+                    f"and at most {most}."
                 )
         L, E = sizes.get("L", 1), sizes.get("E", 1)
-        require(L * E <= MOST_EXPERTS, f"{L} layers of {E} experts are more than {MOST_EXPERTS} experts.")
+        require(
+            L * E <= MOST_EXPERTS,
+            f"{self._made_by(E, self.LETTERS.get('E'))} {L} layers of {E} experts, more than "
+            f"{MOST_EXPERTS} experts.",
+        )
         longest = self.trained_length
         require(
-            longest is None or longest >= 1, f"its longest text is of {longest} tokens, not of 1 or more."
+            longest is None or longest >= 1,
+            f"{self._made_by(longest, 'max_position_embeddings')} texts of {longest} tokens at most; it must "
+            "be at least 1.",
         )
         self._check_experts()
         _ = self.rope, self.windows  # whatever is wrong with them shows when they are read
+
+    def _made_by(self, size: int | None, key: str | None) -> str:
+        """Say which key makes a size; of one that is computed, those that may have made it."""
+        read = {field.name for field in fields(self)} - ({*self.UNUSED} - {*self.ALIASES.values()})
+        same = [
+            name for name in sorted(read) if type(getattr(self, name)) is int and size == getattr(self, name)
+        ]
+        keys = [name for name in same if name == key] or same
+        return f"{' and '.join(keys)} = {size} makes" if keys else "its sizes make"
 
     def _check_heads(self) -> None:
         sizes, key_of = self.sizes, self.LETTERS
