@@ -56,4 +56,5 @@ IDEAS = (
     Idea("few vectors times a large matrix", "linear", "products", ("gpt2",)),
     Idea("weights in bfloat16", "bfloat16", "matrices", ("gpt2",)),
     Idea("weights in 8 bits", "int8", "matrices", ("gpt2",)),
+    Idea("products by weights of narrow types", "widened", "products", ("gpt2",)),
 )

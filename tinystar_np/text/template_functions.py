@@ -209,6 +209,16 @@ def is_none(value: Any) -> bool:
     return value is None or isinstance(value, NullContent)
 
 
+def is_defined(value: Any) -> bool:
+    """Answer `value is defined`, which None is."""
+    return isinstance(value, NullContent) or not isinstance(value, Undefined)
+
+
+def is_undefined(value: Any) -> bool:
+    """Answer `value is undefined`."""
+    return not is_defined(value)
+
+
 def _null(value: Any) -> None:
     if not isinstance(value, NullContent):
         raise TypeError(f"{type(value).__name__} is not JSON")

@@ -27,7 +27,9 @@ from tinystar_np.text.template_functions import (
     PlainFormatter,
     check_bits,
     check_product,
+    is_defined,
     is_none,
+    is_undefined,
     new_dict,
     new_namespace,
     paying,
@@ -57,7 +59,11 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self.filters = {name: paying(name, theirs[name]) for name in FILTERS}
         self.filters |= {name: paying(name, ours) for name, ours in OUR_FILTERS.items()}
         self.filters |= TOLLS
-        tests: dict[str, Any] = self.tests | {"none": is_none}
+        tests: dict[str, Any] = self.tests | {
+            "none": is_none,
+            "defined": is_defined,
+            "undefined": is_undefined,
+        }
         self.tests = {name: paying(name, test) for name, test in tests.items()}
         self.globals = {
             "range": self.globals["range"],

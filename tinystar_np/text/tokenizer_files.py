@@ -139,11 +139,12 @@ def _rules(path: Path, settings: TokenizerSettings) -> TokenizerClass:
     name = class_name(settings.class_name, settings.model_type)
     if name is not None and name in CLASSES:
         return CLASSES[name]
-    found = (
-        f"the tokenizer class is not to be had from model_type {shown(settings.model_type)}"
-        if name is None
-        else f"the tokenizer class is {shown(settings.class_name)}"
-    )
+    if name is not None:
+        found = f"the tokenizer class is {shown(settings.class_name)}"
+    elif settings.class_name:
+        found = f"whatever class is named, model_type {shown(settings.model_type)} has rules of its own"
+    else:
+        found = f"no tokenizer class is named, nor known for model_type {shown(settings.model_type)}"
     raise TokenizerError(
         f"{path}: {found}. How that cuts a text is not known here; known are {', '.join(CLASSES)}.\n"
         "A tokenizer.json beside it would say it. Let transformers write one: "
