@@ -357,6 +357,21 @@ def test_control_pieces_cannot_be_written_by_text_that_is_cut(tmp_path: Path) ->
     assert CONTROL == 3
 
 
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("prefix", [True, False])
+def test_add_prefix_space_is_obeyed_as_in_transformers(prefix: bool, legacy: bool, tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    pytest.importorskip("google.protobuf")
+    settings = {"tokenizer_class": "LlamaTokenizer", "legacy": legacy, "add_prefix_space": prefix}
+    tokenizer = tokenizer_of(llama_like(), tmp_path, **settings)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    reference = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("the cat", "cat</s>cat", "<s>the cat", "x", "cat  the "):
+        ids = tokenizer.encode(text)
+        assert ids == reference.encode(text), text
+        assert tokenizer.decode(ids) == reference.decode(ids, skip_special_tokens=True)
+
+
 @pytest.mark.parametrize("settings", [None, {"tokenizer_class": "LlamaTokenizer"}, {"eos_token": None}])
 def test_the_file_says_what_begins_and_ends_a_text(settings: Any, tmp_path: Path) -> None:
     """Chat templates print both, and a conversation ends with the latter."""

@@ -8,6 +8,7 @@ The small files beside them add tokens and settings to each.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import tokenizers
@@ -98,6 +99,8 @@ def _from_tokenizer_json(path: Path, settings: TokenizerSettings) -> Loaded:
 def _from_sentencepiece(path: Path, settings: TokenizerSettings) -> Loaded:
     """Read `tokenizer.model`."""
     model = read_sentencepiece(path)
+    if settings.add_prefix_space is not None:
+        model = replace(model, add_dummy_prefix=settings.add_prefix_space)
     ids = {piece: id for id, piece in enumerate(model.pieces)}
     # A stated token with the id of a piece gives it another name.
     renamed = {id: token for id, token in settings.added.items() if id < len(model.pieces)}
