@@ -310,8 +310,9 @@ def test_stop_texts_and_no_tokens(talking: Any) -> None:
     assert conversation.messages[-1]["content"] == "one "
 
 
-def test_a_stop_text_that_is_a_special_token(talking: Any) -> None:
+def test_a_stop_text_that_is_a_special_token(talking: Any, talking_model: Path) -> None:
     """As people set it for models whose end of text is another token than that of their template."""
+    (talking_model / "tokenizer_config.json").write_text('{"eos_token": null}')  # else GPT-2's ends it
     model, tokenizer = talking(CHATML, Scripted)
     model.script, model.end_ids = tuple(tokenizer.encode("one\n<|endoftext|>two")), ()
     conversation = Conversation(model, tokenizer)

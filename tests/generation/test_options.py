@@ -35,7 +35,7 @@ BAD = [
     *(("repetition_penalty", value) for value in (0, -1.0, NAN, INFINITE)),
     *(("no_repeat_ngram_size", value) for value in (-1, 1.0)),
     *(("seed", value) for value in (-1, 0.5, "x")),
-    *(("stop", value) for value in ("", ("a", ""), (1,))),
+    *(("stop", value) for value in ("", ("a", ""), (1,), 5, None, NAN)),
 ]
 
 

@@ -236,9 +236,9 @@ def test_ends_and_prefixes_are_those_of_transformers(
         )
     ids = tokenizer.encode("cat")
     assert (ids[0] == 1, ids[-1] == 2) == (add_bos is True, add_eos is True)
+    assert tokenizer.end_id == reference.eos_token_id == 2
     if "<x>" in names.values():  # a name that no piece has begins nothing
         assert tokenizer_of(llama_like(), tmp_path, **given, **names).encode("cat")[0] != 1
-    assert tokenizer.end_id == (2 if "eos_token" in names else None)
 
 
 def _as_text(token: Any) -> str:
@@ -355,3 +355,33 @@ def test_control_pieces_cannot_be_written_by_text_that_is_cut(tmp_path: Path) ->
     assert 3 + 0x41 not in spelled
     assert tokenizer.decode(spelled) == "<0x41>"
     assert CONTROL == 3
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("prefix", [True, False])
+def test_add_prefix_space_is_obeyed_as_in_transformers(prefix: bool, legacy: bool, tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    pytest.importorskip("google.protobuf")
+    settings = {"tokenizer_class": "LlamaTokenizer", "legacy": legacy, "add_prefix_space": prefix}
+    tokenizer = tokenizer_of(llama_like(), tmp_path, **settings)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    reference = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(tmp_path)
+    for text in ("the cat", "cat</s>cat", "<s>the cat", "x", "cat  the "):
+        ids = tokenizer.encode(text)
+        assert ids == reference.encode(text), text
+        assert tokenizer.decode(ids) == reference.decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("settings", [None, {"tokenizer_class": "LlamaTokenizer"}, {"eos_token": None}])
+def test_the_file_says_what_begins_and_ends_a_text(settings: Any, tmp_path: Path) -> None:
+    """Chat templates print both, and a conversation ends with the latter."""
+    if settings is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "chat_template.jinja").write_text("[{{ bos_token }}][{{ eos_token }}]")
+    tokenizer = tokenizer_of(llama_like(), tmp_path)
+    assert tokenizer.chat_template is not None
+    found = tokenizer.end_id, tokenizer.chat_template.render([{"role": "user", "content": "x"}])
+    assert found == ((2, "[<s>][</s>]") if settings != {"eos_token": None} else (None, "[<s>][]"))
+    ids = tokenizer.encode("a")
+    assert tokenizer.encode("<s>a</s>", add_special_tokens=False)[0] == 1
+    assert tokenizer.decode([1, *ids, 2]) == tokenizer.decode(ids)

@@ -168,3 +168,43 @@ def test_real_vocabularies_give_the_ids_that_llama_cpp_expects(model: str, tmp_p
     lines = path.with_suffix(".gguf.out").read_text().splitlines()
     for text, line in zip(texts, lines, strict=False):
         assert tokenizer.encode(text, add_special_tokens=False) == [int(id) for id in line.split()], text
+
+
+MESSAGE = [{"role": "user", "content": "x"}]
+ENDS = "[{{ bos_token }}][{{ eos_token }}]"
+
+
+@pytest.mark.parametrize("stated", [{}, {"bos_token": None}, {"eos_token": "</s>"}])
+@pytest.mark.parametrize("name", ["GPT2TokenizerFast", "Qwen2Tokenizer", "GPTNeoXTokenizerFast", None])
+def test_a_class_says_its_special_tokens_beside_tokenizer_json(
+    name: str | None, stated: dict[str, str | None], tmp_path: Path
+) -> None:
+    """Chat templates print them, and a conversation ends with one."""
+    write_vocabulary(tmp_path)
+    write(tmp_path, "config.json", {"model_type": "gpt2"})
+    write(tmp_path, "tokenizer_config.json", {"tokenizer_class": name})
+    made = load_tokenizer(tmp_path)
+    assert made is not None
+    made._backend.save(str(tmp_path / "tokenizer.json"))  # type: ignore[union-attr]
+    settings = ({} if name is None else {"tokenizer_class": name}) | stated | {"chat_template": ENDS}
+    write(tmp_path, "tokenizer_config.json", settings)
+    tokenizer, reference = both(tmp_path)
+    assert tokenizer.end_id == reference.eos_token_id
+    assert tokenizer.chat_template is not None
+    found = tokenizer.chat_template.render(MESSAGE)
+    assert found == reference.apply_chat_template(MESSAGE, tokenize=False)
+    check_same(tokenizer, reference, TEXTS)
+
+
+def test_a_special_token_of_the_class_that_the_vocabulary_has_not(tmp_path: Path) -> None:
+    """The model need not have a row for it, so that no template may print it."""
+    write_vocabulary(tmp_path, special=["<x>"])
+    write(tmp_path, "config.json", {"model_type": "gpt2"})
+    made = load_tokenizer(tmp_path)
+    assert made is not None
+    made._backend.save(str(tmp_path / "tokenizer.json"))  # type: ignore[union-attr]
+    write(tmp_path, "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer", "chat_template": ENDS})
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer is not None
+    assert tokenizer.chat_template is not None
+    assert (tokenizer.end_id, tokenizer.chat_template.render(MESSAGE)) == (None, "[][]")

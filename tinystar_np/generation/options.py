@@ -1,5 +1,6 @@
 """The settings of generation, with transformers' names; the defaults are the model's own distribution."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -59,8 +60,9 @@ class SamplingOptions:
                 f"prompt_lookup_num_tokens is {self.prompt_lookup_num_tokens}, but guesses can only be "
                 f"checked where nothing is drawn: temperature is {self.temperature}, and must be 0."
             )
-        # One text or any sequence of texts will do; a tuple is what is kept.
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        # One text or any collection of texts will do; a tuple is what is kept.
+        one = isinstance(self.stop, str) or not isinstance(self.stop, Iterable)
+        stop = (self.stop,) if one else tuple(self.stop)
         object.__setattr__(self, "stop", stop)
         if not all(isinstance(text, str) and text for text in stop):
             raise InputError(f"stop is {stop!r}; it must be texts, none of them empty.")

@@ -198,6 +198,13 @@ def class_name(stated: str | None, model_type: str | None) -> str | None:
     return stated.removesuffix("Fast")
 
 
+def default_tokens(name: str) -> Mapping[str, str]:
+    """Give {role: token} of a class, which its files need not say."""
+    if name in CLASSES:
+        return CLASSES[name].special_tokens
+    return dict(zip(("bos_token", "eos_token"), SENTENCEPIECE_ENDS.get(name, ()), strict=False))
+
+
 # Beside a tokenizer.json these read no add_bos_token and add_eos_token, neither in transformers 4 nor in 5.
 ENDS_IN_TOKENIZER_JSON = frozenset(
     {*CLASSES, "BloomTokenizer", "PreTrainedTokenizer", "TokenizersBackend"}

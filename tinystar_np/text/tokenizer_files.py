@@ -8,6 +8,7 @@ The small files beside them add tokens and settings to each.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import tokenizers
@@ -21,7 +22,13 @@ from tinystar_np.text.sentencepiece import SentencePiece
 from tinystar_np.text.sentencepiece_file import read_sentencepiece
 from tinystar_np.text.tokenizer import Backend, Tokenizer
 from tinystar_np.text.tokenizer_check import problem_before_loading, problem_of
-from tinystar_np.text.tokenizer_classes import CLASSES, TokenizerClass, class_name
+from tinystar_np.text.tokenizer_classes import (
+    CLASSES,
+    OF_MODEL_TYPE,
+    TokenizerClass,
+    class_name,
+    default_tokens,
+)
 from tinystar_np.text.tokenizer_faults import damaged, package_faults
 from tinystar_np.text.tokenizer_overrides import override_rules, set_ends, tokens_with_ids
 from tinystar_np.text.tokenizer_settings import TokenizerSettings, read_settings
@@ -75,8 +82,13 @@ def _from_tokenizer_json(path: Path, settings: TokenizerSettings) -> Loaded:
             problem = problem_of(backend)
         if problem is not None:
             raise damaged(path, problem)
+        name = (settings.class_name or OF_MODEL_TYPE.get(settings.model_type or "", "")).removesuffix("Fast")
+        defaults = default_tokens(name).items()
+        settings = settings.with_defaults(
+            {role: token for role, token in defaults if backend.token_to_id(token) is not None}
+        )
         backend = with_added_tokens(backend, data, settings)
-        override_rules(backend, settings)
+        override_rules(backend, settings, name)
     # Some files carry the truncation and padding of a training run. A prompt is neither cut nor padded.
     backend.no_truncation()
     backend.no_padding()
@@ -87,15 +99,17 @@ def _from_tokenizer_json(path: Path, settings: TokenizerSettings) -> Loaded:
 def _from_sentencepiece(path: Path, settings: TokenizerSettings) -> Loaded:
     """Read `tokenizer.model`."""
     model = read_sentencepiece(path)
-    roles = {"bos_token": model.bos_piece, "eos_token": model.eos_piece}
-    names = roles | settings.special_tokens
-    begin = names["bos_token"] if settings.add_bos else ""
-    end = names["eos_token"] if settings.add_eos else ""
+    if settings.add_prefix_space is not None:
+        model = replace(model, add_dummy_prefix=settings.add_prefix_space)
     ids = {piece: id for id, piece in enumerate(model.pieces)}
     # A stated token with the id of a piece gives it another name.
     renamed = {id: token for id, token in settings.added.items() if id < len(model.pieces)}
     ids = {piece: id for piece, id in ids.items() if id not in renamed}
     ids |= {token.content: id for id, token in renamed.items()}
+    ends = {"bos_token": model.bos_piece, "eos_token": model.eos_piece}
+    settings = settings.with_defaults({role: piece for role, piece in ends.items() if piece in ids})
+    begin = settings.special_tokens.get("bos_token", "") if settings.add_bos else ""
+    end = settings.special_tokens.get("eos_token", "") if settings.add_eos else ""
     added = resolve_added_tokens(settings, ids, {})
     backend = SentencePiece(model, added, begin, end, settings.legacy, settings.split_special_tokens)
     return backend, settings

@@ -7,7 +7,6 @@ first two only where there is no tokenizer.json.) Classes that ignore them in bo
 """
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import tokenizers
@@ -17,7 +16,6 @@ from tinystar_np.text.tokenizer_classes import (
     CLASSES,
     ENDS_FALSE_IF_MISSING,
     ENDS_IN_TOKENIZER_JSON,
-    OF_MODEL_TYPE,
     SENTENCEPIECE_ENDS,
 )
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
@@ -25,10 +23,11 @@ from tinystar_np.text.tokenizer_settings import TokenizerSettings
 End = list[tuple[int, str]]  # ids and tokens
 
 
-def override_rules(backend: tokenizers.Tokenizer, settings: TokenizerSettings) -> None:
-    """Change the rules of a tokenizer.json where the settings beside it say another thing."""
-    stated = (settings.class_name or "").removesuffix("Fast")
-    name = stated or OF_MODEL_TYPE.get(settings.model_type or "", "")
+def override_rules(backend: tokenizers.Tokenizer, settings: TokenizerSettings, name: str) -> None:
+    """Change the rules of a tokenizer.json where the settings beside it say another thing.
+
+    name  the tokenizer's class, without "Fast" at the end
+    """
     _override_ends(backend, settings, name)
     _override_prefix_space(backend, settings, name)
 
@@ -59,12 +58,7 @@ def _override_ends(backend: tokenizers.Tokenizer, settings: TokenizerSettings, n
         add_bos, add_eos = add_bos is True, add_eos is True
     if name in ENDS_IN_TOKENIZER_JSON or (add_bos is None and add_eos is None):
         return
-    roles: Mapping[str, str] = (
-        CLASSES[name].special_tokens
-        if name in CLASSES
-        else dict(zip(("bos_token", "eos_token"), SENTENCEPIECE_ENDS.get(name, ()), strict=False))
-    )
-    tokens = settings.with_defaults(roles).special_tokens
+    tokens = settings.special_tokens
     begin, end = _ends_of(backend)
     if add_bos is not None:
         begin = tokens_with_ids(backend, tokens.get("bos_token")) if add_bos else []
