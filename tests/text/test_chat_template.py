@@ -398,7 +398,7 @@ CALLED = {"role": "assistant", "content": None, "tool_calls": CALL}
     "source",
     [
         "{{ m.content is none }}{{ m['content'] is not none }}{{ m.get('content') is none }}",
-        "{{ m.content is defined }}{{ m.content is undefined }}{{ m.nothing is defined }}{{ x is undefined }}",
+        "{{ m.content is defined }}{{ m.content is undefined }}{{ m.nothing is defined }}",
         "{{ m.content == none }}{{ none == m.content }}{{ m.content != none }}{{ m.content in [none, ''] }}",
         "{% set c = m.content %}{% if c is none %}({{ m.tool_calls[0].function.name }}){% endif %}",
         "{{ 'content' in m }}{{ m.content is string }}{{ not m.content }}{{ m.content or 'nothing' }}",

@@ -141,7 +141,7 @@ def test_a_model_type_without_rules_is_refused(model_type: str, name: str | None
     write_vocabulary(tmp_path)
     write(tmp_path, "config.json", {"model_type": model_type})
     write(tmp_path, "tokenizer_config.json", {"tokenizer_class": name})
-    with pytest.raises(TokenizerError, match=f"from model_type '{model_type}'"):
+    with pytest.raises(TokenizerError, match=f"model_type '{model_type}'"):
         load_tokenizer(tmp_path)
 
 
