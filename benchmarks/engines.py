@@ -80,6 +80,7 @@ class Transformers:
         from transformers import AutoModelForCausalLM, DynamicCache
 
         torch.set_num_threads(threads)
+        torch.set_grad_enabled(False)  # for the rest of this process, whatever is called
         self._torch = torch
         self._new_cache = DynamicCache
         # Scaled-dot-product attention, except where transformers itself has none (soft caps).

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -132,16 +133,19 @@ def test_llama_cpp_reads_the_same_model(
 
 
 @pytest.fixture
-def transformers_engine(scripts: None, tmp_path: Path) -> Any:
+def transformers_engine(scripts: None, tmp_path: Path) -> Iterator[Any]:
+    torch = pytest.importorskip("torch")
     pytest.importorskip("transformers")
     checkpoint, engines = import_module("checkpoint"), import_module("engines")
     checkpoint.write("tiny", "float32", tmp_path)
-    return engines.Transformers(str(tmp_path), "float32", 1)
+    yield engines.Transformers(str(tmp_path), "float32", 1)
+    torch.set_grad_enabled(True)
 
 
 def test_transformers_is_measured_without_gradients(transformers_engine: Any) -> None:
     import torch
 
+    assert not torch.is_grad_enabled()
     with_gradients = []
     transformers_engine.model.register_forward_pre_hook(
         lambda *_: with_gradients.append(torch.is_grad_enabled())
@@ -160,6 +164,7 @@ def test_transformers_is_not_measured_with_gradients(
 
     state, tokens = transformers_engine.prefill([[5, 17, 801]])
     given = {"prefill": ([[5, 17]],), "step": (state, tokens), "generate": ([5, 17], 3)}[call]
+    torch.set_grad_enabled(True)
     monkeypatch.setattr(torch, "inference_mode", torch.enable_grad)
     model = transformers_engine.model
     monkeypatch.setattr(model, "generate", lambda ids, **_: model(ids))  # its own turns gradients off
