@@ -18,11 +18,8 @@ LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 REFUSED_ANYWHERE: dict[str, tuple[Any, ...]] = {
     "per_layer_config": (None, {}),  # transformers 5: other values of keys in some of the layers
     "quantization_config": (None,),
-    "transformers_weights": (
-        None,
-        "model.safetensors",
-        "model.safetensors.index.json",
-    ),  # another file's name
+    # The name of another file with the weights.
+    "transformers_weights": (None, "model.safetensors", "model.safetensors.index.json"),
 }
 """Keys that any config.json may have; see ``DecoderConfig.REFUSED``."""
 LARGEST_INT = 2**53  # sums with positions stay within 64 bits
@@ -114,7 +111,7 @@ class DecoderConfig:
         """Find what the fields are called in a file: {the field's name: the key there}."""
         names = {field.name: field.name for field in fields(cls)} | dict(cls.ALIASES)
         spelled: dict[str, str] = {}
-        for key in names.keys() & raw.keys() - {*cls.UNUSED}:
+        for key in sorted(names.keys() & raw.keys() - {*cls.UNUSED}):
             if raw[key] is None and key in NULL_IS_NOTHING:
                 continue
             other = spelled.get(names[key], key)

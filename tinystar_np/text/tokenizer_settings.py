@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from tokenizers import AddedToken
 
+from tinystar_np.checkpoints.config_file import CONFIG_FILE as MODEL_FILE
 from tinystar_np.checkpoints.files_inside import file_inside
 from tinystar_np.checkpoints.json_file import read_json_object, shown
 from tinystar_np.errors import CheckpointError, TokenizerError
@@ -20,7 +21,6 @@ from tinystar_np.errors import CheckpointError, TokenizerError
 CONFIG_FILE = "tokenizer_config.json"
 SPECIAL_FILE = "special_tokens_map.json"
 ADDED_FILE = "added_tokens.json"
-MODEL_FILE = "config.json"
 
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
