@@ -15,8 +15,8 @@ from typing import Any
 from unittest.mock import patch
 
 from tinystar_np.inspection.speed import Product, bare_seconds
-from tinystar_np.layers import Linear
-from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers_old import Linear
+from tinystar_np.layers_old.latent_attention import LatentAttention
 
 Turns = dict[str, list[float]]
 

@@ -16,8 +16,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 FLOORS = [
     "kernels",
     "checkpoints",
-    "state",
+    "cache",
     "layers",
+    "layers_old",
     "configs",
     "weights",
     "models",

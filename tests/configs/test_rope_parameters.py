@@ -11,10 +11,10 @@ from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXRotaryEmbeddin
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
+from tinystar_np.cache import Span
 from tinystar_np.configs.rope_parameters import RULES, RopeParameters
 from tinystar_np.errors import ConfigError
-from tinystar_np.layers.rope import Rotary
-from tinystar_np.state import Span
+from tinystar_np.layers_old.rope import Rotary
 
 K, LONGEST = 64, 4096
 PAIRS = K // 2

@@ -12,9 +12,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tinystar_np.configs.tinystar_config import TinyStarConfig
 from tinystar_np.inspection.flops import flops_per_token, multiply_adds
 from tinystar_np.inspection.hollow import hollow_model
-from tinystar_np.layers import Attention, GatedFeedForward, Linear, Weights
-from tinystar_np.layers.delta_net import GatedDeltaNet
-from tinystar_np.layers.experts import Experts
+from tinystar_np.layers_old import Attention, GatedFeedForward, Linear, Weights
+from tinystar_np.layers_old.delta_net import GatedDeltaNet
+from tinystar_np.layers_old.experts import Experts
 from tinystar_np.models import ARCHITECTURES
 
 LLAMA_8B = {

@@ -18,8 +18,8 @@ from tinystar_np.kernels.experts import (
     top_k,
     top_k_softmax,
 )
-from tinystar_np.layers import Linear, Weights
-from tinystar_np.layers.experts import Experts, RoutedAndShared
+from tinystar_np.layers_old import Linear, Weights
+from tinystar_np.layers_old.experts import Experts, RoutedAndShared
 from tinystar_np.tap import listen
 
 D, F, E = 6, 5, 7

@@ -12,6 +12,7 @@ from transformers.models.gpt_neox import modeling_gpt_neox
 from transformers.models.gptj import modeling_gptj
 from transformers.models.llama import modeling_llama
 
+from tinystar_np.cache import Span
 from tinystar_np.kernels.rope import (
     default_frequencies,
     dynamic_frequencies,
@@ -28,8 +29,7 @@ from tinystar_np.kernels.rope import (
     yarn_attention_factor,
     yarn_frequencies,
 )
-from tinystar_np.layers.rope import FrequenciesByLength, Rotary
-from tinystar_np.state import Span
+from tinystar_np.layers_old.rope import FrequenciesByLength, Rotary
 
 
 def random_heads(*shape: int, seed: int = 0) -> np.ndarray:

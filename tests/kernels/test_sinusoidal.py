@@ -8,7 +8,7 @@ import torch
 from transformers.models.distilbert.modeling_distilbert import create_sinusoidal_embeddings
 
 from tinystar_np.kernels.sinusoidal import sinusoidal_positions
-from tinystar_np.layers.sinusoidal import Sinusoidal
+from tinystar_np.layers_old.sinusoidal import Sinusoidal
 
 
 @pytest.mark.parametrize("width", [2, 7, 12])

@@ -20,10 +20,10 @@ from parity import save as save_reference
 from transformers import PreTrainedModel
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2MLP
 
+from tinystar_np.cache.latent import LatentState
 from tinystar_np.errors import ConfigError
-from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers_old.latent_attention import LatentAttention
 from tinystar_np.loading import load
-from tinystar_np.state.latent import LatentState
 
 SMALL = {
     "hidden_size": 48,

@@ -21,14 +21,14 @@ from parity import (
 )
 from transformers import PreTrainedModel
 
+from tinystar_np.cache import KeyValueState
+from tinystar_np.cache.recurrent import MatrixState
 from tinystar_np.errors import ConfigError
 from tinystar_np.generation.loop import PREFILL
 from tinystar_np.kernels.ssm import CHUNK
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder
 from tinystar_np.models.granitemoehybrid import GraniteMoeHybridConfig
-from tinystar_np.state import KeyValueState
-from tinystar_np.state.recurrent import MatrixState
 
 M, A = "linear_attention", "full_attention"
 SMALL: dict[str, Any] = {

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from parity import assert_close, check, edit_config, logits_of, random_ids, reference_model, save
 
+from tinystar_np.cache import SlidingKeyValueState, join_caches
 from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.loading import load
-from tinystar_np.state import SlidingKeyValueState, join_caches
 
 SMALL = {
     "hidden_size": 48,

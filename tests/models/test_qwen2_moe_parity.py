@@ -17,8 +17,8 @@ from parity import (
 )
 
 from tinystar_np.errors import ConfigError
-from tinystar_np.layers import GatedFeedForward
-from tinystar_np.layers.experts import RoutedAndShared
+from tinystar_np.layers_old import GatedFeedForward
+from tinystar_np.layers_old.experts import RoutedAndShared
 from tinystar_np.loading import load
 
 SMALL = {

@@ -21,8 +21,8 @@ from transformers import PreTrainedModel
 
 from tinystar_np.errors import ConfigError
 from tinystar_np.kernels.recent_tokens import MOST
-from tinystar_np.layers import Attention
-from tinystar_np.layers.delta_net import GatedDeltaNet
+from tinystar_np.layers_old import Attention
+from tinystar_np.layers_old.delta_net import GatedDeltaNet
 from tinystar_np.loading import load
 
 SMALL = {

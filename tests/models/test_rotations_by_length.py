@@ -14,12 +14,12 @@ from parity import assert_close, interrupt, logits_of, random_ids, reference_mod
 from safetensors import safe_open
 
 import tinystar_np as ts
+from tinystar_np.cache import Cache, join_caches
 from tinystar_np.checkpoints.safetensors_writer import write_safetensors
 from tinystar_np.errors import CheckpointError
 from tinystar_np.generation import Conversation, loop
 from tinystar_np.loading import load
 from tinystar_np.models import decoder
-from tinystar_np.state import Cache, join_caches
 from tinystar_np.tap import listen
 from tinystar_np.whole_file import whole_file
 

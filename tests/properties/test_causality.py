@@ -72,7 +72,7 @@ def test_experts_within_rounding(name: str) -> None:
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_experts_to_the_last_bit_one_token_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tinystar_np.layers.experts.grouped_mixture", mixture)
+    monkeypatch.setattr("tinystar_np.layers_old.experts.grouped_mixture", mixture)
     assert_causal(small_model(name), 40, (2, 20, 39))
 
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import FIXED
 
+from tinystar_np.cache import Span
 from tinystar_np.configs.rope_parameters import RULES, RopeParameters
-from tinystar_np.layers.rope import Rotary
-from tinystar_np.state import Span
+from tinystar_np.layers_old.rope import Rotary
 
 K = 16
 HALF_A_UNIT = 2.0**-24

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tinystar_np import record
+from tinystar_np.cache import join_caches
 from tinystar_np.configs.tinystar_config import CHOICES, TinyStarConfig
 from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.models.tinystar import TinyStar
-from tinystar_np.state import join_caches
 
 T, WINDOW = 8, 3
 IDS = np.random.default_rng(0).integers(0, 256, (2, T))

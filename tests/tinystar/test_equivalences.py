@@ -25,7 +25,7 @@ from parity import (
 )
 
 from tinystar_np.configs.tinystar_config import TinyStarConfig
-from tinystar_np.layers import Linear, Weights
+from tinystar_np.layers_old import Linear, Weights
 from tinystar_np.loading import load
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.tracing.compare import compare_with_transformers

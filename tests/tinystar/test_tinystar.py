@@ -18,7 +18,7 @@ from tinystar_np.cli.main import tinystar
 from tinystar_np.configs.tinystar_config import TinyStarConfig, configuration_names
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.inspection.hollow import hollow_model
-from tinystar_np.layers.matrices import NarrowMatrix
+from tinystar_np.layers_old.matrices import NarrowMatrix
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.tap import tap
 from tinystar_np.tracing.compare import compare_with_transformers

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from parity import check, edit_config, reference_model, save
 
-from tinystar_np.layers import Linear, Weights
-from tinystar_np.layers.linear import joined
+from tinystar_np.layers_old import Linear, Weights
+from tinystar_np.layers_old.linear import joined
 from tinystar_np.loading import load
 from tinystar_np.weights import side_by_side as module
 from tinystar_np.weights.side_by_side import LEAST_IN_THREADS, side_by_side

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+from tinystar_np.cache import PREFILL
 from tinystar_np.cli.open_model import add_model_arguments, open_model
 from tinystar_np.cli.progress import ReadingModel, shows_progress
 from tinystar_np.cli.sampling_arguments import add_sampling_arguments, sampling_settings
@@ -15,7 +16,6 @@ from tinystar_np.errors import InputError
 from tinystar_np.generation import Piece, stream
 from tinystar_np.generation.loop import LanguageModel
 from tinystar_np.models import Decoder
-from tinystar_np.state import PREFILL
 from tinystar_np.text import Tokenizer
 
 BARE = (4, 4096)

@@ -26,7 +26,7 @@ from tinystar_np.kernels.rope import (
     yarn_attention_factor,
     yarn_frequencies,
 )
-from tinystar_np.layers.rope import Frequencies, FrequenciesByLength, Rotary
+from tinystar_np.layers_old.rope import Frequencies, FrequenciesByLength, Rotary
 
 ALIASES = {"su": "longrope"}  # in Phi-3's first files
 STRETCHING = ("factor", "short_factor", "long_factor", "low_freq_factor", "high_freq_factor")

@@ -13,12 +13,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.cache import PREFILL, join_caches
 from tinystar_np.errors import ContextFullError, InputError
 from tinystar_np.generation.lookup import look_up
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.generation.sampling import Logits, log_probability, sample
 from tinystar_np.generation.stopping import StopFilter
-from tinystar_np.state import PREFILL, join_caches
 from tinystar_np.text import TextStream, Tokenizer
 from tinystar_np.threads import beside_others
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.inspection.describe_layers import Part, describe, side_by_side
-from tinystar_np.layers import Attention, Embedding, Linear
-from tinystar_np.layers.blocks import no_norm
-from tinystar_np.layers.delta_net import GatedDeltaNet
-from tinystar_np.layers.latent_attention import LatentAttention
-from tinystar_np.layers.mamba1 import Mamba1
-from tinystar_np.layers.mamba2 import Mamba2
-from tinystar_np.layers.rope import Rotary
-from tinystar_np.layers.sinusoidal import Sinusoidal
+from tinystar_np.layers_old import Attention, Embedding, Linear
+from tinystar_np.layers_old.blocks import no_norm
+from tinystar_np.layers_old.delta_net import GatedDeltaNet
+from tinystar_np.layers_old.latent_attention import LatentAttention
+from tinystar_np.layers_old.mamba1 import Mamba1
+from tinystar_np.layers_old.mamba2 import Mamba2
+from tinystar_np.layers_old.rope import Rotary
+from tinystar_np.layers_old.sinusoidal import Sinusoidal
 from tinystar_np.models.decoder import Decoder
 
 
@@ -141,7 +141,7 @@ def _possible_biases(layer: Any, path: str) -> Iterator[tuple[str, bool]]:
             yield path + name, part.bias is not None
         elif name.endswith("_bias") and name.startswith("convolution"):
             yield path + "convolution", part is not None
-        elif type(part).__module__.startswith("tinystar_np.layers"):
+        elif type(part).__module__.startswith("tinystar_np.layers_old"):
             # A block calls its mixer "attention", whatever it is: the mixer itself knows better.
             yield from _possible_biases(part, f"{path}{getattr(part, 'name', name)}.")
 

@@ -9,7 +9,7 @@ from functools import singledispatch
 from typing import Any
 
 from tinystar_np.kernels.activations import gelu, gelu_tanh, relu, silu
-from tinystar_np.layers import (
+from tinystar_np.layers_old import (
     Attention,
     Embedding,
     FeedForward,
@@ -19,16 +19,16 @@ from tinystar_np.layers import (
     RMSNorm,
     SequentialBlock,
 )
-from tinystar_np.layers.blocks import ParallelPostNormBlock, PostNormBlock, no_norm
-from tinystar_np.layers.complex_attention import ComplexAttention
-from tinystar_np.layers.delta_net import GatedDeltaNet
-from tinystar_np.layers.experts import Experts, RoutedAndShared
-from tinystar_np.layers.hybrid_block import HybridBlock
-from tinystar_np.layers.latent_attention import LatentAttention
-from tinystar_np.layers.mamba1 import Mamba1
-from tinystar_np.layers.mamba2 import Mamba2
-from tinystar_np.layers.mixer_block import MixerBlock
-from tinystar_np.layers.sinusoidal import Sinusoidal
+from tinystar_np.layers_old.blocks import ParallelPostNormBlock, PostNormBlock, no_norm
+from tinystar_np.layers_old.complex_attention import ComplexAttention
+from tinystar_np.layers_old.delta_net import GatedDeltaNet
+from tinystar_np.layers_old.experts import Experts, RoutedAndShared
+from tinystar_np.layers_old.hybrid_block import HybridBlock
+from tinystar_np.layers_old.latent_attention import LatentAttention
+from tinystar_np.layers_old.mamba1 import Mamba1
+from tinystar_np.layers_old.mamba2 import Mamba2
+from tinystar_np.layers_old.mixer_block import MixerBlock
+from tinystar_np.layers_old.sinusoidal import Sinusoidal
 
 
 @dataclass(frozen=True)

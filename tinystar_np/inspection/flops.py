@@ -22,12 +22,12 @@ from math import prod
 from typing import Any
 
 from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
-from tinystar_np.layers import Attention, Linear
-from tinystar_np.layers.delta_net import GatedDeltaNet
-from tinystar_np.layers.experts import Experts
-from tinystar_np.layers.latent_attention import LatentAttention
-from tinystar_np.layers.mamba1 import Mamba1
-from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers_old import Attention, Linear
+from tinystar_np.layers_old.delta_net import GatedDeltaNet
+from tinystar_np.layers_old.experts import Experts
+from tinystar_np.layers_old.latent_attention import LatentAttention
+from tinystar_np.layers_old.mamba1 import Mamba1
+from tinystar_np.layers_old.mamba2 import Mamba2
 from tinystar_np.models.decoder import Decoder
 
 

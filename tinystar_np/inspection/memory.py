@@ -19,13 +19,13 @@ from itertools import chain
 from math import prod
 from typing import Any
 
+from tinystar_np.cache import KeyValueState, SlidingKeyValueState
 from tinystar_np.inspection.describe import mixers_of
 from tinystar_np.inspection.describe_layers import heads_in_words
-from tinystar_np.layers import Attention
-from tinystar_np.layers.experts import Experts, RoutedAndShared
-from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers_old import Attention
+from tinystar_np.layers_old.experts import Experts, RoutedAndShared
+from tinystar_np.layers_old.latent_attention import LatentAttention
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.state import KeyValueState, SlidingKeyValueState
 
 WEIGHT_TYPES = ("float32", "bfloat16", "int8")
 PART_NAMES = {"feed_forward": "feed-forward", "head": "output"}

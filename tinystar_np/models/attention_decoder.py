@@ -10,8 +10,8 @@ from abc import abstractmethod
 from typing import Any
 
 from tinystar_np.configs.config import DecoderConfig
-from tinystar_np.layers import Attention, ParallelBlock, SequentialBlock, Weights
-from tinystar_np.layers.blocks import FeedForwardLayer
+from tinystar_np.layers_old import Attention, ParallelBlock, SequentialBlock, Weights
+from tinystar_np.layers_old.blocks import FeedForwardLayer
 from tinystar_np.models.decoder import Decoder
 
 

@@ -21,10 +21,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.cache import Span
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
-from tinystar_np.layers import LayerNorm, Weights
+from tinystar_np.layers_old import LayerNorm, Weights
 from tinystar_np.models.falcon import Falcon, FalconConfig
-from tinystar_np.state import Span
 from tinystar_np.tap import tap
 from tinystar_np.weights.weight_table import WeightTable
 

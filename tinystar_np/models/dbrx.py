@@ -23,9 +23,9 @@ from tinystar_np.configs.config import DecoderConfig, known, require
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, softmax_top_k_normed
-from tinystar_np.layers import LayerNorm, Weights
-from tinystar_np.layers.blocks import Norm
-from tinystar_np.layers.experts import Experts
+from tinystar_np.layers_old import LayerNorm, Weights
+from tinystar_np.layers_old.blocks import Norm
+from tinystar_np.layers_old.experts import Experts
 from tinystar_np.models.llama import Llama
 from tinystar_np.weights.weight_table import WeightTable
 

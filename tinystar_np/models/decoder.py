@@ -11,15 +11,15 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tinystar_np.cache import PREFILL, Cache, HeldText, Span, join_caches, read_states
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.errors import CheckpointError, ContextFullError, InputError
-from tinystar_np.layers import Block, Embedding, Linear, Weights
-from tinystar_np.layers.blocks import Norm
-from tinystar_np.layers.matrices import NarrowMatrix
-from tinystar_np.layers.rope import rules_by_length
-from tinystar_np.state import PREFILL, Cache, HeldText, Span, join_caches, read_states
+from tinystar_np.layers_old import Block, Embedding, Linear, Weights
+from tinystar_np.layers_old.blocks import Norm
+from tinystar_np.layers_old.matrices import NarrowMatrix
+from tinystar_np.layers_old.rope import rules_by_length
 from tinystar_np.tap import listening, scope, tap, unheard
 from tinystar_np.weights.in_memory import move_into_memory
 from tinystar_np.weights.side_by_side import side_by_side

@@ -25,10 +25,10 @@ from tinystar_np.configs.rope_keys import AT_LEAST_0, RopeKeys
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import group_limited_top_k
-from tinystar_np.layers import GatedFeedForward, SequentialBlock, Weights
-from tinystar_np.layers.blocks import FeedForwardLayer
-from tinystar_np.layers.experts import Experts, RoutedAndShared, Routing
-from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers_old import GatedFeedForward, SequentialBlock, Weights
+from tinystar_np.layers_old.blocks import FeedForwardLayer
+from tinystar_np.layers_old.experts import Experts, RoutedAndShared, Routing
+from tinystar_np.layers_old.latent_attention import LatentAttention
 from tinystar_np.models.expert_weights import EXPERTS, EitherExperts, letters_of_none, with_experts
 from tinystar_np.models.llama import FEED_FORWARD_BIASES, WEIGHTS, Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable, with_switches, without

@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 
 from tinystar_np.configs.config import require
 from tinystar_np.kernels.experts import sigmoid_grouped_top_k
-from tinystar_np.layers import Weights
-from tinystar_np.layers.experts import Routing
+from tinystar_np.layers_old import Weights
+from tinystar_np.layers_old.experts import Routing
 from tinystar_np.models.deepseek_v2 import DeepseekV2, DeepseekV2Config
 from tinystar_np.weights.weight_table import WeightTable, for_layers
 

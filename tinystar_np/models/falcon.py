@@ -31,7 +31,7 @@ from tinystar_np.configs.config import DecoderConfig, known, require
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.alibi import alibi_bias_in_bfloat16, alibi_slopes
-from tinystar_np.layers import FeedForward, LayerNorm, Weights
+from tinystar_np.layers_old import FeedForward, LayerNorm, Weights
 from tinystar_np.models.attention_decoder import AttentionDecoder
 from tinystar_np.weights.weight_table import WeightTable, with_switches
 

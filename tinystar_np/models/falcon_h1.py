@@ -27,9 +27,9 @@ from typing import Any, ClassVar
 
 from tinystar_np.configs.config import require
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers import Attention, GatedFeedForward, Weights
-from tinystar_np.layers.hybrid_block import HybridBlock
-from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers_old import Attention, GatedFeedForward, Weights
+from tinystar_np.layers_old.hybrid_block import HybridBlock
+from tinystar_np.layers_old.mamba2 import Mamba2
 from tinystar_np.models.granite import Granite
 from tinystar_np.models.granitemoehybrid import (
     CONVOLUTION_BIASES,

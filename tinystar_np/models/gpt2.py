@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers import Attention, FeedForward, LayerNorm, SequentialBlock, Weights
+from tinystar_np.layers_old import Attention, FeedForward, LayerNorm, SequentialBlock, Weights
 from tinystar_np.models.decoder import Decoder
 from tinystar_np.weights.weight_table import WeightTable, with_switches
 

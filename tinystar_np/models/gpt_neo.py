@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tinystar_np.configs.config import at_least_1, require
-from tinystar_np.layers import Weights
+from tinystar_np.layers_old import Weights
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
 from tinystar_np.weights.weight_table import WeightTable, with_switches
 

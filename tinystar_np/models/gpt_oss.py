@@ -24,8 +24,8 @@ from typing import ClassVar
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.experts import top_k_softmax
-from tinystar_np.layers import Weights
-from tinystar_np.layers.experts import ClampedExpert, Experts
+from tinystar_np.layers_old import Weights
+from tinystar_np.layers_old.experts import ClampedExpert, Experts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.mixtral import Mixtral, MixtralConfig
 from tinystar_np.weights.weight_table import WeightTable, without

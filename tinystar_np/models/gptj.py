@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from tinystar_np.configs.config import require
 from tinystar_np.configs.rope_parameters import RopeParameters
-from tinystar_np.layers import Weights
+from tinystar_np.layers_old import Weights
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
 from tinystar_np.weights.weight_table import WeightTable, with_switches
 

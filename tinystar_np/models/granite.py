@@ -22,10 +22,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.cache import Span
 from tinystar_np.configs.config import DecoderConfig
-from tinystar_np.layers import SequentialBlock, Weights
+from tinystar_np.layers_old import SequentialBlock, Weights
 from tinystar_np.models.llama import Llama, LlamaConfig
-from tinystar_np.state import Span
 from tinystar_np.tap import tap
 
 

@@ -20,9 +20,9 @@ from typing import ClassVar
 
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
-from tinystar_np.layers import Weights
-from tinystar_np.layers.blocks import FeedForwardLayer
-from tinystar_np.layers.experts import Experts
+from tinystar_np.layers_old import Weights
+from tinystar_np.layers_old.blocks import FeedForwardLayer
+from tinystar_np.layers_old.experts import Experts
 from tinystar_np.models.granite import Granite, GraniteConfig
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable, without

@@ -29,10 +29,10 @@ from tinystar_np.configs.config import require
 from tinystar_np.configs.layer_types import layer_kinds
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers import Attention, GatedFeedForward, SequentialBlock, Weights
-from tinystar_np.layers.blocks import FeedForwardLayer
-from tinystar_np.layers.experts import RoutedAndShared
-from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers_old import Attention, GatedFeedForward, SequentialBlock, Weights
+from tinystar_np.layers_old.blocks import FeedForwardLayer
+from tinystar_np.layers_old.experts import RoutedAndShared
+from tinystar_np.layers_old.mamba2 import Mamba2
 from tinystar_np.models.granitemoe import EXPERTS, GraniteMoe, GraniteMoeConfig
 from tinystar_np.models.llama import ATTENTION_BIASES, WEIGHTS
 from tinystar_np.models.mamba2 import check_time_step_limit

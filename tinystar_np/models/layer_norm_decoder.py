@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers import FeedForward, LayerNorm, Weights
+from tinystar_np.layers_old import FeedForward, LayerNorm, Weights
 from tinystar_np.models.attention_decoder import AttentionDecoder
 
 

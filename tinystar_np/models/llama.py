@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers import GatedFeedForward, RMSNorm, Weights
-from tinystar_np.layers.blocks import FeedForwardLayer, Norm
+from tinystar_np.layers_old import GatedFeedForward, RMSNorm, Weights
+from tinystar_np.layers_old.blocks import FeedForwardLayer, Norm
 from tinystar_np.models.attention_decoder import AttentionDecoder
 from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 

@@ -27,10 +27,10 @@ from tinystar_np.configs.config import at_least_1
 from tinystar_np.configs.layer_types import CHUNKED, FULL, layer_windows
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import sigmoid_top_k
-from tinystar_np.layers import GatedFeedForward, RMSNorm, Weights
-from tinystar_np.layers.blocks import FeedForwardLayer
-from tinystar_np.layers.experts import Experts, RoutedAndShared
-from tinystar_np.layers.temperature import Temperature
+from tinystar_np.layers_old import GatedFeedForward, RMSNorm, Weights
+from tinystar_np.layers_old.blocks import FeedForwardLayer
+from tinystar_np.layers_old.experts import Experts, RoutedAndShared
+from tinystar_np.layers_old.temperature import Temperature
 from tinystar_np.models.expert_weights import letters_of_none, with_experts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.smollm3 import SmolLM3Config

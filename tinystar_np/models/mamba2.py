@@ -21,9 +21,9 @@ from typing import ClassVar
 
 from tinystar_np.configs.config import DecoderConfig, require
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers import RMSNorm, Weights
-from tinystar_np.layers.mamba2 import Mamba2 as Mamba2Mixer
-from tinystar_np.layers.mixer_block import MixerBlock
+from tinystar_np.layers_old import RMSNorm, Weights
+from tinystar_np.layers_old.mamba2 import Mamba2 as Mamba2Mixer
+from tinystar_np.layers_old.mixer_block import MixerBlock
 from tinystar_np.models.decoder import Decoder
 from tinystar_np.weights.weight_table import WeightTable, with_switches
 

@@ -18,9 +18,9 @@ from typing import ClassVar
 
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
-from tinystar_np.layers import Weights
-from tinystar_np.layers.blocks import FeedForwardLayer
-from tinystar_np.layers.experts import Experts, Routing
+from tinystar_np.layers_old import Weights
+from tinystar_np.layers_old.blocks import FeedForwardLayer
+from tinystar_np.layers_old.experts import Experts, Routing
 from tinystar_np.models.expert_weights import EitherExperts, letters_of_none, with_experts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.mistral import Mistral, MistralConfig

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.layers import LayerNorm, Weights
+from tinystar_np.layers_old import LayerNorm, Weights
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable, without
 

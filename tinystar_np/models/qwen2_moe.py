@@ -23,9 +23,9 @@ from tinystar_np.configs.config import at_least_1, require
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
-from tinystar_np.layers import GatedFeedForward, Linear, Weights
-from tinystar_np.layers.blocks import FeedForwardLayer
-from tinystar_np.layers.experts import Experts, RoutedAndShared, Routing
+from tinystar_np.layers_old import GatedFeedForward, Linear, Weights
+from tinystar_np.layers_old.blocks import FeedForwardLayer
+from tinystar_np.layers_old.experts import Experts, RoutedAndShared, Routing
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
 from tinystar_np.models.llama import QKV_BIASES, Llama, LlamaConfig
 from tinystar_np.models.mixtral import Mixtral, MixtralConfig

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tinystar_np.configs.layer_types import equal_windows
-from tinystar_np.layers import Weights
-from tinystar_np.layers.blocks import FeedForwardLayer
+from tinystar_np.layers_old import Weights
+from tinystar_np.layers_old.blocks import FeedForwardLayer
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
 from tinystar_np.models.llama import HEAD_NORMS, Llama, LlamaConfig
 from tinystar_np.models.mixtral import Mixtral

@@ -23,8 +23,8 @@ from tinystar_np.configs.config import at_least_1, require
 from tinystar_np.configs.layer_types import FULL, layer_kinds
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers import Attention, RMSNorm, SequentialBlock, Weights
-from tinystar_np.layers.delta_net import GatedDeltaNet
+from tinystar_np.layers_old import Attention, RMSNorm, SequentialBlock, Weights
+from tinystar_np.layers_old.delta_net import GatedDeltaNet
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
 from tinystar_np.models.llama import HEAD_NORMS, Llama
 from tinystar_np.models.qwen2_moe import SHARED_EXPERT, Qwen2Moe, Qwen2MoeConfig

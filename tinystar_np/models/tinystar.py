@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.cache import Cache, Span
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, GENERATION_FILE
 from tinystar_np.checkpoints.safetensors_writer import write_safetensors
 from tinystar_np.configs.tinystar_config import TinyStarConfig
 from tinystar_np.errors import CheckpointError, InputError
 from tinystar_np.kernels.activations import gelu, gelu_tanh, relu, silu
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
-from tinystar_np.layers import (
+from tinystar_np.layers_old import (
     Attention,
     Block,
     Embedding,
@@ -42,7 +43,7 @@ from tinystar_np.layers import (
     SequentialBlock,
     Weights,
 )
-from tinystar_np.layers.blocks import (
+from tinystar_np.layers_old.blocks import (
     FeedForwardLayer,
     Mixer,
     Norm,
@@ -50,14 +51,13 @@ from tinystar_np.layers.blocks import (
     PostNormBlock,
     no_norm,
 )
-from tinystar_np.layers.complex_attention import ComplexAttention, ComplexRelativeAttention
-from tinystar_np.layers.latent_attention import LatentAttention
-from tinystar_np.layers.matrices import NarrowMatrix
-from tinystar_np.layers.relative_attention import RelativeAttention
-from tinystar_np.layers.rope import Rotary
-from tinystar_np.layers.sinusoidal import Sinusoidal
+from tinystar_np.layers_old.complex_attention import ComplexAttention, ComplexRelativeAttention
+from tinystar_np.layers_old.latent_attention import LatentAttention
+from tinystar_np.layers_old.matrices import NarrowMatrix
+from tinystar_np.layers_old.relative_attention import RelativeAttention
+from tinystar_np.layers_old.rope import Rotary
+from tinystar_np.layers_old.sinusoidal import Sinusoidal
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.state import Cache, Span
 from tinystar_np.tap import tap
 from tinystar_np.weights.weight_table import WeightTable, expand, shape_of
 from tinystar_np.whole_file import whole_file

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.safetensors_file import let_go, on_file
 from tinystar_np.errors import InputError
-from tinystar_np.layers import Linear
+from tinystar_np.layers_old import Linear
 from tinystar_np.progress_bar import bar
 from tinystar_np.threads import divided, shares
 from tinystar_np.usable import usable_cores, usable_memory

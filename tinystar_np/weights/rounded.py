@@ -36,7 +36,7 @@ from tinystar_np.checkpoints.safetensors_writer import write_safetensors
 from tinystar_np.errors import CheckpointError
 from tinystar_np.kernels.bfloat16 import narrow
 from tinystar_np.kernels.int8 import quantise
-from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix, NarrowMatrix
+from tinystar_np.layers_old.matrices import Bfloat16Matrix, Int8Matrix, NarrowMatrix
 from tinystar_np.progress_bar import bar
 from tinystar_np.whole_file import UNFINISHED, whole_file
 

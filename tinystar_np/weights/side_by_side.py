@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.safetensors_file import let_go
-from tinystar_np.layers.matrices import NarrowMatrix
+from tinystar_np.layers_old.matrices import NarrowMatrix
 
 TOGETHER = (("attention.q", "attention.k", "attention.v"), ("feed_forward.gate", "feed_forward.up"))
 """Layers of a block that read the same vectors."""

@@ -26,7 +26,7 @@ from tinystar_np.checkpoints.checkpoint import Checkpoint, not_held
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.errors import CheckpointError
-from tinystar_np.layers.matrices import Bfloat16Matrix, NarrowMatrix
+from tinystar_np.layers_old.matrices import Bfloat16Matrix, NarrowMatrix
 from tinystar_np.weights.rounded import Matrix, rounded
 
 WeightTable = Mapping[str, tuple[str, str]]

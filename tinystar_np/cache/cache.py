@@ -1,0 +1,189 @@
+"""A cache: the states of all layers of a model for one batch of conversations.
+
+``model.new_cache`` makes one, ``model(ids, cache=cache)`` extends it. Each layer keeps what it needs: keys
+and values, a window of them, or the fixed-size state of a recurrence. Rows of the batch may hold different
+numbers of tokens. Lengths move only after a call has gone through all layers: a call that is interrupted
+leaves the cache as it was before. Moving is itself several steps, one per layer; where Ctrl-C comes between
+them, whoever uses the cache next takes the rest.
+
+Where rotations depend on the length of a text, the cache also keeps the text (state/text.py): a call under
+which they change has the model read it again, aside, and the cache then takes over all of that in one step.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.cache.layer_state import LayerState
+from tinystar_np.cache.saved import write_states
+from tinystar_np.cache.span import Span
+from tinystar_np.cache.text import HeldText
+from tinystar_np.errors import InputError
+
+PREFILL = 512
+"""Tokens of a long text that are read at once: bounds the memory of their activations."""
+
+
+class _Held(NamedTuple):
+    """All that changes in a cache, in one place, so that it can change in one step."""
+
+    states: list[LayerState]
+    lengths: NDArray[np.int64]
+    text: HeldText | None
+
+
+class Cache:
+    """One state per layer, and how many tokens each row of the batch holds.
+
+    states       one per layer, in the model's order
+    lengths      (B,) ints: tokens held by each row; may be set
+    fingerprint  tells which model it belongs to; asked when it is saved
+    text         the tokens themselves, where the model's rotations depend on the length of a text
+    """
+
+    def __init__(
+        self,
+        states: Sequence[LayerState],
+        lengths: NDArray[np.int64],
+        fingerprint: Callable[[], str],
+        text: HeldText | None = None,
+    ):
+        self._held = _Held(list(states), lengths, text)
+        self._next: tuple[NDArray[np.int64], HeldText | None] | None = None
+        self._whole: NDArray[np.int64] | None = None
+        self.fingerprint = fingerprint
+
+    @property
+    def states(self) -> list[LayerState]:
+        """One per layer, in the model's order."""
+        return self._held.states
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(B,) tokens held by each row."""
+        self._move()
+        return self._held.lengths
+
+    @lengths.setter
+    def lengths(self, lengths: NDArray[np.int64]) -> None:
+        self._next = None
+        self._held = self._held._replace(lengths=lengths)
+
+    @property
+    def text(self) -> HeldText | None:
+        """The tokens that the rows hold, None in most models: they need them no more."""
+        self._move()
+        return self._held.text
+
+    @property
+    def batch_size(self) -> int:
+        """B, the number of rows."""
+        return len(self.lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all states occupy, room for further tokens included."""
+        return sum(state.nbytes for state in self.states)
+
+    @property
+    def rewindable(self) -> bool:
+        """Whether tokens can be taken back: not where a recurrence has mixed them into its state."""
+        return all(state.rewindable for state in self.states)
+
+    def span(self, new_tokens: int) -> Span:
+        """Return the positions that the next ``new_tokens`` tokens of each row will take."""
+        if self._whole is None:
+            return Span(self.lengths, new_tokens)
+        return Span(self.lengths, new_tokens, np.maximum(self.lengths + new_tokens, self._whole))
+
+    @contextmanager
+    def reading(self, new_tokens: int) -> Iterator[None]:
+        """Let calls in the ``with`` block read pieces of one text, of so many new tokens altogether.
+
+        Where rotations depend on the length of a text, those of a piece go by the length of the whole.
+        """
+        self._whole = self.lengths + new_tokens
+        try:
+            yield
+        finally:
+            self._whole = None
+
+    def alike(self, most: int) -> int:
+        """Count the next tokens, ``most`` at most, that one call reads as calls for each of them would.
+
+        All, but where rotations depend on the length of a text: there only those that turn alike.
+        """
+        return most if self.text is None else self.text.alike(self.lengths, most)
+
+    def advance(self, new_tokens: int, text: HeldText | None = None) -> None:
+        """Count ``new_tokens`` more tokens in every row; the layers have already computed them.
+
+        text  what the rows then hold, in a cache that keeps it
+        """
+        self._next = self.lengths + new_tokens, text  # from this line on the call counts
+        self._move()
+
+    def _move(self) -> None:
+        """Go on to the next lengths, if any; every step may be repeated."""
+        if self._next is not None:
+            for state in self.states:
+                state.commit()
+            self._held = _Held(self.states, *self._next)
+            self._next = None
+
+    def become(self, other: "Cache") -> None:
+        """Hold what another cache of this model holds, in one step; the other is used no more."""
+        if other is not self:
+            other._move()
+            self._next = None
+            self._held = other._held
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens but the first ``length`` of each row; shorter rows stay as they are.
+
+        Raises InputError where the state cannot be rewound: keep a ``copy`` of an earlier cache instead.
+        """
+        if not self.rewindable:
+            raise InputError(
+                "This model's state cannot be cut back to fewer tokens: a recurrence or a window has let "
+                "go of the earlier ones. Keep a copy of the cache (cache.copy()) at the place to return to."
+            )
+        if length < 0:
+            raise InputError(f"length = {length}, but a cache holds at least 0 tokens.")
+        self.lengths = np.minimum(self.lengths, length)
+
+    def copy(self) -> "Cache":
+        """Return a cache that holds the same and goes its own way from here."""
+        return self.select(range(self.batch_size))
+
+    def select(self, rows: Sequence[int]) -> "Cache":
+        """Return a copy that holds these rows of the batch, in this order."""
+        index = np.asarray(rows, dtype=np.int64)
+        lengths = self.lengths[index]
+        text = None if self.text is None else self.text.select(index)
+        return Cache([state.select(index) for state in self.states], lengths, self.fingerprint, text)
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file, from which ``model.load_cache(path)`` of the same model makes it again.
+
+        Raises CheckpointError where the file cannot be written.
+        """
+        write_states(Path(path), self.states, self.lengths, self.fingerprint(), self.text)
+
+
+def join_caches(caches: Sequence[Cache]) -> Cache:
+    """Put the rows of several caches of one model into one batch; each row keeps its own length.
+
+    Raises InputError where there are none, or of models with different numbers of layers.
+    """
+    if not caches or len({len(cache.states) for cache in caches}) != 1:
+        raise InputError("join_caches needs one or more caches of one model.")
+    lengths = np.concatenate([cache.lengths for cache in caches])
+    layers = zip(*(cache.states for cache in caches), strict=True)
+    states = [type(layer[0]).join(list(layer)) for layer in layers]
+    texts = [cache.text for cache in caches if cache.text is not None]
+    return Cache(states, lengths, caches[0].fingerprint, HeldText.join(texts) if texts else None)
