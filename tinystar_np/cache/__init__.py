@@ -7,7 +7,7 @@ from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.recurrent import RecurrentState
 from tinystar_np.cache.saved import read_states
 from tinystar_np.cache.sliding_key_values import SlidingKeyValueState
-from tinystar_np.cache.span import Span
+from tinystar_np.cache.span import Span, Step
 from tinystar_np.cache.text import HeldText, LengthRule
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Seen",
     "SlidingKeyValueState",
     "Span",
+    "Step",
     "join_caches",
     "read_states",
 ]

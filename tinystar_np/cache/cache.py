@@ -127,6 +127,17 @@ class Cache:
         self._next = self.lengths + new_tokens, text  # from this line on the call counts
         self._move()
 
+    def commit(self, current: "Cache", ids: NDArray[np.integer], step: Span) -> None:
+        """Hold what a finished call has computed, in one step.
+
+        current  this cache, or another of the model in which rows were read again
+        ids      (B, T) the call's tokens
+        step     where they stand
+        """
+        text = current.text
+        current.advance(step.length, None if text is None else text.extended(ids, step))
+        self.become(current)
+
     def _move(self) -> None:
         """Go on to the next lengths, if any; every step may be repeated."""
         if self._next is not None:

@@ -5,7 +5,8 @@ so position p of a row is always its p-th token.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from copy import copy
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,13 @@ from numpy.typing import NDArray
 from tinystar_np.kernels.attention import causal_mask
 
 Value = TypeVar("Value")
+
+
+class KeysAndValues(Protocol):
+    """What remembers keys and values."""
+
+    def append(self, k: NDArray, v: NDArray, span: "Span") -> tuple[NDArray, NDArray, NDArray[np.int64]]:
+        """Take in the new tokens' keys and values; return all in reach, and their positions."""
 
 
 class Span:
@@ -32,6 +40,7 @@ class Span:
         """Whether all rows stand at the same length."""
         self.end = int(start.max()) + length
         """S, the positions of the longest row once the new tokens are in."""
+        self.only_last = False
         self._kept: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
@@ -45,6 +54,32 @@ class Span:
     def last(self) -> "Span":
         """The position of the last new token of each row alone."""
         return self.once("last", lambda: Span(self.start + self.length - 1, 1, self._text_lengths))
+
+    @property
+    def row_positions(self) -> NDArray[np.int64]:
+        """The position of every new token: (T,), or (B, T) where rows stand at different lengths."""
+        return self.positions[0] if self.uniform else self.positions
+
+    def remember(
+        self, k: NDArray, v: NDArray, state: "KeysAndValues | None"
+    ) -> tuple[NDArray, NDArray, NDArray[np.int64]]:
+        """Add the new tokens' keys and values to those of a layer; return all in reach and their positions."""
+        return (k, v, np.arange(self.end)) if state is None else state.append(k, v, self)
+
+    def for_last_token(self) -> "Span":
+        """Return this step as the last block has it where only the last token's logits are asked for."""
+        step = copy(self)
+        step.only_last = True
+        return step
+
+    @property
+    def queries(self) -> "Span":
+        """The tokens whose result somebody wants: all, or in the last block of a prompt its last token."""
+        return self.last if self.only_last else self
+
+    def wanted(self, x: NDArray) -> NDArray:
+        """Take the vectors of those tokens: (B, T, D) → (B, T, D), or (B, 1, D)."""
+        return x[:, -1:] if self.only_last else x
 
     @property
     def text_lengths(self) -> NDArray[np.int64]:
@@ -80,3 +115,6 @@ class Span:
         if window is not None:
             seen &= distance < window
         return seen[:, None]
+
+
+Step = Span

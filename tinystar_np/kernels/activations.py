@@ -196,3 +196,8 @@ def in_blocks(activation: Callable[[NDArray], NDArray], x: NDArray, times: NDArr
             block[:] = bent
         else:
             np.multiply(bent, times[start : start + rows], out=block)
+
+
+def soft_cap(x: NDArray, cap: float | None) -> NDArray:
+    """Keep numbers between −c and c by c · tanh(x / c); None for no cap. Bello et al. 2016, arXiv:1611.09940."""
+    return x if cap is None else np.tanh(x / x.dtype.type(cap)) * x.dtype.type(cap)

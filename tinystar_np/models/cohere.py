@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.layers_old import LayerNorm, Weights
-from tinystar_np.models.llama import Llama, LlamaConfig
+from tinystar_np.models.unported_llama import Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable, without
 
 

@@ -26,7 +26,7 @@ from tinystar_np.kernels.experts import softmax_top_k, softmax_top_k_normed
 from tinystar_np.layers_old import LayerNorm, Weights
 from tinystar_np.layers_old.blocks import Norm
 from tinystar_np.layers_old.experts import Experts
-from tinystar_np.models.llama import Llama
+from tinystar_np.models.unported_llama import Llama
 from tinystar_np.weights.weight_table import WeightTable
 
 PARTS = "attn_config", "ffn_config"

@@ -30,7 +30,7 @@ from tinystar_np.layers_old.blocks import FeedForwardLayer
 from tinystar_np.layers_old.experts import Experts, RoutedAndShared, Routing
 from tinystar_np.layers_old.latent_attention import LatentAttention
 from tinystar_np.models.expert_weights import EXPERTS, EitherExperts, letters_of_none, with_experts
-from tinystar_np.models.llama import FEED_FORWARD_BIASES, WEIGHTS, Llama, LlamaConfig
+from tinystar_np.models.unported_llama import FEED_FORWARD_BIASES, WEIGHTS, Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 
 TOPK_METHODS = ("greedy", "group_limited_greedy")

@@ -39,7 +39,7 @@ from tinystar_np.models.granitemoehybrid import (
     mamba_settings,
     mamba_sizes,
 )
-from tinystar_np.models.llama import Llama, LlamaConfig
+from tinystar_np.models.unported_llama import Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
 
 

@@ -9,102 +9,147 @@
 | GQA, window 4096 in     | RoPE     | RMSNorm, gain 1+w | GeGLU (tanh) | sandwich | 8192    |
 | every second layer      |          |                   |              |          |         |
 
-New in it, beside Gemma (gemma.py): three bounds against training that runs away. Norms behind each branch
-bound what it adds to the stream; scores are bent below 50 and logits below 30 by a tanh, c · tanh(s / c), as
-Bello et al. 2016, arXiv:1611.09940, bent them. Layers with a window alternate with layers that see all, which
+New in it, beside Gemma (gemma.py): three bounds against training that runs away. Norms after each branch
+bound what it adds to the stream; scores are kept below 50 and logits below 30 by a tanh, c · tanh(s / c), as
+in Bello et al. 2016, arXiv:1611.09940. Layers with a window alternate with layers that see all, which
 halves the cache of long texts and cost no quality (Beltagy et al. 2020, arXiv:2004.05150, mixed the two). The
 scale of the scores is given, since the widest model took 1/√(D/H) where a head is not D/H wide.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
-from tinystar_np.kernels.attention import bend
-from tinystar_np.layers_old import SequentialBlock, Weights
-from tinystar_np.models.gemma import Gemma, GemmaConfig
-from tinystar_np.models.llama import LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.kernels.activations import ACTIVATIONS, soft_cap
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, key
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class Gemma2Config(GemmaConfig):
-    """Gemma's keys, bounds and windows; ``hidden_act``, which old files have too, means nothing here."""
+class Gemma2Config(Config):
+    """The keys of a Gemma 2 config.json that change the mathematics; defaults as in transformers.
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "use_bidirectional_attention": (None, False),
-    }
-    UNUSED: ClassVar[Sequence[str]] = ("mlp_bias", "hidden_act")
+    ``hidden_act``, which old files have beside ``hidden_activation``, means nothing.
+    """
 
-    hidden_size: int = 2304
-    intermediate_size: int = 9216
-    num_hidden_layers: int = 26
-    num_attention_heads: int = 8
-    num_key_value_heads: int | None = 4
-    hidden_activation: str = "gelu_pytorch_tanh"
-    query_pre_attn_scalar: float = 256
+    vocab_size: int = key(256000, letter="V")
+    hidden_size: int = key(2304, letter="D")
+    intermediate_size: int = key(9216, letter="F")
+    num_hidden_layers: int = key(26, letter="L")
+    num_attention_heads: int = key(8, letter="H")
+    num_key_value_heads: int | None = key(4, letter="G")
+    head_dim: int | None = key(256, letter="K")
+    hidden_activation: str = activation_key("gelu_pytorch_tanh")
+    max_position_embeddings: int = key(8192, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    rms_norm_eps: float = key(1e-6, above=0)
+    rope_theta: float = key(10000.0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    attention_bias: bool = False
+    query_pre_attn_scalar: float = key(256, above=0)
     sliding_window: int | None = 4096
     layer_types: list[str] | None = None
-    final_logit_softcapping: float | None = 30.0
-    attn_logit_softcapping: float | None = 50.0
+    final_logit_softcapping: float | None = key(30.0, above=0)
+    attn_logit_softcapping: float | None = key(50.0, above=0)
+    tie_word_embeddings: bool = True
+
+    REFUSED: ClassVar = {"use_bidirectional_attention": (None, False)}
 
     @property
-    def activation(self) -> str:
-        """The key that counts; here "gelu" is the exact one."""
-        return self.hidden_activation
-
-    @property
-    def full_every(self) -> int:
-        """Which layers see all, where the file does not name them: each so manieth."""
-        return 2
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations."""
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property
     def windows(self) -> tuple[int | None, ...]:
-        """The window of each layer."""
-        L, n = self.num_hidden_layers, 1 if self.layer_types is not None else self.full_every
-        usual = [SLIDING if (i + 1) % n else FULL for i in range(L)]
+        """The window of each layer; every second layer has one, where the file does not name them."""
+        usual = [FULL if i % 2 else SLIDING for i in range(self.num_hidden_layers)]
         return layer_windows(self.layer_types, usual, self.sliding_window)
 
 
-SANDWICH_WEIGHTS: WeightTable = {
+WEIGHTS: WeightTable = {
+    # ours:                                   the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight":                ("embed_tokens.weight", "V D"),
+    "blocks.{i}.attention_norm.gain":         ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.q.weight":          ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
+    "blocks.{i}.attention.q.bias":            ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_bias"),
+    "blocks.{i}.attention.k.weight":          ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.k.bias":            ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.v.weight":          ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.v.bias":            ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.out.weight":        ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
+    "blocks.{i}.attention.out.bias":          ("layers.{i}.self_attn.o_proj.bias", "D", "attention_bias"),
     "blocks.{i}.attention_post_norm.gain":    ("layers.{i}.post_attention_layernorm.weight", "D"),
     "blocks.{i}.feed_forward_norm.gain":      ("layers.{i}.pre_feedforward_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward.gate.weight":    ("layers.{i}.mlp.gate_proj.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.up.weight":      ("layers.{i}.mlp.up_proj.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.down.weight":    ("layers.{i}.mlp.down_proj.weight", "(D F)ᵀ"),
     "blocks.{i}.feed_forward_post_norm.gain": ("layers.{i}.post_feedforward_layernorm.weight", "D"),
+    "final_norm.gain":                        ("norm.weight", "D"),
+    "head.weight":                            ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
 }  # fmt: skip
 
 
-class Gemma2(Gemma):
+class Block:
+    """Each branch reads a normed copy of the residual stream, norms its result, and adds it."""
+
+    def __init__(self, w: Weights, c: Gemma2Config, i: int):
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        norm = partial(RMSNorm, eps=c.rms_norm_eps, offset=1.0)
+        self.attention_norm, self.attention_post_norm = (
+            norm(w / "attention_norm"),
+            norm(w / "attention_post_norm"),
+        )
+        self.attention = Attention(
+            w / "attention", heads=H, kv_heads=G, head_dim=K, scale=c.query_pre_attn_scalar**-0.5,
+            rope=c.rope.rotary(), window=c.windows[i], soft_cap=c.attn_logit_softcapping,
+        )  # fmt: skip
+        self.feed_forward_norm = norm(w / "feed_forward_norm")
+        self.feed_forward = GatedFeedForward(w / "feed_forward", ACTIVATIONS[c.hidden_activation])
+        self.feed_forward_post_norm = norm(w / "feed_forward_post_norm")
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        y = tap("attention_post_norm", self.attention_post_norm(self.attention(normed, step, state)))
+        x = tap("residual_middle", step.wanted(x) + y)
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        y = tap("feed_forward_post_norm", self.feed_forward_post_norm(self.feed_forward(normed)))
+        return tap("residual", x + y)
+
+
+class Gemma2(Decoder[Gemma2Config]):
     """Gemma 2 in 2B, 9B and 27B."""
 
     Config = Gemma2Config
+    WEIGHTS = WEIGHTS
+    PREFIX = "model."
 
-    @staticmethod
-    def weight_table(config: LlamaConfig) -> WeightTable:
-        """Add the norms behind the branches; Llama's name of the second norm is now the first of these."""
-        return {**Gemma.weight_table(config), **SANDWICH_WEIGHTS}
+    def build(self, w: Weights, c: Gemma2Config) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps, offset=1.0)
+        self.head = Linear(w / "head")
 
-    def block(self, i: int, w: Weights) -> SequentialBlock:
-        """Build the sandwich."""
-        block = super().block(i, w)
-        block.attention_post_norm = self.norm(w.attention_post_norm)
-        block.feed_forward_post_norm = self.norm(w.feed_forward_post_norm)
-        return block
+    def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
+        """Look the tokens up and multiply by √D; transformers' table does both, so no tap hears of less."""
+        x = self.embedding(ids) * np.sqrt(np.float32(self.config.hidden_size))
+        return tap("embedding", tap("embedding.tokens", x))
 
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Scale and bend scores as the config says."""
-        c = self.config
-        return {
-            **super().attention(i, w),
-            "scale": c.query_pre_attn_scalar**-0.5,
-            "soft_cap": c.attn_logit_softcapping,
-        }
-
-    def score(self, x: NDArray) -> NDArray:
+    def logits(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary, none above the cap: (B, T, D) → (B, T, V)."""
-        logits = super().score(x)
-        if self.config.final_logit_softcapping is not None:
-            bend(logits, self.config.final_logit_softcapping)
-        return logits
+        return soft_cap(self.head(x), self.config.final_logit_softcapping)

@@ -15,33 +15,38 @@ models the output layer is the embedding table.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from tinystar_np.configs.config import DecoderConfig
+from numpy.typing import NDArray
+
+from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers_old import GatedFeedForward, RMSNorm, Weights
-from tinystar_np.layers_old.blocks import FeedForwardLayer, Norm
-from tinystar_np.models.attention_decoder import AttentionDecoder
-from tinystar_np.weights.weight_table import WeightTable, with_switches, without
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, key
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class LlamaConfig(DecoderConfig):
+class LlamaConfig(Config):
     """The keys of a Llama config.json that change the mathematics; defaults as in transformers."""
 
-    vocab_size: int = 32000
-    hidden_size: int = 4096
-    intermediate_size: int = 11008
-    num_hidden_layers: int = 32
-    num_attention_heads: int = 32
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
-    hidden_act: str = "silu"
-    max_position_embeddings: int = 2048
+    vocab_size: int = key(32000, letter="V")
+    hidden_size: int = key(4096, letter="D")
+    intermediate_size: int = key(11008, letter="F")
+    num_hidden_layers: int = key(32, letter="L")
+    num_attention_heads: int = key(32, letter="H")
+    num_key_value_heads: int | None = key(None, letter="G")
+    head_dim: int | None = key(None, letter="K")
+    hidden_act: str = activation_key("silu")
+    max_position_embeddings: int = key(2048, is_trained_length=True)
     original_max_position_embeddings: int | None = None
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
+    rms_norm_eps: float = key(1e-6, above=0)
+    rope_theta: float = key(10000.0, null_is_silence=True)
     rope_scaling: dict[str, Any] | None = None
     rope_parameters: dict[str, Any] | None = None
     attention_bias: bool = False
@@ -50,63 +55,63 @@ class LlamaConfig(DecoderConfig):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations; of a part of each head, in relatives that have a key for it."""
-        partial = hasattr(self, "partial_rotary_factor")
-        return RopeParameters.read(vars(self), head_dim=self.sizes["K"], partial=partial)
+        """The rule of the rotations."""
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
 
 WEIGHTS: WeightTable = {
-    # ours:                                (the checkpoint's, shape)
+    # ours:                                the checkpoint's, its shape, when it is there
     "embedding.tokens.weight":             ("embed_tokens.weight", "V D"),
     "blocks.{i}.attention_norm.gain":      ("layers.{i}.input_layernorm.weight", "D"),
-    "blocks.{i}.attention.q.weight":       ("layers.{i}.self_attn.q_proj.weight", "HK D -> D HK"),
-    "blocks.{i}.attention.k.weight":       ("layers.{i}.self_attn.k_proj.weight", "GK D -> D GK"),
-    "blocks.{i}.attention.v.weight":       ("layers.{i}.self_attn.v_proj.weight", "GK D -> D GK"),
-    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "D HK -> HK D"),
+    "blocks.{i}.attention.q.weight":       ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
+    "blocks.{i}.attention.q.bias":         ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_bias"),
+    "blocks.{i}.attention.k.weight":       ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.k.bias":         ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.v.weight":       ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.v.bias":         ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
+    "blocks.{i}.attention.out.bias":       ("layers.{i}.self_attn.o_proj.bias", "D", "attention_bias"),
     "blocks.{i}.feed_forward_norm.gain":   ("layers.{i}.post_attention_layernorm.weight", "D"),
-    "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.mlp.gate_proj.weight", "F D -> D F"),
-    "blocks.{i}.feed_forward.up.weight":   ("layers.{i}.mlp.up_proj.weight", "F D -> D F"),
-    "blocks.{i}.feed_forward.down.weight": ("layers.{i}.mlp.down_proj.weight", "D F -> F D"),
+    "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.mlp.gate_proj.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.gate.bias":   ("layers.{i}.mlp.gate_proj.bias", "F", "mlp_bias"),
+    "blocks.{i}.feed_forward.up.weight":   ("layers.{i}.mlp.up_proj.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.up.bias":     ("layers.{i}.mlp.up_proj.bias", "F", "mlp_bias"),
+    "blocks.{i}.feed_forward.down.weight": ("layers.{i}.mlp.down_proj.weight", "(D F)ᵀ"),
+    "blocks.{i}.feed_forward.down.bias":   ("layers.{i}.mlp.down_proj.bias", "D", "mlp_bias"),
     "final_norm.gain":                     ("norm.weight", "D"),
-}  # fmt: skip
-ATTENTION_BIASES: WeightTable = {
-    "blocks.{i}.attention.q.bias":         ("layers.{i}.self_attn.q_proj.bias", "HK"),
-    "blocks.{i}.attention.k.bias":         ("layers.{i}.self_attn.k_proj.bias", "GK"),
-    "blocks.{i}.attention.v.bias":         ("layers.{i}.self_attn.v_proj.bias", "GK"),
-    "blocks.{i}.attention.out.bias":       ("layers.{i}.self_attn.o_proj.bias", "D"),
-}  # fmt: skip
-QKV_BIASES: WeightTable = without(ATTENTION_BIASES, ".out.")
-FEED_FORWARD_BIASES: WeightTable = {
-    "blocks.{i}.feed_forward.gate.bias":   ("layers.{i}.mlp.gate_proj.bias", "F"),
-    "blocks.{i}.feed_forward.up.bias":     ("layers.{i}.mlp.up_proj.bias", "F"),
-    "blocks.{i}.feed_forward.down.bias":   ("layers.{i}.mlp.down_proj.bias", "D"),
-}  # fmt: skip
-# Norms of queries and keys, which some relatives have: of each head, or of all heads of a token together.
-HEAD_NORMS: WeightTable = {
-    "blocks.{i}.attention.q_norm.gain":    ("layers.{i}.self_attn.q_norm.weight", "K"),
-    "blocks.{i}.attention.k_norm.gain":    ("layers.{i}.self_attn.k_norm.weight", "K"),
-}  # fmt: skip
-JOINT_NORMS: WeightTable = {
-    "blocks.{i}.attention.q_norm.gain":    ("layers.{i}.self_attn.q_norm.weight", "HK"),
-    "blocks.{i}.attention.k_norm.gain":    ("layers.{i}.self_attn.k_norm.weight", "GK"),
+    "head.weight":                         ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
 }  # fmt: skip
 
 
-class Llama(AttentionDecoder):
+class Block:
+    """Attention, then feed-forward: each reads a normed copy of the residual stream and adds its result."""
+
+    def __init__(self, w: Weights, c: LlamaConfig, i: int):
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        self.attention_norm = RMSNorm(w / "attention_norm", eps=c.rms_norm_eps)
+        self.attention = Attention(w / "attention", heads=H, kv_heads=G, head_dim=K, rope=c.rope.rotary())
+        self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
+        self.feed_forward = GatedFeedForward(w / "feed_forward", ACTIVATIONS[c.hidden_act])
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        x = tap("residual_middle", step.wanted(x) + self.attention(normed, step, state))
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        return tap("residual", x + self.feed_forward(normed))
+
+
+class Llama(Decoder[LlamaConfig]):
     """Llama 1, 2, 3, 3.1 and 3.2 (text), and the many models that are built like them."""
 
-    Config: ClassVar[type[DecoderConfig]] = LlamaConfig
+    Config = LlamaConfig
+    WEIGHTS = WEIGHTS
     PREFIX = "model."
 
-    @staticmethod
-    def weight_table(config: LlamaConfig) -> WeightTable:
-        """Add what the config switches on."""
-        return with_switches(WEIGHTS, config, attention_bias=ATTENTION_BIASES, mlp_bias=FEED_FORWARD_BIASES)
-
-    def norm(self, w: Weights) -> Norm:
-        """Build a norm."""
-        return RMSNorm(w, eps=self.config.rms_norm_eps)
-
-    def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
-        """Build layer i's feed-forward layer."""
-        return GatedFeedForward(w, activation=ACTIVATIONS[self.config.hidden_act])
+    def build(self, w: Weights, c: LlamaConfig) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
+        self.head = Linear(w / "head")

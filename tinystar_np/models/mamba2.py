@@ -10,26 +10,30 @@
 New in it: heads, each with one rate of decay instead of one per channel and state. That makes a prompt a row
 of matrix products, and allows a state of 128 numbers per channel where Mamba 1 has 16. B and C are shared by
 the heads of a group, as keys and values are in grouped-query attention; all inputs of the recurrence come out
-of one product; a norm stands behind the gate. The mixer is also what Granite 4, Bamba, Zamba 2 and others put
+of one product; a norm follows the gate. The mixer is also what Granite 4, Bamba, Zamba 2 and others put
 between their attention layers.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tinystar_np.configs.config import DecoderConfig, require
+from numpy.typing import NDArray
+
+from tinystar_np.cache import Step
+from tinystar_np.cache.recurrent import MatrixState
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers_old import RMSNorm, Weights
-from tinystar_np.layers_old.mamba2 import Mamba2 as Mamba2Mixer
-from tinystar_np.layers_old.mixer_block import MixerBlock
-from tinystar_np.models.decoder import Decoder
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.layers.basic import Embedding, Linear, RMSNorm
+from tinystar_np.layers.mamba2 import Mamba2 as Mamba2Mixer
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, check_time_step_limit, key, require
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class Mamba2Config(DecoderConfig):
+class Mamba2Config(Config):
     """The keys of a Mamba 2 config.json that change the mathematics; defaults as in transformers.
 
     ``chunk_size`` says how a prompt is cut up on a graphics processor: the result is the same, and another
@@ -37,35 +41,29 @@ class Mamba2Config(DecoderConfig):
     ``norm_before_gate`` stands in some files and is not looked at by the reference: the gate comes first.
     """
 
-    vocab_size: int = 32768
-    hidden_size: int = 4096
-    state_size: int = 128
-    num_hidden_layers: int = 64
-    num_heads: int = 128
-    head_dim: int = 64
-    n_groups: int = 8
+    vocab_size: int = key(32768, letter="V")
+    hidden_size: int = key(4096, letter="D")
+    state_size: int = key(128, letter="N")
+    num_hidden_layers: int = key(64, letter="L")
+    num_heads: int = key(128, letter="H")
+    head_dim: int = key(64, letter="P")
+    n_groups: int = key(8, letter="G")
     expand: int = 2
-    layer_norm_epsilon: float = 1e-5
-    conv_kernel: int = 4
+    layer_norm_epsilon: float = key(1e-5, above=0)
+    conv_kernel: int = key(4, letter="W")
     use_bias: bool = False
     use_conv_bias: bool = True
-    hidden_act: str = "silu"
+    hidden_act: str = activation_key("silu")
     time_step_limit: list[float] | tuple[float, ...] = (0.0, math.inf)
     tie_word_embeddings: bool = False
 
     # The original code's files have it; there, false means layer norms.
     REFUSED: ClassVar = {"rms_norm": (True, None)}
 
-    LETTERS: ClassVar = {
-        "V": "vocab_size",
-        "D": "hidden_size",
-        "L": "num_hidden_layers",
-        "H": "num_heads",
-        "P": "head_dim",
-        "G": "n_groups",
-        "N": "state_size",
-        "W": "conv_kernel",
-    }
+    @property
+    def absent_letters(self) -> str:
+        """Those of attention and feed-forward layers."""
+        return "KF"
 
     def check(self) -> None:
         """Refuse contradictions."""
@@ -79,67 +77,59 @@ class Mamba2Config(DecoderConfig):
         check_time_step_limit(self.time_step_limit)
 
 
-def check_time_step_limit(limit: Sequence[float]) -> None:
-    """Raise ConfigError unless these are the least and the largest step."""
-    require(
-        len(limit) == 2
-        and all(type(number) in (int, float) for number in limit)
-        and 0 <= limit[0] <= limit[1],  # false for NaN
-        f"time_step_limit = {list(limit)}, but it must be two numbers, the least and the largest step.",
-    )
-
-
 WEIGHTS: WeightTable = {
-    # ours:                               (the checkpoint's, shape)
+    # ours:                               the checkpoint's, its shape, when it is there
     "embedding.tokens.weight":            ("embeddings.weight", "V D"),
     "blocks.{i}.mixer_norm.gain":         ("layers.{i}.norm.weight", "D"),
-    "blocks.{i}.mixer.in.weight":         ("layers.{i}.mixer.in_proj.weight", "2HP+2GN+H D -> D 2HP+2GN+H"),
+    "blocks.{i}.mixer.in.weight":         ("layers.{i}.mixer.in_proj.weight", "(2HP+2GN+H D)ᵀ"),
+    "blocks.{i}.mixer.in.bias":           ("layers.{i}.mixer.in_proj.bias", "2HP+2GN+H", "use_bias"),
     "blocks.{i}.mixer.convolution.weight": ("layers.{i}.mixer.conv1d.weight", "HP+2GN 1 W"),
+    "blocks.{i}.mixer.convolution.bias":  ("layers.{i}.mixer.conv1d.bias", "HP+2GN", "use_conv_bias"),
     "blocks.{i}.mixer.time_step_bias":    ("layers.{i}.mixer.dt_bias", "H"),
     "blocks.{i}.mixer.A_log":             ("layers.{i}.mixer.A_log", "H"),
     "blocks.{i}.mixer.D":                 ("layers.{i}.mixer.D", "H"),
     "blocks.{i}.mixer.gated_norm.gain":   ("layers.{i}.mixer.norm.weight", "HP"),
-    "blocks.{i}.mixer.out.weight":        ("layers.{i}.mixer.out_proj.weight", "D HP -> HP D"),
+    "blocks.{i}.mixer.out.weight":        ("layers.{i}.mixer.out_proj.weight", "(D HP)ᵀ"),
+    "blocks.{i}.mixer.out.bias":          ("layers.{i}.mixer.out_proj.bias", "D", "use_bias"),
     "final_norm.gain":                    ("norm_f.weight", "D"),
-}  # fmt: skip
-BIASES: WeightTable = {
-    "blocks.{i}.mixer.in.bias":           ("layers.{i}.mixer.in_proj.bias", "2HP+2GN+H"),
-    "blocks.{i}.mixer.out.bias":          ("layers.{i}.mixer.out_proj.bias", "D"),
-}  # fmt: skip
-CONVOLUTION_BIAS: WeightTable = {
-    "blocks.{i}.mixer.convolution.bias":  ("layers.{i}.mixer.conv1d.bias", "HP+2GN"),
+    "head.weight":                        ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
 }  # fmt: skip
 
 
-class Mamba2(Decoder):
+class Block:
+    """The mixer reads a normed copy of the residual stream and adds its result; there is no feed-forward layer."""
+
+    def __init__(self, w: Weights, c: Mamba2Config, i: int):
+        least, largest = c.time_step_limit
+        self.mixer_norm = RMSNorm(w / "mixer_norm", eps=c.layer_norm_epsilon)
+        self.mixer = Mamba2Mixer(
+            w / "mixer",
+            heads=c.num_heads,
+            head_dim=c.head_dim,
+            groups=c.n_groups,
+            state_size=c.state_size,
+            eps=c.layer_norm_epsilon,
+            activation=ACTIVATIONS[c.hidden_act],
+            time_step_limit=(least, largest),
+        )
+        self.new_state = self.mixer.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: MatrixState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("mixer_norm", self.mixer_norm(x))
+        return tap("residual", step.wanted(x) + self.mixer(normed, step, state))
+
+
+class Mamba2(Decoder[Mamba2Config]):
     """Mamba 2 and Codestral Mamba 7B, as converted for transformers."""
 
     Config = Mamba2Config
+    WEIGHTS = WEIGHTS
     PREFIX = "backbone."
 
-    @staticmethod
-    def weight_table(config: Mamba2Config) -> WeightTable:
-        """Add what the config switches on."""
-        return with_switches(WEIGHTS, config, use_bias=BIASES, use_conv_bias=CONVOLUTION_BIAS)
-
-    def block(self, i: int, w: Weights) -> MixerBlock:
-        """Norm and mixer."""
-        c: Mamba2Config = self.config
-        least, largest = c.time_step_limit
-        return MixerBlock(
-            mixer_norm=self.norm(w.mixer_norm),
-            mixer=Mamba2Mixer(
-                w.mixer,
-                heads=c.num_heads,
-                head_dim=c.head_dim,
-                groups=c.n_groups,
-                state_size=c.state_size,
-                eps=c.layer_norm_epsilon,
-                activation=ACTIVATIONS[c.hidden_act],
-                time_step_limit=(least, largest),
-            ),
-        )
-
-    def norm(self, w: Weights) -> RMSNorm:
-        """Build a norm."""
-        return RMSNorm(w, eps=self.config.layer_norm_epsilon)
+    def build(self, w: Weights, c: Mamba2Config) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.layer_norm_epsilon)
+        self.head = Linear(w / "head")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tinystar_np.configs.layer_types import equal_windows
-from tinystar_np.models.llama import Llama, LlamaConfig
+from tinystar_np.models.unported_llama import Llama, LlamaConfig
 
 
 @dataclass(frozen=True)

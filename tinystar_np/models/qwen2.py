@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
-from tinystar_np.models.llama import QKV_BIASES, Llama, LlamaConfig
+from tinystar_np.models.unported_llama import QKV_BIASES, Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
 
 

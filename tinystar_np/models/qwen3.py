@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tinystar_np.models.llama import HEAD_NORMS, Llama, LlamaConfig
 from tinystar_np.models.qwen2 import Qwen2, Qwen2Config
+from tinystar_np.models.unported_llama import HEAD_NORMS, Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
 
 

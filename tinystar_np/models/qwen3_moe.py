@@ -8,56 +8,190 @@
 | GQA, q and k norm | RoPE     | RMSNorm | SwiGLU, 8 of 128 | sequential | 32768, 131072 with yarn  |
 
 New in it: more and smaller experts still, and no shared one any more; the published models scale the weights
-of the eight to sum to 1. As in the dense Qwen3, each head's queries and keys are normed before they are
-turned, which bounds the scores and makes the biases needless. Which layers have experts is said as in Qwen2.
+of the eight to sum to 1. As in the dense Qwen3, each head's queries and keys are normed before they
+rotate, which bounds the scores and makes biases needless. A config may keep some layers dense.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, Self
 
+from numpy.typing import NDArray
+
+from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.configs.layer_types import equal_windows
-from tinystar_np.layers_old import Weights
-from tinystar_np.layers_old.blocks import FeedForwardLayer
-from tinystar_np.models.expert_weights import EXPERTS, with_experts
-from tinystar_np.models.llama import HEAD_NORMS, Llama, LlamaConfig
-from tinystar_np.models.mixtral import Mixtral
-from tinystar_np.models.qwen2_moe import Qwen2Moe, Qwen2MoeConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
+from tinystar_np.layers.experts import Experts, gated_experts
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, at_least_1, key, require
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class Qwen3MoeConfig(Qwen2MoeConfig):
-    """Qwen2-MoE's keys, those of the shared expert without effect; a window is the same in all layers."""
+class Qwen3MoeConfig(Config):
+    """The keys of a Qwen3-MoE config.json that change the mathematics; defaults as in transformers.
 
-    UNUSED: ClassVar[Sequence[str]] = (
-        *("mlp_bias", "fused_experts", "qkv_bias", "max_window_layers", "layer_types"),
-        "shared_expert_intermediate_size",
-    )
+    ``intermediate_size`` is the width of dense layers, ``moe_intermediate_size`` that of an expert.
+    """
 
-    intermediate_size: int = 6144
-    num_attention_heads: int = 32
-    num_key_value_heads: int | None = 4
-    num_local_experts: int = 128
-    num_experts_per_tok: int = 8
-    moe_intermediate_size: int = 768
+    vocab_size: int = key(151936, letter="V")
+    hidden_size: int = key(2048, letter="D")
+    intermediate_size: int = key(6144, letter="F")
+    num_hidden_layers: int = key(24, letter="L")
+    num_attention_heads: int = key(32, letter="H")
+    num_key_value_heads: int | None = key(4, letter="G")
+    head_dim: int | None = key(None, letter="K")
+    hidden_act: str = activation_key("silu")
+    max_position_embeddings: int = key(32768, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    rms_norm_eps: float = key(1e-6, above=0)
+    rope_theta: float = key(10000.0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    attention_bias: bool = False
+    use_sliding_window: bool = False
+    sliding_window: int | None = 4096
+    num_local_experts: int = key(128, letter="E", aliases=("num_experts",))
+    num_experts_per_tok: int = key(8, chosen_of="E")
+    moe_intermediate_size: int = key(768, letter="M")
+    norm_topk_prob: bool = False
+    decoder_sparse_step: int = 1
+    mlp_only_layers: list[int] | None = None
+    tie_word_embeddings: bool = False
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Forget a window that is not used: files have one all the same."""
+        return super().from_dict(raw if raw.get("use_sliding_window") else {**raw, "sliding_window": None})
+
+    @property
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations."""
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property
     def windows(self) -> Sequence[int | None]:
-        """The window of each layer."""
+        """The window of each layer, the same in all."""
         return equal_windows(self.num_hidden_layers, self.sliding_window)
 
+    @property
+    def expert_layers(self) -> Sequence[int]:
+        """Every n-th layer, except those that are listed as dense; none in a model without experts."""
+        if self.num_local_experts == 0:
+            return []
+        sparse = [i for i in range(self.num_hidden_layers) if i not in (self.mlp_only_layers or ())]
+        n = at_least_1("decoder_sparse_step", self.decoder_sparse_step) if sparse else 1
+        return [i for i in sparse if (i + 1) % n == 0]
 
-class Qwen3Moe(Qwen2Moe):
+    @property
+    def absent_letters(self) -> str:
+        """Those of dense layers, or of experts, where there are none of the kind."""
+        count = len(self.expert_layers)
+        return ("" if count else "EM") + ("F" if count == self.num_hidden_layers else "")
+
+    def check(self) -> None:
+        """Refuse contradictions."""
+        super().check()
+        dense = self.mlp_only_layers
+        whole = all(isinstance(i, int) and not isinstance(i, bool) for i in dense or ())
+        require(whole, f"mlp_only_layers = {dense}, but it must be a list of layers' numbers.")
+
+
+WEIGHTS: WeightTable = {
+    # ours: the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight": ("embed_tokens.weight", "V D"),
+    "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
+    "blocks.{i}.attention.q.bias": ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_bias"),
+    "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.k.bias": ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.v.weight": ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.v.bias": ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.q_norm.gain": ("layers.{i}.self_attn.q_norm.weight", "K"),
+    "blocks.{i}.attention.k_norm.gain": ("layers.{i}.self_attn.k_norm.weight", "K"),
+    "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
+    "blocks.{i}.attention.out.bias": ("layers.{i}.self_attn.o_proj.bias", "D", "attention_bias"),
+    "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.post_attention_layernorm.weight", "D"),
+    # in layers with experts
+    "blocks.{i}.feed_forward.router.weight": ("layers.{i}.mlp.gate.weight", "(E D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.mlp.experts.{e}.gate_proj.weight", "(M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.mlp.experts.{e}.up_proj.weight", "(M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.mlp.experts.{e}.down_proj.weight", "(D M)ᵀ", "expert_layers"),
+    # in the others
+    "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.mlp.gate_proj.weight", "(F D)ᵀ", "not expert_layers"),
+    "blocks.{i}.feed_forward.up.weight": ("layers.{i}.mlp.up_proj.weight", "(F D)ᵀ", "not expert_layers"),
+    "blocks.{i}.feed_forward.down.weight": ("layers.{i}.mlp.down_proj.weight", "(D F)ᵀ", "not expert_layers"),
+    "final_norm.gain": ("norm.weight", "D"),
+    "head.weight": ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
+}  # fmt: skip
+FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a layer in two tensors
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.mlp.experts.gate_up_proj[:M]", "E (2M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.mlp.experts.gate_up_proj[M:]", "E (2M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.mlp.experts.down_proj", "E (D M)ᵀ", "expert_layers"),
+}  # fmt: skip
+
+
+class Block:
+    """Attention, then experts or a dense feed-forward layer: each reads a normed copy of the stream and adds."""
+
+    def __init__(self, w: Weights, c: Qwen3MoeConfig, i: int):
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        self.attention_norm = RMSNorm(w / "attention_norm", eps=c.rms_norm_eps)
+        q_norm, k_norm = (
+            RMSNorm(w / f"attention.{name}", eps=c.rms_norm_eps) for name in ("q_norm", "k_norm")
+        )
+        self.attention = Attention(
+            w / "attention", heads=H, kv_heads=G, head_dim=K, rope=c.rope.rotary(), window=c.windows[i],
+            norms=(q_norm, k_norm),
+        )  # fmt: skip
+        self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
+        self.feed_forward = feed_forward(w / "feed_forward", c, i)
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        x = tap("residual_middle", step.wanted(x) + self.attention(normed, step, state))
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        return tap("residual", x + self.feed_forward(normed))
+
+
+def feed_forward(w: Weights, c: Qwen3MoeConfig, i: int) -> Layer:
+    """Build layer i's experts, or its dense feed-forward layer."""
+    activation = ACTIVATIONS[c.hidden_act]
+    if i not in c.expert_layers:
+        return GatedFeedForward(w, activation)
+    return Experts(
+        w,
+        gated_experts(w / "experts", c.num_local_experts, activation),
+        per_token=c.num_experts_per_tok,
+        routing=top_k_softmax if c.norm_topk_prob else softmax_top_k,
+    )
+
+
+class Qwen3Moe(Decoder[Qwen3MoeConfig]):
     """Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder and their like."""
 
     Config = Qwen3MoeConfig
+    WEIGHTS = WEIGHTS
+    OTHER_FORMS = (FUSED_EXPERTS,)
+    PREFIX = "model."
 
-    @staticmethod
-    def weight_table(config: LlamaConfig) -> WeightTable:
-        """Llama's, with norms and experts."""
-        return with_experts({**Llama.weight_table(config), **HEAD_NORMS}, EXPERTS, config)
-
-    def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
-        """Leave out the shared expert."""
-        return Mixtral.feed_forward(self, i, w)
+    def build(self, w: Weights, c: Qwen3MoeConfig) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
+        self.head = Linear(w / "head")

@@ -20,7 +20,7 @@ from typing import Any
 from tinystar_np.configs.config import at_least_1, require
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.layers_old import Weights
-from tinystar_np.models.llama import Llama, LlamaConfig
+from tinystar_np.models.unported_llama import Llama, LlamaConfig
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,150 @@
+"""Tables of weight names: what we call each array, what the checkpoint calls it, its shape, and when it is there.
+
+    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
+    "blocks.{i}.attention.q.bias":   ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_bias"),
+
+The shape is that of the stored tensor. An axis is a product of the config's letters and numbers, "3D" is three
+times the model width, or a sum of such products, "HK+2GK". Linear layers want (in, out): where a file stores
+(out, in), the row says "(HK D)ᵀ", and the transpose is used, a view that costs nothing.
+
+The third entry names an attribute of the config: the row is there where it is true, or, where it is a list of
+layers' numbers, in these layers. "not …" is its opposite.
+
+A row is written out for every layer ``{i}``, every expert ``{e}``, and every head ``{h}`` of queries or ``{g}`` of
+keys. ``{i+1}`` counts layers from 1. A tensor may hold several of our arrays:
+
+- those of all experts: ``{e}`` stands in our name only. "E (M D)ᵀ" says that the first axis counts the experts;
+  with "(EM D)ᵀ" their matrices lie one below the other in one matrix.
+- parts side by side: "qkv_proj.weight[:HK]" are the first HK rows, "c_attn.weight[:, D:2D]" some of the columns.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from math import prod
+from typing import NamedTuple, Protocol
+
+WeightTable = Mapping[str, tuple[str, str] | tuple[str, str, str]]
+EMBEDDING, HEAD = "embedding.tokens.weight", "head.weight"
+"""What we call the two tables of the vocabulary, which may be one and the same."""
+COUNTED = {"{i}": "L", "{e}": "E", "{h}": "H", "{g}": "G"}
+"""Which letter says how many there are."""
+
+
+class HasSizes(Protocol):
+    """A config, of which only the shape letters are asked here, and the attributes that rows name."""
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """{"D": 768, …}."""
+
+
+class Row(NamedTuple):
+    """One row of a table, written out.
+
+    ours        our name
+    theirs      the tensor's name
+    stored      the tensor's shape
+    expert      which of the tensor's equal blocks along the first axis is meant; None for all of it
+    block       the shape of such a block, or of the whole tensor
+    part        which part of that, along each axis; () for all
+    transposed  whether the transpose of that is used
+    """
+
+    ours: str
+    theirs: str
+    stored: tuple[int, ...]
+    expert: int | None
+    block: tuple[int, ...]
+    part: tuple[slice, ...]
+    transposed: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of our array."""
+        cut = [len(range(*some.indices(size))) for some, size in zip(self.part, self.block, strict=False)]
+        shape = (*cut, *self.block[len(cut) :])
+        return shape[::-1] if self.transposed else shape
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether a linear layer or an embedding multiplies by it: it may then be of a narrow type.
+
+        A router is none of them: a rounded score may choose another expert, and it is small.
+        """
+        return self.ours.endswith(".weight") and len(self.block) == 2 and ".router." not in self.ours
+
+
+def expand(table: WeightTable, config: HasSizes) -> dict[str, Row]:
+    """Write out every row, once per layer, expert or head: {our name: row}."""
+    return {row.ours: row for row in rows(table, config)}
+
+
+def rows(table: WeightTable, config: HasSizes) -> Iterator[Row]:
+    """Write out a table row by row; what a wrong config asks for may be endless."""
+    sizes = config.sizes
+    for ours, (theirs, axes, *condition) in table.items():
+        layers = _layers(condition[0], config) if condition else range(sizes["L"])
+        if "{i}" not in ours:
+            if layers:
+                yield from _counted(ours, theirs, axes, sizes)
+            continue
+        for i in layers:
+            numbered = theirs.replace("{i}", str(i)).replace("{i+1}", str(i + 1))
+            yield from _counted(ours.replace("{i}", str(i)), numbered, axes, sizes)
+
+
+def _layers(condition: str, config: HasSizes) -> Collection[int]:
+    """Return the layers that have a row."""
+    every = range(config.sizes["L"])
+    name = condition.removeprefix("not ")
+    value = getattr(config, name)
+    there = value if isinstance(value, Collection) and not isinstance(value, str) else every if value else ()
+    return there if name == condition else [i for i in every if i not in there]
+
+
+def _counted(ours: str, theirs: str, axes: str, sizes: Mapping[str, int]) -> Iterator[Row]:
+    """Write out a layer's row for each of what it counts."""
+    counted = next((mark for mark in COUNTED if mark in ours), None)
+    if counted is None:
+        yield _row(ours, theirs, axes, sizes, None)
+        return
+    together = counted not in theirs
+    for n in range(sizes[COUNTED[counted]]):
+        number = str(n)
+        names = ours.replace(counted, number), theirs.replace(counted, number)
+        yield _row(*names, axes, sizes, n if together else None)
+
+
+def _row(ours: str, theirs: str, axes: str, sizes: Mapping[str, int], expert: int | None) -> Row:
+    inner = axes.removesuffix("ᵀ").replace("(", "").replace(")", "").split()
+    stored = tuple(size_of(axis, sizes) for axis in inner)
+    block = stored
+    if expert is not None:
+        block = stored[1:] if inner[0] == "E" else (size_of(inner[0][1:], sizes), *stored[1:])
+    name, bracket, part = theirs.partition("[")
+    some = tuple(_slice(axis, sizes) for axis in part[:-1].split(",")) if bracket else ()
+    return Row(ours, name, stored, expert, block, some, axes.endswith("ᵀ"))
+
+
+def _slice(text: str, sizes: Mapping[str, int]) -> slice:
+    ends = [size_of(end, sizes) if end.strip() else None for end in text.split(":")]
+    return slice(*ends)
+
+
+def size_of(axis: str, sizes: Mapping[str, int]) -> int:
+    """Turn an axis such as "D", "3D" and "HK+2GK" into a number: a sum of products of letters and numbers."""
+    return sum(
+        prod(int(p) if p.isdigit() else sizes[p] for p in re.findall(r"\d+|[^\W\d]", product))
+        for product in axis.split("+")
+    )
+
+
+def known_as(name: str, prefix: str, other_names: Mapping[str, str]) -> str:
+    """Say what a table calls a tensor of the file.
+
+    prefix       what some files put before the names in the table and others do not ("transformer.")
+    other_names  {regular expression for a name without prefix: what the table calls it}
+    """
+    short = name.removeprefix(prefix)
+    found = ((re.fullmatch(pattern, short), known) for pattern, known in other_names.items())
+    return next((match.expand(known) for match, known in found if match), short)

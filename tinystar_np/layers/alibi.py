@@ -1,0 +1,26 @@
+"""ALiBi as a layer: what is added to scores by the positions of the keys, made once for a model's call."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.cache import Step
+
+
+class Alibi:
+    """Adds to scores by the keys' positions (kernels/alibi.py). Layers that share one share its arrays.
+
+    bias  maps positions of keys (S,) to what is added to their scores (H, S)
+    """
+
+    def __init__(self, bias: Callable[[NDArray[np.integer]], NDArray[np.float32]]):
+        self.bias = bias
+
+    def __call__(self, positions: NDArray[np.int64], step: Step) -> NDArray[np.float32]:
+        """Return what is added: (H, S), or (B, H, S) where the positions of rows differ."""
+        return step.once(self, lambda: self._made(positions))
+
+    def _made(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        bias = self.bias(positions.ravel())
+        return np.moveaxis(bias.reshape(-1, *positions.shape), 0, -2)

@@ -1,0 +1,193 @@
+"""Self-attention: the projections around the attention kernel, and the keys and values that a cache remembers."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np import fast
+from tinystar_np.cache import KeyValueState, SlidingKeyValueState, Step
+from tinystar_np.kernels.attention import attention_mean, attention_probabilities, attention_scores
+from tinystar_np.kernels.masks import Mask, visible
+from tinystar_np.layers.alibi import Alibi
+from tinystar_np.layers.basic import Linear, Norm, linear_each
+from tinystar_np.layers.rope import Rotary
+from tinystar_np.layers.weights import Weights
+from tinystar_np.tap import listening, tap
+
+
+class Attention:
+    """Self-attention with H heads of queries and G heads of keys and values.
+
+        q, k, v = heads of x W_q, x W_k, x W_v                 normed, rotated where the model does so
+        y       = softmax(scale · q kᵀ + bias, masked) v       each query sees its own and earlier keys
+        result  = heads of y side by side, times W_out
+
+    w         linear layers ``q`` (D, H·K), ``k`` and ``v`` (D, G·K), ``out`` (H·K, D); ``sinks`` (H,) in models
+              with one more score for every query of a head
+    heads     H
+    head_dim  K
+    kv_heads  G, which divides H: neighbouring queries share a head of keys and values; None for H
+    scale     what the products q·k are multiplied by; None for 1/√K
+    rope      rotates queries and keys by their positions; None where positions come in elsewhere
+    window    W: a token sees the W positions up to its own; None for no limit
+    norms     of queries and keys, each head by itself, before they rotate; None for none
+    soft_cap  c, below which scaled scores are kept by c · tanh(score / c); None for no cap
+    clip      largest absolute value of queries, keys and values; None for any
+    alibi     adds to scores by the keys' positions; None for nothing
+    """
+
+    def __init__(
+        self,
+        w: Weights,
+        *,
+        heads: int,
+        head_dim: int,
+        kv_heads: int | None = None,
+        scale: float | None = None,
+        rope: Rotary | None = None,
+        window: int | None = None,
+        norms: tuple[Norm, Norm] | None = None,
+        soft_cap: float | None = None,
+        clip: float | None = None,
+        alibi: Alibi | None = None,
+    ):
+        self.build_projections(w)
+        self.out = Linear(w / "out")
+        self.heads, self.kv_heads = heads, heads if kv_heads is None else kv_heads
+        self.head_dim = self.value_dim = head_dim
+        self.scale = head_dim**-0.5 if scale is None else scale
+        self.rope, self.window, self.norms = rope, window, norms
+        self.soft_cap, self.clip, self.alibi = soft_cap, clip, alibi
+        self.sinks: NDArray | None = w.get("sinks")
+
+    def build_projections(self, w: Weights) -> None:
+        """Build what makes queries, keys and values."""
+        self.q, self.k, self.v = Linear(w / "q"), Linear(w / "k"), Linear(w / "v")
+
+    def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
+        """Make room for the keys and values of ``batch_size`` rows."""
+        shape = batch_size, self.kv_heads, self.head_dim
+        if self.window is None:
+            return KeyValueState(*shape, capacity, self.value_dim)
+        return SlidingKeyValueState(*shape, self.window, capacity, self.value_dim)
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Let each token attend to itself and to what came before.
+
+        x      (B, T, D)
+        step   where the T tokens stand, and which of them somebody wants the result of
+        state  keys and values of what came before, extended by those of x; None where nothing did
+
+        Returns (B, T, D), or (B, 1, D) where only the last token's is wanted; a new array.
+        """
+        q, k, v = self.projected(x, step)  # (B, H, T, K), (B, G, T, K), (B, G, T, K)
+        q, k = self.rotated(q, k, step)
+        keys, values, positions = step.remember(k, v, state)  # (B, G, S, K)
+        mask = self.mask(step.queries, positions)
+        y = tap("attention.mixed", self.attend(q, keys, values, mask, step))  # (B, H, T, K)
+        return tap("attention.out", self.out(heads_joined(y)))
+
+    def projected(self, x: NDArray, step: Step) -> tuple[NDArray, NDArray, NDArray]:
+        """Make queries (B, H, T, K) of the wanted tokens, keys and values (B, G, T, K) of all."""
+        if step.only_last:
+            q, (k, v) = self.q(step.wanted(x)), linear_each((self.k, self.v), x)
+        else:
+            q, k, v = linear_each((self.q, self.k, self.v), x)
+        return self.by_heads(q, k, v)
+
+    def by_heads(self, q: NDArray, k: NDArray, v: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+        """Divide vectors (B, T, heads · K) into heads, norm and clip these: (B, heads, T, K)."""
+        q = tap("attention.q", heads_apart(q, self.heads))
+        k = tap("attention.k", heads_apart(k, self.kv_heads))
+        v = tap("attention.v", heads_apart(v, self.kv_heads))
+        if self.norms is not None:
+            q_norm, k_norm = self.norms
+            q, k = tap("attention.q_norm", q_norm(q)), tap("attention.k_norm", k_norm(k))
+        if self.clip is not None:
+            q, k, v = (np.clip(each, -self.clip, self.clip) for each in (q, k, v))
+        return q, k, v
+
+    def rotated(self, q: NDArray, k: NDArray, step: Step) -> tuple[NDArray, NDArray]:
+        """Rotate queries and keys by their positions."""
+        if self.rope is None:
+            return q, k
+        q = tap("attention.q_rotated", self.rope(q, step.queries))
+        return q, tap("attention.k_rotated", self.rope(k, step))
+
+    def mask(self, queries: Step, key_positions: NDArray[np.int64]) -> Mask:
+        """Say which keys each query sees."""
+        return Mask(queries.row_positions, key_positions, self.window)
+
+    def attend(self, q: NDArray, k: NDArray, v: NDArray, mask: Mask, step: Step) -> NDArray:
+        """Apply the kernel: (B, H, T, K), with S keys and values (B, G, S, K) → (B, H, T, K)."""
+        bias = None if self.alibi is None else self.alibi(mask.key_positions, step)
+        return attend(q, k, v, mask, scale=self.scale, bias=bias, soft_cap=self.soft_cap, sinks=self.sinks)
+
+
+class FusedAttention(Attention):
+    """Attention whose queries, keys and values come out of one matrix, side by side.
+
+    w  as in ``Attention``, with ``qkv`` (D, (H + 2G)·K) instead of ``q``, ``k`` and ``v``: all queries, then all
+       keys, then all values
+    """
+
+    def build_projections(self, w: Weights) -> None:
+        """Build what makes queries, keys and values."""
+        self.qkv = Linear(w / "qkv")
+
+    def projected(self, x: NDArray, step: Step) -> tuple[NDArray, NDArray, NDArray]:
+        """Make queries (B, H, T, K) of the wanted tokens, keys and values (B, G, T, K) of all."""
+        q, k, v = self.apart(tap("attention.qkv", self.qkv(x)))
+        return self.by_heads(step.wanted(q), k, v)
+
+    def apart(self, qkv: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+        """Take queries (B, T, H·K), keys and values (B, T, G·K) out of (B, T, (H + 2G)·K)."""
+        end_of_q = self.heads * self.head_dim
+        end_of_k = end_of_q + self.kv_heads * self.head_dim
+        return qkv[..., :end_of_q], qkv[..., end_of_q:end_of_k], qkv[..., end_of_k:]
+
+
+class GroupedFusedAttention(FusedAttention):
+    """Attention whose queries, keys and values come out of one matrix, group by group.
+
+    For each of the G groups stand its H/G queries, its key and its value. A processor takes the part of a group,
+    and needs no other's.
+    """
+
+    def apart(self, qkv: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+        """Take queries (B, T, H·K), keys and values (B, T, G·K) out of (B, T, G·(H/G + 2)·K)."""
+        B, T, _ = qkv.shape
+        by_group = qkv.reshape(B, T, self.kv_heads, -1, self.head_dim)
+        q, k, v = by_group[..., :-2, :], by_group[..., -2, :], by_group[..., -1, :]
+        return q.reshape(B, T, -1), k.reshape(B, T, -1), v.reshape(B, T, -1)
+
+
+def attend(
+    q: NDArray,
+    k: NDArray,
+    v: NDArray,
+    mask: Mask,
+    *,
+    scale: float,
+    bias: NDArray | None = None,
+    soft_cap: float | None = None,
+    sinks: NDArray | None = None,
+) -> NDArray:
+    """Attend by the kernel, or step by step while somebody looks; arguments as in kernels/attention.py.
+
+    Taps ``attention.scores`` and ``attention.probabilities``.
+    """
+    if not listening():
+        return fast.attention(q, k, v, mask, scale=scale, bias=bias, soft_cap=soft_cap, sinks=sinks)
+    scores = tap("attention.scores", attention_scores(q, k, scale, bias, soft_cap))
+    probabilities = tap("attention.probabilities", attention_probabilities(scores, visible(mask), sinks))
+    return attention_mean(probabilities, v)
+
+
+def heads_apart(x: NDArray, heads: int) -> NDArray:
+    """Divide vectors into heads: (B, T, heads · K) → (B, heads, T, K), a view."""
+    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+
+def heads_joined(x: NDArray) -> NDArray:
+    """Put the vectors of all heads side by side: (B, heads, T, K) → (B, T, heads · K)."""
+    return x.transpose(0, 2, 1, 3).reshape(len(x), x.shape[2], -1)

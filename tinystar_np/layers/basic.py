@@ -1,0 +1,140 @@
+"""The layers that every model is made of: linear maps, embeddings, norms, feed-forward layers.
+
+Each holds its weights and calls the kernel of its name through ``fast``. All of them treat every token by itself:
+what lets tokens see one another is attention (layers/attention.py) or a recurrence.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np import fast
+from tinystar_np.kernels.packed import PackedMatrix
+from tinystar_np.layers.weights import Weights
+from tinystar_np.tap import tap
+
+Activation = Callable[[NDArray], NDArray]
+"""A function of kernels/activations.py."""
+Norm = Callable[[NDArray], NDArray]
+"""A norm with its weights: (..., D) → (..., D)."""
+Layer = Callable[[NDArray], NDArray]
+"""Any layer that treats each token by itself: (B, T, D) → (B, T, D)."""
+
+
+class Linear:
+    """Linear map: y = x W + b.
+
+    w  ``weight`` (in, out), an array or a packed matrix, and in some models ``bias`` (out,)
+    """
+
+    def __init__(self, w: Weights):
+        self.weight: NDArray | PackedMatrix = w["weight"]
+        self.bias: NDArray | None = w.get("bias")
+
+    def __call__(self, x: NDArray) -> NDArray:
+        """Map (..., in) to (..., out), a new array."""
+        return _plus(fast.matmul(x, self.weight), self.bias)
+
+
+def linear_each(layers: Sequence[Linear], x: NDArray) -> list[NDArray]:
+    """Apply several linear maps to the same vectors: (..., in) → each one's (..., out)."""
+    products = fast.matmul_each(x, [layer.weight for layer in layers])
+    return [_plus(y, layer.bias) for y, layer in zip(products, layers, strict=True)]
+
+
+def _plus(y: NDArray, bias: NDArray | None) -> NDArray:
+    if bias is not None:
+        y += bias  # in place: the product is a new array
+    return y
+
+
+class Embedding:
+    """Table of vectors, one for each token or each position.
+
+    w  ``weight`` (V, D), an array or a packed matrix
+    """
+
+    def __init__(self, w: Weights):
+        self.weight: NDArray | PackedMatrix = w["weight"]
+
+    def __call__(self, ids: NDArray[np.integer]) -> NDArray:
+        """Look up (...) ids: (..., D), a new array."""
+        return fast.embedding(ids, self.weight)
+
+
+class LayerNorm:
+    """Layer normalisation: each vector is centred and scaled to unit variance.
+
+    w    ``gain`` (D,) and ``bias`` (D,); some models have no bias, OLMo neither
+    eps  added to the variance
+    """
+
+    def __init__(self, w: Weights, *, eps: float):
+        self.gain: NDArray | None = w.get("gain")
+        self.bias: NDArray | None = w.get("bias")
+        self.eps = eps
+
+    def __call__(self, x: NDArray) -> NDArray:
+        """Normalise (..., D): a new array."""
+        return fast.layer_norm(x, self.gain, self.bias, self.eps)
+
+
+class RMSNorm:
+    """Root mean square normalisation: each vector is scaled to unit mean square.
+
+    w       ``gain`` (D,)
+    eps     added to the mean square
+    offset  what the stored gain lacks: 1 where gain − 1 was learned (Gemma), so that weight decay, which
+            draws weights to 0, draws the gain to 1
+    """
+
+    def __init__(self, w: Weights, *, eps: float, offset: float = 0.0):
+        gain: NDArray = w["gain"]
+        self.gain = gain + gain.dtype.type(offset) if offset else gain
+        self.eps = eps
+
+    def __call__(self, x: NDArray) -> NDArray:
+        """Normalise (..., D): a new array."""
+        return fast.rms_norm(x, self.gain, self.eps)
+
+
+class FeedForward:
+    """Feed-forward layer: expand to F features, apply the activation, project back to D.
+
+    w           ``up`` (D, F) and ``down`` (F, D), linear layers
+    activation  a function of kernels/activations.py
+    """
+
+    def __init__(self, w: Weights, activation: Activation):
+        self.up, self.down = Linear(w / "up"), Linear(w / "down")
+        self.activation = activation
+
+    def __call__(self, x: NDArray) -> NDArray:
+        """Map (B, T, D) to (B, T, D), a new array."""
+        hidden = tap("feed_forward.up", self.up(x))  # (B, T, F)
+        hidden = tap("feed_forward.activation", fast.activate(hidden, self.activation))
+        return tap("feed_forward.down", self.down(hidden))
+
+
+class GatedFeedForward:
+    """Feed-forward layer with a gate: y = (activation(x W_gate) ∘ x W_up) W_down.
+
+    One half decides how much of the other half passes. With SiLU it is called SwiGLU, with GELU GeGLU. At the
+    same number of weights it predicts better than the plain form; nobody knows why. Shazeer 2020,
+    arXiv:2002.05202.
+
+    w           ``gate`` and ``up`` (D, F), ``down`` (F, D), linear layers
+    activation  a function of kernels/activations.py
+    """
+
+    def __init__(self, w: Weights, activation: Activation):
+        self.gate, self.up, self.down = (Linear(w / name) for name in ("gate", "up", "down"))
+        self.activation = activation
+
+    def __call__(self, x: NDArray) -> NDArray:
+        """Map (B, T, D) to (B, T, D), a new array."""
+        gate, up = linear_each((self.gate, self.up), x)  # (B, T, F) each
+        gate, up = tap("feed_forward.gate", gate), tap("feed_forward.up", up)
+        hidden = tap("feed_forward.activation", fast.gated_activation(gate, up, self.activation))
+        return tap("feed_forward.down", self.down(hidden))

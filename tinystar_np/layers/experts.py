@@ -1,0 +1,79 @@
+"""Mixture of experts: a router, and the feed-forward layers that it chooses from."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np import fast
+from tinystar_np.layers.basic import Activation, Linear, linear_each
+from tinystar_np.layers.weights import Weights
+from tinystar_np.tap import tap
+
+Routing = Callable[[NDArray, int], tuple[NDArray[np.integer], NDArray]]
+"""A function of kernels/experts.py: router logits (..., E), k → chosen experts and their weights, (..., k) each."""
+
+
+class Experts:
+    """Adds up k of E feed-forward layers, for each token those that the router scores highest.
+
+    w             ``router`` (D, E), a linear layer
+    experts       the E layers, each from (n, D) to (n, D), such as ``Expert``
+    per_token     k
+    routing       how experts are chosen and weighted
+    weigh_inputs  whether a weight multiplies what its expert reads, instead of what it gives (Llama 4)
+
+    For one token, k experts are read and the others are not touched.
+    """
+
+    def __init__(
+        self,
+        w: Weights,
+        experts: Sequence[Callable[[NDArray], NDArray]],
+        *,
+        per_token: int,
+        routing: Routing,
+        weigh_inputs: bool = False,
+    ):
+        self.router = Linear(w / "router")
+        self.experts = experts
+        self.per_token = per_token
+        self.routing = routing
+        self.weigh_inputs = weigh_inputs
+
+    def __call__(self, x: NDArray) -> NDArray:
+        """Map (B, T, D) to (B, T, D), a new array."""
+        logits = tap("feed_forward.router", self.router(x))  # (B, T, E)
+        chosen, weights = self.routing(logits, self.per_token)  # (B, T, k) each
+        chosen, weights = tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
+        k = self.per_token
+        y = fast.mixture(
+            x.reshape(-1, x.shape[-1]),
+            chosen.reshape(-1, k),
+            weights.reshape(-1, k),
+            self.experts,
+            self.weigh_inputs,
+        )
+        return tap("feed_forward.experts", y.reshape(x.shape))
+
+
+class Expert:
+    """A gated feed-forward layer for the tokens that chose it; arguments as of ``GatedFeedForward``.
+
+    Its intermediates have no taps: they are rows of some tokens only, and each expert's would overwrite the
+    last one's.
+    """
+
+    def __init__(self, w: Weights, activation: Activation):
+        self.gate, self.up, self.down = (Linear(w / name) for name in ("gate", "up", "down"))
+        self.activation = activation
+
+    def __call__(self, x: NDArray) -> NDArray:
+        """Map (n, D) to (n, D), a new array."""
+        gate, up = linear_each((self.gate, self.up), x)
+        return self.down(fast.gated_activation(gate, up, self.activation))
+
+
+def gated_experts(w: Weights, count: int, activation: Activation) -> list[Expert]:
+    """Build the experts that ``w`` numbers from 0."""
+    return [Expert(w / str(e), activation) for e in range(count)]

@@ -1,0 +1,88 @@
+"""Mamba 1 mixer: the projections, convolution and gate around the selective scan."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.cache import Step
+from tinystar_np.cache.recurrent import RecurrentState
+from tinystar_np.kernels.activations import silu, softplus
+from tinystar_np.kernels.convolution import blockwise_convolution
+from tinystar_np.kernels.selective_scan import selective_scan
+from tinystar_np.layers.basic import Linear
+from tinystar_np.layers.weights import Weights
+from tinystar_np.layers_old.feed_forward import activate  # TODO fast
+from tinystar_np.tap import tap
+
+
+class Mamba1:
+    """State-space mixer with F channels that each keep N numbers.
+
+        x, z    = in(input)                      one product
+        x       = activation(convolution(x))
+        δ, B, C = selection(x)                   what the token decides
+        Δ       = softplus(time_step(δ))         through R numbers only: a step of its own for each channel
+        y       = scan(x, Δ, A, B, C) + D x
+        result  = out(y · silu(z))
+
+    Gu & Dao 2023, arXiv:2312.00752, section 3.4.
+
+    w           ``in`` (D, 2·F), a linear layer giving x and z side by side; ``convolution``: ``weight``
+                (F, 1, W) and optionally ``bias``; ``selection`` (F, R + 2·N), a linear layer giving δ, B, C;
+                ``time_step`` (R, F), a linear layer with bias; ``A_log`` (F, N) and ``D`` (F,), where
+                A = −exp(A_log); ``out`` (F, D), a linear layer
+    activation  after the convolution; the gate always takes SiLU
+    """
+
+    def __init__(self, w: Weights, *, activation: Callable[[NDArray], NDArray] = silu):
+        self.project = Linear(w / "in")
+        # (C, W) as the kernel wants it, but in memory W rows, which it reads one at a time.
+        self.convolution: NDArray = np.ascontiguousarray(w["convolution.weight"][:, 0].T).T
+        self.convolution_bias: NDArray | None = w.get("convolution.bias")
+        self.selection = Linear(w / "selection")
+        self.time_step = Linear(w / "time_step")
+        self.A: NDArray = -np.exp(np.ascontiguousarray(w["A_log"].T))  # (N, F)
+        self.D: NDArray = w["D"]
+        self.out = Linear(w / "out")
+        self.activation = activation
+
+    def new_state(self, batch_size: int, capacity: int) -> RecurrentState:
+        """Make the state before the first token: W − 1 inputs of the convolution, and h."""
+        channels, width = self.convolution.shape
+        return RecurrentState(
+            convolution=np.zeros((batch_size, width - 1, channels), dtype=np.float32),
+            ssm=np.zeros((batch_size, *self.A.shape), dtype=np.float32),
+        )
+
+    def __call__(self, x: NDArray, step: Step, state: RecurrentState | None) -> NDArray:
+        """Let each token read what came before out of the state, and write itself into it.
+
+        x          (B, T, D)
+        step       which tokens' results somebody wants; the state knows no positions
+        state      what came before; receives what waits for ``commit``. None where nothing came before.
+
+        Returns (B, T, D), or (B, 1, D) where only the last token's is wanted; a new array.
+        """
+        N, F = self.A.shape
+        projected = tap("mixer.in", self.project(x))
+        x, z = projected[..., :F], projected[..., F:]
+        x, recent = blockwise_convolution(
+            x, self.convolution, self.convolution_bias, None if state is None else state["convolution"]
+        )
+        x = tap("mixer.convolution", x)
+        activate(self.activation, x)  # in place
+        x = tap("mixer.x", x)
+        selected = tap("mixer.selection", self.selection(x))
+        B, C = tap("mixer.B", selected[..., -2 * N : -N]), tap("mixer.C", selected[..., -N:])
+        dt = self.time_step(selected[..., : -2 * N])
+        activate(softplus, dt)
+        dt = tap("mixer.time_step", dt)
+        before, after = (None, None) if state is None else (state["ssm"], state.spare("ssm"))
+        y, h = selective_scan(x, dt, self.A, B, C, self.D, before, after)
+        if state is not None:
+            state.replace(convolution=recent, ssm=h)
+        y = tap("mixer.scan", y)
+        y, z = step.wanted(y), step.wanted(z)
+        activate(silu, z, y)
+        return tap("mixer.out", self.out(tap("mixer.gated", z)))

@@ -1,0 +1,184 @@
+"""Mamba 2 mixer: the projections, convolution and gate around the state-space model."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.cache import Step
+from tinystar_np.cache.recurrent import MatrixState
+from tinystar_np.kernels.activations import silu, softplus
+from tinystar_np.kernels.convolution import blockwise_convolution
+from tinystar_np.kernels.norms import gated_rms_norm
+from tinystar_np.kernels.ssm import ssm_chunked_scan, ssm_step
+from tinystar_np.layers.basic import Linear
+from tinystar_np.layers.weights import Weights
+from tinystar_np.layers_old.feed_forward import activate  # TODO fast
+from tinystar_np.tap import tap
+from tinystar_np.threads import divided, head_slices, slices
+
+NORM_BLOCK = 65_536  # numbers: 256 KB of float32, so that the gate and its temporaries stay in cache
+
+
+class Mamba2:
+    """State-space mixer with H heads of width P, whose B and C are shared by G groups of heads.
+
+        z, x, B, C, Δ = in(input)                one product
+        x, B, C       = activation(convolution(x, B, C))
+        Δ             = softplus(Δ + bias), within the limits
+        y             = scan(x, Δ, A, B, C) + D x
+        result        = out(norm(y · silu(z)))
+
+    All that the recurrence needs comes out of the first product, so that heads can be divided among machines;
+    in Mamba 1, B, C and Δ are computed from x. The norm after the gate is new, too. Dao & Gu 2024,
+    arXiv:2405.21060, section 7.
+
+    w                ``in`` (D, 2·H·P + 2·G·N + H), a linear layer giving z, x, B, C, Δ side by side;
+                     ``convolution``: ``weight`` (H·P + 2·G·N, 1, W) and optionally ``bias``;
+                     ``A_log``, ``D`` and ``time_step_bias`` (H,), where A = −exp(A_log);
+                     ``gated_norm.gain`` (H·P,), normed in G parts, without which y is gated only;
+                     ``out`` (H·P, D), a linear layer
+    heads            H
+    head_dim         P
+    groups           G, which divides H
+    state_size       N
+    eps              of the norm
+    activation       after the convolution; the gate always takes SiLU
+    time_step_limit  least and largest Δ
+    norm_first       whether the gate comes after the norm
+    multipliers      what z, x, B, C and Δ are multiplied by as they come out of ``in``; None for nothing
+    """
+
+    def __init__(
+        self,
+        w: Weights,
+        *,
+        heads: int,
+        head_dim: int,
+        groups: int,
+        state_size: int,
+        eps: float,
+        activation: Callable[[NDArray], NDArray] = silu,
+        time_step_limit: tuple[float, float] = (0.0, math.inf),
+        norm_first: bool = False,
+        multipliers: Sequence[float] | None = None,
+    ):
+        self.project = Linear(w / "in")
+        # (C, W) as the kernel wants it, but in memory W rows, which it reads one at a time.
+        self.convolution: NDArray = np.ascontiguousarray(w["convolution.weight"][:, 0].T).T
+        self.convolution_bias: NDArray | None = w.get("convolution.bias")
+        self.A: NDArray = -np.exp(w["A_log"])
+        self.D: NDArray = w["D"]
+        self.time_step_bias: NDArray = w["time_step_bias"]
+        self.gain: NDArray | None = w.get("gated_norm.gain")
+        self.out = Linear(w / "out")
+        self.heads = heads
+        self.head_dim = head_dim
+        self.groups = groups
+        self.state_size = state_size
+        self.eps = eps
+        self.activation = activation
+        self.time_step_limit = time_step_limit
+        self.norm_first = norm_first
+        sizes = heads * head_dim, heads * head_dim, groups * state_size, groups * state_size, heads
+        self.multipliers: NDArray | None = (
+            None if multipliers is None else np.repeat(np.array(multipliers, dtype=np.float32), sizes)
+        )
+
+    def new_state(self, batch_size: int, capacity: int) -> MatrixState:
+        """Make the state before the first token: W − 1 inputs of the convolution, and h of each head."""
+        channels, width = self.convolution.shape
+        h = (batch_size, self.heads, self.head_dim, self.state_size)
+        return MatrixState(
+            "ssm",
+            self.groups,
+            values_first=True,
+            convolution=np.zeros((batch_size, width - 1, channels), dtype=np.float32),
+            ssm=np.zeros(h, dtype=np.float32),
+        )
+
+    def __call__(self, x: NDArray, step: Step, state: MatrixState | None) -> NDArray:
+        """Let each token read what came before out of the state, and write itself into it.
+
+        x          (B, T, D)
+        step       which tokens' results somebody wants; the state knows no positions
+        state      what came before; receives what waits for ``commit``. None where nothing came before.
+
+        Returns (B, T, D), or (B, 1, D) where only the last token's is wanted; a new array.
+        """
+        batch, T, _ = x.shape
+        H, P, G, N = self.heads, self.head_dim, self.groups, self.state_size
+        inner = H * P
+        projected = tap("mixer.in", self.project(x))
+        if self.multipliers is not None:
+            projected *= self.multipliers
+        z, dt = projected[..., :inner], projected[..., -H:]
+        convolved, recent = blockwise_convolution(
+            projected[..., inner:-H],
+            self.convolution,
+            self.convolution_bias,
+            None if state is None else state["convolution"],
+        )
+        convolved = tap("mixer.convolution", convolved)
+        activate(self.activation, convolved)  # in place
+        x = tap("mixer.x", convolved[..., :inner].reshape(batch, T, H, P))
+        B = tap("mixer.B", convolved[..., inner : inner + G * N].reshape(batch, T, G, N))
+        C = tap("mixer.C", convolved[..., inner + G * N :].reshape(batch, T, G, N))
+        dt = tap("mixer.time_step", np.clip(softplus(dt + self.time_step_bias), *self.time_step_limit))
+        y, after = self._scan(x, dt, B, C, state)
+        if state is not None:
+            state.replace(convolution=recent, **after)
+        y = tap("mixer.scan", y.reshape(batch, T, inner))
+        y, z = step.wanted(y), step.wanted(z)
+        name = "mixer.gated" if self.gain is None else "mixer.gated_norm"
+        return tap("mixer.out", self.out(tap(name, self._gated(y, z))))
+
+    def _scan(
+        self, x: NDArray, dt: NDArray, B: NDArray, C: NDArray, state: MatrixState | None
+    ) -> tuple[NDArray, dict[str, NDArray]]:
+        """Choose the form: one step for a single token, chunks with the heads divided among threads.
+
+        Returns y, and what the state is to hold after it.
+        """
+        if state is not None and x.shape[1] == 1:
+            matrix, recent = state.with_room()
+            y, (factors, keys, values) = ssm_step(x, dt, self.A, B, C, self.D, matrix, recent)
+            return y, {"ssm": matrix, "factors": factors, "keys": keys, "values": values}
+        h = None if state is None else state.whole()
+        shape = (len(x), self.heads, self.head_dim, self.state_size)
+        after = np.empty(shape, dtype=x.dtype) if state is None else state.spare("ssm")
+        y = np.empty(x.shape, dtype=x.dtype)
+
+        def scan(some: tuple[slice, slice]) -> None:
+            heads, groups = some
+            y[:, :, heads], after[:, heads] = ssm_chunked_scan(
+                x[:, :, heads],
+                dt[:, :, heads],
+                self.A[heads],
+                B[:, :, groups],
+                C[:, :, groups],
+                self.D[heads],
+                None if h is None else h[:, heads],
+            )
+
+        divided(scan, head_slices(self.heads, self.groups, x.shape[1]))
+        return y, {"ssm": after}
+
+    def _gated(self, y: NDArray, z: NDArray) -> NDArray:
+        """Gate and norm y (B, T, H·P) in place, a block of tokens at a time, divided among threads."""
+        rows, gates = y.reshape(-1, y.shape[-1]), z.reshape(-1, z.shape[-1])
+        tokens = max(NORM_BLOCK // rows.shape[1], 1)
+
+        def gate(some: slice) -> None:
+            for start in range(some.start, some.stop, tokens):
+                block = slice(start, min(start + tokens, some.stop))
+                if self.gain is None:
+                    rows[block] *= silu(gates[block])
+                else:
+                    rows[block] = gated_rms_norm(
+                        rows[block], gates[block], self.gain, self.eps, self.groups, self.norm_first
+                    )
+
+        divided(gate, slices(len(rows), len(rows)))
+        return rows.reshape(y.shape)

@@ -1,0 +1,290 @@
+"""What all decoders share: tokens in, blocks in a row, logits out, and a cache between calls.
+
+A model file says what its config, its weights and its blocks are; how a model is called and loaded is here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from math import prod
+from pathlib import Path
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tinystar_np.cache import PREFILL, Cache, HeldText, LayerState, Step, join_caches, read_states
+from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.checkpoints.gather import gather
+from tinystar_np.checkpoints.json_file import one_line
+from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, WeightTable, known_as, rows
+from tinystar_np.errors import CheckpointError, ContextFullError, InputError
+from tinystar_np.kernels.packed import PackedMatrix
+from tinystar_np.layers.basic import Embedding, Norm
+from tinystar_np.layers.rope import rules_by_length
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.config import Config
+from tinystar_np.tap import listening, scope, tap, unheard
+from tinystar_np.weights.in_memory import move_into_memory
+from tinystar_np.weights.side_by_side import side_by_side
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+class AnyBlock(Protocol):
+    """What a model asks of its blocks."""
+
+    def new_state(self, batch_size: int, capacity: int) -> LayerState:
+        """Make what this block remembers between calls, empty."""
+
+    def __call__(self, x: NDArray, step: Step, state: LayerState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to (B, T, D), or (B, 1, D) where only the last token is wanted."""
+
+
+class Decoder(Generic[AnyConfig]):
+    """A language model that reads from left to right.
+
+    config   a checked config of the model's own class
+    weights  {our name: float32 array, or packed matrix}, as the weight table names them
+    end_ids  the token ids that end a text
+    """
+
+    Config: ClassVar[type[Config]]
+    WEIGHTS: ClassVar[WeightTable]
+    OTHER_FORMS: ClassVar[Sequence[WeightTable]] = ()
+    """Rows that take the place of those with the same names, in files that have their tensors."""
+    PREFIX: ClassVar[str] = ""
+    """What some checkpoints put before the names in the weight table and others do not."""
+    OTHER_NAMES: ClassVar[Mapping[str, str]] = {}
+    """{regular expression for what some checkpoints call a tensor, without prefix: the table's name}"""
+    IGNORED: ClassVar[str] = ""
+    """Regular expression for tensors in checkpoints that are no weights."""
+
+    embedding: Embedding
+    blocks: Sequence[AnyBlock]
+    final_norm: Norm
+    head: Callable[[NDArray], NDArray]
+
+    def __init__(
+        self, config: AnyConfig, weights: Mapping[str, NDArray | PackedMatrix], end_ids: Sequence[int] = ()
+    ):
+        self.config = config
+        self.weights = weights
+        self.end_ids = tuple(end_ids)
+        self.vocab_size: int = config.sizes["V"]
+        self.context_length = config.context_length
+        self.trained_length = config.trained_length
+        self.parameters = sum(prod(array.shape) for array in weights.values())
+        # Tied: the output layer is the embedding once more.
+        tied = {} if HEAD in weights else {HEAD: weights[EMBEDDING].T}
+        self.build(Weights({**tied, **weights}), config)
+
+    def build(self, w: Weights, c: AnyConfig) -> None:
+        """Build ``embedding``, ``blocks``, ``final_norm`` and ``head``."""
+        raise NotImplementedError
+
+    def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
+        """Turn ids (B, T) into the first vectors of the residual stream (B, T, D)."""
+        return tap("embedding", tap("embedding.tokens", self.embedding(ids)))
+
+    def logits(self, x: NDArray) -> NDArray:
+        """Score every token of the vocabulary: (B, T, D) → (B, T, V)."""
+        return self.head(x)
+
+    def __call__(
+        self, ids: ArrayLike, cache: Cache | None = None, last_only: bool = False
+    ) -> NDArray[np.float32]:
+        """Compute the logits of the next token after each given token.
+
+        ids        (T,) or (B, T) ints
+        cache      what came before; the new tokens are added to it. Without one, the text begins here.
+        last_only  only the logits after the last token, which is all that generation needs
+
+        Where rotations depend on the length of a text (longrope, dynamic NTK) and change with this call, rows
+        of the cache are read again: when they cross the trained length, and beyond it under dynamic NTK with
+        every call. So the logits are those of the same text without a cache, and cost as much.
+
+        Returns float32 (T, V) or (B, T, V); (1, V) or (B, 1, V) with ``last_only``.
+        Raises InputError for ids that are no tokens of this model, and ContextFullError where they do not
+        fit; the cache is then as it was.
+        """
+        given = self._checked(ids)
+        tokens = np.atleast_2d(given)  # (B, T)
+        step = self._step(tokens, cache)
+        current = None if cache is None else self._up_to_date(cache, step)
+        x = self.embed(tokens, step)  # (B, T, D)
+        for i, block in enumerate(self.blocks):
+            if last_only and i + 1 == len(self.blocks) and not listening():
+                step = step.for_last_token()  # the rest of the last block's work would be thrown away
+            with scope(f"blocks.{i}"):
+                x = block(x, step, None if current is None else current.states[i])
+        x = x[:, -1:] if last_only else x
+        logits = tap("logits", self.logits(tap("final_norm", self.final_norm(x))))  # (B, T, V)
+        if cache is not None and current is not None:
+            cache.commit(current, tokens, step)
+        return logits if given.ndim == 2 else logits[0]
+
+    def _checked(self, ids: ArrayLike) -> NDArray[np.integer]:
+        try:
+            given = np.asarray(ids)
+        except ValueError:
+            raise InputError("ids have rows of different lengths; give those one by one.") from None
+        if given.size == 0 or given.ndim not in (1, 2):
+            raise InputError(
+                f"ids have shape {given.shape}, but must be (T,) or (B, T) with at least one token."
+            )
+        if given.dtype.kind not in "iu":
+            raise InputError(f"ids are of type {given.dtype}, but token ids are integers.")
+        outside = given[(given < 0) | (given >= self.vocab_size)]
+        if outside.size:
+            raise InputError(f"token id {outside[0]} is outside the vocabulary, 0 to {self.vocab_size - 1}.")
+        return given
+
+    def _step(self, tokens: NDArray[np.integer], cache: Cache | None) -> Step:
+        """Say where the new tokens stand."""
+        if cache is None:
+            step = Step(np.zeros(len(tokens), dtype=np.int64), tokens.shape[1])
+        elif cache.batch_size != len(tokens):
+            raise InputError(f"ids have {len(tokens)} rows, but the cache was made for {cache.batch_size}.")
+        else:
+            step = cache.span(tokens.shape[1])
+        if self.context_length is not None and step.end > self.context_length:
+            taken = step.end - step.length
+            raise ContextFullError(
+                f"The model's context is {self.context_length} tokens: "
+                f"{taken} are taken and {step.length} more were given."
+            )
+        return step
+
+    @classmethod
+    def from_checkpoint(
+        cls, config: AnyConfig, checkpoint: Checkpoint, end_ids: Sequence[int] = (), dtype: str = "auto"
+    ) -> Self:
+        """Build the model that a config describes, with a checkpoint's weights.
+
+        dtype  the element type to keep matrices in, see ``load``
+
+        Raises CheckpointError where the weights do not fit the config.
+        """
+        stored = {known_as(name, cls.PREFIX, cls.OTHER_NAMES): name for name in checkpoint}
+        table = cls.WEIGHTS
+        for form in cls.OTHER_FORMS:
+            if any(row.theirs in stored for row in rows(form, config)):
+                table = {**table, **form}
+        tied_head = None
+        if HEAD in table and getattr(config, "tie_word_embeddings", False):
+            (head, head_axes, *_), (embedding, axes, *_) = table[HEAD], table[EMBEDDING]
+            if _differ(checkpoint, [stored[name] for name in (head, embedding) if name in stored]):
+                config = replace(config, tie_word_embeddings=False)
+            elif head_axes.strip("()ᵀ") == axes:  # so that one can stand for the other
+                tied_head = head
+        weights = gather(
+            checkpoint,
+            table,
+            config,
+            prefix=cls.PREFIX,
+            other_names=cls.OTHER_NAMES,
+            ignored=cls.IGNORED,
+            tied_head=tied_head,
+            dtype=dtype,
+        )
+        return cls(config, side_by_side(weights), end_ids)
+
+    def move_into_memory(self) -> None:
+        """Copy float32 matrices out of their file, to where products read them faster (weights/in_memory.py).
+
+        Raises InputError where there is no room.
+        """
+        move_into_memory([self.blocks, self.head])
+
+    def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Cache:
+        """Make an empty cache.
+
+        batch_size  B, rows that will be fed together
+        capacity    tokens to make room for at once; a cache grows by itself where this is too little
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size = {batch_size}, but a cache needs at least one row.")
+        if self.context_length is not None:
+            capacity = min(capacity, self.context_length)
+        states = [block.new_state(batch_size, max(capacity, 0)) for block in self.blocks]
+        rules = rules_by_length(self.blocks)
+        text = HeldText.empty(rules, batch_size) if rules else None
+        return Cache(states, np.zeros(batch_size, dtype=np.int64), self.fingerprint, text)
+
+    def load_cache(self, path: str | Path) -> Cache:
+        """Read a cache that ``cache.save(path)`` wrote for this very model.
+
+        Raises CheckpointError where the file is missing, damaged, or of another model.
+        """
+        lengths, layers, texts = read_states(Path(path), self.fingerprint())
+        tokens = int(lengths.max())
+        try:
+            if self.context_length is not None and tokens > self.context_length:
+                raise ValueError(f"{tokens} tokens, where the context holds {self.context_length}")
+            if len(layers) != len(self.blocks):
+                raise ValueError(f"{len(layers)} layers, not {len(self.blocks)}")
+            cache = self.new_cache(len(lengths))
+            kept = cache.text
+            if texts and kept is None:
+                raise ValueError(f"its tokens ({', '.join(texts)}), which this model does not keep")
+            text = None if kept is None else kept.restored(texts, lengths, self.vocab_size)
+            for state, arrays in zip(cache.states, layers, strict=True):
+                state.restore(arrays, tokens)
+        except (ValueError, MemoryError) as error:
+            raise CheckpointError(
+                f"{path}: this cache does not fit the model ({one_line(str(error))}). Read the prompt again."
+            ) from error
+        return Cache(cache.states, lengths, self.fingerprint, text)
+
+    def fingerprint(self) -> str:
+        """Tell this model from others by a few numbers of each of its arrays."""
+        sums = sha256(repr(self.config).encode())
+        for name, array in sorted(self.weights.items()):
+            numbers = array if isinstance(array, np.ndarray) else array.stored
+            sums.update(f"{name} {numbers.dtype} {numbers.shape}".encode())
+            sums.update(numbers[(0,) * (numbers.ndim - 1)][:8].tobytes())
+        return sums.hexdigest()
+
+    def _up_to_date(self, cache: Cache, step: Step) -> Cache:
+        """Return the cache, or in its place one in which rows are read again that rotate otherwise in this call.
+
+        The given one stays as it is, whatever happens meanwhile.
+        """
+        if cache.text is None:
+            return cache
+        outdated = cache.text.outdated(step)
+        if not outdated.any():
+            return cache
+        with unheard():
+            again = [
+                self._read_again(cache.text.ids[b : b + 1, : step.start[b]], int(step.text_lengths[b]))
+                if outdated[b]
+                else cache.select([b])
+                for b in range(len(outdated))
+            ]
+        return again[0] if len(again) == 1 else join_caches(again)
+
+    def _read_again(self, ids: NDArray[np.integer], text_length: int) -> Cache:
+        """Read tokens (1, T) into a cache of their own, as the beginning of a text of this length."""
+        cache = self.new_cache(1, capacity=text_length)
+        with cache.reading(text_length):
+            for start in range(0, ids.shape[1], PREFILL):
+                self(ids[:, start : start + PREFILL], cache=cache, last_only=True)
+        return cache
+
+
+def _differ(checkpoint: Checkpoint, names: Sequence[str]) -> bool:
+    """Say whether the file has both tables of the vocabulary, and not the same twice, though tied.
+
+    transformers then believes the file and so do we. A few rows tell: what was trained apart differs
+    everywhere.
+    """
+    if len(names) != 2:
+        return False
+    shapes = [checkpoint.shape(name) for name in names]
+    if shapes[0] != shapes[1] or len(shapes[0]) != 2 or 0 in shapes[0]:
+        return False  # which of them is wrong is found when they are gathered
+    one, other = (checkpoint[name] for name in names)
+    some = np.linspace(0, len(one) - 1, 16, dtype=int)
+    return not np.array_equal(one[some], other[some])
