@@ -1,3 +1,4 @@
+# ruff: noqa
 """Temporary."""
 
 import numpy as np

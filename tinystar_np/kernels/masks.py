@@ -1,3 +1,4 @@
+# ruff: noqa
 from typing import NamedTuple
 
 import numpy as np
