@@ -31,7 +31,7 @@ from tinystar_np.layers_old import Attention, GatedFeedForward, Weights
 from tinystar_np.layers_old.hybrid_block import HybridBlock
 from tinystar_np.layers_old.mamba2 import Mamba2
 from tinystar_np.models.granite import Granite
-from tinystar_np.models.granitemoehybrid import (
+from tinystar_np.models.unported_granitemoehybrid import (
     CONVOLUTION_BIASES,
     MAMBA_BIASES,
     MAMBA_LAYERS,
