@@ -28,7 +28,7 @@ def config(shape: str, dtype: str) -> dict:
 def tensors(shape: str) -> dict[str, tuple[tuple[int, ...], str]]:
     """Name every tensor with its shape and what it is called here: {theirs: (shape, ours)}."""
     from tinystar_np.models import model_class
-    from tinystar_np.weights.weight_table import expand, shape_of
+    from tinystar_np.checkpoints.weight_table import expand, shape_of
 
     architecture = model_class(SHAPES[shape]["model_type"])
     described = architecture.Config.from_dict(SHAPES[shape])

@@ -17,7 +17,7 @@ from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import TinyStarError
 from tinystar_np.loading import load
 from tinystar_np.models.gpt2 import GPT2
-from tinystar_np.weights.weight_table import expand, shape_of
+from tinystar_np.checkpoints.weight_table import expand, shape_of
 
 MEMORY = 12_000_000  # bytes, a hundred times what the good model takes
 CONFIG = {"model_type": "gpt2", "vocab_size": 48, "n_positions": 16, "n_embd": 8, "n_layer": 2, "n_head": 2}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tinystar_np.freed_memory import give_back
+from tinystar_np.fast.machine import give_back_memory as give_back
 
 BLOCK, BLOCKS = 100_000, 600  # bytes: below what C's allocator takes from the system piece by piece
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tinystar_np.errors import TinyStarError
 
 if TYPE_CHECKING:
-    from tinystar_np.configs.tinystar_config import TinyStarConfig
+    from tinystar_np.models.tinystar_config import TinyStarConfig
     from tinystar_np.generation import Conversation, Piece, generate, generate_ids, stream
     from tinystar_np.loading import load
     from tinystar_np.models.tinystar import TinyStar
@@ -44,7 +44,7 @@ FOUND_IN = {
     "Conversation": "generation",
     "Piece": "generation",
     "TinyStar": "models.tinystar",
-    "TinyStarConfig": "configs.tinystar_config",
+    "TinyStarConfig": "models.tinystar_config",
     "generate": "generation",
     "generate_ids": "generation",
     "load": "loading",

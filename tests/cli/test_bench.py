@@ -10,7 +10,7 @@ import pytest
 import tinystar_np as ts
 from tinystar_np.cli import bench
 from tinystar_np.cli.main import tinystar
-from tinystar_np.configs.tinystar_config import TinyStarConfig
+from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.inspection import speed
 from tinystar_np.inspection.speed import Found, Task, TinyStarEngine, bytes_per_token, measure
 from tinystar_np.inspection.transformers_process import turn

@@ -11,7 +11,7 @@ import pytest
 
 from tinystar_np.cli import experiments, side_by_side
 from tinystar_np.cli.main import tinystar
-from tinystar_np.configs.tinystar_config import TinyStarConfig, configuration_names
+from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
 from tinystar_np.inspection import experiments as measuring
 from tinystar_np.inspection.experiments import Experiment, Speed, takes
 from tinystar_np.inspection.flops import flops_per_token

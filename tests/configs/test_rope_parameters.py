@@ -12,7 +12,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from tinystar_np.cache import Span
-from tinystar_np.configs.rope_parameters import RULES, RopeParameters
+from tinystar_np.models.rope_parameters import RULES, RopeParameters
 from tinystar_np.errors import ConfigError
 from tinystar_np.layers_old.rope import Rotary
 

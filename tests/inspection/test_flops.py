@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tinystar_np.configs.tinystar_config import TinyStarConfig
+from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.inspection.flops import flops_per_token, multiply_adds
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.layers_old import Attention, GatedFeedForward, Linear, Weights

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from bad_files import CONFIG, Row, assert_refused, config, file_bytes, write_good
 
-from tinystar_np.configs.config import LAYERS, MOST_EXPERTS, MOST_LAYERS, NULL_IS_NOTHING
+from tinystar_np.models.config import LAYERS, MOST_EXPERTS, MOST_LAYERS, NULL_IS_NOTHING
 from tinystar_np.errors import CheckpointError, ConfigError, InputError, TinyStarError
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.loading import load

@@ -22,7 +22,7 @@ from parity import (
 from transformers import PreTrainedModel
 
 from tinystar_np.cache import KeyValueState
-from tinystar_np.cache.recurrent import MatrixState
+from tinystar_np.cache import RecurrentState
 from tinystar_np.errors import ConfigError
 from tinystar_np.generation.loop import PREFILL
 from tinystar_np.kernels.ssm import CHUNK
@@ -100,7 +100,7 @@ def test_variant(variant: str, tmp_path: Path) -> None:
         check_greedy_without_a_cache(reference, model, random_ids(40))
     assert model.context_length is None
     assert model.trained_length == 256
-    kinds = {M: MatrixState, A: KeyValueState}
+    kinds = {M: RecurrentState, A: KeyValueState}
     expected = [kinds[kind] for kind in reference.config.layer_types]
     assert [type(state) for state in model.new_cache().states] == expected
 

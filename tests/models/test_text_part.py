@@ -21,7 +21,7 @@ from transformers import (
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from tinystar_np.cli.main import tinystar
-from tinystar_np.configs.text_part import TEXT_PARTS, text_config
+from tinystar_np.models.text_part import TEXT_PARTS, text_config
 from tinystar_np.errors import CheckpointError, ConfigError
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.loading import load

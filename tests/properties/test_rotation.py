@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from small_models import FIXED
 
 from tinystar_np.cache import Span
-from tinystar_np.configs.rope_parameters import RULES, RopeParameters
+from tinystar_np.models.rope_parameters import RULES, RopeParameters
 from tinystar_np.layers_old.rope import Rotary
 
 K = 16

@@ -8,7 +8,7 @@ import pytest
 
 from tinystar_np import record
 from tinystar_np.cache import join_caches
-from tinystar_np.configs.tinystar_config import CHOICES, TinyStarConfig
+from tinystar_np.models.tinystar_config import CHOICES, TinyStarConfig
 from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.models.tinystar import TinyStar
 

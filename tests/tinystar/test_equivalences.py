@@ -24,12 +24,13 @@ from parity import (
     reference_model,
 )
 
-from tinystar_np.configs.tinystar_config import TinyStarConfig
-from tinystar_np.layers_old import Linear, Weights
+from tinystar_np.models.tinystar_config import TinyStarConfig
+from tinystar_np.layers.basic import Linear
+from tinystar_np.layers.weights import Weights
 from tinystar_np.loading import load
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.tracing.compare import compare_with_transformers
-from tinystar_np.weights.weight_table import expand
+from tinystar_np.checkpoints.weight_table import expand
 
 T, W = 90, 16
 H, K, D, L, V = 8, 8, 64, 3, 256
@@ -295,7 +296,7 @@ def weights_from(reference: torch.nn.Module, pair: Pair, config: TinyStarConfig)
         for i in range(config.num_layers)
     }
     assert set(theirs) == {*(name for name, _ in rows.values()), *filter(None, [pair.head_bias])}
-    assert set(rows) == set(expand(TinyStar.weight_table(config), config.sizes))
+    assert set(rows) == set(expand(TinyStar.WEIGHTS, config))
     return {ours: rearranged(theirs[name]) for ours, (name, rearranged) in rows.items()}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tinystar_np.cli.main import tinystar
-from tinystar_np.configs.tinystar_config import TinyStarConfig
+from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.inspection.describe import Description, describe_model
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.inspection.memory import state_sizes, weight_sizes

@@ -14,11 +14,12 @@ import pytest
 from parity import assert_close, random_ids
 
 import tinystar_np as ts
+from tinystar_np import fast
 from tinystar_np.cli.main import tinystar
-from tinystar_np.configs.tinystar_config import TinyStarConfig, configuration_names
+from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.inspection.hollow import hollow_model
-from tinystar_np.layers_old.matrices import NarrowMatrix
+from tinystar_np.kernels.packed import PackedMatrix
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.tap import tap
 from tinystar_np.tracing.compare import compare_with_transformers
@@ -142,12 +143,12 @@ def widened(name: str, array: Any) -> np.ndarray:
     """The numbers that a narrow matrix stands for."""
     if isinstance(array, np.ndarray):
         return array
-    matrix: NarrowMatrix = array
+    matrix: PackedMatrix = array
     some = np.arange(matrix.shape[0])
     return (
         matrix.rows(some)
         if name.startswith("embedding.")
-        else matrix.product(np.eye(len(some), dtype=np.float32))
+        else fast.matmul(np.eye(len(some), dtype=np.float32), matrix)
     )
 
 
@@ -283,7 +284,7 @@ def test_from_the_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_three_parts_make_the_logits(kind: str) -> None:
     model = small(**KINDS[kind])
     ids = random_ids(2, 9)
-    span = model._span(ids, None)
+    span = model._step(ids, None)
     x = model.embedder(ids, span)
     for block in model.core:
         x = block(x, span, None)
@@ -346,7 +347,7 @@ def test_another_core() -> None:
     in_parts(model, ids, after)
     model.core = [first, Doubling(second)]
     after = model(ids)
-    x = model.embedder(ids[None], span := model._span(ids[None], None))
+    x = model.embedder(ids[None], span := model._step(ids[None], None))
     x = first(x, span, None)
     assert_close(after, model.head(model.final_norm(second(x, span, None) + x))[0])
     assert_close(model(ids, last_only=True), after[-1:])

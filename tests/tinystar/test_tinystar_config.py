@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tinystar_np.configs.tinystar_config import NAMED, TinyStarConfig, configuration_names
+from tinystar_np.models.tinystar_config import NAMED, TinyStarConfig, configuration_names
 from tinystar_np.errors import ConfigError
 from tinystar_np.loading import load
 

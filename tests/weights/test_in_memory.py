@@ -14,7 +14,7 @@ from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import InputError
 from tinystar_np.loading import load
 from tinystar_np.weights import in_memory
-from tinystar_np.weights.in_memory import BAND, NARROW, PORTION, STRIP, VERY_WIDE, lay_out, linears_of
+from tinystar_np.models.memory import BAND, NARROW, PORTION, STRIP, VERY_WIDE, lay_out, linears_of
 
 
 @pytest.fixture

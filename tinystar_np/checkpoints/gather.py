@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from numpy.typing import NDArray
 
+from tinystar_np import fast
 from tinystar_np.checkpoints.checkpoint import Checkpoint, not_held
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HasSizes, Row, WeightTable, expand, known_as, rows
 from tinystar_np.errors import CheckpointError
-from tinystar_np.kernels.bfloat16 import narrow
-from tinystar_np.kernels.int8 import quantise
-from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix
+from tinystar_np.kernels.linear import Matrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 
 BUFFERS = r"(.+\.)?rotary_emb\w*\.\w*(inv_freq|cos_cached|sin_cached)"
 """Rotations, which old versions saved although they are computed."""
@@ -30,7 +30,7 @@ def gather(
     ignored: str,
     tied_head: str | None = None,
     dtype: str = "auto",
-) -> dict[str, NDArray | PackedMatrix]:
+) -> dict[str, Matrix]:
     """Take every array of a table from a checkpoint.
 
     prefix, other_names  see ``known_as``
@@ -60,7 +60,7 @@ def gather(
     by_tensor: dict[str, list[Row]] = {}  # a tensor that holds several is converted once
     for row in written_out.values():
         by_tensor.setdefault(stored[row.theirs], []).append(row)
-    arrays: dict[str, NDArray | PackedMatrix] = {}
+    arrays: dict[str, Matrix] = {}
     for name, its_rows in by_tensor.items():
         arrays |= _taken(checkpoint, name, its_rows, dtype)
     return {ours: arrays[ours] for ours in written_out}
@@ -68,7 +68,7 @@ def gather(
 
 def _taken(
     checkpoint: Checkpoint, name: str, its_rows: Sequence[Row], dtype: str
-) -> Iterator[tuple[str, NDArray | PackedMatrix]]:
+) -> Iterator[tuple[str, Matrix]]:
     """Take all arrays that one tensor holds: (our name, array)."""
     is_bfloat16 = checkpoint.element_type(name) == "BF16" and dtype in ("auto", "bfloat16")
     in_bits = is_bfloat16 and all(row.is_matrix for row in its_rows)
@@ -85,7 +85,7 @@ def _part(tensor: NDArray, row: Row) -> NDArray:
     return block[row.part]
 
 
-def _kept_as(array: NDArray, row: Row, in_bits: bool, dtype: str) -> NDArray | PackedMatrix:
+def _kept_as(array: NDArray, row: Row, in_bits: bool, dtype: str) -> Matrix:
     """Give an array the form in which the model keeps it."""
     if in_bits:
         return Bfloat16Matrix(array, row.transposed)
@@ -94,8 +94,8 @@ def _kept_as(array: NDArray, row: Row, in_bits: bool, dtype: str) -> NDArray | P
     is_table = row.ours.startswith("embedding.")
     by_output = array if row.transposed or is_table else array.T
     if dtype == "bfloat16":
-        return Bfloat16Matrix(narrow(by_output), transposed=not is_table)
-    return Int8Matrix(*quantise(by_output), table=is_table)
+        return Bfloat16Matrix(fast.to_bfloat16(by_output), transposed=not is_table)
+    return Int8Matrix(*fast.quantise(by_output), table=is_table)
 
 
 def _check_fit(

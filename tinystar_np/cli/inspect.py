@@ -24,7 +24,7 @@ from tinystar_np.checkpoints.model_files import has_model
 from tinystar_np.cli.check_weights import CheckedWeights
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import add_common_arguments, add_source_arguments, say_styled
-from tinystar_np.configs.text_part import TEXT_PARTS, text_config
+from tinystar_np.models.text_part import TEXT_PARTS, text_config
 from tinystar_np.inspection.describe import Description, describe_model
 from tinystar_np.inspection.describe_layers import heads_in_words
 from tinystar_np.inspection.hollow import hollow_model

@@ -1,43 +1,66 @@
-# ruff: noqa
-"""Temporary."""
+"""The kernels again, for this machine: the same names, the same signatures, the same numbers, quicker.
 
-import numpy as np
+What concerns a processor, BLAS, threads, memory order or NumPy's own call costs lives here and nowhere else.
+A layer calls ``fast.matmul(x, weight)`` and sees none of it. ``KERNELS`` names the definition of each, which
+tests hold it equal to. With the environment variable ``TINYSTAR_NP_KERNELS=1`` the definitions run
+themselves.
+"""
 
-from tinystar_np.kernels.attention import attention_mean, attention_probabilities, attention_scores
-from tinystar_np.kernels.masks import visible
-from tinystar_np.kernels.norms import gated_rms_norm, layer_norm, rms_norm
-from tinystar_np.layers_old.products import product
+import os
 
+from tinystar_np.fast.attention_forms import (
+    attention,
+    attention_probabilities,
+    attention_scores,
+    latent_attention,
+    relative_attention,
+)
+from tinystar_np.fast.definitions import KERNELS
+from tinystar_np.fast.elementwise import (
+    activate,
+    gated_activation,
+    gated_rms_norm,
+    layer_norm,
+    log_softmax,
+    rms_norm,
+    rotary_embedding,
+    softmax,
+    unit_vectors,
+)
+from tinystar_np.fast.linear import embedding, matmul, matmul_each
+from tinystar_np.fast.rounding import quantise, to_bfloat16
+from tinystar_np.fast.scans import causal_convolution, delta_rule, selective_scan, ssm_scan
+from tinystar_np.kernels.attention import attention_mean
+from tinystar_np.kernels.experts import grouped_mixture as mixture
 
-def matmul(x, weight):
-    rows = x.reshape(-1, x.shape[-1])
-    y = product(rows, weight) if isinstance(weight, np.ndarray) else weight.product(rows)
-    return y.reshape(*x.shape[:-1], -1)
+if os.environ.get("TINYSTAR_NP_KERNELS") == "1":
+    globals().update(KERNELS)
 
-
-def matmul_each(x, weights):
-    return [matmul(x, w) for w in weights]
-
-
-def embedding(ids, table):
-    return table[ids] if isinstance(table, np.ndarray) else table.rows(ids)
-
-
-def activate(x, activation):
-    return activation(x)
-
-
-def gated_activation(gate, up, activation):
-    return activation(gate) * up
-
-
-def attention(q, k, v, mask, *, scale, bias=None, soft_cap=None, sinks=None):
-    scores = attention_scores(q, k, scale, bias, soft_cap)
-    return attention_mean(attention_probabilities(scores, visible(mask), sinks), v)
-
-
-from tinystar_np.kernels.experts import grouped_mixture
-
-
-def mixture(x, chosen, weights, experts, weigh_inputs=False):
-    return grouped_mixture(x, chosen, weights, experts, weigh_inputs)
+__all__ = [
+    "KERNELS",
+    "activate",
+    "attention",
+    "attention_mean",
+    "attention_probabilities",
+    "attention_scores",
+    "causal_convolution",
+    "delta_rule",
+    "embedding",
+    "gated_activation",
+    "gated_rms_norm",
+    "latent_attention",
+    "layer_norm",
+    "log_softmax",
+    "matmul",
+    "matmul_each",
+    "mixture",
+    "quantise",
+    "relative_attention",
+    "rms_norm",
+    "rotary_embedding",
+    "selective_scan",
+    "softmax",
+    "ssm_scan",
+    "to_bfloat16",
+    "unit_vectors",
+]

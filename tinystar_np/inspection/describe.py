@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any
 
-from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.inspection.describe_layers import Part, describe, side_by_side
 from tinystar_np.layers_old import Attention, Embedding, Linear
 from tinystar_np.layers_old.blocks import no_norm
@@ -20,7 +20,7 @@ from tinystar_np.layers_old.mamba1 import Mamba1
 from tinystar_np.layers_old.mamba2 import Mamba2
 from tinystar_np.layers_old.rope import Rotary
 from tinystar_np.layers_old.sinusoidal import Sinusoidal
-from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.base import Decoder
 
 
 @dataclass(frozen=True)

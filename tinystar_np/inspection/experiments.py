@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinystar_np.configs.tinystar_config import TinyStarConfig
+from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.errors import InputError
 from tinystar_np.inspection.flops import flops_per_token
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.inspection.memory import StateSize, state_sizes, weight_sizes
 from tinystar_np.inspection.speed import WARM_UP, Rounds, TinyStarEngine
-from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.base import Decoder
 from tinystar_np.models.tinystar import TinyStar
 
 

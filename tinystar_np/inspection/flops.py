@@ -28,7 +28,7 @@ from tinystar_np.layers_old.experts import Experts
 from tinystar_np.layers_old.latent_attention import LatentAttention
 from tinystar_np.layers_old.mamba1 import Mamba1
 from tinystar_np.layers_old.mamba2 import Mamba2
-from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.base import Decoder
 
 
 def flops_per_token(model: Decoder, context: int) -> int:

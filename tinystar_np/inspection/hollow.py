@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tinystar_np.configs.text_part import text_config
+from tinystar_np.models.text_part import text_config
 from tinystar_np.errors import ConfigError
-from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.base import Decoder
 from tinystar_np.models.registry import model_class
 from tinystar_np.checkpoints.weight_table import expand
-from tinystar_np.weights.weight_table import expand as old_expand
-from tinystar_np.weights.weight_table import shape_of
 
 
 def hollow_model(raw: Mapping[str, Any]) -> Decoder:
@@ -26,11 +24,7 @@ def hollow_model(raw: Mapping[str, Any]) -> Decoder:
     raw = text_config(dict(raw))
     architecture = model_class(raw["model_type"])
     config = architecture.Config.from_dict(raw)
-    if hasattr(architecture, "WEIGHTS"):
-        shapes = {name: row.shape for name, row in expand(architecture.WEIGHTS, config).items()}
-    else:
-        rows = old_expand(architecture.weight_table(config), config.sizes)
-        shapes = {name: shape_of(row.used, config.sizes) for name, row in rows.items()}
+    shapes = {name: row.shape for name, row in expand(architecture.WEIGHTS, config).items()}
     zero = np.float32(0)
     try:
         weights = {

@@ -25,7 +25,7 @@ from tinystar_np.inspection.describe_layers import heads_in_words
 from tinystar_np.layers_old import Attention
 from tinystar_np.layers_old.experts import Experts, RoutedAndShared
 from tinystar_np.layers_old.latent_attention import LatentAttention
-from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.base import Decoder
 
 WEIGHT_TYPES = ("float32", "bfloat16", "int8")
 PART_NAMES = {"feed_forward": "feed-forward", "head": "output"}

@@ -12,7 +12,7 @@ from typing import Any
 from tinystar_np.inspection.describe import mixers_of
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.inspection.memory import measured
-from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.base import Decoder
 
 MAMBA, ATTENTION = "mamba", "attention"
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tinystar_np.inspection.flops import multiply_adds
 from tinystar_np.inspection.memory import peak_memory
 from tinystar_np.layers_old.matrices import NarrowMatrix
-from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.base import Decoder
 
 ENOUGH_SECONDS = 10.0  # a task that has taken so long gets no further turn
 BARE = (8, 4096)  # matrices of so many rows and columns: 0.5 GB

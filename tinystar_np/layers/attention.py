@@ -5,8 +5,7 @@ from numpy.typing import NDArray
 
 from tinystar_np import fast
 from tinystar_np.cache import KeyValueState, SlidingKeyValueState, Step
-from tinystar_np.kernels.attention import attention_mean, attention_probabilities, attention_scores
-from tinystar_np.kernels.masks import Mask, visible
+from tinystar_np.kernels.masks import Mask
 from tinystar_np.layers.alibi import Alibi
 from tinystar_np.layers.basic import Linear, Norm, linear_each
 from tinystar_np.layers.rope import Rotary
@@ -53,7 +52,7 @@ class Attention:
         self.build_projections(w)
         self.out = Linear(w / "out")
         self.heads, self.kv_heads = heads, heads if kv_heads is None else kv_heads
-        self.head_dim = self.value_dim = head_dim
+        self.head_dim = head_dim
         self.scale = head_dim**-0.5 if scale is None else scale
         self.rope, self.window, self.norms = rope, window, norms
         self.soft_cap, self.clip, self.alibi = soft_cap, clip, alibi
@@ -67,8 +66,12 @@ class Attention:
         """Make room for the keys and values of ``batch_size`` rows."""
         shape = batch_size, self.kv_heads, self.head_dim
         if self.window is None:
-            return KeyValueState(*shape, capacity, self.value_dim)
-        return SlidingKeyValueState(*shape, self.window, capacity, self.value_dim)
+            return KeyValueState(*shape, capacity, self.value_dim())
+        return SlidingKeyValueState(*shape, self.window, capacity, self.value_dim())
+
+    def value_dim(self) -> int:
+        """Return K_v, the width of a value; it may be another than a key's."""
+        return self.v.weight.shape[1] // self.kv_heads
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
         """Let each token attend to itself and to what came before.
@@ -134,6 +137,10 @@ class FusedAttention(Attention):
         """Build what makes queries, keys and values."""
         self.qkv = Linear(w / "qkv")
 
+    def value_dim(self) -> int:
+        """Return the width of a value, here that of a key."""
+        return self.head_dim
+
     def projected(self, x: NDArray, step: Step) -> tuple[NDArray, NDArray, NDArray]:
         """Make queries (B, H, T, K) of the wanted tokens, keys and values (B, G, T, K) of all."""
         q, k, v = self.apart(tap("attention.qkv", self.qkv(x)))
@@ -178,9 +185,10 @@ def attend(
     """
     if not listening():
         return fast.attention(q, k, v, mask, scale=scale, bias=bias, soft_cap=soft_cap, sinks=sinks)
-    scores = tap("attention.scores", attention_scores(q, k, scale, bias, soft_cap))
-    probabilities = tap("attention.probabilities", attention_probabilities(scores, visible(mask), sinks))
-    return attention_mean(probabilities, v)
+    scores = fast.attention_scores(q, k, scale=scale, bias=bias, soft_cap=soft_cap)
+    scores = tap("attention.scores", scores)
+    probabilities = tap("attention.probabilities", fast.attention_probabilities(scores, mask, sinks))
+    return fast.attention_mean(probabilities, v)
 
 
 def heads_apart(x: NDArray, heads: int) -> NDArray:

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.kernels.packed import PackedMatrix
+from tinystar_np.kernels.activations import Activation
+from tinystar_np.kernels.linear import Matrix
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 
-Activation = Callable[[NDArray], NDArray]
-"""A function of kernels/activations.py."""
 Norm = Callable[[NDArray], NDArray]
 """A norm with its weights: (..., D) → (..., D)."""
 Layer = Callable[[NDArray], NDArray]
@@ -29,7 +28,7 @@ class Linear:
     """
 
     def __init__(self, w: Weights):
-        self.weight: NDArray | PackedMatrix = w["weight"]
+        self.weight: Matrix = w["weight"]
         self.bias: NDArray | None = w.get("bias")
 
     def __call__(self, x: NDArray) -> NDArray:
@@ -56,7 +55,7 @@ class Embedding:
     """
 
     def __init__(self, w: Weights):
-        self.weight: NDArray | PackedMatrix = w["weight"]
+        self.weight: Matrix = w["weight"]
 
     def __call__(self, ids: NDArray[np.integer]) -> NDArray:
         """Look up (...) ids: (..., D), a new array."""

@@ -5,14 +5,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np import fast
 from tinystar_np.cache import KeyValueState, SlidingKeyValueState, Step
-from tinystar_np.kernels.latent_attention import (
-    absorbing_is_cheaper,
-    latent_attention_absorbed,
-    latent_attention_expanded,
-)
+from tinystar_np.kernels.latent_attention import expanded
 from tinystar_np.kernels.masks import Mask
-from tinystar_np.kernels.packed import PackedMatrix
+from tinystar_np.kernels.linear import Matrix
+from tinystar_np.kernels.packed import unpacked
 from tinystar_np.layers.alibi import Alibi
 from tinystar_np.layers.attention import attend, heads_apart, heads_joined
 from tinystar_np.layers.basic import Linear, RMSNorm
@@ -58,7 +56,7 @@ class LatentAttention:
         self.build_queries(w, eps)
         self.kv_down = Linear(w / "kv_down")
         self.kv_norm = RMSNorm(w / "kv_norm", eps=eps)
-        self.kv_up: NDArray | PackedMatrix = w["kv_up.weight"]
+        self.kv_up: Matrix = w["kv_up.weight"]
         self.out = Linear(w / "out")
         self.heads, self.rank, self.head_dim = heads, rank, head_dim
         self.rope_dim, self.value_dim = rope_dim, value_dim
@@ -79,10 +77,7 @@ class LatentAttention:
         A matrix in float32 is only seen in another way. A packed one is unpacked, once: absorbing multiplies
         by parts of it and by their transposes, for every token, and it is a small part of the layer.
         """
-        weight = self.kv_up
-        if not isinstance(weight, np.ndarray):
-            weight = weight.product(np.eye(self.rank, dtype=np.float32))
-        by_head = weight.reshape(self.rank, self.heads, -1).transpose(1, 0, 2)
+        by_head = unpacked(self.kv_up).reshape(self.rank, self.heads, -1).transpose(1, 0, 2)
         return by_head[..., : self.head_dim], by_head[..., self.head_dim :]
 
     def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
@@ -104,16 +99,15 @@ class LatentAttention:
         q = self.rotated_queries(step.wanted(x), step.queries)  # (B, H, T, K + K_r)
         latents = self.latents(x, step)  # (B, 1, T, R + K_r)
         latents, _, positions = step.remember(latents, latents[..., :0], state)  # (B, 1, S, R + K_r)
-        mask = self.mask(step, positions)
-        bias = self.bias(mask, step)
+        y = self.attend(q, latents, self.mask(step, positions), step)
+        return tap("attention.out", self.out(heads_joined(tap("attention.mixed", y))))
 
-        def attending(q: NDArray, k: NDArray, v: NDArray) -> NDArray:
-            return attend(q, k, v, mask, scale=self.scale, bias=bias)
-
-        absorbing = not listening() and absorbing_is_cheaper(q.shape[2], latents.shape[2], *self.up)
-        form = latent_attention_absorbed if absorbing else latent_attention_expanded
-        y = tap("attention.mixed", form(q, latents, *self.up, attending))  # (B, H, T, K_v)
-        return tap("attention.out", self.out(heads_joined(y)))
+    def attend(self, q: NDArray, latents: NDArray, mask: Mask, step: Step) -> NDArray:
+        """Apply the kernel: (B, H, T, K + K_r), with S latents (B, 1, S, R + K_r) → (B, H, T, K_v)."""
+        bias = None if self.alibi is None else self.alibi(mask.key_positions, step)
+        if not listening():
+            return fast.latent_attention(q, latents, *self.up, mask, scale=self.scale, bias=bias)
+        return attend(q, *expanded(latents, *self.up), mask, scale=self.scale, bias=bias)
 
     def rotated_queries(self, x: NDArray, step: Step) -> NDArray:
         """Make queries, their second part rotated: (B, T, D) → (B, H, T, K + K_r)."""
@@ -135,10 +129,6 @@ class LatentAttention:
     def mask(self, step: Step, key_positions: NDArray[np.int64]) -> Mask:
         """Say which keys each query sees."""
         return step.mask(key_positions, self.window)
-
-    def bias(self, mask: Mask, step: Step) -> NDArray[np.float32] | None:
-        """Make what is added to the scores."""
-        return None if self.alibi is None else self.alibi(mask.key_positions, step)
 
 
 class LatentQueryAttention(LatentAttention):

@@ -1,4 +1,4 @@
-"""Rotary positions: the tables of one model call, and the turning of queries and keys by them."""
+"""Rotary positions as a layer: the rotations of one model call, and queries and keys rotated by them."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -6,24 +6,19 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.cache import Span
-from tinystar_np.kernels.rope import (
-    halves_tables,
-    neighbours_table,
-    rotary_angles,
-    rotate_halves,
-    rotate_neighbours,
-)
+from tinystar_np import fast
+from tinystar_np.cache import Step
+from tinystar_np.kernels.rope import rotary_angles
 
 
 class FrequenciesByLength:
     """Frequencies that depend on the length of a text, its earlier tokens and its later ones alike.
 
     When the length changes, so does what the model makes of every earlier token. Such a model's cache keeps
-    the text, and the model reads it again (models/decoder.py).
+    the text, and the model reads it again (models/base.py).
 
     rule      makes them from a length: (J,)
-    shortest  texts up to this length turn alike
+    shortest  texts up to this length rotate alike
     longest   and so do those from this length on
     """
 
@@ -48,7 +43,7 @@ Frequencies = NDArray[np.float32] | FrequenciesByLength
 
 
 class Rotary:
-    """Turns queries and keys by their positions. Layers that share one share its tables of a call.
+    """Rotates queries and keys by their positions. Layers that share one share its rotations of a call.
 
     frequencies       one per pair; 2J ≤ K, and numbers of a head from 2J on are left as they are
     attention_factor  what cosines and sines are multiplied by: yarn and longrope lengthen queries and keys
@@ -62,32 +57,23 @@ class Rotary:
         self.attention_factor = attention_factor
         self.interleaved = interleaved
 
-    def __call__(self, x: NDArray, span: Span) -> NDArray:
-        """Turn queries or keys.
+    def __call__(self, x: NDArray, step: Step) -> NDArray:
+        """Rotate queries or keys (B, H, T, K) of the step's T tokens: a new array."""
+        cos, sin = step.once(self, lambda: self._rotations(step))
+        return fast.rotary_embedding(x, cos, sin, self.interleaved)
 
-        x     (B, H, T, K)
-        span  the positions that the T tokens take
+    def _rotations(self, step: Step) -> tuple[NDArray, NDArray]:
+        """Make cosines and sines: (T, J), or (B, 1, T, J) where rows stand at different positions."""
+        positions = step.positions[0] if step.uniform else step.positions[:, None]  # (T,) or (B, 1, T)
+        angles = rotary_angles(positions, self._frequencies(step))
+        factor = np.float32(self.attention_factor)
+        return np.cos(angles) * factor, np.sin(angles) * factor
 
-        Returns (B, H, T, K), a new contiguous array.
-        """
-        tables = span.once(self, lambda: self._tables(span))
-        if self.interleaved:
-            return rotate_neighbours(x, *tables)
-        return rotate_halves(x, *tables)
-
-    def _tables(self, span: Span) -> tuple[NDArray, ...]:
-        """Make the kernel's tables: (T, ·), or (B, 1, T, ·) where rows stand at different positions."""
-        positions = span.positions[0] if span.uniform else span.positions[:, None]  # (T,) or (B, 1, T)
-        angles = rotary_angles(positions, self._frequencies(span))
-        scale = np.float32(self.attention_factor)
-        cos, sin = np.cos(angles) * scale, np.sin(angles) * scale
-        return (neighbours_table(cos, sin),) if self.interleaved else halves_tables(cos, sin)
-
-    def _frequencies(self, span: Span) -> NDArray[np.float32]:
-        """Return those of the call: (J,), or (B, 1, 1, J) where rows turn otherwise."""
+    def _frequencies(self, step: Step) -> NDArray[np.float32]:
+        """Return those of the call: (J,), or (B, 1, 1, J) where rows rotate differently."""
         if not isinstance(self.frequencies, FrequenciesByLength):
             return self.frequencies
-        lengths = self.frequencies.rotation_length(span.text_lengths)
+        lengths = self.frequencies.rotation_length(step.text_lengths)
         if (lengths == lengths[0]).all():
             return self.frequencies(int(lengths[0]))
         return np.stack([self.frequencies(int(length)) for length in lengths])[:, None, None]

@@ -19,14 +19,13 @@ from tinystar_np.checkpoints.gather import gather
 from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, WeightTable, known_as, rows
 from tinystar_np.errors import CheckpointError, ContextFullError, InputError
-from tinystar_np.kernels.packed import PackedMatrix
+from tinystar_np.kernels.linear import Matrix
 from tinystar_np.layers.basic import Embedding, Norm
 from tinystar_np.layers.rope import rules_by_length
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.config import Config
 from tinystar_np.tap import listening, scope, tap, unheard
-from tinystar_np.weights.in_memory import move_into_memory
-from tinystar_np.weights.side_by_side import side_by_side
+from tinystar_np.models.memory import move_into_memory, side_by_side
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -66,7 +65,7 @@ class Decoder(Generic[AnyConfig]):
     head: Callable[[NDArray], NDArray]
 
     def __init__(
-        self, config: AnyConfig, weights: Mapping[str, NDArray | PackedMatrix], end_ids: Sequence[int] = ()
+        self, config: AnyConfig, weights: Mapping[str, Matrix], end_ids: Sequence[int] = ()
     ):
         self.config = config
         self.weights = weights

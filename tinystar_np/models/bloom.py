@@ -26,7 +26,7 @@ from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.layers_old import LayerNorm, Weights
 from tinystar_np.models.falcon import Falcon, FalconConfig
 from tinystar_np.tap import tap
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.checkpoints.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.layers_old import LayerNorm, Weights
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable, without
+from tinystar_np.checkpoints.weight_table import WeightTable, without
 
 
 @dataclass(frozen=True)

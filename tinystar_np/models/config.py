@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import NoneType, UnionType
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from tinystar_np.checkpoints.json_file import shown
-from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.errors import ConfigError
 from tinystar_np.kernels.activations import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from tinystar_np.models.rope_parameters import RopeParameters
 
 # Names are written out layer by layer and expert by expert: a billion of them would fill the memory.
 MOST_LAYERS = 1_000  # the deepest models have 126
@@ -195,7 +197,7 @@ class Config:
         return length
 
     @property
-    def rope(self) -> RopeParameters | None:
+    def rope(self) -> "RopeParameters | None":
         """The rule of the rotations, None where nothing rotates."""
         return None
 

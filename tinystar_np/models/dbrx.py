@@ -19,15 +19,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Self
 
-from tinystar_np.configs.config import DecoderConfig, known, require
-from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.config import DecoderConfig, known, require
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, softmax_top_k_normed
 from tinystar_np.layers_old import LayerNorm, Weights
 from tinystar_np.layers_old.blocks import Norm
 from tinystar_np.layers_old.experts import Experts
 from tinystar_np.models.unported_llama import Llama
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.checkpoints.weight_table import WeightTable
 
 PARTS = "attn_config", "ffn_config"
 KEYS_OF_PARTS = (

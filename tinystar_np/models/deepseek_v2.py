@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import at_least_1, known, require
-from tinystar_np.configs.rope_keys import AT_LEAST_0, RopeKeys
-from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.config import at_least_1, known, require
+from tinystar_np.models.rope_keys import AT_LEAST_0, RopeKeys
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import group_limited_top_k
 from tinystar_np.layers_old import GatedFeedForward, SequentialBlock, Weights
@@ -31,7 +31,7 @@ from tinystar_np.layers_old.experts import Experts, RoutedAndShared, Routing
 from tinystar_np.layers_old.latent_attention import LatentAttention
 from tinystar_np.models.expert_weights import EXPERTS, EitherExperts, letters_of_none, with_experts
 from tinystar_np.models.unported_llama import FEED_FORWARD_BIASES, WEIGHTS, Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable, with_switches, without
+from tinystar_np.checkpoints.weight_table import WeightTable, with_switches, without
 
 TOPK_METHODS = ("greedy", "group_limited_greedy")
 

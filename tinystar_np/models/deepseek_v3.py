@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import require
+from tinystar_np.models.config import require
 from tinystar_np.kernels.experts import sigmoid_grouped_top_k
 from tinystar_np.layers_old import Weights
 from tinystar_np.layers_old.experts import Routing
 from tinystar_np.models.deepseek_v2 import DeepseekV2, DeepseekV2Config
-from tinystar_np.weights.weight_table import WeightTable, for_layers
+from tinystar_np.checkpoints.weight_table import WeightTable, for_layers
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.configs.config import DecoderConfig, known, require
-from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.config import DecoderConfig, known, require
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.alibi import alibi_bias_in_bfloat16, alibi_slopes
 from tinystar_np.layers_old import FeedForward, LayerNorm, Weights
 from tinystar_np.models.attention_decoder import AttentionDecoder
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)

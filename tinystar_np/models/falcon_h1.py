@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from tinystar_np import fast
 from tinystar_np.cache import HybridState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, Linear, RMSNorm, linear_each

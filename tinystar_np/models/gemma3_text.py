@@ -20,13 +20,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import at_least_1, require
-from tinystar_np.configs.layer_types import FULL, SLIDING
-from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.config import at_least_1, require
+from tinystar_np.models.layer_types import FULL, SLIDING
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.layers_old import Weights
 from tinystar_np.models.unported_gemma2 import Gemma2, Gemma2Config
 from tinystar_np.models.unported_llama import HEAD_NORMS, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.checkpoints.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import at_least_1, require
+from tinystar_np.models.config import at_least_1, require
 from tinystar_np.layers_old import Weights
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
 
 KINDS = ("global", "local")
 

@@ -17,11 +17,11 @@ for each head. Some that are built like it (RedPajama 3B) say ``use_parallel_res
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import require
-from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.config import require
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.layers_old import Weights
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import Span
-from tinystar_np.configs.config import DecoderConfig
+from tinystar_np.models.config import DecoderConfig
 from tinystar_np.layers_old import SequentialBlock, Weights
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
 from tinystar_np.tap import tap

@@ -25,7 +25,7 @@ from tinystar_np.layers_old.blocks import FeedForwardLayer
 from tinystar_np.layers_old.experts import Experts
 from tinystar_np.models.granite import Granite, GraniteConfig
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable, without
+from tinystar_np.checkpoints.weight_table import WeightTable, without
 
 
 @dataclass(frozen=True)

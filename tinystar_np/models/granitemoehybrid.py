@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, RecurrentState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.configs.layer_types import layer_kinds
-from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.layer_types import layer_kinds
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers.attention import Attention
@@ -126,21 +126,6 @@ class GraniteMoeHybridConfig(Config):
         return [i for i, name in enumerate(kinds) if name in kind]
 
     @property
-    def biased_attention(self) -> list[int]:
-        """The layers whose attention has biases."""
-        return self.attention_layers if self.attention_bias else []
-
-    @property
-    def biased_convolutions(self) -> list[int]:
-        """The layers whose convolution has a bias."""
-        return self.mamba_layers if self.mamba_conv_bias else []
-
-    @property
-    def biased_mamba(self) -> list[int]:
-        """The layers whose Mamba projections have biases."""
-        return self.mamba_layers if self.mamba_proj_bias else []
-
-    @property
     def rope(self) -> RopeParameters | None:
         """The rule of the rotations; None where attention has no positions."""
         if self.position_embedding_type != "rope" or not self.attention_layers:
@@ -177,25 +162,25 @@ WEIGHTS: WeightTable = {
     # in layers with attention
     "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "attention_layers"),
     "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.q.bias": ("layers.{i}.self_attn.q_proj.bias", "HK", "biased_attention"),
+    "blocks.{i}.attention.q.bias": ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_layers and attention_bias"),
     "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.k.bias": ("layers.{i}.self_attn.k_proj.bias", "GK", "biased_attention"),
+    "blocks.{i}.attention.k.bias": ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_layers and attention_bias"),
     "blocks.{i}.attention.v.weight": ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.v.bias": ("layers.{i}.self_attn.v_proj.bias", "GK", "biased_attention"),
+    "blocks.{i}.attention.v.bias": ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_layers and attention_bias"),
     "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.out.bias": ("layers.{i}.self_attn.o_proj.bias", "D", "biased_attention"),
+    "blocks.{i}.attention.out.bias": ("layers.{i}.self_attn.o_proj.bias", "D", "attention_layers and attention_bias"),
     # in layers with Mamba
     "blocks.{i}.mixer_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "mamba_layers"),
     "blocks.{i}.mixer.in.weight": ("layers.{i}.mamba.in_proj.weight", "(2MP+2UN+M D)ᵀ", "mamba_layers"),
-    "blocks.{i}.mixer.in.bias": ("layers.{i}.mamba.in_proj.bias", "2MP+2UN+M", "biased_mamba"),
+    "blocks.{i}.mixer.in.bias": ("layers.{i}.mamba.in_proj.bias", "2MP+2UN+M", "mamba_layers and mamba_proj_bias"),
     "blocks.{i}.mixer.convolution.weight": ("layers.{i}.mamba.conv1d.weight", "MP+2UN 1 W", "mamba_layers"),
-    "blocks.{i}.mixer.convolution.bias": ("layers.{i}.mamba.conv1d.bias", "MP+2UN", "biased_convolutions"),
+    "blocks.{i}.mixer.convolution.bias": ("layers.{i}.mamba.conv1d.bias", "MP+2UN", "mamba_layers and mamba_conv_bias"),
     "blocks.{i}.mixer.time_step_bias": ("layers.{i}.mamba.dt_bias", "M", "mamba_layers"),
     "blocks.{i}.mixer.A_log": ("layers.{i}.mamba.A_log", "M", "mamba_layers"),
     "blocks.{i}.mixer.D": ("layers.{i}.mamba.D", "M", "mamba_layers"),
     "blocks.{i}.mixer.gated_norm.gain": ("layers.{i}.mamba.norm.weight", "MP", "mamba_layers"),
     "blocks.{i}.mixer.out.weight": ("layers.{i}.mamba.out_proj.weight", "(D MP)ᵀ", "mamba_layers"),
-    "blocks.{i}.mixer.out.bias": ("layers.{i}.mamba.out_proj.bias", "D", "biased_mamba"),
+    "blocks.{i}.mixer.out.bias": ("layers.{i}.mamba.out_proj.bias", "D", "mamba_layers and mamba_proj_bias"),
     # in every layer
     "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.post_attention_layernorm.weight", "D"),
     "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.shared_mlp.input_linear.weight[:J]", "(2J D)ᵀ"),

@@ -23,8 +23,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from tinystar_np.configs.config import at_least_1
-from tinystar_np.configs.layer_types import CHUNKED, FULL, layer_windows
+from tinystar_np.models.config import at_least_1
+from tinystar_np.models.layer_types import CHUNKED, FULL, layer_windows
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import sigmoid_top_k
 from tinystar_np.layers_old import GatedFeedForward, RMSNorm, Weights
@@ -34,7 +34,7 @@ from tinystar_np.layers_old.temperature import Temperature
 from tinystar_np.models.expert_weights import letters_of_none, with_experts
 from tinystar_np.models.smollm3 import SmolLM3Config
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.checkpoints.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

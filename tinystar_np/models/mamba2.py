@@ -20,8 +20,7 @@ from typing import ClassVar
 
 from numpy.typing import NDArray
 
-from tinystar_np.cache import Step
-from tinystar_np.cache.recurrent import MatrixState
+from tinystar_np.cache import RecurrentState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.basic import Embedding, Linear, RMSNorm
@@ -114,7 +113,7 @@ class Block:
         )
         self.new_state = self.mixer.new_state
 
-    def __call__(self, x: NDArray, step: Step, state: MatrixState | None) -> NDArray:
+    def __call__(self, x: NDArray, step: Step, state: RecurrentState | None) -> NDArray:
         """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
         normed = tap("mixer_norm", self.mixer_norm(x))
         return tap("residual", step.wanted(x) + self.mixer(normed, step, state))

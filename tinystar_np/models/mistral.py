@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tinystar_np.configs.layer_types import equal_windows
+from tinystar_np.models.layer_types import equal_windows
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
 
 

@@ -24,7 +24,7 @@ from tinystar_np.layers_old.experts import Experts, Routing
 from tinystar_np.models.expert_weights import EitherExperts, letters_of_none, with_experts
 from tinystar_np.models.mistral import Mistral, MistralConfig
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.checkpoints.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

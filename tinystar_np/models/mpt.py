@@ -23,11 +23,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.configs.config import require
+from tinystar_np.models.config import require
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.layers_old import Weights
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
 
 ONLY: Mapping[str, Any] = {
     "alibi": True,

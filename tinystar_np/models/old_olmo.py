@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import require
+from tinystar_np.models.config import require
 from tinystar_np.models.olmo import Olmo, OlmoConfig
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from tinystar_np.layers_old import LayerNorm, Weights
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable, without
+from tinystar_np.checkpoints.weight_table import WeightTable, without
 
 EPSILON = 1e-5  # no key of the config
 

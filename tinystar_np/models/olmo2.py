@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from tinystar_np.layers_old import Attention, SequentialBlock, Weights
 from tinystar_np.layers_old.blocks import no_norm
 from tinystar_np.models.unported_llama import JOINT_NORMS, Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable, without
+from tinystar_np.checkpoints.weight_table import WeightTable, without
 
 
 @dataclass(frozen=True)

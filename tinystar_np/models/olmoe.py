@@ -23,7 +23,7 @@ from tinystar_np.layers_old.experts import Routing
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
 from tinystar_np.models.mixtral import Mixtral, MixtralConfig
 from tinystar_np.models.unported_llama import JOINT_NORMS, Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.checkpoints.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ norms of queries and keys (``qk_layernorm``); the published three use neither.
 from dataclasses import dataclass
 from typing import Any
 
-from tinystar_np.configs.config import require
-from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.config import require
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
 
 
 @dataclass(frozen=True)

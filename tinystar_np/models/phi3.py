@@ -22,11 +22,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import require
-from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.config import require
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.models.mistral import Mistral, MistralConfig
 from tinystar_np.models.unported_llama import WEIGHTS, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable, with_switches, without
+from tinystar_np.checkpoints.weight_table import WeightTable, with_switches, without
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
+from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.models.unported_llama import QKV_BIASES, Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.checkpoints.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

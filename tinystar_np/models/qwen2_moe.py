@@ -19,8 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from tinystar_np.configs.config import at_least_1, require
-from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
+from tinystar_np.models.config import at_least_1, require
+from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers_old import GatedFeedForward, Linear, Weights
@@ -29,7 +29,7 @@ from tinystar_np.layers_old.experts import Experts, RoutedAndShared, Routing
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
 from tinystar_np.models.mixtral import Mixtral, MixtralConfig
 from tinystar_np.models.unported_llama import QKV_BIASES, Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.checkpoints.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from tinystar_np.models.qwen2 import Qwen2, Qwen2Config
 from tinystar_np.models.unported_llama import HEAD_NORMS, Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.checkpoints.weight_table import WeightTable
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.configs.layer_types import equal_windows
-from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.layer_types import equal_windows
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers.attention import Attention

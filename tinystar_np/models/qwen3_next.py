@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, RecurrentState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.configs.layer_types import FULL, layer_kinds
-from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.layer_types import FULL, layer_kinds
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS, sigmoid
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers.attention import Attention, heads_joined
@@ -96,11 +96,6 @@ class Qwen3NextConfig(Config):
         return [i for i, name in enumerate(kinds) if name == kind]
 
     @property
-    def biased_attention(self) -> Sequence[int]:
-        """The layers whose attention has biases."""
-        return self.attention_layers if self.attention_bias else []
-
-    @property
     def expert_layers(self) -> Sequence[int]:
         """Every n-th layer, except those that are listed as dense; none in a model without experts."""
         if self.num_experts == 0:
@@ -146,15 +141,15 @@ WEIGHTS: WeightTable = {
     # in layers with attention
     "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "attention_layers"),
     "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(2HK D)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.q.bias": ("layers.{i}.self_attn.q_proj.bias", "2HK", "biased_attention"),
+    "blocks.{i}.attention.q.bias": ("layers.{i}.self_attn.q_proj.bias", "2HK", "attention_layers and attention_bias"),
     "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.k.bias": ("layers.{i}.self_attn.k_proj.bias", "GK", "biased_attention"),
+    "blocks.{i}.attention.k.bias": ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_layers and attention_bias"),
     "blocks.{i}.attention.v.weight": ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.v.bias": ("layers.{i}.self_attn.v_proj.bias", "GK", "biased_attention"),
+    "blocks.{i}.attention.v.bias": ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_layers and attention_bias"),
     "blocks.{i}.attention.q_norm.gain": ("layers.{i}.self_attn.q_norm.weight", "K", "attention_layers"),
     "blocks.{i}.attention.k_norm.gain": ("layers.{i}.self_attn.k_norm.weight", "K", "attention_layers"),
     "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.out.bias": ("layers.{i}.self_attn.o_proj.bias", "D", "biased_attention"),
+    "blocks.{i}.attention.out.bias": ("layers.{i}.self_attn.o_proj.bias", "D", "attention_layers and attention_bias"),
     # in layers with a delta net
     "blocks.{i}.mixer_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "linear_layers"),
     "blocks.{i}.mixer.in.weight":

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinystar_np.configs.config import at_least_1, require
-from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
+from tinystar_np.models.config import at_least_1, require
+from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.layers_old import Weights
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
 

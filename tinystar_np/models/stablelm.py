@@ -23,7 +23,7 @@ import numpy as np
 
 from tinystar_np.layers_old import LayerNorm, Weights
 from tinystar_np.models.unported_llama import QKV_BIASES, WEIGHTS, Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable, with_switches, without
+from tinystar_np.checkpoints.weight_table import WeightTable, with_switches, without
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@
     core       L blocks                                                 (B, T, D) → (B, T, D)
     head       a norm and the output layer                              (B, T, D) → (B, T, V)
 
-Each of the three can be replaced without touching the others, and each block is made of the layers that the
-Hugging Face architectures are made of: nothing is implemented twice. What can be chosen stands in
-tinystar_config.py; here each choice becomes a layer.
+Each of the three can be replaced without touching the others, and each block (tinystar_block.py) is made of the
+layers that the Hugging Face architectures are made of: nothing is implemented twice. What can be chosen stands in
+tinystar_config.py.
 
     model = TinyStar(TinyStarConfig(attention="mla", positions="alibi"), seed=0)
     print(model)
@@ -14,95 +14,77 @@ tinystar_config.py; here each choice becomes a layer.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.cache import Cache, Span
+from tinystar_np.cache import Cache, Step
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, GENERATION_FILE
 from tinystar_np.checkpoints.safetensors_writer import write_safetensors
-from tinystar_np.configs.tinystar_config import TinyStarConfig
+from tinystar_np.checkpoints.weight_table import WeightTable, expand
 from tinystar_np.errors import CheckpointError, InputError
-from tinystar_np.kernels.activations import gelu, gelu_tanh, relu, silu
-from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
-from tinystar_np.layers_old import (
-    Attention,
-    Block,
-    Embedding,
-    FeedForward,
-    GatedFeedForward,
-    LayerNorm,
-    Linear,
-    ParallelBlock,
-    RMSNorm,
-    SequentialBlock,
-    Weights,
-)
-from tinystar_np.layers_old.blocks import (
-    FeedForwardLayer,
-    Mixer,
-    Norm,
-    ParallelPostNormBlock,
-    PostNormBlock,
-    no_norm,
-)
-from tinystar_np.layers_old.complex_attention import ComplexAttention, ComplexRelativeAttention
-from tinystar_np.layers_old.latent_attention import LatentAttention
-from tinystar_np.layers_old.matrices import NarrowMatrix
-from tinystar_np.layers_old.relative_attention import RelativeAttention
-from tinystar_np.layers_old.rope import Rotary
-from tinystar_np.layers_old.sinusoidal import Sinusoidal
-from tinystar_np.models.decoder import Decoder
-from tinystar_np.tap import tap
-from tinystar_np.weights.weight_table import WeightTable, expand, shape_of
+from tinystar_np.kernels.linear import Matrix
+from tinystar_np.kernels.sinusoidal import sinusoidal_positions
+from tinystar_np.layers.basic import Embedding, Linear
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import AnyBlock, Decoder
+from tinystar_np.models.tinystar_block import Block, Embedder, no_norm, norm, positions_of
+from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.whole_file import whole_file
 
-ACTIVATIONS = {"silu": silu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu}
-GATES = {"swiglu": silu, "geglu": gelu}
-NORMS: dict[str, Callable[..., Norm]] = {
-    "rmsnorm": RMSNorm,
-    "layernorm": LayerNorm,
-}
-NORM_ARRAYS = {
-    "rmsnorm": {"gain": "D"},
-    "layernorm": {"gain": "D", "bias": "D"},
-}
-STARTS = {
-    "gain": 1.0,
-    "bias": 0.0,
-}
+STARTS = {"gain": 1.0, "bias": 0.0}
 """What arrays of these names are filled with before training; all others are random."""
 
+SHAPES: Mapping[str, tuple[str, ...]] = {
+    # name:                                    its shape, when it is there
+    "embedding.tokens.weight":                 ("V D",),
+    "embedding.positions.weight":              ("C D", "has_learned_positions"),
+    "blocks.{i}.attention.q.weight":           ("D Q",),
+    "blocks.{i}.attention.q.bias":             ("Q", "attention_bias"),
+    "blocks.{i}.attention.k.weight":           ("D GA", "not has_latents"),
+    "blocks.{i}.attention.k.bias":             ("GA", "attention_bias and not has_latents"),
+    "blocks.{i}.attention.v.weight":           ("D GK", "not has_latents"),
+    "blocks.{i}.attention.v.bias":             ("GK", "attention_bias and not has_latents"),
+    "blocks.{i}.attention.kv_down.weight":     ("D R+J", "has_latents"),
+    "blocks.{i}.attention.kv_down.bias":       ("R+J", "attention_bias and has_latents"),
+    "blocks.{i}.attention.kv_norm.gain":       ("R", "has_latents"),
+    "blocks.{i}.attention.kv_up.weight":       ("R 2HK", "has_latents"),
+    "blocks.{i}.attention.relative_keys":      ("2C+1 A", "has_relative_positions"),
+    "blocks.{i}.attention.relative_values":    ("2C+1 K", "has_relative_positions"),
+    "blocks.{i}.attention.out.weight":         ("HK D",),
+    "blocks.{i}.attention.out.bias":           ("D", "attention_bias"),
+    "blocks.{i}.feed_forward.gate.weight":     ("D F", "has_gate"),
+    "blocks.{i}.feed_forward.gate.bias":       ("F", "has_gate and feed_forward_bias"),
+    "blocks.{i}.feed_forward.up.weight":       ("D F",),
+    "blocks.{i}.feed_forward.up.bias":         ("F", "feed_forward_bias"),
+    "blocks.{i}.feed_forward.down.weight":     ("F D",),
+    "blocks.{i}.feed_forward.down.bias":       ("D", "feed_forward_bias"),
+    "blocks.{i}.attention_norm.gain":          ("D", "has_norms and has_attention_norm"),
+    "blocks.{i}.attention_norm.bias":          ("D", "has_norm_biases and has_attention_norm"),
+    "blocks.{i}.feed_forward_norm.gain":       ("D", "has_norms and has_feed_forward_norm"),
+    "blocks.{i}.feed_forward_norm.bias":       ("D", "has_norm_biases and has_feed_forward_norm"),
+    "blocks.{i}.attention_post_norm.gain":     ("D", "has_norms and has_post_norms"),
+    "blocks.{i}.attention_post_norm.bias":     ("D", "has_norm_biases and has_post_norms"),
+    "blocks.{i}.feed_forward_post_norm.gain":  ("D", "has_norms and has_post_norms"),
+    "blocks.{i}.feed_forward_post_norm.bias":  ("D", "has_norm_biases and has_post_norms"),
+    "blocks.{i}.post_norm.gain":               ("D", "has_norms and has_post_norm"),
+    "blocks.{i}.post_norm.bias":               ("D", "has_norm_biases and has_post_norm"),
+    "final_norm.gain":                         ("D", "has_norms and has_final_norm"),
+    "final_norm.bias":                         ("D", "has_norm_biases and has_final_norm"),
+    "head.weight":                             ("D V", "not tie_word_embeddings"),
+}  # fmt: skip
+WEIGHTS: WeightTable = {name: (name, *row) for name, row in SHAPES.items()}  # the file's names are ours
 
-class Embedder:
-    """Looks up tokens, and adds a vector for the position where positions are such vectors.
 
-    tokens     a table
-    positions  maps positions (B, T) to vectors (B, T, D); None where order comes in elsewhere
-    """
-
-    def __init__(self, tokens: Embedding, positions: Any = None):
-        self.tokens = tokens
-        self.positions = positions
-
-    def __call__(self, ids: NDArray[np.integer], span: Span) -> NDArray:
-        """Turn ids (B, T) at the span's positions into (B, T, D)."""
-        x = tap("embedding.tokens", self.tokens(ids))
-        if self.positions is not None:
-            x = x + tap("embedding.positions", self.positions(span.positions))
-        return tap("embedding", x)
-
-
-class TinyStar(Decoder):
+class TinyStar(Decoder[TinyStarConfig]):
     """The model that a config describes.
 
     config   which parts
-    weights  {name: array}, as ``weight_table`` names them; None for random ones
+    weights  {name: array}, as ``WEIGHTS`` names them; None for random ones
     end_ids  the token ids that end a text
     seed     of the random weights
 
@@ -110,126 +92,43 @@ class TinyStar(Decoder):
     """
 
     Config = TinyStarConfig
+    WEIGHTS = WEIGHTS
 
     def __init__(
         self,
         config: TinyStarConfig,
-        weights: Mapping[str, NDArray | NarrowMatrix] | None = None,
+        weights: Mapping[str, Matrix] | None = None,
         end_ids: Sequence[int] = (),
         *,
         seed: int = 0,
     ):
         super().__init__(config, random_weights(config, seed) if weights is None else weights, end_ids)
 
+    def build(self, w: Weights, c: TinyStarConfig) -> None:
+        """Build the embedder, the core and the head."""
+        self.embedding = self.tokens = Embedding(w / "embedding.tokens")
+        self.embedder = Embedder(self.embedding)
+        if c.positions == "learned":
+            self.embedder.positions = Embedding(w / "embedding.positions")
+        elif c.positions == "sinusoidal":
+            self.embedder.positions = partial(sinusoidal_positions, width=c.hidden_size, theta=10000.0)
+        shared = positions_of(c)
+        self.blocks = [Block(w / f"blocks.{i}", c, shared) for i in range(c.num_layers)]
+        self.final_norm = norm(w / "final_norm", c) if c.has_final_norm else no_norm
+        self.head = Linear(w / "head")
+
     @property
-    def core(self) -> list[Block]:
+    def core(self) -> Sequence[AnyBlock]:
         """The blocks."""
         return self.blocks
 
     @core.setter
-    def core(self, blocks: list[Block]) -> None:
+    def core(self, blocks: Sequence[AnyBlock]) -> None:
         self.blocks = blocks
 
-    @staticmethod
-    def weight_table(config: TinyStarConfig) -> WeightTable:
-        """Name every array; the file's names are ours."""
-        return {ours: (ours, axes) for ours, axes in weight_shapes(config).items()}
-
-    def block(self, i: int, w: Weights) -> Block:
-        """Attention and feed-forward, wired and normed as the config says."""
-        c: TinyStarConfig = self.config
-        attention, feed_forward = self.attention(w.attention), self.feed_forward(w.feed_forward)
-        if c.norm_placement == "post":
-            if c.parallel:
-                return ParallelPostNormBlock(
-                    attention=attention, feed_forward=feed_forward, post_norm=self.norm(w.post_norm)
-                )
-            return PostNormBlock(
-                attention=attention,
-                attention_post_norm=self.norm(w.attention_post_norm),
-                feed_forward=feed_forward,
-                feed_forward_post_norm=self.norm(w.feed_forward_post_norm),
-            )
-        behind = ("attention_post_norm", "feed_forward_post_norm") if c.norm_placement == "sandwich" else ()
-        post_norms: dict[str, Any] = {name: self.norm(w.branch(name)) for name in behind}
-        if c.parallel:
-            return ParallelBlock(
-                attention_norm=self.norm(w.attention_norm),
-                attention=attention,
-                feed_forward_norm=None,
-                feed_forward=feed_forward,
-                **post_norms,
-            )
-        return SequentialBlock(
-            attention_norm=self.norm(w.attention_norm),
-            attention=attention,
-            feed_forward_norm=self.norm(w.feed_forward_norm),
-            feed_forward=feed_forward,
-            **post_norms,
-        )
-
-    def norm(self, w: Weights) -> Norm:
-        """Build a norm."""
-        c: TinyStarConfig = self.config
-        return no_norm if c.norm == "none" else NORMS[c.norm](w, eps=c.norm_eps)
-
-    def attention(self, w: Weights) -> Mixer:
-        """Build the attention layer."""
-        c: TinyStarConfig = self.config
-        H, G, K, R, J = (c.sizes[letter] for letter in "HGKRJ")
-        causal = c.mask != "bidirectional"
-        settings: dict[str, Any] = {"heads": H, "rope": self.rope, "window": c.window, "causal": causal}
-        if c.positions == "alibi":
-            settings["key_bias" if causal else "distance_bias"] = self.alibi
-        if c.attention == "mla":
-            settings |= {"rank": R, "head_dim": K, "rope_dim": J, "value_dim": K, "eps": c.norm_eps}
-            return LatentAttention(w, scale=(K + J) ** -0.5, **settings)
-        width = 2 * K if c.attention == "complex" else K
-        relative = c.positions == "relative"
-        if c.attention == "complex":
-            layer: Any = ComplexRelativeAttention if relative else ComplexAttention
-        else:
-            layer = RelativeAttention if relative else Attention
-        return layer(w, groups=G, head_dim=K, scale=width**-0.5, **settings)
-
-    def feed_forward(self, w: Weights) -> FeedForwardLayer:
-        """Build the feed-forward layer."""
-        c: TinyStarConfig = self.config
-        if c.feed_forward == "mlp":
-            return FeedForward(w, activation=ACTIVATIONS[c.activation or "gelu"])
-        return GatedFeedForward(w, activation=GATES[c.feed_forward])
-
-    def build_ends(self, w: Weights) -> None:
-        """The embedder before the blocks, the head behind them."""
-        c: TinyStarConfig = self.config
-        self.tokens = Embedding(w.embedding.tokens)
-        places: dict[str, Callable[[], Any]] = {
-            "learned": lambda: Embedding(w.embedding.positions),
-            "sinusoidal": lambda: Sinusoidal(c.hidden_size),
-        }
-        self.embedder = Embedder(self.tokens, places[c.positions]() if c.positions in places else None)
-        self.final_norm = no_norm if c.norm_placement == "post" else self.norm(w.final_norm)
-        self.head = Linear(w.head or self.tokens.tied_head())
-
-    def embed(self, ids: NDArray[np.integer], span: Span) -> NDArray:
+    def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
         """Let the embedder do it."""
-        return self.embedder(ids, span)
-
-    @cached_property
-    def rope(self) -> Rotary | None:
-        """The rotations, where positions are such."""
-        c: TinyStarConfig = self.config
-        if c.positions != "rope":
-            return None
-        return c.rope.rotary(interleaved=c.attention == "complex")
-
-    @cached_property
-    def alibi(self) -> Any:
-        """What ALiBi adds to the scores: by the positions of keys, or by distances to both sides."""
-        slopes = alibi_slopes(self.config.num_heads)
-        if self.config.mask == "bidirectional":
-            return lambda distances: alibi_bias(slopes, -np.abs(distances))
-        return partial(alibi_bias, slopes)
+        return self.embedder(ids, step)
 
     def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Cache:
         """Make an empty cache; raises InputError for a model that looks both ways."""
@@ -283,57 +182,6 @@ class TinyStar(Decoder):
         return "\n".join(lines)
 
 
-def weight_shapes(config: TinyStarConfig) -> dict[str, str]:
-    """Give the axes of every array, in the config's letters: {name: "D HK"}."""
-    c = config
-    rows = {"embedding.tokens.weight": "V D"}
-    if c.positions == "learned":
-        rows["embedding.positions.weight"] = "C D"
-    rows |= {f"blocks.{{i}}.attention.{name}": axes for name, axes in _attention_shapes(c).items()}
-    inner = ["up"] if c.feed_forward == "mlp" else ["gate", "up"]
-    rows |= {f"blocks.{{i}}.feed_forward.{name}.weight": "D F" for name in inner}
-    rows["blocks.{i}.feed_forward.down.weight"] = "F D"
-    if c.feed_forward_bias:
-        rows |= {f"blocks.{{i}}.feed_forward.{name}.bias": "F" for name in inner}
-        rows["blocks.{i}.feed_forward.down.bias"] = "D"
-    for norm in _norms(c):
-        rows |= {f"{norm}.{array}": axes for array, axes in NORM_ARRAYS[c.norm].items()}
-    if not c.tie_word_embeddings:
-        rows["head.weight"] = "D V"
-    return rows
-
-
-def _attention_shapes(c: TinyStarConfig) -> dict[str, str]:
-    if c.attention == "mla":
-        rows = {
-            "q.weight": "D HK+HJ",
-            "kv_down.weight": "D R+J",
-            "kv_up.weight": "R 2HK",
-            "kv_norm.gain": "R",
-        }
-        biased = {"q.bias": "HK+HJ", "kv_down.bias": "R+J"}
-    else:
-        pair = "2" if c.attention == "complex" else ""
-        rows = {"q.weight": f"D {pair}HK", "k.weight": f"D {pair}GK", "v.weight": "D GK"}
-        biased = {"q.bias": f"{pair}HK", "k.bias": f"{pair}GK", "v.bias": "GK"}
-        if c.positions == "relative":
-            rows |= {"relative_keys": f"2C+1 {pair}K", "relative_values": "2C+1 K"}
-    rows["out.weight"] = "HK D"
-    return rows | (biased | {"out.bias": "D"} if c.attention_bias else {})
-
-
-def _norms(c: TinyStarConfig) -> list[str]:
-    """Name the norms that a config asks for."""
-    if c.norm == "none":
-        return []
-    before = ["attention_norm"] if c.parallel else ["attention_norm", "feed_forward_norm"]
-    behind = ["attention_post_norm", "feed_forward_post_norm"]
-    if c.norm_placement == "post":
-        return [f"blocks.{{i}}.{name}" for name in (["post_norm"] if c.parallel else behind)]
-    inside = before + (behind if c.norm_placement == "sandwich" else [])
-    return [*(f"blocks.{{i}}.{name}" for name in inside), "final_norm"]
-
-
 def random_weights(config: TinyStarConfig, seed: int) -> dict[str, NDArray[np.float32]]:
     """Draw weights from a normal distribution; gains are 1 and biases 0.
 
@@ -342,8 +190,8 @@ def random_weights(config: TinyStarConfig, seed: int) -> dict[str, NDArray[np.fl
     """
     generator = np.random.default_rng(seed)
     weights = {}
-    for name, row in expand(TinyStar.weight_table(config), config.sizes).items():
-        shape = shape_of(row.used, config.sizes)
+    for name, row in expand(WEIGHTS, config).items():
+        shape = row.shape
         start = STARTS.get(name.rpartition(".")[2])
         if start is not None:
             weights[name] = np.full(shape, start, dtype=np.float32)

@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.config_file import read_config
-from tinystar_np.configs.text_part import TEXT_PARTS
+from tinystar_np.models.text_part import TEXT_PARTS
 from tinystar_np.errors import TinyStarError
 from tinystar_np.models import Decoder
 from tinystar_np.tracing.recorder import record
 from tinystar_np.checkpoints.weight_table import expand
-from tinystar_np.weights.weight_table import expand as old_expand
 
 INPUTS = {  # our activation: the layer of the same block whose input it is
     "attention.mixed": "attention.out",
@@ -153,10 +152,8 @@ def _run_transformers(
 
 def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     """Pair our names with the reference's modules: layers with weights, and whole blocks."""
-    if hasattr(model, "WEIGHTS"):
-        rows = [row for row in expand(model.WEIGHTS, model.config).values() if not row.part]
-    else:
-        rows = old_expand(type(model).weight_table(model.config), model.config.sizes).values()
+    # Of a tensor that holds several of our matrices, the module gives all of their results at once.
+    rows = [row for row in expand(model.WEIGHTS, model.config).values() if not row.part]
     layers = {row.ours.rpartition(".")[0]: row.theirs.rpartition(".")[0] for row in rows}
     before = re.split(r"\b0\b", next(row.theirs for row in rows if row.ours.startswith("blocks.0.")))[0]
     layers |= {f"blocks.{i}.residual": f"{before}{i}" for i in range(len(model.blocks))}

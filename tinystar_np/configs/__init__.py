@@ -1,1 +1,0 @@
-"""What config.json says: keys and their types, and what they mean for rotations and windows."""

@@ -1,0 +1,60 @@
+"""Layers of several kinds: ``layer_types`` of a config, and the windows, or chunks, that some have.
+
+Layers that see no more keep the cache small; the others, often few, carry what was said long ago.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tinystar_np.models.config import require
+
+FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
+NEEDED = {SLIDING: "sliding_window", CHUNKED: "attention_chunk_size"}
+"""Which key says how far layers of a kind see."""
+
+
+def layer_kinds(
+    layer_types: Sequence[Any] | None, usual: Sequence[str], known: Sequence[str]
+) -> Sequence[str]:
+    """Return the kind of each layer.
+
+    layer_types  what config.json says, None where it says nothing
+    usual        what then holds, one for each layer
+    known        the kinds that the architecture has
+
+    Raises ConfigError, naming key and value.
+    """
+    kinds = usual if layer_types is None else layer_types
+    L, named = len(usual), len(kinds)
+    require(named == L, f"layer_types names {named} layers, but num_hidden_layers = {L}.")
+    wrong = next((i for i, kind in enumerate(kinds) if kind not in known), None)
+    if wrong is not None:  # nothing is put into words otherwise: models of many layers ask often
+        said = f"layer_types[{wrong}] = {kinds[wrong]!r} is not known here. Known: {', '.join(known)}."
+        require(False, said)
+    return kinds
+
+
+def layer_windows(
+    layer_types: Sequence[Any] | None, usual: Sequence[str], window: int | None, near: str = SLIDING
+) -> tuple[int | None, ...]:
+    """Return the window, or chunk, of each layer, None for those that see everything.
+
+    layer_types  what config.json says, None where it says nothing
+    usual        what then holds, one for each layer
+    window       ``sliding_window`` where it is in use, or ``attention_chunk_size``
+    near         what the layers that have one are called
+
+    Raises ConfigError, naming key and value.
+    """
+    key = NEEDED[near]
+    kinds = layer_kinds(layer_types, usual, (FULL, near))
+    if near in kinds:
+        said = f"layer_types[{kinds.index(near)}] = {near!r}, but no {key} is in use."
+        require(window is not None, said)
+        require(window is None or window >= 1, f"{key} = {window}, but a token sees at least itself.")
+    return tuple(window if kind == near else None for kind in kinds)
+
+
+def equal_windows(layers: int, window: int | None) -> tuple[int | None, ...]:
+    """Return the window of each layer where all have the same, or None; raises ConfigError as above."""
+    return layer_windows(None, [FULL if window is None else SLIDING] * layers, window)

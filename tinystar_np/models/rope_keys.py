@@ -1,0 +1,134 @@
+"""Where a config.json says what about rotary positions, and whether it is of the right kind.
+
+Files come in two spellings. Old ones have ``rope_theta`` and, where texts are stretched, ``rope_scaling``
+with a ``type`` or ``rope_type``; transformers 5 writes all of it into ``rope_parameters``, for some models
+once per kind of layer. ``rope_theta`` and ``partial_rotary_factor`` stand inside or outside. Which one wins
+where several are there is as in transformers.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from tinystar_np.models.config import require
+
+INSIDE_OR_OUTSIDE = ("rope_theta", "partial_rotary_factor")
+
+Kind = tuple[str, Callable[[Any], bool]]
+"""What a value must be: in words, and as a test."""
+
+
+def _is_number(value: Any) -> bool:
+    # Bounded by what a float holds: JSON can spell infinity, NaN and whole numbers beyond.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+ABOVE_0: Kind = ("a number above 0", lambda n: _is_number(n) and n > 0)
+AT_LEAST_0: Kind = ("a number, at least 0", lambda n: _is_number(n) and n >= 0)
+AT_LEAST_1: Kind = ("a number, at least 1", lambda n: _is_number(n) and n >= 1)
+FRACTION: Kind = ("a number above 0, at most 1", lambda n: _is_number(n) and 0 < n <= 1)
+LENGTH: Kind = ("a whole number of tokens, at least 1", _is_length)
+OBJECT_OR_NULL: Kind = ("an object or null", lambda value: value is None or isinstance(value, Mapping))
+TRUE_OR_FALSE: Kind = ("true or false", lambda value: isinstance(value, bool))
+
+
+def factors(count: int) -> Kind:
+    """Describe a list of so many numbers above 0."""
+
+    def test(value: Any) -> bool:
+        return isinstance(value, list) and len(value) == count and all(map(ABOVE_0[1], value))
+
+    return f"a list of {count} numbers above 0, one for each pair", test
+
+
+class RopeKeys:
+    """What a config says about rotary positions, and what its keys are called there, for messages.
+
+    inside   the dictionary of scaling or parameters; its own keys win
+    outside  the config's other keys
+    called   what that dictionary is called
+    """
+
+    def __init__(self, inside: Mapping[str, Any], outside: Mapping[str, Any], called: str):
+        self.inside = inside
+        self.outside = outside
+        self.called = called
+
+    @classmethod
+    def of(cls, keys: Mapping[str, Any], kind: str | None) -> Self:
+        """Find the dictionary; the old spelling wins where both are filled.
+
+        kind  the kind of layer whose dictionary is meant, where each has one. A kind that is missing there,
+              or null, has an empty one.
+        """
+        outside = cls({}, keys, "")
+        for called in ("rope_scaling", "rope_parameters"):
+            outside.check(called, keys.get(called), OBJECT_OR_NULL)
+        called = "rope_scaling" if keys.get("rope_scaling") else "rope_parameters"
+        inside = keys.get(called) or {}
+        kinds = [name for name, value in inside.items() if isinstance(value, Mapping)]
+        if not kinds and kind not in inside:
+            return cls(inside, keys, called)
+        require(
+            kind is not None,
+            f"{called} is given for each kind of layer ({', '.join(kinds)}), "
+            "but the layers of this architecture are of one kind.",
+        )
+        one = f"{called}.{kind}"
+        outside.check(one, inside.get(kind), OBJECT_OR_NULL)
+        # transformers looks for this key outside only where there is one dictionary for all layers.
+        keys = {key: value for key, value in keys.items() if key != "original_max_position_embeddings"}
+        return cls(inside.get(kind) or {}, keys, one)
+
+    def get(self, key: str) -> Any:
+        """Return a value, wherever it is; null is as good as nothing."""
+        value = self.inside.get(key)
+        return self.outside.get(key) if value is None and key in INSIDE_OR_OUTSIDE else value
+
+    def name(self, key: str) -> str:
+        """Say where a key is, or where it should be."""
+        is_outside = key in INSIDE_OR_OUTSIDE and self.inside.get(key) is None
+        return key if is_outside else f"{self.called}.{key}"
+
+    def check(self, name: str, value: Any, kind: Kind) -> None:
+        """Raise ConfigError, naming key and value, unless the value is of this kind."""
+        words, is_right = kind
+        require(is_right(value), f"{name} = {_shortened(value)}, but it must be {words}.")
+
+    def number(self, key: str, kind: Kind, otherwise: float | None = None) -> float:
+        """Return a number of this kind; without ``otherwise`` it must be there."""
+        value = self.get(key)
+        if value is None and otherwise is not None:
+            return otherwise
+        require(value is not None, f"{self.name(key)} is missing; it must be {kind[0]}.")
+        self.check(self.name(key), value, kind)
+        return float(value)
+
+    def longest(self) -> int:
+        """Return the length of text that the model is for."""
+        value: Any = self.outside.get("max_position_embeddings")
+        self.check("max_position_embeddings", value, LENGTH)
+        return int(value)
+
+    def trained(self) -> int:
+        """Return the length of text before any stretching: the longest, unless something else is said."""
+        key = "original_max_position_embeddings"
+        value: Any = self.outside.get(key)
+        name = key  # the one outside wins: Phi-3 has it there
+        if value is None:
+            value, name = self.inside.get(key), f"{self.called}.{key}"
+        if value is None:
+            return self.longest()
+        self.check(name, value, LENGTH)
+        return int(value)
+
+
+def _shortened(value: Any) -> str:
+    """Show a value, or of a long list its beginning and length."""
+    if isinstance(value, list) and len(value) > 4:
+        return f"[{', '.join(map(repr, value[:3]))}, …] ({len(value)} entries)"
+    return repr(value)

@@ -1,0 +1,49 @@
+"""Models of text and images together: the part that reads and writes text is a model by itself.
+
+Its config.json is an object within the whole one's, and its tensors lie among those that see. Without a
+picture the whole computes what this part does.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.models.config import require
+
+TEXT_PARTS = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mistral"}
+"""``model_type`` of the whole, and of its text part."""
+FIRST_FILES = {"phi": ("n_embd", "phi-msft"), "olmo": ("d_model", "hf_olmo")}
+"""Architectures whose first files have today's ``model_type``, but other keys: (one of these, our name)."""
+OF_THE_WHOLE = ("tie_word_embeddings", "eos_token_id", "quantization_config", "dtype", "torch_dtype")
+"""Keys that may stand beside the text part's own, and then hold for it."""
+TEXT = re.compile(r"(model\.)?language_model\.")
+PICTURES = re.compile(r"(model\.)?(vision_tower|vision_model|multi_modal_projector)\.")
+
+
+def text_config(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return what a parsed config.json says of the text part: itself, for a model that only reads text.
+
+    First files of an architecture get the ``model_type`` that these have here.
+
+    Raises ConfigError where a model of text and images does not say what its text part is, or has one that
+    is not the one it was published with.
+    """
+    whole = raw["model_type"]
+    if whole not in TEXT_PARTS:
+        key, older = FIRST_FILES.get(whole, ("", ""))
+        return {**raw, "model_type": older} if key in raw else raw
+    part = raw.get("text_config")
+    require(isinstance(part, Mapping), f"text_config = {shown(part)}, but in {whole} it must be an object.")
+    assert isinstance(part, Mapping)
+    expected = TEXT_PARTS[whole]
+    found = part.get("model_type", expected)
+    require(found == expected, f"text_config.model_type = {shown(found)}, but {whole} has {expected!r}.")
+    beside = {key: raw[key] for key in OF_THE_WHOLE if raw.get(key) is not None}
+    return {**part, **beside, "model_type": expected}
+
+
+def text_tensors(checkpoint: Checkpoint) -> Checkpoint:
+    """Take the text part's tensors, by the names that they have where it is saved by itself."""
+    return checkpoint.renamed(lambda name: None if PICTURES.match(name) else TEXT.sub("", name, count=1))
