@@ -36,15 +36,15 @@ def words(description: Description, role: str) -> str:
     ("choices", "role", "expected"),
     [
         ({}, "block", "sequential, a norm before each part"),
-        ({"norm_placement": "sandwich"}, "block", "sequential, a norm before and behind each part"),
-        ({"norm_placement": "post"}, "block", "sequential, a norm behind each addition"),
+        ({"norm_placement": "sandwich"}, "block", "sequential, a norm before and after each part"),
+        ({"norm_placement": "post"}, "block", "sequential, a norm after each addition"),
         ({"norm": "none"}, "block", "sequential, no norm"),
         ({"norm": "none", "norm_placement": "post"}, "block", "sequential, no norm"),
         ({"parallel": True}, "block", "parallel, attention beside feed-forward, one norm for both"),
         ({"parallel": True, "norm_placement": "sandwich"}, "block",
-         "parallel, attention beside feed-forward, one norm for both and one behind each"),
+         "parallel, attention beside feed-forward, one norm for both and one after each"),
         ({"parallel": True, "norm_placement": "post"}, "block",
-         "parallel, attention beside feed-forward, a norm behind the addition"),
+         "parallel, attention beside feed-forward, a norm after the addition"),
         ({"parallel": True, "norm": "none"}, "block", "parallel, attention beside feed-forward, no norm"),
         ({}, "mixer", "attention GQA 8:2, 4 queries to a key and value, heads of 8"),
         ({"attention": "mla"}, "mixer",
@@ -88,10 +88,10 @@ def test_words(choices: dict[str, Any], role: str, expected: str) -> None:
 
 def test_facts() -> None:
     layer = describe_model(hollow(attention="mla", norm_placement="post")).layers[0]
-    assert layer["block"].facts == {"kind": "sequential", "norms": 2, "placement": "post"}
+    assert layer["block"].facts == {"kind": "sequential, a norm after each addition"}
     assert layer["mixer"].facts == {
         "kind": "MLA", "heads": 8, "rank": 16, "head_dim": 8, "rope_dim": 4, "value_dim": 8, "window": None,
-        "causal": True,
+        "chunk": None, "causal": True,
     }  # fmt: skip
 
 
@@ -164,9 +164,9 @@ def test_bytes_are_those_of_the_loaded_model(choices: dict[str, Any], tmp_path: 
 def test_parts_that_were_replaced() -> None:
     """Described as far as they are known, and never an error."""
     model = hollow()
-    model.embedder = lambda ids, span: model.tokens(ids)
+    model.embedder = lambda ids, step: model.tokens(ids)
     model.head = lambda x: x
-    model.core = [model.core[0], lambda x, span, state, last_only=False: x]
+    model.core = [model.core[0], lambda x, step, state: x]
     found = describe_model(model)
     assert [where for _, where in found.kinds("mixer")] == [[0], [1]]
     assert found.layers[1]["mixer"].words == "function"

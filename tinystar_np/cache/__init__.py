@@ -1,11 +1,16 @@
 """Cache: what a model remembers between calls, always passed in, never hidden in the model."""
 
 from tinystar_np.cache.cache import PREFILL, Cache, join_caches
-from tinystar_np.cache.keys_and_values import ChunkedKeyValueState, KeyValueState, SlidingKeyValueState
+from tinystar_np.cache.keys_and_values import (
+    ChunkedKeyValueState,
+    KeyValueState,
+    SlidingKeyValueState,
+    new_key_value_state,
+)
 from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.recurrent import HybridState, RecurrentState
 from tinystar_np.cache.saved import read_states
-from tinystar_np.cache.step import Step
+from tinystar_np.cache.step import Limits, Step
 from tinystar_np.cache.text import HeldText, LengthRule
 
 __all__ = [
@@ -17,9 +22,11 @@ __all__ = [
     "KeyValueState",
     "LayerState",
     "LengthRule",
+    "Limits",
     "RecurrentState",
     "SlidingKeyValueState",
     "Step",
     "join_caches",
+    "new_key_value_state",
     "read_states",
 ]

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache.layer_state import check_fit
-from tinystar_np.cache.step import Positions, Step
+from tinystar_np.cache.step import Limits, Positions, Step
 
 FIRST_CAPACITY = 64
 GROWTH = 1.5
@@ -219,3 +219,20 @@ def _with_room(array: NDArray, capacity: int) -> NDArray:
     roomy = np.zeros((*array.shape[:2], capacity, array.shape[3]), dtype=array.dtype)
     roomy[:, :, : array.shape[2]] = array
     return roomy
+
+
+def new_key_value_state(
+    batch_size: int,
+    kv_heads: int,
+    head_dim: int,
+    capacity: int,
+    limits: Limits,
+    value_dim: int | None = None,
+) -> KeyValueState:
+    """Make room for the keys and values of B rows, as far back as a token sees; arguments as of the classes."""
+    shape = batch_size, kv_heads, head_dim
+    if limits.chunk is not None:
+        return ChunkedKeyValueState(*shape, limits.chunk, capacity, value_dim)
+    if limits.window is not None:
+        return SlidingKeyValueState(*shape, limits.window, capacity, value_dim)
+    return KeyValueState(*shape, capacity, value_dim)

@@ -6,8 +6,8 @@ padded, so position p of a row is always its p-th token.
 
 from collections.abc import Callable, Hashable
 from copy import copy
-from functools import cached_property
-from typing import Protocol, Self, TypeVar
+from functools import cached_property, partial
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,19 @@ from tinystar_np.kernels.masks import Mask
 
 Value = TypeVar("Value")
 Positions = NDArray[np.int64]
+
+
+class Limits(NamedTuple):
+    """How far a token sees.
+
+    window  W: the W positions up to its own; None for no limit
+    chunk   C: no further back than its chunk of C tokens begins; None for no chunks
+    causal  whether later tokens are hidden
+    """
+
+    window: int | None = None
+    chunk: int | None = None
+    causal: bool = True
 
 
 class KeysAndValues(Protocol):
@@ -85,19 +98,13 @@ class Step:
         """
         return (k, v, np.arange(self.end)) if state is None else state.append(k, v, self)
 
-    def mask(
-        self,
-        key_positions: Positions,
-        window: int | None = None,
-        chunk: int | None = None,
-        causal: bool = True,
-    ) -> Mask:
-        """Say which keys the wanted tokens may see; one mask for all layers that limit it alike.
+    def mask(self, key_positions: Positions, limits: Limits) -> Mask:
+        """Say which keys the wanted tokens may see; one mask for all layers with the same limits.
 
-        key_positions  what ``remember`` returned; layers that limit it alike have the same
+        key_positions  what ``remember`` returned; layers with the same limits have the same
         """
-        limits = self.only_last, window, chunk, causal
-        return self.once(limits, lambda: Mask(self.queries.row_positions, key_positions, *limits[1:]))
+        make = partial(Mask, self.queries.row_positions, key_positions, *limits)
+        return self.once((self.only_last, limits), make)
 
     def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """Return what ``make`` makes, made when first asked for and kept for all layers of this call."""

@@ -7,20 +7,19 @@ of layer is described in describe_layers.py.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from inspect import getdoc
 from itertools import chain
-from typing import Any
 
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.inspection.describe_layers import Part, describe, side_by_side
-from tinystar_np.layers_old import Attention, Embedding, Linear
-from tinystar_np.layers_old.blocks import no_norm
-from tinystar_np.layers_old.delta_net import GatedDeltaNet
-from tinystar_np.layers_old.latent_attention import LatentAttention
-from tinystar_np.layers_old.mamba1 import Mamba1
-from tinystar_np.layers_old.mamba2 import Mamba2
-from tinystar_np.layers_old.rope import Rotary
-from tinystar_np.layers_old.sinusoidal import Sinusoidal
-from tinystar_np.models.base import Decoder
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Embedding, LayerNorm, Linear, RMSNorm
+from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.rope import Rotary
+from tinystar_np.models.base import AnyBlock, Decoder
+from tinystar_np.models.config import Config
+from tinystar_np.models.rope_parameters import RopeParameters
+
+AnyModel = Decoder[Config]
 
 
 @dataclass(frozen=True)
@@ -43,74 +42,93 @@ class Description:
         return list(found.values())
 
 
-def describe_model(model: Decoder) -> Description:
+def describe_model(model: AnyModel) -> Description:
     """Describe a model; one without weights will do (inspection/hollow.py)."""
     layers = [_layer(block, model.config) for block in model.blocks]
-    width = model.tokens.weight.shape[1]
+    width = model.embedding.weight.shape[1]
     parts = {"layers": Part(f"{len(layers)}, {width} wide", {"count": len(layers), "width": width})}
-    added = getattr(getattr(model, "embedder", model), "positions", None)  # to tokens
-    if isinstance(added, Embedding | Sinusoidal):
-        parts["positions"] = describe(added)
+    added = _added_positions(model)
+    if added is not None:
+        parts["positions"] = added
         for layer in layers:
             layer.pop("positions", None)
-    elif all(
-        isinstance(mixer, GatedDeltaNet | Mamba1 | Mamba2) for mixer in chain(*map(mixers_of, model.blocks))
-    ):
+    elif not any(isinstance(mixer, Attention | LatentAttention) for mixer in _all_mixers(model)):
         parts["positions"] = Part("none: a recurrence reads in order", {"kind": "none"})
     parts["norms"] = _norms(model)
     parts["biases"] = _biases(model.blocks)
-    parts |= _multipliers(model)
+    parts |= _multipliers(model.config)
     parts["output"] = _output(model)
     parts["vocabulary"] = Part(f"{model.vocab_size} tokens", {"size": model.vocab_size})
     parts["context"] = _context(model)
     return Description(parts, layers)
 
 
-def _layer(block: Any, config: Any) -> dict[str, Part]:
+def _layer(block: AnyBlock, config: Config) -> dict[str, Part]:
     """Describe a block by its roles; one that is not there is left out."""
-    mixer, *beside = mixers_of(block)
-    layer = {"block": describe(block), "mixer": side_by_side([mixer, *beside])}
-    if isinstance(mixer, Attention | LatentAttention):
+    mixers = mixers_of(block)
+    layer = {"block": _wiring(block), "mixer": side_by_side(mixers)}
+    attending = [mixer for mixer in mixers if isinstance(mixer, Attention | LatentAttention)]
+    if attending:
+        mixer = attending[0]
         layer["positions"] = _positions(mixer, config)
-        width = mixer.head_dim + getattr(mixer, "rope_dim", 0)
+        width = mixer.head_dim + (mixer.rope_dim if isinstance(mixer, LatentAttention) else 0)
         if abs(mixer.scale * width**0.5 - 1) > 1e-6:
             words = f"scaled by {mixer.scale:.4g} instead of 1/√{width}"
             layer["scores"] = Part(words, {"scale": mixer.scale})
-    if getattr(block, "feed_forward", None) is not None:
-        layer["feed_forward"] = describe(block.feed_forward)
+    if "feed_forward" in vars(block):
+        layer["feed_forward"] = describe(vars(block)["feed_forward"])
     return layer
 
 
-def mixers_of(block: Any) -> list[Any]:
+def _wiring(block: AnyBlock) -> Part:
+    """Describe how a block is wired, in its own words or in those of its class's docstring."""
+    sentence = (getdoc(type(block)) or type(block).__name__).partition("\n\n")[0].replace("\n", " ")
+    words = vars(block).get("wiring", sentence.rstrip("."))
+    return Part(words, {"kind": words})
+
+
+def mixers_of(block: AnyBlock) -> list[object]:
     """Find the parts of a block that let tokens hear of each other: what keeps a state. Most have one."""
     return [part for part in vars(block).values() if hasattr(part, "new_state")] or [block]
 
 
-def _positions(mixer: Attention | LatentAttention, config: Any) -> Part:
-    relative = getattr(mixer, "relative", None)
+def _all_mixers(model: AnyModel) -> list[object]:
+    return list(chain(*map(mixers_of, model.blocks)))
+
+
+def _added_positions(model: AnyModel) -> Part | None:
+    """Describe the vectors for positions that are added to those of tokens, where there are such."""
+    holder = vars(model).get("embedder", model)
+    added = vars(holder).get("positions")
+    if isinstance(added, Embedding):
+        return describe(added)
+    if added is not None:
+        return Part("sinusoidal, waves added to the tokens", {"kind": "sinusoidal"})
+    return None
+
+
+def _positions(mixer: Attention | LatentAttention, config: Config) -> Part:
+    relative = vars(mixer).get("relative")
     if relative is not None:
-        furthest = len(relative.keys) // 2
+        furthest = len(relative[0]) // 2
         words = f"relative, a learned vector for each distance up to {furthest}"
         return Part(words, {"kind": "relative", "furthest": furthest})
     if isinstance(mixer.rope, Rotary):
-        rule = getattr(config, "rope", None)
-        if hasattr(config, "ropes"):  # one for each kind of layer, and this is one of those that they made
-            rule = next(rule for rule in config.ropes.values() if rule.rotary() is mixer.rope)
+        rule = mixer.rope.rule
         if not isinstance(rule, RopeParameters):
             return Part("RoPE", {"kind": "RoPE"})
         said = {f.name: getattr(rule, f.name) for f in fields(rule) if getattr(rule, f.name) != f.default}
         return Part(str(rule), {"kind": "RoPE", **said})
-    if mixer.rope is not None:
-        return describe(mixer.rope)
-    if mixer.key_bias is not None or mixer.distance_bias is not None:
+    if mixer.alibi is not None:
         return Part("ALiBi: scores fall with distance, in each head at another slope", {"kind": "ALiBi"})
     return Part("none", {"kind": "none"})
 
 
-def _norms(model: Decoder) -> Part:
+def _norms(model: AnyModel) -> Part:
     """Describe all norms in one phrase; they differ in few models."""
-    norms = [part for block in model.blocks for name, part in vars(block).items() if name.endswith("_norm")]
-    there = [norm for norm in [*norms, model.final_norm] if norm is not None and norm is not no_norm]
+    parts = [part for block in model.blocks for part in vars(block).values()]
+    nested = [part for whole in parts if isinstance(whole, dict) for part in whole.values()]
+    there = [part for part in (*parts, *nested, model.final_norm) if isinstance(part, LayerNorm | RMSNorm)]
     found = {part.words: part for part in map(describe, there)}
     if not found:
         return Part("none", {"kind": "none"})
@@ -119,7 +137,7 @@ def _norms(model: Decoder) -> Part:
     return Part("; ".join(found), {"kinds": [part.facts for part in found.values()]})
 
 
-def _biases(blocks: Sequence[Any]) -> Part:
+def _biases(blocks: Sequence[AnyBlock]) -> Part:
     """Say what adds a bias: nothing, everything, or some linear layers and convolutions."""
     found = {name: biased for block in blocks for name, biased in _possible_biases(block, "")}
     names = [name for name, biased in found.items() if biased]
@@ -130,54 +148,43 @@ def _biases(blocks: Sequence[Any]) -> Part:
     return Part(", ".join(name.replace("_", "-").replace(".", " ") for name in names), {"in": names})
 
 
-def _possible_biases(layer: Any, path: str) -> Iterator[tuple[str, bool]]:
+def _possible_biases(layer: object, path: str) -> Iterator[tuple[str, bool]]:
     """Walk through a layer: the path of what may have a bias, and whether it has.
 
     Of layers in a list, the first stands for all.
     """
-    for name, part in getattr(layer, "__dict__", {}).items():
+    for name, part in vars(layer).items():
         part = part[0] if isinstance(part, list) and part else part
         if isinstance(part, Linear):
             yield path + name, part.bias is not None
-        elif name.endswith("_bias") and name.startswith("convolution"):
+        elif name == "convolution_bias":
             yield path + "convolution", part is not None
-        elif type(part).__module__.startswith("tinystar_np.layers_old"):
-            # A block calls its mixer "attention", whatever it is: the mixer itself knows better.
-            yield from _possible_biases(part, f"{path}{getattr(part, 'name', name)}.")
+        elif type(part).__module__.startswith("tinystar_np.") and hasattr(part, "__dict__"):
+            yield from _possible_biases(part, f"{path}{name}.")
 
 
-def _multipliers(model: Decoder) -> dict[str, Part]:
-    """Describe what embeddings, branches and logits are multiplied by, in the models that do so."""
-    config = model.config
-    found = {
-        "embeddings": getattr(config, "embedding_multiplier", 1),
-        "what each part adds": getattr(model.blocks[0], "residual_multiplier", 1),
-        **_multipliers_inside(model.blocks[0]),
-        "logits": 1 / getattr(config, "logits_scaling", 1),
-    }
-    found = {what: factor for what, factor in found.items() if factor != 1}
-    words = ", ".join(f"{what} × {factor:.4g}" for what, factor in found.items())
+def _multipliers(config: Config) -> dict[str, Part]:
+    """List the multipliers of a config that multiply by another number than 1, under their keys."""
+    found: dict[str, object] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.name.endswith(("multiplier", "multipliers", "logits_scaling", "logit_scale")):
+            found |= {} if value in (None, 1) else {field.name: value}
+    words = ", ".join(f"{key} {_number(value)}" for key, value in found.items())
     return {"multipliers": Part(words, found)} if found else {}
 
 
-def _multipliers_inside(block: Any) -> dict[str, float]:
-    """Find what stands at the ends of mixers and feed-forward layers, all layers having the same."""
-    found: dict[str, float] = {}
-    for part in ("attention", "mixer"):
-        before, behind = getattr(block, f"{part}_multipliers", (1, 1))
-        found |= {f"{part}'s input": before, f"{part}'s result": behind}
-    gate, result = getattr(getattr(block, "feed_forward", None), "multipliers", (1, 1))
-    found |= {"feed-forward's gate": gate, "feed-forward's result": result}
-    return found
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _output(model: Decoder) -> Part:
+def _output(model: AnyModel) -> Part:
     tied = not any(name.startswith("head.") for name in model.weights)
     words = "the embedding table once more (tied)" if tied else "a matrix of its own (untied)"
     return Part(words, {"tied": tied})
 
 
-def _context(model: Decoder) -> Part:
+def _context(model: AnyModel) -> Part:
     limit, trained = model.context_length, model.trained_length
     facts = {"limit": limit, "trained": trained}
     if limit is not None:

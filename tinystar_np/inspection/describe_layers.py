@@ -6,29 +6,15 @@ A new kind of layer is described by one more function; until then it is called b
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
-from typing import Any
 
 from tinystar_np.kernels.activations import gelu, gelu_tanh, relu, silu
-from tinystar_np.layers_old import (
-    Attention,
-    Embedding,
-    FeedForward,
-    GatedFeedForward,
-    LayerNorm,
-    ParallelBlock,
-    RMSNorm,
-    SequentialBlock,
-)
-from tinystar_np.layers_old.blocks import ParallelPostNormBlock, PostNormBlock, no_norm
-from tinystar_np.layers_old.complex_attention import ComplexAttention
-from tinystar_np.layers_old.delta_net import GatedDeltaNet
-from tinystar_np.layers_old.experts import Experts, RoutedAndShared
-from tinystar_np.layers_old.hybrid_block import HybridBlock
-from tinystar_np.layers_old.latent_attention import LatentAttention
-from tinystar_np.layers_old.mamba1 import Mamba1
-from tinystar_np.layers_old.mamba2 import Mamba2
-from tinystar_np.layers_old.mixer_block import MixerBlock
-from tinystar_np.layers_old.sinusoidal import Sinusoidal
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Embedding, FeedForward, GatedFeedForward, LayerNorm, RMSNorm
+from tinystar_np.layers.delta_net import GatedDeltaNet
+from tinystar_np.layers.experts import Experts
+from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.mamba1 import Mamba1
+from tinystar_np.layers.mamba2 import Mamba2
 
 
 @dataclass(frozen=True)
@@ -40,75 +26,25 @@ class Part:
     """
 
     words: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 @singledispatch
 def describe(layer: object) -> Part:
-    """Describe a layer; one of an unknown class by the name of its class."""
-    name = type(layer).__name__
-    return Part(name, {"kind": name})
-
-
-# Blocks.
-
-
-@describe.register
-def _sequential(block: SequentialBlock) -> Part:
-    before = [block.attention_norm, block.feed_forward_norm]
-    behind = [block.attention_post_norm, block.feed_forward_post_norm]
-    norms = [*before, *behind]
-    if not any(behind):
-        return _block("sequential", "pre", "a norm before each part", norms)
-    if all(norm is no_norm for norm in before):
-        return _block("sequential", "branch", "a norm behind each part, before the addition", norms)
-    return _block("sequential", "sandwich", "a norm before and behind each part", norms)
-
-
-@describe.register
-def _post_norm(block: PostNormBlock) -> Part:
-    norms = [block.attention_post_norm, block.feed_forward_post_norm]
-    return _block("sequential", "post", "a norm behind each addition", norms)
-
-
-@describe.register
-def _parallel(block: ParallelBlock) -> Part:
-    before = [block.attention_norm, block.feed_forward_norm]
-    behind = [block.attention_post_norm, block.feed_forward_post_norm]
-    words = "one norm for both" if block.feed_forward_norm is None else "a norm for each"
-    words += " and one behind each" if any(behind) else ""
-    kind = f"parallel, {block.attention.name} beside feed-forward"
-    return _block(kind, "sandwich" if any(behind) else "pre", words, [*before, *behind])
-
-
-@describe.register
-def _parallel_post_norm(block: ParallelPostNormBlock) -> Part:
-    kind = f"parallel, {block.attention.name} beside feed-forward"
-    return _block(kind, "post", "a norm behind the addition", [block.post_norm])
-
-
-def _block(kind: str, placement: str, words: str, norms: Sequence[Any]) -> Part:
-    """Describe a block by its norms, those that are there and do something."""
-    count = sum(norm is not None and norm is not no_norm for norm in norms)
-    facts = {"kind": kind.partition(",")[0], "norms": count, "placement": placement if count else None}
-    return Part(f"{kind}, {words if count else 'no norm'}", facts)
-
-
-@describe.register
-def _hybrid(block: HybridBlock) -> Part:
-    kind = "two mixers side by side, then feed-forward"
-    return _block(kind, "pre", "a norm before each of both", [block.mixer_norm, block.feed_forward_norm])
-
-
-@describe.register
-def _mixer_block(block: MixerBlock) -> Part:
-    return Part("a norm and a mixer, no feed-forward layer", {"kind": "mixer", "norms": 1})
+    """Describe a layer; one of an unknown class by its parts, or else by the name of its class."""
+    parts = [describe(part) for part in vars(layer).values() if type(part) in describe.registry]
+    if not parts:
+        name = type(layer).__name__
+        return Part(name, {"kind": name})
+    first, *others = parts
+    words = "; beside it ".join(part.words for part in parts)
+    return Part(words, {**first.facts, **({"beside": [part.facts for part in others]} if others else {})})
 
 
 # Mixers.
 
 
-def side_by_side(mixers: Sequence[Any]) -> Part:
+def side_by_side(mixers: Sequence[object]) -> Part:
     """Describe the mixers of one block: by the first, and what stands beside it."""
     first, *others = map(describe, mixers)
     if not others:
@@ -117,23 +53,24 @@ def side_by_side(mixers: Sequence[Any]) -> Part:
     return Part(words, {**first.facts, "beside": [part.facts for part in others]})
 
 
-def heads_in_words(heads: int, groups: int) -> str:
+def heads_in_words(heads: int, kv_heads: int) -> str:
     """Name the way in which H heads of queries share G heads of keys and values, such as "GQA 32:8"."""
-    kind = "MHA" if groups == heads else "MQA" if groups == 1 else "GQA"
-    return f"{kind} {heads}:{groups}"
+    kind = "MHA" if kv_heads == heads else "MQA" if kv_heads == 1 else "GQA"
+    return f"{kind} {heads}:{kv_heads}"
 
 
 @describe.register
 def _attention(layer: Attention) -> Part:
-    H, G, K = layer.heads, layer.groups, layer.value_dim
+    H, G, K = layer.heads, layer.kv_heads, layer.value_dim()
     name = heads_in_words(H, G)
     sharing = {H: "a key and value for each", 1: "one key and value for all"}
     shared = sharing.get(G, f"{H // G} queries to a key and value")
-    facts: dict[str, Any] = {"kind": name[:3], "heads": H, "groups": G, "head_dim": K}
     words = f"attention {name}, {shared}, heads of {K}"
-    if isinstance(layer, ComplexAttention):
-        words, facts["complex"] = f"complex {words} complex numbers", True
-    return _with_sight(layer, words, facts)
+    if layer.head_dim != K:
+        words = f"complex {words} complex numbers"
+    facts = {"kind": name[:3], "heads": H, "groups": G, "head_dim": K, "complex": layer.head_dim != K}
+    words += "" if layer.soft_cap is None else f", scores below {layer.soft_cap:g}"
+    return _with_sight(layer, words, {**facts, "soft_cap": layer.soft_cap})
 
 
 @describe.register
@@ -145,29 +82,19 @@ def _latent_attention(layer: LatentAttention) -> Part:
     return _with_sight(layer, words, facts)
 
 
-def _with_sight(layer: Attention | LatentAttention, words: str, facts: Mapping[str, Any]) -> Part:
-    """Add what a token sees: how far, and whether to both sides."""
-    words += "" if layer.window is None else f", window of {layer.window}"
-    chunk = getattr(layer, "chunk", None)
-    words += "" if chunk is None else f", in chunks of {chunk}"
-    words += "" if layer.causal else ", to both sides"
-    facts = {**facts, "window": layer.window, "causal": layer.causal}
-    soft_cap = getattr(layer, "soft_cap", None)
-    if soft_cap is not None:
-        words, facts = f"{words}, scores below {soft_cap:g}", {**facts, "soft_cap": soft_cap}
-    if chunk is not None:
-        facts = {**facts, "chunk": chunk}
-    tempered = getattr(layer, "temperature", None)
-    if tempered is not None:
-        words += f", queries × 1 + {tempered.scale:g} · ln(1 + ⌊place / {tempered.floor}⌋)"
-        facts = {**facts, "temperature": {"floor": tempered.floor, "scale": tempered.scale}}
-    return Part(words, facts)
+def _with_sight(layer: Attention | LatentAttention, words: str, facts: Mapping[str, object]) -> Part:
+    """Add how far a token sees, and whether to both sides."""
+    limits = layer.limits()
+    words += "" if limits.window is None else f", window of {limits.window}"
+    words += "" if limits.chunk is None else f", in chunks of {limits.chunk}"
+    words += "" if limits.causal else ", to both sides"
+    return Part(words, {**facts, **limits._asdict()})
 
 
 @describe.register
 def _delta_net(layer: GatedDeltaNet) -> Part:
     H, G, K, K_v = layer.heads, layer.groups, layer.head_dim, layer.value_dim
-    width = layer.convolution.shape[1]
+    width = len(layer.convolution)
     words = f"gated delta net, {H} heads keep {K} × {K_v} numbers each, convolution over {width}"
     facts = {"heads": H, "groups": G, "head_dim": K, "value_dim": K_v, "convolution": width}
     return Part(words, {"kind": "delta_net", **facts})
@@ -175,7 +102,7 @@ def _delta_net(layer: GatedDeltaNet) -> Part:
 
 @describe.register
 def _mamba1(layer: Mamba1) -> Part:
-    channels, width = layer.convolution.shape
+    width, channels = layer.convolution.shape
     N = len(layer.A)
     words = f"Mamba 1, {channels} channels keep {N} numbers each, convolution over {width}"
     return Part(words, {"kind": "Mamba1", "channels": channels, "state_size": N, "convolution": width})
@@ -184,7 +111,7 @@ def _mamba1(layer: Mamba1) -> Part:
 @describe.register
 def _mamba2(layer: Mamba2) -> Part:
     H, P, G, N = layer.heads, layer.head_dim, layer.groups, layer.state_size
-    width = layer.convolution.shape[1]
+    width = len(layer.convolution)
     words = f"Mamba 2, {H} heads keep {P} × {N} numbers each, convolution over {width}"
     facts = {"heads": H, "head_dim": P, "groups": G, "state_size": N, "convolution": width}
     return Part(words, {"kind": "Mamba2", **facts})
@@ -196,8 +123,8 @@ ACTIVATION_NAMES = {gelu: "GELU", gelu_tanh: "GELU (tanh)", relu: "ReLU", silu: 
 GATED_NAMES = {gelu: "GeGLU", gelu_tanh: "GeGLU (tanh)", relu: "ReGLU", silu: "SwiGLU"}
 
 
-def _named(activation: Callable[..., Any]) -> str:
-    return ACTIVATION_NAMES.get(activation, activation.__name__.replace("_", " "))
+def _named(activation: Callable[..., object]) -> str:
+    return ACTIVATION_NAMES.get(activation, getattr(activation, "__name__", "?").replace("_", " "))
 
 
 @describe.register
@@ -213,7 +140,7 @@ def _gated_feed_forward(layer: GatedFeedForward) -> Part:
     return _gated(layer.activation, *layer.down.weight.shape)
 
 
-def _gated(activation: Callable[..., Any], F: int, D: int) -> Part:
+def _gated(activation: Callable[..., object], F: int, D: int) -> Part:
     name = GATED_NAMES.get(activation, _named(activation))
     words = f"gated, {name}, {D} → 2 × {F} → {D} ({F / D:.3g} × the width)"
     return Part(words, {"kind": "gated", "activation": _named(activation), "width": D, "inner": F})
@@ -225,14 +152,6 @@ def _experts(layer: Experts) -> Part:
     one = _gated(first.activation, *first.down.weight.shape)
     words = f"{k} of {E} experts for each token, each {one.words}"
     return Part(words, {"kind": "experts", "experts": E, "per_token": k, "expert": one.facts})
-
-
-@describe.register
-def _routed_and_shared(layer: RoutedAndShared) -> Part:
-    routed, shared = describe(layer.routed), describe(layer.shared)
-    return Part(
-        f"{routed.words}; one for all tokens: {shared.words}", {**routed.facts, "shared": shared.facts}
-    )
 
 
 # Norms, and positions that are added to tokens.
@@ -256,8 +175,3 @@ def _rms_norm(layer: RMSNorm) -> Part:
 def _learned(layer: Embedding) -> Part:
     places = layer.weight.shape[0]
     return Part(f"learned, a vector for each of {places} places", {"kind": "learned", "places": places})
-
-
-@describe.register
-def _sinusoidal(layer: Sinusoidal) -> Part:
-    return Part("sinusoidal, waves added to the tokens", {"kind": "sinusoidal"})

@@ -19,19 +19,20 @@ something else than a linear layer's weights have a function of their own below.
 from collections.abc import Iterator
 from functools import singledispatch
 from math import prod
-from typing import Any
 
+from tinystar_np.cache import Limits
+from tinystar_np.inspection.describe import AnyModel
 from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
-from tinystar_np.layers_old import Attention, Linear
-from tinystar_np.layers_old.delta_net import GatedDeltaNet
-from tinystar_np.layers_old.experts import Experts
-from tinystar_np.layers_old.latent_attention import LatentAttention
-from tinystar_np.layers_old.mamba1 import Mamba1
-from tinystar_np.layers_old.mamba2 import Mamba2
-from tinystar_np.models.base import Decoder
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Linear
+from tinystar_np.layers.delta_net import GatedDeltaNet
+from tinystar_np.layers.experts import Experts
+from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.mamba1 import Mamba1
+from tinystar_np.layers.mamba2 import Mamba2
 
 
-def flops_per_token(model: Decoder, context: int) -> int:
+def flops_per_token(model: AnyModel, context: int) -> int:
     """Count the FLOPs of one new token; a model without weights will do (inspection/hollow.py).
 
     context  S, the tokens that it sees, itself included; fewer where a window ends before
@@ -60,10 +61,10 @@ def _linear(layer: Linear, context: int) -> int:
 
 @multiply_adds.register
 def _attention(layer: Attention, context: int) -> int:
-    both = layer.head_dim + layer.value_dim  # a product with the key and one with the value
-    pairs = _in_reach(layer, context) * both
+    both = layer.head_dim + layer.value_dim()  # a product with the key and one with the value
+    pairs = _in_reach(layer.limits(), context) * both
     if layer.relative is not None:  # one more for each distance that has a vector
-        pairs += len(layer.relative.keys) * both
+        pairs += len(layer.relative[0]) * both
     return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * pairs
 
 
@@ -71,8 +72,8 @@ def _attention(layer: Attention, context: int) -> int:
 def _latent_attention(layer: LatentAttention, context: int) -> int:
     """In the form that runs: kernels/latent_attention.py has the two lines."""
     H, R, K, K_r, K_v = layer.heads, layer.rank, layer.head_dim, layer.rope_dim, layer.value_dim
-    S = _in_reach(layer, context)
-    if not layer.causal:  # the whole text comes at once: each token's keys and values are made once
+    S = _in_reach(layer.limits(), context)
+    if not layer.limits().causal:  # the whole text comes at once: each token's keys and values are made once
         mixing = R * (K + K_v) + S * (K + K_r + K_v)
     elif absorbing_is_cheaper(1, S, *layer.up):
         mixing = R * (K + K_v) + S * (2 * R + K_r)
@@ -81,13 +82,13 @@ def _latent_attention(layer: LatentAttention, context: int) -> int:
     return sum(multiply_adds(part, context) for part in _parts(layer)) + H * mixing
 
 
-def _in_reach(layer: Any, context: int) -> int:
+def _in_reach(limits: Limits, context: int) -> int:
     """Say how many tokens a token sees of its chunk, window or context; to both sides where not causal."""
-    if getattr(layer, "chunk", None) is not None:
-        return (context - 1) % int(layer.chunk) + 1
-    if layer.window is None:
+    if limits.chunk is not None:
+        return (context - 1) % limits.chunk + 1
+    if limits.window is None:
         return context
-    return min(context, layer.window if layer.causal else 2 * layer.window - 1)
+    return min(context, limits.window if limits.causal else 2 * limits.window - 1)
 
 
 @multiply_adds.register

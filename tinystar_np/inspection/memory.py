@@ -13,19 +13,17 @@ The states themselves are not computed by that formula: they are made and asked 
 
 import sys
 from collections.abc import Iterable, Sequence
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import prod
-from typing import Any
+from typing import Protocol
 
-from tinystar_np.cache import KeyValueState, SlidingKeyValueState
-from tinystar_np.inspection.describe import mixers_of
+from tinystar_np.cache import LayerState, Limits, new_key_value_state
+from tinystar_np.inspection.describe import AnyModel, mixers_of
 from tinystar_np.inspection.describe_layers import heads_in_words
-from tinystar_np.layers_old import Attention
-from tinystar_np.layers_old.experts import Experts, RoutedAndShared
-from tinystar_np.layers_old.latent_attention import LatentAttention
-from tinystar_np.models.base import Decoder
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.experts import Experts
+from tinystar_np.layers.latent_attention import LatentAttention
 
 WEIGHT_TYPES = ("float32", "bfloat16", "int8")
 PART_NAMES = {"feed_forward": "feed-forward", "head": "output"}
@@ -48,7 +46,7 @@ class WeightSizes:
     nbytes: dict[str, int]
 
 
-def weight_sizes(model: Decoder) -> WeightSizes:
+def weight_sizes(model: AnyModel) -> WeightSizes:
     """Count a model's weights; one without any will do (inspection/hollow.py)."""
     parts: dict[str, int] = {}
     active = 0.0
@@ -73,13 +71,14 @@ def _part(name: str) -> str:
     return "norms" if part.endswith("norm") else PART_NAMES.get(part, part)
 
 
-def _share_of_experts(model: Decoder) -> float:
+def _share_of_experts(model: AnyModel) -> float:
     """Return k/E, 1 where there are no experts."""
     for block in model.blocks:
-        layer = getattr(block, "feed_forward", None)
-        layer = layer.routed if isinstance(layer, RoutedAndShared) else layer
-        if isinstance(layer, Experts):
-            return layer.per_token / len(layer.experts)
+        layer = vars(block).get("feed_forward")
+        parts = [layer, *(vars(layer).values() if hasattr(layer, "__dict__") else ())]
+        for part in parts:
+            if isinstance(part, Experts):
+                return part.per_token / len(part.experts)
     return 1.0
 
 
@@ -119,7 +118,34 @@ class StateSize:
         return self.fixed + sum(added * min(tokens, until) for until, added in self.growth.items())
 
 
-def state_sizes(model: Decoder) -> list[StateSize]:
+class Remembers(Protocol):
+    """What has a state."""
+
+    def new_state(self, batch_size: int, capacity: int) -> LayerState:
+        """Make an empty state."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What an attention layer remembers, and what it would in another design.
+
+    heads, kv_heads, head_dim  H heads of queries, G of keys and values of width K and K_v
+    limits                     how far a token sees
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    limits: Limits = Limits()
+
+    def new_state(self, batch_size: int, capacity: int) -> LayerState:
+        """Make room for the keys and values of ``batch_size`` rows."""
+        G, K = self.kv_heads, self.head_dim
+        return new_key_value_state(batch_size, G, K, capacity, self.limits, self.value_dim)
+
+
+def state_sizes(model: AnyModel) -> list[StateSize]:
     """Measure the state of one text, and what it would be in other designs of the same width and depth.
 
     Returns the model's own first. Then its attention as MHA, GQA and MQA, in every layer of a hybrid; GQA in
@@ -127,52 +153,55 @@ def state_sizes(model: Decoder) -> list[StateSize]:
     design is MHA of the model's width. Nothing for a model that looks both ways: it continues no text.
     """
     mixers = list(chain(*map(mixers_of, model.blocks)))
-    if not all(getattr(mixer, "causal", True) for mixer in mixers):
+    attending = [mixer for mixer in mixers if isinstance(mixer, Attention | LatentAttention)]
+    beside = [mixer for mixer in mixers if not isinstance(mixer, Attention | LatentAttention)]
+    if not all(mixer.limits().causal for mixer in attending):
         return []
     own = measured("this model", mixers)
-    attending = [mixer for mixer in mixers if isinstance(mixer, Attention | LatentAttention)]
     if not attending:
-        width = model.tokens.weight.shape[1]
-        return [own, measured("every layer MHA", [_Keys(1, 1, width)] * len(mixers))]
+        width = model.embedding.weight.shape[1]
+        return [own, measured("every layer MHA", [Keys(1, 1, width, width)] * len(mixers))]
     with_keys = [_with_keys(layer) for layer in attending]
-    H, G = with_keys[0].heads, with_keys[0].groups
+    H, G = with_keys[0].heads, with_keys[0].kv_heads
     grouped = H // 4 if G in (1, H) and H % 4 == 0 else G
     designs = sorted({H, grouped, 1}, reverse=True)
     if len(attending) < len(model.blocks):
         everywhere = [with_keys[0]] * len(model.blocks)
-        return [own, *(_in_groups("every layer", everywhere, groups) for groups in designs)]
-    beside = [mixer for mixer in mixers if not isinstance(mixer, Attention | LatentAttention)]
-    others = [groups for groups in designs if groups != G or attending[0] is not with_keys[0]]
-    sizes = [own, *(_in_groups("as", with_keys, groups, beside) for groups in others)]
-    for limit in ("window", "chunk"):
-        if any(getattr(layer, limit, None) is not None for layer in attending):
-            without = [_changed(layer, **{limit: None}) for layer in attending]
-            sizes.append(measured(f"without {limit}", [*without, *beside]))
+        return [own, *(_in_groups("every layer", everywhere, kv_heads) for kv_heads in designs)]
+    others = [kv_heads for kv_heads in designs if kv_heads != G or isinstance(attending[0], LatentAttention)]
+    sizes = [own, *(_in_groups("as", with_keys, kv_heads, beside) for kv_heads in others)]
+    limits = [layer.limits() for layer in attending]
+    for name, limited in (
+        ("window", any(limit.window is not None for limit in limits)),
+        ("chunk", any(limit.chunk is not None for limit in limits)),
+    ):
+        if limited:
+            sizes.append(measured(f"without {name}", [*map(_without_limits, attending), *beside]))
     return sizes
 
 
-def _with_keys(layer: Attention | LatentAttention) -> "Attention | _Keys":
-    """Return the layer, or for one that remembers latents, what stands for it with keys and values."""
-    if isinstance(layer, Attention):
-        return layer
-    return _Keys(layer.heads, layer.heads, layer.value_dim, layer.window)
+def _without_limits(layer: Attention | LatentAttention) -> Keys:
+    """Return what a layer would remember if it saw everything."""
+    if isinstance(layer, LatentAttention):
+        return Keys(layer.heads, 1, layer.rank + layer.rope_dim, 0)
+    return replace(_with_keys(layer), limits=Limits())
+
+
+def _with_keys(layer: Attention | LatentAttention) -> Keys:
+    """Return what a layer remembers; for one that remembers latents, the keys and values of all its heads."""
+    if isinstance(layer, LatentAttention):
+        return Keys(layer.heads, layer.heads, layer.value_dim, layer.value_dim, layer.limits())
+    return Keys(layer.heads, layer.kv_heads, layer.head_dim, layer.value_dim(), layer.limits())
 
 
 def _in_groups(
-    where: str, layers: Sequence["Attention | _Keys"], groups: int, beside: Sequence[Any] = ()
+    where: str, layers: Sequence[Keys], kv_heads: int, beside: Sequence[Remembers] = ()
 ) -> StateSize:
-    name = f"{where} {heads_in_words(layers[0].heads, groups)}"
-    return measured(name, [*(_changed(layer, groups=groups) for layer in layers), *beside])
+    name = f"{where} {heads_in_words(layers[0].heads, kv_heads)}"
+    return measured(name, [*(replace(layer, kv_heads=kv_heads) for layer in layers), *beside])
 
 
-def _changed(layer: Any, **values: Any) -> Any:
-    """Return a copy of a layer with some of its attributes changed."""
-    layer = copy(layer)
-    vars(layer).update(values)
-    return layer
-
-
-def measured(name: str, mixers: Iterable[Any]) -> StateSize:
+def measured(name: str, mixers: Iterable[Remembers]) -> StateSize:
     """Measure at two capacities: what is there without any token, and what one adds."""
     fixed, growth = 0, dict[int, int]()
     for mixer in mixers:
@@ -184,23 +213,7 @@ def measured(name: str, mixers: Iterable[Any]) -> StateSize:
     return StateSize(name, fixed, growth)
 
 
-@dataclass
-class _Keys:
-    """Stands for an attention layer that is not there: H heads of queries, G of keys of width K."""
-
-    heads: int
-    groups: int
-    head_dim: int
-    window: int | None = None
-
-    def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
-        shape = batch_size, self.groups, self.head_dim
-        if self.window is None:
-            return KeyValueState(*shape, capacity)
-        return SlidingKeyValueState(*shape, self.window, capacity)
-
-
-def lengths_to_show(model: Decoder, most: int = 4) -> list[int]:
+def lengths_to_show(model: AnyModel, most: int = 4) -> list[int]:
     """Choose context lengths up to the model's own, the longest that are worth a column."""
     longest = model.context_length or model.trained_length
     if longest is None:

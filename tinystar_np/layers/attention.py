@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.cache import KeyValueState, SlidingKeyValueState, Step
+from tinystar_np.cache import KeyValueState, Limits, Step, new_key_value_state
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.layers.alibi import Alibi
 from tinystar_np.layers.basic import Linear, Norm, linear_each
@@ -34,6 +34,9 @@ class Attention:
     alibi     adds to scores by the keys' positions; None for nothing
     """
 
+    relative: tuple[NDArray, NDArray] | None = None
+    """Vectors that distances add to keys and to values, in layers that have such (models/tinystar_block.py)."""
+
     def __init__(
         self,
         w: Weights,
@@ -62,12 +65,14 @@ class Attention:
         """Build what makes queries, keys and values."""
         self.q, self.k, self.v = Linear(w / "q"), Linear(w / "k"), Linear(w / "v")
 
+    def limits(self) -> Limits:
+        """Say how far a token sees."""
+        return Limits(self.window)
+
     def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
         """Make room for the keys and values of ``batch_size`` rows."""
-        shape = batch_size, self.kv_heads, self.head_dim
-        if self.window is None:
-            return KeyValueState(*shape, capacity, self.value_dim())
-        return SlidingKeyValueState(*shape, self.window, capacity, self.value_dim())
+        G, K = self.kv_heads, self.head_dim
+        return new_key_value_state(batch_size, G, K, capacity, self.limits(), self.value_dim())
 
     def value_dim(self) -> int:
         """Return K_v, the width of a value; it may be another than a key's."""
@@ -85,7 +90,7 @@ class Attention:
         q, k, v = self.projected(x, step)  # (B, H, T, K), (B, G, T, K), (B, G, T, K)
         q, k = self.rotated(q, k, step)
         keys, values, positions = step.remember(k, v, state)  # (B, G, S, K)
-        mask = self.mask(step, positions)
+        mask = step.mask(positions, self.limits())
         y = tap("attention.mixed", self.attend(q, keys, values, mask, step))  # (B, H, T, K)
         return tap("attention.out", self.out(heads_joined(y)))
 
@@ -115,10 +120,6 @@ class Attention:
             return q, k
         q = tap("attention.q_rotated", self.rope(q, step.queries))
         return q, tap("attention.k_rotated", self.rope(k, step))
-
-    def mask(self, step: Step, key_positions: NDArray[np.int64]) -> Mask:
-        """Say which keys each query sees."""
-        return step.mask(key_positions, self.window)
 
     def attend(self, q: NDArray, k: NDArray, v: NDArray, mask: Mask, step: Step) -> NDArray:
         """Apply the kernel: (B, H, T, K), with S keys and values (B, G, S, K) → (B, H, T, K)."""

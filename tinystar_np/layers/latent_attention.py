@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.cache import KeyValueState, SlidingKeyValueState, Step
+from tinystar_np.cache import KeyValueState, Limits, Step, new_key_value_state
 from tinystar_np.kernels.latent_attention import expanded
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.linear import Matrix
@@ -80,12 +80,14 @@ class LatentAttention:
         by_head = unpacked(self.kv_up).reshape(self.rank, self.heads, -1).transpose(1, 0, 2)
         return by_head[..., : self.head_dim], by_head[..., self.head_dim :]
 
+    def limits(self) -> Limits:
+        """Say how far a token sees."""
+        return Limits(self.window)
+
     def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
         """Make room for the latents of ``batch_size`` rows: one head of keys R + K_r wide, and no values."""
-        shape = batch_size, 1, self.rank + self.rope_dim
-        if self.window is None:
-            return KeyValueState(*shape, capacity, value_dim=0)
-        return SlidingKeyValueState(*shape, self.window, capacity, value_dim=0)
+        width = self.rank + self.rope_dim
+        return new_key_value_state(batch_size, 1, width, capacity, self.limits(), value_dim=0)
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
         """Let each token attend to itself and to what came before.
@@ -99,7 +101,7 @@ class LatentAttention:
         q = self.rotated_queries(step.wanted(x), step.queries)  # (B, H, T, K + K_r)
         latents = self.latents(x, step)  # (B, 1, T, R + K_r)
         latents, _, positions = step.remember(latents, latents[..., :0], state)  # (B, 1, S, R + K_r)
-        y = self.attend(q, latents, self.mask(step, positions), step)
+        y = self.attend(q, latents, step.mask(positions, self.limits()), step)
         return tap("attention.out", self.out(heads_joined(tap("attention.mixed", y))))
 
     def attend(self, q: NDArray, latents: NDArray, mask: Mask, step: Step) -> NDArray:
@@ -125,10 +127,6 @@ class LatentAttention:
         if self.rope is not None and self.rope_dim:
             key = tap("attention.k_rotated", self.rope(key, step))
         return np.concatenate((latent[:, None], key), axis=-1)
-
-    def mask(self, step: Step, key_positions: NDArray[np.int64]) -> Mask:
-        """Say which keys each query sees."""
-        return step.mask(key_positions, self.window)
 
 
 class LatentQueryAttention(LatentAttention):

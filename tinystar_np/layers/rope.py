@@ -48,12 +48,21 @@ class Rotary:
     frequencies       one per pair; 2J ≤ K, and numbers of a head from 2J on are left as they are
     attention_factor  what cosines and sines are multiplied by: yarn and longrope lengthen queries and keys
     interleaved       whether neighbours make a pair; otherwise x_j and x_J+j do
+    rule              where the frequencies come from, for those who want to know
 
     Where frequencies depend on the length, each row of a batch has those of its own length, as if alone.
     """
 
-    def __init__(self, frequencies: Frequencies, *, attention_factor: float = 1.0, interleaved: bool = False):
+    def __init__(
+        self,
+        frequencies: Frequencies,
+        *,
+        attention_factor: float = 1.0,
+        interleaved: bool = False,
+        rule: object = None,
+    ):
         self.frequencies = frequencies
+        self.rule = rule
         self.attention_factor = attention_factor
         self.interleaved = interleaved
 

@@ -240,7 +240,7 @@ class GatedAttention(Attention):
         q, k, v = self.by_heads(q.reshape(*wanted.shape[:2], -1), self.k(x), self.v(x))
         q, k = self.rotated(q, k, step)
         keys, values, positions = step.remember(k, v, state)
-        y = self.attend(q, keys, values, self.mask(step, positions), step)
+        y = self.attend(q, keys, values, step.mask(positions, self.limits()), step)
         y = heads_joined(tap("attention.mixed", y))  # (B, T, H·K)
         y = y * sigmoid(tap("attention.gate", gate)).reshape(y.shape)
         return tap("attention.out", self.out(tap("attention.gated", y)))

@@ -150,7 +150,10 @@ class RopeParameters:
 @cache
 def _rotary(parameters: RopeParameters, interleaved: bool) -> Rotary:
     return Rotary(
-        parameters.frequencies(), attention_factor=parameters.attention_factor, interleaved=interleaved
+        parameters.frequencies(),
+        attention_factor=parameters.attention_factor,
+        interleaved=interleaved,
+        rule=parameters,
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.cache import KeyValueState, Limits, Step
 from tinystar_np.kernels.activations import gelu, gelu_tanh, relu, silu
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.kernels.attention import bias_by_distance
@@ -93,6 +93,7 @@ class Block:
         self.feed_forward = feed_forward(w / "feed_forward", c)
         self.norms = {name: norm(w / name, c) for name in c.norms}
         self.parallel, self.norms_sums = c.parallel, c.norm_placement == "post"
+        self.wiring = wiring(c)
         self.new_state = self.attention.new_state
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
@@ -114,6 +115,20 @@ class Block:
     def _added(self, x: NDArray, y: NDArray, name: str) -> NDArray:
         """Add a branch to the stream: the norm of this name is the sum's or the branch's."""
         return self._normed(name, x + y) if self.norms_sums else x + self._normed(name, y)
+
+
+def wiring(c: TinyStarConfig) -> str:
+    """Say how a block is wired."""
+    norms = {
+        ("pre", False): "a norm before each part",
+        ("sandwich", False): "a norm before and after each part",
+        ("post", False): "a norm after each addition",
+        ("pre", True): "one norm for both",
+        ("sandwich", True): "one norm for both and one after each",
+        ("post", True): "a norm after the addition",
+    }
+    kind = "parallel, attention beside feed-forward" if c.parallel else "sequential"
+    return f"{kind}, {norms[c.norm_placement, c.parallel] if c.has_norms else 'no norm'}"
 
 
 def feed_forward(w: Weights, c: TinyStarConfig) -> Layer:
@@ -165,13 +180,12 @@ class TinyAttention(Attention):
             w, heads=heads, kv_heads=kv_heads, head_dim=head_dim, rope=rope, window=window, alibi=alibi
         )
         self.causal = causal
-        self.relative: tuple[NDArray, NDArray] | None = None
         if "relative_keys" in w:
             self.relative = w["relative_keys"], w["relative_values"]
 
-    def mask(self, step: Step, key_positions: NDArray[np.int64]) -> Mask:
-        """Say which keys each query sees."""
-        return step.mask(key_positions, self.window, causal=self.causal)
+    def limits(self) -> Limits:
+        """Say how far a token sees."""
+        return Limits(self.window, causal=self.causal)
 
     def attend(self, q: NDArray, k: NDArray, v: NDArray, mask: Mask, step: Step) -> NDArray:
         """Apply the kernel: (B, H, T, K), with S keys and values (B, G, S, ·) → (B, H, T, K_v)."""
@@ -212,9 +226,9 @@ class TinyLatentAttention(LatentAttention):
         )  # fmt: skip
         self.causal = causal
 
-    def mask(self, step: Step, key_positions: NDArray[np.int64]) -> Mask:
-        """Say which keys each query sees."""
-        return step.mask(key_positions, self.window, causal=self.causal)
+    def limits(self) -> Limits:
+        """Say how far a token sees."""
+        return Limits(self.window, causal=self.causal)
 
 
 class Embedder:
