@@ -30,7 +30,6 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers_old import Attention, GatedFeedForward, Weights
 from tinystar_np.layers_old.hybrid_block import HybridBlock
 from tinystar_np.layers_old.mamba2 import Mamba2
-from tinystar_np.models.granite import Granite
 from tinystar_np.models.granitemoehybrid import (
     CONVOLUTION_BIASES,
     MAMBA_BIASES,
@@ -39,6 +38,7 @@ from tinystar_np.models.granitemoehybrid import (
     mamba_settings,
     mamba_sizes,
 )
+from tinystar_np.models.unported_granite import Granite
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
 
