@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.kernels.attention import bend
 from tinystar_np.layers_old import SequentialBlock, Weights
-from tinystar_np.models.gemma import Gemma, GemmaConfig
+from tinystar_np.models.unported_gemma import Gemma, GemmaConfig
 from tinystar_np.models.unported_llama import LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
 
