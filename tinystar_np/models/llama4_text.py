@@ -32,8 +32,8 @@ from tinystar_np.layers_old.blocks import FeedForwardLayer
 from tinystar_np.layers_old.experts import Experts, RoutedAndShared
 from tinystar_np.layers_old.temperature import Temperature
 from tinystar_np.models.expert_weights import letters_of_none, with_experts
-from tinystar_np.models.unported_smollm3 import SmolLM3Config
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
+from tinystar_np.models.unported_smollm3 import SmolLM3Config
 from tinystar_np.weights.weight_table import WeightTable
 
 

@@ -22,8 +22,8 @@ from tinystar_np.layers_old import Weights
 from tinystar_np.layers_old.blocks import FeedForwardLayer
 from tinystar_np.layers_old.experts import Experts, Routing
 from tinystar_np.models.expert_weights import EitherExperts, letters_of_none, with_experts
-from tinystar_np.models.unported_mistral import Mistral, MistralConfig
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
+from tinystar_np.models.unported_mistral import Mistral, MistralConfig
 from tinystar_np.weights.weight_table import WeightTable
 
 

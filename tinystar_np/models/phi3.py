@@ -24,8 +24,8 @@ from typing import Any, ClassVar
 
 from tinystar_np.configs.config import require
 from tinystar_np.configs.rope_parameters import RopeParameters
-from tinystar_np.models.unported_mistral import Mistral, MistralConfig
 from tinystar_np.models.unported_llama import WEIGHTS, LlamaConfig
+from tinystar_np.models.unported_mistral import Mistral, MistralConfig
 from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 
 

@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers_old import FeedForward, LayerNorm, Weights
-from tinystar_np.models.unported_mistral import Mistral, MistralConfig
 from tinystar_np.models.unported_llama import ATTENTION_BIASES, WEIGHTS
+from tinystar_np.models.unported_mistral import Mistral, MistralConfig
 from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 
 
