@@ -168,7 +168,7 @@ class Config:
         D, H = given.get("D") or 0, given.get("H") or 0
         usual = {"G": H, "K": D // max(H, 1), "F": 4 * D}
         if "H" in given:
-            given |= dict.fromkeys(letter for letter in usual if letter not in given)
+            given |= {letter: None for letter in usual if letter not in given}
         found = {letter: usual.get(letter) if size is None else size for letter, size in given.items()}
         absent = self.absent_letters
         return {letter: size for letter, size in found.items() if size is not None and letter not in absent}
