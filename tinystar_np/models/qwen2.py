@@ -98,7 +98,7 @@ class Block:
         self.attention_norm = RMSNorm(w / "attention_norm", eps=c.rms_norm_eps)
         self.attention = Attention(
             w / "attention", heads=H, kv_heads=G, head_dim=K, rope=c.rope.rotary(), window=c.windows[i]
-        )  # fmt: skip
+        )
         self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
         self.feed_forward = GatedFeedForward(w / "feed_forward", ACTIVATIONS[c.hidden_act])
         self.new_state = self.attention.new_state
