@@ -20,6 +20,7 @@ from parity import (
 from tinystar_np.errors import ConfigError
 from tinystar_np.loading import load
 from tinystar_np.models.gemma import GemmaConfig
+from tinystar_np.tracing import record
 from tinystar_np.tracing.compare import compare_with_transformers
 
 SMALL = {
@@ -86,7 +87,16 @@ def test_every_activation_is_that_of_transformers(tmp_path: Path) -> None:
 def test_defaults_are_those_of_7b() -> None:
     config = GemmaConfig.from_dict({})
     assert config.sizes == {"V": 256000, "D": 3072, "L": 28, "H": 16, "G": 16, "K": 256, "F": 24576}
-    assert np.float32(config.embedding_multiplier) == np.float32(55.425625842204074)
+
+
+def test_embeddings_are_multiplied_by_the_root_of_the_width(tmp_path: Path) -> None:
+    """By that of 7B in float32, not by 55.5, to which bfloat16 rounds it."""
+    wide = {**SMALL, "hidden_size": 3072, "num_hidden_layers": 1}
+    model, _ = load(save(reference_model("gemma", **wide), tmp_path))
+    with record() as found:
+        model([5])
+    token = model.weights["embedding.tokens.weight"][5]
+    np.testing.assert_array_equal(found["embedding.tokens"][0, 0], token * np.float32(55.425625842204074))
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,11 @@ VARIANTS: dict[str, tuple[dict[str, Any], list[int], list[int | None]]] = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variant(variant: str, tmp_path: Path) -> None:
     """As transformers writes it, and with the keys that were given, in the old spelling."""
-    changes, turned, windows = VARIANTS[variant]
+    changes, rotated, windows = VARIANTS[variant]
     reference = reference_model("smollm3", **{**SMALL, **changes})
     cuts = [[1, 2, 46, 1], [15, 35], [16, 34], [17, 33]]
     model = check(reference, save(reference, tmp_path), length=50, cuts=cuts)
-    assert (list(model.config.turned[:4]), list(model.config.windows)) == (turned, windows)
+    assert (list(model.config.rotated[:4]), list(model.config.windows)) == (rotated, windows)
     assert model.trained_length == 256
     path = tmp_path / "config.json"
     edit_config(tmp_path, **old_spelling(json.loads(path.read_text())))

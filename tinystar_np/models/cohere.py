@@ -1,4 +1,4 @@
-"""Command R and R+ (Cohere 2024): Llama's parts, side by side.
+"""Command R and R+ (Cohere 2024): attention and feed-forward side by side.
 
     x → norm ─┬→ attention ────┬→ + x      (× L)
               └→ feed-forward ─┘
@@ -11,73 +11,115 @@
 New in it: PaLM's block (Chowdhery et al. 2022, arXiv:2204.02311) in an open model: one norm feeds both
 branches, nothing has a bias, the embedding is the output layer, and l = ``logit_scale`` makes its logits
 smaller. R+ norms queries and keys, each head with gains of its own, so that the scores of a wide model stay
-bounded (Dehghani et al. 2023, arXiv:2302.05442). Names of weights are Llama's (llama.py).
+bounded (Dehghani et al. 2023, arXiv:2302.05442). Names of weights are as in Llama (llama.py).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.layers_old import LayerNorm, Weights
-from tinystar_np.models.unported_llama import Llama, LlamaConfig
-from tinystar_np.checkpoints.weight_table import WeightTable, without
+from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.weight_table import WeightTable
+from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, LayerNorm, Linear
+from tinystar_np.layers.head_norm import LayerNormOfHeads
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, key
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class CohereConfig(LlamaConfig):
-    """Llama's keys with Cohere's defaults, the scale of the logits, and the norms of queries and keys."""
+class CohereConfig(Config):
+    """The keys of a Cohere config.json that change the mathematics; defaults as in transformers."""
 
-    UNUSED: ClassVar[Sequence[str]] = ("rms_norm_eps", "mlp_bias")
-
-    vocab_size: int = 256000
-    hidden_size: int = 8192
-    intermediate_size: int = 22528
-    num_hidden_layers: int = 40
-    num_attention_heads: int = 64
-    max_position_embeddings: int = 8192
-    layer_norm_eps: float = 1e-5
-    rope_theta: float = 500000.0
-    tie_word_embeddings: bool = True
+    vocab_size: int = key(256000, letter="V")
+    hidden_size: int = key(8192, letter="D")
+    intermediate_size: int = key(22528, letter="F")
+    num_hidden_layers: int = key(40, letter="L")
+    num_attention_heads: int = key(64, letter="H")
+    num_key_value_heads: int | None = key(None, letter="G")
+    head_dim: int | None = key(None, letter="K")
+    hidden_act: str = activation_key("silu")
+    max_position_embeddings: int = key(8192, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    layer_norm_eps: float = key(1e-5, above=0)
+    rope_theta: float = key(500000.0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    attention_bias: bool = False
     logit_scale: float = 0.0625
     use_qk_norm: bool | None = False
+    tie_word_embeddings: bool = True
 
     @property
-    def is_parallel(self) -> bool:
-        """Whether attention and feed-forward stand side by side."""
-        return True
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations."""
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
 
-QUERY_AND_KEY_NORMS: WeightTable = {
-    "blocks.{i}.attention.q_norm.gain": ("layers.{i}.self_attn.q_norm.weight", "H K"),
-    "blocks.{i}.attention.k_norm.gain": ("layers.{i}.self_attn.k_norm.weight", "G K"),
-}
+WEIGHTS: WeightTable = {
+    # ours:                                the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight":             ("embed_tokens.weight", "V D"),
+    "blocks.{i}.attention_norm.gain":      ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.q.weight":       ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
+    "blocks.{i}.attention.q.bias":         ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_bias"),
+    "blocks.{i}.attention.k.weight":       ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.k.bias":         ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.v.weight":       ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.v.bias":         ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.q_norm.gain":    ("layers.{i}.self_attn.q_norm.weight", "H K", "use_qk_norm"),
+    "blocks.{i}.attention.k_norm.gain":    ("layers.{i}.self_attn.k_norm.weight", "G K", "use_qk_norm"),
+    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
+    "blocks.{i}.attention.out.bias":       ("layers.{i}.self_attn.o_proj.bias", "D", "attention_bias"),
+    "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.mlp.gate_proj.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.up.weight":   ("layers.{i}.mlp.up_proj.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.down.weight": ("layers.{i}.mlp.down_proj.weight", "(D F)ᵀ"),
+    "final_norm.gain":                     ("norm.weight", "D"),
+    "head.weight":                         ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
+}  # fmt: skip
 
 
-class Cohere(Llama):
+class Block:
+    """Attention and feed-forward side by side: both read the same normed copy of the stream and add to it."""
+
+    def __init__(self, w: Weights, c: CohereConfig, i: int):
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        self.attention_norm = LayerNorm(w / "attention_norm", eps=c.layer_norm_eps)
+        norm = partial(LayerNormOfHeads, eps=c.layer_norm_eps)
+        self.attention = Attention(
+            w / "attention", heads=H, kv_heads=G, head_dim=K, rope=c.rope.rotary(interleaved=True),
+            norms=(norm(w / "attention.q_norm"), norm(w / "attention.k_norm")) if c.use_qk_norm else None,
+        )  # fmt: skip
+        self.feed_forward = GatedFeedForward(w / "feed_forward", ACTIVATIONS[c.hidden_act])
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        y = self.attention(normed, step, state) + self.feed_forward(step.wanted(normed))
+        return tap("residual", step.wanted(x) + y)
+
+
+class Cohere(Decoder[CohereConfig]):
     """Command R, Command R+, and Aya 23 and Expanse."""
 
     Config = CohereConfig
+    WEIGHTS = WEIGHTS
+    PREFIX = "model."
 
-    @staticmethod
-    def weight_table(config: LlamaConfig) -> WeightTable:
-        """Llama's table without a second norm, and with those of queries and keys where there are such."""
-        rows = without(Llama.weight_table(config), "feed_forward_norm")
-        normed = isinstance(config, CohereConfig) and config.use_qk_norm
-        return {**rows, **(QUERY_AND_KEY_NORMS if normed else {})}
+    def build(self, w: Weights, c: CohereConfig) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = LayerNorm(w / "final_norm", eps=c.layer_norm_eps)
+        self.head = Linear(w / "head")
 
-    def norm(self, w: Weights) -> LayerNorm:
-        """Build a norm."""
-        return LayerNorm(w, eps=self.config.layer_norm_eps)
-
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Turn neighbours."""
-        return {**super().attention(i, w), "rope": self.config.rope.rotary(interleaved=True)}
-
-    def score(self, x: NDArray) -> NDArray:
+    def logits(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary and scale: (B, T, D) → (B, T, V)."""
-        logits = super().score(x)
-        logits *= np.float32(self.config.logit_scale)
-        return logits
+        return self.head(x) * np.float32(self.config.logit_scale)

@@ -10,7 +10,7 @@
 | window 512 in 5 of 6     | near, 10⁶ far   |                   |              |          |            |
 
 New in it, beside Gemma 2 (gemma2.py): what long texts cost. One layer in six sees all, and the windows of the
-others are short, so that the cache is a sixth of what it was. Both kinds turn at their own base: fast where
+others are short, so that the cache is a sixth of what it was. Both kinds rotate at their own base: fast where
 positions are near; slowly, and in the larger models eight times as slowly once more, where they are far. In
 place of the caps, queries and keys are normed head by head (Henry et al. 2020, arXiv:2010.04245; Dehghani et
 al. 2023, arXiv:2302.05442): that bounds the scores as well, and leaves the softmax alone.
@@ -18,43 +18,66 @@ al. 2023, arXiv:2302.05442): that bounds the scores as well, and leaves the soft
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
-from tinystar_np.models.config import at_least_1, require
-from tinystar_np.models.layer_types import FULL, SLIDING
-from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.layers_old import Weights
-from tinystar_np.models.unported_gemma2 import Gemma2, Gemma2Config
-from tinystar_np.models.unported_llama import HEAD_NORMS, LlamaConfig
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
+from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
+from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.kernels.activations import ACTIVATIONS, soft_cap
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, at_least_1, key, require
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class Gemma3TextConfig(Gemma2Config):
-    """Gemma 2's keys with Gemma 3's defaults, and a base of rotations for each kind of layer.
+class Gemma3TextConfig(Config):
+    """The keys of a Gemma 3 config.json that change the mathematics; defaults as in transformers.
 
-    Files say it in ``rope_parameters``, once per kind, or in old ones in ``rope_theta`` and ``rope_scaling``
-    for the layers that see all and ``rope_local_base_freq`` for the others. transformers does not apply a cap
-    to the scores, though its config class has the key.
+    Each kind of layer has a base of its rotations. Files say it in ``rope_parameters``, once per kind, or in
+    old ones in ``rope_theta`` and ``rope_scaling`` for the layers that see all and ``rope_local_base_freq``
+    for the others. transformers does not apply a cap to the scores, though its config class has the key.
     """
 
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        **Gemma2Config.REFUSED,
+    vocab_size: int = key(262208, letter="V")
+    hidden_size: int = key(2304, letter="D")
+    intermediate_size: int = key(9216, letter="F")
+    num_hidden_layers: int = key(26, letter="L")
+    num_attention_heads: int = key(8, letter="H")
+    num_key_value_heads: int | None = key(4, letter="G")
+    head_dim: int | None = key(256, letter="K")
+    hidden_activation: str = activation_key("gelu_pytorch_tanh")
+    max_position_embeddings: int = key(131072, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    rms_norm_eps: float = key(1e-6, above=0)
+    rope_theta: float = key(1e6, null_is_silence=True)
+    rope_local_base_freq: float = key(1e4, above=0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    attention_bias: bool = False
+    query_pre_attn_scalar: float = key(256, above=0)
+    sliding_window: int | None = 4096
+    sliding_window_pattern: int | None = 6
+    layer_types: list[str] | None = None
+    final_logit_softcapping: float | None = key(None, above=0)
+    tie_word_embeddings: bool = True
+
+    REFUSED: ClassVar = {
+        "use_bidirectional_attention": (None, False),
         "attn_logit_softcapping": (None,),
     }
 
-    vocab_size: int = 262208
-    max_position_embeddings: int = 131072
-    rope_theta: float = 1e6
-    rope_local_base_freq: float = 1e4
-    sliding_window_pattern: int | None = 6
-    final_logit_softcapping: float | None = None
-    attn_logit_softcapping: float | None = None
-
     @property
-    def full_every(self) -> int:
-        """Which layers see all, where the file does not name them."""
-        return at_least_1("sliding_window_pattern", self.sliding_window_pattern)
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations in the layers that see all."""
+        return self.ropes[FULL]
 
     @property
     def ropes(self) -> dict[str, RopeParameters]:
@@ -68,14 +91,17 @@ class Gemma3TextConfig(Gemma2Config):
         }
 
     @property
-    def rope(self) -> RopeParameters:
-        """The rule in the layers that see all."""
-        return self.ropes[FULL]
+    def windows(self) -> tuple[int | None, ...]:
+        """The window of each layer; every n-th has none, where the file does not name them."""
+        named = self.layer_types is not None
+        n = 1 if named else at_least_1("sliding_window_pattern", self.sliding_window_pattern)
+        usual = [SLIDING if (i + 1) % n else FULL for i in range(self.num_hidden_layers)]
+        return layer_windows(self.layer_types, usual, self.sliding_window)
 
     def check(self) -> None:
         """Refuse contradictions."""
         given = self.rope_parameters or {}
-        flat = {key: value for key, value in given.items() if not isinstance(value, Mapping | None)}
+        flat = {name: value for name, value in given.items() if not isinstance(value, Mapping | None)}
         require(not flat, f"rope_parameters has {flat} outside of the two kinds of layers.")
         require(
             not (given and self.rope_scaling),
@@ -84,17 +110,81 @@ class Gemma3TextConfig(Gemma2Config):
         super().check()
 
 
-class Gemma3Text(Gemma2):
+WEIGHTS: WeightTable = {
+    # ours:                                   the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight":                ("embed_tokens.weight", "V D"),
+    "blocks.{i}.attention_norm.gain":         ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.q.weight":          ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
+    "blocks.{i}.attention.q.bias":            ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_bias"),
+    "blocks.{i}.attention.k.weight":          ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.k.bias":            ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.v.weight":          ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.v.bias":            ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.q_norm.gain":       ("layers.{i}.self_attn.q_norm.weight", "K"),
+    "blocks.{i}.attention.k_norm.gain":       ("layers.{i}.self_attn.k_norm.weight", "K"),
+    "blocks.{i}.attention.out.weight":        ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
+    "blocks.{i}.attention.out.bias":          ("layers.{i}.self_attn.o_proj.bias", "D", "attention_bias"),
+    "blocks.{i}.attention_post_norm.gain":    ("layers.{i}.post_attention_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward_norm.gain":      ("layers.{i}.pre_feedforward_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward.gate.weight":    ("layers.{i}.mlp.gate_proj.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.up.weight":      ("layers.{i}.mlp.up_proj.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.down.weight":    ("layers.{i}.mlp.down_proj.weight", "(D F)ᵀ"),
+    "blocks.{i}.feed_forward_post_norm.gain": ("layers.{i}.post_feedforward_layernorm.weight", "D"),
+    "final_norm.gain":                        ("norm.weight", "D"),
+    "head.weight":                            ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
+}  # fmt: skip
+
+
+class Block:
+    """Each branch reads a normed copy of the residual stream, norms its result, and adds it."""
+
+    def __init__(self, w: Weights, c: Gemma3TextConfig, i: int):
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        rope = c.ropes[SLIDING if c.windows[i] else FULL]
+        norm = partial(RMSNorm, eps=c.rms_norm_eps, offset=1.0)
+        self.attention_norm, self.attention_post_norm = (
+            norm(w / "attention_norm"),
+            norm(w / "attention_post_norm"),
+        )
+        self.attention = Attention(
+            w / "attention", heads=H, kv_heads=G, head_dim=K, scale=c.query_pre_attn_scalar**-0.5,
+            rope=rope.rotary(), window=c.windows[i],
+            norms=(norm(w / "attention.q_norm"), norm(w / "attention.k_norm")),
+        )  # fmt: skip
+        self.feed_forward_norm = norm(w / "feed_forward_norm")
+        self.feed_forward = GatedFeedForward(w / "feed_forward", ACTIVATIONS[c.hidden_activation])
+        self.feed_forward_post_norm = norm(w / "feed_forward_post_norm")
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        y = tap("attention_post_norm", self.attention_post_norm(self.attention(normed, step, state)))
+        x = tap("residual_middle", step.wanted(x) + y)
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        y = tap("feed_forward_post_norm", self.feed_forward_post_norm(self.feed_forward(normed)))
+        return tap("residual", x + y)
+
+
+class Gemma3Text(Decoder[Gemma3TextConfig]):
     """Gemma 3 270M and 1B, and the text part of the larger ones, which also see."""
 
     Config = Gemma3TextConfig
+    WEIGHTS = WEIGHTS
+    PREFIX = "model."
 
-    @staticmethod
-    def weight_table(config: LlamaConfig) -> WeightTable:
-        """Add the norms of queries and keys."""
-        return {**Gemma2.weight_table(config), **HEAD_NORMS}
+    def build(self, w: Weights, c: Gemma3TextConfig) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps, offset=1.0)
+        self.head = Linear(w / "head")
 
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Turn queries and keys as the layer's kind does."""
-        rope = self.config.ropes[SLIDING if self.config.windows[i] else FULL].rotary()
-        return {**super().attention(i, w), "rope": rope}
+    def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
+        """Look the tokens up and multiply by √D; transformers' table does both, so no tap hears of less."""
+        x = self.embedding(ids) * np.sqrt(np.float32(self.config.hidden_size))
+        return tap("embedding", tap("embedding.tokens", x))
+
+    def logits(self, x: NDArray) -> NDArray:
+        """Score every token of the vocabulary, none above the cap: (B, T, D) → (B, T, V)."""
+        return soft_cap(self.head(x), self.config.final_logit_softcapping)

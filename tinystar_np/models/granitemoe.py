@@ -23,7 +23,7 @@ from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers_old import Weights
 from tinystar_np.layers_old.blocks import FeedForwardLayer
 from tinystar_np.layers_old.experts import Experts
-from tinystar_np.models.granite import Granite, GraniteConfig
+from tinystar_np.models.unported_granite import Granite, GraniteConfig
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
 from tinystar_np.checkpoints.weight_table import WeightTable, without
 

@@ -8,10 +8,10 @@
 | MHA, GQA; window 2047 in some  | RoPE, longrope | RMSNorm | SwiGLU     | sequential | 4096 – 131072 |
 
 New in it: textbooks and synthetic text instead of all that the web holds, and the long versions' rotations.
-LongRoPE searches for each pair of a head its own factor, by which it turns more slowly, and has two lists of
-them: texts up to ``original_max_position_embeddings`` turn by one, longer ones by the other (Ding et al.
-2024, arXiv:2402.13753; kernels/rope.py). Phi-4-mini turns three quarters of each head. Else it is Llama with
-fewer products: one matrix makes queries, keys and values, another gate and up.
+LongRoPE searches for each pair of a head its own factor, by which it rotates more slowly, and has two lists
+of them: texts up to ``original_max_position_embeddings`` rotate by one, longer ones by the other (Ding et al.
+2024, arXiv:2402.13753; kernels/rope.py). Phi-4-mini rotates three quarters of each head. Else it is Llama
+with fewer matrices: one matrix makes queries, keys and values, another gate and up.
 
 The first files call the rule "su" and some "yarn", which here is not what others call so. A text that grows
 past the original length is read again from its start, once: all that the cache holds was computed under the
@@ -20,35 +20,49 @@ other list. So does transformers' ``generate``; its model, called with a cache, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from tinystar_np.models.config import require
+from numpy.typing import NDArray
+
+from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.weight_table import WeightTable
+from tinystar_np.models.layer_types import equal_windows
 from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.models.mistral import Mistral, MistralConfig
-from tinystar_np.models.unported_llama import WEIGHTS, LlamaConfig
-from tinystar_np.checkpoints.weight_table import WeightTable, with_switches, without
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.layers.attention import FusedAttention
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, key, require
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class Phi3Config(MistralConfig):
-    """Mistral's keys with Phi-3's defaults, and the part of each head that turns."""
+class Phi3Config(Config):
+    """The keys of a Phi-3 config.json that change the mathematics; defaults as in transformers."""
 
-    UNUSED: ClassVar[Sequence[str]] = ("attention_bias", "mlp_bias")
-
-    vocab_size: int = 32064
-    hidden_size: int = 3072
-    intermediate_size: int = 8192
-    num_key_value_heads: int | None = None
-    max_position_embeddings: int = 4096
+    vocab_size: int = key(32064, letter="V")
+    hidden_size: int = key(3072, letter="D")
+    intermediate_size: int = key(8192, letter="F")
+    num_hidden_layers: int = key(32, letter="L")
+    num_attention_heads: int = key(32, letter="H")
+    num_key_value_heads: int | None = key(None, letter="G")
+    head_dim: int | None = key(None, letter="K")
+    hidden_act: str = activation_key("silu")
+    max_position_embeddings: int = key(4096, is_trained_length=True)
     original_max_position_embeddings: int | None = 4096
-    rms_norm_eps: float = 1e-5
-    partial_rotary_factor: float | None = 1.0  # null turns whole heads
+    rms_norm_eps: float = key(1e-5, above=0)
+    rope_theta: float = key(10000.0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    partial_rotary_factor: float | None = 1.0  # null rotates whole heads
     sliding_window: int | None = None
+    tie_word_embeddings: bool = False
 
     @property
     def rope(self) -> RopeParameters:
         """The rule of the rotations, of which there are two."""
-        renamed = {key: _renamed(getattr(self, key)) for key in ("rope_scaling", "rope_parameters")}
+        renamed = {name: _renamed(getattr(self, name)) for name in ("rope_scaling", "rope_parameters")}
         found = RopeParameters.read(vars(self) | renamed, head_dim=self.sizes["K"], partial=True)
         rule = found.rope_type
         require(
@@ -56,31 +70,65 @@ class Phi3Config(MistralConfig):
         )
         return found
 
+    @property
+    def windows(self) -> Sequence[int | None]:
+        """The window of each layer, the same in all."""
+        return equal_windows(self.num_hidden_layers, self.sliding_window)
+
 
 def _renamed(given: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Call the rule of the rotations longrope, as it is called now."""
     if given is None or given.get("rope_type", given.get("type")) not in ("su", "yarn"):
         return given
     return {**given, "rope_type": "longrope"}
 
 
-APART = tuple(
-    f"blocks.{{i}}.{layer}."
-    for layer in ("attention.q", "attention.k", "attention.v", "feed_forward.gate", "feed_forward.up")
-)
-FUSED: WeightTable = {
-    "blocks.{i}.attention.qkv.weight":
-        ("layers.{i}.self_attn.qkv_proj.weight", "HK+2GK D -> D HK+2GK"),
-    "blocks.{i}.feed_forward.gate_up.weight":
-        ("layers.{i}.mlp.gate_up_proj.weight", "2F D -> D 2F"),
+WEIGHTS: WeightTable = {
+    # ours:                                the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight":             ("embed_tokens.weight", "V D"),
+    "blocks.{i}.attention_norm.gain":      ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.qkv.weight":     ("layers.{i}.self_attn.qkv_proj.weight", "(HK+2GK D)ᵀ"),
+    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
+    "blocks.{i}.feed_forward_norm.gain":   ("layers.{i}.post_attention_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.mlp.gate_up_proj.weight[:F]", "(2F D)ᵀ"),
+    "blocks.{i}.feed_forward.up.weight":   ("layers.{i}.mlp.gate_up_proj.weight[F:]", "(2F D)ᵀ"),
+    "blocks.{i}.feed_forward.down.weight": ("layers.{i}.mlp.down_proj.weight", "(D F)ᵀ"),
+    "final_norm.gain":                     ("norm.weight", "D"),
+    "head.weight":                         ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
 }  # fmt: skip
 
 
-class Phi3(Mistral):
+class Block:
+    """Attention, then feed-forward: each reads a normed copy of the residual stream and adds its result."""
+
+    def __init__(self, w: Weights, c: Phi3Config, i: int):
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        self.attention_norm = RMSNorm(w / "attention_norm", eps=c.rms_norm_eps)
+        self.attention = FusedAttention(
+            w / "attention", heads=H, kv_heads=G, head_dim=K, rope=c.rope.rotary(), window=c.windows[i]
+        )
+        self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
+        self.feed_forward = GatedFeedForward(w / "feed_forward", ACTIVATIONS[c.hidden_act])
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        x = tap("residual_middle", step.wanted(x) + self.attention(normed, step, state))
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        return tap("residual", x + self.feed_forward(normed))
+
+
+class Phi3(Decoder[Phi3Config]):
     """Phi-3 mini and medium, Phi-3.5-mini, Phi-4 and Phi-4-mini."""
 
     Config = Phi3Config
+    WEIGHTS = WEIGHTS
+    PREFIX = "model."
 
-    @staticmethod
-    def weight_table(config: LlamaConfig) -> WeightTable:
-        """Llama's, with five matrices in two."""
-        return with_switches({**without(WEIGHTS, *APART), **FUSED}, config)
+    def build(self, w: Weights, c: Phi3Config) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
+        self.head = Linear(w / "head")

@@ -7,36 +7,127 @@
 |----------------------|----------|------------------------------|------------|------------|---------|
 | GQA; windows in some | RoPE     | RMSNorm; of each q and k too | SwiGLU     | sequential | 32768   |
 
-New in it: each head's query and key is normed before it is turned. However large activations grow, q·k does
+New in it: each head's query and key is normed before it is rotated. However large activations grow, q·k does
 not, and training stays stable; the biases of Qwen2 (qwen2.py) are gone. The idea is older: Henry et al. 2020,
 arXiv:2010.04245; Dehghani et al. 2023, arXiv:2302.05442. A head is 128 wide whatever D is, so that the heads
 together may be wider than the stream. The same weights think at length or answer at once, as they are asked.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
-from tinystar_np.models.qwen2 import Qwen2, Qwen2Config
-from tinystar_np.models.unported_llama import HEAD_NORMS, Llama, LlamaConfig
+from numpy.typing import NDArray
+
+from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
+from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
+from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, key
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class Qwen3Config(Qwen2Config):
-    """Qwen2's keys, of which ``attention_bias`` now has a meaning."""
+class Qwen3Config(Config):
+    """The keys of a Qwen3 config.json that change the mathematics; defaults as in transformers."""
 
-    UNUSED: ClassVar[Sequence[str]] = ("mlp_bias",)
+    vocab_size: int = key(151936, letter="V")
+    hidden_size: int = key(4096, letter="D")
+    intermediate_size: int = key(22016, letter="F")
+    num_hidden_layers: int = key(32, letter="L")
+    num_attention_heads: int = key(32, letter="H")
+    num_key_value_heads: int | None = key(32, letter="G")
+    head_dim: int | None = key(128, letter="K")
+    hidden_act: str = activation_key("silu")
+    max_position_embeddings: int = key(32768, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    rms_norm_eps: float = key(1e-6, above=0)
+    rope_theta: float = key(10000.0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    attention_bias: bool = False
+    use_sliding_window: bool = False
+    sliding_window: int | None = 4096
+    max_window_layers: int = 28
+    layer_types: list[str] | None = None
+    tie_word_embeddings: bool = False
 
-    head_dim: int | None = 128
+    @property
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations."""
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """The window of each layer; where the file names none, from ``max_window_layers`` on."""
+        window = self.sliding_window if self.use_sliding_window else None
+        last_full = self.num_hidden_layers if window is None else self.max_window_layers
+        usual = [SLIDING if i >= last_full else FULL for i in range(self.num_hidden_layers)]
+        return layer_windows(self.layer_types, usual, window)
 
 
-class Qwen3(Qwen2):
+WEIGHTS: WeightTable = {
+    # ours:                                the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight":             ("embed_tokens.weight", "V D"),
+    "blocks.{i}.attention_norm.gain":      ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.q.weight":       ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
+    "blocks.{i}.attention.q.bias":         ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_bias"),
+    "blocks.{i}.attention.k.weight":       ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.k.bias":         ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.v.weight":       ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.v.bias":         ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.q_norm.gain":    ("layers.{i}.self_attn.q_norm.weight", "K"),
+    "blocks.{i}.attention.k_norm.gain":    ("layers.{i}.self_attn.k_norm.weight", "K"),
+    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
+    "blocks.{i}.attention.out.bias":       ("layers.{i}.self_attn.o_proj.bias", "D", "attention_bias"),
+    "blocks.{i}.feed_forward_norm.gain":   ("layers.{i}.post_attention_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.mlp.gate_proj.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.up.weight":   ("layers.{i}.mlp.up_proj.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.down.weight": ("layers.{i}.mlp.down_proj.weight", "(D F)ᵀ"),
+    "final_norm.gain":                     ("norm.weight", "D"),
+    "head.weight":                         ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
+}  # fmt: skip
+
+
+class Block:
+    """Attention, then feed-forward: each reads a normed copy of the residual stream and adds its result."""
+
+    def __init__(self, w: Weights, c: Qwen3Config, i: int):
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        self.attention_norm = RMSNorm(w / "attention_norm", eps=c.rms_norm_eps)
+        q_norm, k_norm = (
+            RMSNorm(w / f"attention.{name}", eps=c.rms_norm_eps) for name in ("q_norm", "k_norm")
+        )
+        self.attention = Attention(
+            w / "attention", heads=H, kv_heads=G, head_dim=K, rope=c.rope.rotary(), window=c.windows[i],
+            norms=(q_norm, k_norm),
+        )  # fmt: skip
+        self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
+        self.feed_forward = GatedFeedForward(w / "feed_forward", ACTIVATIONS[c.hidden_act])
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        x = tap("residual_middle", step.wanted(x) + self.attention(normed, step, state))
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        return tap("residual", x + self.feed_forward(normed))
+
+
+class Qwen3(Decoder[Qwen3Config]):
     """Qwen3, 0.6B to 32B, dense."""
 
     Config = Qwen3Config
+    WEIGHTS = WEIGHTS
+    PREFIX = "model."
 
-    @staticmethod
-    def weight_table(config: LlamaConfig) -> WeightTable:
-        """Llama's, with the norms of heads."""
-        return {**Llama.weight_table(config), **HEAD_NORMS}
+    def build(self, w: Weights, c: Qwen3Config) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
+        self.head = Linear(w / "head")

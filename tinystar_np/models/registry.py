@@ -51,10 +51,10 @@ ARCHITECTURES = {  # model_type, which is also the module's name: the class in i
 OLD_SPELLINGS = {  # model_type in the first files of some architectures: (module, the class in it)
     "RefinedWeb": ("old_falcon", "OldFalcon"),
     "RefinedWebModel": ("old_falcon", "OldFalcon"),
-    "hf_olmo": ("old_olmo", "OldOlmo"),
+    "hf_olmo": ("olmo", "Olmo"),
     "mixformer-sequential": ("old_phi", "OldPhi"),
     "phi-msft": ("old_phi", "OldPhi"),
-    "stablelm_epoch": ("old_stablelm", "OldStableLm"),
+    "stablelm_epoch": ("stablelm", "StableLm"),
 }
 
 

@@ -11,80 +11,169 @@
 
 New in it: Llama's blocks, with what GPT-NeoX (gpt_neox.py) had before it: LayerNorm, and rotations of a
 quarter of each head, which cost little quality and save some work. 1.6B has biases on queries, keys and
-values. 12B sets attention and feed-forward side by side behind one norm, and norms queries and keys, each
+values. 12B sets attention and feed-forward side by side after one norm, and norms queries and keys, each
 head with a gain of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tinystar_np.layers_old import LayerNorm, Weights
-from tinystar_np.models.unported_llama import QKV_BIASES, WEIGHTS, Llama, LlamaConfig
-from tinystar_np.checkpoints.weight_table import WeightTable, with_switches, without
+from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.weight_table import WeightTable
+from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, LayerNorm, Linear
+from tinystar_np.layers.head_norm import LayerNormOfHeads
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, key
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class StableLmConfig(LlamaConfig):
-    """Llama's keys with StableLM's defaults, and its switches."""
+class StableLmConfig(Config):
+    """The keys of a StableLM config.json that change the mathematics; defaults as in transformers."""
 
-    UNUSED: ClassVar[Sequence[str]] = ("rms_norm_eps", "attention_bias", "mlp_bias")
-
-    vocab_size: int = 50304
-    hidden_size: int = 2560
-    intermediate_size: int = 6912
-    num_key_value_heads: int | None = 32
-    max_position_embeddings: int = 4096
-    layer_norm_eps: float = 1e-5
-    partial_rotary_factor: float | None = 0.25  # null turns whole heads
+    vocab_size: int = key(50304, letter="V")
+    hidden_size: int = key(2560, letter="D")
+    intermediate_size: int = key(6912, letter="F")
+    num_hidden_layers: int = key(32, letter="L")
+    num_attention_heads: int = key(32, letter="H")
+    num_key_value_heads: int | None = key(32, letter="G")
+    head_dim: int | None = key(None, letter="K")
+    hidden_act: str = activation_key("silu")
+    max_position_embeddings: int = key(4096, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    layer_norm_eps: float = key(1e-5, above=0)
+    rope_theta: float = key(10000.0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    partial_rotary_factor: float | None = 0.25  # null rotates whole heads
     qk_layernorm: bool = False
     use_parallel_residual: bool = False
     use_qkv_bias: bool = False
+    tie_word_embeddings: bool = False
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Read today's keys, or those of the first files."""
+        if raw.get("model_type") != "stablelm_epoch":
+            return super().from_dict(raw)
+        return cls(**vars(FirstStableLmConfig.from_dict(raw)))
 
     @property
-    def is_parallel(self) -> bool:
-        """Whether attention and feed-forward stand side by side."""
-        return self.use_parallel_residual
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations."""
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"], partial=True)
 
 
-NORM_BIASES: WeightTable = {
-    "blocks.{i}.attention_norm.bias":    ("layers.{i}.input_layernorm.bias", "D"),
-    "blocks.{i}.feed_forward_norm.bias": ("layers.{i}.post_attention_layernorm.bias", "D"),
-    "final_norm.bias":                   ("norm.bias", "D"),
+@dataclass(frozen=True)
+class FirstStableLmConfig(Config):
+    """The keys of 3B and 2-1.6B as they were first published, with code of their own: ``stablelm_epoch``."""
+
+    vocab_size: int = key(50304, letter="V")
+    hidden_size: int = key(2560, letter="D")
+    intermediate_size: int = key(6912, letter="F")
+    num_hidden_layers: int = key(32, letter="L")
+    num_attention_heads: int = key(32, letter="H", aliases=("num_heads",))
+    num_key_value_heads: int | None = key(32, letter="G")
+    hidden_act: str = activation_key("silu")
+    max_position_embeddings: int = key(4096, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    layer_norm_eps: float = key(1e-5, above=0, aliases=("norm_eps",))
+    rope_theta: float = key(10000.0, null_is_silence=True)
+    partial_rotary_factor: float | None = key(0.25, aliases=("rope_pct",))
+    use_qkv_bias: bool = False
+    tie_word_embeddings: bool = False
+
+    REFUSED: ClassVar = {"rotary_scaling_factor": (1.0, None)}
+
+    @property
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations."""
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"], partial=True)
+
+
+WEIGHTS: WeightTable = {
+    # ours:                                the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight":             ("embed_tokens.weight", "V D"),
+    "blocks.{i}.attention_norm.gain":      ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention_norm.bias":      ("layers.{i}.input_layernorm.bias", "D"),
+    "blocks.{i}.attention.q.weight":       ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
+    "blocks.{i}.attention.q.bias":         ("layers.{i}.self_attn.q_proj.bias", "HK", "use_qkv_bias"),
+    "blocks.{i}.attention.k.weight":       ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.k.bias":         ("layers.{i}.self_attn.k_proj.bias", "GK", "use_qkv_bias"),
+    "blocks.{i}.attention.v.weight":       ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.v.bias":         ("layers.{i}.self_attn.v_proj.bias", "GK", "use_qkv_bias"),
+    "blocks.{i}.attention.q_norm.{h}.gain":
+        ("layers.{i}.self_attn.q_layernorm.norms.{h}.weight", "K", "qk_layernorm"),
+    "blocks.{i}.attention.k_norm.{g}.gain":
+        ("layers.{i}.self_attn.k_layernorm.norms.{g}.weight", "K", "qk_layernorm"),
+    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
+    "blocks.{i}.feed_forward_norm.gain":
+        ("layers.{i}.post_attention_layernorm.weight", "D", "not use_parallel_residual"),
+    "blocks.{i}.feed_forward_norm.bias":
+        ("layers.{i}.post_attention_layernorm.bias", "D", "not use_parallel_residual"),
+    "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.mlp.gate_proj.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.up.weight":   ("layers.{i}.mlp.up_proj.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.down.weight": ("layers.{i}.mlp.down_proj.weight", "(D F)ᵀ"),
+    "final_norm.gain":                     ("norm.weight", "D"),
+    "final_norm.bias":                     ("norm.bias", "D"),
+    "head.weight":                         ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
 }  # fmt: skip
 
 
-class StableLm(Llama):
+class Block:
+    """Attention and feed-forward: one after the other, or side by side after the same norm."""
+
+    def __init__(self, w: Weights, c: StableLmConfig, i: int):
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        norm = partial(LayerNorm, eps=c.layer_norm_eps)
+        norms = None
+        if c.qk_layernorm:
+            norms = norm_of_heads(w / "attention.q_norm", H, c), norm_of_heads(w / "attention.k_norm", G, c)
+        self.attention_norm = norm(w / "attention_norm")
+        self.attention = Attention(
+            w / "attention", heads=H, kv_heads=G, head_dim=K, rope=c.rope.rotary(), norms=norms
+        )
+        self.feed_forward_norm = None if c.use_parallel_residual else norm(w / "feed_forward_norm")
+        self.feed_forward = GatedFeedForward(w / "feed_forward", ACTIVATIONS[c.hidden_act])
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        y = self.attention(normed, step, state)
+        if self.feed_forward_norm is None:  # side by side
+            y = y + self.feed_forward(step.wanted(normed))
+            return tap("residual", step.wanted(x) + y)
+        x = tap("residual_middle", step.wanted(x) + y)
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        return tap("residual", x + self.feed_forward(normed))
+
+
+def norm_of_heads(w: Weights, heads: int, c: StableLmConfig) -> LayerNormOfHeads:
+    """Build the norm of queries, or of keys: the file has a tensor for each head."""
+    gains = np.stack([w[f"{h}.gain"] for h in range(heads)])  # (heads, K)
+    return LayerNormOfHeads(Weights({"gain": gains}), eps=c.layer_norm_eps)
+
+
+class StableLm(Decoder[StableLmConfig]):
     """StableLM 3B, StableLM 2, Stable Code, and the models that are built like them."""
 
     Config = StableLmConfig
+    WEIGHTS = WEIGHTS
+    PREFIX = "model."
 
-    @staticmethod
-    def weight_table(config: Any) -> WeightTable:
-        """Llama's with other norms, and what the config switches on."""
-        rows = {**WEIGHTS, **NORM_BIASES}
-        if config.use_parallel_residual:
-            rows = without(rows, "feed_forward_norm")
-        for letter, heads in (("q", "H"), ("k", "G")) if config.qk_layernorm else ():
-            for h in range(config.sizes[heads]):  # a tensor for each head
-                name = f"layers.{{i}}.self_attn.{letter}_layernorm.norms.{h}.weight"
-                rows[f"blocks.{{i}}.attention.{letter}_norm.{h}.gain"] = name, "K"
-        return with_switches(rows, config, use_qkv_bias=QKV_BIASES)
-
-    def norm(self, w: Weights) -> LayerNorm:
-        """Build a norm."""
-        return LayerNorm(w, eps=self.config.layer_norm_eps)
-
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Norm queries and keys where the config says so."""
-        settings = super().attention(i, w)
-        if self.config.qk_layernorm:
-            settings |= {"q_norm": self._of_heads(w.q_norm, "H"), "k_norm": self._of_heads(w.k_norm, "G")}
-        return settings
-
-    def _of_heads(self, w: Weights, heads: str) -> LayerNorm:
-        """Build the norm of each head's vectors: one, with gains (H, K)."""
-        gains = [w.branch(str(h))["gain"] for h in range(self.config.sizes[heads])]
-        return self.norm(Weights({"gain": np.stack(gains)}))
+    def build(self, w: Weights, c: StableLmConfig) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = LayerNorm(w / "final_norm", eps=c.layer_norm_eps)
+        self.head = Linear(w / "head")
