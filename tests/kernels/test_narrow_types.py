@@ -11,7 +11,7 @@ from tinystar_np import threads
 from tinystar_np.kernels.bfloat16 import narrow, widen
 from tinystar_np.kernels.int8 import dequantise, quantise
 from tinystar_np.layers_old import products
-from tinystar_np.layers_old.matrices import Bfloat16Matrix, Int8Matrix, NarrowMatrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, NarrowMatrix
 
 ROWS = [*range(13), 13, 48, 49, 63, 64, 65, 191, 192, 512]
 SHAPES = [(6, 4), (5, 12), (11, 10), (31, 4), (3, 120), (5, 7), (1, 1), (0, 3), (3, 0), (70, 130)]

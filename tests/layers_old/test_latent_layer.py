@@ -23,7 +23,7 @@ from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
 from tinystar_np.kernels.rope import default_frequencies, yarn_attention_factor, yarn_frequencies
 from tinystar_np.layers_old import Weights
 from tinystar_np.layers_old.latent_attention import LatentAttention
-from tinystar_np.layers_old.matrices import Bfloat16Matrix
+from tinystar_np.kernels.packed import Bfloat16Matrix
 from tinystar_np.layers_old.rope import Rotary
 
 D, H, R, K, K_R, K_V = 48, 3, 32, 8, 6, 10  # absorbing is cheaper up to 12 tokens far behind the beginning

@@ -31,7 +31,7 @@ from tinystar_np.kernels.rope import (
 from tinystar_np.kernels.selective_scan import selective_recurrence, selective_scan
 from tinystar_np.kernels.softmax import log_softmax, softmax
 from tinystar_np.kernels.ssm import ssm_chunked_scan, ssm_recurrence
-from tinystar_np.layers_old.matrices import Bfloat16Matrix, Int8Matrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 
 Kernel = Callable[..., Any]
 

@@ -14,7 +14,7 @@ from small_models import FIXED
 
 from tinystar_np.kernels.bfloat16 import narrow, widen
 from tinystar_np.kernels.int8 import dequantise, quantise
-from tinystar_np.layers_old.matrices import Bfloat16Matrix, Int8Matrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 
 LARGEST = float(np.float32(3e38))  # float32 goes a little further; beyond 3.39e38 the nearest bfloat16 is inf
 numbers = st.floats(-LARGEST, LARGEST, width=32)

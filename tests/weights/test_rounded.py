@@ -18,7 +18,7 @@ from terminals import TINYSTAR, on_terminal
 
 from tinystar_np.checkpoints.element_types import to_float32
 from tinystar_np.cli.main import tinystar
-from tinystar_np.layers_old.matrices import Bfloat16Matrix, Int8Matrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
 from tinystar_np.weights import rounded
 from tinystar_np.weights.rounded import cache_folder

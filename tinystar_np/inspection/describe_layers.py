@@ -69,8 +69,10 @@ def _attention(layer: Attention) -> Part:
     if layer.head_dim != K:
         words = f"complex {words} complex numbers"
     facts = {"kind": name[:3], "heads": H, "groups": G, "head_dim": K, "complex": layer.head_dim != K}
-    words += "" if layer.soft_cap is None else f", scores below {layer.soft_cap:g}"
-    return _with_sight(layer, words, {**facts, "soft_cap": layer.soft_cap})
+    part = _with_sight(layer, words, {**facts, "soft_cap": layer.soft_cap})
+    if layer.soft_cap is None:
+        return part
+    return Part(f"{part.words}, scores below {layer.soft_cap:g}", part.facts)
 
 
 @describe.register

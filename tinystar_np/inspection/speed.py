@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.inspection.flops import multiply_adds
 from tinystar_np.inspection.memory import peak_memory
-from tinystar_np.layers_old.matrices import NarrowMatrix
+from tinystar_np.kernels.packed import NarrowMatrix
 from tinystar_np.models.base import Decoder
 
 ENOUGH_SECONDS = 10.0  # a task that has taken so long gets no further turn

@@ -28,7 +28,8 @@ from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.kernels.activations import ACTIVATIONS, soft_cap
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.kernels.attention import capped
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
 from tinystar_np.layers.weights import Weights
@@ -187,4 +188,5 @@ class Gemma3Text(Decoder[Gemma3TextConfig]):
 
     def logits(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary, none above the cap: (B, T, D) → (B, T, V)."""
-        return soft_cap(self.head(x), self.config.final_logit_softcapping)
+        cap, logits = self.config.final_logit_softcapping, self.head(x)
+        return logits if cap is None else capped(logits, cap)
