@@ -8,7 +8,6 @@ The small files beside them add tokens and settings to each.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import tokenizers
@@ -18,8 +17,7 @@ from tinystar_np.checkpoints.files_inside import file_inside
 from tinystar_np.checkpoints.json_file import download_again, read_json_object, shown
 from tinystar_np.errors import CheckpointError, TokenizerError
 from tinystar_np.text.added_tokens import resolve_added_tokens, with_added_tokens
-from tinystar_np.text.sentencepiece import SentencePiece
-from tinystar_np.text.sentencepiece_file import read_sentencepiece
+from tinystar_np.text.sentencepiece import load_sentencepiece
 from tinystar_np.text.tokenizer import Backend, Tokenizer
 from tinystar_np.text.tokenizer_check import problem_before_loading, problem_of
 from tinystar_np.text.tokenizer_classes import (
@@ -96,25 +94,6 @@ def _from_tokenizer_json(path: Path, settings: TokenizerSettings) -> Loaded:
     return backend, settings
 
 
-def _from_sentencepiece(path: Path, settings: TokenizerSettings) -> Loaded:
-    """Read `tokenizer.model`."""
-    model = read_sentencepiece(path)
-    if settings.add_prefix_space is not None:
-        model = replace(model, add_dummy_prefix=settings.add_prefix_space)
-    ids = {piece: id for id, piece in enumerate(model.pieces)}
-    # A stated token with the id of a piece gives it another name.
-    renamed = {id: token for id, token in settings.added.items() if id < len(model.pieces)}
-    ids = {piece: id for piece, id in ids.items() if id not in renamed}
-    ids |= {token.content: id for id, token in renamed.items()}
-    ends = {"bos_token": model.bos_piece, "eos_token": model.eos_piece}
-    settings = settings.with_defaults({role: piece for role, piece in ends.items() if piece in ids})
-    begin = settings.special_tokens.get("bos_token", "") if settings.add_bos else ""
-    end = settings.special_tokens.get("eos_token", "") if settings.add_eos else ""
-    added = resolve_added_tokens(settings, ids, {})
-    backend = SentencePiece(model, added, begin, end, settings.legacy, settings.split_special_tokens)
-    return backend, settings
-
-
 def _from_vocab_and_merges(path: Path, settings: TokenizerSettings) -> Loaded:
     """Build byte-level BPE from `vocab.json` and the `merges.txt` beside it, by the rules of its class."""
     merges_path = path.with_name("merges.txt")
@@ -185,6 +164,6 @@ def _vocabulary(path: Path) -> dict[str, int]:
 # The files that can hold a tokenizer, the most complete first.
 LOADERS: dict[str, Callable[[Path, TokenizerSettings], Loaded]] = {
     "tokenizer.json": _from_tokenizer_json,
-    "tokenizer.model": _from_sentencepiece,
+    "tokenizer.model": load_sentencepiece,
     "vocab.json": _from_vocab_and_merges,
 }
