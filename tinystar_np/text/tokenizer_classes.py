@@ -13,10 +13,23 @@ The files beside them name a class of transformers, and the rules here are those
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 from tokenizers.decoders import Decoder
 from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import PreTokenizer
+
+from tinystar_np.text.tokenizer_settings import TokenizerSettings
+
+Tokens = list[tuple[int, str]]  # with their ids
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -87,18 +100,46 @@ class TokenizerClass:
         self,
         vocab: dict[str, int],
         merges: list[tuple[str, str]],
-        special_tokens: Mapping[str, str],
-        add_prefix_space: bool,
+        added: Mapping[int, AddedToken],
+        settings: TokenizerSettings,
     ) -> Tokenizer:
-        """Build a tokenizer from a vocabulary and its merges; special tokens are not known to it yet."""
+        """Build a tokenizer from a vocabulary, its merges and the tokens beside it."""
+        vocab = vocab | {token.content: id for id, token in added.items()}
+        special = settings.special_tokens
         backend = Tokenizer(models.BPE(vocab, merges, end_of_word_suffix=self.end_of_word_suffix))
-        if special_tokens.get(self.unknown) in vocab:
-            backend.model.unk_token = special_tokens[self.unknown]
+        if special.get(self.unknown) in vocab:
+            backend.model.unk_token = special[self.unknown]
         if self.normalizer is not None:
             backend.normalizer = self.normalizer()
-        backend.pre_tokenizer = self.words(add_prefix_space)
+        backend.pre_tokenizer = self.words(settings.add_prefix_space is True)
         backend.decoder = self.decoder()
+        backend.add_tokens(list(added.values()))
+        begin, end = self.around or (
+            ("bos_token",) if settings.add_bos else (),
+            ("eos_token",) if settings.add_eos else (),
+        )
+        set_ends(
+            backend,
+            with_ids(backend, *(special.get(one, one) for one in begin)),
+            with_ids(backend, *(special.get(one, one) for one in end)),
+        )
+        backend.encode_special_tokens = settings.split_special_tokens
         return backend
+
+
+def set_ends(backend: Tokenizer, begin: Tokens, end: Tokens) -> None:
+    """Let tokens begin and end every text."""
+    names = {f"begin{i}": one for i, one in enumerate(begin)} | {f"end{i}": one for i, one in enumerate(end)}
+    backend.post_processor = processors.TemplateProcessing(
+        single=[*list(names)[: len(begin)], "$A", *list(names)[len(begin) :]],
+        special_tokens=[{"id": name, "ids": [id], "tokens": [token]} for name, (id, token) in names.items()],
+    )
+
+
+def with_ids(backend: Tokenizer, *tokens: str | None) -> Tokens:
+    """Pair tokens with their ids; those that the vocabulary has not are left out."""
+    ids = [(None if token is None else backend.token_to_id(token), token) for token in tokens]
+    return [(id, token) for id, token in ids if id is not None and token is not None]
 
 
 GPT2 = TokenizerClass(dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT))
