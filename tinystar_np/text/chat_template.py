@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinystar_np.checkpoints.files_inside import file_inside
-from tinystar_np.checkpoints.json_file import read_json_object, shown
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.model_files import MORE_TEMPLATES
 from tinystar_np.errors import CheckpointError, InputError, TinyStarError, TokenizerError
-from tinystar_np.text.tokenizer_settings import CONFIG_FILE, TokenizerSettings
+from tinystar_np.text.tokenizer_settings import CONFIG_FILE, TokenizerSettings, read_beside
 
 if TYPE_CHECKING:
     from tinystar_np.text.template import Json
@@ -78,7 +78,10 @@ class ChatTemplate:
         names = {"tools": None, "documents": None} | self._special_tokens | _plain_dict(variables)
         names["add_generation_prompt"] = add_generation_prompt
         for name in ("tools", "documents"):
-            _check_dicts(name, names[name])
+            given = names[name]
+            is_list = isinstance(given, list | tuple) and all(isinstance(item, dict) for item in given)
+            if given is not None and not is_list:
+                raise InputError(f"{name} must be a list of dicts, as JSON has them; found {shown(given)}")
         source = self._source(chat_template or self._choose(names["tools"]))
         check_jinja()
         from tinystar_np.text.template import RefusalError, TemplateFaultError, render_template
@@ -150,13 +153,6 @@ def _plain_dict(value: Mapping[str, object]) -> "dict[str, Json]":
     return {str(key): _plain(item) for key, item in value.items()}
 
 
-def _check_dicts(name: str, value: "Json") -> None:
-    if value is not None and not (
-        isinstance(value, list | tuple) and all(isinstance(item, dict) for item in value)
-    ):
-        raise InputError(f"{name} must be a list of dicts, each as JSON has it; found {shown(value)}")
-
-
 def load_chat_template(directory: Path, settings: TokenizerSettings) -> ChatTemplate | None:
     """Load the chat template of a model's directory.
 
@@ -166,12 +162,12 @@ def load_chat_template(directory: Path, settings: TokenizerSettings) -> ChatTemp
 
     Returns None where the model has none. Raises TokenizerError where a file is damaged.
     """
-    readers: dict[str, Callable[[], object]] = {
-        JINJA_FILE: lambda: _read_templates(directory),
+    places: dict[str, Callable[[], object]] = {
+        JINJA_FILE: lambda: _template_files(directory),
         CONFIG_FILE: lambda: settings.chat_template,
-        OLD_FILE: lambda: _read_old(directory),
+        OLD_FILE: lambda: read_beside(directory, OLD_FILE).get("chat_template"),
     }
-    for name, read in readers.items():
+    for name, read in places.items():
         try:
             sources = _by_name(read())
         except CheckpointError as error:
@@ -185,26 +181,16 @@ def load_chat_template(directory: Path, settings: TokenizerSettings) -> ChatTemp
     return None
 
 
-def _read_templates(directory: Path) -> dict[str, str]:
+def _template_files(directory: Path) -> dict[str, str]:
     """Read the templates that have files of their own, by their names."""
     names = {JINJA_FILE: "default"} if (directory / JINJA_FILE).exists() else {}
-    names |= {
-        f"{MORE_TEMPLATES}/{path.name}": path.stem for path in (directory / MORE_TEMPLATES).glob("*.jinja")
-    }
-    return {name: _read_template(file_inside(directory, file)) for file, name in names.items()}
-
-
-def _read_old(directory: Path) -> object:
-    if not (directory / OLD_FILE).exists():
-        return None
-    return read_json_object(file_inside(directory, OLD_FILE)).get("chat_template")
-
-
-def _read_template(path: Path) -> str:
-    if not path.is_file():
-        raise ValueError("it is no file")
-    with path.open(encoding="utf-8") as file:
-        return file.read(LONGEST + 1)  # one more than may be, which is noticed when it is used
+    more = (directory / MORE_TEMPLATES).glob("*.jinja")
+    names |= {f"{MORE_TEMPLATES}/{path.name}": path.stem for path in more}
+    sources = {}
+    for file, name in names.items():
+        with file_inside(directory, file).open(encoding="utf-8") as text:
+            sources[name] = text.read(LONGEST + 1)  # one more than may be, which is noticed when it is used
+    return sources
 
 
 def _by_name(found: object) -> dict[str, str]:

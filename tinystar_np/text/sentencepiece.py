@@ -40,50 +40,40 @@ class Encoding:
 class SentencePiece:
     """Text to ids and back, with a sentencepiece model.
 
-    processor      the package's own, which has read the model
-    added          {id: token} that other files add; it may also give a piece of the model another name, as is
-                   done with those that are kept for this
-    begin, end     tokens to put before and after a text
-    prefix_again   put a space before what follows a special token, and not only before the text
-    split_special  the text of a special token is text like any other
+    processor  the package's own, which has read the model
+    added      {id: token} that other files add; a token with the id of a piece gives it another name, as is
+               done with pieces that are kept for this
+    settings   what the files beside the model say
     """
 
     def __init__(
         self,
         processor: "SentencePieceProcessor",
-        added: Mapping[int, AddedToken] | None = None,
-        begin: str = "",
-        end: str = "",
-        prefix_again: bool = False,
-        split_special: bool = False,
+        added: Mapping[int, AddedToken],
+        settings: TokenizerSettings,
     ) -> None:
-        self._processor, self._prefix_again = processor, prefix_again
-        ids = list(range(processor.vocab_size()))
-        pieces = processor.id_to_piece(ids)
-        reserved = {
-            id: AddedToken(pieces[id], special=True, normalized=False)
-            for id in ids
-            if processor.is_control(id) or processor.is_unknown(id)
-        }
-        self._added = reserved | dict(added or {})
+        pieces = _pieces(processor)
+        reserved = [id for id in range(len(pieces)) if processor.is_control(id) or processor.is_unknown(id)]
+        bytes = [id for id in range(len(pieces)) if processor.is_byte(id)]
+        self._processor = processor
+        self._added = {id: AddedToken(pieces[id], special=True) for id in reserved} | dict(added)
         self._tokens = dict(enumerate(pieces)) | {id: token.content for id, token in self._added.items()}
         self._ids = {token: id for id, token in self._tokens.items()}
+        special = settings.special_tokens
+        begin = special.get("bos_token") if settings.add_bos else None
+        end = special.get("eos_token") if settings.add_eos else None
         self._begin = [self._ids[begin]] if begin in self._ids else []
         self._end = [self._ids[end]] if end in self._ids else []
+        self._prefix_again = settings.legacy
         self._special = _special_pattern(
-            token for token in self._added.values() if not (split_special and token.special)
+            token for token in self._added.values() if not (settings.split_special_tokens and token.special)
         )
         # What the model calls a piece that has another name now is text like any other: letters.
-        renamed = {id for id in self._added if id < len(pieces) and self._tokens[id] != pieces[id]}
-        renamed -= {id for id in renamed if processor.is_byte(id)}
-        self._letters = {
-            id: [
-                processor.unk_id() if part in renamed else part
-                for letter in pieces[id]
-                for part in self._without_prefix.encode(letter)
-            ]
-            for id in renamed
-        }
+        renamed = [id for id, piece in enumerate(pieces) if piece != self._tokens[id] and id not in bytes]
+        self._letters = {}
+        for id in renamed:
+            letters = [part for letter in pieces[id] for part in self._without_prefix.encode(letter)]
+            self._letters[id] = [processor.unk_id() if part in renamed else part for part in letters]
 
     def encode(self, text: str, add_special_tokens: bool = True) -> Encoding:
         """Cut a text into tokens, with what begins and ends a text unless told otherwise."""
@@ -98,16 +88,12 @@ class SentencePiece:
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """Join tokens to text, without the space that was put before it; unknown ids give nothing."""
-        said = [
-            id
-            for id in ids
-            if id in self._tokens
-            and not (skip_special_tokens and id in self._added and self._added[id].special)
-        ]
+        special = self._added if skip_special_tokens else {}
+        said = [id for id in ids if id in self._tokens and not (id in special and special[id].special)]
         text = ""
         for is_added, group in groupby(said, self._added.__contains__):
             if is_added:
-                text += "".join(self._tokens[id] for id in group)
+                text += "".join(self._tokens[id] for id in group).replace("▁", " ")
             elif not text:
                 text = self._processor.decode(list(group))
             else:  # after the sign for unknown text nothing is the beginning, and no space is left out
@@ -141,13 +127,6 @@ class SentencePiece:
         return [part for id in ids for part in self._letters.get(id, [id])] if self._letters else ids
 
 
-def _processor(data: bytes) -> "SentencePieceProcessor":
-    """Let the package read a model; raises what it raises, and ImportError where it is missing."""
-    from sentencepiece import SentencePieceProcessor
-
-    return SentencePieceProcessor(model_proto=data)
-
-
 def load_sentencepiece(path: Path, settings: TokenizerSettings) -> tuple[SentencePiece, TokenizerSettings]:
     """Load a `tokenizer.model` and the tokens that the files beside it add.
 
@@ -166,7 +145,7 @@ def load_sentencepiece(path: Path, settings: TokenizerSettings) -> tuple[Sentenc
                 f"{path}: this repository has only tokenizer.model, for which the sentencepiece package is "
                 "needed.\nInstall it: pip install 'tinystar_np[sentencepiece]'"
             ) from error
-        pieces = processor.id_to_piece(list(range(processor.vocab_size())))
+        pieces = _pieces(processor)
         # A stated token with the id of a piece gives it another name.
         renamed = {token.content: id for id, token in settings.added.items() if id < len(pieces)}
         taken = set(renamed.values())
@@ -175,16 +154,17 @@ def load_sentencepiece(path: Path, settings: TokenizerSettings) -> tuple[Sentenc
         settings = settings.with_defaults(
             {role: pieces[id] for role, id in ends.items() if id >= 0 and pieces[id] in ids}
         )
-        names = settings.special_tokens
-        backend = SentencePiece(
-            processor,
-            resolve_added_tokens(settings, ids, {}),
-            names.get("bos_token", "") if settings.add_bos else "",
-            names.get("eos_token", "") if settings.add_eos else "",
-            settings.legacy,
-            settings.split_special_tokens,
-        )
-    return backend, settings
+        return SentencePiece(processor, resolve_added_tokens(settings, ids, {}), settings), settings
+
+
+def _processor(data: bytes) -> "SentencePieceProcessor":
+    from sentencepiece import SentencePieceProcessor
+
+    return SentencePieceProcessor(model_proto=data)
+
+
+def _pieces(processor: "SentencePieceProcessor") -> list[str]:
+    return processor.id_to_piece(list(range(processor.vocab_size())))
 
 
 def _special_pattern(tokens: Iterable[AddedToken]) -> re.Pattern[str]:
