@@ -280,6 +280,8 @@ def test_the_old_name_of_a_renamed_piece_is_text(tmp_path: Path) -> None:
     ids = tokenizer.encode("a[unused]")
     assert 259 not in ids
     assert tokenizer.decode(ids) == "a[unused]"
+    unknown = {"0": {"content": "[UNK]", "special": True}}
+    assert tokenizer_of(model_proto(START), tmp_path, added_tokens_decoder=unknown).encode("ab") == [0]
 
 
 def test_older_files_of_added_tokens(tmp_path: Path) -> None:

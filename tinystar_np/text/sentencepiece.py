@@ -54,7 +54,6 @@ class SentencePiece:
     ) -> None:
         pieces = _pieces(processor)
         reserved = [id for id in range(len(pieces)) if processor.is_control(id) or processor.is_unknown(id)]
-        bytes = [id for id in range(len(pieces)) if processor.is_byte(id)]
         self._processor = processor
         self._added = {id: AddedToken(pieces[id], special=True) for id in reserved} | dict(added)
         self._tokens = dict(enumerate(pieces)) | {id: token.content for id, token in self._added.items()}
@@ -69,8 +68,9 @@ class SentencePiece:
             token for token in self._added.values() if not (settings.split_special_tokens and token.special)
         )
         # What the model calls a piece that has another name now is text like any other: letters.
-        renamed = [id for id, piece in enumerate(pieces) if piece != self._tokens[id] and id not in bytes]
-        self._letters = {}
+        kept = {processor.unk_id(), *(id for id in range(len(pieces)) if processor.is_byte(id))}
+        renamed = {id for id, piece in enumerate(pieces) if piece != self._tokens[id]} - kept
+        self._letters: dict[int, list[int]] = {}
         for id in renamed:
             letters = [part for letter in pieces[id] for part in self._without_prefix.encode(letter)]
             self._letters[id] = [processor.unk_id() if part in renamed else part for part in letters]
