@@ -475,15 +475,3 @@ def test_without_jinja(version: str | None, directory: Path, monkeypatch: pytest
     settings(directory, chat_template="{{ messages }}")
     with pytest.raises(TinyStarError, match=r"pip install 'jinja2>=3\.1\.6'"):
         template_of(directory).render([USER])
-
-
-def test_damaged_settings(directory: Path) -> None:
-    for content, message in (
-        ("{", "not JSON"),
-        ('{"added_tokens_decoder": []}', r"added_tokens_decoder is \[\]"),
-        ('{"added_tokens_decoder": {"x": {"content": "a"}}}', "id 'x'"),
-        ('{"added_tokens_decoder": {"5": {}}}', r"an added token is \{\}"),
-    ):
-        (directory / "tokenizer_config.json").write_text(content)
-        with pytest.raises(TokenizerError, match=rf"tokenizer_config\.json.*{message}"):
-            load(directory)

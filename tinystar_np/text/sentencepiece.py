@@ -19,7 +19,7 @@ from tokenizers import AddedToken
 
 from tinystar_np.errors import TokenizerError
 from tinystar_np.text.added_tokens import resolve_added_tokens
-from tinystar_np.text.tokenizer_faults import damaged, package_faults
+from tinystar_np.text.tokenizer_faults import damaged
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ class SentencePiece:
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """Join tokens to text, without the space that was put before it; unknown ids give nothing."""
         special = self._added if skip_special_tokens else {}
-        said = [id for id in ids if id in self._tokens and not (id in special and special[id].special)]
+        known = [id for id in ids if id in self._tokens and not (id in special and special[id].special)]
         text = ""
-        for is_added, group in groupby(said, self._added.__contains__):
+        for is_added, group in groupby(known, self._added.__contains__):
             if is_added:
                 text += "".join(self._tokens[id] for id in group).replace("▁", " ")
             elif not text:
@@ -130,31 +130,30 @@ class SentencePiece:
 def load_sentencepiece(path: Path, settings: TokenizerSettings) -> tuple[SentencePiece, TokenizerSettings]:
     """Load a `tokenizer.model` and the tokens that the files beside it add.
 
-    Raises TokenizerError where the file is damaged or the sentencepiece package is not installed.
+    Raises what the package raises where the file is damaged, TokenizerError where the package is missing.
     """
-    with package_faults(path):
-        data = path.read_bytes()
-        if not data:
-            raise damaged(path, "it is empty")
-        if settings.add_prefix_space is not None:
-            data += PREFIX[settings.add_prefix_space]
-        try:
-            processor = _processor(data)
-        except ImportError as error:
-            raise TokenizerError(
-                f"{path}: this repository has only tokenizer.model, for which the sentencepiece package is "
-                "needed.\nInstall it: pip install 'tinystar_np[sentencepiece]'"
-            ) from error
-        pieces = _pieces(processor)
-        # A stated token with the id of a piece gives it another name.
-        renamed = {token.content: id for id, token in settings.added.items() if id < len(pieces)}
-        taken = set(renamed.values())
-        ids = {piece: id for id, piece in enumerate(pieces) if id not in taken} | renamed
-        ends = {"bos_token": processor.bos_id(), "eos_token": processor.eos_id()}
-        settings = settings.with_defaults(
-            {role: pieces[id] for role, id in ends.items() if id >= 0 and pieces[id] in ids}
-        )
-        return SentencePiece(processor, resolve_added_tokens(settings, ids, {}), settings), settings
+    data = path.read_bytes()
+    if not data:
+        raise damaged(path, "it is empty")
+    if settings.add_prefix_space is not None:
+        data += PREFIX[settings.add_prefix_space]
+    try:
+        processor = _processor(data)
+    except ImportError as error:
+        raise TokenizerError(
+            f"{path}: this repository has only tokenizer.model, for which the sentencepiece package is "
+            "needed.\nInstall it: pip install 'tinystar_np[sentencepiece]'"
+        ) from error
+    pieces = _pieces(processor)
+    # A stated token with the id of a piece gives it another name.
+    renamed = {token.content: id for id, token in settings.added.items() if id < len(pieces)}
+    taken = set(renamed.values())
+    ids = {piece: id for id, piece in enumerate(pieces) if id not in taken} | renamed
+    ends = {"bos_token": processor.bos_id(), "eos_token": processor.eos_id()}
+    settings = settings.with_defaults(
+        {role: pieces[id] for role, id in ends.items() if id >= 0 and pieces[id] in ids}
+    )
+    return SentencePiece(processor, resolve_added_tokens(settings, ids, {}), settings), settings
 
 
 def _processor(data: bytes) -> "SentencePieceProcessor":

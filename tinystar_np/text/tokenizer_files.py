@@ -39,7 +39,8 @@ def load_tokenizer(directory: Path) -> Tokenizer | None:
     for name, load in LOADERS.items():
         if (directory / name).exists():
             path = small_file(directory, name)
-            backend, settings = load(path, read_settings(directory))
-            with package_faults(path):  # an added token's id that the package cannot hold
+            settings = read_settings(directory)
+            with package_faults(path):
+                backend, settings = load(path, settings)
                 return Tokenizer(backend, path, settings)
     return None

@@ -32,7 +32,6 @@ from tinystar_np.text.tokenizer_classes import (
     set_ends,
     with_ids,
 )
-from tinystar_np.text.tokenizer_faults import package_faults
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
 
 Rules = TypeVar("Rules", Normalizer, Decoder)
@@ -48,22 +47,22 @@ def load_tokenizer_json(
     """Load a `tokenizer.json`, on which the settings beside it have the last word.
 
     Returns the package's tokenizer, and the settings with the special tokens of its class.
-    Raises TokenizerError where the file is damaged or asks for what is refused.
+    Raises CheckpointError, ValueError and what the package raises where the file is damaged or asks for what
+    is refused.
     """
-    with package_faults(path):
-        data = path.read_bytes()
-        content = parse_json_object(data, path)
-        _check_model(content.get("model"))
-        backend = tokenizers.Tokenizer.from_buffer(data)
-        _check_rules(backend)
-        name = (settings.class_name or OF_MODEL_TYPE.get(settings.model_type or "", "")).removesuffix("Fast")
-        defaults = default_tokens(name).items()
-        settings = settings.with_defaults(
-            {role: token for role, token in defaults if backend.token_to_id(token) is not None}
-        )
-        backend = _with_added_tokens(backend, content, settings)
-        _override_ends(backend, settings, name)
-        _override_prefix_space(backend, settings, name)
+    data = path.read_bytes()
+    content = parse_json_object(data, path)
+    _check_model(content.get("model"))
+    backend = tokenizers.Tokenizer.from_buffer(data)
+    _check_rules(backend)
+    name = (settings.class_name or OF_MODEL_TYPE.get(settings.model_type or "", "")).removesuffix("Fast")
+    defaults = default_tokens(name).items()
+    settings = settings.with_defaults(
+        {role: token for role, token in defaults if backend.token_to_id(token) is not None}
+    )
+    backend = _with_added_tokens(backend, content, settings)
+    _override_ends(backend, settings, name)
+    _override_prefix_space(backend, settings, name)
     # Some files carry the truncation and padding of a training run. A prompt is neither cut nor padded.
     backend.no_truncation()
     backend.no_padding()
