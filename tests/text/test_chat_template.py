@@ -4,6 +4,7 @@ import builtins
 import enum
 import http
 import json
+import pickle
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from transformers import AutoTokenizer, GPT2Config
 
 from tinystar_np.errors import InputError, TinyStarError, TokenizerError
 from tinystar_np.text import ChatTemplate, Tokenizer, load_tokenizer
+from tinystar_np.text.template import RefusalError, TemplateFaultError
 
 TEMPLATES = {
     "llama2": """
@@ -449,6 +451,21 @@ def test_values_are_those_of_transformers(directory: Path) -> None:
     more: dict[str, Any] = {"flag": np.bool_(True), "n": http.HTTPStatus.OK}
     wanted = AutoTokenizer.from_pretrained(directory).apply_chat_template([message], tokenize=False, **more)
     assert template_of(directory).render([message], add_generation_prompt=False, **more) == wanted
+
+
+def test_what_a_template_is_given_can_be_sent_to_another_process(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sent(source: str, *given: Any) -> str:
+        assert pickle.loads(pickle.dumps(given)) == given
+        return source + json.dumps(given)
+
+    monkeypatch.setattr("tinystar_np.text.template.render_template", sent)
+    (directory / "chat_template.jinja").write_text("{# #}")
+    message = {"role": Role.USER, "content": None, "n": np.float64(1.5), "x": object()}
+    assert template_of(directory).render([message], tools=[TOOL], f=print).startswith("{# #}[[{")
+    for error in (RefusalError("no"), TemplateFaultError("no")):
+        assert str(pickle.loads(pickle.dumps(error))) == "no"
 
 
 def test_tools_that_are_no_dicts(directory: Path) -> None:
