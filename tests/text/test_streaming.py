@@ -58,6 +58,7 @@ def byte_fallback() -> Tokenizer:
 
 def sentencepiece() -> Tokenizer:
     """A tokenizer.model as Llama's first releases came, without a tokenizer.json."""
+    pytest.importorskip("sentencepiece")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "tokenizer.model").write_bytes(llama_like())
         tokenizer = load_tokenizer(Path(folder))
