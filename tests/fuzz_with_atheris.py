@@ -23,7 +23,7 @@ from small_checkpoints import MODELS, save_small_model
 
 with atheris.instrument_imports(include=["tinystar_np"]):
     import tinystar_np.loading
-    import tinystar_np.text.template_sandbox  # noqa: F401 — imported here, where imports are instrumented
+    import tinystar_np.text.template  # noqa: F401 — imported here, where imports are instrumented
 
 WAYS = (*BYTE_WAYS, *JSON_WAYS)
 LIMITS = ("-timeout=20", "-rss_limit_mb=2048", "-max_len=64")

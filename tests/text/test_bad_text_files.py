@@ -16,7 +16,7 @@ from sentencepiece_writer import START, field, llama_like, model_proto, varint
 from tinystar_np import generate, generate_ids, load, stream
 from tinystar_np.checkpoints.json_file import download_again
 from tinystar_np.errors import InputError, TinyStarError, TokenizerError
-from tinystar_np.text import Tokenizer, load_tokenizer
+from tinystar_np.text import ChatTemplate, Tokenizer, load_tokenizer
 
 REPLACE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
 GROWING = {"type": "Sequence", "normalizers": [REPLACE] * 60}
@@ -46,11 +46,11 @@ def _with_a_token_twice(content: str) -> str:
 
 
 TOKENIZER_JSON: dict[str, tuple[Any, str]] = {
-    "empty": ("", "EOF"),
-    "not JSON": ("{", "EOF"),
+    "empty": ("", "not JSON"),
+    "not JSON": ("{", "not JSON"),
     "a list": ("[]", "tokenizer"),
     "binary": (b"\xff\xfe\x00", "tokenizer"),
-    "half of it": (lambda path: path.read_text()[:900], "EOF|expected"),
+    "half of it": (lambda path: path.read_text()[:900], "not JSON"),
     "deep": ("[" * 100_000, "tokenizer"),
     "deep objects": ('{"a":' * 100_000, "tokenizer"),
     "huge number": ('{"version": ' + "9" * 10_000 + "}", "tokenizer"),
@@ -170,8 +170,6 @@ SENTENCEPIECE = {
     "groups": b"\x0b\x0b\x0b\x0c",
     "field 0": b"\x02\x00",
     "numbers for pieces": varint(1 << 3) + varint(5),
-    "text for a score": model_proto(START) + field(1, field(1, b"x") + field(2, b"far too long")),
-    "a score that is NaN": model_proto([*START, ("x", float("nan"), 1)]),
     "no pieces": model_proto([]),
     "only empty pieces": b"\x0a\x00" * 100_000,
     "a piece within itself": field(1, field(1, field(1, field(1, b"")))),
@@ -181,6 +179,9 @@ SENTENCEPIECE = {
     "an unknown type": model_proto(START, model_type=9),
     "a damaged map": model_proto(START, charsmap=b"\xff\xff\xff\xff"),
     "JSON": b'{"model": {}}',
+    "tiktoken's form, which Llama 3 has under this name": b"IQ== 0\nIg== 1\n",
+    "an empty piece": model_proto([*START, ("", 0.0, 1)]),
+    "no unknown piece": model_proto(START[1:]),
     **{f"cut at {n}": GOOD[:n] for n in (1, 2, 3, 17, len(GOOD) // 2, len(GOOD) - 1)},
 }
 
@@ -189,7 +190,7 @@ SENTENCEPIECE = {
 def test_tokenizer_model(fault: str, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.model").write_bytes(SENTENCEPIECE[fault])
     path = tmp_path / "tokenizer.model"
-    message = rf"tokenizer\.model is no sentencepiece model: .*\n{re.escape(download_again(path))}"
+    message = rf"tokenizer\.model cannot be read as a tokenizer: .*\n{re.escape(download_again(path))}"
     with pytest.raises(TokenizerError, match=message):
         load_tokenizer(tmp_path)
 
@@ -312,64 +313,7 @@ def test_wrong_texts(text: Any, talking_model: Path) -> None:
         stream(model, tokenizer, text)
 
 
-TOO_MUCH = r"takes too many steps|builds more than \d+ MB"
-GROW = (
-    "{{% set n = namespace(x={0}) %}}{{% for i in range(60) %}}{{% set n.x = {1} %}}{{% endfor %}}"
-    "{{{{ n.x }}}}"
-)
 TEMPLATES: dict[str, str] = {
-    # What runs on and on.
-    "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}": TOO_MUCH,
-    "{% for a in range(100000) %}{% for b in range(100000) if 0 %}{% endfor %}{% endfor %}": TOO_MUCH,
-    "{% for a in range(99999) %}{{ range(99999) | map(attribute='x') | first }}{% endfor %}": TOO_MUCH,
-    "{% for a in range(99999) %}{{ range(99999) | select('none') | first }}{% endfor %}": TOO_MUCH,
-    "{% for a in range(99999) %}{{ range(99999) | sort | sum }}{% endfor %}": TOO_MUCH,
-    "{% set a = range(99999) | list %}{% for i in range(99999) %}{{ -1 in a }}{% endfor %}": TOO_MUCH,
-    "{% set a = 'a' * 9999999 %}{% for i in range(99999) %}{{ 'b' in a }}{% endfor %}": TOO_MUCH,
-    "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(40) }}": TOO_MUCH,
-    "{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}": "RecursionError",
-    "{% for a in [[1]] recursive %}{{ loop([a]) }}{% endfor %}": "RecursionError",
-    "{% block a %}{{ self.a() }}{% endblock %}": "RecursionError",
-    "{% for a in range(10 ** 12) %}{% endfor %}": "Range too big",
-    # What grows.
-    "{{ 'x' * 10 ** 9 }}": "builds more",
-    "{{ 10 ** 9 * [1] }}": "builds more",
-    "{{ 9 ** (9 ** 9) }}": "a number of more than 4096 bits",
-    GROW.format("2", "n.x * n.x"): "4096 bits",
-    GROW.format("'x'", "n.x + n.x"): "builds more",
-    GROW.format("'x'", "n.x ~ n.x"): "builds more",
-    GROW.format("[1]", "[n.x, n.x]"): "builds more",
-    GROW.format("(1,)", "{n.x: n.x} | items | first"): "builds more",
-    GROW.format("namespace()", "namespace(a=n.x, b=n.x)"): "builds more",
-    GROW.format("'x'", "[n.x, n.x] | join(n.x)"): "builds more",
-    GROW.format("'x'", "n.x.join([n.x, n.x])"): "builds more",
-    GROW.format("'xy'", "n.x.replace('x', n.x)"): "builds more",
-    GROW.format("'xy'", "n.x | replace('', n.x)"): "builds more",
-    GROW.format("'x'", "'{0}{0}'.format(n.x)"): "builds more",
-    GROW.format("'x'", "'%s%s' % (n.x, n.x)"): "builds more",
-    GROW.format("'\"'", "n.x | tojson"): "builds more",
-    GROW.format("'x'", "['%(a)s%(a)s'] | map('format', a=n.x) | first"): "builds more",
-    "{% set n = namespace(x=1) %}{% set n.x = [n, n] %}{{ n.x }}": "builds more",
-    "{{ 'x'.center(10 ** 9) }}": "builds more",
-    "{{ '1'.zfill(10 ** 9) }}": "builds more",
-    "{{ '\\t'.expandtabs(10 ** 9) }}": "builds more",
-    "{{ 'x' | center(10 ** 9) }}": "No filter named 'center'",
-    "{{ [1] | batch(10 ** 9, 'x') | list }}": "No filter named 'batch'",
-    "{{ lipsum(n=10 ** 9) }}": "'lipsum' is undefined",
-    "{{ 'a\\na' | indent(10 ** 9) }}": "indents by more",
-    "{{ [[1]] | tojson(indent=10 ** 9) }}": "indents by more",
-    "{{ '%1000000000d' % 1 }}": "pads to more",
-    "{{ '%*d' % (10 ** 9, 1) }}": "pads to more",
-    "{{ '%.999999999f' | format(1) }}": "pads to more",
-    "{{ '{:1000000000}'.format(1) }}": "pads to more",
-    "{{ '{:{w}}'.format(1, w=10 ** 9) }}": "pads to more",
-    "{{ ('{:1000000000}' | attr('format'))(1) }}": "pads to more",
-    "{{ (['{:1000000000}'] | map(attribute='format') | first)(1) }}": "pads to more",
-    "{{ 1 | round(-10 ** 9) }}": "rounds to more",
-    "{{ ('x ' * 20000000).split() | length }}": "builds more",
-    "{{ ('x' * 30000000) | list | length }}": "builds more",
-    "{{ strftime_now('%Y' * 10 ** 6) }}": "the date in more than",
-    "{{ raise_exception('x' * 10 ** 9) }}": "builds more",
     # What reaches out.
     "{{ ''.__class__.__mro__ }}": "unsafe",
     "{{ (''['__class__']).x }}": "unsafe",
@@ -382,16 +326,15 @@ TEMPLATES: dict[str, str] = {
     "{{ cycler.__init__.__globals__.os.popen('id') }}": "unsafe",
     "{{ messages.append(1) }}": "unsafe",
     "{{ messages[0].update({}) }}": "unsafe",
-    "{{ (1).to_bytes(10 ** 9) }}": "unsafe",
-    "{{ 'x'.encode().center(10 ** 9) }}": "unsafe",
-    "{{ {}.fromkeys(range(9)) }}": "unsafe",
+    "{{ dict.update(messages[0], {}) }}": "has no attribute",
+    "{{ namespace.mro() }}": "unsafe",
     "{% macro f() %}{% endmacro %}{{ f._func.__globals__ }}": "unsafe",
     "{{ (messages | map('upper')).gi_frame.x }}": "unsafe",
     "{{ namespace(__class__=1) }}": "__class__",
-    "{% include '/etc/passwd' %}": "asks for another template",
-    "{% include ['/etc/passwd'] ignore missing %}": "asks for another template",
-    "{% import '../x' as x %}": "asks for another template",
-    "{% extends '/etc/passwd' %}": "asks for another template",
+    "{% include '/etc/passwd' %}": "no loader",
+    "{% include ['/etc/passwd'] ignore missing %}": "no loader",
+    "{% import '../x' as x %}": "no loader",
+    "{% extends '/etc/passwd' %}": "no loader",
     # What is no program.
     "{{ " + "(" * 30_000: "RecursionError",
     "{{ " + "not " * 20_000 + "1 }}": "RecursionError",
@@ -401,63 +344,17 @@ TEMPLATES: dict[str, str] = {
     "{{ " + "9" * 50_000 + " }}": "ValueError",
     "x" * 200_000: "200000|100001",
 }
-WORKER = """
-import json, resource, sys
-from pathlib import Path
-from tinystar_np.errors import TinyStarError
-from tinystar_np.text import ChatTemplate
-with open("/proc/self/statm") as file:
-    size = int(file.read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + 500_000_000, size + 500_000_000))
-for source in json.load(sys.stdin):
-    try:
-        said = "works: " + ChatTemplate(source, {}, Path("m/chat_template.jinja")).render(
-            [{"role": "user", "content": "Hello"}]
-        )
-    except TinyStarError as error:
-        said = f"{type(error).__name__}: {error}"
-    print(json.dumps(said), flush=True)
-"""
 
 
-@pytest.fixture(scope="module")
-def said() -> dict[str, str]:
-    """What each template comes to, in a process of its own that has little memory."""
-    done = subprocess.run(
-        [sys.executable, "-c", WORKER],
-        input=json.dumps(list(TEMPLATES)),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(lines) == len(TEMPLATES), f"{list(TEMPLATES)[len(lines)][:200]}: {done.stderr[-2000:]}"
-    return dict(zip(TEMPLATES, lines, strict=True))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited and measured as Linux does it")
 @pytest.mark.parametrize("source", TEMPLATES, ids=lambda source: source[:60])
-def test_templates(source: str, said: dict[str, str]) -> None:
-    assert re.search(TEMPLATES[source], said[source]), said[source]
-    assert said[source].startswith(
-        "TokenizerError: m/chat_template.jinja: the model's chat template does not"
-    )
-    assert "replace the template" in said[source]
-    assert "MemoryError" not in said[source]
-    assert len(said[source]) < 1000
-
-
-def test_a_long_conversation_may_cost_more(talking_model: Path) -> None:
-    """The budget grows with what a template is given: such a one is not refused."""
-    source = "{% for m in messages %}{{ m.role + ': ' + (m.content | trim) ~ '\\n' }}{% endfor %}"
-    (talking_model / "chat_template.jinja").write_text(source)
-    tokenizer = load_tokenizer(talking_model)
-    assert tokenizer is not None
-    assert tokenizer.chat_template is not None
-    many = [{"role": "user", "content": "x"}] * 50_000
-    long = [{"role": "user", "content": "x" * 20_000_000}]
-    assert len(tokenizer.chat_template.render(many)) == 8 * 50_000
-    assert len(tokenizer.chat_template.render(long)) == 20_000_007
+def test_templates(source: str) -> None:
+    template = ChatTemplate(source, {}, Path("m/chat_template.jinja"))
+    with pytest.raises(TokenizerError, match=TEMPLATES[source]) as caught:
+        template.render([{"role": "user", "content": "Hello"}])
+    said = str(caught.value)
+    assert said.startswith("m/chat_template.jinja: the model's chat template does not work: ")
+    assert "replace the template" in said
+    assert len(said) < 1000
 
 
 def test_at_the_command_line(talking_model: Path) -> None:
@@ -475,5 +372,5 @@ def test_at_the_command_line(talking_model: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 1
-    assert "chat_template.jinja: the model's chat template does not work: it takes too many" in done.stderr
+    assert "chat_template.jinja: the model's chat template does not work: access to attribute" in done.stderr
     assert "Traceback" not in done.stderr

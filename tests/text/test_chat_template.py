@@ -4,6 +4,7 @@ import builtins
 import enum
 import http
 import json
+import pickle
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from transformers import AutoTokenizer, GPT2Config
 
 from tinystar_np.errors import InputError, TinyStarError, TokenizerError
 from tinystar_np.text import ChatTemplate, Tokenizer, load_tokenizer
+from tinystar_np.text.template import RefusalError, TemplateFaultError
 
 TEMPLATES = {
     "llama2": """
@@ -304,7 +306,7 @@ def test_settings_that_hold_no_template(content: Any, message: str, directory: P
         ("{{ namespace(__init__=1) }}", "__init__"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
         ("{% for i in range(10 ** 9) %}{% endfor %}", "OverflowError|[Rr]ange too big"),
-        ("{% include 'other' %}", "asks for another template"),
+        ("{% include 'other' %}", "no loader"),
     ],
 )
 def test_faults_of_a_template_are_plain_sentences(source: str, message: str, directory: Path) -> None:
@@ -451,6 +453,21 @@ def test_values_are_those_of_transformers(directory: Path) -> None:
     assert template_of(directory).render([message], add_generation_prompt=False, **more) == wanted
 
 
+def test_what_a_template_is_given_can_be_sent_to_another_process(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sent(source: str, *given: Any) -> str:
+        assert pickle.loads(pickle.dumps(given)) == given
+        return source + json.dumps(given)
+
+    monkeypatch.setattr("tinystar_np.text.template.render_template", sent)
+    (directory / "chat_template.jinja").write_text("{# #}")
+    message = {"role": Role.USER, "content": None, "n": np.float64(1.5), "x": object()}
+    assert template_of(directory).render([message], tools=[TOOL], f=print).startswith("{# #}[[{")
+    for error in (RefusalError("no"), TemplateFaultError("no")):
+        assert str(pickle.loads(pickle.dumps(error))) == "no"
+
+
 def test_tools_that_are_no_dicts(directory: Path) -> None:
     """A Python function, which transformers would describe: its address must not reach the model."""
     (directory / "chat_template.jinja").write_text("{{ tools }}{{ documents }}")
@@ -475,15 +492,3 @@ def test_without_jinja(version: str | None, directory: Path, monkeypatch: pytest
     settings(directory, chat_template="{{ messages }}")
     with pytest.raises(TinyStarError, match=r"pip install 'jinja2>=3\.1\.6'"):
         template_of(directory).render([USER])
-
-
-def test_damaged_settings(directory: Path) -> None:
-    for content, message in (
-        ("{", "not JSON"),
-        ('{"added_tokens_decoder": []}', r"added_tokens_decoder is \[\]"),
-        ('{"added_tokens_decoder": {"x": {"content": "a"}}}', "id 'x'"),
-        ('{"added_tokens_decoder": {"5": {}}}', r"an added token is \{\}"),
-    ):
-        (directory / "tokenizer_config.json").write_text(content)
-        with pytest.raises(TokenizerError, match=rf"tokenizer_config\.json.*{message}"):
-            load(directory)

@@ -10,8 +10,6 @@ from sentencepiece_writer import llama_like
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from tinystar_np.text import TextStream, Tokenizer, load_tokenizer
-from tinystar_np.text.sentencepiece import SentencePiece
-from tinystar_np.text.sentencepiece_file import read_sentencepiece
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 TEXTS = [
@@ -60,10 +58,12 @@ def byte_fallback() -> Tokenizer:
 
 def sentencepiece() -> Tokenizer:
     """A tokenizer.model as Llama's first releases came, without a tokenizer.json."""
+    pytest.importorskip("sentencepiece")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tokenizer.model"
-        path.write_bytes(llama_like())
-        return Tokenizer(SentencePiece(read_sentencepiece(path)), path)
+        (Path(folder) / "tokenizer.model").write_bytes(llama_like())
+        tokenizer = load_tokenizer(Path(folder))
+    assert tokenizer is not None
+    return tokenizer
 
 
 def shared(folder: str) -> Tokenizer:

@@ -6,6 +6,7 @@ size. A model's config.json, its index and the header of a safetensors file all 
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from reprlib import Repr
 from typing import Any
@@ -32,13 +33,12 @@ def parse_json_object(data: bytes, source: Path) -> dict[str, Any]:
     """
 
     def build_object(pairs: list[tuple[str, Any]]) -> Any:
-        result: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in result:
-                raise CheckpointError(
-                    f"{source}: the key {key!r} stands there twice.\n{download_again(source)}"
-                )
-            result[key] = value
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            key = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+            raise CheckpointError(
+                f"{source}: the key {shown(key)} stands there twice.\n{download_again(source)}"
+            )
         if list(result) == ["__float__"]:
             return SPECIAL_FLOATS.get(str(result["__float__"]), result)
         return result

@@ -14,11 +14,8 @@ transformers gives <|user|> the next id after the vocabulary whatever the file s
 files that it wrote itself, and [PAD] too.
 """
 
-import json
 from collections.abc import Mapping
-from typing import Any
 
-import tokenizers
 from tokenizers import AddedToken
 
 from tinystar_np.text.tokenizer_settings import FLAGS, TokenizerSettings
@@ -71,34 +68,3 @@ def resolve_added_tokens(
 def flags_of(token: AddedToken) -> dict[str, bool]:
     """Give how a token is found in a text, and whether it is special."""
     return {flag: getattr(token, flag) for flag in FLAGS}
-
-
-def with_added_tokens(
-    backend: tokenizers.Tokenizer, data: bytes, settings: TokenizerSettings
-) -> tokenizers.Tokenizer:
-    """Give a tokenizer the tokens that the settings state.
-
-    backend   made of the data
-    data      a tokenizer.json
-
-    The package adds a token with the next id only, and never makes a special one ordinary again. So where
-    anything changes, it is changed in the file's content, and that is read again.
-    """
-    present = backend.get_added_tokens_decoder()
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    found = resolve_added_tokens(settings, vocabulary, present)
-    if all(id in present and flags_of(present[id]) == flags_of(token) for id, token in found.items()):
-        return backend
-    content: dict[str, Any] = json.loads(data)
-    pieces = content["model"]["vocab"]
-    if isinstance(pieces, dict) and any(token.content not in vocabulary for token in found.values()):
-        # What the vocabulary has keeps its id. A Unigram model has a list instead, in which an id is a place.
-        pieces |= {token.content: id for id, token in found.items()}
-    content["added_tokens"] = [
-        {"id": id, "content": token.content, **flags_of(token)} for id, token in sorted(found.items())
-    ]
-    changed = tokenizers.Tokenizer.from_str(json.dumps(content))
-    for id, token in found.items():
-        if changed.token_to_id(token.content) != id:
-            raise ValueError(f"the added token {token.content!r:.60} cannot have the id {id}")
-    return changed

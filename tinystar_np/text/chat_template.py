@@ -6,27 +6,24 @@ dialogues it was trained on. Every family has its own:
     <|im_start|>user\\nHello<|im_end|>\\n<|im_start|>assistant\\n          ChatML
     <s>[INST] Hello [/INST]                                              Llama 2
 
-The form comes with the model as a Jinja program, which takes the list of messages and prints the text. It is
-a program from strangers: it runs in a sandbox, sees plain data alone, can change none of it, and has a budget
-of steps and bytes that no template for chats comes near (template_budget.py).
+The form comes with the model as a Jinja program, which takes the list of messages and prints the text. Here
+is where it comes from and what it is given; template.py runs it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinystar_np.checkpoints.files_inside import file_inside
-from tinystar_np.checkpoints.json_file import read_json_object, shown
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.model_files import MORE_TEMPLATES
 from tinystar_np.errors import CheckpointError, InputError, TinyStarError, TokenizerError
-from tinystar_np.text.tokenizer_settings import CONFIG_FILE, TokenizerSettings
+from tinystar_np.text.tokenizer_settings import CONFIG_FILE, TokenizerSettings, read_beside
 
 if TYPE_CHECKING:
-    from jinja2 import Template
-
-    from tinystar_np.text.template_budget import Budget
+    from tinystar_np.text.template import Json
 
 JINJA_FILE = "chat_template.jinja"
 OLD_FILE = "chat_template.json"
@@ -37,8 +34,6 @@ NO_JINJA = (
     "Chat templates need the package jinja2, 3.1.6 or newer (older ones have holes in their sandbox).\n"
     "Install it: pip install 'jinja2>=3.1.6'"
 )
-
-Message = Mapping[str, Any]
 
 
 class ChatTemplate:
@@ -56,14 +51,13 @@ class ChatTemplate:
         self.sources = {"default": source} if isinstance(source, str) else dict(source)
         self.path = path
         self._special_tokens = dict(special_tokens)
-        self._compiled: dict[str, Template] = {}
 
     def render(
         self,
-        messages: Sequence[Message],
+        messages: Sequence[Mapping[str, object]],
         add_generation_prompt: bool = True,
         chat_template: str | None = None,
-        **variables: Any,
+        **variables: object,
     ) -> str:
         """Write a conversation as text.
 
@@ -72,8 +66,8 @@ class ChatTemplate:
         chat_template          the name of one of the model's templates; None chooses
         variables              what else the template may look at: tools, documents, …
 
-        The template sees all this as it is, but for the keys of a message whose value is None: they are left
-        out, because many templates print "None" for them; a content of None is one (NullContent).
+        The template sees copies of all this as it is, but for the keys of a message whose value is None: they
+        are left out, because many templates print "None" for them; a content of None is a NullContent.
 
         Returns the text. It holds the special tokens already: encode it with ``add_special_tokens=False``.
         Raises InputError where the messages are none or the template refuses them, TokenizerError where the
@@ -81,75 +75,41 @@ class ChatTemplate:
         """
         if not messages or not all(isinstance(message, Mapping) for message in messages):
             raise InputError('A conversation is a list of messages: [{"role": "user", "content": "…"}].')
-        given = {"tools": None, "documents": None} | self._special_tokens | _plain(variables)
+        names = {"tools": None, "documents": None} | self._special_tokens | _plain_dict(variables)
+        names["add_generation_prompt"] = add_generation_prompt
         for name in ("tools", "documents"):
-            _check_dicts(name, given[name])
-        compiled = self._compile(chat_template or self._choose(given["tools"]))
-        from tinystar_np.text.template_budget import Budget
-        from tinystar_np.text.template_functions import NullContent
+            given = names[name]
+            is_list = isinstance(given, list | tuple) and all(isinstance(item, dict) for item in given)
+            if given is not None and not is_list:
+                raise InputError(f"{name} must be a list of dicts, as JSON has them; found {shown(given)}")
+        source = self._source(chat_template or self._choose(names["tools"]))
+        check_jinja()
+        from tinystar_np.text.template import RefusalError, TemplateFaultError, render_template
 
-        plain = [
-            {
-                key: NullContent() if value is None else value
-                for key, value in _plain(message).items()
-                if value is not None or key == "content"
-            }
-            for message in messages
-        ]
-        given |= {"messages": plain, "add_generation_prompt": add_generation_prompt}
-        return self._run(lambda: compiled.render(given), Budget(given))
+        try:
+            return render_template(source, [_plain_dict(message) for message in messages], names)
+        except RefusalError as error:
+            raise InputError(f"The model's chat template refuses this conversation: {error}") from error
+        except TemplateFaultError as error:
+            raise self._fault(str(error)) from error
 
-    def _choose(self, tools: Any) -> str:
+    def _choose(self, tools: "Json") -> str:
         """Choose a template by its name, as transformers does; the only one will do too, if for all."""
         if tools is not None and "tool_use" in self.sources:
             return "tool_use"
         only = len(self.sources) == 1 and "tool_use" not in self.sources
         return next(iter(self.sources)) if only else "default"
 
-    def _compile(self, name: str) -> "Template":
+    def _source(self, name: str) -> str:
         if name not in self.sources:
             raise InputError(
                 f"{self.path}: it has templates named {', '.join(self.sources):.200}, and none is "
                 f'named {shown(name)}.\nName one of them: render(messages, chat_template="…").'
             )
-        if name not in self._compiled:
-            try:
-                import jinja2
-            except ImportError:
-                raise TinyStarError(NO_JINJA) from None
-            if tuple(int(part) for part in jinja2.__version__.split(".")[:3] if part.isdigit()) < (3, 1, 6):
-                raise TinyStarError(NO_JINJA)
-            from tinystar_np.text.template_budget import Budget
-            from tinystar_np.text.template_sandbox import TemplateEnvironment
-
-            source = self.sources[name]
-            if len(source) > LONGEST:
-                raise self._fault(f"it has {len(source)} characters, and more than {LONGEST} are not read")
-            # What is constant is computed when it is compiled.
-            self._compiled[name] = self._run(lambda: TemplateEnvironment().from_string(source), Budget())
-        return self._compiled[name]
-
-    def _run(self, step: Callable[[], Any], budget: "Budget") -> Any:
-        """Compile or render, and turn what can go wrong into our errors."""
-        import jinja2
-
-        from tinystar_np.text.template_budget import TooMuchError, spending
-        from tinystar_np.text.template_functions import RefusalError
-
-        try:
-            return spending(budget, step)
-        except RefusalError as error:
-            raise InputError(
-                f"The model's chat template refuses this conversation: {_shortened(error)}"
-            ) from error
-        except TooMuchError as error:
-            raise self._fault(f"{error}, and was stopped") from error
-        except jinja2.TemplateSyntaxError as error:
-            raise self._fault(f"line {error.lineno}: {_shortened(error.message)}") from error
-        except jinja2.TemplateError as error:
-            raise self._fault(_shortened(error.message or type(error).__name__)) from error
-        except Exception as error:  # any program can fail in any way
-            raise self._fault(f"{type(error).__name__}: {_shortened(error)}") from error
+        source = self.sources[name]
+        if len(source) > LONGEST:
+            raise self._fault(f"it has {len(source)} characters, and more than {LONGEST} are not read")
+        return source
 
     def _fault(self, problem: str) -> TokenizerError:
         return TokenizerError(
@@ -158,35 +118,39 @@ class ChatTemplate:
         )
 
 
-def _shortened(message: Any, most: int = 500) -> str:
-    text = str(message)
-    return text if len(text) <= most else f"{text[:most]} …"
+def check_jinja() -> None:
+    """Raise TinyStarError where jinja2 is missing or too old."""
+    try:
+        from jinja2 import __version__ as version
+    except ImportError:
+        version = "0"
+    if tuple(int(part) for part in version.split(".")[:3] if part.isdigit()) < (3, 1, 6):
+        raise TinyStarError(NO_JINJA)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> "Json":
     """Copy JSON data; of anything else a template gets the text, not the object."""
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or type(value) in (str, int, float, bool):
+    if value is None or isinstance(value, bool):
         return value
-    for kind, plain in PLAIN.items():  # an Enum's member may be one of them, with a text of its own
-        if isinstance(value, kind):
-            return plain(value)
+    if isinstance(value, str):  # a member of an Enum may be one, with a text of its own
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return (tuple if isinstance(value, tuple) else list)(map(_plain, value))
+        return _plain_dict(value)
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, list):
+        return list(map(_plain, value))
     return str(value)
 
 
-PLAIN: dict[type, Callable[[Any], Any]] = {str: str.__str__, int: int.__int__, float: float.__float__}
-
-
-def _check_dicts(name: str, value: Any) -> None:
-    if value is not None and not (
-        isinstance(value, list | tuple) and all(isinstance(item, dict) for item in value)
-    ):
-        raise InputError(f"{name} must be a list of dicts, each as JSON has it; found {shown(value)}")
+def _plain_dict(value: Mapping[str, object]) -> "dict[str, Json]":
+    return {str(key): _plain(item) for key, item in value.items()}
 
 
 def load_chat_template(directory: Path, settings: TokenizerSettings) -> ChatTemplate | None:
@@ -198,12 +162,12 @@ def load_chat_template(directory: Path, settings: TokenizerSettings) -> ChatTemp
 
     Returns None where the model has none. Raises TokenizerError where a file is damaged.
     """
-    readers: dict[str, Callable[[], Any]] = {
-        JINJA_FILE: lambda: _read_templates(directory),
+    places: dict[str, Callable[[], object]] = {
+        JINJA_FILE: lambda: _template_files(directory),
         CONFIG_FILE: lambda: settings.chat_template,
-        OLD_FILE: lambda: _read_old(directory),
+        OLD_FILE: lambda: read_beside(directory, OLD_FILE).get("chat_template"),
     }
-    for name, read in readers.items():
+    for name, read in places.items():
         try:
             sources = _by_name(read())
         except CheckpointError as error:
@@ -217,38 +181,26 @@ def load_chat_template(directory: Path, settings: TokenizerSettings) -> ChatTemp
     return None
 
 
-def _read_templates(directory: Path) -> dict[str, str]:
+def _template_files(directory: Path) -> dict[str, str]:
     """Read the templates that have files of their own, by their names."""
     names = {JINJA_FILE: "default"} if (directory / JINJA_FILE).exists() else {}
-    names |= {
-        f"{MORE_TEMPLATES}/{path.name}": path.stem for path in (directory / MORE_TEMPLATES).glob("*.jinja")
-    }
-    return {name: _read_template(file_inside(directory, file)) for file, name in names.items()}
+    more = (directory / MORE_TEMPLATES).glob("*.jinja")
+    names |= {f"{MORE_TEMPLATES}/{path.name}": path.stem for path in more}
+    sources = {}
+    for file, name in names.items():
+        with file_inside(directory, file).open(encoding="utf-8") as text:
+            sources[name] = text.read(LONGEST + 1)  # one more than may be, which is noticed when it is used
+    return sources
 
 
-def _read_old(directory: Path) -> Any:
-    if not (directory / OLD_FILE).exists():
-        return None
-    return read_json_object(file_inside(directory, OLD_FILE)).get("chat_template")
-
-
-def _read_template(path: Path) -> str:
-    if not path.is_file():
-        raise ValueError("it is no file")
-    with path.open(encoding="utf-8") as file:
-        return file.read(LONGEST + 1)  # one more than may be, which is noticed when it is used
-
-
-def _by_name(found: Any) -> dict[str, str]:
+def _by_name(found: object) -> dict[str, str]:
     """Sort what a file has: one template, or several with names, as a list or as an object."""
     if isinstance(found, list):
         found = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
-    sources = found if isinstance(found, dict) else {} if found is None else {"default": found}
-    wrong = [
-        (name, text)
-        for name, text in sources.items()
-        if not (isinstance(name, str) and isinstance(text, str))
-    ]
-    if wrong:
-        raise ValueError(f"found {wrong[0][1]!r:.60}, expected the text of a template")
+    found = found if isinstance(found, dict) else {} if found is None else {"default": found}
+    sources = {}
+    for name, text in found.items():
+        if not (isinstance(name, str) and isinstance(text, str)):
+            raise ValueError(f"found {text!r:.60}, expected the text of a template")
+        sources[name] = text
     return sources

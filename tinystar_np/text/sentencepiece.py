@@ -1,36 +1,33 @@
 """A tokenizer from a `tokenizer.model` alone, as Llama's first releases came.
 
-    text → special tokens cut out → normalised → merged, or cut → pieces → ids
+    text → special tokens cut out → normalised and cut into pieces by the sentencepiece package → ids
 
-What no piece covers is written byte by byte where the model has byte tokens (€ is `<0xE2><0x82><0xAC>`), and
-becomes the one unknown token elsewhere. Special tokens are not part of the language that was trained:
-sentencepiece itself reads the text `<s>` as three letters. Here it is the token, as in every other tokenizer.
-
-`SentencePiece` offers what `Tokenizer` asks of the `tokenizers` package, which cannot read such files.
+To sentencepiece the text `<s>` is three letters: special tokens are no part of the language that was trained.
+Here it is the token, as in every other tokenizer. `SentencePiece` offers what `Tokenizer` asks of the
+`tokenizers` package, which cannot read such files. Kudo & Richardson 2018, arXiv:1808.06226.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from tokenizers import AddedToken
 
-from tinystar_np.text.bpe import merge_pieces
-from tinystar_np.text.byte_run import ByteRun
-from tinystar_np.text.sentencepiece_file import (
-    BPE,
-    BYTE,
-    CONTROL,
-    NORMAL,
-    UNKNOWN,
-    UNUSED,
-    USER_DEFINED,
-    SentencePieceModel,
-    byte_piece,
-)
-from tinystar_np.text.sentencepiece_normalizer import SPACE, Normalizer
-from tinystar_np.text.unigram import likeliest_pieces
+from tinystar_np.errors import TokenizerError
+from tinystar_np.text.added_tokens import resolve_added_tokens
+from tinystar_np.text.tokenizer_faults import damaged
+from tinystar_np.text.tokenizer_settings import TokenizerSettings
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
+# normalizer_spec { add_dummy_prefix }: whether a space is put before a text. Where a field stands twice in a
+# protocol buffer the last counts, so that these bytes after a model change it.
+PREFIX = {True: b"\x1a\x02\x18\x01", False: b"\x1a\x02\x18\x00"}
 
 
 @dataclass(frozen=True)
@@ -43,81 +40,66 @@ class Encoding:
 class SentencePiece:
     """Text to ids and back, with a sentencepiece model.
 
-    model          the parsed file
-    added          {id: token} that other files add; it may also give a piece of the model another name, as is
-                   done with those that are kept for this
-    begin, end     tokens to put before and behind a text
-    prefix_again   put a space in front of what follows a special token, and not only in front of the text
-    split_special  the text of a special token is text like any other
+    processor  the package's own, which has read the model
+    added      {id: token} that other files add; a token with the id of a piece gives it another name, as is
+               done with pieces that are kept for this
+    settings   what the files beside the model say
     """
 
     def __init__(
         self,
-        model: SentencePieceModel,
-        added: Mapping[int, AddedToken] | None = None,
-        begin: str = "",
-        end: str = "",
-        prefix_again: bool = False,
-        split_special: bool = False,
+        processor: "SentencePieceProcessor",
+        added: Mapping[int, AddedToken],
+        settings: TokenizerSettings,
     ) -> None:
-        added = dict(added or {})
-        byte_ids = {model.pieces[id]: id for id in model.ids_of(BYTE)}
-        self._bytes = [byte_ids[byte_piece(byte)] for byte in range(256)] if model.byte_fallback else []
-        self._byte_of = {id: byte for byte, id in enumerate(self._bytes) if id not in added}
-        model = _renamed(model, added)
-        self._prefix_again = prefix_again
-        self._strip = model.add_dummy_prefix or model.remove_extra_whitespaces
-        self._strip_all = model.remove_extra_whitespaces
-
-        reserved = {
-            id: AddedToken(model.pieces[id], special=True, normalized=False)
-            for id in model.ids_of(CONTROL, UNKNOWN)
-        }
-        self._added = reserved | added
-        self._tokens = dict(enumerate(model.pieces)) | {
-            id: token.content for id, token in self._added.items()
-        }
+        pieces = _pieces(processor)
+        reserved = [id for id in range(len(pieces)) if processor.is_control(id) or processor.is_unknown(id)]
+        self._processor = processor
+        self._added = {id: AddedToken(pieces[id], special=True) for id in reserved} | dict(added)
+        self._tokens = dict(enumerate(pieces)) | {id: token.content for id, token in self._added.items()}
         self._ids = {token: id for id, token in self._tokens.items()}
+        special = settings.special_tokens
+        begin = special.get("bos_token") if settings.add_bos else None
+        end = special.get("eos_token") if settings.add_eos else None
         self._begin = [self._ids[begin]] if begin in self._ids else []
         self._end = [self._ids[end]] if end in self._ids else []
-        (self._unknown_id,) = model.ids_of(UNKNOWN)
-
-        whole = [model.pieces[id] for id in model.ids_of(USER_DEFINED)]
-        pattern = re.compile("|".join(map(re.escape, longest_first(whole)))) if whole else None
-        self._normalise = Normalizer(
-            model.charsmap,
-            model.add_dummy_prefix,
-            model.remove_extra_whitespaces,
-            model.escape_whitespaces,
-            pattern,
-        )
-        self._cut, self._piece_ids = _cutter(model, pattern)
+        self._prefix_again = settings.legacy
         self._special = _special_pattern(
-            token for token in self._added.values() if not (split_special and token.special)
+            token for token in self._added.values() if not (settings.split_special_tokens and token.special)
         )
+        # What the model calls a piece that has another name now is text like any other: letters.
+        kept = {processor.unk_id(), *(id for id in range(len(pieces)) if processor.is_byte(id))}
+        renamed = {id for id, piece in enumerate(pieces) if piece != self._tokens[id]} - kept
+        self._letters: dict[int, list[int]] = {}
+        for id in renamed:
+            letters = [part for letter in pieces[id] for part in self._without_prefix.encode(letter)]
+            self._letters[id] = [processor.unk_id() if part in renamed else part for part in letters]
 
     def encode(self, text: str, add_special_tokens: bool = True) -> Encoding:
         """Cut a text into tokens, with what begins and ends a text unless told otherwise."""
-        ids = [id for part in self._parts(text) for id in part]
+        ids: list[int] = []
+        position = 0
+        for match in self._special.finditer(text):
+            ids += self._ids_of(text[position : match.start()], first=position == 0)
+            ids.append(self._ids[match[match.lastindex or 0]])
+            position = match.end()
+        ids += self._ids_of(text[position:], first=position == 0)
         return Encoding([*self._begin, *ids, *self._end] if add_special_tokens else ids)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
-        """Join tokens to text, without the space that was put in front; unknown ids give nothing."""
-        text, strip = "", self._strip
-        byte_run = ByteRun()
-        for id in ids:
-            added = self._added.get(id)
-            if id not in self._tokens or (added and added.special and skip_special_tokens):
-                continue
-            if id in self._byte_of:
-                text += byte_run.push(self._byte_of[id])
-                continue
-            text += byte_run.flush()
-            piece = self._tokens[id]
-            if strip and not text and piece.startswith(SPACE):
-                piece, strip = piece[1:], self._strip_all
-            text += piece.replace(SPACE, " ")
-        return text + byte_run.flush()
+        """Join tokens to text, without the space that was put before it; unknown ids give nothing."""
+        special = self._added if skip_special_tokens else {}
+        known = [id for id in ids if id in self._tokens and not (id in special and special[id].special)]
+        text = ""
+        for is_added, group in groupby(known, self._added.__contains__):
+            if is_added:
+                text += "".join(self._tokens[id] for id in group).replace("▁", " ")
+            elif not text:
+                text = self._processor.decode(list(group))
+            else:  # after the sign for unknown text nothing is the beginning, and no space is left out
+                unknown = [self._processor.unk_id()]
+                text += self._processor.decode([*unknown, *group])[len(self._processor.decode(unknown)) :]
+        return text
 
     def id_to_token(self, id: int) -> str | None:
         """Give the token of an id, or None."""
@@ -135,70 +117,62 @@ class SentencePiece:
         """List the tokens that are found in a text before it is cut."""
         return self._added
 
-    def _parts(self, text: str) -> Iterator[list[int]]:
-        position = 0
-        for match in self._special.finditer(text):
-            yield self._ids_of(text[position : match.start()], first=position == 0)
-            yield [self._ids[match[match.lastindex or 0]]]
-            position = match.end()
-        yield self._ids_of(text[position:], first=position == 0)
+    @cached_property
+    def _without_prefix(self) -> "SentencePieceProcessor":
+        return _processor(self._processor.serialized_model_proto() + PREFIX[False])
 
     def _ids_of(self, text: str, first: bool) -> list[int]:
-        ids: list[int] = []
-        after_unknown = False
-        for piece in self._cut(self._normalise(text, prefix=first or self._prefix_again)):
-            id = self._piece_ids.get(piece)
-            if id is not None:
-                ids.append(id)
-            elif self._bytes:
-                ids += [self._bytes[byte] for byte in piece.encode()]
-            elif not after_unknown:  # a run of unknown characters is one token
-                ids.append(self._unknown_id)
-            after_unknown = id is None
-        return ids
+        processor = self._processor if first or self._prefix_again else self._without_prefix
+        ids: list[int] = processor.encode(text)
+        return [part for id in ids for part in self._letters.get(id, [id])] if self._letters else ids
 
 
-def _renamed(model: SentencePieceModel, added: Mapping[int, AddedToken]) -> SentencePieceModel:
-    """Give pieces the names that added tokens have for them; what they were called is no piece any more."""
-    names = {id: token.content for id, token in added.items() if id < len(model.pieces)}
-    names = {id: name for id, name in names.items() if model.pieces[id] != name}
-    return replace(
-        model,
-        pieces=[names.get(id, piece) for id, piece in enumerate(model.pieces)],
-        types=[CONTROL if id in names and type != UNKNOWN else type for id, type in enumerate(model.types)],
+def load_sentencepiece(path: Path, settings: TokenizerSettings) -> tuple[SentencePiece, TokenizerSettings]:
+    """Load a `tokenizer.model` and the tokens that the files beside it add.
+
+    Raises what the package raises where the file is damaged, TokenizerError where the package is missing.
+    """
+    data = path.read_bytes()
+    if not data:
+        raise damaged(path, "it is empty")
+    if settings.add_prefix_space is not None:
+        data += PREFIX[settings.add_prefix_space]
+    try:
+        processor = _processor(data)
+    except ImportError as error:
+        raise TokenizerError(
+            f"{path}: this repository has only tokenizer.model, for which the sentencepiece package is "
+            "needed.\nInstall it: pip install 'tinystar_np[sentencepiece]'"
+        ) from error
+    pieces = _pieces(processor)
+    # A stated token with the id of a piece gives it another name.
+    renamed = {token.content: id for id, token in settings.added.items() if id < len(pieces)}
+    taken = set(renamed.values())
+    ids = {piece: id for id, piece in enumerate(pieces) if id not in taken} | renamed
+    ends = {"bos_token": processor.bos_id(), "eos_token": processor.eos_id()}
+    settings = settings.with_defaults(
+        {role: pieces[id] for role, id in ends.items() if id >= 0 and pieces[id] in ids}
     )
+    return SentencePiece(processor, resolve_added_tokens(settings, ids, {}), settings), settings
 
 
-def _cutter(
-    model: SentencePieceModel, whole: re.Pattern[str] | None
-) -> tuple[Callable[[str], list[str]], dict[str, int]]:
-    """Build what cuts a normalised text, and the ids of the pieces that it may give."""
-    usable = model.ids_of(NORMAL, USER_DEFINED)
-    ids = {model.pieces[id]: id for id in usable}
-    if model.model_type == BPE:
-        unused = {model.pieces[id]: model.scores[id] for id in model.ids_of(UNUSED)}
-        scores = {model.pieces[id]: model.scores[id] for id in usable} | unused
-        return lambda text: merge_pieces(text, scores, whole, unused), ids
-    ordinary = {model.pieces[id]: model.scores[id] for id in model.ids_of(NORMAL)}
-    # No piece costs less than those of the user: they are taken wherever they stand.
-    wanted = [model.pieces[id] for id in model.ids_of(USER_DEFINED)]
-    scores = ordinary | {piece: float(np.float32(0.1 * (len(piece.encode()) - 1))) for piece in wanted}
-    lowest, longest = min(ordinary.values(), default=0.0), max(map(len, scores), default=1)
-    return lambda text: likeliest_pieces(text, scores, lowest, longest), ids
+def _processor(data: bytes) -> "SentencePieceProcessor":
+    from sentencepiece import SentencePieceProcessor
+
+    return SentencePieceProcessor(model_proto=data)
+
+
+def _pieces(processor: "SentencePieceProcessor") -> list[str]:
+    return processor.id_to_piece(list(range(processor.vocab_size())))
 
 
 def _special_pattern(tokens: Iterable[AddedToken]) -> re.Pattern[str]:
     """Build a pattern with a group for each token; of several that begin at one place the longest matches."""
-    by_text = {token.content: token for token in tokens if token.content}
+    by_text = {token.content: token for token in tokens}
     alternatives = []
-    for text in longest_first(by_text):
+    for text in sorted(by_text, key=len, reverse=True):
         token = by_text[text]
         before = (r"\s*" if token.lstrip else "") + (r"(?<!\w)" if token.single_word else "")
-        behind = (r"(?!\w)" if token.single_word else "") + (r"\s*" if token.rstrip else "")
-        alternatives.append(f"{before}({re.escape(text)}){behind}")
+        after = (r"(?!\w)" if token.single_word else "") + (r"\s*" if token.rstrip else "")
+        alternatives.append(f"{before}({re.escape(text)}){after}")
     return re.compile("|".join(alternatives) or r"(?!)")
-
-
-def longest_first(texts: Iterable[str]) -> list[str]:
-    """Sort texts so that none stands behind its own beginning."""
-    return sorted(texts, key=len, reverse=True)

@@ -4,7 +4,7 @@ A token is a piece of bytes, not of text: an emoji is four bytes and may be spre
 one by one they are four times U+FFFD, the sign for bytes that are no character. And what a token says depends
 on its place: `▁the` is "the" at the beginning of a text and " the" within it.
 
-So each token is decoded together with the tokens whose characters are not yet complete, behind one token of
+So each token is decoded together with the tokens whose characters are not yet complete, after one token of
 context that marks the place as not the beginning. At most three U+FFFD at the end are kept back, since three
 bytes are the most that a character can have without being complete; everything before them is final. Where
 the text ends in a complete character the window is emptied, and the cost of a token does not depend on how
@@ -19,9 +19,9 @@ where its text is not `decode`'s: valid characters beside a fault are kept.
 import re
 from collections.abc import Sequence
 
-from tinystar_np.text.byte_run import UNKNOWN, ByteRun
 from tinystar_np.text.tokenizer import Tokenizer
 
+UNKNOWN = "\ufffd"
 HOLD = 3  # bytes, and so U+FFFD, that a character can have without being complete
 WINDOW = 16  # tokens that a run of invalid bytes may grow to before its beginning is dropped
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -106,3 +106,35 @@ class TextStream:
         match = BYTE_TOKEN.fullmatch(token)
         # In a vocabulary without byte tokens `<0x41>` is six letters like any others.
         return int(match[1], 16) if match and self._tokenizer.decode([token_id]) != token else None
+
+
+class ByteRun:
+    """Puts UTF-8 together byte by byte; a byte that belongs to no character becomes U+FFFD."""
+
+    def __init__(self) -> None:
+        self._waiting = b""  # the beginning of a character, at most three bytes
+
+    def push(self, byte: int) -> str:
+        """Take one more byte and return the text that is now final."""
+        self._waiting += bytes([byte])
+        text = ""
+        while self._waiting:
+            try:
+                text += self._waiting.decode()
+                self._waiting = b""
+            except UnicodeDecodeError as error:
+                if error.reason == "unexpected end of data":
+                    break
+                text += UNKNOWN
+                self._waiting = self._waiting[1:]
+        return text
+
+    @property
+    def unfinished(self) -> str:
+        """The beginning of a character that waits for its end: a U+FFFD per byte, as in `decode`."""
+        return UNKNOWN * len(self._waiting)
+
+    def flush(self) -> str:
+        """End the run and return what waits for its end."""
+        text, self._waiting = self.unfinished, b""
+        return text

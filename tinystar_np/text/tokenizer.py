@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import SupportsIndex
 
 import tokenizers
 
@@ -35,11 +35,7 @@ class Tokenizer:
     """
 
     def __init__(
-        self,
-        backend: Backend,
-        path: Path,
-        settings: TokenizerSettings | None = None,
-        rows: int | None = None,
+        self, backend: Backend, path: Path, settings: TokenizerSettings | None = None, rows: int | None = None
     ) -> None:
         added = backend.get_added_tokens_decoder()
         # tokenizers 0.23 gives a token that is looked for in the normalised text its normalised name, "▁<s>".
@@ -129,7 +125,7 @@ class Tokenizer:
         return load_chat_template(self.path.parent, self.settings)
 
 
-def _ids(ids: Any) -> list[int]:
+def _ids(ids: Iterable[SupportsIndex]) -> list[int]:
     """Turn token ids into Python's ints, and nothing else into them."""
     try:
         given = list(ids)

@@ -13,10 +13,14 @@ The files beside them name a class of transformers, and the rules here are those
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.decoders import Decoder
 from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import PreTokenizer
+
+from tinystar_np.text.tokenizer_settings import TokenizerSettings
+
+Tokens = list[tuple[int, str]]  # with their ids
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -28,28 +32,18 @@ QWEN2_WORDS = (
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
-def _gpt2_words(prefix: bool) -> PreTokenizer:
-    return pre_tokenizers.ByteLevel(add_prefix_space=prefix)
+def _words(*before: PreTokenizer, gpt2: bool = True) -> Callable[[bool], PreTokenizer]:
+    """Cut a text by some rules and then as GPT-2 does, or by these rules alone."""
+    return lambda prefix: pre_tokenizers.Sequence(
+        [*before, pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=gpt2)]
+    )
 
 
-def _cohere_words(prefix: bool) -> PreTokenizer:
-    digits = pre_tokenizers.Digits(individual_digits=True)
-    return pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=prefix)])
+GPT2_WORDS = _words()
 
 
 def _clip_words(prefix: bool) -> PreTokenizer:
-    split = pre_tokenizers.Split(Regex(CLIP_WORDS), "removed", invert=True)
-    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-
-
-def _words(pattern: str) -> Callable[[bool], PreTokenizer]:
-    """Cut into the matches of a pattern and what lies between them."""
-    return lambda prefix: pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=False),
-        ]
-    )
+    return _words(pre_tokenizers.Split(Regex(CLIP_WORDS), "removed", invert=True))(False)
 
 
 def _clip_decoder() -> Decoder:
@@ -67,7 +61,7 @@ class TokenizerClass:
     """The rules of one class.
 
     special_tokens      {role: token} where the files name none
-    words               from "put a space in front of the text" to what cuts a text into words
+    words               makes what cuts a text into words; the argument is whether a space is put before it
     normalizer          makes what is changed in a text before it is cut; None changes nothing
     decoder             makes what joins tokens to text
     around              roles or tokens before and after every text, whatever add_bos_token says
@@ -76,7 +70,7 @@ class TokenizerClass:
     """
 
     special_tokens: Mapping[str, str]
-    words: Callable[[bool], PreTokenizer] = _gpt2_words
+    words: Callable[[bool], PreTokenizer] = GPT2_WORDS
     normalizer: Callable[[], Normalizer] | None = None
     decoder: Callable[[], Decoder] = decoders.ByteLevel
     around: tuple[tuple[str, ...], tuple[str, ...]] | None = None
@@ -87,22 +81,49 @@ class TokenizerClass:
         self,
         vocab: dict[str, int],
         merges: list[tuple[str, str]],
-        special_tokens: Mapping[str, str],
-        add_prefix_space: bool,
+        added: Mapping[int, AddedToken],
+        settings: TokenizerSettings,
     ) -> Tokenizer:
-        """Build a tokenizer from a vocabulary and its merges; special tokens are not known to it yet."""
+        """Build a tokenizer from a vocabulary, its merges and the tokens beside it."""
+        vocab = vocab | {token.content: id for id, token in added.items()}
+        special = settings.special_tokens
         backend = Tokenizer(models.BPE(vocab, merges, end_of_word_suffix=self.end_of_word_suffix))
-        if special_tokens.get(self.unknown) in vocab:
-            backend.model.unk_token = special_tokens[self.unknown]
+        if special.get(self.unknown) in vocab:
+            backend.model.unk_token = special[self.unknown]
         if self.normalizer is not None:
             backend.normalizer = self.normalizer()
-        backend.pre_tokenizer = self.words(add_prefix_space)
+        backend.pre_tokenizer = self.words(settings.add_prefix_space is True)
         backend.decoder = self.decoder()
+        backend.add_tokens(list(added.values()))
+        begin, end = self.around or (
+            ("bos_token",) if settings.add_bos else (),
+            ("eos_token",) if settings.add_eos else (),
+        )
+        set_ends(
+            backend,
+            with_ids(backend, *(special.get(one, one) for one in begin)),
+            with_ids(backend, *(special.get(one, one) for one in end)),
+        )
+        backend.encode_special_tokens = settings.split_special_tokens
         return backend
 
 
+def set_ends(backend: Tokenizer, begin: Tokens, end: Tokens) -> None:
+    """Let tokens begin and end every text."""
+    names = {f"begin{i}": one for i, one in enumerate(begin)} | {f"end{i}": one for i, one in enumerate(end)}
+    backend.post_processor = processors.TemplateProcessing(
+        single=[*list(names)[: len(begin)], "$A", *list(names)[len(begin) :]],
+        special_tokens=[{"id": name, "ids": [id], "tokens": [token]} for name, (id, token) in names.items()],
+    )
+
+
+def with_ids(backend: Tokenizer, *tokens: str | None) -> Tokens:
+    """Pair tokens with their ids; those that the vocabulary has not are left out."""
+    ids = [(None if token is None else backend.token_to_id(token), token) for token in tokens]
+    return [(id, token) for id, token in ids if id is not None and token is not None]
+
+
 GPT2 = TokenizerClass(dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT))
-QWEN2_TOKENS = dict.fromkeys(("eos_token", "unk_token", "pad_token"), END_OF_TEXT)
 ROBERTA = TokenizerClass(
     {
         "bos_token": "<s>",
@@ -122,7 +143,11 @@ CLASSES: Mapping[str, TokenizerClass] = {
     "GPTNeoXTokenizer": TokenizerClass(
         {**GPT2.special_tokens, "pad_token": "<|padding|>"}, normalizer=normalizers.NFC
     ),
-    "Qwen2Tokenizer": TokenizerClass(QWEN2_TOKENS, _words(QWEN2_WORDS), normalizers.NFC),
+    "Qwen2Tokenizer": TokenizerClass(
+        dict.fromkeys(("eos_token", "unk_token", "pad_token"), END_OF_TEXT),
+        _words(pre_tokenizers.Split(Regex(QWEN2_WORDS), "isolated"), gpt2=False),
+        normalizers.NFC,
+    ),
     "CohereTokenizer": TokenizerClass(
         {
             "bos_token": "<BOS_TOKEN>",
@@ -133,7 +158,7 @@ CLASSES: Mapping[str, TokenizerClass] = {
             "sep_token": "<SEP>",
             "mask_token": "<MASK_TOKEN>",
         },
-        _cohere_words,
+        _words(pre_tokenizers.Digits(individual_digits=True)),
         normalizers.NFC,
     ),
     **dict.fromkeys(

@@ -1,25 +1,44 @@
-"""What can go wrong within the `tokenizers` package, turned into sentences.
+"""What can go wrong with a tokenizer's files, turned into sentences.
 
-It raises bare Exceptions, and where it fails itself what Python does not count as one (a PanicException).
+The `tokenizers` package raises bare Exceptions, and where it fails itself what Python does not count as one
+(a PanicException).
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tinystar_np.checkpoints.files_inside import file_inside
 from tinystar_np.checkpoints.json_file import download_again, one_line
-from tinystar_np.errors import TinyStarError, TokenizerError
+from tinystar_np.errors import CheckpointError, TinyStarError, TokenizerError
+
+SIZE_LIMIT = 64_000_000  # bytes of a file; the largest of real models have 35 MB
+
+
+def small_file(directory: Path, name: str) -> Path:
+    """Find a file of the directory, which may not lead out of it nor be larger than such files are."""
+    path = directory / name
+    with package_faults(path):
+        path = file_inside(directory, name)
+    if path.stat().st_size > SIZE_LIMIT:
+        raise TokenizerError(
+            f"{path}: larger than {SIZE_LIMIT // 1_000_000} MB, which no tokenizer is.\n"
+            f"{download_again(path)}"
+        )
+    return path
 
 
 @contextmanager
 def package_faults(path: Path, beside: Path | None = None) -> Iterator[None]:
-    """Turn what the package raises into a TokenizerError that names the file; Ctrl-C passes.
+    """Turn whatever is raised into a TokenizerError that names the file; Ctrl-C passes.
 
     path    the tokenizer's file
     beside  one that belongs to it
     """
     try:
         yield
+    except CheckpointError as error:  # a JSON file of the tokenizer
+        raise TokenizerError(str(error)) from error
     except TinyStarError:
         raise
     except BaseException as error:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tokenizers import AddedToken
 
@@ -29,6 +29,7 @@ MOST_ADDED = 20_000  # the package's time to add them grows with their square; r
 ID = re.compile("[0-9]{1,10}")
 
 T = TypeVar("T")
+EXPECTED: dict[type, str] = {bool: "true or false", dict: "an object {...}", str: "a name"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class TokenizerSettings:
     legacy: bool = False
     class_name: str | None = None
     model_type: str | None = None
-    chat_template: Any = None
+    chat_template: object = None
 
     @property
     def special_tokens(self) -> dict[str, str]:
@@ -77,22 +78,22 @@ def read_settings(directory: Path) -> TokenizerSettings:
 
     Raises TokenizerError where a file is damaged.
     """
-    config, source = _read(directory, CONFIG_FILE), directory / CONFIG_FILE
-    model = _read(directory, MODEL_FILE)
+    config, source = read_beside(directory, CONFIG_FILE), directory / CONFIG_FILE
+    model = read_beside(directory, MODEL_FILE)
     named, extra = _special(config, source)
     added: dict[int, AddedToken] = {}
     if "added_tokens_decoder" in config:
-        stated = _expect(config, "added_tokens_decoder", dict, "an object {...}", source) or {}
+        stated = _expect(config, "added_tokens_decoder", dict, source) or {}
         added = _by_id(((id, _added_token(token, source)) for id, token in stated.items()), source)
     else:
-        older, more = _special(_read(directory, SPECIAL_FILE), directory / SPECIAL_FILE)
+        older, more = _special(read_beside(directory, SPECIAL_FILE), directory / SPECIAL_FILE)
         named, extra = named | older, tuple({token.content: token for token in (*extra, *more)}.values())
         special = {token.content for token in (*named.values(), *extra) if token is not None}
         source = directory / ADDED_FILE
         added = _by_id(
             (
                 (id, _added_token({"content": text, "special": text in special}, source))
-                for text, id in _read(directory, ADDED_FILE).items()
+                for text, id in read_beside(directory, ADDED_FILE).items()
             ),
             source,
         )
@@ -101,25 +102,19 @@ def read_settings(directory: Path) -> TokenizerSettings:
             f"{directory}: its files state more than {MOST_ADDED} added tokens, and no tokenizer has as many."
         )
     source = directory / CONFIG_FILE
-
-    def flag(key: str) -> bool | None:
-        return _expect(config, key, bool, "true or false", source)
-
-    def name(values: dict[str, Any], key: str, file: str) -> str | None:
-        return _expect(values, key, str, "a name", directory / file)
-
     return TokenizerSettings(
         named=_in_order(named),
         added=added,
         added_overrule="added_tokens_decoder" in config,
         extra=extra,
-        add_bos=flag("add_bos_token"),
-        add_eos=flag("add_eos_token"),
-        add_prefix_space=flag("add_prefix_space"),
-        split_special_tokens=flag("split_special_tokens") is True,
+        add_bos=_expect(config, "add_bos_token", bool, source),
+        add_eos=_expect(config, "add_eos_token", bool, source),
+        add_prefix_space=_expect(config, "add_prefix_space", bool, source),
+        split_special_tokens=_expect(config, "split_special_tokens", bool, source) is True,
         legacy=config.get("legacy") is True,
-        class_name=name(config, "tokenizer_class", CONFIG_FILE) or name(model, "tokenizer_class", MODEL_FILE),
-        model_type=name(model, "model_type", MODEL_FILE),
+        class_name=_expect(config, "tokenizer_class", str, source)
+        or _expect(model, "tokenizer_class", str, directory / MODEL_FILE),
+        model_type=_expect(model, "model_type", str, directory / MODEL_FILE),
         chat_template=config.get("chat_template"),
     )
 
@@ -130,7 +125,7 @@ def _in_order(named: Mapping[str, AddedToken | None]) -> dict[str, AddedToken | 
     return {role: named[role] for role in sorted(named, key=lambda role: places.get(role, len(ROLES)))}
 
 
-def _read(directory: Path, name: str) -> dict[str, Any]:
+def read_beside(directory: Path, name: str) -> dict[str, object]:
     """Read a JSON file of the directory; an empty object where there is none."""
     if not (directory / name).exists():
         return {}
@@ -141,11 +136,11 @@ def _read(directory: Path, name: str) -> dict[str, Any]:
 
 
 def _special(
-    values: dict[str, Any], source: Path
+    values: dict[str, object], source: Path
 ) -> tuple[dict[str, AddedToken | None], tuple[AddedToken, ...]]:
     """Find the special tokens among a file's keys: those with a role, and further ones."""
     named = {key: value for key, value in values.items() if key.endswith("_token")}
-    extra: list[Any] = []
+    extra: list[object] = []
     for key in EXTRA_KEYS:
         found = values.get(key)
         if isinstance(found, dict):  # with roles of their own: {"image_token": "<image>"}
@@ -165,15 +160,15 @@ def _special(
     return tokens, tuple(_added_token(token, source, special=True) for token in extra if token != "")
 
 
-def _expect(values: dict[str, Any], key: str, kind: type[T], expected: str, source: Path) -> T | None:
+def _expect(values: Mapping[str, object], key: str, kind: type[T], source: Path) -> T | None:
     """Give a key's value, or None where the file has none or null."""
     value = values.get(key)
     if value is None or isinstance(value, kind):
         return value
-    raise TokenizerError(f"{source}: {key} is {shown(value)}, expected {expected}.")
+    raise TokenizerError(f"{source}: {key} is {shown(value)}, expected {EXPECTED[kind]}.")
 
 
-def _by_id(tokens: Iterable[tuple[Any, AddedToken]], source: Path) -> dict[int, AddedToken]:
+def _by_id(tokens: Iterable[tuple[object, AddedToken]], source: Path) -> dict[int, AddedToken]:
     """Collect added tokens by their ids, none of which may be there twice."""
     found: dict[int, AddedToken] = {}
     texts: set[str] = set()
@@ -188,7 +183,7 @@ def _by_id(tokens: Iterable[tuple[Any, AddedToken]], source: Path) -> dict[int, 
     return found
 
 
-def _id(value: Any, source: Path) -> int:
+def _id(value: object, source: Path) -> int:
     number = int(value) if isinstance(value, str) and ID.fullmatch(value) else value
     if type(number) is not int or not 0 <= number < 2**31:
         raise TokenizerError(
@@ -197,7 +192,7 @@ def _id(value: Any, source: Path) -> int:
     return number
 
 
-def _added_token(value: Any, source: Path, **flags: bool) -> AddedToken:
+def _added_token(value: object, source: Path, **flags: bool) -> AddedToken:
     """Make a token of what a file says: its text, or an object with its content and flags."""
     text = _text(value)
     if not text:
@@ -209,11 +204,11 @@ def _added_token(value: Any, source: Path, **flags: bool) -> AddedToken:
             f"{source}: the added token {shown(text)} has half of a surrogate pair, which is no text."
         ) from None
     given = value if isinstance(value, dict) else {}
-    stated = {flag: _expect(given, flag, bool, "true or false", source) for flag in FLAGS if flag in given}
+    stated = {flag: _expect(given, flag, bool, source) for flag in FLAGS if flag in given}
     return AddedToken(text, **{flag: value is True for flag, value in stated.items()} | flags)
 
 
-def _text(token: Any) -> str | None:
+def _text(token: object) -> str | None:
     """Give the text of a token, which files write as a string or as an object with a content."""
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) else None

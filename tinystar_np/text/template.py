@@ -1,0 +1,158 @@
+"""Runs a chat template: one function from plain data to text.
+
+A template is a program by a stranger. It runs in jinja2's own immutable sandbox, which keeps it from Python's
+objects and from changing what it is given; it has no loader, so that it reaches no files. What it may use of
+time and memory nothing limits here: a process of its own can, to which all that goes in and out can be sent.
+
+Around the sandbox is what templates are written for, the environment that transformers gives them.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import NoReturn, TypeAlias
+
+from jinja2 import Template, Undefined, nodes
+from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | tuple[Json, ...] | dict[str, Json] | None"
+
+
+class TemplateFaultError(Exception):
+    """The template does not work; the message says why."""
+
+
+class RefusalError(Exception):
+    """The template called raise_exception: the conversation has not the form that it can write."""
+
+
+def render_template(source: str, messages: Sequence[dict[str, Json]], names: Mapping[str, Json]) -> str:
+    """Write a conversation as text.
+
+    source    the template
+    messages  the conversation; a key whose value is None is left out, and content becomes NullContent
+    names     what else the template may look at: tools, bos_token, add_generation_prompt, …
+
+    Raises RefusalError and TemplateFaultError, each with a short message.
+    """
+    seen = [
+        {
+            key: NullContent() if value is None else value
+            for key, value in message.items()
+            if value is not None or key == "content"
+        }
+        for message in messages
+    ]
+    try:
+        return _compiled(source).render(names, messages=seen)
+    except RefusalError:
+        raise
+    except TemplateSyntaxError as error:
+        raise TemplateFaultError(f"line {error.lineno}: {_short(error.message)}") from error
+    except TemplateError as error:
+        raise TemplateFaultError(_short(error.message or type(error).__name__)) from error
+    except Exception as error:  # any program can fail in any way
+        raise TemplateFaultError(f"{type(error).__name__}: {_short(error)}") from error
+
+
+class NullContent(Undefined):
+    """A message's `content: null`: none to a template that asks, and no text to one that prints it.
+
+    Templates that know of such messages ask `content is none` (DeepSeek). Others mean a text or a list when
+    they print the content or look in it (GLM, gpt-oss): None would be the word "None" there, or an error.
+    """
+
+    __slots__ = ()
+    __hash__ = Undefined.__hash__
+
+    def __init__(self) -> None:
+        super().__init__("the message's content is null")
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or isinstance(other, NullContent)
+
+
+class PlainNamespace(Namespace):
+    """A namespace without names that begin with an underscore, as transformers has it too."""
+
+    def __init__(self, /, *pairs: Mapping[str, object], **attributes: object) -> None:
+        super().__init__()
+        for name, value in dict(*pairs, **attributes).items():
+            self[name] = value
+
+    def __setitem__(self, name: str, value: object) -> None:
+        if name.startswith("_"):
+            raise SecurityError(f"a namespace may not have the attribute {name!r}")
+        super().__setitem__(name, value)
+
+
+class Generation(Extension):
+    """`{% generation %}…{% endgeneration %}` marks answers for training; its content is just printed."""
+
+    tags = {"generation"}  # noqa: RUF012 — jinja2 asks for it in this form
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Parse the tag."""
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+
+@lru_cache(maxsize=8)
+def _compiled(source: str) -> Template:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.tests |= {
+        "none": lambda value: value is None or isinstance(value, NullContent),
+        "defined": _is_defined,
+        "undefined": lambda value: not _is_defined(value),
+    }
+    environment.globals |= {
+        "dict": lambda *pairs, **items: dict(*pairs, **items),  # the class itself has methods that change one
+        "namespace": PlainNamespace,
+        "raise_exception": _refuse,
+        "strftime_now": lambda format: datetime.now().strftime(format),
+    }
+    return environment.from_string(source)
+
+
+def _refuse(message: object) -> NoReturn:
+    raise RefusalError(_short(message))
+
+
+def _is_defined(value: object) -> bool:
+    return isinstance(value, NullContent) or not isinstance(value, Undefined)
+
+
+def _to_json(
+    value: Json,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Write JSON as it is; jinja2's own filter writes it for HTML."""
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+        default=_null,
+    )
+
+
+def _null(value: object) -> None:
+    if not isinstance(value, NullContent):
+        raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def _short(message: object, most: int = 500) -> str:
+    text = str(message)
+    return text if len(text) <= most else f"{text[:most]} …"

@@ -1,0 +1,66 @@
+"""`vocab.json` and `merges.txt`: byte-level BPE as GPT-2 came; how a text is cut, their class says."""
+
+from pathlib import Path
+
+import tokenizers
+from tokenizers import models
+
+from tinystar_np.checkpoints.json_file import read_json_object, shown
+from tinystar_np.errors import TokenizerError
+from tinystar_np.text.added_tokens import resolve_added_tokens
+from tinystar_np.text.tokenizer_classes import CLASSES, TokenizerClass, class_name
+from tinystar_np.text.tokenizer_faults import SIZE_LIMIT, damaged, package_faults, small_file
+from tinystar_np.text.tokenizer_settings import TokenizerSettings
+
+
+def load_vocab_and_merges(
+    path: Path, settings: TokenizerSettings
+) -> tuple[tokenizers.Tokenizer, TokenizerSettings]:
+    """Build byte-level BPE from `vocab.json` and the `merges.txt` beside it, by the rules of its class.
+
+    Returns the package's tokenizer, and the settings with the special tokens of its class.
+    Raises TokenizerError where a file is damaged or missing, or the class is not known here.
+    """
+    merges_path = path.with_name("merges.txt")
+    if not merges_path.exists():
+        raise TokenizerError(
+            f"{path} has no merges.txt beside it; the two belong together.\n"
+            "The model is incomplete: download it again."
+        )
+    small_file(merges_path.parent, merges_path.name)
+    rules = _rules(path, settings)
+    settings = settings.with_defaults(rules.special_tokens)
+    with package_faults(path, merges_path):
+        ids = _vocabulary(path)
+        _, merges = models.BPE.read_file(str(path), str(merges_path))
+        return rules.build(ids, merges, resolve_added_tokens(settings, ids, {}), settings), settings
+
+
+def _rules(path: Path, settings: TokenizerSettings) -> TokenizerClass:
+    """Find the rules by which a vocabulary's class cuts a text; never a guess."""
+    name = class_name(settings.class_name, settings.model_type)
+    if name is not None and name in CLASSES:
+        return CLASSES[name]
+    if name is not None:
+        found = f"the tokenizer class is {shown(settings.class_name)}"
+    elif settings.class_name:
+        found = f"whatever class is named, model_type {shown(settings.model_type)} has rules of its own"
+    else:
+        found = f"no tokenizer class is named, nor known for model_type {shown(settings.model_type)}"
+    raise TokenizerError(
+        f"{path}: {found}. How that cuts a text is not known here; known are {', '.join(CLASSES)}.\n"
+        "A tokenizer.json beside it would say it. Let transformers write one: "
+        "AutoTokenizer.from_pretrained(MODEL).save_pretrained(DIRECTORY)."
+    )
+
+
+def _vocabulary(path: Path) -> dict[str, int]:
+    """Read vocab.json; the package leaves out what it does not understand."""
+    ids = read_json_object(path, SIZE_LIMIT)
+    tokens: dict[int, str] = {}
+    for token, id in ids.items():
+        if type(id) is not int or not 0 <= id < 2**32:
+            raise damaged(path, f"the id of {shown(token)} is {shown(id)}")
+        if tokens.setdefault(id, token) != token:
+            raise damaged(path, f"the id {id} is that of {shown(tokens[id])} and {shown(token)}")
+    return ids
