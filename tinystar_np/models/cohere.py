@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.layers import LayerNorm, Weights
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable, without
 
@@ -81,3 +82,12 @@ class Cohere(Llama):
         logits = super().score(x)
         logits *= np.float32(self.config.logit_scale)
         return logits
+
+
+FACTS = Facts(
+    grew_from="gptj",
+    kind="block",
+    changed="Gated feed-forward, no biases, a tied output layer, scaled logits",
+    why="PaLM's block in an open model",
+    published="Command R",
+)

@@ -26,6 +26,7 @@ from tinystar_np.kernels.experts import softmax_top_k, softmax_top_k_normed
 from tinystar_np.layers import LayerNorm, Weights
 from tinystar_np.layers.blocks import Norm
 from tinystar_np.layers.experts import Experts
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import Llama
 from tinystar_np.weights.weight_table import WeightTable
 
@@ -166,3 +167,13 @@ class Dbrx(Llama):
             routing=softmax_top_k if p is None else partial(softmax_top_k_normed, p=p),
             activation=ACTIVATIONS[c.activation],
         )
+
+
+FACTS = Facts(
+    grew_from="mixtral",
+    kind="experts",
+    changed="Four of sixteen smaller experts; LayerNorm; clipped q, k, v",
+    why="65 times as many combinations of experts",
+    published="DBRX",
+    keys={"d_model": 6144, "n_heads": 48, "attn_config": {"kv_n_heads": 8}},
+)

@@ -30,6 +30,7 @@ from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts, RoutedAndShared, Routing
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.models.expert_weights import EXPERTS, EitherExperts, letters_of_none, with_experts
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import FEED_FORWARD_BIASES, WEIGHTS, Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 
@@ -250,3 +251,13 @@ class DeepseekV2(EitherExperts, Llama):
         limited = c.topk_method != "greedy"
         groups, kept = (c.n_group or 1, c.topk_group or 1) if limited else (1, 1)
         return partial(group_limited_top_k, groups=groups, kept=kept, factor=c.routed_scaling_factor)
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="attention",
+    changed="One latent per token for all heads; narrow and shared experts",
+    why="576 numbers per token and layer instead of 32768",
+    published="V2",
+    keys={"num_hidden_layers": 1},
+)

@@ -23,6 +23,7 @@ from tinystar_np.kernels.experts import sigmoid_grouped_top_k
 from tinystar_np.layers import Weights
 from tinystar_np.layers.experts import Routing
 from tinystar_np.models.deepseek_v2 import DeepseekV2, DeepseekV2Config
+from tinystar_np.models.facts import Facts
 from tinystar_np.weights.weight_table import WeightTable, for_layers
 
 
@@ -106,3 +107,13 @@ class DeepseekV3(DeepseekV2):
             normed=bool(c.norm_topk_prob),
             factor=c.routed_scaling_factor,
         )
+
+
+FACTS = Facts(
+    grew_from="deepseek_v2",
+    kind="experts",
+    changed="Sigmoid router scores, and a correction that only chooses experts",
+    why="256 experts kept busy without a penalty in the loss",
+    published="V3",
+    keys={"num_hidden_layers": 1},
+)

@@ -30,6 +30,7 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import Attention, GatedFeedForward, Weights
 from tinystar_np.layers.hybrid_block import HybridBlock
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.granite import Granite
 from tinystar_np.models.granitemoehybrid import (
     CONVOLUTION_BIASES,
@@ -160,3 +161,21 @@ class FalconH1(Granite):
         c: FalconH1Config = self.config
         of_gate, of_result = c.mlp_multipliers or (1.0, 1.0)
         return GatedFeedForward(w, activation=ACTIVATIONS[c.hidden_act], multipliers=(of_gate, of_result))
+
+
+FACTS = Facts(
+    grew_from="mamba2",
+    kind="attention",
+    changed="Attention beside Mamba 2 in every layer, then feed-forward",
+    why="how much of a layer attends becomes a number to tune",
+    published="7B",
+    keys={
+        "hidden_size": 3072,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+        "head_dim": 128,
+        "mamba_d_ssm": 3072,
+        "mamba_n_heads": 24,
+        "mamba_d_state": 256,
+    },
+)

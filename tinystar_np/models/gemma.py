@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import GatedFeedForward, RMSNorm, Weights
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.state import Span
 from tinystar_np.tap import tap
@@ -84,3 +85,12 @@ class Gemma(Llama):
     def feed_forward(self, i: int, w: Weights) -> GatedFeedForward:
         """Build layer i's feed-forward layer."""
         return GatedFeedForward(w, activation=ACTIVATIONS[self.config.activation])
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="block",
+    changed="Heads of 256, GeGLU, gains stored less 1, embeddings times √D",
+    why="one table of 256000 tokens is both ends of the model",
+    published="7B",
+)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.kernels.attention import bend
 from tinystar_np.layers import SequentialBlock, Weights
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.gemma import Gemma, GemmaConfig
 from tinystar_np.models.llama import LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
@@ -108,3 +109,12 @@ class Gemma2(Gemma):
         if self.config.final_logit_softcapping is not None:
             bend(logits, self.config.final_logit_softcapping)
         return logits
+
+
+FACTS = Facts(
+    grew_from="gemma",
+    kind="block",
+    changed="Norms after the branches too; capped scores; windows in every second layer",
+    why="three bounds that keep training stable; half the cache",
+    published="2B",
+)

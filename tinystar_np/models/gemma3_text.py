@@ -24,6 +24,7 @@ from tinystar_np.configs.config import at_least_1, require
 from tinystar_np.configs.layer_types import FULL, SLIDING
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.layers import Weights
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.gemma2 import Gemma2, Gemma2Config
 from tinystar_np.models.llama import HEAD_NORMS, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
@@ -98,3 +99,13 @@ class Gemma3Text(Gemma2):
         """Turn queries and keys as the layer's kind does."""
         rope = self.config.ropes[SLIDING if self.config.windows[i] else FULL].rotary()
         return {**super().attention(i, w), "rope": rope}
+
+
+FACTS = Facts(
+    grew_from="gemma2",
+    kind="attention",
+    changed="Five layers with a window for each one that sees all; two RoPE bases",
+    why="a sixth of the cache; norms of q and k replace the caps",
+    published="4B",
+    keys={"num_hidden_layers": 6, "sliding_window": 1024},
+)

@@ -21,6 +21,7 @@ from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import Attention, FeedForward, LayerNorm, SequentialBlock, Weights
 from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.facts import Facts
 from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 
@@ -118,3 +119,12 @@ class GPT2(Decoder):
     def norm(self, w: Weights) -> LayerNorm:
         """Build a norm."""
         return LayerNorm(w, eps=self.config.layer_norm_epsilon)
+
+
+FACTS = Facts(
+    grew_from=None,
+    kind="block",
+    changed="Norms before attention and feed-forward, and one at the end",
+    why="deep stacks train; one task, the next token, serves any text",
+    published="124M",
+)

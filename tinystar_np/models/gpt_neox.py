@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from tinystar_np.configs.config import require
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.layers import Weights
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
 from tinystar_np.weights.weight_table import WeightTable, with_switches
 
@@ -100,3 +101,12 @@ class GPTNeoX(LayerNormDecoder):
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
         """The fused projection holds a head's query, key and value side by side."""
         return {**super().attention(i, w), "by_group": True}
+
+
+FACTS = Facts(
+    grew_from="gptj",
+    kind="position",
+    changed="Rotary pairs across the halves of a head, a norm for each branch, biases",
+    why="open from data to checkpoints: Pythia shows how a model learns",
+    published="20B",
+)

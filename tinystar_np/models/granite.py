@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.layers import SequentialBlock, Weights
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.state import Span
 from tinystar_np.tap import tap
@@ -64,3 +65,13 @@ class Granite(Llama):
         logits = super().score(x)
         logits /= np.float32(self.config.logits_scaling)
         return logits
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="block",
+    changed="Four multipliers: embeddings, scores, branches, logits",
+    why="the learning rate of a small model serves a large one",
+    published="3.1 8B",
+    keys={"num_key_value_heads": 8},
+)

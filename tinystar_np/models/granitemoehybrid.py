@@ -33,6 +33,7 @@ from tinystar_np.layers import Attention, GatedFeedForward, SequentialBlock, Wei
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import RoutedAndShared
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.granitemoe import EXPERTS, GraniteMoe, GraniteMoeConfig
 from tinystar_np.models.llama import ATTENTION_BIASES, WEIGHTS
 from tinystar_np.models.mamba2 import check_time_step_limit
@@ -222,3 +223,22 @@ class GraniteMoeHybrid(GraniteMoe):
         if not c.num_local_experts:
             return shared
         return RoutedAndShared(routed=super().feed_forward(i, w), shared=shared)
+
+
+FACTS = Facts(
+    grew_from="granitemoe",
+    kind="recurrence",
+    changed="Mamba 2 in nine of ten layers; no positions",
+    why="one layer in ten attends, the others need no memory per token",
+    published="H-Tiny",
+    keys={
+        "hidden_size": 1536,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 4,
+        "mamba_n_heads": 48,
+        "mamba_d_head": 64,
+        "mamba_d_state": 128,
+        "num_hidden_layers": 10,
+        "layer_types": ["mamba"] * 9 + ["attention"],
+    },
+)

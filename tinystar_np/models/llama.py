@@ -23,6 +23,7 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import GatedFeedForward, RMSNorm, Weights
 from tinystar_np.layers.blocks import FeedForwardLayer, Norm
 from tinystar_np.models.attention_decoder import AttentionDecoder
+from tinystar_np.models.facts import Facts
 from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 
 
@@ -110,3 +111,13 @@ class Llama(AttentionDecoder):
     def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
         """Build layer i's feed-forward layer."""
         return GatedFeedForward(w, activation=ACTIVATIONS[self.config.hidden_act])
+
+
+FACTS = Facts(
+    grew_from="gpt2",
+    kind="block",
+    changed="RMSNorm, rotary positions, gated feed-forward, no biases; later shared keys",
+    why="each was known to help; together they became the standard",
+    published="3.1 8B",
+    keys={"num_key_value_heads": 8},
+)

@@ -32,6 +32,7 @@ from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts, RoutedAndShared
 from tinystar_np.layers.temperature import Temperature
 from tinystar_np.models.expert_weights import letters_of_none, with_experts
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.smollm3 import SmolLM3Config
 from tinystar_np.weights.weight_table import WeightTable
@@ -172,3 +173,13 @@ class Llama4Text(Llama):
         )
         shared = GatedFeedForward(w.shared, activation=ACTIVATIONS[c.hidden_act])
         return RoutedAndShared(routed=routed, shared=shared)
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="experts",
+    changed="Experts; chunks of 8192 and rotary positions, but not in every fourth layer",
+    why="near and far are left to different layers, for millions of tokens",
+    published="Scout",
+    keys={"num_hidden_layers": 4},
+)

@@ -23,6 +23,7 @@ from tinystar_np.layers import RMSNorm, Weights
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mixer_block import MixerBlock
 from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.facts import Facts
 from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 
@@ -121,3 +122,13 @@ class Mamba(Decoder):
     def norm(self, w: Weights) -> RMSNorm:
         """Build a norm."""
         return RMSNorm(w, eps=self.config.layer_norm_epsilon)
+
+
+FACTS = Facts(
+    grew_from=None,
+    kind="recurrence",
+    changed="No attention: a recurrence whose decay, input and output depend on the token",
+    why="each token costs the same time and no memory, at any length",
+    published="2.8B",
+    keys={"hidden_size": 2560},
+)

@@ -25,6 +25,7 @@ from tinystar_np.layers import RMSNorm, Weights
 from tinystar_np.layers.mamba2 import Mamba2 as Mamba2Mixer
 from tinystar_np.layers.mixer_block import MixerBlock
 from tinystar_np.models.decoder import Decoder
+from tinystar_np.models.facts import Facts
 from tinystar_np.weights.weight_table import WeightTable, with_switches
 
 
@@ -143,3 +144,12 @@ class Mamba2(Decoder):
     def norm(self, w: Weights) -> RMSNorm:
         """Build a norm."""
         return RMSNorm(w, eps=self.config.layer_norm_epsilon)
+
+
+FACTS = Facts(
+    grew_from="mamba",
+    kind="recurrence",
+    changed="Heads with one rate of decay; B and C shared by groups of heads",
+    why="a prompt becomes matrix products; the state is eight times as large",
+    published="Codestral 7B",
+)

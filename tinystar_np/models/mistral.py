@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tinystar_np.configs.layer_types import equal_windows
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import Llama, LlamaConfig
 
 
@@ -41,3 +42,12 @@ class Mistral(Llama):
     """Mistral 7B, Mistral Nemo, and the models that are built like them."""
 
     Config = MistralConfig
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="attention",
+    changed="Shared keys and values at 7B, and a window of 4096",
+    why="the cache stops growing; information travels one window per layer",
+    published="7B v0.1",
+)

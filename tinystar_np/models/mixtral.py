@@ -22,6 +22,7 @@ from tinystar_np.layers import Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts, Routing
 from tinystar_np.models.expert_weights import EitherExperts, letters_of_none, with_experts
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.models.mistral import Mistral, MistralConfig
 from tinystar_np.weights.weight_table import WeightTable
@@ -99,3 +100,12 @@ class Mixtral(EitherExperts, Mistral):
     def routing(self) -> Routing:
         """How experts are chosen and weighted."""
         return top_k_softmax
+
+
+FACTS = Facts(
+    grew_from="mistral",
+    kind="experts",
+    changed="Eight feed-forward layers, of which each token uses two",
+    why="47 billion weights to learn with, 13 billion to compute with",
+    published="8x7B",
+)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tinystar_np.configs.config import require
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.layers import Weights
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
 from tinystar_np.weights.weight_table import WeightTable, with_switches
 
@@ -125,3 +126,13 @@ class Mpt(LayerNormDecoder):
         """Add slopes to the scores, and clip."""
         c: MptConfig = self.config
         return {**super().attention(i, w), "scale": c.scale, "clip": c.clip, "key_bias": c.key_bias}
+
+
+FACTS = Facts(
+    grew_from="bloom",
+    kind="block",
+    changed="No biases anywhere; queries, keys and values clipped",
+    why="long training runs stay stable; ALiBi reaches beyond the trained length",
+    published="7B",
+    keys={"d_model": 4096, "n_heads": 32},
+)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tinystar_np.layers import LayerNorm, Weights
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable, without
 
@@ -51,3 +52,12 @@ class Olmo(Llama):
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
         """Clip queries, keys and values."""
         return {**super().attention(i, w), "clip": self.config.clip_qkv}
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="block",
+    changed="A LayerNorm without parameters; clipped q, k, v",
+    why="the safest norm of those tried; everything is open",
+    published="7B",
+)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from tinystar_np.layers import Attention, SequentialBlock, Weights
 from tinystar_np.layers.blocks import no_norm
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import JOINT_NORMS, Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable, without
 
@@ -64,3 +65,12 @@ class Olmo2(Llama):
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
         """Norm queries and keys, all heads of a token as one vector."""
         return {**super().attention(i, w), "norm_together": True}
+
+
+FACTS = Facts(
+    grew_from="olmo",
+    kind="block",
+    changed="Norms after the branches; queries and keys normed over all heads",
+    why="training without loss spikes",
+    published="7B",
+)

@@ -19,6 +19,7 @@ from typing import Any
 
 from tinystar_np.configs.config import require
 from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
 from tinystar_np.weights.weight_table import WeightTable, with_switches
 
@@ -96,3 +97,12 @@ class Phi(LayerNormDecoder):
     def weight_table(config: PhiConfig) -> WeightTable:
         """Add what the config switches on."""
         return with_switches(WEIGHTS, config, qk_layernorm=QUERY_AND_KEY_NORMS)
+
+
+FACTS = Facts(
+    grew_from="gptj",
+    kind="block",
+    changed="The same block, small; rotary pairs across the halves of a head",
+    why="textbooks teach a small model what the web teaches a large one",
+    published="1.5",
+)

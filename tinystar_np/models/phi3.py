@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 from tinystar_np.configs.config import require
 from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import WEIGHTS, LlamaConfig
 from tinystar_np.models.mistral import Mistral, MistralConfig
 from tinystar_np.weights.weight_table import WeightTable, with_switches, without
@@ -84,3 +85,12 @@ class Phi3(Mistral):
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Llama's, with five matrices in two."""
         return with_switches({**without(WEIGHTS, *APART), **FUSED}, config)
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="position",
+    changed="Fused projections; each rotary pair slowed down by its own factor",
+    why="LongRoPE: a model trained on 4096 tokens reads 131072",
+    published="3 mini 128k",
+)

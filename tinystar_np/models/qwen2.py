@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import QKV_BIASES, Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable
 
@@ -58,3 +59,13 @@ class Qwen2(Llama):
         rows = {**Llama.weight_table(config), **QKV_BIASES}
         rows.pop("blocks.{i}.attention.out.bias", None)
         return rows
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="block",
+    changed="Biases on queries, keys and values only",
+    why="helps rotary positions beyond the trained length",
+    published="7B",
+    keys={"hidden_size": 3584, "num_attention_heads": 28, "num_key_value_heads": 4},
+)

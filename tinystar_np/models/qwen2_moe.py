@@ -27,6 +27,7 @@ from tinystar_np.layers import GatedFeedForward, Linear, Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.layers.experts import Experts, RoutedAndShared, Routing
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import QKV_BIASES, Llama, LlamaConfig
 from tinystar_np.models.mixtral import Mixtral, MixtralConfig
 from tinystar_np.weights.weight_table import WeightTable
@@ -130,3 +131,12 @@ class Qwen2Moe(Mixtral):
     def routing(self) -> Routing:
         """The softmax over all, scaled to sum to 1 or not."""
         return top_k_softmax if self.config.norm_topk_prob else softmax_top_k
+
+
+FACTS = Facts(
+    grew_from="qwen2",
+    kind="experts",
+    changed="Many narrow experts, and a shared one with a gate",
+    why="what all tokens need is learned once",
+    published="1.5-MoE-A2.7B",
+)

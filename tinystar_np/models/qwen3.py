@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import HEAD_NORMS, Llama, LlamaConfig
 from tinystar_np.models.qwen2 import Qwen2, Qwen2Config
 from tinystar_np.weights.weight_table import WeightTable
@@ -40,3 +41,13 @@ class Qwen3(Qwen2):
     def weight_table(config: LlamaConfig) -> WeightTable:
         """Llama's, with the norms of heads."""
         return {**Llama.weight_table(config), **HEAD_NORMS}
+
+
+FACTS = Facts(
+    grew_from="qwen2",
+    kind="attention",
+    changed="A norm on each head's query and key; the biases are gone",
+    why="scores stay bounded however large activations grow",
+    published="8B",
+    keys={"num_key_value_heads": 8},
+)

@@ -20,6 +20,7 @@ from tinystar_np.configs.layer_types import equal_windows
 from tinystar_np.layers import Weights
 from tinystar_np.layers.blocks import FeedForwardLayer
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import HEAD_NORMS, Llama, LlamaConfig
 from tinystar_np.models.mixtral import Mixtral
 from tinystar_np.models.qwen2_moe import Qwen2Moe, Qwen2MoeConfig
@@ -61,3 +62,13 @@ class Qwen3Moe(Qwen2Moe):
     def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
         """Leave out the shared expert."""
         return Mixtral.feed_forward(self, i, w)
+
+
+FACTS = Facts(
+    grew_from="qwen3",
+    kind="experts",
+    changed="128 narrow experts, 8 for a token, none shared",
+    why="more weights for the same work",
+    published="30B-A3B",
+    keys={"num_key_value_heads": 4, "head_dim": 128, "num_hidden_layers": 1},
+)

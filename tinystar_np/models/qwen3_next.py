@@ -26,6 +26,7 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import Attention, RMSNorm, SequentialBlock, Weights
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import HEAD_NORMS, Llama
 from tinystar_np.models.qwen2_moe import SHARED_EXPERT, Qwen2Moe, Qwen2MoeConfig
 from tinystar_np.weights.weight_table import WeightTable, for_layers, only, without
@@ -177,3 +178,13 @@ class Qwen3Next(Qwen2Moe):
             eps=c.rms_norm_eps,
             activation=ACTIVATIONS[c.hidden_act],
         )
+
+
+FACTS = Facts(
+    grew_from="qwen3_moe",
+    kind="recurrence",
+    changed="Gated delta nets in three of four layers; gated attention in the fourth",
+    why="a state of fixed size that is corrected, not only added to",
+    published="80B-A3B",
+    keys={"num_hidden_layers": 4},
+)

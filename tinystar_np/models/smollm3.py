@@ -20,6 +20,7 @@ from typing import Any
 from tinystar_np.configs.config import at_least_1, require
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.layers import Weights
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import Llama, LlamaConfig
 
 
@@ -78,3 +79,12 @@ class SmolLM3(Llama):
         """Turn in some layers only."""
         settings = super().attention(i, w)
         return settings if self.config.turned[i] else {**settings, "rope": None}
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="position",
+    changed="No positions in every fourth layer",
+    why="those layers treat long texts as they treat short ones",
+    published="3B",
+)

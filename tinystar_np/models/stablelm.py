@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinystar_np.layers import LayerNorm, Weights
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import QKV_BIASES, WEIGHTS, Llama, LlamaConfig
 from tinystar_np.weights.weight_table import WeightTable, with_switches, without
 
@@ -88,3 +89,12 @@ class StableLm(Llama):
         """Build the norm of each head's vectors: one, with gains (H, K)."""
         gains = [w.branch(str(h))["gain"] for h in range(self.config.sizes[heads])]
         return self.norm(Weights({"gain": np.stack(gains)}))
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="block",
+    changed="LayerNorm, and rotary positions in a quarter of each head, as in NeoX",
+    why="some work saved at little cost in quality",
+    published="3B",
+)

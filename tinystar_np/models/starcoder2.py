@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers import FeedForward, LayerNorm, Weights
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.llama import ATTENTION_BIASES, WEIGHTS
 from tinystar_np.models.mistral import Mistral, MistralConfig
 from tinystar_np.weights.weight_table import WeightTable, with_switches, without
@@ -75,3 +76,13 @@ class Starcoder2(Mistral):
     def feed_forward(self, i: int, w: Weights) -> FeedForward:
         """Build layer i's feed-forward layer."""
         return FeedForward(w, activation=ACTIVATIONS[self.config.hidden_act])
+
+
+FACTS = Facts(
+    grew_from="gpt2",
+    kind="attention",
+    changed="Rotary positions, few key heads and a window; GPT-2's norms and biases",
+    why="a small cache; what else is new is the code it was trained on",
+    published="3B",
+    keys={"sliding_window": 4096},
+)
