@@ -117,4 +117,5 @@ FACTS = Facts(
     changed="Norms after the branches too; capped scores; windows in every second layer",
     why="three bounds that keep training stable; half the cache",
     published="2B",
+    keys={"num_hidden_layers": 2},
 )

@@ -126,4 +126,5 @@ FACTS = Facts(
     changed="Every second layer sees 256 tokens only; scores are not divided by √K",
     why="half of the layers cost the same however long the text is",
     published="1.3B",
+    keys={"num_hidden_layers": 2, "attention_types": [[["global", "local"], 1]]},
 )
