@@ -100,7 +100,7 @@ def inspect(arguments: argparse.Namespace) -> int:
                 }
                 for size in states
             ],
-            "llama": like and asdict(like) | {"says": str(like)},
+            "llama": like and like._asdict(),
             **({"check": checked.facts} if checked else {}),
         }
         say(json.dumps(found, indent=2))
@@ -254,7 +254,7 @@ def explanation(description: Description, states: Sequence[StateSize], tokens: i
 
 
 def _print_likeness(like: Likeness) -> None:
-    _row("it is like", str(like))
+    _row("it is like", like.says)
     _row("agreeing", ", ".join(like.agreeing))
     if like.differing:
         _row("differing", ", ".join(like.differing))
