@@ -4,9 +4,10 @@ For each architecture there is a small model, and for each key of its config cla
 than the small model's. A key that counts must change what transformers computes; then ours has to compute the
 same, or to refuse the value by the key's name. A key that does not count stands in ``WITHOUT_MATHEMATICS``
 with the reason, and must change nothing. tests/models/test_config_walk.py holds all of it. What was found is
-kept in a file, from which ``tinystar models --verbose`` says what is tested, and which is written by
+kept in a file, from which docs/config_keys.md is written:
 
-    python tests/switches.py > tinystar_np/inspection/switches.json
+    python tests/switches.py > tests/switches.json
+    python docs/tools/config_keys.py
 """
 
 import copy
@@ -29,8 +30,7 @@ from tinystar_np.errors import ConfigError
 from tinystar_np.loading import load
 from tinystar_np.models import ARCHITECTURES, model_class
 
-FILE = Path(__file__).parents[1] / "tinystar_np" / "inspection" / "switches.json"
-"""What ``tinystar models --verbose`` reads."""
+FILE = Path(__file__).with_name("switches.json")
 TYPES = sorted(ARCHITECTURES.keys() - {"tinystar"})  # whose config is our own
 
 

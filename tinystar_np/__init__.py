@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from tinystar_np.errors import TinyStarError
 
 if TYPE_CHECKING:
-    from tinystar_np.models.tinystar_config import TinyStarConfig
     from tinystar_np.generation import Conversation, Piece, generate, generate_ids, stream
     from tinystar_np.loading import load
     from tinystar_np.models.tinystar import TinyStar
+    from tinystar_np.models.tinystar_config import TinyStarConfig
     from tinystar_np.tracing import record
 
 __version__ = "0.1.0"

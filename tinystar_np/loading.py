@@ -5,12 +5,12 @@ from pathlib import Path
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_config, read_end_ids
 from tinystar_np.checkpoints.hub import find_model
-from tinystar_np.models.text_part import TEXT_PARTS, text_config, text_tensors
 from tinystar_np.errors import InputError
 from tinystar_np.fast.machine import give_back_memory as give_back
-from tinystar_np.models import Decoder, model_class
-from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
 from tinystar_np.fast.threads import use_threads
+from tinystar_np.models import Decoder, model_class
+from tinystar_np.models.text_part import TEXT_PARTS, text_config, text_tensors
+from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
 

@@ -347,7 +347,7 @@ def test_lengths_end_with_the_model() -> None:
 )  # fmt: skip
 def test_which_llama(config: dict[str, Any], expected: str) -> None:
     found = likeness(LlamaConfig.from_dict(config))
-    assert str(found) == expected
+    assert found.says == expected
     assert len(found.agreeing) + len(found.differing) == 7
     assert bool(found.differing) == (expected.split()[0] in ("closest", "none;"))
 
@@ -356,4 +356,4 @@ def test_why_which_llama() -> None:
     found = likeness(LlamaConfig.from_dict(LLAMA_31))
     assert found.agreeing[:3] == ["vocab_size 128256", "rope_theta 500000", "rope scaling llama3 ×8"]
     found = likeness(LlamaConfig.from_dict({**LLAMA_31, "vocab_size": 128258}))
-    assert (str(found), found.differing) == ("closest to Llama 3.1", ["vocab_size 128258"])
+    assert (found.says, found.differing) == ("closest to Llama 3.1", ["vocab_size 128258"])

@@ -1,9 +1,10 @@
 """Each key of transformers' config classes: read, and read right; or refused by name; or without mathematics.
 
 The walk itself is in switches.py, the small models and values in switch_values.py. What it finds must be what
-``tinystar models --verbose`` says; where it is not, and the walk is right:
+tests/switches.json says; where it is not, and the walk is right:
 
-    python tests/switches.py > tinystar_np/inspection/switches.json
+    python tests/switches.py > tests/switches.json
+    python docs/tools/config_keys.py
 """
 
 import copy
@@ -21,7 +22,6 @@ from switches import (
     FILE,
     TYPES,
     Trial,
-    changed,
     check_without_mathematics,
     is_inert,
     keys_of,
@@ -36,7 +36,6 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.errors import ConfigError
-from tinystar_np.inspection.switches import switches
 from tinystar_np.models import model_class
 
 RECORDED: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
@@ -223,12 +222,3 @@ def test_keys_of_parents_mean_nothing(model_type: str, key: str) -> None:
         except (ValueError, TypeError, RuntimeError, AttributeError, StrictDataclassError):
             continue  # it does not understand the value, though it has no use for the key
         assert theirs.computes_as(trial(model_type, raw)), value
-
-
-def test_what_the_command_shows() -> None:
-    found = switches()["llama"]
-    assert found.compared["attention_bias"] == [False, True]
-    assert found.compared["rope_parameters.rope_type"] == ["default", "yarn", "linear", "llama3"]
-    assert "per_layer_config" in found.refused
-    assert ("attention_bias", "false, true") in found.rows()
-    assert changed({"a": {"b": 1}}, "a.c", 2) == {"a": {"b": 1, "c": 2}}

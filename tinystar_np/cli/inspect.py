@@ -24,13 +24,13 @@ from tinystar_np.checkpoints.model_files import has_model
 from tinystar_np.cli.check_weights import CheckedWeights
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import add_common_arguments, add_source_arguments, say_styled
-from tinystar_np.models.text_part import TEXT_PARTS, text_config
 from tinystar_np.inspection.describe import Description, describe_model
 from tinystar_np.inspection.describe_layers import heads_in_words
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.inspection.llama_generations import Likeness, likeness
 from tinystar_np.inspection.memory import StateSize, WeightSizes, lengths_to_show, state_sizes, weight_sizes
 from tinystar_np.models.llama import LlamaConfig
+from tinystar_np.models.text_part import TEXT_PARTS, text_config
 
 LABEL = 15  # columns
 ROWS = {  # role or part: its label, in the order of printing
@@ -100,7 +100,7 @@ def inspect(arguments: argparse.Namespace) -> int:
                 }
                 for size in states
             ],
-            "llama": like and asdict(like) | {"says": str(like)},
+            "llama": like and like._asdict(),
             **({"check": checked.facts} if checked else {}),
         }
         say(json.dumps(found, indent=2))
@@ -254,7 +254,7 @@ def explanation(description: Description, states: Sequence[StateSize], tokens: i
 
 
 def _print_likeness(like: Likeness) -> None:
-    _row("it is like", str(like))
+    _row("it is like", like.says)
     _row("agreeing", ", ".join(like.agreeing))
     if like.differing:
         _row("differing", ", ".join(like.differing))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.errors import InputError
 from tinystar_np.inspection.flops import flops_per_token
 from tinystar_np.inspection.hollow import hollow_model
@@ -21,6 +20,7 @@ from tinystar_np.inspection.memory import StateSize, state_sizes, weight_sizes
 from tinystar_np.inspection.speed import WARM_UP, Rounds, TinyStarEngine
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.tinystar import TinyStar
+from tinystar_np.models.tinystar_config import TinyStarConfig
 
 
 @dataclass(frozen=True)

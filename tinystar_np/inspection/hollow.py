@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tinystar_np.models.text_part import text_config
+from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.errors import ConfigError
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.registry import model_class
-from tinystar_np.checkpoints.weight_table import expand
+from tinystar_np.models.text_part import text_config
 
 
 def hollow_model(raw: Mapping[str, Any]) -> Decoder:

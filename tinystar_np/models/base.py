@@ -24,8 +24,8 @@ from tinystar_np.layers.basic import Embedding, Norm
 from tinystar_np.layers.rope import rules_by_length
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.config import Config
-from tinystar_np.tap import listening, scope, tap, unheard
 from tinystar_np.models.memory import move_into_memory, side_by_side
+from tinystar_np.tap import listening, scope, tap, unheard
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 

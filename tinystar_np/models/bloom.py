@@ -22,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import Span
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.layers_old import LayerNorm, Weights
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.falcon import Falcon, FalconConfig
 from tinystar_np.tap import tap
-from tinystar_np.checkpoints.weight_table import WeightTable
 
 
 @dataclass(frozen=True)
@@ -85,3 +86,13 @@ class Bloom(Falcon):
         """Falcon's ends, and the norm behind the embedding."""
         super().build_ends(w)
         self.embedding_norm = LayerNorm(w.embedding.norm, eps=self.config.layer_norm_epsilon)
+
+
+FACTS = Facts(
+    grew_from="gpt2",
+    kind="position",
+    changed="ALiBi instead of learned positions; a norm after the embedding",
+    why="no table of positions limits the length; training stays stable",
+    published="176B",
+    keys={"hidden_size": 14336, "n_head": 112},
+)

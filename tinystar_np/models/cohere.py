@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, LayerNorm, Linear
@@ -31,6 +30,8 @@ from tinystar_np.layers.head_norm import LayerNormOfHeads
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 
@@ -123,3 +124,12 @@ class Cohere(Decoder[CohereConfig]):
     def logits(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary and scale: (B, T, D) → (B, T, V)."""
         return self.head(x) * np.float32(self.config.logit_scale)
+
+
+FACTS = Facts(
+    grew_from="gptj",
+    kind="block",
+    changed="Gated feed-forward, no biases, a tied output layer, scaled logits",
+    why="PaLM's block in an open model",
+    published="Command R",
+)

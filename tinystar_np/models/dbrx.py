@@ -19,15 +19,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Self
 
-from tinystar_np.models.config import DecoderConfig, known, require
-from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, softmax_top_k_normed
 from tinystar_np.layers_old import LayerNorm, Weights
 from tinystar_np.layers_old.blocks import Norm
 from tinystar_np.layers_old.experts import Experts
+from tinystar_np.models.config import DecoderConfig, known, require
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.models.unported_llama import Llama
-from tinystar_np.checkpoints.weight_table import WeightTable
 
 PARTS = "attn_config", "ffn_config"
 KEYS_OF_PARTS = (
@@ -166,3 +167,13 @@ class Dbrx(Llama):
             routing=softmax_top_k if p is None else partial(softmax_top_k_normed, p=p),
             activation=ACTIVATIONS[c.activation],
         )
+
+
+FACTS = Facts(
+    grew_from="mixtral",
+    kind="experts",
+    changed="Four of sixteen smaller experts; LayerNorm; clipped q, k, v",
+    why="65 times as many combinations of experts",
+    published="DBRX",
+    keys={"d_model": 6144, "n_heads": 48, "attn_config": {"kv_n_heads": 8}},
+)

@@ -20,18 +20,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from tinystar_np.models.config import at_least_1, known, require
-from tinystar_np.models.rope_keys import AT_LEAST_0, RopeKeys
-from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.checkpoints.weight_table import WeightTable, with_switches, without
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import group_limited_top_k
 from tinystar_np.layers_old import GatedFeedForward, SequentialBlock, Weights
 from tinystar_np.layers_old.blocks import FeedForwardLayer
 from tinystar_np.layers_old.experts import Experts, RoutedAndShared, Routing
 from tinystar_np.layers_old.latent_attention import LatentAttention
+from tinystar_np.models.config import at_least_1, known, require
 from tinystar_np.models.expert_weights import EXPERTS, EitherExperts, letters_of_none, with_experts
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.rope_keys import AT_LEAST_0, RopeKeys
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.models.unported_llama import FEED_FORWARD_BIASES, WEIGHTS, Llama, LlamaConfig
-from tinystar_np.checkpoints.weight_table import WeightTable, with_switches, without
 
 TOPK_METHODS = ("greedy", "group_limited_greedy")
 
@@ -250,3 +251,13 @@ class DeepseekV2(EitherExperts, Llama):
         limited = c.topk_method != "greedy"
         groups, kept = (c.n_group or 1, c.topk_group or 1) if limited else (1, 1)
         return partial(group_limited_top_k, groups=groups, kept=kept, factor=c.routed_scaling_factor)
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="attention",
+    changed="One latent per token for all heads; narrow and shared experts",
+    why="576 numbers per token and layer instead of 32768",
+    published="V2",
+    keys={"num_hidden_layers": 1},
+)

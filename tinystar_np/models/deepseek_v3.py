@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from tinystar_np.models.config import require
+from tinystar_np.checkpoints.weight_table import WeightTable, for_layers
 from tinystar_np.kernels.experts import sigmoid_grouped_top_k
 from tinystar_np.layers_old import Weights
 from tinystar_np.layers_old.experts import Routing
+from tinystar_np.models.config import require
 from tinystar_np.models.deepseek_v2 import DeepseekV2, DeepseekV2Config
-from tinystar_np.checkpoints.weight_table import WeightTable, for_layers
+from tinystar_np.models.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -106,3 +107,13 @@ class DeepseekV3(DeepseekV2):
             normed=bool(c.norm_topk_prob),
             factor=c.routed_scaling_factor,
         )
+
+
+FACTS = Facts(
+    grew_from="deepseek_v2",
+    kind="experts",
+    changed="Sigmoid router scores, and a correction that only chooses experts",
+    why="256 experts kept busy without a penalty in the loss",
+    published="V3",
+    keys={"num_hidden_layers": 1},
+)

@@ -27,13 +27,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.models.config import DecoderConfig, known, require
-from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.alibi import alibi_bias_in_bfloat16, alibi_slopes
 from tinystar_np.layers_old import FeedForward, LayerNorm, Weights
 from tinystar_np.models.attention_decoder import AttentionDecoder
-from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
+from tinystar_np.models.config import DecoderConfig, known, require
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.rope_parameters import RopeParameters
 
 
 @dataclass(frozen=True)
@@ -171,3 +172,12 @@ class Falcon(AttentionDecoder):
     def feed_forward(self, i: int, w: Weights) -> FeedForward:
         """Build layer i's feed-forward layer."""
         return FeedForward(w, activation=ACTIVATIONS[self.config.activation])
+
+
+FACTS = Facts(
+    grew_from="gptj",
+    kind="attention",
+    changed="All query heads share one key and value head, later a few",
+    why="the cache shrinks by the number of heads; web text alone is enough",
+    published="7B",
+)

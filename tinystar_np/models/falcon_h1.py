@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from tinystar_np import fast
 from tinystar_np.cache import HybridState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, Linear, RMSNorm, linear_each
@@ -39,6 +38,8 @@ from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, check_time_step_limit, key, require
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 
@@ -245,3 +246,21 @@ class FalconH1(Decoder[FalconH1Config]):
     def logits(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary and multiply: (B, T, D) → (B, T, V)."""
         return self.head(x) * np.float32(self.config.lm_head_multiplier)
+
+
+FACTS = Facts(
+    grew_from="mamba2",
+    kind="attention",
+    changed="Attention beside Mamba 2 in every layer, then feed-forward",
+    why="how much of a layer attends becomes a number to tune",
+    published="7B",
+    keys={
+        "hidden_size": 3072,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+        "head_dim": 128,
+        "mamba_d_ssm": 3072,
+        "mamba_n_heads": 24,
+        "mamba_d_state": 256,
+    },
+)

@@ -26,13 +26,14 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 
@@ -136,3 +137,12 @@ class Gemma(Decoder[GemmaConfig]):
         """Look the tokens up and multiply by √D; transformers' table does both, so no tap hears of less."""
         x = self.embedding(ids) * np.sqrt(np.float32(self.config.hidden_size))
         return tap("embedding", tap("embedding.tokens", x))
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="block",
+    changed="Heads of 256, GeGLU, gains stored less 1, embeddings times √D",
+    why="one table of 256000 tokens is both ends of the model",
+    published="7B",
+)

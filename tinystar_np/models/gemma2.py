@@ -25,8 +25,6 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.attention import capped
 from tinystar_np.layers.attention import Attention
@@ -34,6 +32,9 @@ from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNor
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 
@@ -155,3 +156,13 @@ class Gemma2(Decoder[Gemma2Config]):
         """Score every token of the vocabulary, none above the cap: (B, T, D) → (B, T, V)."""
         cap, logits = self.config.final_logit_softcapping, self.head(x)
         return logits if cap is None else capped(logits, cap)
+
+
+FACTS = Facts(
+    grew_from="gemma",
+    kind="block",
+    changed="Norms after the branches too; capped scores; windows in every second layer",
+    why="three bounds that keep training stable; half the cache",
+    published="2B",
+    keys={"num_hidden_layers": 2},
+)

@@ -26,8 +26,6 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.attention import capped
 from tinystar_np.layers.attention import Attention
@@ -35,6 +33,9 @@ from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNor
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, at_least_1, key, require
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 
@@ -190,3 +191,13 @@ class Gemma3Text(Decoder[Gemma3TextConfig]):
         """Score every token of the vocabulary, none above the cap: (B, T, D) → (B, T, V)."""
         cap, logits = self.config.final_logit_softcapping, self.head(x)
         return logits if cap is None else capped(logits, cap)
+
+
+FACTS = Facts(
+    grew_from="gemma2",
+    kind="attention",
+    changed="Five layers with a window for each one that sees all; two RoPE bases",
+    why="a sixth of the cache; norms of q and k replace the caps",
+    published="4B",
+    keys={"num_hidden_layers": 6, "sliding_window": 1024},
+)

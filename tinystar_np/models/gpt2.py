@@ -28,6 +28,7 @@ from tinystar_np.layers.basic import Embedding, FeedForward, LayerNorm, Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
+from tinystar_np.models.facts import Facts
 from tinystar_np.tap import tap
 
 
@@ -125,3 +126,12 @@ class GPT2(Decoder[GPT2Config]):
         tokens = tap("embedding.tokens", self.embedding(ids))
         positions = tap("embedding.positions", self.positions(step.positions))
         return tap("embedding", tokens + positions)
+
+
+FACTS = Facts(
+    grew_from=None,
+    kind="block",
+    changed="Norms before attention and feed-forward, and one at the end",
+    why="deep stacks train; one task, the next token, serves any text",
+    published="124M",
+)

@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.models.config import at_least_1, require
-from tinystar_np.layers_old import Weights
-from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
 from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
+from tinystar_np.layers_old import Weights
+from tinystar_np.models.config import at_least_1, require
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
 
 KINDS = ("global", "local")
 
@@ -117,3 +118,13 @@ class GPTNeo(LayerNormDecoder):
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
         """Leave scores as they are."""
         return {**super().attention(i, w), "scale": 1.0}
+
+
+FACTS = Facts(
+    grew_from="gpt2",
+    kind="attention",
+    changed="Every second layer sees 256 tokens only; scores are not divided by √K",
+    why="half of the layers cost the same however long the text is",
+    published="1.3B",
+    keys={"num_hidden_layers": 2, "attention_types": [[["global", "local"], 1]]},
+)

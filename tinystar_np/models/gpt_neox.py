@@ -17,11 +17,12 @@ for each head. Some that are built like it (RedPajama 3B) say ``use_parallel_res
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.models.config import require
-from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.layers_old import Weights
-from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
 from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
+from tinystar_np.layers_old import Weights
+from tinystar_np.models.config import require
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
+from tinystar_np.models.rope_parameters import RopeParameters
 
 
 @dataclass(frozen=True)
@@ -100,3 +101,12 @@ class GPTNeoX(LayerNormDecoder):
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
         """The fused projection holds a head's query, key and value side by side."""
         return {**super().attention(i, w), "by_group": True}
+
+
+FACTS = Facts(
+    grew_from="gptj",
+    kind="position",
+    changed="Rotary pairs across the halves of a head, a norm for each branch, biases",
+    why="open from data to checkpoints: Pythia shows how a model learns",
+    published="20B",
+)

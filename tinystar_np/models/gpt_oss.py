@@ -21,14 +21,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
-from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.checkpoints.weight_table import WeightTable, without
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers_old import Weights
 from tinystar_np.layers_old.experts import ClampedExpert, Experts
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.models.mixtral import Mixtral, MixtralConfig
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
-from tinystar_np.checkpoints.weight_table import WeightTable, without
 
 YARN = {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096, "truncate": False}
 
@@ -105,3 +106,13 @@ class GptOss(Mixtral):
             routing=top_k_softmax,
             expert=partial(ClampedExpert, alpha=c.swiglu_alpha, limit=c.swiglu_limit),
         )
+
+
+FACTS = Facts(
+    grew_from="mixtral",
+    kind="attention",
+    changed="A sink in each head, windows of 128 in every second layer, clamped SwiGLU",
+    why="a head may attend to nothing; experts fit into 4 bits a weight",
+    published="20B",
+    keys={"num_hidden_layers": 2},
+)

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from math import nextafter
 from typing import Any, ClassVar
 
-from tinystar_np.models.config import require
-from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.layers_old import Weights
-from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
 from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
+from tinystar_np.layers_old import Weights
+from tinystar_np.models.config import require
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
+from tinystar_np.models.rope_parameters import RopeParameters
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,12 @@ class GPTJ(LayerNormDecoder):
     def attention(self, i: int, w: Weights) -> dict[str, Any]:
         """Turn neighbours, in the first part of each head."""
         return {**super().attention(i, w), "rope": self.config.rope.rotary(interleaved=True)}
+
+
+FACTS = Facts(
+    grew_from="gpt2",
+    kind="block",
+    changed="Attention and feed-forward in parallel, after one norm; rotary positions",
+    why="both branches compute at once; scores depend on distances only",
+    published="6B",
+)

@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 
@@ -137,3 +138,13 @@ class Granite(Decoder[GraniteConfig]):
     def logits(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary and divide: (B, T, D) → (B, T, V)."""
         return self.head(x) / np.float32(self.config.logits_scaling)
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="block",
+    changed="Four multipliers: embeddings, scores, branches, logits",
+    why="the learning rate of a small model serves a large one",
+    published="3.1 8B",
+    keys={"num_key_value_heads": 8},
+)

@@ -18,14 +18,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tinystar_np.checkpoints.weight_table import WeightTable, without
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers_old import Weights
 from tinystar_np.layers_old.blocks import FeedForwardLayer
 from tinystar_np.layers_old.experts import Experts
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.unported_granite import Granite, GraniteConfig
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
-from tinystar_np.checkpoints.weight_table import WeightTable, without
 
 
 @dataclass(frozen=True)
@@ -74,3 +75,13 @@ class GraniteMoe(Granite):
             routing=top_k_softmax,
             activation=ACTIVATIONS[c.hidden_act],
         )
+
+
+FACTS = Facts(
+    grew_from="granite",
+    kind="experts",
+    changed="32 or 40 small experts, 8 for a token",
+    why="1 to 3 billion weights for the work of a few hundred million",
+    published="3.1 3B-A800M",
+    keys={"hidden_size": 1536, "num_attention_heads": 24, "num_key_value_heads": 8},
+)

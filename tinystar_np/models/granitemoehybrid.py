@@ -29,8 +29,6 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, RecurrentState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.models.layer_types import layer_kinds
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers.attention import Attention
@@ -40,6 +38,9 @@ from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, check_time_step_limit, key, require
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_types import layer_kinds
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 MAMBA = ("mamba", "linear_attention")
@@ -288,3 +289,22 @@ class GraniteMoeHybrid(Decoder[GraniteMoeHybridConfig]):
     def logits(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary and divide: (B, T, D) → (B, T, V)."""
         return self.head(x) / np.float32(self.config.logits_scaling)
+
+
+FACTS = Facts(
+    grew_from="granitemoe",
+    kind="recurrence",
+    changed="Mamba 2 in nine of ten layers; no positions",
+    why="one layer in ten attends, the others need no memory per token",
+    published="H-Tiny",
+    keys={
+        "hidden_size": 1536,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 4,
+        "mamba_n_heads": 48,
+        "mamba_d_head": 64,
+        "mamba_d_state": 128,
+        "num_hidden_layers": 10,
+        "layer_types": ["mamba"] * 9 + ["attention"],
+    },
+)

@@ -23,18 +23,19 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from tinystar_np.models.config import at_least_1
-from tinystar_np.models.layer_types import CHUNKED, FULL, layer_windows
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import sigmoid_top_k
 from tinystar_np.layers_old import GatedFeedForward, RMSNorm, Weights
 from tinystar_np.layers_old.blocks import FeedForwardLayer
 from tinystar_np.layers_old.experts import Experts, RoutedAndShared
 from tinystar_np.layers_old.temperature import Temperature
+from tinystar_np.models.config import at_least_1
 from tinystar_np.models.expert_weights import letters_of_none, with_experts
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_types import CHUNKED, FULL, layer_windows
 from tinystar_np.models.smollm3 import SmolLM3Config
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
-from tinystar_np.checkpoints.weight_table import WeightTable
 
 
 @dataclass(frozen=True)
@@ -172,3 +173,13 @@ class Llama4Text(Llama):
         )
         shared = GatedFeedForward(w.shared, activation=ACTIVATIONS[c.hidden_act])
         return RoutedAndShared(routed=routed, shared=shared)
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="experts",
+    changed="Experts; chunks of 8192 and rotary positions, but not in every fourth layer",
+    why="near and far are left to different layers, for millions of tokens",
+    published="Scout",
+    keys={"num_hidden_layers": 4},
+)

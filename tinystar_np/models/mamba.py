@@ -27,6 +27,7 @@ from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
+from tinystar_np.models.facts import Facts
 from tinystar_np.tap import tap
 
 
@@ -119,3 +120,13 @@ class Mamba(Decoder[MambaConfig]):
         self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
         self.final_norm = RMSNorm(w / "final_norm", eps=c.layer_norm_epsilon)
         self.head = Linear(w / "head")
+
+
+FACTS = Facts(
+    grew_from=None,
+    kind="recurrence",
+    changed="No attention: a recurrence whose decay, input and output depend on the token",
+    why="each token costs the same time and no memory, at any length",
+    published="2.8B",
+    keys={"hidden_size": 2560},
+)

@@ -28,6 +28,7 @@ from tinystar_np.layers.mamba2 import Mamba2 as Mamba2Mixer
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, check_time_step_limit, key, require
+from tinystar_np.models.facts import Facts
 from tinystar_np.tap import tap
 
 
@@ -132,3 +133,12 @@ class Mamba2(Decoder[Mamba2Config]):
         self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
         self.final_norm = RMSNorm(w / "final_norm", eps=c.layer_norm_epsilon)
         self.head = Linear(w / "head")
+
+
+FACTS = Facts(
+    grew_from="mamba",
+    kind="recurrence",
+    changed="Heads with one rate of decay; B and C shared by groups of heads",
+    why="a prompt becomes matrix products; the state is eight times as large",
+    published="Codestral 7B",
+)

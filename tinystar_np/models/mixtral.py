@@ -16,15 +16,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers_old import Weights
 from tinystar_np.layers_old.blocks import FeedForwardLayer
 from tinystar_np.layers_old.experts import Experts, Routing
 from tinystar_np.models.expert_weights import EitherExperts, letters_of_none, with_experts
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.mistral import Mistral, MistralConfig
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
-from tinystar_np.checkpoints.weight_table import WeightTable
 
 
 @dataclass(frozen=True)
@@ -99,3 +100,12 @@ class Mixtral(EitherExperts, Mistral):
     def routing(self) -> Routing:
         """How experts are chosen and weighted."""
         return top_k_softmax
+
+
+FACTS = Facts(
+    grew_from="mistral",
+    kind="experts",
+    changed="Eight feed-forward layers, of which each token uses two",
+    why="47 billion weights to learn with, 13 billion to compute with",
+    published="8x7B",
+)

@@ -23,11 +23,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.models.config import require
+from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.layers_old import Weights
+from tinystar_np.models.config import require
+from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
-from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
 
 ONLY: Mapping[str, Any] = {
     "alibi": True,
@@ -125,3 +126,13 @@ class Mpt(LayerNormDecoder):
         """Add slopes to the scores, and clip."""
         c: MptConfig = self.config
         return {**super().attention(i, w), "scale": c.scale, "clip": c.clip, "key_bias": c.key_bias}
+
+
+FACTS = Facts(
+    grew_from="bloom",
+    kind="block",
+    changed="No biases anywhere; queries, keys and values clipped",
+    why="long training runs stay stable; ALiBi reaches beyond the trained length",
+    published="7B",
+    keys={"d_model": 4096, "n_heads": 32},
+)

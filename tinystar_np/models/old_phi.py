@@ -10,10 +10,10 @@ from math import ceil, nextafter
 from typing import Any, ClassVar, Self
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
-from tinystar_np.models.config import require
-from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.models.phi import Phi, PhiConfig
 from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
+from tinystar_np.models.config import require
+from tinystar_np.models.phi import Phi, PhiConfig
+from tinystar_np.models.rope_parameters import RopeParameters
 
 ROW, TREE, TODAY = "layers.0.wte.weight", "transformer.embd.wte.weight", "embed_tokens.weight"
 """What the embedding is called in a row of modules, in names of GPT-2's kind, and today."""

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, LayerNorm, Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 EPSILON = 1e-5  # no key of the config
@@ -209,3 +210,12 @@ class Olmo(Decoder[OlmoConfig]):
         self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
         self.final_norm = LayerNorm(w / "final_norm", eps=EPSILON)
         self.head = Linear(w / "head")
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="block",
+    changed="A LayerNorm without parameters; clipped q, k, v",
+    why="the safest norm of those tried; everything is open",
+    published="7B",
+)

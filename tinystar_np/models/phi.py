@@ -17,10 +17,11 @@ norms of queries and keys (``qk_layernorm``); the published three use neither.
 from dataclasses import dataclass
 from typing import Any
 
-from tinystar_np.models.config import require
-from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
 from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
+from tinystar_np.models.config import require
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
+from tinystar_np.models.rope_parameters import RopeParameters
 
 
 @dataclass(frozen=True)
@@ -96,3 +97,12 @@ class Phi(LayerNormDecoder):
     def weight_table(config: PhiConfig) -> WeightTable:
         """Add what the config switches on."""
         return with_switches(WEIGHTS, config, qk_layernorm=QUERY_AND_KEY_NORMS)
+
+
+FACTS = Facts(
+    grew_from="gptj",
+    kind="block",
+    changed="The same block, small; rotary pairs across the halves of a head",
+    why="textbooks teach a small model what the web teaches a large one",
+    published="1.5",
+)

@@ -26,14 +26,15 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.models.layer_types import equal_windows
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import FusedAttention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_types import equal_windows
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 
@@ -132,3 +133,12 @@ class Phi3(Decoder[Phi3Config]):
         self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
         self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
         self.head = Linear(w / "head")
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="position",
+    changed="Fused projections; each rotary pair slowed down by its own factor",
+    why="LongRoPE: a model trained on 4096 tokens reads 131072",
+    published="3 mini 128k",
+)

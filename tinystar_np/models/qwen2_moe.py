@@ -19,17 +19,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from tinystar_np.models.config import at_least_1, require
-from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers_old import GatedFeedForward, Linear, Weights
 from tinystar_np.layers_old.blocks import FeedForwardLayer
 from tinystar_np.layers_old.experts import Experts, RoutedAndShared, Routing
+from tinystar_np.models.config import at_least_1, require
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.models.mixtral import Mixtral, MixtralConfig
 from tinystar_np.models.unported_llama import QKV_BIASES, Llama, LlamaConfig
-from tinystar_np.checkpoints.weight_table import WeightTable
 
 
 @dataclass(frozen=True)
@@ -130,3 +131,12 @@ class Qwen2Moe(Mixtral):
     def routing(self) -> Routing:
         """The softmax over all, scaled to sum to 1 or not."""
         return top_k_softmax if self.config.norm_topk_prob else softmax_top_k
+
+
+FACTS = Facts(
+    grew_from="qwen2",
+    kind="experts",
+    changed="Many narrow experts, and a shared one with a gate",
+    why="what all tokens need is learned once",
+    published="1.5-MoE-A2.7B",
+)

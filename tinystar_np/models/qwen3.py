@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 
@@ -131,3 +132,13 @@ class Qwen3(Decoder[Qwen3Config]):
         self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
         self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
         self.head = Linear(w / "head")
+
+
+FACTS = Facts(
+    grew_from="qwen2",
+    kind="attention",
+    changed="A norm on each head's query and key; the biases are gone",
+    why="scores stay bounded however large activations grow",
+    published="8B",
+    keys={"num_key_value_heads": 8},
+)

@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.models.layer_types import equal_windows
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers.attention import Attention
@@ -30,6 +28,9 @@ from tinystar_np.layers.experts import Experts, gated_experts
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, at_least_1, key, require
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_types import equal_windows
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 
@@ -195,3 +196,13 @@ class Qwen3Moe(Decoder[Qwen3MoeConfig]):
         self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
         self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
         self.head = Linear(w / "head")
+
+
+FACTS = Facts(
+    grew_from="qwen3",
+    kind="experts",
+    changed="128 narrow experts, 8 for a token, none shared",
+    why="more weights for the same work",
+    published="30B-A3B",
+    keys={"num_key_value_heads": 4, "head_dim": 128, "num_hidden_layers": 1},
+)

@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, RecurrentState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.models.layer_types import FULL, layer_kinds
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS, sigmoid
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers.attention import Attention, heads_joined
@@ -34,6 +32,9 @@ from tinystar_np.layers.experts import Experts, gated_experts
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, at_least_1, key, require
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_types import FULL, layer_kinds
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 LINEAR = "linear_attention"
@@ -297,3 +298,13 @@ class Qwen3Next(Decoder[Qwen3NextConfig]):
         self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
         self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps, offset=1.0)
         self.head = Linear(w / "head")
+
+
+FACTS = Facts(
+    grew_from="qwen3_moe",
+    kind="recurrence",
+    changed="Gated delta nets in three of four layers; gated attention in the fourth",
+    why="a state of fixed size that is corrected, not only added to",
+    published="80B-A3B",
+    keys={"num_hidden_layers": 4},
+)

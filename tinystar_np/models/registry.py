@@ -2,9 +2,9 @@
 
 from importlib import import_module
 
-from tinystar_np.models.text_part import TEXT_PARTS
 from tinystar_np.errors import ConfigError
 from tinystar_np.models.base import Decoder
+from tinystar_np.models.text_part import TEXT_PARTS
 
 ARCHITECTURES = {  # model_type, which is also the module's name: the class in it
     "bloom": "Bloom",

@@ -5,16 +5,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Self
 
-from tinystar_np.models.config import require
-from tinystar_np.models.rope_keys import (
-    ABOVE_0,
-    AT_LEAST_0,
-    AT_LEAST_1,
-    FRACTION,
-    TRUE_OR_FALSE,
-    RopeKeys,
-    factors,
-)
 from tinystar_np.kernels.rope import (
     default_frequencies,
     dynamic_frequencies,
@@ -27,6 +17,16 @@ from tinystar_np.kernels.rope import (
     yarn_frequencies,
 )
 from tinystar_np.layers.rope import Frequencies, FrequenciesByLength, Rotary
+from tinystar_np.models.config import require
+from tinystar_np.models.rope_keys import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_1,
+    FRACTION,
+    TRUE_OR_FALSE,
+    RopeKeys,
+    factors,
+)
 
 ALIASES = {"su": "longrope"}  # in Phi-3's first files
 STRETCHING = ("factor", "short_factor", "long_factor", "low_freq_factor", "high_freq_factor")

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, LayerNorm, Linear
@@ -33,6 +32,8 @@ from tinystar_np.layers.head_norm import LayerNormOfHeads
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 
@@ -177,3 +178,12 @@ class StableLm(Decoder[StableLmConfig]):
         self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
         self.final_norm = LayerNorm(w / "final_norm", eps=c.layer_norm_eps)
         self.head = Linear(w / "head")
+
+
+FACTS = Facts(
+    grew_from="llama",
+    kind="block",
+    changed="LayerNorm, and rotary positions in a quarter of each head, as in NeoX",
+    why="some work saved at little cost in quality",
+    published="3B",
+)

@@ -21,14 +21,15 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.models.layer_types import equal_windows
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, FeedForward, LayerNorm, Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
+from tinystar_np.models.facts import Facts
+from tinystar_np.models.layer_types import equal_windows
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 
@@ -127,3 +128,13 @@ class Starcoder2(Decoder[Starcoder2Config]):
         self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
         self.final_norm = LayerNorm(w / "final_norm", eps=c.norm_epsilon)
         self.head = Linear(w / "head")
+
+
+FACTS = Facts(
+    grew_from="gpt2",
+    kind="attention",
+    changed="Rotary positions, few key heads and a window; GPT-2's norms and biases",
+    why="a small cache; what else is new is the code it was trained on",
+    published="3B",
+    keys={"sliding_window": 4096},
+)

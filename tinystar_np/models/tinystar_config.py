@@ -17,9 +17,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from tinystar_np.errors import ConfigError
 from tinystar_np.models.config import Config, key, require
 from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.errors import ConfigError
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "attention": ("mha", "gqa", "mqa", "mla", "complex"),

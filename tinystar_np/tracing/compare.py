@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.config_file import read_config
-from tinystar_np.models.text_part import TEXT_PARTS
+from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.errors import TinyStarError
 from tinystar_np.models import Decoder
+from tinystar_np.models.text_part import TEXT_PARTS
 from tinystar_np.tracing.recorder import record
-from tinystar_np.checkpoints.weight_table import expand
 
 INPUTS = {  # our activation: the layer of the same block whose input it is
     "attention.mixed": "attention.out",

@@ -1,0 +1,161 @@
+"""Write docs/architectures.md from the model files: docstrings, FACTS, and models built without weights.
+
+    python docs/tools/architectures.py
+
+Run it after a change to any model's docstring or facts; a test says so.
+"""
+
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+from tinystar_np.inspection.hollow import hollow_model
+from tinystar_np.models import ARCHITECTURES
+from tinystar_np.models.facts import Facts, docstring, headline
+
+PAGE = Path(__file__).parents[1] / "architectures.md"
+COLUMNS = ("attention", "position", "norm", "activation", "block", "context")
+ALIASES = {"feed-forward": "activation", "mixer": "attention"}
+COLOURS = {  # of Facts.kind
+    "attention": "fill:#cfe3ff,stroke:#3b82f6",
+    "position": "fill:#fdecc0,stroke:#b7791f",
+    "experts": "fill:#e4d8fb,stroke:#8b5cf6",
+    "block": "fill:#e5e7eb,stroke:#6b7280",
+    "recurrence": "fill:#cdf0d3,stroke:#15803d",
+}
+LONG = 16384
+"""Tokens, more than any window or chunk."""
+
+TYPES = sorted(ARCHITECTURES.keys() - {"tinystar"}, key=lambda name: (headline(name)[0], name))
+FACTS: dict[str, Facts] = {name: import_module(f"tinystar_np.models.{name}").FACTS for name in TYPES}
+
+
+def name_of(model_type: str) -> str:
+    """Return the name that an architecture's docstring begins with, without what it says of it."""
+    return re.split(r" \(|[:.] |[:.]$", docstring(model_type).split("\n\n")[0], maxsplit=1)[0]
+
+
+def parts(text: str) -> dict[str, str]:
+    """Read the table of a docstring: a cell for each of ``COLUMNS``, with what variants differ in listed."""
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("|")]
+    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    joined: list[list[str]] = []
+    for row in rows:
+        if joined and not row[-1]:  # it continues the one above
+            joined[-1] = [f"{cell} {more}".strip() for cell, more in zip(joined[-1], row, strict=True)]
+        else:
+            joined.append(row)
+    cells = {ALIASES.get(name, name): [row[i] for row in joined] for i, name in enumerate(header)}
+    return {column: " / ".join(filter(None, dict.fromkeys(cells.get(column, [])))) for column in COLUMNS}
+
+
+def remembered(model_type: str) -> str:
+    """Measure how many numbers a layer of the published model keeps of a token: "2048 (3.1 8B)"."""
+    facts = FACTS[model_type]
+    model = hollow_model({"model_type": model_type, "num_hidden_layers": 1, **facts.keys})
+    long = min(LONG, model.context_length or LONG)
+    empty, one, full = ([s.nbytes // 4 for s in model.new_cache(1, n).states] for n in (0, 1, long))
+    layers = Counter(zip(empty, one, full, strict=True))
+    where = f" in {{}} of {layers.total()} layers" if len(layers) > 1 else ""
+    listed = (kept(*sizes, long) + where.format(count) for sizes, count in layers.most_common())
+    return f"{'; '.join(listed)} ({facts.published})"
+
+
+def kept(empty: int, one: int, full: int, long: int) -> str:
+    """Say what a state keeps that holds so many numbers with no token, with one, and with ``long`` tokens."""
+    fixed = [f"{empty} in all"] if empty else []
+    if one == empty:
+        return fixed[0]
+    most = (full - empty) // (one - empty)
+    return " and ".join([f"{one - empty}" + (f" of up to {most} tokens" if most < long else ""), *fixed])
+
+
+def children(parent: str | None) -> list[str]:
+    """List what grew from an architecture, or the beginnings, the oldest first."""
+    return [name for name in TYPES if FACTS[name].grew_from == parent]
+
+
+def picture(parent: str | None = None) -> Iterator[str]:
+    """Draw what grew from an architecture as lines of Mermaid."""
+    for name in children(parent):
+        yield f"  {name}[{name}<br><small>{headline(name)[0]}</small>]:::{FACTS[name].kind}"
+        if parent:
+            yield f"  {parent} --> {name}"
+        yield from picture(name)
+
+
+def steps(parent: str | None = None, depth: int = 0) -> Iterator[str]:
+    """List what each step changed and why, as a nested list."""
+    for name in children(parent):
+        facts = FACTS[name]
+        yield f"{'  ' * depth}- [**{name}**](#{name}) {facts.changed}: *{facts.why}.*"
+        yield from steps(name, depth + 1)
+
+
+def section(model_type: str) -> Iterator[str]:
+    """Write what the page says of one architecture: its papers, formulas and what was new."""
+    text, parent = docstring(model_type), FACTS[model_type].grew_from
+    papers = ", ".join(
+        f"[{number}](https://arxiv.org/abs/{number})"
+        for number in dict.fromkeys(re.findall(r"\b\d{4}\.\d{4,5}\b", text))
+    )
+    head = f"**{name_of(model_type)}**, {headline(model_type)[0]}"
+    head += (f" · papers: {papers}" if papers else "") + (f" · after [{parent}](#{parent})" if parent else "")
+    path = f"models/{model_type}.py"
+    yield from ("", f"## {model_type}", "", f"{head} · read it: [`{path}`](../tinystar_np/{path})")
+    formulas = re.findall(r"(?:^    .*\n?)+", text, re.MULTILINE)
+    if formulas:
+        yield from ("", "```", textwrap.dedent(formulas[0]).rstrip(), "```")
+    yield from ("", " ".join(text[text.index("\nNew in it") :].split("\n\n")[0].split()))
+
+
+def page() -> str:
+    """Write the page."""
+    rows = [
+        [headline(name)[0], f"[{name_of(name)}](#{name})", *parts(docstring(name)).values(), remembered(name)]
+        for name in TYPES
+    ]
+    lines = [
+        "# The architectures",
+        "",
+        f"{len(TYPES)} decoders, the oldest first. The page is written from the model files:",
+        "",
+        "    python docs/tools/architectures.py",
+        "",
+        "[Family tree](#family-tree) · [what each step changed](#what-each-step-changed) · "
+        "[blocks and layers as pictures](blocks.md) · [where to read what](blocks.md#where-to-read-what) · "
+        "[the keys of their configs, as tested](config_keys.md)",
+        "",
+        "The last column is what a layer's state grows by with every token, in numbers of 4 bytes, or what "
+        "it is in all where it does not grow: measured on the model in brackets, built without weights.",
+        "",
+        f"| year | architecture | {' | '.join(COLUMNS)} | numbers kept of a token, in a layer |",
+        "|---" * (3 + len(COLUMNS)) + "|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        "## Family tree",
+        "",
+        "Each grows from the one that it differs least from, which need not be the one that its authors "
+        "began with. What a step is mostly about: blue attention, yellow positions, violet feed-forward and "
+        "experts, grey norms, biases and connections, green recurrence.",
+        "",
+        "```mermaid",
+        "flowchart LR",
+        *(f"  classDef {kind} {colours},color:#111" for kind, colours in COLOURS.items()),
+        *picture(),
+        "```",
+        "",
+        "## What each step changed",
+        "",
+        *steps(),
+    ]
+    for name in TYPES:
+        lines += section(name)
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
