@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import tinystar_np as ts
-from tinystar_np.checkpoints.safetensors_writer import write_safetensors
+from tinystar_np.checkpoints.safetensors_file import write_safetensors
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import CheckpointError, InputError, TinyStarError
 from tinystar_np.whole_file import whole_file

@@ -4,17 +4,17 @@ import errno
 import json
 import os
 import socket
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 from hub_machine import NEEDED, SHARDED, TOKEN, UNWANTED, message_of, only, put_snapshot
 from hub_server import Fault, Hub
 from huggingface_hub import constants
 
-from tinystar_np.checkpoints import hub_file
+from tinystar_np.checkpoints import download
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import HubError
@@ -79,7 +79,7 @@ SETTINGS = {
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.1)
-    monkeypatch.setattr(hub_file, "SECONDS_BETWEEN_TRIES", 0)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the library's, between its tries
 
 
 @pytest.fixture
@@ -147,10 +147,10 @@ def test_a_hub_that_does_not_exist(
     [
         (
             f"https://user:{PASSWORD}@huggingface.co/owner/model",
-            ["'https://huggingface.co/owner/model' is an"],
+            ["'https://huggingface.co/owner/model': this is an address"],
         ),
         (f"https://{TOKEN}@huggingface.co/owner/model", ["HF_ENDPOINT says where another hub is"]),
-        (f"http://host/?token={TOKEN}", ["the name of the model alone"]),
+        (f"http://host/?token={TOKEN}", ["Give only the model's name"]),
         (f"owner/{TOKEN}", ["no model owner/hf_…"]),
         ("hf_" + "a1B2" * 8 + "zz", ["no model hf_…"]),
     ],
@@ -200,7 +200,7 @@ def test_a_repository_without_config(served: Hub, refused: Callable[..., str], c
         (errno.EIO, "could not be fetched"),
     ],
 )
-@pytest.mark.parametrize("where", [(hub_file.os, "replace"), (huggingface_hub, "snapshot_download")])
+@pytest.mark.parametrize("where", [(download.os, "replace"), (download, "snapshot_download")])
 def test_a_disk_that_does_not_take_it(
     served: Hub, monkeypatch: pytest.MonkeyPatch, where: tuple[object, str], number: int, words: str
 ) -> None:

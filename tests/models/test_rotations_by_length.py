@@ -14,7 +14,7 @@ from parity import assert_close, interrupt, logits_of, random_ids, reference_mod
 from safetensors import safe_open
 
 import tinystar_np as ts
-from tinystar_np.checkpoints.safetensors_writer import write_safetensors
+from tinystar_np.checkpoints.safetensors_file import write_safetensors
 from tinystar_np.errors import CheckpointError
 from tinystar_np.generation import Conversation, loop
 from tinystar_np.loading import load

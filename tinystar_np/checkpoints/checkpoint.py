@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.element_types import to_float32
 from tinystar_np.checkpoints.files_inside import file_inside
 from tinystar_np.checkpoints.json_file import shown
-from tinystar_np.checkpoints.model_files import instead_of_weights
+from tinystar_np.checkpoints.model_files import INDEX_FILE, SINGLE_FILE, instead_of_weights, read_index
 from tinystar_np.checkpoints.safetensors_file import SafetensorsFile
-from tinystar_np.checkpoints.shard_index import INDEX_FILE, SINGLE_FILE, read_index
 from tinystar_np.errors import CheckpointError
 
 

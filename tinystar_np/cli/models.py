@@ -11,7 +11,7 @@ import textwrap
 from dataclasses import asdict
 from typing import Any
 
-from tinystar_np.checkpoints.local_models import list_local_models
+from tinystar_np.checkpoints.hub import list_local_models
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import add_cache_argument, add_common_arguments, styled
 from tinystar_np.inspection.catalogue import catalogue

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, GENERATION_FILE
-from tinystar_np.checkpoints.safetensors_writer import write_safetensors
+from tinystar_np.checkpoints.safetensors_file import write_safetensors
 from tinystar_np.configs.tinystar_config import TinyStarConfig
 from tinystar_np.errors import CheckpointError, InputError
 from tinystar_np.kernels.activations import gelu, gelu_tanh, relu, silu

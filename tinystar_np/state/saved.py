@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from tinystar_np.checkpoints.safetensors_writer import write_safetensors
+from tinystar_np.checkpoints.safetensors_file import write_safetensors
 from tinystar_np.errors import CheckpointError
 from tinystar_np.state.layer_state import LayerState
 from tinystar_np.state.text import HeldText

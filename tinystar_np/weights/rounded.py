@@ -31,8 +31,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.checkpoints.safetensors_file import SafetensorsFile
-from tinystar_np.checkpoints.safetensors_writer import write_safetensors
+from tinystar_np.checkpoints.safetensors_file import SafetensorsFile, write_safetensors
 from tinystar_np.errors import CheckpointError
 from tinystar_np.kernels.bfloat16 import narrow
 from tinystar_np.kernels.int8 import quantise
