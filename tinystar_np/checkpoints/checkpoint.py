@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +15,22 @@ from tinystar_np.checkpoints.safetensors_file import SafetensorsFile
 from tinystar_np.errors import CheckpointError
 
 
-class Checkpoint(Mapping[str, NDArray[Any]]):
-    """The tensors of one or more safetensors files; arrays are views in the stored type (BF16 as uint16)."""
+class Checkpoint(Mapping[str, NDArray]):
+    """The tensors of one or more safetensors files; arrays are views in the stored type (BF16 as uint16).
 
-    def __init__(self, files: list[SafetensorsFile], absent: Mapping[str, Path] | None = None) -> None:
+    files   paths of the files
+    nbytes  of all tensors together
+    absent  tensors that the index names though its file does not hold them: {name: that file}
+    """
+
+    def __init__(self, files: list[SafetensorsFile], index: Mapping[str, Path]) -> None:
         """Join the files.
 
-        absent  tensors that the index names though its file does not hold them: {name: that file}
+        index  which file holds which tensor, as the model says; {} for a single file
 
-        Raises CheckpointError if two of them hold a tensor of the same name.
+        Raises CheckpointError if two files hold a tensor of the same name, or another holds it than the index
+        says.
         """
-        self.absent = absent or {}
         self._places: dict[str, tuple[SafetensorsFile, str]] = {}  # its name in the file may be another
         for file in files:
             for name in file.names:
@@ -36,10 +40,14 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
                         "The files are of different models; download them again."
                     )
                 self._places[name] = file, name
+        self.absent = {name: path for name, path in index.items() if name not in self._places}
+        for name, path in index.items():
+            if name in self._places and self.file_of(name) != path:
+                raise not_held(name, path)
         self.files = [file.path for file in files]
         self.nbytes = sum(file.nbytes for file in files)
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
+    def __getitem__(self, name: str) -> NDArray:
         file, stored = self._places[name]
         return file.array(stored)
 
@@ -74,7 +82,7 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
         """
         return to_float32(self[name], self.element_type(name), f"{self.file_of(name)}: tensor {shown(name)}")
 
-    def blocks(self, name: str, most: int) -> Iterator[NDArray[Any]]:
+    def blocks(self, name: str, most: int) -> Iterator[NDArray]:
         """Give a tensor's elements in the stored type, flat and at most so many at a time."""
         file, stored = self._places[name]
         return file.blocks(stored, most)
@@ -119,23 +127,17 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     """
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: there is no such directory.")
-    single = (directory / SINGLE_FILE).exists()
-    if not single and not (directory / INDEX_FILE).exists():
+    if (directory / SINGLE_FILE).exists():
+        return Checkpoint([SafetensorsFile(file_inside(directory, SINGLE_FILE))], {})
+    if not (directory / INDEX_FILE).exists():
         for name in (SINGLE_FILE, INDEX_FILE):
             if (directory / name).is_symlink():  # to nothing, or in a circle, which is told there
                 file_inside(directory, name)
         there, what_to_do = instead_of_weights(path.name for path in directory.iterdir())
         raise CheckpointError(f"{directory}: has {there}.\n{what_to_do}")
-    index = {} if single else read_index(directory)
-    names = sorted(set(index.values())) or [SINGLE_FILE]
-    files = [SafetensorsFile(file_inside(directory, name)) for name in names]
-    held = {tensor for file in files for tensor in file.names}
-    absent = {tensor: directory / name for tensor, name in index.items() if tensor not in held}
-    checkpoint = Checkpoint(files, absent)
-    for tensor, file_name in index.items():
-        if tensor in held and checkpoint.file_of(tensor).name != file_name:
-            raise not_held(tensor, directory / file_name)
-    return checkpoint
+    index = {tensor: directory / name for tensor, name in read_index(directory).items()}
+    files = [SafetensorsFile(file_inside(directory, path.name)) for path in sorted(set(index.values()))]
+    return Checkpoint(files, index)
 
 
 def not_held(tensor: str, file: Path) -> CheckpointError:
