@@ -23,6 +23,7 @@ pytest_plugins = ["hub_fixtures"]
 pytestmark = pytest.mark.usefixtures("machine", "impatient")
 
 PASSWORD = "passwordpassword"
+ASK = ("ask", "hello", "-m")
 
 # What the hub does → what is said. {host} is the hub's.
 FAULTS = {
@@ -106,39 +107,34 @@ def refused(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., str]]:
     return run
 
 
-@pytest.mark.parametrize("command", [["ask", "hello", "-m"], ["inspect"]], ids=["ask", "inspect"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_of_the_hub(
-    served: Hub, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, fault: str, command: list[str]
+    served: Hub, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     served.faults["owner/model"], words = FAULTS[fault]
     host = served.url.removeprefix("http://")
     monkeypatch.setenv("HF_ENDPOINT", f"http://user:{PASSWORD}@{host}")
-    said = refused(*command, "owner/model")
+    said = refused(*ASK, "owner/model")
     assert [word for word in words if word.format(host=host) not in said] == []
 
 
-@pytest.mark.parametrize("command", [["ask", "hello", "-m"], ["inspect"]], ids=["ask", "inspect"])
 @pytest.mark.parametrize("case", SETTINGS)
 def test_settings(
-    served: Hub, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, case: str, command: list[str]
+    served: Hub, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     settings, flags, words = SETTINGS[case]
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    said = refused(*command, "owner/model", *flags)
+    said = refused(*ASK, "owner/model", *flags)
     assert [word for word in words if word.format(host=served.url.removeprefix("http://")) not in said] == []
 
 
-@pytest.mark.parametrize("command", [["ask", "hello", "-m"], ["inspect"]], ids=["ask", "inspect"])
-def test_a_hub_that_does_not_exist(
-    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, command: list[str]
-) -> None:
+def test_a_hub_that_does_not_exist(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     monkeypatch.setenv("HF_ENDPOINT", f"http://user:{PASSWORD}@127.0.0.1:{port}")
-    said = refused(*command, "owner/model")
+    said = refused(*ASK, "owner/model")
     assert f"127.0.0.1:{port} cannot be reached, and owner/model is not" in said
 
 
@@ -155,11 +151,10 @@ def test_a_hub_that_does_not_exist(
         ("hf_" + "a1B2" * 8 + "zz", ["no model hf_…"]),
     ],
 )
-@pytest.mark.parametrize("command", [["ask", "hello", "-m"], ["inspect"]], ids=["ask", "inspect"])
 def test_secrets_where_a_name_belongs(
-    served: Hub, refused: Callable[..., str], name: str, words: list[str], command: list[str]
+    served: Hub, refused: Callable[..., str], name: str, words: list[str]
 ) -> None:
-    said = refused(*command, name)
+    said = refused(*ASK, name)
     assert "a1B2" not in said
     assert [word for word in words if word not in said] == []
 
@@ -185,10 +180,9 @@ def test_a_repository_without_safetensors_is_refused_before_anything_is_fetched(
     assert not (machine / "hf").exists()
 
 
-@pytest.mark.parametrize("command", [["ask", "hello", "-m"], ["inspect"]], ids=["ask", "inspect"])
-def test_a_repository_without_config(served: Hub, refused: Callable[..., str], command: list[str]) -> None:
+def test_a_repository_without_config(served: Hub, refused: Callable[..., str]) -> None:
     served.repositories["owner/data"] = {"README.md": b"", "model.safetensors": b""}
-    assert "owner/data has no config.json" in refused(*command, "owner/data")
+    assert "owner/data has no config.json" in refused(*ASK, "owner/data")
     assert not served.downloads
 
 

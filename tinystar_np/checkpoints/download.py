@@ -70,7 +70,7 @@ def download(repository: str, revision: str | None, cache: Path, config_only: bo
             raise hub_error(
                 f"{repository} has no {CONFIG_FILE}.\nIt is not a model in the format of transformers."
             )
-        # The weights come last: where they are, all is.
+        # The weights come last: what is wrong with the other files shows first.
         return files.fetch([CONFIG_FILE] if config_only else [*files.small(), *files.weights()], revision)
     except TinyStarError:
         raise
@@ -122,7 +122,7 @@ class _Files:
             if (self._folder / "snapshots" / self._commit / name).exists():
                 continue
             if not file.size or not HASH.fullmatch(hash_):
-                uncheckable = True  # a hub that is not Hugging Face's: the library's own download has to do
+                uncheckable = True  # another hub than Hugging Face's: the library's own download has to do
                 continue
             url = hf_hub_url(self._repository, name, revision=self._commit, endpoint=self._endpoint)
             with _quiet_library(show_bars=file.size >= SMALLEST_WITH_BAR):
@@ -205,7 +205,8 @@ def _quiet_library(show_bars: bool) -> Iterator[None]:
     no bars.
     """
     # A user who sets the library's own variable for this has decided already.
-    hide_bars = not (show_bars or constants.HF_HUB_DISABLE_PROGRESS_BARS or are_progress_bars_disabled())
+    decided = constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled()
+    hide_bars = not (show_bars or decided)
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.ERROR)

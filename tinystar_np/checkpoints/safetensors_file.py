@@ -10,9 +10,9 @@ map, which the operating system fills page by page when they are first touched, 
 """
 
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,69 +35,35 @@ IMPOSTORS = {
 }
 
 
-class SafetensorsFile:
-    """The tensors of one file, by name; read-only."""
+class StoredTensor(NamedTuple):
+    """A tensor where it lies in a mapped file; read-only."""
 
-    def __init__(self, path: Path) -> None:
-        """Check the file and map it.
+    path: Path
+    name: str  # in the file
+    element_type: str  # as the file names it, such as "F32" or "BF16"
+    shape: tuple[int, ...]
+    memory: NDArray[np.uint8]  # a view of the file
 
-        Raises CheckpointError if it is missing, unreadable, damaged or not a safetensors file.
+    def elements(self) -> NDArray:
+        """View the elements in a row, in the stored type (BF16 as uint16); they may be unaligned.
+
+        Raises CheckpointError for a type that NumPy cannot hold.
         """
-        self.path = path
-        if not path.is_file():  # a pipe or a device may never end
-            raise CheckpointError(f"{path}: there is no such file.")
-        beginning = b""
-        try:
-            with path.open("rb") as file:
-                beginning = file.read(32)
-                length = int.from_bytes(beginning[:8], "little")
-                if length > SIZE_LIMIT:  # before anything makes room for it
-                    raise ValueError(f"its header has {length} bytes, which no model's has")
-                with safe_open(path, framework="np"):
-                    pass
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
+        if self.element_type not in STORAGE_TYPES:
             raise CheckpointError(
-                f"{path}: cannot be read ({error.strerror}).\nSee that you may read it."
-            ) from error
-        # The package raises OSError, ValueError, TypeError, and one of its own that is only an Exception.
-        except Exception as error:
-            raise _unreadable(path, beginning, one_line(str(error))) from error
-        self._bytes = np.frombuffer(mapped, dtype=np.uint8)
-        self._data = self._bytes[8 + length :]
-        # Parsed once more here, because the package accepts a name that stands there twice.
-        self._header = parse_json_object(self._bytes[8 : 8 + length].tobytes(), path)
-        self._header.pop("__metadata__", None)
+                f"{self.path}: tensor {shown(self.name)} has element type {self.element_type}, "
+                "which cannot be read.\nQuantised checkpoints are not supported: use the original model."
+            )
+        return self.memory.view(STORAGE_TYPES[self.element_type])
 
-    @property
-    def names(self) -> list[str]:
-        """Names of the tensors, in the order of the header."""
-        return list(self._header)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors together."""
-        return self._data.size
-
-    def element_type(self, name: str) -> str:
-        """Type of a tensor as the file names it, such as "F32" or "BF16"."""
-        return str(self._header[name]["dtype"])
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor."""
-        return tuple(self._header[name]["shape"])
-
-    def array(self, name: str) -> NDArray:
-        """View a tensor in its stored type (BF16 as uint16).
-
-        Raises KeyError for an unknown name, CheckpointError for a type or shape that NumPy cannot hold.
-        """
+    def array(self) -> NDArray:
+        """View the tensor; raises CheckpointError for a type or shape that NumPy cannot hold."""
         try:
-            array = self._flat(name).reshape(self.shape(name))
+            array = self.elements().reshape(self.shape)
         # An empty tensor of shape (0, 2⁶²), or one of 65 axes, is a valid file, but not an array.
         except ValueError as error:
             raise CheckpointError(
-                f"{self.path}: tensor {shown(name)} of shape {shown(self.shape(name))}: {error}.\n"
+                f"{self.path}: tensor {shown(self.name)} of shape {shown(self.shape)}: {error}.\n"
                 f"{download_again(self.path)}"
             ) from error
         if not array.flags.aligned:
@@ -107,28 +73,40 @@ class SafetensorsFile:
             array.flags.writeable = False
         return array
 
-    def blocks(self, name: str, most: int) -> Iterator[NDArray]:
-        """Give a tensor's elements in its stored type, flat and at most so many at a time.
 
-        Raises as ``array`` does, but never holds a copy of the whole tensor.
-        """
-        flat = self._flat(name)
-        return (flat[i : i + most] for i in range(0, flat.size, most))
+def map_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """Check a file and map it.
 
-    def let_go(self) -> None:
-        """Let the system take the memory that the file occupies here; what is read again comes back."""
-        let_go(self._bytes)
-
-    def _flat(self, name: str) -> NDArray:
-        """View a tensor's elements in a row; they may be unaligned."""
-        element_type = self.element_type(name)
-        if element_type not in STORAGE_TYPES:
-            raise CheckpointError(
-                f"{self.path}: tensor {shown(name)} has element type {element_type}, which cannot be read.\n"
-                "Quantised checkpoints are not supported: use the original model."
-            )
-        start, end = self._header[name]["data_offsets"]
-        return self._data[start:end].view(STORAGE_TYPES[element_type])
+    Returns its tensors by name, in the header's order. Raises CheckpointError if the file is missing,
+    unreadable, damaged or not a safetensors file.
+    """
+    if not path.is_file():  # a pipe or a device may never end
+        raise CheckpointError(f"{path}: there is no such file.")
+    beginning = b""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(32)
+            length = int.from_bytes(beginning[:8], "little")
+            if length > SIZE_LIMIT:  # before anything makes room for it
+                raise ValueError(f"its header has {length} bytes, which no model's has")
+            with safe_open(path, framework="np"):
+                pass
+            mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: cannot be read.\nSee that you may read it.") from error
+    # The package raises OSError, ValueError, TypeError, and one of its own that is only an Exception.
+    except Exception as error:
+        raise _unreadable(path, beginning, one_line(str(error))) from error
+    # Parsed once more here, because the package accepts a name that stands there twice.
+    header = parse_json_object(mapped[8 : 8 + length].tobytes(), path)
+    header.pop("__metadata__", None)
+    data = mapped[8 + length :]
+    return {
+        name: StoredTensor(
+            path, name, entry["dtype"], tuple(entry["shape"]), data[slice(*entry["data_offsets"])]
+        )
+        for name, entry in header.items()
+    }
 
 
 def _unreadable(path: Path, beginning: bytes, problem: str) -> CheckpointError:

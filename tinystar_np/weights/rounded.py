@@ -31,7 +31,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.checkpoints.safetensors_file import SafetensorsFile, write_safetensors
+from tinystar_np.checkpoints.safetensors_file import map_safetensors, write_safetensors
 from tinystar_np.errors import CheckpointError
 from tinystar_np.kernels.bfloat16 import narrow
 from tinystar_np.kernels.int8 import quantise
@@ -201,10 +201,10 @@ def _find(path: Path | None, kinds: Kinds) -> dict[str, NDArray] | None:
     if path is None:
         return None
     try:
-        file = SafetensorsFile(path)
-        if {name: (file.element_type(name), file.shape(name)) for name in file.names} != kinds:
+        tensors = map_safetensors(path)
+        if {name: (tensor.element_type, tensor.shape) for name, tensor in tensors.items()} != kinds:
             return None
-        return {name: file.array(name) for name in kinds}
+        return {name: tensors[name].array() for name in kinds}
     except (CheckpointError, OSError):
         return None
 
