@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 import tinystar_np as ts
 from tinystar_np.cache import Cache, join_caches
-from tinystar_np.checkpoints.safetensors_writer import write_safetensors
+from tinystar_np.checkpoints.safetensors_file import write_safetensors
 from tinystar_np.errors import CheckpointError
 from tinystar_np.generation import Conversation, loop
 from tinystar_np.loading import load

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from tinystar_np.checkpoints.element_types import NotFinite, count_not_finite
 from tinystar_np.checkpoints.json_file import one_line
-from tinystar_np.checkpoints.not_finite import NotFinite, count_not_finite
 from tinystar_np.cli.terminal import note
 from tinystar_np.errors import CheckpointError
+
+BLOCK = 1 << 20  # numbers looked at together: all the memory that it takes
 
 
 class CheckedWeights:
@@ -23,7 +25,10 @@ class CheckedWeights:
         self.directory = directory
         self.checkpoint: Checkpoint = open_checkpoint(directory)
         note(f"Reading {self.checkpoint.nbytes / 1e6:,.1f} MB of weights …", arguments)
-        counts = {name: count_not_finite(self.checkpoint, name) for name in self.checkpoint}
+        counts = {
+            name: count_not_finite(self.checkpoint.blocks(name, BLOCK), self.checkpoint.element_type(name))
+            for name in self.checkpoint
+        }
         self.found: dict[str, NotFinite] = {name: count for name, count in counts.items() if any(count)}
 
     @property

@@ -19,7 +19,6 @@ from typing import Any
 from tinystar_np.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from tinystar_np.checkpoints.config_file import read_config
 from tinystar_np.checkpoints.hub import find_model
-from tinystar_np.checkpoints.hub_config import find_config
 from tinystar_np.checkpoints.model_files import has_model
 from tinystar_np.cli.check_weights import CheckedWeights
 from tinystar_np.cli.streams import OK, say
@@ -69,11 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    directory = (find_model if arguments.check else find_config)(
+    directory = find_model(
         arguments.model,
         revision=arguments.revision,
         offline=arguments.offline,
         cache_dir=arguments.cache_dir,
+        config_only=not arguments.check,
     )
     whole = read_config(directory)
     raw = text_config(whole)
