@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
+from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import ConfigError
 from tinystar_np.kernels.activations import ACTIVATIONS
@@ -17,7 +18,7 @@ LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 """What configs call the number of layers."""
 REFUSED_ANYWHERE: dict[str, tuple[Any, ...]] = {
     "per_layer_config": (None, {}),  # transformers 5: other values of keys in some of the layers
-    "quantization_config": (None,),
+    "quantization_config": (None,),  # but for 8 bits with a scale per output
     # The name of another file with the weights.
     "transformers_weights": (None, "model.safetensors", "model.safetensors.index.json"),
 }
@@ -85,6 +86,8 @@ class DecoderConfig:
         key that asks for what is not implemented.
         """
         for key, harmless in (REFUSED_ANYWHERE | dict(cls.REFUSED)).items():
+            if key == "quantization_config" and is_int8_per_output(raw.get(key)):
+                continue
             if key in raw and raw[key] not in harmless:
                 raise ConfigError(
                     f"config.json: {key} = {shown(raw[key])} is not implemented for this architecture."

@@ -23,7 +23,7 @@ from tinystar_np.state import PREFILL, Cache, HeldText, Span, join_caches, read_
 from tinystar_np.tap import listening, scope, tap, unheard
 from tinystar_np.weights.in_memory import move_into_memory
 from tinystar_np.weights.side_by_side import side_by_side
-from tinystar_np.weights.weight_table import EMBEDDING, HEAD, WeightTable, gather, known_as
+from tinystar_np.weights.weight_table import EMBEDDING, HEAD, FittedTable, WeightTable, fit, gather, known_as
 
 
 class Decoder(ABC):
@@ -79,6 +79,16 @@ class Decoder(ABC):
 
         Raises CheckpointError where the weights do not fit the config.
         """
+        config, table = cls.fit(config, checkpoint)
+        return cls(config, side_by_side(gather(checkpoint, table, dtype)), end_ids)
+
+    @classmethod
+    def fit(cls, config: Any, checkpoint: Checkpoint) -> tuple[Any, FittedTable]:
+        """Find where a checkpoint has each row of the weight table.
+
+        Returns the config, with what only the file tells, and the table.
+        Raises CheckpointError where the weights do not fit the config.
+        """
         tied_head = None
         if getattr(config, "tie_word_embeddings", False):
             untied = replace(config, tie_word_embeddings=False)
@@ -89,7 +99,7 @@ class Decoder(ABC):
                 config = untied
             elif head_axes.startswith(axes):  # stored the same way round, so that one can stand for the other
                 tied_head = head
-        weights = gather(
+        return config, fit(
             checkpoint,
             cls.weight_table(config),
             config.sizes,
@@ -97,9 +107,7 @@ class Decoder(ABC):
             other_names=cls.OTHER_NAMES,
             ignored=cls.IGNORED,
             tied_head=tied_head,
-            dtype=dtype,
         )
-        return cls(config, side_by_side(weights), end_ids)
 
     @classmethod
     def _differ(cls, checkpoint: Checkpoint, *names: str) -> bool:

@@ -5,13 +5,12 @@ format, one tensor for the gates and ups of all experts of a layer, and one for 
 kinds are read where they lie, nothing is put together or taken apart.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.models.decoder import Decoder
-from tinystar_np.weights.weight_table import WeightTable, for_layers
+from tinystar_np.weights.weight_table import FittedTable, WeightTable, for_layers
 
 # E experts, each M wide; some models have dense layers beside those with experts, F wide.
 EXPERTS: WeightTable = {
@@ -38,12 +37,10 @@ class EitherExperts(Decoder):
     """A model whose files have its experts in either way; ``fused_experts`` of its config says in which."""
 
     @classmethod
-    def from_checkpoint(
-        cls, config: Any, checkpoint: Checkpoint, end_ids: Sequence[int] = (), dtype: str = "auto"
-    ) -> Self:
-        """Build the model, after a look at the names in the file."""
+    def fit(cls, config: Any, checkpoint: Checkpoint) -> tuple[Any, FittedTable]:
+        """Find each row of the weight table, after a look at the names in the file."""
         fused = any(name.endswith(".mlp.experts.gate_up_proj") for name in checkpoint)
-        return super().from_checkpoint(replace(config, fused_experts=fused), checkpoint, end_ids, dtype)
+        return super().fit(replace(config, fused_experts=fused), checkpoint)
 
 
 def letters_of_none(layers_with_experts: int, layers: int, of_experts: str) -> str:

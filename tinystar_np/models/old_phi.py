@@ -7,13 +7,13 @@ a row of modules, in which the embedding is layer 0 and the output layer L + 1, 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, nextafter
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.configs.config import require
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.models.phi import Phi, PhiConfig
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.weights.weight_table import FittedTable, WeightTable, with_switches
 
 ROW, TREE, TODAY = "layers.0.wte.weight", "transformer.embd.wte.weight", "embed_tokens.weight"
 """What the embedding is called in a row of modules, in names of GPT-2's kind, and today."""
@@ -118,17 +118,15 @@ class OldPhi(Phi):
     }
 
     @classmethod
-    def from_checkpoint(
-        cls, config: Any, checkpoint: Checkpoint, end_ids: Sequence[int] = (), dtype: str = "auto"
-    ) -> Self:
-        """Build the model, after a look at the names in the file, and at how long its vocabulary is."""
+    def fit(cls, config: Any, checkpoint: Checkpoint) -> tuple[Any, FittedTable]:
+        """Find each row of the weight table, after a look at the names and the vocabulary in the file."""
         c: OldPhiConfig = config
         called = [name for name in (ROW, TREE, TODAY, cls.PREFIX + TODAY) if name in checkpoint]
         if called:
             padded = ceil(c.vocab_size / c.pad_vocab_size_multiple) * c.pad_vocab_size_multiple
             vocab_size = padded if checkpoint.shape(called[0])[:1] == (padded,) else c.vocab_size
             c = replace(c, embedding=called[0].removeprefix(cls.PREFIX), vocab_size=vocab_size)
-        return super().from_checkpoint(c, checkpoint, end_ids, dtype)
+        return super().fit(c, checkpoint)
 
     @staticmethod
     def weight_table(config: Any) -> WeightTable:

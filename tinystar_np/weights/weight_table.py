@@ -16,18 +16,26 @@ some files: ("ff_proj.weight[1]", "2F D -> D F") is the second of two. ``{i+1}``
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint, not_held
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.errors import CheckpointError
-from tinystar_np.layers.matrices import Bfloat16Matrix, NarrowMatrix
-from tinystar_np.weights.rounded import Matrix, rounded
+from tinystar_np.layers.matrices import NarrowMatrix
+from tinystar_np.progress_bar import bar
+from tinystar_np.weights.stored_matrix import (
+    ROUNDED,
+    is_scale,
+    keeps_type,
+    matrix_as_stored,
+    read_stored,
+    rounded_matrix,
+)
 
 WeightTable = Mapping[str, tuple[str, str]]
 UNTIED_HEAD: WeightTable = {"head.weight": ("lm_head.weight", "V D -> D V")}
@@ -64,6 +72,16 @@ class Row(NamedTuple):
         A router is none of them: a rounded score may choose another expert, and it is small.
         """
         return self.ours.endswith(".weight") and len(self.used) == 2 and ".router." not in self.ours
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is looked up by rows, and not multiplied by."""
+        return self.ours.startswith("embedding.")
+
+    @property
+    def is_by_rows(self) -> bool:
+        """Whether the file has a row for each output, or for each token: what 8 bits give a scale."""
+        return self.turned != self.is_table
 
 
 def with_switches(
@@ -146,7 +164,22 @@ def known_as(name: str, prefix: str, other_names: Mapping[str, str]) -> str:
     return next((match.expand(known) for match, known in found if match), short)
 
 
-def gather(
+class FittedTable(NamedTuple):
+    """A table of weight names, and where a checkpoint has each row.
+
+    rows       {our name: row, written out}
+    tensors    {the checkpoint's name of a tensor: the rows that are taken from it}
+    sizes      the config's letters
+    tied_head  see ``fit``
+    """
+
+    rows: Mapping[str, Row]
+    tensors: Mapping[str, Sequence[Row]]
+    sizes: Mapping[str, int]
+    tied_head: str | None
+
+
+def fit(
     checkpoint: Checkpoint,
     table: WeightTable,
     sizes: Mapping[str, int],
@@ -155,9 +188,8 @@ def gather(
     other_names: Mapping[str, str],
     ignored: str,
     tied_head: str | None = None,
-    dtype: str = "auto",
-) -> dict[str, NDArray | NarrowMatrix]:
-    """Take every array of a table from a checkpoint.
+) -> FittedTable:
+    """Find every row of a table in a checkpoint.
 
     table        with its rows per layer not yet written out
     sizes        the config's letters
@@ -167,12 +199,12 @@ def gather(
                  of old files, layers for other tasks
     tied_head    the output layer's name where it is tied to the embedding: a file holds the one or the other,
                  or a copy
-    dtype        the element type to keep matrices in, see ``load``
 
-    Returns {our name: array or matrix}. What keeps its type is a view of the mapped file.
     Raises CheckpointError naming the tensors that are missing, left over, or of the wrong shape.
     """
-    stored = checkpoint.by_other_names(lambda name: known_as(name, prefix, other_names))
+    stored = checkpoint.by_other_names(
+        lambda name: None if is_scale(checkpoint, name) else known_as(name, prefix, other_names)
+    )
     needless = [BUFFERS, *([ignored] if ignored else [])]
     if tied_head is not None:
         embedding = table[EMBEDDING][0]
@@ -186,34 +218,50 @@ def gather(
     _check_fit(checkpoint, table, sizes, stored, is_needless)
     # Only now, as the rows of a wrong config may be many more than the file's tensors.
     rows = expand(table, sizes)
+    tensors: dict[str, list[Row]] = {}
+    for row in rows.values():
+        tensors.setdefault(stored[row.theirs], []).append(row)
+    return FittedTable(rows, tensors, sizes, tied_head)
 
-    def bits(row: Row) -> bool:
-        """Whether a matrix stays in the file's bfloat16."""
-        name = stored[row.theirs]
-        return row.is_matrix and checkpoint.element_type(name) == "BF16" and dtype in ("auto", "bfloat16")
 
-    def read(some: Iterable[Row]) -> Iterator[tuple[str, NDArray]]:
-        taken: tuple[str, NDArray] = "", np.empty(0)
-        for row in some:
-            name = stored[row.theirs]
-            if taken[0] != name:  # the experts of one tensor follow each other: it is converted once
-                taken = "", np.empty(0)  # let go of the last one first
-                taken = name, checkpoint[name] if bits(row) else checkpoint.float32(name)
-            yield row.ours, taken[1] if row.part is None else _part(taken[1], row, sizes)
-            if row.ours in wanted or not on_file(taken[1]):  # another form of it is in memory now
-                checkpoint.let_go(name)
+def gather(checkpoint: Checkpoint, table: FittedTable, dtype: str) -> dict[str, NDArray | NarrowMatrix]:
+    """Take every array of a table from a checkpoint.
 
-    to_round = [
-        row for row in rows.values() if row.is_matrix and dtype in ("bfloat16", "int8") and not bits(row)
-    ]
-    wanted = {row.ours: _unrounded(row, sizes) for row in to_round}
+    dtype  the element type to keep matrices in, see ``load``
+
+    Returns {our name: array or matrix}. What keeps its type is a view of the mapped file; what is rounded is
+    so one tensor after the other, each let go of before the next, with a bar on the terminal.
+    """
+    kept = {
+        name
+        for name, rows in table.tensors.items()
+        if all(row.is_matrix for row in rows)
+        and keeps_type(checkpoint, name, dtype, all(row.is_by_rows for row in rows))
+    }
+    to_round = {
+        row.ours
+        for name, rows in table.tensors.items()
+        for row in rows
+        if row.is_matrix and dtype in ROUNDED and name not in kept
+    }
     arrays: dict[str, NDArray | NarrowMatrix] = {}
-    if wanted:
-        arrays |= rounded(wanted, lambda: read(to_round), dtype, checkpoint.files, [dict(table), dict(sizes)])
-    for ours, array in read(row for row in rows.values() if row.ours not in wanted):
-        matrix = Bfloat16Matrix(array) if bits(rows[ours]) else array
-        arrays[ours] = matrix.T if rows[ours].turned else matrix
-    return {ours: arrays[ours] for ours in rows}
+    numbers = sum(prod(shape_of(table.rows[ours].used, table.sizes)) for ours in to_round)
+    with bar(numbers, f"rounding to {dtype}", " weights") as advance:
+        for name, rows in table.tensors.items():
+            tensor = read_stored(checkpoint, name, as_it_lies=name in kept)
+            for row in rows:
+                take = partial(_part, row=row, sizes=table.sizes)
+                stored = tensor if row.part is None else tensor.part(take)
+                if row.ours in to_round:
+                    arrays[row.ours] = rounded_matrix(stored.values, row.turned, row.is_table, dtype)
+                    checkpoint.let_go(name)  # another form of it is in memory now
+                    advance(stored.values.size)
+                else:
+                    arrays[row.ours] = matrix_as_stored(stored, row.turned)
+            if not on_file(tensor.values):
+                checkpoint.let_go(name)
+            del tensor, stored  # before the next is made
+    return {ours: arrays[ours] for ours in table.rows}
 
 
 def _check_fit(
@@ -266,13 +314,6 @@ def _part(experts: NDArray, row: Row, sizes: Mapping[str, int]) -> NDArray:
     shape = shape_of(row.used[::-1] if row.turned else row.used, sizes)
     one: NDArray = experts.reshape(-1, *shape)[row.part]
     return one
-
-
-def _unrounded(row: Row, sizes: Mapping[str, int]) -> Matrix:
-    """Describe a matrix as the file has it."""
-    inputs, outputs = shape_of(row.used, sizes)
-    shape = (outputs, inputs) if row.turned else (inputs, outputs)
-    return Matrix(shape, row.turned, table=row.ours.startswith("embedding."))
 
 
 def _listed(names: Sequence[str], count: int) -> str:
