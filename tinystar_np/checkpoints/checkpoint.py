@@ -58,6 +58,10 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
         """Path of the file that holds a tensor."""
         return self._places[name][0].path
 
+    def name_in_file(self, name: str) -> str:
+        """Name of a tensor in its file."""
+        return self._places[name][1]
+
     def element_type(self, name: str) -> str:
         """Type of a tensor as its file names it, such as "F32" or "BF16"."""
         file, stored = self._places[name]

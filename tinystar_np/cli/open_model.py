@@ -1,6 +1,7 @@
 """A model for a command: its options, and what loading it has to say."""
 
 import argparse
+import shlex
 import warnings
 
 from tinystar_np.cli.machine import add_threads_argument
@@ -9,6 +10,7 @@ from tinystar_np.loading import load
 from tinystar_np.models import Decoder
 from tinystar_np.text import Tokenizer
 from tinystar_np.threads import use_threads
+from tinystar_np.weights.stored_matrix import ROUNDED
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,4 +38,10 @@ def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None
         )
     for warning in warned:
         note(str(warning.message), arguments)
+    if arguments.dtype in ROUNDED:
+        from tinystar_np.conversion import is_worth_keeping  # late: other answers do not need it
+
+        if is_worth_keeping(found[0], arguments.dtype):
+            command = f"tinystar convert {shlex.quote(arguments.model)} DIR --dtype {arguments.dtype}"
+            note(f"{command} keeps the result.", arguments)
     return found
