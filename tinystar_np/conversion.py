@@ -2,12 +2,12 @@
 
     float32    every number as float32
     bfloat16   matrices as bfloat16; everything else as it was
-    int8       linear layers stored as (out, in) as int8, with a scale per output; everything else as it was
+    int8       matrices of linear layers as int8, with a scale per output; everything else as it was
 
 Names and layouts stay the checkpoint's own, so that transformers and others read what is written: int8 as
 the compressed-tensors package stores it (checkpoints/compressed_tensors.py). That format knows linear layers
-only. The embedding stays as it is, and so do matrices that are stored as (in, out), or all experts in one
-tensor; a model that has no others, such as GPT-2, cannot be written in int8.
+only: the embedding stays as it is, and so do experts that are one tensor together. Experts with tensors of
+their own are written in int8 as well; transformers (5.24) refuses those, since it keeps them in one.
 
 With the same ``dtype``, ``load`` makes the same weights of the new files as of the old ones.
 """
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from tinystar_np.checkpoints.compressed_tensors import SCALE, int8_settings
+from tinystar_np.checkpoints.compressed_tensors import CONV1D, LINEAR, SCALE, int8_settings
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_config
 from tinystar_np.checkpoints.element_types import WEIGHT_TYPES
 from tinystar_np.checkpoints.files_inside import file_inside
@@ -91,14 +91,13 @@ def convert(
     readable = text_tensors(checkpoint) if whole["model_type"] in TEXT_PARTS else checkpoint
     _, table = architecture.fit(config, readable)
     chosen = {readable.name_in_file(name) for name, rows in table.tensors.items() if _is_chosen(rows, dtype)}
-    if not chosen and dtype == "int8":
-        raise InputError(
-            f"{name}: has no linear layer stored as (out, in), and int8 files can hold no others.\n"
-            "Convert it to bfloat16, or give dtype int8 when it is loaded, which rounds each time."
-        )
-    tensors = dict(_tensors(checkpoint, chosen, dtype))
+    by_columns = {
+        readable.name_in_file(name) for name, rows in table.tensors.items() if not rows[0].is_by_rows
+    }
+    tensors = dict(_tensors(checkpoint, chosen, by_columns, dtype))
     numbers = {name: prod(tensor.shape) for name, tensor in tensors.items()}
-    settings = int8_settings(_ignored(tensors, table)) if dtype == "int8" else None
+    kinds = sorted({CONV1D if name in by_columns else LINEAR for name in chosen})
+    settings = int8_settings(kinds, _ignored(tensors, table)) if dtype == "int8" else None
     content = json.dumps(_config(file_inside(source, CONFIG_FILE), dtype, settings), indent=2)
     with (
         bar(sum(numbers.values()), f"converting to {dtype}", " weights") as advance,
@@ -138,23 +137,33 @@ def _is_chosen(rows: Sequence[Row], dtype: str) -> bool:
     if not all(row.is_matrix for row in rows):
         return False
     in_8_bits = all(
-        row.is_by_rows and not row.is_table and len(row.stored) == 2 and row.theirs.endswith(WEIGHT)
+        (row.is_by_rows or row.part is None)
+        and not row.is_table
+        and len(row.stored) == 2
+        and row.theirs.endswith(WEIGHT)
         for row in rows
     )
     return in_8_bits or dtype != "int8"
 
 
-def _tensors(checkpoint: Checkpoint, chosen: Set[str], dtype: str) -> Iterator[tuple[str, Tensor]]:
-    """Say what is written: (name, tensor), scales after what they scale."""
+def _tensors(
+    checkpoint: Checkpoint, chosen: Set[str], by_columns: Set[str], dtype: str
+) -> Iterator[tuple[str, Tensor]]:
+    """Say what is written: (name, tensor), scales after what they scale.
+
+    chosen      names of the tensors that get the new type
+    by_columns  names of those that have a column, and not a row, for each output
+    """
     for name in checkpoint:
         element_type, shape = checkpoint.element_type(name), checkpoint.shape(name)
         as_it_is = Tensor(element_type, shape, partial(checkpoint.__getitem__, name))
         numbers = partial(_float32, checkpoint, name)
         if dtype == "int8":
             if name in chosen and element_type != "I8":
-                rounding = _Rounding(numbers)
+                rounding = _Rounding(numbers, name in by_columns)
                 yield name, Tensor("I8", shape, rounding.values)
-                yield name + SCALE, Tensor("F32", (shape[0], 1), rounding.scales)
+                scales = (1, shape[1]) if name in by_columns else (shape[0], 1)
+                yield name + SCALE, Tensor("F32", scales, rounding.scales)
             else:
                 yield name, as_it_is
         elif is_scale(checkpoint, name):
@@ -170,18 +179,20 @@ def _tensors(checkpoint: Checkpoint, chosen: Set[str], dtype: str) -> Iterator[t
 class _Rounding:
     """A matrix in 8 bits: its scales are kept from when its values were made until they are written."""
 
-    def __init__(self, numbers: Callable[[], NDArray[np.float32]]) -> None:
+    def __init__(self, numbers: Callable[[], NDArray[np.float32]], by_columns: bool) -> None:
         self._numbers = numbers
+        self._by_columns = by_columns
         self._scales = np.empty(0, np.float32)
 
     def values(self) -> NDArray[np.int8]:
-        """Round the matrix: (out, in)."""
-        values, self._scales = quantise(self._numbers())
-        return values
+        """Round the matrix: (out, in), or (in, out) by columns."""
+        numbers = self._numbers()
+        values, self._scales = quantise(numbers.T if self._by_columns else numbers)
+        return values.T if self._by_columns else values
 
     def scales(self) -> NDArray[np.float32]:
-        """Return the scales of the values that were made: (out, 1)."""
-        return self._scales[:, None]
+        """Return the scales of the values that were made: (out, 1), or (1, out) by columns."""
+        return self._scales[None] if self._by_columns else self._scales[:, None]
 
 
 def _float32(checkpoint: Checkpoint, name: str) -> NDArray[np.float32]:

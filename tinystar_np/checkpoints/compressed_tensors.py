@@ -7,12 +7,16 @@
 A linear layer's NAME.weight (out, in) is then int8, and NAME.weight_scale (out, 1) multiplies its rows; the
 layers under ``ignore`` are stored as ever. transformers reads such files with that package. Of the package's
 many schemes only this one is read here: whole numbers of 8 bits, a scale per output, activations as they are.
+GPT-2's layers are of the kind "Conv1D", with weights (in, out) and scales (1, out): transformers reads those
+with ``CompressedTensorsConfig(dequantize=True)``, and raises an error without.
 Source: https://github.com/vllm-project/compressed-tensors, ``QuantizationConfig`` and ``QuantizationArgs``.
 """
 
 from collections.abc import Mapping, Sequence
 
 METHOD, FORMAT = "compressed-tensors", "int-quantized"
+LINEAR, CONV1D = "Linear", "Conv1D"
+"""What transformers calls the modules with weights (out, in) and (in, out)."""
 SCALE = "_scale"
 """What follows a tensor's name in the name of its scales."""
 WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
@@ -22,9 +26,9 @@ NO_MATTER = ("observer", "observer_kwargs", "scale_dtype", "zp_dtype")
 """How the scales were found, and in which type others compute with them."""
 
 
-def int8_settings(ignored: Sequence[str]) -> dict[str, object]:
-    """Say in ``quantization_config`` that all linear layers but the ``ignored`` are in 8 bits."""
-    group = {"targets": ["Linear"], "format": FORMAT, "weights": WEIGHTS}
+def int8_settings(kinds: Sequence[str], ignored: Sequence[str]) -> dict[str, object]:
+    """Say in ``quantization_config`` that all layers of these kinds but the ``ignored`` are in 8 bits."""
+    group = {"targets": list(kinds), "format": FORMAT, "weights": WEIGHTS}
     return {
         "quant_method": METHOD,
         "format": FORMAT,

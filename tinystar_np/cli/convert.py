@@ -12,8 +12,9 @@ EPILOG = """examples:
   {command} HuggingFaceTB/SmolLM2-135M smollm2-int8 --dtype int8
   tinystar ask -m smollm2-int8 "Once upon a time"
 
-The new directory is read by transformers too (int8 with the compressed-tensors package). In int8 are the
-matrices of linear layers; the embedding stays as it is, and so do experts that are one tensor together."""
+The new directory is read by transformers too (int8 with the compressed-tensors package, and no experts in
+int8). In int8 are the matrices of linear layers; the embedding stays as it is, and so do experts that are one
+tensor together."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -70,7 +70,7 @@ class Bfloat16Matrix:
 class Int8Matrix:
     """A matrix in 8 bits and a scale per output: a quarter of the memory of float32.
 
-    values  (out, in); of a table (V, D)
+    values  (out, in), in either order of memory; of a table (V, D)
     scales  one per row of ``values``
     table   whether it is to be looked up, and its transpose multiplied by
     """
@@ -91,7 +91,9 @@ class Int8Matrix:
         """Multiply vectors by it: (T, in) → (T, out)."""
         if self._table:
             raise TypeError("A table is looked up; its transpose can be multiplied by.")
-        return narrow_product(x, self.stored, True, int8.widen, self._scales)
+        by_outputs = self.stored.flags.c_contiguous
+        stored = self.stored if by_outputs else self.stored.T
+        return narrow_product(x, stored, by_outputs, int8.widen, self._scales)
 
     def rows(self, ids: NDArray[np.integer]) -> NDArray[np.float32]:
         """Look up rows: (...) → (..., out)."""

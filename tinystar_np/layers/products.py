@@ -81,8 +81,9 @@ def narrow_product(
     Returns float32 (T, out), a new array.
     """
     x = np.ascontiguousarray(x)
-    if not transposed and scales is None and len(x) <= FEW_ROWS:
-        return in_threads(partial(_by_inputs, widen=widen), x, stored, False, LEAST_NARROW)
+    if not transposed and len(x) <= FEW_ROWS:
+        sums = in_threads(partial(_by_inputs, widen=widen), x, stored, False, LEAST_NARROW)
+        return sums if scales is None else np.multiply(sums, scales, out=sums)
     matrix = stored if transposed else stored.T
     y = np.empty((len(x), len(matrix)), dtype=np.float32)
     directly = blas_multiplies_directly()

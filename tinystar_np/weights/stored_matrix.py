@@ -2,7 +2,8 @@
 
     float32, float16, float64   NAME               numbers
     bfloat16                    NAME               16 bits each
-    int8                        NAME, NAME_scale   whole numbers (rows, columns), a scale per row (rows, 1)
+    int8                        NAME, NAME_scale   whole numbers (out, in), a scale per output (out, 1);
+                                                   or (in, out) and (1, out)
 
 The last is what the compressed-tensors package calls "int-quantized" (checkpoints/compressed_tensors.py).
 bfloat16 and int8 are multiplied by as they lie in the mapped file. Everything else becomes what ``load`` is
@@ -20,7 +21,7 @@ from tinystar_np.checkpoints.compressed_tensors import SCALE
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import CheckpointError
 from tinystar_np.kernels.bfloat16 import narrow
-from tinystar_np.kernels.int8 import dequantise, quantise
+from tinystar_np.kernels.int8 import quantise
 from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix, NarrowMatrix
 
 ROUNDED = ("bfloat16", "int8")
@@ -58,10 +59,12 @@ def keeps_type(checkpoint: Checkpoint, name: str, dtype: str, by_rows: bool) -> 
     """Say whether a matrix stays as it lies in the file.
 
     dtype    see ``load``
-    by_rows  whether a row of it belongs to one output (or to one token of a table), as scales do
+    by_rows  whether a row of it belongs to one output, or to one token of a table, and not a column
     """
     if is_int8(checkpoint, name):
-        return by_rows and dtype in ("auto", "int8")
+        rows, columns = checkpoint.shape(name)
+        scales_lie_so = checkpoint.shape(name + SCALE) == ((rows, 1) if by_rows else (1, columns))
+        return scales_lie_so and dtype in ("auto", "int8")
     return checkpoint.element_type(name) == "BF16" and dtype in ("auto", "bfloat16")
 
 
@@ -74,26 +77,32 @@ def read_stored(checkpoint: Checkpoint, name: str, as_it_lies: bool) -> Stored:
         return Stored(checkpoint[name] if as_it_lies else checkpoint.float32(name))
     rows, columns = checkpoint.shape(name)
     found = checkpoint.shape(name + SCALE)
-    if found != (rows, 1):
+    if found not in ((rows, 1), (1, columns)):
         raise CheckpointError(
             f"{checkpoint.file_of(name)}: tensor {shown(name + SCALE)} has shape {shown(found)}, "
-            f"but {shown(name)} needs a scale for each of its rows: {(rows, 1)}.\n"
+            f"but {shown(name)} needs a scale for each row or column: {(rows, 1)} or {(1, columns)}.\n"
             "Only 8 bits with a scale per output are read: use the original model."
         )
     values, scales = checkpoint[name], checkpoint.float32(name + SCALE)
     if as_it_lies:
-        return Stored(values, np.broadcast_to(scales, (rows, columns)))
-    return Stored(dequantise(values, scales[:, 0]))
+        return Stored(values, np.broadcast_to(scales, values.shape))
+    return Stored(values.astype(np.float32) * scales)
 
 
-def matrix_as_stored(stored: Stored, transposed: bool) -> NDArray | NarrowMatrix:
-    """Make a matrix of numbers as they are; ``transposed`` where the file has (out, in)."""
-    matrix: NDArray | NarrowMatrix = stored.values
-    if stored.scales is not None:
-        matrix = Int8Matrix(stored.values, np.ascontiguousarray(stored.scales[:, 0]), table=True)
-    elif stored.values.dtype == np.uint16:
-        matrix = Bfloat16Matrix(stored.values)
-    return matrix.T if transposed else matrix
+def matrix_as_stored(stored: Stored, transposed: bool, is_table: bool) -> NDArray | NarrowMatrix:
+    """Make a matrix, or a vector, of numbers as they are.
+
+    transposed  whether the file has (out, in)
+    is_table    whether it is looked up by rows, and not multiplied by
+    """
+    values, scales = stored
+    if scales is not None:
+        if transposed == is_table:  # the file has a column for each scale
+            values, scales = values.T, scales.T
+        return Int8Matrix(values, np.ascontiguousarray(scales[:, 0]), table=is_table)
+    if values.dtype == np.uint16:
+        return Bfloat16Matrix(values, transposed)
+    return values.T if transposed else values
 
 
 def rounded_matrix(

@@ -80,7 +80,7 @@ class Row(NamedTuple):
 
     @property
     def is_by_rows(self) -> bool:
-        """Whether the file has a row for each output, or for each token: what 8 bits give a scale."""
+        """Whether the file has a row, and not a column, for each number that 8 bits give a scale."""
         return self.turned != self.is_table
 
 
@@ -257,7 +257,7 @@ def gather(checkpoint: Checkpoint, table: FittedTable, dtype: str) -> dict[str, 
                     checkpoint.let_go(name)  # another form of it is in memory now
                     advance(stored.values.size)
                 else:
-                    arrays[row.ours] = matrix_as_stored(stored, row.turned)
+                    arrays[row.ours] = matrix_as_stored(stored, row.turned, row.is_table)
             if not on_file(tensor.values):
                 checkpoint.let_go(name)
             del tensor, stored  # before the next is made
