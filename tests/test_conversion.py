@@ -144,6 +144,14 @@ def test_transformers_reads_gpt2_where_it_is_told_to_widen(tmp_path: Path) -> No
         logits_of(AutoModelForCausalLM.from_pretrained(tmp_path / "new", dtype=torch.float32).eval(), IDS)
 
 
+@COMPRESSED
+@pytest.mark.parametrize("model_type", ["llama", "gpt2"])
+def test_compare_reads_int8(model_type: str, tmp_path: Path, capsys: Any) -> None:
+    convert(source(tmp_path, model_type), tmp_path / "new", "int8")
+    assert tinystar(["compare", str(tmp_path / "new"), "--ids", "5,6,7"]) == 0
+    assert "activations agree" in capsys.readouterr().out
+
+
 def test_what_int8_files_hold(tmp_path: Path) -> None:
     convert(source(tmp_path, "mixtral"), tmp_path / "new", "int8")
     tensors = load_file(tmp_path / "new" / "model.safetensors")
