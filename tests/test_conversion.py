@@ -238,6 +238,15 @@ def test_files_beside_the_weights_go_with_them(talking_model: Path, tmp_path: Pa
         assert (tmp_path / "new" / name).read_bytes() == (talking_model / name).read_bytes()
 
 
+def test_no_file_from_elsewhere_goes_with_them(talking_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "key.jinja").write_text("mine")
+    (talking_model / "additional_chat_templates").symlink_to(tmp_path / "secrets")
+    with pytest.raises(CheckpointError, match="leads out of the model's directory"):
+        convert(talking_model, tmp_path / "new", "bfloat16")
+    assert not (tmp_path / "new").exists()
+
+
 def test_numbers_that_json_has_no_word_for_stay(tmp_path: Path) -> None:
     old = source(tmp_path)
     edit_config(old, something={"__float__": "Infinity"})

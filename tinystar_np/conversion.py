@@ -110,7 +110,7 @@ def convert(
 
         for file in sorted(_small_files(source) - {CONFIG_FILE}):
             (new / file).parent.mkdir(exist_ok=True)
-            shutil.copyfile(file_inside((source / file).parent, Path(file).name), new / file)
+            shutil.copyfile(file_inside(source, file), new / file)
         write_shards(new, tensors, written, largest_file)
         (new / CONFIG_FILE).write_text(content + "\n", encoding="utf-8")
     nbytes = sum(tensor.nbytes for tensor in tensors.values())

@@ -90,11 +90,10 @@ def whole_directory(path: Path, last: str) -> Iterator[Path]:
         yield unfinished
         for file in sorted(unfinished.iterdir(), key=lambda file: file.name == last):
             file.rename(path / file.name)
-    except (OSError, ValueError) as problem:  # ValueError: a name with NUL
-        reason = problem.strerror if isinstance(problem, OSError) else None
-        raise CheckpointError(f"{path}: cannot be written ({reason or problem}).") from problem
+    except OSError as problem:
+        raise CheckpointError(f"{path}: cannot be written ({problem.strerror or problem}).") from problem
     finally:
-        with suppress(OSError, ValueError):
-            shutil.rmtree(unfinished, ignore_errors=True)
-            if made:
-                path.rmdir()  # fails where it is full, as it should be
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # where it is full, as it should be
+                path.rmdir()
