@@ -23,6 +23,8 @@ from collections.abc import Collection, Iterator, Mapping
 from math import prod
 from typing import NamedTuple, Protocol
 
+from numpy.typing import NDArray
+
 WeightTable = Mapping[str, tuple[str, str] | tuple[str, str, str]]
 EMBEDDING, HEAD = "embedding.tokens.weight", "head.weight"
 """What we call the two tables of the vocabulary, which may be one and the same."""
@@ -72,6 +74,21 @@ class Row(NamedTuple):
         A router is none of them: a rounded score may choose another expert, and it is small.
         """
         return self.ours.endswith(".weight") and len(self.block) == 2 and ".router." not in self.ours
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is looked up by rows, and not multiplied by."""
+        return self.ours.startswith("embedding.")
+
+    @property
+    def is_by_rows(self) -> bool:
+        """Whether the file has a row, and not a column, for each number that 8 bits give a scale."""
+        return self.transposed != self.is_table
+
+    def taken_from(self, tensor: NDArray) -> NDArray:
+        """Take what the row names out of its tensor: a view, as it is stored."""
+        block: NDArray = tensor if self.expert is None else tensor.reshape(-1, *self.block)[self.expert]
+        return block[self.part]
 
 
 def expand(table: WeightTable, config: HasSizes) -> dict[str, Row]:

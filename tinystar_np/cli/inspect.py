@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
 from tinystar_np.checkpoints.config_file import read_config
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.model_files import has_model
+from tinystar_np.checkpoints.stored_matrix import is_int8
 from tinystar_np.cli.check_weights import CheckedWeights
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import add_common_arguments, add_source_arguments, say_styled
@@ -167,7 +169,10 @@ def _stored(directory: Path, raw: Mapping[str, Any], weights: WeightSizes) -> di
     """Say what the weights take as they are stored: really where they are here, else by the config."""
     if has_model(directory):
         checkpoint = open_checkpoint(directory)
-        return {"nbytes": checkpoint.nbytes, "types": _types(checkpoint), "here": True}
+        int8 = sum(is_int8(checkpoint, name) for name in checkpoint)
+        return {"nbytes": checkpoint.nbytes, "types": _types(checkpoint), "int8_matrices": int8, "here": True}
+    if is_int8_per_output(raw.get("quantization_config")):
+        return {"nbytes": None, "dtype": "int8", "here": False}
     dtype = raw.get("dtype") or raw.get("torch_dtype")
     nbytes = weights.parameters * BYTES.get(str(dtype or "float32"), 0)
     return {"nbytes": nbytes or None, "dtype": dtype, "here": False}
@@ -192,6 +197,9 @@ def _print_weights(weights: WeightSizes, stored: Mapping[str, Any]) -> None:
     if stored["here"]:
         types = ", ".join(f"{count} tensors {kind}" for kind, count in stored["types"].items())
         _row("in the files", f"{size_of(stored['nbytes'])}, {types}")
+        if stored["int8_matrices"]:
+            count = stored["int8_matrices"]
+            _row("", f"{count} linear layers in int8, a scale per output (compressed-tensors)")
     else:
         known = size_of(stored["nbytes"]) if stored["nbytes"] else "unknown"
         dtype = f"{stored['dtype']} by" if stored["dtype"] else "float32, no type in"

@@ -1,9 +1,11 @@
 """A model for a command: its options, and what loading it has to say."""
 
 import argparse
+import shlex
 import warnings
 
 from tinystar_np.cli.machine import add_threads_argument
+from tinystar_np.checkpoints.stored_matrix import ROUNDED
 from tinystar_np.cli.terminal import add_loading_arguments, note
 from tinystar_np.fast.threads import use_threads
 from tinystar_np.loading import load
@@ -36,4 +38,11 @@ def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None
         )
     for warning in warned:
         note(str(warning.message), arguments)
+    if arguments.dtype in ROUNDED:
+        from tinystar_np.checkpoints.stored_matrix import ROUNDED
+from tinystar_np.conversion import is_worth_keeping  # late: other answers do not need it
+
+        if is_worth_keeping(found[0], arguments.dtype):
+            command = f"tinystar convert {shlex.quote(arguments.model)} DIR --dtype {arguments.dtype}"
+            note(f"{command} keeps the result.", arguments)
     return found

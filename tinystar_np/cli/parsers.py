@@ -12,6 +12,7 @@ COMMANDS = {  # each in the module of its name: what the list of commands says o
     "chat": "talk with a chat model",
     "inspect": "say what a model is and what it takes",
     "models": "list the models on this disk and the architectures that run",
+    "convert": "write a model once more, as int8, bfloat16 or float32",
     "compare": "show where a model parts from transformers, activation by activation",
     "experiments": "compare configurations of TinyStar: what they take, how fast they run here",
     "bench": "measure how fast a model runs here, alone or beside transformers",

@@ -17,6 +17,7 @@ from typing import (
     get_type_hints,
 )
 
+from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import ConfigError
 from tinystar_np.kernels.activations import ACTIVATIONS
@@ -29,7 +30,7 @@ MOST_LAYERS = 1_000  # the deepest models have 126
 MOST_EXPERTS = 100_000  # of all layers together; the largest models have 25 000
 REFUSED_ANYWHERE: dict[str, tuple[object, ...]] = {
     "per_layer_config": (None, {}),  # transformers 5: other values of keys in some of the layers
-    "quantization_config": (None,),
+    "quantization_config": (None,),  # but for 8 bits with a scale per output
     # The name of another file with the weights.
     "transformers_weights": (None, "model.safetensors", "model.safetensors.index.json"),
 }
@@ -116,6 +117,8 @@ class Config:
         key that asks for what is not implemented.
         """
         for name, harmless in (REFUSED_ANYWHERE | dict(cls.REFUSED)).items():
+            if name == "quantization_config" and is_int8_per_output(raw.get(name)):
+                continue
             if name in raw and raw[name] not in harmless:
                 raise ConfigError(
                     f"config.json: {name} = {shown(raw[name])} is not implemented for this architecture."
