@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import threading
 import time
 import warnings
@@ -303,7 +304,7 @@ def test_progress_is_shown_on_a_terminal(talking_model: Path, tmp_path: Path) ->
     assert code == 0
     assert "rounding to int8: " in shown
     assert "keeping them for the next start: " in shown
-    text = shown[shown.rindex("\r") + 1 :]  # what is left of the line
+    text = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", shown[shown.rindex("\r") + 1 :])  # what is left of the line
     code, again = on_terminal(*ask, program=AT_ONCE + TINYSTAR, **how)
     assert (code, again) == (0, text)
 

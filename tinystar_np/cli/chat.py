@@ -5,8 +5,12 @@ import sys
 from contextlib import closing
 from typing import Any
 
-from tinystar_np.cli.open_model import add_model_arguments, open_model
-from tinystar_np.cli.sampling_arguments import add_sampling_arguments, sampling_settings
+from tinystar_np.cli.open_model import (
+    add_model_arguments,
+    add_sampling_arguments,
+    open_model,
+    sampling_settings,
+)
 from tinystar_np.cli.streams import OK, OutputError, read_text, say, tell
 from tinystar_np.cli.terminal import (
     add_common_arguments,
