@@ -90,7 +90,7 @@ def test_a_pipe_gets_every_row_in_one_line(
     assert [i for i, cell in enumerate(rows(out)["both"]) if cell == "—"] == [2, 3, 6]
 
 
-@pytest.mark.parametrize("columns", [60, 80, 140])
+@pytest.mark.parametrize("columns", [70, 80, 140])
 def test_the_table_fits_a_terminal(columns: int, own: list[str]) -> None:
     code, shown = on_terminal("experiments", *own, *SHORT, "--color", "off", columns=columns)
     assert code == 0
