@@ -46,11 +46,7 @@ def products_made() -> Iterator[list[Product]]:
 
 
 def of_tokens(model: Decoder, ids: list[list[int]], new: int) -> list[list[float]]:
-    """Generate a token of each text, and make the products of one such step, in turn: ms of both.
-
-    ids  (B, T), the prompts
-    new  how often
-    """
+    """Generate a token of each text (B, T), and make the products of one such step, in turn: ms of both."""
     cache = model.new_cache(len(ids), capacity=len(ids[0]) + new + 2)
     tokens = model(ids, cache=cache, last_only=True).argmax(axis=-1)  # (B, 1)
 
@@ -63,11 +59,8 @@ def of_tokens(model: Decoder, ids: list[list[int]], new: int) -> list[list[float
 
 def of_prompt(model: Decoder, ids: list[list[int]], rounds: int) -> list[list[float]]:
     """Read a prompt with a new cache, and make its products, in turn: ms of both."""
-
-    def read() -> None:
-        model(ids, cache=model.new_cache(len(ids), capacity=len(ids[0])), last_only=True)
-
-    return beside_products(read, rounds)
+    room = len(ids), len(ids[0])
+    return beside_products(lambda: model(ids, cache=model.new_cache(*room), last_only=True), rounds)
 
 
 def beside_products(whole: Callable[[], object], rounds: int) -> list[list[float]]:

@@ -34,6 +34,7 @@ from shapes import SHAPES
 
 from tinystar_np.cli.streams import say
 from tinystar_np.cli.terminal import progress_line, say_table
+from tinystar_np.cli.wording import speed_of
 from tinystar_np.errors import TinyStarError
 from tinystar_np.inspection.engines import EngineProcess
 from tinystar_np.inspection.machine import describe_machine, load_warning
@@ -83,19 +84,8 @@ class Side:
 
 
 Values = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What both engines do in turn.
-
-    measure  does it once on a side
-    rows     {what it returns: (name in the table, unit)}
-    """
-
-    task: str
-    measure: Callable[[Side], Values]
-    rows: dict[str, tuple[str, str]]
+Measurement = tuple[str, Callable[[Side], Values], dict[str, tuple[str, str]]]
+"""A task, what does it once on a side, and {what that returns: (name in the table, unit)}."""
 
 
 @dataclass(frozen=True)
@@ -114,18 +104,13 @@ class Row:
         return self.ours.over(self.theirs) if more else self.theirs.over(self.ours)
 
     def cells(self) -> tuple[str, ...]:
-        ratios = self.ratios
+        ratios, middle = self.ratios, (speed_of(side.median) for side in (self.ours, self.theirs))
         spread = f"{ratios.lowest:.2f} – {ratios.highest:.2f}"
-        return self.name, self.unit, short(self.ours), short(self.theirs), f"{ratios.median:.2f}", spread
+        return self.name, self.unit, *middle, f"{ratios.median:.2f}", spread
 
     def facts(self) -> dict[str, object]:
         shown = {"name": self.name, "unit": self.unit, "ours": self.ours.values, "theirs": self.theirs.values}
         return {**shown, "ratios": self.ratios.values, "ratio": self.ratios.median}
-
-
-def short(rounds: Rounds) -> str:
-    """Write the median with three digits."""
-    return f"{rounds.median:.0f}" if rounds.median >= 100 else f"{rounds.median:#.3g}"
 
 
 def some_rows(tokens: int, rows: int = 1) -> list[list[int]]:
@@ -171,13 +156,9 @@ def ask(new: int, side: Side) -> Values:
         arguments = ["-c", ASK, "--model", str(side.model), "--dtype", side.dtype, "--temperature", "0"]
         arguments += ["--max-tokens", str(new), PROMPT]
         arguments += ["--in-memory"] if side.name == "tinystar_np_in_memory" else []
+    how = {"env": environment(side.threads), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     start = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, *arguments],
-        env=environment(side.threads),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    ) as process:
+    with subprocess.Popen([sys.executable, *arguments], **how) as process:
         complaint = process.stderr.read().decode(errors="replace")
         _, status, usage = os.wait4(process.pid, 0)  # of this child alone; getrusage mixes all children
         seconds = time.perf_counter() - start
@@ -193,28 +174,29 @@ def measurements(options: argparse.Namespace) -> Iterator[Measurement]:
     for rows in options.batch:
         name = f"decode {f'{rows} × ' if rows > 1 else ''}{after}"
         shown = {SPEED: (name, SPEED)} | ({MEMORY: ("peak memory of that", "GB")} if rows == 1 else {})
-        yield Measurement("decode", partial(decode, Task(rows, options.prompt, options.new)), shown)
+        yield ("decode", partial(decode, Task(rows, options.prompt, options.new)), shown)
     one = Task(1, options.prompt, options.new)
-    yield Measurement("generate", partial(generate, one), {SPEED: (f"generate {after}", SPEED)})
+    yield ("generate", partial(generate, one), {SPEED: (f"generate {after}", SPEED)})
     for tokens in options.prefill:
-        yield Measurement("prefill", partial(prefill, tokens), {SPEED: (f"prefill {tokens} tokens", SPEED)})
+        yield ("prefill", partial(prefill, tokens), {SPEED: (f"prefill {tokens} tokens", SPEED)})
     shown = {"seconds": (f"from the shell to the end of {options.ask} tokens", "seconds")}
     shown |= {MEMORY: ("peak memory of that run", "GB")}
-    yield Measurement("ask", partial(ask, options.ask), shown)
+    yield ("ask", partial(ask, options.ask), shown)
 
 
 def compare(what: Measurement, options: argparse.Namespace, progress: Say) -> list[Row]:
     """Measure both engines in turn, one pair per round."""
-    sides = [partial(what.measure, side) for side in (options.ours, options.theirs)]
-    if what.task == "ask":  # elsewhere all is warmed up; a whole program finds its files the second time
+    task, measure, rows = what
+    sides = [partial(measure, side) for side in (options.ours, options.theirs)]
+    if task == "ask":  # elsewhere all is warmed up; a whole program finds its files the second time
         by_turns({"warming up": sides}, 1, progress)
-    name, _ = next(iter(what.rows.values()))
+    name, _ = next(iter(rows.values()))
     ours, theirs = by_turns({name: sides}, options.rounds, progress)[name]
 
     def of(values: list[Values], quantity: str) -> Rounds:
         return Rounds(tuple(each[quantity] for each in values))
 
-    return [Row(*names, of(ours, quantity), of(theirs, quantity)) for quantity, names in what.rows.items()]
+    return [Row(*names, of(ours, quantity), of(theirs, quantity)) for quantity, names in rows.items()]
 
 
 def bandwidth(options: argparse.Namespace, progress: Say) -> list[Row]:
@@ -273,16 +255,13 @@ def beside_neighbours(options: argparse.Namespace, progress: Say) -> tuple[list[
         busy: [Rounds(tuple(values)) for values in speeds]
         for busy, speeds in by_turns(turns, options.rounds, progress).items()
     }
-    kept = [
-        Row(f"{name}, beside {busy}", SPEED, found[busy][i], found["nobody"][i])
-        for i, name in enumerate(sides)
-        for busy in list(NEIGHBOURS)[1:]
-    ]
-    against = [
-        Row(f"than {name}, beside {busy}", SPEED, found[busy][0], found[busy][i])
-        for i, name in list(enumerate(sides))[1:]
-        for busy in NEIGHBOURS
-    ]
+    kept, against = [], []
+    for i, name in enumerate(sides):
+        for busy, speeds in found.items():
+            if busy != "nobody":
+                kept.append(Row(f"{name}, beside {busy}", SPEED, speeds[i], found["nobody"][i]))
+            if i:
+                against.append(Row(f"than {name}, beside {busy}", SPEED, speeds[0], speeds[i]))
     return kept, against
 
 
@@ -300,14 +279,9 @@ def prepare(shape: str, dtype: str, directory: Path) -> Path:
 def describe(options: argparse.Namespace) -> dict[str, object]:
     """Say what the figures depend on."""
     about: dict[str, object] = {**describe_machine(), "threads": options.threads}
-    about |= {
-        name: version(name)
-        for name in ("safetensors", "tokenizers", "torch", "transformers")
-        if find_spec(name)
-    }
+    about |= {name: version(name) for name in ("tokenizers", "torch", "transformers") if find_spec(name)}
     told = [f"{name}={value}" for name, value in sorted(STARTED_WITH.items()) if name.startswith("OPENBLAS_")]
-    told = [each for each in told if not each.startswith(THREAD_VARIABLES)]
-    about |= {"OpenBLAS is told": " ".join(told) or None}
+    about["OpenBLAS is told"] = " ".join(x for x in told if not x.startswith(THREAD_VARIABLES)) or None
     return about | {"model": options.shape, "stored": options.stored, "warning": load_warning()}
 
 
@@ -349,7 +323,7 @@ def main() -> None:
         options.theirs = replace(options.theirs, model=model, threads=options.threads)
         about["weights, MB"] = round((model / "model.safetensors").stat().st_size / 1e6)
         say("\n".join(f"{key}: {value}" for key, value in about.items() if value is not None))
-        wanted = [what for what in measurements(options) if what.task in options.only]
+        wanted = [what for what in measurements(options) if what[0] in options.only]
         rows = [row for what in wanted for row in compare(what, options, progress)]
         tables.append((("", "unit", ours, theirs, *better), rows))
         if "read" in options.only and options.ours.name == "tinystar_np":  # who says how much it reads

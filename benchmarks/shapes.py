@@ -42,14 +42,12 @@ DEEPSEEK_V2: Shape = {
     **{"topk_method": "greedy", "n_group": 1, "topk_group": 1},
     **{"routed_scaling_factor": 1.0, "norm_topk_prob": False},
 }
-DEEPSEEK_V2_LITE = {**DEEPSEEK_V2, "moe_intermediate_size": 1408, "kv_lora_rank": 512}
-DEEPSEEK_V2_NARROW = {**DEEPSEEK_V2, "moe_intermediate_size": 352, "kv_lora_rank": 128}
+LITE = {**DEEPSEEK_V2, "moe_intermediate_size": 1408, "kv_lora_rank": 512}
+NARROW = {**DEEPSEEK_V2, "moe_intermediate_size": 352, "kv_lora_rank": 128}
 
 SHAPES: dict[str, Shape] = {
     "tiny": gpt2(2, 64, 2),
     "gpt2": gpt2(12, 768, 12),
-    "gpt2-medium": gpt2(24, 1024, 16),
-    "gpt2-large": gpt2(36, 1280, 20),
     "gpt2-xl": gpt2(48, 1600, 25),
     "smollm2-135m": llama_like("llama", (30, 576, 9, 3, 1536, 49152), **TIED),
     "llama-1.1b": llama_like("llama", (22, 2048, 32, 4, 5632, 32000)),  # TinyLlama
@@ -63,10 +61,6 @@ SHAPES: dict[str, Shape] = {
     "pythia-410m": pythia(24, 1024, 16),
     "olmoe-3-of-7b": llama_like("olmoe", (3, 2048, 16, 16, 1024, 50304), **OLMOE),
     "olmoe-narrow-260m": llama_like("olmoe", (8, 512, 8, 8, 256, 50304), **OLMOE),
-    "deepseek-v2-lite-3-of-16b": llama_like(
-        "deepseek_v2", (3, 2048, 16, 16, 10944, 102400), **DEEPSEEK_V2_LITE
-    ),
-    "deepseek-v2-lite-narrow-360m": llama_like(
-        "deepseek_v2", (8, 512, 4, 4, 2736, 102400), **DEEPSEEK_V2_NARROW
-    ),
+    "deepseek-v2-lite-3-of-16b": llama_like("deepseek_v2", (3, 2048, 16, 16, 10944, 102400), **LITE),
+    "deepseek-v2-lite-narrow-360m": llama_like("deepseek_v2", (8, 512, 4, 4, 2736, 102400), **NARROW),
 }

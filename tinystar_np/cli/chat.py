@@ -3,7 +3,6 @@
 import argparse
 import sys
 from contextlib import closing
-from typing import Any
 
 from tinystar_np.cli.open_model import (
     add_model_arguments,
@@ -20,6 +19,7 @@ from tinystar_np.cli.terminal import (
 )
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.generation.conversation import Conversation
+from tinystar_np.generation.options import Sampling
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -80,7 +80,7 @@ def chat(arguments: argparse.Namespace) -> int:
 def respond(
     conversation: Conversation,
     message: str,
-    settings: dict[str, Any],
+    settings: Sampling,
     arguments: argparse.Namespace,
     typed: bool,
 ) -> None:
@@ -119,7 +119,7 @@ def read_piped_line() -> str | None:
 
 
 def answer(
-    conversation: Conversation, message: str, settings: dict[str, Any], arguments: argparse.Namespace
+    conversation: Conversation, message: str, settings: Sampling, arguments: argparse.Namespace
 ) -> None:
     """Print the answer to a message as it comes."""
     piece = None

@@ -2,12 +2,10 @@
 
 import argparse
 import warnings
-from dataclasses import fields
-from typing import Any
 
 from tinystar_np.cli.terminal import UsageError, add_loading_arguments, note
 from tinystar_np.errors import InputError
-from tinystar_np.generation import SamplingOptions
+from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder
 from tinystar_np.text import Tokenizer
@@ -103,12 +101,12 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, max_new_tokens: int)
     )
 
 
-def sampling_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+def sampling_settings(arguments: argparse.Namespace) -> Sampling:
     """Return the settings that were given, as ``stream`` and its like take them.
 
     Raises UsageError where one is out of its range.
     """
-    given = {field.name: getattr(arguments, field.name) for field in fields(SamplingOptions)}
+    given = Sampling(**{name: getattr(arguments, name) for name in Sampling.__annotations__})  # type: ignore[typeddict-item]
     try:
         SamplingOptions(**given)
     except InputError as error:

@@ -15,7 +15,7 @@ message of the user ends, for the next turn will begin with the same: then the a
 from collections.abc import Generator, Sequence
 from itertools import takewhile
 from operator import eq
-from typing import Any
+from typing import Unpack
 
 from tinystar_np.errors import TokenizerError
 from tinystar_np.generation.loop import (
@@ -29,7 +29,7 @@ from tinystar_np.generation.loop import (
     room_after,
     roomy_cache,
 )
-from tinystar_np.generation.options import SamplingOptions
+from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.state import Cache
 from tinystar_np.text import Tokenizer
@@ -71,7 +71,7 @@ class Conversation:
         self._held: list[int] = []  # the ids that the cache holds, and perhaps some after them
         self._copies: list[tuple[list[int], Cache]] = []
 
-    def say(self, text: str, **sampling: Any) -> Generator[Piece, None, None]:
+    def say(self, text: str, **sampling: Unpack[Sampling]) -> Generator[Piece, None, None]:
         """Say something and hear the answer.
 
         text      the user's message

@@ -1,7 +1,7 @@
 """The public face of generation: ids to ids, text to text, text to a stream of pieces."""
 
 from collections.abc import Generator, Sequence
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.generation.loop import LanguageModel, Piece, Progress, check_prompt, run
-from tinystar_np.generation.options import SamplingOptions
+from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.state import Cache
 from tinystar_np.text import Tokenizer
@@ -22,7 +22,7 @@ def generate_ids(
     *,
     tokenizer: Tokenizer | None = None,
     cache: Cache | None = None,
-    **sampling: Any,
+    **sampling: Unpack[Sampling],
 ) -> list[int]: ...
 @overload
 def generate_ids(
@@ -30,7 +30,7 @@ def generate_ids(
     prompt_ids: Sequence[Sequence[int]],
     *,
     tokenizer: Tokenizer | None = None,
-    **sampling: Any,
+    **sampling: Unpack[Sampling],
 ) -> list[list[int]]: ...
 @overload
 def generate_ids(
@@ -39,7 +39,7 @@ def generate_ids(
     *,
     tokenizer: Tokenizer | None = None,
     cache: Cache | None = None,
-    **sampling: Any,
+    **sampling: Unpack[Sampling],
 ) -> Any: ...
 def generate_ids(
     model: LanguageModel,
@@ -47,7 +47,7 @@ def generate_ids(
     *,
     tokenizer: Tokenizer | None = None,
     cache: Cache | None = None,
-    **sampling: Any,
+    **sampling: Unpack[Sampling],
 ) -> list[int] | list[list[int]]:
     """Continue token ids.
 
@@ -77,17 +77,17 @@ def generate_ids(
 
 
 @overload
-def generate(
+def generate(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
     model: LanguageModel,
     tokenizer: Tokenizer | None,
     prompt: str,
     *,
     cache: Cache | None = None,
-    **sampling: Any,
+    **sampling: Unpack[Sampling],
 ) -> str: ...
 @overload
 def generate(
-    model: LanguageModel, tokenizer: Tokenizer | None, prompt: Sequence[str], **sampling: Any
+    model: LanguageModel, tokenizer: Tokenizer | None, prompt: Sequence[str], **sampling: Unpack[Sampling]
 ) -> list[str]: ...
 def generate(
     model: LanguageModel,
@@ -95,7 +95,7 @@ def generate(
     prompt: str | Sequence[str],
     *,
     cache: Cache | None = None,
-    **sampling: Any,
+    **sampling: Unpack[Sampling],
 ) -> str | list[str]:
     """Continue a text, or each text of a list.
 
@@ -126,7 +126,7 @@ def stream(
     *,
     cache: Cache | None = None,
     progress: Progress | None = None,
-    **sampling: Any,
+    **sampling: Unpack[Sampling],
 ) -> Generator[Piece, None, None]:
     """Continue a text, token by token.
 

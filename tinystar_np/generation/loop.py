@@ -100,7 +100,7 @@ class Row:
         self._rng = None if options.temperature == 0 else np.random.default_rng(options.seed)
         self._tokenizer = tokenizer
         self._text = TextStream(tokenizer, after=() if apart else self.ids) if tokenizer else None
-        self._stops = StopFilter(options.stop)
+        self._stops = StopFilter(options.stops)
 
     def step(self, logits: Logits) -> Piece:
         """Choose the next token from its logits (V,)."""
