@@ -14,11 +14,10 @@ from math import prod
 from typing import Any
 from unittest.mock import patch
 
-from tinystar_np.inspection.speed import Product, bare_seconds
-from tinystar_np.layers_old import Linear
-from tinystar_np.layers_old.latent_attention import LatentAttention
-
-Turns = dict[str, list[float]]
+from tinystar_np.inspection.speed import Product, bare_seconds, by_turns
+from tinystar_np.layers import Linear
+from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.models import Decoder
 
 
 @contextmanager
@@ -46,38 +45,33 @@ def products_made() -> Iterator[list[Product]]:
         yield made
 
 
-def of_tokens(engine: Any, rows: list[list[int]], new: int) -> Turns:
-    """Generate a token of each row, again and again, and make the products of one such step after each: ms.
-
-    rows  (B, T) ids, the prompts
-    new   how often
-    """
-    state, last = engine.prefill(rows, room=new + 2)
+def of_tokens(model: Decoder, ids: list[list[int]], new: int) -> list[list[float]]:
+    """Generate a token of each text (B, T), and make the products of one such step, in turn: ms of both."""
+    cache = model.new_cache(len(ids), capacity=len(ids[0]) + new + 2)
+    tokens = model(ids, cache=cache, last_only=True).argmax(axis=-1)  # (B, 1)
 
     def step() -> None:
-        nonlocal last
-        last = engine.step(state, last)
+        nonlocal tokens
+        tokens = model(tokens, cache=cache, last_only=True).argmax(axis=-1)
 
-    with products_made() as products:
-        step()
-    return by_turns(step, products, new)
+    return beside_products(step, new)
 
 
-def of_prompt(engine: Any, rows: list[list[int]], rounds: int) -> Turns:
-    """Read a prompt with a new cache, again and again, and make its products after each time: ms."""
-    with products_made() as products:
-        engine.prefill(rows)
-    return by_turns(lambda: engine.prefill(rows), products, rounds)
+def of_prompt(model: Decoder, ids: list[list[int]], rounds: int) -> list[list[float]]:
+    """Read a prompt with a new cache, and make its products, in turn: ms of both."""
+    room = len(ids), len(ids[0])
+    return beside_products(lambda: model(ids, cache=model.new_cache(*room), last_only=True), rounds)
 
 
-def by_turns(whole: Callable[[], object], products: list[Product], rounds: int) -> Turns:
+def beside_products(whole: Callable[[], object], rounds: int) -> list[list[float]]:
     """Measure a call and its products in turn: ms of each round but a first that does not count."""
-    found: Turns = {"whole": [], "bare": []}
-    for turn in range(rounds + 1):
+    with products_made() as products:
+        whole()
+
+    def seconds() -> float:
         start = time.perf_counter()
         whole()
-        taken = {"whole": time.perf_counter() - start, "bare": bare_seconds(products)}
-        if turn:
-            for part, seconds in taken.items():
-                found[part].append(seconds * 1e3)
-    return found
+        return time.perf_counter() - start
+
+    found = by_turns({"": [seconds, lambda: bare_seconds(products)]}, rounds + 1)[""]
+    return [[value * 1e3 for value in values[1:]] for values in found]

@@ -11,7 +11,7 @@ from tinystar_np import threads
 from tinystar_np.kernels.bfloat16 import narrow, widen
 from tinystar_np.kernels.int8 import dequantise, quantise
 from tinystar_np.layers_old import products
-from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, NarrowMatrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix
 
 ROWS = [*range(13), 13, 48, 49, 63, 64, 65, 191, 192, 512]
 SHAPES = [(6, 4), (5, 12), (11, 10), (31, 4), (3, 120), (5, 7), (1, 1), (0, 3), (3, 0), (70, 130)]
@@ -37,24 +37,24 @@ def random(*shape: int) -> Any:
     return np.random.default_rng(sum(shape)).standard_normal(shape, dtype=np.float32)
 
 
-def int8(weight: np.ndarray) -> tuple[NarrowMatrix, np.ndarray]:
+def int8(weight: np.ndarray) -> tuple[PackedMatrix, np.ndarray]:
     """A matrix (in, out) in 8 bits, and by the definition."""
     values, scales = quantise(weight.T)
     return Int8Matrix(values, scales), dequantise(values, scales).T
 
 
-def bfloat16(weight: np.ndarray) -> tuple[NarrowMatrix, np.ndarray]:
+def bfloat16(weight: np.ndarray) -> tuple[PackedMatrix, np.ndarray]:
     bits = narrow(weight)
     return Bfloat16Matrix(bits), widen(bits)
 
 
-def bfloat16_transposed(weight: np.ndarray) -> tuple[NarrowMatrix, np.ndarray]:
+def bfloat16_transposed(weight: np.ndarray) -> tuple[PackedMatrix, np.ndarray]:
     bits = narrow(np.ascontiguousarray(weight.T))
     return Bfloat16Matrix(bits, transposed=True), widen(bits).T
 
 
 TYPES = [int8, bfloat16, bfloat16_transposed]
-Type = Callable[[np.ndarray], tuple[NarrowMatrix, np.ndarray]]
+Type = Callable[[np.ndarray], tuple[PackedMatrix, np.ndarray]]
 
 
 def test_rounding_to_bfloat16_is_torchs() -> None:
@@ -80,7 +80,7 @@ def test_every_bfloat16_is_widened_exactly(into: bool) -> None:
 @pytest.mark.parametrize("narrowed", TYPES)
 def test_product(shape: tuple[int, int], narrowed: Type) -> None:
     if 0 in shape and narrowed is int8:
-        matrix: NarrowMatrix = Int8Matrix(np.empty(shape[::-1], np.int8), np.ones(shape[1], np.float32))
+        matrix: PackedMatrix = Int8Matrix(np.empty(shape[::-1], np.int8), np.ones(shape[1], np.float32))
         wide = np.empty(shape)
     else:
         matrix, wide = narrowed(random(*shape))

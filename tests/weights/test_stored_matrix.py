@@ -11,7 +11,7 @@ from terminals import TINYSTAR, on_terminal
 
 from tinystar_np.checkpoints.element_types import to_float32
 from tinystar_np.conversion import convert
-from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
 
 SIZES = {

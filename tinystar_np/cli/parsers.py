@@ -59,15 +59,19 @@ class CommandParser(Parser):
         return super().parse_known_args(args, namespace)
 
 
-def _declare(name: str, parser: Parser, **how: Any) -> None:
+def _declare(name: str, parser: Parser, **how: str) -> None:
     """Let a command's module declare its options, and say what it does."""
     module = import_module(f"tinystar_np.cli.{name}")
     module.add_arguments(parser, **how)
     parser.description = module.__doc__
-    if hasattr(module, "EPILOG"):
-        parser.epilog = module.EPILOG.format(command=parser.prog)
+    epilog: str | None = getattr(module, "EPILOG", None)
+    if epilog:
+        parser.epilog = epilog.format(command=parser.prog)
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=f"tinystar_np {__version__}")
+
+
+PARSERS = {"ask-gpt2": ask_gpt2_parser, "tinystar": tinystar_parser}
