@@ -17,7 +17,7 @@ from shapes import SHAPES
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from tinystar_np.models import model_class
-from tinystar_np.checkpoints.weight_table import expand, shape_of
+from tinystar_np.checkpoints.weight_table import expand
 
 END_OF_TEXT = "<|endoftext|>"
 MERGES = 50_000  # at most, as GPT-2 has
@@ -76,10 +76,10 @@ def write(shape: str, dtype: str, directory: Path) -> None:
     architecture = model_class(str(SHAPES[shape]["model_type"]))
     config = architecture.Config.from_dict(SHAPES[shape])
     tensors = {}
-    for row in expand(architecture.weight_table(config), config.sizes).values():
+    for row in expand(architecture.WEIGHTS, config).values():
         # In transformers the output layer stands beside the model that the prefix names.
         prefix = "" if row.ours.startswith("head.") else architecture.PREFIX
-        tensors[prefix + row.theirs] = shape_of(row.stored, config.sizes), row.ours
+        tensors[prefix + row.theirs] = row.stored, row.ours
     write_weights(tensors, dtype, directory / "model.safetensors")
     tokenizer(config.sizes["V"]).save(str(directory / "tokenizer.json"))
     described = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)

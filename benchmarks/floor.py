@@ -3,19 +3,23 @@
 A call of the model says which matrices it multiplies how many vectors by. Then the whole call and these
 products alone, each matrix where it lies and as it lies there, take turns in one process: no cache, no
 attention, no norms, nothing between one product and the next. A float32 matrix is multiplied by NumPy's
-``x @ W``. The model itself multiplies a few vectors in a quicker way where there is one (layers/products.py),
+``x @ W``. The model itself multiplies a few vectors in a quicker way where there is one (fast/linear.py),
 so that its share may be above 1 there. Narrow types are multiplied by their own products, NumPy having none.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
 from unittest.mock import patch
 
+from numpy.typing import NDArray
+
+from tinystar_np import fast
+from tinystar_np.fast.layout import laid_together
 from tinystar_np.inspection.speed import Product, bare_seconds, by_turns
-from tinystar_np.layers import Linear
+from tinystar_np.kernels.linear import Matrix
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.models import Decoder
 
@@ -27,20 +31,26 @@ def products_made() -> Iterator[list[Product]]:
     Projections joined to one are one product, and of experts the chosen ones are there.
     """
     made: list[Product] = []
-    linear, latent = Linear.__call__, LatentAttention.__call__
+    matmul, matmul_each, latent = fast.matmul, fast.matmul_each, LatentAttention.__call__
 
-    def call_linear(layer: Linear, x: Any) -> Any:
-        made.append(Product(prod(x.shape[:-1]), layer.weight))
-        return linear(layer, x)
+    def one(x: NDArray, weight: Matrix) -> NDArray:
+        made.append(Product(prod(x.shape[:-1]), weight))
+        return matmul(x, weight)
 
-    def call_latent(layer: LatentAttention, x: Any, *others: Any, **named: Any) -> Any:
+    def each(x: NDArray, weights: Sequence[Matrix]) -> list[NDArray]:
+        together = laid_together(weights)
+        made.extend(Product(prod(x.shape[:-1]), w) for w in (weights if together is None else [together]))
+        return matmul_each(x, weights)
+
+    def of_latents(layer: LatentAttention, x: Any, *others: Any) -> Any:
         # Absorbed or expanded: every new token is multiplied by all of it.
         made.append(Product(prod(x.shape[:-1]), layer.kv_up))
-        return latent(layer, x, *others, **named)
+        return latent(layer, x, *others)
 
     with (
-        patch.object(Linear, "__call__", call_linear),
-        patch.object(LatentAttention, "__call__", call_latent),
+        patch.object(fast, "matmul", one),
+        patch.object(fast, "matmul_each", each),
+        patch.object(LatentAttention, "__call__", of_latents),
     ):
         yield made
 
