@@ -95,7 +95,7 @@ def test_who_may_choose_names_no_number(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import busy  # type: ignore[import-not-found]
 
-    from tinystar_np.threads import NAMED_IN
+    from tinystar_np.fast.threads import NAMED_IN
 
     for name in NAMED_IN:
         monkeypatch.setenv(name, "3")

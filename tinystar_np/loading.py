@@ -7,10 +7,10 @@ from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_config, read_e
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.configs.text_part import TEXT_PARTS, text_config, text_tensors
 from tinystar_np.errors import InputError
-from tinystar_np.freed_memory import give_back
+from tinystar_np.fast.machine import give_back_memory
+from tinystar_np.fast.threads import use_threads
 from tinystar_np.models import Decoder, model_class
 from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
-from tinystar_np.threads import use_threads
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
 
@@ -53,7 +53,7 @@ def load(
     end_ids = read_end_ids(directory, raw)
     reads_bytes = getattr(config, "tokens", None) == "bytes"
     tokenizer = tokenizer_of_bytes(directory / CONFIG_FILE) if reads_bytes else load_tokenizer(directory)
-    give_back()
+    give_back_memory()
     checkpoint = open_checkpoint(directory)
     if whole["model_type"] in TEXT_PARTS:
         checkpoint = text_tensors(checkpoint)

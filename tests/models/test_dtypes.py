@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tinystar_np.kernels.int8 import dequantise, quantise
-from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
 
 IDS = np.random.default_rng(1).integers(0, 211, (2, 70))

@@ -20,7 +20,7 @@ from parity import (
 from transformers import AutoModelForCausalLM
 
 from tinystar_np.errors import ConfigError
-from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
 
 SMALL = {

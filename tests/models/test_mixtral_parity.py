@@ -19,7 +19,7 @@ from parity import (
 from transformers import AutoModelForCausalLM
 
 from tinystar_np.errors import CheckpointError, ConfigError
-from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
 
 SMALL = {

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from tinystar_np.errors import ConfigError
-from tinystar_np.kernels.recent_tokens import MOST
+from tinystar_np.fast.deferred_state import MOST
 from tinystar_np.layers import Attention
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.loading import load

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tinystar_np.errors import CheckpointError, ContextFullError, InputError
-from tinystar_np.kernels.attention import KEY_BLOCK
+from tinystar_np.kernels.blockwise_attention import KEY_BLOCK
 from tinystar_np.loading import load
 from tinystar_np.state import KeyValueState, Span, join_caches
 

@@ -18,7 +18,7 @@ from tinystar_np.cli.main import tinystar
 from tinystar_np.configs.tinystar_config import TinyStarConfig, configuration_names
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.inspection.hollow import hollow_model
-from tinystar_np.layers.matrices import NarrowMatrix
+from tinystar_np.kernels.packed import unpacked
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.tap import tap
 from tinystar_np.tracing.compare import compare_with_transformers
@@ -138,19 +138,6 @@ def test_saved_and_loaded(kind: str, tmp_path: Path) -> None:
     }
 
 
-def widened(name: str, array: Any) -> np.ndarray:
-    """The numbers that a narrow matrix stands for."""
-    if isinstance(array, np.ndarray):
-        return array
-    matrix: NarrowMatrix = array
-    some = np.arange(matrix.shape[0])
-    return (
-        matrix.rows(some)
-        if name.startswith("embedding.")
-        else matrix.product(np.eye(len(some), dtype=np.float32))
-    )
-
-
 @pytest.mark.parametrize(("dtype", "far"), [("bfloat16", 0.02), ("int8", 0.06)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_loaded_in_a_narrow_type(kind: str, dtype: str, far: float, tmp_path: Path) -> None:
@@ -162,7 +149,7 @@ def test_loaded_in_a_narrow_type(kind: str, dtype: str, far: float, tmp_path: Pa
         *matrices
     }
     ids = random_ids(2, 20)
-    same = TinyStar(model.config, {name: widened(name, array) for name, array in loaded.weights.items()})
+    same = TinyStar(model.config, {name: unpacked(array) for name, array in loaded.weights.items()})
     assert_close(loaded(ids), same(ids), 1e-5 if dtype == "bfloat16" else 1e-4)
     assert_close(loaded(ids), model(ids), far)
     with pytest.raises(AssertionError):

@@ -18,7 +18,7 @@ from terminals import TINYSTAR, on_terminal
 
 from tinystar_np.checkpoints.element_types import to_float32
 from tinystar_np.cli.main import tinystar
-from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
 from tinystar_np.weights import rounded
 from tinystar_np.weights.rounded import cache_folder
@@ -75,7 +75,7 @@ def rounding_again(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         plain = getattr(rounded, name)
         return lambda weight: (seen.append(weight.size), plain(weight))[1]
 
-    for name in ("quantise", "narrow"):
+    for name in ("quantise", "to_bfloat16"):
         monkeypatch.setattr(rounded, name, watched(name))
     return seen
 

@@ -19,9 +19,9 @@ from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import UsageError, add_common_arguments, note, say_styled
 from tinystar_np.configs.tinystar_config import TinyStarConfig, configuration_names
 from tinystar_np.errors import ConfigError
+from tinystar_np.fast.threads import use_threads
 from tinystar_np.inspection.experiments import Experiment, Speed, measure, takes
 from tinystar_np.inspection.speed import Rounds
-from tinystar_np.threads import use_threads
 from tinystar_np.tracing.plots import check_plotting, plot_small_multiples
 
 MOST_COLUMNS = 100  # of a terminal

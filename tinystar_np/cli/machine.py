@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from tinystar_np.usable import usable_cores
+from tinystar_np.fast.machine import usable_cores
 
 BUSY = 0.3  # other processes that want a core, on average over the last minute
 

@@ -5,10 +5,10 @@ import warnings
 
 from tinystar_np.cli.machine import add_threads_argument
 from tinystar_np.cli.terminal import add_loading_arguments, note
+from tinystar_np.fast.threads import use_threads
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder
 from tinystar_np.text import Tokenizer
-from tinystar_np.threads import use_threads
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

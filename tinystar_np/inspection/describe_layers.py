@@ -167,7 +167,7 @@ def _with_sight(layer: Attention | LatentAttention, words: str, facts: Mapping[s
 @describe.register
 def _delta_net(layer: GatedDeltaNet) -> Part:
     H, G, K, K_v = layer.heads, layer.groups, layer.head_dim, layer.value_dim
-    width = layer.convolution.shape[1]
+    width = layer.convolution.shape[0]
     words = f"gated delta net, {H} heads keep {K} × {K_v} numbers each, convolution over {width}"
     facts = {"heads": H, "groups": G, "head_dim": K, "value_dim": K_v, "convolution": width}
     return Part(words, {"kind": "delta_net", **facts})
@@ -175,7 +175,7 @@ def _delta_net(layer: GatedDeltaNet) -> Part:
 
 @describe.register
 def _mamba1(layer: Mamba1) -> Part:
-    channels, width = layer.convolution.shape
+    width, channels = layer.convolution.shape
     N = len(layer.A)
     words = f"Mamba 1, {channels} channels keep {N} numbers each, convolution over {width}"
     return Part(words, {"kind": "Mamba1", "channels": channels, "state_size": N, "convolution": width})
@@ -184,7 +184,7 @@ def _mamba1(layer: Mamba1) -> Part:
 @describe.register
 def _mamba2(layer: Mamba2) -> Part:
     H, P, G, N = layer.heads, layer.head_dim, layer.groups, layer.state_size
-    width = layer.convolution.shape[1]
+    width = layer.convolution.shape[0]
     words = f"Mamba 2, {H} heads keep {P} × {N} numbers each, convolution over {width}"
     facts = {"heads": H, "head_dim": P, "groups": G, "state_size": N, "convolution": width}
     return Part(words, {"kind": "Mamba2", **facts})

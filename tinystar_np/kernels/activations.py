@@ -1,11 +1,7 @@
-"""Activations: the bend between two linear maps, without which they would be one.
+"""Activations: the functions between two linear maps, without which they would be one.
 
-Each function here is elementwise, (...) → (...), and keeps its argument's type. ``ACTIVATIONS`` maps the
-names that Hugging Face configs use to them; several names are one function.
-
-``in_blocks`` applies one of them to a large array a few thousand numbers at a time. The result is the
-same to the last bit; the difference is that the intermediate results of a block stay in the processor's
-cache.
+Each is elementwise, (...) → (...), and keeps its argument's type. ``ACTIVATIONS`` maps the names that Hugging
+Face configs use to them; several names are one function.
 """
 
 import math
@@ -14,7 +10,22 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 131_072  # numbers: 512 KB of float32, so that a block and its temporary stay in cache
+Activation = Callable[[NDArray], NDArray]
+
+
+def activate(x: NDArray, activation: Activation) -> NDArray:
+    """Apply an activation: (...) → (...)."""
+    return activation(x)
+
+
+def gated_activation(gate: NDArray, up: NDArray, activation: Activation) -> NDArray:
+    """Let an activated gate decide how much of each feature passes: activation(gate) ∘ up.
+
+    gate, up  (..., F)
+
+    Returns (..., F).
+    """
+    return activation(gate) * up
 
 
 def relu(x: NDArray) -> NDArray:
@@ -50,7 +61,7 @@ def silu(x: NDArray) -> NDArray:
 
 def softplus(x: NDArray) -> NDArray:
     """Smooth ReLU: log(1 + exp(x)), without overflow."""
-    return np.maximum(x, x.dtype.type(0)) + np.log1p(np.exp(-np.abs(x)))  # a sixth of logaddexp's time
+    return np.maximum(x, x.dtype.type(0)) + np.log1p(np.exp(-np.abs(x)))
 
 
 def mish(x: NDArray) -> NDArray:
@@ -120,18 +131,9 @@ def gelu_tanh(x: NDArray) -> NDArray:
 
     ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))
     """
-    scale = math.sqrt(2 / math.pi)
-    # x (c + 0.044715 c x²) rather than a power, which is slow; and all in one array, since this runs on every
-    # number of every prompt's widest activations.
-    y = x * x
-    y *= x.dtype.type(0.044715 * scale)
-    y += x.dtype.type(scale)
-    y *= x
-    np.tanh(y, out=y)
-    y += x.dtype.type(1)
-    y *= x
-    y *= x.dtype.type(0.5)
-    return y
+    half, one = x.dtype.type(0.5), x.dtype.type(1)
+    inner = x.dtype.type(math.sqrt(2 / math.pi)) * (x + x.dtype.type(0.044715) * (x * x * x))
+    return half * x * (one + np.tanh(inner))
 
 
 def gelu_clipped(x: NDArray) -> NDArray:
@@ -155,7 +157,7 @@ def identity(x: NDArray) -> NDArray:
     return x
 
 
-ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
+ACTIVATIONS: dict[str, Activation] = {
     "gelu": gelu,
     "gelu_10": gelu_clipped,
     "gelu_accurate": gelu_tanh,
@@ -179,20 +181,3 @@ ACTIVATIONS: dict[str, Callable[[NDArray], NDArray]] = {
     "swish": silu,
     "tanh": np.tanh,
 }
-
-
-def in_blocks(activation: Callable[[NDArray], NDArray], x: NDArray, times: NDArray | None = None) -> None:
-    """Apply an activation in place, a block of rows at a time, and multiply by what it is a gate for.
-
-    activation  one of the functions above
-    x           (T, F), overwritten by activation(x), or by activation(x) ∘ times
-    times       (T, F); None for 1
-    """
-    rows = max(1, BLOCK // x.shape[-1])
-    for start in range(0, len(x), rows):
-        block = x[start : start + rows]
-        bent = activation(block)
-        if times is None:
-            block[:] = bent
-        else:
-            np.multiply(bent, times[start : start + rows], out=block)

@@ -2,7 +2,7 @@
 
     score(t, s) = scale · q·k − m_h (t − s)
 
-Nothing is added to the vectors and nothing is turned. Each head h subtracts from a score what its slope m_h
+Nothing is added to the vectors and nothing is rotated. Each head h subtracts from a score what its slope m_h
 makes of the distance: a steep head sees the last few tokens, a flat one nearly the whole text. Distances
 beyond those of the training continue the same line, so that longer texts do not surprise the model. Press,
 Smith & Lewis 2022, arXiv:2108.12409.
@@ -24,7 +24,7 @@ some positions fall together, 64 of them near 10 000, and what a head sees there
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.bfloat16 import narrow, widen
+from tinystar_np.kernels.bfloat16 import from_bfloat16, to_bfloat16
 
 
 def alibi_slopes(heads: int) -> NDArray[np.float32]:
@@ -43,6 +43,6 @@ def alibi_bias(slopes: NDArray[np.float32], positions: NDArray[np.integer]) -> N
 def alibi_bias_in_bfloat16(
     slopes: NDArray[np.float32], positions: NDArray[np.integer]
 ) -> NDArray[np.float32]:
-    """Return ``alibi_bias`` as it comes out in bfloat16: (H,), (S,) → (H, S), widened to float32 again."""
-    positions_rounded = widen(narrow(positions.astype(np.float32)))
-    return widen(narrow(widen(narrow(slopes))[:, None] * positions_rounded))
+    """Return ``alibi_bias`` as it comes out in bfloat16: (H,), (S,) → (H, S), in float32 again."""
+    positions_rounded = from_bfloat16(to_bfloat16(positions.astype(np.float32)))
+    return from_bfloat16(to_bfloat16(from_bfloat16(to_bfloat16(slopes))[:, None] * positions_rounded))

@@ -2,36 +2,19 @@
 
     query t sees key s    where s ≤ t and ⌊s / C⌋ = ⌊t / C⌋
 
-A window moves along with the token (kernels/attention.py); a chunk stands still. Its first token sees itself
+A window moves along with the token (kernels/masks.py); a chunk stands still. Its first token sees itself
 alone, its last one C tokens. So every chunk is a text of its own: the work for T tokens is T/C times that of
 C, any form of causal attention does it, and once a chunk is full its keys and values can be forgotten. What
 windows do have, chunks have not: no news crosses a border, however many layers there are. Some layers must
 see everything, or the text falls apart. Meta 2025 (Llama 4, C = 8192); blocks of this kind are in Qiu et al.
 2020, arXiv:1911.02972.
 
-``chunked_mask`` is the definition: attention under this mask. It computes T·S scores and throws most away.
-
-``pieces`` is what runs. It cuts the queries where chunks end. A piece sees the keys of its chunk up to its
-own last position, and among these the mask hides nothing but the future: causal attention, as it is.
+By definition it is attention under a mask (``Mask.chunk``), which computes T·S scores and throws most away.
+``pieces`` cuts the queries where chunks end instead. A piece sees the keys of its chunk up to its own last
+position, and among these the mask hides nothing but the future: causal attention, as it is.
 """
 
 from collections.abc import Iterator
-
-import numpy as np
-from numpy.typing import NDArray
-
-
-def chunked_mask(queries: NDArray[np.integer], keys: NDArray[np.integer], chunk: int) -> NDArray[np.bool_]:
-    """Say which key each query may see.
-
-    queries  (..., T), their positions
-    keys     (..., S), theirs; negative ones stand for nothing
-    chunk    C
-
-    Returns (..., T, S): True where the key is in the query's chunk and not in its future.
-    """
-    q, k = queries[..., :, None], keys[..., None, :]
-    return (k <= q) & (k // chunk == q // chunk)
 
 
 def pieces(start: int, stop: int, chunk: int) -> Iterator[range]:

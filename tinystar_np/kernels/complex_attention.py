@@ -17,19 +17,20 @@ numbers of a token's key and K of its value.
 
 ``complex_rotary_embedding``, ``complex_scores`` and ``complex_attention`` are the definition. A product of
 complex matrices costs as much as four of real ones, and two of them make the imaginary part, which is thrown
-away. A complex number lies in memory as its real and its imaginary part, side by side. Seen that way,
+away. A complex number is its real and its imaginary part, side by side. Seen that way,
 
     Re( q · conj(k) ) = Re q · Re k + Im q · Im k
 
-is the ordinary product of two real vectors of 2K numbers. What runs is therefore real attention, in any of
-its forms, on ``real_pairs(q)``, ``real_pairs(k)`` and v, and to turn is ``rope.rotate_neighbours``: complex
-attention is real attention with rotary pairs of neighbours and values half as wide as keys.
+is the ordinary product of two real vectors of 2K numbers. So it is real attention, in any of its forms, on
+``real_pairs(q)``, ``real_pairs(k)`` and v, rotated as interleaved pairs (kernels/rope.py): complex attention
+is real attention with rotary pairs of neighbours and values half as wide as keys.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.kernels.attention import attention_mean, attention_probabilities
+from tinystar_np.kernels.masks import Mask
 
 ComplexArray = NDArray[np.complexfloating]
 
@@ -59,7 +60,8 @@ def complex_attention(
     q: ComplexArray,
     k: ComplexArray,
     v: NDArray,
-    mask: NDArray[np.bool_] | None,
+    mask: Mask | None,
+    *,
     scale: float,
     bias: NDArray | None = None,
 ) -> NDArray:
@@ -68,7 +70,7 @@ def complex_attention(
     q      (..., H, T, K) complex
     k      (..., G, S, K) complex, where G divides H; queries of neighbouring heads share a group
     v      (..., G, S, K) real, of any width
-    mask   broadcastable to (..., H, T, S), True where a query may see a key; None where it may see all
+    mask   which keys each query may see; None where it may see all
     scale  what the real parts are multiplied by
     bias   added to the scaled scores: (H, S), for every query alike; None for nothing
 

@@ -14,14 +14,10 @@ With |k| = 1 and β = 1, S gives back v_t exactly when asked with k_t: one step 
 ½ ‖Sᵀ k − v‖². Widrow & Hoff 1960; Schlag et al. 2021, arXiv:2102.11174; with the gate g, Yang et al. 2024,
 arXiv:2412.06464 (Gated DeltaNet).
 
-``delta_recurrence`` is this. Token by token it reads and writes all of S.
+``delta_rule`` is this. Token by token it reads and writes all of S.
 
-``delta_step`` is what runs for a single token: S is only read, by the key and the query at once, and what the
-last few tokens add to it is kept apart (kernels/recent_tokens.py).
-
-    y_t = S_tᵀ q_t = e^{g_t} S_{t−1}ᵀ q_t + (k_t · q_t) u_t
-
-``delta_chunks`` takes L tokens at once. With a_t = g_1 + … + g_t, written out from the chunk's beginning, S₀,
+``chunked_delta_rule`` takes L tokens at once. With a_t = g_1 + … + g_t, written out from the chunk's
+beginning, S₀,
 
     S_t = e^{a_t} S₀ + Σ_{s ≤ t} e^{a_t − a_s} k_s u_sᵀ
 
@@ -36,8 +32,6 @@ new S are matrix products, as in kernels/ssm.py. Yang et al. 2024, arXiv:2406.06
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.recent_tokens import Recent, read, with_token
-
 CHUNK = 64
 
 
@@ -48,10 +42,10 @@ def unit_vectors(x: NDArray, eps: float = 1e-6) -> NDArray:
 
     Returns (..., K) in x's type, a new array.
     """
-    return x * (1 / np.sqrt(np.vecdot(x, x)[..., None] + x.dtype.type(eps)))
+    return x / np.sqrt(np.sum(x * x, axis=-1, keepdims=True) + x.dtype.type(eps))
 
 
-def delta_recurrence(
+def delta_rule(
     q: NDArray, k: NDArray, v: NDArray, g: NDArray, beta: NDArray, state: NDArray | None = None
 ) -> tuple[NDArray, NDArray]:
     """Apply the gated delta rule by the definition, one token after the other.
@@ -60,9 +54,9 @@ def delta_recurrence(
     v      (batch, T, H, K_v)
     g      (batch, T, H), at most 0
     beta   (batch, T, H), 0 to 1
-    state  (batch, H, K, K_v), S behind the tokens that came before; None for zeros
+    state  (batch, H, K, K_v), S after the tokens that came before; None for zeros
 
-    Returns y (batch, T, H, K_v) and the state behind the last token (batch, H, K, K_v), both new arrays.
+    Returns y (batch, T, H, K_v) and the state after the last token (batch, H, K, K_v), both new arrays.
     """
     batch, T, H, K_v = v.shape
     G, K = k.shape[2:]
@@ -80,28 +74,7 @@ def delta_recurrence(
     return y, S.reshape(batch, H, K, K_v)
 
 
-def delta_step(
-    q: NDArray, k: NDArray, v: NDArray, g: NDArray, beta: NDArray, state: NDArray, recent: Recent
-) -> tuple[NDArray, Recent]:
-    """Do what ``delta_recurrence`` does for one token, T = 1, with the same arguments; the state stays.
-
-    state   (batch, H, K, K_v), S before the recent tokens
-    recent  what they have added, u as values
-
-    Returns y (batch, 1, H, K_v), a new array, and what is recent after the token.
-    """
-    batch, G = len(k), k.shape[2]
-    fade = np.exp(g[:, 0])  # (batch, H)
-    faded = read(state, recent, np.concatenate((k, q), axis=1).swapaxes(1, 2))  # (batch, H, 2, K_v)
-    faded *= fade[..., None, None]
-    u = beta[:, 0, :, None] * (v[:, 0] - faded[:, :, 0])
-    by_group = u.reshape(batch, G, -1, u.shape[-1])
-    own = np.vecdot(k, q).reshape(batch, G, 1, 1) * by_group
-    y = faded[:, :, 1] + own.reshape(u.shape)
-    return y[:, None], with_token(recent, fade, k[:, 0], u)
-
-
-def delta_chunks(
+def chunked_delta_rule(
     q: NDArray,
     k: NDArray,
     v: NDArray,
@@ -110,7 +83,7 @@ def delta_chunks(
     state: NDArray | None = None,
     chunk_size: int = CHUNK,
 ) -> tuple[NDArray, NDArray]:
-    """Do what ``delta_recurrence`` does, with the same arguments, ``chunk_size`` tokens at a time."""
+    """Do what ``delta_rule`` does, with the same arguments, ``chunk_size`` tokens at a time."""
     batch, T, H, K_v = v.shape
     G, K = k.shape[2:]
     R = H // G

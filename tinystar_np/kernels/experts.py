@@ -2,7 +2,7 @@
 
 Most of a model's weights stand in its feed-forward layers, and a token needs what a small part of them knows.
 So a layer has E experts, each a feed-forward layer of its own, and a router, a linear map, which gives every
-token a score for each of them. The k best compute; their results are added, the better liked the louder.
+token a score for each of them. The k best compute; their outputs are added, weighted by their router scores.
 
     s = x W_router                    E scores
     C = the k largest of s
@@ -15,8 +15,8 @@ sum of 1 is then lost, unless they are scaled to make up for it; scaled so, they
     w = softmax of s, of which C alone is used       Qwen and OLMoE, where nothing is scaled
     w = w / ‖w_C‖_p                                  DBRX, p = 1 in the model as published
 
-Llama 4 asks each expert by itself how much it has to say, with a sigmoid instead of a softmax, and turns down
-what the expert hears instead of what it says. An expert bends what it hears, so the two are not the same:
+Llama 4 weights each expert by itself, by a sigmoid instead of a softmax, and multiplies what the expert reads
+instead of what it gives. Experts are not linear, so the two are not the same:
 
     y = Σ_{e ∈ C} expert_e(sigmoid(s_e) · x)
 
@@ -29,8 +29,8 @@ with k = 1 (Fedus et al. 2021, arXiv:2101.03961); Mixtral (Jiang et al. 2024, ar
 ``mixture`` is the last line of the formula, one token and one expert at a time. Every step reads a whole
 expert for one vector: a prompt of T tokens reads k·T of them.
 
-``grouped_mixture`` is what runs. It sorts the T·k choices by expert, so that each expert that was chosen at
-all is read once, for all its tokens in one product. The terms of a sum come in the experts' order instead of
+``grouped_mixture`` sorts the T·k choices by expert, so that each expert that was chosen at all is read once,
+for all its tokens in one product. The terms of a sum come in the experts' order instead of
 the order of their scores; they are the same terms.
 """
 
@@ -85,7 +85,7 @@ def sigmoid_top_k(logits: NDArray, k: int) -> tuple[NDArray[np.intp], NDArray]:
     Returns the chosen experts and their weights, each (..., k), the best first.
     """
     chosen = top_k(logits, k)  # by the scores: sigmoids of large ones are equal, 1 in float32
-    return chosen, _sigmoid(np.take_along_axis(logits, chosen, axis=-1))
+    return chosen, _exact_sigmoid(np.take_along_axis(logits, chosen, axis=-1))
 
 
 def softmax_top_k_normed(logits: NDArray, k: int, p: float) -> tuple[NDArray[np.intp], NDArray]:
@@ -146,18 +146,18 @@ def sigmoid_grouped_top_k(
 
     Returns the chosen experts and their weights, each (..., k), the best first.
     """
-    scores = _sigmoid(logits)
-    liked = scores + correction
-    by_group = np.sort(liked.reshape(*liked.shape[:-1], groups, -1), axis=-1)
-    best = _in_best_groups(by_group[..., -2:].sum(axis=-1), kept, liked.shape[-1])
-    chosen = top_k(np.where(best, liked, -np.float32(np.inf)), k)
+    scores = _exact_sigmoid(logits)
+    corrected = scores + correction
+    by_group = np.sort(corrected.reshape(*corrected.shape[:-1], groups, -1), axis=-1)
+    best = _in_best_groups(by_group[..., -2:].sum(axis=-1), kept, corrected.shape[-1])
+    chosen = top_k(np.where(best, corrected, -np.float32(np.inf)), k)
     weights = np.take_along_axis(scores, chosen, axis=-1)
     if normed:
         weights /= weights.sum(axis=-1, keepdims=True) + np.float32(1e-20)
     return chosen, weights * factor
 
 
-def _sigmoid(logits: NDArray) -> NDArray:
+def _exact_sigmoid(logits: NDArray) -> NDArray:
     """Map scores into 0 … 1, exact to the last digit where the result is small."""
     return np.exp(-np.logaddexp(np.float32(0), -logits))
 
@@ -204,16 +204,9 @@ def grouped_mixture(
     experts: Sequence[Expert],
     weigh_inputs: bool = False,
 ) -> NDArray:
-    """Add up what each token's experts make of it, one expert after the other.
+    """Do what ``mixture`` does, with the same arguments, one expert after the other, all its tokens at once.
 
-    x        (T, D)
-    chosen   (T, k), no expert twice in a row
-    weights  (T, k)
-    experts  E of them; those that nobody chose are not called
-    weigh_inputs
-             as in ``mixture``
-
-    Returns (T, D), a new array.
+    Experts that nobody chose are not called.
     """
     y = np.zeros_like(x)
     k = chosen.shape[-1]

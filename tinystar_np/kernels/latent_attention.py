@@ -6,19 +6,20 @@ from: a latent vector c of R numbers, into which the token is compressed.
 
     c_s = norm(x_s W_down)          k_s = c_s W_uk          v_s = c_s W_uv          W_uk, W_uv for each head
 
-**Positions.** Rotary positions cannot go into these keys. A key that is turned by its position is no longer
+**Positions.** Rotary positions cannot go into these keys. A key that is rotated by its position is no longer
 the same linear map of c for every token, and the second form below lives on that. So each token has one more
-key r of K_r numbers, common to all heads, which alone is turned, and each query a second part q_r to meet it:
+key r of K_r numbers, common to all heads, which alone is rotated, and each query a second part q_r to meet
+it:
 
     score(t, s) = scale · (q_t · k_s + q_r,t · r_s)
 
 What is remembered of a token is (c, r), R + K_r numbers: in DeepSeek-V2 512 + 64 for 128 heads, whose keys
 and values would be 32768. Liu et al. 2024, arXiv:2405.04434.
 
-``latent_attention_expanded`` is the definition: keys and values of every head are made from every latent,
-and attention goes on as ever.
+``latent_attention`` is the definition: keys and values of every head are made from every latent, and
+attention goes on as ever.
 
-``latent_attention_absorbed`` never makes them. The matrices go to the other side of the sums:
+``absorbed_latent_attention`` never makes them. The matrices go to the other side of the sums:
 
     q · (c_s W_uk) = (q W_ukᵀ) · c_s          Σ_s p_s (c_s W_uv) = (Σ_s p_s c_s) W_uv
 
@@ -33,67 +34,72 @@ Multiplications per head, for T queries and S keys:
 One new token: the expanded form makes the keys and values of the whole text again, R(K + K_v) for each
 earlier token, 131072 in DeepSeek-V2, where the absorbed form takes 2R + K_r = 1088 and reads R + K_r numbers
 that serve all heads. A prompt: S = T, the first terms are equal, and the wider heads of the absorbed form
-cost 1088 where the others cost 320. Far behind the beginning of a text the two meet at pieces of
+cost 1088 where the others cost 320. Late in a long text the two meet at pieces of
 T = R(K + K_v) / (2R − K − K_v) tokens, 171 there. ``absorbing_is_cheaper`` compares the two lines.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-Attend = Callable[[NDArray, NDArray, NDArray], NDArray]
-"""Attention of queries (..., H, T, ·) to keys (..., G, S, ·) with values (..., G, S, K'): (..., H, T, K').
-Either form in kernels/attention.py, with the mask, scale and bias that it needs."""
+from tinystar_np.kernels.attention import attention
+from tinystar_np.kernels.masks import Mask
 
 
-def latent_attention_expanded(
-    q: NDArray, memory: NDArray, up_k: NDArray, up_v: NDArray, attend: Attend
+def latent_attention(
+    q: NDArray,
+    memory: NDArray,
+    up_k: NDArray,
+    up_v: NDArray,
+    mask: Mask | None,
+    *,
+    scale: float,
+    bias: NDArray | None = None,
 ) -> NDArray:
     """Attend to the keys and values that the latents stand for, by the definition.
 
-    q       (..., H, T, K + K_r), the part for the keys from the latents and, behind it, the turned part
-    memory  (..., 1, S, R + K_r), each token's latent and, behind it, its turned key
+    q       (..., H, T, K + K_r), the part for the keys from the latents and, after it, the rotated part
+    memory  (..., 1, S, R + K_r), each token's latent and, after it, its rotated key
     up_k    W_uk, (H, R, K)
     up_v    W_uv, (H, R, K_v)
-    attend  attention, which is told nothing of latents
+    mask    which keys each query may see; None where it may see all
+    scale   what the products of queries and keys are multiplied by
+    bias    added to the scaled scores, as in ``attention``; None for nothing
 
     Returns (..., H, T, K_v).
     """
-    keys, values = expand(memory, up_k, up_v)
-    return attend(q, keys, values)
+    keys, values = expanded(memory, up_k, up_v)
+    return attention(q, keys, values, mask, scale=scale, bias=bias)
 
 
-def expand(memory: NDArray, up_k: NDArray, up_v: NDArray) -> tuple[NDArray, NDArray]:
-    """Make every head's keys and values: (..., 1, S, R + K_r) → (..., H, S, K + K_r), (..., H, S, K_v)."""
-    H, R, K = up_k.shape
-    *batch, _, S, width = memory.shape
-    latents, turned = memory[..., :R], memory[..., R:]  # (..., 1, S, R), (..., 1, S, K_r)
-    keys = np.empty((*batch, H, S, K + width - R), dtype=memory.dtype)
-    np.matmul(latents, up_k, out=keys[..., :K])
-    keys[..., K:] = turned
-    return keys, latents @ up_v
-
-
-def latent_attention_absorbed(
-    q: NDArray, memory: NDArray, up_k: NDArray, up_v: NDArray, attend: Attend
+def absorbed_latent_attention(
+    q: NDArray,
+    memory: NDArray,
+    up_k: NDArray,
+    up_v: NDArray,
+    mask: Mask | None,
+    *,
+    scale: float,
+    bias: NDArray | None = None,
 ) -> NDArray:
-    """Attend to the latents themselves: ``latent_attention_expanded`` with the matrices moved.
-
-    Arguments and result as there.
-    """
-    R = up_k.shape[1]
-    mean = attend(absorb(q, up_k), memory, memory[..., :R])  # (..., H, T, R)
+    """Attend to the latents themselves: ``latent_attention`` with the matrices moved; arguments as there."""
+    latents = memory[..., : up_k.shape[1]]
+    mean = attention(absorbed(q, up_k), memory, latents, mask, scale=scale, bias=bias)  # (..., H, T, R)
     return mean @ up_v
 
 
-def absorb(q: NDArray, up_k: NDArray) -> NDArray:
+def expanded(memory: NDArray, up_k: NDArray, up_v: NDArray) -> tuple[NDArray, NDArray]:
+    """Make every head's keys and values: (..., 1, S, R + K_r) → (..., H, S, K + K_r), (..., H, S, K_v)."""
+    R = up_k.shape[1]
+    latents, rotated = memory[..., :R], memory[..., R:]  # (..., 1, S, R), (..., 1, S, K_r)
+    keys = latents @ up_k  # (..., H, S, K)
+    rotated = np.broadcast_to(rotated, (*keys.shape[:-1], rotated.shape[-1]))
+    return np.concatenate((keys, rotated), axis=-1), latents @ up_v
+
+
+def absorbed(q: NDArray, up_k: NDArray) -> NDArray:
     """Take queries into the space of the latents: (..., H, T, K + K_r) → (..., H, T, R + K_r)."""
-    _, R, K = up_k.shape
-    absorbed = np.empty((*q.shape[:-1], R + q.shape[-1] - K), dtype=q.dtype)
-    np.matmul(q[..., :K], up_k.swapaxes(-1, -2), out=absorbed[..., :R])
-    absorbed[..., R:] = q[..., K:]
-    return absorbed
+    K = up_k.shape[-1]
+    return np.concatenate((q[..., :K] @ up_k.swapaxes(-1, -2), q[..., K:]), axis=-1)
 
 
 def absorbing_is_cheaper(queries: int, keys: int, up_k: NDArray, up_v: NDArray) -> bool:

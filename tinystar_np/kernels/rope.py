@@ -1,7 +1,7 @@
-"""Rotary position embedding (RoPE): turn queries and keys by their positions, so that only distance counts.
+"""Rotary position embedding (RoPE): rotate queries and keys by their positions, so that only distance counts.
 
 A head's K numbers are taken in pairs, each pair as a point of the plane, or a complex number z. At position p
-pair j is turned by the angle p·f_j. The product of a query at p and a key at s then sees only p − s:
+pair j is rotated by the angle p·f_j. The product of a query at p and a key at s then sees only p − s:
 
     z' = z · exp(i p f_j)          Re( q' · conj(k') ) = Re( q · conj(k) · exp(i (p − s) f_j) )
 
@@ -17,14 +17,6 @@ Two layouts of the pairs are in use, and a checkpoint is trained for one of them
 
 J is the number of pairs: K/2, or fewer where only the first 2J numbers of a head turn and the others stay as
 they are (GPT-J, NeoX, Phi: "partial" rotation).
-
-``rotary_embedding`` is the definition. What is expensive about it is that it takes nine NumPy calls: for one
-new token each lasts longer than its arithmetic. Two forms run instead, on tables that a model call makes once
-for all layers:
-
-- half-split: y = x · (cos, cos) + swapped(x) · (−sin, sin), where swapping the halves of x is only another
-  view of it. Three calls; ``rotate_halves``.
-- interleaved: neighbours in memory are what NumPy calls a complex number. One call; ``rotate_neighbours``.
 
 The second half of the file is about the frequencies f: how a model is made to read texts longer than those
 it learned from. All rules are pure functions of numbers that stand in a model's config, and follow
@@ -42,7 +34,7 @@ Float32s = NDArray[np.float32]
 
 
 def rotary_angles(positions: NDArray[np.integer], frequencies: Float32s) -> Float32s:
-    """Say how far each pair is turned at each position.
+    """Say by which angle each pair is rotated at each position.
 
     positions    (..., T)
     frequencies  (J,), or (..., 1, J) where rows differ
@@ -53,7 +45,7 @@ def rotary_angles(positions: NDArray[np.integer], frequencies: Float32s) -> Floa
 
 
 def rotary_embedding(x: NDArray, cos: NDArray, sin: NDArray, interleaved: bool = False) -> NDArray:
-    """Turn the pairs of each vector, by the definition.
+    """Rotate the pairs of each vector by the angles of its position.
 
     x            (..., T, K)
     cos, sin     of the angles: (T, J), or anything that broadcasts to (..., T, J)
@@ -61,11 +53,11 @@ def rotary_embedding(x: NDArray, cos: NDArray, sin: NDArray, interleaved: bool =
 
     Returns (..., T, K), a new array. Numbers from 2J on are copied.
     """
-    y = x.copy()
     a, b = _pairs(x, cos.shape[-1], interleaved)
-    turned_a, turned_b = _pairs(y, cos.shape[-1], interleaved)
-    turned_a[...] = a * cos - b * sin  # the real and the imaginary part of (a + ib)(cos + i sin)
-    turned_b[...] = a * sin + b * cos
+    y = x.copy()
+    y_a, y_b = _pairs(y, cos.shape[-1], interleaved)
+    y_a[...] = a * cos - b * sin  # the real and the imaginary part of (a + ib)(cos + i sin)
+    y_b[...] = a * sin + b * cos
     return y
 
 
@@ -74,55 +66,6 @@ def _pairs(x: NDArray, pairs: int, interleaved: bool) -> tuple[NDArray, NDArray]
     if interleaved:
         return x[..., 0 : 2 * pairs : 2], x[..., 1 : 2 * pairs : 2]
     return x[..., :pairs], x[..., pairs : 2 * pairs]
-
-
-def halves_tables(cos: NDArray, sin: NDArray) -> tuple[NDArray, NDArray]:
-    """Make what ``rotate_halves`` needs from (..., J): (cos, cos) (..., 2J) and (−sin, sin) (..., 2, J)."""
-    return np.concatenate((cos, cos), axis=-1), np.stack((-sin, sin), axis=-2)
-
-
-def rotate_halves(x: NDArray, cos: NDArray, sin: NDArray) -> NDArray:
-    """Turn half-split pairs: ``rotary_embedding`` in three calls, to the same bits.
-
-    x         (..., T, K)
-    cos, sin  from ``halves_tables``: (T, 2J) and (T, 2, J), or with more axes before that broadcast to x's
-
-    Returns (..., T, K), a new contiguous array.
-    """
-    width = cos.shape[-1]
-    y = np.empty(x.shape, x.dtype)
-    head, turned = x[..., :width], y[..., :width]
-    halves = (*x.shape[:-1], 2, width // 2)  # splitting the last axis never copies
-    np.multiply(head.reshape(halves)[..., ::-1, :], sin, out=turned.reshape(halves))
-    turned += head * cos
-    if width < x.shape[-1]:
-        y[..., width:] = x[..., width:]
-    return y
-
-
-def neighbours_table(cos: NDArray, sin: NDArray) -> NDArray[np.complexfloating]:
-    """Make the table of ``rotate_neighbours``: cos + i sin, (..., J) complex numbers."""
-    turns = np.empty(cos.shape, np.result_type(cos.dtype, np.complex64))
-    turns.real, turns.imag = cos, sin
-    return turns
-
-
-def rotate_neighbours(x: NDArray, turns: NDArray[np.complexfloating]) -> NDArray:
-    """Turn interleaved pairs: ``rotary_embedding`` in one call.
-
-    x      (..., T, K)
-    turns  from ``neighbours_table``, of x's precision: (T, J) or broadcastable to (..., T, J)
-
-    Returns (..., T, K), a new contiguous array.
-    """
-    width = 2 * turns.shape[-1]
-    if x.strides[-1] != x.itemsize:  # a complex number's two parts must lie side by side
-        x = np.ascontiguousarray(x)
-    y = np.empty(x.shape, x.dtype)
-    np.multiply(x[..., :width].view(turns.dtype), turns, out=y[..., :width].view(turns.dtype))
-    if width < x.shape[-1]:
-        y[..., width:] = x[..., width:]
-    return y
 
 
 def default_frequencies(rotary_dim: int, theta: float) -> Float32s:

@@ -13,10 +13,8 @@ depend on how many came before it, and neither does the size of the state.
 Gu & Dao 2023, arXiv:2312.00752, algorithm 2; the decay exp(ΔA) is the exact solution over a step of length Δ
 (zero-order hold), the input Δ B is its first-order approximation.
 
-``selective_recurrence`` is the definition. Because every channel decays at N rates of its own, a prompt is no
-matrix product, as it is in Mamba 2: N·F exponentials per token are unavoidable. ``selective_scan``, which
-runs, only avoids what is avoidable: it computes in two arrays that stay in the processor's cache, where the
-definition makes five new ones per token. Both keep nothing of a token but its output.
+Because every channel decays at N rates of its own, a prompt is no matrix product, as it is in Mamba 2: N·F
+exponentials per token are unavoidable.
 
 The state lies as (N, F) here, not (F, N) as in the paper, so that the long axis is the inner one, along which
 NumPy computes.
@@ -24,35 +22,6 @@ NumPy computes.
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-def selective_recurrence(
-    x: NDArray,
-    dt: NDArray,
-    A: NDArray,
-    B: NDArray,
-    C: NDArray,
-    D: NDArray,
-    state: NDArray | None = None,
-) -> tuple[NDArray, NDArray]:
-    """Scan by the definition, one token after the other.
-
-    x      (batch, T, F), F channels
-    dt     (batch, T, F), Δ ≥ 0
-    A      (N, F), below 0
-    B, C   (batch, T, N)
-    D      (F,)
-    state  (batch, N, F), h behind the tokens that came before; None for zeros
-
-    Returns y (batch, T, F) and the state behind the last token (batch, N, F), both new arrays.
-    """
-    h = np.zeros((len(x), *A.shape), dtype=x.dtype) if state is None else state
-    y = np.empty(x.shape, dtype=x.dtype)
-    for t in range(x.shape[1]):
-        x_t, dt_t = x[:, t, None], dt[:, t, None]  # (batch, 1, F)
-        h = np.exp(dt_t * A) * h + B[:, t, :, None] * (dt_t * x_t)  # (batch, N, F)
-        y[:, t] = (C[:, t, None] @ h + D * x_t)[:, 0]
-    return y, h
 
 
 def selective_scan(
@@ -63,23 +32,22 @@ def selective_scan(
     C: NDArray,
     D: NDArray,
     state: NDArray | None = None,
-    after: NDArray | None = None,
 ) -> tuple[NDArray, NDArray]:
-    """Do what ``selective_recurrence`` does, with the same arguments, in place.
+    """Scan, one token after the other.
 
-    after  (batch, N, F), overwritten by the state after the last token and returned; None for a new array
+    x      (batch, T, F), F channels
+    dt     (batch, T, F), Δ ≥ 0
+    A      (N, F), below 0
+    B, C   (batch, T, N)
+    D      (F,)
+    state  (batch, N, F), h after the tokens that came before; None for zeros
+
+    Returns y (batch, T, F) and the state after the last token (batch, N, F), both new arrays.
     """
-    h = np.empty((len(x), *A.shape), dtype=x.dtype) if after is None else after
-    h[...] = 0 if state is None else state
-    term = np.empty_like(h)
-    y = x * D
-    inputs = x * dt
+    h = np.zeros((len(x), *A.shape), dtype=x.dtype) if state is None else state
+    y = np.empty(x.shape, dtype=x.dtype)
     for t in range(x.shape[1]):
-        np.multiply(dt[:, t, None], A, out=term)
-        np.exp(term, out=term)
-        h *= term
-        np.multiply(B[:, t, :, None], inputs[:, t, None], out=term)
-        h += term
-        # Not @: BLAS would wake its threads for each of these small products, and wait for them.
-        y[:, t] += np.einsum("bn,bnf->bf", C[:, t], h)
+        x_t, dt_t = x[:, t, None], dt[:, t, None]  # (batch, 1, F)
+        h = np.exp(dt_t * A) * h + B[:, t, :, None] * (dt_t * x_t)  # (batch, N, F)
+        y[:, t] = (C[:, t, None] @ h + D * x_t)[:, 0]
     return y, h

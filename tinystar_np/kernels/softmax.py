@@ -22,19 +22,15 @@ def softmax(x: NDArray, sink: NDArray | None = None) -> NDArray:
     Returns (..., S) in x's type. A row of nothing but −inf has no weights to give: it becomes zeros, not NaN.
     Scores further apart than the type reaches give the right weights and NumPy's overflow warning.
     """
-    # Not −inf where there is nothing else: −inf − (−inf) would be NaN. (And not x.max, nor e.sum below: they
-    # come to the same through some Python, which one token's scores would wait for.)
-    largest = np.maximum.reduce(x, axis=-1, keepdims=True, initial=np.finfo(x.dtype).min)
+    # A finite number even where there is nothing else: −inf − (−inf) would be NaN.
+    largest = np.max(x, axis=-1, keepdims=True, initial=np.finfo(x.dtype).min)
     if sink is not None:
         largest = np.maximum(largest, sink)
-    e = x - largest
-    np.exp(e, out=e)
-    total = np.add.reduce(e, axis=-1, keepdims=True)
+    weights = np.exp(x - largest)
+    total = np.sum(weights, axis=-1, keepdims=True)
     if sink is not None:
-        total += np.exp(sink - largest)
-    np.maximum(total, 1, out=total)
-    e /= total  # the largest score gives exp(0) = 1: only a row without any has less
-    return e
+        total = total + np.exp(sink - largest)
+    return weights / np.maximum(total, 1)  # the largest score gives exp(0) = 1: only an empty row has less
 
 
 def log_softmax(x: NDArray) -> NDArray:

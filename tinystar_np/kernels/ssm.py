@@ -13,17 +13,14 @@ Written out, the state is a sum over all earlier tokens, each weakened by every 
 
     y_t = Σ_{s ≤ t} (C_t · B_s) · exp(Δ_{s+1} A + … + Δ_t A) · Δ_s x_s  +  D x_t
 
-That is attention without a softmax: C asks, B answers, Δ x is the value, and the decay is the mask. Read
-from left to right it is a recurrence with a state of fixed size; computed at once it is a product with a
+That is attention without a softmax: C is the query, B the key, Δ x is the value, and the decay is the mask.
+Read from left to right it is a recurrence with a state of fixed size; computed at once it is a product with a
 T × T matrix. Dao & Gu 2024 call this duality, arXiv:2405.21060.
 
-``ssm_recurrence`` is the definition. For every token it moves the whole state (H·P·N numbers, far more than a
+``ssm_scan`` is the recurrence. For every token it moves the whole state (H·P·N numbers, far more than a
 token's H·P) through memory.
 
-``ssm_step`` is what runs for a single token: the state is only read, and what the last few tokens add to it
-is kept apart (kernels/recent_tokens.py).
-
-``ssm_chunked_scan`` is what runs for prompts (their section 6). It cuts the text into chunks of L tokens.
+``chunked_ssm_scan`` is the other form (their section 6). It cuts the text into chunks of L tokens.
 Inside a chunk it computes the sum above as a matrix product; what came before the chunk arrives through the
 state, which is moved once per chunk. Four products, all sums over tokens or over N:
 
@@ -50,13 +47,11 @@ Three things about rounding:
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.recent_tokens import Recent, read, with_token
-
 CHUNK = 64
 LIMIT = 41.0  # exp(−41) = 1.6e-18, exp(41) = 6e17: both, and their products, are ordinary float32 numbers
 
 
-def ssm_recurrence(
+def ssm_scan(
     x: NDArray,
     dt: NDArray,
     A: NDArray,
@@ -72,9 +67,9 @@ def ssm_recurrence(
     A      (H,), below 0
     B, C   (batch, T, G, N), where G divides H and neighbouring heads share a group
     D      (H,)
-    state  (batch, H, P, N), h behind the tokens that came before; None for zeros
+    state  (batch, H, P, N), h after the tokens that came before; None for zeros
 
-    Returns y (batch, T, H, P) and the state behind the last token (batch, H, P, N), both new arrays.
+    Returns y (batch, T, H, P) and the state after the last token (batch, H, P, N), both new arrays.
     """
     batch, T, H, P = x.shape
     G, N = B.shape[2:]
@@ -93,31 +88,7 @@ def ssm_recurrence(
     return y, h.reshape(batch, H, P, N)
 
 
-def ssm_step(
-    x: NDArray,
-    dt: NDArray,
-    A: NDArray,
-    B: NDArray,
-    C: NDArray,
-    D: NDArray,
-    state: NDArray,
-    recent: Recent,
-) -> tuple[NDArray, Recent]:
-    """Do what ``ssm_recurrence`` does for one token, T = 1, with the same arguments; the state stays.
-
-    state   (batch, H, P, N), h before the recent tokens
-    recent  what they have added, B as keys and Δ x as values
-
-    Returns y (batch, 1, H, P), a new array, and what is recent after the token.
-    """
-    value = dt[..., None] * x
-    recent = with_token(recent, np.exp(dt[:, 0] * A), B[:, 0], value[:, 0])
-    y = read(state.swapaxes(-1, -2), recent, C.swapaxes(1, 2)).swapaxes(1, 2)
-    y += D[:, None] * x
-    return y, recent
-
-
-def ssm_chunked_scan(
+def chunked_ssm_scan(
     x: NDArray,
     dt: NDArray,
     A: NDArray,
@@ -127,7 +98,7 @@ def ssm_chunked_scan(
     state: NDArray | None = None,
     chunk_size: int = CHUNK,
 ) -> tuple[NDArray, NDArray]:
-    """Do what ``ssm_recurrence`` does, with the same arguments, ``chunk_size`` tokens at a time.
+    """Do what ``ssm_scan`` does, with the same arguments, ``chunk_size`` tokens at a time.
 
     Memory beyond the result is one chunk's weights of one row, H·L² numbers.
     """
@@ -168,7 +139,7 @@ def _scan_chunk(
 ) -> None:
     """Scan one chunk of one row: x (L, H, P), dt (L, H), B and C (G, L, N).
 
-    Overwrites h (H, P, N), the state before the chunk, with the state behind it; y (L, H, P) with the
+    Overwrites h (H, P, N), the state before the chunk, with the state after it; y (L, H, P) with the
     result; and weights (H, L, L).
     """
     L, H, P = x.shape

@@ -1,15 +1,13 @@
 """Attention layer: the projections around the attention kernel, and the keys and values it remembers."""
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.kernels.activations import sigmoid
-from tinystar_np.layers.attending import DistanceBias, KeyBias, RelativeVectors, attend
-from tinystar_np.layers.chunked_attending import attend_in_chunks
-from tinystar_np.layers.linear import Linear, joined
+from tinystar_np.layers.attend import DistanceBias, KeyBias, RelativeVectors, attend
+from tinystar_np.layers.linear import Linear, linear_each
 from tinystar_np.layers.weights import Weights
 from tinystar_np.state import ChunkedKeyValueState, KeyValueState, Seen, SlidingKeyValueState, Span
 from tinystar_np.tap import tap
@@ -81,7 +79,6 @@ class Attention:
         self.qkv = Linear(w.qkv) if "qkv.weight" in w else None
         if self.qkv is None:
             self.q, self.k, self.v = Linear(w.q), Linear(w.k), Linear(w.v)
-            self.joined = joined([self.q, self.k, self.v])
         self.out = Linear(w.out)
         self.heads = heads
         self.groups = heads if groups is None else groups
@@ -131,13 +128,13 @@ class Attention:
         if self.temperature is not None:
             q = tap("attention.q_scaled", self.temperature(q, asking))
         seen = Seen(k, v, np.arange(span.end)) if state is None else state.append(k, v, span)
-        look = attend if self.chunk is None else partial(attend_in_chunks, chunk=self.chunk)
-        mixed = look(
+        mixed = attend(
             q,
             seen,
             asking,
             scale=self.scale,
             window=self.window,
+            chunk=self.chunk,
             causal=self.causal,
             key_bias=self.key_bias,
             distance_bias=self.distance_bias,
@@ -167,11 +164,10 @@ class Attention:
             else:
                 q, k, v = qkv[..., : H * K], qkv[..., H * K : (H + G) * K], qkv[..., (H + G) * K :]
             q = q[:, -1:] if last_only else q
-        elif self.joined is not None:
-            q, k, v = self.joined(x)
-            q = q[:, -1:] if last_only else q
+        elif last_only:
+            q, (k, v) = self.q(x[:, -1:]), linear_each(x, [self.k, self.v])
         else:
-            q, k, v = self.q(x[:, -1:] if last_only else x), self.k(x), self.v(x)
+            q, k, v = linear_each(x, [self.q, self.k, self.v])
         gate = None
         if self.gated:
             both = q.reshape(B, -1, H, 2 * K)

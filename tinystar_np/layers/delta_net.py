@@ -6,17 +6,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np import fast
 from tinystar_np.kernels.activations import sigmoid, silu, softplus
-from tinystar_np.kernels.convolution import blockwise_convolution
-from tinystar_np.kernels.delta_rule import delta_chunks, delta_step, unit_vectors
-from tinystar_np.kernels.norms import rms_norm
-from tinystar_np.layers.feed_forward import activate
 from tinystar_np.layers.linear import Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.state import Span
-from tinystar_np.state.recurrent import MatrixState
+from tinystar_np.state.recurrent import RecurrentState
 from tinystar_np.tap import tap
-from tinystar_np.threads import divided, head_slices
 
 
 class GatedDeltaNet:
@@ -58,8 +54,7 @@ class GatedDeltaNet:
     ):
         self.project = Linear(w.branch("in"))
         self.gates = Linear(w.in_gates)
-        # (C, W) as the kernel wants it, but in memory W rows, which it reads one at a time.
-        self.convolution: NDArray = np.ascontiguousarray(w.convolution["weight"][:, 0].T).T
+        self.convolution: NDArray = np.ascontiguousarray(w.convolution["weight"][:, 0].T)  # (W, channels)
         self.A: NDArray = -np.exp(w["A_log"])
         self.time_step_bias: NDArray = w["time_step_bias"]
         self.gain: NDArray = w.norm["gain"]
@@ -71,18 +66,18 @@ class GatedDeltaNet:
         self.eps = eps
         self.activation = activation
 
-    def new_state(self, batch_size: int, capacity: int) -> MatrixState:
+    def new_state(self, batch_size: int, capacity: int) -> RecurrentState:
         """Make the state before the first token: W − 1 inputs of the convolution, and S of each head."""
-        channels, width = self.convolution.shape
+        width, channels = self.convolution.shape
         S = (batch_size, self.heads, self.head_dim, self.value_dim)
-        return MatrixState(
-            "delta",
-            self.groups,
+        return RecurrentState(
             convolution=np.zeros((batch_size, width - 1, channels), dtype=np.float32),
             delta=np.zeros(S, dtype=np.float32),
         )
 
-    def __call__(self, x: NDArray, span: Span, state: MatrixState | None, last_only: bool = False) -> NDArray:
+    def __call__(
+        self, x: NDArray, span: Span, state: RecurrentState | None, last_only: bool = False
+    ) -> NDArray:
         """Let each token read what came before out of the state, and correct the state.
 
         x          (B, T, D)
@@ -97,16 +92,16 @@ class GatedDeltaNet:
         by_group = tap("mixer.in", self.project(x)).reshape(B, T, G, -1)
         ends = 0, K, 2 * K, 2 * K + H // G * K_v, by_group.shape[-1]
         q, k, v, z = (by_group[..., start:end].reshape(B, T, -1) for start, end in pairwise(ends))
-        convolved, recent = blockwise_convolution(
+        convolved, recent = fast.causal_convolution(
             np.concatenate((q, k, v), axis=-1),
             self.convolution,
             None,
             None if state is None else state["convolution"],
         )
         convolved = tap("mixer.convolution", convolved)
-        activate(self.activation, convolved)  # in place
+        convolved = fast.activate(convolved, self.activation)
         q, k, v = convolved[..., : G * K], convolved[..., G * K : 2 * G * K], convolved[..., 2 * G * K :]
-        q, k = (unit_vectors(part.reshape(B, T, G, K)) for part in (q, k))
+        q, k = (fast.unit_vectors(part.reshape(B, T, G, K)) for part in (q, k))
         q = tap("mixer.q", q * q.dtype.type(K**-0.5))
         k = tap("mixer.k", k)
         v = tap("mixer.v", v.reshape(B, T, H, K_v))
@@ -114,43 +109,12 @@ class GatedDeltaNet:
         b, a = gates[..., 0, :].reshape(B, T, H), gates[..., 1, :].reshape(B, T, H)
         beta = tap("mixer.beta", sigmoid(b))
         g = tap("mixer.decay", self.A * softplus(a + self.time_step_bias))
-        y, after = self._remember(q, k, v, g, beta, state)
+        y, S = fast.delta_rule(q, k, v, g, beta, None if state is None else state["delta"])
         if state is not None:
-            state.replace(convolution=recent, **after)
+            state.replace(convolution=recent, delta=S)
         y = tap("mixer.scan", y)
         gate = z.reshape(B, T, H, K_v)
         if last_only:
             y, gate = y[:, -1:], gate[:, -1:]
-        y = rms_norm(y, self.gain, self.eps)
-        y *= silu(gate)
+        y = fast.gated_rms_norm(y, gate, self.gain, self.eps, norm_first=True)
         return tap("mixer.out", self.out(tap("mixer.gated_norm", y.reshape(B, -1, H * K_v))))
-
-    def _remember(
-        self, q: NDArray, k: NDArray, v: NDArray, g: NDArray, beta: NDArray, state: MatrixState | None
-    ) -> tuple[NDArray, dict[str, NDArray]]:
-        """Choose the form: one step for a single token, chunks with the heads divided among threads.
-
-        Returns y, and what the state is to hold after it.
-        """
-        if state is not None and v.shape[1] == 1:
-            matrix, recent = state.with_room()
-            y, (factors, keys, values) = delta_step(q, k, v, g, beta, matrix, recent)
-            return y, {"delta": matrix, "factors": factors, "keys": keys, "values": values}
-        S = None if state is None else state.whole()
-        shape = (len(v), self.heads, self.head_dim, self.value_dim)
-        after = np.empty(shape, dtype=v.dtype) if state is None else state.spare("delta")
-        y = np.empty(v.shape, dtype=v.dtype)
-
-        def remember(some: tuple[slice, slice]) -> None:
-            heads, groups = some
-            y[:, :, heads], after[:, heads] = delta_chunks(
-                q[:, :, groups],
-                k[:, :, groups],
-                v[:, :, heads],
-                g[:, :, heads],
-                beta[:, :, heads],
-                None if S is None else S[:, heads],
-            )
-
-        divided(remember, head_slices(self.heads, self.groups, q.shape[1]))
-        return y, {"delta": after}

@@ -5,10 +5,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.activations import sigmoid, silu
+from tinystar_np import fast
+from tinystar_np.kernels.activations import Activation, sigmoid, silu
 from tinystar_np.kernels.clamped_swiglu import clamped_swiglu
-from tinystar_np.kernels.experts import grouped_mixture
-from tinystar_np.layers.feed_forward import Activation, activate
 from tinystar_np.layers.linear import Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
@@ -60,7 +59,7 @@ class Experts:
         chosen = tap("feed_forward.chosen", chosen)
         weights = tap("feed_forward.weights", weights)
         k = self.per_token
-        y = grouped_mixture(
+        y = fast.mixture(
             x.reshape(-1, x.shape[-1]),
             chosen.reshape(-1, k),
             weights.reshape(-1, k),
@@ -93,8 +92,7 @@ class _Expert:
             both = self.gate_up(x)
             F = both.shape[-1] // 2
             gate, up = both[..., :F], both[..., F:]
-        activate(self.activation, gate, up)
-        return self.down(gate)
+        return self.down(fast.gated_activation(gate, up, self.activation))
 
 
 class ClampedExpert:

@@ -1,31 +1,12 @@
 """Feed-forward layers: widen, bend, narrow; each token by itself."""
 
-from collections.abc import Callable
-
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.activations import in_blocks
-from tinystar_np.layers.linear import Linear, joined
+from tinystar_np import fast
+from tinystar_np.kernels.activations import Activation
+from tinystar_np.layers.linear import Linear, linear_each
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
-from tinystar_np.threads import divided, slices
-
-Activation = Callable[[NDArray], NDArray]
-
-
-def activate(activation: Activation, x: NDArray, times: NDArray | None = None) -> None:
-    """Replace x by activation(x) ∘ times, in place, the tokens divided among threads.
-
-    x      (B, T, F), as a product leaves it
-    times  (B, T, F); None for 1
-    """
-    rows = x.reshape(-1, x.shape[-1])  # a view, also of one half of a fused product
-    factors = None if times is None else times.reshape(rows.shape)
-
-    def bend(some: slice) -> None:
-        in_blocks(activation, rows[some], None if factors is None else factors[some])
-
-    divided(bend, slices(len(rows), len(rows)))
 
 
 class FeedForward:
@@ -43,7 +24,7 @@ class FeedForward:
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
         hidden = tap("feed_forward.up", self.up(x))  # (B, T, F)
-        activate(self.activation, hidden)
+        hidden = fast.activate(hidden, self.activation)
         return tap("feed_forward.down", self.down(tap("feed_forward.activation", hidden)))
 
 
@@ -64,7 +45,6 @@ class GatedFeedForward:
         self.gate_up = Linear(w.gate_up) if "gate_up.weight" in w else None
         if self.gate_up is None:
             self.gate, self.up = Linear(w.gate), Linear(w.up)
-            self.joined = joined([self.gate, self.up])
         self.down = Linear(w.down)
         self.activation = activation
         self.multipliers = multipliers
@@ -73,7 +53,7 @@ class GatedFeedForward:
         """Map (B, T, D) to (B, T, D), a new array."""
         of_gate, of_result = self.multipliers
         if self.gate_up is None:
-            gate, up = (self.gate(x), self.up(x)) if self.joined is None else self.joined(x)
+            gate, up = linear_each(x, [self.gate, self.up])
         else:
             both = tap("feed_forward.gate_up", self.gate_up(x))
             F = both.shape[-1] // 2
@@ -81,7 +61,7 @@ class GatedFeedForward:
         gate, up = tap("feed_forward.gate", gate), tap("feed_forward.up", up)  # (B, T, F) each
         if of_gate != 1:
             gate *= gate.dtype.type(of_gate)
-        activate(self.activation, gate, up)
+        gate = fast.gated_activation(gate, up, self.activation)
         y = tap("feed_forward.down", self.down(tap("feed_forward.activation", gate)))
         if of_result != 1:
             y *= y.dtype.type(of_result)

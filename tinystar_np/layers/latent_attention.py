@@ -5,14 +5,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.latent_attention import (
-    absorbing_is_cheaper,
-    latent_attention_absorbed,
-    latent_attention_expanded,
-)
-from tinystar_np.layers.attending import DistanceBias, KeyBias, attend
+from tinystar_np import fast
+from tinystar_np.kernels.latent_attention import expanded
+from tinystar_np.kernels.linear import Matrix
+from tinystar_np.kernels.packed import unpacked
+from tinystar_np.layers.attend import DistanceBias, KeyBias, attend, bias_of, mask_of
 from tinystar_np.layers.linear import Linear
-from tinystar_np.layers.matrices import NarrowMatrix
 from tinystar_np.layers.norms import RMSNorm
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.weights import Weights
@@ -70,7 +68,7 @@ class LatentAttention:
             self.q_down, self.q_norm, self.q_up = Linear(w.q_down), RMSNorm(w.q_norm, eps=eps), Linear(w.q_up)
         self.kv_down = Linear(w.kv_down)
         self.kv_norm = RMSNorm(w.kv_norm, eps=eps)
-        self.kv_up: NDArray | NarrowMatrix = w.kv_up["weight"]
+        self.kv_up: Matrix = w.kv_up["weight"]
         self.out = Linear(w.out)
         self.heads = heads
         self.rank = rank
@@ -91,10 +89,7 @@ class LatentAttention:
         A matrix in float32 is only seen in another way. A narrow one is widened, once: absorbing multiplies
         by parts of it and by their transposes, for every token, and it is a small part of the layer.
         """
-        weight = self.kv_up
-        if not isinstance(weight, np.ndarray):
-            weight = weight.product(np.eye(self.rank, dtype=np.float32))
-        by_head = weight.reshape(self.rank, self.heads, -1).transpose(1, 0, 2)
+        by_head = unpacked(self.kv_up).reshape(self.rank, self.heads, -1).transpose(1, 0, 2)
         return by_head[..., : self.head_dim], by_head[..., self.head_dim :]
 
     def new_state(self, batch_size: int, capacity: int) -> LatentState | SlidingLatentState:
@@ -151,13 +146,12 @@ class LatentAttention:
         return np.concatenate((latent[:, None], key), axis=-1)
 
     def _attend(self, q: NDArray, seen: Seen, span: Span) -> NDArray:
-        """Choose the form: the absorbed one where it is cheaper and nobody looks."""
+        """Attend, to the keys and values themselves where somebody looks."""
         memory, _, positions = seen
-
-        def attending(q: NDArray, k: NDArray, v: NDArray) -> NDArray:
+        if listening():
             return attend(
                 q,
-                Seen(k, v, positions),
+                Seen(*expanded(memory, *self.up), positions),
                 span,
                 scale=self.scale,
                 window=self.window,
@@ -165,7 +159,6 @@ class LatentAttention:
                 key_bias=self.key_bias,
                 distance_bias=self.distance_bias,
             )
-
-        absorbing = not listening() and absorbing_is_cheaper(q.shape[2], memory.shape[2], *self.up)
-        form = latent_attention_absorbed if absorbing else latent_attention_expanded
-        return form(q, memory, *self.up, attending)
+        mask = mask_of(span, positions, self.window, None, self.causal)
+        bias = bias_of(positions, span, q.shape[2], self.window, self.key_bias, self.distance_bias)
+        return fast.latent_attention(q, memory, *self.up, mask, scale=self.scale, bias=bias)

@@ -5,10 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np import fast
 from tinystar_np.kernels.activations import silu, softplus
-from tinystar_np.kernels.convolution import blockwise_convolution
-from tinystar_np.kernels.selective_scan import selective_scan
-from tinystar_np.layers.feed_forward import activate
 from tinystar_np.layers.linear import Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.state import Span
@@ -39,8 +37,7 @@ class Mamba1:
 
     def __init__(self, w: Weights, *, activation: Callable[[NDArray], NDArray] = silu):
         self.project = Linear(w.branch("in"))
-        # (C, W) as the kernel wants it, but in memory W rows, which it reads one at a time.
-        self.convolution: NDArray = np.ascontiguousarray(w.convolution["weight"][:, 0].T).T
+        self.convolution: NDArray = np.ascontiguousarray(w.convolution["weight"][:, 0].T)  # (W, F)
         self.convolution_bias: NDArray | None = w.convolution.get("bias")
         self.selection = Linear(w.selection)
         self.time_step = Linear(w.time_step)
@@ -51,7 +48,7 @@ class Mamba1:
 
     def new_state(self, batch_size: int, capacity: int) -> RecurrentState:
         """Make the state before the first token: W − 1 inputs of the convolution, and h."""
-        channels, width = self.convolution.shape
+        width, channels = self.convolution.shape
         return RecurrentState(
             convolution=np.zeros((batch_size, width - 1, channels), dtype=np.float32),
             ssm=np.zeros((batch_size, *self.A.shape), dtype=np.float32),
@@ -72,23 +69,19 @@ class Mamba1:
         N, F = self.A.shape
         projected = tap("mixer.in", self.project(x))
         x, z = projected[..., :F], projected[..., F:]
-        x, recent = blockwise_convolution(
+        x, recent = fast.causal_convolution(
             x, self.convolution, self.convolution_bias, None if state is None else state["convolution"]
         )
         x = tap("mixer.convolution", x)
-        activate(self.activation, x)  # in place
-        x = tap("mixer.x", x)
+        x = tap("mixer.x", fast.activate(x, self.activation))
         selected = tap("mixer.selection", self.selection(x))
         B, C = tap("mixer.B", selected[..., -2 * N : -N]), tap("mixer.C", selected[..., -N:])
-        dt = self.time_step(selected[..., : -2 * N])
-        activate(softplus, dt)
+        dt = fast.activate(self.time_step(selected[..., : -2 * N]), softplus)
         dt = tap("mixer.time_step", dt)
-        before, after = (None, None) if state is None else (state["ssm"], state.spare("ssm"))
-        y, h = selective_scan(x, dt, self.A, B, C, self.D, before, after)
+        y, h = fast.selective_scan(x, dt, self.A, B, C, self.D, None if state is None else state["ssm"])
         if state is not None:
             state.replace(convolution=recent, ssm=h)
         y = tap("mixer.scan", y)
         if last_only:
             y, z = y[:, -1:], z[:, -1:]
-        activate(silu, z, y)
-        return tap("mixer.out", self.out(tap("mixer.gated", z)))
+        return tap("mixer.out", self.out(tap("mixer.gated", fast.gated_activation(z, y, silu))))

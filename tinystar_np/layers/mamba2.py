@@ -6,19 +6,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np import fast
 from tinystar_np.kernels.activations import silu, softplus
-from tinystar_np.kernels.convolution import blockwise_convolution
-from tinystar_np.kernels.norms import gated_rms_norm
-from tinystar_np.kernels.ssm import ssm_chunked_scan, ssm_step
-from tinystar_np.layers.feed_forward import activate
 from tinystar_np.layers.linear import Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.state import Span
-from tinystar_np.state.recurrent import MatrixState
+from tinystar_np.state.recurrent import RecurrentState
 from tinystar_np.tap import tap
-from tinystar_np.threads import divided, head_slices, slices
-
-NORM_BLOCK = 65_536  # numbers: 256 KB of float32, so that the gate and its temporaries stay in cache
 
 
 class Mamba2:
@@ -67,8 +61,7 @@ class Mamba2:
         multipliers: Sequence[float] | None = None,
     ):
         self.project = Linear(w.branch("in"))
-        # (C, W) as the kernel wants it, but in memory W rows, which it reads one at a time.
-        self.convolution: NDArray = np.ascontiguousarray(w.convolution["weight"][:, 0].T).T
+        self.convolution: NDArray = np.ascontiguousarray(w.convolution["weight"][:, 0].T)  # (W, channels)
         self.convolution_bias: NDArray | None = w.convolution.get("bias")
         self.A: NDArray = -np.exp(w["A_log"])
         self.D: NDArray = w["D"]
@@ -88,19 +81,18 @@ class Mamba2:
             None if multipliers is None else np.repeat(np.array(multipliers, dtype=np.float32), sizes)
         )
 
-    def new_state(self, batch_size: int, capacity: int) -> MatrixState:
+    def new_state(self, batch_size: int, capacity: int) -> RecurrentState:
         """Make the state before the first token: W − 1 inputs of the convolution, and h of each head."""
-        channels, width = self.convolution.shape
+        width, channels = self.convolution.shape
         h = (batch_size, self.heads, self.head_dim, self.state_size)
-        return MatrixState(
-            "ssm",
-            self.groups,
-            values_first=True,
+        return RecurrentState(
             convolution=np.zeros((batch_size, width - 1, channels), dtype=np.float32),
             ssm=np.zeros(h, dtype=np.float32),
         )
 
-    def __call__(self, x: NDArray, span: Span, state: MatrixState | None, last_only: bool = False) -> NDArray:
+    def __call__(
+        self, x: NDArray, span: Span, state: RecurrentState | None, last_only: bool = False
+    ) -> NDArray:
         """Let each token read what came before out of the state, and write itself into it.
 
         x          (B, T, D)
@@ -117,72 +109,27 @@ class Mamba2:
         if self.multipliers is not None:
             projected *= self.multipliers
         z, dt = projected[..., :inner], projected[..., -H:]
-        convolved, recent = blockwise_convolution(
+        convolved, recent = fast.causal_convolution(
             projected[..., inner:-H],
             self.convolution,
             self.convolution_bias,
             None if state is None else state["convolution"],
         )
         convolved = tap("mixer.convolution", convolved)
-        activate(self.activation, convolved)  # in place
+        convolved = fast.activate(convolved, self.activation)
         x = tap("mixer.x", convolved[..., :inner].reshape(batch, T, H, P))
         B = tap("mixer.B", convolved[..., inner : inner + G * N].reshape(batch, T, G, N))
         C = tap("mixer.C", convolved[..., inner + G * N :].reshape(batch, T, G, N))
         dt = tap("mixer.time_step", np.clip(softplus(dt + self.time_step_bias), *self.time_step_limit))
-        y, after = self._scan(x, dt, B, C, state)
+        y, h = fast.ssm_scan(x, dt, self.A, B, C, self.D, None if state is None else state["ssm"])
         if state is not None:
-            state.replace(convolution=recent, **after)
+            state.replace(convolution=recent, ssm=h)
         y = tap("mixer.scan", y.reshape(batch, T, inner))
         if last_only:
             y, z = y[:, -1:], z[:, -1:]
-        name = "mixer.gated" if self.gain is None else "mixer.gated_norm"
-        return tap("mixer.out", self.out(tap(name, self._gated(y, z))))
-
-    def _scan(
-        self, x: NDArray, dt: NDArray, B: NDArray, C: NDArray, state: MatrixState | None
-    ) -> tuple[NDArray, dict[str, NDArray]]:
-        """Choose the form: one step for a single token, chunks with the heads divided among threads.
-
-        Returns y, and what the state is to hold after it.
-        """
-        if state is not None and x.shape[1] == 1:
-            matrix, recent = state.with_room()
-            y, (factors, keys, values) = ssm_step(x, dt, self.A, B, C, self.D, matrix, recent)
-            return y, {"ssm": matrix, "factors": factors, "keys": keys, "values": values}
-        h = None if state is None else state.whole()
-        shape = (len(x), self.heads, self.head_dim, self.state_size)
-        after = np.empty(shape, dtype=x.dtype) if state is None else state.spare("ssm")
-        y = np.empty(x.shape, dtype=x.dtype)
-
-        def scan(some: tuple[slice, slice]) -> None:
-            heads, groups = some
-            y[:, :, heads], after[:, heads] = ssm_chunked_scan(
-                x[:, :, heads],
-                dt[:, :, heads],
-                self.A[heads],
-                B[:, :, groups],
-                C[:, :, groups],
-                self.D[heads],
-                None if h is None else h[:, heads],
-            )
-
-        divided(scan, head_slices(self.heads, self.groups, x.shape[1]))
-        return y, {"ssm": after}
-
-    def _gated(self, y: NDArray, z: NDArray) -> NDArray:
-        """Gate and norm y (B, T, H·P) in place, a block of tokens at a time, divided among threads."""
-        rows, gates = y.reshape(-1, y.shape[-1]), z.reshape(-1, z.shape[-1])
-        tokens = max(NORM_BLOCK // rows.shape[1], 1)
-
-        def gate(some: slice) -> None:
-            for start in range(some.start, some.stop, tokens):
-                block = slice(start, min(start + tokens, some.stop))
-                if self.gain is None:
-                    rows[block] *= silu(gates[block])
-                else:
-                    rows[block] = gated_rms_norm(
-                        rows[block], gates[block], self.gain, self.eps, self.groups, self.norm_first
-                    )
-
-        divided(gate, slices(len(rows), len(rows)))
-        return rows.reshape(y.shape)
+        if self.gain is None:
+            gated = tap("mixer.gated", fast.gated_activation(z, y, silu))
+        else:
+            normed = fast.gated_rms_norm(y, z, self.gain, self.eps, self.groups, self.norm_first)
+            gated = tap("mixer.gated_norm", normed)
+        return tap("mixer.out", self.out(gated))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tinystar_np.layers.attending import RelativeVectors
+from tinystar_np.layers.attend import RelativeVectors
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.weights import Weights
 

@@ -6,13 +6,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.rope import (
-    halves_tables,
-    neighbours_table,
-    rotary_angles,
-    rotate_halves,
-    rotate_neighbours,
-)
+from tinystar_np import fast
+from tinystar_np.kernels.rope import rotary_angles
 from tinystar_np.state import Span
 
 
@@ -70,18 +65,15 @@ class Rotary:
 
         Returns (B, H, T, K), a new contiguous array.
         """
-        tables = span.once(self, lambda: self._tables(span))
-        if self.interleaved:
-            return rotate_neighbours(x, *tables)
-        return rotate_halves(x, *tables)
+        cos, sin = span.once(self, lambda: self._tables(span))
+        return fast.rotary_embedding(x, cos, sin, self.interleaved)
 
-    def _tables(self, span: Span) -> tuple[NDArray, ...]:
-        """Make the kernel's tables: (T, ·), or (B, 1, T, ·) where rows stand at different positions."""
+    def _tables(self, span: Span) -> tuple[NDArray, NDArray]:
+        """Make the kernel's tables: (T, J), or (B, 1, T, J) where rows stand at different positions."""
         positions = span.positions[0] if span.uniform else span.positions[:, None]  # (T,) or (B, 1, T)
         angles = rotary_angles(positions, self._frequencies(span))
         scale = np.float32(self.attention_factor)
-        cos, sin = np.cos(angles) * scale, np.sin(angles) * scale
-        return (neighbours_table(cos, sin),) if self.interleaved else halves_tables(cos, sin)
+        return np.cos(angles) * scale, np.sin(angles) * scale
 
     def _frequencies(self, span: Span) -> NDArray[np.float32]:
         """Return those of the call: (J,), or (B, 1, 1, J) where rows turn otherwise."""

@@ -15,9 +15,9 @@ from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.configs.config import DecoderConfig
 from tinystar_np.errors import CheckpointError, ContextFullError, InputError
+from tinystar_np.kernels.packed import PackedMatrix
 from tinystar_np.layers import Block, Embedding, Linear, Weights
 from tinystar_np.layers.blocks import Norm
-from tinystar_np.layers.matrices import NarrowMatrix
 from tinystar_np.layers.rope import rules_by_length
 from tinystar_np.state import PREFILL, Cache, HeldText, Span, join_caches, read_states
 from tinystar_np.tap import listening, scope, tap, unheard
@@ -51,7 +51,7 @@ class Decoder(ABC):
     head: Callable[[NDArray], NDArray]
 
     def __init__(
-        self, config: Any, weights: Mapping[str, NDArray | NarrowMatrix], end_ids: Sequence[int] = ()
+        self, config: Any, weights: Mapping[str, NDArray | PackedMatrix], end_ids: Sequence[int] = ()
     ):
         self.config = config
         self.end_ids = tuple(end_ids)

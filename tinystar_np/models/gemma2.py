@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from tinystar_np.configs.layer_types import FULL, SLIDING, layer_windows
-from tinystar_np.kernels.attention import bend
+from tinystar_np.kernels.attention import capped
 from tinystar_np.layers import SequentialBlock, Weights
 from tinystar_np.models.gemma import Gemma, GemmaConfig
 from tinystar_np.models.llama import LlamaConfig
@@ -106,5 +106,5 @@ class Gemma2(Gemma):
         """Score every token of the vocabulary, none above the cap: (B, T, D) → (B, T, V)."""
         logits = super().score(x)
         if self.config.final_logit_softcapping is not None:
-            bend(logits, self.config.final_logit_softcapping)
+            logits = capped(logits, self.config.final_logit_softcapping)
         return logits

@@ -29,6 +29,7 @@ from tinystar_np.configs.tinystar_config import TinyStarConfig
 from tinystar_np.errors import CheckpointError, InputError
 from tinystar_np.kernels.activations import gelu, gelu_tanh, relu, silu
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
+from tinystar_np.kernels.packed import PackedMatrix
 from tinystar_np.layers import (
     Attention,
     Block,
@@ -52,7 +53,6 @@ from tinystar_np.layers.blocks import (
 )
 from tinystar_np.layers.complex_attention import ComplexAttention, ComplexRelativeAttention
 from tinystar_np.layers.latent_attention import LatentAttention
-from tinystar_np.layers.matrices import NarrowMatrix
 from tinystar_np.layers.relative_attention import RelativeAttention
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.sinusoidal import Sinusoidal
@@ -114,7 +114,7 @@ class TinyStar(Decoder):
     def __init__(
         self,
         config: TinyStarConfig,
-        weights: Mapping[str, NDArray | NarrowMatrix] | None = None,
+        weights: Mapping[str, NDArray | PackedMatrix] | None = None,
         end_ids: Sequence[int] = (),
         *,
         seed: int = 0,

@@ -10,8 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.attention import causal_mask
-
 Value = TypeVar("Value")
 
 
@@ -55,28 +53,3 @@ class Span:
     def positions(self) -> NDArray[np.int64]:
         """The position of every new token: (B, T)."""
         return self.start[:, None] + np.arange(self.length)
-
-    def mask(self, keys: NDArray[np.int64], window: int | None = None) -> NDArray[np.bool_] | None:
-        """Say which keys each new token may see: those up to itself, and not ``window`` or more before it.
-
-        keys    the positions of the keys: (S,), or (B, S) where they differ from row to row; negative ones
-                stand for nothing. Where rows are of equal length the last is that of the last token, or (for
-                one token, which sees all of them) in any order.
-        window  W, how many positions a token sees, its own included; None for all
-
-        Returns (T, S), or (B, 1, T, S) where rows differ in length; None where every key may be seen.
-        """
-        return self.once(("mask", window), lambda: self._mask(keys, window))
-
-    def _mask(self, keys: NDArray[np.int64], window: int | None) -> NDArray[np.bool_] | None:
-        if self.uniform:
-            seen_by_one = keys.shape[-1] if window is None else min(keys.shape[-1], window)
-            if self.length == 1 and seen_by_one == keys.shape[-1]:
-                return None
-            return causal_mask(self.length, keys.shape[-1], window)
-        keys = keys if keys.ndim == 2 else keys[None]
-        distance = self.positions[:, :, None] - keys[:, None]  # (B, T, S)
-        seen = (distance >= 0) & (keys[:, None] >= 0)
-        if window is not None:
-            seen &= distance < window
-        return seen[:, None]

@@ -34,9 +34,8 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.safetensors_file import SafetensorsFile
 from tinystar_np.checkpoints.safetensors_writer import write_safetensors
 from tinystar_np.errors import CheckpointError
-from tinystar_np.kernels.bfloat16 import narrow
-from tinystar_np.kernels.int8 import quantise
-from tinystar_np.layers.matrices import Bfloat16Matrix, Int8Matrix, NarrowMatrix
+from tinystar_np.fast import quantise, to_bfloat16
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix
 from tinystar_np.progress_bar import bar
 from tinystar_np.whole_file import UNFINISHED, whole_file
 
@@ -82,7 +81,7 @@ def rounded(
     dtype: str,
     files: Sequence[Path],
     table: Any,
-) -> dict[str, NarrowMatrix]:
+) -> dict[str, PackedMatrix]:
     """Round matrices, or find them as they were rounded last time.
 
     wanted  {our name: matrix}
@@ -123,7 +122,7 @@ def _round(
         for name, array in matrices:
             by_output = array.T if wanted[name].by_input else array
             if dtype == "bfloat16":
-                arrays[name] = narrow(by_output)
+                arrays[name] = to_bfloat16(by_output)
             else:
                 arrays[name], arrays[name + SCALES] = quantise(by_output)
             advance(array.size)

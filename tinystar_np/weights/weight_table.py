@@ -26,7 +26,7 @@ from tinystar_np.checkpoints.checkpoint import Checkpoint, not_held
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.errors import CheckpointError
-from tinystar_np.layers.matrices import Bfloat16Matrix, NarrowMatrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, PackedMatrix
 from tinystar_np.weights.rounded import Matrix, rounded
 
 WeightTable = Mapping[str, tuple[str, str]]
@@ -156,7 +156,7 @@ def gather(
     ignored: str,
     tied_head: str | None = None,
     dtype: str = "auto",
-) -> dict[str, NDArray | NarrowMatrix]:
+) -> dict[str, NDArray | PackedMatrix]:
     """Take every array of a table from a checkpoint.
 
     table        with its rows per layer not yet written out
@@ -207,7 +207,7 @@ def gather(
         row for row in rows.values() if row.is_matrix and dtype in ("bfloat16", "int8") and not bits(row)
     ]
     wanted = {row.ours: _unrounded(row, sizes) for row in to_round}
-    arrays: dict[str, NDArray | NarrowMatrix] = {}
+    arrays: dict[str, NDArray | PackedMatrix] = {}
     if wanted:
         arrays |= rounded(wanted, lambda: read(to_round), dtype, checkpoint.files, [dict(table), dict(sizes)])
     for ours, array in read(row for row in rows.values() if row.ours not in wanted):

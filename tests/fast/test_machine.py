@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-import tinystar_np.usable as usable
-from tinystar_np.usable import LEAST_PERIOD, CoresTaken, usable_cores, usable_memory
+import tinystar_np.fast.machine as usable
+from tinystar_np.fast.machine import LEAST_PERIOD, CoresTaken, usable_cores, usable_memory
 
 
 def write(folder: Path, **numbers: str) -> None:

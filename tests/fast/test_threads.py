@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-import tinystar_np.threads as threads
-import tinystar_np.usable as usable
+import tinystar_np.fast.machine as usable
+import tinystar_np.fast.threads as threads
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import InputError
+from tinystar_np.fast.machine import usable_cores
+from tinystar_np.fast.threads import FEWEST_ROWS, beside_others, divided, shares, slices, use_threads
 from tinystar_np.generation import Conversation, Piece, generate_ids
 from tinystar_np.generation.loop import run
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.loading import load
-from tinystar_np.threads import FEWEST_ROWS, beside_others, divided, shares, slices, use_threads
 from tinystar_np.tracing import record
-from tinystar_np.usable import usable_cores
 
 
 def blas_threads() -> list[int]:
@@ -71,7 +71,7 @@ def test_divided_is_the_same_as_whole(
 
     def run(cut: Any) -> list[np.ndarray]:
         with monkeypatch.context() as patch:
-            for module in ("threads", "layers.feed_forward"):
+            for module in ("fast.threads", "fast.elementwise"):
                 patch.setattr(f"tinystar_np.{module}.slices", cut)
             cache = model.new_cache(2)
             model(ids[:, :5], cache=cache)
@@ -224,7 +224,7 @@ def test_a_quota_is_kept_to_where_nobody_has_named_a_number(monkeypatch: pytest.
 def test_the_usual_start_does_not_look_for_blas(talking_model: Path) -> None:
     """threadpoolctl takes time to import, which an answer to a short prompt must not wait for."""
     program = (
-        "import sys, tinystar_np as ts; ts.load(sys.argv[1]); import tinystar_np.threads as t; "
+        "import sys, tinystar_np as ts; ts.load(sys.argv[1]); import tinystar_np.fast.threads as t; "
         "t.usable_cores() < t.allowed_cores() or 'threadpoolctl' not in sys.modules or sys.exit('imported')"
     )
     environment = {name: value for name, value in os.environ.items() if name not in threads.NAMED_IN}

@@ -43,8 +43,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinystar_np.errors import InputError
+from tinystar_np.fast.machine import CoresTaken, allowed_cores, usable_cores
 from tinystar_np.tap import listening
-from tinystar_np.usable import CoresTaken, allowed_cores, usable_cores
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor

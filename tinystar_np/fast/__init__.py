@@ -1,0 +1,66 @@
+"""The kernels again, for this machine: the same names, the same signatures, the same numbers, quicker.
+
+What concerns a processor, BLAS, threads, memory order or NumPy's own call costs lives here and nowhere else.
+A layer calls ``fast.matmul(x, weight)`` and sees none of it. ``KERNELS`` names the definition of each, which
+tests hold it equal to. With the environment variable ``TINYSTAR_NP_KERNELS=1`` the definitions run
+themselves.
+"""
+
+import os
+
+from tinystar_np.fast.attention_forms import (
+    attention,
+    attention_probabilities,
+    attention_scores,
+    latent_attention,
+    relative_attention,
+)
+from tinystar_np.fast.definitions import KERNELS
+from tinystar_np.fast.elementwise import (
+    activate,
+    gated_activation,
+    gated_rms_norm,
+    layer_norm,
+    log_softmax,
+    rms_norm,
+    rotary_embedding,
+    softmax,
+    unit_vectors,
+)
+from tinystar_np.fast.linear import embedding, matmul, matmul_each
+from tinystar_np.fast.rounding import quantise, to_bfloat16
+from tinystar_np.fast.scans import causal_convolution, delta_rule, selective_scan, ssm_scan
+from tinystar_np.kernels.attention import attention_mean
+from tinystar_np.kernels.experts import grouped_mixture as mixture
+
+if os.environ.get("TINYSTAR_NP_KERNELS") == "1":
+    globals().update(KERNELS)
+
+__all__ = [
+    "KERNELS",
+    "activate",
+    "attention",
+    "attention_mean",
+    "attention_probabilities",
+    "attention_scores",
+    "causal_convolution",
+    "delta_rule",
+    "embedding",
+    "gated_activation",
+    "gated_rms_norm",
+    "latent_attention",
+    "layer_norm",
+    "log_softmax",
+    "matmul",
+    "matmul_each",
+    "mixture",
+    "quantise",
+    "relative_attention",
+    "rms_norm",
+    "rotary_embedding",
+    "selective_scan",
+    "softmax",
+    "ssm_scan",
+    "to_bfloat16",
+    "unit_vectors",
+]

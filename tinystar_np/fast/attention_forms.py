@@ -1,0 +1,403 @@
+"""Which form of attention runs: the definition where it is cheap, blocks in threads for prompts.
+
+For one token, or a few, the definition is faster: one call for all heads instead of one per block. For a
+prompt blocks of scores (kernels/blockwise_attention.py) stay in a core's second-level cache, those that the
+mask hides altogether are never computed, and heads are divided among threads.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.fast.elementwise import softmax
+from tinystar_np.fast.remembered import remembered
+from tinystar_np.fast.threads import divided, head_slices
+from tinystar_np.kernels.attention import attention_mean
+from tinystar_np.kernels.chunked_attention import pieces
+from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
+from tinystar_np.kernels.masks import Mask, visible
+from tinystar_np.kernels.relative_positions import relative_mean, relative_scores, sums_by_index
+from tinystar_np.kernels.softmax import LOWEST
+
+Positions = NDArray[np.integer]
+
+PLAIN_SCORES = 64 * 64  # of a head: up to here the definition is faster
+QUERY_BLOCK = 64
+KEY_BLOCK = 512
+HEADS_TOGETHER = 8  # 8 × 64 × 512 float32 scores: 1 MB, about what a core's second-level cache holds
+
+
+def attention(
+    q: NDArray,
+    k: NDArray,
+    v: NDArray,
+    mask: Mask | None,
+    *,
+    scale: float,
+    bias: NDArray | None = None,
+    soft_cap: float | None = None,
+    sinks: NDArray | None = None,
+) -> NDArray:
+    """Attend: (B, H, T, K), (B, G, S, K), (B, G, S, K_v) → (B, H, T, K_v)."""
+    parts = _parts_of(q, k, mask)
+    if parts is None:
+        scores = attention_scores(q, k, scale=scale, bias=bias, soft_cap=soft_cap)
+        return attention_mean(attention_probabilities(scores, mask, sinks), v)
+
+    def form(heads: slice, q: NDArray, k: NDArray, v: NDArray, reach: Reach, bias: NDArray | None) -> NDArray:
+        own_sinks = None if sinks is None else sinks[heads]
+        return _blockwise(q, k, v, reach, scale, bias, soft_cap, own_sinks)
+
+    return _in_parts(form, parts, q, k, v, bias)
+
+
+def attention_scores(
+    q: NDArray, k: NDArray, *, scale: float, bias: NDArray | None = None, soft_cap: float | None = None
+) -> NDArray:
+    """Compare every query with the keys of its group: (..., H, T, K), (..., G, S, K) → (..., H, T, S)."""
+    *batch, H, T, K = q.shape
+    G = k.shape[-3]
+    # The query is scaled, not the scores: K numbers per token instead of S.
+    grouped = (q * q.dtype.type(scale)).reshape(*batch, G, H // G * T, K)
+    scores = (grouped @ k.swapaxes(-1, -2)).reshape(*batch, H, T, k.shape[-2])
+    if soft_cap is not None:
+        _cap(scores, soft_cap)
+    if bias is not None:
+        scores += bias if bias.ndim == scores.ndim else bias[..., None, :]
+    return scores
+
+
+def _cap(scores: NDArray, soft_cap: float) -> None:
+    """Replace scores by c · tanh(scores / c), in place."""
+    scores /= scores.dtype.type(soft_cap)
+    np.tanh(scores, out=scores)
+    scores *= scores.dtype.type(soft_cap)
+
+
+def attention_probabilities(scores: NDArray, mask: Mask | None, sinks: NDArray | None = None) -> NDArray:
+    """Turn scores into weights, 0 where a key is hidden: (..., H, T, S) → (..., H, T, S)."""
+    shown = None if mask is None else _shown(*mask)
+    masked = scores if shown is None else np.where(shown, scores, scores.dtype.type(-np.inf))
+    return softmax(masked, None if sinks is None else sinks[:, None, None])
+
+
+@remembered
+def _shown(
+    queries: Positions, keys: Positions, window: int | None, chunk: int | None, causal: bool
+) -> NDArray[np.bool_] | None:
+    """Say which keys are visible; None where all are."""
+    shown = visible(Mask(queries, keys, window, chunk, causal))
+    return None if shown.all() else shown
+
+
+class Reach(NamedTuple):
+    """What queries see of the keys that they are given, both standing one after another.
+
+    offset  the key that stands where the first query does
+    before  how many keys before its own a query sees
+    after   how many keys after its own a query sees
+    """
+
+    offset: int
+    before: int
+    after: int
+
+
+class Part(NamedTuple):
+    """Queries whose keys follow each other, and which keys these are.
+
+    row      of the batch; None for every row
+    """
+
+    row: int | None
+    queries: slice
+    keys: slice
+    reach: Reach
+
+
+def _parts_of(q: NDArray, k: NDArray, mask: Mask | None) -> list[Part] | None:
+    """Cut a call into parts that can be attended to in blocks; None where the definition should run."""
+    T, S = q.shape[-2], k.shape[-2]
+    if T == 1 or T * S <= PLAIN_SCORES or q.ndim != 4:
+        return None
+    return [Part(None, slice(0, T), slice(0, S), Reach(0, S, S))] if mask is None else _parts(*mask)
+
+
+@remembered
+def _parts(
+    queries: Positions, keys: Positions, window: int | None, chunk: int | None, causal: bool
+) -> list[Part] | None:
+    """Cut a call by rows where they stand at different positions, and where chunks end.
+
+    Returns None where positions do not follow each other.
+    """
+    uniform = queries.ndim == keys.ndim == 1
+    rows = max(len(positions) if positions.ndim == 2 else 1 for positions in (queries, keys))
+    parts = []
+    for row, (t, s) in enumerate(
+        zip(
+            np.broadcast_to(queries, (rows, queries.shape[-1])),
+            np.broadcast_to(keys, (rows, keys.shape[-1])),
+            strict=True,
+        )
+    ):
+        first_key = int(np.count_nonzero(s < 0))
+        if (np.diff(t) != 1).any() or (np.diff(s[first_key:]) != 1).any() or (s[:first_key] >= 0).any():
+            return None
+        if first_key == len(s):
+            return None
+        zero = int(s[first_key]) - first_key  # the position that would stand at place 0
+        start, stop = int(t[0]), int(t[-1]) + 1
+        whole = [range(start, stop)]
+        for piece in whole if chunk is None else pieces(start, stop, chunk):
+            low, high = zero + first_key, zero + len(s)
+            if chunk is not None:
+                low = max(low, piece.start // chunk * chunk)
+                high = min(high, piece.start // chunk * chunk + chunk)
+            if window is not None:
+                low = max(low, piece.start - window + 1)
+                high = min(high, piece.stop + window - 1)
+            if causal:
+                high = min(high, piece.stop)
+            if high <= low:
+                return None
+            far = len(s) if window is None else window - 1
+            parts.append(
+                Part(
+                    None if uniform else row,
+                    slice(piece.start - start, piece.stop - start),
+                    slice(low - zero, high - zero),
+                    Reach(piece.start - low, far, 0 if causal else far),
+                )
+            )
+    return parts
+
+
+Form = Callable[[slice, NDArray, NDArray, NDArray, Reach, NDArray | None], NDArray]
+"""From heads, their q (h, T, K), k and v (g, S, K), reach and bias (h, 1 or T, S) to (h, T, K_v)."""
+
+
+def _in_parts(
+    form: Form, parts: list[Part], q: NDArray, k: NDArray, v: NDArray, bias: NDArray | None
+) -> NDArray:
+    """Attend part by part and row by row, the heads divided among threads."""
+    out = np.empty_like(q, shape=(*q.shape[:-1], v.shape[-1]))  # its axes in q's order in memory
+    by_row = None if bias is None else _bias_by_row(bias, len(q))
+
+    def some_heads(share: tuple[slice, slice]) -> None:
+        heads, groups = share
+        for row, queries, keys, reach in parts:
+            for b in range(len(q)) if row is None else (row,):
+                own = None
+                if by_row is not None:
+                    own = by_row[b, heads, :, keys]
+                    own = own if own.shape[1] == 1 else own[:, queries]
+                out[b, heads, queries] = form(
+                    heads, q[b, heads, queries], k[b, groups, keys], v[b, groups, keys], reach, own
+                )
+
+    divided(some_heads, head_slices(q.shape[1], k.shape[1], q.shape[2]))
+    return out
+
+
+def _bias_by_row(bias: NDArray, rows: int) -> NDArray:
+    """See a bias (H, S), (B, H, S) or (1 or B, H, T, S) as (B, H, 1 or T, S)."""
+    if bias.ndim == 2:
+        bias = bias[None]
+    if bias.ndim == 3:
+        bias = bias[:, :, None]
+    return np.broadcast_to(bias, (rows, *bias.shape[1:]))
+
+
+def _heads_together(heads: int, groups: int) -> Iterator[tuple[slice, slice]]:
+    """Take a few heads of queries at a time, each with its own head of keys, or all with the same."""
+    run = heads if groups == heads else heads // groups
+    for first in range(0, heads, run):
+        for start in range(first, first + run, HEADS_TOGETHER):
+            some = slice(start, min(start + HEADS_TOGETHER, first + run))
+            yield some, some if groups == heads else slice(first // run, first // run + 1)
+
+
+def _blockwise(
+    q: NDArray,
+    k: NDArray,
+    v: NDArray,
+    reach: Reach,
+    scale: float,
+    bias: NDArray | None,
+    soft_cap: float | None,
+    sinks: NDArray | None,
+) -> NDArray:
+    """Attend in blocks that stay in cache: ``blockwise_attention`` for one row, in place."""
+    H, T, _ = q.shape
+    out = np.empty_like(q, shape=(H, T, v.shape[-1]))
+    for heads, groups in _heads_together(H, len(k)):
+        for start in range(0, T, QUERY_BLOCK):
+            some = slice(start, start + QUERY_BLOCK)
+            out[heads, some] = _attend_to_blocks(
+                q[heads, some] * q.dtype.type(scale),
+                k[groups],
+                v[groups],
+                reach._replace(offset=reach.offset + start),
+                None if bias is None else bias[heads] if bias.shape[1] == 1 else bias[heads, some],
+                soft_cap,
+                None if sinks is None else sinks[heads, None, None],
+            )
+    return out
+
+
+def _attend_to_blocks(
+    q: NDArray,
+    k: NDArray,
+    v: NDArray,
+    reach: Reach,
+    bias: NDArray | None,
+    soft_cap: float | None,
+    sink: NDArray | None,
+) -> NDArray:
+    """Attend with one block of queries, already scaled; the sums of kernels/blockwise_attention.py."""
+    first, before, after = reach
+    last = first + q.shape[-2] - 1
+    end = min(last + after + 1, k.shape[-2])  # no query of the block sees a key from here on
+    begin = max(0, first - before)  # nor one before this
+    places = np.arange(first, last + 1)[:, None]
+    for start in range(begin, end, KEY_BLOCK):
+        stop = min(start + KEY_BLOCK, end)
+        scores = q @ k[:, start:stop].swapaxes(-1, -2)
+        if soft_cap is not None:
+            _cap(scores, soft_cap)
+        if bias is not None:
+            scores += bias[..., start:stop]
+        if stop > first + after + 1:  # some queries do not see as far
+            edge = max(first + after, start)
+            np.copyto(scores[..., edge - start :], -np.inf, where=np.arange(edge, stop) > places + after)
+        if start < last - before:  # some keys are too old for some queries
+            np.copyto(scores, -np.inf, where=np.arange(start, stop) < places - before)
+        largest_here = scores.max(axis=-1, keepdims=True)
+        if start == begin:
+            # A query may see nothing of its first block: a finite maximum makes its weights
+            # exp(−inf) = 0, where −inf − (−inf) would make them NaN.
+            largest = np.maximum(largest_here, LOWEST if sink is None else sink)
+            total, out = _weigh(scores, largest, v[:, start:stop])
+            if sink is not None:
+                total += np.exp(sink - largest)
+        else:
+            previous, largest = largest, np.maximum(largest, largest_here)
+            rebase = np.exp(previous - largest)
+            more_total, more_out = _weigh(scores, largest, v[:, start:stop])
+            total = rebase * total + more_total
+            out = rebase * out + more_out
+    out /= total
+    return out
+
+
+def _weigh(scores: NDArray, largest: NDArray, v: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the sum of a block's weights and of its weighted values; the scores are overwritten."""
+    scores -= largest
+    np.exp(scores, out=scores)
+    return scores.sum(axis=-1, keepdims=True), scores @ v
+
+
+def relative_attention(
+    q: NDArray,
+    k: NDArray,
+    v: NDArray,
+    mask: Mask,
+    key_vectors: NDArray,
+    value_vectors: NDArray,
+    *,
+    scale: float,
+    bias: NDArray | None = None,
+) -> NDArray:
+    """Attend with relative positions: (B, H, T, K), (B, G, S, K), (B, G, S, K_v) → (B, H, T, K_v)."""
+    parts = _parts_of(q, k, mask)
+    if parts is None:
+        scores = attention_scores(q, k, scale=scale, bias=bias)
+        scores += relative_scores(q, key_vectors, mask, scale=scale)
+        probabilities = attention_probabilities(scores, mask)
+        y = attention_mean(probabilities, v)
+        y += relative_mean(probabilities, value_vectors, mask)
+        return y
+
+    def form(heads: slice, q: NDArray, k: NDArray, v: NDArray, reach: Reach, bias: NDArray | None) -> NDArray:
+        H, T, _ = q.shape
+        out = np.empty_like(q, shape=(H, T, v.shape[-1]))
+        for start in range(0, T, QUERY_BLOCK):
+            places = np.arange(start, min(start + QUERY_BLOCK, T)) + reach.offset
+            block = slice(start, start + len(places))
+            some = slice(max(places[0] - reach.before, 0), min(places[-1] + reach.after + 1, k.shape[1]))
+            distance = np.arange(some.start, some.stop) - places[:, None]
+            hidden = (distance > reach.after) | (distance < -reach.before)
+            for h in range(H):
+                g = h // (H // len(k))
+                own = None
+                if bias is not None:
+                    own = (bias[h] if bias.shape[1] == 1 else bias[h, block])[:, some]
+                queries = q[h, block] * q.dtype.type(scale)
+                out[h, block] = _attend_by_distance(
+                    queries, k[g, some], v[g, some], key_vectors, value_vectors, own, distance, hidden
+                )
+        return out
+
+    return _in_parts(form, parts, q, k, v, bias)
+
+
+def _attend_by_distance(
+    q: NDArray,
+    k: NDArray,
+    v: NDArray,
+    key_vectors: NDArray,
+    value_vectors: NDArray,
+    bias: NDArray | None,
+    distance: NDArray[np.integer],
+    hidden: NDArray[np.bool_],
+) -> NDArray:
+    """Attend with one block of scaled queries of one head: (T, K), (S, K), (T, S) → (T, K_v).
+
+    Keys before the block's own neighbourhood all have the distance −C, those after it all C: only between
+    them distances differ, and only there each score is looked up by itself.
+    """
+    C = len(key_vectors) // 2
+    scores = q @ k.T
+    by_distance = q @ key_vectors.T  # (T, 2C + 1)
+    start = int(np.count_nonzero(distance[0] <= -C))
+    stop = max(start, len(k) - int(np.count_nonzero(distance[-1] >= C)))
+    index = np.clip(distance[:, start:stop], -C, C) + C
+    scores[:, :start] += by_distance[:, :1]
+    scores[:, start:stop] += np.take_along_axis(by_distance, index, axis=-1)
+    scores[:, stop:] += by_distance[:, -1:]
+    if bias is not None:
+        scores += bias
+    np.copyto(scores, -np.inf, where=hidden)
+    probabilities = softmax(scores)
+    sums = sums_by_index(probabilities[:, start:stop], index, len(value_vectors))
+    sums[:, 0] += probabilities[:, :start].sum(axis=-1)
+    sums[:, -1] += probabilities[:, stop:].sum(axis=-1)
+    return probabilities @ v + sums @ value_vectors
+
+
+def latent_attention(
+    q: NDArray,
+    memory: NDArray,
+    up_k: NDArray,
+    up_v: NDArray,
+    mask: Mask | None,
+    *,
+    scale: float,
+    bias: NDArray | None = None,
+) -> NDArray:
+    """Attend to latents in the form of fewer multiplications: (B, H, T, K + K_r) → (B, H, T, K_v)."""
+    _, R, K = up_k.shape
+    rest = memory.shape[-1] - R  # K_r
+    latents = memory[..., :R]
+    if absorbing_is_cheaper(q.shape[-2], memory.shape[-2], up_k, up_v):
+        absorbed = np.empty((*q.shape[:-1], R + rest), dtype=q.dtype)
+        np.matmul(q[..., :K], up_k.swapaxes(-1, -2), out=absorbed[..., :R])
+        absorbed[..., R:] = q[..., K:]
+        return attention(absorbed, memory, latents, mask, scale=scale, bias=bias) @ up_v
+    keys = np.empty((*memory.shape[:-3], len(up_k), memory.shape[-2], K + rest), dtype=memory.dtype)
+    np.matmul(latents, up_k, out=keys[..., :K])
+    keys[..., K:] = memory[..., R:]
+    return attention(q, keys, latents @ up_v, mask, scale=scale, bias=bias)

@@ -1,0 +1,161 @@
+"""Where matrices lie in memory, and in which order: what products read fastest.
+
+**Copied from the file.** A mapped file costs nothing until it is used, but may be read slowly. Where the
+system keeps it in pages of 4 KB, the processor must look up at the end of each where the next one lies, and
+does not fetch ahead. Memory that a process asks for in large pieces comes in pages of 2 MB. The order within
+a matrix counts as well: OpenBLAS divides its outputs among the cores, and runs of neighbours that are too
+short are read slowly.
+
+    GPT-2's 49 matrices, each times one vector (two cores, OpenBLAS 0.3.31)
+    in the mapped file, small pages                       21.4 ms
+    in the mapped file, large pages                       20.4 ms
+    copied                                                19.8 ms
+    copied, narrow and very wide ones transposed          17.9 ms
+
+Transposing the others too, which most files store as (out, in), would let one vector's product read them 1.1
+times as fast, and that of sixteen texts 0.7 times.
+
+**Side by side.** BLAS multiplies a vector by a small matrix in one thread, and one core reads memory half as
+fast as two. In a narrow model the matrices of queries, keys and values are so small. Together they are large
+enough for all threads:
+
+    a token of a model of SmolLM2's shape (135M: 331 776 and twice 110 592 weights)   47.7 → 44.5 ms
+    of a model of OLMoE's shape, narrower (three times 262 144)                        31.0 → 29.6 ms
+
+(two cores, by turns). Where the single ones are large, nothing is gained, and nothing is done.
+
+Nothing else changes: shapes and numbers are the same, though some sums are taken in another order.
+"""
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.fast.machine import usable_cores
+from tinystar_np.fast.threads import divided, shares
+from tinystar_np.kernels.packed import PackedMatrix
+
+NARROW = 512  # columns per core: (in, out) with no more than that is transposed
+VERY_WIDE = 16384  # columns: (out, in) with so many outputs is transposed
+LINE = 16  # numbers of a cache line, where each matrix begins
+BAND, STRIP = (
+    128,
+    512,
+)  # of a matrix that is transposed: what is read and written meanwhile stays in the cache
+PORTION = 1 << 19  # numbers to copy before the caller hears of it
+LEAST_IN_THREADS = 460_800
+"""Weights of the smallest matrix by which OpenBLAS 0.3.31 multiplies a vector in threads (gemv.c)."""
+
+Copied = Callable[[NDArray], object]
+
+
+def _nobody(portion: NDArray) -> None:
+    pass
+
+
+def side_by_side(matrices: Sequence[NDArray | PackedMatrix]) -> list[NDArray | PackedMatrix]:
+    """Lay matrices that multiply the same vectors side by side, where one product is faster than several.
+
+    matrices  (in, out) each
+
+    Returns copies of the same matrices, for which ``fast.matmul_each`` needs one product; or the matrices
+    themselves where nothing would be gained.
+    """
+    arrays = [matrix for matrix in matrices if isinstance(matrix, np.ndarray)]
+    sizes = [matrix.size for matrix in arrays]
+    small = sum(size for size in sizes if size < LEAST_IN_THREADS)
+    if len(arrays) < len(matrices) or not 2 * small >= sum(sizes) >= LEAST_IN_THREADS:
+        return list(matrices)
+    rows = np.concatenate([matrix.T for matrix in arrays])  # (outs, in)
+    rows.flags.writeable = False
+    ends = np.cumsum([matrix.shape[1] for matrix in arrays])
+    parts = [part.T for part in np.split(rows, ends[:-1])]
+    _laid[id(rows)] = [weakref.ref(part) for part in parts]
+    weakref.finalize(rows, _laid.pop, id(rows))
+    return list(parts)
+
+
+_laid: dict[int, list["weakref.ref[NDArray]"]] = {}
+"""The parts of each array that ``side_by_side`` made, by its identity."""
+
+
+def laid_together(matrices: Sequence[NDArray | PackedMatrix]) -> NDArray | None:
+    """Return (in, all outputs), whose parts these matrices are in this order; None where there is none."""
+    rows = matrices[0].base if isinstance(matrices[0], np.ndarray) else None
+    parts = _laid.get(id(rows))
+    if rows is None or parts is None or len(parts) != len(matrices):
+        return None
+    for part, matrix in zip(parts, matrices, strict=True):
+        if part() is not matrix:
+            return None
+    return rows.T
+
+
+def lay_out(matrices: Sequence[NDArray[np.float32]], copied: Copied = _nobody) -> list[NDArray[np.float32]]:
+    """Copy matrices (in, out), in either order of memory.
+
+    copied  is called with what has been copied and is no longer looked at
+
+    Returns the same matrices, read-only.
+    """
+    if not matrices:
+        return []
+    targets = list(_in_one_piece(matrices))
+    portions = [part for pair in zip(targets, matrices, strict=True) for part in _portions(*pair)]
+
+    def copy(some: slice) -> None:
+        for target, source in portions[some]:
+            _copy(target, source)
+            copied(source)
+
+    divided(copy, shares(len(portions)))
+    for target in targets:
+        target.flags.writeable = False
+    return targets
+
+
+def _by_inputs(matrix: NDArray, narrow: int) -> bool:
+    """Decide whether the inputs' rows shall follow each other in memory, or the outputs' columns.
+
+    narrow  so many outputs, or fewer, are too few for rows of them
+    """
+    outputs = matrix.shape[1]
+    if outputs <= narrow:
+        return False
+    return outputs >= VERY_WIDE or matrix.flags.c_contiguous
+
+
+def _in_one_piece(matrices: Sequence[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Make room for matrices in one piece of memory, so that small ones share large pages."""
+    numbers = np.empty(sum(matrix.size + LINE for matrix in matrices), np.float32)
+    narrow = NARROW * usable_cores()
+    start = 0
+    for matrix in matrices:
+        start += -numbers[start:].ctypes.data // numbers.itemsize % LINE
+        room = numbers[start : start + matrix.size]
+        start += matrix.size
+        yield room.reshape(matrix.shape) if _by_inputs(matrix, narrow) else room.reshape(matrix.shape[::-1]).T
+
+
+def _portions(
+    target: NDArray[np.float32], source: NDArray[np.float32]
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Divide a copy by the rows of the source's memory."""
+    if not source.flags.c_contiguous:
+        target, source = target.T, source.T
+    rows = max(BAND, PORTION // max(1, source.shape[1]))
+    for start in range(0, len(source), rows):
+        yield target[start : start + rows], source[start : start + rows]
+
+
+def _copy(target: NDArray[np.float32], source: NDArray[np.float32]) -> None:
+    """Copy a matrix whose rows lie one after another into one whose rows or columns do."""
+    if target.flags.c_contiguous:
+        target[...] = source
+        return
+    for row in range(0, source.shape[0], BAND):
+        for column in range(0, source.shape[1], STRIP):
+            part = np.s_[row : row + BAND, column : column + STRIP]
+            target.T[part[::-1]] = source[part].T

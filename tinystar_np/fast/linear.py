@@ -1,0 +1,235 @@
+"""Products by large matrices: in whichever form, and in as many threads, as is fastest for so many vectors.
+
+**One vector** is BLAS's own affair: a product reads every weight once, in its own threads.
+
+**A few vectors** (a short prompt, several texts, guesses that are checked). BLAS copies every block of a
+large matrix into another order before it multiplies, which for a few vectors is most of the work.
+``_direct_product`` cuts the matrix into so many small ones that OpenBLAS takes each for too small to be worth
+copying. It does so on processors with AVX-512; elsewhere it copies all the same.
+
+    billions of weights per second; two cores, OpenBLAS 0.3.31
+                                   vectors    2     4     8    12
+    stored as (out, in) = (8192, 2048), turned  2.0   1.7   1.6   1.5
+                                        direct  4.4   3.7   2.8   2.5
+    stored as (in, out) = (768, 3072),   plain  1.7   1.6   1.5   1.3
+                                        direct  2.7   2.1   2.9   2.1
+
+What helps less, up to 48 vectors: where the matrix lies as (out, in), the product is written the other way
+round, yᵀ = Wᵀ xᵀ, and BLAS copies less of the large matrix (1.2 to 1.7 times as fast with AVX-512).
+
+**Packed matrices.** A float32 copy of a whole matrix is four times as large as int8, and it is written to
+memory and read again. A part of it stays in the processor's caches, is multiplied by, and is forgotten;
+memory sees the packed numbers alone. Each thread unpacks and multiplies its own share. Calls should be long,
+since threads wait for each other's hold on Python's lock, and BLAS wants some hundreds of outputs: ``BLOCK``
+is four megabytes when unpacked. Parts that fit into the second-level cache were slower even in one thread.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.fast.layout import laid_together
+from tinystar_np.fast.threads import blas_multiplies_directly, divided, shares
+from tinystar_np.kernels import linear
+from tinystar_np.kernels.linear import Matrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix
+
+Rows = Callable[[NDArray, NDArray], NDArray]
+Unpack = Callable[[NDArray, NDArray[np.float32]], None]
+
+FEW_VECTORS = 48
+MOST_DIRECT_VECTORS = 12
+MANY_VECTORS = 192  # from here on BLAS is as fast with the vectors on the left, which needs no transpose
+
+# What OpenBLAS takes for small (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c):
+MOST_MULTIPLICATIONS = 1_000_000
+MOST_RESULTS = 1200  # where the second matrix is a transpose
+LEAST_OUTPUTS = 8  # of a small matrix
+MOST_PARTIAL_SUMS = 0.5  # per weight: they are written to memory and read again
+
+LEAST_WEIGHTS = 1_000_000  # a product by fewer is done before another thread is awake
+LEAST_PACKED = 460_800  # from here on OpenBLAS wakes threads of its own, which keep a core from ours
+BLOCK = 1 << 20  # weights that are unpacked at once
+LARGEST_BLOCK = 4 * BLOCK
+FEWEST_OUTPUTS = 512  # of a block, for many vectors
+
+
+def matmul(x: NDArray, weight: Matrix) -> NDArray:
+    """Multiply vectors by a matrix: (..., in), (in, out) → (..., out), a new array."""
+    # One product over all rows: NumPy would turn (B, T, in) @ (in, out) into B products.
+    rows = x.reshape(-1, x.shape[-1])
+    y = _product(rows, weight) if isinstance(weight, np.ndarray) else _packed_product(rows, weight)
+    return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def matmul_each(x: NDArray, weights: Sequence[Matrix]) -> list[NDArray]:
+    """Multiply the same vectors by several matrices; results may be parts of one array.
+
+    Matrices that lie side by side in memory (fast/layout.py) make one product.
+    """
+    together = laid_together(weights)
+    if together is None:
+        return [matmul(x, weight) for weight in weights]
+    y = matmul(x, together)
+    return [y[..., a:b] for a, b in pairwise(accumulate((w.shape[1] for w in weights), initial=0))]
+
+
+def embedding(ids: NDArray[np.integer], table: Matrix) -> NDArray:
+    """Look up rows: (...), (V, D) → (..., D). Of a packed table no others are unpacked."""
+    if isinstance(table, PackedMatrix) and not table.transposed:
+        return table.rows(ids)
+    return linear.embedding(ids, table)
+
+
+def _product(x: NDArray, weight: NDArray) -> NDArray:
+    """Multiply (T, in) by a float32 matrix (in, out), which lies in either order in memory."""
+    if not 1 < len(x) <= FEW_VECTORS:
+        return x @ weight
+    transposed = not weight.flags.c_contiguous
+    stored = weight.T if transposed else weight
+    size = _direct_size(len(x), stored, transposed)
+    if size and blas_multiplies_directly():
+        direct = partial(_direct_product, size=size, transposed=transposed)
+        return _in_threads(direct, x, stored, transposed, LEAST_WEIGHTS)
+    return np.ascontiguousarray((stored @ x.T).T) if transposed else x @ weight
+
+
+def _direct_size(vectors: int, stored: NDArray, transposed: bool) -> int:
+    """Return how many rows of ``stored`` a part of ``_direct_product`` has; 0 where it is not worth it."""
+    if not 1 < vectors <= MOST_DIRECT_VECTORS or not stored.size or not stored.flags.c_contiguous:
+        return 0
+    size = MOST_MULTIPLICATIONS // (vectors * stored.shape[1])
+    if transposed:
+        size = min(size, MOST_RESULTS // vectors)
+        return size if size >= LEAST_OUTPUTS else 0
+    return size if size * MOST_PARTIAL_SUMS >= vectors else 0
+
+
+def _direct_product(x: NDArray, stored: NDArray, size: int, transposed: bool) -> NDArray:
+    """Multiply few vectors by a matrix in small parts.
+
+    x           (T, in)
+    stored      (in, out), or (out, in) with ``transposed``; contiguous
+    size        rows of ``stored`` in each part, from ``_direct_size``
+    transposed  whether the stored matrix is the transpose of the one to multiply by
+
+    Returns (T, out), a new array.
+    """
+    whole = len(stored) // size * size
+    parts = stored[:whole].reshape(-1, size, stored.shape[1])
+    rest = stored[whole:]
+    if transposed:  # each part gives some of the outputs
+        y = np.empty((len(x), len(stored)), dtype=x.dtype)
+        y[:, :whole].reshape(len(x), -1, size)[...] = (x @ parts.swapaxes(1, 2)).swapaxes(0, 1)
+        y[:, whole:] = x @ rest.T
+        return y
+    # Each part gives some of every output's sum.
+    y = (x[:, :whole].reshape(len(x), -1, size).swapaxes(0, 1) @ parts).sum(axis=0)
+    y += x[:, whole:] @ rest
+    return y
+
+
+def _in_threads(multiply: Rows, x: NDArray, stored: NDArray, transposed: bool, least: int) -> NDArray:
+    """Multiply vectors by a matrix whose rows, as they are stored, are divided among threads.
+
+    multiply  maps vectors (T, in) and some of the rows to (T, out): those rows' outputs, or their inputs'
+              share of every output
+    least     weights for which more than one thread is used
+    """
+    if stored.size < least:
+        return multiply(x, stored)
+    rows = shares(len(stored))
+    if transposed:
+        return np.concatenate(divided(lambda some: multiply(x, stored[some]), rows), axis=1)
+    first, *others = divided(lambda some: multiply(x[:, some], stored[some]), rows)
+    for other in others:
+        first += other
+    return first
+
+
+def _packed_product(x: NDArray[np.float32], matrix: PackedMatrix) -> NDArray[np.float32]:
+    """Multiply (T, in) by a packed matrix (in, out)."""
+    x = np.ascontiguousarray(x)
+    if isinstance(matrix, Bfloat16Matrix):
+        if matrix.transposed:
+            return _by_outputs(x, matrix.stored, _unpack_bfloat16)
+        if len(x) <= FEW_VECTORS:
+            by_inputs = partial(_by_inputs, unpack=_unpack_bfloat16)
+            return _in_threads(by_inputs, x, matrix.stored, False, LEAST_PACKED)
+        return _by_outputs(x, matrix.stored.T, _unpack_bfloat16)
+    if isinstance(matrix, Int8Matrix) and matrix.transposed:
+        y = _by_outputs(x, matrix.stored, _unpack_int8)
+        y *= matrix.scales
+        return y
+    return linear.matmul(x, matrix)
+
+
+def _unpack_bfloat16(bits: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
+    wide = out.view(np.uint32)
+    np.copyto(wide, bits)
+    wide <<= np.uint32(16)
+
+
+def _unpack_int8(values: NDArray[np.int8], out: NDArray[np.float32]) -> None:
+    np.copyto(out, values)  # without their scales, which wait until the products are summed
+
+
+def _by_outputs(x: NDArray[np.float32], stored: NDArray, unpack: Unpack) -> NDArray[np.float32]:
+    """Multiply (T, in) by the transpose of packed numbers (out, in), which lie in either order in memory."""
+    outputs, inputs = stored.shape
+    y = np.empty((len(x), outputs), dtype=np.float32)
+    least = FEWEST_OUTPUTS if len(x) >= MANY_VECTORS else 1
+    size = max(1, min(max(BLOCK // max(1, inputs), least), LARGEST_BLOCK // max(1, inputs)))
+    directly = blas_multiplies_directly()
+
+    def fill(share: slice) -> None:
+        for start in range(share.start, share.stop, size):
+            some = slice(start, min(start + size, share.stop))
+            part = stored[some]
+            room = _buffer(min(size, share.stop - share.start) * inputs)[: part.size]
+            # In the order of the packed numbers themselves.
+            wide = room.reshape(part.shape) if part.flags.c_contiguous else room.reshape(part.shape[::-1]).T
+            unpack(part, wide)
+            parts = _direct_size(len(x), wide, True) if directly else 0
+            if parts:
+                y[:, some] = _direct_product(x, wide, parts, True)
+            elif 1 < len(x) < MANY_VECTORS:
+                y[:, some] = (wide @ x.T).T
+            else:
+                np.matmul(x, wide.T, out=y[:, some])
+
+    divided(fill, shares(outputs) if stored.size >= LEAST_PACKED else [slice(0, outputs)])
+    return y
+
+
+def _by_inputs(x: NDArray[np.float32], stored: NDArray, unpack: Unpack) -> NDArray[np.float32]:
+    """Multiply (T, in) by packed numbers (in, out), some inputs at a time: each adds to every output."""
+    inputs, outputs = stored.shape
+    size = max(1, BLOCK // max(1, outputs))
+    y = np.zeros((len(x), outputs), dtype=np.float32)
+    for start in range(0, inputs, size):
+        part = stored[start : start + size]
+        wide = _buffer(min(max(BLOCK, outputs), stored.size))[: part.size].reshape(part.shape)
+        unpack(part, wide)
+        y += x[:, start : start + size] @ wide
+    return y
+
+
+class _Buffers(threading.local):
+    """One buffer per thread: fresh memory for each product would cost more than the unpacking."""
+
+    numbers = np.empty(0, dtype=np.float32)
+
+
+_buffers = _Buffers()
+
+
+def _buffer(numbers: int) -> NDArray[np.float32]:
+    """Find room that this thread may write over: 4 to 16 MB, kept until the thread ends."""
+    if _buffers.numbers.size < numbers:
+        _buffers.numbers = np.empty(numbers, dtype=np.float32)
+    return _buffers.numbers
