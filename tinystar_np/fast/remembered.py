@@ -31,7 +31,7 @@ def remembered(function: Callable[Arguments, Result]) -> Callable[Arguments, Res
             def forget(reference: object) -> None:
                 made.pop(key, None)
 
-            arrays = [weakref.ref(a, forget) for a in arguments if isinstance(a, np.ndarray)]
+            arrays: list[object] = [weakref.ref(a, forget) for a in arguments if isinstance(a, np.ndarray)]
             found = made[key] = function(*arguments, **named), arrays
         return found[0]
 
