@@ -26,8 +26,8 @@ from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers_old import Weights
 from tinystar_np.layers_old.experts import ClampedExpert, Experts
-from tinystar_np.models.mixtral import Mixtral, MixtralConfig
 from tinystar_np.models.unported_llama import Llama, LlamaConfig
+from tinystar_np.models.unported_mixtral import Mixtral, MixtralConfig
 from tinystar_np.weights.weight_table import WeightTable, without
 
 YARN = {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096, "truncate": False}

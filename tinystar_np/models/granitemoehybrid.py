@@ -33,7 +33,7 @@ from tinystar_np.layers_old import Attention, GatedFeedForward, SequentialBlock,
 from tinystar_np.layers_old.blocks import FeedForwardLayer
 from tinystar_np.layers_old.experts import RoutedAndShared
 from tinystar_np.layers_old.mamba2 import Mamba2
-from tinystar_np.models.granitemoe import EXPERTS, GraniteMoe, GraniteMoeConfig
+from tinystar_np.models.unported_granitemoe import EXPERTS, GraniteMoe, GraniteMoeConfig
 from tinystar_np.models.unported_llama import ATTENTION_BIASES, WEIGHTS
 from tinystar_np.models.unported_mamba2 import check_time_step_limit
 from tinystar_np.weights.weight_table import WeightTable, for_layers, only, with_switches, without

@@ -21,8 +21,8 @@ from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers_old import Weights
 from tinystar_np.layers_old.experts import Routing
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
-from tinystar_np.models.mixtral import Mixtral, MixtralConfig
 from tinystar_np.models.unported_llama import JOINT_NORMS, Llama, LlamaConfig
+from tinystar_np.models.unported_mixtral import Mixtral, MixtralConfig
 from tinystar_np.weights.weight_table import WeightTable
 
 

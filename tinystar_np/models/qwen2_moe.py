@@ -27,8 +27,8 @@ from tinystar_np.layers_old import GatedFeedForward, Linear, Weights
 from tinystar_np.layers_old.blocks import FeedForwardLayer
 from tinystar_np.layers_old.experts import Experts, RoutedAndShared, Routing
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
-from tinystar_np.models.mixtral import Mixtral, MixtralConfig
 from tinystar_np.models.unported_llama import QKV_BIASES, Llama, LlamaConfig
+from tinystar_np.models.unported_mixtral import Mixtral, MixtralConfig
 from tinystar_np.weights.weight_table import WeightTable
 
 

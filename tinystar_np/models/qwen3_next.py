@@ -26,8 +26,8 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers_old import Attention, RMSNorm, SequentialBlock, Weights
 from tinystar_np.layers_old.delta_net import GatedDeltaNet
 from tinystar_np.models.expert_weights import EXPERTS, with_experts
-from tinystar_np.models.qwen2_moe import SHARED_EXPERT, Qwen2Moe, Qwen2MoeConfig
 from tinystar_np.models.unported_llama import HEAD_NORMS, Llama
+from tinystar_np.models.unported_qwen2_moe import SHARED_EXPERT, Qwen2Moe, Qwen2MoeConfig
 from tinystar_np.weights.weight_table import WeightTable, for_layers, only, without
 
 LINEAR = "linear_attention"
