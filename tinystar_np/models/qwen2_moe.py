@@ -159,7 +159,7 @@ FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a laye
 
 
 class Block:
-    """Attention, then experts or a dense feed-forward layer: each reads a normed copy of the stream and adds."""
+    """Attention, then experts or a dense feed-forward layer: each reads a normed copy and adds its result."""
 
     def __init__(self, w: Weights, c: Qwen2MoeConfig, i: int):
         H, G, K = (c.sizes[letter] for letter in "HGK")
@@ -169,7 +169,7 @@ class Block:
         )
         self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
         self.feed_forward: Layer = (
-            RoutedAndShared(w / "feed_forward", c)
+            RoutedAndGatedShared(w / "feed_forward", c)
             if i in c.expert_layers
             else GatedFeedForward(w / "feed_forward", ACTIVATIONS[c.hidden_act])
         )
@@ -183,8 +183,8 @@ class Block:
         return tap("residual", x + self.feed_forward(normed))
 
 
-class RoutedAndShared:
-    """The chosen experts, and one that every token uses as far as a gate lets it: y = routed(x) + σ(x w) · shared(x)."""
+class RoutedAndGatedShared:
+    """Experts, and one that every token uses as far as a gate lets it: y = routed(x) + σ(x w) · shared(x)."""
 
     def __init__(self, w: Weights, c: Qwen2MoeConfig):
         activation = ACTIVATIONS[c.hidden_act]
