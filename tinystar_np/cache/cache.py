@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.saved import write_states
-from tinystar_np.cache.span import Span
+from tinystar_np.cache.step import Step
 from tinystar_np.cache.text import HeldText
 from tinystar_np.errors import InputError
 
@@ -94,11 +94,11 @@ class Cache:
         """Whether tokens can be taken back: not where a recurrence has mixed them into its state."""
         return all(state.rewindable for state in self.states)
 
-    def span(self, new_tokens: int) -> Span:
+    def span(self, new_tokens: int) -> Step:
         """Return the positions that the next ``new_tokens`` tokens of each row will take."""
         if self._whole is None:
-            return Span(self.lengths, new_tokens)
-        return Span(self.lengths, new_tokens, np.maximum(self.lengths + new_tokens, self._whole))
+            return Step(self.lengths, new_tokens)
+        return Step(self.lengths, new_tokens, np.maximum(self.lengths + new_tokens, self._whole))
 
     @contextmanager
     def reading(self, new_tokens: int) -> Iterator[None]:
@@ -127,7 +127,7 @@ class Cache:
         self._next = self.lengths + new_tokens, text  # from this line on the call counts
         self._move()
 
-    def commit(self, current: "Cache", ids: NDArray[np.integer], step: Span) -> None:
+    def commit(self, current: "Cache", ids: NDArray[np.integer], step: Step) -> None:
         """Hold what a finished call has computed, in one step.
 
         current  this cache, or another of the model in which rows were read again

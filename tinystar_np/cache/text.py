@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache.layer_state import check_fit
-from tinystar_np.cache.span import Span
+from tinystar_np.cache.step import Step
 
 
 class LengthRule(Protocol):
@@ -63,16 +63,16 @@ class HeldText:
             raise ValueError(f"rows of {lengths} tokens read as parts of texts of {text_lengths}")
         return replace(self, ids=ids, text_lengths=text_lengths)
 
-    def extended(self, ids: NDArray[np.integer], span: Span) -> Self:
+    def extended(self, ids: NDArray[np.integer], step: Step) -> Self:
         """Return it with the tokens (B, T) of a call, by whose text lengths all of a row now goes."""
-        longer = np.zeros((len(ids), max(span.end, self.ids.shape[1])), dtype=np.int64)
+        longer = np.zeros((len(ids), max(step.end, self.ids.shape[1])), dtype=np.int64)
         longer[:, : self.ids.shape[1]] = self.ids
-        np.put_along_axis(longer, span.positions, ids, axis=1)
-        return replace(self, ids=longer, text_lengths=span.text_lengths)
+        np.put_along_axis(longer, step.positions, ids, axis=1)
+        return replace(self, ids=longer, text_lengths=step.text_lengths)
 
-    def outdated(self, span: Span) -> NDArray[np.bool_]:
-        """Say which rows (B,) hold tokens that turn otherwise in the text that this span is a part of."""
-        return (span.start > 0) & ~self._alike(self.text_lengths, span.text_lengths)
+    def outdated(self, step: Step) -> NDArray[np.bool_]:
+        """Say which rows (B,) hold tokens that rotate otherwise in the text that this step is a part of."""
+        return (step.start > 0) & ~self._alike(self.text_lengths, step.text_lengths)
 
     def alike(self, lengths: NDArray[np.int64], most: int) -> int:
         """Count how many next tokens of all rows, ``most`` at most, turn as the first of them does."""

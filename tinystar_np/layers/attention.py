@@ -82,7 +82,7 @@ class Attention:
         q, k, v = self.projected(x, step)  # (B, H, T, K), (B, G, T, K), (B, G, T, K)
         q, k = self.rotated(q, k, step)
         keys, values, positions = step.remember(k, v, state)  # (B, G, S, K)
-        mask = self.mask(step.queries, positions)
+        mask = self.mask(step, positions)
         y = tap("attention.mixed", self.attend(q, keys, values, mask, step))  # (B, H, T, K)
         return tap("attention.out", self.out(heads_joined(y)))
 
@@ -113,9 +113,9 @@ class Attention:
         q = tap("attention.q_rotated", self.rope(q, step.queries))
         return q, tap("attention.k_rotated", self.rope(k, step))
 
-    def mask(self, queries: Step, key_positions: NDArray[np.int64]) -> Mask:
+    def mask(self, step: Step, key_positions: NDArray[np.int64]) -> Mask:
         """Say which keys each query sees."""
-        return Mask(queries.row_positions, key_positions, self.window)
+        return step.mask(key_positions, self.window)
 
     def attend(self, q: NDArray, k: NDArray, v: NDArray, mask: Mask, step: Step) -> NDArray:
         """Apply the kernel: (B, H, T, K), with S keys and values (B, G, S, K) → (B, H, T, K)."""

@@ -5,8 +5,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.cache import KeyValueState, Step
-from tinystar_np.cache.latent import LatentState, SlidingLatentState
+from tinystar_np.cache import KeyValueState, SlidingKeyValueState, Step
 from tinystar_np.kernels.latent_attention import (
     absorbing_is_cheaper,
     latent_attention_absorbed,
@@ -86,12 +85,12 @@ class LatentAttention:
         by_head = weight.reshape(self.rank, self.heads, -1).transpose(1, 0, 2)
         return by_head[..., : self.head_dim], by_head[..., self.head_dim :]
 
-    def new_state(self, batch_size: int, capacity: int) -> LatentState | SlidingLatentState:
-        """Make room for the latents of ``batch_size`` rows."""
-        width = self.rank + self.rope_dim
+    def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
+        """Make room for the latents of ``batch_size`` rows: one head of keys R + K_r wide, and no values."""
+        shape = batch_size, 1, self.rank + self.rope_dim
         if self.window is None:
-            return LatentState(batch_size, width, capacity)
-        return SlidingLatentState(batch_size, width, self.window, capacity)
+            return KeyValueState(*shape, capacity, value_dim=0)
+        return SlidingKeyValueState(*shape, self.window, capacity, value_dim=0)
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
         """Let each token attend to itself and to what came before.
@@ -105,7 +104,7 @@ class LatentAttention:
         q = self.rotated_queries(step.wanted(x), step.queries)  # (B, H, T, K + K_r)
         latents = self.latents(x, step)  # (B, 1, T, R + K_r)
         latents, _, positions = step.remember(latents, latents[..., :0], state)  # (B, 1, S, R + K_r)
-        mask = self.mask(step.queries, positions)
+        mask = self.mask(step, positions)
         bias = self.bias(mask, step)
 
         def attending(q: NDArray, k: NDArray, v: NDArray) -> NDArray:
@@ -133,9 +132,9 @@ class LatentAttention:
             key = tap("attention.k_rotated", self.rope(key, step))
         return np.concatenate((latent[:, None], key), axis=-1)
 
-    def mask(self, queries: Step, key_positions: NDArray[np.int64]) -> Mask:
+    def mask(self, step: Step, key_positions: NDArray[np.int64]) -> Mask:
         """Say which keys each query sees."""
-        return Mask(queries.row_positions, key_positions, self.window)
+        return step.mask(key_positions, self.window)
 
     def bias(self, mask: Mask, step: Step) -> NDArray[np.float32] | None:
         """Make what is added to the scores."""

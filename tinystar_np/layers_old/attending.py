@@ -75,7 +75,7 @@ def attend(
     T, S = q.shape[2], k.shape[2]
     bias = _bias(positions, span, T, window, key_bias, distance_bias)
     if T == 1 or T * S <= PLAIN_SCORES or listening():
-        mask = span.mask(positions, window) if causal else _mask_both_ways(span, T, S, window)
+        mask = span.old_mask(positions, window) if causal else _mask_both_ways(span, T, S, window)
         scores = attention_scores(q, k, scale, bias, soft_cap)
         if relative is not None:
             index = _relative_index(positions, span, window, len(relative.keys) // 2)

@@ -130,7 +130,7 @@ class Attention:
             k = tap("attention.k_turned", self.rope(k, span))
         if self.temperature is not None:
             q = tap("attention.q_scaled", self.temperature(q, asking))
-        seen = Seen(k, v, np.arange(span.end)) if state is None else state.append(k, v, span)
+        seen = Seen(k, v, np.arange(span.end)) if state is None else Seen(*state.append(k, v, span))
         look = attend if self.chunk is None else partial(attend_in_chunks, chunk=self.chunk)
         mixed = look(
             q,

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import Span
-from tinystar_np.cache.hybrid import HybridState
+from tinystar_np.cache.recurrent import HybridState
 from tinystar_np.layers_old.blocks import FeedForwardLayer, Mixer, Norm
 from tinystar_np.tap import tap
 

@@ -97,7 +97,7 @@ class LatentAttention:
         by_head = weight.reshape(self.rank, self.heads, -1).transpose(1, 0, 2)
         return by_head[..., : self.head_dim], by_head[..., self.head_dim :]
 
-    def new_state(self, batch_size: int, capacity: int) -> LatentState | SlidingLatentState:
+    def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
         """Make room for the latents of ``batch_size`` rows."""
         width = self.rank + self.rope_dim
         if self.window is None:

@@ -1,0 +1,146 @@
+"""A step: where the new tokens of one call stand, and what all layers need to know of that.
+
+Rows of a batch may stand at different lengths, since prompts differ: each row continues at its own. Nothing is
+padded, so position p of a row is always its p-th token.
+"""
+
+from collections.abc import Callable, Hashable
+from copy import copy
+from functools import cached_property
+from typing import Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.kernels.masks import Mask
+
+Value = TypeVar("Value")
+Positions = NDArray[np.int64]
+
+
+class KeysAndValues(Protocol):
+    """What remembers keys and values, such as ``KeyValueState``."""
+
+    def append(self, k: NDArray, v: NDArray, step: "Step") -> tuple[NDArray, NDArray, Positions]:
+        """Take in the new tokens' keys and values; return all in reach, and their positions."""
+
+
+class Step:
+    """T new tokens that follow ``start[b]`` cached ones in each row b.
+
+    start         (B,) ints
+    length        T
+    text_lengths  (B,) the length of the text that each row's new tokens are a part of, by which rotations go
+                  that depend on it; None where the text ends with them
+
+    positions     (B, T) of every new token
+    uniform       whether all rows stand at the same length
+    end           S, the length of the longest row once the new tokens are in
+    only_last     whether only the last token's result is wanted, as in the last block of a prompt: the rest of
+                  that block's work would be thrown away
+    """
+
+    def __init__(self, start: Positions, length: int, text_lengths: Positions | None = None):
+        self.start = start
+        self.length = length
+        self.text_lengths: Positions = start + length if text_lengths is None else text_lengths
+        self.positions: Positions = start[:, None] + np.arange(length)
+        self.uniform = bool((start == start[0]).all())
+        self.end = int(start.max()) + length
+        self.only_last = False
+        self._shared: dict[Hashable, object] = {}
+
+    @property
+    def row_positions(self) -> Positions:
+        """The positions as kernels take them: (T,), or (B, T) where rows stand at different lengths."""
+        return self.positions[0] if self.uniform else self.positions
+
+    def for_last_token(self) -> Self:
+        """Return this step as the last block has it where only the last token's logits are asked for."""
+        step = copy(self)
+        step.only_last = True
+        return step
+
+    def wanted(self, x: NDArray) -> NDArray:
+        """Take the vectors of the tokens whose result is wanted: (B, T, D) → (B, T, D), or (B, 1, D)."""
+        return x[:, -1:] if self.only_last else x
+
+    @property
+    def queries(self) -> "Step":
+        """The step of the tokens whose result is wanted: this one, or that of the last token."""
+        return self._last if self.only_last else self
+
+    @cached_property
+    def _last(self) -> "Step":
+        return Step(self.start + self.length - 1, 1, self.text_lengths)
+
+    def remember(
+        self, k: NDArray, v: NDArray, state: KeysAndValues | None
+    ) -> tuple[NDArray, NDArray, Positions]:
+        """Add the new tokens' keys and values, (B, G, T, K) each, to those that a layer remembers.
+
+        state  None where nothing came before and nothing is kept
+
+        Returns keys and values in reach, (B, G, S, K), and their positions, (S,) or (B, S).
+        """
+        return (k, v, np.arange(self.end)) if state is None else state.append(k, v, self)
+
+    def mask(
+        self,
+        key_positions: Positions,
+        window: int | None = None,
+        chunk: int | None = None,
+        causal: bool = True,
+    ) -> Mask:
+        """Say which keys the wanted tokens may see; one mask for all layers that limit it alike.
+
+        key_positions  what ``remember`` returned; layers that limit it alike have the same
+        """
+        limits = self.only_last, window, chunk, causal
+        return self.once(limits, lambda: Mask(self.queries.row_positions, key_positions, *limits[1:]))
+
+    def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """Return what ``make`` makes, made when first asked for and kept for all layers of this call."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        value: Value = self._shared[key]  # type: ignore[assignment]
+        return value
+
+    @property
+    def last(self):  # noqa: TEMPORARY, from here on, for layers_old
+        return self._last
+
+    def old_mask(self, keys: NDArray[np.int64], window: int | None = None) -> NDArray[np.bool_] | None:
+        """Say which keys each new token may see: those up to itself, and not ``window`` or more before it.
+
+        keys    the positions of the keys: (S,), or (B, S) where they differ from row to row; negative ones
+                stand for nothing. Where rows are of equal length the last is that of the last token, or (for
+                one token, which sees all of them) in any order.
+        window  W, how many positions a token sees, its own included; None for all
+
+        Returns (T, S), or (B, 1, T, S) where rows differ in length; None where every key may be seen.
+        """
+        return self.once(("mask", window), lambda: self._old_mask(keys, window))
+
+    def _old_mask(self, keys: NDArray[np.int64], window: int | None) -> NDArray[np.bool_] | None:
+        if self.uniform:
+            seen_by_one = keys.shape[-1] if window is None else min(keys.shape[-1], window)
+            if self.length == 1 and seen_by_one == keys.shape[-1]:
+                return None
+            return _causal_mask(self.length, keys.shape[-1], window)
+        keys = keys if keys.ndim == 2 else keys[None]
+        distance = self.positions[:, :, None] - keys[:, None]  # (B, T, S)
+        seen = (distance >= 0) & (keys[:, None] >= 0)
+        if window is not None:
+            seen &= distance < window
+        return seen[:, None]
+
+
+def _causal_mask(queries: int, keys: int, window: int | None = None) -> NDArray[np.bool_]:
+    mask = np.tri(queries, keys, keys - queries, dtype=bool)
+    if window is not None:
+        mask &= ~np.tri(queries, keys, keys - queries - window, dtype=bool)
+    return mask
+
+
+Span = Step
