@@ -101,10 +101,15 @@ class Attention:
         v = tap("attention.v", heads_apart(v, self.kv_heads))
         if self.norms is not None:
             q_norm, k_norm = self.norms
-            q, k = tap("attention.q_norm", q_norm(q)), tap("attention.k_norm", k_norm(k))
+            q = tap("attention.q_norm", self.normed(q, q_norm))
+            k = tap("attention.k_norm", self.normed(k, k_norm))
         if self.clip is not None:
             q, k, v = (np.clip(each, -self.clip, self.clip) for each in (q, k, v))
         return q, k, v
+
+    def normed(self, x: NDArray, norm: Norm) -> NDArray:
+        """Norm queries or keys (B, heads, T, K), each head by itself."""
+        return norm(x)
 
     def rotated(self, q: NDArray, k: NDArray, step: Step) -> tuple[NDArray, NDArray]:
         """Rotate queries and keys by their positions."""
@@ -121,6 +126,17 @@ class Attention:
         """Apply the kernel: (B, H, T, K), with S keys and values (B, G, S, K) → (B, H, T, K)."""
         bias = None if self.alibi is None else self.alibi(mask.key_positions, step)
         return attend(q, k, v, mask, scale=self.scale, bias=bias, soft_cap=self.soft_cap, sinks=self.sinks)
+
+
+class JointNormAttention(Attention):
+    """Attention that norms all queries of a token as one vector, and all its keys as another.
+
+    norms  as in ``Attention``, with gains (H·K,) and (G·K,)
+    """
+
+    def normed(self, x: NDArray, norm: Norm) -> NDArray:
+        """Norm queries or keys (B, heads, T, K), all heads of a token together."""
+        return heads_apart(norm(heads_joined(x)), x.shape[1])
 
 
 class FusedAttention(Attention):

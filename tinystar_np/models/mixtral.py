@@ -71,7 +71,7 @@ class MixtralConfig(Config):
 
     @property
     def absent_letters(self) -> str:
-        """That of dense layers."""
+        """That of dense layers: there are none."""
         return "F"
 
 
