@@ -142,7 +142,7 @@ class Block:
 class Expert:
     """A feed-forward layer for the tokens that chose it, by the clamped SwiGLU (kernels/clamped_swiglu.py).
 
-    w             linear layers ``gate_up`` (D, 2F), whose columns are gates and ups in turns, and ``down`` (F, D)
+    w             linear layers ``gate_up`` (D, 2F), gates and ups in turns, and ``down`` (F, D)
     alpha, limit  of the clamped SwiGLU
     """
 
