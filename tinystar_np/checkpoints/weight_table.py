@@ -8,7 +8,7 @@ times the model width, or a sum of such products, "HK+2GK". Linear layers want (
 (out, in), the row says "(HK D)ᵀ", and the transpose is used, a view that costs nothing.
 
 The third entry names an attribute of the config: the row is there where it is true, or, where it is a list of
-layers' numbers, in these layers. "not …" is its opposite.
+layers' numbers, in these layers. "not …" is its opposite; of several, "… and …", all must hold.
 
 A row is written out for every layer ``{i}``, every expert ``{e}``, and every head ``{h}`` of queries or ``{g}`` of
 keys. ``{i+1}`` counts layers from 1. A tensor may hold several of our arrays:
@@ -96,10 +96,14 @@ def rows(table: WeightTable, config: HasSizes) -> Iterator[Row]:
 def _layers(condition: str, config: HasSizes) -> Collection[int]:
     """Return the layers that have a row."""
     every = range(config.sizes["L"])
-    name = condition.removeprefix("not ")
-    value = getattr(config, name)
-    there = value if isinstance(value, Collection) and not isinstance(value, str) else every if value else ()
-    return there if name == condition else [i for i in every if i not in there]
+    there: Collection[int] = every
+    for part in condition.split(" and "):
+        name = part.removeprefix("not ")
+        value = getattr(config, name)
+        listed = isinstance(value, Collection) and not isinstance(value, str)
+        named = value if listed else every if value else ()
+        there = [i for i in there if (i in named) == (name == part)]
+    return there
 
 
 def _counted(ours: str, theirs: str, axes: str, sizes: Mapping[str, int]) -> Iterator[Row]:
