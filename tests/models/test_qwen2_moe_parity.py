@@ -19,7 +19,7 @@ from parity import (
 from tinystar_np.errors import ConfigError
 from tinystar_np.layers.basic import GatedFeedForward
 from tinystar_np.loading import load
-from tinystar_np.models.qwen2_moe import RoutedAndGatedShared
+from tinystar_np.models.qwen2_moe import RoutedAndShared
 
 SMALL = {
     "hidden_size": 48,
@@ -78,7 +78,7 @@ def test_experts_in_one_tensor(tmp_path: Path) -> None:
     reference.save_pretrained(tmp_path, save_original_format=False)
     model = check(reference, tmp_path, length=50, cuts=())
     layers = [block.feed_forward for block in model.blocks]  # type: ignore[attr-defined]
-    assert [type(layer) for layer in layers] == [RoutedAndGatedShared, GatedFeedForward, RoutedAndGatedShared]
+    assert [type(layer) for layer in layers] == [RoutedAndShared, GatedFeedForward, RoutedAndShared]
 
 
 @pytest.mark.parametrize(

@@ -79,16 +79,19 @@ def gated_experts(w: Weights, count: int, activation: Activation) -> list[Expert
     return [Expert(w / str(e), activation) for e in range(count)]
 
 
-class RoutedAndShared:
-    """Experts, and a feed-forward layer that every token uses: y = routed(x) + shared(x).
+class ExpertsAndShared:
+    """Experts, and a feed-forward layer that every token uses: y = experts(x) + shared(x).
 
     What every token needs stands once, and the experts learn the rest. Dai et al. 2024 (DeepSeekMoE),
     arXiv:2401.06066.
+
+    experts  the routed ones
+    shared   a feed-forward layer
     """
 
-    def __init__(self, routed: Experts, shared: Layer):
-        self.routed, self.shared = routed, shared
+    def __init__(self, experts: Experts, shared: Layer):
+        self.experts, self.shared = experts, shared
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
-        return tap("feed_forward.out", self.routed(x) + self.shared(x))
+        return tap("feed_forward.out", self.experts(x) + self.shared(x))

@@ -28,7 +28,7 @@ from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import group_limited_top_k
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
-from tinystar_np.layers.experts import Experts, RoutedAndShared, gated_experts
+from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
 from tinystar_np.layers.latent_attention import LatentAttention, LatentQueryAttention
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
@@ -237,13 +237,13 @@ def feed_forward(w: Weights, c: DeepseekV2Config, i: int) -> Layer:
     if i not in c.expert_layers:
         return GatedFeedForward(w, activation)
     groups, kept = (1, 1) if c.topk_method == "greedy" else (c.n_group or 1, c.topk_group or 1)
-    routed = Experts(
+    experts = Experts(
         w,
         gated_experts(w / "experts", c.n_routed_experts, activation),
         per_token=c.num_experts_per_tok or 0,
         routing=partial(group_limited_top_k, groups=groups, kept=kept, factor=c.routed_scaling_factor),
     )
-    return RoutedAndShared(routed, GatedFeedForward(w / "shared", activation))
+    return ExpertsAndShared(experts, GatedFeedForward(w / "shared", activation))
 
 
 class DeepseekV2(Decoder[DeepseekV2Config]):

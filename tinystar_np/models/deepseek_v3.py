@@ -27,7 +27,7 @@ from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import sigmoid_grouped_top_k
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
-from tinystar_np.layers.experts import Experts, RoutedAndShared, gated_experts
+from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
 from tinystar_np.layers.latent_attention import LatentAttention, LatentQueryAttention
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
@@ -240,13 +240,13 @@ def feed_forward(w: Weights, c: DeepseekV3Config, i: int) -> Layer:
         normed=bool(c.norm_topk_prob),
         factor=c.routed_scaling_factor,
     )
-    routed = Experts(
+    experts = Experts(
         w,
         gated_experts(w / "experts", c.n_routed_experts, activation),
         per_token=c.num_experts_per_tok or 0,
         routing=routing,
     )
-    return RoutedAndShared(routed, GatedFeedForward(w / "shared", activation))
+    return ExpertsAndShared(experts, GatedFeedForward(w / "shared", activation))
 
 
 class DeepseekV3(Decoder[DeepseekV3Config]):

@@ -34,7 +34,7 @@ from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.temperature import temperature
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
-from tinystar_np.layers.experts import Experts, RoutedAndShared, gated_experts
+from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
@@ -270,14 +270,14 @@ def feed_forward(w: Weights, c: Llama4TextConfig, i: int) -> Layer:
     activation = ACTIVATIONS[c.hidden_act]
     if i not in c.expert_layers:
         return GatedFeedForward(w, activation)
-    routed = Experts(
+    experts = Experts(
         w,
         gated_experts(w / "experts", c.num_local_experts, activation),
         per_token=c.num_experts_per_tok,
         routing=sigmoid_top_k,
         weigh_inputs=True,
     )
-    return RoutedAndShared(routed, GatedFeedForward(w / "shared", activation))
+    return ExpertsAndShared(experts, GatedFeedForward(w / "shared", activation))
 
 
 class Llama4Text(Decoder[Llama4TextConfig]):

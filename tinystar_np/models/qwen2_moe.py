@@ -28,7 +28,7 @@ from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS, sigmoid
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers.attention import Attention
-from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, gated_experts
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
@@ -168,11 +168,7 @@ class Block:
             w / "attention", heads=H, kv_heads=G, head_dim=K, rope=c.rope.rotary(), window=c.windows[i]
         )
         self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
-        self.feed_forward: Layer = (
-            RoutedAndGatedShared(w / "feed_forward", c)
-            if i in c.expert_layers
-            else GatedFeedForward(w / "feed_forward", ACTIVATIONS[c.hidden_act])
-        )
+        self.feed_forward = (RoutedAndShared if i in c.expert_layers else dense)(w / "feed_forward", c)
         self.new_state = self.attention.new_state
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
@@ -183,23 +179,32 @@ class Block:
         return tap("residual", x + self.feed_forward(normed))
 
 
-class RoutedAndGatedShared:
-    """Experts, and one that every token uses as far as a gate lets it: y = routed(x) + σ(x w) · shared(x)."""
+class RoutedAndShared:
+    """Experts, and beside them one that every token uses as far as a gate lets it.
+
+    y = experts(x) + sigmoid(x w) · shared(x)
+    """
 
     def __init__(self, w: Weights, c: Qwen2MoeConfig):
         activation = ACTIVATIONS[c.hidden_act]
-        self.routed = Experts(
+        self.experts = Experts(
             w,
             gated_experts(w / "experts", c.num_experts, activation),
             per_token=c.num_experts_per_tok,
             routing=top_k_softmax if c.norm_topk_prob else softmax_top_k,
         )
-        self.shared, self.shared_gate = GatedFeedForward(w / "shared", activation), Linear(w / "shared_gate")
+        self.shared = GatedFeedForward(w / "shared", activation)
+        self.shared_gate = Linear(w / "shared_gate")
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
-        gate = tap("feed_forward.shared_gate", self.shared_gate(x))  # (B, T, 1)
-        return tap("feed_forward.out", self.routed(x) + sigmoid(gate) * self.shared(x))
+        gate = sigmoid(tap("feed_forward.shared_gate", self.shared_gate(x)))  # (B, T, 1)
+        return tap("feed_forward.out", self.experts(x) + gate * self.shared(x))
+
+
+def dense(w: Weights, c: Qwen2MoeConfig) -> GatedFeedForward:
+    """Build the feed-forward layer of a layer without experts."""
+    return GatedFeedForward(w, ACTIVATIONS[c.hidden_act])
 
 
 class Qwen2Moe(Decoder[Qwen2MoeConfig]):
