@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-<<<<<<<< HEAD:tests/layers_old/test_products.py
-from tinystar_np.kernels.linear import MOST_DIRECT_ROWS, direct_product, direct_size
-from tinystar_np.layers_old import products
-========
 from tinystar_np.fast.linear import MOST_DIRECT_VECTORS, _direct_product, _direct_size
->>>>>>>> fast:tests/fast/test_direct_products.py
 
 
 def vectors_and_matrix(rows: int, inputs: int, outputs: int) -> tuple[NDArray, NDArray]:
