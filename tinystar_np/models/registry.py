@@ -52,8 +52,8 @@ OLD_SPELLINGS = {  # model_type in the first files of some architectures: (modul
     "RefinedWeb": ("old_falcon", "OldFalcon"),
     "RefinedWebModel": ("old_falcon", "OldFalcon"),
     "hf_olmo": ("old_olmo", "OldOlmo"),
-    "mixformer-sequential": ("old_phi", "OldPhi"),
-    "phi-msft": ("old_phi", "OldPhi"),
+    "mixformer-sequential": ("phi", "Phi"),
+    "phi-msft": ("phi", "Phi"),
     "stablelm_epoch": ("old_stablelm", "OldStableLm"),
 }
 
