@@ -49,8 +49,8 @@ ARCHITECTURES = {  # model_type, which is also the module's name: the class in i
 }
 
 OLD_SPELLINGS = {  # model_type in the first files of some architectures: (module, the class in it)
-    "RefinedWeb": ("old_falcon", "OldFalcon"),
-    "RefinedWebModel": ("old_falcon", "OldFalcon"),
+    "RefinedWeb": ("falcon", "Falcon"),
+    "RefinedWebModel": ("falcon", "Falcon"),
     "hf_olmo": ("old_olmo", "OldOlmo"),
     "mixformer-sequential": ("phi", "Phi"),
     "phi-msft": ("phi", "Phi"),
