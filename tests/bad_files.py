@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from tinystar_np.checkpoints.shard_index import INDEX_FILE
+from tinystar_np.checkpoints.model_files import INDEX_FILE
 from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import TinyStarError

@@ -31,7 +31,7 @@ from switches import (
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from tinystar_np.configs.rope_parameters import RopeParameters
+from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.errors import ConfigError
 from tinystar_np.inspection.switches import switches
 from tinystar_np.models import model_class

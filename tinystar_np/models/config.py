@@ -93,6 +93,12 @@ def activation_key(default: str, *aliases: str) -> str:
     return key(default, known=ACTIVATIONS, aliases=aliases)
 
 
+def not_in_files(default: Value) -> Value:
+    """Declare a field that no key of a config.json gives: ``from_dict`` sets it, or ``from_checkpoint``."""
+    declared: Value = field(default=default, metadata={KEY: None})
+    return declared
+
+
 NOTHING_HELD = Key("", (), None, None, "", None, "", False, False)
 
 
@@ -144,7 +150,8 @@ class Config:
     @classmethod
     def keys(cls) -> dict[str, Key]:
         """What holds for each key: {the field's name: its constraints}."""
-        return {each.name: each.metadata.get(KEY, NOTHING_HELD) for each in fields(cls)}
+        held = {each.name: each.metadata.get(KEY, NOTHING_HELD) for each in fields(cls)}
+        return {name: its for name, its in held.items() if its is not None}
 
     @classmethod
     def _spelled(cls, raw: Mapping[str, Any]) -> dict[str, str]:
@@ -267,8 +274,8 @@ class Config:
 
     def _made_by(self, size: int | None, name: str | None) -> str:
         """Say which key makes a size; of one that is computed, those that may have made it."""
-        read = sorted(each.name for each in fields(self))
-        same = [each for each in read if type(getattr(self, each)) is int and size == getattr(self, each)]
+        values = {each: getattr(self, each) for each in sorted(self.keys())}
+        same = [each for each, value in values.items() if type(value) is int and size == value]
         keys = [each for each in same if each == name] or same
         return f"{' and '.join(keys)} = {size} makes" if keys else "its sizes make"
 

@@ -49,11 +49,11 @@ ARCHITECTURES = {  # model_type, which is also the module's name: the class in i
 }
 
 OLD_SPELLINGS = {  # model_type in the first files of some architectures: (module, the class in it)
-    "RefinedWeb": ("old_falcon", "OldFalcon"),
-    "RefinedWebModel": ("old_falcon", "OldFalcon"),
+    "RefinedWeb": ("falcon", "Falcon"),
+    "RefinedWebModel": ("falcon", "Falcon"),
     "hf_olmo": ("olmo", "Olmo"),
-    "mixformer-sequential": ("old_phi", "OldPhi"),
-    "phi-msft": ("old_phi", "OldPhi"),
+    "mixformer-sequential": ("phi", "Phi"),
+    "phi-msft": ("phi", "Phi"),
     "stablelm_epoch": ("stablelm", "StableLm"),
 }
 
