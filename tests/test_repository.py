@@ -73,12 +73,14 @@ def test_the_engine_needs_no_framework() -> None:
             assert not modules & {"torch", "transformers"}, file
 
 
-def test_every_architecture_has_its_file() -> None:
+def test_every_model_file_has_one_model_and_imports_no_other() -> None:
     from tinystar_np.models import ARCHITECTURES, model_class
 
-    for model_type, name in ARCHITECTURES.items():
-        assert (PACKAGE / "models" / f"{model_type}.py").exists()
-        assert model_class(model_type).__name__ == name
+    assert {"gpt2", "tinystar"} <= set(ARCHITECTURES)
+    for model_type in ARCHITECTURES:
+        assert model_class(model_type).__module__ == f"tinystar_np.models.{model_type}"
+        used = {module.rpartition(".")[2] for module in imports(PACKAGE / "models" / f"{model_type}.py")}
+        assert not used & set(ARCHITECTURES), f"{model_type} imports another model"
 
 
 def shell_commands() -> list[str]:
