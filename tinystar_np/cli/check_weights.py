@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
+from tinystar_np.checkpoints.element_types import NotFinite, count_not_finite
 from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.cli.terminal import note
 from tinystar_np.errors import CheckpointError
