@@ -62,6 +62,9 @@ def check_weights(directory: Path, arguments: argparse.Namespace) -> CheckedWeig
     """Read all weights of a directory. Raises CheckpointError for files that cannot be read."""
     checkpoint = open_checkpoint(directory)
     note(f"Reading {checkpoint.nbytes / 1e6:,.1f} MB of weights …", arguments)
-    counts = {name: count_not_finite(checkpoint, name) for name in checkpoint}
+    counts = {
+        name: count_not_finite(checkpoint.blocks(name, BLOCK), checkpoint.element_type(name))
+        for name in checkpoint
+    }
     found = {name: (checkpoint.file_of(name).name, count) for name, count in counts.items() if any(count)}
     return CheckedWeights(directory, len(checkpoint), found)
