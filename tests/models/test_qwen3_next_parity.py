@@ -21,8 +21,8 @@ from transformers import PreTrainedModel
 
 from tinystar_np.errors import ConfigError
 from tinystar_np.kernels.recent_tokens import MOST
-from tinystar_np.layers_old import Attention
-from tinystar_np.layers_old.delta_net import GatedDeltaNet
+from tinystar_np.models.qwen3_next import GatedAttention
+from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.loading import load
 
 SMALL = {
@@ -95,8 +95,8 @@ def test_variant(variant: str, tmp_path: Path) -> None:
     cuts = ([1, 63, 4], [65, 3])
     model = check(reference, tmp_path, length=68, cuts=cuts, tolerance=tolerance, greedy=greedy)
     kinds = reference.config.layer_types
-    expected = [GatedDeltaNet if kind == LINEAR else Attention for kind in kinds]
-    assert [type(block.attention) for block in model.blocks] == expected
+    expected = [GatedDeltaNet if kind == LINEAR else GatedAttention for kind in kinds]
+    assert [type(block.mixer) for block in model.blocks] == expected
 
 
 def test_longer_than_two_chunks(tmp_path: Path) -> None:

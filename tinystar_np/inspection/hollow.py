@@ -13,7 +13,9 @@ from tinystar_np.configs.text_part import text_config
 from tinystar_np.errors import ConfigError
 from tinystar_np.models.decoder import Decoder
 from tinystar_np.models.registry import model_class
-from tinystar_np.weights.weight_table import expand, shape_of
+from tinystar_np.checkpoints.weight_table import expand
+from tinystar_np.weights.weight_table import expand as old_expand
+from tinystar_np.weights.weight_table import shape_of
 
 
 def hollow_model(raw: Mapping[str, Any]) -> Decoder:
@@ -24,11 +26,15 @@ def hollow_model(raw: Mapping[str, Any]) -> Decoder:
     raw = text_config(dict(raw))
     architecture = model_class(raw["model_type"])
     config = architecture.Config.from_dict(raw)
-    rows = expand(architecture.weight_table(config), config.sizes)
+    if hasattr(architecture, "WEIGHTS"):
+        shapes = {name: row.shape for name, row in expand(architecture.WEIGHTS, config).items()}
+    else:
+        rows = old_expand(architecture.weight_table(config), config.sizes)
+        shapes = {name: shape_of(row.used, config.sizes) for name, row in rows.items()}
     zero = np.float32(0)
     try:
         weights = {
-            name: np.broadcast_to(zero, shape_of(row.used, config.sizes)) for name, row in rows.items()
+            name: np.broadcast_to(zero, shape) for name, shape in shapes.items()
         }
     except ValueError as error:
         sizes = ", ".join(f"{letter} = {size}" for letter, size in config.sizes.items())

@@ -13,51 +13,55 @@
 New in it: how much of a model attends is a width, not a choice of layers. Of the channels of a layer, one
 part is attention's, two are Mamba's and five the feed-forward layer's; more attention made it worse. Hymba
 ran both side by side before (Dong et al. 2024, arXiv:2411.13676); here one norm feeds them and their results
-are added. The base of the rotations is so large that more than half of the pairs turn less than once in the
-longest text. Mamba 2's norm behind the gate is left out.
+are added. The base of the rotations is so large that more than half of the pairs rotate less than once in the
+longest text. Mamba 2's norm after the gate is left out.
 
 Fourteen multipliers, after Yang et al. 2022, arXiv:2203.03466, carry what was tuned on a small model to a
 large one: of embeddings and logits, of what goes into each mixer and comes out, of keys, of z, x, B, C and Δ,
 of the feed-forward layer's gate and result.
 """
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import require
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np import fast
+from tinystar_np.cache import HybridState, Step
+from tinystar_np.checkpoints.weight_table import WeightTable
+from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers_old import Attention, GatedFeedForward, Weights
-from tinystar_np.layers_old.hybrid_block import HybridBlock
-from tinystar_np.layers_old.mamba2 import Mamba2
-from tinystar_np.models.granite import Granite
-from tinystar_np.models.granitemoehybrid import (
-    CONVOLUTION_BIASES,
-    MAMBA_BIASES,
-    MAMBA_LAYERS,
-    check_mamba,
-    mamba_settings,
-    mamba_sizes,
-)
-from tinystar_np.models.unported_llama import Llama, LlamaConfig
-from tinystar_np.weights.weight_table import WeightTable
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Embedding, Linear, RMSNorm, linear_each
+from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, check_time_step_limit, key, require
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class FalconH1Config(LlamaConfig):
-    """Llama's keys, those of Mamba as in Granite 4, and the multipliers; defaults as in transformers."""
+class FalconH1Config(Config):
+    """The keys of a Falcon-H1 config.json that change the mathematics; defaults as in transformers."""
 
-    # Keys of the hub's files that transformers does not read.
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "mamba_use_mlp": (True, None),
-        "attn_layer_indices": (None,),
-    }
-
-    vocab_size: int = 128000
-    intermediate_size: int = 14336
-    num_key_value_heads: int | None = 8
-    max_position_embeddings: int = 8192
-    rms_norm_eps: float = 1e-5
+    vocab_size: int = key(128000, letter="V")
+    hidden_size: int = key(4096, letter="D")
+    intermediate_size: int = key(14336, letter="F")
+    num_hidden_layers: int = key(32, letter="L")
+    num_attention_heads: int = key(32, letter="H")
+    num_key_value_heads: int | None = key(8, letter="G")
+    head_dim: int | None = key(None, letter="K")
+    hidden_act: str = activation_key("silu")
+    max_position_embeddings: int = key(8192, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    rms_norm_eps: float = key(1e-5, above=0)
+    rope_theta: float = key(10000.0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    attention_bias: bool = False
+    mlp_bias: bool = False
     mamba_d_ssm: int | None = 1024
     mamba_n_heads: int = 128
     mamba_d_head: int | str = "auto"
@@ -70,7 +74,7 @@ class FalconH1Config(LlamaConfig):
     mamba_rms_norm: bool | None = False
     mamba_norm_before_gate: bool | None = True
     projectors_bias: bool | None = False
-    time_step_limit: list[float] | tuple[float, ...] = (0.0, float("inf"))
+    time_step_limit: list[float] | tuple[float, ...] = (0.0, math.inf)
     embedding_multiplier: float = 1.0
     attention_in_multiplier: float = 1.0
     attention_out_multiplier: float = 1.0
@@ -79,12 +83,11 @@ class FalconH1Config(LlamaConfig):
     ssm_out_multiplier: float = 1.0
     ssm_multipliers: list[float] | None = None
     mlp_multipliers: list[float] | None = None
-    lm_head_multiplier: float = 1.0
+    lm_head_multiplier: float = key(1.0, not_zero="which makes all tokens alike")
+    tie_word_embeddings: bool = False
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Llama's letters; of Mamba M heads, P head width, U groups, N state size, W of convolution."""
-        return {**super().sizes, **mamba_sizes(self, self.mamba_width)}
+    # Keys of the hub's files that transformers does not read.
+    REFUSED: ClassVar = {"mamba_use_mlp": (True, None), "attn_layer_indices": (None,)}
 
     @property
     def mamba_width(self) -> int:
@@ -92,71 +95,153 @@ class FalconH1Config(LlamaConfig):
         return self.mamba_expand * self.hidden_size if self.mamba_d_ssm is None else self.mamba_d_ssm
 
     @property
-    def attention_multiplier(self) -> float:
-        """What products of queries and keys are multiplied by: a factor of the keys is one of the scores."""
-        return self.key_multiplier * float(self.sizes["K"] ** -0.5)
+    def sizes(self) -> dict[str, int]:
+        """The letters; of Mamba M heads, P head width, U groups, N state size, W of the convolution."""
+        M, P = self.mamba_n_heads, self.mamba_d_head
+        return super().sizes | {
+            "M": M,
+            "P": P if isinstance(P, int) else self.mamba_width // max(M, 1),
+            "U": self.mamba_n_groups,
+            "N": self.mamba_d_state,
+            "W": self.mamba_d_conv,
+        }
 
     @property
-    def logits_scaling(self) -> float:
-        """What the logits are divided by."""
-        return 1 / self.lm_head_multiplier
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations."""
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     def check(self) -> None:
         """Refuse contradictions."""
         super().check()
-        channels = f"mamba_d_ssm = {self.mamba_d_ssm} or else mamba_expand times hidden_size."
-        check_mamba(self, self.mamba_width, f"{self.mamba_width} channels, {channels}")
-        for key, count in (("ssm_multipliers", 5), ("mlp_multipliers", 2)):
-            given = getattr(self, key)
+        M, P, U, d_head = *(self.sizes[letter] for letter in "MPU"), self.mamba_d_head
+        require(
+            isinstance(d_head, int) or d_head == "auto",
+            f"mamba_d_head = {d_head!r}, but it must be a whole number or 'auto'.",
+        )
+        require(
+            self.mamba_width == M * P,
+            f"mamba_n_heads = {M} heads of mamba_d_head = {d_head} do not make {self.mamba_width} channels, "
+            f"mamba_d_ssm = {self.mamba_d_ssm} or else mamba_expand times hidden_size.",
+        )
+        require(M % U == 0, f"mamba_n_heads = {M} cannot be divided among mamba_n_groups = {U} groups.")
+        check_time_step_limit(self.time_step_limit)
+        for name, given, count in (
+            ("ssm_multipliers", self.ssm_multipliers, 5),
+            ("mlp_multipliers", self.mlp_multipliers, 2),
+        ):
             right = given is None or len(given) == count
-            require(right, f"{key} = {given}, but it must be {count} numbers.")
+            require(right, f"{name} = {given}, but it must be {count} numbers.")
 
 
-class FalconH1(Granite):
+WEIGHTS: WeightTable = {
+    # ours: the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight": ("embed_tokens.weight", "V D"),
+    "blocks.{i}.mixer_norm.gain": ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
+    "blocks.{i}.attention.q.bias": ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_bias"),
+    "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.k.bias": ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.v.weight": ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.v.bias": ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
+    "blocks.{i}.attention.out.bias": ("layers.{i}.self_attn.o_proj.bias", "D", "attention_bias"),
+    "blocks.{i}.mixer.in.weight": ("layers.{i}.mamba.in_proj.weight", "(2MP+2UN+M D)ᵀ"),
+    "blocks.{i}.mixer.in.bias": ("layers.{i}.mamba.in_proj.bias", "2MP+2UN+M", "mamba_proj_bias"),
+    "blocks.{i}.mixer.convolution.weight": ("layers.{i}.mamba.conv1d.weight", "MP+2UN 1 W"),
+    "blocks.{i}.mixer.convolution.bias": ("layers.{i}.mamba.conv1d.bias", "MP+2UN", "mamba_conv_bias"),
+    "blocks.{i}.mixer.time_step_bias": ("layers.{i}.mamba.dt_bias", "M"),
+    "blocks.{i}.mixer.A_log": ("layers.{i}.mamba.A_log", "M"),
+    "blocks.{i}.mixer.D": ("layers.{i}.mamba.D", "M"),
+    "blocks.{i}.mixer.gated_norm.gain": ("layers.{i}.mamba.norm.weight", "MP", "mamba_rms_norm"),
+    "blocks.{i}.mixer.out.weight": ("layers.{i}.mamba.out_proj.weight", "(D MP)ᵀ"),
+    "blocks.{i}.mixer.out.bias": ("layers.{i}.mamba.out_proj.bias", "D", "projectors_bias"),
+    "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.pre_ff_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.feed_forward.gate_proj.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.gate.bias": ("layers.{i}.feed_forward.gate_proj.bias", "F", "mlp_bias"),
+    "blocks.{i}.feed_forward.up.weight": ("layers.{i}.feed_forward.up_proj.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.up.bias": ("layers.{i}.feed_forward.up_proj.bias", "F", "mlp_bias"),
+    "blocks.{i}.feed_forward.down.weight": ("layers.{i}.feed_forward.down_proj.weight", "(D F)ᵀ"),
+    "blocks.{i}.feed_forward.down.bias": ("layers.{i}.feed_forward.down_proj.bias", "D", "mlp_bias"),
+    "final_norm.gain": ("final_layernorm.weight", "D"),
+    "head.weight": ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
+}  # fmt: skip
+
+
+class Block:
+    """Attention beside Mamba 2, then feed-forward. One norm feeds both mixers, and their results are added."""
+
+    def __init__(self, w: Weights, c: FalconH1Config, i: int):
+        H, G, K, M, P, U, N = (c.sizes[letter] for letter in "HGKMPUN")
+        least, largest = c.time_step_limit
+        self.mixer_norm = RMSNorm(w / "mixer_norm", eps=c.rms_norm_eps)
+        # A factor of the keys is one of the scores.
+        scale = c.key_multiplier * float(K**-0.5)
+        self.attention = Attention(
+            w / "attention", heads=H, kv_heads=G, head_dim=K, scale=scale, rope=c.rope.rotary()
+        )
+        self.mixer = Mamba2(
+            w / "mixer", heads=M, head_dim=P, groups=U, state_size=N, eps=c.rms_norm_eps,
+            activation=ACTIVATIONS[c.hidden_act], time_step_limit=(least, largest),
+            norm_first=bool(c.mamba_norm_before_gate), multipliers=c.ssm_multipliers,
+        )  # fmt: skip
+        self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
+        self.feed_forward = ScaledFeedForward(w / "feed_forward", c)
+        self.attention_in, self.attention_out, self.mixer_in, self.mixer_out = map(
+            np.float32,
+            (c.attention_in_multiplier, c.attention_out_multiplier, c.ssm_in_multiplier, c.ssm_out_multiplier),
+        )
+
+    def new_state(self, batch_size: int, capacity: int) -> HybridState:
+        """Make what the two mixers remember between calls, empty."""
+        return HybridState(*(mixer.new_state(batch_size, capacity) for mixer in (self.attention, self.mixer)))
+
+    def __call__(self, x: NDArray, step: Step, state: HybridState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        keys_and_values, recurrent = (None, None) if state is None else state.states
+        normed = tap("mixer_norm", self.mixer_norm(x))
+        y = self.attention(normed * self.attention_in, step, keys_and_values) * self.attention_out
+        z = self.mixer(normed * self.mixer_in, step, recurrent) * self.mixer_out
+        x = tap("residual_middle", step.wanted(x) + tap("mixers", y + z))
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        return tap("residual", x + self.feed_forward(normed))
+
+
+class ScaledFeedForward:
+    """Feed-forward layer with a gate, of which the gate and the result are multiplied by given factors."""
+
+    def __init__(self, w: Weights, c: FalconH1Config):
+        self.gate, self.up, self.down = (Linear(w / name) for name in ("gate", "up", "down"))
+        self.activation = ACTIVATIONS[c.hidden_act]
+        self.of_gate, self.of_result = map(np.float32, c.mlp_multipliers or (1.0, 1.0))
+
+    def __call__(self, x: NDArray) -> NDArray:
+        """Map (B, T, D) to (B, T, D), a new array."""
+        gate, up = linear_each((self.gate, self.up), x)  # (B, T, F) each
+        gate, up = tap("feed_forward.gate", gate), tap("feed_forward.up", up)
+        hidden = fast.gated_activation(gate * self.of_gate, up, self.activation)
+        return tap("feed_forward.down", self.down(tap("feed_forward.activation", hidden))) * self.of_result
+
+
+class FalconH1(Decoder[FalconH1Config]):
     """Falcon-H1 in 0.5B, 1.5B, 1.5B-Deep, 3B, 7B and 34B."""
 
     Config = FalconH1Config
+    WEIGHTS = WEIGHTS
+    PREFIX = "model."
 
-    @staticmethod
-    def weight_table(config: Any) -> WeightTable:
-        """Llama's rows under Falcon-H1's names, and Granite 4's of Mamba."""
-        c: FalconH1Config = config
-        llama = {
-            ours: (theirs.replace("mlp", "feed_forward").replace("post_attention", "pre_ff"), axes)
-            for ours, (theirs, axes) in Llama.weight_table(c).items()
-            if "attention_norm" not in ours
-        }
-        mamba = {**MAMBA_LAYERS, **MAMBA_BIASES, **CONVOLUTION_BIASES}
-        switches = {
-            "gated_norm.gain": c.mamba_rms_norm,
-            "in.bias": c.mamba_proj_bias,
-            "out.bias": c.projectors_bias,
-            "convolution.bias": c.mamba_conv_bias,
-        }
-        left_out = tuple(name for name, there in switches.items() if not there)
-        rows = {ours: row for ours, row in mamba.items() if not ours.endswith(left_out)}
-        return {**llama, **rows, "final_norm.gain": ("final_layernorm.weight", "D")}
+    def build(self, w: Weights, c: FalconH1Config) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
+        self.head = Linear(w / "head")
 
-    def block(self, i: int, w: Weights) -> HybridBlock:  # type: ignore[override]
-        """Norm, attention beside Mamba, norm, feed-forward."""
-        c: FalconH1Config = self.config
-        return HybridBlock(
-            mixer_norm=self.norm(w.mixer_norm),
-            attention=Attention(w.attention, **self.attention(i, w.attention)),
-            mixer=Mamba2(
-                w.mixer,
-                **mamba_settings(c),
-                norm_first=bool(c.mamba_norm_before_gate),
-                multipliers=c.ssm_multipliers,
-            ),
-            feed_forward_norm=self.norm(w.feed_forward_norm),
-            feed_forward=self.feed_forward(i, w.feed_forward),
-            attention_multipliers=(c.attention_in_multiplier, c.attention_out_multiplier),
-            mixer_multipliers=(c.ssm_in_multiplier, c.ssm_out_multiplier),
-        )
+    def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
+        """Look the tokens up and multiply: ids (B, T) → (B, T, D)."""
+        tokens = tap("embedding.tokens", self.embedding(ids))
+        return tap("embedding", tokens * np.float32(self.config.embedding_multiplier))
 
-    def feed_forward(self, i: int, w: Weights) -> GatedFeedForward:
-        """Multiply the gate and the result."""
-        c: FalconH1Config = self.config
-        of_gate, of_result = c.mlp_multipliers or (1.0, 1.0)
-        return GatedFeedForward(w, activation=ACTIVATIONS[c.hidden_act], multipliers=(of_gate, of_result))
+    def logits(self, x: NDArray) -> NDArray:
+        """Score every token of the vocabulary and multiply: (B, T, D) → (B, T, V)."""
+        return self.head(x) * np.float32(self.config.lm_head_multiplier)

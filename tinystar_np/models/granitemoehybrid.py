@@ -16,27 +16,31 @@ there is none at which they end. The mixer is Mamba 2's, Dao & Gu 2024, arXiv:24
 
 Every layer has a feed-forward layer for all tokens; in H-Tiny and H-Small experts stand beside it, whose
 results are added. e, r, l and a given scale of the attention scores are Granite's multipliers, after Yang et
-al. 2022, arXiv:2203.03466. With attention in every layer, rotary positions and no experts the same recipe is
+al. 2022, arXiv:2203.03466. With attention in every layer, rotary positions and no experts the same model is
 Granite 4 without the "H".
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tinystar_np.configs.config import require
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.cache import KeyValueState, RecurrentState, Step
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.configs.layer_types import layer_kinds
 from tinystar_np.configs.rope_parameters import RopeParameters
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers_old import Attention, GatedFeedForward, SequentialBlock, Weights
-from tinystar_np.layers_old.blocks import FeedForwardLayer
-from tinystar_np.layers_old.experts import RoutedAndShared
-from tinystar_np.layers_old.mamba2 import Mamba2
-from tinystar_np.models.granitemoe import EXPERTS, GraniteMoe, GraniteMoeConfig
-from tinystar_np.models.unported_llama import ATTENTION_BIASES, WEIGHTS
-from tinystar_np.models.unported_mamba2 import check_time_step_limit
-from tinystar_np.weights.weight_table import WeightTable, for_layers, only, with_switches, without
+from tinystar_np.kernels.experts import top_k_softmax
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
+from tinystar_np.layers.experts import Experts, gated_experts
+from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, check_time_step_limit, key, require
+from tinystar_np.tap import tap
 
 MAMBA = ("mamba", "linear_attention")
 ATTENTION = ("attention", "full_attention")
@@ -44,21 +48,37 @@ ATTENTION = ("attention", "full_attention")
 
 
 @dataclass(frozen=True)
-class GraniteMoeHybridConfig(GraniteMoeConfig):
-    """The keys of Granite 3 with experts, those of Mamba, and which layers are what.
+class GraniteMoeHybridConfig(Config):
+    """The keys of a Granite 4 config.json that change the mathematics; defaults as in transformers.
 
-    ``mamba_chunk_size`` is none of them: it says how the scan is divided, not what it computes.
+    ``intermediate_size`` is the width of an expert. ``mamba_chunk_size`` is no key here: it says how the scan is
+    divided, not what it computes.
     """
 
-    ALIASES: ClassVar[Mapping[str, str]] = {"layers_block_type": "layer_types"}
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "normalization_function": ("rmsnorm", None),
-    }
-    LETTERS: ClassVar[Mapping[str, str]] = {**GraniteMoeConfig.LETTERS, "J": "shared_intermediate_size"}
-
-    shared_intermediate_size: int = 1024
-    layer_types: list[str] | None = None
+    vocab_size: int = key(32000, letter="V")
+    hidden_size: int = key(4096, letter="D")
+    intermediate_size: int = key(11008, letter="F")
+    num_hidden_layers: int = key(32, letter="L")
+    num_attention_heads: int = key(32, letter="H")
+    num_key_value_heads: int | None = key(None, letter="G")
+    head_dim: int | None = key(None, letter="K")
+    hidden_act: str = activation_key("silu")
+    max_position_embeddings: int = key(2048, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    rms_norm_eps: float = key(1e-6, above=0)
+    rope_theta: float = key(10000.0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
     position_embedding_type: str | None = None
+    attention_bias: bool = False
+    embedding_multiplier: float = 1.0
+    attention_multiplier: float = 1.0
+    residual_multiplier: float = 1.0
+    logits_scaling: float = key(1.0, not_zero="but the logits are divided by it")
+    num_local_experts: int = key(8, letter="E")
+    num_experts_per_tok: int | None = key(2, chosen_of="E")
+    shared_intermediate_size: int = key(1024, letter="J")
+    layer_types: list[str] | None = key(None, aliases=("layers_block_type",))
     mamba_n_heads: int = 128
     mamba_d_head: int | str = "auto"
     mamba_n_groups: int = 1
@@ -68,28 +88,62 @@ class GraniteMoeHybridConfig(GraniteMoeConfig):
     mamba_conv_bias: bool | None = True
     mamba_proj_bias: bool | None = False
     time_step_limit: list[float] | tuple[float, ...] = (0.0, math.inf)
+    tie_word_embeddings: bool = False
+
+    REFUSED: ClassVar = {"normalization_function": ("rmsnorm", None)}
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The letters of what there is, layers with attention and such of Mamba, and experts."""
-        return super().sizes | (
-            mamba_sizes(self, self.mamba_expand * self.hidden_size) if self.layers(MAMBA) else {}
-        )
+        """The letters of what there is; of Mamba M heads, P head width, U groups, N state, W convolution."""
+        if not self.mamba_layers:
+            return super().sizes
+        M, P = self.mamba_n_heads, self.mamba_d_head
+        return super().sizes | {
+            "M": M,
+            "P": P if isinstance(P, int) else self.mamba_expand * self.hidden_size // max(M, 1),
+            "U": self.mamba_n_groups,
+            "N": self.mamba_d_state,
+            "W": self.mamba_d_conv,
+        }
 
     @property
     def absent_letters(self) -> str:
         """Those of experts, and of attention, where there are none."""
-        return ("" if self.num_local_experts else "EF") + ("" if self.layers(ATTENTION) else "HGK")
+        return ("" if self.num_local_experts else "EF") + ("" if self.attention_layers else "HGK")
 
-    def layers(self, kind: tuple[str, ...]) -> list[int]:
-        """Return the layers of a kind, ``MAMBA`` or ``ATTENTION``; all are Mamba unless the file says."""
+    @property
+    def mamba_layers(self) -> list[int]:
+        """The layers whose mixer is Mamba 2: all, unless the file says otherwise."""
+        return self._layers(MAMBA)
+
+    @property
+    def attention_layers(self) -> list[int]:
+        """The layers whose mixer is attention."""
+        return self._layers(ATTENTION)
+
+    def _layers(self, kind: tuple[str, ...]) -> list[int]:
         kinds = layer_kinds(self.layer_types, MAMBA[:1] * self.num_hidden_layers, (*MAMBA, *ATTENTION))
         return [i for i, name in enumerate(kinds) if name in kind]
 
     @property
-    def rope(self) -> RopeParameters | None:  # type: ignore[override]
+    def biased_attention(self) -> list[int]:
+        """The layers whose attention has biases."""
+        return self.attention_layers if self.attention_bias else []
+
+    @property
+    def biased_convolutions(self) -> list[int]:
+        """The layers whose convolution has a bias."""
+        return self.mamba_layers if self.mamba_conv_bias else []
+
+    @property
+    def biased_mamba(self) -> list[int]:
+        """The layers whose Mamba projections have biases."""
+        return self.mamba_layers if self.mamba_proj_bias else []
+
+    @property
+    def rope(self) -> RopeParameters | None:
         """The rule of the rotations; None where attention has no positions."""
-        if self.position_embedding_type != "rope" or not self.layers(ATTENTION):
+        if self.position_embedding_type != "rope" or not self.attention_layers:
             return None
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
@@ -98,127 +152,154 @@ class GraniteMoeHybridConfig(GraniteMoeConfig):
         super().check()
         kind = self.position_embedding_type
         require(
-            kind in (None, "nope", "rope") or not self.layers(ATTENTION),
+            kind in (None, "nope", "rope") or not self.attention_layers,
             f"position_embedding_type = {kind!r} is not known here. Known: nope, rope.",
         )
-        if self.layers(MAMBA):
-            channels = f"mamba_expand = {self.mamba_expand} times hidden_size = {self.hidden_size}."
-            check_mamba(self, self.mamba_expand * self.hidden_size, channels)
+        if not self.mamba_layers:
+            return
+        M, P, U, d_head = *(self.sizes[letter] for letter in "MPU"), self.mamba_d_head
+        require(
+            isinstance(d_head, int) or d_head == "auto",
+            f"mamba_d_head = {d_head!r}, but it must be a whole number or 'auto'.",
+        )
+        require(
+            self.mamba_expand * self.hidden_size == M * P,
+            f"mamba_n_heads = {M} heads of mamba_d_head = {d_head} do not make "
+            f"mamba_expand = {self.mamba_expand} times hidden_size = {self.hidden_size}.",
+        )
+        require(M % U == 0, f"mamba_n_heads = {M} cannot be divided among mamba_n_groups = {U} groups.")
+        check_time_step_limit(self.time_step_limit)
 
 
-SHARED: WeightTable = {
-    # ours:                                  (the checkpoint's, shape)
-    "blocks.{i}.feed_forward.gate_up.weight": ("layers.{i}.shared_mlp.input_linear.weight", "2J D -> D 2J"),
-    "blocks.{i}.feed_forward.down.weight":   ("layers.{i}.shared_mlp.output_linear.weight", "D J -> J D"),
+WEIGHTS: WeightTable = {
+    # ours: the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight": ("embed_tokens.weight", "V D"),
+    # in layers with attention
+    "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "attention_layers"),
+    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ", "attention_layers"),
+    "blocks.{i}.attention.q.bias": ("layers.{i}.self_attn.q_proj.bias", "HK", "biased_attention"),
+    "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ", "attention_layers"),
+    "blocks.{i}.attention.k.bias": ("layers.{i}.self_attn.k_proj.bias", "GK", "biased_attention"),
+    "blocks.{i}.attention.v.weight": ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ", "attention_layers"),
+    "blocks.{i}.attention.v.bias": ("layers.{i}.self_attn.v_proj.bias", "GK", "biased_attention"),
+    "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ", "attention_layers"),
+    "blocks.{i}.attention.out.bias": ("layers.{i}.self_attn.o_proj.bias", "D", "biased_attention"),
+    # in layers with Mamba
+    "blocks.{i}.mixer_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "mamba_layers"),
+    "blocks.{i}.mixer.in.weight": ("layers.{i}.mamba.in_proj.weight", "(2MP+2UN+M D)ᵀ", "mamba_layers"),
+    "blocks.{i}.mixer.in.bias": ("layers.{i}.mamba.in_proj.bias", "2MP+2UN+M", "biased_mamba"),
+    "blocks.{i}.mixer.convolution.weight": ("layers.{i}.mamba.conv1d.weight", "MP+2UN 1 W", "mamba_layers"),
+    "blocks.{i}.mixer.convolution.bias": ("layers.{i}.mamba.conv1d.bias", "MP+2UN", "biased_convolutions"),
+    "blocks.{i}.mixer.time_step_bias": ("layers.{i}.mamba.dt_bias", "M", "mamba_layers"),
+    "blocks.{i}.mixer.A_log": ("layers.{i}.mamba.A_log", "M", "mamba_layers"),
+    "blocks.{i}.mixer.D": ("layers.{i}.mamba.D", "M", "mamba_layers"),
+    "blocks.{i}.mixer.gated_norm.gain": ("layers.{i}.mamba.norm.weight", "MP", "mamba_layers"),
+    "blocks.{i}.mixer.out.weight": ("layers.{i}.mamba.out_proj.weight", "(D MP)ᵀ", "mamba_layers"),
+    "blocks.{i}.mixer.out.bias": ("layers.{i}.mamba.out_proj.bias", "D", "biased_mamba"),
+    # in every layer
+    "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.post_attention_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.shared_mlp.input_linear.weight[:J]", "(2J D)ᵀ"),
+    "blocks.{i}.feed_forward.up.weight": ("layers.{i}.shared_mlp.input_linear.weight[J:]", "(2J D)ᵀ"),
+    "blocks.{i}.feed_forward.down.weight": ("layers.{i}.shared_mlp.output_linear.weight", "(D J)ᵀ"),
+    # in models with experts
+    "blocks.{i}.feed_forward.router.weight":
+        ("layers.{i}.block_sparse_moe.router.layer.weight", "(E D)ᵀ", "num_local_experts"),
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.block_sparse_moe.input_linear.weight[:F]", "E (2F D)ᵀ", "num_local_experts"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.block_sparse_moe.input_linear.weight[F:]", "E (2F D)ᵀ", "num_local_experts"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.block_sparse_moe.output_linear.weight", "E (D F)ᵀ", "num_local_experts"),
+    "final_norm.gain": ("norm.weight", "D"),
+    "head.weight": ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
 }  # fmt: skip
-ATTENTION_LAYERS = only(WEIGHTS, ".attention")
-MAMBA_LAYERS: WeightTable = {
-    "blocks.{i}.mixer_norm.gain":            ("layers.{i}.input_layernorm.weight", "D"),
-    "blocks.{i}.mixer.in.weight":
-        ("layers.{i}.mamba.in_proj.weight", "2MP+2UN+M D -> D 2MP+2UN+M"),
-    "blocks.{i}.mixer.convolution.weight":   ("layers.{i}.mamba.conv1d.weight", "MP+2UN 1 W"),
-    "blocks.{i}.mixer.time_step_bias":       ("layers.{i}.mamba.dt_bias", "M"),
-    "blocks.{i}.mixer.A_log":                ("layers.{i}.mamba.A_log", "M"),
-    "blocks.{i}.mixer.D":                    ("layers.{i}.mamba.D", "M"),
-    "blocks.{i}.mixer.gated_norm.gain":      ("layers.{i}.mamba.norm.weight", "MP"),
-    "blocks.{i}.mixer.out.weight":           ("layers.{i}.mamba.out_proj.weight", "D MP -> MP D"),
-}  # fmt: skip
-CONVOLUTION_BIASES: WeightTable = {
-    "blocks.{i}.mixer.convolution.bias":     ("layers.{i}.mamba.conv1d.bias", "MP+2UN"),
-}  # fmt: skip
-MAMBA_BIASES: WeightTable = {
-    "blocks.{i}.mixer.in.bias":              ("layers.{i}.mamba.in_proj.bias", "2MP+2UN+M"),
-    "blocks.{i}.mixer.out.bias":             ("layers.{i}.mamba.out_proj.bias", "D"),
-}  # fmt: skip
 
 
-def mamba_sizes(config: Any, channels: int) -> dict[str, int]:
-    """Give a Mamba layer's letters M heads, P head width, U groups, N state size, W width of the convolution.
+class Block:
+    """Mamba or attention, then feed-forward: each reads a normed copy of the stream and adds r times its result."""
 
-    config    one with these keys
-    channels  of the layer, divided among the heads where the config does not say their width
-    """
-    M, P = config.mamba_n_heads, config.mamba_d_head
-    return {
-        "M": M,
-        "P": P if isinstance(P, int) else channels // max(M, 1),
-        "U": config.mamba_n_groups,
-        "N": config.mamba_d_state,
-        "W": config.mamba_d_conv,
-    }
+    def __init__(self, w: Weights, c: GraniteMoeHybridConfig, i: int):
+        self.mixer: Mamba2 | Attention
+        if i in c.mamba_layers:
+            self.name = "mixer"
+            self.mixer = mamba(w / "mixer", c)
+        else:
+            self.name = "attention"
+            self.mixer = attention(w / "attention", c)
+        self.mixer_norm = RMSNorm(w / f"{self.name}_norm", eps=c.rms_norm_eps)
+        self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
+        self.feed_forward = FeedForward(w / "feed_forward", c)
+        self.residual_multiplier = np.float32(c.residual_multiplier)
+        self.new_state = self.mixer.new_state
 
-
-def check_mamba(config: Any, channels: int, channels_in_words: str) -> None:
-    """Refuse contradictions between the keys of a Mamba layer."""
-    M, P, U, d_head = *(config.sizes[letter] for letter in "MPU"), config.mamba_d_head
-    require(
-        isinstance(d_head, int) or d_head == "auto",
-        f"mamba_d_head = {d_head!r}, but it must be a whole number or 'auto'.",
-    )
-    require(
-        channels == M * P,
-        f"mamba_n_heads = {M} heads of mamba_d_head = {d_head} do not make {channels_in_words}",
-    )
-    require(M % U == 0, f"mamba_n_heads = {M} cannot be divided among mamba_n_groups = {U} groups.")
-    check_time_step_limit(config.time_step_limit)
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | RecurrentState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        r = self.residual_multiplier
+        normed = tap(f"{self.name}_norm", self.mixer_norm(x))
+        x = tap("residual_middle", step.wanted(x) + r * self.mixer(normed, step, state))
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        return tap("residual", x + r * self.feed_forward(normed))
 
 
-def mamba_settings(config: Any) -> dict[str, Any]:
-    """Give the settings of a Mamba layer, of a config with these keys."""
-    M, P, U, N = (config.sizes[letter] for letter in "MPUN")
-    least, largest = config.time_step_limit
-    return {
-        "heads": M,
-        "head_dim": P,
-        "groups": U,
-        "state_size": N,
-        "eps": config.rms_norm_eps,
-        "activation": ACTIVATIONS[config.hidden_act],
-        "time_step_limit": (least, largest),
-    }
+def mamba(w: Weights, c: GraniteMoeHybridConfig) -> Mamba2:
+    """Build a Mamba 2 mixer."""
+    M, P, U, N = (c.sizes[letter] for letter in "MPUN")
+    least, largest = c.time_step_limit
+    return Mamba2(
+        w, heads=M, head_dim=P, groups=U, state_size=N, eps=c.rms_norm_eps,
+        activation=ACTIVATIONS[c.hidden_act], time_step_limit=(least, largest),
+    )  # fmt: skip
 
 
-class GraniteMoeHybrid(GraniteMoe):
+def attention(w: Weights, c: GraniteMoeHybridConfig) -> Attention:
+    """Build an attention layer, of which the config gives the scale, and rotations or none."""
+    H, G, K = (c.sizes[letter] for letter in "HGK")
+    rope = c.rope.rotary() if c.rope else None
+    return Attention(w, heads=H, kv_heads=G, head_dim=K, scale=c.attention_multiplier, rope=rope)
+
+
+class FeedForward:
+    """A feed-forward layer that every token uses, and in some models experts beside it, whose results are added."""
+
+    def __init__(self, w: Weights, c: GraniteMoeHybridConfig):
+        activation = ACTIVATIONS[c.hidden_act]
+        self.shared = GatedFeedForward(w, activation)
+        self.experts: Experts | None = None
+        if c.num_local_experts:
+            experts = gated_experts(w / "experts", c.num_local_experts, activation)
+            self.experts = Experts(w, experts, per_token=c.num_experts_per_tok or 0, routing=top_k_softmax)
+
+    def __call__(self, x: NDArray) -> NDArray:
+        """Map (B, T, D) to (B, T, D), a new array."""
+        if self.experts is None:
+            return self.shared(x)
+        return tap("feed_forward.out", self.experts(x) + self.shared(x))
+
+
+class GraniteMoeHybrid(Decoder[GraniteMoeHybridConfig]):
     """Granite 4.0: H-350M, H-1B, H-Micro, H-Tiny, H-Small; and 350M, 1B, Micro, which are attention alone."""
 
     Config = GraniteMoeHybridConfig
+    WEIGHTS = WEIGHTS
+    PREFIX = "model."
+    OTHER_NAMES: ClassVar = {  # of the modules in transformers 5, which save_pretrained turns back
+        r"(.*\.block_sparse_moe)\.router\.weight": r"\1.router.layer.weight",
+        r"(.*\.block_sparse_moe)\.experts\.gate_up_proj": r"\1.input_linear.weight",
+        r"(.*\.block_sparse_moe)\.experts\.down_proj": r"\1.output_linear.weight",
+    }
 
-    @staticmethod
-    def weight_table(config: Any) -> WeightTable:
-        """Write out the rows of each kind of layer, and add what the config switches on."""
-        attention, mamba = config.layers(ATTENTION), config.layers(MAMBA)
-        every_layer = {**without(WEIGHTS, ".attention", ".feed_forward."), **SHARED}
-        return with_switches(
-            {
-                **every_layer,
-                **for_layers(ATTENTION_LAYERS, attention),
-                **for_layers(MAMBA_LAYERS, mamba),
-            },
-            config,
-            attention_bias=for_layers(ATTENTION_BIASES, attention),
-            mamba_conv_bias=for_layers(CONVOLUTION_BIASES, mamba),
-            mamba_proj_bias=for_layers(MAMBA_BIASES, mamba),
-            num_local_experts=EXPERTS,
-        )
+    def build(self, w: Weights, c: GraniteMoeHybridConfig) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
+        self.head = Linear(w / "head")
 
-    def block(self, i: int, w: Weights) -> SequentialBlock:
-        """Norm, Mamba or attention, norm, feed-forward."""
-        c: GraniteMoeHybridConfig = self.config
-        is_mamba = i in c.layers(MAMBA)
-        return SequentialBlock(
-            attention_norm=self.norm(w.mixer_norm if is_mamba else w.attention_norm),
-            attention=Mamba2(w.mixer, **mamba_settings(c))
-            if is_mamba
-            else Attention(w.attention, **self.attention(i, w.attention)),
-            feed_forward_norm=self.norm(w.feed_forward_norm),
-            feed_forward=self.feed_forward(i, w.feed_forward),
-            residual_multiplier=c.residual_multiplier,
-        )
+    def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
+        """Look the tokens up and multiply: ids (B, T) → (B, T, D)."""
+        tokens = tap("embedding.tokens", self.embedding(ids))
+        return tap("embedding", tokens * np.float32(self.config.embedding_multiplier))
 
-    def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
-        """Build the shared feed-forward layer, and experts beside it where there are such."""
-        c: GraniteMoeHybridConfig = self.config
-        shared = GatedFeedForward(w, activation=ACTIVATIONS[c.hidden_act])
-        if not c.num_local_experts:
-            return shared
-        return RoutedAndShared(routed=super().feed_forward(i, w), shared=shared)
+    def logits(self, x: NDArray) -> NDArray:
+        """Score every token of the vocabulary and divide: (B, T, D) → (B, T, V)."""
+        return self.head(x) / np.float32(self.config.logits_scaling)

@@ -9,25 +9,29 @@
 
 New in it: a recurrence whose decay, input and output depend on the token, so that it can choose what to keep;
 what tokens wrote before stands in a state of fixed size instead of a cache that grows. One kind of layer does
-the work of two: the mixer widens, convolves, remembers, gates and narrows. Order comes from the recurrence
-itself, so positions are never told. A token costs the same time and no memory at any length.
+the work of two: the mixer expands, convolves, remembers, gates and projects back. Order comes from the recurrence
+itself, so no positions are given. A token costs the same time and no memory at any length.
 """
 
 import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tinystar_np.configs.config import DecoderConfig, require
+from numpy.typing import NDArray
+
+from tinystar_np.cache import RecurrentState, Step
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers_old import RMSNorm, Weights
-from tinystar_np.layers_old.mamba1 import Mamba1
-from tinystar_np.layers_old.mixer_block import MixerBlock
-from tinystar_np.models.decoder import Decoder
-from tinystar_np.weights.weight_table import WeightTable, with_switches
+from tinystar_np.layers.basic import Embedding, Linear, RMSNorm
+from tinystar_np.layers.mamba1 import Mamba1
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, key, require
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class MambaConfig(DecoderConfig):
+class MambaConfig(Config):
     """The keys of a Mamba config.json that change the mathematics; defaults as in transformers.
 
     ``intermediate_size`` stands in files but not among transformers' arguments; where it does, it goes before
@@ -35,34 +39,26 @@ class MambaConfig(DecoderConfig):
     ``use_associative_scan`` choose between ways to compute the same.
     """
 
-    vocab_size: int = 50280
-    hidden_size: int = 768
-    state_size: int = 16
-    num_hidden_layers: int = 32
-    layer_norm_epsilon: float = 1e-5
+    vocab_size: int = key(50280, letter="V")
+    hidden_size: int = key(768, letter="D")
+    state_size: int = key(16, letter="N")
+    num_hidden_layers: int = key(32, letter="L")
+    layer_norm_epsilon: float = key(1e-5, above=0)
     expand: int = 2
     intermediate_size: int | None = None
-    conv_kernel: int = 4
+    conv_kernel: int = key(4, letter="W")
     use_bias: bool = False
     use_conv_bias: bool = True
-    hidden_act: str = "silu"
+    hidden_act: str = activation_key("silu")
     time_step_rank: int | str = "auto"
     tie_word_embeddings: bool = True
 
     # The original code's files have it; there, false means layer norms.
     REFUSED: ClassVar = {"rms_norm": (True, None)}
 
-    LETTERS: ClassVar = {
-        "V": "vocab_size",
-        "D": "hidden_size",
-        "L": "num_hidden_layers",
-        "N": "state_size",
-        "W": "conv_kernel",
-    }
-
     @property
     def sizes(self) -> dict[str, int]:
-        """The letters, F channels and the rank R of the step."""
+        """The letters, with F channels and the rank R of the step."""
         rank = math.ceil(self.hidden_size / 16) if self.time_step_rank == "auto" else self.time_step_rank
         inner = self.expand * self.hidden_size if self.intermediate_size is None else self.intermediate_size
         return {**super().sizes, "F": inner, "R": int(rank)}
@@ -77,47 +73,49 @@ class MambaConfig(DecoderConfig):
 
 
 WEIGHTS: WeightTable = {
-    # ours:                              (the checkpoint's, shape)
-    "embedding.tokens.weight":           ("embeddings.weight", "V D"),
-    "blocks.{i}.mixer_norm.gain":        ("layers.{i}.norm.weight", "D"),
-    "blocks.{i}.mixer.in.weight":        ("layers.{i}.mixer.in_proj.weight", "2F D -> D 2F"),
+    # ours:                               the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight":            ("embeddings.weight", "V D"),
+    "blocks.{i}.mixer_norm.gain":         ("layers.{i}.norm.weight", "D"),
+    "blocks.{i}.mixer.in.weight":         ("layers.{i}.mixer.in_proj.weight", "(2F D)ᵀ"),
+    "blocks.{i}.mixer.in.bias":           ("layers.{i}.mixer.in_proj.bias", "2F", "use_bias"),
     "blocks.{i}.mixer.convolution.weight": ("layers.{i}.mixer.conv1d.weight", "F 1 W"),
-    "blocks.{i}.mixer.selection.weight": ("layers.{i}.mixer.x_proj.weight", "R+2N F -> F R+2N"),
-    "blocks.{i}.mixer.time_step.weight": ("layers.{i}.mixer.dt_proj.weight", "F R -> R F"),
-    "blocks.{i}.mixer.time_step.bias":   ("layers.{i}.mixer.dt_proj.bias", "F"),
-    "blocks.{i}.mixer.A_log":            ("layers.{i}.mixer.A_log", "F N"),
-    "blocks.{i}.mixer.D":                ("layers.{i}.mixer.D", "F"),
-    "blocks.{i}.mixer.out.weight":       ("layers.{i}.mixer.out_proj.weight", "D F -> F D"),
-    "final_norm.gain":                   ("norm_f.weight", "D"),
-}  # fmt: skip
-BIASES: WeightTable = {
-    "blocks.{i}.mixer.in.bias":          ("layers.{i}.mixer.in_proj.bias", "2F"),
-    "blocks.{i}.mixer.out.bias":         ("layers.{i}.mixer.out_proj.bias", "D"),
-}  # fmt: skip
-CONVOLUTION_BIAS: WeightTable = {
-    "blocks.{i}.mixer.convolution.bias": ("layers.{i}.mixer.conv1d.bias", "F"),
+    "blocks.{i}.mixer.convolution.bias":  ("layers.{i}.mixer.conv1d.bias", "F", "use_conv_bias"),
+    "blocks.{i}.mixer.selection.weight":  ("layers.{i}.mixer.x_proj.weight", "(R+2N F)ᵀ"),
+    "blocks.{i}.mixer.time_step.weight":  ("layers.{i}.mixer.dt_proj.weight", "(F R)ᵀ"),
+    "blocks.{i}.mixer.time_step.bias":    ("layers.{i}.mixer.dt_proj.bias", "F"),
+    "blocks.{i}.mixer.A_log":             ("layers.{i}.mixer.A_log", "F N"),
+    "blocks.{i}.mixer.D":                 ("layers.{i}.mixer.D", "F"),
+    "blocks.{i}.mixer.out.weight":        ("layers.{i}.mixer.out_proj.weight", "(D F)ᵀ"),
+    "blocks.{i}.mixer.out.bias":          ("layers.{i}.mixer.out_proj.bias", "D", "use_bias"),
+    "final_norm.gain":                    ("norm_f.weight", "D"),
+    "head.weight":                        ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
 }  # fmt: skip
 
 
-class Mamba(Decoder):
+class Block:
+    """The mixer reads a normed copy of the stream and adds its result; there is no feed-forward layer."""
+
+    def __init__(self, w: Weights, c: MambaConfig, i: int):
+        self.mixer_norm = RMSNorm(w / "mixer_norm", eps=c.layer_norm_epsilon)
+        self.mixer = Mamba1(w / "mixer", activation=ACTIVATIONS[c.hidden_act])
+        self.new_state = self.mixer.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: RecurrentState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("mixer_norm", self.mixer_norm(x))
+        return tap("residual", step.wanted(x) + self.mixer(normed, step, state))
+
+
+class Mamba(Decoder[MambaConfig]):
     """Mamba in its sizes from 130M to 2.8B, as converted for transformers (``-hf``)."""
 
     Config = MambaConfig
+    WEIGHTS = WEIGHTS
     PREFIX = "backbone."
 
-    @staticmethod
-    def weight_table(config: MambaConfig) -> WeightTable:
-        """Add what the config switches on."""
-        return with_switches(WEIGHTS, config, use_bias=BIASES, use_conv_bias=CONVOLUTION_BIAS)
-
-    def block(self, i: int, w: Weights) -> MixerBlock:
-        """Norm and mixer."""
-        c: MambaConfig = self.config
-        return MixerBlock(
-            mixer_norm=self.norm(w.mixer_norm),
-            mixer=Mamba1(w.mixer, activation=ACTIVATIONS[c.hidden_act]),
-        )
-
-    def norm(self, w: Weights) -> RMSNorm:
-        """Build a norm."""
-        return RMSNorm(w, eps=self.config.layer_norm_epsilon)
+    def build(self, w: Weights, c: MambaConfig) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.layer_norm_epsilon)
+        self.head = Linear(w / "head")

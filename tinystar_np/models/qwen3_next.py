@@ -11,169 +11,294 @@
 New in it: what remembers. A delta net carries a matrix per head from token to token, into which a key's value
 is not added but corrected (kernels/delta_rule.py; Yang et al. 2024, arXiv:2412.06464). Every fourth layer
 attends as Qwen3 does, but a head's result passes a gate that the token opens or closes (Qiu et al. 2025,
-arXiv:2505.06708), and a quarter of each head is turned. Norms store their gain less 1. The experts are those
-of Qwen2-MoE (qwen2_moe.py), smaller: of 80 billion weights 3 billion compute.
+arXiv:2505.06708), and a quarter of each head is rotated. Norms store their gain less 1. The experts are built
+as Qwen2-MoE's are, smaller: of 80 billion weights 3 billion compute.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from tinystar_np.configs.config import at_least_1, require
+from numpy.typing import NDArray
+
+from tinystar_np.cache import KeyValueState, RecurrentState, Step
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.configs.layer_types import FULL, layer_kinds
 from tinystar_np.configs.rope_parameters import RopeParameters
-from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers_old import Attention, RMSNorm, SequentialBlock, Weights
-from tinystar_np.layers_old.delta_net import GatedDeltaNet
-from tinystar_np.models.expert_weights import EXPERTS, with_experts
-from tinystar_np.models.qwen2_moe import SHARED_EXPERT, Qwen2Moe, Qwen2MoeConfig
-from tinystar_np.models.unported_llama import HEAD_NORMS, Llama
-from tinystar_np.weights.weight_table import WeightTable, for_layers, only, without
+from tinystar_np.kernels.activations import ACTIVATIONS, sigmoid
+from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
+from tinystar_np.layers.attention import Attention, heads_joined
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
+from tinystar_np.layers.delta_net import GatedDeltaNet
+from tinystar_np.layers.experts import Experts, gated_experts
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, at_least_1, key, require
+from tinystar_np.tap import tap
 
 LINEAR = "linear_attention"
 
 
 @dataclass(frozen=True)
-class Qwen3NextConfig(Qwen2MoeConfig):
-    """Qwen2-MoE's keys, those of windows without effect, and those of delta nets."""
+class Qwen3NextConfig(Config):
+    """The keys of a Qwen3-Next config.json that change the mathematics; defaults as in transformers.
 
-    UNUSED: ClassVar[Sequence[str]] = (
-        *("mlp_bias", "fused_experts", "qkv_bias", "num_local_experts"),
-        *("use_sliding_window", "sliding_window", "max_window_layers"),
-    )
-    LETTERS: ClassVar[Mapping[str, str]] = {
-        **Qwen2MoeConfig.LETTERS,
-        # of delta nets: heads of keys and of values, their widths, and the convolution's
-        "X": "linear_num_key_heads",
-        "Y": "linear_num_value_heads",
-        "P": "linear_key_head_dim",
-        "U": "linear_value_head_dim",
-        "W": "linear_conv_kernel_dim",
-    }
+    ``intermediate_size`` is the width of dense layers, ``moe_intermediate_size`` that of an expert.
+    """
 
-    num_hidden_layers: int = 48
-    num_key_value_heads: int | None = 2
-    head_dim: int | None = 256
-    partial_rotary_factor: float | None = 0.25  # null turns whole heads
+    vocab_size: int = key(151936, letter="V")
+    hidden_size: int = key(2048, letter="D")
+    intermediate_size: int = key(5632, letter="F")
+    num_hidden_layers: int = key(48, letter="L")
+    num_attention_heads: int = key(16, letter="H")
+    num_key_value_heads: int | None = key(2, letter="G")
+    head_dim: int | None = key(256, letter="K")
+    hidden_act: str = activation_key("silu")
+    max_position_embeddings: int = key(32768, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    rms_norm_eps: float = key(1e-6, above=0)
+    rope_theta: float = key(10000.0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    partial_rotary_factor: float | None = 0.25  # null rotates whole heads
+    attention_bias: bool = False
+    layer_types: list[str] | None = None
     full_attention_interval: int | None = 4
-    linear_conv_kernel_dim: int = 4
-    linear_key_head_dim: int = 128
-    linear_value_head_dim: int = 128
-    linear_num_key_heads: int = 16
-    linear_num_value_heads: int = 32
-    num_local_experts: int = 512
-    num_experts_per_tok: int = 10
+    linear_num_key_heads: int = key(16, letter="X")
+    linear_num_value_heads: int = key(32, letter="Y")
+    linear_key_head_dim: int = key(128, letter="P")
+    linear_value_head_dim: int = key(128, letter="U")
+    linear_conv_kernel_dim: int = key(4, letter="W")
+    num_experts: int = key(512, letter="E")
+    num_experts_per_tok: int = key(10, chosen_of="E")
     norm_topk_prob: bool = True
-    moe_intermediate_size: int = 512
-    shared_expert_intermediate_size: int = 512
+    moe_intermediate_size: int = key(512, letter="M")
+    shared_expert_intermediate_size: int = key(512, letter="C")
+    decoder_sparse_step: int = 1
+    mlp_only_layers: list[int] | None = None
+    tie_word_embeddings: bool = False
 
     @property
-    def windows(self) -> Sequence[int | None]:
-        """None in any layer."""
-        return [None] * self.num_hidden_layers
+    def attention_layers(self) -> Sequence[int]:
+        """The layers whose mixer is attention: every fourth, unless the file says otherwise."""
+        return self._layers(FULL)
 
     @property
-    def absent_letters(self) -> str:
-        """Those of experts, of attention, and of delta nets, where there are none."""
-        attention, delta_nets = len(self.layers(FULL)), len(self.layers(LINEAR))
-        return super().absent_letters + ("" if attention else "HGK") + ("" if delta_nets else "XYPUW")
+    def linear_layers(self) -> Sequence[int]:
+        """The layers whose mixer is a delta net."""
+        return self._layers(LINEAR)
 
-    @property
-    def rope(self) -> RopeParameters | None:  # type: ignore[override]
-        """The rule of the rotations; None where no layer attends."""
-        return super().rope if self.layers(FULL) else None
-
-    def layers(self, kind: str) -> list[int]:
-        """Return the layers of a kind; with no word of it, every fourth attends."""
+    def _layers(self, kind: str) -> Sequence[int]:
         named = self.layer_types is not None
         n = 1 if named else at_least_1("full_attention_interval", self.full_attention_interval)
         usual = [LINEAR if (i + 1) % n else FULL for i in range(self.num_hidden_layers)]
         kinds = layer_kinds(self.layer_types, usual, (LINEAR, FULL))
         return [i for i, name in enumerate(kinds) if name == kind]
 
+    @property
+    def biased_attention(self) -> Sequence[int]:
+        """The layers whose attention has biases."""
+        return self.attention_layers if self.attention_bias else []
+
+    @property
+    def expert_layers(self) -> Sequence[int]:
+        """Every n-th layer, except those that are listed as dense; none in a model without experts."""
+        if self.num_experts == 0:
+            return []
+        sparse = [i for i in range(self.num_hidden_layers) if i not in (self.mlp_only_layers or ())]
+        n = at_least_1("decoder_sparse_step", self.decoder_sparse_step) if sparse else 1
+        return [i for i in sparse if (i + 1) % n == 0]
+
+    @property
+    def absent_letters(self) -> str:
+        """Those of experts, dense layers, attention and delta nets, where there are none."""
+        experts = len(self.expert_layers)
+        return (
+            ("" if experts else "EMC")
+            + ("F" if experts == self.num_hidden_layers else "")
+            + ("" if self.attention_layers else "HGK")
+            + ("" if self.linear_layers else "XYPUW")
+        )
+
+    @property
+    def rope(self) -> RopeParameters | None:
+        """The rule of the rotations; None where no layer attends."""
+        if not self.attention_layers:
+            return None
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"], partial=True)
+
     def check(self) -> None:
         """Refuse contradictions."""
         super().check()
+        dense = self.mlp_only_layers
+        whole = all(isinstance(i, int) and not isinstance(i, bool) for i in dense or ())
+        require(whole, f"mlp_only_layers = {dense}, but it must be a list of layers' numbers.")
         X, Y = self.linear_num_key_heads, self.linear_num_value_heads
         require(
-            not self.layers(LINEAR) or Y % X == 0,
+            not self.linear_layers or Y % X == 0,
             f"linear_num_value_heads = {Y} cannot be divided among linear_num_key_heads = {X} groups.",
         )
 
 
-DELTA_NETS: WeightTable = {
-    # ours:                               (the checkpoint's, shape)
-    "blocks.{i}.mixer_norm.gain":         ("layers.{i}.input_layernorm.weight", "D"),
+WEIGHTS: WeightTable = {
+    # ours: the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight": ("embed_tokens.weight", "V D"),
+    # in layers with attention
+    "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "attention_layers"),
+    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(2HK D)ᵀ", "attention_layers"),
+    "blocks.{i}.attention.q.bias": ("layers.{i}.self_attn.q_proj.bias", "2HK", "biased_attention"),
+    "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ", "attention_layers"),
+    "blocks.{i}.attention.k.bias": ("layers.{i}.self_attn.k_proj.bias", "GK", "biased_attention"),
+    "blocks.{i}.attention.v.weight": ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ", "attention_layers"),
+    "blocks.{i}.attention.v.bias": ("layers.{i}.self_attn.v_proj.bias", "GK", "biased_attention"),
+    "blocks.{i}.attention.q_norm.gain": ("layers.{i}.self_attn.q_norm.weight", "K", "attention_layers"),
+    "blocks.{i}.attention.k_norm.gain": ("layers.{i}.self_attn.k_norm.weight", "K", "attention_layers"),
+    "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ", "attention_layers"),
+    "blocks.{i}.attention.out.bias": ("layers.{i}.self_attn.o_proj.bias", "D", "biased_attention"),
+    # in layers with a delta net
+    "blocks.{i}.mixer_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "linear_layers"),
     "blocks.{i}.mixer.in.weight":
-        ("layers.{i}.linear_attn.in_proj_qkvz.weight", "2XP+2YU D -> D 2XP+2YU"),
-    "blocks.{i}.mixer.in_gates.weight":   ("layers.{i}.linear_attn.in_proj_ba.weight", "2Y D -> D 2Y"),
-    "blocks.{i}.mixer.convolution.weight": ("layers.{i}.linear_attn.conv1d.weight", "2XP+YU 1 W"),
-    "blocks.{i}.mixer.time_step_bias":    ("layers.{i}.linear_attn.dt_bias", "Y"),
-    "blocks.{i}.mixer.A_log":             ("layers.{i}.linear_attn.A_log", "Y"),
-    "blocks.{i}.mixer.norm.gain":         ("layers.{i}.linear_attn.norm.weight", "U"),
-    "blocks.{i}.mixer.out.weight":        ("layers.{i}.linear_attn.out_proj.weight", "D YU -> YU D"),
+        ("layers.{i}.linear_attn.in_proj_qkvz.weight", "(2XP+2YU D)ᵀ", "linear_layers"),
+    "blocks.{i}.mixer.in_gates.weight": ("layers.{i}.linear_attn.in_proj_ba.weight", "(2Y D)ᵀ", "linear_layers"),
+    "blocks.{i}.mixer.convolution.weight": ("layers.{i}.linear_attn.conv1d.weight", "2XP+YU 1 W", "linear_layers"),
+    "blocks.{i}.mixer.time_step_bias": ("layers.{i}.linear_attn.dt_bias", "Y", "linear_layers"),
+    "blocks.{i}.mixer.A_log": ("layers.{i}.linear_attn.A_log", "Y", "linear_layers"),
+    "blocks.{i}.mixer.norm.gain": ("layers.{i}.linear_attn.norm.weight", "U", "linear_layers"),
+    "blocks.{i}.mixer.out.weight": ("layers.{i}.linear_attn.out_proj.weight", "(D YU)ᵀ", "linear_layers"),
+    "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.post_attention_layernorm.weight", "D"),
+    # in layers with experts
+    "blocks.{i}.feed_forward.router.weight": ("layers.{i}.mlp.gate.weight", "(E D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.mlp.experts.{e}.gate_proj.weight", "(M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.mlp.experts.{e}.up_proj.weight", "(M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.mlp.experts.{e}.down_proj.weight", "(D M)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.shared_gate.weight":
+        ("layers.{i}.mlp.shared_expert_gate.weight", "(1 D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.shared.gate.weight":
+        ("layers.{i}.mlp.shared_expert.gate_proj.weight", "(C D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.shared.up.weight":
+        ("layers.{i}.mlp.shared_expert.up_proj.weight", "(C D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.shared.down.weight":
+        ("layers.{i}.mlp.shared_expert.down_proj.weight", "(D C)ᵀ", "expert_layers"),
+    # in the others
+    "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.mlp.gate_proj.weight", "(F D)ᵀ", "not expert_layers"),
+    "blocks.{i}.feed_forward.up.weight": ("layers.{i}.mlp.up_proj.weight", "(F D)ᵀ", "not expert_layers"),
+    "blocks.{i}.feed_forward.down.weight": ("layers.{i}.mlp.down_proj.weight", "(D F)ᵀ", "not expert_layers"),
+    "final_norm.gain": ("norm.weight", "D"),
+    "head.weight": ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
 }  # fmt: skip
-GATED_QUERIES: WeightTable = {
-    "blocks.{i}.attention.q.weight":      ("layers.{i}.self_attn.q_proj.weight", "2HK D -> D 2HK"),
-}  # fmt: skip
-GATED_QUERY_BIASES: WeightTable = {
-    "blocks.{i}.attention.q.bias":        ("layers.{i}.self_attn.q_proj.bias", "2HK"),
+FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a layer in two tensors
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.mlp.experts.gate_up_proj[:M]", "E (2M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.mlp.experts.gate_up_proj[M:]", "E (2M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.mlp.experts.down_proj", "E (D M)ᵀ", "expert_layers"),
 }  # fmt: skip
 
 
-class Qwen3Next(Qwen2Moe):
+class Block:
+    """Delta net or attention, then feed-forward: each reads a normed copy of the stream and adds its result."""
+
+    def __init__(self, w: Weights, c: Qwen3NextConfig, i: int):
+        self.mixer: GatedDeltaNet | GatedAttention
+        if i in c.linear_layers:
+            self.name = "mixer"
+            self.mixer = delta_net(w / "mixer", c)
+        else:
+            self.name = "attention"
+            self.mixer = gated_attention(w / "attention", c)
+        self.mixer_norm = RMSNorm(w / f"{self.name}_norm", eps=c.rms_norm_eps, offset=1.0)
+        self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps, offset=1.0)
+        self.feed_forward = (RoutedAndShared if i in c.expert_layers else dense)(w / "feed_forward", c)
+        self.new_state = self.mixer.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | RecurrentState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap(f"{self.name}_norm", self.mixer_norm(x))
+        x = tap("residual_middle", step.wanted(x) + self.mixer(normed, step, state))
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        return tap("residual", x + self.feed_forward(normed))
+
+
+def delta_net(w: Weights, c: Qwen3NextConfig) -> GatedDeltaNet:
+    """Build a delta net."""
+    X, Y, P, U = (c.sizes[letter] for letter in "XYPU")
+    return GatedDeltaNet(
+        w, heads=Y, groups=X, head_dim=P, value_dim=U, eps=c.rms_norm_eps, activation=ACTIVATIONS[c.hidden_act]
+    )
+
+
+class GatedAttention(Attention):
+    """Attention that passes each head's result through a gate: it is multiplied by the sigmoid of the gate.
+
+    ``q`` (D, 2·H·K) gives for each head its query, and then its gate. Qiu et al. 2025, arXiv:2505.06708.
+    """
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Let each token attend to itself and to what came before: (B, T, D) → (B, T, D)."""
+        wanted = step.wanted(x)
+        both = self.q(wanted).reshape(*wanted.shape[:2], self.heads, 2 * self.head_dim)
+        q, gate = both[..., : self.head_dim], both[..., self.head_dim :]  # (B, T, H, K) each
+        q, k, v = self.by_heads(q.reshape(*wanted.shape[:2], -1), self.k(x), self.v(x))
+        q, k = self.rotated(q, k, step)
+        keys, values, positions = step.remember(k, v, state)
+        y = self.attend(q, keys, values, self.mask(step, positions), step)
+        y = heads_joined(tap("attention.mixed", y))  # (B, T, H·K)
+        y = y * sigmoid(tap("attention.gate", gate)).reshape(y.shape)
+        return tap("attention.out", self.out(tap("attention.gated", y)))
+
+
+def gated_attention(w: Weights, c: Qwen3NextConfig) -> GatedAttention:
+    """Build an attention layer."""
+    H, G, K = (c.sizes[letter] for letter in "HGK")
+    norms = [RMSNorm(w / name, eps=c.rms_norm_eps, offset=1.0) for name in ("q_norm", "k_norm")]
+    rope = c.rope.rotary() if c.rope else None
+    return GatedAttention(w, heads=H, kv_heads=G, head_dim=K, rope=rope, norms=(norms[0], norms[1]))
+
+
+class RoutedAndShared:
+    """Experts, and beside them one that every token uses as far as a gate lets it.
+
+        y = experts(x) + sigmoid(x w) · shared(x)
+    """
+
+    def __init__(self, w: Weights, c: Qwen3NextConfig):
+        activation = ACTIVATIONS[c.hidden_act]
+        self.experts = Experts(
+            w,
+            gated_experts(w / "experts", c.num_experts, activation),
+            per_token=c.num_experts_per_tok,
+            routing=top_k_softmax if c.norm_topk_prob else softmax_top_k,
+        )
+        self.shared = GatedFeedForward(w / "shared", activation)
+        self.shared_gate = Linear(w / "shared_gate")
+
+    def __call__(self, x: NDArray) -> NDArray:
+        """Map (B, T, D) to (B, T, D), a new array."""
+        gate = sigmoid(tap("feed_forward.shared_gate", self.shared_gate(x)))  # (B, T, 1)
+        return tap("feed_forward.out", self.experts(x) + gate * self.shared(x))
+
+
+def dense(w: Weights, c: Qwen3NextConfig) -> GatedFeedForward:
+    """Build the feed-forward layer of a layer without experts."""
+    return GatedFeedForward(w, ACTIVATIONS[c.hidden_act])
+
+
+class Qwen3Next(Decoder[Qwen3NextConfig]):
     """Qwen3-Next-80B-A3B and Qwen3-Coder-Next."""
 
     Config = Qwen3NextConfig
-    # Layers that predict further tokens.
-    IGNORED = r"mtp\..*"
+    WEIGHTS = WEIGHTS
+    OTHER_FORMS = (FUSED_EXPERTS,)
+    PREFIX = "model."
+    IGNORED = r"mtp\..*"  # layers that predict further tokens
 
-    @staticmethod
-    def weight_table(config: Any) -> WeightTable:
-        """Llama's without its attention, the rows of each kind of layer, and experts."""
-        c: Qwen3NextConfig = config
-        llama = Llama.weight_table(c)
-        attention = {
-            **only(llama, ".attention"),
-            **GATED_QUERIES,
-            **HEAD_NORMS,
-            **(GATED_QUERY_BIASES if c.attention_bias else {}),
-        }
-        rows = {
-            **without(llama, ".attention"),
-            **for_layers(attention, c.layers(FULL)),
-            **for_layers(DELTA_NETS, c.layers(LINEAR)),
-        }
-        return with_experts(rows, {**EXPERTS, **SHARED_EXPERT}, c)
-
-    def norm(self, w: Weights) -> RMSNorm:
-        """Build a norm whose gain is stored less 1."""
-        return RMSNorm(w, eps=self.config.rms_norm_eps, offset=1.0)
-
-    def block(self, i: int, w: Weights) -> SequentialBlock:
-        """Norm, delta net or attention, norm, feed-forward."""
-        is_linear = i in self.config.layers(LINEAR)
-        return SequentialBlock(
-            attention_norm=self.norm(w.mixer_norm if is_linear else w.attention_norm),
-            attention=self._delta_net(w.mixer)
-            if is_linear
-            else Attention(w.attention, **self.attention(i, w.attention)),
-            feed_forward_norm=self.norm(w.feed_forward_norm),
-            feed_forward=self.feed_forward(i, w.feed_forward),
-        )
-
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Gate what comes out."""
-        return {**super().attention(i, w), "gated": True}
-
-    def _delta_net(self, w: Weights) -> GatedDeltaNet:
-        c: Qwen3NextConfig = self.config
-        return GatedDeltaNet(
-            w,
-            heads=c.linear_num_value_heads,
-            groups=c.linear_num_key_heads,
-            head_dim=c.linear_key_head_dim,
-            value_dim=c.linear_value_head_dim,
-            eps=c.rms_norm_eps,
-            activation=ACTIVATIONS[c.hidden_act],
-        )
+    def build(self, w: Weights, c: Qwen3NextConfig) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps, offset=1.0)
+        self.head = Linear(w / "head")

@@ -19,7 +19,8 @@ from tinystar_np.configs.text_part import TEXT_PARTS
 from tinystar_np.errors import TinyStarError
 from tinystar_np.models import Decoder
 from tinystar_np.tracing.recorder import record
-from tinystar_np.weights.weight_table import expand
+from tinystar_np.checkpoints.weight_table import expand
+from tinystar_np.weights.weight_table import expand as old_expand
 
 INPUTS = {  # our activation: the layer of the same block whose input it is
     "attention.mixed": "attention.out",
@@ -152,7 +153,10 @@ def _run_transformers(
 
 def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     """Pair our names with the reference's modules: layers with weights, and whole blocks."""
-    rows = expand(type(model).weight_table(model.config), model.config.sizes).values()
+    if hasattr(model, "WEIGHTS"):
+        rows = [row for row in expand(model.WEIGHTS, model.config).values() if not row.part]
+    else:
+        rows = old_expand(type(model).weight_table(model.config), model.config.sizes).values()
     layers = {row.ours.rpartition(".")[0]: row.theirs.rpartition(".")[0] for row in rows}
     before = re.split(r"\b0\b", next(row.theirs for row in rows if row.ours.startswith("blocks.0.")))[0]
     layers |= {f"blocks.{i}.residual": f"{before}{i}" for i in range(len(model.blocks))}
