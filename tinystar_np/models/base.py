@@ -179,6 +179,7 @@ class Decoder(Generic[AnyConfig]):
         table = cls.WEIGHTS
         usual = {theirs for theirs, *_ in cls.WEIGHTS.values()}
         for form in cls.OTHER_FORMS:
+            # A name that both have, of whichever layer, does not tell the one from the other.
             own = {ours: row for ours, row in form.items() if row[0].replace("{i+1}", "{i}") not in usual}
             if any(row.theirs in stored for row in rows(own, config)):
                 table = {**table, **form}
