@@ -29,6 +29,7 @@ Nothing else changes: shapes and numbers are the same, though some sums are take
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,22 +73,22 @@ def side_by_side(matrices: Sequence[NDArray | PackedMatrix]) -> list[NDArray | P
     rows.flags.writeable = False
     ends = np.cumsum([matrix.shape[1] for matrix in arrays])
     parts = [part.T for part in np.split(rows, ends[:-1])]
-    _laid[id(rows)] = [weakref.ref(part) for part in parts]
-    weakref.finalize(rows, _laid.pop, id(rows))
+    forget = weakref.ref(rows, partial(_laid.pop, id(rows)))
+    _laid[id(rows)] = [weakref.ref(part) for part in parts], forget
     return list(parts)
 
 
-_laid: dict[int, list["weakref.ref[NDArray]"]] = {}
-"""The parts of each array that ``side_by_side`` made, by its identity."""
+_laid: dict[int, tuple[list["weakref.ref[NDArray]"], object]] = {}
+"""The parts of each array that ``side_by_side`` made, by its identity, and what takes the entry away."""
 
 
 def laid_together(matrices: Sequence[NDArray | PackedMatrix]) -> NDArray | None:
     """Return (in, all outputs), whose parts these matrices are in this order; None where there is none."""
     rows = matrices[0].base if isinstance(matrices[0], np.ndarray) else None
-    parts = _laid.get(id(rows))
-    if rows is None or parts is None or len(parts) != len(matrices):
+    laid = _laid.get(id(rows))
+    if rows is None or laid is None or len(laid[0]) != len(matrices):
         return None
-    for part, matrix in zip(parts, matrices, strict=True):
+    for part, matrix in zip(laid[0], matrices, strict=True):
         if part() is not matrix:
             return None
     return rows.T
