@@ -3,8 +3,8 @@
 A call of the model says which matrices it multiplies how many vectors by. Then the whole call and these
 products alone, each matrix where it lies and as it lies there, take turns in one process: no cache, no
 attention, no norms, nothing between one product and the next. A float32 matrix is multiplied by NumPy's
-``x @ W``. The model itself multiplies a few vectors in a quicker way where there is one (layers/products.py),
-so that its share may be above 1 there. Narrow types are multiplied by their own products, NumPy having none.
+``x @ W``. The model itself multiplies a few vectors in a quicker way where there is one (fast/linear.py),
+so that its share may be above 1 there. Packed types are multiplied by their own products, NumPy having none.
 """
 
 import time
@@ -14,8 +14,8 @@ from math import prod
 from typing import Any
 from unittest.mock import patch
 
+from tinystar_np import fast
 from tinystar_np.inspection.speed import Product, bare_seconds
-from tinystar_np.layers import Linear
 from tinystar_np.layers.latent_attention import LatentAttention
 
 Turns = dict[str, list[float]]
@@ -28,11 +28,11 @@ def products_made() -> Iterator[list[Product]]:
     Projections joined to one are one product, and of experts the chosen ones are there.
     """
     made: list[Product] = []
-    linear, latent = Linear.__call__, LatentAttention.__call__
+    matmul, latent = fast.matmul, LatentAttention.__call__
 
-    def call_linear(layer: Linear, x: Any) -> Any:
-        made.append(Product(prod(x.shape[:-1]), layer.weight))
-        return linear(layer, x)
+    def call_matmul(x: Any, weight: Any) -> Any:
+        made.append(Product(prod(x.shape[:-1]), weight))
+        return matmul(x, weight)
 
     def call_latent(layer: LatentAttention, x: Any, *others: Any, **named: Any) -> Any:
         # Absorbed or expanded: every new token is multiplied by all of it.
@@ -40,7 +40,8 @@ def products_made() -> Iterator[list[Product]]:
         return latent(layer, x, *others, **named)
 
     with (
-        patch.object(Linear, "__call__", call_linear),
+        patch.object(fast, "matmul", call_matmul),
+        patch.object(fast.linear, "matmul", call_matmul),  # what several matrices that lie together come to
         patch.object(LatentAttention, "__call__", call_latent),
     ):
         yield made

@@ -164,7 +164,7 @@ class Attention:
             else:
                 q, k, v = qkv[..., : H * K], qkv[..., H * K : (H + G) * K], qkv[..., (H + G) * K :]
             q = q[:, -1:] if last_only else q
-        elif last_only:
+        elif last_only and T > 1:
             q, (k, v) = self.q(x[:, -1:]), linear_each(x, [self.k, self.v])
         else:
             q, k, v = linear_each(x, [self.q, self.k, self.v])
