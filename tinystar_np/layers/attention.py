@@ -165,7 +165,8 @@ class Attention:
                 q, k, v = qkv[..., : H * K], qkv[..., H * K : (H + G) * K], qkv[..., (H + G) * K :]
             q = q[:, -1:] if last_only else q
         elif last_only and T > 1:
-            q, (k, v) = self.q(x[:, -1:]), linear_each(x, [self.k, self.v])
+            k, v = linear_each(x, [self.k, self.v])
+            q = self.q(x[:, -1:])
         else:
             q, k, v = linear_each(x, [self.q, self.k, self.v])
         gate = None
