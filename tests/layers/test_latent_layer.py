@@ -15,7 +15,7 @@ from transformers.models.deepseek_v3 import modeling_deepseek_v3 as v3
 
 from tinystar_np import record
 from tinystar_np.cache import Cache, KeyValueState, SlidingKeyValueState, Step, join_caches, read_states
-from tinystar_np.fast import attention_forms
+from tinystar_np.fast import attention_variants
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.kernels.bfloat16 import from_bfloat16, to_bfloat16
 from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
@@ -136,7 +136,7 @@ def form(request: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each form everywhere, and each where it is cheaper."""
     if request.param != "cheaper":
         absorbing = request.param == "absorbed"
-        monkeypatch.setattr(attention_forms, "absorbing_is_cheaper", lambda *_: absorbing)
+        monkeypatch.setattr(attention_variants, "absorbing_is_cheaper", lambda *_: absorbing)
     return request.param
 
 
@@ -239,7 +239,7 @@ def test_which_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ran.append(absorbing_is_cheaper(*sizes))
         return ran[-1]
 
-    monkeypatch.setattr(attention_forms, "absorbing_is_cheaper", spy)
+    monkeypatch.setattr(attention_variants, "absorbing_is_cheaper", spy)
     cache = new_cache(layer)
     for tokens in (100, 1, 5, 40):
         run(layer, random_x(1, tokens), cache)

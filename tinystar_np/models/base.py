@@ -113,7 +113,7 @@ class Decoder(Generic[AnyConfig]):
         current = None if cache is None else self._up_to_date(cache, step)
         x = self.embed(tokens, step)  # (B, T, D)
         for i, block in enumerate(self.blocks):
-            if last_only and i + 1 == len(self.blocks) and not listening():
+            if last_only and i + 1 == len(self.blocks) and step.length > 1 and not listening():
                 step = step.for_last_token()  # the rest of the last block's work would be thrown away
             with scope(f"blocks.{i}"):
                 x = block(x, step, None if current is None else current.states[i])
@@ -179,6 +179,7 @@ class Decoder(Generic[AnyConfig]):
         table = cls.WEIGHTS
         usual = {theirs for theirs, *_ in cls.WEIGHTS.values()}
         for form in cls.OTHER_FORMS:
+            # A name that both have, of whichever layer, does not tell the one from the other.
             own = {ours: row for ours, row in form.items() if row[0].replace("{i+1}", "{i}") not in usual}
             if any(row.theirs in stored for row in rows(own, config)):
                 table = {**table, **form}
