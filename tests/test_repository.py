@@ -19,7 +19,6 @@ FLOORS = [
     "checkpoints",
     "cache",
     "layers",
-
     "configs",
     "weights",
     "models",

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tinystar_np.layers_old.rope import Rotary
 from transformers import Gemma3TextConfig, GPTNeoXConfig, LlamaConfig, Phi3Config
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXRotaryEmbedding
@@ -12,9 +13,8 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from tinystar_np.cache import Span
-from tinystar_np.models.rope_parameters import RULES, RopeParameters
 from tinystar_np.errors import ConfigError
-from tinystar_np.layers_old.rope import Rotary
+from tinystar_np.models.rope_parameters import RULES, RopeParameters
 
 K, LONGEST = 64, 4096
 PAIRS = K // 2

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from tinystar_np.layers_old import Linear, Weights
+from tinystar_np.layers_old.experts import Experts, RoutedAndShared
 
 from tinystar_np.kernels.activations import silu
 from tinystar_np.kernels.experts import (
@@ -18,8 +20,6 @@ from tinystar_np.kernels.experts import (
     top_k,
     top_k_softmax,
 )
-from tinystar_np.layers_old import Linear, Weights
-from tinystar_np.layers_old.experts import Experts, RoutedAndShared
 from tinystar_np.tap import listen
 
 D, F, E = 6, 5, 7

@@ -13,6 +13,7 @@ from transformers.models.gptj import modeling_gptj
 from transformers.models.llama import modeling_llama
 
 from tinystar_np import fast
+from tinystar_np.cache import Span
 from tinystar_np.kernels.rope import (
     default_frequencies,
     dynamic_frequencies,
@@ -26,7 +27,6 @@ from tinystar_np.kernels.rope import (
     yarn_frequencies,
 )
 from tinystar_np.layers.rope import FrequenciesByLength, Rotary
-from tinystar_np.cache import Span
 
 
 def random_heads(*shape: int, seed: int = 0) -> np.ndarray:

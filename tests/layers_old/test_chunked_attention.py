@@ -5,6 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from masks import last_queries
+from tinystar_np.layers_old import Attention, Weights
+from tinystar_np.layers_old.temperature import Temperature
 
 from tinystar_np.cache import ChunkedKeyValueState, Span
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
@@ -12,8 +14,6 @@ from tinystar_np.kernels.attention import attention
 from tinystar_np.kernels.chunked_attention import pieces
 from tinystar_np.kernels.masks import Mask, visible
 from tinystar_np.kernels.temperature import temperature
-from tinystar_np.layers_old import Attention, Weights
-from tinystar_np.layers_old.temperature import Temperature
 from tinystar_np.tracing import record
 
 D, H, G, K = 12, 4, 2, 6

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from parity import assert_close, randomise
+from tinystar_np.cache.latent import LatentState, SlidingLatentState
 from transformers import DeepseekV2Config, DeepseekV3Config
 from transformers.models.deepseek_v2 import modeling_deepseek_v2 as v2
 from transformers.models.deepseek_v3 import modeling_deepseek_v3 as v3
 
 from tinystar_np import record
+from tinystar_np.cache import Cache, Span, join_caches, read_states
 from tinystar_np.fast import attention_forms
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.kernels.bfloat16 import from_bfloat16, to_bfloat16
@@ -23,8 +25,6 @@ from tinystar_np.kernels.rope import default_frequencies, yarn_attention_factor,
 from tinystar_np.layers import Weights
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.rope import Rotary
-from tinystar_np.cache import Cache, Span, join_caches, read_states
-from tinystar_np.cache.latent import LatentState, SlidingLatentState
 
 D, H, R, K, K_R, K_V = 48, 3, 32, 8, 6, 10  # absorbing is cheaper up to 12 tokens far behind the beginning
 SIZES = {"heads": H, "rank": R, "head_dim": K, "rope_dim": K_R, "value_dim": K_V}

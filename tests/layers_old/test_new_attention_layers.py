@@ -13,6 +13,11 @@ import numpy as np
 import pytest
 import torch
 from masks import last_queries
+from tinystar_np.layers_old import Attention, FeedForward, LayerNorm, ParallelBlock, SequentialBlock, Weights
+from tinystar_np.layers_old.blocks import ParallelPostNormBlock, PostNormBlock, no_norm
+from tinystar_np.layers_old.complex_attention import ComplexAttention, ComplexRelativeAttention
+from tinystar_np.layers_old.relative_attention import RelativeAttention
+from tinystar_np.layers_old.rope import Rotary
 
 from tinystar_np.cache import Span
 from tinystar_np.kernels.activations import relu
@@ -20,11 +25,6 @@ from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.kernels.attention import attention, bias_by_distance
 from tinystar_np.kernels.blockwise_attention import KEY_BLOCK, QUERY_BLOCK, blockwise_attention
 from tinystar_np.kernels.rope import default_frequencies
-from tinystar_np.layers_old import Attention, FeedForward, LayerNorm, ParallelBlock, SequentialBlock, Weights
-from tinystar_np.layers_old.blocks import ParallelPostNormBlock, PostNormBlock, no_norm
-from tinystar_np.layers_old.complex_attention import ComplexAttention, ComplexRelativeAttention
-from tinystar_np.layers_old.relative_attention import RelativeAttention
-from tinystar_np.layers_old.rope import Rotary
 from tinystar_np.tracing import record
 
 Q, S = QUERY_BLOCK, KEY_BLOCK

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import FIXED
+from tinystar_np.layers_old.rope import Rotary
 
 from tinystar_np.cache import Span
 from tinystar_np.models.rope_parameters import RULES, RopeParameters
-from tinystar_np.layers_old.rope import Rotary
 
 K = 16
 HALF_A_UNIT = 2.0**-24

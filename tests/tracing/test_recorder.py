@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from parity import reference_model, save
 
-from tinystar_np.models.tinystar_config import TinyStarConfig
+from tinystar_np.checkpoints.weight_table import shape_of
 from tinystar_np.loading import load
 from tinystar_np.models.tinystar import TinyStar
+from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.tap import listening
 from tinystar_np.tracing import record
-from tinystar_np.checkpoints.weight_table import shape_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "taps.md"
 GROUPS = {

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from small_checkpoints import save_small_model
+from tinystar_np.weights import in_memory
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.safetensors_file import let_go, on_file
@@ -15,7 +16,6 @@ from tinystar_np.errors import InputError
 from tinystar_np.fast import layout
 from tinystar_np.fast.layout import BAND, NARROW, PORTION, STRIP, VERY_WIDE, lay_out
 from tinystar_np.loading import load
-from tinystar_np.weights import in_memory
 from tinystar_np.models.memory import linears_of
 
 

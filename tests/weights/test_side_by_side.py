@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from parity import check, edit_config, reference_model, save
+from tinystar_np.weights.side_by_side import side_by_side
 
 from tinystar_np.fast import layout
 from tinystar_np.fast.layout import LEAST_IN_THREADS, laid_together
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder
-from tinystar_np.weights.side_by_side import side_by_side
 
 SMALL = {
     "hidden_size": 48,

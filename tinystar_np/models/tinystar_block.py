@@ -57,7 +57,10 @@ class AlibiBothWays(Alibi):
     def __call__(self, positions: NDArray[np.int64], step: Step) -> NDArray[np.float32]:
         """Return what is added: (1, H, T, S)."""
         T = step.queries.length
-        return step.once((self, step.only_last), lambda: bias_by_distance(self.bias(np.arange(1 - len(positions), T)), T)[None])
+        return step.once(
+            (self, step.only_last),
+            lambda: bias_by_distance(self.bias(np.arange(1 - len(positions), T)), T)[None],
+        )
 
 
 def no_norm(x: NDArray) -> NDArray:
@@ -102,7 +105,9 @@ class Block:
         y = self.attention(normed, step, state)
         if self.parallel:
             z = self.feed_forward(step.wanted(normed))
-            x = self._added(self._added(step.wanted(x), y, "attention_post_norm"), z, "feed_forward_post_norm")
+            x = self._added(
+                self._added(step.wanted(x), y, "attention_post_norm"), z, "feed_forward_post_norm"
+            )
             return tap("residual", self._normed("post_norm", x))
         x = tap("residual_middle", self._added(step.wanted(x), y, "attention_post_norm"))
         y = self.feed_forward(self._normed("feed_forward_norm", x))
