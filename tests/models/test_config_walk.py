@@ -28,13 +28,13 @@ from switches import (
     walk,
     walked_keys,
 )
+from tinystar_np.inspection.switches import switches
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.errors import ConfigError
-from tinystar_np.inspection.switches import switches
 from tinystar_np.models import model_class
+from tinystar_np.models.rope_parameters import RopeParameters
 
 RECORDED: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
 KEYS = [(model_type, key) for model_type in TYPES for key in walked_keys(model_type)]

@@ -21,8 +21,7 @@ from parity import (
 )
 from transformers import PreTrainedModel
 
-from tinystar_np.cache import KeyValueState
-from tinystar_np.cache import RecurrentState
+from tinystar_np.cache import KeyValueState, RecurrentState
 from tinystar_np.errors import ConfigError
 from tinystar_np.generation.loop import PREFILL
 from tinystar_np.kernels.ssm import CHUNK

@@ -15,9 +15,9 @@ from parity import assert_close, check, edit_config, logits_of, random_ids, refe
 import tinystar_np as ts
 from tinystar_np.errors import ConfigError
 from tinystar_np.fast.deferred_state import MOST
+from tinystar_np.fast.threads import FEWEST_ROWS
 from tinystar_np.kernels.ssm import CHUNK
 from tinystar_np.loading import load
-from tinystar_np.fast.threads import FEWEST_ROWS
 
 SMALL = {
     "hidden_size": 48,

@@ -21,9 +21,9 @@ from transformers import PreTrainedModel
 
 from tinystar_np.errors import ConfigError
 from tinystar_np.fast.deferred_state import MOST
-from tinystar_np.models.qwen3_next import GatedAttention
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.loading import load
+from tinystar_np.models.qwen3_next import GatedAttention
 
 SMALL = {
     "hidden_size": 48,
