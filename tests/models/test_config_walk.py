@@ -1,6 +1,6 @@
 """Each key of transformers' config classes: read, and read right; or refused by name; or without mathematics.
 
-The walk itself is in switches.py, the small models and values in switch_values.py. What it finds must be what
+The walk itself is in switches.py, the small models in architectures.py, other values in switch_values.py. What it finds must be what
 tests/switches.json says; where it is not, and the walk is right:
 
     python tests/switches.py > tests/switches.json
@@ -16,7 +16,7 @@ import pytest
 import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
-from switch_values import INERT, OTHERS_OF, SMALLS, SPELLINGS
+from switch_values import INERT, OTHERS_OF, SPELLINGS
 from switches import (
     CONFIG_MAPPING,
     FILE,
@@ -66,10 +66,10 @@ def test_other_names(model_type: str) -> None:
     """Old and new names of a key say the same."""
     config_class = model_class(model_type).Config
     raw = small(model_type)
-    for alias, name in (CONFIG_MAPPING[model_type].attribute_map | dict(config_class.ALIASES)).items():
-        meant = config_class.ALIASES.get(name, name)
-        given = [key for key in raw if key in (name, meant) or config_class.ALIASES.get(key) == meant]
-        for key in given:
+    ours = {alias: name for name, its in config_class.keys().items() for alias in its.aliases}
+    for alias, name in (CONFIG_MAPPING[model_type].attribute_map | ours).items():
+        meant = ours.get(name, name)
+        for key in [key for key in raw if key in (name, meant) or ours.get(key) == meant]:
             renamed = {alias if old == key else old: value for old, value in raw.items()}
             assert config_class.from_dict(renamed) == config_class.from_dict(raw), (alias, key)
 
@@ -164,7 +164,6 @@ def test_no_entry_of_the_tables_is_left_over() -> None:
     everywhere |= {f"{model_type}.{key}" for model_type in TYPES for key in keys_of(model_type)}
     assert {key for key in INERT if not any(k == key or k.endswith(f".{key}") for k in everywhere)} == set()
     assert {key for key in SPELLINGS if key not in everywhere} == set()
-    assert set(SMALLS) <= set(TYPES)
     assert {key for table in OTHERS_OF.values() for key in table} <= everywhere
 
 
@@ -194,31 +193,18 @@ def test_mathematics_is_not_called_none(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("model_type", TYPES)
-def test_keys_that_no_class_knows_are_ignored(model_type: str) -> None:
-    """Files on the hub are full of them."""
+def test_keys_that_its_class_does_not_know_are_ignored(model_type: str) -> None:
+    """Files on the hub are full of them: of no class, and of other architectures."""
     config_class, raw = model_class(model_type).Config, small(model_type)
     junk = {"_name_or_path": "/home/somebody/model", "attention_softmax_in_fp32": True, "x": {"y": [1]}}
     assert config_class.from_dict({**raw, **junk}) == config_class.from_dict(raw)
+    others = {key for other in TYPES for key in (*keys_of(other), *our_keys(other)) if "." not in key}
+    others -= {*keys_of(model_type), *our_keys(model_type), *names_of(model_type)}
+    for value in (0, None, "x", [], {}):
+        assert config_class.from_dict({**dict.fromkeys(others, value), **raw}) == config_class.from_dict(raw)
 
 
-UNUSED = [(name, key) for name in TYPES for key in model_class(name).Config.UNUSED]
-NEVER_IN_FILES = {"fused_experts"}
-"""Fields of ours that say what the tensors are called."""
-READ_ALL_THE_SAME = {"alibi", "head_dim"}
-"""By ``Trial``, to choose another form; and by DeepSeek-V3's rotations, which fit one width only."""
-
-
-@pytest.mark.parametrize(("model_type", "key"), UNUSED, ids=[f"{name}-{key}" for name, key in UNUSED])
-def test_keys_of_parents_mean_nothing(model_type: str, key: str) -> None:
-    """A class of ours has inherited them; transformers makes nothing of them, so they may say anything."""
-    config_class, raw = model_class(model_type).Config, small(model_type)
-    assert key in {*(field.name for field in fields(config_class)), *config_class.ALIASES}
-    for value in (0, -1, 7, None, True, False, 0.3, "x", [], {}):
-        assert config_class.from_dict({**raw, key: value}) == config_class.from_dict(raw), value
-        if key in NEVER_IN_FILES or (key in READ_ALL_THE_SAME and value):
-            continue
-        try:
-            theirs = Trial(model_type, {**raw, key: value})
-        except (ValueError, TypeError, RuntimeError, AttributeError, StrictDataclassError):
-            continue  # it does not understand the value, though it has no use for the key
-        assert theirs.computes_as(trial(model_type, raw)), value
+def names_of(model_type: str) -> set[str]:
+    """All names that keys of an architecture have, transformers' and ours."""
+    ours = {name for key, its in model_class(model_type).Config.keys().items() for name in (key, *its.aliases)}
+    return {*ours, *CONFIG_MAPPING[model_type].attribute_map, *model_class(model_type).Config.REFUSED}

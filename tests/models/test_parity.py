@@ -1,0 +1,152 @@
+"""Every architecture against transformers, in every way that a model is called; the table is architectures.py."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from architectures import CASES, ROWS, Case
+from parity import (
+    TOLERANCE,
+    assert_close,
+    check,
+    check_long_text,
+    logits_of,
+    old_spelling,
+    random_ids,
+    reference_model,
+)
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
+from tinystar_np.loading import load
+from tinystar_np.models import ARCHITECTURES
+
+VARIANTS = [pytest.param(case, name, id=f"{case.model_type}-{name}") for case in CASES for name in case.all_variants]
+EACH = pytest.mark.parametrize("case", [pytest.param(case, id=case.model_type) for case in CASES])
+WITH_EXPERTS = [case for case in CASES if {"num_experts_per_tok", "ffn_config"} & case.smallest.keys()]
+LEARNED_POSITIONS = {"gpt2", "gpt_neo"}  # there are no more than were trained
+IN_THE_FILE_ONLY = ("layer_types", "no_rope_layers", "attention_layers")
+"""What transformers works out and writes into config.json, where old files have the keys it follows from."""
+
+
+def make(case: Case, variant: str = "plain") -> PreTrainedModel:
+    return reference_model(case.model_type, **copy.deepcopy(case.config(variant)))
+
+
+def save(reference: PreTrainedModel, given: dict[str, Any], directory: Path) -> Path:
+    """Save as transformers does, which leaves out what is null by its default; what was given is there."""
+    reference.save_pretrained(directory)
+    path = directory / "config.json"
+    raw = json.loads(path.read_text())
+    raw |= {key: None for key, value in given.items() if value is None}
+    path.write_text(json.dumps(raw))
+    return directory
+
+
+def make_old(case: Case, given: dict[str, Any], directory: Path) -> None:
+    """Rewrite a directory as old files of the hub are: keys, names of tensors, and what stands beside."""
+    path = directory / "config.json"
+    raw = json.loads(path.read_text())
+    said = {key: value for key, value in given.items() if key != "rope_parameters"}
+    changes = {**dict.fromkeys(IN_THE_FILE_ONLY), **old_spelling(raw)}
+    raw = {key: value for key, value in (raw | changes).items() if value is not None} | said
+    raw = {key: value for key, value in (raw | case.old).items() if case.old.get(key, key) is not None}
+    path.write_text(json.dumps({case.renamed.get(key, key): value for key, value in raw.items()}))
+
+    tensors = load_file(directory / "model.safetensors")
+    for i in range(2):
+        tensors |= {name.format(i=i): torch.ones(3) for name in case.buffers}
+    shared, *_ = [name for name in tensors if "emb" in name or "wte" in name]
+    tensors.setdefault("lm_head.weight", tensors[shared].clone())  # of a tied model: there, as a copy
+    prefix = f"{make(case).base_model_prefix}."
+    save_file({n.removeprefix(prefix): t for n, t in tensors.items()}, directory / "model.safetensors")
+
+
+@pytest.mark.parametrize(("case", "variant"), VARIANTS)
+def test_variant(case: Case, variant: str, tmp_path: Path) -> None:
+    given = case.config(variant)
+    reference = make(case, variant)
+    tolerance = case.tolerance.get(variant, TOLERANCE)
+    model = check(reference, save(reference, given, tmp_path), tolerance=tolerance)
+    trained = getattr(reference.config, "max_position_embeddings", None)
+    assert model.trained_length == trained
+    assert model.context_length == (trained if case.model_type in LEARNED_POSITIONS else None)
+
+    make_old(case, given, tmp_path)
+    ids = random_ids(2, 60)
+    assert_close(load(tmp_path)[0](ids), logits_of(reference, ids), tolerance, "spelled as in old files")
+
+
+@EACH
+def test_generate(case: Case, tmp_path: Path) -> None:
+    """The ids of transformers' own generate; not by its cache, which some architectures cannot do without."""
+    reference = make(case)
+    model, _ = load(save(reference, {}, tmp_path))
+    prompt, ids = random_ids(30), []
+    expected = reference.generate(
+        torch.from_numpy(prompt[None]), max_new_tokens=20, do_sample=False, eos_token_id=None, use_cache=False
+    )[0, 30:].tolist()
+    cache = model.new_cache()
+    while len(ids) < len(expected):
+        ids.append(int(model(ids[-1:] or prompt, cache=cache, last_only=True).argmax()))
+    assert ids == expected
+
+
+@EACH
+def test_narrow_types(case: Case, tmp_path: Path) -> None:
+    """Files in bfloat16 are computed with as they are; rounded to 8 bits, pieces are still the whole."""
+    reference = make(case).to(torch.bfloat16)
+    save(reference, {}, tmp_path)
+    ids = random_ids(2, 50)
+    expected = logits_of(reference.float(), ids)
+    for dtype, kind in (("auto", Bfloat16Matrix), ("int8", Int8Matrix)):
+        model, _ = load(tmp_path, dtype=dtype)
+        assert kind in {type(array) for array in model.weights.values()}
+        if dtype == "auto":
+            assert_close(model(ids), expected)
+        whole, cache = model(ids), model.new_cache(batch_size=2)
+        assert_close(model(ids[:, :30], cache=cache), whole[:, :30])
+        assert_close(model(ids[:, 30:], cache=cache), whole[:, 30:])
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.model_type) for case in WITH_EXPERTS])
+def test_experts_in_one_tensor_or_apart(case: Case, tmp_path: Path) -> None:
+    """As transformers 5 has them in memory, and as files had them before: the same arrays."""
+    reference = make(case)
+    found = []
+    for original in (True, False):
+        reference.save_pretrained(tmp_path / str(original), save_original_format=original)
+        model, _ = load(tmp_path / str(original))
+        ids = random_ids(2, 20)
+        assert_close(model(ids), logits_of(reference, ids))
+        found.append(model.weights)
+    assert found[0].keys() == found[1].keys()
+    for name, array in found[0].items():
+        assert (array == found[1][name]).all(), name
+
+
+LONG: list[tuple[str, dict[str, Any]]] = [  # long enough for the blockwise form
+    ("llama", {}),
+    ("bloom", {"hidden_size": 48, "n_head": 6}),
+    ("mpt", {"d_model": 48, "n_heads": 6, "max_seq_len": 1000}),
+    ("falcon", {"alibi": True, "bias": True, "multi_query": False, "parallel_attn": False}),
+    ("gpt_neo", {"max_position_embeddings": 700, "window_size": 100}),
+    ("mistral", {"sliding_window": 100}),
+    ("mistral", {"sliding_window": 600}),
+    ("gemma2", {"sliding_window": 200}),
+    ("mamba2", {"n_groups": 1}),
+]
+
+
+@pytest.mark.parametrize(("model_type", "changes"), LONG)
+def test_long_texts(model_type: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    reference = reference_model(model_type, **{**ROWS[model_type].smallest, **changes})
+    check_long_text(reference, tmp_path)
+
+
+def test_every_architecture_has_a_row() -> None:
+    assert set(ROWS) == set(ARCHITECTURES) - {"tinystar"}
