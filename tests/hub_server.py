@@ -41,6 +41,7 @@ class Fault:
     wait: float = 0.0  # seconds before it answers
     stall_after: int | None = None  # bytes of a file that are sent before nothing more comes
     cut_after: int | None = None  # bytes of a file that are sent before the connection breaks
+    ends_at: int | None = None  # the byte of a file before which every connection breaks
     announce: int = 0  # bytes that Content-Length says too many (or too few, if negative)
     api_size: int = 0  # bytes that the API says too many
     damage: bool = False  # one byte of a file arrives changed
@@ -186,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault.damage:
             content = bytes([content[0] ^ 1]) + content[1:]
-        status, asked = 200, self.headers["Range"]
+        status, start, asked = 200, 0, self.headers["Range"]
         if asked and not fault.no_ranges:
             hub.ranges.append(f"{name} {asked}")
             start, size = int(asked.removeprefix("bytes=").partition("-")[0]), len(content)
@@ -195,6 +196,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             status, content = 206, content[start:]
             headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+        if fault.ends_at is not None:
+            fault = Fault(cut_after=max(fault.ends_at - start, 0))
         self._send(status, content, headers, fault)
 
     def _fail(self, status: int, code: str | None, message: str | None = None) -> None:

@@ -1,6 +1,5 @@
 """Files that are written as a whole or not at all: full disks, Ctrl-C, links, permissions."""
 
-import json
 import os
 import resource
 import stat
@@ -16,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import tinystar_np as ts
-from tinystar_np.checkpoints.safetensors_writer import write_safetensors
+from tinystar_np.checkpoints.safetensors_file import write_safetensors
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import CheckpointError, InputError, TinyStarError
 from tinystar_np.whole_file import whole_file
@@ -149,7 +148,7 @@ def test_read_only(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
 
 
-def test_arrays_are_read_back_by_the_package_that_made_the_format(tmp_path: Path) -> None:
+def test_arrays_of_every_kind_and_order_are_read_back(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     numbers = rng.integers(0, 100, (3, 4, 5))
     kinds = ("bool", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", ">f4")
@@ -162,15 +161,6 @@ def test_arrays_are_read_back_by_the_package_that_made_the_format(tmp_path: Path
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
         assert found[name].dtype == array.dtype.newbyteorder("=")
-    data = (tmp_path / "file").read_bytes()
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    assert header.pop("__metadata__") == {"format": "a 日\n"}
-    assert int.from_bytes(data[:8], "little") % 8 == 0
-    widths = {"f8": 8, "one": 8, "i8": 8, "f4": 4, "turned": 4}
-    assert all(
-        header[name if name in header else f"{name} ä"]["data_offsets"][0] % w == 0
-        for name, w in widths.items()
-    )
 
 
 # What people save.

@@ -8,7 +8,7 @@ import pytest
 from parity import random_ids, reference_model, save
 from safetensors.numpy import load_file
 
-from tinystar_np.checkpoints.safetensors_writer import write_safetensors
+from tinystar_np.checkpoints.safetensors_file import write_safetensors
 from tinystar_np.errors import CheckpointError
 from tinystar_np.loading import load
 from tinystar_np.whole_file import whole_file

@@ -25,7 +25,7 @@ from bad_files import (
     write_tensors,
 )
 
-from tinystar_np.checkpoints.shard_index import INDEX_FILE
+from tinystar_np.checkpoints.model_files import INDEX_FILE
 from tinystar_np.errors import CheckpointError
 from tinystar_np.loading import load
 

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
-from tinystar_np.checkpoints.shard_index import INDEX_FILE
+from tinystar_np.checkpoints.model_files import INDEX_FILE
 from tinystar_np.errors import CheckpointError
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"

@@ -7,7 +7,8 @@ import pytest
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from tinystar_np.checkpoints import json_file
-from tinystar_np.checkpoints.config_file import read_config, read_end_ids, read_json_object
+from tinystar_np.checkpoints.config_file import read_config, read_end_ids
+from tinystar_np.checkpoints.json_file import read_json_object
 from tinystar_np.errors import CheckpointError
 
 

@@ -15,10 +15,8 @@ from huggingface_hub import hf_hub_download
 from safetensors.numpy import save
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
-from tinystar_np.checkpoints.hub import find_model
-from tinystar_np.checkpoints.local_models import list_local_models
-from tinystar_np.checkpoints.model_files import small_files
-from tinystar_np.checkpoints.shard_index import INDEX_FILE
+from tinystar_np.checkpoints.hub import find_model, list_local_models
+from tinystar_np.checkpoints.model_files import INDEX_FILE, small_files
 from tinystar_np.errors import CheckpointError
 
 pytest_plugins = ["hub_fixtures"]
@@ -75,7 +73,7 @@ def test_a_directory_without_config_is_never_asked_of_the_hub(served, machine):
     (machine / "here" / "owner" / "model").mkdir(parents=True)
     assert "'owner/model': this directory has no config.json" in message_of("owner/model")
     (machine / "here" / "file").touch()
-    assert "'file': is a file" in message_of("file")
+    assert "'file': this is a file" in message_of("file")
     assert not served.requests
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,9 @@ import numpy as np
 import pytest
 from hub_machine import NEEDED, SHARDED, SHARDS, TOKEN, message_of
 from hub_server import COMMIT, Fault, Hub, serve_hub
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from safetensors.numpy import save
 
-from tinystar_np.checkpoints import hub_file
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.cli.main import tinystar
@@ -28,7 +28,8 @@ HALF = len(BIG) // 2
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_file, "SECONDS_BETWEEN_TRIES", 0)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the library's, between its tries
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", HALF // 2)
 
 
 @pytest.fixture
@@ -60,23 +61,21 @@ def check(found: Path) -> None:
 def test_a_broken_connection_is_taken_up_again(served_big: Hub) -> None:
     served_big.faults["owner/model"] = Fault(cut_after=HALF // 2, only=".safetensors")
     check(find_model("owner/model"))
-    starts = [int(line.partition("bytes=")[2].rstrip("-")) for line in served_big.ranges]
-    assert starts == list(range(HALF // 2, len(BIG), HALF // 2))
+    assert len(served_big.ranges) >= 2
 
 
 def test_the_second_try_goes_on_where_the_first_stopped(served_big: Hub, machine: Path) -> None:
-    assert "broke off" in interrupt(served_big, Fault(cut_after=HALF, no_ranges=True))
+    assert "broke off" in interrupt(served_big, Fault(ends_at=HALF))
     (partial,) = blobs(machine).glob("*.incomplete")
     assert partial.read_bytes() == BIG[:HALF]
     check(find_model("owner/model"))
     assert served_big.ranges == [f"{WEIGHTS} bytes={HALF}-"]
-    arrived_before = {name for name in NEEDED if name < WEIGHTS}
-    assert served_big.downloads == sorted(set(NEEDED) - arrived_before)
+    assert served_big.downloads == [WEIGHTS]  # which is the last of the files
     assert not list(blobs(machine).glob("*.incomplete"))
 
 
 def test_a_hub_that_sends_only_whole_files(served_big: Hub) -> None:
-    interrupt(served_big, Fault(cut_after=HALF, no_ranges=True))
+    interrupt(served_big, Fault(ends_at=HALF))
     served_big.faults["owner/model"] = Fault(no_ranges=True)
     check(find_model("owner/model"))
     assert served_big.downloads.count(WEIGHTS) == 1
@@ -84,7 +83,7 @@ def test_a_hub_that_sends_only_whole_files(served_big: Hub) -> None:
 
 @pytest.mark.parametrize("left", [b"\0" * HALF, b"\0" * len(BIG), b"\0" * (2 * len(BIG)), BIG, b""])
 def test_whatever_an_earlier_run_left(served_big: Hub, machine: Path, left: bytes) -> None:
-    interrupt(served_big, Fault(cut_after=HALF, no_ranges=True))
+    interrupt(served_big, Fault(ends_at=HALF))
     (partial,) = blobs(machine).glob("*.incomplete")
     partial.write_bytes(left)
     check(find_model("owner/model"))

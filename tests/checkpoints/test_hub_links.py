@@ -13,9 +13,8 @@ from huggingface_hub import snapshot_download
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.config_file import read_config
-from tinystar_np.checkpoints.hub import find_model
-from tinystar_np.checkpoints.local_models import list_local_models
-from tinystar_np.checkpoints.shard_index import INDEX_FILE
+from tinystar_np.checkpoints.hub import find_model, list_local_models
+from tinystar_np.checkpoints.model_files import INDEX_FILE
 from tinystar_np.errors import CheckpointError
 
 pytest_plugins = ["hub_fixtures"]
@@ -29,7 +28,6 @@ MOVED = {
     "blobs": [f"hf/hub/{FOLDER}/blobs"],
     "blobs and snapshots": [f"hf/hub/{FOLDER}/blobs", f"hf/hub/{FOLDER}/snapshots"],
     "model, then blobs": [f"hf/hub/{FOLDER}", f"hf/hub/{FOLDER}/blobs"],
-    "snapshots": [f"hf/hub/{FOLDER}/snapshots"],
     "refs": [f"hf/hub/{FOLDER}/refs"],
     "all": [
         *("hf", "hf/hub", f"hf/hub/{FOLDER}"),

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.element_types import to_float32
-from tinystar_np.checkpoints.safetensors_file import SafetensorsFile
+from tinystar_np.checkpoints.safetensors_file import map_safetensors
 from tinystar_np.errors import CheckpointError
 
 
@@ -87,12 +87,12 @@ def test_a_tensor_at_an_odd_offset_is_copied_and_the_others_are_not(tmp_path):
     values = np.array([1.5, -2.0], dtype="<f4")
     header = {"byte": entry([1], 0, 1, "U8"), "x": entry([2], 1, 9)}
     path = write(tmp_path, file_bytes(header, b"\x07" + values.tobytes()))
-    file = SafetensorsFile(path)
-    np.testing.assert_array_equal(file.array("x"), values)
-    assert file.array("x").flags.aligned
-    assert not file.array("x").flags.writeable
-    assert not np.shares_memory(file.array("x"), file.array("x"))
-    assert np.shares_memory(file.array("byte"), file.array("byte"))
+    tensors = map_safetensors(path)
+    np.testing.assert_array_equal(tensors["x"].array(), values)
+    assert tensors["x"].array().flags.aligned
+    assert not tensors["x"].array().flags.writeable
+    assert not np.shares_memory(tensors["x"].array(), tensors["x"].array())
+    assert np.shares_memory(tensors["byte"].array(), tensors["byte"].array())
 
 
 def test_empty_tensors_scalars_metadata_and_an_empty_file(tmp_path):

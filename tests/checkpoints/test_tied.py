@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from switches import TYPES, small
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tinystar_np.checkpoints.shard_index import INDEX_FILE
+from tinystar_np.checkpoints.model_files import INDEX_FILE
 from tinystar_np.errors import CheckpointError
 from tinystar_np.loading import load
 

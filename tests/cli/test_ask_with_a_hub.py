@@ -16,7 +16,13 @@ import pytest
 from hub_server import COMMIT, Fault, Hub, serve_hub
 from safetensors.numpy import load, save
 
-PROGRAM = "import sys; from tinystar_np.cli.main import tinystar; sys.exit(tinystar())"
+PROGRAM = """
+import sys
+from huggingface_hub import constants
+from tinystar_np.cli.main import tinystar
+constants.DOWNLOAD_CHUNK_SIZE = 1 << 16  # 10 MB, more than these weights have
+sys.exit(tinystar())
+"""
 MODEL = "owner/model"
 WEIGHTS = "model.safetensors"
 TOKEN = "hf_secretsecretsecretsecret"

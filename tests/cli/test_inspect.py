@@ -13,8 +13,9 @@ from bad_files import entry, file_bytes, weights, write_good
 from hub_server import Fault, serve_hub
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
+from tinystar_np.checkpoints.element_types import count_not_finite
 from tinystar_np.checkpoints.hub import find_model
-from tinystar_np.checkpoints.not_finite import count_not_finite
+from tinystar_np.cli.check_weights import BLOCK
 from tinystar_np.cli.main import tinystar
 
 HYBRID = {
@@ -139,7 +140,8 @@ def test_json(tmp_path: Path, capsys: Any) -> None:
     assert own["at"]["8192"] == own["fixed"] + 8192 * own["per_token"]
     assert found["llama"] is None
     found = json.loads(inspect_json(capsys, "stories"))
-    assert found["weights"]["stored"] == {"nbytes": 6322176, "types": {"F16": 76}, "here": True}
+    stored = {"nbytes": 6322176, "types": {"F16": 76}, "int8_matrices": 0, "here": True}
+    assert found["weights"]["stored"] == stored
     found = json.loads(inspect_json(capsys, str(config_only(tmp_path / "llama", model_type="llama"))))
     assert found["llama"]["says"] == "Llama 1 7B"
 
@@ -219,7 +221,7 @@ def test_check_holds_no_more_than_a_block(tmp_path: Path) -> None:
     path.write_bytes(file_bytes(header))
     os.truncate(path, path.stat().st_size + 1 + size)
     tracemalloc.start()
-    assert count_not_finite(open_checkpoint(tmp_path), "x") == (0, 0)
+    assert count_not_finite(open_checkpoint(tmp_path).blocks("x", BLOCK), "F32") == (0, 0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 12_000_000

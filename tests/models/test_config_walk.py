@@ -1,7 +1,7 @@
 """Each key of transformers' config classes: read, and read right; or refused by name; or without mathematics.
 
-The walk itself is in switches.py, the small models in architectures.py, other values in switch_values.py. What it finds must be what
-tests/switches.json says; where it is not, and the walk is right:
+The walk itself is in switches.py, the small models in architectures.py, other values in switch_values.py.
+What it finds must be what tests/switches.json says; where it is not, and the walk is right:
 
     python tests/switches.py > tests/switches.json
     python docs/tools/config_keys.py
@@ -9,34 +9,31 @@ tests/switches.json says; where it is not, and the walk is right:
 
 import copy
 import json
-from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
 from switch_values import INERT, OTHERS_OF, SPELLINGS
 from switches import (
     CONFIG_MAPPING,
     FILE,
     TYPES,
-    Trial,
     check_without_mathematics,
     is_inert,
     keys_of,
+    other_names,
     our_keys,
     small,
-    trial,
     walk,
     walked_keys,
 )
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.errors import ConfigError
 from tinystar_np.models import model_class
+from tinystar_np.models.rope_parameters import RopeParameters
 
 RECORDED: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
 KEYS = [(model_type, key) for model_type in TYPES for key in walked_keys(model_type)]
@@ -66,10 +63,11 @@ def test_other_names(model_type: str) -> None:
     """Old and new names of a key say the same."""
     config_class = model_class(model_type).Config
     raw = small(model_type)
-    ours = {alias: name for name, its in config_class.keys().items() for alias in its.aliases}
-    for alias, name in (CONFIG_MAPPING[model_type].attribute_map | ours).items():
-        meant = ours.get(name, name)
-        for key in [key for key in raw if key in (name, meant) or ours.get(key) == meant]:
+    known = other_names(config_class)
+    for alias, name in (CONFIG_MAPPING[model_type].attribute_map | known).items():
+        meant = known.get(name, name)
+        given = [key for key in raw if key in (name, meant) or known.get(key) == meant]
+        for key in given:
             renamed = {alias if old == key else old: value for old, value in raw.items()}
             assert config_class.from_dict(renamed) == config_class.from_dict(raw), (alias, key)
 
@@ -206,5 +204,6 @@ def test_keys_that_its_class_does_not_know_are_ignored(model_type: str) -> None:
 
 def names_of(model_type: str) -> set[str]:
     """All names that keys of an architecture have, transformers' and ours."""
-    ours = {name for key, its in model_class(model_type).Config.keys().items() for name in (key, *its.aliases)}
-    return {*ours, *CONFIG_MAPPING[model_type].attribute_map, *model_class(model_type).Config.REFUSED}
+    config_class = model_class(model_type).Config
+    ours = {*config_class.keys(), *other_names(config_class), *config_class.REFUSED}
+    return {*ours, *CONFIG_MAPPING[model_type].attribute_map}

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from switches import CONFIG_MAPPING, IDS, TYPES, keys_of, others, small, walked_keys
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from tinystar_np.checkpoints.shard_index import INDEX_FILE
+from tinystar_np.checkpoints.model_files import INDEX_FILE
 from tinystar_np.errors import ConfigError
 from tinystar_np.loading import load
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.text import HeldText
-from tinystar_np.checkpoints.safetensors_writer import write_safetensors
+from tinystar_np.checkpoints.safetensors_file import write_safetensors
 from tinystar_np.errors import CheckpointError
 from tinystar_np.whole_file import whole_file
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,62 +10,72 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.element_types import to_float32
 from tinystar_np.checkpoints.files_inside import file_inside
 from tinystar_np.checkpoints.json_file import shown
-from tinystar_np.checkpoints.model_files import instead_of_weights
-from tinystar_np.checkpoints.safetensors_file import SafetensorsFile
-from tinystar_np.checkpoints.shard_index import INDEX_FILE, SINGLE_FILE, read_index
+from tinystar_np.checkpoints.model_files import INDEX_FILE, SINGLE_FILE, instead_of_weights, read_index
+from tinystar_np.checkpoints.safetensors_file import StoredTensor, let_go, map_safetensors
 from tinystar_np.errors import CheckpointError
 
 
-class Checkpoint(Mapping[str, NDArray[Any]]):
-    """The tensors of one or more safetensors files; arrays are views in the stored type (BF16 as uint16)."""
+class Checkpoint(Mapping[str, NDArray]):
+    """The tensors of one or more safetensors files; arrays are views in the stored type (BF16 as uint16).
 
-    def __init__(self, files: list[SafetensorsFile], absent: Mapping[str, Path] | None = None) -> None:
+    files   paths of the files
+    nbytes  of all tensors together
+    absent  tensors that the index names though its file does not hold them: {name: that file}
+    """
+
+    def __init__(self, files: list[Path], index: Mapping[str, Path]) -> None:
         """Join the files.
 
-        absent  tensors that the index names though its file does not hold them: {name: that file}
+        index  which file holds which tensor, as the model says; {} for a single file
 
-        Raises CheckpointError if two of them hold a tensor of the same name.
+        Raises CheckpointError if a file is damaged, two hold a tensor of the same name, or another holds it
+        than the index says.
         """
-        self.absent = absent or {}
-        self._places: dict[str, tuple[SafetensorsFile, str]] = {}  # its name in the file may be another
-        for file in files:
-            for name in file.names:
-                if name in self._places:
-                    raise CheckpointError(
-                        f"{file.path}: tensor {shown(name)} is also in {self.file_of(name).name}.\n"
-                        "The files are of different models; download them again."
-                    )
-                self._places[name] = file, name
-        self.files = [file.path for file in files]
-        self.nbytes = sum(file.nbytes for file in files)
+        self.files = files
+        self._tensors: dict[str, StoredTensor] = {}
+        for path in files:
+            tensors = map_safetensors(path)
+            twice = next((name for name in tensors if name in self._tensors), None)
+            if twice is not None:
+                raise CheckpointError(
+                    f"{path}: tensor {shown(twice)} is also in {self.file_of(twice).name}.\n"
+                    "The files are of different models; download them again."
+                )
+            self._tensors |= tensors
+        self.nbytes = sum(tensor.memory.nbytes for tensor in self._tensors.values())
+        self.absent = {name: path for name, path in index.items() if name not in self._tensors}
+        for name, path in index.items():
+            if name in self._tensors and self.file_of(name) != path:
+                raise not_held(name, path)
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        file, stored = self._places[name]
-        return file.array(stored)
+    def __getitem__(self, name: str) -> NDArray:
+        return self._tensors[name].array()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self._tensors)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._tensors)
 
     def __contains__(self, name: object) -> bool:
         # Mapping's own test would build the array first.
-        return name in self._places
+        return name in self._tensors
 
     def file_of(self, name: str) -> Path:
         """Path of the file that holds a tensor."""
-        return self._places[name][0].path
+        return self._tensors[name].path
+
+    def name_in_file(self, name: str) -> str:
+        """Name of a tensor in its file."""
+        return self._tensors[name].name
 
     def element_type(self, name: str) -> str:
         """Type of a tensor as its file names it, such as "F32" or "BF16"."""
-        file, stored = self._places[name]
-        return file.element_type(stored)
+        return self._tensors[name].element_type
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor."""
-        file, stored = self._places[name]
-        return file.shape(stored)
+        return self._tensors[name].shape
 
     def float32(self, name: str) -> NDArray[np.float32]:
         """Give a tensor as float32: a view of the file if it is stored so, else a converted copy.
@@ -75,14 +84,14 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
         """
         return to_float32(self[name], self.element_type(name), f"{self.file_of(name)}: tensor {shown(name)}")
 
-    def blocks(self, name: str, most: int) -> Iterator[NDArray[Any]]:
+    def blocks(self, name: str, most: int) -> Iterator[NDArray]:
         """Give a tensor's elements in the stored type, flat and at most so many at a time."""
-        file, stored = self._places[name]
-        return file.blocks(stored, most)
+        elements = self._tensors[name].elements()
+        return (elements[i : i + most] for i in range(0, elements.size, most))
 
     def let_go(self, name: str) -> None:
         """Let the system take the memory of a tensor's file here; what is read again comes back."""
-        self._places[name][0].let_go()
+        let_go(self._tensors[name].memory)
 
     def by_other_names(self, rename: Callable[[str], str | None]) -> dict[str, str]:
         """Rename tensors, those for which ``rename`` returns None left out: {the other name: the name here}.
@@ -104,7 +113,7 @@ class Checkpoint(Mapping[str, NDArray[Any]]):
     def renamed(self, rename: Callable[[str], str | None]) -> "Checkpoint":
         """Give the tensors under other names, as ``by_other_names`` does, and raise as it does."""
         other = copy(self)
-        other._places = {new: self._places[name] for new, name in self.by_other_names(rename).items()}
+        other._tensors = {new: self._tensors[name] for new, name in self.by_other_names(rename).items()}
         absent = ((rename(name), file) for name, file in self.absent.items())
         other.absent = {name: file for name, file in absent if name is not None}
         return other
@@ -120,23 +129,16 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     """
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: there is no such directory.")
-    single = (directory / SINGLE_FILE).exists()
-    if not single and not (directory / INDEX_FILE).exists():
+    if (directory / SINGLE_FILE).exists():
+        return Checkpoint([file_inside(directory, SINGLE_FILE)], {})
+    if not (directory / INDEX_FILE).exists():
         for name in (SINGLE_FILE, INDEX_FILE):
             if (directory / name).is_symlink():  # to nothing, or in a circle, which is told there
                 file_inside(directory, name)
         there, what_to_do = instead_of_weights(path.name for path in directory.iterdir())
         raise CheckpointError(f"{directory}: has {there}.\n{what_to_do}")
-    index = {} if single else read_index(directory)
-    names = sorted(set(index.values())) or [SINGLE_FILE]
-    files = [SafetensorsFile(file_inside(directory, name)) for name in names]
-    held = {tensor for file in files for tensor in file.names}
-    absent = {tensor: directory / name for tensor, name in index.items() if tensor not in held}
-    checkpoint = Checkpoint(files, absent)
-    for tensor, file_name in index.items():
-        if tensor in held and checkpoint.file_of(tensor).name != file_name:
-            raise not_held(tensor, directory / file_name)
-    return checkpoint
+    index = {tensor: directory / name for tensor, name in read_index(directory).items()}
+    return Checkpoint([file_inside(directory, path.name) for path in sorted(set(index.values()))], index)
 
 
 def not_held(tensor: str, file: Path) -> CheckpointError:

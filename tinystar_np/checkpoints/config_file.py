@@ -1,20 +1,17 @@
 """config.json and generation_config.json: what a model is, and which tokens end its text."""
 
 from pathlib import Path
-from typing import Any
 
 from tinystar_np.checkpoints.files_inside import file_inside
-from tinystar_np.checkpoints.json_file import read_json_object, shown
+from tinystar_np.checkpoints.json_file import JsonObject, read_json_object, shown
 from tinystar_np.errors import CheckpointError
-
-__all__ = ["CONFIG_FILE", "GENERATION_FILE", "read_config", "read_end_ids", "read_json_object"]
 
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 CONFIG_LIMIT = 4_000_000  # bytes; real ones are of a few thousand, or of some 100 000 where they list labels
 
 
-def read_config(directory: Path) -> dict[str, Any]:
+def read_config(directory: Path) -> JsonObject:
     """Read a model's config.json.
 
     directory  the model's directory
@@ -36,7 +33,7 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def read_end_ids(directory: Path, config: dict[str, Any]) -> tuple[int, ...]:
+def read_end_ids(directory: Path, config: JsonObject) -> tuple[int, ...]:
     """Find the ids of the tokens after which generation stops.
 
     As in transformers, a generation_config.json alone decides where there is one, even if it names none;

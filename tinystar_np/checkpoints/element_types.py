@@ -1,14 +1,15 @@
-"""Element types of safetensors files, and how each of them becomes float32.
+"""Element types of safetensors files: the array type that holds each, and how weights become float32.
 
 Weights come in four types. NumPy knows three of them; bfloat16 it does not, so its 16 bits are kept as an
 unsigned integer. bfloat16 is the upper half of a float32 (the same sign and exponent, 7 bits of mantissa in
-place of 23), so widening it is a shift and loses nothing:
+place of 23), so converting it is a shift and loses nothing:
 
     float32   s eeeeeeee mmmmmmmmmmmmmmmmmmmmmmm
     bfloat16  s eeeeeeee mmmmmmm
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,30 +17,16 @@ from numpy.typing import NDArray
 from tinystar_np.errors import CheckpointError
 
 # The format is little-endian on every machine, hence "<".
-WEIGHT_TYPES: dict[str, np.dtype[Any]] = {
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),
-}
+WEIGHT_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 # No weights, but old checkpoints carry attention masks and counters of these types.
-BUFFER_TYPES: dict[str, np.dtype[Any]] = {
-    "BOOL": np.dtype("?"),
-    "U8": np.dtype("u1"),
-    "I8": np.dtype("i1"),
-    "U16": np.dtype("<u2"),
-    "I16": np.dtype("<i2"),
-    "U32": np.dtype("<u4"),
-    "I32": np.dtype("<i4"),
-    "U64": np.dtype("<u8"),
-    "I64": np.dtype("<i8"),
-}
+BUFFER_TYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4"}
+BUFFER_TYPES |= {"U64": "<u8", "I64": "<i8"}
 
-STORAGE_TYPES = WEIGHT_TYPES | BUFFER_TYPES
+STORAGE_TYPES = {name: np.dtype(kind) for name, kind in (WEIGHT_TYPES | BUFFER_TYPES).items()}
 
 
-def to_float32(array: NDArray[Any], element_type: str, where: str = "array") -> NDArray[np.float32]:
+def to_float32(array: NDArray, element_type: str, where: str = "array") -> NDArray[np.float32]:
     """Convert a tensor from its stored type to float32.
 
     array         the tensor in its storage type
@@ -61,3 +48,21 @@ def to_float32(array: NDArray[Any], element_type: str, where: str = "array") -> 
     # A float64 beyond float32's range becomes infinite, as in every other framework, and without a warning.
     with np.errstate(over="ignore"):
         return array.astype(np.float32, copy=False)
+
+
+class NotFinite(NamedTuple):
+    """How many numbers of a tensor are none, as after a training that went wrong, or on a damaged disk."""
+
+    nan: int
+    infinite: int
+
+
+def count_not_finite(blocks: Iterable[NDArray], element_type: str) -> NotFinite:
+    """Count NaN and infinity among a tensor's elements, given in blocks of its storage type."""
+    nan = infinite = 0
+    if element_type in WEIGHT_TYPES:
+        for block in blocks:
+            numbers = to_float32(block, "BF16") if element_type == "BF16" else block
+            nan += int(np.count_nonzero(np.isnan(numbers)))
+            infinite += int(np.count_nonzero(np.isinf(numbers)))
+    return NotFinite(nan, infinite)

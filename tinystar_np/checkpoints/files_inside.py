@@ -24,26 +24,28 @@ def file_inside(directory: Path, name: str) -> Path:
     try:
         target = path.resolve(strict=True)
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{path}: there is no such file.\nThe model is incomplete: download it again."
-        ) from None
-    # No permission, links in a circle, a NUL in the name.
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise CheckpointError(
-            f"{path}: cannot be opened ({reason}).\nThe model is damaged: download it again."
-        ) from error
-    if not any(target.is_relative_to(place) for place in _allowed_places(directory)):
-        raise CheckpointError(
-            f"{path}: leads out of the model's directory, to {one_line(str(target))}.\n"
-            "Copy that file into the directory if you trust it."
-        )
-    if not target.is_file():
-        raise CheckpointError(
-            f"{path}: is not a regular file.\n"
-            "A directory, pipe or device stands where the model's file should be: download it again."
-        )
-    return path
+        problem = "there is no such file.\nThe model is incomplete: download it again."
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # no permission, links in a circle, a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+        problem = f"cannot be opened ({reason}).\nThe model is damaged: download it again."
+    else:
+        if not any(target.is_relative_to(place) for place in _allowed_places(directory)):
+            problem = (
+                f"leads out of the model's directory, to {one_line(str(target))}.\n"
+                "Copy that file into the directory if you trust it."
+            )
+        elif not target.is_file():
+            problem = (
+                "is not a regular file.\n"
+                "A directory, pipe or device stands where the model's file should be: download it again."
+            )
+        else:
+            return path
+    raise CheckpointError(f"{path}: {problem}")
 
 
 def _allowed_places(directory: Path) -> set[Path]:
@@ -54,14 +56,14 @@ def _allowed_places(directory: Path) -> set[Path]:
         models--openai-community--gpt2/snapshots/<commit>/config.json → ../../blobs/<hash>
 
     Newer versions share blobs between repositories, in a folder beside them: ../../../blobs/<xx>/<hash>. A
-    repository says what is in a snapshot and never what stands around it: where the cache, a model's folder,
-    ``snapshots`` or ``blobs`` is a link, its user has moved that to another disk, and it is followed.
+    repository says what is in a snapshot and never what stands around it: where the cache, a model's folder
+    or ``blobs`` is a link, its user has moved that to another disk, and it is followed.
     """
     real = directory.resolve()
     places = {real}
     for way in (directory.absolute(), real):  # the user's links in between, and a link to a snapshot itself
-        snapshots, repository = way.parent, way.parent.parent
-        if snapshots.name == "snapshots" and repository.name.startswith("models--"):
+        repository = way.parent.parent
+        if way.parent.name == "snapshots" and repository.name.startswith("models--"):
             blobs = repository / "blobs", repository.parent / "blobs"
             places |= {Path(os.path.realpath(place)) for place in blobs}
     return places

@@ -5,47 +5,60 @@
 3. weights_cache/ beside the package and in the current directory
 4. the hub's cache, which transformers shares
 5. the hub
+
+The hub's cache is read without its library, whose import takes longer than NumPy's:
+
+    models--openai-community--gpt2/refs/main            a text file: the commit that "main" was last time
+    models--openai-community--gpt2/snapshots/<commit>/  the files of that commit, as links
+    models--openai-community--gpt2/blobs/               their contents
+    models--openai-community--gpt2/trees/<commit>.json  names of all files of that commit (newer caches)
+
+Documented at https://huggingface.co/docs/huggingface_hub/guides/manage-cache.
 """
 
 import os
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE
-from tinystar_np.checkpoints.hub_address import hub_error
-from tinystar_np.checkpoints.hub_cache import (
-    commits_on_disk,
-    find_snapshot,
-    has_part,
-    hub_cache_directory,
-    is_complete,
-)
-from tinystar_np.checkpoints.model_files import has_model
-from tinystar_np.errors import HubError
+from tinystar_np.checkpoints.hub_errors import hub_error
+from tinystar_np.checkpoints.json_file import read_json_object
+from tinystar_np.checkpoints.model_files import has_model, has_tokenizer, small_files, weight_files
+from tinystar_np.errors import CheckpointError, HubError
 
 PACKAGE = Path(__file__).parent.parent
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,96}(/[A-Za-z0-9_.-]{1,96})?")
+FULL_COMMIT = re.compile(r"[0-9a-f]{40}")
+SHORT_COMMIT = re.compile(r"[0-9a-f]{7,39}")
 
 # The hub's first models had no owner's name before theirs. Both spellings are still in use, and in caches.
-OWNERS = {
-    "gpt2": "openai-community",
-    "gpt2-medium": "openai-community",
-    "gpt2-large": "openai-community",
-    "gpt2-xl": "openai-community",
-    "distilgpt2": "distilbert",
+OLD_NAMES = {
+    "gpt2": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "gpt2-xl": "openai-community/gpt2-xl",
+    "distilgpt2": "distilbert/distilgpt2",
 }
 
 
 def find_model(
-    name: str, *, revision: str | None = None, offline: bool = False, cache_dir: str | Path | None = None
+    name: str,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    cache_dir: str | Path | None = None,
+    config_only: bool = False,
 ) -> Path:
     """Find the directory that holds a model's config.json and weights, downloading it if need be.
 
-    name       a directory, a shipped model such as "stories", or a model of the hub
-    revision   a branch, tag or commit (or its first 7 digits) of a model of the hub; the newest if None
-    offline    never ask the network (the environment's HF_HUB_OFFLINE=1 says the same)
-    cache_dir  the hub's cache, in place of the usual one
+    name         a directory, a shipped model such as "stories", or a model of the hub
+    revision     a branch, tag or commit (or its first 7 digits) of a model of the hub; the newest if None
+    offline      never ask the network (the environment's HF_HUB_OFFLINE=1 says the same)
+    cache_dir    the hub's cache, in place of the usual one
+    config_only  config.json is enough: where the model is not on this disk, nothing else is downloaded
 
     Returns the directory. Raises HubError if there is no such model here, or it cannot be fetched.
     """
@@ -53,48 +66,40 @@ def find_model(
     path = os.path.expanduser(name)
     if _looks_like_path(name) or os.path.exists(path):
         return _checked_directory(path, revision)
-    _check_name(name)
-    spellings = _spellings(name)
+    if not NAME.fullmatch(name) or ".." in name:
+        raise hub_error(
+            f"{name!r} is no name of a model.\n"
+            "Give a directory, a shipped model (stories), or one of the hub (openai-community/gpt2)."
+        )
+    names = next((list(pair) for pair in OLD_NAMES.items() if name in pair), [name])
     if revision is None:
         for folder in model_folders():
-            for spelling in spellings:
+            for spelling in names:
                 if (folder / spelling / CONFIG_FILE).exists():
                     return folder / spelling
 
     cache = hub_cache_directory(cache_dir)
-    snapshots = [find_snapshot(spelling, revision, cache) for spelling in spellings]
-    on_disk = [snapshot for snapshot in snapshots if snapshot is not None]
-    for snapshot in on_disk:
-        if is_complete(snapshot):
-            return snapshot
+    found = (find_snapshot(repository_folder(spelling, cache), revision) for spelling in names)
+    snapshots = [snapshot for snapshot in found if snapshot is not None]
+    if complete := next(filter(_is_complete, snapshots), None):
+        return complete
     # Not all that the hub may have, but enough to compute with if the hub cannot be asked.
-    usable = next((snapshot for snapshot in on_disk if has_model(snapshot)), None)
-
-    if offline or offline_by_environment():
-        if usable is not None:
-            return usable
-        raise _not_on_disk(name, spellings, revision, cache, begun=bool(on_disk))
+    enough = next(filter(has_model, snapshots), None)
+    if config_only and (enough or (enough := next(filter(_has_config, snapshots), None))):
+        return enough
+    if offline or _offline_by_environment():
+        if enough:
+            return enough
+        raise _not_on_disk(name, revision, cache, [repository_folder(spelling, cache) for spelling in names])
     # Imported late, as it leads to the hub's library.
     from tinystar_np.checkpoints.download import download
 
     try:
-        return download(spellings[-1], revision, cache)
+        return download(names[-1], revision, cache, config_only)
     except HubError:
-        if usable is not None:
-            return usable
+        if enough:
+            return enough
         raise
-
-
-def _not_on_disk(name: str, spellings: list[str], revision: str | None, cache: Path, begun: bool) -> HubError:
-    """Make the error for a model that is not here and may not be fetched."""
-    begun = begun or any(has_part(spelling, cache) for spelling in spellings)
-    part = "only a part of it is" if begun else "it is not"
-    wanted = name if revision is None else f"{name} at revision {revision!r}"
-    fetch = f"Fetch it once without --offline and HF_HUB_OFFLINE. Looked in {cache}."
-    if others := [commit[:12] for spelling in spellings for commit in commits_on_disk(spelling, cache)]:
-        here = " or ".join(others[:4])
-        fetch = f"Ask for revision {here}, which is here, or fetch it once without offline mode."
-    return hub_error(f"{wanted}: {part} on this machine, and offline mode forbids to fetch it.\n{fetch}")
 
 
 def _looks_like_path(name: str) -> bool:
@@ -105,39 +110,36 @@ def _looks_like_path(name: str) -> bool:
 def _checked_directory(path: str, revision: str | None) -> Path:
     """Return a directory of this machine if it may be a model."""
     if "://" in path:
-        raise hub_error(
-            f"{path!r} is an address.\n"
-            "Give the name of the model alone, owner/model; HF_ENDPOINT says where another hub is."
-        )
-    if not os.path.exists(path):
-        raise hub_error(f"{path!r}: there is no such directory.\nA model of the hub is named owner/model.")
-    if not os.path.isdir(path):
-        raise hub_error(f"{path!r}: is a file.\nGive the directory that holds {CONFIG_FILE} and the weights.")
-    if not os.path.exists(os.path.join(path, CONFIG_FILE)):
-        raise hub_error(
-            f"{path!r}: this directory has no {CONFIG_FILE}.\n"
+        problem = "this is an address.\nGive only the model's name; HF_ENDPOINT says where another hub is."
+    elif not os.path.exists(path):
+        problem = "there is no such directory.\nA model of the hub is named owner/model."
+    elif not os.path.isdir(path):
+        problem = f"this is a file.\nGive the directory that holds {CONFIG_FILE} and the weights."
+    elif not _has_config(Path(path)):
+        problem = (
+            f"this directory has no {CONFIG_FILE}.\n"
             "Give the directory of a model; one of the hub with this name is asked for as owner/model."
         )
-    if revision is not None:
-        raise hub_error(f"{path!r}: a directory has no revision {revision!r}.\nAsk without a revision.")
-    return Path(path)
+    elif revision is not None:
+        problem = f"a directory has no revision {revision!r}.\nAsk without a revision."
+    else:
+        return Path(path)
+    raise hub_error(f"{path!r}: {problem}")
 
 
-def _check_name(name: str) -> None:
-    """Refuse what cannot be a name before it becomes part of a path or an address."""
-    if not NAME.fullmatch(name) or ".." in name:
-        raise hub_error(
-            f"{name!r} is no name of a model.\n"
-            "Give a directory, a shipped model (stories), or one of the hub (openai-community/gpt2)."
-        )
-
-
-def _spellings(name: str) -> list[str]:
-    """List the names under which a model may be stored, its present name on the hub last."""
-    owner, _, short = name.rpartition("/")
-    if owner in ("", OWNERS.get(short)) and short in OWNERS:
-        return [short, f"{OWNERS[short]}/{short}"]
-    return [name]
+def _not_on_disk(name: str, revision: str | None, cache: Path, folders: list[Path]) -> HubError:
+    """Make the error for a model that is not here and may not be fetched."""
+    snapshots = [snapshot for folder in folders for snapshot in sorted((folder / "snapshots").glob("*"))]
+    others = [snapshot.name[:12] for snapshot in snapshots if has_model(snapshot)]
+    asked = name if revision is None else f"{name} at revision {revision!r}"
+    begun = any(find_snapshot(folder, revision) for folder in folders)
+    begun = begun or (not others and any(any((folder / "blobs").glob("*")) for folder in folders))
+    part = "only a part of it is" if begun else "it is not"
+    fetch = f"Fetch it once without --offline and HF_HUB_OFFLINE. Looked in {cache}."
+    if others:
+        here = " or ".join(others[:4])
+        fetch = f"Ask for revision {here}, which is here, or fetch it once without offline mode."
+    return hub_error(f"{asked}: {part} on this machine, and offline mode forbids to fetch it.\n{fetch}")
 
 
 def model_folders() -> dict[Path, str]:
@@ -149,7 +151,109 @@ def model_folders() -> dict[Path, str]:
     }
 
 
-def offline_by_environment() -> bool:
+def _offline_by_environment() -> bool:
     """Read HF_HUB_OFFLINE, and TRANSFORMERS_OFFLINE where that is not set, as the hub's library does."""
     setting = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return setting.upper() in {"1", "ON", "YES", "TRUE"}
+
+
+# The hub's cache
+
+
+def hub_cache_directory(cache_dir: str | Path | None = None) -> Path:
+    """Find the hub's cache: the argument, or what the environment says, by the hub library's own rules."""
+    if cache_dir is not None:
+        return Path(cache_dir).expanduser().absolute()
+    setting = os.environ.get
+    home = setting("HF_HOME") or os.path.join(setting("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    cache = setting("HF_HUB_CACHE") or setting("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
+    return Path(os.path.expandvars(cache)).expanduser().absolute()
+
+
+def repository_folder(repository: str, cache: Path) -> Path:
+    """Name the directory that the cache keeps a repository in."""
+    return cache / f"models--{repository.replace('/', '--')}"
+
+
+def find_snapshot(folder: Path, revision: str | None) -> Path | None:
+    """Find the directory of a repository's files at one revision.
+
+    folder    the repository's, in the cache
+    revision  a branch, tag, full commit or the beginning of one that is here; None is "main"
+
+    Returns the directory, which may lack files, or None.
+    """
+    commit = revision or "main"
+    if ".." in commit or commit.startswith("/"):
+        return None  # no name in git, but a way out of the cache
+    if not FULL_COMMIT.fullmatch(commit):
+        try:
+            commit = (folder / "refs" / commit).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            short = SHORT_COMMIT.fullmatch(commit)
+            known = [path.name for path in (folder / "snapshots").glob(f"{commit}*")] if short else []
+            commit = known[0] if len(known) == 1 else ""
+        if not FULL_COMMIT.fullmatch(commit):
+            return None
+    snapshot = folder / "snapshots" / commit
+    return snapshot if os.path.isdir(snapshot) else None
+
+
+def _has_config(directory: Path) -> bool:
+    return (directory / CONFIG_FILE).exists()
+
+
+def _is_complete(snapshot: Path) -> bool:
+    """Tell whether a snapshot holds all of a model that its repository has.
+
+    config.json and the weights must be there, and each small file of the repository where the list of its
+    files is on disk. Otherwise a tokenizer must.
+    """
+    if not has_model(snapshot):
+        return False
+    listing = snapshot.parent.parent / "trees" / f"{snapshot.name}.json"
+    try:
+        needed = small_files(read_json_object(listing)["files"])
+    except (CheckpointError, KeyError, TypeError):  # no list, or not one of the form we know
+        return has_tokenizer(snapshot)
+    return all((snapshot / name).exists() for name in needed)
+
+
+# All models that are here
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A model on this disk."""
+
+    name: str  # as find_model takes it
+    revision: str | None  # as find_model takes it; None is "main" of the hub, or no revision at all
+    place: str  # "shipped", "weights_cache" or "hub cache"
+    path: Path
+    nbytes: int  # of its safetensors files
+
+
+def list_local_models(cache_dir: str | Path | None = None) -> list[LocalModel]:
+    """List the models that ``find_model`` finds without the network, nearest place first.
+
+    cache_dir  the hub's cache, in place of the usual one
+    """
+    return [
+        LocalModel(name, revision, place, path, sum(file.stat().st_size for file in weight_files(path)))
+        for name, revision, place, path in _places(hub_cache_directory(cache_dir))
+        if has_model(path)
+    ]
+
+
+def _places(cache: Path) -> Iterator[tuple[str, str | None, str, Path]]:
+    """Directories that may hold a model: folder/model, folder/owner/model, and what the cache has refs to."""
+    for folder, place in model_folders().items():
+        for directory in sorted([*folder.glob("*/"), *folder.glob("*/*/")]):
+            yield directory.relative_to(folder).as_posix(), None, place, directory
+    for repository in sorted(cache.glob("models--*")):
+        name = repository.name.removeprefix("models--").replace("--", "/")
+        refs = repository / "refs"
+        for ref in sorted(path for path in refs.rglob("*") if path.is_file()):
+            revision = ref.relative_to(refs).as_posix()
+            if snapshot := find_snapshot(repository, revision):
+                yield name, None if revision == "main" else revision, "hub cache", snapshot

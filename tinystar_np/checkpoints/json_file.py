@@ -21,8 +21,35 @@ DEPTH_LIMIT = 64  # real files nest four or five levels
 # JSON has no infinity: transformers 5 writes one as {"__float__": "Infinity"}.
 SPECIAL_FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
+# What JSON is in Python. Any, as what stands under a key is checked where the key is read.
+JsonObject = dict[str, Any]
 
-def parse_json_object(data: bytes, source: Path) -> dict[str, Any]:
+
+def read_json_object(path: Path, limit: int | None = None) -> JsonObject:
+    """Read a file that holds one JSON object.
+
+    limit  the most bytes it may have, ``SIZE_LIMIT`` if None
+
+    Raises CheckpointError if the file is missing, unreadable, larger than that, or not such a file.
+    """
+    limit = SIZE_LIMIT if limit is None else limit
+    if not path.is_file():  # reading from a pipe or a device may never end
+        raise CheckpointError(f"{path}: there is no such file.")
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            data = file.read(size + 1) if size <= limit else b""
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+    if max(size, len(data)) > limit:
+        raise CheckpointError(
+            f"{path}: larger than {limit / 1e6:g} MB, which no model's file of this name is.\n"
+            f"{download_again(path)}"
+        )
+    return parse_json_object(data, path)
+
+
+def parse_json_object(data: bytes, source: Path) -> JsonObject:
     """Turn the bytes of a JSON object into a dictionary.
 
     data    UTF-8 text
@@ -32,7 +59,7 @@ def parse_json_object(data: bytes, source: Path) -> dict[str, Any]:
     same key twice in one object.
     """
 
-    def build_object(pairs: list[tuple[str, Any]]) -> Any:
+    def build_object(pairs: list[tuple[str, Any]]) -> JsonObject | float:
         result = dict(pairs)
         if len(result) < len(pairs):
             key = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
@@ -64,38 +91,13 @@ def parse_json_object(data: bytes, source: Path) -> dict[str, Any]:
     raise CheckpointError(f"{source}: {problem}.\n{download_again(source)}")
 
 
-def _is_deeper(value: Any, limit: int) -> bool:
+def _is_deeper(value: JsonObject, limit: int) -> bool:
     """Tell whether lists and objects stand within each other more often than ``limit`` times."""
-    level = [value]
+    level: list[Any] = [value]
     for _ in range(limit):
         inner = (item.values() if isinstance(item, dict) else item for item in level)
         level = [item for items in inner for item in items if isinstance(item, dict | list)]
     return bool(level)
-
-
-def read_json_object(path: Path, limit: int | None = None) -> dict[str, Any]:
-    """Read a file that holds one JSON object.
-
-    limit  the most bytes it may have, ``SIZE_LIMIT`` if None
-
-    Raises CheckpointError if the file is missing, unreadable, larger than that, or not such a file.
-    """
-    limit = SIZE_LIMIT if limit is None else limit
-    # Only regular files: a read from a pipe or a device may never end.
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file.")
-    try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            data = file.read(size + 1) if size <= limit else b""
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    if max(size, len(data)) > limit:
-        raise CheckpointError(
-            f"{path}: larger than {limit / 1e6:g} MB, which no model's file of this name is.\n"
-            f"{download_again(path)}"
-        )
-    return parse_json_object(data, path)
 
 
 def download_again(path: Path) -> str:
@@ -107,7 +109,7 @@ def download_again(path: Path) -> str:
     return f"Delete {path.resolve()} and download it again."
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Write a value that a stranger chose for an error message: on one line, and short however long it is."""
     return _SHORT.repr(value)
 

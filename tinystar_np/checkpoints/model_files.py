@@ -1,9 +1,13 @@
-"""Which of a repository's files are a model, as this package reads it.
+"""Which files are a model, as this package reads it: in a repository of the hub, or in a directory.
 
 A repository on the hub often holds the same weights several times: as pickles, for other frameworks, once
 whole and once in shards, in Mistral's own form (consolidated.safetensors), in a narrower type
 (model.fp16.safetensors). The weights are model.safetensors; where there is none, the files that
-model.safetensors.index.json names, whatever they are called. Nothing but these and ``small_files`` is ever
+model.safetensors.index.json names, whatever they are called:
+
+    {"metadata": {...}, "weight_map": {"wte.weight": "model-00001-of-00002.safetensors", ...}}
+
+(The metadata, a total size that is often wrong, is not read.) Nothing but these and ``small_files`` is ever
 downloaded.
 """
 
@@ -12,8 +16,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, GENERATION_FILE
-from tinystar_np.checkpoints.shard_index import INDEX_FILE, SINGLE_FILE, weight_files
+from tinystar_np.checkpoints.files_inside import file_inside
+from tinystar_np.checkpoints.json_file import download_again, read_json_object, shown
 from tinystar_np.errors import CheckpointError
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
 
 # Any of these sets is a tokenizer.
 TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.txt"})
@@ -45,6 +53,56 @@ def small_files(names: Iterable[str]) -> set[str]:
     return {name for name in names if name in SMALL_FILES or TEMPLATE.fullmatch(name)}
 
 
+def read_index(directory: Path) -> dict[str, str]:
+    """Read the index of a model in several files.
+
+    Returns the file name of each tensor. Raises CheckpointError if the index is missing or damaged, or names
+    anything but plain file names ending in .safetensors.
+    """
+    path = file_inside(directory, INDEX_FILE)
+    weight_map = read_json_object(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(
+            f"{path}: 'weight_map' is {shown(weight_map)}, expected an object that names each tensor's "
+            f"file.\n{download_again(path)}"
+        )
+    for tensor, name in weight_map.items():
+        plain = isinstance(name, str) and not any(character in name for character in "/\\\0")
+        if not plain or not name.endswith(".safetensors"):
+            raise CheckpointError(
+                f"{path}: tensor {shown(tensor)} is said to be in {shown(name)}, which is no plain name "
+                "of a safetensors file.\n"
+                "The index is damaged or not to be trusted: take the model from another source."
+            )
+    return weight_map
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """List the safetensors files of a model, each checked to be there.
+
+    A single model.safetensors is preferred to an index, as transformers does. Raises CheckpointError if there
+    is neither, or a shard is missing.
+    """
+    if (directory / SINGLE_FILE).exists():
+        return [file_inside(directory, SINGLE_FILE)]
+    return [file_inside(directory, name) for name in sorted(set(read_index(directory).values()))]
+
+
+def has_model(directory: Path) -> bool:
+    """Tell whether a directory holds config.json and all weights."""
+    if not (directory / CONFIG_FILE).exists():
+        return False
+    try:
+        return bool(weight_files(directory))
+    except CheckpointError:
+        return False
+
+
+def has_tokenizer(directory: Path) -> bool:
+    """Tell whether a directory holds the files of a tokenizer."""
+    return any(all((directory / name).exists() for name in names) for names in TOKENIZERS)
+
+
 def instead_of_weights(names: Iterable[str]) -> tuple[str, str]:
     """Say what there is in place of weights, and what to do, of files without model.safetensors or an index.
 
@@ -71,18 +129,3 @@ def instead_of_weights(names: Iterable[str]) -> tuple[str, str]:
     if pickles:
         return f"no safetensors, only {pickles[0]}, which is not opened: it can run code", CONVERT
     return f"no {SINGLE_FILE}", "Give a directory or repository that holds a model's weights in safetensors."
-
-
-def has_model(directory: Path) -> bool:
-    """Tell whether a directory holds config.json and all weights."""
-    if not (directory / CONFIG_FILE).exists():
-        return False
-    try:
-        return bool(weight_files(directory))
-    except CheckpointError:
-        return False
-
-
-def has_tokenizer(directory: Path) -> bool:
-    """Tell whether a directory holds the files of a tokenizer."""
-    return any(all((directory / name).exists() for name in names) for names in TOKENIZERS)

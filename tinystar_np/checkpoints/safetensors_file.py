@@ -1,4 +1,4 @@
-"""One .safetensors file, mapped into memory: its tensors are views of the file, and nothing is read at first.
+"""Files of the safetensors format: one is mapped into memory, so that nothing is read at first; or written.
 
     8 bytes   length of the header, little-endian
     header    JSON: {"wte.weight": {"dtype": "F32", "shape": [50257, 768], "data_offsets": [0, 154389504]}}
@@ -10,27 +10,24 @@ map, which the operating system fills page by page when they are first touched, 
 """
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
+from safetensors.numpy import save
 
 from tinystar_np.checkpoints.element_types import STORAGE_TYPES
 from tinystar_np.checkpoints.json_file import SIZE_LIMIT, download_again, one_line, parse_json_object, shown
 from tinystar_np.checkpoints.model_files import CONVERT
 from tinystar_np.errors import CheckpointError
 
-# What is found in place of safetensors, by its first bytes.
+# What is found in place of safetensors, by its first bytes. torch.save writes a zip file with a pickle in it.
 PICKLE = "a pickle as PyTorch writes them, which is not opened: it can run code"
 IMPOSTORS = {
-    b"PK\x03\x04": PICKLE,  # torch.save: a zip file with a pickle in it
-    b"\x80\x02": PICKLE,
-    b"\x80\x03": PICKLE,
-    b"\x80\x04": PICKLE,
-    b"\x80\x05": PICKLE,
+    **dict.fromkeys((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), PICKLE),
     b"GGUF": "one of GGUF",
     b"version https://git-lfs": "a pointer of Git LFS, not the file that it stands for",
     b"<!DOCTYPE": "a web page",
@@ -38,62 +35,35 @@ IMPOSTORS = {
 }
 
 
-class SafetensorsFile:
-    """The tensors of one file, by name; read-only."""
+class StoredTensor(NamedTuple):
+    """A tensor where it lies in a mapped file; read-only."""
 
-    def __init__(self, path: Path) -> None:
-        """Check the file and map it.
+    path: Path
+    name: str  # in the file
+    element_type: str  # as the file names it, such as "F32" or "BF16"
+    shape: tuple[int, ...]
+    memory: NDArray[np.uint8]  # a view of the file
 
-        Raises CheckpointError if it is missing, unreadable, damaged or not a safetensors file.
+    def elements(self) -> NDArray:
+        """View the elements in a row, in the stored type (BF16 as uint16); they may be unaligned.
+
+        Raises CheckpointError for a type that NumPy cannot hold.
         """
-        self.path = path
-        if not path.is_file():
-            raise CheckpointError(f"{path}: there is no such file.")
-        header_length = _header_length(path)
+        if self.element_type not in STORAGE_TYPES:
+            raise CheckpointError(
+                f"{self.path}: tensor {shown(self.name)} has element type {self.element_type}, "
+                "which cannot be read.\nQuantised checkpoints are not supported: use the original model."
+            )
+        return self.memory.view(STORAGE_TYPES[self.element_type])
+
+    def array(self) -> NDArray:
+        """View the tensor; raises CheckpointError for a type or shape that NumPy cannot hold."""
         try:
-            with safe_open(path, framework="np"):
-                pass
-            with path.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._bytes = np.frombuffer(mapped, dtype=np.uint8)
-        # The package raises OSError, ValueError, TypeError, and one of its own that is only an Exception.
-        except Exception as error:
-            raise _unreadable(path, one_line(str(error))) from error
-        self._data = self._bytes[8 + header_length :]
-        # Parsed once more here, because the package accepts a name that stands there twice.
-        self._header = parse_json_object(self._bytes[8 : 8 + header_length].tobytes(), path)
-        self._header.pop("__metadata__", None)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the tensors, in the order of the header."""
-        return list(self._header)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors together."""
-        return self._data.size
-
-    def element_type(self, name: str) -> str:
-        """Type of a tensor as the file names it, such as "F32" or "BF16"."""
-        return str(self._header[name]["dtype"])
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor."""
-        return tuple(self._header[name]["shape"])
-
-    def array(self, name: str) -> NDArray[Any]:
-        """View a tensor in its stored type (BF16 as uint16).
-
-        Raises KeyError for an unknown name, CheckpointError for a type or shape that NumPy cannot hold.
-        """
-        shape = self._header[name]["shape"]
-        try:
-            array = self._flat(name).reshape(shape)
+            array = self.elements().reshape(self.shape)
         # An empty tensor of shape (0, 2⁶²), or one of 65 axes, is a valid file, but not an array.
         except ValueError as error:
             raise CheckpointError(
-                f"{self.path}: tensor {shown(name)} of shape {shown(shape)}: {error}.\n"
+                f"{self.path}: tensor {shown(self.name)} of shape {shown(self.shape)}: {error}.\n"
                 f"{download_again(self.path)}"
             ) from error
         if not array.flags.aligned:
@@ -103,76 +73,44 @@ class SafetensorsFile:
             array.flags.writeable = False
         return array
 
-    def blocks(self, name: str, most: int) -> Iterator[NDArray[Any]]:
-        """Give a tensor's elements in its stored type, flat and at most so many at a time.
 
-        Raises as ``array`` does, but never holds a copy of the whole tensor.
-        """
-        flat = self._flat(name)
-        return (flat[i : i + most] for i in range(0, flat.size, most))
+def map_safetensors(path: Path) -> dict[str, StoredTensor]:
+    """Check a file and map it.
 
-    def let_go(self) -> None:
-        """Let the system take the memory that the file occupies here; what is read again comes back."""
-        let_go(self._bytes)
-
-    def _flat(self, name: str) -> NDArray[Any]:
-        """View a tensor's elements in a row; they may be unaligned."""
-        entry = self._header[name]
-        if entry["dtype"] not in STORAGE_TYPES:
-            raise CheckpointError(
-                f"{self.path}: tensor {shown(name)} has element type {entry['dtype']}, "
-                "which cannot be read.\n"
-                "Quantised checkpoints are not supported: use the original model."
-            )
-        start, end = entry["data_offsets"]
-        return self._data[start:end].view(STORAGE_TYPES[entry["dtype"]])
-
-
-def on_file(array: Any) -> bool:
-    """Say whether an array is a view of a mapped file."""
-    return _map_of(array) is not None
-
-
-def let_go(array: NDArray[Any]) -> None:
-    """Let the system take the memory that an array's file occupies here; what is read again comes back."""
-    found = _map_of(array)
-    if found is not None and hasattr(mmap, "MADV_DONTNEED"):
-        found.madvise(mmap.MADV_DONTNEED)
-
-
-def _map_of(array: Any) -> mmap.mmap | None:
-    while isinstance(array, np.ndarray):
-        array = array.base
-    whole = array.obj if isinstance(array, memoryview) else None
-    return whole if isinstance(whole, mmap.mmap) else None
-
-
-def _header_length(path: Path) -> int:
-    """Read how long the header is, before anything makes room for it.
-
-    Raises CheckpointError if it is longer than the file, or than any model's.
+    Returns its tensors by name, in the header's order. Raises CheckpointError if the file is missing,
+    unreadable, damaged or not a safetensors file.
     """
+    if not path.is_file():  # a pipe or a device may never end
+        raise CheckpointError(f"{path}: there is no such file.")
+    beginning = b""
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read ({error.strerror}).\nSee that you may read it."
-        ) from error
-    if size < 8:
-        raise _unreadable(path, f"{size} bytes are too few for one")
-    if length > size - 8:
-        raise _unreadable(path, f"a header of {length} bytes is announced, in a file of {size}")
-    if length > SIZE_LIMIT:
-        raise _unreadable(path, f"its header has {length} bytes, which no model's has")
-    return length
+            beginning = file.read(32)
+            length = int.from_bytes(beginning[:8], "little")
+            if length > SIZE_LIMIT:  # before anything makes room for it
+                raise ValueError(f"its header has {length} bytes, which no model's has")
+            with safe_open(path, framework="np"):
+                pass
+            mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: cannot be read.\nSee that you may read it.") from error
+    # The package raises OSError, ValueError, TypeError, and one of its own that is only an Exception.
+    except Exception as error:
+        raise _unreadable(path, beginning, one_line(str(error))) from error
+    # Parsed once more here, because the package accepts a name that stands there twice.
+    header = parse_json_object(mapped[8 : 8 + length].tobytes(), path)
+    header.pop("__metadata__", None)
+    data = mapped[8 + length :]
+    return {
+        name: StoredTensor(
+            path, name, entry["dtype"], tuple(entry["shape"]), data[slice(*entry["data_offsets"])]
+        )
+        for name, entry in header.items()
+    }
 
 
-def _unreadable(path: Path, problem: str) -> CheckpointError:
+def _unreadable(path: Path, beginning: bytes, problem: str) -> CheckpointError:
     """Say why a file cannot be read and what to do: if it can be seen, by what it is instead."""
-    with path.open("rb") as file:
-        beginning = file.read(32)
     # 80 02 and six zeros begin a file whose header has 640 bytes; in other formats the bytes go on.
     is_length = int.from_bytes(beginning[:8], "little") < 1 << 32
     for first, words in IMPOSTORS.items():
@@ -180,3 +118,28 @@ def _unreadable(path: Path, problem: str) -> CheckpointError:
             what_to_do = CONVERT if words is PICKLE else download_again(path)
             return CheckpointError(f"{path}: is no safetensors file but {words}.\n{what_to_do}")
     return CheckpointError(f"{path}: not a complete safetensors file ({problem}).\n{download_again(path)}")
+
+
+def on_file(array: object) -> bool:
+    """Say whether an array is a view of a mapped file."""
+    return _map_of(array) is not None
+
+
+def let_go(array: NDArray) -> None:
+    """Let the system take the memory that an array's file occupies here; what is read again comes back."""
+    found = _map_of(array)
+    if found is not None and hasattr(mmap, "MADV_DONTNEED"):
+        found.madvise(mmap.MADV_DONTNEED)
+
+
+def _map_of(array: object) -> mmap.mmap | None:
+    while isinstance(array, np.ndarray):
+        array = array.base
+    whole = array.obj if isinstance(array, memoryview) else None
+    return whole if isinstance(whole, mmap.mmap) else None
+
+
+def write_safetensors(file: BinaryIO, arrays: Mapping[str, NDArray], metadata: Mapping[str, str]) -> None:
+    """Write arrays by name, and texts about them, to a file that is open for writing."""
+    # The package writes an array's memory as it lies there, whatever its strides say.
+    file.write(save({name: np.asarray(array, order="C") for name, array in arrays.items()}, dict(metadata)))

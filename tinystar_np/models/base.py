@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinystar_np.cache import PREFILL, Cache, HeldText, LayerState, Step, join_caches, read_states
 from tinystar_np.checkpoints.checkpoint import Checkpoint
-from tinystar_np.checkpoints.gather import gather
+from tinystar_np.checkpoints.gather import FittedTable, fit, gather
 from tinystar_np.checkpoints.json_file import one_line
-from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, WeightTable, known_as, rows
+from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, WeightTable, filled_in, known_as, rows
 from tinystar_np.errors import CheckpointError, ContextFullError, InputError
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.layers.basic import Embedding, Norm
@@ -165,19 +165,32 @@ class Decoder(Generic[AnyConfig]):
 
         Raises CheckpointError where the weights do not fit the config.
         """
+        config, table = cls.fit(config, checkpoint)
+        return cls(config, side_by_side(gather(checkpoint, table, dtype)), end_ids)
+
+    @classmethod
+    def fit(cls, config: AnyConfig, checkpoint: Checkpoint) -> tuple[AnyConfig, FittedTable]:
+        """Find where a checkpoint has each row of the weight table.
+
+        Returns the config, with what only the file tells, and the table.
+        Raises CheckpointError where the weights do not fit the config.
+        """
         stored = {known_as(name, cls.PREFIX, cls.OTHER_NAMES): name for name in checkpoint}
         table = cls.WEIGHTS
+        usual = {theirs for theirs, *_ in cls.WEIGHTS.values()}
         for form in cls.OTHER_FORMS:
-            if any(row.theirs in stored for row in rows(form, config)):
+            own = {ours: row for ours, row in form.items() if row[0].replace("{i+1}", "{i}") not in usual}
+            if any(row.theirs in stored for row in rows(own, config)):
                 table = {**table, **form}
         tied_head = None
         if HEAD in table and getattr(config, "tie_word_embeddings", False):
             (head, head_axes, *_), (embedding, axes, *_) = table[HEAD], table[EMBEDDING]
+            head = filled_in(head, config)
             if _differ(checkpoint, [stored[name] for name in (head, embedding) if name in stored]):
                 config = replace(config, tie_word_embeddings=False)
             elif head_axes.strip("()ᵀ") == axes:  # so that one can stand for the other
                 tied_head = head
-        weights = gather(
+        fitted = fit(
             checkpoint,
             table,
             config,
@@ -185,9 +198,8 @@ class Decoder(Generic[AnyConfig]):
             other_names=cls.OTHER_NAMES,
             ignored=cls.IGNORED,
             tied_head=tied_head,
-            dtype=dtype,
         )
-        return cls(config, side_by_side(weights), end_ids)
+        return config, fitted
 
     def move_into_memory(self) -> None:
         """Copy float32 matrices out of their file, to where products read them faster (weights/in_memory.py).

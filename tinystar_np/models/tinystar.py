@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import Cache, Step
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, GENERATION_FILE
-from tinystar_np.checkpoints.safetensors_writer import write_safetensors
+from tinystar_np.checkpoints.safetensors_file import write_safetensors
 from tinystar_np.checkpoints.weight_table import WeightTable, expand
 from tinystar_np.errors import CheckpointError, InputError
 from tinystar_np.kernels.linear import Matrix
