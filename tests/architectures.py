@@ -283,7 +283,11 @@ CASES = [
             "grouped_yarn": {**GROUPED, "rope_parameters": YARN},
         },
         old={"apply_residual_connection_post_layernorm": False, "ff_factor": 4},
-        renamed={"num_attention_heads": "n_head", "num_hidden_layers": "n_layer", "num_kv_heads": "n_head_kv"},
+        renamed={
+            "num_attention_heads": "n_head",
+            "num_hidden_layers": "n_layer",
+            "num_kv_heads": "n_head_kv",
+        },
     ),
     Case(
         "falcon_h1",
@@ -308,7 +312,9 @@ CASES = [
             **LIMITS,
         },
     ),
-    Case("gemma", small={"head_dim": 8}, variants={"narrow_heads": {"head_dim": 4}}, old={"hidden_act": "gelu"}),
+    Case(
+        "gemma", small={"head_dim": 8}, variants={"narrow_heads": {"head_dim": 4}}, old={"hidden_act": "gelu"}
+    ),
     Case(
         "gemma2",
         small={"head_dim": 8, "sliding_window": 5, "query_pre_attn_scalar": 8}
@@ -442,7 +448,7 @@ CASES = [
         more={**GRANITE, "mamba_chunk_size": 16},
         variants={
             **NO_ROPE,
-            # With rotations: without, a bias on the keys moves all scores of a query alike and changes nothing.
+            # Without rotations, a bias on the keys moves all scores of a query alike and changes nothing.
             "attention_bias": {"attention_bias": True, **WITH_ROPE},
             "all_biases": {"attention_bias": True, "mamba_proj_bias": True, **WITH_ROPE},
             "no_experts": {"num_local_experts": 0, "num_experts_per_tok": 0},  # H-350M, H-1B, H-Micro
@@ -467,7 +473,9 @@ CASES = [
         "llama",
         variants={
             "llama3": {"rope_parameters": LLAMA3},
-            "yarn_mscale": {"rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.5, "truncate": False}},
+            "yarn_mscale": {
+                "rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.5, "truncate": False}
+            },
         },
         buffers=("model.layers.{i}.self_attn.rotary_emb.inv_freq",),
     ),

@@ -100,8 +100,8 @@ def check(
 ) -> Decoder:
     """Hold the model in ``directory`` against ``reference``; names the first activation that differs.
 
-    length  T of the prompts, which are also cut where something begins: at the model's windows and chunks, and
-            around 64, where the scans of recurrences have their own
+    length  T of the prompts, which are also cut where something begins: around the model's windows and
+            chunks, and around 64, where the scans of recurrences have their own
 
     Returns our model, for what a test wants to ask beyond that.
     """

@@ -1,6 +1,7 @@
 """What else each key of transformers' config classes can be, beside what the small models say.
 
-See switches.py; the small models are in architectures.py. A field that transformers adds to one of its classes is missing here, and the walk says so.
+See switches.py; the small models are in architectures.py. A field that transformers adds to one of its
+classes is missing here, and the walk says so.
 """
 
 from collections.abc import Mapping
@@ -137,7 +138,7 @@ SPELLINGS: dict[str, list[Any]] = {
     "rotary_emb_base": [Other(50.0, given={"rope_parameters": None, "rotary_pct": 0.5})],
     "rotary_pct": [Other(0.5, given={"rope_parameters": None})],
     "scoring_func": ["tanh"],
-    "seq_length": [Case(99, same=True)],  # how long the texts were that it learned from
+    "seq_length": [Other(99, same=True)],  # how long the texts were that it learned from
     "shared_expert_intermediate_size": [16],
     "sliding_window": [3],
     "sliding_window_pattern": [1],

@@ -1,4 +1,4 @@
-"""Every architecture against transformers, in every way that a model is called; the table is architectures.py."""
+"""Every architecture against transformers, in every way a model is called. The table: architectures.py."""
 
 import copy
 import json
@@ -25,7 +25,9 @@ from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
 from tinystar_np.models import ARCHITECTURES
 
-VARIANTS = [pytest.param(case, name, id=f"{case.model_type}-{name}") for case in CASES for name in case.all_variants]
+VARIANTS = [
+    pytest.param(case, name, id=f"{case.model_type}-{name}") for case in CASES for name in case.all_variants
+]
 EACH = pytest.mark.parametrize("case", [pytest.param(case, id=case.model_type) for case in CASES])
 WITH_EXPERTS = [case for case in CASES if {"num_experts_per_tok", "ffn_config"} & case.smallest.keys()]
 LEARNED_POSITIONS = {"gpt2", "gpt_neo"}  # there are no more than were trained
