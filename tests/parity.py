@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from architectures import VOCABULARY
+from architectures import FULL, SLIDING, VOCABULARY
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from tinystar_np.cache import join_caches
@@ -20,6 +20,7 @@ from tinystar_np.models import Decoder
 from tinystar_np.tracing.compare import compare_with_transformers
 
 TOLERANCE = 1e-5  # of the largest logit; the project promises 1e-4
+LONG_TEXT = 700
 
 
 def reference_model(model_type: str, seed: int = 0, **config: Any) -> PreTrainedModel:
@@ -133,15 +134,16 @@ def check(
     return model
 
 
-def check_long_text(reference: PreTrainedModel, directory: Path) -> None:
-    """Compare where pieces are long enough to be attended to in blocks."""
+def check_long_text(reference: PreTrainedModel, directory: Path, length: int = LONG_TEXT) -> None:
+    """Compare where pieces are long enough to be attended to in blocks, and to be computed in threads."""
     model, _ = load(save(reference, directory))
-    ids = random_ids(2, 700)
+    ids = random_ids(2, length)
     expected = logits_of(reference, ids)
-    assert_close(model(ids), expected)
+    assert_close(model(ids), expected, what="whole")
     cache = model.new_cache(batch_size=2)
-    found = [model(ids[:, a:b], cache=cache) for a, b in pairwise([0, 1, 130, 300, 301, 700])]
-    assert_close(np.concatenate(found, axis=1), expected)
+    ends = [0, 1, 64, 129, 130, 300, 301, length]
+    found = [model(ids[:, a:b], cache=cache) for a, b in pairwise(ends)]
+    assert_close(np.concatenate(found, axis=1), expected, what="in pieces")
 
 
 def check_hub_file(published: Mapping[str, Any], changes: Mapping[str, Any], directory: Path) -> None:
@@ -201,8 +203,11 @@ def check_greedy(reference: PreTrainedModel, model: Decoder, prompt: np.ndarray,
 def old_spelling(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Changes that turn a config.json of today's library into one of the hub's old files."""
     changes: dict[str, Any] = {"dtype": None, "torch_dtype": "float32", "transformers_version": "4.31.0"}
-    if "rope_parameters" in raw:
-        rope = dict(raw["rope_parameters"])
+    rope = dict(raw.get("rope_parameters") or {})
+    if SLIDING in rope and rope[SLIDING]["rope_type"] == "default":  # the other was not known
+        changes["rope_local_base_freq"] = rope[SLIDING]["rope_theta"]
+        rope = dict(rope[FULL])
+    if "rope_theta" in rope:
         changes |= {"rope_parameters": None, "rope_theta": rope.pop("rope_theta")}
         if "partial_rotary_factor" in rope:
             changes["partial_rotary_factor"] = rope.pop("partial_rotary_factor")

@@ -21,10 +21,10 @@ from transformers import (
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from tinystar_np.cli.main import tinystar
-from tinystar_np.models.text_part import TEXT_PARTS, text_config
 from tinystar_np.errors import CheckpointError, ConfigError
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.loading import load
+from tinystar_np.models.text_part import TEXT_PARTS, text_config
 
 # Llama 4 of transformers 5.24 asks the output of its text part for this, which has none.
 if not hasattr(MoeCausalLMOutputWithPast, "image_outputs"):
