@@ -73,7 +73,8 @@ class Case:
     variants   {name: keys}: beside those that are made by themselves; None takes one of these away
     old        keys of old files on the hub, beside the small model's; None: left out there
     renamed    {today's key: its name in old files}
-    buffers    tensors of old files that are no weights, with {i} for the layer
+    buffers    tensors of old files that no layer here has, with {i} for the layer
+    of_today   variants that old files could not say
     tolerance  {variant: share of the largest logit} where it is not parity.TOLERANCE
     """
 
@@ -84,6 +85,7 @@ class Case:
     old: Keys = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     buffers: tuple[str, ...] = ()
+    of_today: tuple[str, ...] = ()
     tolerance: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -263,6 +265,7 @@ CASES = [
         },
         old={"scoring_func": "sigmoid", "topk_method": "noaux_tc", "moe_layer_freq": 1, "ep_size": 1}
         | {"head_dim": None},
+        buffers=tuple(f"model.layers.61.{name}.weight" for name in ("eh_proj", "shared_head.norm")),
     ),
     Case(
         "falcon",
@@ -402,8 +405,10 @@ CASES = [
     Case(
         "gpt_oss",
         small={"head_dim": 8, "sliding_window": 5, "swiglu_limit": 0.8},  # many activations are beyond it
+        more={"rope_parameters": YARN},
         variants={
             "gelu": None,  # the class reads no activation
+            "no_yarn": {"rope_parameters": rope()},
             "one": ONE_OF_4,
             "all": ALL_OF_4,
             "limit": {"swiglu_limit": 7.0},
@@ -413,6 +418,7 @@ CASES = [
             "window_17": {"sliding_window": 17},
             "truncated": {"rope_parameters": rope("yarn", factor=8.0, truncate=True, **ORIGINAL)},
         },
+        of_today=("no_yarn",),  # without a word of rotations they meant yarn
     ),
     Case(
         "gptj",
@@ -561,6 +567,7 @@ CASES = [
     ),
     Case(
         "mpt",
+        more={"max_seq_len": 1000},
         variants={
             "three_heads": {"d_model": 48, "n_heads": 3},
             "six_heads": {"d_model": 48, "n_heads": 6},
@@ -658,6 +665,7 @@ CASES = [
         # to norm, and the usual 1e-6 makes rounding large: transformers' own two forms then differ by 3e-5.
         | {"linear_num_value_heads": 4, "rms_norm_eps": 0.01},
         more={"linear_value_head_dim": 12},
+        buffers=("mtp.fc.weight",),
         variants={
             "heads_alike": {"linear_num_value_heads": 2, "linear_value_head_dim": 8},
             "one_key_head": {"linear_num_key_heads": 1, "linear_conv_kernel_dim": 2},
