@@ -1,9 +1,10 @@
 """Each key of transformers' config classes: read, and read right; or refused by name; or without mathematics.
 
-The walk itself is in switches.py, the small models and values in switch_values.py. What it finds must be what
-``tinystar models --verbose`` says; where it is not, and the walk is right:
+The walk itself is in switches.py, the small models in architectures.py, other values in switch_values.py.
+What it finds must be what tests/switches.json says; where it is not, and the walk is right:
 
-    python tests/switches.py > tinystar_np/inspection/switches.json
+    python tests/switches.py > tests/switches.json
+    python docs/tools/config_keys.py
 """
 
 import copy
@@ -13,12 +14,11 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from switch_values import INERT, OTHERS_OF, SMALLS, SPELLINGS
+from switch_values import INERT, OTHERS_OF, SPELLINGS
 from switches import (
     CONFIG_MAPPING,
     FILE,
     TYPES,
-    changed,
     check_without_mathematics,
     is_inert,
     keys_of,
@@ -163,7 +163,6 @@ def test_no_entry_of_the_tables_is_left_over() -> None:
     everywhere |= {f"{model_type}.{key}" for model_type in TYPES for key in keys_of(model_type)}
     assert {key for key in INERT if not any(k == key or k.endswith(f".{key}") for k in everywhere)} == set()
     assert {key for key in SPELLINGS if key not in everywhere} == set()
-    assert set(SMALLS) <= set(TYPES)
     assert {key for table in OTHERS_OF.values() for key in table} <= everywhere
 
 
@@ -193,17 +192,19 @@ def test_mathematics_is_not_called_none(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("model_type", TYPES)
-def test_keys_that_no_class_knows_are_ignored(model_type: str) -> None:
-    """Files on the hub are full of them."""
+def test_keys_that_its_class_does_not_know_are_ignored(model_type: str) -> None:
+    """Files on the hub are full of them: of no class, and of other architectures."""
     config_class, raw = model_class(model_type).Config, small(model_type)
     junk = {"_name_or_path": "/home/somebody/model", "attention_softmax_in_fp32": True, "x": {"y": [1]}}
     assert config_class.from_dict({**raw, **junk}) == config_class.from_dict(raw)
+    others = {key for other in TYPES for key in (*keys_of(other), *our_keys(other)) if "." not in key}
+    others -= {*keys_of(model_type), *our_keys(model_type), *names_of(model_type)}
+    for value in (0, None, "x", [], {}):
+        assert config_class.from_dict({**dict.fromkeys(others, value), **raw}) == config_class.from_dict(raw)
 
 
-def test_what_the_command_shows() -> None:
-    found = switches()["llama"]
-    assert found.compared["attention_bias"] == [False, True]
-    assert found.compared["rope_parameters.rope_type"] == ["default", "yarn", "linear", "llama3"]
-    assert "per_layer_config" in found.refused
-    assert ("attention_bias", "false, true") in found.rows()
-    assert changed({"a": {"b": 1}}, "a.c", 2) == {"a": {"b": 1, "c": 2}}
+def names_of(model_type: str) -> set[str]:
+    """All names that keys of an architecture have, transformers' and ours."""
+    config_class = model_class(model_type).Config
+    ours = {*config_class.keys(), *other_names(config_class), *config_class.REFUSED}
+    return {*ours, *CONFIG_MAPPING[model_type].attribute_map}
