@@ -1,18 +1,20 @@
-"""How fast an engine is while other processes keep cores busy, beside itself on a quiet machine.
+"""Other processes that keep cores busy, to see how fast an engine is beside them.
 
 On a laptop somebody always computes something. An engine whose threads wait for each other may then lose
 more than the core that the other has: this is seen only here.
 """
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from machine import THREAD_VARIABLES, environment
-from results import Row
-
+HERE = Path(__file__).parent
+STARTED_WITH = dict(os.environ)  # before this package is imported, which tells OpenBLAS something of its own
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 COUNT = "while True: pass"
 COPY = "import numpy as np; a = np.ones(25_000_000); b = a.copy()\nwhile True: np.copyto(b, a)"  # 200 MB each
 NEIGHBOURS: dict[str, Sequence[str]] = {
@@ -23,7 +25,17 @@ NEIGHBOURS: dict[str, Sequence[str]] = {
 }
 SETTLE = 0.5  # seconds until the neighbours are busy
 
-Speed = Callable[[], float]
+
+def environment(threads: int | None) -> dict[str, str]:
+    """Build the environment of a measured process; without threads, as where a user names none."""
+    env = {name: value for name, value in STARTED_WITH.items() if name not in THREAD_VARIABLES}
+    env |= {} if threads is None else dict.fromkeys(THREAD_VARIABLES, str(threads))
+    paths = [str(HERE), str(HERE.parent), env.get("PYTHONPATH", "")]
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    env["TOKENIZERS_PARALLELISM"] = "false"
+    env["HF_HUB_OFFLINE"] = "1"  # the model is on this disk; nobody shall wait for the network
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's second start finds compiled bytecode
+    return env
 
 
 @contextmanager
@@ -39,37 +51,3 @@ def neighbours(programs: Sequence[str]) -> Iterator[None]:
         for each in started:
             each.kill()
             each.wait()
-
-
-def users_environment() -> dict[str, str]:
-    """Build the environment of a user who has named no number of threads: an engine may choose it."""
-    return {name: value for name, value in environment(1).items() if name not in THREAD_VARIABLES}
-
-
-def measure_beside(sides: dict[str, Speed], rounds: int, say: Callable[[str], None]) -> tuple[list[Row], ...]:
-    """Measure every side beside all neighbours, in turn, round after round.
-
-    sides  {name: what measures it once, in tokens/s}
-
-    Returns lines with each side against itself on a quiet machine, and with the first against each other.
-    """
-    found: dict[tuple[str, str], list[float]] = {}
-    for turn in range(rounds):
-        for busy, programs in NEIGHBOURS.items():
-            for side, speed in sides.items():
-                say(f"beside {busy}: {side}, round {turn + 1} of {rounds}")
-                with neighbours(programs):
-                    found.setdefault((side, busy), []).append(speed())
-    quiet, *loads = NEIGHBOURS
-    first, *others = sides
-    kept = [
-        Row(f"{side}, beside {busy}", "tokens/s", found[side, busy], found[side, quiet])
-        for side in sides
-        for busy in loads
-    ]
-    against = [
-        Row(f"than {other}, beside {busy}", "tokens/s", found[first, busy], found[other, busy])
-        for other in others
-        for busy in NEIGHBOURS
-    ]
-    return kept, against

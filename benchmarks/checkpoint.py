@@ -9,40 +9,23 @@ end-of-text token, so that nobody stops early.
 import json
 import os
 import sys
+from math import prod
 from pathlib import Path
 
 import numpy as np
 from shapes import SHAPES
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from tinystar_np.models import model_class
+from tinystar_np.checkpoints.weight_table import expand
+
 END_OF_TEXT = "<|endoftext|>"
 MERGES = 50_000  # at most, as GPT-2 has
 RANDOM = 1 << 24  # numbers drawn; every tensor takes a run of them, from a place of its own
 
 
-def config(shape: str, dtype: str) -> dict:
-    ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-    return {**SHAPES[shape], "dtype": dtype, **ends}
-
-
-def tensors(shape: str) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Name every tensor with its shape and what it is called here: {theirs: (shape, ours)}."""
-    from tinystar_np.models import model_class
-    from tinystar_np.checkpoints.weight_table import expand, shape_of
-
-    architecture = model_class(SHAPES[shape]["model_type"])
-    described = architecture.Config.from_dict(SHAPES[shape])
-    rows = expand(architecture.weight_table(described), described.sizes).values()
-    found = {}
-    for row in rows:
-        # In transformers the output layer stands beside the model that the prefix names.
-        prefix = "" if row.ours.startswith("head.") else architecture.PREFIX
-        found[prefix + row.theirs] = shape_of(row.stored, described.sizes), row.ours
-    return found
-
-
 def numbers(ours: str, drawn: np.ndarray) -> np.ndarray:
-    """Turn random numbers from N(0, 1) into what such a tensor holds."""
+    """Turn random numbers from N(0, 1) into what a tensor holds that has this name here."""
     if ours.endswith(("gain", ".D")):
         return 1 + 0.02 * drawn
     if ours.endswith("A_log"):
@@ -50,24 +33,23 @@ def numbers(ours: str, drawn: np.ndarray) -> np.ndarray:
     return 0.02 * drawn
 
 
-def write_weights(shape: str, dtype: str, path: Path) -> None:
-    """Write the safetensors file tensor by tensor: a model larger than memory will do."""
+def write_weights(tensors: dict[str, tuple[tuple[int, ...], str]], dtype: str, path: Path) -> None:
+    """Write {theirs: (shape, ours)} tensor by tensor: a model larger than memory will do."""
     pool = np.random.default_rng(0).standard_normal(RANDOM, dtype=np.float32)
     size, code = (2, "BF16") if dtype == "bfloat16" else (4, "F32")
     header, end = {}, 0
-    for name, (dims, _) in tensors(shape).items():
-        start, end = end, end + int(np.prod(dims)) * size
+    for name, (dims, _) in tensors.items():
+        start, end = end, end + prod(dims) * size
         header[name] = {"dtype": code, "shape": dims, "data_offsets": [start, end]}
     described = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
     described += b" " * (-len(described) % 8)
     with path.open("wb") as file:
         file.write(len(described).to_bytes(8, "little") + described)
-        for place, (dims, ours) in enumerate(tensors(shape).values()):
-            left, start = int(np.prod(dims)), place * 977
+        for place, (dims, ours) in enumerate(tensors.values()):
+            left, start = prod(dims), place * 977
             while left:
-                drawn = numbers(ours, pool[start : start + left])
-                bits = (drawn.view(np.uint32) >> 16).astype(np.uint16) if size == 2 else drawn
-                file.write(bits.astype(bits.dtype, copy=False).tobytes())
+                drawn = numbers(ours, pool[start : start + left]).astype(np.float32, copy=False)
+                file.write((drawn.view(np.uint32) >> 16).astype(np.uint16) if size == 2 else drawn)
                 left, start = left - len(drawn), 0
         if hasattr(os, "posix_fadvise"):
             # Whoever reads it finds it as it is after a start of the machine. What has just been written lies
@@ -91,13 +73,21 @@ def tokenizer(vocabulary: int) -> Tokenizer:
 
 def write(shape: str, dtype: str, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer(SHAPES[shape]["vocab_size"]).save(str(directory / "tokenizer.json"))
-    described = {"tokenizer_class": "PreTrainedTokenizerFast"}
-    described |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
+    architecture = model_class(str(SHAPES[shape]["model_type"]))
+    config = architecture.Config.from_dict(SHAPES[shape])
+    tensors = {}
+    for row in expand(architecture.WEIGHTS, config).values():
+        # In transformers the output layer stands beside the model that the prefix names.
+        prefix = "" if row.ours.startswith("head.") else architecture.PREFIX
+        tensors[prefix + row.theirs] = row.stored, row.ours
+    write_weights(tensors, dtype, directory / "model.safetensors")
+    tokenizer(config.sizes["V"]).save(str(directory / "tokenizer.json"))
+    described = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
+    described["tokenizer_class"] = "PreTrainedTokenizerFast"
     (directory / "tokenizer_config.json").write_text(json.dumps(described, indent=2))
-    write_weights(shape, dtype, directory / "model.safetensors")
+    ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     # Last, so that a directory with a config is a complete one.
-    (directory / "config.json").write_text(json.dumps(config(shape, dtype), indent=2))
+    (directory / "config.json").write_text(json.dumps({**SHAPES[shape], "dtype": dtype, **ends}, indent=2))
 
 
 if __name__ == "__main__":

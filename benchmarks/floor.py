@@ -3,22 +3,25 @@
 A call of the model says which matrices it multiplies how many vectors by. Then the whole call and these
 products alone, each matrix where it lies and as it lies there, take turns in one process: no cache, no
 attention, no norms, nothing between one product and the next. A float32 matrix is multiplied by NumPy's
-``x @ W``. The model itself multiplies a few vectors in a quicker way where there is one (layers/products.py),
+``x @ W``. The model itself multiplies a few vectors in a quicker way where there is one (fast/linear.py),
 so that its share may be above 1 there. Narrow types are multiplied by their own products, NumPy having none.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
 from typing import Any
 from unittest.mock import patch
 
-from tinystar_np.inspection.speed import Product, bare_seconds
-from tinystar_np.layers_old import Linear
-from tinystar_np.layers_old.latent_attention import LatentAttention
+from numpy.typing import NDArray
 
-Turns = dict[str, list[float]]
+from tinystar_np import fast
+from tinystar_np.fast.layout import laid_together
+from tinystar_np.inspection.speed import Product, bare_seconds, by_turns
+from tinystar_np.kernels.linear import Matrix
+from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.models import Decoder
 
 
 @contextmanager
@@ -28,56 +31,57 @@ def products_made() -> Iterator[list[Product]]:
     Projections joined to one are one product, and of experts the chosen ones are there.
     """
     made: list[Product] = []
-    linear, latent = Linear.__call__, LatentAttention.__call__
+    matmul, matmul_each, latent = fast.matmul, fast.matmul_each, LatentAttention.__call__
 
-    def call_linear(layer: Linear, x: Any) -> Any:
-        made.append(Product(prod(x.shape[:-1]), layer.weight))
-        return linear(layer, x)
+    def one(x: NDArray, weight: Matrix) -> NDArray:
+        made.append(Product(prod(x.shape[:-1]), weight))
+        return matmul(x, weight)
 
-    def call_latent(layer: LatentAttention, x: Any, *others: Any, **named: Any) -> Any:
+    def each(x: NDArray, weights: Sequence[Matrix]) -> list[NDArray]:
+        together = laid_together(weights)
+        made.extend(Product(prod(x.shape[:-1]), w) for w in (weights if together is None else [together]))
+        return matmul_each(x, weights)
+
+    def of_latents(layer: LatentAttention, x: Any, *others: Any) -> Any:
         # Absorbed or expanded: every new token is multiplied by all of it.
         made.append(Product(prod(x.shape[:-1]), layer.kv_up))
-        return latent(layer, x, *others, **named)
+        return latent(layer, x, *others)
 
     with (
-        patch.object(Linear, "__call__", call_linear),
-        patch.object(LatentAttention, "__call__", call_latent),
+        patch.object(fast, "matmul", one),
+        patch.object(fast, "matmul_each", each),
+        patch.object(LatentAttention, "__call__", of_latents),
     ):
         yield made
 
 
-def of_tokens(engine: Any, rows: list[list[int]], new: int) -> Turns:
-    """Generate a token of each row, again and again, and make the products of one such step after each: ms.
-
-    rows  (B, T) ids, the prompts
-    new   how often
-    """
-    state, last = engine.prefill(rows, room=new + 2)
+def of_tokens(model: Decoder, ids: list[list[int]], new: int) -> list[list[float]]:
+    """Generate a token of each text (B, T), and make the products of one such step, in turn: ms of both."""
+    cache = model.new_cache(len(ids), capacity=len(ids[0]) + new + 2)
+    tokens = model(ids, cache=cache, last_only=True).argmax(axis=-1)  # (B, 1)
 
     def step() -> None:
-        nonlocal last
-        last = engine.step(state, last)
+        nonlocal tokens
+        tokens = model(tokens, cache=cache, last_only=True).argmax(axis=-1)
 
-    with products_made() as products:
-        step()
-    return by_turns(step, products, new)
+    return beside_products(step, new)
 
 
-def of_prompt(engine: Any, rows: list[list[int]], rounds: int) -> Turns:
-    """Read a prompt with a new cache, again and again, and make its products after each time: ms."""
-    with products_made() as products:
-        engine.prefill(rows)
-    return by_turns(lambda: engine.prefill(rows), products, rounds)
+def of_prompt(model: Decoder, ids: list[list[int]], rounds: int) -> list[list[float]]:
+    """Read a prompt with a new cache, and make its products, in turn: ms of both."""
+    room = len(ids), len(ids[0])
+    return beside_products(lambda: model(ids, cache=model.new_cache(*room), last_only=True), rounds)
 
 
-def by_turns(whole: Callable[[], object], products: list[Product], rounds: int) -> Turns:
+def beside_products(whole: Callable[[], object], rounds: int) -> list[list[float]]:
     """Measure a call and its products in turn: ms of each round but a first that does not count."""
-    found: Turns = {"whole": [], "bare": []}
-    for turn in range(rounds + 1):
+    with products_made() as products:
+        whole()
+
+    def seconds() -> float:
         start = time.perf_counter()
         whole()
-        taken = {"whole": time.perf_counter() - start, "bare": bare_seconds(products)}
-        if turn:
-            for part, seconds in taken.items():
-                found[part].append(seconds * 1e3)
-    return found
+        return time.perf_counter() - start
+
+    found = by_turns({"": [seconds, lambda: bare_seconds(products)]}, rounds + 1)[""]
+    return [[value * 1e3 for value in values[1:]] for values in found]

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from tinystar_np.checkpoints.model_files import INDEX_FILE
+from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import TinyStarError
 from tinystar_np.loading import load
 from tinystar_np.models.gpt2 import GPT2
-from tinystar_np.checkpoints.weight_table import expand, shape_of
 
 MEMORY = 12_000_000  # bytes, a hundred times what the good model takes
 CONFIG = {"model_type": "gpt2", "vocab_size": 48, "n_positions": 16, "n_embd": 8, "n_layer": 2, "n_head": 2}
@@ -80,10 +80,7 @@ def good_tensors(**config: Any) -> dict[str, Tensor]:
     """The weights of a small GPT-2, all random."""
     checked = GPT2.Config.from_dict({**CONFIG, **config})
     random = np.random.default_rng(0)
-    shapes = {
-        row.theirs: list(shape_of(row.stored, checked.sizes))
-        for row in expand(GPT2.weight_table(checked), checked.sizes).values()
-    }
+    shapes = {row.theirs: list(row.stored) for row in expand(GPT2.WEIGHTS, checked).values()}
     return {
         name: ("F32", shape, random.standard_normal(shape).astype("<f4").tobytes())
         for name, shape in shapes.items()

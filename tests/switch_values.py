@@ -169,6 +169,7 @@ SPELLINGS: dict[str, list[Any]] = {
     "rotary_emb_base": [Case(50.0, given={"rope_parameters": None, "rotary_pct": 0.5})],
     "rotary_pct": [Case(0.5, given={"rope_parameters": None})],
     "scoring_func": ["tanh"],
+    "seq_length": [Case(99, same=True)],  # how long the texts were that it learned from
     "shared_expert_intermediate_size": [16],
     "sliding_window": [3],
     "sliding_window_pattern": [1],

@@ -29,6 +29,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from tinystar_np.errors import ConfigError
 from tinystar_np.loading import load
 from tinystar_np.models import ARCHITECTURES, model_class
+from tinystar_np.models.config import Config
 
 FILE = Path(__file__).with_name("switches.json")
 TYPES = sorted(ARCHITECTURES.keys() - {"tinystar"})  # whose config is our own
@@ -55,6 +56,11 @@ def keys_of(model_type: str) -> dict[str, Any]:
     return found | {"per_layer_config": None, "quantization_config": None}
 
 
+def other_names(config_class: type[Config]) -> dict[str, str]:
+    """Other spellings of keys that a config class of ours knows: {theirs: the field's name}."""
+    return {alias: name for name, held in config_class.keys().items() for alias in held.aliases}
+
+
 def our_keys(model_type: str) -> dict[str, Any]:
     """Keys that our config class knows and transformers' has not, and their defaults.
 
@@ -62,13 +68,12 @@ def our_keys(model_type: str) -> dict[str, Any]:
     """
     ours, theirs = model_class(model_type).Config, keys_of(model_type)
     known = {f.name: None if f.default is MISSING else f.default for f in fields(ours)}
-    known = {key: default for key, default in known.items() if key not in ours.UNUSED}
     known |= {key: harmless[0] for key, harmless in ours.REFUSED.items()}
     theirs_and_parts = {part for key in theirs for part in (key, *key.split("."))}
     return {
         key: default
         for key, default in known.items()
-        if key not in theirs_and_parts and key not in ours.ALIASES.values()
+        if key not in theirs_and_parts and key not in other_names(ours).values()
     }
 
 
@@ -210,7 +215,7 @@ def walk(model_type: str, key: str) -> dict[str, dict[str, list[Any]]]:
         same = theirs.computes_as(trial(model_type, before))
         assert same == case.same, (
             f"{key} = {case.value!r} {'changes' if case.same else 'does not change'} what transformers does"
-            f"{'; it belongs into UNUSED of our class' if foreign else ''}"
+            f"{'; no field of ours should read it' if foreign else ''}"
         )
         theirs.check_ours(trial(model_type, before))
         for part, value in (*usual.items(), *_parts(key, case.value)):

@@ -15,10 +15,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # From the ground up. What is no folder lies under all floors; loading and the package lie above.
 FLOORS = [
     "kernels",
+    "fast",
     "checkpoints",
     "cache",
     "layers",
-    "layers_old",
+
     "configs",
     "weights",
     "models",
@@ -28,7 +29,7 @@ FLOORS = [
     "tracing",
     "cli",
 ]
-GROUND = {"errors", "freed_memory", "progress_bar", "tap", "threads", "usable", "whole_file"}
+GROUND = {"errors", "progress_bar", "tap", "whole_file"}
 
 
 def imports(path: Path) -> set[str]:
@@ -47,7 +48,7 @@ def imports(path: Path) -> set[str]:
 def test_imports_point_down(floor: str) -> None:
     below = set(FLOORS[: FLOORS.index(floor) + 1]) | GROUND
     if floor == "cli":
-        below |= {"loading"}
+        below |= {"loading", "conversion"}
     files = list((PACKAGE / floor).glob("*.py"))
     assert files
     for file in files:
@@ -57,7 +58,7 @@ def test_imports_point_down(floor: str) -> None:
 
 
 def test_kernels_import_numpy_and_nothing_else() -> None:
-    allowed = {"numpy", "math", "collections", "tinystar_np"}
+    allowed = {"numpy", "math", "collections", "abc", "copy", "typing", "tinystar_np"}
     for file in (PACKAGE / "kernels").glob("*.py"):
         assert {module.split(".")[0] for module in imports(file)} <= allowed
         inside = {module for module in imports(file) if module.startswith("tinystar_np")}
@@ -72,12 +73,14 @@ def test_the_engine_needs_no_framework() -> None:
             assert not modules & {"torch", "transformers"}, file
 
 
-def test_every_architecture_has_its_file() -> None:
+def test_every_model_file_has_one_model_and_imports_no_other() -> None:
     from tinystar_np.models import ARCHITECTURES, model_class
 
-    for model_type, name in ARCHITECTURES.items():
-        assert (PACKAGE / "models" / f"{model_type}.py").exists()
-        assert model_class(model_type).__name__ == name
+    assert {"gpt2", "tinystar"} <= set(ARCHITECTURES)
+    for model_type in ARCHITECTURES:
+        assert model_class(model_type).__module__ == f"tinystar_np.models.{model_type}"
+        used = {module.rpartition(".")[2] for module in imports(PACKAGE / "models" / f"{model_type}.py")}
+        assert not used & set(ARCHITECTURES), f"{model_type} imports another model"
 
 
 def shell_commands() -> list[str]:

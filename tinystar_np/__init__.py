@@ -11,7 +11,7 @@ print(ts.TinyStar(ts.TinyStarConfig(attention="mla", positions="alibi")))  # a d
 import os
 from importlib import import_module
 
-# Before NumPy is imported: see threads.py.
+# Before NumPy is imported: see fast/threads.py.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 
 from typing import TYPE_CHECKING, Any

@@ -30,8 +30,8 @@ def load(
                hub id such as "openai-community/gpt2", which is downloaded unless it is already on this disk
     dtype      what the weight matrices are kept in: "float32"; "bfloat16", half the memory; "int8", a
                quarter; "auto", the file's own type, where float16 and float64 become float32. What has to
-               be rounded is kept on disk for the next time, see weights/rounded.py. Vectors and everything
-               computed are float32 in any case.
+               be rounded is rounded at each call; ``convert`` (conversion.py) keeps it in files. Vectors and
+               everything computed are float32 in any case.
     revision   a branch, tag or commit of the hub's repository
     offline    never touch the network
     cache_dir  where downloads lie, instead of the hub's shared cache

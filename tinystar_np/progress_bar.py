@@ -2,11 +2,13 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 FEW = 20_000_000  # weights or bytes, less than 0.2 s
 SECONDS_BEFORE = 0.5
+SECONDS_BETWEEN = 0.1  # one picture of it and the next
 
 
 @contextmanager
@@ -20,9 +22,27 @@ def bar(total: int, words: str, unit: str) -> Iterator[Callable[[int], object]]:
     if total < FEW or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda done: None
         return
-    from tqdm import tqdm  # type: ignore[import-untyped]  # it takes as long as rounding a small model
+    # Imported late: it takes as long as rounding a small model.
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    with tqdm(
-        total=total, desc=words, unit=unit, unit_scale=True, delay=SECONDS_BEFORE, leave=False
-    ) as shown:
-        yield shown.update
+    size = decimal(total) if unit == "B" else f"{total / 1e6:,.0f} million{unit}"
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    # No thread of its own: it draws when something is done, and all cores are for that.
+    progress = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
+    task = progress.add_task(f"{words}: {size}", total=total)
+    due = time.perf_counter() + SECONDS_BEFORE
+
+    def advance(done: int) -> None:
+        nonlocal due
+        progress.advance(task, done)
+        if time.perf_counter() >= due:
+            progress.start()
+            progress.refresh()
+            due = time.perf_counter() + SECONDS_BETWEEN
+
+    try:
+        yield advance
+    finally:
+        progress.stop()

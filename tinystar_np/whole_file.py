@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all.
+"""Files and directories that are there as a whole or not at all.
 
 A disk may fill up, a person may press Ctrl-C, another program may be reading: a file that is written in its
 place is broken for a while, and stays so where writing ends early. So the bytes go into a new file beside it,
@@ -7,6 +7,7 @@ file or the new one, and whoever has the old one open (or mapped into memory) ke
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,3 +64,36 @@ def _created(partial: Path, path: Path) -> BinaryIO:
         with suppress(OSError, NotImplementedError):  # not every disk knows permissions
             partial.chmod(S_IMODE(old.st_mode))
     return file
+
+
+@contextmanager
+def whole_directory(path: Path, last: str) -> Iterator[Path]:
+    """Give a directory to write into, whose files are moved to ``path`` when the block ends, and not before.
+
+    path  new, or an empty directory
+    last  name of the file that is moved last, without which the others are of no use
+
+    Where the block ends in an exception, Ctrl-C included, ``path`` is as it was.
+    Raises CheckpointError where ``path`` is anything else or cannot be written; OSErrors of the block too.
+    """
+    unfinished = path / f".{token_hex(4)}{UNFINISHED}"
+    made = False
+    try:
+        made = not path.exists()
+        if not made and (not path.is_dir() or any(path.iterdir())):
+            what = "is not empty" if path.is_dir() else "is no directory"
+            raise CheckpointError(
+                f"{path}: {what}.\nGive a new or an empty directory: nothing is overwritten."
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        unfinished.mkdir()
+        yield unfinished
+        for file in sorted(unfinished.iterdir(), key=lambda file: file.name == last):
+            file.rename(path / file.name)
+    except OSError as problem:
+        raise CheckpointError(f"{path}: cannot be written ({problem.strerror or problem}).") from problem
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # where it is full, as it should be
+                path.rmdir()

@@ -29,7 +29,7 @@ COLOURS = {  # of Facts.kind
 LONG = 16384
 """Tokens, more than any window or chunk."""
 
-TYPES = sorted(ARCHITECTURES.keys() - {"tinystar"}, key=lambda name: (headline(name)[0], name))
+TYPES = sorted(set(ARCHITECTURES) - {"tinystar"}, key=lambda name: (headline(name)[0], name))
 FACTS: dict[str, Facts] = {name: import_module(f"tinystar_np.models.{name}").FACTS for name in TYPES}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tinystar_np.cache import KeyValueState, Span, join_caches
 from tinystar_np.errors import CheckpointError, ContextFullError, InputError
-from tinystar_np.kernels.attention import KEY_BLOCK
+from tinystar_np.kernels.blockwise_attention import KEY_BLOCK
 from tinystar_np.loading import load
 
 

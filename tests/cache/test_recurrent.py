@@ -28,56 +28,6 @@ def test_new_arrays_wait_for_the_commit() -> None:
     assert state["short"][:, 0].tolist() == [3, 4]
 
 
-def test_two_arrays_take_turns() -> None:
-    state = state_of(0)
-    given, nbytes = state["ssm"], state.nbytes
-    seen = []
-    for token in range(1, 6):
-        spare, before = state.spare("ssm"), state["ssm"].copy()
-        spare[:] = -1  # a call that breaks off
-        state.replace(ssm=spare, short=state["short"])
-        np.testing.assert_array_equal(state["ssm"], before)
-        assert state.spare("ssm") is spare
-        spare[:] = token
-        state.replace(ssm=spare, short=state["short"])
-        state.commit()
-        state.commit()  # Ctrl-C came between those of two layers
-        assert state["ssm"] is spare
-        seen.append(spare)
-    assert (given == 0).all()  # an array that came from elsewhere is not written to
-    assert len({id(array) for array in seen}) == 2
-    assert state.nbytes == nbytes + given.nbytes
-
-
-def test_copies_have_arrays_of_their_own() -> None:
-    state = state_of(0, 1)
-    for _ in range(2):
-        state.replace(ssm=state.spare("ssm"), short=state["short"])
-        state.commit()
-    state.spare("ssm")[:], state["ssm"][:] = 7, 8
-    for other in (state.select(np.arange(2)), RecurrentState.join([state, state])):
-        assert (other["ssm"] == 8).all()
-        for own in (other.spare("ssm"), other["ssm"]):
-            assert not np.shares_memory(own, state.spare("ssm"))
-            assert not np.shares_memory(own, state["ssm"])
-    restored = state_of(0, 1)
-    saved = {name: array.copy() for name, array in state.arrays(3).items()}
-    for _ in range(3):
-        restored.restore(state.arrays(3), 3)
-        restored.spare("ssm")[:] = 9
-        restored.replace(ssm=restored.spare("ssm"), short=restored["short"])
-        restored.commit()
-        restored.spare("ssm")[:] = 10
-    for name, array in saved.items():
-        np.testing.assert_array_equal(state[name], array)
-    restored.restore(state.arrays(3), 3)
-    for _ in range(2):
-        state.spare("ssm")[:] = 11
-        state.replace(ssm=state.spare("ssm"), short=state["short"])
-        state.commit()
-    np.testing.assert_array_equal(restored["ssm"], saved["ssm"])
-
-
 def test_rows_are_chosen_and_joined_as_copies() -> None:
     state = state_of(1, 2, 3)
     chosen = state.select(np.array([2, 0]))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from tinystar_np.cli import bench
 from tinystar_np.cli.main import tinystar
 from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.inspection import speed
-from tinystar_np.inspection.speed import Found, Task, TinyStarEngine, bytes_per_token, measure
-from tinystar_np.inspection.transformers_process import turn
+from tinystar_np.inspection.engine_process import Transformers
+from tinystar_np.inspection.engines import TinyStarEngine
+from tinystar_np.inspection.speed import Task, by_turns, bytes_per_token
 from tinystar_np.models.tinystar import TinyStar
 
 SHORT = ["--rounds", "2", "--new", "3", "--batch", "1", "2"]
@@ -88,28 +90,47 @@ class Clock:
 def test_they_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[Any] = []
     limits = iter((1000.0, 500.0))
-    monkeypatch.setattr(speed, "bandwidth", lambda matrices: (log.append("bare"), next(limits))[1])
-    engines = [Clock("a", log, 9, 9, 1, 2, 4, 5), Clock("b", log, 9, 9, 2, 1, 4, 10)]
+    monkeypatch.setattr(bench, "bandwidth", lambda matrices: (log.append("bare"), next(limits))[1])
+    engines: Any = [Clock("a", log, 9, 9, 1, 2, 4, 5), Clock("b", log, 9, 9, 2, 1, 4, 10)]
     prefill, decode = Task(1, 100, 0), Task(2, 10, 6)
-    found = measure(engines, [prefill, decode], vocabulary=50, rounds=2)
+    found = bench.measure(engines, [prefill, decode], 50, 2, lambda words: None)
     warming_up = [("a", 1, 16, 0), ("b", 1, 16, 0), ("a", 2, 10, 4), ("b", 2, 10, 4)]
     turns = [("a", 1, 100, 0), ("b", 1, 100, 0), ("a", 2, 10, 6), ("b", 2, 10, 6)]
     assert log == [*warming_up, *turns, ("a", "peak"), ("b", "peak"), "bare", *turns, "bare"]
-    assert found.speeds[prefill] == [[100 / 1, 100 / 4], [100 / 2, 100 / 4]]
-    assert found.speeds[decode] == [[12 / 4, 12 / 10], [12 / 2, 12 / 20]]
-    assert found.ratio(prefill).speeds == (2.0, 1.0)
-    assert found.ratio(decode).speeds == (0.5, 2.0)
-    assert found.share(decode, 100.0).speeds == pytest.approx((300 / 1000, 120 / 500))
+    assert [speed.values for speed in found.speeds[prefill]] == [(100 / 1, 100 / 4), (100 / 2, 100 / 4)]
+    assert [speed.values for speed in found.speeds[decode]] == [(12 / 4, 12 / 10), (12 / 2, 12 / 20)]
+    assert found.ratio(prefill).values == (2.0, 1.0)
+    assert found.ratio(decode).values == (0.5, 2.0)
+    assert found.share(decode, 100.0).values == pytest.approx((300 / 1000, 120 / 500))
     assert found.peaks == [7, 7]
 
 
-def test_what_takes_long_gets_fewer_turns() -> None:
-    log: list[Any] = []
-    long, short = Task(1, 100, 0), Task(1, 5, 0)
-    seconds = (0.1, 0.1, 20, 0.5, 0.5, 0.5)
-    found = measure([Clock("a", log, *seconds)], [long, short], vocabulary=50, rounds=3)
-    assert found.speeds == {long: [[5.0]], short: [[10.0, 10.0, 10.0]]}
-    assert len(found.bandwidth) == 3
+def test_engines_of_one_round_get_the_same_prompts() -> None:
+    seen: dict[str, list[Any]] = {"a": [], "b": []}
+
+    class Reader(Clock):
+        def turn(self, ids: list[list[int]], new: int) -> tuple[float, float]:
+            seen[self.name].append(ids)
+            return 1.0, 1.0
+
+    by_turns({"": Task(2, 20, 0).turns([Reader("a", []), Reader("b", [])], 50)}, rounds=3)
+    assert seen["a"] == seen["b"]
+    assert seen["a"][1] != seen["a"][2]
+
+
+def test_what_takes_long_gets_fewer_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+
+    def takes(seconds: float) -> Any:
+        def turn() -> float:
+            clock[0] += seconds
+            return seconds
+
+        return turn
+
+    found = by_turns({"long": [takes(20), takes(10)], "short": [takes(1)]}, rounds=3, enough=14)
+    assert found == {"long": [[20], [10]], "short": [[1, 1, 1]]}
 
 
 def test_our_turn_is_greedy_generation(talking_model: Path) -> None:
@@ -188,10 +209,10 @@ def test_errors(
     capsys: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def never(*arguments: Any) -> Found:
+    def never(*arguments: Any) -> Any:
         raise AssertionError("measured before the arguments were checked")
 
-    monkeypatch.setattr(speed, "measure", never)
+    monkeypatch.setattr(bench, "measure", never)
     out, err = run(capsys, str(talking_model), *arguments, code=code)
     assert out == ""
     assert err.startswith("error: ")
@@ -207,12 +228,39 @@ def test_the_longest_prompts_fit(talking_model: Path, capsys: Any) -> None:
     assert "one round" in out
 
 
-def test_transformers_answers_without_gradients_or_not_at_all() -> None:
-    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=30)
-    model = transformers.GPT2LMHeadModel(config).eval()
-    for new in (0, 2):
-        with torch.inference_mode():
-            assert min(turn(model, torch.tensor([[5, 7]]), new)) >= 0
+@pytest.fixture
+def transformers_engine(talking_model: Path) -> Iterator[Transformers]:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    threads = torch.get_num_threads()
+    engine = Transformers(str(talking_model))
+    engine.load("float32", 1)
+    yield engine
+    torch.set_grad_enabled(True)
+    torch.set_num_threads(threads)
+
+
+def test_transformers_is_measured_without_gradients(transformers_engine: Transformers) -> None:
+    import torch
+
+    with_gradients = []
+    transformers_engine.model.register_forward_pre_hook(
+        lambda *_: with_gradients.append(torch.is_grad_enabled())
+    )
+    assert min(transformers_engine.turn([[5, 17, 80]], 1)) > 0
+    assert transformers_engine.generate([5, 17, 80], 3) > 0
+    assert with_gradients == [False] * 5
+
+
+def test_transformers_is_not_measured_with_gradients(
+    transformers_engine: Transformers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    torch.set_grad_enabled(True)
+    monkeypatch.setattr(torch, "inference_mode", torch.enable_grad)
+    model = transformers_engine.model
+    monkeypatch.setattr(model, "generate", lambda ids, **_: model(ids))  # its own turns gradients off
+    for call in (lambda: transformers_engine.turn([[5]], 0), lambda: transformers_engine.generate([5], 2)):
         with pytest.raises(RuntimeError, match="gradients"):
-            turn(model, torch.tensor([[5, 7]]), new)
+            call()

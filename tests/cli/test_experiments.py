@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from terminals import on_terminal
 
 from tinystar_np.cli import experiments, side_by_side
 from tinystar_np.cli.main import tinystar
@@ -79,16 +80,24 @@ def test_shipped_configurations(capsys: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize("columns", [60, 80, 100, 200])
-def test_the_table_fits(columns: int, own: list[str], capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
+def test_a_pipe_gets_every_row_in_one_line(
+    own: list[str], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
     out, _ = run(capsys, *own, *SHORT)
-    lines = out.splitlines()
-    assert max(map(len, lines)) <= min(columns, 100)
     assert [name for name in rows(out) if "." not in name] == ["grouped", "windowed", "both"]
-    assert sum(line.startswith("grouped") for line in lines) == {60: 3, 80: 2}.get(columns, 1)
     assert {len(cells) for cells in rows(out).values()} == {7}
     assert [i for i, cell in enumerate(rows(out)["both"]) if cell == "—"] == [2, 3, 6]
+
+
+@pytest.mark.parametrize("columns", [70, 80, 140])
+def test_the_table_fits_a_terminal(columns: int, own: list[str]) -> None:
+    code, shown = on_terminal("experiments", *own, *SHORT, "--color", "off", columns=columns)
+    assert code == 0
+    tables = shown[shown.rindex("\x1b[K") + 3 :].split("\n\n")[:2]  # after what was shown meanwhile
+    for table, head in zip(tables, ("parameters", "prefill"), strict=True):
+        assert max(map(len, table.splitlines())) <= columns
+        assert {head, "grouped", "windowed", "both", "—"} <= set(table.split())
 
 
 def test_numbers_are_those_of_the_models(own: list[str], capsys: Any) -> None:
@@ -116,21 +125,28 @@ def test_numbers_are_those_of_the_models(own: list[str], capsys: Any) -> None:
             assert row["cache_bytes"]["at"][str(tokens)] == model.new_cache(1, tokens).nbytes
 
 
-def test_they_take_turns(own: list[str], capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    turns: list[tuple[int, int]] = []
+def test_speeds_are_of_turns(own: list[str], capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[tuple[str, int, int]] = []
 
-    def turn(model: Any, tokens: int, new: int) -> tuple[float, float]:
-        turns.append((model.config.window or 0, new))
-        seconds = float(len(turns) - 2)  # 1, 2 … for those that count
-        return seconds, 2 * seconds
+    def turn_of(kind: str) -> Any:
+        def turn(engine: Any, ids: list[list[int]], new: int) -> tuple[float, float]:
+            turns.append((kind, len(ids[0]), new))
+            seconds = float(len(turns) - 3)  # 1, 2 … for those that count
+            return seconds, 2 * seconds
 
-    monkeypatch.setattr(measuring, "_turn", turn)
-    found = json.loads(run(capsys, *own[:2], *SHORT, "--json")[0])
-    assert turns == [(0, 4), (8, 4), (0, 5), (8, 5), (0, 5), (8, 5)]
-    first, second = found["configurations"]
-    assert first["prefill_tokens_per_second"]["rounds"] == [20 / 1, 20 / 3]
-    assert second["prefill_tokens_per_second"]["rounds"] == [20 / 2, 20 / 4]
-    assert second["decode_tokens_per_second"]["rounds"] == [5 / 4, 5 / 8]
+        return turn
+
+    monkeypatch.setattr(measuring.TinyStarEngine, "turn", turn_of("goes on"))
+    monkeypatch.setattr(measuring.ReadingEngine, "turn", turn_of("reads"))
+    found = json.loads(run(capsys, *own, *SHORT, "--json")[0])
+    kinds = ["goes on", "goes on", "reads"]
+    assert turns == [(kind, *at) for at in ((16, 4), (20, 5), (20, 5)) for kind in kinds]
+    first, second, third = found["configurations"]
+    assert first["prefill_tokens_per_second"]["rounds"] == [20 / 1, 20 / 4]
+    assert second["prefill_tokens_per_second"]["rounds"] == [20 / 2, 20 / 5]
+    assert second["decode_tokens_per_second"]["rounds"] == [5 / 4, 5 / 10]
+    assert third["prefill_tokens_per_second"]["rounds"] == [20 / 3, 20 / 6]
+    assert third["decode_tokens_per_second"] is None
 
 
 def compared(**speeds: list[float]) -> list[Experiment]:
@@ -169,9 +185,8 @@ def test_which_is_fastest(speeds: Mapping[str, list[float]], said: list[str]) ->
 
 def test_speeds_are_medians_with_their_range() -> None:
     shown = side_by_side.quantities(512, 32)[5]
-    several = compared(a=[1000, 1234.4, 999.6], b=[98.76, 101, 9.876])
-    assert shown.cells(several) == ["1000 (1000–1234)", "98.8 (9.88–101) "]
-    assert shown.cells(compared(a=[5.0])) == ["5.00"]
+    several = compared(a=[1000, 1234.4, 999.6], b=[98.76, 101, 9.876], c=[5.0])
+    assert [shown.cell(one) for one in several] == ["1000 (1000–1234)", "98.8 (9.88–101)", "5.00"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
@@ -298,10 +313,8 @@ def test_progress_is_shown_on_terminals_only(
     monkeypatch.setenv("TERM", "xterm")
     _, err = run(capsys, own[0], *SHORT)
     said = [words.removesuffix("\x1b[K") for words in err.split("\r")[1:]]
-    assert said == [
-        *("grouped: drawing weights", "grouped: warming up"),
-        *("grouped: round 1 of 2", "grouped: round 2 of 2", ""),
-    ]
+    rounds = [f"round {i} of 2: 1 configurations" for i in (1, 2)]
+    assert said == ["drawing weights", "warming up", *rounds, ""]
     assert run(capsys, own[0], *SHORT, "-q")[1] == ""
     monkeypatch.setenv("TERM", "dumb")
     assert run(capsys, own[0], *SHORT)[1] == ""

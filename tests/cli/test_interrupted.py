@@ -16,7 +16,7 @@ import pytest
 from terminals import TINYSTAR, Terminal, save_scripted_model
 
 import tinystar_np as ts
-from tinystar_np.kernels.recent_tokens import MOST
+from tinystar_np.fast.deferred_state import MOST
 from tinystar_np.models.base import Decoder
 
 # Programs that wait, and say so, where a person may press Ctrl-C.

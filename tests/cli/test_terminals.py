@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import unicodedata
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from terminals import TINYSTAR, Terminal, in_turn, on_terminal, save_scripted_mo
 import tinystar_np as ts
 from tinystar_np.cli import streams
 from tinystar_np.cli.main import tinystar
+from tinystar_np.cli.terminal import say_table
 from tinystar_np.cli.visible import visible
 from tinystar_np.errors import InputError
 
@@ -62,6 +64,14 @@ def test_no_character_is_forgotten() -> None:
     turning = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
     assert not {c for c in left if unicodedata.bidirectional(c) in turning}
     assert len(left) == sys.maxunicode + 1 - 0x800 - 63 - 9
+
+
+def test_tables_spell_out_what_is_in_them(capsys: Any) -> None:
+    say_table(["name", "size"], [[NASTY, "1"], ["[red]b[/] :smile:", "2"]], Namespace(color="off"))
+    table = capsys.readouterr().out
+    assert not OBEYED.search(table)
+    assert "a^[[31mred^[[2J^[]0;title^G<U+009B>5mb^Mover^H^?<U+202E>ltr<U+2066>" in table
+    assert "[red]b[/] :smile:" in table  # nor does rich obey it
 
 
 def test_every_command_prints_through_one_place() -> None:

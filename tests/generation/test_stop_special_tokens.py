@@ -238,5 +238,5 @@ def test_a_sentencepiece_vocabulary() -> None:
     for stop, text in (("</s>", "a bé"), (" bé</s>", "a"), ("é</s>", "a b"), ("</s>é", "a bé"), ("é", "a b")):
         pieces = list(loop.run(Says(script), [[0]], tokenizer, SamplingOptions(20, 0.0, stop=(stop,))))
         # The text continues a prompt: its first word has a space in front.
-        assert "".join(piece.text for _, piece in pieces).lstrip() == text
+        assert "".join(piece.text for piece in pieces).lstrip() == text
         assert len(pieces) == steps_of_transformers(tokenizer, script, stop)

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from masks import last_queries
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor as bloom_alibi
 from transformers.models.falcon.modeling_falcon import build_alibi_tensor as falcon_alibi
 
 from tinystar_np.kernels.alibi import alibi_bias, alibi_bias_in_bfloat16, alibi_slopes
-from tinystar_np.kernels.attention import attention, attention_probabilities, blockwise_attention, causal_mask
+from tinystar_np.kernels.attention import attention, attention_probabilities
+from tinystar_np.kernels.blockwise_attention import blockwise_attention
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,7 @@ def test_slopes_of_the_paper(heads: int, exponents: list[float]) -> None:
 def test_positions_of_keys_weigh_as_distances_do(heads: int) -> None:
     tokens = 40
     scores = np.random.default_rng(heads).standard_normal((heads, tokens, tokens), dtype=np.float32)
-    mask = causal_mask(tokens, tokens)
+    mask = last_queries(tokens, tokens)
     by_distance = scores.copy()
     for h, slope in enumerate(alibi_slopes(heads)):
         for t in range(tokens):
@@ -72,5 +74,7 @@ def test_blocks_give_the_definition(queries: int, keys: int) -> None:
     q = rng.standard_normal((6, queries, 8), dtype=np.float32)
     k, v = rng.standard_normal((2, 2, keys, 8), dtype=np.float32)
     bias = alibi_bias(alibi_slopes(6), np.arange(keys))
-    expected = attention(q, k, v, causal_mask(queries, keys), 0.3, bias)
-    np.testing.assert_allclose(blockwise_attention(q, k, v, 0.3, bias), expected, rtol=1e-4, atol=1e-5)
+    expected = attention(q, k, v, last_queries(queries, keys), scale=0.3, bias=bias)
+    np.testing.assert_allclose(
+        blockwise_attention(q, k, v, scale=0.3, bias=bias), expected, rtol=1e-4, atol=1e-5
+    )

@@ -4,14 +4,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from masks import last_queries
 
-from tinystar_np.kernels.attention import (
-    KEY_BLOCK,
-    QUERY_BLOCK,
-    attention,
-    blockwise_attention,
-    causal_mask,
-)
+from tinystar_np import fast
+from tinystar_np.kernels.attention import attention
+from tinystar_np.kernels.blockwise_attention import KEY_BLOCK, QUERY_BLOCK, blockwise_attention
+from tinystar_np.kernels.masks import visible
 from tinystar_np.kernels.softmax import log_softmax, softmax
 
 
@@ -37,7 +35,10 @@ def attention_by_loops(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float
 def test_definition(t: int, s: int) -> None:
     q, k, v = random_qkv(t, s)
     np.testing.assert_allclose(
-        attention(q, k, v, causal_mask(t, s), 0.3), attention_by_loops(q, k, v, 0.3), rtol=1e-5, atol=1e-6
+        attention(q, k, v, last_queries(t, s), scale=0.3),
+        attention_by_loops(q, k, v, 0.3),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
@@ -48,8 +49,8 @@ Q, K = QUERY_BLOCK, KEY_BLOCK
 @pytest.mark.parametrize("before", [0, 1, Q, K - Q, K - 1, K, K + 1])
 def test_blocks_give_the_definition(t: int, before: int) -> None:
     q, k, v = random_qkv(t, before + t)
-    expected = attention(q, k, v, causal_mask(t, before + t), 0.5)
-    found = blockwise_attention(q, k, v, 0.5)
+    expected = attention(q, k, v, last_queries(t, before + t), scale=0.5)
+    found = blockwise_attention(q, k, v, scale=0.5)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
 
@@ -59,23 +60,24 @@ def test_blocks_when_the_largest_score_comes_late() -> None:
     q, k, v = random_qkv(1, 2 * K)
     k[:, : K + 5] *= 0.01
     k[:, K + 5] = 100 * q[:, 0]
-    expected = attention(q, k, v, None, 1.0)
-    np.testing.assert_allclose(blockwise_attention(q, k, v, 1.0), expected, rtol=1e-4, atol=1e-6)
+    expected = attention(q, k, v, None, scale=1.0)
+    np.testing.assert_allclose(blockwise_attention(q, k, v, scale=1.0), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_future_changes_nothing() -> None:
     q, k, v = random_qkv(300, 300)
-    before = blockwise_attention(q, k, v, 1.0)
+    before = blockwise_attention(q, k, v, scale=1.0)
     k[:, 200:], v[:, 200:] = 7, -5
-    after = blockwise_attention(q, k, v, 1.0)
+    after = blockwise_attention(q, k, v, scale=1.0)
     np.testing.assert_array_equal(before[:, :200], after[:, :200])
     assert (before[:, 200:] != after[:, 200:]).any(axis=-1).all()
 
 
 def test_a_long_prompt_builds_no_square_of_scores() -> None:
     q, k, v = random_qkv(4096, 4096, heads=4)
+    mask = last_queries(4096, 4096)
     tracemalloc.start()
-    blockwise_attention(q, k, v, 1.0)
+    fast.attention(q[None], k[None], v[None], mask, scale=1.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     blocks = 4 * 4 * Q * K * 4  # a few, of four heads; the scores of one head would be 64 MB
@@ -113,8 +115,8 @@ def test_groups_windows_and_biases(heads: int, groups: int, window: int | None, 
     weights = np.exp(np.where(hidden, -np.inf, scores))
     expected = weights @ copied[1] / weights.sum(axis=-1, keepdims=True)
 
-    plain = attention(q, k, v, causal_mask(t, before + t, window), 0.4, bias)
-    blocks = blockwise_attention(q, k, v, 0.4, bias, window)
+    plain = attention(q, k, v, last_queries(t, before + t, window), scale=0.4, bias=bias)
+    blocks = blockwise_attention(q, k, v, scale=0.4, bias=bias, window=window)
     for found in (plain, blocks):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=5e-6)
@@ -128,14 +130,14 @@ def test_caps_and_sinks(t: int, before: int, window: int | None) -> None:
     sinks = np.array([-40, -1, 0, 1, 3, 40], dtype=np.float32)
     copied = [np.repeat(a, 2, axis=1).astype(np.float64) for a in (k, v)]
     scores = 2 * np.tanh(0.4 * np.einsum("bhtk,bhsk->bhts", q.astype(np.float64), copied[0]) / 2)
-    mask = causal_mask(t, before + t, window)
-    weights = np.exp(np.where(mask, scores, -np.inf))
+    mask = last_queries(t, before + t, window)
+    weights = np.exp(np.where(visible(mask), scores, -np.inf))
     total = weights.sum(axis=-1, keepdims=True) + np.exp(sinks.astype(np.float64))[:, None, None]
     expected = weights @ copied[1] / total
     settings = {"soft_cap": 2.0, "sinks": sinks}
     for found in (
-        attention(q, k, v, mask, 0.4, **settings),
-        blockwise_attention(q, k, v, 0.4, window=window, **settings),
+        attention(q, k, v, mask, scale=0.4, **settings),
+        blockwise_attention(q, k, v, scale=0.4, window=window, **settings),
     ):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=5e-6)

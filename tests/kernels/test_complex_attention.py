@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from masks import last_queries
 
-from tinystar_np.kernels.attention import attention, attention_scores, blockwise_attention, causal_mask
+from tinystar_np import fast
+from tinystar_np.kernels.attention import attention, attention_scores
+from tinystar_np.kernels.blockwise_attention import blockwise_attention
 from tinystar_np.kernels.complex_attention import (
     complex_attention,
     complex_numbers,
@@ -11,7 +14,7 @@ from tinystar_np.kernels.complex_attention import (
     complex_scores,
     real_pairs,
 )
-from tinystar_np.kernels.rope import default_frequencies, neighbours_table, rotary_angles, rotate_neighbours
+from tinystar_np.kernels.rope import default_frequencies, rotary_angles
 
 
 def random_complex(*shape: int, seed: int = 0) -> np.ndarray:
@@ -29,7 +32,7 @@ def test_definition() -> None:
     """One product of two complex numbers at a time, in float64, as |a| |b| cos(angle between)."""
     heads, groups, t, s = 4, 2, 3, 5
     q, k, v = random_qkv(heads, groups, t, s)
-    found = complex_attention(q, k, v, causal_mask(t, s), 0.3)
+    found = complex_attention(q, k, v, last_queries(t, s), scale=0.3)
     assert found.dtype == np.float32
     for b, h, i in np.ndindex(2, heads, t):
         weights = []
@@ -47,15 +50,18 @@ def test_real_pairs_give_the_definition(heads: int, groups: int, t: int, before:
     s = before + t
     q, k, v = random_qkv(heads, groups, t, s)
     bias = np.random.default_rng(3).standard_normal((heads, s), dtype=np.float32)
-    expected = complex_attention(q, k, v, causal_mask(t, s), 0.4, bias)
-    plain = attention(real_pairs(q), real_pairs(k), v, causal_mask(t, s), 0.4, bias)
-    blocks = blockwise_attention(real_pairs(q), real_pairs(k), v, 0.4, bias)
+    expected = complex_attention(q, k, v, last_queries(t, s), scale=0.4, bias=bias)
+    plain = attention(real_pairs(q), real_pairs(k), v, last_queries(t, s), scale=0.4, bias=bias)
+    blocks = blockwise_attention(real_pairs(q), real_pairs(k), v, scale=0.4, bias=bias)
     for found in (plain, blocks):
         assert found.dtype == np.float32
         assert found.shape == expected.shape == (2, heads, t, 4)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=5e-6)
     np.testing.assert_allclose(
-        attention_scores(real_pairs(q), real_pairs(k), 0.4), complex_scores(q, k, 0.4), rtol=1e-4, atol=1e-5
+        attention_scores(real_pairs(q), real_pairs(k), scale=0.4),
+        complex_scores(q, k, 0.4),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 
@@ -82,7 +88,7 @@ def test_rotary_embedding_is_a_product() -> None:
         expected = complex(number) * np.exp(1j * float(np.float32(positions[t]) * frequencies[j]))
         assert abs(turned[b, h, t, j] - expected) < 1e-6 * abs(expected)
     angles = rotary_angles(positions, frequencies)
-    running = rotate_neighbours(real_pairs(z), neighbours_table(np.cos(angles), np.sin(angles)))
+    running = fast.rotary_embedding(real_pairs(z), np.cos(angles), np.sin(angles), interleaved=True)
     np.testing.assert_allclose(complex_numbers(running), turned, rtol=1e-5, atol=1e-6)
 
 

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from tinystar_np.kernels.convolution import BLOCK, blockwise_convolution, causal_convolution
+from tinystar_np import fast
+from tinystar_np.fast.scans import BLOCK
+from tinystar_np.kernels.convolution import causal_convolution
 
-FORMS = (causal_convolution, blockwise_convolution)
+FORMS = (causal_convolution, fast.causal_convolution)
 
 
 def random(*shape: int) -> np.ndarray:
@@ -16,15 +18,15 @@ def convolution_by_loops(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, state: np.ndarray | None
 ) -> np.ndarray:
     B, T, C = x.shape
-    W = weight.shape[1]
+    W = len(weight)
     y = np.zeros(x.shape)
     for b, t, c in np.ndindex(B, T, C):
         y[b, t, c] = 0.0 if bias is None else bias[c]
         for back in range(W):
             if t - back >= 0:
-                y[b, t, c] += float(weight[c, W - 1 - back]) * float(x[b, t - back, c])
+                y[b, t, c] += float(weight[W - 1 - back, c]) * float(x[b, t - back, c])
             elif state is not None:
-                y[b, t, c] += float(weight[c, W - 1 - back]) * float(state[b, W - 1 + t - back, c])
+                y[b, t, c] += float(weight[W - 1 - back, c]) * float(state[b, W - 1 + t - back, c])
     return y
 
 
@@ -34,7 +36,7 @@ def convolution_by_loops(
 @pytest.mark.parametrize("width", [1, 2, 4, 7])
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 9])
 def test_definition(length: int, width: int, with_bias: bool, with_state: bool, form: object) -> None:
-    x, weight = random(2, length, 5), random(5, width)
+    x, weight = random(2, length, 5), random(width, 5)
     bias = random(5) if with_bias else None
     state = random(2, width - 1, 5) if with_state else None
     y, after = form(x, weight, bias, state)  # type: ignore[operator]
@@ -49,22 +51,22 @@ def test_definition(length: int, width: int, with_bias: bool, with_state: bool, 
 def test_blocks_give_the_definition(rows: int) -> None:
     channels = 1024
     length = BLOCK // channels + 11  # two blocks for one row, four for three
-    x, weight, bias = random(rows, length, channels), random(channels, 4), random(channels)
+    x, weight, bias = random(rows, length, channels), random(4, channels), random(channels)
     state = random(rows, 3, channels)
     kept = state.copy()
     expected, expected_after = causal_convolution(x, weight, bias, state)
-    found, after = blockwise_convolution(x, weight, bias, state)
+    found, after = fast.causal_convolution(x, weight, bias, state)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(after, expected_after)
     np.testing.assert_array_equal(state, kept)
 
 
 def test_pieces_continue_each_other() -> None:
-    x, weight, bias = random(2, 12, 5), random(5, 4), random(5)
+    x, weight, bias = random(2, 12, 5), random(4, 5), random(5)
     whole, after_all = causal_convolution(x, weight, bias)
     state, pieces, start = None, [], 0
     for length in (1, 2, 1, 5, 3):
-        y, state = blockwise_convolution(x[:, start : start + length], weight, bias, state)
+        y, state = fast.causal_convolution(x[:, start : start + length], weight, bias, state)
         pieces.append(y)
         start += length
     np.testing.assert_array_equal(np.concatenate(pieces, axis=1), whole)
@@ -73,5 +75,5 @@ def test_pieces_continue_each_other() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_state_does_not_keep_the_prompt_alive(form: object) -> None:
-    _, after = form(random(1, 100, 1024), random(1024, 4))  # type: ignore[operator]
+    _, after = form(random(1, 100, 1024), random(4, 1024))  # type: ignore[operator]
     assert after.base is None

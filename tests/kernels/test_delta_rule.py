@@ -1,10 +1,13 @@
 """The gated delta rule: the recurrence against its meaning, the chunks against the recurrence."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from tinystar_np.kernels.delta_rule import delta_chunks, delta_recurrence, delta_step, unit_vectors
-from tinystar_np.kernels.recent_tokens import MOST, Recent, nothing_recent, sum_up
+from tinystar_np import fast
+from tinystar_np.fast.deferred_state import MOST
+from tinystar_np.kernels.delta_rule import chunked_delta_rule, delta_rule, unit_vectors
 
 Inputs = tuple[np.ndarray, ...]
 
@@ -21,7 +24,7 @@ def inputs(T: int, G: int = 2, H: int = 4, K: int = 8, K_v: int = 6, fading: flo
 def test_the_formula_in_float64() -> None:
     """One head at a time, the lines of the module's docstring as matrices: (I − β k kᵀ) fades and forgets."""
     q, k, v, g, beta = inputs(20)
-    y, state = delta_recurrence(q, k, v, g, beta)
+    y, state = delta_rule(q, k, v, g, beta)
     assert y.dtype == state.dtype == np.float32
     for b, h in np.ndindex(2, 4):
         S = np.zeros((8, 6))
@@ -35,7 +38,7 @@ def test_the_formula_in_float64() -> None:
 
 def test_what_is_stored_whole_is_read_back() -> None:
     _, k, v, g, beta = inputs(10, G=4)
-    y, _ = delta_recurrence(k, k, v, g, np.ones_like(beta))
+    y, _ = delta_rule(k, k, v, g, np.ones_like(beta))
     np.testing.assert_allclose(y, v, atol=1e-5)
 
 
@@ -47,9 +50,9 @@ def test_chunks(T: int, groups: int, fading: float) -> None:
     state = np.random.default_rng(1).standard_normal((2, 4, 8, 6), dtype=np.float32)
     for before in (None, state):
         copy = None if before is None else before.copy()
-        y, after = delta_recurrence(*given, before)
+        y, after = delta_rule(*given, before)
         for size in (8, 64):
-            found, found_after = delta_chunks(*given, before, chunk_size=size)
+            found, found_after = chunked_delta_rule(*given, before, chunk_size=size)
             assert found.dtype == found_after.dtype == np.float32
             np.testing.assert_allclose(found, y, atol=1e-5)
             np.testing.assert_allclose(found_after, after, atol=1e-5)
@@ -58,41 +61,32 @@ def test_chunks(T: int, groups: int, fading: float) -> None:
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("fading", [0.0, 1.0, 50.0])
-@pytest.mark.parametrize("cut", [0, 1, 5, MOST])
-def test_steps(cut: int, groups: int, fading: float) -> None:
-    """Token by token, what is recent joined to the state at any time; the state in pieces of other memory."""
-    q, k, v, g, beta = inputs(MOST + 3, G=groups, fading=fading)
+def test_steps(groups: int, fading: float) -> None:
+    """Token by token; the state before each stays as it was, so that an interrupted call loses nothing."""
+    q, k, v, g, beta = inputs(2 * MOST + 3, G=groups, fading=fading)
     given = np.random.default_rng(1).standard_normal((2, 4, 8, 6), dtype=np.float32)
-    expected_y, expected_state = delta_recurrence(q, k, v, g, beta, given)
+    expected_y, expected_state = delta_rule(q, k, v, g, beta, given)
     states = np.repeat(given, 2, axis=1)
     states[:, 1::2] = np.nan
-    state, recent = states[:, ::2], nothing_recent(2, 4, groups, 8, 6)
-    for t in range(MOST + 3):
-        if t == cut:
-            state, recent = whole(state, recent), nothing_recent(2, 4, groups, 8, 6)
+    state: Any = states[:, ::2]  # in pieces of other memory
+    for t in range(2 * MOST + 3):
         at = np.s_[:, t : t + 1]
-        kept = [array.copy() for array in (state, *recent)]
-        y, after = delta_step(q[at], k[at], v[at], g[at], beta[at], state, recent)
+        before = np.array(state)
+        y, after = fast.delta_rule(q[at], k[at], v[at], g[at], beta[at], state)
         assert y.dtype == np.float32
         np.testing.assert_allclose(y, expected_y[at], atol=1e-5)
-        for array, before in zip((state, *recent), kept, strict=True):
-            np.testing.assert_array_equal(array, before)
-        recent = after
-    np.testing.assert_allclose(whole(state, recent), expected_state, atol=1e-5)
-
-
-def whole(state: np.ndarray, recent: Recent) -> np.ndarray:
-    after = np.full(state.shape, np.nan, np.float32)
-    sum_up(state, recent, after)
-    return after
+        np.testing.assert_array_equal(np.asarray(state), before)
+        state = after
+    np.testing.assert_allclose(np.asarray(state), expected_state, atol=1e-5)
+    np.testing.assert_array_equal(states[:, ::2], given)
 
 
 @pytest.mark.parametrize("cut", [1, 63, 64, 65, 99])
 def test_in_pieces(cut: int) -> None:
     given = inputs(100)
-    y, after = delta_chunks(*given)
-    first, state = delta_chunks(*(x[:, :cut] for x in given))
-    second, state = delta_chunks(*(x[:, cut:] for x in given), state)
+    y, after = chunked_delta_rule(*given)
+    first, state = chunked_delta_rule(*(x[:, :cut] for x in given))
+    second, state = chunked_delta_rule(*(x[:, cut:] for x in given), state)
     np.testing.assert_allclose(np.concatenate([first, second], axis=1), y, atol=1e-5)
     np.testing.assert_allclose(state, after, atol=1e-5)
 

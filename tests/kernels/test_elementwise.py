@@ -7,8 +7,7 @@ import pytest
 import torch
 from transformers.activations import ACT2FN
 
-from tinystar_np.kernels.activations import ACTIVATIONS, BLOCK, erf, in_blocks
-from tinystar_np.kernels.linear import linear
+from tinystar_np.kernels.activations import ACTIVATIONS, erf
 from tinystar_np.kernels.norms import gated_rms_norm, layer_norm, rms_norm
 
 X = np.concatenate([np.linspace(-30, 30, 20_001), [0.0, -0.0, 1e-30, 80.0, -80.0, 1e4, -1e4]]).astype(
@@ -31,20 +30,6 @@ def test_activation(name: str) -> None:
     found = ACTIVATIONS[name](X)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
-
-
-@pytest.mark.parametrize("name", ["gelu_new", "gelu", "silu", "linear"])
-@pytest.mark.parametrize(("rows", "width"), [(3, BLOCK // 2 + 77), (2, BLOCK + 1), (70, BLOCK // 32), (1, 5)])
-def test_in_blocks_is_the_same_to_the_last_bit(name: str, rows: int, width: int) -> None:
-    gate, up = np.random.default_rng(0).standard_normal((2, rows, width), dtype=np.float32)
-    activation = ACTIVATIONS[name]
-    alone = gate.copy()
-    in_blocks(activation, alone)
-    np.testing.assert_array_equal(alone, activation(gate))
-    halves = np.concatenate([gate, up], axis=-1)  # as one product leaves them: rows of both, side by side
-    in_blocks(activation, halves[:, :width], halves[:, width:])
-    np.testing.assert_array_equal(halves[:, :width], activation(gate) * up)
-    np.testing.assert_array_equal(halves[:, width:], up)
 
 
 @pytest.mark.parametrize("eps", [1e-5, 0.3])
@@ -91,15 +76,3 @@ def test_gated_rms_norm(groups: int) -> None:
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal((x, gate), original)
-
-
-def test_linear_takes_any_memory_order() -> None:
-    rng = np.random.default_rng(0)
-    x, w, b = (rng.standard_normal(s, dtype=np.float32) for s in ((2, 3, 8), (8, 5), (5,)))
-    expected = np.einsum("btd,df->btf", x.astype(np.float64), w) + b
-    for weight in (w, np.asfortranarray(w)):
-        for rows in (x, x[:, :1], x[0, 0]):
-            found = linear(rows, weight, b)
-            assert found.dtype == np.float32
-            want = expected if rows is x else expected[:, :1] if rows.ndim == 3 else expected[0, 0]
-            np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)

@@ -1,18 +1,20 @@
 """The two forms of latent attention against each other and against a loop over single scores."""
 
 import tracemalloc
-from functools import partial
 
 import numpy as np
 import pytest
+from masks import last_queries
 
-from tinystar_np.kernels.attention import QUERY_BLOCK, attention, blockwise_attention, causal_mask
+from tinystar_np import fast
+from tinystar_np.kernels.attention import attention
+from tinystar_np.kernels.blockwise_attention import QUERY_BLOCK, blockwise_attention
 from tinystar_np.kernels.latent_attention import (
-    absorb,
+    absorbed,
+    absorbed_latent_attention,
     absorbing_is_cheaper,
-    expand,
-    latent_attention_absorbed,
-    latent_attention_expanded,
+    expanded,
+    latent_attention,
 )
 
 R, K, K_R, K_V = 16, 5, 4, 7
@@ -51,13 +53,12 @@ def by_loops(
     return out
 
 
-@pytest.mark.parametrize("form", [latent_attention_expanded, latent_attention_absorbed])
+@pytest.mark.parametrize("form", [latent_attention, absorbed_latent_attention])
 @pytest.mark.parametrize("rope_dim", [K_R, 0])
 @pytest.mark.parametrize(("t", "s"), [(1, 1), (1, 7), (5, 5), (3, 9)])
 def test_both_forms_give_the_definition(form: object, rope_dim: int, t: int, s: int) -> None:
     arguments = random_arguments(heads=3, t=t, s=s, rope_dim=rope_dim)
-    attend = partial(attention, mask=causal_mask(t, s), scale=0.4)
-    found = form(*arguments, attend)
+    found = form(*arguments, last_queries(t, s), scale=0.4)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, by_loops(*arguments, 0.4), rtol=1e-5, atol=2e-6)
 
@@ -68,16 +69,11 @@ def test_expanded_is_absorbed(t: int, s: int, window: int | None) -> None:
     """With biases and windows, plainly and in blocks, in a batch."""
     arguments = random_arguments(2, heads=3, t=t, s=s)
     bias = np.random.default_rng(0).standard_normal((3, s), dtype=np.float32)
-    plain = partial(attention, mask=causal_mask(t, s, window), scale=0.4, bias=bias)
-    blocks = partial(blockwise_attention, scale=0.4, bias=bias, window=window)
-    expected = latent_attention_expanded(*arguments, plain)
+    mask = last_queries(t, s, window)
+    expected = latent_attention(*arguments, mask, scale=0.4, bias=bias)
     assert np.abs(expected).max() > 0.5
-    for form, attend in (
-        (latent_attention_absorbed, plain),
-        (latent_attention_expanded, blocks),
-        (latent_attention_absorbed, blocks),
-    ):
-        found = form(*arguments, attend)
+    for form in (absorbed_latent_attention, fast.latent_attention):
+        found = form(*arguments, mask, scale=0.4, bias=bias)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -85,13 +81,13 @@ def test_expanded_is_absorbed(t: int, s: int, window: int | None) -> None:
 def test_what_each_form_attends_to() -> None:
     """All heads' keys and values in the one, one head's latents in the other: (H, ...) and (1, ...)."""
     q, memory, up_k, up_v = random_arguments(2, heads=3, t=4, s=9)
-    keys, values = expand(memory, up_k, up_v)
+    keys, values = expanded(memory, up_k, up_v)
     assert (keys.shape, values.shape) == ((2, 3, 9, K + K_R), (2, 3, 9, K_V))
     np.testing.assert_array_equal(keys[:, 1, :, K:], memory[:, 0, :, R:])
-    absorbed = absorb(q, up_k)
-    assert absorbed.shape == (2, 3, 4, R + K_R)
-    np.testing.assert_array_equal(absorbed[..., R:], q[..., K:])
-    np.testing.assert_allclose(absorbed @ memory.swapaxes(-1, -2), q @ keys.swapaxes(-1, -2), atol=1e-4)
+    queries = absorbed(q, up_k)
+    assert queries.shape == (2, 3, 4, R + K_R)
+    np.testing.assert_array_equal(queries[..., R:], q[..., K:])
+    np.testing.assert_allclose(queries @ memory.swapaxes(-1, -2), q @ keys.swapaxes(-1, -2), atol=1e-4)
 
 
 @pytest.mark.parametrize("width", [1, 3, 20])
@@ -101,8 +97,8 @@ def test_blocks_when_values_are_not_as_wide_as_keys(width: int, groups: int) -> 
     q = rng.standard_normal((2, 6, QUERY_BLOCK + 5, 8), dtype=np.float32)
     k = rng.standard_normal((2, groups, 600, 8), dtype=np.float32)
     v = rng.standard_normal((2, groups, 600, width), dtype=np.float32)
-    expected = attention(q, k, v, causal_mask(q.shape[2], 600), 0.3)
-    found = blockwise_attention(q, k, v, 0.3)
+    expected = attention(q, k, v, last_queries(q.shape[2], 600), scale=0.3)
+    found = blockwise_attention(q, k, v, scale=0.3)
     assert found.dtype == np.float32
     assert found.shape == (*q.shape[:-1], width)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=5e-6)
@@ -110,18 +106,20 @@ def test_blocks_when_values_are_not_as_wide_as_keys(width: int, groups: int) -> 
 
 def test_a_piece_of_a_long_text_builds_no_scores_and_no_keys() -> None:
     """Absorbed, in blocks: the queries, their means and the result, nothing as long as the text."""
-    arguments = random_arguments(heads=8, t=200, s=8000)
+    arguments = random_arguments(1, heads=8, t=8, s=8000)
+    mask = last_queries(8, 8000)
     tracemalloc.start()
-    latent_attention_absorbed(*arguments, partial(blockwise_attention, scale=1.0))
+    fast.latent_attention(*arguments, mask, scale=1.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 3_000_000  # the scores would be 51 MB, keys and values 4 MB
+    assert peak < 1_000_000  # the scores would be 2 MB, keys and values 4 MB
 
 
 def test_a_long_prompt_builds_no_square_of_scores() -> None:
-    arguments = random_arguments(heads=4, t=3000, s=3000)
+    arguments = random_arguments(1, heads=4, t=3000, s=3000)
+    mask = last_queries(3000, 3000)
     tracemalloc.start()
-    latent_attention_expanded(*arguments, partial(blockwise_attention, scale=1.0))
+    fast.latent_attention(*arguments, mask, scale=1.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     made = 4 * 3000 * (K + K_R + K_V + K_V) * 4  # keys, values, result

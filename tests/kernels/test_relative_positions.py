@@ -4,24 +4,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from masks import last_queries
 
-from tinystar_np.kernels.attention import (
-    QUERY_BLOCK,
-    attention,
-    attention_mean,
-    attention_probabilities,
-    attention_scores,
-    bias_by_distance,
-    bidirectional_mask,
-    causal_mask,
-)
-from tinystar_np.kernels.relative_positions import (
-    blockwise_relative_attention,
-    relative_attention,
-    relative_index,
-    relative_mean,
-    relative_scores,
-)
+from tinystar_np import fast
+from tinystar_np.kernels.attention import attention, bias_by_distance
+from tinystar_np.kernels.blockwise_attention import QUERY_BLOCK
+from tinystar_np.kernels.masks import Mask
+from tinystar_np.kernels.relative_positions import relative_attention, relative_index
 
 WIDTH = 4
 
@@ -67,29 +56,17 @@ def test_definition(furthest: int) -> None:
     """Keys in any order, as a window's cache has them."""
     q, k, v, a, b = random_arrays(4, 2, 3, 9, furthest)
     queries, keys = [6, 7, 8], [8, 0, 1, 2, 7, 3, 6, 5, 4]
-    index = relative_index(np.array(queries), np.array(keys), furthest)
-    mask = np.array(keys) <= np.array(queries)[:, None]
-    found = relative_attention(q, k, v, a, b, index, mask, 0.5)
+    mask = Mask(np.array(queries), np.array(keys))
+    found = relative_attention(q, k, v, mask, a, b, scale=0.5)
     assert found.dtype == np.float32
     expected = relative_by_loops(q, k, v, a, b, queries, keys, 0.5)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
-    by_table = attention_scores(q, k, 0.5) + relative_scores(q, a, index, 0.5)
-    probabilities = attention_probabilities(by_table, mask)
-    found = attention_mean(probabilities, v) + relative_mean(probabilities, index, b)
-    assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
 
 
 def test_index_of_rows_at_their_own_positions() -> None:
-    found = relative_index(np.array([[[3, 4]], [[0, 1]]]), np.array([[[2, 3, 4]], [[-1, 0, 1]]]), 1)
+    mask = Mask(np.array([[3, 4], [0, 1]]), np.array([[2, 3, 4], [-1, 0, 1]]))
     expected = [[0, 1, 2], [0, 0, 1]]
-    np.testing.assert_array_equal(found, [[expected], [expected]])
-    q, k, _, a, b = random_arrays(2, 2, 2, 3, 1)
-    together = relative_scores(q, a, found, 1.0)
-    alone = relative_scores(q, a, np.array(expected), 1.0)
-    np.testing.assert_array_equal(together, alone)
-    p = attention_probabilities(attention_scores(q, k, 1.0), None)
-    np.testing.assert_array_equal(relative_mean(p, found, b), relative_mean(p, np.array(expected), b))
+    np.testing.assert_array_equal(relative_index(mask, 1), [[expected], [expected]])
 
 
 Q = QUERY_BLOCK
@@ -104,19 +81,15 @@ def test_blocks_give_the_definition(
 ) -> None:
     s, heads, groups = before + t, 4, 2
     q, k, v, a, b = random_arrays(heads, groups, t, s, furthest)
-    if causal:
-        mask: np.ndarray | None = causal_mask(t, s, window)
-    else:
-        mask = None if window is None else bidirectional_mask(t, s, window)
-    index = relative_index(np.arange(before, s), np.arange(s), furthest)
+    mask = last_queries(t, s, window, causal)
     rng = np.random.default_rng(0)
     for bias in (
         rng.standard_normal((heads, s), dtype=np.float32),
         bias_by_distance(rng.standard_normal((heads, s + t - 1), dtype=np.float32), t),
     ):
         broad = bias if bias.ndim == 2 else bias[None]
-        expected = relative_attention(q, k, v, a, b, index, mask, 0.4, broad)
-        found = blockwise_relative_attention(q, k, v, a, b, 0.4, bias, window, causal)
+        expected = relative_attention(q, k, v, mask, a, b, scale=0.4, bias=broad)
+        found = fast.relative_attention(q, k, v, mask, a, b, scale=0.4, bias=broad)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -124,23 +97,29 @@ def test_blocks_give_the_definition(
 def test_vectors_of_zeros_are_ordinary_attention_and_others_are_not() -> None:
     q, k, v, a, b = random_arrays(2, 2, Q + 5, Q + 5, 3)
     zeros = np.zeros_like(a)
-    plain = attention(q, k, v, causal_mask(Q + 5, Q + 5), 0.5)
-    np.testing.assert_allclose(blockwise_relative_attention(q, k, v, zeros, zeros, 0.5), plain, atol=1e-5)
+    mask = last_queries(Q + 5, Q + 5)
+    plain = attention(q, k, v, mask, scale=0.5)
+    found = fast.relative_attention(q, k, v, mask, zeros, zeros, scale=0.5)
+    np.testing.assert_allclose(found, plain, atol=1e-5)
     for tables in ((a, zeros), (zeros, b)):
-        assert np.abs(blockwise_relative_attention(q, k, v, *tables, 0.5) - plain).max() > 0.1
+        found = fast.relative_attention(q, k, v, mask, *tables, scale=0.5)
+        assert np.abs(found - plain).max() > 0.1
 
 
 def test_the_last_vectors_are_never_used_where_the_future_is_hidden() -> None:
     q, k, v, a, b = random_arrays(2, 2, Q + 5, Q + 5, 3)
-    before = blockwise_relative_attention(q, k, v, a, b, 0.5)
+    mask = last_queries(Q + 5, Q + 5)
+    before = fast.relative_attention(q, k, v, mask, a, b, scale=0.5)
     a[4:], b[4:] = 99, -99
-    np.testing.assert_array_equal(blockwise_relative_attention(q, k, v, a, b, 0.5), before)
+    after = fast.relative_attention(q, k, v, mask, a, b, scale=0.5)
+    np.testing.assert_array_equal(after, before)
 
 
 def test_a_long_prompt_builds_no_square_of_scores() -> None:
     q, k, v, a, b = random_arrays(4, 4, 2048, 2048, 16)
+    mask = last_queries(2048, 2048)
     tracemalloc.start()
-    blockwise_relative_attention(q, k, v, a, b, 0.5)
+    fast.relative_attention(q, k, v, mask, a, b, scale=0.5)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 12 * Q * 2048 * 4  # the scores of one head would be 16 such blocks, of all of them 128

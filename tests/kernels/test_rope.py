@@ -12,24 +12,21 @@ from transformers.models.gpt_neox import modeling_gpt_neox
 from transformers.models.gptj import modeling_gptj
 from transformers.models.llama import modeling_llama
 
-from tinystar_np.cache import Span
+from tinystar_np import fast
 from tinystar_np.kernels.rope import (
     default_frequencies,
     dynamic_frequencies,
-    halves_tables,
     linear_frequencies,
     llama3_frequencies,
     longrope_frequencies,
-    neighbours_table,
     proportional_frequencies,
     rotary_angles,
     rotary_embedding,
-    rotate_halves,
-    rotate_neighbours,
     yarn_attention_factor,
     yarn_frequencies,
 )
-from tinystar_np.layers_old.rope import FrequenciesByLength, Rotary
+from tinystar_np.layers.rope import FrequenciesByLength, Rotary
+from tinystar_np.cache import Span
 
 
 def random_heads(*shape: int, seed: int = 0) -> np.ndarray:
@@ -92,11 +89,11 @@ def test_the_forms_that_run_give_the_definition(pairs: int, rows: int, length: i
     angles = angles[0, 0] if rows == 1 else angles
     cos, sin = np.cos(angles), np.sin(angles)
 
-    halves = rotate_halves(x, *halves_tables(cos, sin))
+    halves = fast.rotary_embedding(x, cos, sin)
     same(halves, rotary_embedding(x, cos, sin))
-    neighbours = rotate_neighbours(x, neighbours_table(cos, sin))
+    neighbours = fast.rotary_embedding(x, cos, sin, interleaved=True)
     same(neighbours, rotary_embedding(x, cos, sin, interleaved=True), 3e-7)
-    same(rotate_neighbours(np.asfortranarray(x), neighbours_table(cos, sin)), neighbours, 3e-7)
+    same(fast.rotary_embedding(np.asfortranarray(x), cos, sin, interleaved=True), neighbours, 3e-7)
 
     assert halves.flags.c_contiguous
     assert neighbours.flags.c_contiguous
@@ -120,7 +117,7 @@ def test_half_split_as_llama_does() -> None:
         same(rope(q, span(start, length=700)), expected[0], 2e-7)
         same(rope(k, span(start, length=700)), expected[1], 2e-7)
         cos, sin = (table[0, :, :32].numpy() for table in tables)
-        same(rotate_halves(q, *halves_tables(cos, sin)), expected[0])
+        same(fast.rotary_embedding(q, cos, sin), expected[0])
 
 
 def test_parts_of_heads_as_neox_does() -> None:

@@ -7,37 +7,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinystar_np.kernels.recent_tokens import MOST, Recent, nothing_recent, sum_up, tokens_of
-from tinystar_np.kernels.ssm import CHUNK, LIMIT, ssm_chunked_scan, ssm_recurrence, ssm_step
+from tinystar_np import fast
+from tinystar_np.fast.deferred_state import MOST
+from tinystar_np.kernels.ssm import CHUNK, LIMIT, chunked_ssm_scan, ssm_scan
 
 HEADS = 4
 Arguments = tuple[np.ndarray, ...]
 
 
-def whole(state: np.ndarray, recent: Recent) -> np.ndarray:
-    after = np.full(state.shape, np.nan, np.float32)
-    sum_up(state, recent, after, values_first=True)
-    return after
-
-
 def steps(*arguments: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Take one token after the other, as the layer does."""
+    """Take one token after the other, as a layer does."""
     x, dt, A, B, C, D, *states = arguments
-    batch, length, heads, p = x.shape
-    groups, n = B.shape[2:]
-    state = states[0] if states else None
-    if state is None:
-        state = np.zeros((batch, heads, p, n), np.float32)
-    recent, y = nothing_recent(batch, heads, groups, n, p), np.empty(x.shape, np.float32)
-    for t in range(length):
-        if tokens_of(recent) == MOST:
-            state, recent = whole(state, recent), nothing_recent(batch, heads, groups, n, p)
+    state = states[0] if states else np.zeros((len(x), *x.shape[2:], B.shape[-1]), np.float32)
+    y = np.empty_like(x)
+    for t in range(x.shape[1]):
         at = np.s_[:, t : t + 1]
-        y[at], recent = ssm_step(x[at], dt[at], A, B[at], C[at], D, state, recent)
-    return y, whole(state, recent)
+        y[at], state = fast.ssm_scan(x[at], dt[at], A, B[at], C[at], D, state)
+    return y, np.asarray(state)
 
 
-FORMS = (ssm_recurrence, ssm_chunked_scan, steps)
+FORMS = (ssm_scan, chunked_ssm_scan, steps)
 
 
 def random_arguments(
@@ -88,33 +77,33 @@ def test_definition(length: int, groups: int, form: object) -> None:
     np.testing.assert_array_equal(arguments[-1], kept)
 
 
-@pytest.mark.parametrize("cut", [0, 1, 5, MOST])
-def test_a_step_overwrites_nothing(cut: int) -> None:
-    """Whenever what is recent is summed up; the state in pieces of other memory."""
-    x, dt, A, B, C, D, given = random_arguments(MOST + 3)
+def test_a_step_leaves_the_state_before_it_as_it_was() -> None:
+    """So that an interrupted call loses nothing: also where what is recent is summed up, twice."""
+    x, dt, A, B, C, D, given = random_arguments(2 * MOST + 5)
     expected_y, expected_state = scan_by_loops((x, dt, A, B, C, D, given))
-    states = np.repeat(given, 2, axis=1)
-    states[:, 1::2] = np.nan
-    state, recent = states[:, ::2], nothing_recent(2, HEADS, 2, 5, 3)
-    for t in range(MOST + 3):
-        if t == cut:
-            state, recent = whole(state, recent), nothing_recent(2, HEADS, 2, 5, 3)
+    kept = given.copy()
+    state: Any = given
+    for t in range(2 * MOST + 5):
         at = np.s_[:, t : t + 1]
-        kept = [array.copy() for array in (state, *recent)]
-        y, after = ssm_step(x[at], dt[at], A, B[at], C[at], D, state, recent)
-        assert_close(y, expected_y[at])
-        for array, before in zip((state, *recent), kept, strict=True):
-            np.testing.assert_array_equal(array, before)
-        recent = after
-    assert_close(whole(state, recent), expected_state)
+        before = np.array(state)
+        for _ in range(2):  # the first one is interrupted
+            y, after = fast.ssm_scan(x[at], dt[at], A, B[at], C[at], D, state)
+            assert_close(y, expected_y[at])
+            np.testing.assert_array_equal(np.asarray(state), before)
+        copy = after[np.array([1, 0])]
+        np.testing.assert_array_equal(np.asarray(copy), np.asarray(after)[::-1])
+        state = after
+    assert_close(np.asarray(state), expected_state)
+    assert state.nbytes < 3 * given.nbytes + 20_000
+    np.testing.assert_array_equal(given, kept)
 
 
 @pytest.mark.parametrize("length", [*range(1, 41), 4096])
 def test_chunks_give_the_recurrence(length: int) -> None:
     arguments = random_arguments(length, rows=1)
-    expected_y, expected_state = ssm_recurrence(*arguments)
+    expected_y, expected_state = ssm_scan(*arguments)
     for chunk_size in (1, 2, 7, 16, 17, CHUNK, 256) if length < 4096 else (CHUNK,):
-        y, state = ssm_chunked_scan(*arguments, chunk_size)
+        y, state = chunked_ssm_scan(*arguments, chunk_size)
         assert_close(y, expected_y)
         assert_close(state, expected_state)
 
@@ -123,8 +112,8 @@ def test_chunks_give_the_recurrence(length: int) -> None:
 @pytest.mark.parametrize("chunk_size", [CHUNK - 1, CHUNK, CHUNK + 1])
 def test_lengths_around_the_chunk(chunk_size: int, length: int) -> None:
     arguments = random_arguments(length)
-    expected_y, expected_state = ssm_recurrence(*arguments)
-    y, state = ssm_chunked_scan(*arguments, chunk_size)
+    expected_y, expected_state = ssm_scan(*arguments)
+    y, state = chunked_ssm_scan(*arguments, chunk_size)
     assert_close(y, expected_y)
     assert_close(state, expected_state)
 
@@ -138,11 +127,11 @@ def test_no_state_is_a_state_of_zeros(form: object) -> None:
 
 def test_pieces_continue_each_other() -> None:
     x, dt, A, B, C, D, state = random_arguments(3 * CHUNK)
-    whole, after_all = ssm_recurrence(x, dt, A, B, C, D, state)
+    whole, after_all = ssm_scan(x, dt, A, B, C, D, state)
     pieces, start = [], 0
     for length in (1, CHUNK - 1, CHUNK + 1, 5, CHUNK - 6):
         at = np.s_[:, start : start + length]
-        y, state = ssm_chunked_scan(x[at], dt[at], A, B[at], C[at], D, state)
+        y, state = chunked_ssm_scan(x[at], dt[at], A, B[at], C[at], D, state)
         pieces.append(y)
         start += length
     assert_close(np.concatenate(pieces, axis=1), whole)
@@ -182,7 +171,7 @@ def test_a_long_prompt_keeps_one_chunk() -> None:
     heads = 8
     arguments = random_arguments(4096, rows=1, heads=heads, p=16, n=32)
     tracemalloc.start()
-    y, state = ssm_chunked_scan(*arguments)
+    y, state = chunked_ssm_scan(*arguments)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # The weights of all chunks would be 8 MB, of the whole prompt 537 MB.

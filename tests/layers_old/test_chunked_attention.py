@@ -4,11 +4,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from masks import last_queries
 
 from tinystar_np.cache import ChunkedKeyValueState, Span
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
-from tinystar_np.kernels.attention import attention, causal_mask
-from tinystar_np.kernels.chunked_attention import chunked_mask, pieces
+from tinystar_np.kernels.attention import attention
+from tinystar_np.kernels.chunked_attention import pieces
+from tinystar_np.kernels.masks import Mask, visible
 from tinystar_np.kernels.temperature import temperature
 from tinystar_np.layers_old import Attention, Weights
 from tinystar_np.layers_old.temperature import Temperature
@@ -51,7 +53,7 @@ def from_the_start(length: int, rows: int = 2) -> Span:
 @pytest.mark.parametrize(("first", "t"), [(0, 1), (0, 8), (5, 9), (16, 3), (7, 1)])
 def test_the_mask_one_score_at_a_time(first: int, t: int, chunk: int) -> None:
     queries, keys = np.arange(first, first + t), np.arange(-2, first + t)
-    mask = chunked_mask(queries, keys, chunk)
+    mask = visible(Mask(queries, keys, chunk=chunk))
     for i, q in enumerate(queries):
         begin = q // chunk * chunk
         assert [k for k, seen in zip(keys, mask[i], strict=True) if seen] == list(range(begin, q + 1))
@@ -62,14 +64,14 @@ def test_the_mask_one_score_at_a_time(first: int, t: int, chunk: int) -> None:
 def test_pieces_are_causal_attention_each_in_its_chunk(start: int, chunk: int) -> None:
     stop = 41
     q, k, v = random(H, stop - start, K), random(G, stop, K), random(G, stop, K, seed=1)
-    mask = chunked_mask(np.arange(start, stop), np.arange(stop), chunk)
-    expected = attention(q, k, v, mask, 0.5)
+    mask = Mask(np.arange(start, stop), np.arange(stop), chunk=chunk)
+    expected = attention(q, k, v, mask, scale=0.5)
     found = np.full_like(expected, np.nan)
     for piece in pieces(start, stop, chunk):
         keys = slice(piece.start // chunk * chunk, piece.stop)
         own = slice(piece.start - start, piece.stop - start)
-        causal = causal_mask(len(piece), keys.stop - keys.start)
-        found[:, own] = attention(q[:, own], k[:, keys], v[:, keys], causal, 0.5)
+        causal = last_queries(len(piece), keys.stop - keys.start)
+        found[:, own] = attention(q[:, own], k[:, keys], v[:, keys], causal, scale=0.5)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -82,7 +84,7 @@ def test_what_runs_is_what_is_shown(chunk: int, alibi: bool) -> None:
         expected = layer(x, from_the_start(300), None)
     hidden = caught["attention.probabilities"] == 0
     places = np.arange(300)
-    np.testing.assert_array_equal(hidden[0, 0], ~chunked_mask(places, places, chunk))
+    np.testing.assert_array_equal(hidden[0, 0], ~visible(Mask(places, places, chunk=chunk)))
     assert_near(layer(x, from_the_start(300), None), expected)
     last = layer(x, from_the_start(300), None, last_only=True)
     assert_near(last, expected[:, -1:])

@@ -13,18 +13,18 @@ from transformers import DeepseekV2Config, DeepseekV3Config
 from transformers.models.deepseek_v2 import modeling_deepseek_v2 as v2
 from transformers.models.deepseek_v3 import modeling_deepseek_v3 as v3
 
-import tinystar_np.layers_old.latent_attention as module_of_the_layer
 from tinystar_np import record
+from tinystar_np.fast import attention_forms
+from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
+from tinystar_np.kernels.bfloat16 import from_bfloat16, to_bfloat16
+from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
+from tinystar_np.kernels.packed import Bfloat16Matrix
+from tinystar_np.kernels.rope import default_frequencies, yarn_attention_factor, yarn_frequencies
+from tinystar_np.layers import Weights
+from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.rope import Rotary
 from tinystar_np.cache import Cache, Span, join_caches, read_states
 from tinystar_np.cache.latent import LatentState, SlidingLatentState
-from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
-from tinystar_np.kernels.bfloat16 import narrow, widen
-from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
-from tinystar_np.kernels.rope import default_frequencies, yarn_attention_factor, yarn_frequencies
-from tinystar_np.layers_old import Weights
-from tinystar_np.layers_old.latent_attention import LatentAttention
-from tinystar_np.kernels.packed import Bfloat16Matrix
-from tinystar_np.layers_old.rope import Rotary
 
 D, H, R, K, K_R, K_V = 48, 3, 32, 8, 6, 10  # absorbing is cheaper up to 12 tokens far behind the beginning
 SIZES = {"heads": H, "rank": R, "head_dim": K, "rope_dim": K_R, "value_dim": K_V}
@@ -131,7 +131,7 @@ def form(request: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each form everywhere, and each where it is cheaper."""
     if request.param != "cheaper":
         absorbing = request.param == "absorbed"
-        monkeypatch.setattr(module_of_the_layer, "absorbing_is_cheaper", lambda *_: absorbing)
+        monkeypatch.setattr(attention_forms, "absorbing_is_cheaper", lambda *_: absorbing)
     return request.param
 
 
@@ -229,16 +229,19 @@ def test_a_long_prompt_in_blocks(window: int | None) -> None:
 def test_which_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     module, _ = reference()
     layer, ran = layer_of(module), []
-    for name in ("latent_attention_expanded", "latent_attention_absorbed"):
-        form = getattr(module_of_the_layer, name)
-        spy = lambda *a, form=form, name=name: ran.append(name.rpartition("_")[2]) or form(*a)  # noqa: E731
-        monkeypatch.setattr(module_of_the_layer, name, spy)
+
+    def spy(*sizes: Any) -> bool:
+        ran.append(absorbing_is_cheaper(*sizes))
+        return ran[-1]
+
+    monkeypatch.setattr(attention_forms, "absorbing_is_cheaper", spy)
     cache = new_cache(layer)
     for tokens in (100, 1, 5, 40):
         run(layer, random_x(1, tokens), cache)
-    with record():
+    with record() as caught:
         run(layer, random_x(1, 1), cache)
-    assert ran == ["expanded", "absorbed", "absorbed", "expanded", "expanded"]
+    assert caught["attention.scores"].shape[-1] == 147  # the expanded form, whose scores are shown
+    assert ran == [False, True, True, False]
     assert not absorbing_is_cheaper(100, 100, *layer.up)
 
 
@@ -368,11 +371,11 @@ def test_a_rotation_of_nothing_is_none() -> None:
 def test_narrow_weights() -> None:
     """Matrices in bfloat16, stored transposed as in files, give what their numbers give in float32."""
     exact = {
-        name: widen(narrow(array)) if name.endswith(".weight") else array
+        name: from_bfloat16(to_bfloat16(array)) if name.endswith(".weight") else array
         for name, array in random_weights(K_R).items()
     }
     narrowed = {
-        name: Bfloat16Matrix(np.ascontiguousarray(narrow(array).T), transposed=True)
+        name: Bfloat16Matrix(np.ascontiguousarray(to_bfloat16(array).T), transposed=True)
         if name.endswith(".weight")
         else array
         for name, array in exact.items()

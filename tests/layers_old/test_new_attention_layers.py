@@ -12,18 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from masks import last_queries
 
 from tinystar_np.cache import Span
 from tinystar_np.kernels.activations import relu
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
-from tinystar_np.kernels.attention import (
-    KEY_BLOCK,
-    QUERY_BLOCK,
-    attention,
-    bias_by_distance,
-    bidirectional_mask,
-    blockwise_attention,
-)
+from tinystar_np.kernels.attention import attention, bias_by_distance
+from tinystar_np.kernels.blockwise_attention import KEY_BLOCK, QUERY_BLOCK, blockwise_attention
 from tinystar_np.kernels.rope import default_frequencies
 from tinystar_np.layers_old import Attention, FeedForward, LayerNorm, ParallelBlock, SequentialBlock, Weights
 from tinystar_np.layers_old.blocks import ParallelPostNormBlock, PostNormBlock, no_norm
@@ -72,9 +67,9 @@ def test_both_ways_as_torch(window: int | None, t: int, before: int, alibi: bool
         bias = bias_by_distance(table, t)
         assert np.shares_memory(bias, table)
         np.testing.assert_array_equal(bias, -slopes[:, None, None] * np.abs(distances).astype(np.float32))
-    mask = None if window is None else bidirectional_mask(t, s, window)
-    plain = attention(q, k, v, mask, 0.4, None if bias is None else bias[None])
-    blocks = blockwise_attention(q, k, v, 0.4, bias, window, causal=False)
+    mask = last_queries(t, s, window, causal=False)
+    plain = attention(q, k, v, mask, scale=0.4, bias=None if bias is None else bias[None])
+    blocks = blockwise_attention(q, k, v, scale=0.4, bias=bias, window=window, causal=False)
     for found in (plain, blocks):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=5e-6)

@@ -8,17 +8,19 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 from bad_files import CONFIG, Row, assert_refused, config, file_bytes, write_good
+from switches import other_names
 
-from tinystar_np.models.config import LAYERS, MOST_EXPERTS, MOST_LAYERS, NULL_IS_NOTHING
 from tinystar_np.errors import CheckpointError, ConfigError, InputError, TinyStarError
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.loading import load
 from tinystar_np.models import ARCHITECTURES, model_class
+from tinystar_np.models.config import MOST_EXPERTS, MOST_LAYERS
 from tinystar_np.models.dbrx import KEYS_OF_PARTS
 
 NAN, INFINITE = float("nan"), float("inf")
 WIDTHS = "hidden_size", "n_embd", "d_model"
 HEADS = "num_attention_heads", "n_head", "n_heads", "num_heads"
+LAYERS = "num_hidden_layers", "n_layer", "n_layers", "num_layers"
 EPS = "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"
 
 ABSURD: dict[str, tuple[tuple[str, ...], Any, str]] = {  # what is changed, to what, what is said
@@ -51,15 +53,15 @@ def keys_of(model_type: str) -> dict[str, Any]:
     cls = model_class(model_type).Config
     hints = get_type_hints(cls)
     own = {field.name: hints[field.name] for field in fields(cls) if field.name not in cls.REFUSED}
-    own |= {alias: hints[name] for alias, name in cls.ALIASES.items() if name in own}
-    elsewhere = {*cls.UNUSED, *(KEYS_OF_PARTS if model_type == "dbrx" else ())}
+    own |= {alias: hints[name] for alias, name in other_names(cls).items() if name in own}
+    elsewhere = KEYS_OF_PARTS if model_type == "dbrx" else ()
     return {key: hint for key, hint in own.items() if key not in elsewhere}
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_what_no_model_is(model_type: str, tmp_path: Path, capsys: Any) -> None:
     cls = model_class(model_type).Config
-    keys = {field.name for field in fields(cls)} - {*cls.UNUSED}
+    keys = {field.name for field in fields(cls)}
     write_good(tmp_path)
     for name, (spellings, value, message) in ABSURD.items():
         key = next((spelling for spelling in spellings if spelling in keys), None)
@@ -82,6 +84,7 @@ def test_what_no_model_is(model_type: str, tmp_path: Path, capsys: Any) -> None:
 def test_every_key_refuses_what_it_cannot_be(model_type: str) -> None:
     """Wrong types and numbers that are none, in every key; and beside that, nothing but our error."""
     cls = model_class(model_type).Config
+    silent = {name for name, held in cls.keys().items() if held.null_is_silence}
     base = {"use_sliding_window": True} if "use_sliding_window" in keys_of(model_type) else {}
     for key, hint in keys_of(model_type).items():
         kinds = {getattr(kind, "__origin__", kind) for kind in (get_args(hint) or (hint,))}
@@ -92,7 +95,7 @@ def test_every_key_refuses_what_it_cannot_be(model_type: str) -> None:
         wrong += [True] if bool not in kinds else [2] if int not in kinds else []
         wrong += [2.5] if float not in kinds else [NAN, INFINITE, -INFINITE, 1e39, 10**400]
         wrong += [10**30, -(10**30)] if int in kinds else []
-        wrong += [None] if NoneType not in kinds and key not in NULL_IS_NOTHING else []
+        wrong += [None] if NoneType not in kinds and other_names(cls).get(key, key) not in silent else []
         for value in wrong:
             with pytest.raises(ConfigError) as caught:
                 cls.from_dict({**base, key: value})

@@ -1,33 +1,30 @@
 """Each key of transformers' config classes: read, and read right; or refused by name; or without mathematics.
 
 The walk itself is in switches.py, the small models and values in switch_values.py. What it finds must be what
-tests/switches.json says; where it is not, and the walk is right:
+``tinystar models --verbose`` says; where it is not, and the walk is right:
 
-    python tests/switches.py > tests/switches.json
-    python docs/tools/config_keys.py
+    python tests/switches.py > tinystar_np/inspection/switches.json
 """
 
 import copy
 import json
-from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
 from switch_values import INERT, OTHERS_OF, SMALLS, SPELLINGS
 from switches import (
     CONFIG_MAPPING,
     FILE,
     TYPES,
-    Trial,
+    changed,
     check_without_mathematics,
     is_inert,
     keys_of,
+    other_names,
     our_keys,
     small,
-    trial,
     walk,
     walked_keys,
 )
@@ -36,6 +33,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.errors import ConfigError
+from tinystar_np.inspection.switches import switches
 from tinystar_np.models import model_class
 
 RECORDED: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
@@ -66,9 +64,10 @@ def test_other_names(model_type: str) -> None:
     """Old and new names of a key say the same."""
     config_class = model_class(model_type).Config
     raw = small(model_type)
-    for alias, name in (CONFIG_MAPPING[model_type].attribute_map | dict(config_class.ALIASES)).items():
-        meant = config_class.ALIASES.get(name, name)
-        given = [key for key in raw if key in (name, meant) or config_class.ALIASES.get(key) == meant]
+    known = other_names(config_class)
+    for alias, name in (CONFIG_MAPPING[model_type].attribute_map | known).items():
+        meant = known.get(name, name)
+        given = [key for key in raw if key in (name, meant) or known.get(key) == meant]
         for key in given:
             renamed = {alias if old == key else old: value for old, value in raw.items()}
             assert config_class.from_dict(renamed) == config_class.from_dict(raw), (alias, key)
@@ -201,24 +200,10 @@ def test_keys_that_no_class_knows_are_ignored(model_type: str) -> None:
     assert config_class.from_dict({**raw, **junk}) == config_class.from_dict(raw)
 
 
-UNUSED = [(name, key) for name in TYPES for key in model_class(name).Config.UNUSED]
-NEVER_IN_FILES = {"fused_experts"}
-"""Fields of ours that say what the tensors are called."""
-READ_ALL_THE_SAME = {"alibi", "head_dim"}
-"""By ``Trial``, to choose another form; and by DeepSeek-V3's rotations, which fit one width only."""
-
-
-@pytest.mark.parametrize(("model_type", "key"), UNUSED, ids=[f"{name}-{key}" for name, key in UNUSED])
-def test_keys_of_parents_mean_nothing(model_type: str, key: str) -> None:
-    """A class of ours has inherited them; transformers makes nothing of them, so they may say anything."""
-    config_class, raw = model_class(model_type).Config, small(model_type)
-    assert key in {*(field.name for field in fields(config_class)), *config_class.ALIASES}
-    for value in (0, -1, 7, None, True, False, 0.3, "x", [], {}):
-        assert config_class.from_dict({**raw, key: value}) == config_class.from_dict(raw), value
-        if key in NEVER_IN_FILES or (key in READ_ALL_THE_SAME and value):
-            continue
-        try:
-            theirs = Trial(model_type, {**raw, key: value})
-        except (ValueError, TypeError, RuntimeError, AttributeError, StrictDataclassError):
-            continue  # it does not understand the value, though it has no use for the key
-        assert theirs.computes_as(trial(model_type, raw)), value
+def test_what_the_command_shows() -> None:
+    found = switches()["llama"]
+    assert found.compared["attention_bias"] == [False, True]
+    assert found.compared["rope_parameters.rope_type"] == ["default", "yarn", "linear", "llama3"]
+    assert "per_layer_config" in found.refused
+    assert ("attention_bias", "false, true") in found.rows()
+    assert changed({"a": {"b": 1}}, "a.c", 2) == {"a": {"b": 1, "c": 2}}

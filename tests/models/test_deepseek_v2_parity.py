@@ -20,9 +20,8 @@ from parity import save as save_reference
 from transformers import PreTrainedModel
 from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2MLP
 
-from tinystar_np.cache.latent import LatentState
 from tinystar_np.errors import ConfigError
-from tinystar_np.layers_old.latent_attention import LatentAttention
+from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.loading import load
 
 SMALL = {
@@ -89,8 +88,8 @@ def test_variant(variant: str, tmp_path: Path) -> None:
     assert model.trained_length == 64
     assert isinstance(model.blocks[0].attention, LatentAttention)
     cache = model.new_cache(capacity=10)
-    assert isinstance(cache.states[0], LatentState)
-    assert cache.nbytes == 3 * 10 * (24 + 8) * 4  # layers, tokens, latent and turned key, float32
+    assert cache.states[0].arrays(10)["keys"].shape == (1, 1, 10, 24 + 8)
+    assert cache.nbytes == 3 * 10 * (24 + 8) * 4  # layers, tokens, latent and rotated key, float32
 
 
 @pytest.mark.parametrize("variant", ["lite", "full", "mscale", "linear"])

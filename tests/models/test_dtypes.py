@@ -20,7 +20,7 @@ def logits_of(reference: torch.nn.Module) -> np.ndarray:
 
 def kept(model: Any) -> set[type]:
     layers = [layer for block in model.blocks for layer in (block.attention.qkv, block.feed_forward.down)]
-    return {type(layer.weight) for layer in [*layers, model.head, model.tokens]}
+    return {type(layer.weight) for layer in [*layers, model.head, model.embedding]}
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -83,7 +83,7 @@ def test_memory(dtype: str, share: float, save_gpt2: Any) -> None:
     _, directory = save_gpt2(n_embd=256, vocab_size=400)
     full, narrow = load(directory)[0], load(directory, dtype=dtype)[0]
     for layer in (
-        lambda m: m.tokens,
+        lambda m: m.embedding,
         lambda m: m.blocks[1].attention.qkv,
         lambda m: m.blocks[2].feed_forward.up,
     ):

@@ -110,7 +110,7 @@ def test_long_texts(tmp_path: Path) -> None:
             r"attention_types has \[\['global'\], 1000000000\], but",
         ),
         ({"attention_types": "global"}, "attention_types = 'global', but it must be list or null"),
-        ({"activation_function": "prelu"}, "hidden_act = 'prelu' is not known here"),
+        ({"activation_function": "prelu"}, "activation_function = 'prelu' is not known here"),
     ],
 )
 def test_bad_configs(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

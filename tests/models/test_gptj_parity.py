@@ -1,4 +1,4 @@
-"""GPT-J against transformers: parts of heads that turn by neighbours, and an output layer with a bias."""
+"""GPT-J against transformers: parts of heads that rotate by neighbours, and an output layer with a bias."""
 
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def test_a_file_of_the_hub(tmp_path: Path) -> None:
         ({"rotary_dim": 7}, "rotary_dim = 7, but"),
         ({"rotary_dim": 0}, "rotary_dim = 0, but"),
         ({"rotary_dim": "8"}, "rotary_dim = '8', but it must be int"),
-        ({"activation_function": "prelu"}, "hidden_act = 'prelu' is not known here"),
+        ({"activation_function": "prelu"}, "activation_function = 'prelu' is not known here"),
     ],
 )
 def test_bad_configs(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ def test_one_tensor_for_all_experts_in_narrow_types(tmp_path: Path) -> None:
         model, _ = load(tmp_path, dtype=dtype)
         assert_close(model(ids), expected, tolerance)
         experts = model.blocks[1].feed_forward.experts  # type: ignore[attr-defined]
-        assert {type(expert.gate_up.weight) for expert in experts} == {kind}
+        assert {type(expert.gate.weight) for expert in experts} == {kind}
+        assert {type(expert.up.weight) for expert in experts} == {kind}
         assert {type(expert.down.weight) for expert in experts} == {kind}
 
 

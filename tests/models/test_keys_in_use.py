@@ -79,7 +79,7 @@ IN_USE: list[tuple[str, dict[str, Any], str]] = [
     ("llama4_text", {"floor_scale": 0}, "floor_scale = 0 must be at least 1"),
     ("deepseek_v3", {"head_dim": 6}, "head_dim = 6 is not qk_rope_head_dim = 4"),
     ("gpt_neox", {"head_dim": 6}, "4 heads of head_dim = 6 do not make hidden_size = 32"),
-    ("mpt", {"max_seq_len": 0}, "max_position_embeddings = 0 makes C = 0.* is max_seq_len"),
+    ("mpt", {"max_seq_len": 0}, "max_seq_len = 0 makes C = 0; it must"),
     ("llama", {"max_position_embeddings": 0}, "max_position_embeddings = 0 makes texts of 0 tokens"),
     ("llama", {"hidden_size": 0, "attention_bias": False}, "^config.json: hidden_size = 0 makes D = 0"),
     ("gpt2", {"n_head": 4, "num_attention_heads": 2}, "n_head = 4 and num_attention_heads = 2, but"),

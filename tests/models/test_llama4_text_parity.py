@@ -85,7 +85,7 @@ def test_variant(variant: str, tmp_path: Path) -> None:
     layers = [block.attention for block in model.blocks]
     assert [i for i, layer in enumerate(layers) if layer.rope is not None] == turned
     assert [i for i, layer in enumerate(layers) if layer.chunk == C] == chunked
-    assert model.config.layers_with_experts == with_experts
+    assert model.config.expert_layers == with_experts
     assert model.trained_length == 256
 
 

@@ -17,9 +17,9 @@ from parity import (
 )
 
 from tinystar_np.errors import ConfigError
-from tinystar_np.layers_old import GatedFeedForward
-from tinystar_np.layers_old.experts import RoutedAndShared
+from tinystar_np.layers.basic import GatedFeedForward
 from tinystar_np.loading import load
+from tinystar_np.models.qwen2_moe import RoutedAndShared
 
 SMALL = {
     "hidden_size": 48,
@@ -84,7 +84,7 @@ def test_experts_in_one_tensor(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_experts_per_tok": 6}, "num_experts_per_tok = 6 of num_local_experts = 5"),
+        ({"num_experts_per_tok": 6}, "num_experts_per_tok = 6 of num_experts = 5"),
         ({"decoder_sparse_step": 0}, "decoder_sparse_step = 0 must be at least 1"),
         ({"mlp_only_layers": ["0"]}, r"mlp_only_layers\[0\] = '0', but it must be int"),
         ({"layer_types": ["full_attention"]}, "layer_types names 1 layers, but num_hidden_layers = 3"),

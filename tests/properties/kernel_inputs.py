@@ -32,4 +32,4 @@ def delta_inputs(seed: int, length: int) -> list[np.ndarray]:
 
 
 def convolution_inputs(seed: int, length: int) -> list[np.ndarray]:
-    return [normal(seed, 2, length, 900), normal(seed + 1, 900, 4)]
+    return [normal(seed, 2, length, 900), normal(seed + 1, 4, 900)]

@@ -1,11 +1,11 @@
-"""The future changes nothing: logits before a cut are the same, to the last bit, whatever stands behind it.
+"""The future changes nothing: logits before a cut are the same, to the last bit, whatever comes after it.
 
 To the last bit it holds wherever each token has a row of its own in every product, since a row of a product
 does not depend on the other rows' values. It does depend, in its last bit, on how many rows there are: the
 numbers are summed in an order that BLAS chooses by the shape. So two texts are compared at one length.
 
 Experts are the exception. A token shares its expert's product with those that chose the same expert, and how
-many these are depends on tokens behind it. The same sums in another order: equal within rounding. By the
+many these are depends on later tokens. The same sums in another order: equal within rounding. By the
 definition, one token at a time, they are equal to the last bit again, which shows that there is no other
 reason. (A product that is 0 · inf is NaN: the future must be finite, as ordinary weights make it.)
 """
@@ -19,16 +19,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kernel_inputs import convolution_inputs, delta_inputs, normal, selective_inputs, ssm_inputs
+from masks import last_queries
 from parity import random_ids
 from small_models import DENSE, EXPERTS, FIXED, small_model
 
-from tinystar_np.kernels.attention import QUERY_BLOCK, attention, blockwise_attention, causal_mask
-from tinystar_np.kernels.convolution import blockwise_convolution, causal_convolution
-from tinystar_np.kernels.delta_rule import delta_chunks, delta_recurrence
+from tinystar_np import fast
+from tinystar_np.kernels.attention import attention
+from tinystar_np.kernels.blockwise_attention import QUERY_BLOCK, blockwise_attention
+from tinystar_np.kernels.convolution import causal_convolution
+from tinystar_np.kernels.delta_rule import chunked_delta_rule, delta_rule
 from tinystar_np.kernels.experts import mixture
-from tinystar_np.kernels.relative_positions import blockwise_relative_attention
-from tinystar_np.kernels.selective_scan import selective_recurrence, selective_scan
-from tinystar_np.kernels.ssm import ssm_chunked_scan, ssm_recurrence
+from tinystar_np.kernels.selective_scan import selective_scan
+from tinystar_np.kernels.ssm import chunked_ssm_scan, ssm_scan
 from tinystar_np.models import Decoder
 
 Form = Callable[..., Any]
@@ -72,7 +74,7 @@ def test_experts_within_rounding(name: str) -> None:
 
 @pytest.mark.parametrize("name", EXPERTS)
 def test_experts_to_the_last_bit_one_token_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tinystar_np.layers_old.experts.grouped_mixture", mixture)
+    monkeypatch.setattr(fast, "mixture", mixture)
     assert_causal(small_model(name), 40, (2, 20, 39))
 
 
@@ -96,10 +98,11 @@ def test_attention(
     if extras:
         bias, sinks = normal(seed, 2, earlier + length), normal(seed, 2)
         settings |= {"bias": bias, "soft_cap": 3.0, "sinks": sinks}
-    mask = causal_mask(length, earlier + length, window)
+    mask = last_queries(length, earlier + length, window)
     forms = [
         partial(attention, mask=mask, **settings),
         partial(blockwise_attention, window=window, **settings),
+        lambda *qkv: fast.attention(*(x[None] for x in qkv), mask, **settings)[0],
     ]
     before = [form(q, k, v) for form in forms]
     q[:, cut:], k[:, earlier + cut :] = -q[:, cut:], np.float32(size)
@@ -112,18 +115,19 @@ def test_attention(
 
 
 def test_attention_with_vectors_for_distances() -> None:
-    (q, k, v), tables = normal(0, 3, 2, 150, 8), normal(1, 2, 11, 8)
-    form = partial(blockwise_relative_attention, scale=0.4, key_vectors=tables[0], value_vectors=tables[1])
-    before = form(q, k, v)
-    k[:, 70:], v[:, 70:] = 7, -5
-    np.testing.assert_array_equal(form(q, k, v)[:, :70], before[:, :70])
+    (q, k, v), tables = normal(0, 3, 1, 2, 150, 8), normal(1, 2, 11, 8)
+    mask = last_queries(150, 150)
+    before = fast.relative_attention(q, k, v, mask, *tables, scale=0.4)
+    k[:, :, 70:], v[:, :, 70:] = 7, -5
+    after = fast.relative_attention(q, k, v, mask, *tables, scale=0.4)
+    np.testing.assert_array_equal(after[:, :, :70], before[:, :, :70])
 
 
 SCANS: dict[str, tuple[list[Form], Callable[[int, int], list[np.ndarray]], tuple[int, ...]]] = {
-    "ssm": ([ssm_recurrence, ssm_chunked_scan], ssm_inputs, (0, 1, 3, 4)),
-    "selective": ([selective_recurrence, selective_scan], selective_inputs, (0, 1, 3, 4)),
-    "delta": ([delta_recurrence, delta_chunks], delta_inputs, (0, 1, 2, 3, 4)),
-    "convolution": ([causal_convolution, blockwise_convolution], convolution_inputs, (0,)),
+    "ssm": ([ssm_scan, chunked_ssm_scan], ssm_inputs, (0, 1, 3, 4)),
+    "selective": ([selective_scan, fast.selective_scan], selective_inputs, (0, 1, 3, 4)),
+    "delta": ([delta_rule, chunked_delta_rule], delta_inputs, (0, 1, 2, 3, 4)),
+    "convolution": ([causal_convolution, fast.causal_convolution], convolution_inputs, (0,)),
 }
 """Both forms, what they are given, and which of it are rows of tokens."""
 

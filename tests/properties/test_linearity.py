@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import FIXED
 
+from tinystar_np import fast
 from tinystar_np.kernels.activations import sigmoid, softplus
-from tinystar_np.kernels.convolution import blockwise_convolution, causal_convolution
-from tinystar_np.kernels.delta_rule import delta_chunks, delta_recurrence, unit_vectors
-from tinystar_np.kernels.selective_scan import selective_recurrence, selective_scan
-from tinystar_np.kernels.ssm import ssm_chunked_scan, ssm_recurrence
+from tinystar_np.kernels.convolution import causal_convolution
+from tinystar_np.kernels.delta_rule import chunked_delta_rule, delta_rule, unit_vectors
+from tinystar_np.kernels.selective_scan import selective_scan
+from tinystar_np.kernels.ssm import chunked_ssm_scan, ssm_scan
 
 Scan = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 """From what is read and the state before it to what is given and the state behind it."""
@@ -51,19 +52,24 @@ def delta(form: Callable[..., Any], rng: np.random.Generator, T: int) -> Any:
 
 
 def convolution(form: Callable[..., Any], rng: np.random.Generator, T: int) -> Any:
-    weight = normal(rng, 300, 4)
+    weight = normal(rng, 4, 300)
     return lambda x, state: form(x, weight, None, state), (2, T, 300), (2, 3, 300)
 
 
+def quick_selective_scan(*inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    y, state = fast.selective_scan(*inputs)
+    return y, np.asarray(state)
+
+
 SCANS = {
-    "ssm_recurrence": (ssm, ssm_recurrence),
-    "ssm_chunked_scan": (ssm, ssm_chunked_scan),
-    "selective_recurrence": (selective, selective_recurrence),
+    "ssm_scan": (ssm, ssm_scan),
+    "chunked_ssm_scan": (ssm, chunked_ssm_scan),
+    "quick selective_scan": (selective, quick_selective_scan),
     "selective_scan": (selective, selective_scan),
-    "delta_recurrence": (delta, delta_recurrence),
-    "delta_chunks": (delta, delta_chunks),
+    "delta_rule": (delta, delta_rule),
+    "chunked_delta_rule": (delta, chunked_delta_rule),
     "causal_convolution": (convolution, causal_convolution),
-    "blockwise_convolution": (convolution, blockwise_convolution),
+    "quick causal_convolution": (convolution, fast.causal_convolution),
 }
 numbers = st.floats(-8, 8, width=32)
 

@@ -17,10 +17,11 @@ import pytest
 from parity import assert_close, random_ids
 from small_models import FULL, LINEAR, build
 
+from tinystar_np import fast
 from tinystar_np.kernels.activations import sigmoid, softplus
-from tinystar_np.kernels.delta_rule import delta_chunks, delta_recurrence, unit_vectors
-from tinystar_np.kernels.selective_scan import selective_recurrence, selective_scan
-from tinystar_np.kernels.ssm import ssm_chunked_scan, ssm_recurrence
+from tinystar_np.kernels.delta_rule import chunked_delta_rule, delta_rule, unit_vectors
+from tinystar_np.kernels.selective_scan import selective_scan
+from tinystar_np.kernels.ssm import chunked_ssm_scan, ssm_scan
 
 LONG, EARLY, W, L = 20_000, 2_000, 64, 2
 SMALL = {
@@ -156,9 +157,9 @@ def delta_inputs() -> list[np.ndarray]:
 @pytest.mark.parametrize(
     ("exact", "form", "inputs"),
     [
-        (ssm_recurrence, ssm_chunked_scan, ssm_inputs),
-        (selective_recurrence, selective_scan, selective_inputs),
-        (delta_recurrence, delta_chunks, delta_inputs),
+        (ssm_scan, chunked_ssm_scan, ssm_inputs),
+        (selective_scan, fast.selective_scan, selective_inputs),
+        (delta_rule, chunked_delta_rule, delta_inputs),
     ],
 )
 def test_float32_states_do_not_drift(

@@ -11,38 +11,44 @@ from typing import Any
 import numpy as np
 import pytest
 from kernel_inputs import convolution_inputs, delta_inputs, normal, selective_inputs, ssm_inputs
+from masks import last_queries
 
+from tinystar_np import fast
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.kernels.attention import attention, blockwise_attention, causal_mask
-from tinystar_np.kernels.bfloat16 import narrow
-from tinystar_np.kernels.convolution import blockwise_convolution, causal_convolution
-from tinystar_np.kernels.delta_rule import delta_chunks, delta_recurrence, unit_vectors
+from tinystar_np.kernels.attention import attention
+from tinystar_np.kernels.bfloat16 import to_bfloat16
+from tinystar_np.kernels.blockwise_attention import blockwise_attention
+from tinystar_np.kernels.convolution import causal_convolution
+from tinystar_np.kernels.delta_rule import chunked_delta_rule, delta_rule, unit_vectors
 from tinystar_np.kernels.experts import grouped_mixture, mixture
 from tinystar_np.kernels.int8 import quantise
-from tinystar_np.kernels.linear import linear
+from tinystar_np.kernels.linear import matmul
 from tinystar_np.kernels.norms import gated_rms_norm, layer_norm, rms_norm
-from tinystar_np.kernels.rope import (
-    halves_tables,
-    neighbours_table,
-    rotary_embedding,
-    rotate_halves,
-    rotate_neighbours,
-)
-from tinystar_np.kernels.selective_scan import selective_recurrence, selective_scan
-from tinystar_np.kernels.softmax import log_softmax, softmax
-from tinystar_np.kernels.ssm import ssm_chunked_scan, ssm_recurrence
 from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
+from tinystar_np.kernels.rope import rotary_embedding
+from tinystar_np.kernels.selective_scan import selective_scan
+from tinystar_np.kernels.softmax import log_softmax, softmax
+from tinystar_np.kernels.ssm import chunked_ssm_scan, ssm_scan
 
 Kernel = Callable[..., Any]
 
 
 def plain_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return attention(q, k, v, causal_mask(q.shape[-2], k.shape[-2]), 0.4)
+    return attention(q, k, v, last_queries(q.shape[-2], k.shape[-2]), scale=0.4)
 
 
-def turning(form: Kernel, tables: Kernel, x: np.ndarray) -> np.ndarray:
+def rotating(form: Kernel, x: np.ndarray, interleaved: bool = False) -> np.ndarray:
     angles = np.linspace(0, 9, x.shape[-2] * 3, dtype=x.dtype).reshape(-1, 3)
-    return form(x, *tables(np.cos(angles), np.sin(angles)))
+    return form(x, np.cos(angles), np.sin(angles), interleaved)
+
+
+def quick_attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return fast.attention(q, k, v, last_queries(q.shape[-2], k.shape[-2]), scale=0.4)
+
+
+def quick_selective_scan(*inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    y, state = fast.selective_scan(*inputs)
+    return y, np.asarray(state)
 
 
 def vectors(tokens: int) -> list[np.ndarray]:
@@ -59,25 +65,31 @@ KERNELS: dict[str, tuple[Kernel, Callable[[int], list[np.ndarray]]]] = {
     "attention": (plain_attention, heads),
     "blockwise_attention": (partial(blockwise_attention, scale=0.4), heads),
     "windowed": (partial(blockwise_attention, scale=0.4, window=3, soft_cap=2.0), heads),
-    "rotary_embedding": (partial(turning, rotary_embedding, lambda c, s: (c, s)), vectors),
-    "rotate_halves": (partial(turning, rotate_halves, halves_tables), vectors),
-    "rotate_neighbours": (
-        partial(turning, rotate_neighbours, lambda c, s: (neighbours_table(c, s),)),
+    "quick attention": (quick_attention, heads),
+    "rotary_embedding": (partial(rotating, rotary_embedding), vectors),
+    "quick rotary_embedding": (partial(rotating, fast.rotary_embedding), vectors),
+    "quick rotary_embedding, interleaved": (
+        partial(rotating, fast.rotary_embedding, interleaved=True),
         vectors,
     ),
     "layer_norm": (lambda x: layer_norm(x, None, None, 1e-5), vectors),
     "rms_norm": (lambda x: rms_norm(x, np.ones(8, x.dtype), 1e-5), vectors),
     "gated_rms_norm": (lambda x: gated_rms_norm(x, x, np.ones(8, x.dtype), 1e-5, 2), vectors),
     "unit_vectors": (unit_vectors, vectors),
-    "linear": (linear, lambda tokens: [*vectors(tokens), normal(1, 8, 5), normal(2, 5)]),
-    "ssm_recurrence": (ssm_recurrence, partial(ssm_inputs, 0)),
-    "ssm_chunked_scan": (ssm_chunked_scan, partial(ssm_inputs, 0)),
-    "selective_recurrence": (selective_recurrence, partial(selective_inputs, 0)),
+    "quick softmax": (fast.softmax, vectors),
+    "quick layer_norm": (lambda x: fast.layer_norm(x, None, None, 1e-5), vectors),
+    "quick rms_norm": (lambda x: fast.rms_norm(x, np.ones(8, x.dtype), 1e-5), vectors),
+    "quick unit_vectors": (fast.unit_vectors, vectors),
+    "matmul": (matmul, lambda tokens: [*vectors(tokens), normal(1, 8, 5)]),
+    "quick matmul": (fast.matmul, lambda tokens: [*vectors(tokens), normal(1, 8, 5)]),
+    "ssm_scan": (ssm_scan, partial(ssm_inputs, 0)),
+    "chunked_ssm_scan": (chunked_ssm_scan, partial(ssm_inputs, 0)),
+    "quick selective_scan": (quick_selective_scan, partial(selective_inputs, 0)),
     "selective_scan": (selective_scan, partial(selective_inputs, 0)),
-    "delta_recurrence": (delta_recurrence, partial(delta_inputs, 0)),
-    "delta_chunks": (delta_chunks, partial(delta_inputs, 0)),
+    "delta_rule": (delta_rule, partial(delta_inputs, 0)),
+    "chunked_delta_rule": (chunked_delta_rule, partial(delta_inputs, 0)),
     "causal_convolution": (causal_convolution, partial(convolution_inputs, 0)),
-    "blockwise_convolution": (blockwise_convolution, partial(convolution_inputs, 0)),
+    "quick causal_convolution": (fast.causal_convolution, partial(convolution_inputs, 0)),
     **{f"activation {name}": (function, vectors) for name, function in ACTIVATIONS.items()},
 }
 
@@ -123,7 +135,7 @@ def test_float64_stays_and_is_more_exact(name: str) -> None:
         np.testing.assert_allclose(found, wide, rtol=0, atol=2e-5 * np.abs(wide).max())
 
 
-FLOAT32_LIMITS = ("ssm_chunked_scan",)  # exp(41) and a step of 1e-30 are no float16 numbers
+FLOAT32_LIMITS = ("chunked_ssm_scan",)  # exp(41) and a step of 1e-30 are no float16 numbers
 
 
 @pytest.mark.parametrize("name", [name for name in KERNELS if name not in FLOAT32_LIMITS])
@@ -135,7 +147,7 @@ def test_float16_stays_or_is_refused(name: str) -> None:
         with np.errstate(all="ignore"):
             found = results(kernel, [x.astype(np.float16) for x in inputs])
     except (TypeError, ValueError):
-        assert name in ("delta_chunks", "rotate_neighbours")  # no such equations, no such complex numbers
+        assert name in ("chunked_delta_rule", "quick rotary_embedding, interleaved")
         return
     for half, wanted in zip(found, results(kernel, inputs), strict=True):
         assert half.dtype == np.float16
@@ -163,7 +175,7 @@ def test_no_tokens(name: str) -> None:
     inputs = make(0)
     whole = results(kernel, make(3))
     tokens = results(kernel, inputs)
-    shape = [n if n != 3 else 0 for n in whole[0].shape] if name != "linear" else [2, 0, 5]
+    shape = [n if n != 3 else 0 for n in whole[0].shape] if "matmul" not in name else [2, 0, 5]
     assert tokens[0].size == 0
     assert tokens[0].ndim == len(shape)
     for state in tokens[1:]:
@@ -172,13 +184,13 @@ def test_no_tokens(name: str) -> None:
 
 def test_no_tokens_for_int8() -> None:
     matrix = Int8Matrix(*quantise(normal(0, 4, 6)))
-    assert matrix.product(np.zeros((0, 6), dtype=np.float32)).shape == (0, 4)
+    assert fast.matmul(np.zeros((0, 6), dtype=np.float32), matrix).shape == (0, 4)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_no_tokens_for_bfloat16(transposed: bool) -> None:
     x = np.zeros((0, 4 if transposed else 6), dtype=np.float32)
-    found = Bfloat16Matrix(narrow(normal(0, 6, 4)), transposed).product(x)
+    found = fast.matmul(x, Bfloat16Matrix(to_bfloat16(normal(0, 6, 4)), transposed))
     assert found.shape == (0, 6 if transposed else 4)
 
 
@@ -188,7 +200,7 @@ def test_no_tokens_for_experts(form: Kernel) -> None:
     assert form(np.zeros((0, 4), "f4"), nothing.astype(int), nothing, [lambda x: x]).shape == (0, 4)
 
 
-@pytest.mark.parametrize("name", ["attention", "blockwise_attention", "windowed"])
+@pytest.mark.parametrize("name", ["attention", "blockwise_attention", "windowed", "quick attention"])
 def test_one_key_is_the_whole_result(name: str) -> None:
     """A first token has nothing but itself to look at."""
     kernel, make = KERNELS[name]

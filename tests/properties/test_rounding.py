@@ -12,7 +12,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from small_models import FIXED
 
-from tinystar_np.kernels.bfloat16 import narrow, widen
+from tinystar_np import fast
+from tinystar_np.kernels.bfloat16 import from_bfloat16, to_bfloat16
 from tinystar_np.kernels.int8 import dequantise, quantise
 from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 
@@ -64,7 +65,7 @@ def test_an_int8_product_is_off_by_the_sum_of_its_errors(seed: int, size: float,
         np.random.default_rng(seed + 1).standard_normal((rows, 300)).astype("f4"),
     )
     values, scales = quantise(weight.T)
-    found = Int8Matrix(values, scales).product(x)
+    found = fast.matmul(x, Int8Matrix(values, scales))
     wide_x, step = x.astype(np.float64), scales.astype(np.float64)
     # The kernel's own sums of 300 products, of which each is rounded once and each partial sum once.
     rounding = 300 * 2.0**-23 * (np.abs(wide_x) @ np.abs(weight.astype(np.float64)))
@@ -80,7 +81,7 @@ def test_an_int8_product_is_off_by_the_sum_of_its_errors(seed: int, size: float,
 @example([1e-44, -1e-40, 0.0, -0.0])
 def test_a_bfloat16_weight_is_off_by_half_a_unit_of_eight_bits(row: list[float]) -> None:
     weight = np.array(row, dtype=np.float32)
-    error = np.abs(widen(narrow(weight)).astype(np.float64) - weight)
+    error = np.abs(from_bfloat16(to_bfloat16(weight)).astype(np.float64) - weight)
     assert (error <= np.maximum(2.0**-8 * np.abs(weight.astype(np.float64)), 2.0**-134)).all()
 
 
@@ -91,8 +92,8 @@ def test_a_bfloat16_product_is_off_by_the_sum_of_its_errors(seed: int, size: flo
         random_matrix(seed, size),
         np.random.default_rng(seed + 1).standard_normal((4, 300)).astype("f4"),
     )
-    bits = narrow(np.ascontiguousarray(weight.T) if transposed else weight)
-    found = Bfloat16Matrix(bits, transposed).product(x)
+    bits = to_bfloat16(np.ascontiguousarray(weight.T) if transposed else weight)
+    found = fast.matmul(x, Bfloat16Matrix(bits, transposed))
     wide_x, wide = x.astype(np.float64), weight.astype(np.float64)
     allowed = (2.0**-8 + 300 * 2.0**-23) * (np.abs(wide_x) @ np.abs(wide))
     error = np.abs(found - wide_x @ wide)

@@ -11,10 +11,11 @@ import pytest
 from parity import random_ids
 from small_models import DENSE, EXPERTS, small_model
 
-from tinystar_np.cache import KeyValueState, join_caches
+from tinystar_np import fast
 from tinystar_np.generation import generate_ids
 from tinystar_np.kernels.experts import mixture
 from tinystar_np.models import Decoder
+from tinystar_np.cache import KeyValueState, join_caches
 
 LENGTHS = [3, 150]
 
@@ -43,7 +44,7 @@ def test_other_neighbours_at_experts(name: str, monkeypatch: pytest.MonkeyPatch)
     alone = model(ids[1])
     for company in (ids, other):
         assert_within_rounding(model(company)[1], alone)
-    monkeypatch.setattr("tinystar_np.layers_old.experts.grouped_mixture", mixture)
+    monkeypatch.setattr(fast, "mixture", mixture)
     np.testing.assert_array_equal(model(other)[1], model(ids)[1])
 
 

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from masks import last_queries
 from small_models import FIXED
 
-from tinystar_np.kernels.attention import attention, blockwise_attention, causal_mask
+from tinystar_np.kernels.attention import attention
+from tinystar_np.kernels.blockwise_attention import blockwise_attention
+from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.softmax import log_softmax, softmax
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -112,11 +115,11 @@ def test_attention_is_a_mean(
     q, k = np.float32(size) * np.random.default_rng(seed).standard_normal((2, 2, 9, 8), dtype=np.float32)
     v = np.ones((2, 9, 1), dtype=np.float32)
     settings = {"soft_cap": soft_cap, "sinks": None if sink is None else np.full(2, sink, dtype=np.float32)}
-    mask = causal_mask(9, 9, window)
+    mask = last_queries(9, 9, window)
     with np.errstate(over="ignore"):
         found = [
-            attention(q, k, v, mask, 0.3, **settings),
-            blockwise_attention(q, k, v, 0.3, window=window, **settings),
+            attention(q, k, v, mask, scale=0.3, **settings),
+            blockwise_attention(q, k, v, scale=0.3, window=window, **settings),
         ]
     for sums in found:
         assert not np.isnan(sums).any()
@@ -132,8 +135,8 @@ def test_products_beyond_float32_are_bent_by_a_cap() -> None:
     k = q * np.array([1, -1], dtype=np.float32)[:, None]
     v = np.array([[[1.0], [2.0]]], dtype=np.float32)
     with np.errstate(over="ignore"):
-        plain = attention(q, k, v, causal_mask(2, 2), 1.0, soft_cap=2.0)
-        blocks = blockwise_attention(q, k, v, 1.0, soft_cap=2.0)
+        plain = attention(q, k, v, last_queries(2, 2), scale=1.0, soft_cap=2.0)
+        blocks = blockwise_attention(q, k, v, scale=1.0, soft_cap=2.0)
     second = (1 + 2 * np.exp(-4)) / (1 + np.exp(-4))  # scores 2 and −2
     np.testing.assert_allclose(plain[0, :, 0], [1, second], rtol=1e-6)
     np.testing.assert_allclose(blocks[0, :, 0], [1, second], rtol=1e-6)
@@ -141,9 +144,8 @@ def test_products_beyond_float32_are_bent_by_a_cap() -> None:
 
 def test_a_query_that_sees_nothing_gets_zeros() -> None:
     q, k, v = np.random.default_rng(0).standard_normal((3, 2, 4, 8), dtype=np.float32)
-    mask = causal_mask(4, 4)
-    mask[2] = False
+    mask = Mask(np.array([0, 1, -1, 3]), np.arange(4))
     for sinks in (None, np.array([0, 1], dtype=np.float32)):
-        found = attention(q, k, v, mask, 1.0, sinks=sinks)
+        found = attention(q, k, v, mask, scale=1.0, sinks=sinks)
         assert (found[:, 2] == 0).all()
         assert (found[:, [0, 1, 3]] != 0).all()

@@ -16,7 +16,7 @@ from parity import assert_close, random_ids, reference_model, save
 from small_models import DENSE, EXPERTS, small_model
 
 import tinystar_np as ts
-from tinystar_np import threads
+from tinystar_np.fast import threads
 from tinystar_np.fast.threads import FEWEST_ROWS
 
 NAMES = [

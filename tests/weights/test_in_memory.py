@@ -12,14 +12,16 @@ from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.safetensors_file import let_go, on_file
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import InputError
+from tinystar_np.fast import layout
+from tinystar_np.fast.layout import BAND, NARROW, PORTION, STRIP, VERY_WIDE, lay_out
 from tinystar_np.loading import load
 from tinystar_np.weights import in_memory
-from tinystar_np.models.memory import BAND, NARROW, PORTION, STRIP, VERY_WIDE, lay_out, linears_of
+from tinystar_np.models.memory import linears_of
 
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_memory, "usable_cores", lambda: 2)
+    monkeypatch.setattr(layout, "usable_cores", lambda: 2)
 
 
 @pytest.mark.usefixtures("two_cores")

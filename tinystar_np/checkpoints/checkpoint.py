@@ -65,6 +65,10 @@ class Checkpoint(Mapping[str, NDArray]):
         """Path of the file that holds a tensor."""
         return self._tensors[name].path
 
+    def name_in_file(self, name: str) -> str:
+        """Name of a tensor in its file."""
+        return self._tensors[name].name
+
     def element_type(self, name: str) -> str:
         """Type of a tensor as its file names it, such as "F32" or "BF16"."""
         return self._tensors[name].element_type

@@ -1,18 +1,25 @@
 """From a checkpoint to a model's weights: every array of its weight table, taken from where it lies."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import NamedTuple
 
-from numpy.typing import NDArray
-
-from tinystar_np import fast
 from tinystar_np.checkpoints.checkpoint import Checkpoint, not_held
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.safetensors_file import on_file
+from tinystar_np.checkpoints.stored_matrix import (
+    ROUNDED,
+    is_scale,
+    keeps_type,
+    matrix_as_stored,
+    read_stored,
+    rounded_matrix,
+)
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HasSizes, Row, WeightTable, expand, known_as, rows
 from tinystar_np.errors import CheckpointError
 from tinystar_np.kernels.linear import Matrix
-from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
+from tinystar_np.progress_bar import bar
 
 BUFFERS = r"(.+\.)?rotary_emb\w*\.\w*(inv_freq|cos_cached|sin_cached)"
 """Rotations, which old versions saved although they are computed."""
@@ -20,7 +27,20 @@ LISTED = 4
 """How many names an error lists."""
 
 
-def gather(
+class FittedTable(NamedTuple):
+    """A table of weight names, and where a checkpoint has each row.
+
+    rows       {our name: row, written out}
+    tensors    {the checkpoint's name of a tensor: the rows that are taken from it}
+    tied_head  see ``fit``
+    """
+
+    rows: Mapping[str, Row]
+    tensors: Mapping[str, Sequence[Row]]
+    tied_head: str | None
+
+
+def fit(
     checkpoint: Checkpoint,
     table: WeightTable,
     config: HasSizes,
@@ -29,21 +49,20 @@ def gather(
     other_names: Mapping[str, str],
     ignored: str,
     tied_head: str | None = None,
-    dtype: str = "auto",
-) -> dict[str, Matrix]:
-    """Take every array of a table from a checkpoint.
+) -> FittedTable:
+    """Find every row of a table in a checkpoint.
 
     prefix, other_names  see ``known_as``
     ignored    a regular expression for the names of tensors that are no weights, beside ``BUFFERS``: masks
                of old files, layers for other tasks
     tied_head  the output layer's name where it is tied to the embedding: a file holds the one or the other,
                or a copy
-    dtype      the element type to keep matrices in, see ``load``
 
-    Returns {our name: array or matrix}. What keeps its type is a view of the mapped file.
     Raises CheckpointError naming the tensors that are missing, left over, or of the wrong shape.
     """
-    stored = checkpoint.by_other_names(lambda name: known_as(name, prefix, other_names))
+    stored = checkpoint.by_other_names(
+        lambda name: None if is_scale(checkpoint, name) else known_as(name, prefix, other_names)
+    )
     needless = [BUFFERS, *([ignored] if ignored else [])]
     if tied_head is not None:
         embedding = table[EMBEDDING][0]
@@ -57,45 +76,48 @@ def gather(
     _check_fit(checkpoint, table, config, stored, lambda name: is_needless(name) is not None)
     # Only now, as the rows of a wrong config may be many more than the file's tensors.
     written_out = expand(table, config)
-    by_tensor: dict[str, list[Row]] = {}  # a tensor that holds several is converted once
+    tensors: dict[str, list[Row]] = {}
     for row in written_out.values():
-        by_tensor.setdefault(stored[row.theirs], []).append(row)
+        tensors.setdefault(stored[row.theirs], []).append(row)
+    return FittedTable(written_out, tensors, tied_head)
+
+
+def gather(checkpoint: Checkpoint, table: FittedTable, dtype: str) -> dict[str, Matrix]:
+    """Take every array of a table from a checkpoint.
+
+    dtype  the element type to keep matrices in, see ``load``
+
+    Returns {our name: array or matrix}. What keeps its type is a view of the mapped file; what is rounded is
+    so one tensor after the other, each let go of before the next, with a bar on the terminal.
+    """
+    kept = {
+        name
+        for name, its_rows in table.tensors.items()
+        if all(row.is_matrix for row in its_rows)
+        and keeps_type(checkpoint, name, dtype, all(row.is_by_rows for row in its_rows))
+    }
+    to_round = {
+        row.ours: prod(row.shape)
+        for name, its_rows in table.tensors.items()
+        for row in its_rows
+        if row.is_matrix and dtype in ROUNDED and name not in kept
+    }
     arrays: dict[str, Matrix] = {}
-    for name, its_rows in by_tensor.items():
-        arrays |= _taken(checkpoint, name, its_rows, dtype)
-    return {ours: arrays[ours] for ours in written_out}
-
-
-def _taken(
-    checkpoint: Checkpoint, name: str, its_rows: Sequence[Row], dtype: str
-) -> Iterator[tuple[str, Matrix]]:
-    """Take all arrays that one tensor holds: (our name, array)."""
-    is_bfloat16 = checkpoint.element_type(name) == "BF16" and dtype in ("auto", "bfloat16")
-    in_bits = is_bfloat16 and all(row.is_matrix for row in its_rows)
-    tensor = checkpoint[name] if in_bits else checkpoint.float32(name)
-    taken = [(row.ours, _kept_as(_part(tensor, row), row, in_bits, dtype)) for row in its_rows]
-    if not on_file(tensor) or (dtype in ("bfloat16", "int8") and not in_bits):
-        checkpoint.let_go(name)  # another form of it is in memory now
-    return iter(taken)
-
-
-def _part(tensor: NDArray, row: Row) -> NDArray:
-    """Take the part of a tensor that a row names: a view, as it is stored."""
-    block: NDArray = tensor if row.expert is None else tensor.reshape(-1, *row.block)[row.expert]
-    return block[row.part]
-
-
-def _kept_as(array: NDArray, row: Row, in_bits: bool, dtype: str) -> Matrix:
-    """Give an array the form in which the model keeps it."""
-    if in_bits:
-        return Bfloat16Matrix(array, row.transposed)
-    if not row.is_matrix or dtype not in ("bfloat16", "int8"):
-        return array.T if row.transposed else array
-    is_table = row.ours.startswith("embedding.")
-    by_output = array if row.transposed or is_table else array.T
-    if dtype == "bfloat16":
-        return Bfloat16Matrix(fast.to_bfloat16(by_output), transposed=not is_table)
-    return Int8Matrix(*fast.quantise(by_output), table=is_table)
+    with bar(sum(to_round.values()), f"rounding to {dtype}", " weights") as advance:
+        for name, its_rows in table.tensors.items():
+            tensor = read_stored(checkpoint, name, as_it_lies=name in kept)
+            for row in its_rows:
+                part = tensor.part(row.taken_from)
+                if row.ours in to_round:
+                    arrays[row.ours] = rounded_matrix(part.values, row.transposed, row.is_table, dtype)
+                    checkpoint.let_go(name)  # another form of it is in memory now
+                    advance(to_round[row.ours])
+                else:
+                    arrays[row.ours] = matrix_as_stored(part, row.transposed, row.is_table)
+            if not on_file(tensor.values):
+                checkpoint.let_go(name)
+            del tensor, part  # before the next is made
+    return {ours: arrays[ours] for ours in table.rows}
 
 
 def _check_fit(

@@ -11,7 +11,8 @@ The third entry names an attribute of the config: the row is there where it is t
 layers' numbers, in these layers. "not …" is its opposite, "… and …" asks for both.
 
 A row is written out for every layer ``{i}``, every expert ``{e}``, and every head ``{h}`` of queries or ``{g}`` of
-keys. ``{i+1}`` counts layers from 1. A tensor may hold several of our arrays:
+keys. ``{i+1}`` counts layers from 1. A longer name in braces is an attribute of the config. A tensor may hold
+several of our arrays:
 
 - those of all experts: ``{e}`` stands in our name only. "E (M D)ᵀ" says that the first axis counts the experts;
   with "(EM D)ᵀ" their matrices lie one below the other in one matrix.
@@ -23,11 +24,16 @@ from collections.abc import Collection, Iterator, Mapping
 from math import prod
 from typing import NamedTuple, Protocol
 
+from numpy.typing import NDArray
+
 WeightTable = Mapping[str, tuple[str, str] | tuple[str, str, str]]
 EMBEDDING, HEAD = "embedding.tokens.weight", "head.weight"
 """What we call the two tables of the vocabulary, which may be one and the same."""
 COUNTED = {"{i}": "L", "{e}": "E", "{h}": "H", "{g}": "G"}
 """Which letter says how many there are."""
+
+NAMED = re.compile(r"\{(\w{2,})\}")
+"""What stands for an attribute of the config."""
 
 
 class HasSizes(Protocol):
@@ -73,6 +79,21 @@ class Row(NamedTuple):
         """
         return self.ours.endswith(".weight") and len(self.block) == 2 and ".router." not in self.ours
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it is looked up by rows, and not multiplied by."""
+        return self.ours.startswith("embedding.")
+
+    @property
+    def is_by_rows(self) -> bool:
+        """Whether the file has a row, and not a column, for each number that 8 bits give a scale."""
+        return self.transposed != self.is_table
+
+    def taken_from(self, tensor: NDArray) -> NDArray:
+        """Take what the row names out of its tensor: a view, as it is stored."""
+        block: NDArray = tensor if self.expert is None else tensor.reshape(-1, *self.block)[self.expert]
+        return block[self.part]
+
 
 def expand(table: WeightTable, config: HasSizes) -> dict[str, Row]:
     """Write out every row, once per layer, expert or head: {our name: row}."""
@@ -82,7 +103,8 @@ def expand(table: WeightTable, config: HasSizes) -> dict[str, Row]:
 def rows(table: WeightTable, config: HasSizes) -> Iterator[Row]:
     """Write out a table row by row; what a wrong config asks for may be endless."""
     sizes = config.sizes
-    for ours, (theirs, axes, *condition) in table.items():
+    for ours, (named, axes, *condition) in table.items():
+        theirs = filled_in(named, config)
         layers = _layers(condition[0], config) if condition else range(sizes["L"])
         if "{i}" not in ours:
             if layers:
@@ -91,6 +113,11 @@ def rows(table: WeightTable, config: HasSizes) -> Iterator[Row]:
         for i in layers:
             numbered = theirs.replace("{i}", str(i)).replace("{i+1}", str(i + 1))
             yield from _counted(ours.replace("{i}", str(i)), numbered, axes, sizes)
+
+
+def filled_in(name: str, config: HasSizes) -> str:
+    """Write attributes of the config into a tensor's name, as into "h.{i}.{first_norm}.bias"."""
+    return NAMED.sub(lambda found: str(getattr(config, found[1])), name)
 
 
 def _layers(condition: str, config: HasSizes) -> Collection[int]:

@@ -6,17 +6,18 @@ import sys
 import time
 from typing import Any
 
-from tinystar_np.cache import PREFILL
-from tinystar_np.cli.open_model import add_model_arguments, open_model
-from tinystar_np.cli.progress import ReadingModel, shows_progress
-from tinystar_np.cli.sampling_arguments import add_sampling_arguments, sampling_settings
+from tinystar_np.cli.open_model import (
+    add_model_arguments,
+    add_sampling_arguments,
+    open_model,
+    sampling_settings,
+)
 from tinystar_np.cli.streams import OK, read_text, say, tell
-from tinystar_np.cli.terminal import add_common_arguments, add_text_arguments, note
+from tinystar_np.cli.terminal import add_common_arguments, add_text_arguments, note, progress_line
 from tinystar_np.errors import InputError
 from tinystar_np.generation import Piece, stream
-from tinystar_np.generation.loop import LanguageModel
 from tinystar_np.models import Decoder
-from tinystar_np.text import Tokenizer
+from tinystar_np.cache import PREFILL
 
 BARE = (4, 4096)
 """Matrices of so many rows and columns to measure memory with: 0.27 GB, read in 0.1 s."""
@@ -63,17 +64,23 @@ def ask(arguments: argparse.Namespace) -> int:
     loaded = time.perf_counter()
     pieces: list[Piece] = []
     arrived: list[float] = []
-    shown = not (arguments.json or arguments.no_stream)
-    for piece in stream(_watched(model, tokenizer, prompt, arguments), tokenizer, prompt, **given):
-        pieces.append(piece)
-        arrived.append(time.perf_counter())
-        if shown:
-            say(piece.text, end="", raw=arguments.raw)
+    at_once = not (arguments.json or arguments.no_stream)
+    with progress_line(arguments) as show:
+
+        def reading(read: int, tokens: int) -> None:
+            if tokens > PIECES_UNSEEN * PREFILL:
+                show(f"reading the prompt {read}/{tokens}" if read < tokens else "")
+
+        for piece in stream(model, tokenizer, prompt, progress=reading, **given):
+            pieces.append(piece)
+            arrived.append(time.perf_counter())
+            if at_once:
+                say(piece.text, end="", raw=arguments.raw)
     text = "".join(piece.text for piece in pieces)
     if arguments.json:
         say(json.dumps(_result(arguments.model, prompt, text, pieces)))
     else:
-        say("" if shown else text, raw=arguments.raw)
+        say("" if at_once else text, raw=arguments.raw)
     if pieces and pieces[-1].finish_reason == "context":
         note(f"The model's context of {model.context_length} tokens is full.", arguments)
     if arguments.stats:
@@ -83,21 +90,10 @@ def ask(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _watched(
-    model: Decoder, tokenizer: Tokenizer | None, prompt: str, arguments: argparse.Namespace
-) -> LanguageModel:
-    """Let somebody at a terminal see how far the model is with a prompt of many pieces."""
-    most = PIECES_UNSEEN * PREFILL
-    if tokenizer is None or len(prompt.encode()) <= most or not shows_progress(arguments):
-        return model  # a token has a byte at least
-    tokens = len(tokenizer.encode(prompt))
-    return ReadingModel(model, tokens, arguments) if tokens > most else model
-
-
 def read_prompt(words: list[str]) -> str:
     """Return the prompt from the arguments, or from stdin where there are none or a dash.
 
-    The line end that ``echo`` puts behind a text is no part of it.
+    The line end that ``echo`` puts after a text is no part of it.
     """
     if not words or words == ["-"]:
         return read_text(sys.stdin.buffer.read, "The prompt").rstrip("\n")
@@ -127,41 +123,34 @@ def _statistics(
     guessed: int | None,
     model: Decoder,
 ) -> str:
-    """Say where the time went. The first token comes with the prompt: it is what the prompt's pass yields."""
+    """Say where the time went. The first token comes with the prompt: it is what the prompt's pass yields.
+
+    Generating is held against the speed of memory: each pass reads the weights from memory once.
+    """
+    # Imported late: an answer without --stats does not need them.
+    from tinystar_np.inspection.memory import peak_memory
+    from tinystar_np.inspection.speed import bandwidth, bare_matrices, bytes_per_token
+
     lines = [f"load       {load_seconds:8.3f} s"]
+
+    def add(what: str, seconds: float, tokens: int) -> None:
+        lines.append(f"{what:10} {seconds:8.3f} s  {tokens:5d} tokens  {tokens / seconds:8.1f} tokens/s")
+
     if arrived:
-        prefill = arrived[0] - loaded
-        lines.append(
-            f"prompt     {prefill:8.3f} s  {prompt_tokens:5d} tokens  {prompt_tokens / prefill:8.1f} tokens/s"
-        )
+        add("prompt", arrived[0] - loaded, prompt_tokens)
     if len(arrived) > 1:
-        seconds, tokens = arrived[-1] - arrived[0], len(arrived) - 1
-        lines.append(f"generation {seconds:8.3f} s  {tokens:5d} tokens  {tokens / seconds:8.1f} tokens/s")
+        add("generation", arrived[-1] - arrived[0], len(arrived) - 1)
     if guessed is not None:
         passes = len(arrived) - guessed
         lines.append(
             f"lookup     {guessed:5d} of {len(arrived)} tokens were guessed: {passes} passes for all"
         )
-    from tinystar_np.inspection.memory import peak_memory  # late: an answer without --stats does not need it
-
     memory = f"memory     {peak_memory() / 1e6:8.0f} MB at the peak"  # before more is taken to measure
     if len(arrived) > 1:
-        lines.append(_bandwidth(model, (len(arrived) - 1 - (guessed or 0)) / (arrived[-1] - arrived[0])))
+        read, limit = bytes_per_token(model), bandwidth(bare_matrices(BARE))
+        reached = (len(arrived) - 1 - (guessed or 0)) / (arrived[-1] - arrived[0]) * read
+        lines.append(
+            f"bandwidth  {reached / 1e9:8.2f} GB/s of weights, {read / 1e6:.2f} MB per token: "
+            f"{reached / limit:.0%} of the {limit / 1e9:.1f} GB/s that bare products read now"
+        )
     return "\n".join([*lines, memory])
-
-
-def _bandwidth(model: Decoder, passes: float) -> str:
-    """Say how near to the machine's limit tokens are generated: each pass reads the weights from memory once.
-
-    passes  per second
-    """
-    # Imported late: an answer without --stats does not need it.
-    from tinystar_np.inspection.speed import bandwidth, bare_matrices, bytes_per_token
-
-    read = bytes_per_token(model)
-    limit = bandwidth(bare_matrices(BARE))
-    reached = passes * read
-    return (
-        f"bandwidth  {reached / 1e9:8.2f} GB/s of weights, {read / 1e6:.2f} MB per token: "
-        f"{reached / limit:.0%} of the {limit / 1e9:.1f} GB/s that bare products read now"
-    )

@@ -6,31 +6,40 @@ the share that is reached is told. 1 GB is 10⁹ bytes.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.hub import find_model
-from tinystar_np.cli.inspect import count_of, size_of
-from tinystar_np.cli.machine import describe_machine, load_warning
 from tinystar_np.cli.open_model import add_model_arguments, open_model
-from tinystar_np.cli.progress import progress_line
-from tinystar_np.cli.side_by_side import speed_of
 from tinystar_np.cli.streams import OK, say
-from tinystar_np.cli.terminal import (
-    UsageError,
-    add_common_arguments,
-    note,
-    say_styled,
+from tinystar_np.cli.terminal import UsageError, add_common_arguments, note, progress_line, say_table
+from tinystar_np.cli.wording import count_of, size_of, speed_of
+from tinystar_np.inspection.engines import Engine, EngineProcess, TinyStarEngine
+from tinystar_np.inspection.machine import describe_machine, load_warning
+from tinystar_np.inspection.speed import (
+    Rounds,
+    Say,
+    Seconds,
+    Task,
+    bandwidth,
+    bare_matrices,
+    by_turns,
+    bytes_per_token,
+    weight_type,
 )
 from tinystar_np.models import Decoder
-
-if TYPE_CHECKING:
-    from tinystar_np.inspection.speed import Engine, Found, Rounds, Task
 
 PREFILL = (64, 512, 2048)  # those that fit into the model's context
 BATCH = (1, 4, 16)
 PROMPT = 32  # tokens before those that are generated
+BARE_PRODUCTS = "bare products"
+ENOUGH_SECONDS = 10.0  # a task that has taken so long gets no further turn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,12 +63,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=bench, parser=parser)
 
 
+@dataclass
+class Found:
+    """What was measured.
+
+    speeds     tokens/s of each task and engine
+    bandwidth  bytes of matrices per second in bare products
+    peaks      bytes, of each engine
+    """
+
+    speeds: dict[Task, list[Rounds]] = field(default_factory=dict)
+    bandwidth: Rounds = field(default_factory=lambda: Rounds(()))
+    peaks: list[int] = field(default_factory=list)
+
+    def ratio(self, task: Task) -> Rounds:
+        """Divide the first engine's speed by the second's."""
+        first, second = self.speeds[task]
+        return first.over(second)
+
+    def share(self, task: Task, read: float) -> Rounds:
+        """Say what share of the bandwidth is reached, where a token reads so many bytes of weights."""
+        bytes_per_second = Rounds(tuple(speed * read for speed in self.speeds[task][0].values))
+        return bytes_per_second.over(self.bandwidth)
+
+
 def bench(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    # Imported late: no other command needs them.
-    from tinystar_np.inspection.beside_transformers import TransformersEngine
-    from tinystar_np.inspection.speed import TinyStarEngine, measure, weight_type
-
     _check(arguments)
     with ExitStack() as until_then:
         progress = until_then.enter_context(progress_line(arguments))
@@ -67,7 +96,7 @@ def bench(arguments: argparse.Namespace) -> int:
         if arguments.against:
             where = {name: getattr(arguments, name) for name in ("revision", "offline", "cache_dir")}
             directory = find_model(arguments.model, **where)
-            theirs = until_then.enter_context(TransformersEngine(directory))
+            theirs = until_then.enter_context(EngineProcess(directory))
         model, _ = open_model(arguments)
         machine = describe_machine()
         tasks = _tasks(arguments, model)
@@ -79,19 +108,34 @@ def bench(arguments: argparse.Namespace) -> int:
         if theirs:
             progress("loading torch and transformers")
             dtypes.append("bfloat16" if dtypes[0] == "bfloat16" else "float32")
-            machine |= theirs.load(dtypes[1], machine["threads"])
+            machine |= theirs.load(dtypes[1], int(machine["threads"]))
             engines.append(theirs)
         found = measure(engines, tasks, model.vocab_size, arguments.rounds, progress)
-    names = [f"{engine.name} {dtype}" for engine, dtype in zip(engines, dtypes, strict=True)]
+    names = [engine.name for engine in engines]
+    read = bytes_per_token(model)
     if arguments.json:
-        facts = _facts(found, tasks, model, [engine.name for engine in engines], dtypes)
         about = {"model": arguments.model, "machine": machine, "warning": warning, "new": arguments.new}
-        say(json.dumps(about | facts, indent=2))
+        say(json.dumps(about | _facts(found, model, names, dtypes, read), indent=2))
         return OK
     say(f"{arguments.model}: {count_of(model.parameters)} parameters, {machine['threads']} threads\n")
-    for i, line in enumerate(_table(found, tasks, names)):
-        say_styled(line, "bold", arguments) if i == 0 else say(line)
-    say("\n" + "\n".join(_notes(found, tasks, model, machine)))
+    beside = ["times as fast"] if theirs else []
+    rows = [
+        [str(task), *(speed.text(speed_of) for speed in found.speeds[task])]
+        + [found.ratio(task).text("{:.2f}".format) for _ in beside]
+        for task in sorted(tasks, key=lambda task: (task.new, task.rows, task.tokens))
+    ]
+    rows.append(["peak memory", *map(size_of, found.peaks), *("" for _ in beside)])
+    columns = [f"{name} {dtype}" for name, dtype in zip(names, dtypes, strict=True)]
+    say_table(["tokens/s", *columns, *beside], rows, arguments)
+    say()
+    limit = found.bandwidth.text(lambda nbytes: f"{nbytes / 1e9:.1f}")
+    say(f"Memory is read at {limit} GB/s. A token reads {size_of(round(read))} of weights.")
+    for task in filter(_is_one_text, tasks):
+        share = found.share(task, read).text("{:.0%}".format)
+        say(f"Decode reaches {share} of what memory allows.")
+    rounds = arguments.rounds
+    how = f"medians (lowest–highest) of {rounds} rounds, fewer where one is long"
+    say(f"{machine['processor']}, {machine['threads']} threads; {'one round' if rounds == 1 else how}.")
     return OK
 
 
@@ -104,10 +148,8 @@ def _check(arguments: argparse.Namespace) -> None:
                 raise UsageError(f"--{key} {value}: it must be 1 or more.")
 
 
-def _tasks(arguments: argparse.Namespace, model: Decoder) -> "list[Task]":
+def _tasks(arguments: argparse.Namespace, model: Decoder) -> list[Task]:
     """List what is measured: one text at a time comes last, beside the bandwidth that it is held against."""
-    from tinystar_np.inspection.speed import Task
-
     room, trained = model.context_length, model.context_length or model.trained_length
     fitting = [length for length in PREFILL if trained is None or length <= trained]
     lengths = arguments.prefill or fitting or [trained]
@@ -123,62 +165,41 @@ def _tasks(arguments: argparse.Namespace, model: Decoder) -> "list[Task]":
     return [*prefill, *decode]
 
 
-def _table(found: "Found", tasks: "Sequence[Task]", names: Sequence[str]) -> list[str]:
-    """Write the table: its head, a line per task, and the memory."""
-    from tinystar_np.inspection.speed import in_words
-
-    rows = [["tokens/s", *names, *(["times as fast"] if len(names) > 1 else [])]]
-    for task in sorted(tasks, key=lambda task: (task.new, task.rows, task.tokens)):
-        cells = [_spread(found.speed(task, i), speed_of) for i in range(len(names))]
-        if len(names) > 1:
-            cells.append(_spread(found.ratio(task), "{:.2f}".format))
-        rows.append([in_words(task), *cells])
-    rows.append(["peak memory", *map(size_of, found.peaks), *([""] if len(names) > 1 else [])])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [zip(row, widths, strict=True) for row in rows]
-    return [
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(line)
-        ).rstrip()
-        for line in lines
-    ]
+def _is_one_text(task: Task) -> bool:
+    return task.new > 0 and task.rows == 1
 
 
-def _spread(rounds: "Rounds", words: Any) -> str:
-    """Write a median with the range of its rounds."""
-    if len(rounds.speeds) < 2:
-        return words(rounds.median)
-    return f"{words(rounds.median)} ({words(rounds.lowest)}–{words(rounds.highest)})"
+def measure(engines: list[Engine], tasks: list[Task], vocabulary: int, rounds: int, progress: Say) -> Found:
+    """Measure engines in turn, and bare products after the last task of each round.
+
+    vocabulary  V; prompts are random tokens of it
+    """
+    found = Found()
+    progress("warming up")
+    sides = {
+        str(task): [partial(_speed, task, turn) for turn in task.turns(engines, vocabulary)] for task in tasks
+    }
+    matrices: list[NDArray[np.float32]] = []
+
+    def bare_products() -> float:
+        if not matrices:  # until they are made, they are not on the model's account
+            found.peaks = [engine.peak() for engine in engines]
+            matrices.extend(bare_matrices())
+        return bandwidth(matrices)
+
+    values = by_turns(sides | {BARE_PRODUCTS: [bare_products]}, rounds, progress, ENOUGH_SECONDS)
+    found.bandwidth = Rounds(tuple(values[BARE_PRODUCTS][0]))
+    found.speeds = {task: [Rounds(tuple(speeds)) for speeds in values[str(task)]] for task in tasks}
+    return found
 
 
-def _notes(found: "Found", tasks: "Sequence[Task]", model: Decoder, machine: dict[str, Any]) -> list[str]:
-    """Say what limits generating, and how all this was measured."""
-    from tinystar_np.inspection.speed import bytes_per_token
-
-    read = bytes_per_token(model)
-    limit = _spread(found.limit, lambda nbytes: f"{nbytes / 1e9:.1f}")
-    notes = [f"Memory is read at {limit} GB/s. A token reads {size_of(round(read))} of weights."]
-    for task in tasks:
-        if task.new and task.rows == 1:
-            share = _spread(found.share(task, read), lambda share: f"{share:.0%}")
-            notes.append(f"Decode reaches {share} of what memory allows.")
-    rounds = len(found.bandwidth)
-    how = (
-        "one round"
-        if rounds == 1
-        else f"medians (lowest–highest) of {rounds} rounds, fewer where one is long"
-    )
-    return [*notes, f"{machine['processor']}, {machine['threads']} threads; {how}."]
+def _speed(task: Task, turn: Callable[[], Seconds]) -> float:
+    return task.speed(turn())
 
 
-def _facts(
-    found: "Found", tasks: "Sequence[Task]", model: Decoder, names: Sequence[str], dtypes: Sequence[str]
-) -> dict[str, Any]:
+def _facts(found: Found, model: Decoder, names: list[str], dtypes: list[str], read: float) -> dict[str, Any]:
     """Say everything that was measured, for programs."""
-    from tinystar_np.inspection.speed import bytes_per_token, in_words
-
-    read = bytes_per_token(model)
-    alone = next((task for task in tasks if task.new and task.rows == 1), None)
+    alone = next(filter(_is_one_text, found.speeds), None)
     return {
         "parameters": model.parameters,
         "weight_bytes": sum(array.nbytes for array in model.weights.values()),
@@ -188,17 +209,11 @@ def _facts(
                 "name": name,
                 "dtype": dtype,
                 "peak_bytes": found.peaks[i],
-                "tokens_per_second": {in_words(task): _spread_of(found.speed(task, i)) for task in tasks},
+                "tokens_per_second": {str(task): sides[i].facts() for task, sides in found.speeds.items()},
             }
             for i, (name, dtype) in enumerate(zip(names, dtypes, strict=True))
         ],
-        "ratios": {in_words(task): _spread_of(found.ratio(task)) for task in tasks if len(names) > 1},
-        "bandwidth_bytes_per_second": _spread_of(found.limit),
-        "share_of_bandwidth": alone and _spread_of(found.share(alone, read)),
+        "ratios": {str(task): found.ratio(task).facts() for task in found.speeds if len(names) > 1},
+        "bandwidth_bytes_per_second": found.bandwidth.facts(),
+        "share_of_bandwidth": alone and found.share(alone, read).facts(),
     }
-
-
-def _spread_of(rounds: "Rounds") -> dict[str, Any]:
-    """Write one measured value, for programs."""
-    spread = {"median": rounds.median, "lowest": rounds.lowest, "highest": rounds.highest}
-    return {**spread, "rounds": rounds.speeds}

@@ -3,10 +3,13 @@
 import argparse
 import sys
 from contextlib import closing
-from typing import Any
 
-from tinystar_np.cli.open_model import add_model_arguments, open_model
-from tinystar_np.cli.sampling_arguments import add_sampling_arguments, sampling_settings
+from tinystar_np.cli.open_model import (
+    add_model_arguments,
+    add_sampling_arguments,
+    open_model,
+    sampling_settings,
+)
 from tinystar_np.cli.streams import OK, OutputError, read_text, say, tell
 from tinystar_np.cli.terminal import (
     add_common_arguments,
@@ -16,6 +19,7 @@ from tinystar_np.cli.terminal import (
 )
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.generation.conversation import Conversation
+from tinystar_np.generation.options import Sampling
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -76,7 +80,7 @@ def chat(arguments: argparse.Namespace) -> int:
 def respond(
     conversation: Conversation,
     message: str,
-    settings: dict[str, Any],
+    settings: Sampling,
     arguments: argparse.Namespace,
     typed: bool,
 ) -> None:
@@ -115,7 +119,7 @@ def read_piped_line() -> str | None:
 
 
 def answer(
-    conversation: Conversation, message: str, settings: dict[str, Any], arguments: argparse.Namespace
+    conversation: Conversation, message: str, settings: Sampling, arguments: argparse.Namespace
 ) -> None:
     """Print the answer to a message as it comes."""
     piece = None

@@ -15,7 +15,7 @@ from tinystar_np.cli.terminal import (
     add_common_arguments,
     add_loading_arguments,
     note,
-    say_styled,
+    say_table,
 )
 from tinystar_np.errors import TokenizerError
 from tinystar_np.loading import load
@@ -68,19 +68,22 @@ def compare(arguments: argparse.Namespace) -> int:
             )
         )
         return FAILURE if first else OK
-    width = max(len(row.name) for row in rows)
-    head = f"{'activation':{width}}  {'shape':18}  {'largest':>9}  {'differs by':>10}  relative"
-    say_styled(head, "bold", arguments)
-    for row in rows:
-        line = f"{row.name:{width}}  {row.shape!s:18}  {row.largest:9.2e}"
-        line += f"  {row.error:10.1e}  {row.relative:8.1e}"
-        if row is first:
-            line += f"  ← the first beyond {arguments.tolerance:g}"
-        if row.exceeds(arguments.tolerance):
-            say_styled(line, "red", arguments)
-        else:
-            say(line)
-    beyond = sum(row.exceeds(arguments.tolerance) for row in rows)
+    mark = f"← the first beyond {arguments.tolerance:g}"
+    cells = [
+        (
+            row.name,
+            str(row.shape),
+            f"{row.largest:.2e}",
+            f"{row.error:.1e}",
+            f"{row.relative:.1e}",
+            mark if row is first else "",
+        )
+        for row in rows
+    ]
+    red = [i for i, row in enumerate(rows) if row.exceeds(arguments.tolerance)]
+    head = ("activation", "shape", "largest", "differs by", "relative", "")
+    say_table(head, cells, arguments, left=(0, 1, 5), red=red)
+    beyond = len(red)
     say(
         f"\n{beyond} of {len(rows)} activations differ by more than {arguments.tolerance:g}."
         if beyond

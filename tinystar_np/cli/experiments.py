@@ -6,22 +6,21 @@ Weights are random, in float32: nothing is said about what a model would learn. 
 import argparse
 import json
 import shutil
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinystar_np.cli.inspect import UNBROKEN
-from tinystar_np.cli.machine import add_threads_argument, describe_machine, load_warning
-from tinystar_np.cli.progress import progress_line
-from tinystar_np.cli.side_by_side import LONG, Quantity, ends_early, findings, panels, quantities, tables
+from tinystar_np.cli.open_model import add_threads_argument
+from tinystar_np.cli.side_by_side import COUNTED, LONG, ends_early, findings, panels, quantities
 from tinystar_np.cli.streams import OK, say
-from tinystar_np.cli.terminal import UsageError, add_common_arguments, note, say_styled
+from tinystar_np.cli.terminal import UsageError, add_common_arguments, note, progress_line, say_table
+from tinystar_np.cli.wording import wrapped
+from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
 from tinystar_np.errors import ConfigError
 from tinystar_np.fast.threads import use_threads
 from tinystar_np.inspection.experiments import Experiment, Speed, measure, takes
-from tinystar_np.inspection.speed import Rounds
-from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
+from tinystar_np.inspection.machine import describe_machine, load_warning
+from tinystar_np.fast.threads import use_threads
 from tinystar_np.tracing.plots import check_plotting, plot_small_multiples
 
 MOST_COLUMNS = 100  # of a terminal
@@ -71,7 +70,15 @@ def experiments(arguments: argparse.Namespace) -> int:
         }
         say(json.dumps(found, indent=2))
     else:
-        _print(compared, shown, notes, arguments)
+        for i, part in enumerate(filter(None, (shown[:COUNTED], shown[COUNTED:]))):
+            say("\n" if i else "", end="")
+            head = ["", *(quantity.head for quantity in part)]
+            say_table(
+                head, [[one.name, *(quantity.cell(one) for quantity in part)] for one in compared], arguments
+            )
+        width = min(shutil.get_terminal_size().columns, MOST_COLUMNS)
+        for said in filter(None, (findings(compared, tokens), notes)):
+            say("\n" + "\n".join(wrapped(words, max(width, 2)) for words in said))
     if arguments.plot:
         names = [one.name for one in compared]
         title = "TinyStar configurations side by side"
@@ -128,7 +135,7 @@ def _measured(configs: Mapping[str, TinyStarConfig], arguments: argparse.Namespa
 
 
 def _notes(
-    compared: Sequence[Experiment], machine: Mapping[str, Any], arguments: argparse.Namespace
+    compared: Sequence[Experiment], machine: Mapping[str, object], arguments: argparse.Namespace
 ) -> list[str]:
     """Say what the numbers mean and how they were measured."""
     ending = [f"{one.name} has {one.takes.context_length}" for one in compared if ends_early(one)]
@@ -141,39 +148,10 @@ def _notes(
     return notes
 
 
-def _print(
-    compared: Sequence[Experiment],
-    shown: Sequence[Quantity],
-    notes: Sequence[str],
-    arguments: argparse.Namespace,
-) -> None:
-    """Print the table, what one sees in it, and how it came about."""
-    width = min(shutil.get_terminal_size().columns, MOST_COLUMNS)
-    for i, lines in enumerate(tables(compared, shown, width)):
-        say_styled(("\n" if i else "") + "\n".join(lines[:2]), "bold", arguments)
-        say("\n".join(lines[2:]))
-    for said in filter(None, (findings(compared, arguments.tokens), notes)):
-        say("\n" + "\n".join(_wrapped(words, width) for words in said))
-
-
-def _wrapped(words: str, width: int) -> str:
-    """Break lines, but none between a number and its unit."""
-    whole = UNBROKEN.sub("\u00a0", words)
-    lines = textwrap.fill(whole, width, break_long_words=False, break_on_hyphens=False)
-    return lines.replace("\u00a0", " ")
-
-
 def _facts(one: Experiment) -> dict[str, Any]:
     """Say everything about one configuration, for programs."""
     takes, speed = one.takes, one.speed
     lengths = sorted(takes.flops)
-
-    def of(rounds: Rounds | None) -> dict[str, Any] | None:
-        if rounds is None:
-            return None
-        spread = {"median": rounds.median, "lowest": rounds.lowest, "highest": rounds.highest}
-        return {**spread, "rounds": rounds.speeds}
-
     return {
         "name": one.name,
         "parameters": takes.parameters,
@@ -186,7 +164,7 @@ def _facts(one: Experiment) -> dict[str, Any]:
             "at": {tokens: takes.state.at(tokens) for tokens in lengths},
         },
         "flops_per_token": takes.flops,
-        "prefill_tokens_per_second": speed and of(speed.prefill),
-        "decode_tokens_per_second": speed and of(speed.decode),
+        "prefill_tokens_per_second": speed and speed.prefill.facts(),
+        "decode_tokens_per_second": speed and speed.decode and speed.decode.facts(),
         "config": one.config.to_dict(),
     }

@@ -7,9 +7,8 @@ Sizes are decimal: 1 KB is 1000 bytes.
 
 import argparse
 import json
-import re
 import shutil
-import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -17,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
 from tinystar_np.checkpoints.config_file import read_config
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.model_files import has_model
-from tinystar_np.cli.check_weights import CheckedWeights
+from tinystar_np.checkpoints.stored_matrix import is_int8
+from tinystar_np.cli.check_weights import check_weights
 from tinystar_np.cli.streams import OK, say
-from tinystar_np.cli.terminal import add_common_arguments, add_source_arguments, say_styled
+from tinystar_np.cli.terminal import add_common_arguments, add_source_arguments, say_styled, say_table
+from tinystar_np.cli.wording import count_of, in_words, size_of, wrapped
+from tinystar_np.models.text_part import TEXT_PARTS, text_config
 from tinystar_np.inspection.describe import Description, describe_model
 from tinystar_np.inspection.describe_layers import heads_in_words
 from tinystar_np.inspection.hollow import hollow_model
@@ -47,8 +50,6 @@ ROWS = {  # role or part: its label, in the order of printing
     "context": "context",
 }
 MOST_KINDS = 6  # of one row
-UNBROKEN = re.compile(r"(?<=[0-9]) (?=[KMGTB]B?\b|×)|(?<=×) (?=[0-9])")
-"""Spaces between a number and its unit, and in products: no line ends there."""
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -82,7 +83,7 @@ def inspect(arguments: argparse.Namespace) -> int:
     like = likeness(model.config) if type(model.config) is LlamaConfig else None
     stored = _stored(directory, raw, weights)
     lengths = lengths_to_show(model)
-    checked = CheckedWeights(directory, arguments) if arguments.check else None
+    checked = check_weights(directory, arguments) if arguments.check else None
     if arguments.json:
         found = {
             "model": arguments.model,
@@ -104,7 +105,9 @@ def inspect(arguments: argparse.Namespace) -> int:
             **({"check": checked.facts} if checked else {}),
         }
         say(json.dumps(found, indent=2))
-        return _verdict(checked)
+        if checked:
+            checked.raise_if_any()
+        return OK
 
     def title(words: str) -> None:
         say_styled(words, "bold", arguments)
@@ -117,9 +120,9 @@ def inspect(arguments: argparse.Namespace) -> int:
     _print_weights(weights, stored)
     title("\nState of one text, in float32")
     if states:
-        _print_states(states, lengths)
+        _print_states(states, lengths, arguments)
         say()
-    say(_wrapped(explanation(description, states, lengths[-1]), indent=2))
+    say(wrapped(explanation(description, states, lengths[-1]), _width(), first="  ", indent=2))
     if like:
         title("\nWhich Llama?")
         _print_likeness(like)
@@ -127,13 +130,7 @@ def inspect(arguments: argparse.Namespace) -> int:
         title("\nCheck")
         for line in checked.lines:
             say(f"  {line}")
-    return _verdict(checked)
-
-
-def _verdict(checked: CheckedWeights | None) -> int:
-    """Return the exit code; a check that found something raises its error, behind all that was printed."""
-    if checked:
-        checked.raise_if_any()
+        checked.raise_if_any()  # after all that was printed
     return OK
 
 
@@ -167,7 +164,10 @@ def _stored(directory: Path, raw: Mapping[str, Any], weights: WeightSizes) -> di
     """Say what the weights take as they are stored: really where they are here, else by the config."""
     if has_model(directory):
         checkpoint = open_checkpoint(directory)
-        return {"nbytes": checkpoint.nbytes, "types": _types(checkpoint), "here": True}
+        int8 = sum(is_int8(checkpoint, name) for name in checkpoint)
+        return {"nbytes": checkpoint.nbytes, "types": _types(checkpoint), "int8_matrices": int8, "here": True}
+    if is_int8_per_output(raw.get("quantization_config")):
+        return {"nbytes": None, "dtype": "int8", "here": False}
     dtype = raw.get("dtype") or raw.get("torch_dtype")
     nbytes = weights.parameters * BYTES.get(str(dtype or "float32"), 0)
     return {"nbytes": nbytes or None, "dtype": dtype, "here": False}
@@ -175,11 +175,7 @@ def _stored(directory: Path, raw: Mapping[str, Any], weights: WeightSizes) -> di
 
 def _types(checkpoint: Checkpoint) -> dict[str, int]:
     """Count the tensors of each element type."""
-    found: dict[str, int] = {}
-    for name in checkpoint:
-        kind = checkpoint.element_type(name)
-        found[kind] = found.get(kind, 0) + 1
-    return found
+    return Counter(map(checkpoint.element_type, checkpoint))
 
 
 def _print_weights(weights: WeightSizes, stored: Mapping[str, Any]) -> None:
@@ -192,6 +188,9 @@ def _print_weights(weights: WeightSizes, stored: Mapping[str, Any]) -> None:
     if stored["here"]:
         types = ", ".join(f"{count} tensors {kind}" for kind, count in stored["types"].items())
         _row("in the files", f"{size_of(stored['nbytes'])}, {types}")
+        if stored["int8_matrices"]:
+            count = stored["int8_matrices"]
+            _row("", f"{count} linear layers in int8, a scale per output (compressed-tensors)")
     else:
         known = size_of(stored["nbytes"]) if stored["nbytes"] else "unknown"
         dtype = f"{stored['dtype']} by" if stored["dtype"] else "float32, no type in"
@@ -199,14 +198,12 @@ def _print_weights(weights: WeightSizes, stored: Mapping[str, Any]) -> None:
     _row("loaded as", " · ".join(f"{dtype} {size_of(n)}" for dtype, n in weights.nbytes.items()))
 
 
-def _print_states(states: Sequence[StateSize], lengths: Sequence[int]) -> None:
-    with_fixed = any(size.fixed for size in states)
-    columns = ["per token", *(["fixed"] if with_fixed else []), *map(str, lengths)]
-    name = max(len(size.name) for size in states) + 2
-    say(f"  {'tokens':{name}}" + "".join(f"{column:>9}" for column in columns))
-    for size in states:
-        cells = [size.per_token, *([size.fixed] if with_fixed else []), *map(size.at, lengths)]
-        say(f"  {size.name:{name}}" + "".join(f"{size_of(cell):>9}" for cell in cells))
+def _print_states(states: Sequence[StateSize], lengths: Sequence[int], arguments: argparse.Namespace) -> None:
+    fixed = ["fixed"] if any(size.fixed for size in states) else []
+    head = ["tokens", "per token", *fixed, *map(str, lengths)]
+    cells = [[size.per_token, *(size.fixed for _ in fixed), *map(size.at, lengths)] for size in states]
+    rows = [[size.name, *map(size_of, row)] for size, row in zip(states, cells, strict=True)]
+    say_table(head, rows, arguments, indent=2, least=7)
 
 
 def explanation(description: Description, states: Sequence[StateSize], tokens: int) -> str:
@@ -262,44 +259,8 @@ def _print_likeness(like: Likeness) -> None:
 
 def _row(label: str, words: str) -> None:
     """Print a label and what belongs to it, in as many lines as it takes."""
-    say(_wrapped(words, indent=LABEL, first=f"  {label}"))
+    say(wrapped(words, _width(), first=f"  {label}", indent=LABEL))
 
 
-def _wrapped(words: str, indent: int, first: str = "") -> str:
-    columns = min(shutil.get_terminal_size().columns, 100)
-    filled = textwrap.fill(
-        UNBROKEN.sub("\u00a0", words),
-        max(columns, 2 * LABEL),
-        initial_indent=first.ljust(indent),
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return filled.replace("\u00a0", " ")
-
-
-def in_words(count: int) -> str:
-    """Write a number of parameters: "8.03 billion"."""
-    for unit, word in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million"), (10**3, "thousand")):
-        if count >= unit:
-            return f"{_digits(count / unit)} {word}"
-    return str(count)
-
-
-def count_of(count: int) -> str:
-    """Write a number of parameters shorter: "8.03 B"."""
-    number, _, word = in_words(count).partition(" ")
-    return f"{number} {'K' if word == 'thousand' else word[:1].upper()}".rstrip()
-
-
-def size_of(nbytes: int) -> str:
-    """Write a number of bytes: "1.07 GB"."""
-    for unit, word in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB")):
-        if nbytes >= unit:
-            return f"{_digits(nbytes / unit)} {word}"
-    return f"{nbytes} B" if nbytes else "0"
-
-
-def _digits(number: float) -> str:
-    """Write three digits of a number from 1 on."""
-    return f"{number:.2f}" if number < 9.995 else f"{number:.1f}" if number < 99.95 else f"{number:.0f}"
+def _width() -> int:
+    return max(min(shutil.get_terminal_size().columns, 100), 2 * LABEL)

@@ -10,23 +10,21 @@ from tinystar_np.cli.streams import guarded
 
 def ask_gpt2(arguments: Sequence[str] | None = None) -> int:
     """Run ``ask-gpt2``; returns the exit code."""
-
-    def command() -> int:
-        from tinystar_np.cli.parsers import ask_gpt2_parser
-        from tinystar_np.cli.terminal import run
-
-        return run(ask_gpt2_parser(), arguments)
-
-    return guarded(command, alone=arguments is None)
+    return _run("ask-gpt2", arguments)
 
 
 def tinystar(arguments: Sequence[str] | None = None) -> int:
     """Run ``tinystar``; returns the exit code."""
+    return _run("tinystar", arguments)
 
-    def command() -> int:
-        from tinystar_np.cli.parsers import tinystar_parser
-        from tinystar_np.cli.terminal import run
 
-        return run(tinystar_parser(), arguments)
+def _run(program: str, given: Sequence[str] | None) -> int:
+    """Run a program with the given arguments; None for the process's own. Returns the exit code."""
+    with guarded(alone=given is None) as ended:
+        from tinystar_np.cli.parsers import PARSERS
+        from tinystar_np.cli.terminal import errors_told
 
-    return guarded(command, alone=arguments is None)
+        arguments = PARSERS[program]().parse_args(given)
+        with errors_told(arguments, ended):
+            ended.code = arguments.command(arguments)
+    return ended.code

@@ -1,11 +1,13 @@
-"""A model for a command: its options, and what loading it has to say."""
+"""A model for a command: the options that load it, run it and choose its tokens; and loading it."""
 
 import argparse
+import shlex
 import warnings
 
-from tinystar_np.cli.machine import add_threads_argument
-from tinystar_np.cli.terminal import add_loading_arguments, note
-from tinystar_np.fast.threads import use_threads
+from tinystar_np.checkpoints.stored_matrix import ROUNDED
+from tinystar_np.cli.terminal import UsageError, add_loading_arguments, note
+from tinystar_np.errors import InputError
+from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder
 from tinystar_np.text import Tokenizer
@@ -22,6 +24,22 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add_threads_argument(parser)
 
 
+def add_threads_argument(group: argparse._ActionsContainer) -> None:
+    """Add the option that ``use_threads`` is called with."""
+    group.add_argument(
+        "--threads",
+        type=_threads,
+        metavar="N",
+        help="threads to compute with (default: the cores that this process may use)",
+    )
+
+
+def _threads(given: str) -> int:
+    if not given.isdecimal() or int(given) < 1:
+        raise argparse.ArgumentTypeError(f"{given!r}: it must be a number, 1 or more.")
+    return int(given)
+
+
 def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None]:
     """Load the model that the arguments name; what ``load`` warns of is a note, what it raises is raised."""
     use_threads(arguments.threads)
@@ -36,4 +54,68 @@ def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None
         )
     for warning in warned:
         note(str(warning.message), arguments)
+    if arguments.dtype in ROUNDED:
+        from tinystar_np.conversion import is_worth_keeping  # late: other answers do not need it
+
+        if is_worth_keeping(found[0], arguments.dtype):
+            command = f"tinystar convert {shlex.quote(arguments.model)} DIR --dtype {arguments.dtype}"
+            note(f"{command} keeps the result.", arguments)
     return found
+
+
+SAMPLING: tuple[tuple[str, type, float, str, str], ...] = (
+    # option, type, default, placeholder, help
+    ("--temperature --temp", float, 0.8, "T", "0 takes the likeliest (default: 0.8)"),
+    ("--top-k", int, 40, "K", "of the K likeliest; 0 is off (default: 40)"),
+    ("--top-p", float, 0.95, "P", "1 is off (default: 0.95)"),
+    ("--min-p", float, 0.0, "P", "0 is off (default)"),
+    ("--typical-p", float, 1.0, "P", "1 is off (default)"),
+    ("--repetition-penalty", float, 1.0, "X", "1 is off (default)"),
+    ("--no-repeat-ngram-size", int, 0, "N", "0 is off (default)"),
+)
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser, max_new_tokens: int) -> None:
+    """Add the options that choose tokens; ``max_new_tokens`` is the command's own default."""
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument(
+        "-n",
+        "--max-tokens",
+        dest="max_new_tokens",
+        type=int,
+        default=max_new_tokens,
+        metavar="N",
+        help="new tokens (default: %(default)s)",
+    )
+    for names, kind, default, metavar, words in SAMPLING:
+        sampling.add_argument(*names.split(), type=kind, default=default, metavar=metavar, help=words)
+    sampling.add_argument(
+        "--prompt-lookup",
+        dest="prompt_lookup_num_tokens",
+        type=int,
+        default=0,
+        metavar="N",
+        help="guess N tokens at once from the text so far: with --temperature 0 the same text, sooner where "
+        "it repeats itself (default: off)",
+    )
+    sampling.add_argument("-s", "--seed", type=int, help="the same seed gives the same text")
+    sampling.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end before this text, or this special token; repeatable",
+    )
+
+
+def sampling_settings(arguments: argparse.Namespace) -> Sampling:
+    """Return the settings that were given, as ``stream`` and its like take them.
+
+    Raises UsageError where one is out of its range.
+    """
+    given = Sampling(**{name: getattr(arguments, name) for name in Sampling.__annotations__})  # type: ignore[typeddict-item]
+    try:
+        SamplingOptions(**given)
+    except InputError as error:
+        raise UsageError(str(error)) from error
+    return given

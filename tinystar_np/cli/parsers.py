@@ -12,6 +12,7 @@ COMMANDS = {  # each in the module of its name: what the list of commands says o
     "chat": "talk with a chat model",
     "inspect": "say what a model is and what it takes",
     "models": "list the models on this disk and the architectures that run",
+    "convert": "write a model once more, as int8, bfloat16 or float32",
     "compare": "show where a model parts from transformers, activation by activation",
     "experiments": "compare configurations of TinyStar: what they take, how fast they run here",
     "bench": "measure how fast a model runs here, alone or beside transformers",
@@ -58,15 +59,19 @@ class CommandParser(Parser):
         return super().parse_known_args(args, namespace)
 
 
-def _declare(name: str, parser: Parser, **how: Any) -> None:
+def _declare(name: str, parser: Parser, **how: str) -> None:
     """Let a command's module declare its options, and say what it does."""
     module = import_module(f"tinystar_np.cli.{name}")
     module.add_arguments(parser, **how)
     parser.description = module.__doc__
-    if hasattr(module, "EPILOG"):
-        parser.epilog = module.EPILOG.format(command=parser.prog)
+    epilog: str | None = getattr(module, "EPILOG", None)
+    if epilog:
+        parser.epilog = epilog.format(command=parser.prog)
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=f"tinystar_np {__version__}")
+
+
+PARSERS = {"ask-gpt2": ask_gpt2_parser, "tinystar": tinystar_parser}

@@ -5,8 +5,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 from typing import TextIO
 
@@ -23,41 +24,48 @@ class OutputError(TinyStarError):
     """What was found cannot be written to stdout."""
 
 
-def guarded(command: Callable[[], int], alone: bool) -> int:
-    """Run a command such that Ctrl-C and closed streams end it quietly.
+@dataclass
+class Ended:
+    """How a command ended: its exit code."""
 
-    command  returns the exit code
-    alone    whether the process ends with it
+    code: int = OK
 
-    Returns the exit code.
+
+@contextmanager
+def guarded(alone: bool) -> Iterator[Ended]:
+    """Let Ctrl-C and closed streams end a command quietly, inside the ``with`` block.
+
+    alone  whether the process ends with it
+
+    Gives the exit code's place.
     """
     global _pressed
     _pressed = -math.inf
+    ended = Ended()
     if alone and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored, as after &
         signal.signal(signal.SIGINT, _press)
     try:
         _prepare()
         try:
-            code = command()
+            yield ended
         except SystemExit:  # the parser has printed its help
             _flush()
             raise
         _flush()
-        return code
     except KeyboardInterrupt:
         _end_line()
-        return INTERRUPTED
+        ended.code = INTERRUPTED
     except BrokenPipeError:  # the reader has seen enough
         _discard(sys.stdout)
-        return OK
+        ended.code = OK
     except OutputError as error:  # of the last flush
         tell(f"error: {error}")
-        return FAILURE
+        ended.code = FAILURE
     except Exception:
         if time.monotonic() - _pressed > 1:
             raise
         _end_line()  # extension modules make an ImportError of Ctrl-C
-        return INTERRUPTED
+        ended.code = INTERRUPTED
     finally:
         if signal.getsignal(signal.SIGINT) is _press:
             # Nothing is left to be saved, and Python would show a traceback of its own shutting down.
@@ -78,12 +86,8 @@ def say(text: str = "", end: str = "\n", raw: bool = False) -> None:
 
     Raises BrokenPipeError where nobody reads any more, OutputError where there is no room.
     """
-    try:
+    with _output_errors():
         print(text if raw or not sys.stdout.isatty() else visible(text), end=end, flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise _output_error(error) from error
 
 
 def tell(text: str = "", end: str = "\n") -> None:
@@ -125,17 +129,19 @@ def _prepare() -> None:
 
 
 def _flush() -> None:
-    try:
+    with _output_errors():
         sys.stdout.flush()
+
+
+@contextmanager
+def _output_errors() -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _output_error(error) from error
-
-
-def _output_error(error: OSError) -> OutputError:
-    _discard(sys.stdout)
-    return OutputError(f"stdout cannot be written ({error.strerror}).")
+        _discard(sys.stdout)
+        raise OutputError(f"stdout cannot be written ({error.strerror}).") from error
 
 
 def _end_line() -> None:

@@ -1,19 +1,23 @@
-"""What every command shares: options, errors in plain lines, colour."""
+"""What every command shares: options, errors in plain lines, tables, colour."""
 
 import argparse
+import io
 import os
+import shutil
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Literal, NoReturn, TextIO
 
-from tinystar_np.cli.streams import FAILURE, USAGE, say, tell
+from tinystar_np.cli.streams import FAILURE, USAGE, Ended, say, tell
 from tinystar_np.cli.visible import visible
 from tinystar_np.errors import TinyStarError
 from tinystar_np.loading import DTYPES
 
 STYLES = {"bold": "1", "dim": "2", "red": "31"}
+ANY_WIDTH = 10_000  # columns of a table in a pipe: nothing is cut or broken there
 
 
 class UsageError(TinyStarError):
@@ -27,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         """Print what is wrong and where help is, and exit."""
         self.exit(USAGE, f"error: {visible(message)}\nHelp: {self.prog} --help\n")
 
-    def _print_message(self, message: str, file: Any = None) -> None:
+    def _print_message(self, message: str, file: object = None) -> None:
         """Print help or an error as commands do: argparse is silent where there is no room for it."""
         if file is sys.stdout:
             say(message, end="", raw=True)
@@ -77,26 +81,24 @@ def add_loading_arguments(parser: argparse.ArgumentParser) -> argparse._Argument
     return group
 
 
-def run(parser: Parser, given: Sequence[str] | None) -> int:
-    """Run the chosen command and turn what goes wrong into one or two plain lines and an exit code.
+@contextmanager
+def errors_told(arguments: argparse.Namespace, ended: Ended) -> Iterator[None]:
+    """Turn what goes wrong inside the ``with`` block into one or two plain lines and an exit code.
 
-    parser  of which the chosen command's part sets ``command``, the function to run, and ``parser``, itself
-    given   the arguments; None for the process's own
+    arguments  of which the command's part sets ``parser``, itself
     """
-    arguments = parser.parse_args(given)
     try:
-        return arguments.command(arguments)
+        yield
     except (TinyStarError, MemoryError) as error:
         if arguments.verbose:
             tell(visible(traceback.format_exc()), end="")
+        words = str(error)
         if isinstance(error, MemoryError):
-            say_error(f"There is not enough memory. {error}".rstrip(), arguments)
-            return FAILURE
+            words = f"There is not enough memory. {error}".rstrip()
         if isinstance(error, UsageError):
-            say_error(f"{error}\nHelp: {arguments.parser.prog} --help", arguments)
-            return USAGE
-        say_error(str(error), arguments)
-        return FAILURE
+            words += f"\nHelp: {arguments.parser.prog} --help"
+        say_error(words, arguments)
+        ended.code = USAGE if isinstance(error, UsageError) else FAILURE
 
 
 def say_error(message: str, arguments: argparse.Namespace) -> None:
@@ -117,11 +119,83 @@ def say_styled(text: str, style: str, arguments: argparse.Namespace) -> None:
 
 
 def styled(text: str, style: str, stream: TextIO, arguments: argparse.Namespace) -> str:
-    """Colour a text for a terminal without NO_COLOR and TERM=dumb, or where --color is on.
+    """Colour a text where colour is wanted.
 
     It must be made visible before: of what comes back a terminal is to obey the orders.
     """
+    return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if coloured(stream, arguments) else text
+
+
+def coloured(stream: TextIO, arguments: argparse.Namespace) -> bool:
+    """Say whether to colour: on a terminal without NO_COLOR and TERM=dumb, or as --color says."""
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb" or not stream.isatty()
-    if arguments.color == "off" or (arguments.color == "auto" and plain):
-        return text
-    return f"\x1b[{STYLES[style]}m{text}\x1b[0m"
+    return arguments.color == "on" or (arguments.color == "auto" and not plain)
+
+
+def say_table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    arguments: argparse.Namespace,
+    left: Sequence[int] = (0,),
+    red: Sequence[int] = (),
+    indent: int = 0,
+    least: int = 0,
+) -> None:
+    """Print a table to stdout: cells are broken between words to fit a terminal; in a pipe a row is a line.
+
+    head    of each column; a column without one has ""
+    rows    one cell for each column
+    left    columns aligned to the left; the others are aligned to the right, as numbers are
+    red     rows to show in red
+    indent  columns of space before the table
+    least   width of every column but the first
+    """
+    # Imported late: no answer waits for it.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else ANY_WIDTH
+    table = Table(box=None, padding=(0, 0, 0, 2), pad_edge=False, header_style="bold", show_header=any(head))
+    shown = [[visible(cell) for cell in row] for row in (head, *rows)]
+    for i, cells in enumerate(zip(*shown, strict=True)):
+        side: Literal["left", "right"] = "left" if i in left else "right"
+        word = max(len(word) for cell in cells for word in cell.split(" "))  # no word is broken
+        table.add_column(Text(cells[0]), justify=side, min_width=max(word, least if i else 0))
+    for i, row in enumerate(shown[1:]):
+        table.add_row(*map(Text, row), style="red" if i in red else None)
+    colours = coloured(sys.stdout, arguments)
+    drawn = io.StringIO()
+    console = Console(
+        file=drawn,
+        width=max(columns - indent, 1),
+        force_terminal=colours,
+        color_system="standard" if colours else None,
+        legacy_windows=False,
+        _environ={},  # what the environment says of colours and width has been asked for
+    )
+    console.print(table, crop=False)
+    lines = drawn.getvalue().splitlines()
+    say("\n".join((" " * indent + line).rstrip() for line in lines), raw=True)
+
+
+@contextmanager
+def progress_line(arguments: argparse.Namespace) -> Iterator[Callable[[str], None]]:
+    """Give a function that shows a line in place of the one before, where somebody watches.
+
+    That is where stderr is a terminal that can go back in a line, and without --quiet. The line is wiped out
+    at the end, and by "".
+    """
+    watched = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not arguments.quiet
+    shown = ""
+
+    def show(words: str) -> None:
+        nonlocal shown
+        if watched and (words or shown):
+            tell(f"\r{words}\x1b[K", end="")
+            shown = words
+
+    try:
+        yield show
+    finally:
+        show("")

@@ -21,6 +21,8 @@ from tinystar_np.kernels.masks import Mask, visible
 from tinystar_np.kernels.relative_positions import relative_mean, relative_scores, sums_by_index
 from tinystar_np.kernels.softmax import LOWEST
 
+Positions = NDArray[np.integer]
+
 PLAIN_SCORES = 64 * 64  # of a head: up to here the definition is faster
 QUERY_BLOCK = 64
 KEY_BLOCK = 512
@@ -76,15 +78,17 @@ def _cap(scores: NDArray, soft_cap: float) -> None:
 
 def attention_probabilities(scores: NDArray, mask: Mask | None, sinks: NDArray | None = None) -> NDArray:
     """Turn scores into weights, 0 where a key is hidden: (..., H, T, S) → (..., H, T, S)."""
-    shown = None if mask is None else _shown(mask)
+    shown = None if mask is None else _shown(*mask)
     masked = scores if shown is None else np.where(shown, scores, scores.dtype.type(-np.inf))
     return softmax(masked, None if sinks is None else sinks[:, None, None])
 
 
 @remembered
-def _shown(mask: Mask) -> NDArray[np.bool_] | None:
+def _shown(
+    queries: Positions, keys: Positions, window: int | None, chunk: int | None, causal: bool
+) -> NDArray[np.bool_] | None:
     """Say which keys are visible; None where all are."""
-    shown = visible(mask)
+    shown = visible(Mask(queries, keys, window, chunk, causal))
     return None if shown.all() else shown
 
 
@@ -118,16 +122,17 @@ def _parts_of(q: NDArray, k: NDArray, mask: Mask | None) -> list[Part] | None:
     T, S = q.shape[-2], k.shape[-2]
     if T == 1 or T * S <= PLAIN_SCORES or q.ndim != 4:
         return None
-    return [Part(None, slice(0, T), slice(0, S), Reach(0, S, S))] if mask is None else _parts(mask)
+    return [Part(None, slice(0, T), slice(0, S), Reach(0, S, S))] if mask is None else _parts(*mask)
 
 
 @remembered
-def _parts(mask: Mask) -> list[Part] | None:
+def _parts(
+    queries: Positions, keys: Positions, window: int | None, chunk: int | None, causal: bool
+) -> list[Part] | None:
     """Cut a call by rows where they stand at different positions, and where chunks end.
 
     Returns None where positions do not follow each other.
     """
-    queries, keys, window, chunk, causal = mask
     uniform = queries.ndim == keys.ndim == 1
     rows = max(len(positions) if positions.ndim == 2 else 1 for positions in (queries, keys))
     parts = []

@@ -1,36 +1,38 @@
-"""What was made of the same arguments a moment ago: found again instead of made anew.
+"""What was made of the same arrays before: found again instead of made anew.
 
-A call of a model hands the same mask and the same tables of rotations to each of its layers. What can be
-prepared from them is prepared for the first layer and remembered for the others.
+A call of a model hands the same positions and the same tables of rotations to each of its layers. What can be
+prepared from them is prepared for the first layer and found by the others, for as long as the arrays live.
 """
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Hashable
 from functools import wraps
 from typing import ParamSpec, TypeVar
+
+import numpy as np
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-MOST = 8
-
 
 def remembered(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Let a function remember what it made of its last few arguments.
+    """Let a function of arrays and plain values (positional) remember its results.
 
-    Arguments are told apart by identity, not by value: they must not be written to afterwards. They are
-    positional.
+    Arrays are told apart by identity, and must not be written to afterwards; nor may a result hold them.
     """
-    made: dict[tuple[int, ...], tuple[object, Result]] = {}
+    made: dict[tuple[Hashable, ...], tuple[Result, list[object]]] = {}
 
     @wraps(function)
     def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
-        key = tuple(map(id, arguments))
+        key = tuple(id(a) if isinstance(a, np.ndarray) else a for a in arguments)
         found = made.get(key)
         if found is None:
-            if len(made) >= MOST:
-                made.clear()
-            # The arguments are kept with it: as long as they live, nothing else has their identity.
-            found = made[key] = arguments, function(*arguments, **named)
-        return found[1]
+
+            def forget(reference: object) -> None:
+                made.pop(key, None)
+
+            arrays: list[object] = [weakref.ref(a, forget) for a in arguments if isinstance(a, np.ndarray)]
+            found = made[key] = function(*arguments, **named), arrays
+        return found[0]
 
     return call

@@ -13,23 +13,25 @@ message of the user ends, for the next turn will begin with the same: then the a
 """
 
 from collections.abc import Generator, Sequence
-from typing import Any
+from itertools import takewhile
+from operator import eq
+from typing import Unpack
 
 from tinystar_np.errors import TokenizerError
 from tinystar_np.generation.loop import (
     LanguageModel,
     Piece,
-    Read,
     Row,
     check_prompt,
-    decode,
+    generated,
     prefill,
     reading,
+    room_after,
     roomy_cache,
 )
-from tinystar_np.generation.options import SamplingOptions
+from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.prompt import encode_prompt
-from tinystar_np.generation.sampling import Logits
+from tinystar_np.cache import Cache
 from tinystar_np.text import Tokenizer
 
 COPIES = 2  # of a cache that cannot be cut: after the user's newest message, and after the one before it
@@ -65,11 +67,11 @@ class Conversation:
     def reset(self) -> None:
         """Begin anew, with the system message alone."""
         self.messages = list(self._system)
-        self._cache: Any = None
-        self._held: list[int] = []  # the ids that the cache holds, and perhaps some behind them
-        self._copies: list[tuple[list[int], Any]] = []
+        self._cache: Cache | None = None
+        self._held: list[int] = []  # the ids that the cache holds, and perhaps some after them
+        self._copies: list[tuple[list[int], Cache]] = []
 
-    def say(self, text: str, **sampling: Any) -> Generator[Piece, None, None]:
+    def say(self, text: str, **sampling: Unpack[Sampling]) -> Generator[Piece, None, None]:
         """Say something and hear the answer.
 
         text      the user's message
@@ -91,13 +93,13 @@ class Conversation:
     ) -> Generator[Piece, None, None]:
         if options.max_new_tokens == 0:
             return
-        row = Row(0, prompt, self._model, self._tokenizer, options, self._end_ids, apart=True)
-        self._go_back_to(prompt, options)
+        fits = room_after(self._model, prompt)
+        row = Row(0, prompt, self._tokenizer, options, self._end_ids, fits, apart=True)
+        cache = self._cache = self._gone_back(prompt, options)
         answer, ended = "", False
         try:
-            read = reading(self._model, options)
-            logits = self._read(read, messages, prompt)
-            for _, piece in decode(read, [row], logits, self._cache):
+            unread = self._read_message(cache, messages, prompt, options)
+            for piece in generated(self._model, [row], [unread], [cache], options):
                 answer += piece.text
                 ended = piece.finish_reason is not None
                 yield piece
@@ -110,8 +112,8 @@ class Conversation:
         text = self._template.render(messages, add_generation_prompt=add_generation_prompt)
         return encode_prompt(self._model, self._tokenizer, text, "The conversation", add_special_tokens=False)
 
-    def _go_back_to(self, prompt: list[int], options: SamplingOptions) -> None:
-        """Make the cache hold as much of the prompt's beginning as can be had.
+    def _gone_back(self, prompt: list[int], options: SamplingOptions) -> Cache:
+        """Return a cache that holds as much of the prompt's beginning as can be had: ``_held``.
 
         Never all of it: the logits that follow its last token come from reading that.
         """
@@ -123,26 +125,29 @@ class Conversation:
                 self._cache.truncate(shared)
                 self._held = self._held[:shared]
             if shared == len(self._held):
-                return
+                return self._cache
         for ids, cache in reversed(self._copies):
             if common_length(ids, prompt[:-1]) == len(ids):
-                self._held, self._cache = ids, cache.copy()
-                return
-        self._held, self._cache = [], roomy_cache(self._model, len(prompt), options)
+                self._held = ids
+                return cache.copy()
+        self._held = []
+        return roomy_cache(self._model, len(prompt), options)
 
-    def _read(self, read: Read, messages: list[Message], prompt: list[int]) -> Logits:
-        """Read what the cache does not hold of the prompt, and return the logits that follow."""
+    def _read_message(
+        self, cache: Cache, messages: list[Message], prompt: list[int], options: SamplingOptions
+    ) -> list[int]:
+        """Read the prompt up to the user's message where a copy is needed; returns the ids left to read."""
         start = len(self._held)
-        if not self._cache.rewindable:
-            # The next turn may write another thing than the beginning of an answer behind the message.
+        if not cache.rewindable:
+            # The next turn may write another thing than the beginning of an answer after the message.
             end = common_length(self._ids(messages, add_generation_prompt=False), prompt[:-1])
             if end > start:
-                prefill(read, prompt[start:end], self._cache)
-                self._copies = [*self._copies, (prompt[:end], self._cache.copy())][-COPIES:]
+                prefill(reading(self._model, options), prompt[start:end], cache)
+                self._copies = [*self._copies, (prompt[:end], cache.copy())][-COPIES:]
                 start = end
-        return prefill(read, prompt[start:], self._cache)
+        return prompt[start:]
 
 
 def common_length(a: Sequence[int], b: Sequence[int]) -> int:
     """Count how many elements two sequences have in common from their beginning on."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return sum(1 for _ in takewhile(bool, map(eq, a, b)))

@@ -1,16 +1,17 @@
 """The public face of generation: ids to ids, text to text, text to a stream of pieces."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from collections.abc import Generator, Sequence
+from typing import Any, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TokenizerError
-from tinystar_np.generation.loop import LanguageModel, Piece, check_prompt, run
-from tinystar_np.generation.options import SamplingOptions
+from tinystar_np.generation.loop import LanguageModel, Piece, Progress, check_prompt, run
+from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.prompt import encode_prompt
+from tinystar_np.cache import Cache
 from tinystar_np.text import Tokenizer
 
 
@@ -20,8 +21,8 @@ def generate_ids(
     prompt_ids: Sequence[int],
     *,
     tokenizer: Tokenizer | None = None,
-    cache: Any = None,
-    **sampling: Any,
+    cache: Cache | None = None,
+    **sampling: Unpack[Sampling],
 ) -> list[int]: ...
 @overload
 def generate_ids(
@@ -29,24 +30,24 @@ def generate_ids(
     prompt_ids: Sequence[Sequence[int]],
     *,
     tokenizer: Tokenizer | None = None,
-    **sampling: Any,
+    **sampling: Unpack[Sampling],
 ) -> list[list[int]]: ...
 @overload
 def generate_ids(
     model: LanguageModel,
-    prompt_ids: NDArray[Any],
+    prompt_ids: NDArray[np.integer],
     *,
     tokenizer: Tokenizer | None = None,
-    cache: Any = None,
-    **sampling: Any,
+    cache: Cache | None = None,
+    **sampling: Unpack[Sampling],
 ) -> Any: ...
 def generate_ids(
     model: LanguageModel,
-    prompt_ids: Any,
+    prompt_ids: Sequence[int] | Sequence[Sequence[int]] | NDArray[np.integer],
     *,
     tokenizer: Tokenizer | None = None,
-    cache: Any = None,
-    **sampling: Any,
+    cache: Cache | None = None,
+    **sampling: Unpack[Sampling],
 ) -> list[int] | list[list[int]]:
     """Continue token ids.
 
@@ -70,26 +71,31 @@ def generate_ids(
     prompts = [_ids(prompt) for prompt in ([prompt_ids] if single else prompt_ids)]
     _check(model, prompts, cache)
     new_ids: list[list[int]] = [[] for _ in prompts]
-    for index, piece in run(model, prompts, tokenizer if options.stop else None, options, cache):
-        new_ids[index].append(piece.token_id)
+    for piece in run(model, prompts, tokenizer if options.stop else None, options, cache):
+        new_ids[piece.index].append(piece.token_id)
     return new_ids[0] if single else new_ids
 
 
 @overload
-def generate(
-    model: LanguageModel, tokenizer: Tokenizer | None, prompt: str, *, cache: Any = None, **sampling: Any
+def generate(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
+    model: LanguageModel,
+    tokenizer: Tokenizer | None,
+    prompt: str,
+    *,
+    cache: Cache | None = None,
+    **sampling: Unpack[Sampling],
 ) -> str: ...
 @overload
 def generate(
-    model: LanguageModel, tokenizer: Tokenizer | None, prompt: Sequence[str], **sampling: Any
+    model: LanguageModel, tokenizer: Tokenizer | None, prompt: Sequence[str], **sampling: Unpack[Sampling]
 ) -> list[str]: ...
 def generate(
     model: LanguageModel,
     tokenizer: Tokenizer | None,
     prompt: str | Sequence[str],
     *,
-    cache: Any = None,
-    **sampling: Any,
+    cache: Cache | None = None,
+    **sampling: Unpack[Sampling],
 ) -> str | list[str]:
     """Continue a text, or each text of a list.
 
@@ -108,32 +114,39 @@ def generate(
         raise InputError(f"A prompt must be a str, or a list of them; found {shown(prompt)}")
     prompts = _encode(model, tokenizer, given, cache)
     texts = ["" for _ in prompts]
-    for index, piece in run(model, prompts, tokenizer, options, cache):
-        texts[index] += piece.text
+    for piece in run(model, prompts, tokenizer, options, cache):
+        texts[piece.index] += piece.text
     return texts[0] if isinstance(prompt, str) else texts
 
 
 def stream(
-    model: LanguageModel, tokenizer: Tokenizer | None, prompt: str, *, cache: Any = None, **sampling: Any
-) -> Iterator[Piece]:
+    model: LanguageModel,
+    tokenizer: Tokenizer | None,
+    prompt: str,
+    *,
+    cache: Cache | None = None,
+    progress: Progress | None = None,
+    **sampling: Unpack[Sampling],
+) -> Generator[Piece, None, None]:
     """Continue a text, token by token.
 
     prompt    a text
     cache     what comes before it, see ``generate``
+    progress  is told how many tokens of a long prompt have been read, and how many there are
     sampling  see SamplingOptions
 
-    Returns an iterator over pieces, one for each token; one may stop iterating at any time. It raises what
+    Returns a generator of pieces, one for each token; one may stop iterating at any time. It raises what
     ``generate`` raises, at the call and not only at the first piece.
     """
     options = SamplingOptions(**sampling)
     if not isinstance(prompt, str):
         raise InputError(f"A prompt must be a str; found {shown(prompt)}")
     prompts = _encode(model, tokenizer, [prompt], cache)
-    return (piece for _, piece in run(model, prompts, tokenizer, options, cache))
+    return run(model, prompts, tokenizer, options, cache, progress)
 
 
 def _encode(
-    model: LanguageModel, tokenizer: Tokenizer | None, texts: Sequence[str], cache: Any
+    model: LanguageModel, tokenizer: Tokenizer | None, texts: Sequence[str], cache: Cache | None
 ) -> list[list[int]]:
     if tokenizer is None:
         raise TokenizerError("This model has no tokenizer files. Use generate_ids, which works on token ids.")
@@ -146,7 +159,7 @@ def _encode(
     return prompts
 
 
-def _ids(prompt: Any) -> list[int]:
+def _ids(prompt: object) -> list[int]:
     """Turn one prompt's ids into a list of Python ints."""
     try:
         ids = np.asarray(prompt)
@@ -157,23 +170,21 @@ def _ids(prompt: Any) -> list[int]:
     return [int(id) for id in ids]
 
 
-def _no_prompt(found: Any) -> InputError:
+def _no_prompt(found: object) -> InputError:
     return InputError(f"A prompt must be a list of token ids, or a list of such lists; found {shown(found)}")
 
 
-def _check(model: LanguageModel, prompts: list[list[int]], cache: Any) -> None:
+def _check(model: LanguageModel, prompts: list[list[int]], cache: Cache | None) -> None:
     """Raise what is wrong with any of the prompts before the first is read."""
-    held = 0
-    if cache is not None:
-        if len(prompts) != 1 or cache.batch_size != 1:
-            raise InputError(
-                f"A cache comes before one prompt: {len(prompts)} prompts and a cache of {cache.batch_size} "
-                "rows were given."
-            )
-        held = int(cache.lengths[0])
+    if cache is not None and (len(prompts) != 1 or cache.batch_size != 1):
+        raise InputError(
+            f"A cache comes before one prompt: {len(prompts)} prompts and a cache of {cache.batch_size} "
+            "rows were given."
+        )
+    held = 0 if cache is None else int(cache.lengths[0])
     for index, prompt in enumerate(prompts):
         check_prompt(model, prompt, _name(index, prompts), held)
 
 
-def _name(index: int, prompts: Sequence[Any]) -> str:
+def _name(index: int, prompts: Sequence[object]) -> str:
     return "The prompt" if len(prompts) == 1 else f"Prompt {index}"

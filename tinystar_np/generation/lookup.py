@@ -6,7 +6,7 @@ itself (code, summaries, quotations), the words that followed last time are a go
     … the cat sat on the mat. The dog looked at the cat sat  →  guess: on the mat
                                              ───────────
 
-The guess goes through the model behind the newest token. As far as the model itself would have chosen each
+The guess goes through the model after the newest token. As far as the model itself would have chosen each
 guessed token it is kept, and the model's own next choice comes for free; what follows the first wrong one is
 taken out of the cache. The result is what greedy decoding gives without guesses: a token is only ever the
 model's own choice. (A product of five rows sums in another order than one of one row: two tokens whose logits

@@ -6,12 +6,12 @@ padding: a cache keeps the length of each of its rows. From then on all rows go 
 which reads the weights once for all of them, and a row that has ended leaves the batch.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tinystar_np.cache import PREFILL, join_caches
 from tinystar_np.errors import ContextFullError, InputError
@@ -20,11 +20,14 @@ from tinystar_np.generation.lookup import look_up
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.generation.sampling import Logits, log_probability, sample
 from tinystar_np.generation.stopping import StopFilter
+from tinystar_np.cache import PREFILL, Cache, join_caches
 from tinystar_np.text import TextStream, Tokenizer
 
 ROOM = 4096  # new tokens that a cache makes room for in advance; it grows beyond that by itself
 
 FinishReason = Literal["end", "stop", "length", "context"]
+Progress = Callable[[int, int], None]
+"""Is told how many tokens of a prompt have been read, and how many there are."""
 
 
 class LanguageModel(Protocol):
@@ -33,10 +36,12 @@ class LanguageModel(Protocol):
     context_length: int | None
     end_ids: tuple[int, ...]
 
-    def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Any:
-        """Make an empty cache with room for ``capacity`` tokens; it is used as state/cache.py's is."""
+    def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Cache:
+        """Make an empty cache with room for ``capacity`` tokens."""
 
-    def __call__(self, ids: Any, cache: Any = None, last_only: bool = False) -> NDArray[np.float32]:
+    def __call__(
+        self, ids: ArrayLike, cache: Cache | None = None, last_only: bool = False
+    ) -> NDArray[np.float32]:
         """Continue after what the cache holds: ids (B, T) → logits (B, T, V), or (B, 1, V)."""
 
 
@@ -54,6 +59,7 @@ class Piece:
     finish_reason  None where more follows; else why this is the last: "end" an end-of-text token, "stop" a
                    stop string, "length" max_new_tokens, "context" the model has no position left
     guessed        whether it was guessed (prompt_lookup_num_tokens), and cost no pass of its own
+    index          which of several prompts it continues
     """
 
     text: str
@@ -61,6 +67,7 @@ class Piece:
     logprob: float
     finish_reason: FinishReason | None
     guessed: bool = False
+    index: int = 0
 
 
 class Row:
@@ -69,52 +76,60 @@ class Row:
     index      its place in the list of prompts
     prompt     (T,) ids
     tokenizer  None where only ids are wanted
-    end_ids    what ends the text; None is what the model says
+    end_ids    what ends the text
+    fits       how many tokens may follow; None for any number
     apart      whether the new text is one of its own, as an answer is, and not the rest of the prompt's
-    held       tokens that the cache holds before the prompt
     """
 
     def __init__(
         self,
         index: int,
         prompt: Sequence[int],
-        model: LanguageModel,
         tokenizer: Tokenizer | None,
         options: SamplingOptions,
-        end_ids: Collection[int] | None = None,
+        end_ids: Collection[int],
+        fits: int | None,
         apart: bool = False,
-        held: int = 0,
     ) -> None:
-        self.index = index
-        self.options = options
         self.ids = list(prompt)
-        self._end_ids = model.end_ids if end_ids is None else end_ids
-        # A generator of its own: what a row draws does not depend on the company it is in. None where nothing
-        # is drawn, because NumPy loads its random module, 7 MB, only when it is first asked for.
+        self.left = options.max_new_tokens if fits is None else min(options.max_new_tokens, fits)
+        """How many tokens may still follow."""
+        self._last_reason: FinishReason = "length" if self.left == options.max_new_tokens else "context"
+        self._index, self._options, self._end_ids = index, options, end_ids
+        # A generator of its own: what a row draws does not depend on the other rows. None where nothing is
+        # drawn, because NumPy loads its random module, 7 MB, only when it is first asked for.
         self._rng = None if options.temperature == 0 else np.random.default_rng(options.seed)
         self._tokenizer = tokenizer
         self._text = TextStream(tokenizer, after=() if apart else self.ids) if tokenizer else None
-        self._stops = StopFilter(options.stop)
-        # The last token is never read by the model, so it needs no position.
-        fits = np.inf if model.context_length is None else model.context_length - held - len(self.ids) + 1
-        self.left = min(options.max_new_tokens, fits)
-        """How many tokens there is room for."""
-        self._last_reason: FinishReason = "length" if options.max_new_tokens <= fits else "context"
+        self._stops = StopFilter(options.stops)
 
     def step(self, logits: Logits) -> Piece:
         """Choose the next token from its logits (V,)."""
-        token_id = sample(logits, self.ids, self.options, self._rng)
+        token_id = sample(logits, self.ids, self._options, self._rng)
         self.ids.append(token_id)
         self.left -= 1
-        reason: FinishReason | None = None
+        reason: FinishReason | None = self._last_reason if self.left <= 0 else None
         if token_id in self._end_ids:
             reason = "end"
-        elif self.left <= 0:
-            reason = self._last_reason
         text = self._text_of(token_id, last=reason is not None)
         if self._stops.stopped and reason != "end":
             reason = "stop"
-        return Piece(text, token_id, log_probability(logits, token_id), reason)
+        return Piece(text, token_id, log_probability(logits, token_id), reason, index=self._index)
+
+    def check(self, guess: Sequence[int], logits: Logits) -> list[Piece]:
+        """Choose tokens as long as they are the guessed ones, and the one after these.
+
+        guess   G ids, or none
+        logits  (1 + G, V) what follows the last token and each guessed one
+        """
+        pieces = []
+        for guessed, scores in zip([*guess, None], logits, strict=True):
+            piece = self.step(scores)
+            more = piece.token_id == guessed and piece.finish_reason is None
+            pieces.append(replace(piece, guessed=True) if more else piece)
+            if not more:
+                break
+        return pieces
 
     def _text_of(self, token_id: int, last: bool) -> str:
         """Return the text that is final with this token; with the last one, all that was kept back."""
@@ -146,31 +161,83 @@ def run(
     prompts: Sequence[Sequence[int]],
     tokenizer: Tokenizer | None,
     options: SamplingOptions,
-    cache: Any = None,
-) -> Iterator[tuple[int, Piece]]:
+    cache: Cache | None = None,
+    progress: Progress | None = None,
+) -> Generator[Piece, None, None]:
     """Generate a continuation of each prompt, all at the same time.
 
     prompts    token ids, each at least one
     tokenizer  to give the pieces their text; None for ids alone
     cache      what comes before the one prompt that there then is, extended; None for nothing
+    progress   is told how much of each prompt is read
 
-    Yields (index of the prompt, piece): one piece for each prompt that has not ended, again and again.
+    Returns a generator of one piece for each prompt that has not ended, again and again.
     """
-    if options.max_new_tokens == 0 or not prompts:
+    rows = [
+        Row(index, prompt, tokenizer, options, model.end_ids, room_after(model, prompt, cache))
+        for index, prompt in enumerate(prompts)
+    ]
+    return generated(model, rows, prompts, [cache] * len(rows), options, progress)
+
+
+def generated(
+    model: LanguageModel,
+    rows: Sequence[Row],
+    unread: Sequence[Sequence[int]],
+    caches: Sequence[Cache | None],
+    options: SamplingOptions,
+    progress: Progress | None = None,
+) -> Generator[Piece, None, None]:
+    """Read what is left of the prompts, then choose and read tokens until every row has ended.
+
+    rows      B texts
+    unread    of each, the ids that its cache does not hold, at least one
+    caches    of each, extended by all tokens but the last chosen one, which is never read; None for a new one
+    progress  is told how much of ``unread`` is read
+
+    Where the options say so, each pass also checks a guess (lookup.py); what is wrong of it is taken out of
+    the cache. Raises InputError where the cache cannot go back.
+    """
+    if options.max_new_tokens == 0 or not rows:
         return
-    held = 0 if cache is None else int(cache.lengths[0])
-    rows = [Row(index, prompt, model, tokenizer, options, held=held) for index, prompt in enumerate(prompts)]
-    caches = [roomy_cache(model, len(p), options) if cache is None else cache for p in prompts]
     read = reading(model, options)
-    logits = [prefill(read, prompt, cache) for prompt, cache in zip(prompts, caches, strict=True)]
-    cache = caches[0] if len(caches) == 1 else join_caches(caches)
-    del caches  # the joined cache is a copy
-    if options.prompt_lookup_num_tokens:
-        if len(rows) > 1:
-            raise InputError("prompt_lookup_num_tokens works on one prompt at a time.")
-        yield from decode_with_lookup(read, rows[0], logits[0], cache, options.prompt_lookup_num_tokens)
-        return
-    yield from decode(read, rows, np.concatenate(logits), cache)
+    held = [
+        roomy_cache(model, len(ids), options) if cache is None else cache
+        for ids, cache in zip(unread, caches, strict=True)
+    ]
+    most = options.prompt_lookup_num_tokens
+    logits = np.concatenate(
+        [prefill(read, ids, cache, progress) for ids, cache in zip(unread, held, strict=True)]
+    )[:, None]  # (B, 1, V)
+    cache = held[0] if len(held) == 1 else join_caches(held)
+    del held  # the joined cache is a copy
+    if most and len(rows) > 1:
+        raise InputError("prompt_lookup_num_tokens works on one prompt at a time.")
+    if most and not cache.rewindable:
+        raise InputError(
+            "prompt_lookup_num_tokens cannot be used with this model: what it remembers of a wrong guess "
+            "cannot be taken back. Leave it out."
+        )
+    guess: list[int] = []
+    while True:
+        going = []
+        for i, row in enumerate(rows):
+            pieces = row.check(guess, logits[i])
+            if guess:  # before anything is handed out: whoever stops listening finds the cache as it must be
+                cache.truncate(int(cache.lengths[0]) - len(guess) - 1 + len(pieces))
+            yield from pieces
+            if pieces[-1].finish_reason is None:
+                going.append(i)
+        if not going:
+            return
+        if len(going) < len(rows):
+            rows = [rows[i] for i in going]
+            cache = cache.select(going)
+        if most:
+            # No guess beyond where rotations change: its tokens would be rotated otherwise than one by one.
+            guess = look_up(rows[0].ids, min(most, rows[0].left - 1, cache.alike(1 + most) - 1))
+        newest = np.array([[row.ids[-1], *guess] for row in rows])  # (B, 1 + G)
+        logits = read(newest, cache=cache, last_only=not guess)  # (B, 1 + G, V)
 
 
 def reading(model: LanguageModel, options: SamplingOptions) -> Read:
@@ -182,74 +249,27 @@ def reading(model: LanguageModel, options: SamplingOptions) -> Read:
     return model if options.seed is not None else beside_others(model)
 
 
-def decode(read: Read, rows: list[Row], logits: Logits, cache: Any) -> Iterator[tuple[int, Piece]]:
-    """Choose and read tokens until every row has ended.
+def prefill(read: Read, ids: Sequence[int], cache: Cache, progress: Progress | None = None) -> Logits:
+    """Read a prompt, or what is new of it, in pieces.
 
-    rows    B texts
-    logits  (B, V) what follows the last token of each
-    cache   what the model has read of them: all but what is chosen from now on. The last token that a row
-            gets is never read.
+    ids       (T,) at least one, which follow what the cache holds
+    progress  is told how many are read, where there is more than one piece
 
-    Yields (index of the row, piece): one piece for each row that has not ended, again and again.
+    Returns the logits (1, V) that follow it.
     """
-    while True:
-        going = []
-        for i, row in enumerate(rows):
-            piece = row.step(logits[i])
-            yield row.index, piece
-            if piece.finish_reason is None:
-                going.append(i)
-        if not going:
-            return
-        if len(going) < len(rows):
-            rows = [rows[i] for i in going]
-            cache = cache.select(going)
-        newest = np.array([row.ids[-1:] for row in rows])  # (B, 1)
-        logits = read(newest, cache=cache, last_only=True)[:, -1]  # (B, V)
+    rows = np.asarray(ids)[None]  # (1, T)
+    if len(ids) <= PREFILL:
+        return read(rows, cache=cache, last_only=True)[:, -1]
+    tell = progress or (lambda read, of: None)
+    with cache.reading(len(ids)):
+        for start in range(0, len(ids), PREFILL):
+            tell(start, len(ids))
+            logits = read(rows[:, start : start + PREFILL], cache=cache, last_only=True)  # (1, 1, V)
+    tell(len(ids), len(ids))
+    return logits[:, -1]
 
 
-def decode_with_lookup(
-    read: Read, row: Row, logits: Logits, cache: Any, most: int
-) -> Iterator[tuple[int, Piece]]:
-    """Choose and read tokens until the row has ended, several at a time where guesses are right.
-
-    Each guess (lookup.py) is checked in one pass; what is wrong of it is taken out of the cache.
-
-    row     one text, chosen greedily
-    logits  (1, V) what follows its last token
-    cache   what the model has read of it
-    most    tokens to guess at once
-
-    Yields (index of the row, piece), as ``decode`` does.
-    Raises InputError where the cache cannot go back.
-    """
-    if not cache.rewindable:
-        raise InputError(
-            "prompt_lookup_num_tokens cannot be used with this model: what it remembers of a wrong guess "
-            "cannot be taken back. Leave it out."
-        )
-    pieces = [row.step(logits[0])]
-    while True:
-        for piece in pieces:
-            yield row.index, piece
-        if pieces[-1].finish_reason is not None:
-            return
-        held = int(cache.lengths[0])
-        # A guess may not lie beyond where rotations change: its tokens would turn otherwise than one by one.
-        guess = look_up(row.ids, int(min(most, row.left - 1, cache.alike(1 + most) - 1)))
-        following = read(np.array([[row.ids[-1], *guess]]), cache=cache)[0]  # (1 + guessed, V)
-        pieces = []
-        for guessed, scores in zip([*guess, None], following, strict=True):
-            piece = row.step(scores)
-            more = piece.token_id == guessed and piece.finish_reason is None
-            pieces.append(replace(piece, guessed=more))
-            if not more:
-                break
-        # Before anything is handed out: whoever stops listening finds the cache as long as the text.
-        cache.truncate(held + len(pieces))
-
-
-def roomy_cache(model: LanguageModel, prompt_length: int, options: SamplingOptions) -> Any:
+def roomy_cache(model: LanguageModel, prompt_length: int, options: SamplingOptions) -> Cache:
     """Make an empty cache with room for a prompt and what will follow it."""
     capacity = prompt_length + min(options.max_new_tokens, ROOM)
     if model.context_length is not None:
@@ -257,20 +277,14 @@ def roomy_cache(model: LanguageModel, prompt_length: int, options: SamplingOptio
     return model.new_cache(1, capacity=capacity)
 
 
-def prefill(read: Read, ids: Sequence[int], cache: Any) -> Logits:
-    """Read a prompt, or what is new of it, in pieces.
+def room_after(model: LanguageModel, prompt: Sequence[int], cache: Cache | None = None) -> int | None:
+    """Say how many tokens may follow a prompt, and what the cache holds before it; None for any number.
 
-    ids    (T,) at least one, which follow what the cache holds
-
-    Returns the logits (1, V) that follow it.
+    The last token is never read by the model, so it needs no position.
     """
-    rows = np.asarray(ids)[None]  # (1, T)
-    if len(ids) <= PREFILL:
-        return read(rows, cache=cache, last_only=True)[:, -1]
-    with cache.reading(len(ids)):
-        for start in range(0, len(ids), PREFILL):
-            logits = read(rows[:, start : start + PREFILL], cache=cache, last_only=True)  # (1, 1, V)
-    return logits[:, -1]
+    if model.context_length is None:
+        return None
+    return model.context_length - (0 if cache is None else int(cache.lengths[0])) - len(prompt) + 1
 
 
 def check_prompt(

@@ -3,8 +3,25 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import TypedDict
 
 from tinystar_np.errors import InputError
+
+
+class Sampling(TypedDict, total=False):
+    """The same as keywords of ``generate`` and its like."""
+
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    typical_p: float
+    repetition_penalty: float
+    no_repeat_ngram_size: int
+    prompt_lookup_num_tokens: int
+    stop: str | Iterable[str]
+    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,7 @@ class SamplingOptions:
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
     prompt_lookup_num_tokens: int = 0
-    stop: tuple[str, ...] = ()
+    stop: str | Iterable[str] = ()
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -66,6 +83,11 @@ class SamplingOptions:
         object.__setattr__(self, "stop", stop)
         if not all(isinstance(text, str) and text for text in stop):
             raise InputError(f"stop is {stop!r}; it must be texts, none of them empty.")
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The texts at which to end."""
+        return tuple(self.stop)
 
 
 # name: lowest, highest, in words. Nothing useful lies beyond 1e±30, and float32 ends not far from there.

@@ -1,24 +1,19 @@
 """Configurations side by side: what each takes, and how fast each runs on this machine.
 
 What it takes follows from the config: parameters, bytes, FLOPs (memory.py, flops.py). How fast it runs must
-be measured, and the machine does other things meanwhile. So the models take turns: in every round each reads
-the same prompt and then generates token by token, and what slows the machine for a minute slows all of them.
-The median of the rounds is told, and their range. Speeds do not depend on what a model has learned: the
-weights are random.
+be measured, in turns (speed.py). Speeds do not depend on what a model has learned: the weights are random.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from tinystar_np.errors import InputError
+from tinystar_np.models.tinystar_config import TinyStarConfig
+from tinystar_np.inspection.engines import TinyStarEngine
 from tinystar_np.inspection.flops import flops_per_token
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.inspection.memory import StateSize, state_sizes, weight_sizes
-from tinystar_np.inspection.speed import WARM_UP, Rounds, TinyStarEngine
-from tinystar_np.models.base import Decoder
+from tinystar_np.inspection.speed import Rounds, Say, Seconds, Task, by_turns
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig
 
@@ -56,7 +51,7 @@ def takes(config: TinyStarConfig, contexts: Sequence[int]) -> Takes:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a configuration runs here.
+    """How fast a configuration runs here, in tokens per second.
 
     prefill  a prompt at once
     decode   token by token after it; None where no text can be continued
@@ -76,12 +71,22 @@ class Experiment:
     speed: Speed | None
 
 
+class ReadingEngine(TinyStarEngine):
+    """A model that sees both ways: it reads texts, and continues none."""
+
+    def turn(self, ids: list[list[int]], new: int) -> Seconds:
+        """Read prompts (B, T): the seconds of that, and 0."""
+        start = time.perf_counter()
+        self.model(ids, last_only=True)
+        return time.perf_counter() - start, 0.0
+
+
 def measure(
     configs: Mapping[str, TinyStarConfig],
     tokens: int,
     new: int,
     rounds: int,
-    say: Callable[[str], None] = lambda words: None,
+    say: Say = lambda words: None,
 ) -> dict[str, Speed]:
     """Measure configurations in turn: {name: how fast it runs}.
 
@@ -93,40 +98,18 @@ def measure(
 
     Raises ContextFullError where a model has no room for so many tokens.
     """
-    models = {}
-    for name, config in configs.items():
-        say(f"{name}: drawing weights")
-        models[name] = TinyStar(config)
-    prefill: dict[str, list[float]] = {name: [] for name in models}
-    decode: dict[str, list[float]] = {name: [] for name in models}
-    for turn in range(rounds + 1):
-        for name, model in models.items():
-            say(f"{name}: {f'round {turn} of {rounds}' if turn else 'warming up'}")
-            reading, writing = _turn(model, tokens, new if turn else min(new, WARM_UP))
-            if turn:
-                prefill[name].append(tokens / reading)
-                if writing is not None:
-                    decode[name].append(new / writing)
-    return {
-        name: Speed(Rounds(tuple(prefill[name])), Rounds(tuple(decode[name])) if decode[name] else None)
-        for name in models
-    }
-
-
-def _turn(model: Decoder, tokens: int, new: int) -> tuple[float, float | None]:
-    """Read a prompt, then go on with the likeliest token: seconds of both, None where it cannot go on."""
-    ids = np.random.default_rng(0).integers(model.vocab_size, size=(1, tokens)).tolist()
-    if _continues(model):
-        return TinyStarEngine(model).turn(ids, new)
-    start = time.perf_counter()
-    model(ids, last_only=True)
-    return time.perf_counter() - start, None
-
-
-def _continues(model: Decoder) -> bool:
-    """Ask whether a model can continue a text."""
-    try:
-        model.new_cache()
-    except InputError:
-        return False
-    return True
+    say("drawing weights")
+    models = {name: TinyStar(config) for name, config in configs.items()}
+    continues = {name: bool(state_sizes(model)) for name, model in models.items()}
+    engines = [
+        (TinyStarEngine if continues[name] else ReadingEngine)(model) for name, model in models.items()
+    ]
+    say("warming up")
+    turns = Task(1, tokens, new).turns(engines, min(model.vocab_size for model in models.values()))
+    found = by_turns({f"{len(models)} configurations": turns}, rounds, say)
+    speeds = {}
+    for name, seconds in zip(models, *found.values(), strict=True):
+        prefill = Rounds(tuple(tokens / reading for reading, _ in seconds))
+        decode = Rounds(tuple(new / writing for _, writing in seconds)) if continues[name] else None
+        speeds[name] = Speed(prefill, decode)
+    return speeds

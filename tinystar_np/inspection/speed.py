@@ -1,4 +1,8 @@
-"""How fast a model runs on this machine, and how fast the machine lets it.
+"""How fast models run on this machine, and how fast the machine lets them.
+
+A machine does other things meanwhile, so those who are measured take turns, round after round (``by_turns``):
+what slows a minute slows all of them. The median of the rounds is told, and their range; a ratio compares the
+turns of one round.
 
 To generate a token every weight is read once, and little is done with each: memory sets the limit.
 
@@ -6,58 +10,104 @@ To generate a token every weight is read once, and little is done with each: mem
 
 This is the sloping part of the roofline of Williams, Waterman & Patterson 2009 (doi:10.1145/1498765.1498785).
 How fast memory can be read is measured where it counts, in bare products of a vector with matrices far larger
-than the caches, and in turn with the model: on a shared machine it changes from minute to minute. Reading a
-prompt, and many texts at once, use each weight many times; there arithmetic is the limit.
-
-Several engines take turns as well. A ratio compares the turns of one round, which met the same machine.
+than the caches. Reading a prompt, and many texts at once, use each weight many times; there arithmetic is the
+limit.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from math import prod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, prod
+from operator import truediv
 from statistics import median
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.inspection.engines import Engine
 from tinystar_np.inspection.flops import multiply_adds
-from tinystar_np.inspection.memory import peak_memory
-from tinystar_np.kernels.packed import NarrowMatrix
+from tinystar_np.kernels.packed import PackedMatrix
 from tinystar_np.models.base import Decoder
 
-ENOUGH_SECONDS = 10.0  # a task that has taken so long gets no further turn
 BARE = (8, 4096)  # matrices of so many rows and columns: 0.5 GB
 PASSES = 5  # over all of them, in one turn
 SHORT = 16  # tokens of a prompt that warms up
-WARM_UP = 4  # tokens generated in the round before the first, which does not count
+WARM_UP = 4  # tokens generated before the first round, which do not count
+
+Key = TypeVar("Key", bound=Hashable)
+Found = TypeVar("Found")
+Say = Callable[[str], None]
+Seconds = tuple[float, float]
+"""Of reading prompts, and of generating after them."""
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """One speed, measured in several rounds: tokens per second in each."""
+    """One quantity, measured in several rounds."""
 
-    speeds: tuple[float, ...]
+    values: tuple[float, ...]
 
     @property
     def median(self) -> float:
         """The middle one."""
-        return median(self.speeds)
+        return median(self.values)
 
     @property
     def lowest(self) -> float:
-        """The slowest round."""
-        return min(self.speeds)
+        """The smallest."""
+        return min(self.values)
 
     @property
     def highest(self) -> float:
-        """The fastest round."""
-        return max(self.speeds)
+        """The largest."""
+        return max(self.values)
+
+    def over(self, others: "Rounds") -> "Rounds":
+        """Divide by another quantity, round by round: what the machine did meanwhile met both."""
+        return Rounds(tuple(map(truediv, self.values, others.values)))
+
+    def facts(self) -> dict[str, float | Sequence[float]]:
+        """Say the same for programs."""
+        middle = {"median": self.median, "lowest": self.lowest, "highest": self.highest}
+        return {**middle, "rounds": self.values}
+
+    def text(self, words: Callable[[float], str]) -> str:
+        """Write the median, and of several rounds the range: "102 (98–110)"."""
+        if len(self.values) < 2:
+            return words(self.median)
+        return f"{words(self.median)} ({words(self.lowest)}–{words(self.highest)})"
+
+
+def by_turns(
+    sides: Mapping[Key, Sequence[Callable[[], Found]]],
+    rounds: int,
+    say: Say = lambda words: None,
+    enough: float = inf,
+) -> dict[Key, list[list[Found]]]:
+    """Let those who are measured take turns: {what: for each side of it, what its turns returned}.
+
+    sides   {what is measured: those who do it, each for one turn}
+    rounds  how often
+    say     is told what is going on
+    enough  seconds: whoever has taken so long in a turn of each side gets no further one
+    """
+    found: dict[Key, list[list[Found]]] = {what: [[] for _ in turns] for what, turns in sides.items()}
+    spent = dict.fromkeys(sides, 0.0)
+    for i in range(rounds):
+        for what, turns in sides.items():
+            if spent[what] > enough:
+                continue
+            say(f"round {i + 1} of {rounds}: {what}")
+            start = time.perf_counter()
+            for turn, values in zip(turns, found[what], strict=True):
+                values.append(turn())
+            spent[what] += (time.perf_counter() - start) / len(turns)
+    return found
 
 
 class Task(NamedTuple):
-    """What is done in one turn: read prompts, and go on with the likeliest token of each.
+    """What an engine does in one turn: read prompts, and go on with the likeliest token of each.
 
     rows    B, prompts at once
     tokens  length of each
@@ -68,122 +118,29 @@ class Task(NamedTuple):
     tokens: int
     new: int
 
+    def __str__(self) -> str:
+        if not self.new:
+            return f"prefill {self.tokens}"
+        return "decode" if self.rows == 1 else f"decode, {self.rows} at once"
 
-class Engine(Protocol):
-    """Somebody who runs a model."""
+    def turns(self, engines: Sequence[Engine], vocabulary: int) -> list[Callable[[], Seconds]]:
+        """Let each engine warm up, and return each one's turn: with new prompts, in a round the same ones."""
 
-    name: str
+        def turn_of(engine: Engine) -> Callable[[], Seconds]:
+            random = np.random.default_rng(0)
 
-    def turn(self, ids: list[list[int]], new: int) -> tuple[float, float]:
-        """Read prompts (B, T), then call the model ``new`` times for the next token: seconds of both."""
+            def prompts(tokens: int) -> list[list[int]]:
+                return random.integers(vocabulary, size=(self.rows, tokens)).tolist()
 
-    def peak(self) -> int:
-        """Return the most bytes its process has had in memory."""
+            engine.turn(prompts(min(self.tokens, SHORT)), min(self.new, WARM_UP))
+            return lambda: engine.turn(prompts(self.tokens), self.new)
 
+        return [turn_of(engine) for engine in engines]
 
-class TinyStarEngine:
-    """This package."""
-
-    name = "tinystar_np"
-
-    def __init__(self, model: Decoder) -> None:
-        self.model = model
-
-    def turn(self, ids: list[list[int]], new: int) -> tuple[float, float]:
-        """Read prompts (B, T), then call the model ``new`` times for the next token: seconds of both."""
-        start = time.perf_counter()
-        cache = self.model.new_cache(len(ids), capacity=len(ids[0]) + new)
-        tokens = self.model(ids, cache=cache, last_only=True)[:, -1].argmax(axis=-1)
-        read = time.perf_counter()
-        for _ in range(new):
-            tokens = self.model(tokens[:, None], cache=cache, last_only=True)[:, -1].argmax(axis=-1)
-        return read - start, time.perf_counter() - read
-
-    def peak(self) -> int:
-        """Return the most bytes this process has had in memory, mapped weights included."""
-        return peak_memory()
-
-
-@dataclass
-class Found:
-    """What was measured.
-
-    speeds     {task: tokens/s of each engine, round by round}: of reading where it generates nothing
-    bandwidth  bytes of matrices per second in bare products, round by round
-    peaks      bytes, of each engine
-    """
-
-    speeds: dict[Task, list[list[float]]]
-    bandwidth: list[float] = field(default_factory=list)
-    peaks: list[int] = field(default_factory=list)
-
-    def speed(self, task: Task, engine: int) -> Rounds:
-        """Return the speed of one engine."""
-        return Rounds(tuple(self.speeds[task][engine]))
-
-    def ratio(self, task: Task) -> Rounds:
-        """Divide the first engine's speed by the second's, within each round."""
-        first, second = self.speeds[task]
-        return Rounds(tuple(a / b for a, b in zip(first, second, strict=True)))
-
-    @property
-    def limit(self) -> Rounds:
-        """The bandwidth."""
-        return Rounds(tuple(self.bandwidth))
-
-    def share(self, task: Task, bytes_per_token: float) -> Rounds:
-        """Say what share of the bandwidth the first engine reaches, where a turn generates one text."""
-        rounds = zip(self.speeds[task][0], self.bandwidth, strict=False)
-        return Rounds(tuple(speed * bytes_per_token / limit for speed, limit in rounds))
-
-
-def measure(
-    engines: Sequence[Engine],
-    tasks: Sequence[Task],
-    vocabulary: int,
-    rounds: int,
-    say: Callable[[str], None] = lambda words: None,
-) -> Found:
-    """Measure engines in turn, and bare products after the last task of each round.
-
-    engines     those who take turns
-    tasks       what each does in every round
-    vocabulary  V; prompts are random tokens of it
-    rounds      how often; fewer for a task that takes long
-    say         is told what is going on
-    """
-    found = Found({task: [[] for _ in engines] for task in tasks})
-    random = np.random.default_rng(0)
-    for task in tasks:
-        say(f"warming up: {in_words(task)}")
-        prompts = random.integers(vocabulary, size=(task.rows, min(task.tokens, SHORT)))
-        for engine in engines:
-            engine.turn(prompts.tolist(), min(task.new, WARM_UP))
-    matrices: list[NDArray[np.float32]] = []
-    spent = dict.fromkeys(tasks, 0.0)
-    for turn in range(rounds):
-        for task in tasks:
-            if spent[task] > ENOUGH_SECONDS:
-                continue
-            prompts = random.integers(vocabulary, size=(task.rows, task.tokens))
-            for engine, speeds in zip(engines, found.speeds[task], strict=True):
-                say(f"round {turn + 1} of {rounds}, {engine.name}: {in_words(task)}")
-                reading, writing = engine.turn(prompts.tolist(), task.new)
-                speeds.append(task.rows * (task.new / writing if task.new else task.tokens / reading))
-                spent[task] += (reading + writing) / len(engines)
-        if not matrices:  # until they are made, they are not on the model's account
-            found.peaks = [engine.peak() for engine in engines]
-            matrices = bare_matrices()
-        say(f"round {turn + 1} of {rounds}: bare products")
-        found.bandwidth.append(bandwidth(matrices))
-    return found
-
-
-def in_words(task: Task) -> str:
-    """Name a task."""
-    if not task.new:
-        return f"prefill {task.tokens}"
-    return "decode" if task.rows == 1 else f"decode, {task.rows} at once"
+    def speed(self, seconds: Seconds) -> float:
+        """Return the tokens/s of a turn: of generating, or of reading where nothing is generated."""
+        reading, writing = seconds
+        return self.rows * (self.new / writing if self.new else self.tokens / reading)
 
 
 def bare_matrices(size: tuple[int, int] | None = None) -> list[NDArray[np.float32]]:
@@ -210,7 +167,7 @@ class Product(NamedTuple):
     """
 
     rows: int
-    matrix: NDArray[np.float32] | NarrowMatrix
+    matrix: NDArray[np.float32] | PackedMatrix
 
 
 def bare_seconds(products: Sequence[Product]) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.layers.basic import Activation, Linear, linear_each
+from tinystar_np.layers.basic import Activation, Layer, Linear, linear_each
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 
@@ -77,3 +77,21 @@ class Expert:
 def gated_experts(w: Weights, count: int, activation: Activation) -> list[Expert]:
     """Build the experts that ``w`` numbers from 0."""
     return [Expert(w / str(e), activation) for e in range(count)]
+
+
+class ExpertsAndShared:
+    """Experts, and a feed-forward layer that every token uses: y = experts(x) + shared(x).
+
+    What every token needs stands once, and the experts learn the rest. Dai et al. 2024 (DeepSeekMoE),
+    arXiv:2401.06066.
+
+    experts  the routed ones
+    shared   a feed-forward layer
+    """
+
+    def __init__(self, experts: Experts, shared: Layer):
+        self.experts, self.shared = experts, shared
+
+    def __call__(self, x: NDArray) -> NDArray:
+        """Map (B, T, D) to (B, T, D), a new array."""
+        return tap("feed_forward.out", self.experts(x) + self.shared(x))

@@ -7,7 +7,7 @@ from typing import Any
 class Weights:
     """A view of those arrays of a mapping whose names begin with a prefix.
 
-    Arrays are NumPy's, or matrices of layers/matrices.py. A layer is handed the branch that is its own, and
+    Arrays are NumPy's, or matrices of kernels/packed.py. A layer is handed the branch that is its own, and
     finds its arrays under the names that it gives them: ``Linear`` asks its branch for ``weight`` and, where
     the model has one, ``bias``.
     """

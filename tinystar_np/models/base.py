@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinystar_np.cache import Cache, HeldText, LayerState, Step
 from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.checkpoints.gather import gather
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, WeightTable
 from tinystar_np.errors import ContextFullError, InputError
 from tinystar_np.kernels.linear import Matrix
@@ -21,8 +22,8 @@ from tinystar_np.layers.rope import rules_by_length
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models import caches
 from tinystar_np.models.config import Config
-from tinystar_np.models.from_checkpoint import weights_of
-from tinystar_np.models.memory import move_into_memory
+from tinystar_np.models.fitted import fitted
+from tinystar_np.models.memory import move_into_memory, side_by_side
 from tinystar_np.tap import listening, scope, tap
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -164,8 +165,8 @@ class Decoder(Generic[AnyConfig]):
 
         Raises CheckpointError where the weights do not fit the config.
         """
-        config, weights = weights_of(cls, config, checkpoint, dtype)
-        return cls(config, weights, end_ids)
+        config, table = fitted(cls, config, checkpoint)
+        return cls(config, side_by_side(gather(checkpoint, table, dtype)), end_ids)
 
     def move_into_memory(self) -> None:
         """Copy float32 matrices out of their file, to where products read them faster (models/memory.py).

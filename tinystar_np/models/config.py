@@ -17,6 +17,7 @@ from typing import (
     get_type_hints,
 )
 
+from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import ConfigError
 from tinystar_np.kernels.activations import ACTIVATIONS
@@ -29,7 +30,7 @@ MOST_LAYERS = 1_000  # the deepest models have 126
 MOST_EXPERTS = 100_000  # of all layers together; the largest models have 25 000
 REFUSED_ANYWHERE: dict[str, tuple[object, ...]] = {
     "per_layer_config": (None, {}),  # transformers 5: other values of keys in some of the layers
-    "quantization_config": (None,),
+    "quantization_config": (None,),  # but for 8 bits with a scale per output
     # The name of another file with the weights.
     "transformers_weights": (None, "model.safetensors", "model.safetensors.index.json"),
 }
@@ -92,6 +93,12 @@ def activation_key(default: str, *aliases: str) -> str:
     return key(default, known=ACTIVATIONS, aliases=aliases)
 
 
+def not_in_files(default: Value) -> Value:
+    """Declare a field that no key of a config.json gives: ``from_dict`` sets it, or ``from_checkpoint``."""
+    declared: Value = field(default=default, metadata={KEY: None})
+    return declared
+
+
 NOTHING_HELD = Key("", (), None, None, "", None, "", False, False)
 
 
@@ -116,6 +123,8 @@ class Config:
         key that asks for what is not implemented.
         """
         for name, harmless in (REFUSED_ANYWHERE | dict(cls.REFUSED)).items():
+            if name == "quantization_config" and is_int8_per_output(raw.get(name)):
+                continue
             if name in raw and raw[name] not in harmless:
                 raise ConfigError(
                     f"config.json: {name} = {shown(raw[name])} is not implemented for this architecture."
@@ -141,7 +150,8 @@ class Config:
     @classmethod
     def keys(cls) -> dict[str, Key]:
         """What holds for each key: {the field's name: its constraints}."""
-        return {each.name: each.metadata.get(KEY, NOTHING_HELD) for each in fields(cls)}
+        held = {each.name: each.metadata.get(KEY, NOTHING_HELD) for each in fields(cls)}
+        return {name: its for name, its in held.items() if its is not None}
 
     @classmethod
     def _spelled(cls, raw: Mapping[str, Any]) -> dict[str, str]:
@@ -264,8 +274,8 @@ class Config:
 
     def _made_by(self, size: int | None, name: str | None) -> str:
         """Say which key makes a size; of one that is computed, those that may have made it."""
-        read = sorted(each.name for each in fields(self))
-        same = [each for each in read if type(getattr(self, each)) is int and size == getattr(self, each)]
+        values = {each: getattr(self, each) for each in sorted(self.keys())}
+        same = [each for each, value in values.items() if type(value) is int and size == value]
         keys = [each for each in same if each == name] or same
         return f"{' and '.join(keys)} = {size} makes" if keys else "its sizes make"
 

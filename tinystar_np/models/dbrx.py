@@ -9,9 +9,9 @@
 
 New in it: four of sixteen experts where Mixtral (arXiv:2401.04088) has two of eight; the same share of the
 weights computes, in 65 times as many combinations. From MPT come the layer norms without a bias and one
-projection for queries, keys and values, which are cut off before the heads turn. The softmax over all experts
-is divided by the p-norm of the chosen ones, p = 1 in the published model. All experts of a layer lie below
-each other in three matrices. Databricks published no paper but a report, "Introducing DBRX", March 2024.
+projection for queries, keys and values, which are clipped before heads rotate. The softmax over all experts
+is divided by the p-norm of the chosen ones, p = 1 in the published model. All experts of a layer lie one
+below the other in three matrices. Databricks published no paper but a report, "Introducing DBRX", March 2024.
 """
 
 from collections.abc import Mapping
@@ -19,16 +19,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Self
 
+from numpy.typing import NDArray
+
+from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, softmax_top_k_normed
-from tinystar_np.layers_old import LayerNorm, Weights
-from tinystar_np.layers_old.blocks import Norm
-from tinystar_np.layers_old.experts import Experts
-from tinystar_np.models.config import DecoderConfig, known, require
+from tinystar_np.layers.attention import FusedAttention
+from tinystar_np.layers.basic import Embedding, LayerNorm, Linear
+from tinystar_np.layers.experts import Experts, gated_experts
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, key, known, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.models.unported_llama import Llama
+from tinystar_np.tap import tap
 
 PARTS = "attn_config", "ffn_config"
 KEYS_OF_PARTS = (
@@ -36,45 +41,33 @@ KEYS_OF_PARTS = (
     *("ffn_act_fn", "ffn_hidden_size", "moe_num_experts", "moe_top_k", "moe_normalize_expert_weights"),
 )
 """They mean nothing elsewhere."""
+EPS = 1e-5  # torch's; no key says another
 
 
 @dataclass(frozen=True)
-class DbrxConfig(DecoderConfig):
-    """The keys of a DBRX config.json and of the two objects in it, side by side."""
+class DbrxConfig(Config):
+    """The keys of a DBRX config.json and of the two objects in it; defaults as in transformers."""
 
-    ALIASES: ClassVar[Mapping[str, str]] = {
-        "hidden_size": "d_model",
-        "max_position_embeddings": "max_seq_len",
-        "num_attention_heads": "n_heads",
-        "num_hidden_layers": "n_layers",
-    }
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {"tie_word_embeddings": (False,)}
-    LETTERS: ClassVar[Mapping[str, str]] = {
-        **DecoderConfig.LETTERS,
-        "D": "d_model",
-        "L": "n_layers",
-        "H": "n_heads",
-        "G": "kv_n_heads",
-        "F": "ffn_hidden_size",
-        "E": "moe_num_experts",
-    }
-
-    vocab_size: int = 32000
-    d_model: int = 2048
-    n_layers: int = 24
-    n_heads: int = 16
-    max_seq_len: int = 2048
-    rope_theta: float = 10000.0
+    vocab_size: int = key(32000, letter="V")
+    d_model: int = key(2048, letter="D", aliases=("hidden_size",))
+    n_layers: int = key(24, letter="L", aliases=("num_hidden_layers",))
+    n_heads: int = key(16, letter="H", aliases=("num_attention_heads",))
+    max_seq_len: int = key(2048, aliases=("max_position_embeddings",), is_trained_length=True)
+    rope_theta: float = key(10000.0, null_is_silence=True)
     rope_scaling: dict[str, Any] | None = None
     rope_parameters: dict[str, Any] | None = None
     tie_word_embeddings: bool = False
-    kv_n_heads: int = 1
-    clip_qkv: float | None = None
+    # in attn_config
+    kv_n_heads: int = key(1, letter="G")
+    clip_qkv: float | None = key(None, above=0)
+    # in ffn_config
     ffn_act_fn: dict[str, Any] | None = None
-    ffn_hidden_size: int = 3584
-    moe_num_experts: int = 4
-    moe_top_k: int = 1
-    moe_normalize_expert_weights: float | None = 1.0
+    ffn_hidden_size: int = key(3584, letter="F")
+    moe_num_experts: int = key(4, letter="E")
+    moe_top_k: int = key(1, chosen_of="E")
+    moe_normalize_expert_weights: float | None = key(1.0, above=0)
+
+    REFUSED: ClassVar = {"tie_word_embeddings": (False,)}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
@@ -89,13 +82,8 @@ class DbrxConfig(DecoderConfig):
             require(isinstance(given, Mapping), f"{part} = {given!r}, but it must be an object or null.")
             inside |= given
         inside.pop("hidden_size", None)  # ffn_config has one, which nothing reads
-        beside = {key: value for key, value in raw.items() if key not in KEYS_OF_PARTS}
+        beside = {name: value for name, value in raw.items() if name not in KEYS_OF_PARTS}
         return super().from_dict({**inside, **beside})
-
-    @property
-    def trained_length(self) -> int:
-        """Rotations go on for ever, what was learned does not."""
-        return self.max_seq_len
 
     @property
     def rope(self) -> RopeParameters:
@@ -105,7 +93,7 @@ class DbrxConfig(DecoderConfig):
 
     @property
     def activation(self) -> str:
-        """What experts bend by."""
+        """The name of the experts' activation."""
         name: str = (self.ffn_act_fn or {}).get("name", "silu")
         return name
 
@@ -116,57 +104,62 @@ class DbrxConfig(DecoderConfig):
 
 
 WEIGHTS: WeightTable = {
-    # ours:                                (the checkpoint's, shape)
-    "embedding.tokens.weight":             ("wte.weight", "V D"),
-    "blocks.{i}.attention_norm.gain":      ("blocks.{i}.norm_attn_norm.norm_1.weight", "D"),
-    "blocks.{i}.attention.qkv.weight":
-        ("blocks.{i}.norm_attn_norm.attn.Wqkv.weight", "HK+2GK D -> D HK+2GK"),
-    "blocks.{i}.attention.out.weight":
-        ("blocks.{i}.norm_attn_norm.attn.out_proj.weight", "D HK -> HK D"),
-    "blocks.{i}.feed_forward_norm.gain":   ("blocks.{i}.norm_attn_norm.norm_2.weight", "D"),
-    "blocks.{i}.feed_forward.router.weight":
-        ("blocks.{i}.ffn.router.layer.weight", "E D -> D E"),
-    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
-        ("blocks.{i}.ffn.experts.mlp.w1", "EF D -> D F"),
-    "blocks.{i}.feed_forward.experts.{e}.up.weight":
-        ("blocks.{i}.ffn.experts.mlp.v1", "EF D -> D F"),
-    "blocks.{i}.feed_forward.experts.{e}.down.weight":
-        ("blocks.{i}.ffn.experts.mlp.w2", "EF D -> F D"),
-    "final_norm.gain":                     ("norm_f.weight", "D"),
-    "head.weight":                         ("lm_head.weight", "V D -> D V"),
+    # ours: the checkpoint's, its shape
+    "embedding.tokens.weight": ("wte.weight", "V D"),
+    "blocks.{i}.attention_norm.gain": ("blocks.{i}.norm_attn_norm.norm_1.weight", "D"),
+    "blocks.{i}.attention.qkv.weight": ("blocks.{i}.norm_attn_norm.attn.Wqkv.weight", "(HK+2GK D)ᵀ"),
+    "blocks.{i}.attention.out.weight": ("blocks.{i}.norm_attn_norm.attn.out_proj.weight", "(D HK)ᵀ"),
+    "blocks.{i}.feed_forward_norm.gain": ("blocks.{i}.norm_attn_norm.norm_2.weight", "D"),
+    "blocks.{i}.feed_forward.router.weight": ("blocks.{i}.ffn.router.layer.weight", "(E D)ᵀ"),
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight": ("blocks.{i}.ffn.experts.mlp.w1", "(EF D)ᵀ"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight": ("blocks.{i}.ffn.experts.mlp.v1", "(EF D)ᵀ"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight": ("blocks.{i}.ffn.experts.mlp.w2", "EF D"),
+    "final_norm.gain": ("norm_f.weight", "D"),
+    "head.weight": ("lm_head.weight", "(V D)ᵀ"),
 }  # fmt: skip
 
 
-class Dbrx(Llama):
+class Block:
+    """Attention, then experts: each reads a normed copy of the residual stream and adds its result."""
+
+    def __init__(self, w: Weights, c: DbrxConfig, i: int):
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        self.attention_norm = LayerNorm(w / "attention_norm", eps=EPS)
+        self.attention = FusedAttention(
+            w / "attention", heads=H, kv_heads=G, head_dim=K, rope=c.rope.rotary(), clip=c.clip_qkv
+        )
+        self.feed_forward_norm = LayerNorm(w / "feed_forward_norm", eps=EPS)
+        experts = gated_experts(w / "feed_forward.experts", c.moe_num_experts, ACTIVATIONS[c.activation])
+        p = c.moe_normalize_expert_weights
+        self.feed_forward = Experts(
+            w / "feed_forward",
+            experts,
+            per_token=c.moe_top_k,
+            routing=softmax_top_k if p is None else partial(softmax_top_k_normed, p=p),
+        )
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        x = tap("residual_middle", step.wanted(x) + self.attention(normed, step, state))
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        return tap("residual", x + self.feed_forward(normed))
+
+
+class Dbrx(Decoder[DbrxConfig]):
     """DBRX Base and DBRX Instruct."""
 
     Config = DbrxConfig
+    WEIGHTS = WEIGHTS
     PREFIX = "transformer."
 
-    @staticmethod
-    def weight_table(config: Any) -> WeightTable:
-        """Nothing is optional."""
-        return WEIGHTS
-
-    def norm(self, w: Weights) -> Norm:
-        """Build a norm; its epsilon is torch's."""
-        return LayerNorm(w, eps=1e-5)
-
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Clip queries, keys and values."""
-        return {**super().attention(i, w), "clip": self.config.clip_qkv}
-
-    def feed_forward(self, i: int, w: Weights) -> Experts:
-        """Route each token to its experts."""
-        c: DbrxConfig = self.config
-        p = c.moe_normalize_expert_weights
-        return Experts(
-            w,
-            experts=c.moe_num_experts,
-            per_token=c.moe_top_k,
-            routing=softmax_top_k if p is None else partial(softmax_top_k_normed, p=p),
-            activation=ACTIVATIONS[c.activation],
-        )
+    def build(self, w: Weights, c: DbrxConfig) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.n_layers)]
+        self.final_norm = LayerNorm(w / "final_norm", eps=EPS)
+        self.head = Linear(w / "head")
 
 
 FACTS = Facts(

@@ -15,106 +15,102 @@ experts of 3 groups out of 8, of which each stands on a machine of its own.
 """
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from tinystar_np.checkpoints.weight_table import WeightTable, with_switches, without
+from numpy.typing import NDArray
+
+from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import group_limited_top_k
-from tinystar_np.layers_old import GatedFeedForward, SequentialBlock, Weights
-from tinystar_np.layers_old.blocks import FeedForwardLayer
-from tinystar_np.layers_old.experts import Experts, RoutedAndShared, Routing
-from tinystar_np.layers_old.latent_attention import LatentAttention
-from tinystar_np.models.config import at_least_1, known, require
-from tinystar_np.models.expert_weights import EXPERTS, EitherExperts, letters_of_none, with_experts
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
+from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
+from tinystar_np.layers.latent_attention import LatentAttention, LatentQueryAttention
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, at_least_1, key, known, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_keys import AT_LEAST_0, RopeKeys
 from tinystar_np.models.rope_parameters import RopeParameters
-from tinystar_np.models.unported_llama import FEED_FORWARD_BIASES, WEIGHTS, Llama, LlamaConfig
+from tinystar_np.tap import tap
 
 TOPK_METHODS = ("greedy", "group_limited_greedy")
 
 
 @dataclass(frozen=True)
-class DeepseekV2Config(LlamaConfig):
-    """Llama's keys, and those of latents and experts; defaults as in transformers.
+class DeepseekV2Config(Config):
+    """The keys of a DeepSeek-V2 config.json that change the mathematics; defaults as in transformers.
 
-    Under ``head_dim`` transformers writes the width of the turned part.
-    ``fused_experts`` is no key: whether the file has all experts of a layer in one tensor.
+    ``intermediate_size`` is the width of dense layers, ``moe_intermediate_size`` that of an expert.
+    ``num_key_value_heads`` says nothing that ``num_attention_heads`` does not: latents have no groups.
     """
 
-    ALIASES: ClassVar[Mapping[str, str]] = {"num_experts": "n_routed_experts"}
-    REFUSED: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "norm_topk_prob": (False, None),
-        "scoring_func": ("softmax", None),
-    }
-    UNUSED: ClassVar[Sequence[str]] = ("head_dim", "fused_experts")
-    LETTERS: ClassVar[Mapping[str, str]] = {
-        "V": "vocab_size",
-        "D": "hidden_size",
-        "L": "num_hidden_layers",
-        "H": "num_attention_heads",
-        "R": "kv_lora_rank",
-        "Q": "q_lora_rank",
-        "K": "qk_nope_head_dim",
-        "P": "qk_rope_head_dim",
-        "U": "v_head_dim",
-        "F": "intermediate_size",
-        "M": "moe_intermediate_size",
-        "E": "n_routed_experts",
-        "S": "n_shared_experts",
-    }
-
-    vocab_size: int = 102400
+    vocab_size: int = key(102400, letter="V")
+    hidden_size: int = key(4096, letter="D")
+    intermediate_size: int = key(11008, letter="F")
+    num_hidden_layers: int = key(32, letter="L")
+    num_attention_heads: int = key(32, letter="H")
     num_key_value_heads: int | None = None
-    first_k_dense_replace: int | None = 0
-    moe_layer_freq: int | None = 1
-    kv_lora_rank: int = 512
-    q_lora_rank: int | None = 1536
-    qk_nope_head_dim: int = 128
-    qk_rope_head_dim: int = 64
-    v_head_dim: int = 128
-    n_routed_experts: int = 64
-    n_shared_experts: int = 2
-    num_experts_per_tok: int | None = 6  # as published; transformers cannot do without the key
-    moe_intermediate_size: int = 1407
+    kv_lora_rank: int = key(512, letter="R")
+    q_lora_rank: int | None = key(1536, letter="Q")
+    qk_nope_head_dim: int = key(128, letter="K")
+    qk_rope_head_dim: int = key(64, letter="P")
+    v_head_dim: int = key(128, letter="U")
+    hidden_act: str = activation_key("silu")
+    max_position_embeddings: int = key(2048, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    rms_norm_eps: float = key(1e-6, above=0)
+    rope_theta: float = key(10000.0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    moe_intermediate_size: int = key(1407, letter="M")
+    n_routed_experts: int = key(64, letter="E", aliases=("num_experts",))
+    num_experts_per_tok: int | None = key(6, chosen_of="E")  # as published; in transformers there is none
+    n_shared_experts: int = key(2, letter="S")
     routed_scaling_factor: float = 1.0
     topk_method: str | None = "greedy"
     n_group: int | None = None
     topk_group: int | None = None
-    fused_experts: bool = False
+    first_k_dense_replace: int | None = key(0, least=0)
+    moe_layer_freq: int | None = 1
+    tie_word_embeddings: bool = False
 
-    @property
-    def layers_with_experts(self) -> list[int]:
-        """From a layer on, and of these not necessarily every one."""
-        start = self.first_k_dense_replace or 0
-        step = 1 if self.moe_layer_freq is None else at_least_1("moe_layer_freq", self.moe_layer_freq)
-        return [i for i in range(start, self.num_hidden_layers) if i % step == 0]
-
-    @property
-    def absent_letters(self) -> str:
-        """Those of dense layers, or of experts, where there are none of the kind."""
-        return letters_of_none(len(self.layers_with_experts), self.num_hidden_layers, "EMS")
+    REFUSED: ClassVar = {"norm_topk_prob": (False, None), "scoring_func": ("softmax", None)}
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations of the turned part."""
+        """The rule of the rotations, of the part of a head that rotates."""
         return RopeParameters.read(vars(self), head_dim=self.qk_rope_head_dim)
 
     @property
     def scale(self) -> float:
         """What scores are multiplied by: 1/√(K + P), and under yarn a sharpening for many keys.
 
-        Of yarn's factor on queries and keys, ``rope`` has the part for the turned numbers alone.
+        Of yarn's factor on queries and keys, ``rope`` has the part for the rotated numbers alone.
         """
         weight = RopeKeys.of(vars(self), None).number("mscale_all_dim", AT_LEAST_0, 0.0)
         sharper = 1 + 0.1 * weight * math.log(max(self.rope.factor, 1))
         return sharper**2 * (self.qk_nope_head_dim + self.qk_rope_head_dim) ** -0.5
 
+    @property
+    def expert_layers(self) -> list[int]:
+        """From a layer on, and of these not necessarily every one."""
+        start = self.first_k_dense_replace or 0
+        n = 1 if self.moe_layer_freq is None else at_least_1("moe_layer_freq", self.moe_layer_freq)
+        return [i for i in range(start, self.num_hidden_layers) if i % n == 0]
+
+    @property
+    def absent_letters(self) -> str:
+        """That of groups, and those of dense layers, or of experts, where there are none of the kind."""
+        count = len(self.expert_layers)
+        return "G" + ("" if count else "EMS") + ("F" if count == self.num_hidden_layers else "")
+
     def check(self) -> None:
-        """Refuse contradictions."""
+        """Refuse contradictions, and choices that cannot be made."""
         require(self.qk_rope_head_dim % 2 == 0, f"qk_rope_head_dim = {self.qk_rope_head_dim} makes no pairs.")
         super().check()
         H, G = self.num_attention_heads, self.num_key_value_heads
@@ -123,14 +119,10 @@ class DeepseekV2Config(LlamaConfig):
             f"num_key_value_heads = {G} is not num_attention_heads = {H}, but latents have no groups.",
         )
         _ = self.scale
-        if self.layers_with_experts:
-            self.check_routing()
-
-    def check_routing(self) -> None:
-        """Refuse choices that cannot be made."""
-        known(dict.fromkeys(TOPK_METHODS), "topk_method", str(self.topk_method))
-        if self.topk_method != "greedy":
-            self.check_groups()
+        if self.expert_layers:
+            known(dict.fromkeys(TOPK_METHODS), "topk_method", str(self.topk_method))
+            if self.topk_method != "greedy":
+                self.check_groups()
 
     def check_groups(self) -> None:
         """Refuse groups that cannot be made or chosen from."""
@@ -149,108 +141,126 @@ class DeepseekV2Config(LlamaConfig):
         )
 
 
-ATTENTION: WeightTable = {
-    # ours:                                (the checkpoint's, shape)
-    "blocks.{i}.attention.kv_down.weight":
-        ("layers.{i}.self_attn.kv_a_proj_with_mqa.weight", "R+P D -> D R+P"),
-    "blocks.{i}.attention.kv_norm.gain":   ("layers.{i}.self_attn.kv_a_layernorm.weight", "R"),
-    "blocks.{i}.attention.kv_up.weight":   ("layers.{i}.self_attn.kv_b_proj.weight", "HK+HU R -> R HK+HU"),
-    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "D HU -> HU D"),
-}  # fmt: skip
-PLAIN_QUERIES: WeightTable = {
-    "blocks.{i}.attention.q.weight":       ("layers.{i}.self_attn.q_proj.weight", "HK+HP D -> D HK+HP"),
-}  # fmt: skip
-LATENT_QUERIES: WeightTable = {
-    "blocks.{i}.attention.q_down.weight":  ("layers.{i}.self_attn.q_a_proj.weight", "Q D -> D Q"),
-    "blocks.{i}.attention.q_norm.gain":    ("layers.{i}.self_attn.q_a_layernorm.weight", "Q"),
-    "blocks.{i}.attention.q_up.weight":    ("layers.{i}.self_attn.q_b_proj.weight", "HK+HP Q -> Q HK+HP"),
-}  # fmt: skip
-ATTENTION_BIASES: WeightTable = {
-    "blocks.{i}.attention.kv_down.bias":   ("layers.{i}.self_attn.kv_a_proj_with_mqa.bias", "R+P"),
-    "blocks.{i}.attention.out.bias":       ("layers.{i}.self_attn.o_proj.bias", "D"),
-}  # fmt: skip
-LATENT_QUERY_BIASES: WeightTable = {
-    "blocks.{i}.attention.q_down.bias": ("layers.{i}.self_attn.q_a_proj.bias", "Q"),
-}
-SHARED_EXPERTS: WeightTable = {
+WEIGHTS: WeightTable = {
+    # ours: the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight": ("embed_tokens.weight", "V D"),
+    "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(HK+HP D)ᵀ", "not q_lora_rank"),
+    "blocks.{i}.attention.q_down.weight": ("layers.{i}.self_attn.q_a_proj.weight", "(Q D)ᵀ", "q_lora_rank"),
+    "blocks.{i}.attention.q_down.bias":
+        ("layers.{i}.self_attn.q_a_proj.bias", "Q", "q_lora_rank and attention_bias"),
+    "blocks.{i}.attention.q_norm.gain": ("layers.{i}.self_attn.q_a_layernorm.weight", "Q", "q_lora_rank"),
+    "blocks.{i}.attention.q_up.weight":
+        ("layers.{i}.self_attn.q_b_proj.weight", "(HK+HP Q)ᵀ", "q_lora_rank"),
+    "blocks.{i}.attention.kv_down.weight": ("layers.{i}.self_attn.kv_a_proj_with_mqa.weight", "(R+P D)ᵀ"),
+    "blocks.{i}.attention.kv_down.bias":
+        ("layers.{i}.self_attn.kv_a_proj_with_mqa.bias", "R+P", "attention_bias"),
+    "blocks.{i}.attention.kv_norm.gain": ("layers.{i}.self_attn.kv_a_layernorm.weight", "R"),
+    "blocks.{i}.attention.kv_up.weight": ("layers.{i}.self_attn.kv_b_proj.weight", "(HK+HU R)ᵀ"),
+    "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HU)ᵀ"),
+    "blocks.{i}.attention.out.bias": ("layers.{i}.self_attn.o_proj.bias", "D", "attention_bias"),
+    "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.post_attention_layernorm.weight", "D"),
+    # in layers with experts
+    "blocks.{i}.feed_forward.router.weight": ("layers.{i}.mlp.gate.weight", "(E D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.mlp.experts.{e}.gate_proj.weight", "(M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.mlp.experts.{e}.up_proj.weight", "(M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.mlp.experts.{e}.down_proj.weight", "(D M)ᵀ", "expert_layers"),
     "blocks.{i}.feed_forward.shared.gate.weight":
-        ("layers.{i}.mlp.shared_experts.gate_proj.weight", "MS D -> D MS"),
+        ("layers.{i}.mlp.shared_experts.gate_proj.weight", "(MS D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.shared.gate.bias":
+        ("layers.{i}.mlp.shared_experts.gate_proj.bias", "MS", "expert_layers and mlp_bias"),
     "blocks.{i}.feed_forward.shared.up.weight":
-        ("layers.{i}.mlp.shared_experts.up_proj.weight", "MS D -> D MS"),
+        ("layers.{i}.mlp.shared_experts.up_proj.weight", "(MS D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.shared.up.bias":
+        ("layers.{i}.mlp.shared_experts.up_proj.bias", "MS", "expert_layers and mlp_bias"),
     "blocks.{i}.feed_forward.shared.down.weight":
-        ("layers.{i}.mlp.shared_experts.down_proj.weight", "D MS -> MS D"),
+        ("layers.{i}.mlp.shared_experts.down_proj.weight", "(D MS)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.shared.down.bias":
+        ("layers.{i}.mlp.shared_experts.down_proj.bias", "D", "expert_layers and mlp_bias"),
+    # in the others
+    "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.mlp.gate_proj.weight", "(F D)ᵀ", "not expert_layers"),
+    "blocks.{i}.feed_forward.gate.bias":
+        ("layers.{i}.mlp.gate_proj.bias", "F", "not expert_layers and mlp_bias"),
+    "blocks.{i}.feed_forward.up.weight": ("layers.{i}.mlp.up_proj.weight", "(F D)ᵀ", "not expert_layers"),
+    "blocks.{i}.feed_forward.up.bias":
+        ("layers.{i}.mlp.up_proj.bias", "F", "not expert_layers and mlp_bias"),
+    "blocks.{i}.feed_forward.down.weight": ("layers.{i}.mlp.down_proj.weight", "(D F)ᵀ", "not expert_layers"),
+    "blocks.{i}.feed_forward.down.bias":
+        ("layers.{i}.mlp.down_proj.bias", "D", "not expert_layers and mlp_bias"),
+    "final_norm.gain": ("norm.weight", "D"),
+    "head.weight": ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
 }  # fmt: skip
-SHARED_BIASES: WeightTable = {
-    "blocks.{i}.feed_forward.shared.gate.bias": ("layers.{i}.mlp.shared_experts.gate_proj.bias", "MS"),
-    "blocks.{i}.feed_forward.shared.up.bias":   ("layers.{i}.mlp.shared_experts.up_proj.bias", "MS"),
-    "blocks.{i}.feed_forward.shared.down.bias": ("layers.{i}.mlp.shared_experts.down_proj.bias", "D"),
+FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a layer in two tensors
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.mlp.experts.gate_up_proj[:M]", "E (2M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.mlp.experts.gate_up_proj[M:]", "E (2M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.mlp.experts.down_proj", "E (D M)ᵀ", "expert_layers"),
 }  # fmt: skip
 
 
-class DeepseekV2(EitherExperts, Llama):
+class Block:
+    """Latent attention, then experts or dense feed-forward: each reads a normed copy and adds its result."""
+
+    def __init__(self, w: Weights, c: DeepseekV2Config, i: int):
+        self.attention_norm = RMSNorm(w / "attention_norm", eps=c.rms_norm_eps)
+        attention = LatentAttention if c.q_lora_rank is None else LatentQueryAttention
+        self.attention = attention(
+            w / "attention",
+            heads=c.num_attention_heads,
+            rank=c.kv_lora_rank,
+            head_dim=c.qk_nope_head_dim,
+            rope_dim=c.qk_rope_head_dim,
+            value_dim=c.v_head_dim,
+            scale=c.scale,
+            eps=1e-6,  # whatever the other norms have
+            rope=c.rope.rotary(interleaved=True),
+        )
+        self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
+        self.feed_forward = feed_forward(w / "feed_forward", c, i)
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        x = tap("residual_middle", step.wanted(x) + self.attention(normed, step, state))
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        return tap("residual", x + self.feed_forward(normed))
+
+
+def feed_forward(w: Weights, c: DeepseekV2Config, i: int) -> Layer:
+    """Build layer i's experts, beside them the shared ones as one layer; or its dense feed-forward layer."""
+    activation = ACTIVATIONS[c.hidden_act]
+    if i not in c.expert_layers:
+        return GatedFeedForward(w, activation)
+    groups, kept = (1, 1) if c.topk_method == "greedy" else (c.n_group or 1, c.topk_group or 1)
+    experts = Experts(
+        w,
+        gated_experts(w / "experts", c.n_routed_experts, activation),
+        per_token=c.num_experts_per_tok or 0,
+        routing=partial(group_limited_top_k, groups=groups, kept=kept, factor=c.routed_scaling_factor),
+    )
+    return ExpertsAndShared(experts, GatedFeedForward(w / "shared", activation))
+
+
+class DeepseekV2(Decoder[DeepseekV2Config]):
     """DeepSeek-V2 and V2.5, DeepSeek-V2-Lite, and DeepSeek-Coder-V2 in both sizes."""
 
     Config = DeepseekV2Config
+    WEIGHTS = WEIGHTS
+    OTHER_FORMS = (FUSED_EXPERTS,)
+    PREFIX = "model."
 
-    @staticmethod
-    def weight_table(config: Any) -> WeightTable:
-        """Llama's, with latent attention, and experts in their layers."""
-        c: DeepseekV2Config = config
-        latent = c.q_lora_rank is not None
-        rows = {
-            **without(WEIGHTS, ".attention."),
-            **ATTENTION,
-            **(LATENT_QUERIES if latent else PLAIN_QUERIES),
-        }
-        biases = {**ATTENTION_BIASES, **(LATENT_QUERY_BIASES if latent else {})}
-        dense = with_switches(rows, c, attention_bias=biases, mlp_bias=FEED_FORWARD_BIASES)
-        experts = {**EXPERTS, **SHARED_EXPERTS, **(SHARED_BIASES if c.mlp_bias else {})}
-        return with_experts(dense, experts, c)
-
-    def block(self, i: int, w: Weights) -> SequentialBlock:
-        """Llama's, with latent attention."""
-        return SequentialBlock(
-            attention_norm=self.norm(w.attention_norm),
-            attention=LatentAttention(w.attention, **self.attention(i, w.attention)),
-            feed_forward_norm=self.norm(w.feed_forward_norm),
-            feed_forward=self.feed_forward(i, w.feed_forward),
-        )
-
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Give the settings of layer i's attention; its norms keep their epsilon whatever the others have."""
-        c: DeepseekV2Config = self.config
-        return {
-            "heads": c.num_attention_heads,
-            "rank": c.kv_lora_rank,
-            "head_dim": c.qk_nope_head_dim,
-            "rope_dim": c.qk_rope_head_dim,
-            "value_dim": c.v_head_dim,
-            "scale": c.scale,
-            "eps": 1e-6,
-            "rope": c.rope.rotary(interleaved=True),
-        }
-
-    def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
-        """Dense in the first layers, experts in the others."""
-        c: DeepseekV2Config = self.config
-        if i not in c.layers_with_experts:
-            return super().feed_forward(i, w)
-        activation = ACTIVATIONS[c.hidden_act]
-        routed = Experts(
-            w,
-            experts=c.n_routed_experts,
-            per_token=c.num_experts_per_tok or 0,
-            routing=self.routing(w.router),
-            activation=activation,
-        )
-        return RoutedAndShared(routed=routed, shared=GatedFeedForward(w.shared, activation=activation))
-
-    def routing(self, w: Weights) -> Routing:
-        """How experts are chosen and weighted."""
-        c: DeepseekV2Config = self.config
-        limited = c.topk_method != "greedy"
-        groups, kept = (c.n_group or 1, c.topk_group or 1) if limited else (1, 1)
-        return partial(group_limited_top_k, groups=groups, kept=kept, factor=c.routed_scaling_factor)
+    def build(self, w: Weights, c: DeepseekV2Config) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
+        self.head = Linear(w / "head")
 
 
 FACTS = Facts(

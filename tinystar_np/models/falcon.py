@@ -19,62 +19,91 @@ layout of the fused projection, group by group: [its queries, its key, its value
 piece of it. With G = H that is the RW models' [query, key, value] for each head, with G = 1 it is the 7B's.
 
 ALiBi is added to q·k before 1/√K scales both, and comes in bfloat16 (kernels/alibi.py).
+
+The first files, ``RefinedWeb`` (40B) and ``RefinedWebModel`` (7B, RW), came with code of their own. Their
+tensors have the names that they still have. Their config.json says nothing of ``new_decoder_architecture``:
+a model whose keys have groups, ``n_head_kv``, has it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
-from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.kernels.alibi import alibi_bias_in_bfloat16, alibi_slopes
-from tinystar_np.layers_old import FeedForward, LayerNorm, Weights
-from tinystar_np.models.attention_decoder import AttentionDecoder
-from tinystar_np.models.config import DecoderConfig, known, require
+from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.kernels.alibi import alibi_bias_in_bfloat16, alibi_slopes
+from tinystar_np.layers.alibi import Alibi
+from tinystar_np.layers.attention import GroupedFusedAttention
+from tinystar_np.layers.basic import Embedding, FeedForward, LayerNorm, Linear
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, key, require
+from tinystar_np.tap import tap
+
+FIRST_TYPES = ("RefinedWeb", "RefinedWebModel")
+"""What ``model_type`` was in the first files."""
+FIRST_DEFAULTS: Mapping[str, object] = {
+    "vocab_size": 250880,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "multi_query": False,
+}
+"""What their class took for a missing key, where it is not what today's takes."""
+LATER_KEYS = (
+    *("ffn_hidden_size", "activation", "num_ln_in_parallel_attn"),
+    *("rope_theta", "rope_scaling", "rope_parameters", "original_max_position_embeddings"),
+)
+"""What it did not know."""
 
 
 @dataclass(frozen=True)
-class FalconConfig(DecoderConfig):
+class FalconConfig(Config):
     """The keys of a Falcon config.json that change the mathematics; defaults as in transformers.
 
     ``multi_query`` means nothing beside ``new_decoder_architecture``, and ``num_kv_heads`` nothing beside
     ``multi_query``: the 7B's file says 71 there.
     """
 
-    vocab_size: int = 65024
-    hidden_size: int = 4544
-    num_hidden_layers: int = 32
-    num_attention_heads: int = 71
-    num_kv_heads: int | None = None
-    ffn_hidden_size: int | None = None
-    activation: str = "gelu"
+    vocab_size: int = key(65024, letter="V")
+    hidden_size: int = key(4544, letter="D", aliases=("n_embed",))
+    ffn_hidden_size: int | None = key(None, letter="F")
+    num_hidden_layers: int = key(32, letter="L", aliases=("n_layer",))
+    num_attention_heads: int = key(71, letter="H", aliases=("n_head",))
+    num_kv_heads: int | None = key(None, letter="G", aliases=("n_head_kv",))
+    activation: str = activation_key("gelu")
+    max_position_embeddings: int = key(2048, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    layer_norm_epsilon: float = key(1e-5, above=0)
+    rope_theta: float = key(10000.0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
     alibi: bool | None = False
     bias: bool | None = False
-    layer_norm_epsilon: float = 1e-5
-    max_position_embeddings: int = 2048
     multi_query: bool | None = True
     new_decoder_architecture: bool | None = False
     num_ln_in_parallel_attn: int | None = None
-    original_max_position_embeddings: int | None = None
     parallel_attn: bool | None = True
-    rope_theta: float = 10000.0
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
     tie_word_embeddings: bool = True
 
-    ALIASES: ClassVar = {
-        "n_embed": "hidden_size",
-        "n_head": "num_attention_heads",
-        "n_head_kv": "num_kv_heads",
-        "n_layer": "num_hidden_layers",
-    }
     REFUSED: ClassVar = {"apply_residual_connection_post_layernorm": (False, None)}
 
-    LETTERS: ClassVar = {**DecoderConfig.LETTERS, "G": "num_kv_heads", "F": "ffn_hidden_size"}
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Read today's keys, or those of the first files: groups of keys imply the new architecture."""
+        if raw.get("model_type") in FIRST_TYPES:
+            raw = {name: value for name, value in raw.items() if name not in LATER_KEYS}
+            names = {name: (name, *held.aliases) for name, held in cls.keys().items()}
+            absent = {k: value for k, value in FIRST_DEFAULTS.items() if raw.keys().isdisjoint(names[k])}
+            grouped = raw.get("n_head_kv") is not None
+            raw = {"new_decoder_architecture": grouped, "parallel_attn": grouped, **absent, **raw}
+        return super().from_dict(raw)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -88,14 +117,24 @@ class FalconConfig(DecoderConfig):
         return None if self.alibi else RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property
-    def is_parallel(self) -> bool:
-        """Whether attention and feed-forward stand side by side."""
-        return bool(self.parallel_attn)
+    def has_norm_of_each_branch(self) -> bool:
+        """Whether each of two parallel branches has a norm."""
+        return bool(self.new_decoder_architecture) and self.num_ln_in_parallel_attn != 1
 
-    def key_bias(self, positions: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Say what ALiBi adds to the scaled scores of the keys at these positions: (S,) → (H, S)."""
-        bias = alibi_bias_in_bfloat16(alibi_slopes(self.num_attention_heads), positions)
-        return bias * np.float32(self.sizes["K"] ** -0.5)
+    @property
+    def has_second_norm(self) -> bool:
+        """Whether feed-forward has a norm of its own."""
+        return self.has_norm_of_each_branch or not self.parallel_attn
+
+    @property
+    def first_norm(self) -> str:
+        """What files call the norm before attention."""
+        return "ln_attn" if self.has_norm_of_each_branch else "input_layernorm"
+
+    @property
+    def second_norm(self) -> str:
+        """What files call the norm before feed-forward."""
+        return "ln_mlp" if self.has_norm_of_each_branch else "post_attention_layernorm"
 
     def check(self) -> None:
         """Refuse contradictions, those included under which transformers cannot run."""
@@ -111,67 +150,79 @@ class FalconConfig(DecoderConfig):
             require(bool(self.multi_query) or G == H, one_each)
             one_norm = f"{norms}, but parallel blocks have 1 where new_decoder_architecture = False."
             require(not self.parallel_attn or self.num_ln_in_parallel_attn != 2, one_norm)
-        known(ACTIVATIONS, "activation", self.activation)
 
 
 WEIGHTS: WeightTable = {
-    # ours:                                (the checkpoint's, shape)
+    # ours:                                the checkpoint's, its shape, when it is there
     "embedding.tokens.weight":             ("word_embeddings.weight", "V D"),
-    "blocks.{i}.attention.qkv.weight":     ("h.{i}.self_attention.query_key_value.weight",
-                                            "HK+2GK D -> D HK+2GK"),
-    "blocks.{i}.attention.out.weight":     ("h.{i}.self_attention.dense.weight", "D HK -> HK D"),
-    "blocks.{i}.feed_forward.up.weight":   ("h.{i}.mlp.dense_h_to_4h.weight", "F D -> D F"),
-    "blocks.{i}.feed_forward.down.weight": ("h.{i}.mlp.dense_4h_to_h.weight", "D F -> F D"),
+    "blocks.{i}.attention_norm.gain":      ("h.{i}.{first_norm}.weight", "D"),
+    "blocks.{i}.attention_norm.bias":      ("h.{i}.{first_norm}.bias", "D"),
+    "blocks.{i}.attention.qkv.weight":     ("h.{i}.self_attention.query_key_value.weight", "(HK+2GK D)ᵀ"),
+    "blocks.{i}.attention.qkv.bias":       ("h.{i}.self_attention.query_key_value.bias", "HK+2GK", "bias"),
+    "blocks.{i}.attention.out.weight":     ("h.{i}.self_attention.dense.weight", "(D HK)ᵀ"),
+    "blocks.{i}.attention.out.bias":       ("h.{i}.self_attention.dense.bias", "D", "bias"),
+    "blocks.{i}.feed_forward_norm.gain":   ("h.{i}.{second_norm}.weight", "D", "has_second_norm"),
+    "blocks.{i}.feed_forward_norm.bias":   ("h.{i}.{second_norm}.bias", "D", "has_second_norm"),
+    "blocks.{i}.feed_forward.up.weight":   ("h.{i}.mlp.dense_h_to_4h.weight", "(F D)ᵀ"),
+    "blocks.{i}.feed_forward.up.bias":     ("h.{i}.mlp.dense_h_to_4h.bias", "F", "bias"),
+    "blocks.{i}.feed_forward.down.weight": ("h.{i}.mlp.dense_4h_to_h.weight", "(D F)ᵀ"),
+    "blocks.{i}.feed_forward.down.bias":   ("h.{i}.mlp.dense_4h_to_h.bias", "D", "bias"),
     "final_norm.gain":                     ("ln_f.weight", "D"),
     "final_norm.bias":                     ("ln_f.bias", "D"),
-}  # fmt: skip
-FIRST_NORM: WeightTable = {
-    "blocks.{i}.attention_norm.gain":      ("h.{i}.input_layernorm.weight", "D"),
-    "blocks.{i}.attention_norm.bias":      ("h.{i}.input_layernorm.bias", "D"),
-}  # fmt: skip
-SECOND_NORM: WeightTable = {
-    "blocks.{i}.feed_forward_norm.gain":   ("h.{i}.post_attention_layernorm.weight", "D"),
-    "blocks.{i}.feed_forward_norm.bias":   ("h.{i}.post_attention_layernorm.bias", "D"),
-}  # fmt: skip
-TWO_NORMS: WeightTable = {
-    "blocks.{i}.attention_norm.gain":      ("h.{i}.ln_attn.weight", "D"),
-    "blocks.{i}.attention_norm.bias":      ("h.{i}.ln_attn.bias", "D"),
-    "blocks.{i}.feed_forward_norm.gain":   ("h.{i}.ln_mlp.weight", "D"),
-    "blocks.{i}.feed_forward_norm.bias":   ("h.{i}.ln_mlp.bias", "D"),
-}  # fmt: skip
-BIASES: WeightTable = {
-    "blocks.{i}.attention.qkv.bias":       ("h.{i}.self_attention.query_key_value.bias", "HK+2GK"),
-    "blocks.{i}.attention.out.bias":       ("h.{i}.self_attention.dense.bias", "D"),
-    "blocks.{i}.feed_forward.up.bias":     ("h.{i}.mlp.dense_h_to_4h.bias", "F"),
-    "blocks.{i}.feed_forward.down.bias":   ("h.{i}.mlp.dense_4h_to_h.bias", "D"),
+    "head.weight":                         ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
 }  # fmt: skip
 
 
-class Falcon(AttentionDecoder):
+class Block:
+    """Attention and feed-forward side by side, with one norm or two; in the RW models one after the other."""
+
+    def __init__(self, w: Weights, c: FalconConfig, alibi: Alibi | None):
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        rope = None if c.rope is None else c.rope.rotary()
+        self.is_parallel = bool(c.parallel_attn)
+        self.attention_norm = LayerNorm(w / "attention_norm", eps=c.layer_norm_epsilon)
+        self.attention = GroupedFusedAttention(
+            w / "attention", heads=H, kv_heads=G, head_dim=K, rope=rope, alibi=alibi
+        )
+        self.feed_forward_norm: LayerNorm | None = None  # where one norm feeds both
+        if c.has_second_norm:
+            self.feed_forward_norm = LayerNorm(w / "feed_forward_norm", eps=c.layer_norm_epsilon)
+        self.feed_forward = FeedForward(w / "feed_forward", ACTIVATIONS[c.activation])
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        attended = self.attention(normed, step, state)
+        x, normed = step.wanted(x), step.wanted(normed)
+        if self.is_parallel:
+            return tap("residual", x + (attended + self.feed_forward(self.normed_again(x, normed))))
+        x = tap("residual_middle", x + attended)
+        return tap("residual", x + self.feed_forward(self.normed_again(x, normed)))
+
+    def normed_again(self, x: NDArray, normed: NDArray) -> NDArray:
+        """Norm the stream for feed-forward, unless one norm feeds both: (B, T, D) → (B, T, D)."""
+        norm = self.feed_forward_norm
+        return normed if norm is None else tap("feed_forward_norm", norm(x))
+
+
+class Falcon(Decoder[FalconConfig]):
     """Falcon 7B, 11B, 40B and 180B, and the RW models."""
 
     Config = FalconConfig
+    WEIGHTS = WEIGHTS
     PREFIX = "transformer."
 
-    @staticmethod
-    def weight_table(config: FalconConfig) -> WeightTable:
-        """Take the norms of this variant, and what the config switches on."""
-        two_norms = config.new_decoder_architecture and config.num_ln_in_parallel_attn != 1
-        norms = {**(TWO_NORMS if two_norms else FIRST_NORM), **({} if config.parallel_attn else SECOND_NORM)}
-        return with_switches({**WEIGHTS, **norms}, config, bias=BIASES)
-
-    def norm(self, w: Weights) -> LayerNorm:
-        """Build a norm."""
-        return LayerNorm(w, eps=self.config.layer_norm_epsilon)
-
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """The fused projection goes group by group; ALiBi, or rotations."""
-        c: FalconConfig = self.config
-        return {**super().attention(i, w), "by_group": True, "key_bias": c.key_bias if c.alibi else None}
-
-    def feed_forward(self, i: int, w: Weights) -> FeedForward:
-        """Build layer i's feed-forward layer."""
-        return FeedForward(w, activation=ACTIVATIONS[self.config.activation])
+    def build(self, w: Weights, c: FalconConfig) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        slopes, scale = alibi_slopes(c.num_attention_heads), np.float32(c.sizes["K"] ** -0.5)
+        alibi = Alibi(lambda positions: alibi_bias_in_bfloat16(slopes, positions) * scale)
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [
+            Block(w / f"blocks.{i}", c, alibi if c.alibi else None) for i in range(c.num_hidden_layers)
+        ]
+        self.final_norm = LayerNorm(w / "final_norm", eps=c.layer_norm_epsilon)
+        self.head = Linear(w / "head")
 
 
 FACTS = Facts(

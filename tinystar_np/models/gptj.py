@@ -15,40 +15,36 @@ neighbours. The output layer has a bias, attention has none.
 
 from dataclasses import dataclass
 from math import nextafter
-from typing import Any, ClassVar
 
-from tinystar_np.checkpoints.weight_table import WeightTable, with_switches
-from tinystar_np.layers_old import Weights
-from tinystar_np.models.config import require
+from numpy.typing import NDArray
+
+from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.models.facts import Facts
-from tinystar_np.models.layer_norm_decoder import LayerNormConfig, LayerNormDecoder
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Embedding, FeedForward, LayerNorm, Linear
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, key, require
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class GPTJConfig(LayerNormConfig):
+class GPTJConfig(Config):
     """The keys of a GPT-J config.json that change the mathematics; defaults as in transformers."""
 
-    vocab_size: int = 50400
-    hidden_size: int = 4096
-    num_hidden_layers: int = 28
+    vocab_size: int = key(50400, letter="V")
+    hidden_size: int = key(4096, letter="D", aliases=("n_embd",))
+    n_inner: int | None = key(None, letter="F")
+    num_hidden_layers: int = key(28, letter="L", aliases=("n_layer",))
+    num_attention_heads: int = key(16, letter="H", aliases=("n_head",))
+    activation_function: str = activation_key("gelu_new")
+    max_position_embeddings: int = key(2048, letter="C", aliases=("n_positions",), is_trained_length=True)
+    layer_norm_epsilon: float = key(1e-5, above=0)
     rotary_dim: int = 64
-
-    ALIASES: ClassVar = {
-        "n_embd": "hidden_size",
-        "n_head": "num_attention_heads",
-        "n_inner": "intermediate_size",
-        "n_layer": "num_hidden_layers",
-        "n_positions": "max_position_embeddings",
-        "activation_function": "hidden_act",
-        "layer_norm_epsilon": "layer_norm_eps",
-    }
-    UNUSED: ClassVar = ("hidden_act", "layer_norm_eps", "intermediate_size")
-
-    @property
-    def is_parallel(self) -> bool:
-        """Whether attention and feed-forward stand side by side."""
-        return True
+    tie_word_embeddings: bool = False
 
     @property
     def rope(self) -> RopeParameters:
@@ -68,37 +64,57 @@ class GPTJConfig(LayerNormConfig):
 
 
 WEIGHTS: WeightTable = {
-    # ours:                                (the checkpoint's, shape)
+    # ours:                                the checkpoint's, its shape, when it is there
     "embedding.tokens.weight":             ("wte.weight", "V D"),
     "blocks.{i}.attention_norm.gain":      ("h.{i}.ln_1.weight", "D"),
     "blocks.{i}.attention_norm.bias":      ("h.{i}.ln_1.bias", "D"),
-    "blocks.{i}.attention.q.weight":       ("h.{i}.attn.q_proj.weight", "D D -> D D"),
-    "blocks.{i}.attention.k.weight":       ("h.{i}.attn.k_proj.weight", "D D -> D D"),
-    "blocks.{i}.attention.v.weight":       ("h.{i}.attn.v_proj.weight", "D D -> D D"),
-    "blocks.{i}.attention.out.weight":     ("h.{i}.attn.out_proj.weight", "D D -> D D"),
-    "blocks.{i}.feed_forward.up.weight":   ("h.{i}.mlp.fc_in.weight", "F D -> D F"),
+    "blocks.{i}.attention.q.weight":       ("h.{i}.attn.q_proj.weight", "(D D)ᵀ"),
+    "blocks.{i}.attention.k.weight":       ("h.{i}.attn.k_proj.weight", "(D D)ᵀ"),
+    "blocks.{i}.attention.v.weight":       ("h.{i}.attn.v_proj.weight", "(D D)ᵀ"),
+    "blocks.{i}.attention.out.weight":     ("h.{i}.attn.out_proj.weight", "(D D)ᵀ"),
+    "blocks.{i}.feed_forward.up.weight":   ("h.{i}.mlp.fc_in.weight", "(F D)ᵀ"),
     "blocks.{i}.feed_forward.up.bias":     ("h.{i}.mlp.fc_in.bias", "F"),
-    "blocks.{i}.feed_forward.down.weight": ("h.{i}.mlp.fc_out.weight", "D F -> F D"),
+    "blocks.{i}.feed_forward.down.weight": ("h.{i}.mlp.fc_out.weight", "(D F)ᵀ"),
     "blocks.{i}.feed_forward.down.bias":   ("h.{i}.mlp.fc_out.bias", "D"),
     "final_norm.gain":                     ("ln_f.weight", "D"),
     "final_norm.bias":                     ("ln_f.bias", "D"),
+    "head.weight":                         ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
     "head.bias":                           ("lm_head.bias", "V"),
 }  # fmt: skip
 
 
-class GPTJ(LayerNormDecoder):
+class Block:
+    """Attention and feed-forward side by side: both read the same normed copy of the stream."""
+
+    def __init__(self, w: Weights, c: GPTJConfig):
+        H, K = (c.sizes[letter] for letter in "HK")
+        rope = c.rope.rotary(interleaved=True)  # neighbours make a pair
+        self.attention_norm = LayerNorm(w / "attention_norm", eps=c.layer_norm_epsilon)
+        self.attention = Attention(w / "attention", heads=H, head_dim=K, rope=rope)
+        self.feed_forward = FeedForward(w / "feed_forward", ACTIVATIONS[c.activation_function])
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        attended = self.attention(normed, step, state)
+        return tap("residual", step.wanted(x) + (attended + self.feed_forward(step.wanted(normed))))
+
+
+class GPTJ(Decoder[GPTJConfig]):
     """GPT-J 6B, and the models that were tuned from it."""
 
     Config = GPTJConfig
+    WEIGHTS = WEIGHTS
+    PREFIX = "transformer."
+    IGNORED = r"h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask was saved as a buffer by old versions
 
-    @staticmethod
-    def weight_table(config: GPTJConfig) -> WeightTable:
-        """Add the output layer where it is not the embedding table."""
-        return with_switches(WEIGHTS, config)
-
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Turn neighbours, in the first part of each head."""
-        return {**super().attention(i, w), "rope": self.config.rope.rotary(interleaved=True)}
+    def build(self, w: Weights, c: GPTJConfig) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c) for i in range(c.num_hidden_layers)]
+        self.final_norm = LayerNorm(w / "final_norm", eps=c.layer_norm_epsilon)
+        self.head = Linear(w / "head")
 
 
 FACTS = Facts(

@@ -12,94 +12,138 @@ Mistral stands eight times; a token uses two of them, so that of 47 billion weig
 weights for the two are the softmax over their scores alone. Mistral's window is gone, though not its key.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
+from numpy.typing import NDArray
+
+from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
-from tinystar_np.layers_old import Weights
-from tinystar_np.layers_old.blocks import FeedForwardLayer
-from tinystar_np.layers_old.experts import Experts, Routing
-from tinystar_np.models.expert_weights import EitherExperts, letters_of_none, with_experts
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Embedding, Linear, RMSNorm
+from tinystar_np.layers.experts import Experts, gated_experts
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, key
 from tinystar_np.models.facts import Facts
-from tinystar_np.models.mistral import Mistral, MistralConfig
-from tinystar_np.models.unported_llama import Llama, LlamaConfig
+from tinystar_np.models.layer_types import equal_windows
+from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class MixtralConfig(MistralConfig):
-    """Mistral's keys, of which ``intermediate_size`` is now the width of one expert, and two more.
+class MixtralConfig(Config):
+    """The keys of a Mixtral config.json that change the mathematics; defaults as in transformers.
 
-    ``fused_experts`` is no key: whether the file has all experts of a layer in one tensor.
+    ``intermediate_size`` is the width of one expert.
     """
 
-    ALIASES: ClassVar[Mapping[str, str]] = {"num_experts": "num_local_experts"}
-    UNUSED: ClassVar[Sequence[str]] = ("attention_bias", "mlp_bias", "fused_experts")
-    LETTERS: ClassVar[Mapping[str, str]] = {
-        **MistralConfig.LETTERS,
-        "E": "num_local_experts",
-        "M": "intermediate_size",
-    }
-
-    rms_norm_eps: float = 1e-5
-    rope_theta: float = 1_000_000.0
+    vocab_size: int = key(32000, letter="V")
+    hidden_size: int = key(4096, letter="D")
+    intermediate_size: int = key(14336, letter="M")
+    num_hidden_layers: int = key(32, letter="L")
+    num_attention_heads: int = key(32, letter="H")
+    num_key_value_heads: int | None = key(8, letter="G")
+    head_dim: int | None = key(None, letter="K")
+    hidden_act: str = activation_key("silu")
+    max_position_embeddings: int = key(131072, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    rms_norm_eps: float = key(1e-5, above=0)
+    rope_theta: float = key(1_000_000.0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
     sliding_window: int | None = None
-    num_local_experts: int = 8
-    num_experts_per_tok: int = 2
-    fused_experts: bool = False
+    num_local_experts: int = key(8, letter="E", aliases=("num_experts",))
+    num_experts_per_tok: int = key(2, chosen_of="E")
+    tie_word_embeddings: bool = False
 
     @property
-    def layers_with_experts(self) -> Sequence[int]:
-        """All."""
-        return range(self.num_hidden_layers)
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations."""
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
+
+    @property
+    def windows(self) -> Sequence[int | None]:
+        """The window of each layer, the same in all."""
+        return equal_windows(self.num_hidden_layers, self.sliding_window)
 
     @property
     def absent_letters(self) -> str:
-        """Those of dense layers, or of experts, where there are none of the kind."""
-        return letters_of_none(len(self.layers_with_experts), self.num_hidden_layers, "EMC")
+        """That of dense layers: there are none."""
+        return "F"
 
 
-EXPERTS: WeightTable = {
-    "blocks.{i}.feed_forward.router.weight":
-        ("layers.{i}.block_sparse_moe.gate.weight", "E D -> D E"),
+WEIGHTS: WeightTable = {
+    # ours: the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight": ("embed_tokens.weight", "V D"),
+    "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
+    "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.v.weight": ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
+    "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.post_attention_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward.router.weight": ("layers.{i}.block_sparse_moe.gate.weight", "(E D)ᵀ"),
     "blocks.{i}.feed_forward.experts.{e}.gate.weight":
-        ("layers.{i}.block_sparse_moe.experts.{e}.w1.weight", "M D -> D M"),
+        ("layers.{i}.block_sparse_moe.experts.{e}.w1.weight", "(M D)ᵀ"),
     "blocks.{i}.feed_forward.experts.{e}.up.weight":
-        ("layers.{i}.block_sparse_moe.experts.{e}.w3.weight", "M D -> D M"),
+        ("layers.{i}.block_sparse_moe.experts.{e}.w3.weight", "(M D)ᵀ"),
     "blocks.{i}.feed_forward.experts.{e}.down.weight":
-        ("layers.{i}.block_sparse_moe.experts.{e}.w2.weight", "D M -> M D"),
+        ("layers.{i}.block_sparse_moe.experts.{e}.w2.weight", "(D M)ᵀ"),
+    "final_norm.gain": ("norm.weight", "D"),
+    "head.weight": ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
+}  # fmt: skip
+FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a layer in two tensors
+    "blocks.{i}.feed_forward.router.weight": ("layers.{i}.mlp.gate.weight", "(E D)ᵀ"),
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.mlp.experts.gate_up_proj[:M]", "E (2M D)ᵀ"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.mlp.experts.gate_up_proj[M:]", "E (2M D)ᵀ"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.mlp.experts.down_proj", "E (D M)ᵀ"),
 }  # fmt: skip
 
 
-class Mixtral(EitherExperts, Mistral):
-    """Mixtral, and the base of those that wire their experts like it."""
+class Block:
+    """Attention, then experts: each reads a normed copy of the residual stream and adds its result."""
+
+    def __init__(self, w: Weights, c: MixtralConfig, i: int):
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        self.attention_norm = RMSNorm(w / "attention_norm", eps=c.rms_norm_eps)
+        self.attention = Attention(
+            w / "attention", heads=H, kv_heads=G, head_dim=K, rope=c.rope.rotary(), window=c.windows[i]
+        )
+        self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
+        experts = gated_experts(w / "feed_forward.experts", c.num_local_experts, ACTIVATIONS[c.hidden_act])
+        self.feed_forward = Experts(
+            w / "feed_forward", experts, per_token=c.num_experts_per_tok, routing=top_k_softmax
+        )
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        x = tap("residual_middle", step.wanted(x) + self.attention(normed, step, state))
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        return tap("residual", x + self.feed_forward(normed))
+
+
+class Mixtral(Decoder[MixtralConfig]):
+    """Mixtral 8x7B and 8x22B."""
 
     Config = MixtralConfig
+    WEIGHTS = WEIGHTS
+    OTHER_FORMS = (FUSED_EXPERTS,)
+    PREFIX = "model."
 
-    @staticmethod
-    def weight_table(config: LlamaConfig) -> WeightTable:
-        """Llama's, with experts."""
-        return with_experts(Llama.weight_table(config), EXPERTS, config)
-
-    def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
-        """Route each token to its experts."""
-        c: MixtralConfig = self.config
-        if i not in c.layers_with_experts:
-            return super().feed_forward(i, w)
-        return Experts(
-            w,
-            experts=c.num_local_experts,
-            per_token=c.num_experts_per_tok,
-            routing=self.routing,
-            activation=ACTIVATIONS[c.hidden_act],
-        )
-
-    @property
-    def routing(self) -> Routing:
-        """How experts are chosen and weighted."""
-        return top_k_softmax
+    def build(self, w: Weights, c: MixtralConfig) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
+        self.head = Linear(w / "head")
 
 
 FACTS = Facts(

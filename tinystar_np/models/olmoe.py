@@ -13,58 +13,145 @@ keys are normed, all heads of a token as one vector, as OLMo 2 does since. Weigh
 experts and do not sum to 1. A config may clip queries, keys and values after the norms; the model does not.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
+from numpy.typing import NDArray
+
+from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
+from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
-from tinystar_np.layers_old import Weights
-from tinystar_np.layers_old.experts import Routing
-from tinystar_np.models.expert_weights import EXPERTS, with_experts
+from tinystar_np.layers.attention import JointNormAttention
+from tinystar_np.layers.basic import Embedding, Linear, RMSNorm
+from tinystar_np.layers.experts import Experts, gated_experts
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, key
 from tinystar_np.models.facts import Facts
-from tinystar_np.models.mixtral import Mixtral, MixtralConfig
-from tinystar_np.models.unported_llama import JOINT_NORMS, Llama, LlamaConfig
+from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class OlmoeConfig(MixtralConfig):
-    """Mixtral's keys with OLMoE's defaults, and a clip."""
+class OlmoeConfig(Config):
+    """The keys of an OLMoE config.json that change the mathematics; defaults as in transformers.
 
-    UNUSED: ClassVar[Sequence[str]] = ("mlp_bias", "sliding_window", "fused_experts")
+    ``intermediate_size`` is the width of one expert.
+    """
 
-    vocab_size: int = 50304
-    hidden_size: int = 2048
-    intermediate_size: int = 2048
-    num_hidden_layers: int = 16
-    num_attention_heads: int = 16
-    num_key_value_heads: int | None = None
-    max_position_embeddings: int = 4096
-    rope_theta: float = 10000.0
-    num_local_experts: int = 64
-    num_experts_per_tok: int = 8
+    vocab_size: int = key(50304, letter="V")
+    hidden_size: int = key(2048, letter="D")
+    intermediate_size: int = key(2048, letter="M")
+    num_hidden_layers: int = key(16, letter="L")
+    num_attention_heads: int = key(16, letter="H")
+    num_key_value_heads: int | None = key(None, letter="G")
+    head_dim: int | None = key(None, letter="K")
+    hidden_act: str = activation_key("silu")
+    max_position_embeddings: int = key(4096, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    rms_norm_eps: float = key(1e-5, above=0)
+    rope_theta: float = key(10000.0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    attention_bias: bool = False
+    clip_qkv: float | None = key(None, above=0)
+    num_local_experts: int = key(64, letter="E", aliases=("num_experts",))
+    num_experts_per_tok: int = key(8, chosen_of="E")
     norm_topk_prob: bool = False
-    clip_qkv: float | None = None
+    tie_word_embeddings: bool = False
+
+    @property
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations."""
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
+
+    @property
+    def absent_letters(self) -> str:
+        """That of dense layers: there are none."""
+        return "F"
 
 
-class Olmoe(Mixtral):
+WEIGHTS: WeightTable = {
+    # ours: the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight": ("embed_tokens.weight", "V D"),
+    "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
+    "blocks.{i}.attention.q.bias": ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_bias"),
+    "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.k.bias": ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.v.weight": ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.v.bias": ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.q_norm.gain": ("layers.{i}.self_attn.q_norm.weight", "HK"),
+    "blocks.{i}.attention.k_norm.gain": ("layers.{i}.self_attn.k_norm.weight", "GK"),
+    "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
+    "blocks.{i}.attention.out.bias": ("layers.{i}.self_attn.o_proj.bias", "D", "attention_bias"),
+    "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.post_attention_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward.router.weight": ("layers.{i}.mlp.gate.weight", "(E D)ᵀ"),
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.mlp.experts.{e}.gate_proj.weight", "(M D)ᵀ"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.mlp.experts.{e}.up_proj.weight", "(M D)ᵀ"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.mlp.experts.{e}.down_proj.weight", "(D M)ᵀ"),
+    "final_norm.gain": ("norm.weight", "D"),
+    "head.weight": ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
+}  # fmt: skip
+FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a layer in two tensors
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.mlp.experts.gate_up_proj[:M]", "E (2M D)ᵀ"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.mlp.experts.gate_up_proj[M:]", "E (2M D)ᵀ"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.mlp.experts.down_proj", "E (D M)ᵀ"),
+}  # fmt: skip
+
+
+class Block:
+    """Attention, then experts: each reads a normed copy of the residual stream and adds its result."""
+
+    def __init__(self, w: Weights, c: OlmoeConfig, i: int):
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        self.attention_norm = RMSNorm(w / "attention_norm", eps=c.rms_norm_eps)
+        q_norm, k_norm = (
+            RMSNorm(w / f"attention.{name}", eps=c.rms_norm_eps) for name in ("q_norm", "k_norm")
+        )
+        self.attention = JointNormAttention(
+            w / "attention", heads=H, kv_heads=G, head_dim=K, rope=c.rope.rotary(), norms=(q_norm, k_norm),
+            clip=c.clip_qkv,
+        )  # fmt: skip
+        self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
+        experts = gated_experts(w / "feed_forward.experts", c.num_local_experts, ACTIVATIONS[c.hidden_act])
+        self.feed_forward = Experts(
+            w / "feed_forward",
+            experts,
+            per_token=c.num_experts_per_tok,
+            routing=top_k_softmax if c.norm_topk_prob else softmax_top_k,
+        )
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        x = tap("residual_middle", step.wanted(x) + self.attention(normed, step, state))
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        return tap("residual", x + self.feed_forward(normed))
+
+
+class Olmoe(Decoder[OlmoeConfig]):
     """OLMoE-1B-7B, 2024 and 2025."""
 
     Config = OlmoeConfig
+    WEIGHTS = WEIGHTS
+    OTHER_FORMS = (FUSED_EXPERTS,)
+    PREFIX = "model."
 
-    @staticmethod
-    def weight_table(config: LlamaConfig) -> WeightTable:
-        """Llama's, with norms and experts."""
-        return with_experts({**Llama.weight_table(config), **JOINT_NORMS}, EXPERTS, config)
-
-    def attention(self, i: int, w: Weights) -> dict[str, Any]:
-        """Norm all queries and all keys of a token, and clip."""
-        return {**super().attention(i, w), "norm_together": True, "clip": self.config.clip_qkv}
-
-    @property
-    def routing(self) -> Routing:
-        """The softmax over all, scaled to sum to 1 or not."""
-        return top_k_softmax if self.config.norm_topk_prob else softmax_top_k
+    def build(self, w: Weights, c: OlmoeConfig) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
+        self.head = Linear(w / "head")
 
 
 FACTS = Facts(

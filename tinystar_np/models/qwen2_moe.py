@@ -17,54 +17,61 @@ values have biases, as in all Qwen before the third.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
+from numpy.typing import NDArray
+
+from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.kernels.activations import ACTIVATIONS, sigmoid
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
-from tinystar_np.layers_old import GatedFeedForward, Linear, Weights
-from tinystar_np.layers_old.blocks import FeedForwardLayer
-from tinystar_np.layers_old.experts import Experts, RoutedAndShared, Routing
-from tinystar_np.models.config import at_least_1, require
-from tinystar_np.models.expert_weights import EXPERTS, with_experts
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
+from tinystar_np.layers.experts import Experts, gated_experts
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.config import Config, activation_key, at_least_1, key, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
-from tinystar_np.models.mixtral import Mixtral, MixtralConfig
-from tinystar_np.models.unported_llama import QKV_BIASES, Llama, LlamaConfig
+from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)
-class Qwen2MoeConfig(MixtralConfig):
-    """Mixtral's keys, and which layers are what; ``intermediate_size`` is the width of dense layers."""
+class Qwen2MoeConfig(Config):
+    """The keys of a Qwen2-MoE config.json that change the mathematics; defaults as in transformers.
 
-    UNUSED: ClassVar[Sequence[str]] = (*MixtralConfig.UNUSED, "num_local_experts")
-    LETTERS: ClassVar[Mapping[str, str]] = {
-        **MixtralConfig.LETTERS,
-        "M": "moe_intermediate_size",
-        "C": "shared_expert_intermediate_size",
-    }
+    ``intermediate_size`` is the width of dense layers, ``moe_intermediate_size`` that of an expert,
+    ``shared_expert_intermediate_size`` that of the shared one.
+    """
 
-    vocab_size: int = 151936
-    hidden_size: int = 2048
-    intermediate_size: int = 5632
-    num_hidden_layers: int = 24
-    num_attention_heads: int = 16
-    num_key_value_heads: int | None = 16
-    max_position_embeddings: int = 32768
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
+    vocab_size: int = key(151936, letter="V")
+    hidden_size: int = key(2048, letter="D")
+    intermediate_size: int = key(5632, letter="F")
+    num_hidden_layers: int = key(24, letter="L")
+    num_attention_heads: int = key(16, letter="H")
+    num_key_value_heads: int | None = key(16, letter="G")
+    head_dim: int | None = key(None, letter="K")
+    hidden_act: str = activation_key("silu")
+    max_position_embeddings: int = key(32768, is_trained_length=True)
+    original_max_position_embeddings: int | None = None
+    rms_norm_eps: float = key(1e-6, above=0)
+    rope_theta: float = key(10000.0, null_is_silence=True)
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    qkv_bias: bool = True
     use_sliding_window: bool = False
     sliding_window: int | None = 4096
     max_window_layers: int = 28
     layer_types: list[str] | None = None
-    qkv_bias: bool = True
+    num_experts: int = key(60, letter="E")
+    num_experts_per_tok: int = key(4, chosen_of="E")
+    moe_intermediate_size: int = key(1408, letter="M")
+    shared_expert_intermediate_size: int = key(5632, letter="C")
+    norm_topk_prob: bool = False
     decoder_sparse_step: int = 1
     mlp_only_layers: list[int] | None = None
-    num_local_experts: int = 60
-    num_experts_per_tok: int = 4
-    norm_topk_prob: bool = False
-    moe_intermediate_size: int = 1408
-    shared_expert_intermediate_size: int = 5632
+    tie_word_embeddings: bool = False
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
@@ -72,21 +79,32 @@ class Qwen2MoeConfig(MixtralConfig):
         return super().from_dict(raw if raw.get("use_sliding_window") else {**raw, "sliding_window": None})
 
     @property
-    def layers_with_experts(self) -> Sequence[int]:
-        """Every nth layer, but not the dense ones; none in a model without experts."""
-        if self.num_local_experts == 0:
+    def rope(self) -> RopeParameters:
+        """The rule of the rotations."""
+        return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
+
+    @property
+    def windows(self) -> Sequence[int | None]:
+        """The window of each layer; where the file does not name them, every second of the first has one."""
+        L, window = self.num_hidden_layers, self.sliding_window
+        first = 0 if window is None else self.max_window_layers
+        usual = [SLIDING if i % 2 == 0 and i < first else FULL for i in range(L)]
+        return layer_windows(self.layer_types, usual, window)
+
+    @property
+    def expert_layers(self) -> Sequence[int]:
+        """Every n-th layer, except those that are listed as dense; none in a model without experts."""
+        if self.num_experts == 0:
             return []
         sparse = [i for i in range(self.num_hidden_layers) if i not in (self.mlp_only_layers or ())]
         n = at_least_1("decoder_sparse_step", self.decoder_sparse_step) if sparse else 1
         return [i for i in sparse if (i + 1) % n == 0]
 
     @property
-    def windows(self) -> Sequence[int | None]:
-        """The window of each layer; None where it sees all. With no word of it, every second of the first."""
-        L, window = self.num_hidden_layers, self.sliding_window
-        first = 0 if window is None else self.max_window_layers
-        usual = [SLIDING if i % 2 == 0 and i < first else FULL for i in range(L)]
-        return layer_windows(self.layer_types, usual, window)
+    def absent_letters(self) -> str:
+        """Those of dense layers, or of experts, where there are none of the kind."""
+        count = len(self.expert_layers)
+        return ("" if count else "EMC") + ("F" if count == self.num_hidden_layers else "")
 
     def check(self) -> None:
         """Refuse contradictions."""
@@ -96,41 +114,114 @@ class Qwen2MoeConfig(MixtralConfig):
         require(whole, f"mlp_only_layers = {dense}, but it must be a list of layers' numbers.")
 
 
-SHARED_EXPERT: WeightTable = {
+WEIGHTS: WeightTable = {
+    # ours: the checkpoint's, its shape, when it is there
+    "embedding.tokens.weight": ("embed_tokens.weight", "V D"),
+    "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
+    "blocks.{i}.attention.q.bias": ("layers.{i}.self_attn.q_proj.bias", "HK", "qkv_bias"),
+    "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.k.bias": ("layers.{i}.self_attn.k_proj.bias", "GK", "qkv_bias"),
+    "blocks.{i}.attention.v.weight": ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ"),
+    "blocks.{i}.attention.v.bias": ("layers.{i}.self_attn.v_proj.bias", "GK", "qkv_bias"),
+    "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
+    "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.post_attention_layernorm.weight", "D"),
+    # in layers with experts
+    "blocks.{i}.feed_forward.router.weight": ("layers.{i}.mlp.gate.weight", "(E D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.mlp.experts.{e}.gate_proj.weight", "(M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.mlp.experts.{e}.up_proj.weight", "(M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.mlp.experts.{e}.down_proj.weight", "(D M)ᵀ", "expert_layers"),
     "blocks.{i}.feed_forward.shared_gate.weight":
-        ("layers.{i}.mlp.shared_expert_gate.weight", "1 D -> D 1"),
+        ("layers.{i}.mlp.shared_expert_gate.weight", "(1 D)ᵀ", "expert_layers"),
     "blocks.{i}.feed_forward.shared.gate.weight":
-        ("layers.{i}.mlp.shared_expert.gate_proj.weight", "C D -> D C"),
+        ("layers.{i}.mlp.shared_expert.gate_proj.weight", "(C D)ᵀ", "expert_layers"),
     "blocks.{i}.feed_forward.shared.up.weight":
-        ("layers.{i}.mlp.shared_expert.up_proj.weight", "C D -> D C"),
+        ("layers.{i}.mlp.shared_expert.up_proj.weight", "(C D)ᵀ", "expert_layers"),
     "blocks.{i}.feed_forward.shared.down.weight":
-        ("layers.{i}.mlp.shared_expert.down_proj.weight", "D C -> C D"),
+        ("layers.{i}.mlp.shared_expert.down_proj.weight", "(D C)ᵀ", "expert_layers"),
+    # in the others
+    "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.mlp.gate_proj.weight", "(F D)ᵀ", "not expert_layers"),
+    "blocks.{i}.feed_forward.up.weight": ("layers.{i}.mlp.up_proj.weight", "(F D)ᵀ", "not expert_layers"),
+    "blocks.{i}.feed_forward.down.weight": ("layers.{i}.mlp.down_proj.weight", "(D F)ᵀ", "not expert_layers"),
+    "final_norm.gain": ("norm.weight", "D"),
+    "head.weight": ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
+}  # fmt: skip
+FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a layer in two tensors
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.mlp.experts.gate_up_proj[:M]", "E (2M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.mlp.experts.gate_up_proj[M:]", "E (2M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.mlp.experts.down_proj", "E (D M)ᵀ", "expert_layers"),
 }  # fmt: skip
 
 
-class Qwen2Moe(Mixtral):
+class Block:
+    """Attention, then experts or a dense feed-forward layer: each reads a normed copy and adds its result."""
+
+    def __init__(self, w: Weights, c: Qwen2MoeConfig, i: int):
+        H, G, K = (c.sizes[letter] for letter in "HGK")
+        self.attention_norm = RMSNorm(w / "attention_norm", eps=c.rms_norm_eps)
+        self.attention = Attention(
+            w / "attention", heads=H, kv_heads=G, head_dim=K, rope=c.rope.rotary(), window=c.windows[i]
+        )
+        self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
+        self.feed_forward = (RoutedAndShared if i in c.expert_layers else dense)(w / "feed_forward", c)
+        self.new_state = self.attention.new_state
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        normed = tap("attention_norm", self.attention_norm(x))
+        x = tap("residual_middle", step.wanted(x) + self.attention(normed, step, state))
+        normed = tap("feed_forward_norm", self.feed_forward_norm(x))
+        return tap("residual", x + self.feed_forward(normed))
+
+
+class RoutedAndShared:
+    """Experts, and beside them one that every token uses as far as a gate lets it.
+
+    y = experts(x) + sigmoid(x w) · shared(x)
+    """
+
+    def __init__(self, w: Weights, c: Qwen2MoeConfig):
+        activation = ACTIVATIONS[c.hidden_act]
+        self.experts = Experts(
+            w,
+            gated_experts(w / "experts", c.num_experts, activation),
+            per_token=c.num_experts_per_tok,
+            routing=top_k_softmax if c.norm_topk_prob else softmax_top_k,
+        )
+        self.shared = GatedFeedForward(w / "shared", activation)
+        self.shared_gate = Linear(w / "shared_gate")
+
+    def __call__(self, x: NDArray) -> NDArray:
+        """Map (B, T, D) to (B, T, D), a new array."""
+        gate = sigmoid(tap("feed_forward.shared_gate", self.shared_gate(x)))  # (B, T, 1)
+        return tap("feed_forward.out", self.experts(x) + gate * self.shared(x))
+
+
+def dense(w: Weights, c: Qwen2MoeConfig) -> GatedFeedForward:
+    """Build the feed-forward layer of a layer without experts."""
+    return GatedFeedForward(w, ACTIVATIONS[c.hidden_act])
+
+
+class Qwen2Moe(Decoder[Qwen2MoeConfig]):
     """Qwen1.5-MoE-A2.7B and Qwen2-57B-A14B."""
 
     Config = Qwen2MoeConfig
+    WEIGHTS = WEIGHTS
+    OTHER_FORMS = (FUSED_EXPERTS,)
+    PREFIX = "model."
 
-    @staticmethod
-    def weight_table(config: LlamaConfig) -> WeightTable:
-        """Llama's, with experts, the shared one and biases."""
-        biases = QKV_BIASES if getattr(config, "qkv_bias", False) else {}
-        return with_experts({**Llama.weight_table(config), **biases}, {**EXPERTS, **SHARED_EXPERT}, config)
-
-    def feed_forward(self, i: int, w: Weights) -> FeedForwardLayer:
-        """Add the shared expert, behind its gate."""
-        routed = super().feed_forward(i, w)
-        if not isinstance(routed, Experts):
-            return routed
-        shared = GatedFeedForward(w.shared, activation=ACTIVATIONS[self.config.hidden_act])
-        return RoutedAndShared(routed=routed, shared=shared, gate=Linear(w.shared_gate))
-
-    @property
-    def routing(self) -> Routing:
-        """The softmax over all, scaled to sum to 1 or not."""
-        return top_k_softmax if self.config.norm_topk_prob else softmax_top_k
+    def build(self, w: Weights, c: Qwen2MoeConfig) -> None:
+        """Build the embedding, blocks, the last norm and the output layer."""
+        self.embedding = Embedding(w / "embedding.tokens")
+        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
+        self.head = Linear(w / "head")
 
 
 FACTS = Facts(

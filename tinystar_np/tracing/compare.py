@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
 from tinystar_np.checkpoints.config_file import read_config
 from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.errors import TinyStarError
@@ -101,7 +102,7 @@ def _run_transformers(
     """Run the reference; return its activations under our names, those of ``names`` that can be paired."""
     try:
         import torch
-        from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+        from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, CompressedTensorsConfig
     except ImportError as error:
         raise TinyStarError(
             f"Comparing needs torch and transformers ({error}).\nInstall them: pip install torch transformers"
@@ -109,7 +110,9 @@ def _run_transformers(
     # "eager" gives the attention probabilities. But Falcon's eager form in transformers 5.23 adds ALiBi
     # twice, in the mask and once more; its default form and the published models add it once.
     doubled = getattr(model.config, "alibi", False)
-    sees = read_config(directory)["model_type"] in TEXT_PARTS
+    config = read_config(directory)
+    sees = config["model_type"] in TEXT_PARTS
+    in_int8 = is_int8_per_output(config.get("quantization_config"))
     try:
         reference = (
             (AutoModelForImageTextToText if sees else AutoModelForCausalLM)
@@ -118,6 +121,8 @@ def _run_transformers(
                 attn_implementation="sdpa" if doubled else "eager",
                 dtype=torch.float32,
                 local_files_only=True,
+                # Without it GPT-2's layers would be called with the integers.
+                **({"quantization_config": CompressedTensorsConfig(dequantize=True)} if in_int8 else {}),
             )
             .eval()
         )

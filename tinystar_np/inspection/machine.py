@@ -1,33 +1,15 @@
-"""The machine that speeds were measured on: without it they say nothing. And how much of it to use."""
+"""The machine that speeds were measured on: without it they say nothing."""
 
-import argparse
 import os
 import platform
 from pathlib import Path
-from typing import Any
 
 from tinystar_np.fast.machine import usable_cores
 
 BUSY = 0.3  # other processes that want a core, on average over the last minute
 
 
-def add_threads_argument(group: argparse._ActionsContainer) -> None:
-    """Add the option that ``use_threads`` is called with."""
-    group.add_argument(
-        "--threads",
-        type=_threads,
-        metavar="N",
-        help="threads to compute with (default: the cores that this process may use)",
-    )
-
-
-def _threads(given: str) -> int:
-    if not given.isdecimal() or int(given) < 1:
-        raise argparse.ArgumentTypeError(f"{given!r}: it must be a number, 1 or more.")
-    return int(given)
-
-
-def describe_machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, str | int]:
     """Name what speeds depend on: processor, cores that may be used, threads of matrix products, versions."""
     import numpy as np
     from threadpoolctl import ThreadpoolController

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.linear import MOST_DIRECT_ROWS, direct_product, direct_size
-from tinystar_np.layers_old import products
+from tinystar_np.fast.linear import MOST_DIRECT_VECTORS, _direct_product, _direct_size
 
 
 def vectors_and_matrix(rows: int, inputs: int, outputs: int) -> tuple[NDArray, NDArray]:
@@ -28,40 +27,26 @@ def check(found: NDArray, x: NDArray, weight: NDArray) -> None:
 def test_any_parts_with_and_without_a_rest(size: int, transposed: bool) -> None:
     x, weight = vectors_and_matrix(3, 48, 56)
     stored = np.ascontiguousarray(weight.T) if transposed else weight
-    check(direct_product(x, stored, size, transposed), x, weight)
+    check(_direct_product(x, stored, size, transposed), x, weight)
 
 
-@pytest.mark.parametrize("rows", [2, 5, MOST_DIRECT_ROWS])
+@pytest.mark.parametrize("rows", [2, 5, MOST_DIRECT_VECTORS])
 @pytest.mark.parametrize(("inputs", "outputs"), [(768, 2304), (3072, 768), (700, 1999)])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_parts_are_as_small_as_blas_asks(rows: int, inputs: int, outputs: int, transposed: bool) -> None:
     x, weight = vectors_and_matrix(rows, inputs, outputs)
     stored = np.ascontiguousarray(weight.T) if transposed else weight
-    size = direct_size(rows, stored, transposed)
+    size = _direct_size(rows, stored, transposed)
     assert 0 < rows * size * stored.shape[1] <= 1_000_000
     assert not transposed or rows * size <= 1200
-    check(direct_product(x, stored, size, transposed), x, weight)
+    check(_direct_product(x, stored, size, transposed), x, weight)
 
 
 def test_what_is_not_multiplied_so() -> None:
     wide, deep = np.empty((8, 60_000), np.float32), np.empty((8, 200_000), np.float32)
-    assert direct_size(8, wide, transposed=False) == 0  # too many partial sums
-    assert direct_size(8, deep, transposed=True) == 0  # parts of no output
+    assert _direct_size(8, wide, transposed=False) == 0  # too many partial sums
+    assert _direct_size(8, deep, transposed=True) == 0  # parts of no output
     some = np.empty((64, 64), np.float32)
-    assert direct_size(1, some, False) == direct_size(MOST_DIRECT_ROWS + 1, some, False) == 0
-    assert direct_size(4, some[:, ::2], False) == 0
-    assert direct_size(4, some[:, :0], False) == 0
-
-
-@pytest.mark.parametrize("directly", [False, True])
-@pytest.mark.parametrize("least", [1, 10**9])
-@pytest.mark.parametrize("order", ["C", "F", "neither"])
-@pytest.mark.parametrize("rows", [1, 2, 9, MOST_DIRECT_ROWS + 1, 60])
-def test_all_ways_to_multiply(
-    monkeypatch: pytest.MonkeyPatch, rows: int, order: str, least: int, directly: bool
-) -> None:
-    monkeypatch.setattr(products, "blas_multiplies_directly", lambda: directly)
-    monkeypatch.setattr(products, "LEAST_WEIGHTS", least)
-    x, weight = vectors_and_matrix(rows, 513, 770)
-    laid = np.repeat(weight, 2, axis=1)[:, ::2] if order == "neither" else np.array(weight, order=order)
-    check(products.product(x, laid), x, weight)
+    assert _direct_size(1, some, False) == _direct_size(MOST_DIRECT_VECTORS + 1, some, False) == 0
+    assert _direct_size(4, some[:, ::2], False) == 0
+    assert _direct_size(4, some[:, :0], False) == 0

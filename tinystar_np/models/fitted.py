@@ -1,4 +1,4 @@
-"""From a checkpoint to an architecture's weights: which form of names the file has, and whether it is tied."""
+"""Where a checkpoint has an architecture's weights: which form of names the file has, and whether it is tied."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
-from tinystar_np.checkpoints.gather import gather
-from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, known_as, rows
-from tinystar_np.kernels.linear import Matrix
+from tinystar_np.checkpoints.gather import FittedTable, fit
+from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, filled_in, known_as, rows
 from tinystar_np.models.config import Config
-from tinystar_np.models.memory import side_by_side
 
 if TYPE_CHECKING:
     from tinystar_np.models.base import Decoder
@@ -19,29 +17,30 @@ if TYPE_CHECKING:
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
-def weights_of(
-    model: type["Decoder[AnyConfig]"], config: AnyConfig, checkpoint: Checkpoint, dtype: str
-) -> tuple[AnyConfig, dict[str, Matrix]]:
-    """Take a model's weights from a checkpoint.
+def fitted(
+    model: type["Decoder[AnyConfig]"], config: AnyConfig, checkpoint: Checkpoint
+) -> tuple[AnyConfig, FittedTable]:
+    """Find where a checkpoint has each row of a model's weight table.
 
-    dtype  the element type to keep matrices in, see ``load``
-
-    Returns the config, with tied tables only where the file's are, and {our name: array or matrix}.
+    Returns the config, with what only the file tells, and the table.
     Raises CheckpointError where the weights do not fit the config.
     """
     stored = {known_as(name, model.PREFIX, model.OTHER_NAMES): name for name in checkpoint}
     table = model.WEIGHTS
+    usual = {theirs for theirs, *_ in model.WEIGHTS.values()}
     for form in model.OTHER_FORMS:
-        if any(row.theirs in stored for row in rows(form, config)):
+        own = {ours: row for ours, row in form.items() if row[0].replace("{i+1}", "{i}") not in usual}
+        if any(row.theirs in stored for row in rows(own, config)):
             table = {**table, **form}
     tied_head = None
     if HEAD in table and getattr(config, "tie_word_embeddings", False):
         (head, head_axes, *_), (embedding, axes, *_) = table[HEAD], table[EMBEDDING]
+        head = filled_in(head, config)
         if _differ(checkpoint, [stored[name] for name in (head, embedding) if name in stored]):
             config = replace(config, tie_word_embeddings=False)
         elif head_axes.strip("()ᵀ") == axes:  # so that one can stand for the other
             tied_head = head
-    weights = gather(
+    fitted_table = fit(
         checkpoint,
         table,
         config,
@@ -49,9 +48,8 @@ def weights_of(
         other_names=model.OTHER_NAMES,
         ignored=model.IGNORED,
         tied_head=tied_head,
-        dtype=dtype,
     )
-    return config, side_by_side(weights)
+    return config, fitted_table
 
 
 def _differ(checkpoint: Checkpoint, names: Sequence[str]) -> bool:

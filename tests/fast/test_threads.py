@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-import tinystar_np.fast.threads as threads
 import tinystar_np.fast.machine as usable
+import tinystar_np.fast.threads as threads
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import InputError
+from tinystar_np.fast.machine import usable_cores
+from tinystar_np.fast.threads import FEWEST_ROWS, beside_others, divided, shares, slices, use_threads
 from tinystar_np.generation import Conversation, Piece, generate_ids
 from tinystar_np.generation.loop import run
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.loading import load
-from tinystar_np.fast.threads import FEWEST_ROWS, beside_others, divided, shares, slices, use_threads
 from tinystar_np.tracing import record
-from tinystar_np.fast.machine import usable_cores
 
 
 def blas_threads() -> list[int]:
@@ -71,7 +71,7 @@ def test_divided_is_the_same_as_whole(
 
     def run(cut: Any) -> list[np.ndarray]:
         with monkeypatch.context() as patch:
-            for module in ("threads", "layers.feed_forward"):
+            for module in ("fast.threads", "fast.elementwise"):
                 patch.setattr(f"tinystar_np.{module}.slices", cut)
             cache = model.new_cache(2)
             model(ids[:, :5], cache=cache)

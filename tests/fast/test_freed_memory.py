@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tinystar_np.fast.machine import give_back_memory as give_back
+from tinystar_np.fast.machine import give_back_memory
 
 BLOCK, BLOCKS = 100_000, 600  # bytes: below what C's allocator takes from the system piece by piece
 
@@ -22,7 +22,7 @@ def test_freed_memory_is_given_back() -> None:
     blocks = [bytes(b"x" * BLOCK) for _ in range(BLOCKS)]
     del blocks[:-1]  # the last lies behind the others, so that the heap does not end before them
     before = resident()
-    give_back()
+    give_back_memory()
     assert before - resident() > 0.8 * BLOCK * BLOCKS
     assert len(blocks) == 1
 
@@ -33,4 +33,4 @@ def test_other_libraries_keep_it(error: type[Exception], monkeypatch: pytest.Mon
         raise error("no such function")
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
-    give_back()
+    give_back_memory()

@@ -1,0 +1,360 @@
+"""Every name in ``fast`` gives what its kernel gives, on a table of inputs."""
+
+import copy
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from masks import last_queries
+
+import tinystar_np.fast.linear as fast_linear
+from tinystar_np import fast
+from tinystar_np.fast import threads
+from tinystar_np.fast.remembered import remembered
+from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.kernels.bfloat16 import to_bfloat16
+from tinystar_np.kernels.delta_rule import unit_vectors
+from tinystar_np.kernels.int8 import quantise
+from tinystar_np.kernels.masks import Mask
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix
+
+Case = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng([seed, *shape]).standard_normal(shape, dtype=np.float32)
+
+
+def case(*arguments: Any, **named: Any) -> Case:
+    return arguments, named
+
+
+def matrices(inputs: int, outputs: int) -> Iterator[np.ndarray | PackedMatrix]:
+    """One matrix in every order and type."""
+    weight = normal(inputs, outputs)
+    yield from (weight, np.asfortranarray(weight), np.repeat(weight, 2, axis=1)[:, ::2])
+    yield Bfloat16Matrix(to_bfloat16(weight))
+    yield Bfloat16Matrix(to_bfloat16(np.ascontiguousarray(weight.T)), transposed=True)
+    yield Int8Matrix(*quantise(weight.T))
+    yield Int8Matrix(*quantise(weight), table=True)
+    yield Int8Matrix(*quantise(weight.T), table=True).T
+
+
+def matmul() -> Iterator[Case]:
+    for shape in ((1, 1), (33, 7), (513, 770)):
+        for weight in matrices(*shape):
+            for vectors in ((), (1,), (1, 1), (2,), (2, 3), (12,), (13,), (49,), (200,), (0,)):
+                yield case(normal(*vectors, shape[0]), weight)
+
+
+def matmul_each() -> Iterator[Case]:
+    widths = (600, 200, 200)
+    apart = [normal(512, width) for width in widths]
+    laid = fast.layout.side_by_side(apart)
+    assert laid[0] is not apart[0]
+    for x in (normal(1, 1, 512), normal(2, 3, 512)):
+        for weights in (apart, laid, laid[::-1], laid[:2], [*laid[:2], apart[2]], [laid[0]] * 3):
+            yield case(x, weights)
+        yield case(x, [*apart, Int8Matrix(*quantise(normal(9, 512)))])
+
+
+def embedding() -> Iterator[Case]:
+    for table in matrices(11, 6):
+        for ids in ([], [3], [[0, 10, 10], [2, 1, 0]]):
+            yield case(np.array(ids, dtype=np.int64), table)
+
+
+def layer_norm() -> Iterator[Case]:
+    for x in (normal(1, 1, 768), normal(2, 5, 33), normal(7)):
+        gain, bias = normal(x.shape[-1], seed=1), normal(x.shape[-1], seed=2)
+        for given in ((gain, bias), (gain, None), (None, None)):
+            yield case(x, *given, 1e-5)
+
+
+def rms_norm() -> Iterator[Case]:
+    for x in (normal(1, 1, 768), normal(2, 5, 33), normal(7), normal(2, 3, 4, 8)):
+        yield case(x, normal(x.shape[-1], seed=1), 1e-6)
+
+
+def gated_rms_norm() -> Iterator[Case]:
+    for shape in ((1, 1, 24), (2, 700, 24), (2, 600, 1200), (2, 3, 4, 24)):
+        for groups in (1, 4):
+            for norm_first in (False, True):
+                gain = normal(shape[-1], seed=2)
+                yield case(normal(*shape), normal(*shape, seed=1), gain, 0.01, groups, norm_first)
+    wide = normal(2, 9, 60)
+    yield case(wide[:, -1:, :20], wide[:, -1:, 20:40], normal(20), 0.01)
+
+
+def unit_vectors_cases() -> Iterator[Case]:
+    yield case(normal(2, 3, 4, 8))
+    yield case(np.zeros((2, 4), np.float32))
+
+
+def softmax() -> Iterator[Case]:
+    x = np.array([[0, 1, 2], [1000, 1000, -np.inf], [-np.inf] * 3], dtype=np.float32)
+    for given in (x, normal(2, 3, 4, 50), normal(1)):
+        yield case(given)
+        yield case(given, normal(*given.shape[:-1], 1))
+
+
+def log_softmax() -> Iterator[Case]:
+    yield case(normal(2, 50))
+
+
+def activate() -> Iterator[Case]:
+    for activation in ACTIVATIONS.values():
+        yield case(normal(2, 3, 100), activation)
+    for shape in ((1, 1, 5), (2, 600, 1000), (3, 70_000), (2, 140_000), (9,)):
+        yield case(normal(*shape), ACTIVATIONS["gelu_new"])
+    yield case(normal(2, 600, 1000)[..., :400], ACTIVATIONS["silu"])
+
+
+def gated_activation() -> Iterator[Case]:
+    for name in ("silu", "gelu_new", "linear"):
+        for shape in ((1, 1, 10), (2, 600, 1000), (2, 3, 140_000)):
+            both = normal(*shape)
+            half = shape[-1] // 2
+            yield case(both[..., :half], both[..., half:], ACTIVATIONS[name])
+
+
+def rotary_embedding() -> Iterator[Case]:
+    for x in (normal(2, 3, 5, 8), normal(1, 1, 1, 8), normal(2, 5, 3, 8).transpose(0, 2, 1, 3)):
+        T = x.shape[2]
+        for pairs in (4, 3, 1):
+            for rows in ((), (len(x), 1)):
+                angles = normal(*rows, T, pairs)
+                for interleaved in (False, True):
+                    yield case(x, np.cos(angles), np.sin(angles), interleaved)
+
+
+def masks() -> Iterator[tuple[int, int, Mask | None]]:
+    """T, S and a mask: one token, few and many; windows, chunks, both ways; rows at different lengths."""
+    for t, s in ((1, 1), (1, 9), (5, 9), (70, 70), (100, 700), (600, 600)):
+        yield t, s, None
+        for window in (None, 1, 40):
+            yield t, s, last_queries(t, s, window)
+            yield t, s, last_queries(t, s, window, causal=False)
+        for chunk in (1, 30, 500):
+            yield t, s, Mask(np.arange(s - t, s), np.arange(s), chunk=chunk)
+            yield t, s, Mask(np.arange(s - t, s), np.arange(s), 20, chunk)
+    for t in (1, 90):
+        start = np.array([3, 20])  # two rows, one behind the other
+        queries = start[:, None] + np.arange(t)
+        yield t, 20 + t, Mask(queries, np.arange(20 + t))
+        yield t, 20 + t, Mask(queries, np.arange(20 + t), chunk=25)
+        earlier = start[:, None] + np.arange(-15, t)  # negative ones stand for nothing
+        yield t, 15 + t, Mask(queries, earlier, window=16)
+    shuffled = np.random.default_rng(0).permutation(100)  # as in the places of a window
+    yield 1, 100, Mask(np.array([99]), shuffled, window=60)
+    yield 70, 100, Mask(np.arange(30, 100), shuffled)
+
+
+def attention() -> Iterator[Case]:
+    for t, s, mask in masks():
+        for heads, groups in ((4, 2), (3, 1), (2, 2)):
+            q, k, v = normal(2, heads, t, 8), normal(2, groups, s, 8), normal(2, groups, s, 6, seed=1)
+            yield case(q, k, v, mask, scale=0.3)
+        q, k, v = normal(2, 4, t, 8), normal(2, 2, s, 8), normal(2, 2, s, 6, seed=1)
+        for bias in (normal(4, s), normal(2, 4, s), normal(1, 4, t, s)):
+            yield case(q, k, v, mask, scale=0.3, bias=bias, soft_cap=2.0, sinks=normal(4))
+    yield case(normal(2, 100, 8), normal(2, 100, 8), normal(2, 100, 8), last_queries(100, 100), scale=1.0)
+
+
+def attention_scores() -> Iterator[Case]:
+    q, k = normal(2, 4, 3, 8), normal(2, 2, 9, 8)
+    yield case(q, k, scale=0.3)
+    yield case(q, k, scale=0.3, bias=normal(4, 9), soft_cap=2.0)
+    yield case(q, k, scale=0.3, bias=normal(1, 4, 3, 9))
+
+
+def attention_probabilities() -> Iterator[Case]:
+    for t, s, mask in masks():
+        yield case(normal(2, 3, t, s), mask)
+        yield case(normal(2, 3, t, s), mask, normal(3))
+
+
+def attention_mean() -> Iterator[Case]:
+    yield case(normal(2, 4, 3, 9), normal(2, 2, 9, 8))
+
+
+def relative_attention() -> Iterator[Case]:
+    for t, s, mask in masks():
+        if mask is not None:
+            q, k, v = normal(2, 4, t, 8), normal(2, 2, s, 8), normal(2, 2, s, 6, seed=1)
+            for furthest in (0, 3, 200):
+                tables = normal(2 * furthest + 1, 8), normal(2 * furthest + 1, 6)
+                yield case(q, k, v, mask, *tables, scale=0.3, bias=normal(4, s))
+
+
+def latent_attention() -> Iterator[Case]:
+    for t, s, mask in masks():
+        for rotated in (0, 4):
+            q, memory = normal(2, 3, t, 5 + rotated), normal(2, 1, s, 16 + rotated)
+            for bias in (None, normal(3, s)):
+                yield case(q, memory, normal(3, 16, 5), normal(3, 16, 7), mask, scale=0.3, bias=bias)
+
+
+def mixture() -> Iterator[Case]:
+    experts = [lambda x, e=e: np.tanh(x) * np.float32(e + 1) for e in range(7)]
+    for tokens in (0, 1, 40):
+        chosen = np.argsort(normal(tokens, 7), axis=-1)[:, :3]
+        for weigh_inputs in (False, True):
+            yield case(normal(tokens, 6), chosen, normal(tokens, 3), experts, weigh_inputs)
+
+
+def causal_convolution() -> Iterator[Case]:
+    for length in (1, 3, 200):
+        for width in (1, 4):
+            x, weight = normal(2, length, 600), normal(width, 600)
+            yield case(x, weight)
+            yield case(x, weight, normal(600), normal(2, width - 1, 600))
+
+
+def ssm_inputs(length: int) -> tuple[np.ndarray, ...]:
+    """x, dt, A, B, C, D: two rows, four heads in two groups."""
+    steps, rates = np.exp(1.5 * normal(2, length, 4) - 2), -np.exp(normal(4) + 1)
+    B, C = normal(2, length, 2, 5, seed=1), normal(2, length, 2, 5, seed=2)
+    return normal(2, length, 4, 3), steps, rates, B, C, normal(4)
+
+
+def ssm_scan() -> Iterator[Case]:
+    for length in (1, 2, 64, 65, 600):
+        yield case(*ssm_inputs(length))
+        yield case(*ssm_inputs(length), normal(2, 4, 3, 5, seed=3))
+
+
+def selective_inputs(length: int) -> tuple[np.ndarray, ...]:
+    steps, rates = np.exp(normal(2, length, 6) - 2), -np.exp(normal(3, 6) + 1)
+    B, C = normal(2, length, 3, seed=1), normal(2, length, 3, seed=2)
+    return normal(2, length, 6), steps, rates, B, C, normal(6)
+
+
+def selective_scan() -> Iterator[Case]:
+    for length in (1, 2, 60):
+        yield case(*selective_inputs(length))
+        yield case(*selective_inputs(length), normal(2, 3, 6, seed=3))
+
+
+def delta_inputs(length: int) -> tuple[np.ndarray, ...]:
+    """q, k, v, g, beta: two rows, four heads in two groups."""
+    q, k = unit_vectors(normal(2, length, 2, 8)), unit_vectors(normal(2, length, 2, 8, seed=1))
+    fading, beta = np.abs(normal(2, length, 4)), 1 / (1 + np.exp(normal(2, length, 4, seed=1)))
+    return q, k, normal(2, length, 4, 6), -fading, beta
+
+
+def delta_rule() -> Iterator[Case]:
+    for length in (1, 2, 64, 65, 600):
+        yield case(*delta_inputs(length))
+        yield case(*delta_inputs(length), normal(2, 4, 8, 6, seed=3))
+
+
+def quantise_cases() -> Iterator[Case]:
+    zeros = normal(5, 70_000)
+    zeros[2] = 0
+    for weight in (normal(300, 1000), normal(1, 1), zeros, normal(20, 30).T):
+        yield case(weight)
+
+
+def to_bfloat16_cases() -> Iterator[Case]:
+    odd = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 3.4e38, 1e-40], dtype=np.float32)
+    for x in (normal(300, 1000), odd, normal(20, 30).T, normal(0, 3)):
+        yield case(x)
+
+
+CASES = {
+    "activate": activate,
+    "attention": attention,
+    "attention_mean": attention_mean,
+    "attention_probabilities": attention_probabilities,
+    "attention_scores": attention_scores,
+    "causal_convolution": causal_convolution,
+    "delta_rule": delta_rule,
+    "embedding": embedding,
+    "gated_activation": gated_activation,
+    "gated_rms_norm": gated_rms_norm,
+    "latent_attention": latent_attention,
+    "layer_norm": layer_norm,
+    "log_softmax": log_softmax,
+    "matmul": matmul,
+    "matmul_each": matmul_each,
+    "mixture": mixture,
+    "quantise": quantise_cases,
+    "relative_attention": relative_attention,
+    "rms_norm": rms_norm,
+    "rotary_embedding": rotary_embedding,
+    "selective_scan": selective_scan,
+    "softmax": softmax,
+    "ssm_scan": ssm_scan,
+    "to_bfloat16": to_bfloat16_cases,
+    "unit_vectors": unit_vectors_cases,
+}
+OVERWRITES = {"activate", "gated_activation", "gated_rms_norm"}
+"""Their first argument; all others leave what they are given as it was."""
+EXACT = {"quantise", "to_bfloat16", "embedding"}
+
+
+def test_no_name_is_left_out() -> None:
+    assert set(CASES) == set(fast.KERNELS) == set(fast.__all__) - {"KERNELS"}
+    for name, kernel in fast.KERNELS.items():
+        assert kernel.__module__.startswith("tinystar_np.kernels")
+        assert callable(getattr(fast, name))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_equal_to_its_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name.startswith("matmul"):  # small matrices have several parts, and so many threads
+        monkeypatch.setattr(fast_linear, "BLOCK", 6000)
+        monkeypatch.setattr(fast_linear, "LARGEST_BLOCK", 24_000)
+        monkeypatch.setattr(fast_linear, "LEAST_WEIGHTS", 1000)
+        monkeypatch.setattr(fast_linear, "LEAST_PACKED", 1000)
+    quick, kernel = getattr(fast, name), fast.KERNELS[name]
+    for arguments, named in CASES[name]():
+        before = copy.deepcopy([a for a in arguments if isinstance(a, np.ndarray)])
+        expected = kernel(*arguments, **named)
+        own = (arguments[0].copy("K"), *arguments[1:]) if name in OVERWRITES else arguments
+        found = quick(*own, **named)
+        if not isinstance(expected, tuple | list):
+            expected, found = [expected], [found]
+        for one, other in zip(found, expected, strict=True):
+            one, other = np.asarray(one), np.asarray(other)
+            assert one.dtype == other.dtype
+            assert one.shape == other.shape
+            largest = np.abs(np.where(np.isfinite(other), other, 0)).max(initial=0)
+            tolerance = 0 if name in EXACT else 2e-5 * max(1, largest)
+            np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
+        for array, kept in zip([a for a in arguments if isinstance(a, np.ndarray)], before, strict=True):
+            np.testing.assert_array_equal(array, kept)
+
+
+@pytest.mark.parametrize("directly", [False, True])
+def test_products_on_any_processor(directly: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_linear, "blas_multiplies_directly", lambda: directly)
+    test_equal_to_its_kernel("matmul", monkeypatch)
+
+
+def test_more_threads_than_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = threads._machine()
+    monkeypatch.setattr(machine, "threads", 3)
+    for name in ("matmul", "attention", "ssm_scan", "delta_rule", "gated_activation"):
+        test_equal_to_its_kernel(name, monkeypatch)
+
+
+def test_what_is_remembered_is_forgotten_with_its_arrays() -> None:
+    made = []
+
+    @remembered
+    def twice(x: np.ndarray, n: int) -> np.ndarray:
+        made.append(n)
+        return 2 * x
+
+    x, same = np.ones(3), np.ones(3)
+    assert twice(x, 1) is twice(x, 1)
+    assert twice(x, 2) is not twice(x, 1)
+    assert twice(same, 1) is not twice(x, 1)
+    assert made == [1, 2, 1]
+    result = weakref.ref(twice(x, 1))
+    del x
+    assert result() is None

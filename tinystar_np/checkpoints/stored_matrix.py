@@ -1,0 +1,119 @@
+"""How a matrix is made from the tensors that hold it in a checkpoint.
+
+    float32, float16, float64   NAME               numbers
+    bfloat16                    NAME               16 bits each
+    int8                        NAME, NAME_scale   whole numbers (out, in), a scale per output (out, 1);
+                                                   or (in, out) and (1, out)
+
+The last is what the compressed-tensors package calls "int-quantized" (checkpoints/compressed_tensors.py).
+bfloat16 and int8 are multiplied by as they lie in the mapped file. Everything else becomes what ``load`` is
+asked for: float32, or rounded to a narrower type.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np import fast
+from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.checkpoints.compressed_tensors import SCALE
+from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.errors import CheckpointError
+from tinystar_np.kernels.linear import Matrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix
+
+ROUNDED = ("bfloat16", "int8")
+"""What float32 is rounded to."""
+
+
+class Stored(NamedTuple):
+    """A tensor, or a part of one, in the order of its file.
+
+    values  float32; or as they lie in the file: bfloat16's bits (uint16), or int8
+    scales  for int8 what each value is multiplied by, in the shape of ``values``; None otherwise
+    """
+
+    values: NDArray
+    scales: NDArray[np.float32] | None = None
+
+    def part(self, take: Callable[[NDArray], NDArray]) -> "Stored":
+        """Take a part of the values, and its scales."""
+        return Stored(take(self.values), None if self.scales is None else take(self.scales))
+
+
+def is_int8(checkpoint: Checkpoint, name: str) -> bool:
+    """Say whether a tensor is a matrix of 8-bit numbers with scales beside it."""
+    stored_so = checkpoint.element_type(name) == "I8" and len(checkpoint.shape(name)) == 2
+    return stored_so and name + SCALE in checkpoint
+
+
+def is_scale(checkpoint: Checkpoint, name: str) -> bool:
+    """Say whether a tensor holds the scales of another."""
+    scaled = name.removesuffix(SCALE)
+    return scaled != name and scaled in checkpoint and is_int8(checkpoint, scaled)
+
+
+def keeps_type(checkpoint: Checkpoint, name: str, dtype: str, by_rows: bool) -> bool:
+    """Say whether a matrix stays as it lies in the file.
+
+    dtype    see ``load``
+    by_rows  whether a row of it belongs to one output, or to one token of a table, and not a column
+    """
+    if is_int8(checkpoint, name):
+        rows, columns = checkpoint.shape(name)
+        scales_lie_so = checkpoint.shape(name + SCALE) == ((rows, 1) if by_rows else (1, columns))
+        return scales_lie_so and dtype in ("auto", "int8")
+    return checkpoint.element_type(name) == "BF16" and dtype in ("auto", "bfloat16")
+
+
+def read_stored(checkpoint: Checkpoint, name: str, as_it_lies: bool) -> Stored:
+    """Take a tensor from a checkpoint, in float32 or ``as_it_lies``, a view of the mapped file.
+
+    Raises CheckpointError for an element type that cannot be read, or scales of another shape.
+    """
+    if not is_int8(checkpoint, name):
+        return Stored(checkpoint[name] if as_it_lies else checkpoint.float32(name))
+    rows, columns = checkpoint.shape(name)
+    found = checkpoint.shape(name + SCALE)
+    if found not in ((rows, 1), (1, columns)):
+        raise CheckpointError(
+            f"{checkpoint.file_of(name)}: tensor {shown(name + SCALE)} has shape {shown(found)}, "
+            f"but {shown(name)} needs a scale for each row or column: {(rows, 1)} or {(1, columns)}.\n"
+            "Only 8 bits with a scale per output are read: use the original model."
+        )
+    values, scales = checkpoint[name], checkpoint.float32(name + SCALE)
+    if as_it_lies:
+        return Stored(values, np.broadcast_to(scales, values.shape))
+    return Stored(values.astype(np.float32) * scales)
+
+
+def matrix_as_stored(stored: Stored, transposed: bool, is_table: bool) -> Matrix:
+    """Make a matrix, or a vector, of numbers as they are.
+
+    transposed  whether the file has (out, in)
+    is_table    whether it is looked up by rows, and not multiplied by
+    """
+    values, scales = stored
+    if scales is not None:
+        if transposed == is_table:  # the file has a column for each scale
+            values, scales = values.T, scales.T
+        return Int8Matrix(values, np.ascontiguousarray(scales[:, 0]), table=is_table)
+    if values.dtype == np.uint16:
+        return Bfloat16Matrix(values, transposed)
+    return values.T if transposed else values
+
+
+def rounded_matrix(
+    numbers: NDArray[np.float32], transposed: bool, is_table: bool, dtype: str
+) -> PackedMatrix:
+    """Round a matrix to "int8" or "bfloat16", in memory.
+
+    numbers     in the order of the file: (in, out), or (out, in) with ``transposed``
+    is_table    whether it is looked up by rows, and not multiplied by: then each row has a scale
+    """
+    by_output = numbers if transposed or is_table else numbers.T
+    if dtype == "bfloat16":
+        return Bfloat16Matrix(fast.to_bfloat16(by_output), transposed=not is_table)
+    return Int8Matrix(*fast.quantise(by_output), table=is_table)

@@ -1,0 +1,240 @@
+"""A model's files once more, with its matrices in another element type.
+
+    float32    every number as float32
+    bfloat16   matrices as bfloat16; everything else as it was
+    int8       matrices of linear layers as int8, with a scale per output; everything else as it was
+
+Names and layouts stay the checkpoint's own, so that transformers and others read what is written: int8 as
+the compressed-tensors package stores it (checkpoints/compressed_tensors.py). That format knows linear layers
+only: the embedding stays as it is, and so do experts that are one tensor together. Experts with tensors of
+their own are written in int8 as well; transformers (5.24) refuses those, since it keeps them in one.
+
+With the same ``dtype``, ``load`` makes the same weights of the new files as of the old ones.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np import fast
+from tinystar_np.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from tinystar_np.checkpoints.compressed_tensors import CONV1D, LINEAR, SCALE, int8_settings
+from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_config
+from tinystar_np.checkpoints.element_types import WEIGHT_TYPES
+from tinystar_np.checkpoints.files_inside import file_inside
+from tinystar_np.checkpoints.gather import FittedTable
+from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.checkpoints.model_files import small_files
+from tinystar_np.checkpoints.safetensors_file import on_file
+from tinystar_np.checkpoints.shards import LARGEST_SHARD, Tensor, write_shards
+from tinystar_np.checkpoints.stored_matrix import is_int8, is_scale, read_stored
+from tinystar_np.checkpoints.weight_table import Row, expand
+from tinystar_np.errors import InputError
+from tinystar_np.models import Decoder, model_class
+from tinystar_np.models.fitted import fitted
+from tinystar_np.models.text_part import TEXT_PARTS, text_config, text_tensors
+from tinystar_np.progress_bar import FEW, bar
+from tinystar_np.whole_file import whole_directory
+
+ELEMENT_TYPES = {"int8": "I8", "bfloat16": "BF16", "float32": "F32"}
+WEIGHT = ".weight"
+"""How the tensors of linear layers end."""
+
+
+class Converted(NamedTuple):
+    """What has been written.
+
+    nbytes        of the weights
+    numbers       how many weights there are
+    of_this_type  how many of them are of the type that was asked for
+    """
+
+    nbytes: int
+    numbers: int
+    of_this_type: int
+
+
+def convert(
+    name: str | Path,
+    directory: str | Path,
+    dtype: str,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    cache_dir: str | Path | None = None,
+    largest_file: int = LARGEST_SHARD,
+) -> Converted:
+    """Write a model's files into a new directory, with its matrices in another element type.
+
+    name          the model, and ``revision``, ``offline``, ``cache_dir``: as ``load`` takes them
+    directory     is made; one that is there must be empty. It appears as a whole or not at all.
+    dtype         "int8", "bfloat16" or "float32"
+    largest_file  bytes of a file with weights at most; where they are more, there are several and an index
+
+    Takes the memory of one tensor in float32 and in the new type.
+    Raises TinyStarError of the kind that fits, with a message that says what to do.
+    """
+    if dtype not in ELEMENT_TYPES:
+        raise InputError(f"dtype = {dtype!r}, but it must be one of {', '.join(ELEMENT_TYPES)}.")
+    source = find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir)
+    whole = read_config(source)
+    raw = text_config(whole)
+    architecture = model_class(raw["model_type"])
+    config = architecture.Config.from_dict(raw)
+    checkpoint = open_checkpoint(source)
+    readable = text_tensors(checkpoint) if whole["model_type"] in TEXT_PARTS else checkpoint
+    _, table = fitted(architecture, config, readable)
+    chosen = {readable.name_in_file(name) for name, rows in table.tensors.items() if _is_chosen(rows, dtype)}
+    by_columns = {
+        readable.name_in_file(name) for name, rows in table.tensors.items() if not rows[0].is_by_rows
+    }
+    tensors = dict(_tensors(checkpoint, chosen, by_columns, dtype))
+    numbers = {name: prod(tensor.shape) for name, tensor in tensors.items()}
+    kinds = sorted({CONV1D if name in by_columns else LINEAR for name in chosen})
+    settings = int8_settings(kinds, _ignored(tensors, table)) if dtype == "int8" else None
+    content = json.dumps(_config(file_inside(source, CONFIG_FILE), dtype, settings), indent=2)
+    with (
+        bar(sum(numbers.values()), f"converting to {dtype}", " weights") as advance,
+        whole_directory(Path(directory), last=CONFIG_FILE) as new,
+    ):
+
+        def written(tensor: str) -> None:
+            checkpoint.let_go(tensor.removesuffix(SCALE) if tensor not in checkpoint else tensor)
+            advance(numbers[tensor])
+
+        for file in sorted(_small_files(source) - {CONFIG_FILE}):
+            (new / file).parent.mkdir(exist_ok=True)
+            shutil.copyfile(file_inside(source, file), new / file)
+        write_shards(new, tensors, written, largest_file)
+        (new / CONFIG_FILE).write_text(content + "\n", encoding="utf-8")
+    nbytes = sum(tensor.nbytes for tensor in tensors.values())
+    changed = sum(numbers[name] for name in tensors if tensors[name].element_type == ELEMENT_TYPES[dtype])
+    scales = sum(count for name, count in numbers.items() if _is_scale(name, tensors))
+    return Converted(nbytes, sum(numbers.values()) - scales, changed)
+
+
+def is_worth_keeping(model: Decoder, dtype: str) -> bool:
+    """Say whether loading a model has rounded for so long that one waits, and ``convert`` would keep it."""
+    rows = expand(model.WEIGHTS, model.config)
+    rounded = (
+        prod(matrix.shape)
+        for name, matrix in model.weights.items()
+        if not isinstance(matrix, np.ndarray)
+        and not on_file(matrix.stored)
+        and _is_chosen([rows[name]], dtype)
+    )
+    return sum(rounded) >= FEW
+
+
+def _is_chosen(rows: Sequence[Row], dtype: str) -> bool:
+    """Say whether the tensor of which these rows are taken gets the new type."""
+    if not all(row.is_matrix for row in rows):
+        return False
+    in_8_bits = all(
+        (row.is_by_rows or not row.part)
+        and not row.is_table
+        and len(row.stored) == 2
+        and row.theirs.endswith(WEIGHT)
+        for row in rows
+    )
+    return in_8_bits or dtype != "int8"
+
+
+def _tensors(
+    checkpoint: Checkpoint, chosen: Set[str], by_columns: Set[str], dtype: str
+) -> Iterator[tuple[str, Tensor]]:
+    """Say what is written: (name, tensor), scales after what they scale.
+
+    chosen      names of the tensors that get the new type
+    by_columns  names of those that have a column, and not a row, for each output
+    """
+    for name in checkpoint:
+        element_type, shape = checkpoint.element_type(name), checkpoint.shape(name)
+        as_it_is = Tensor(element_type, shape, partial(checkpoint.__getitem__, name))
+        numbers = partial(_float32, checkpoint, name)
+        if dtype == "int8":
+            if name in chosen and element_type != "I8":
+                rounding = _Rounding(numbers, name in by_columns)
+                yield name, Tensor("I8", shape, rounding.values)
+                scales = (1, shape[1]) if name in by_columns else (shape[0], 1)
+                yield name + SCALE, Tensor("F32", scales, rounding.scales)
+            else:
+                yield name, as_it_is
+        elif is_scale(checkpoint, name):
+            continue
+        elif dtype == "bfloat16" and name in chosen and element_type != "BF16":
+            yield name, Tensor("BF16", shape, partial(_bfloat16, numbers))
+        elif is_int8(checkpoint, name) or (dtype == "float32" and element_type in WEIGHT_TYPES):
+            yield name, Tensor("F32", shape, numbers)
+        else:
+            yield name, as_it_is
+
+
+class _Rounding:
+    """A matrix in 8 bits: its scales are kept from when its values were made until they are written."""
+
+    def __init__(self, numbers: Callable[[], NDArray[np.float32]], by_columns: bool) -> None:
+        self._numbers = numbers
+        self._by_columns = by_columns
+        self._scales = np.empty(0, np.float32)
+
+    def values(self) -> NDArray[np.int8]:
+        """Round the matrix: (out, in), or (in, out) by columns."""
+        numbers = self._numbers()
+        values, self._scales = fast.quantise(numbers.T if self._by_columns else numbers)
+        return values.T if self._by_columns else values
+
+    def scales(self) -> NDArray[np.float32]:
+        """Return the scales of the values that were made: (out, 1), or (1, out) by columns."""
+        return self._scales[None] if self._by_columns else self._scales[:, None]
+
+
+def _float32(checkpoint: Checkpoint, name: str) -> NDArray[np.float32]:
+    return read_stored(checkpoint, name, as_it_lies=False).values
+
+
+def _bfloat16(numbers: Callable[[], NDArray[np.float32]]) -> NDArray[np.uint16]:
+    return fast.to_bfloat16(numbers())
+
+
+def _is_scale(name: str, tensors: Mapping[str, Tensor]) -> bool:
+    scaled = tensors.get(name.removesuffix(SCALE))
+    return name.endswith(SCALE) and scaled is not None and scaled.element_type == "I8"
+
+
+def _ignored(tensors: Mapping[str, Tensor], table: FittedTable) -> list[str]:
+    """List the modules that may be linear layers, but are not in 8 bits."""
+    kept = {
+        name
+        for name, tensor in tensors.items()
+        if name.endswith(WEIGHT) and len(tensor.shape) == 2 and tensor.element_type in WEIGHT_TYPES
+    }
+    # The output layer is the embedding then, and has no tensor of its own.
+    kept |= {table.tied_head} if table.tied_head else set()
+    return sorted(name.removesuffix(WEIGHT) for name in kept)
+
+
+def _config(path: Path, dtype: str, settings: Mapping[str, object] | None) -> dict[str, Any]:
+    """Read config.json, which was checked before, and say in it what the weights are now."""
+    config: dict[str, Any] = json.loads(path.read_bytes())  # infinity stays as it is spelled there
+    parts = [config, config.get("text_config")]
+    for part in parts:
+        if isinstance(part, dict):
+            part.pop("quantization_config", None)
+            for key in ("dtype", "torch_dtype"):
+                if key in part and dtype != "int8":
+                    part[key] = dtype
+    return config | ({"quantization_config": settings} if settings else {})
+
+
+def _small_files(source: Path) -> set[str]:
+    """List what belongs to a model beside its weights."""
+    found = [*source.glob("*"), *source.glob("*/*")]
+    return small_files(path.relative_to(source).as_posix() for path in found)
