@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from architectures import CHUNKED, FULL, LINEAR, LLAMA3, SLIDING, VOCABULARY, rope, spread
+from parity_cases import CHUNKED, FULL, LINEAR, LLAMA3, SLIDING, VOCABULARY, rope, spread
 
 WITHOUT_MATHEMATICS: dict[str, str] = {
     "training: how weights begin, what is dropped, what losses are added": """

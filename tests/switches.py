@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from architectures import ROWS
+from parity_cases import ROWS
 from parity import assert_close, logits_of, random_ids, reference_model
 from switch_values import INERT, NAMES, OTHERS, OTHERS_OF, SIZES, SPELLINGS, Other
 from transformers import PreTrainedConfig

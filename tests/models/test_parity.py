@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from architectures import CASES, ROWS, RW, Case
+from parity_cases import CASES, ROWS, RW, Case
 from parity import (
     LONG_TEXT,
     TOLERANCE,
