@@ -71,7 +71,7 @@ def lines_to_read(file: str, functions: list[str]) -> int:
                 if any(name.startswith(f"{path}{node.name}.") for name in functions):
                     yield from parts(node.body, f"{path}{node.name}.")
             elif isinstance(node, ast.FunctionDef):
-                if path and node.name == "__init__" or path + node.name in functions:
+                if (path and node.name == "__init__") or path + node.name in functions:
                     yield node
             elif path:
                 yield node
