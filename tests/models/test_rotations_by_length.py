@@ -323,7 +323,6 @@ def test_taps_hear_of_the_new_tokens(known: Known) -> None:
 WHOLE: list[tuple[str, dict[str, Any]]] = [
     ("llama", {**LLAMA, "rope_parameters": DYNAMIC}),
     ("llama", {**SMALL, "rope_parameters": longrope(factor=4.0)}),
-    ("gpt_neox", {**LLAMA, "rope_parameters": {**DYNAMIC, "partial_rotary_factor": 0.5}}),
     ("falcon", {**LLAMA, "rope_parameters": DYNAMIC}),
 ]
 
