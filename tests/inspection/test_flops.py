@@ -9,15 +9,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.inspection.flops import flops_per_token, multiply_adds
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import GatedFeedForward, Linear
-from tinystar_np.layers.weights import Weights
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
+from tinystar_np.layers.weights import Weights
 from tinystar_np.models import ARCHITECTURES
+from tinystar_np.models.tinystar_config import TinyStarConfig
 
 LLAMA_8B = {
     "vocab_size": 128256,

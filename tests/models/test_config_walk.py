@@ -28,6 +28,7 @@ from switches import (
     walk,
     walked_keys,
 )
+from tinystar_np.inspection.switches import switches
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 

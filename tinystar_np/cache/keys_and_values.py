@@ -153,7 +153,11 @@ class SlidingKeyValueState(KeyValueState):
         places = min(step.end, self.most)
         newest = step.positions  # (B, 1)
         positions = newest - (newest - np.arange(places)) % self.most
-        return self.keys[:, :, :places], self.values[:, :, :places], positions[0] if step.uniform else positions
+        return (
+            self.keys[:, :, :places],
+            self.values[:, :, :places],
+            positions[0] if step.uniform else positions,
+        )
 
     def _in_a_row(self, k: NDArray, v: NDArray, step: Step, before: int) -> InReach:
         """Put so many earlier keys and values of each row and the new ones in a row; the new ones wait."""
@@ -211,7 +215,11 @@ class ChunkedKeyValueState(SlidingKeyValueState):
         self._write(k, v, step)  # after what is there, or over a chunk that is done with
         places = int(held.max()) + step.length
         positions = (step.start - held)[:, None] + np.arange(places)
-        return self.keys[:, :, :places], self.values[:, :, :places], positions[0] if step.uniform else positions
+        return (
+            self.keys[:, :, :places],
+            self.values[:, :, :places],
+            positions[0] if step.uniform else positions,
+        )
 
 
 def _with_room(array: NDArray, capacity: int) -> NDArray:

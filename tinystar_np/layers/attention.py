@@ -128,7 +128,7 @@ class Attention:
 
     def attend(self, q: NDArray, k: NDArray, v: NDArray, mask: Mask, step: Step) -> NDArray:
         """Apply the kernel: (B, H, T, K), with S keys and values (B, G, S, K) → (B, H, T, K)."""
-        bias = None if self.alibi is None else self.alibi(mask.key_positions, step)
+        bias = None if self.alibi is None else self.alibi(mask, step)
         return attend(q, k, v, mask, scale=self.scale, bias=bias, soft_cap=self.soft_cap, sinks=self.sinks)
 
 

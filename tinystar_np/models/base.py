@@ -8,19 +8,19 @@ from dataclasses import replace
 from hashlib import sha256
 from math import prod
 from pathlib import Path
-from typing import ClassVar, Generic, Protocol, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinystar_np.cache import PREFILL, Cache, HeldText, LayerState, Step, join_caches, read_states
+from tinystar_np.cache import PREFILL, Cache, HeldText, Step, join_caches, read_states
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.gather import FittedTable, fit, gather
 from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, WeightTable, filled_in, known_as, rows
 from tinystar_np.errors import CheckpointError, ContextFullError, InputError
 from tinystar_np.kernels.linear import Matrix
-from tinystar_np.layers.basic import Embedding, Norm
+from tinystar_np.layers.basic import Embedding, Mixer, Norm
 from tinystar_np.layers.rope import rules_by_length
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.config import Config
@@ -28,16 +28,6 @@ from tinystar_np.models.memory import move_into_memory, side_by_side
 from tinystar_np.tap import listening, scope, tap, unheard
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
-
-
-class AnyBlock(Protocol):
-    """What a model asks of its blocks."""
-
-    def new_state(self, batch_size: int, capacity: int) -> LayerState:
-        """Make what this block remembers between calls, empty."""
-
-    def __call__(self, x: NDArray, step: Step, state: LayerState | None) -> NDArray:
-        """Map the residual stream (B, T, D) to (B, T, D), or (B, 1, D) where only the last token is wanted."""
 
 
 class Decoder(Generic[AnyConfig]):
@@ -60,13 +50,11 @@ class Decoder(Generic[AnyConfig]):
     """Regular expression for tensors in checkpoints that are no weights."""
 
     embedding: Embedding
-    blocks: Sequence[AnyBlock]
+    blocks: Sequence[Mixer]
     final_norm: Norm
     head: Callable[[NDArray], NDArray]
 
-    def __init__(
-        self, config: AnyConfig, weights: Mapping[str, Matrix], end_ids: Sequence[int] = ()
-    ):
+    def __init__(self, config: AnyConfig, weights: Mapping[str, Matrix], end_ids: Sequence[int] = ()):
         self.config = config
         self.weights = weights
         self.end_ids = tuple(end_ids)
@@ -113,7 +101,7 @@ class Decoder(Generic[AnyConfig]):
         current = None if cache is None else self._up_to_date(cache, step)
         x = self.embed(tokens, step)  # (B, T, D)
         for i, block in enumerate(self.blocks):
-            if last_only and i + 1 == len(self.blocks) and not listening():
+            if last_only and i + 1 == len(self.blocks) and step.length > 1 and not listening():
                 step = step.for_last_token()  # the rest of the last block's work would be thrown away
             with scope(f"blocks.{i}"):
                 x = block(x, step, None if current is None else current.states[i])
@@ -179,6 +167,7 @@ class Decoder(Generic[AnyConfig]):
         table = cls.WEIGHTS
         usual = {theirs for theirs, *_ in cls.WEIGHTS.values()}
         for form in cls.OTHER_FORMS:
+            # A name that both have, of whichever layer, does not tell the one from the other.
             own = {ours: row for ours, row in form.items() if row[0].replace("{i+1}", "{i}") not in usual}
             if any(row.theirs in stored for row in rows(own, config)):
                 table = {**table, **form}
