@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 VOCABULARY = 211
@@ -64,6 +65,16 @@ AUTOMATIC: dict[str, tuple[str, Any]] = {  # variant: keys of which a class has 
 """Variants of every architecture whose config class has such a key and another default."""
 
 
+def class_fields(config_class: type[PreTrainedConfig], inherited: bool = True) -> Keys:
+    """The keys of one of transformers' config classes and their defaults."""
+    above = {f.name for f in fields(PreTrainedConfig)}
+    return {
+        f.name: None if f.default is MISSING else f.default
+        for f in fields(config_class)
+        if inherited or f.name not in above
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """An architecture.
@@ -91,8 +102,7 @@ class Case:
     @property
     def defaults(self) -> Keys:
         """The keys of transformers' class, and their defaults."""
-        known = fields(CONFIG_MAPPING[self.model_type])
-        return {f.name: None if f.default is MISSING else f.default for f in known}
+        return class_fields(CONFIG_MAPPING[self.model_type])
 
     @property
     def smallest(self) -> Keys:

@@ -28,7 +28,6 @@ from switches import (
     walk,
     walked_keys,
 )
-from tinystar_np.inspection.switches import switches
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -46,7 +45,7 @@ def of_key(recorded: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("model_type", "key"), KEYS, ids=[f"{name}-{key}" for name, key in KEYS])
-def test_key(model_type: str, key: str) -> None:
+def test_a_key_is_read_right_or_refused(model_type: str, key: str) -> None:
     found = walk(model_type, key)
     recorded = RECORDED.get(model_type, {})
     for kind in ("compared", "refused"):
@@ -60,8 +59,7 @@ def test_keys_without_mathematics(model_type: str) -> None:
 
 
 @pytest.mark.parametrize("model_type", TYPES)
-def test_other_names(model_type: str) -> None:
-    """Old and new names of a key say the same."""
+def test_old_and_new_names_say_the_same(model_type: str) -> None:
     config_class = model_class(model_type).Config
     raw = small(model_type)
     known = other_names(config_class)
@@ -131,7 +129,7 @@ def our_rotations(rule: str, numbers: dict[str, Any]) -> tuple[list[float], ...]
 
 @pytest.mark.parametrize("key", sorted(transformers.modeling_rope_utils.RopeParameters.__annotations__))
 @pytest.mark.parametrize("rule", RULES)
-def test_key_of_rotations(rule: str, key: str) -> None:
+def test_a_key_of_rotations_is_read_right_or_refused(rule: str, key: str) -> None:
     """Read, and read right; or refused by name. Where a rule has no use for a key, it changes nothing."""
     before, after = RULES[rule], {**RULES[rule], key: OTHER_NUMBERS[key]}
     if key == "rope_type" and "factor" not in after:
