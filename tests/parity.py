@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from architectures import FULL, SLIDING, VOCABULARY
+from parity_cases import FULL, SLIDING, VOCABULARY
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from tinystar_np.cache import join_caches

@@ -1,6 +1,6 @@
 """What else each key of transformers' config classes can be, beside what the small models say.
 
-See switches.py; the small models are in architectures.py. A field that transformers adds to one of its
+See switches.py; the small models are in parity_cases.py. A field that transformers adds to one of its
 classes is missing here, and the walk says so.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from architectures import CHUNKED, FULL, LINEAR, LLAMA3, SLIDING, VOCABULARY, rope, spread
+from parity_cases import CHUNKED, FULL, LINEAR, LLAMA3, SLIDING, VOCABULARY, rope, spread
 
 WITHOUT_MATHEMATICS: dict[str, str] = {
     "training: how weights begin, what is dropped, what losses are added": """

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from architectures import ROWS, class_fields
 from parity import assert_close, logits_of, random_ids, reference_model
+from parity_cases import ROWS, class_fields
 from switch_values import INERT, NAMES, OTHERS, OTHERS_OF, SIZES, SPELLINGS, Other
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 

@@ -38,6 +38,7 @@ from tinystar_np.checkpoints.stored_matrix import is_int8, is_scale, read_stored
 from tinystar_np.checkpoints.weight_table import Row, expand
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder, model_class
+from tinystar_np.models.fitted import fitted
 from tinystar_np.models.text_part import TEXT_PARTS, text_config, text_tensors
 from tinystar_np.progress_bar import FEW, bar
 from tinystar_np.whole_file import whole_directory
@@ -89,7 +90,7 @@ def convert(
     config = architecture.Config.from_dict(raw)
     checkpoint = open_checkpoint(source)
     readable = text_tensors(checkpoint) if whole["model_type"] in TEXT_PARTS else checkpoint
-    _, table = architecture.fit(config, readable)
+    _, table = fitted(architecture, config, readable)
     chosen = {readable.name_in_file(name) for name, rows in table.tensors.items() if _is_chosen(rows, dtype)}
     by_columns = {
         readable.name_in_file(name) for name, rows in table.tensors.items() if not rows[0].is_by_rows

@@ -9,7 +9,8 @@ import torch
 from tinystar_np import fast
 from tinystar_np.kernels.bfloat16 import from_bfloat16, to_bfloat16
 from tinystar_np.kernels.int8 import dequantise, quantise
-from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, unpacked
+from tinystar_np.kernels.linear import unpacked
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 
 SHAPES = [(6, 4), (31, 4), (3, 120), (1, 1), (70, 130)]
 

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from tinystar_np.layers_old.sinusoidal import Sinusoidal
 from transformers.models.distilbert.modeling_distilbert import create_sinusoidal_embeddings
 
 from tinystar_np.kernels.sinusoidal import sinusoidal_positions

@@ -1,6 +1,6 @@
 """Each key of transformers' config classes: read, and read right; or refused by name; or without mathematics.
 
-The walk itself is in switches.py, the small models in architectures.py, other values in switch_values.py.
+The walk itself is in switches.py, the small models in parity_cases.py, other values in switch_values.py.
 What it finds must be what tests/switches.json says; where it is not, and the walk is right:
 
     python tests/switches.py > tests/switches.json

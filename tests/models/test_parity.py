@@ -1,4 +1,4 @@
-"""Every architecture against transformers, in every way a model is called. The table: architectures.py."""
+"""Every architecture against transformers, in every way a model is called. The table: parity_cases.py."""
 
 import copy
 import json
@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from architectures import CASES, ROWS, RW, Case
 from parity import (
     LONG_TEXT,
     TOLERANCE,
@@ -19,6 +18,7 @@ from parity import (
     random_ids,
     reference_model,
 )
+from parity_cases import CASES, ROWS, RW, Case
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 

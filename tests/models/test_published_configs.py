@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from architectures import MULTIPLIERS
 from parity import check_hub_file
+from parity_cases import MULTIPLIERS
 
 EXPERTS = {"num_local_experts": 5, "num_experts_per_tok": 2}
 LEFT_OUT = ...

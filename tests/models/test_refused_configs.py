@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from architectures import FULL, LINEAR, ROWS, SLIDING, rope
+from parity_cases import FULL, LINEAR, ROWS, SLIDING, rope
 
 from tinystar_np.errors import ConfigError
 from tinystar_np.loading import load

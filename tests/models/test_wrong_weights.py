@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from architectures import ROWS
 from parity import edit_config, reference_model
+from parity_cases import ROWS
 from safetensors.torch import load_file, save_file
 
 from tinystar_np.errors import CheckpointError

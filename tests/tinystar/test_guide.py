@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "examples" / "adding_an_architecture.md").read_text(encoding="utf-8")
-NEEDED = ("tinystar_np", "tests", "pyproject.toml", "README.md")
+NEEDED = ("tinystar_np", "tests", "pyproject.toml", "README.md", "CHANGELOG.md")
+ARCHITECTURE, COMPONENT = GUIDE.split("\n# A component")
 
-BLOCK = r"\n\n```python\n(.*?)```\n"
+BLOCK = r"\n\n```(?:python|markdown)\n(.*?)```\n"
 CREATE = re.compile(rf"^Create `([^`]+)`:{BLOCK}", re.MULTILINE | re.DOTALL)
 REPLACE = re.compile(rf"^In `([^`]+)`, replace{BLOCK}\nwith{BLOCK}", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"```sh\n(.*?)```", re.DOTALL)
@@ -27,10 +30,11 @@ def copy_of_the_project(directory: Path) -> None:
             shutil.copy(ROOT / name, directory / name)
 
 
-def follow(directory: Path) -> list[str]:
+def follow(guide: str, directory: Path) -> list[str]:
     """Do what the guide says; returns the files that it touches."""
-    created, replaced = CREATE.findall(GUIDE), REPLACE.findall(GUIDE)
-    assert GUIDE.count("```python") == len(created) + 2 * len(replaced), "a block that belongs to no step"
+    created, replaced = CREATE.findall(guide), REPLACE.findall(guide)
+    blocks = guide.count("```python") + guide.count("```markdown")
+    assert blocks == len(created) + 2 * len(replaced), "a block that belongs to no step"
     for name, content in created:
         path = directory / name
         assert not path.exists(), f"{name} is there already"
@@ -56,23 +60,28 @@ def run(directory: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_the_guide_works(tmp_path: Path) -> None:
+@pytest.mark.parametrize("guide", [ARCHITECTURE, COMPONENT], ids=["architecture", "component"])
+def test_the_guide_works(guide: str, tmp_path: Path) -> None:
     copy_of_the_project(tmp_path)
-    touched = follow(tmp_path)
-    assert {path for path in touched if path.startswith("tests/")} == {
-        "tests/models/test_arcee_parity.py",
-        "tests/tinystar/test_dynamic_tanh.py",
-    }
-    run(tmp_path, "ruff", "check", *touched)
-    run(tmp_path, "ruff", "format", "--check", *touched)
-    tests: list[str] = []
-    for command in COMMAND.findall(GUIDE):
-        python, m, pytest, *some = shlex.split(command.replace("\\\n", " "))
-        assert (python, m, pytest) == ("python", "-m", "pytest")
-        tests += some
-    # One run for all commands: starting torch takes longer than the tests. It is the copy that is tested: the
-    # package itself knows neither.
-    found = run(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", *tests)
-    assert re.search(r"\b1[0-9] passed", found)
+    touched = follow(guide, tmp_path)
+    python_files = [name for name in touched if name.endswith(".py")]
+    run(tmp_path, "ruff", "check", *python_files)
+    run(tmp_path, "ruff", "format", "--check", *python_files)
+    (command,) = COMMAND.findall(guide)
+    python, m, *pytest_arguments = shlex.split(command.replace("\\\n", " "))
+    assert (python, m, pytest_arguments[0]) == ("python", "-m", "pytest")
+    found = run(tmp_path, *pytest_arguments, "-q", "-p", "no:cacheprovider")  # it is the copy that is tested
+    passed = re.search(r"\b(\d+) passed", found)
+    assert passed
+    assert int(passed[1]) >= 3
     assert "skipped" not in found
-    assert not (ROOT / "tinystar_np" / "models" / "arcee.py").exists()
+
+
+def test_an_architecture_is_three_files(tmp_path: Path) -> None:
+    copy_of_the_project(tmp_path)
+    assert follow(ARCHITECTURE, tmp_path) == [
+        "CHANGELOG.md",
+        "tests/architectures.py",
+        "tinystar_np/models/olmo3.py",
+    ]
+    assert not (ROOT / "tinystar_np" / "models" / "olmo3.py").exists()

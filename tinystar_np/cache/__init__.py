@@ -1,17 +1,13 @@
 """Cache: what a model remembers between calls, always passed in, never hidden in the model."""
 
 from tinystar_np.cache.cache import PREFILL, Cache, join_caches
-from tinystar_np.cache.keys_and_values import (
-    ChunkedKeyValueState,
-    KeyValueState,
-    SlidingKeyValueState,
-    new_key_value_state,
-)
+from tinystar_np.cache.keys_and_values import KeyValueState
 from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.recurrent import HybridState, RecurrentState
 from tinystar_np.cache.saved import read_states
 from tinystar_np.cache.step import Limits, Step
 from tinystar_np.cache.text import HeldText, LengthRule
+from tinystar_np.cache.windows import ChunkedKeyValueState, SlidingKeyValueState, new_key_value_state
 
 __all__ = [
     "PREFILL",

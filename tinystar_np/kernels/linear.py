@@ -15,9 +15,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.packed import PackedMatrix, unpacked
+from tinystar_np.kernels.packed import PackedMatrix
 
 Matrix = NDArray | PackedMatrix
+"""A matrix of float32, or one that keeps its numbers in fewer bits (kernels/packed.py)."""
 
 
 def matmul(x: NDArray, weight: Matrix) -> NDArray:
@@ -51,3 +52,11 @@ def embedding(ids: NDArray[np.integer], table: Matrix) -> NDArray:
     Returns (..., D), a new array.
     """
     return unpacked(table)[ids]
+
+
+def unpacked(matrix: Matrix) -> NDArray:
+    """Return the float32 matrix (in, out) that a packed one stands for; an array as it is."""
+    if not isinstance(matrix, PackedMatrix):
+        return matrix
+    rows = matrix.rows(slice(None))
+    return rows.T if matrix.transposed else rows

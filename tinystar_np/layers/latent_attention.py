@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from tinystar_np import fast
 from tinystar_np.cache import KeyValueState, Limits, Step, new_key_value_state
 from tinystar_np.kernels.latent_attention import expanded
-from tinystar_np.kernels.linear import Matrix
+from tinystar_np.kernels.linear import Matrix, unpacked
 from tinystar_np.kernels.masks import Mask
-from tinystar_np.kernels.packed import unpacked
 from tinystar_np.layers.alibi import Alibi
 from tinystar_np.layers.attention import attend, heads_apart, heads_joined
 from tinystar_np.layers.basic import Linear, RMSNorm

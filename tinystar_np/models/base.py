@@ -4,8 +4,6 @@ A model file says what its config, its weights and its blocks are; how a model i
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import ClassVar, Generic, Self, TypeVar
@@ -13,19 +11,20 @@ from typing import ClassVar, Generic, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinystar_np.cache import PREFILL, Cache, HeldText, Step, join_caches, read_states
+from tinystar_np.cache import Cache, HeldText, Step
 from tinystar_np.checkpoints.checkpoint import Checkpoint
-from tinystar_np.checkpoints.gather import FittedTable, fit, gather
-from tinystar_np.checkpoints.json_file import one_line
-from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, WeightTable, filled_in, known_as, rows
-from tinystar_np.errors import CheckpointError, ContextFullError, InputError
+from tinystar_np.checkpoints.gather import gather
+from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, WeightTable
+from tinystar_np.errors import ContextFullError, InputError
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.layers.basic import Embedding, Mixer, Norm
 from tinystar_np.layers.rope import rules_by_length
 from tinystar_np.layers.weights import Weights
+from tinystar_np.models import caches
 from tinystar_np.models.config import Config
+from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
-from tinystar_np.tap import listening, scope, tap, unheard
+from tinystar_np.tap import listening, scope, tap
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -98,7 +97,7 @@ class Decoder(Generic[AnyConfig]):
         given = self._checked(ids)
         tokens = np.atleast_2d(given)  # (B, T)
         step = self._step(tokens, cache)
-        current = None if cache is None else self._up_to_date(cache, step)
+        current = cache if cache is None or cache.text is None else caches.up_to_date(self, cache, step)
         x = self.embed(tokens, step)  # (B, T, D)
         for i, block in enumerate(self.blocks):
             if last_only and i + 1 == len(self.blocks) and step.length > 1 and not listening():
@@ -153,45 +152,11 @@ class Decoder(Generic[AnyConfig]):
 
         Raises CheckpointError where the weights do not fit the config.
         """
-        config, table = cls.fit(config, checkpoint)
+        config, table = fitted(cls, config, checkpoint)
         return cls(config, side_by_side(gather(checkpoint, table, dtype)), end_ids)
 
-    @classmethod
-    def fit(cls, config: AnyConfig, checkpoint: Checkpoint) -> tuple[AnyConfig, FittedTable]:
-        """Find where a checkpoint has each row of the weight table.
-
-        Returns the config, with what only the file tells, and the table.
-        Raises CheckpointError where the weights do not fit the config.
-        """
-        stored = {known_as(name, cls.PREFIX, cls.OTHER_NAMES): name for name in checkpoint}
-        table = cls.WEIGHTS
-        usual = {theirs for theirs, *_ in cls.WEIGHTS.values()}
-        for form in cls.OTHER_FORMS:
-            # A name that both have, of whichever layer, does not tell the one from the other.
-            own = {ours: row for ours, row in form.items() if row[0].replace("{i+1}", "{i}") not in usual}
-            if any(row.theirs in stored for row in rows(own, config)):
-                table = {**table, **form}
-        tied_head = None
-        if HEAD in table and getattr(config, "tie_word_embeddings", False):
-            (head, head_axes, *_), (embedding, axes, *_) = table[HEAD], table[EMBEDDING]
-            head = filled_in(head, config)
-            if _differ(checkpoint, [stored[name] for name in (head, embedding) if name in stored]):
-                config = replace(config, tie_word_embeddings=False)
-            elif head_axes.strip("()ᵀ") == axes:  # so that one can stand for the other
-                tied_head = head
-        fitted = fit(
-            checkpoint,
-            table,
-            config,
-            prefix=cls.PREFIX,
-            other_names=cls.OTHER_NAMES,
-            ignored=cls.IGNORED,
-            tied_head=tied_head,
-        )
-        return config, fitted
-
     def move_into_memory(self) -> None:
-        """Copy float32 matrices out of their file, to where products read them faster (weights/in_memory.py).
+        """Copy float32 matrices out of their file, to where products read them faster (models/memory.py).
 
         Raises InputError where there is no room.
         """
@@ -217,74 +182,8 @@ class Decoder(Generic[AnyConfig]):
 
         Raises CheckpointError where the file is missing, damaged, or of another model.
         """
-        lengths, layers, texts = read_states(Path(path), self.fingerprint())
-        tokens = int(lengths.max())
-        try:
-            if self.context_length is not None and tokens > self.context_length:
-                raise ValueError(f"{tokens} tokens, where the context holds {self.context_length}")
-            if len(layers) != len(self.blocks):
-                raise ValueError(f"{len(layers)} layers, not {len(self.blocks)}")
-            cache = self.new_cache(len(lengths))
-            kept = cache.text
-            if texts and kept is None:
-                raise ValueError(f"its tokens ({', '.join(texts)}), which this model does not keep")
-            text = None if kept is None else kept.restored(texts, lengths, self.vocab_size)
-            for state, arrays in zip(cache.states, layers, strict=True):
-                state.restore(arrays, tokens)
-        except (ValueError, MemoryError) as error:
-            raise CheckpointError(
-                f"{path}: this cache does not fit the model ({one_line(str(error))}). Read the prompt again."
-            ) from error
-        return Cache(cache.states, lengths, self.fingerprint, text)
+        return caches.load_cache(self, path)
 
     def fingerprint(self) -> str:
         """Tell this model from others by a few numbers of each of its arrays."""
-        sums = sha256(repr(self.config).encode())
-        for name, array in sorted(self.weights.items()):
-            numbers = array if isinstance(array, np.ndarray) else array.stored
-            sums.update(f"{name} {numbers.dtype} {numbers.shape}".encode())
-            sums.update(numbers[(0,) * (numbers.ndim - 1)][:8].tobytes())
-        return sums.hexdigest()
-
-    def _up_to_date(self, cache: Cache, step: Step) -> Cache:
-        """Return the cache, or in its place one in which rows are read again that rotate otherwise in this call.
-
-        The given one stays as it is, whatever happens meanwhile.
-        """
-        if cache.text is None:
-            return cache
-        outdated = cache.text.outdated(step)
-        if not outdated.any():
-            return cache
-        with unheard():
-            again = [
-                self._read_again(cache.text.ids[b : b + 1, : step.start[b]], int(step.text_lengths[b]))
-                if outdated[b]
-                else cache.select([b])
-                for b in range(len(outdated))
-            ]
-        return again[0] if len(again) == 1 else join_caches(again)
-
-    def _read_again(self, ids: NDArray[np.integer], text_length: int) -> Cache:
-        """Read tokens (1, T) into a cache of their own, as the beginning of a text of this length."""
-        cache = self.new_cache(1, capacity=text_length)
-        with cache.reading(text_length):
-            for start in range(0, ids.shape[1], PREFILL):
-                self(ids[:, start : start + PREFILL], cache=cache, last_only=True)
-        return cache
-
-
-def _differ(checkpoint: Checkpoint, names: Sequence[str]) -> bool:
-    """Say whether the file has both tables of the vocabulary, and not the same twice, though tied.
-
-    transformers then believes the file and so do we. A few rows tell: what was trained apart differs
-    everywhere.
-    """
-    if len(names) != 2:
-        return False
-    shapes = [checkpoint.shape(name) for name in names]
-    if shapes[0] != shapes[1] or len(shapes[0]) != 2 or 0 in shapes[0]:
-        return False  # which of them is wrong is found when they are gathered
-    one, other = (checkpoint[name] for name in names)
-    some = np.linspace(0, len(one) - 1, 16, dtype=int)
-    return not np.array_equal(one[some], other[some])
+        return caches.fingerprint(self.config, self.weights)

@@ -1,0 +1,89 @@
+"""What a model does with caches beside extending them: it loads saved ones, and reads texts again.
+
+Where rotations depend on the length of a text (longrope, dynamic NTK), a call may change those of tokens that
+a cache already holds (cache/text.py says why). The model then reads these tokens again, into a cache of their
+own.
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.cache import PREFILL, Cache, Step, join_caches, read_states
+from tinystar_np.checkpoints.json_file import one_line
+from tinystar_np.errors import CheckpointError
+from tinystar_np.kernels.linear import Matrix
+from tinystar_np.models.config import Config
+from tinystar_np.tap import unheard
+
+if TYPE_CHECKING:
+    from tinystar_np.models.base import Decoder
+
+
+def up_to_date(model: "Decoder[Config]", cache: Cache, step: Step) -> Cache:
+    """Return the cache, or in its place one in which rows are read again that rotate otherwise in this call.
+
+    The given one stays as it is, whatever happens meanwhile.
+    """
+    if cache.text is None:
+        return cache
+    outdated = cache.text.outdated(step)
+    if not outdated.any():
+        return cache
+    with unheard():
+        again = [
+            _read_again(model, cache.text.ids[b : b + 1, : step.start[b]], int(step.text_lengths[b]))
+            if outdated[b]
+            else cache.select([b])
+            for b in range(len(outdated))
+        ]
+    return again[0] if len(again) == 1 else join_caches(again)
+
+
+def _read_again(model: "Decoder[Config]", ids: NDArray[np.integer], text_length: int) -> Cache:
+    """Read tokens (1, T) into a cache of their own, as the beginning of a text of this length."""
+    cache = model.new_cache(1, capacity=text_length)
+    with cache.reading(text_length):
+        for start in range(0, ids.shape[1], PREFILL):
+            model(ids[:, start : start + PREFILL], cache=cache, last_only=True)
+    return cache
+
+
+def load_cache(model: "Decoder[Config]", path: str | Path) -> Cache:
+    """Read a cache that ``cache.save(path)`` wrote for this very model.
+
+    Raises CheckpointError where the file is missing, damaged, or of another model.
+    """
+    lengths, layers, texts = read_states(Path(path), model.fingerprint())
+    tokens = int(lengths.max())
+    try:
+        if model.context_length is not None and tokens > model.context_length:
+            raise ValueError(f"{tokens} tokens, where the context holds {model.context_length}")
+        if len(layers) != len(model.blocks):
+            raise ValueError(f"{len(layers)} layers, not {len(model.blocks)}")
+        cache = model.new_cache(len(lengths))
+        kept = cache.text
+        if texts and kept is None:
+            raise ValueError(f"its tokens ({', '.join(texts)}), which this model does not keep")
+        text = None if kept is None else kept.restored(texts, lengths, model.vocab_size)
+        for state, arrays in zip(cache.states, layers, strict=True):
+            state.restore(arrays, tokens)
+    except (ValueError, MemoryError) as error:
+        raise CheckpointError(
+            f"{path}: this cache does not fit the model ({one_line(str(error))}). Read the prompt again."
+        ) from error
+    return Cache(cache.states, lengths, model.fingerprint, text)
+
+
+def fingerprint(config: Config, weights: Mapping[str, Matrix]) -> str:
+    """Tell a model from others by its config and a few numbers of each of its arrays."""
+    sums = sha256(repr(config).encode())
+    for name, array in sorted(weights.items()):
+        numbers = array if isinstance(array, np.ndarray) else array.stored
+        sums.update(f"{name} {numbers.dtype} {numbers.shape}".encode())
+        sums.update(numbers[(0,) * (numbers.ndim - 1)][:8].tobytes())
+    return sums.hexdigest()

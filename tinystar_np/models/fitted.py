@@ -1,0 +1,68 @@
+"""Where a checkpoint has an architecture's weights: which form of names the file has, and whether it is tied."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.checkpoints.gather import FittedTable, fit
+from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, filled_in, known_as, rows
+from tinystar_np.models.config import Config
+
+if TYPE_CHECKING:
+    from tinystar_np.models.base import Decoder
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def fitted(
+    model: type["Decoder[AnyConfig]"], config: AnyConfig, checkpoint: Checkpoint
+) -> tuple[AnyConfig, FittedTable]:
+    """Find where a checkpoint has each row of a model's weight table.
+
+    Returns the config, with what only the file tells, and the table.
+    Raises CheckpointError where the weights do not fit the config.
+    """
+    stored = {known_as(name, model.PREFIX, model.OTHER_NAMES): name for name in checkpoint}
+    table = model.WEIGHTS
+    usual = {theirs for theirs, *_ in model.WEIGHTS.values()}
+    for form in model.OTHER_FORMS:
+        own = {ours: row for ours, row in form.items() if row[0].replace("{i+1}", "{i}") not in usual}
+        if any(row.theirs in stored for row in rows(own, config)):
+            table = {**table, **form}
+    tied_head = None
+    if HEAD in table and getattr(config, "tie_word_embeddings", False):
+        (head, head_axes, *_), (embedding, axes, *_) = table[HEAD], table[EMBEDDING]
+        head = filled_in(head, config)
+        if _differ(checkpoint, [stored[name] for name in (head, embedding) if name in stored]):
+            config = replace(config, tie_word_embeddings=False)
+        elif head_axes.strip("()ᵀ") == axes:  # so that one can stand for the other
+            tied_head = head
+    fitted_table = fit(
+        checkpoint,
+        table,
+        config,
+        prefix=model.PREFIX,
+        other_names=model.OTHER_NAMES,
+        ignored=model.IGNORED,
+        tied_head=tied_head,
+    )
+    return config, fitted_table
+
+
+def _differ(checkpoint: Checkpoint, names: Sequence[str]) -> bool:
+    """Say whether the file has both tables of the vocabulary, and not the same twice, though tied.
+
+    transformers then believes the file and so do we. A few rows tell: what was trained apart differs
+    everywhere.
+    """
+    if len(names) != 2:
+        return False
+    shapes = [checkpoint.shape(name) for name in names]
+    if shapes[0] != shapes[1] or len(shapes[0]) != 2 or 0 in shapes[0]:
+        return False  # which of them is wrong is found when they are gathered
+    one, other = (checkpoint[name] for name in names)
+    some = np.linspace(0, len(one) - 1, 16, dtype=int)
+    return not np.array_equal(one[some], other[some])
