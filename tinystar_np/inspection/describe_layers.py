@@ -76,9 +76,8 @@ def _attention(layer: Attention) -> Part:
         words = f"complex {words} complex numbers"
     facts = {"kind": name[:3], "heads": H, "groups": G, "head_dim": K, "complex": layer.head_dim != K}
     part = _with_sight(layer, words, {**facts, "soft_cap": layer.soft_cap})
-    if layer.soft_cap is None:
-        return part
-    return Part(f"{part.words}, scores below {layer.soft_cap:g}", part.facts)
+    cap = "" if layer.soft_cap is None else f"scores below {layer.soft_cap:g}"
+    return Part(", ".join(said for said in (part.words, cap, layer.remark) if said), part.facts)
 
 
 @describe.register
