@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 
 from tinystar_np.kernels.activations import Activation, gelu, gelu_tanh, relu, silu
+from tinystar_np.kernels.temperature import Temperature
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, FeedForward, GatedFeedForward, LayerNorm, RMSNorm
 from tinystar_np.layers.delta_net import GatedDeltaNet
@@ -74,11 +75,22 @@ def _attention(layer: Attention) -> Part:
     words = f"attention {name}, {shared}, heads of {K}"
     if layer.head_dim != K:
         words = f"complex {words} complex numbers"
-    facts = {"kind": name[:3], "heads": H, "groups": G, "head_dim": K, "complex": layer.head_dim != K}
+    facts: dict[str, object] = {
+        "kind": name[:3],
+        "heads": H,
+        "groups": G,
+        "head_dim": K,
+        "complex": layer.head_dim != K,
+    }
     part = _with_sight(layer, words, {**facts, "soft_cap": layer.soft_cap})
-    if layer.soft_cap is None:
-        return part
-    return Part(f"{part.words}, scores below {layer.soft_cap:g}", part.facts)
+    words, facts = part.words, dict(part.facts)
+    if layer.soft_cap is not None:
+        words += f", scores below {layer.soft_cap:g}"
+    for rule in vars(layer).values():
+        if isinstance(rule, Temperature):
+            words += f", queries × 1 + {rule.scale:g} · ln(1 + ⌊place / {rule.floor}⌋)"
+            facts["temperature"] = rule._asdict()
+    return Part(words, facts)
 
 
 @describe.register
