@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 VOCABULARY = 211
@@ -64,6 +65,16 @@ AUTOMATIC: dict[str, tuple[str, Any]] = {  # variant: keys of which a class has 
 """Variants of every architecture whose config class has such a key and another default."""
 
 
+def class_fields(config_class: type[PreTrainedConfig], inherited: bool = True) -> Keys:
+    """The keys of one of transformers' config classes and their defaults."""
+    above = {f.name for f in fields(PreTrainedConfig)}
+    return {
+        f.name: None if f.default is MISSING else f.default
+        for f in fields(config_class)
+        if inherited or f.name not in above
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """An architecture.
@@ -91,8 +102,7 @@ class Case:
     @property
     def defaults(self) -> Keys:
         """The keys of transformers' class, and their defaults."""
-        known = fields(CONFIG_MAPPING[self.model_type])
-        return {f.name: None if f.default is MISSING else f.default for f in known}
+        return class_fields(CONFIG_MAPPING[self.model_type])
 
     @property
     def smallest(self) -> Keys:
@@ -158,6 +168,7 @@ DEEPSEEK = {
 DEEPSEEKS = {
     **dict.fromkeys(("multi_head", "multi_query", "wide_heads")),  # it has none of these
     "mscale": {"rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 0.4}},
+    "linear_mscale": {"rope_parameters": rope("linear", factor=3.0, mscale_all_dim=0.5)},
     "mscale_alike": {"rope_parameters": {**YARN, "mscale": 0.707, "mscale_all_dim": 0.707}},
     "plain_queries": {"q_lora_rank": None},
     "all_experts": {"first_k_dense_replace": 0, "n_shared_experts": 2, "routed_scaling_factor": 2.5},
@@ -245,7 +256,7 @@ CASES = [
         more={"num_hidden_layers": 3, "n_routed_experts": 12, "num_experts_per_tok": 3},
         variants={
             **DEEPSEEKS,
-            "groups": {**GROUPS, "routed_scaling_factor": 16.0},
+            "groups": {**GROUPS, "rope_parameters": YARN, "routed_scaling_factor": 16.0},
             "one_group": {**GROUPS, "topk_group": 1, "routed_scaling_factor": 2.5},
             "biases": {"attention_bias": True, "mlp_bias": True},
             "biases_of_plain_queries": {"attention_bias": True, "q_lora_rank": None},
@@ -461,6 +472,8 @@ CASES = [
             "no_mamba": {"layer_types": [FULL, FULL], **WITH_ROPE},  # 350M, 1B, Micro
             "four": layers(LINEAR, FULL, LINEAR, LINEAR),
             "attention_first": layers(FULL, LINEAR, LINEAR),
+            "attention_last": layers(LINEAR, LINEAR, FULL),
+            "only_attention": layers(FULL, FULL),
             "only_mamba": layers(LINEAR, LINEAR),
             "rope": {**WITH_ROPE, "head_dim": 12},
             "rope_yarn": {**WITH_ROPE, "rope_parameters": YARN},

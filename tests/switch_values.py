@@ -1,6 +1,6 @@
 """What else each key of transformers' config classes can be, beside what the small models say.
 
-See switches.py; the small models are in architectures.py. A field that transformers adds to one of its
+See switches.py; the small models are in parity_cases.py. A field that transformers adds to one of its
 classes is missing here, and the walk says so.
 """
 

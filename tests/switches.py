@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 from parity import assert_close, logits_of, random_ids, reference_model
-from parity_cases import ROWS
+from parity_cases import ROWS, class_fields
 from switch_values import INERT, NAMES, OTHERS, OTHERS_OF, SIZES, SPELLINGS, Other
-from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tinystar_np.errors import ConfigError
@@ -34,16 +33,6 @@ from tinystar_np.models.config import Config
 
 FILE = Path(__file__).with_name("switches.json")
 TYPES = sorted(set(ARCHITECTURES) - {"tinystar"})  # whose config is our own
-
-
-def class_fields(config_class: type[PreTrainedConfig], inherited: bool = True) -> dict[str, Any]:
-    """The keys of one of transformers' config classes and their defaults."""
-    above = {f.name for f in fields(PreTrainedConfig)}
-    return {
-        f.name: None if f.default is MISSING else f.default
-        for f in fields(config_class)
-        if inherited or f.name not in above
-    }
 
 
 def keys_of(model_type: str) -> dict[str, Any]:

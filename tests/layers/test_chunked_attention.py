@@ -11,11 +11,11 @@ from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.kernels.attention import attention
 from tinystar_np.kernels.chunked_attention import pieces
 from tinystar_np.kernels.masks import Mask, visible
-from tinystar_np.kernels.temperature import Temperature, temperature
+from tinystar_np.kernels.temperature import temperature
 from tinystar_np.layers.alibi import Alibi
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.weights import Weights
-from tinystar_np.models.llama4_text import Llama4Attention
+from tinystar_np.models.llama4_text import Llama4Attention, Temperature
 from tinystar_np.tracing import record
 
 D, H, G, K = 12, 4, 2, 6

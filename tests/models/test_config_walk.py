@@ -1,6 +1,6 @@
 """Each key of transformers' config classes: read, and read right; or refused by name; or without mathematics.
 
-The walk itself is in switches.py, the small models in architectures.py, other values in switch_values.py.
+The walk itself is in switches.py, the small models in parity_cases.py, other values in switch_values.py.
 What it finds must be what tests/switches.json says; where it is not, and the walk is right:
 
     python tests/switches.py > tests/switches.json
@@ -45,7 +45,7 @@ def of_key(recorded: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("model_type", "key"), KEYS, ids=[f"{name}-{key}" for name, key in KEYS])
-def test_key(model_type: str, key: str) -> None:
+def test_a_key_is_read_right_or_refused(model_type: str, key: str) -> None:
     found = walk(model_type, key)
     recorded = RECORDED.get(model_type, {})
     for kind in ("compared", "refused"):
@@ -58,9 +58,25 @@ def test_keys_without_mathematics(model_type: str) -> None:
     assert check_without_mathematics(model_type) == RECORDED[model_type]["without_mathematics"]
 
 
+OTHER_DEFAULTS = {
+    "deepseek_v2.num_experts_per_tok",  # null in transformers, which then breaks off
+    "qwen2_moe.sliding_window",  # in use only where the switch is on; then it must be given
+}
+
+
 @pytest.mark.parametrize("model_type", TYPES)
-def test_other_names(model_type: str) -> None:
-    """Old and new names of a key say the same."""
+def test_defaults_are_those_of_transformers(model_type: str) -> None:
+    """Those of the class, or what it makes of them."""
+    ours, theirs = model_class(model_type).Config.from_dict({}), keys_of(model_type)
+    made = CONFIG_MAPPING[model_type]().to_dict()
+    for key in ours.keys() & theirs.keys():
+        default = getattr(ours, key)
+        same = default == theirs[key] or default == made[key]
+        assert same or f"{model_type}.{key}" in OTHER_DEFAULTS, key
+
+
+@pytest.mark.parametrize("model_type", TYPES)
+def test_old_and_new_names_say_the_same(model_type: str) -> None:
     config_class = model_class(model_type).Config
     raw = small(model_type)
     known = other_names(config_class)
@@ -130,7 +146,7 @@ def our_rotations(rule: str, numbers: dict[str, Any]) -> tuple[list[float], ...]
 
 @pytest.mark.parametrize("key", sorted(transformers.modeling_rope_utils.RopeParameters.__annotations__))
 @pytest.mark.parametrize("rule", RULES)
-def test_key_of_rotations(rule: str, key: str) -> None:
+def test_a_key_of_rotations_is_read_right_or_refused(rule: str, key: str) -> None:
     """Read, and read right; or refused by name. Where a rule has no use for a key, it changes nothing."""
     before, after = RULES[rule], {**RULES[rule], key: OTHER_NUMBERS[key]}
     if key == "rope_type" and "factor" not in after:

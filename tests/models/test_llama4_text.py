@@ -91,7 +91,7 @@ def test_described() -> None:
     heads = "attention GQA 40:8, 5 queries to a key and value, heads of 128"
     assert kinds == {
         f"{heads}, in chunks of 8192": near,
-        f"{heads}, queries × 1 + 0.1 · ln(1 + ⌊place / 8192⌋)": far,
+        f"{heads}, queries × 1 + 0.1 · ln(1 + ⌊position / 8192⌋)": far,
     }
     assert [where for _, where in description.kinds("positions")] == [near, far]
     own, *others = state_sizes(scout)

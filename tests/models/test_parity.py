@@ -1,4 +1,4 @@
-"""Every architecture against transformers, in every way a model is called. The table: architectures.py."""
+"""Every architecture against transformers, in every way a model is called. The table: parity_cases.py."""
 
 import copy
 import json
@@ -170,8 +170,8 @@ LONG: list[tuple[str, dict[str, Any], int]] = [  # long enough for the blockwise
     ("falcon", {**RW, "hidden_size": 64, "num_attention_heads": 16}, 330),
     ("falcon", {"alibi": True, "hidden_size": 142, "num_attention_heads": 71}, 330),
     ("gpt_neo", {"max_position_embeddings": LONG_TEXT, "window_size": 100}, LONG_TEXT),
-    ("mistral", {"sliding_window": 100}, LONG_TEXT),
-    ("mistral", {"sliding_window": 600}, LONG_TEXT),
+    ("mistral", {"sliding_window": 100}, 1500),  # shorter and longer than a block of keys
+    ("mistral", {"sliding_window": 700}, 1500),
     ("gemma2", {"sliding_window": 200}, LONG_TEXT),
     ("llama4_text", {"attention_chunk_size": 200}, LONG_TEXT),
     ("mamba", {}, 320),

@@ -131,7 +131,7 @@ def what_transformers_says(directory: Path) -> np.ndarray | None:
 
 
 @pytest.mark.parametrize("model_type", TYPES)
-def test_walk(model_type: str, tmp_path: Path) -> None:
+def test_what_transformers_reads_is_computed_alike(model_type: str, tmp_path: Path) -> None:
     compared = 0
     for seed in SEEDS:
         rng = random.Random(f"{model_type} {seed}")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import singledispatch
 
 from tinystar_np.kernels.activations import Activation, gelu, gelu_tanh, relu, silu
-from tinystar_np.kernels.temperature import Temperature
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, FeedForward, GatedFeedForward, LayerNorm, RMSNorm
 from tinystar_np.layers.delta_net import GatedDeltaNet
@@ -75,22 +74,10 @@ def _attention(layer: Attention) -> Part:
     words = f"attention {name}, {shared}, heads of {K}"
     if layer.head_dim != K:
         words = f"complex {words} complex numbers"
-    facts: dict[str, object] = {
-        "kind": name[:3],
-        "heads": H,
-        "groups": G,
-        "head_dim": K,
-        "complex": layer.head_dim != K,
-    }
+    facts = {"kind": name[:3], "heads": H, "groups": G, "head_dim": K, "complex": layer.head_dim != K}
     part = _with_sight(layer, words, {**facts, "soft_cap": layer.soft_cap})
-    words, facts = part.words, dict(part.facts)
-    if layer.soft_cap is not None:
-        words += f", scores below {layer.soft_cap:g}"
-    for rule in vars(layer).values():
-        if isinstance(rule, Temperature):
-            words += f", queries × 1 + {rule.scale:g} · ln(1 + ⌊place / {rule.floor}⌋)"
-            facts["temperature"] = rule._asdict()
-    return Part(words, facts)
+    cap = "" if layer.soft_cap is None else f"scores below {layer.soft_cap:g}"
+    return Part(", ".join(said for said in (part.words, cap, layer.remark) if said), part.facts)
 
 
 @describe.register

@@ -9,28 +9,16 @@ model trained on shorter texts can be given the rule afterwards. Llama 4 has it 
 whole text and know no positions, with a = 0.1 and f = 8192; at ten million tokens q' is 1.7 q.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
-
-
-class Temperature(NamedTuple):
-    """A rule by which queries grow.
-
-    floor  f, the length of a step in tokens
-    scale  a
-    """
-
-    floor: int
-    scale: float
 
 
 def temperature(positions: NDArray[np.integer], floor: int, scale: float) -> NDArray[np.float32]:
     """Say by what the queries at these positions are multiplied.
 
-    positions     of any shape
-    floor, scale  see ``Temperature``
+    positions  of any shape
+    floor      f, the length of a step
+    scale      a
 
     Returns float32 in the shape of the positions.
     """

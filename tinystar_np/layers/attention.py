@@ -36,6 +36,8 @@ class Attention:
 
     relative: tuple[NDArray, NDArray] | None = None
     """Vectors that distances add to keys and to values, in layers that have such (models/tinystar_block.py)."""
+    remark: str = ""
+    """What only the layer of one architecture does, for those who describe models."""
 
     def __init__(
         self,

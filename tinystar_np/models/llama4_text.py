@@ -19,7 +19,7 @@ score is a sigmoid, and is multiplied with what the expert reads. Told in "The L
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from tinystar_np.cache import KeyValueState, Limits, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import sigmoid_top_k
-from tinystar_np.kernels.temperature import Temperature, temperature
+from tinystar_np.kernels.temperature import temperature
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
@@ -40,6 +40,17 @@ from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import CHUNKED, FULL, layer_windows
 from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
+
+
+class Temperature(NamedTuple):
+    """What queries are multiplied by at each position, see kernels/temperature.py.
+
+    floor  f, the length of a step in tokens
+    scale  a
+    """
+
+    floor: int
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -225,6 +236,8 @@ class Llama4Attention(Attention):
     ):
         super().__init__(w, heads=heads, kv_heads=kv_heads, head_dim=head_dim, rope=rope)
         self.chunk, self.temperature = chunk, temperature
+        if temperature is not None:
+            self.remark = f"queries × 1 + {temperature.scale:g} · ln(1 + ⌊position / {temperature.floor}⌋)"
         ones = Weights({"gain": np.ones(head_dim, dtype=np.float32)})
         self.unit_norm = None if norm_eps is None else RMSNorm(ones, eps=norm_eps)
 
