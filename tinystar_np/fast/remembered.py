@@ -22,7 +22,7 @@ def remembered(
 
     Arrays are told apart by identity, and must not be written to afterwards; nor may a result hold them.
     """
-    made: dict[tuple[Hashable, ...], tuple[Result, list["weakref.ref[NDArray]"]]] = {}
+    made: dict[tuple[Hashable, ...], tuple[Result, list[weakref.ref[NDArray]]]] = {}
 
     @wraps(function)
     def call(first: NDArray, second: NDArray, *others: *Others) -> Result:
