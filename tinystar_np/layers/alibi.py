@@ -17,10 +17,10 @@ class Alibi:
     def __init__(self, bias: Callable[[NDArray[np.integer]], NDArray[np.float32]]):
         self.bias = bias
 
-    def __call__(self, positions: NDArray[np.int64], step: Step) -> NDArray[np.float32]:
+    def __call__(self, positions: NDArray[np.integer], step: Step) -> NDArray[np.float32]:
         """Return what is added: (H, S), or (B, H, S) where the positions of rows differ."""
         return step.once(self, lambda: self._made(positions))
 
-    def _made(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _made(self, positions: NDArray[np.integer]) -> NDArray[np.float32]:
         bias = self.bias(positions.ravel())
         return np.moveaxis(bias.reshape(-1, *positions.shape), 0, -2)

@@ -28,6 +28,7 @@ from tinystar_np.models.memory import move_into_memory, side_by_side
 from tinystar_np.tap import listening, scope, tap, unheard
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
+TIED = "tie_word_embeddings"
 
 
 class Decoder(Generic[AnyConfig]):
@@ -171,11 +172,11 @@ class Decoder(Generic[AnyConfig]):
             if any(row.theirs in stored for row in rows(own, config)):
                 table = {**table, **form}
         tied_head = None
-        if HEAD in table and getattr(config, "tie_word_embeddings", False):
+        if HEAD in table and vars(config).get(TIED):
             (head, head_axes, *_), (embedding, axes, *_) = table[HEAD], table[EMBEDDING]
             head = filled_in(head, config)
             if _differ(checkpoint, [stored[name] for name in (head, embedding) if name in stored]):
-                config = replace(config, tie_word_embeddings=False)
+                config = replace(config, **{TIED: False})
             elif head_axes.strip("()ᵀ") == axes:  # so that one can stand for the other
                 tied_head = head
         fitted = fit(

@@ -36,7 +36,7 @@ class Positions(NamedTuple):
 def positions_of(c: TinyStarConfig) -> Positions:
     """Build what the layers of a model share."""
     rope = c.rope.rotary(interleaved=c.attention == "complex") if c.positions == "rope" else None
-    alibi = None
+    alibi: Alibi | None = None
     if c.positions == "alibi":
         slopes = alibi_slopes(c.num_heads)
         if c.mask == "bidirectional":
@@ -54,7 +54,7 @@ class AlibiBothWays(Alibi):
     A key's position alone does not tell on which side of a query it stands.
     """
 
-    def __call__(self, positions: NDArray[np.int64], step: Step) -> NDArray[np.float32]:
+    def __call__(self, positions: NDArray[np.integer], step: Step) -> NDArray[np.float32]:
         """Return what is added: (1, H, T, S)."""
         T = step.queries.length
         return step.once(
