@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import FIXED
-from tinystar_np.layers_old.rope import Rotary
 
 from tinystar_np.cache import Step
 from tinystar_np.layers.rope import Rotary
