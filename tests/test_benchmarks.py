@@ -141,7 +141,7 @@ def test_the_floor_is_what_a_token_is_multiplied_by(
             assert (576, (9 + 3 + 3) * 64) in [matrix.shape for _, matrix in products]
         with floor.products_made() as products:
             engine.turn([[5, 17, 80, 6]], 0)
-        assert products[0].rows == 4
+        assert max(rows for rows, _ in products) == 4
         assert products[-1] == (1, engine.model.head.weight)  # nobody asks for other logits
         assert [len(values) for values in engine.floor_of_tokens([[5, 17], [80, 2]], 3)] == [3, 3]
         assert [len(values) for values in engine.floor_of_prompt([[5, 6]], 2)] == [2, 2]

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,24 +14,32 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tinystar_np"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-# From the ground up. What is no folder lies under all floors; loading and the package lie above.
+# From the ground up. What is no folder lies under all floors; loading, conversion and the package lie above.
 FLOORS = [
     "kernels",
     "fast",
     "checkpoints",
     "cache",
     "layers",
-
-    "configs",
-    "weights",
     "models",
-    "inspection",
     "text",
     "generation",
+    "inspection",
     "tracing",
     "cli",
 ]
 GROUND = {"errors", "progress_bar", "tap", "whole_file"}
+SHARED_BY_MODELS = {
+    *("__init__", "base", "config", "facts", "layer_types", "memory", "registry", "rope_keys"),
+    *("rope_parameters", "text_part", "tinystar_block", "tinystar_config"),
+}
+"""Files in models/ that are no model."""
+
+
+def test_every_folder_is_a_floor() -> None:
+    folders = {path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")} - {"."}
+    assert folders == set(FLOORS)
+    assert all((PACKAGE / folder / "__init__.py").exists() for folder in folders)
 
 
 def imports(path: Path) -> set[str]:
@@ -74,13 +84,37 @@ def test_the_engine_needs_no_framework() -> None:
 
 
 def test_every_model_file_has_one_model_and_imports_no_other() -> None:
-    from tinystar_np.models import ARCHITECTURES, model_class
+    from tinystar_np.models import ARCHITECTURES, Decoder, model_class
 
-    assert {"gpt2", "tinystar"} <= set(ARCHITECTURES)
+    assert len(ARCHITECTURES) == len(list((PACKAGE / "models").glob("*.py"))) - len(SHARED_BY_MODELS)
+    models = {f"tinystar_np.models.{model_type}" for model_type in ARCHITECTURES}
+    assert len(models) > 35
     for model_type in ARCHITECTURES:
-        assert model_class(model_type).__module__ == f"tinystar_np.models.{model_type}"
-        used = {module.rpartition(".")[2] for module in imports(PACKAGE / "models" / f"{model_type}.py")}
-        assert not used & set(ARCHITECTURES), f"{model_type} imports another model"
+        found = model_class(model_type)
+        assert found.__module__ == f"tinystar_np.models.{model_type}"
+        assert found.__bases__ == (Decoder,)
+        assert found.Config.__module__ in (found.__module__, f"{found.__module__}_config")
+        used = imports(PACKAGE / "models" / f"{model_type}.py")
+        assert not used & models, f"{model_type} imports another model"
+
+
+def test_no_class_of_models_stands_on_more_than_one_other() -> None:
+    """What a reader of a class must look up: itself, and one class that it is a kind of."""
+    for path in (PACKAGE / "models").glob("*.py"):
+        module = import_module(f"tinystar_np.models.{path.stem}")
+        for found in vars(module).values():
+            if isinstance(found, type) and found.__module__ == module.__name__:
+                ours = [each.__name__ for each in found.__mro__ if each.__module__.startswith("tinystar_np")]
+                assert len(ours) <= 2, f"{path.name}: {' < '.join(ours)}"
+
+
+def test_what_ships_is_code_and_the_shipped_model() -> None:
+    """No pictures, no tables of tests, nothing that only the documentation needs."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert settings["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["tinystar_np"]}
+    files = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    others = {path.relative_to(PACKAGE) for path in files if path.suffix != ".py"}
+    assert {path for path in others if path.parts[0] != "shipped"} == {Path("py.typed")}
 
 
 def shell_commands() -> list[str]:

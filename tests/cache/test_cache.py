@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinystar_np.cache import KeyValueState, Span, join_caches
+from tinystar_np.cache import KeyValueState, Step, join_caches
 from tinystar_np.errors import CheckpointError, ContextFullError, InputError
 from tinystar_np.kernels.blockwise_attention import KEY_BLOCK
 from tinystar_np.loading import load
@@ -28,7 +28,7 @@ def test_it_grows_rarely_and_loses_nothing() -> None:
     state, moves, keys = KeyValueState(1, 2, 4), 0, None
     for t in range(1000):
         before = state.keys
-        keys, values, _ = state.append(k[:, :, t : t + 1], v[:, :, t : t + 1], Span(np.array([t]), 1))
+        keys, values, _ = state.append(k[:, :, t : t + 1], v[:, :, t : t + 1], Step(np.array([t]), 1))
         moves += state.keys is not before
         assert np.shares_memory(keys, state.keys)
     np.testing.assert_array_equal(keys, k)

@@ -329,7 +329,7 @@ def test_a_number_that_somebody_counts_on_stays(monkeypatch: pytest.MonkeyPatch)
 
 
 def stream_ids(model: Any, prompt: list[int], **sampling: Any) -> Iterator[Piece]:
-    return (piece for _, piece in run(model, [prompt], None, SamplingOptions(**sampling)))
+    return run(model, [prompt], None, SamplingOptions(**sampling))
 
 
 class Counting:

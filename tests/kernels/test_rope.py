@@ -13,6 +13,7 @@ from transformers.models.gptj import modeling_gptj
 from transformers.models.llama import modeling_llama
 
 from tinystar_np import fast
+from tinystar_np.cache import Step
 from tinystar_np.kernels.rope import (
     default_frequencies,
     dynamic_frequencies,
@@ -26,7 +27,6 @@ from tinystar_np.kernels.rope import (
     yarn_frequencies,
 )
 from tinystar_np.layers.rope import FrequenciesByLength, Rotary
-from tinystar_np.cache import Span
 
 
 def random_heads(*shape: int, seed: int = 0) -> np.ndarray:
@@ -35,8 +35,8 @@ def random_heads(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((B, T, H, K), dtype=np.float32).transpose(0, 2, 1, 3)
 
 
-def span(*start: int, length: int) -> Span:
-    return Span(np.array(start, dtype=np.int64), length)
+def step(*start: int, length: int) -> Step:
+    return Step(np.array(start, dtype=np.int64), length)
 
 
 def same(found: np.ndarray, expected: Any, tolerance: float = 0.0) -> None:
@@ -70,8 +70,8 @@ def test_only_the_distance_counts(interleaved: bool) -> None:
     q, k = random_heads(1, 2, 1, 16), random_heads(1, 2, 1, 16, seed=1)
     rope = Rotary(default_frequencies(16, 100.0), interleaved=interleaved)
 
-    def product(at: int, behind: int) -> np.ndarray:
-        return (rope(q, span(at, length=1)) * rope(k, span(at - behind, length=1))).sum(axis=-1)
+    def product(at: int, distance: int) -> np.ndarray:
+        return (rope(q, step(at, length=1)) * rope(k, step(at - distance, length=1))).sum(axis=-1)
 
     np.testing.assert_allclose(product(9, 7), product(500, 7), atol=1e-3)
     assert np.abs(product(9, 7) - product(9, 6)).min() > 1e-2
@@ -114,8 +114,8 @@ def test_half_split_as_llama_does() -> None:
         ids = torch.arange(start, start + 700)[None]
         tables = theirs(torch.zeros(1), ids)
         expected = modeling_llama.apply_rotary_pos_emb(torch.from_numpy(q), torch.from_numpy(k), *tables)
-        same(rope(q, span(start, length=700)), expected[0], 2e-7)
-        same(rope(k, span(start, length=700)), expected[1], 2e-7)
+        same(rope(q, step(start, length=700)), expected[0], 2e-7)
+        same(rope(k, step(start, length=700)), expected[1], 2e-7)
         cos, sin = (table[0, :, :32].numpy() for table in tables)
         same(fast.rotary_embedding(q, cos, sin), expected[0])
 
@@ -131,9 +131,9 @@ def test_parts_of_heads_as_neox_does() -> None:
     tables = theirs(torch.zeros(1), torch.arange(20)[None])
     expected = modeling_gpt_neox.apply_rotary_pos_emb(torch.from_numpy(q), torch.from_numpy(k), *tables)
     rope = Rotary(default_frequencies(12, 40.0))
-    same(rope(q, span(0, length=20)), expected[0], 1e-6)
-    same(rope(k, span(0, length=20)), expected[1], 1e-6)
-    np.testing.assert_array_equal(rope(q, span(0, length=20))[..., 12:], q[..., 12:])
+    same(rope(q, step(0, length=20)), expected[0], 1e-6)
+    same(rope(k, step(0, length=20)), expected[1], 1e-6)
+    np.testing.assert_array_equal(rope(q, step(0, length=20))[..., 12:], q[..., 12:])
 
 
 def test_interleaved_as_cohere_does() -> None:
@@ -142,16 +142,16 @@ def test_interleaved_as_cohere_does() -> None:
     tables = theirs(torch.zeros(1), torch.arange(7, 27)[None])
     expected = modeling_cohere.apply_rotary_pos_emb(torch.from_numpy(q), torch.from_numpy(k), *tables)
     rope = Rotary(theirs.inv_freq.numpy(), interleaved=True)
-    same(rope(q, span(7, length=20)), expected[0], 3e-7)
-    same(rope(k, span(7, length=20)), expected[1], 3e-7)
+    same(rope(q, step(7, length=20)), expected[0], 3e-7)
+    same(rope(k, step(7, length=20)), expected[1], 3e-7)
 
 
 def test_interleaved_parts_of_heads_as_gptj_does() -> None:
     q = random_heads(1, 2, 20, 32)
     sin, cos = modeling_gptj.create_sinusoidal_positions(40, 16)[None, 7:27].split(8, dim=-1)
-    turning = torch.from_numpy(q[..., :16]).transpose(1, 2)  # GPT-J has heads behind tokens here
+    turning = torch.from_numpy(q[..., :16]).transpose(1, 2)  # GPT-J's heads come after the tokens here
     expected = modeling_gptj.apply_rotary_pos_emb(turning, sin, cos).transpose(1, 2).numpy()
-    found = Rotary(default_frequencies(16, 10000.0), interleaved=True)(q, span(7, length=20))
+    found = Rotary(default_frequencies(16, 10000.0), interleaved=True)(q, step(7, length=20))
     same(found[..., :16], expected, 1e-6)
     np.testing.assert_array_equal(found[..., 16:], q[..., 16:])
 
@@ -160,10 +160,10 @@ def test_interleaved_parts_of_heads_as_gptj_does() -> None:
 def test_rows_at_their_own_positions(interleaved: bool) -> None:
     rope = Rotary(default_frequencies(8, 10.0), interleaved=interleaved)
     x = random_heads(3, 2, 4, 8)
-    found = rope(x, span(5, 0, 90, length=4))
+    found = rope(x, step(5, 0, 90, length=4))
     for b, start in enumerate((5, 0, 90)):
-        same(found[b : b + 1], rope(x[b : b + 1], span(start, length=4)), 3e-7)
-    last = rope(x[:, :, -1:], span(5, 0, 90, length=4).last)
+        same(found[b : b + 1], rope(x[b : b + 1], step(start, length=4)), 3e-7)
+    last = rope(x[:, :, -1:], step(5, 0, 90, length=4).for_last_token().queries)
     same(last, found[:, :, -1:], 3e-7)
 
 
@@ -176,12 +176,12 @@ def test_a_piece_turns_by_the_length_of_its_whole_text(interleaved: bool) -> Non
     rope = Rotary(FrequenciesByLength(dynamic), interleaved=interleaved)
     x = random_heads(3, 2, 4, 8)
     texts, starts = np.array([9, 30, 94]), np.array([5, 5, 90])
-    found = rope(x, Span(starts, 4, texts))
+    found = rope(x, Step(starts, 4, texts))
     for b, (start, text) in enumerate(zip(starts, texts, strict=True)):
-        alone = Rotary(dynamic(text), interleaved=interleaved)(x[b : b + 1], span(start, length=4))
+        alone = Rotary(dynamic(text), interleaved=interleaved)(x[b : b + 1], step(start, length=4))
         same(found[b : b + 1], alone, 3e-7)
-    same(rope(x[:, :, -1:], Span(starts, 4, texts).last), found[:, :, -1:], 3e-7)
-    together = Span(
+    same(rope(x[:, :, -1:], Step(starts, 4, texts).for_last_token().queries), found[:, :, -1:], 3e-7)
+    together = Step(
         np.array([5, 5, 5]), 4, np.array([9, 30, 30])
     )  # at one position, in texts of other lengths
     same(rope(x, together)[1:2], found[1:2], 3e-7)
@@ -201,14 +201,14 @@ def test_lengths_that_count() -> None:
 def test_frequencies_by_the_length_of_each_row(interleaved: bool) -> None:
     rope = Rotary(FrequenciesByLength(dynamic), interleaved=interleaved)
     x = random_heads(3, 2, 4, 8)
-    found = rope(x, span(5, 0, 90, length=4))
+    found = rope(x, step(5, 0, 90, length=4))
     for b, start in enumerate((5, 0, 90)):
-        alone = Rotary(dynamic(start + 4), interleaved=interleaved)(x[b : b + 1], span(start, length=4))
+        alone = Rotary(dynamic(start + 4), interleaved=interleaved)(x[b : b + 1], step(start, length=4))
         same(found[b : b + 1], alone, 3e-7)
-    last = rope(x[:, :, -1:], span(5, 0, 90, length=4).last)
+    last = rope(x[:, :, -1:], step(5, 0, 90, length=4).for_last_token().queries)
     same(last, found[:, :, -1:], 3e-7)
     assert (
-        np.abs(found[2] - Rotary(dynamic(1), interleaved=interleaved)(x, span(90, length=4))[2]).max() > 0.1
+        np.abs(found[2] - Rotary(dynamic(1), interleaved=interleaved)(x, step(90, length=4))[2]).max() > 0.1
     )
 
 
@@ -221,21 +221,21 @@ def test_tables_are_made_once_a_call_and_not_kept_beyond() -> None:
 
     rope, other = (Rotary(FrequenciesByLength(frequencies)) for _ in range(2))
     x = random_heads(1, 2, 3, 8)
-    call = span(4, length=3)
+    call = step(4, length=3)
     first, second = rope(x, call), rope(x[:, :1], call)
     assert lengths == [7]
     same(second, first[:, :1])
     other(x, call)
-    rope(x, span(7, length=3))
+    rope(x, step(7, length=3))
     assert lengths == [7, 7, 10]
 
 
 def test_attention_factor_lengthens() -> None:
     x = random_heads(1, 2, 3, 8)
     for interleaved in (False, True):
-        plain = Rotary(default_frequencies(4, 10.0), interleaved=interleaved)(x, span(3, length=3))
+        plain = Rotary(default_frequencies(4, 10.0), interleaved=interleaved)(x, step(3, length=3))
         longer = Rotary(default_frequencies(4, 10.0), attention_factor=1.3, interleaved=interleaved)
-        found = longer(x, span(3, length=3))
+        found = longer(x, step(3, length=3))
         same(found[..., :4], plain[..., :4] * np.float32(1.3), 3e-7)
         np.testing.assert_array_equal(found[..., 4:], x[..., 4:])  # what does not turn keeps its length
 

@@ -8,7 +8,6 @@ import torch
 from transformers.models.distilbert.modeling_distilbert import create_sinusoidal_embeddings
 
 from tinystar_np.kernels.sinusoidal import sinusoidal_positions
-from tinystar_np.layers_old.sinusoidal import Sinusoidal
 
 
 @pytest.mark.parametrize("width", [2, 7, 12])
@@ -37,11 +36,3 @@ def test_a_step_turns_each_pair_by_the_same_angle() -> None:
     z, w = (x[:, 1::2] + 1j * x[:, 0::2] for x in (before, after))
     np.testing.assert_allclose(w / z, np.broadcast_to((w / z)[:1], (3, 8)), atol=1e-6)
     assert np.abs(w - z).max() > 0.5
-
-
-def test_the_layer_is_called_as_a_table_is() -> None:
-    positions = np.array([[5, 6], [900, 901]])
-    np.testing.assert_array_equal(
-        Sinusoidal(10, theta=70.0)(positions), sinusoidal_positions(positions, 10, 70.0)
-    )
-    assert np.abs(Sinusoidal(10)(positions) - Sinusoidal(10, theta=70.0)(positions)).max() > 0.1

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import FIXED
 
-from tinystar_np.cache import Span
+from tinystar_np.cache import Step
+from tinystar_np.layers.rope import Rotary
 from tinystar_np.models.rope_parameters import RULES, RopeParameters
-from tinystar_np.layers_old.rope import Rotary
 
 K = 16
 HALF_A_UNIT = 2.0**-24
@@ -60,7 +60,7 @@ def rotary(read: RopeParameters, interleaved: bool, length: int) -> Rotary:
 
 
 def turned(rope: Rotary, x: np.ndarray, position: int) -> np.ndarray:
-    return rope(x[None, :, None], Span(np.array([position]), 1))[0, :, 0].astype(np.float64)
+    return rope(x[None, :, None], Step(np.array([position]), 1))[0, :, 0].astype(np.float64)
 
 
 kinds = st.sampled_from(sorted(KINDS))

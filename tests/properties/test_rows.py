@@ -12,10 +12,10 @@ from parity import random_ids
 from small_models import DENSE, EXPERTS, small_model
 
 from tinystar_np import fast
+from tinystar_np.cache import KeyValueState, join_caches
 from tinystar_np.generation import generate_ids
 from tinystar_np.kernels.experts import mixture
 from tinystar_np.models import Decoder
-from tinystar_np.cache import KeyValueState, join_caches
 
 LENGTHS = [3, 150]
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from small_models import build, small_model
 
+from tinystar_np.cache import join_caches
 from tinystar_np.fast.deferred_state import MOST
 from tinystar_np.models import Decoder
-from tinystar_np.cache import join_caches
 
 FALCON_H1 = {
     "hidden_size": 48,

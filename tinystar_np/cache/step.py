@@ -1,7 +1,7 @@
 """A step: where the new tokens of one call stand, and what all layers need to know of that.
 
-Rows of a batch may stand at different lengths, since prompts differ: each row continues at its own. Nothing is
-padded, so position p of a row is always its p-th token.
+Rows of a batch may stand at different lengths, since prompts differ: each row continues at its own. Nothing
+is padded, so position p of a row is always its p-th token.
 """
 
 from collections.abc import Callable, Hashable

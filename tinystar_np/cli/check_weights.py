@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
+from tinystar_np.checkpoints.element_types import NotFinite, count_not_finite
 from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.cli.terminal import note
 from tinystar_np.errors import CheckpointError
@@ -61,6 +62,9 @@ def check_weights(directory: Path, arguments: argparse.Namespace) -> CheckedWeig
     """Read all weights of a directory. Raises CheckpointError for files that cannot be read."""
     checkpoint = open_checkpoint(directory)
     note(f"Reading {checkpoint.nbytes / 1e6:,.1f} MB of weights …", arguments)
-    counts = {name: count_not_finite(checkpoint, name) for name in checkpoint}
+    counts = {
+        name: count_not_finite(checkpoint.blocks(name, BLOCK), checkpoint.element_type(name))
+        for name in checkpoint
+    }
     found = {name: (checkpoint.file_of(name).name, count) for name, count in counts.items() if any(count)}
     return CheckedWeights(directory, len(checkpoint), found)

@@ -7,6 +7,7 @@ import warnings
 from tinystar_np.checkpoints.stored_matrix import ROUNDED
 from tinystar_np.cli.terminal import UsageError, add_loading_arguments, note
 from tinystar_np.errors import InputError
+from tinystar_np.fast.threads import use_threads
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder

@@ -12,9 +12,8 @@ from tinystar_np.fast.attention_forms import (
     attention,
     attention_probabilities,
     attention_scores,
-    latent_attention,
-    relative_attention,
 )
+from tinystar_np.fast.attention_variants import latent_attention, relative_attention
 from tinystar_np.fast.definitions import KERNELS
 from tinystar_np.fast.elementwise import (
     activate,

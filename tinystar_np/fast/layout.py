@@ -29,6 +29,7 @@ Nothing else changes: shapes and numbers are the same, though some sums are take
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -96,19 +97,21 @@ def _in_a_row(matrices: Sequence[NDArray]) -> NDArray | None:
     return as_strided(first.T, (outputs, inputs), first.T.strides, writeable=False).T
 
 
-_laid: dict[int, tuple[list["weakref.ref[NDArray]"], NDArray]] = {}
+_laid: dict[int, tuple[list["weakref.ref[NDArray]"], NDArray | None]] = {}
 """Matrices that lie side by side and all of them as one, by the identity of the first."""
 
 
 def _remember(matrices: Sequence[NDArray], together: NDArray) -> None:
-    first = matrices[0]
-    _laid[id(first)] = [weakref.ref(matrix) for matrix in matrices], together
-    weakref.finalize(first, _laid.pop, id(first), None)
+    """Keep what ``laid_together`` finds, until the first of them is gone."""
+    first, *others = matrices
+    # The callback is a C function: Ctrl-C within one in Python would be swallowed, and leave the entry.
+    references = [weakref.ref(first, partial(_laid.pop, id(first))), *map(weakref.ref, others)]
+    _laid[id(first)] = references, together
 
 
 def laid_together(matrices: Sequence[Matrix]) -> NDArray | None:
     """Return (in, all outputs), whose parts these matrices are in this order; None where there is none."""
-    references, together = _laid.get(id(matrices[0]), ((), None))
+    references, together = _laid.get(id(matrices[0]), ([], None))
     same = len(references) == len(matrices)
     return together if same and all(r() is m for r, m in zip(references, matrices, strict=True)) else None
 

@@ -6,7 +6,7 @@ prepared from them is prepared for the first layer and found by the others, for 
 
 import weakref
 from collections.abc import Callable, Hashable
-from functools import wraps
+from functools import partial, wraps
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -27,10 +27,8 @@ def remembered(function: Callable[Arguments, Result]) -> Callable[Arguments, Res
         key = tuple(id(a) if isinstance(a, np.ndarray) else a for a in arguments)
         found = made.get(key)
         if found is None:
-
-            def forget(reference: object) -> None:
-                made.pop(key, None)
-
+            # A method of C's: Ctrl-C in a function of ours would be lost there, and the entry kept.
+            forget = partial(made.pop, key)
             arrays: list[object] = [weakref.ref(a, forget) for a in arguments if isinstance(a, np.ndarray)]
             found = made[key] = function(*arguments, **named), arrays
         return found[0]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import Step
+from tinystar_np.kernels.masks import Mask
 
 
 class Alibi:
@@ -17,9 +18,12 @@ class Alibi:
     def __init__(self, bias: Callable[[NDArray[np.integer]], NDArray[np.float32]]):
         self.bias = bias
 
-    def __call__(self, positions: NDArray[np.int64], step: Step) -> NDArray[np.float32]:
-        """Return what is added: (H, S), or (B, H, S) where the positions of rows differ."""
-        return step.once(self, lambda: self._made(positions))
+    def __call__(self, mask: Mask, step: Step) -> NDArray[np.float32]:
+        """Return what is added: (H, S), or (B, H, S) where the positions of rows differ.
+
+        mask  where the keys stand; layers that see equally far have the same keys
+        """
+        return step.once((self, mask.window, mask.chunk), lambda: self._made(mask.key_positions))
 
     def _made(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         bias = self.bias(positions.ravel())

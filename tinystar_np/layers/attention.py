@@ -128,7 +128,7 @@ class Attention:
 
     def attend(self, q: NDArray, k: NDArray, v: NDArray, mask: Mask, step: Step) -> NDArray:
         """Apply the kernel: (B, H, T, K), with S keys and values (B, G, S, K) → (B, H, T, K)."""
-        bias = None if self.alibi is None else self.alibi(mask.key_positions, step)
+        bias = None if self.alibi is None else self.alibi(mask, step)
         return attend(q, k, v, mask, scale=self.scale, bias=bias, soft_cap=self.soft_cap, sinks=self.sinks)
 
 
@@ -173,8 +173,8 @@ class FusedAttention(Attention):
 class GroupedFusedAttention(FusedAttention):
     """Attention whose queries, keys and values come out of one matrix, group by group.
 
-    For each of the G groups stand its H/G queries, its key and its value. A processor takes the part of a group,
-    and needs no other's.
+    For each of the G groups stand its H/G queries, its key and its value. A processor takes the part of a
+    group, and needs no other's.
     """
 
     def apart(self, qkv: NDArray) -> tuple[NDArray, NDArray, NDArray]:

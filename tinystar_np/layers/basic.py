@@ -1,7 +1,7 @@
 """The layers that every model is made of: linear maps, embeddings, norms, feed-forward layers.
 
-Each holds its weights and calls the kernel of its name through ``fast``. All of them treat every token by itself:
-what lets tokens see one another is attention (layers/attention.py) or a recurrence.
+Each holds its weights and calls the kernel of its name through ``fast``. All of them treat every token by
+itself: what lets tokens see one another is attention (layers/attention.py) or a recurrence.
 """
 
 from collections.abc import Callable, Sequence

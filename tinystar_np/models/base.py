@@ -113,7 +113,7 @@ class Decoder(Generic[AnyConfig]):
         current = cache if cache is None or cache.text is None else caches.up_to_date(self, cache, step)
         x = self.embed(tokens, step)  # (B, T, D)
         for i, block in enumerate(self.blocks):
-            if last_only and i + 1 == len(self.blocks) and not listening():
+            if last_only and i + 1 == len(self.blocks) and step.length > 1 and not listening():
                 step = step.for_last_token()  # the rest of the last block's work would be thrown away
             with scope(f"blocks.{i}"):
                 x = block(x, step, None if current is None else current.states[i])

@@ -32,8 +32,8 @@ from tinystar_np.layers.basic import Embedding, FeedForward, LayerNorm, Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, key
-from tinystar_np.tap import tap
 from tinystar_np.models.facts import Facts
+from tinystar_np.tap import tap
 
 
 @dataclass(frozen=True)

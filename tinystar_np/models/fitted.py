@@ -29,6 +29,7 @@ def fitted(
     table = model.WEIGHTS
     usual = {theirs for theirs, *_ in model.WEIGHTS.values()}
     for form in model.OTHER_FORMS:
+        # A name that both have, of whichever layer, does not tell the one from the other.
         own = {ours: row for ours, row in form.items() if row[0].replace("{i+1}", "{i}") not in usual}
         if any(row.theirs in stored for row in rows(own, config)):
             table = {**table, **form}

@@ -28,8 +28,8 @@ from tinystar_np.layers.basic import Embedding, FeedForward, LayerNorm, Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, at_least_1, key, require
-from tinystar_np.tap import tap
 from tinystar_np.models.facts import Facts
+from tinystar_np.tap import tap
 
 KINDS = ("global", "local")
 

@@ -34,8 +34,8 @@ from tinystar_np.layers.basic import Embedding, FeedForward, LayerNorm, Linear
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, key, require
-from tinystar_np.tap import tap
 from tinystar_np.models.facts import Facts
+from tinystar_np.tap import tap
 
 ONLY: Mapping[str, object] = {
     "alibi": True,

@@ -25,7 +25,7 @@ from tinystar_np.cache import KeyValueState, RecurrentState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS, sigmoid
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
-from tinystar_np.layers.attention import Attention, heads_joined
+from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, gated_experts
@@ -242,9 +242,9 @@ class GatedAttention(Attention):
         q, k = self.rotated(q, k, step)
         keys, values, positions = step.remember(k, v, state)
         y = self.attend(q, keys, values, step.mask(positions, self.limits()), step)
-        y = heads_joined(tap("attention.mixed", y))  # (B, T, H·K)
-        y = y * sigmoid(tap("attention.gate", gate)).reshape(y.shape)
-        return tap("attention.out", self.out(tap("attention.gated", y)))
+        y = tap("attention.mixed", y).transpose(0, 2, 1, 3)  # (B, T, H, K)
+        y = tap("attention.gated", y * sigmoid(tap("attention.gate", gate)))
+        return tap("attention.out", self.out(y.reshape(*y.shape[:2], -1)))
 
 
 def gated_attention(w: Weights, c: Qwen3NextConfig) -> GatedAttention:

@@ -54,10 +54,10 @@ class AlibiBothWays(Alibi):
     A key's position alone does not tell on which side of a query it stands.
     """
 
-    def __call__(self, positions: NDArray[np.int64], step: Step) -> NDArray[np.float32]:
+    def __call__(self, mask: Mask, step: Step) -> NDArray[np.float32]:
         """Return what is added: (1, H, T, S)."""
-        T = step.queries.length
-        return step.once((self, step.only_last), lambda: bias_by_distance(self.bias(np.arange(1 - len(positions), T)), T)[None])
+        T, S = step.queries.length, len(mask.key_positions)
+        return step.once((self, T, S), lambda: bias_by_distance(self.bias(np.arange(1 - S, T)), T)[None])
 
 
 def no_norm(x: NDArray) -> NDArray:

@@ -14,17 +14,18 @@ from transformers.models.deepseek_v2 import modeling_deepseek_v2 as v2
 from transformers.models.deepseek_v3 import modeling_deepseek_v3 as v3
 
 from tinystar_np import record
-from tinystar_np.fast import attention_forms
+from tinystar_np.cache import Cache, KeyValueState, SlidingKeyValueState, Step, join_caches, read_states
+from tinystar_np.fast import attention_variants
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.kernels.bfloat16 import from_bfloat16, to_bfloat16
 from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
 from tinystar_np.kernels.packed import Bfloat16Matrix
 from tinystar_np.kernels.rope import default_frequencies, yarn_attention_factor, yarn_frequencies
-from tinystar_np.layers import Weights
-from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.alibi import Alibi
+from tinystar_np.layers.latent_attention import LatentAttention, LatentQueryAttention
 from tinystar_np.layers.rope import Rotary
-from tinystar_np.cache import Cache, Span, join_caches, read_states
-from tinystar_np.cache.latent import LatentState, SlidingLatentState
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.tinystar_block import AlibiBothWays, TinyLatentAttention
 
 D, H, R, K, K_R, K_V = 48, 3, 32, 8, 6, 10  # absorbing is cheaper up to 12 tokens far behind the beginning
 SIZES = {"heads": H, "rank": R, "head_dim": K, "rope_dim": K_R, "value_dim": K_V}
@@ -89,7 +90,9 @@ def run_reference(module: Any, rotary: Any, x: np.ndarray, window: int | None = 
 def layer_of(module: Any, **changes: Any) -> LatentAttention:
     rope = Rotary(default_frequencies(K_R, 10000.0), interleaved=True)
     settings = {**SIZES, "scale": (K + K_R) ** -0.5, "rope": rope, **changes}
-    return LatentAttention(Weights(weights_of(module)), **settings)
+    weights = weights_of(module)
+    kind = LatentQueryAttention if "q_down.weight" in weights else LatentAttention
+    return kind(Weights(weights), **settings)
 
 
 def random_x(*shape: int, seed: int = 0) -> np.ndarray:
@@ -97,7 +100,8 @@ def random_x(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def whole(layer: LatentAttention, x: np.ndarray, last_only: bool = False) -> np.ndarray:
-    return layer(x, Span(np.zeros(len(x), dtype=np.int64), x.shape[1]), None, last_only)
+    step = Step(np.zeros(len(x), dtype=np.int64), x.shape[1])
+    return layer(x, step.for_last_token() if last_only else step, None)
 
 
 def new_cache(layer: LatentAttention, rows: int = 1, capacity: int = 0) -> Cache:
@@ -106,7 +110,8 @@ def new_cache(layer: LatentAttention, rows: int = 1, capacity: int = 0) -> Cache
 
 def run(layer: LatentAttention, x: np.ndarray, cache: Cache, last_only: bool = False) -> np.ndarray:
     """Continue a cache as a model of one layer does."""
-    y = layer(x, cache.span(x.shape[1]), cache.states[0], last_only)
+    step = cache.span(x.shape[1])
+    y = layer(x, step.for_last_token() if last_only else step, cache.states[0])
     cache.advance(x.shape[1])
     return y
 
@@ -131,7 +136,7 @@ def form(request: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each form everywhere, and each where it is cheaper."""
     if request.param != "cheaper":
         absorbing = request.param == "absorbed"
-        monkeypatch.setattr(attention_forms, "absorbing_is_cheaper", lambda *_: absorbing)
+        monkeypatch.setattr(attention_variants, "absorbing_is_cheaper", lambda *_: absorbing)
     return request.param
 
 
@@ -180,7 +185,7 @@ def test_taps() -> None:
     _, probabilities = run_reference(module, rotary, x)
     with record() as heard:
         whole(layer, x)
-    names = "q_down, q_norm, q, q_turned, kv_down, kv_norm, k_turned, scores, probabilities, mixed, out"
+    names = "q_down, q_norm, q, q_rotated, kv_down, kv_norm, k_rotated, scores, probabilities, mixed, out"
     assert ", ".join(heard).replace("attention.", "") == names
     for name in ("q_down", "q_norm", "kv_down", "kv_norm", "out"):
         assert_close(heard[f"attention.{name}"], caught[name], what=name)
@@ -188,8 +193,8 @@ def test_taps() -> None:
     assert_close(heard["attention.q"], q)
     assert_close(heard["attention.probabilities"], probabilities)
     shapes = {name.removeprefix("attention."): array.shape for name, array in heard.items()}
-    assert shapes["q_turned"] == (2, H, 30, K_R)
-    assert shapes["k_turned"] == (2, 1, 30, K_R)
+    assert shapes["q_rotated"] == (2, H, 30, K_R)
+    assert shapes["k_rotated"] == (2, 1, 30, K_R)
     assert shapes["scores"] == (2, H, 30, 30)
     assert shapes["mixed"] == (2, H, 30, K_V)
     cache = new_cache(layer, 2)
@@ -234,7 +239,7 @@ def test_which_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ran.append(absorbing_is_cheaper(*sizes))
         return ran[-1]
 
-    monkeypatch.setattr(attention_forms, "absorbing_is_cheaper", spy)
+    monkeypatch.setattr(attention_variants, "absorbing_is_cheaper", spy)
     cache = new_cache(layer)
     for tokens in (100, 1, 5, 40):
         run(layer, random_x(1, tokens), cache)
@@ -251,7 +256,7 @@ def test_which_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_of_different_lengths(window: int | None, bias: bool) -> None:
     """Each as if alone: by single tokens and by pieces, plainly and in blocks, before and beyond a window."""
     module, _ = reference()
-    layer = layer_of(module, window=window, key_bias=uneven_bias if bias else None)
+    layer = layer_of(module, window=window, alibi=Alibi(uneven_bias) if bias else None)
     caches = []
     for length in (3, 69, 70, 71, 200):
         caches.append(new_cache(layer))
@@ -329,7 +334,7 @@ def test_without_rotations(alibi: bool, rope_dim: int, window: int | None) -> No
         **{**SIZES, "rope_dim": rope_dim},
         scale=0.3,
         eps=1e-5,
-        key_bias=partial(alibi_bias, slopes) if alibi else None,
+        alibi=Alibi(partial(alibi_bias, slopes)) if alibi else None,
         window=window,
     )
     check(layer, x, expected)
@@ -343,14 +348,15 @@ def test_both_ways(window: int | None, tokens: int) -> None:
     weights, slopes = random_weights(0), alibi_slopes(H)
     x = random_x(2, tokens)
     expected = np.stack([by_definition(weights, row, 0, window or tokens, slopes, causal=False) for row in x])
-    layer = LatentAttention(
+    layer = TinyLatentAttention(
         Weights(weights),
         **{**SIZES, "rope_dim": 0},
         scale=0.3,
         eps=1e-5,
+        rope=None,
         window=window,
         causal=False,
-        distance_bias=lambda distances: -slopes[:, None] * np.abs(distances).astype(np.float32),
+        alibi=AlibiBothWays(lambda distances: -slopes[:, None] * np.abs(distances).astype(np.float32)),
     )
     assert_close(whole(layer, x), expected)
     assert_close(whole(layer, x, last_only=True), expected[:, -1:])
@@ -395,7 +401,7 @@ def test_bytes_of_the_latents() -> None:
     layer = layer_of(reference()[0])
     for rows, capacity in ((1, 0), (1, 1), (4, 1000)):
         state = layer.new_state(rows, capacity)
-        assert type(state) is LatentState
+        assert type(state) is KeyValueState
         assert state.nbytes == rows * capacity * (R + K_R) * 4
     cache = new_cache(layer, 2, capacity=100)
     run(layer, random_x(2, 100), cache)
@@ -411,7 +417,7 @@ def test_the_window_holds_no_more_latents_than_it_sees() -> None:
     layer = layer_of(reference()[0], window=16)
     most = 2 * 16 * (R + K_R) * 4
     cache = new_cache(layer, 2, capacity=1000)
-    assert isinstance(cache.states[0], SlidingLatentState)
+    assert isinstance(cache.states[0], SlidingKeyValueState)
     for new in (3, 100, 1, 1, 15, 16, 17, 1):
         run(layer, random_x(2, new), cache)
         assert cache.nbytes <= most
@@ -457,4 +463,4 @@ def test_saved_and_loaded(window: int | None, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not"):
         new_cache(layer, 3).states[0].restore(arrays[0], 50)
     with pytest.raises(ValueError, match="not"):
-        LatentState(2, R + K_R + 1).restore(arrays[0], 50)
+        KeyValueState(2, 1, R + K_R + 1, value_dim=0).restore(arrays[0], 50)

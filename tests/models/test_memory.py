@@ -15,7 +15,7 @@ from tinystar_np.errors import InputError
 from tinystar_np.fast import layout
 from tinystar_np.fast.layout import BAND, NARROW, PORTION, STRIP, VERY_WIDE, lay_out
 from tinystar_np.loading import load
-from tinystar_np.weights import in_memory
+from tinystar_np.models import memory
 from tinystar_np.models.memory import linears_of
 
 
@@ -109,13 +109,13 @@ def test_what_is_put_in_place_of_a_matrix_stays(save_gpt2: Any) -> None:
 
 
 def test_without_room_all_is_as_it_was(save_gpt2: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setattr(in_memory, "usable_memory", lambda: 10_000)
+    monkeypatch.setattr(memory, "usable_memory", lambda: 10_000)
     _, directory = save_gpt2()
     model, _ = load(directory)
     with pytest.raises(InputError, match=r"0\.0 GB are free"):
         model.move_into_memory()
     assert all(on_file(linear.weight) for linear in linears_of(model.blocks))
-    monkeypatch.setattr(in_memory, "usable_memory", lambda: None)  # where the system does not tell
+    monkeypatch.setattr(memory, "usable_memory", lambda: None)  # where the system does not tell
     model.move_into_memory()
     assert not any(on_file(linear.weight) for linear in linears_of(model.blocks))
 
@@ -126,7 +126,7 @@ def test_from_the_command_line(talking_model: Path, capsys: Any, monkeypatch: py
     expected = capsys.readouterr().out
     assert tinystar([*ask, "--in-memory"]) == 0
     assert capsys.readouterr().out == expected
-    monkeypatch.setattr(in_memory, "usable_memory", lambda: 0)
+    monkeypatch.setattr(memory, "usable_memory", lambda: 0)
     assert tinystar([*ask, "--in-memory"]) == 1
     assert "GB are free" in capsys.readouterr().err
 

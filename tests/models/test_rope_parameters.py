@@ -11,10 +11,10 @@ from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXRotaryEmbeddin
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
-from tinystar_np.cache import Span
+from tinystar_np.cache import Step
 from tinystar_np.models.rope_parameters import RULES, RopeParameters
 from tinystar_np.errors import ConfigError
-from tinystar_np.layers_old.rope import Rotary
+from tinystar_np.layers.rope import Rotary
 
 K, LONGEST = 64, 4096
 PAIRS = K // 2
@@ -128,18 +128,18 @@ def test_every_rule_of_transformers_is_here_and_tested() -> None:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("start", [0, 1000, LONGEST - 3, 99_990])
 def test_the_layer_turns_as_transformers_does(case: str, start: int) -> None:
-    theirs, ours, span = llama(CASES[case]), read(CASES[case], partial=True), Span(np.array([start]), 30)
+    theirs, ours, step = llama(CASES[case]), read(CASES[case], partial=True), Step(np.array([start]), 30)
     rng = np.random.default_rng(start)
     q, k = rng.standard_normal((2, 1, 2, 30, K), dtype=np.float32)
-    tables = theirs(torch.zeros(1), torch.arange(start, span.end)[None])
+    tables = theirs(torch.zeros(1), torch.arange(start, step.end)[None])
     expected = apply_rotary_pos_emb(torch.from_numpy(q), torch.from_numpy(k), *tables)
     # Few frequencies differ in the last place; an angle does then by as much times the position.
     frequencies = ours.frequencies()
-    frequencies = frequencies(span.end) if callable(frequencies) else frequencies
-    angle = span.end * np.abs(frequencies - theirs.inv_freq.numpy()).max()
+    frequencies = frequencies(step.end) if callable(frequencies) else frequencies
+    angle = step.end * np.abs(frequencies - theirs.inv_freq.numpy()).max()
     assert angle < 0.02
     for x, y in zip((q, k), expected, strict=True):
-        found = ours.rotary()(x, span)
+        found = ours.rotary()(x, step)
         assert found.dtype == np.float32
         assert np.abs(found - y.numpy()).max() <= (1e-6 + angle) * np.abs(x).max() * 1.5
 
@@ -147,13 +147,13 @@ def test_the_layer_turns_as_transformers_does(case: str, start: int) -> None:
 def test_a_row_beyond_the_trained_length_beside_one_within() -> None:
     x = np.random.default_rng(0).standard_normal((2, 2, 3, K), dtype=np.float32)
     rope = read(LONGROPE).rotary()
-    found = rope(x, Span(np.array([1022, 7]), 3))
+    found = rope(x, Step(np.array([1022, 7]), 3))
     for b, (start, factors) in enumerate([(1022, "long"), (7, "short")]):
         frequencies = read(LONGROPE | {"short_factor": LONG, "long_factor": LONG}).frequencies()
         if factors == "short":
             frequencies = read(LONGROPE | {"short_factor": SHORT, "long_factor": SHORT}).frequencies()
         alone = Rotary(frequencies, attention_factor=read(LONGROPE).attention_factor)
-        expected = alone(x[b : b + 1], Span(np.array([start]), 3))
+        expected = alone(x[b : b + 1], Step(np.array([start]), 3))
         np.testing.assert_array_equal(found[b], expected[0])
 
 

@@ -10,7 +10,7 @@ from tinystar_np.fast import layout
 from tinystar_np.fast.layout import LEAST_IN_THREADS, laid_together
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder
-from tinystar_np.weights.side_by_side import side_by_side
+from tinystar_np.models.memory import side_by_side
 
 SMALL = {
     "hidden_size": 48,

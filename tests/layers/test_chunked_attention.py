@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from masks import last_queries
 
-from tinystar_np.cache import ChunkedKeyValueState, Span
+from tinystar_np.cache import ChunkedKeyValueState, Step
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.kernels.attention import attention
 from tinystar_np.kernels.chunked_attention import pieces
 from tinystar_np.kernels.masks import Mask, visible
 from tinystar_np.kernels.temperature import temperature
-from tinystar_np.layers_old import Attention, Weights
-from tinystar_np.layers_old.temperature import Temperature
+from tinystar_np.layers.alibi import Alibi
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.llama4_text import Llama4Attention, Temperature
 from tinystar_np.tracing import record
 
 D, H, G, K = 12, 4, 2, 6
@@ -25,16 +27,25 @@ def random(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def chunked_layer(chunk: int | None, alibi: bool = False) -> Attention:
+    layer = llama4(chunk=chunk)
+    layer.scale = 0.1  # with 1/√K some probabilities of what is visible would be 0 in float32
+    if alibi:
+        layer.alibi = Alibi(lambda positions: alibi_bias(SLOPES, positions))
+    return layer
+
+
+def llama4(chunk: int | None = None, temperature: Temperature | None = None) -> Llama4Attention:
     widths = {"q": (D, H * K), "k": (D, G * K), "v": (D, G * K), "out": (H * K, D)}
     arrays = {f"{name}.weight": random(*shape, seed=len(name)) for name, shape in widths.items()}
-    return Attention(
+    return Llama4Attention(
         Weights(arrays),
         heads=H,
-        groups=G,
+        kv_heads=G,
         head_dim=K,
-        scale=0.1,
+        rope=None,
         chunk=chunk,
-        key_bias=(lambda positions: alibi_bias(SLOPES, positions)) if alibi else None,
+        norm_eps=None,
+        temperature=temperature,
     )
 
 
@@ -45,8 +56,8 @@ def assert_near(found: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(found - expected).max() <= 3e-6 * np.abs(expected).max()
 
 
-def from_the_start(length: int, rows: int = 2) -> Span:
-    return Span(np.zeros(rows, dtype=np.int64), length)
+def from_the_start(length: int, rows: int = 2) -> Step:
+    return Step(np.zeros(rows, dtype=np.int64), length)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 8, 20])
@@ -86,12 +97,12 @@ def test_what_runs_is_what_is_shown(chunk: int, alibi: bool) -> None:
     places = np.arange(300)
     np.testing.assert_array_equal(hidden[0, 0], ~visible(Mask(places, places, chunk=chunk)))
     assert_near(layer(x, from_the_start(300), None), expected)
-    last = layer(x, from_the_start(300), None, last_only=True)
+    last = layer(x, from_the_start(300).for_last_token(), None)
     assert_near(last, expected[:, -1:])
     for cuts in ([99, 101], [100, 200], [29, 30, 31, 32, 299], [150]):
         state, found = layer.new_state(2, 0), []
         for a, b in pairwise([0, *cuts, 300]):
-            found.append(layer(x[:, a:b], Span(np.full(2, a), b - a), state))
+            found.append(layer(x[:, a:b], Step(np.full(2, a), b - a), state))
             state.commit()
         assert_near(np.concatenate(found, axis=1), expected)
         assert state.capacity <= max(chunk, 1)
@@ -106,27 +117,27 @@ def test_rows_at_different_places_in_their_chunks(watched: bool, new: int) -> No
     x = random(len(lengths), 139 + new, D)
     states, expected = [], []
     for row, length in zip(x, lengths, strict=True):
-        span, state = from_the_start(length, rows=1), layer.new_state(1, 0)
-        layer(row[None, :length], span, state)
+        step, state = from_the_start(length, rows=1), layer.new_state(1, 0)
+        layer(row[None, :length], step, state)
         state.commit()
         states.append(state)
         with record():
             expected.append(layer(row[None, : length + new], from_the_start(length + new, rows=1), None))
     joined = ChunkedKeyValueState.join(states)
-    span = Span(np.array(lengths), new)
+    step = Step(np.array(lengths), new)
     given = np.stack([row[length : length + new] for row, length in zip(x, lengths, strict=True)])
     if watched:
         with record():
-            found = layer(given, span, joined)
+            found = layer(given, step, joined)
     else:
-        found = layer(given, span, joined)
+        found = layer(given, step, joined)
     joined.commit()
-    behind = layer(given[:, :1], Span(np.array(lengths) + new, 1), joined)
+    after = layer(given[:, :1], Step(np.array(lengths) + new, 1), joined)
     for b, length in enumerate(lengths):
         assert_near(found[b], expected[b][0, length:])
         text = np.concatenate([x[b, : length + new], given[b, :1]])[None]
-        alone = layer(text, from_the_start(length + new + 1, rows=1), None, last_only=True)
-        assert_near(behind[b], alone[0])
+        alone = layer(text, from_the_start(length + new + 1, rows=1).for_last_token(), None)
+        assert_near(after[b], alone[0])
 
 
 def test_a_call_that_breaks_off_loses_nothing() -> None:
@@ -137,8 +148,8 @@ def test_a_call_that_breaks_off_loses_nothing() -> None:
             state = layer.new_state(2, 0)
             layer(x[:, :start], from_the_start(start), state)
             state.commit()
-            layer(x[:, -broken:], Span(np.full(2, start), broken), state)  # and no commit
-            found = layer(x[:, start : start + 9], Span(np.full(2, start), 9), state)
+            layer(x[:, -broken:], Step(np.full(2, start), broken), state)  # and no commit
+            found = layer(x[:, start : start + 9], Step(np.full(2, start), 9), state)
             assert_near(found, expected[:, start : start + 9])
 
 
@@ -146,7 +157,7 @@ def test_one_token_reads_its_own_chunk_where_it_lies() -> None:
     state = ChunkedKeyValueState(1, G, K, 8)
     k, v = random(1, G, 30, K), random(1, G, 30, K, seed=1)
     for t in range(30):
-        keys, values, positions = state.append(k[:, :, t : t + 1], v[:, :, t : t + 1], Span(np.array([t]), 1))
+        keys, values, positions = state.append(k[:, :, t : t + 1], v[:, :, t : t + 1], Step(np.array([t]), 1))
         own = slice(t // 8 * 8, t + 1)
         np.testing.assert_array_equal(positions, np.arange(own.start, own.stop))
         np.testing.assert_array_equal(keys, k[:, :, own])
@@ -172,7 +183,7 @@ def test_temperature() -> None:
     np.testing.assert_array_equal(found[0, :4], 1)
     q = random(2, H, 5, K)
     starts = np.array([3, 11])
-    scaled = Temperature(4, 0.5)(q, Span(starts, 5))
+    scaled, _ = llama4(temperature=Temperature(4, 0.5)).rotated(q, q[:, :G], Step(starts, 5))
     for b, start in enumerate(starts):
         factors = temperature(np.arange(start, start + 5), 4, 0.5)
         np.testing.assert_allclose(scaled[b], q[b] * factors[:, None], rtol=1e-6)

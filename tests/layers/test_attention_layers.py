@@ -1,4 +1,4 @@
-"""Attention that sees both ways, with relative positions, with complex numbers; norms in other places.
+"""TinyStar's attention: both ways, with relative positions, with complex numbers; and norms in other places.
 
 Every layer is held against one definition, a score at a time in float64, in every way a layer is called; and
 against torch's own operators where there are some.
@@ -14,17 +14,18 @@ import pytest
 import torch
 from masks import last_queries
 
-from tinystar_np.cache import Span
-from tinystar_np.kernels.activations import relu
+from tinystar_np.cache import Step
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.kernels.attention import attention, bias_by_distance
 from tinystar_np.kernels.blockwise_attention import KEY_BLOCK, QUERY_BLOCK, blockwise_attention
 from tinystar_np.kernels.rope import default_frequencies
-from tinystar_np.layers_old import Attention, FeedForward, LayerNorm, ParallelBlock, SequentialBlock, Weights
-from tinystar_np.layers_old.blocks import ParallelPostNormBlock, PostNormBlock, no_norm
-from tinystar_np.layers_old.complex_attention import ComplexAttention, ComplexRelativeAttention
-from tinystar_np.layers_old.relative_attention import RelativeAttention
-from tinystar_np.layers_old.rope import Rotary
+from tinystar_np.layers.alibi import Alibi
+from tinystar_np.layers.basic import LayerNorm
+from tinystar_np.layers.rope import Rotary
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.tinystar import TinyStar
+from tinystar_np.models.tinystar_block import AlibiBothWays, Block, Positions, TinyAttention
+from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.tracing import record
 
 Q, S = QUERY_BLOCK, KEY_BLOCK
@@ -78,12 +79,9 @@ def test_both_ways_as_torch(window: int | None, t: int, before: int, alibi: bool
 # --- layers: one definition for all -----------------------------------------------------------------------
 
 D, H, G, K, FURTHEST, THETA = 12, 4, 2, 4, 5, 30.0
-KINDS: dict[str, type[Attention]] = {
-    "real": Attention,
-    "relative": RelativeAttention,
-    "complex": ComplexAttention,
-    "complex relative": ComplexRelativeAttention,
-}
+KINDS = ("real", "relative", "complex", "complex relative")
+LAYERS = [*((kind, False) for kind in KINDS), ("real", True), ("complex", True)]
+"""Kind, and whether ALiBi; with vectors for distances there is nothing else that tells positions."""
 
 
 class Case:
@@ -112,21 +110,18 @@ class Case:
         self.scale = width**-0.5
         # With relative vectors there is no turning, so that either can be told from the other.
         rope = Rotary(default_frequencies(2 * K, THETA), interleaved=True)
-        settings: dict[str, Any] = {"rope": rope if self.complex and not self.relative else None}
         slopes = alibi_slopes(H)
-        if alibi and causal:
-            settings["key_bias"] = partial(alibi_bias, slopes)
-        elif alibi:
-            settings["distance_bias"] = lambda distances: alibi_bias(slopes, -np.abs(distances))
-        self.layer = KINDS[kind](
+        one_way = Alibi(partial(alibi_bias, slopes))
+        both_ways = AlibiBothWays(lambda distances: alibi_bias(slopes, -np.abs(distances)))
+        self.layer = TinyAttention(
             Weights(self.w),
             heads=H,
-            groups=G,
-            head_dim=K,
-            scale=self.scale,
+            kv_heads=G,
+            head_dim=width,
+            rope=rope if self.complex and not self.relative else None,
             window=window,
+            alibi=None if not alibi else one_way if causal else both_ways,
             causal=causal,
-            **settings,
         )
 
     def definition(self, x: np.ndarray) -> np.ndarray:
@@ -167,7 +162,8 @@ class Case:
 
     def whole(self, x: np.ndarray, last_only: bool = False) -> np.ndarray:
         """The layer on (B, T, D), without a state."""
-        return self.layer(x, Span(np.zeros(len(x), dtype=np.int64), x.shape[1]), None, last_only)
+        step = Step(np.zeros(len(x), dtype=np.int64), x.shape[1])
+        return self.layer(x, step.for_last_token() if last_only else step, None)
 
 
 def random_stream(*shape: int, seed: int = 0) -> np.ndarray:
@@ -183,9 +179,8 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
 both_ways = [(True, None), (True, 9), (False, None), (False, 9)]
 
 
-@pytest.mark.parametrize("alibi", [False, True])
 @pytest.mark.parametrize(("causal", "window"), both_ways)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "alibi"), LAYERS)
 def test_definition(kind: str, causal: bool, window: int | None, alibi: bool) -> None:
     """A text at once: in blocks, in the plain form, shown to a listener, the last token alone, in a batch."""
     case = Case(kind, causal, window, alibi)
@@ -205,19 +200,19 @@ def test_definition(kind: str, causal: bool, window: int | None, alibi: bool) ->
     np.testing.assert_array_equal(x, before)
 
 
-@pytest.mark.parametrize("kind", ["real", "relative", "complex relative"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_is_switched_on_changes_something(kind: str) -> None:
     """The definition would agree with a layer that ignores a setting if the setting changed nothing."""
     x = random_stream(1, 40)
-    results = [Case(kind, c, w, a).whole(x) for c in (True, False) for w in (None, 9) for a in (True, False)]
+    alibis = [alibi for one, alibi in LAYERS if one == kind]
+    results = [Case(kind, c, w, a).whole(x) for c in (True, False) for w in (None, 9) for a in alibis]
     for i, one in enumerate(results):
         for other in results[:i]:
             assert np.abs(one - other).max() > 1e-2
 
 
-@pytest.mark.parametrize("alibi", [False, True])
 @pytest.mark.parametrize("window", [None, 1, 9])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "alibi"), LAYERS)
 def test_in_pieces_and_rows_of_different_lengths(kind: str, window: int | None, alibi: bool) -> None:
     """Each row continues at its own length, in caches that grow and in windows that wrap."""
     case = Case(kind, True, window, alibi)
@@ -228,7 +223,7 @@ def test_in_pieces_and_rows_of_different_lengths(kind: str, window: int | None, 
     for b, start in enumerate(starts):
         state = case.layer.new_state(1, 0)
         for first, last in pairwise((0, 1, 3, start) if start > 3 else (0, 1, 3)):
-            y = case.layer(x[b : b + 1, first:last], Span(np.array([first]), last - first), state)
+            y = case.layer(x[b : b + 1, first:last], Step(np.array([first]), last - first), state)
             state.commit()
             close(y[0], expected[b][first:last])
         states.append(state)
@@ -238,9 +233,9 @@ def test_in_pieces_and_rows_of_different_lengths(kind: str, window: int | None, 
     for new in (1, 1, 70, 1, 4):  # 70: enough for blocks, where rows are of different lengths one by one
         piece = np.stack([x[b, n : n + new] for b, n in zip(order, lengths, strict=True)])
         wanted = np.stack([expected[b][n : n + new] for b, n in zip(order, lengths, strict=True)])
-        last = case.layer(piece, Span(lengths, new), rows.select(np.arange(3)), last_only=True)
+        last = case.layer(piece, Step(lengths, new).for_last_token(), rows.select(np.arange(3)))
         close(last, wanted[:, -1:])
-        close(case.layer(piece, Span(lengths, new), rows), wanted)
+        close(case.layer(piece, Step(lengths, new), rows), wanted)
         rows.commit()
         lengths = lengths + new
 
@@ -250,17 +245,17 @@ def test_a_key_bias_of_each_row_at_its_own_positions(window: int | None) -> None
     """One that is no straight line: of ALiBi's, softmax would forgive another row's."""
     layer = Case("real", window=window).layer
     waves = np.arange(1, H + 1, dtype=np.float32)[:, None]
-    layer.key_bias = lambda positions: 2 * np.sin(waves * positions.astype(np.float32))
+    layer.alibi = Alibi(lambda positions: 2 * np.sin(waves * positions.astype(np.float32)))
     x = random_stream(2, 100)
-    expected = layer(x, Span(np.zeros(2, dtype=np.int64), 100), None)
+    expected = layer(x, Step(np.zeros(2, dtype=np.int64), 100), None)
     states = [layer.new_state(1, 0) for _ in x]
     for state, row, start in zip(states, x, (20, 3), strict=True):
-        layer(row[None, :start], Span(np.array([0]), start), state)
+        layer(row[None, :start], Step(np.array([0]), start), state)
         state.commit()
     rows, lengths = type(states[0]).join(states), np.array([20, 3])
     for new in (1, 70, 5):
         piece, wanted = (np.stack([y[b, n : n + new] for b, n in enumerate(lengths)]) for y in (x, expected))
-        close(layer(piece, Span(lengths, new), rows), wanted)
+        close(layer(piece, Step(lengths, new), rows), wanted)
         rows.commit()
         lengths = lengths + new
 
@@ -273,13 +268,13 @@ def test_a_cache_holds_two_numbers_of_a_complex_key_and_one_of_a_value(kind: str
     tokens = 20 if window is None else window
     assert state.nbytes == 3 * G * tokens * (2 * K + K) * 4
     x = random_stream(3, 30)
-    y = layer(x, Span(np.zeros(3, dtype=np.int64), 30), state)
+    y = layer(x, Step(np.zeros(3, dtype=np.int64), 30), state)
     state.commit()
     saved = {name: array.copy() for name, array in state.arrays(30).items()}
     assert saved["keys"].shape[3] == 2 * saved["values"].shape[3] == 2 * K
     again = layer.new_state(3, 0)
     again.restore(saved, 30)
-    more = [layer(x[:, :1], Span(np.full(3, 30), 1), one) for one in (state, again)]
+    more = [layer(x[:, :1], Step(np.full(3, 30), 1), one) for one in (state, again)]
     np.testing.assert_array_equal(*more)
     assert np.abs(more[0] - y[:, :1]).max() > 1e-3
     for wrong in ({"keys": saved["values"]}, {"values": saved["keys"]}, {"keys": saved["keys"][:2]}):
@@ -290,14 +285,14 @@ def test_a_cache_holds_two_numbers_of_a_complex_key_and_one_of_a_value(kind: str
 def test_a_key_bias_serves_layers_with_different_windows_in_one_call() -> None:
     """What is kept for a call must not be handed to a layer that sees other keys."""
     wide, narrow = Case("real", alibi=True), Case("real", window=5, alibi=True)
-    narrow.layer.key_bias = wide.layer.key_bias
+    narrow.layer.alibi = wide.layer.alibi
     x = random_stream(1, 40)
     expected = [case.definition(x[0]) for case in (wide, narrow)]
     states = [case.layer.new_state(1, 0) for case in (wide, narrow)]
     for first, last in ((0, 30), (30, 31), (31, 40)):
-        span = Span(np.array([first]), last - first)
+        step = Step(np.array([first]), last - first)
         for case, state, wanted in zip((wide, narrow), states, expected, strict=True):
-            close(case.layer(x[:, first:last], span, state)[0], wanted[first:last])
+            close(case.layer(x[:, first:last], step, state)[0], wanted[first:last])
             state.commit()
 
 
@@ -307,17 +302,11 @@ def test_a_key_bias_serves_layers_with_different_windows_in_one_call() -> None:
 class Echo:
     """A mixer that lets every token hear the ones before it, in a way that needs no explaining."""
 
-    name = "attention"
-
     def __init__(self, matrix: np.ndarray):
         self.matrix = matrix
 
-    def new_state(self, batch_size: int, capacity: int) -> None:
-        """Nothing is kept."""
-
-    def __call__(self, x: np.ndarray, span: Span, state: Any, last_only: bool = False) -> np.ndarray:
-        y = np.cumsum(x, axis=1) @ self.matrix
-        return y[:, -1:] if last_only else y
+    def __call__(self, x: np.ndarray, step: Step, state: Any) -> np.ndarray:
+        return step.wanted(np.cumsum(x, axis=1) @ self.matrix)
 
 
 def named_norms(*names: str) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
@@ -326,18 +315,18 @@ def named_norms(*names: str) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     arrays = {
         f"{n}.{part}": rng.standard_normal(D, dtype=np.float32) for n in names for part in ("gain", "bias")
     }
-    return {name: LayerNorm(Weights(arrays).branch(name), eps=1e-5) for name in names}
+    return {name: LayerNorm(Weights(arrays) / name, eps=1e-5) for name in names}
 
 
 BEFORE = ("attention_norm", "feed_forward_norm")
-BEHIND = ("attention_post_norm", "feed_forward_post_norm")
-PLACEMENTS: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "pre": (SequentialBlock, BEFORE),
-    "sandwich": (SequentialBlock, BEFORE + BEHIND),
-    "post": (PostNormBlock, BEHIND),
-    "parallel pre": (ParallelBlock, BEFORE),
-    "parallel sandwich": (ParallelBlock, BEFORE + BEHIND),
-    "parallel post": (ParallelPostNormBlock, ("post_norm",)),
+AFTER = ("attention_post_norm", "feed_forward_post_norm")
+PLACEMENTS: dict[str, tuple[str, ...]] = {
+    "pre": BEFORE,
+    "sandwich": BEFORE + AFTER,
+    "post": AFTER,
+    "parallel pre": BEFORE[:1],
+    "parallel sandwich": BEFORE[:1] + AFTER,
+    "parallel post": ("post_norm",),
 }
 
 
@@ -354,10 +343,11 @@ def block_by_formula(placement: str, x: np.ndarray, n: Any, a: Any, f: Any) -> l
             x = n["attention_post_norm"](x + a(x))
             return [x, n["feed_forward_post_norm"](x + f(x))]
         case "parallel pre":
-            return [x + a(n["attention_norm"](x)) + f(n["feed_forward_norm"](x))]
+            normed = n["attention_norm"](x)
+            return [x + a(normed) + f(normed)]
         case "parallel sandwich":
-            y = n["attention_post_norm"](a(n["attention_norm"](x)))
-            return [x + y + n["feed_forward_post_norm"](f(n["feed_forward_norm"](x)))]
+            normed = n["attention_norm"](x)
+            return [x + n["attention_post_norm"](a(normed)) + n["feed_forward_post_norm"](f(normed))]
         case _:
             return [n["post_norm"](x + a(x) + f(x))]
 
@@ -365,33 +355,42 @@ def block_by_formula(placement: str, x: np.ndarray, n: Any, a: Any, f: Any) -> l
 @pytest.mark.parametrize("normed", [True, False])
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_placements(placement: str, normed: bool) -> None:
-    """Also the last token alone, and with a pass-through instead of every norm."""
-    wired, names = PLACEMENTS[placement]
-    norms = named_norms(*names) if normed else dict.fromkeys(names, no_norm)
+    """Also the last token alone, and without norms."""
+    names = PLACEMENTS[placement]
+    parallel, _, where = placement.rpartition(" ")
+    config = TinyStarConfig(
+        hidden_size=D,
+        num_heads=H,
+        positions="none",
+        norm="layernorm" if normed else "none",
+        norm_placement=where,
+        parallel=bool(parallel),
+    )
+    assert config.norms == names
+    block = TinyStar(config).blocks[0]
+    norms = named_norms(*names) if normed else dict.fromkeys(names, lambda x: x)
     matrices = np.random.default_rng(1).standard_normal((2, D, D), dtype=np.float32)
     echo, feed = Echo(matrices[0]), lambda x: np.tanh(x) @ matrices[1]
-    block = wired(attention=echo, feed_forward=feed, **norms)
+    block.attention, block.feed_forward, block.norms = echo, feed, norms
     x = random_stream(2, 6)
     before = x.copy()
-    span = Span(np.zeros(2, dtype=np.int64), 6)
-    expected = block_by_formula(placement, x, norms, lambda y: echo(y, span, None), feed)
-    found = block(x, span, None)
-    close(found, expected[-1])
-    close(block(x, span, None, last_only=True), expected[-1][:, -1:])
+    step = Step(np.zeros(2, dtype=np.int64), 6)
+    expected = block_by_formula(placement, x, norms, lambda y: echo(y, step, None), feed)
+    close(block(x, step, None), expected[-1])
+    close(block(x, step.for_last_token(), None), expected[-1][:, -1:])
     np.testing.assert_array_equal(x, before)
     with record() as caught:
-        block(x, span, None)
+        block(x, step, None)
     assert set(caught) == {*names, "residual"} | ({"residual_middle"} if len(expected) == 2 else set())
     if len(expected) == 2:
         close(caught["residual_middle"], expected[0])
-    assert block.new_state(1, 1) is None
 
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("length", [5, 80])
 def test_torchs_encoder_layer(norm_first: bool, causal: bool, length: int) -> None:
-    """The layer of Vaswani et al., norms behind the additions, and its pre-norm variant."""
+    """The layer of Vaswani et al., norms after the additions, and its pre-norm variant."""
     theirs = torch.nn.TransformerEncoderLayer(
         D, H, dim_feedforward=20, batch_first=True, norm_first=norm_first, dtype=torch.float64
     ).eval()
@@ -400,35 +399,41 @@ def test_torchs_encoder_layer(norm_first: bool, causal: bool, length: int) -> No
         with torch.no_grad():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             parameter.copy_(0.5 * noise.float())
-    their_names = {
-        "attention.qkv.weight": "self_attn.in_proj_weight",
-        "attention.qkv.bias": "self_attn.in_proj_bias",
-        "attention.out.weight": "self_attn.out_proj.weight",
-        "attention.out.bias": "self_attn.out_proj.bias",
-        "feed_forward.up.weight": "linear1.weight",
-        "feed_forward.up.bias": "linear1.bias",
-        "feed_forward.down.weight": "linear2.weight",
-        "feed_forward.down.bias": "linear2.bias",
-        "first.gain": "norm1.weight",
-        "first.bias": "norm1.bias",
-        "second.gain": "norm2.weight",
-        "second.bias": "norm2.bias",
+    state = {name: tensor.numpy().astype(np.float32).T for name, tensor in theirs.state_dict().items()}
+    first, second = BEFORE if norm_first else AFTER
+    theirs_to_ours = {
+        "self_attn.out_proj": "attention.out",
+        "linear1": "feed_forward.up",
+        "linear2": "feed_forward.down",
+        "norm1": first,
+        "norm2": second,
     }
-    state = {name: tensor.numpy().astype(np.float32) for name, tensor in theirs.state_dict().items()}
-    assert set(their_names.values()) == set(state)
-    w = Weights({ours: state[name].T for ours, name in their_names.items()})
-    head_dim = D // H
-    parts = {
-        "attention": Attention(w.attention, heads=H, head_dim=head_dim, scale=head_dim**-0.5, causal=causal),
-        "feed_forward": FeedForward(w.feed_forward, activation=relu),
-    }
-    names = BEFORE if norm_first else BEHIND
-    norms = dict(zip(names, (LayerNorm(w.first, eps=1e-5), LayerNorm(w.second, eps=1e-5)), strict=True))
-    block = (SequentialBlock if norm_first else PostNormBlock)(**parts, **norms)
+    weights = {}
+    for kind in ("weight", "bias"):
+        parts = np.split(state.pop(f"self_attn.in_proj_{kind}"), 3, axis=-1)
+        weights |= {f"attention.{name}.{kind}": part for name, part in zip("qkv", parts, strict=True)}
+        for name, ours in theirs_to_ours.items():
+            own_kind = "gain" if name.startswith("norm") and kind == "weight" else kind
+            weights[f"{ours}.{own_kind}"] = state.pop(f"{name}.{kind}")
+    assert not state
+    config = TinyStarConfig(
+        hidden_size=D,
+        num_heads=H,
+        attention="mha",
+        attention_bias=True,
+        mask="causal" if causal else "bidirectional",
+        positions="none",
+        feed_forward="mlp",
+        feed_forward_bias=True,
+        activation="relu",
+        norm="layernorm",
+        norm_placement="pre" if norm_first else "post",
+    )
+    block = Block(Weights(weights), config, Positions(rope=None, alibi=None))
     x = random_stream(2, length)
     mask = torch.nn.Transformer.generate_square_subsequent_mask(length, dtype=torch.float64)
     with torch.no_grad():
         expected = theirs(torch.from_numpy(x).double(), src_mask=mask if causal else None).numpy()
-    span = Span(np.zeros(2, dtype=np.int64), length)
-    close(block(x, span, None), expected)
-    close(block(x, span, None, last_only=True), expected[:, -1:])
+    step = Step(np.zeros(2, dtype=np.int64), length)
+    close(block(x, step, None), expected)
+    close(block(x, step.for_last_token(), None), expected[:, -1:])

@@ -1,0 +1,1 @@
+"""Layers: kernels with weights. They know shapes and taps, not model names."""
