@@ -30,8 +30,8 @@ FLOORS = [
 ]
 GROUND = {"errors", "progress_bar", "tap", "whole_file"}
 SHARED_BY_MODELS = {
-    *("__init__", "base", "config", "facts", "layer_types", "memory", "registry", "rope_keys"),
-    *("rope_parameters", "text_part", "tinystar_block", "tinystar_config"),
+    *("__init__", "base", "caches", "config", "facts", "fitted", "layer_types", "memory", "registry"),
+    *("rope_keys", "rope_parameters", "text_part", "tinystar_block", "tinystar_config"),
 }
 """Files in models/ that are no model."""
 

@@ -63,7 +63,7 @@ def what_runs() -> dict[str, list[str]]:
 
 
 def lines_to_read(file: str, functions: list[str]) -> int:
-    """Lines of a file's docstring and of what runs; of a class, its docstring, attributes and __init__ as well."""
+    """Lines of a file's docstring and of what runs, with a class's docstring, attributes and __init__."""
 
     def parts(nodes: list[ast.stmt], path: str) -> Iterator[ast.stmt]:
         for node in nodes:
@@ -71,7 +71,7 @@ def lines_to_read(file: str, functions: list[str]) -> int:
                 if any(name.startswith(f"{path}{node.name}.") for name in functions):
                     yield from parts(node.body, f"{path}{node.name}.")
             elif isinstance(node, ast.FunctionDef):
-                if path and node.name == "__init__" or path + node.name in functions:
+                if (path and node.name == "__init__") or path + node.name in functions:
                     yield node
             elif path:
                 yield node

@@ -131,7 +131,7 @@ def new_key_value_state(
     limits: Limits,
     value_dim: int | None = None,
 ) -> KeyValueState:
-    """Make room for the keys and values of B rows, as far back as a token sees; arguments as of the classes."""
+    """Make the state that keeps as much of B rows as a token sees; the arguments are those of the classes."""
     shape = batch_size, kv_heads, head_dim
     if limits.chunk is not None:
         return ChunkedKeyValueState(*shape, limits.chunk, capacity, value_dim)

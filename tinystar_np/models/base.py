@@ -30,15 +30,22 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 class AnyBlock(Protocol):
-    """What a model asks of its blocks."""
+    """What a model asks of its blocks.
+
+    new_state  makes what this block remembers between calls, empty
+    """
 
     def new_state(self, batch_size: int, capacity: int) -> LayerState:
         """Make what this block remembers between calls, empty."""
 
     def __call__(self, x: NDArray, step: Step, state: LayerState | None) -> NDArray:
-        """Map the residual stream (B, T, D) to the residual stream (B, T, D).
+        """Map the residual stream to the residual stream.
 
-        Where only the last token's result is wanted (``step.only_last``): (B, 1, D).
+        x      (B, T, D)
+        step   where the T tokens stand, and which of them the result is wanted for
+        state  what this block remembers of earlier tokens, extended by the call; None where there are none
+
+        Returns (B, T, D), or (B, 1, D) where only the last token's result is wanted (``step.only_last``).
         """
 
 
@@ -124,6 +131,7 @@ class Decoder(Generic[AnyConfig]):
         return logits if given.ndim == 2 else logits[0]
 
     def _checked(self, ids: ArrayLike) -> NDArray[np.integer]:
+        """Return ids as an array of ints, (T,) or (B, T); raises InputError for any others."""
         try:
             given = np.asarray(ids)
         except ValueError:
@@ -140,7 +148,7 @@ class Decoder(Generic[AnyConfig]):
         return given
 
     def _step(self, tokens: NDArray[np.integer], cache: Cache | None) -> Step:
-        """Say where the new tokens stand."""
+        """Say where the new tokens (B, T) stand; raises InputError or ContextFullError where they cannot."""
         if cache is None:
             step = Step(np.zeros(len(tokens), dtype=np.int64), tokens.shape[1])
         elif cache.batch_size != len(tokens):

@@ -1,4 +1,4 @@
-"""Where a checkpoint has an architecture's weights: which form of names the file has, and whether it is tied."""
+"""Where a checkpoint has an architecture's weights: which form of names it has, and whether it is tied."""
 
 from collections.abc import Sequence
 from dataclasses import replace

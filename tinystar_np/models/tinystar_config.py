@@ -156,8 +156,8 @@ class TinyStarConfig(Config):
     def sizes(self) -> dict[str, int]:
         """The letters of the weight table.
 
-        V vocabulary · C positions · D width · L layers · H, G heads · K head · F feed-forward · R, J of "mla" ·
-        A a query or key, Q all queries of a token
+        V vocabulary · C positions · D width · L layers · H, G heads · K head · F feed-forward · R, J of "mla"
+        · A a query or key, Q all queries of a token
         """
         H = max(self.num_heads, 1)
         K = self.hidden_size // H if self.head_dim is None else self.head_dim
@@ -286,16 +286,16 @@ class TinyStarConfig(Config):
 
     def check(self) -> None:
         """Raise ConfigError where values are unknown or contradict each other."""
-        for key, choices in CHOICES.items():
-            value = getattr(self, key)
-            known = value in choices or (key == "activation" and value is None)
-            require(known, f"{key} = {value!r}, but it must be one of {', '.join(choices)}.")
-        for key in COUNTS:
-            value = getattr(self, key)
-            require(value is None or value >= 1, f"{key} = {value}, but it must be at least 1.")
-        for key in ABOVE_0:
-            value = getattr(self, key)
-            require(value is None or value > 0, f"{key} = {value}, but it must be above 0.")
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            known = value in choices or (name == "activation" and value is None)
+            require(known, f"{name} = {value!r}, but it must be one of {', '.join(choices)}.")
+        for name in COUNTS:
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"{name} = {value}, but it must be at least 1.")
+        for name in ABOVE_0:
+            value = getattr(self, name)
+            require(value is None or value > 0, f"{name} = {value}, but it must be above 0.")
         H, G, K, F, J = (self.sizes[letter] for letter in "HGKFJ")
         attention = f"attention = {self.attention!r}"
         require(
@@ -327,13 +327,13 @@ class TinyStarConfig(Config):
             self.positions != "relative" or self.attention != "mla",
             "positions = 'relative' are added to keys, which attention = 'mla' never builds.",
         )
-        for key in ("latent_rank", "rope_dim"):
-            value = getattr(self, key)
-            require(value is None or self.attention == "mla", f"{key} = {value}, but {attention} has none.")
-        key, turning = ("rope_dim", J) if self.attention == "mla" else ("head_dim", K)
+        for name in ("latent_rank", "rope_dim"):
+            value = getattr(self, name)
+            require(value is None or self.attention == "mla", f"{name} = {value}, but {attention} has none.")
+        name, turning = ("rope_dim", J) if self.attention == "mla" else ("head_dim", K)
         require(
             self.positions != "rope" or self.attention == "complex" or turning % 2 == 0,
-            f"positions = 'rope' turn pairs, but {key} = {turning}.",
+            f"positions = 'rope' turn pairs, but {name} = {turning}.",
         )
         require(
             self.tokens != "bytes" or self.vocab_size == 256,
