@@ -16,8 +16,8 @@ import numpy as np
 from shapes import SHAPES
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from tinystar_np.models import model_class
 from tinystar_np.checkpoints.weight_table import expand
+from tinystar_np.models import model_class
 
 END_OF_TEXT = "<|endoftext|>"
 MERGES = 50_000  # at most, as GPT-2 has

@@ -36,10 +36,10 @@ from tinystar_np.cli.streams import say
 from tinystar_np.cli.terminal import progress_line, say_table
 from tinystar_np.cli.wording import speed_of
 from tinystar_np.errors import TinyStarError
+from tinystar_np.fast.machine import usable_cores
 from tinystar_np.inspection.engines import EngineProcess
 from tinystar_np.inspection.machine import describe_machine, load_warning
 from tinystar_np.inspection.speed import Rounds, Say, Task, by_turns
-from tinystar_np.fast.machine import usable_cores
 
 TASKS = ("decode", "generate", "prefill", "ask", "read", "floor")
 SPEED, MEMORY = "tokens/s", "peak GB"

@@ -1,13 +1,14 @@
-"""The small models of the walk over transformers' config classes, and what else each key can be.
+"""What else each key of transformers' config classes can be, beside what the small models say.
 
-See switches.py. A field that transformers adds to one of its classes is missing here, and the walk says so.
+See switches.py; the small models are in parity_cases.py. A field that transformers adds to one of its
+classes is missing here, and the walk says so.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from parity import VOCABULARY
+from parity_cases import CHUNKED, FULL, LINEAR, LLAMA3, SLIDING, VOCABULARY, rope, spread
 
 WITHOUT_MATHEMATICS: dict[str, str] = {
     "training: how weights begin, what is dropped, what losses are added": """
@@ -38,7 +39,7 @@ INERT = {key for keys in WITHOUT_MATHEMATICS.values() for key in keys.split()}
 
 
 @dataclass(frozen=True)
-class Case:
+class Other:
     """Another value of a key.
 
     value  the value
@@ -53,44 +54,12 @@ class Case:
     same: bool = False
 
 
-def rope(rope_type: str = "default", **numbers: Any) -> dict[str, Any]:
-    return {"rope_type": rope_type, "rope_theta": 100.0, **numbers}
-
-
-LLAMA3 = rope(
-    "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16
-)
 ROPES = [rope(rope_theta=50.0), rope("yarn", factor=4.0)]
 HALF = {"partial_rotary_factor": 0.5}  # heads are turned in part
 HALVES = [{**HALF, **numbers} for numbers in ROPES] + [rope(partial_rotary_factor=0.25)]
 LONGROPE = rope("longrope", short_factor=[1.0, 1.1], long_factor=[1.0, 2.0], **HALF)
-FULL, SLIDING, LINEAR = "full_attention", "sliding_attention", "linear_attention"
-CHUNKED = "chunked_attention"
 
-
-def _spread(table: dict[str, Any]) -> dict[str, Any]:
-    """Write out what several keys have in common."""
-    return {key: value for keys, value in table.items() for key in keys.split()}
-
-
-SMALL: dict[str, Any] = _spread(
-    {
-        "vocab_size": VOCABULARY,
-        "hidden_size n_embd d_model": 32,
-        "intermediate_size shared_intermediate_size": 20,
-        "moe_intermediate_size shared_expert_intermediate_size": 12,
-        "num_hidden_layers n_layer n_layers num_layers": 2,
-        "num_attention_heads n_head n_heads num_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings n_positions max_seq_len": 64,
-        "num_local_experts num_experts n_routed_experts": 4,
-        "num_experts_per_tok": 2,
-        "rope_parameters": rope(),
-    }
-)
-"""What the small models say about these keys, where their class has them."""
-
-OTHERS: dict[str, list[Any]] = _spread(
+OTHERS: dict[str, list[Any]] = spread(
     {
         "vocab_size": [VOCABULARY + 1],
         "hidden_size n_embd d_model": [48],
@@ -106,7 +75,7 @@ OTHERS: dict[str, list[Any]] = _spread(
         "rms_norm_eps layer_norm_eps layer_norm_epsilon norm_epsilon": [0.1],
         # Without a word of its own, yarn takes it for the length that was trained.
         "max_position_embeddings max_seq_len": [
-            Case(1024, given={"rope_parameters": rope("yarn", factor=4.0)})
+            Other(1024, given={"rope_parameters": rope("yarn", factor=4.0)})
         ],
         "n_positions": [32],
         "rope_parameters": [*ROPES, rope(partial_rotary_factor=0.5)],
@@ -129,7 +98,7 @@ OTHERS: dict[str, list[Any]] = _spread(
         "conv_kernel mamba_d_conv linear_conv_kernel_dim": [3],
         "mamba_n_heads": [8],
         "mamba_n_groups": [2],
-        "mamba_d_head": [Case(16, same=True), Case(8, also={"mamba_n_heads": 8})],
+        "mamba_d_head": [Other(16, same=True), Other(8, also={"mamba_n_heads": 8})],
         "mamba_expand": [1],
         "time_step_limit": [[0.5, 0.8]],
         "decoder_sparse_step": [2],
@@ -150,26 +119,26 @@ SIZES = (
 OLD = {"rope_parameters": None, "rope_theta": 100.0}
 SPELLINGS: dict[str, list[Any]] = {
     "activation": ["relu"],
-    "alibi": [Case(None, same=True)],
+    "alibi": [Other(None, same=True)],
     "attention_layers": [["local", "local"]],
     "attn_layer_indices": [[0]],
     "full_attention_interval": [1],
     "hidden_activation": ["relu"],
     "intermediate_size": [40],
     "max_window_layers": [0],
-    "moe_layer_freq": [Case(None, same=True)],  # of DeepSeek's own code; transformers does not read it
+    "moe_layer_freq": [Other(None, same=True)],  # of DeepSeek's own code; transformers does not read it
     "normalization_function": ["layernorm"],
     "num_ln_in_parallel_attn": [1],
-    "original_max_position_embeddings": [Case(32, given={"rope_parameters": rope("yarn", factor=4.0)})],
-    "partial_rotary_factor": [Case(0.25, given={**OLD, "partial_rotary_factor": 0.5})],
-    "rope_local_base_freq": [Case(50.0, given=OLD)],
+    "original_max_position_embeddings": [Other(32, given={"rope_parameters": rope("yarn", factor=4.0)})],
+    "partial_rotary_factor": [Other(0.25, given={**OLD, "partial_rotary_factor": 0.5})],
+    "rope_local_base_freq": [Other(50.0, given=OLD)],
     "rope_parameters": [rope()],
-    "rope_scaling": [Case({"type": "linear", "factor": 4.0}, given=OLD)],
-    "rope_theta": [Case(50.0, given=OLD)],
-    "rotary_emb_base": [Case(50.0, given={"rope_parameters": None, "rotary_pct": 0.5})],
-    "rotary_pct": [Case(0.5, given={"rope_parameters": None})],
+    "rope_scaling": [Other({"type": "linear", "factor": 4.0}, given=OLD)],
+    "rope_theta": [Other(50.0, given=OLD)],
+    "rotary_emb_base": [Other(50.0, given={"rope_parameters": None, "rotary_pct": 0.5})],
+    "rotary_pct": [Other(0.5, given={"rope_parameters": None})],
     "scoring_func": ["tanh"],
-    "seq_length": [Case(99, same=True)],  # how long the texts were that it learned from
+    "seq_length": [Other(99, same=True)],  # how long the texts were that it learned from
     "shared_expert_intermediate_size": [16],
     "sliding_window": [3],
     "sliding_window_pattern": [1],
@@ -179,23 +148,13 @@ SPELLINGS: dict[str, list[Any]] = {
 
 WINDOW = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}
 QWEN2 = {
-    "use_sliding_window": [Case(True, given={"sliding_window": 5, "max_window_layers": 1})],
-    "sliding_window": [Case(3, given=WINDOW)],
-    "max_window_layers": [Case(0, given=WINDOW)],
-    "layer_types": [Case([SLIDING, FULL], given=WINDOW)],
+    "use_sliding_window": [Other(True, given={"sliding_window": 5, "max_window_layers": 1})],
+    "sliding_window": [Other(3, given=WINDOW)],
+    "max_window_layers": [Other(0, given=WINDOW)],
+    "layer_types": [Other([SLIDING, FULL], given=WINDOW)],
 }
 ROUTES = {"topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 1}
 ROUTES |= {"n_routed_experts": 12, "num_experts_per_tok": 3}
-DEEPSEEK = {
-    "first_k_dense_replace": 1,
-    "kv_lora_rank": 12,
-    "q_lora_rank": 10,
-    "qk_nope_head_dim": 8,
-    "qk_rope_head_dim": 4,
-    "v_head_dim": 6,
-    "n_shared_experts": 1,
-    "num_key_value_heads": 4,
-}
 DEEPSEEK_OTHERS = {
     "first_k_dense_replace": [0],
     "kv_lora_rank": [14],
@@ -204,57 +163,19 @@ DEEPSEEK_OTHERS = {
     "qk_rope_head_dim": [8],
     "v_head_dim": [8],
     "n_shared_experts": [2],
-    "num_attention_heads": [Case(2, also={"num_key_value_heads": 2})],
+    "num_attention_heads": [Other(2, also={"num_key_value_heads": 2})],
     "num_key_value_heads": [2],
 }
 OF_HALVES = {
     "rope_parameters": HALVES,
-    "max_position_embeddings": [Case(1024, given={"rope_parameters": rope("yarn", factor=4.0, **HALF)})],
+    "max_position_embeddings": [Other(1024, given={"rope_parameters": rope("yarn", factor=4.0, **HALF)})],
     "original_max_position_embeddings": [
-        Case(32, given={"rope_parameters": rope("yarn", factor=4.0, **HALF)})
+        Other(32, given={"rope_parameters": rope("yarn", factor=4.0, **HALF)})
     ],
-    "rope_theta": [Case(50.0, given={**OLD, **HALF})],
+    "rope_theta": [Other(50.0, given={**OLD, **HALF})],
 }
 OF_GROUPS = {"new_decoder_architecture": True}
 YARN_IN_ROPE = {"position_embedding_type": "rope", "rope_parameters": rope("yarn", factor=4.0)}
-
-SMALLS: dict[str, dict[str, Any]] = {
-    "dbrx": {
-        # transformers wants a base here, and goes by the other one.
-        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 100.0},
-        "ffn_config": {"ffn_hidden_size": 12, "moe_num_experts": 4, "moe_top_k": 2},
-    },
-    "deepseek_v2": DEEPSEEK,
-    "deepseek_v3": {**DEEPSEEK, "n_routed_experts": 8, "n_group": 4, "topk_group": 2},
-    "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_state": 4},
-    "gemma": {"head_dim": 8},
-    "gemma2": {"head_dim": 8, "sliding_window": 5, "query_pre_attn_scalar": 8}
-    | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0},
-    "gemma3_text": {"head_dim": 8, "sliding_window": 5, "query_pre_attn_scalar": 8}
-    | {"sliding_window_pattern": 2, "rope_parameters": {FULL: rope(), SLIDING: rope(rope_theta=20.0)}},
-    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 5},
-    "gpt_neox": {"rope_parameters": rope(**HALF)},
-    "gpt_oss": {"head_dim": 8, "sliding_window": 5, "swiglu_limit": 0.8},
-    "gptj": {"rotary_dim": 4},
-    "granitemoehybrid": {"layer_types": [LINEAR, FULL], "mamba_n_heads": 4, "mamba_d_state": 4},
-    "llama4_text": {"head_dim": 8, "no_rope_layer_interval": 2, "attention_chunk_size": 5}
-    | {"intermediate_size_mlp": 24, "floor_scale": 3, "attn_scale": 0.6},
-    "mamba": {"state_size": 4},
-    "mamba2": {"head_dim": 16, "n_groups": 2, "state_size": 4},
-    "mistral": {"sliding_window": 5},
-    "mixtral": {"head_dim": 8, "sliding_window": 5},
-    "phi": {"rope_parameters": rope(**HALF)},
-    "phi3": {"sliding_window": 5, "rope_parameters": rope(**HALF), "original_max_position_embeddings": 16},
-    "qwen2_moe": {"num_hidden_layers": 3},
-    "qwen3": {"head_dim": 8},
-    "qwen3_next": {"head_dim": 8, "rope_parameters": rope(**HALF), "full_attention_interval": 2}
-    | {"linear_key_head_dim": 8, "linear_value_head_dim": 8}
-    | {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "rms_norm_eps": 0.01},
-    "smollm3": {"no_rope_layer_interval": 2},
-    "stablelm": {"rope_parameters": rope(**HALF)},
-    "starcoder2": {"sliding_window": 5},
-}
-"""What the small models say besides."""
 
 OTHERS_OF: dict[str, dict[str, list[Any]]] = {
     "bloom": {"original_max_position_embeddings": [32]},  # it does not turn, whatever the rule
@@ -267,20 +188,20 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
     },
     "deepseek_v2": DEEPSEEK_OTHERS
     | {
-        "topk_method": [Case("group_limited_greedy", given={**ROUTES, "topk_method": "greedy"})],
-        "n_group": [Case(2, given=ROUTES)],
-        "topk_group": [Case(2, given=ROUTES)],
+        "topk_method": [Other("group_limited_greedy", given={**ROUTES, "topk_method": "greedy"})],
+        "n_group": [Other(2, given=ROUTES)],
+        "topk_group": [Other(2, given=ROUTES)],
     },
     "deepseek_v3": DEEPSEEK_OTHERS
-    | {"head_dim": [Case(4, same=True), 6], "n_routed_experts": [12], "n_group": [2], "topk_group": [1]},
+    | {"head_dim": [Other(4, same=True), 6], "n_routed_experts": [12], "n_group": [2], "topk_group": [1]},
     "falcon": {
-        "num_kv_heads": [Case(2, given=OF_GROUPS)],
-        "num_ln_in_parallel_attn": [Case(1, given=OF_GROUPS)],
+        "num_kv_heads": [Other(2, given=OF_GROUPS)],
+        "num_ln_in_parallel_attn": [Other(1, given=OF_GROUPS)],
     },
     "falcon_h1": {
         "mamba_d_ssm": [32],
-        "mamba_expand": [Case(1, given={"mamba_d_ssm": None})],
-        "mamba_norm_before_gate": [Case(False, given={"mamba_rms_norm": True})],
+        "mamba_expand": [Other(1, given={"mamba_d_ssm": None})],
+        "mamba_norm_before_gate": [Other(False, given={"mamba_rms_norm": True})],
         "mlp_multipliers": [[0.7, 1.4]],
         "ssm_multipliers": [[0.7, 1.4, 0.6, 1.3, 0.8]],
     },
@@ -290,43 +211,43 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
             {FULL: rope("yarn", factor=4.0), SLIDING: rope("linear", rope_theta=20.0, factor=4.0)},
         ],
         "max_position_embeddings": [
-            Case(1024, given={"rope_parameters": {FULL: rope("yarn", factor=4.0), SLIDING: rope()}})
+            Other(1024, given={"rope_parameters": {FULL: rope("yarn", factor=4.0), SLIDING: rope()}})
         ],
         "final_logit_softcapping": [3.0],
         "attn_logit_softcapping": [1.0],
         # transformers does not understand "type" here, and looks for nothing outside of the two.
-        "rope_scaling": [Case({"rope_type": "linear", "factor": 4.0}, given=OLD)],
+        "rope_scaling": [Other({"rope_type": "linear", "factor": 4.0}, given=OLD)],
         "original_max_position_embeddings": [
-            Case(32, given={"rope_parameters": {FULL: rope("yarn", factor=4.0), SLIDING: rope()}}, same=True)
+            Other(32, given={"rope_parameters": {FULL: rope("yarn", factor=4.0), SLIDING: rope()}}, same=True)
         ],
     },
     "gpt_neo": {
-        "num_layers": [Case(4, also={"attention_types": [[["global", "local"], 2]]})],
+        "num_layers": [Other(4, also={"attention_types": [[["global", "local"], 2]]})],
         "attention_types": [[[["local"], 2]], [[["global"], 1], [["global"], 1]]],
         "max_position_embeddings": [32],
         "intermediate_size": [28],
         "window_size": [3],
     },
-    "gpt_neox": OF_HALVES | {"head_dim": [Case(8, same=True), 6]},
+    "gpt_neox": OF_HALVES | {"head_dim": [Other(8, same=True), 6]},
     "gpt_oss": {"swiglu_alpha": [1.0], "swiglu_limit": [0.4]},
-    "gptj": {"rotary_dim": [8], "n_positions": [Case(32, same=True)]},
+    "gptj": {"rotary_dim": [8], "n_positions": [Other(32, same=True)]},
     "granitemoehybrid": {
-        "num_hidden_layers": [Case(3, also={"layer_types": [LINEAR, FULL, LINEAR]})],
+        "num_hidden_layers": [Other(3, also={"layer_types": [LINEAR, FULL, LINEAR]})],
         "layer_types": [[FULL, LINEAR], [LINEAR, LINEAR], [FULL, FULL]],
-        "num_local_experts": [3, Case(0, also={"num_experts_per_tok": 0})],
-        "rope_theta": [Case(50.0, given={**OLD, "position_embedding_type": "rope"})],
+        "num_local_experts": [3, Other(0, also={"num_experts_per_tok": 0})],
+        "rope_theta": [Other(50.0, given={**OLD, "position_embedding_type": "rope"})],
         "rope_scaling": [
-            Case({"type": "linear", "factor": 4.0}, given={**OLD, "position_embedding_type": "rope"})
+            Other({"type": "linear", "factor": 4.0}, given={**OLD, "position_embedding_type": "rope"})
         ],
-        "position_embedding_type": [Case("nope", same=True), "rope"],
-        "rope_parameters": [Case(numbers, given={"position_embedding_type": "rope"}) for numbers in ROPES],
-        "max_position_embeddings": [Case(1024, given=YARN_IN_ROPE)],
-        "original_max_position_embeddings": [Case(32, given=YARN_IN_ROPE)],
+        "position_embedding_type": [Other("nope", same=True), "rope"],
+        "rope_parameters": [Other(numbers, given={"position_embedding_type": "rope"}) for numbers in ROPES],
+        "max_position_embeddings": [Other(1024, given=YARN_IN_ROPE)],
+        "original_max_position_embeddings": [Other(32, given=YARN_IN_ROPE)],
     },
     # The other rules here only: one and the same code reads them for all.
     "llama": {"rope_parameters": [*ROPES, rope("linear", factor=4.0), LLAMA3]},
     "llama4_text": {
-        "intermediate_size_mlp": [Case(28, given={"interleave_moe_layer_step": 2})],
+        "intermediate_size_mlp": [Other(28, given={"interleave_moe_layer_step": 2})],
         "moe_layers": [[0]],
         "interleave_moe_layer_step": [2],
         "no_rope_layers": [[0, 1]],
@@ -338,14 +259,14 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
     },
     "mamba": {"expand": [3], "time_step_rank": [3]},
     "mamba2": {
-        "hidden_size": [Case(48, also={"head_dim": 24})],
-        "num_heads": [Case(8, also={"head_dim": 8})],
-        "head_dim": [Case(32, also={"num_heads": 2})],
-        "expand": [Case(1, also={"head_dim": 8})],
+        "hidden_size": [Other(48, also={"head_dim": 24})],
+        "num_heads": [Other(8, also={"head_dim": 8})],
+        "head_dim": [Other(32, also={"num_heads": 2})],
+        "expand": [Other(1, also={"head_dim": 8})],
         "n_groups": [1],
     },
     "mpt": {
-        "max_seq_len": [Case(32, same=True)],
+        "max_seq_len": [Other(32, same=True)],
         "expansion_ratio": [2],
         "logit_scale": ["inv_sqrt_d_model"],
         "norm_type": ["rmsnorm"],
@@ -357,22 +278,22 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
     "phi": OF_HALVES,
     "phi3": {
         "rope_parameters": [*HALVES, LONGROPE, {**LONGROPE, "short_factor": [1.0, 1.5]}],
-        "original_max_position_embeddings": [Case(32, given={"rope_parameters": LONGROPE})],
-        "max_position_embeddings": [Case(128, given={"rope_parameters": LONGROPE})],
+        "original_max_position_embeddings": [Other(32, given={"rope_parameters": LONGROPE})],
+        "max_position_embeddings": [Other(128, given={"rope_parameters": LONGROPE})],
     },
     "qwen2": QWEN2,
     "qwen2_moe": QWEN2
     | {
         "num_hidden_layers": [2],
-        "intermediate_size": [Case(28, given={"mlp_only_layers": [0]})],
-        "max_window_layers": [Case(3, given=WINDOW)],
-        "layer_types": [Case([FULL, SLIDING, SLIDING], given=WINDOW)],
+        "intermediate_size": [Other(28, given={"mlp_only_layers": [0]})],
+        "max_window_layers": [Other(3, given=WINDOW)],
+        "layer_types": [Other([FULL, SLIDING, SLIDING], given=WINDOW)],
     },
     "qwen3": QWEN2,
-    "qwen3_moe": QWEN2 | {"intermediate_size": [Case(28, given={"mlp_only_layers": [0]})]},
+    "qwen3_moe": QWEN2 | {"intermediate_size": [Other(28, given={"mlp_only_layers": [0]})]},
     "qwen3_next": {
         **OF_HALVES,
-        "intermediate_size": [Case(28, given={"mlp_only_layers": [0]})],
+        "intermediate_size": [Other(28, given={"mlp_only_layers": [0]})],
         "layer_types": [[FULL, LINEAR], [FULL, FULL], [LINEAR, LINEAR]],
         "linear_key_head_dim": [4],
         "linear_value_head_dim": [4],
@@ -383,9 +304,9 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
     "smollm3": {
         "no_rope_layers": [[0, 1], [1, 1]],
         "no_rope_layer_interval": [1],
-        "use_sliding_window": [Case(True, given={"sliding_window": 5})],
-        "sliding_window": [Case(3, given={"sliding_window": 5, "use_sliding_window": True})],
-        "layer_types": [Case([SLIDING, FULL], given={"sliding_window": 5, "use_sliding_window": True})],
+        "use_sliding_window": [Other(True, given={"sliding_window": 5})],
+        "sliding_window": [Other(3, given={"sliding_window": 5, "use_sliding_window": True})],
+        "layer_types": [Other([SLIDING, FULL], given={"sliding_window": 5, "use_sliding_window": True})],
     },
     "stablelm": OF_HALVES,
 }

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 from parity import assert_close, logits_of, random_ids, reference_model
-from switch_values import INERT, NAMES, OTHERS, OTHERS_OF, SIZES, SMALL, SMALLS, SPELLINGS, Case
-from transformers import PreTrainedConfig
+from parity_cases import ROWS, class_fields
+from switch_values import INERT, NAMES, OTHERS, OTHERS_OF, SIZES, SPELLINGS, Other
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tinystar_np.errors import ConfigError
@@ -32,17 +32,7 @@ from tinystar_np.models import ARCHITECTURES, model_class
 from tinystar_np.models.config import Config
 
 FILE = Path(__file__).with_name("switches.json")
-TYPES = sorted(ARCHITECTURES.keys() - {"tinystar"})  # whose config is our own
-
-
-def class_fields(config_class: type[PreTrainedConfig], inherited: bool = True) -> dict[str, Any]:
-    """The keys of one of transformers' config classes and their defaults."""
-    above = {f.name for f in fields(PreTrainedConfig)}
-    return {
-        f.name: None if f.default is MISSING else f.default
-        for f in fields(config_class)
-        if inherited or f.name not in above
-    }
+TYPES = sorted(set(ARCHITECTURES) - {"tinystar"})  # whose config is our own
 
 
 def keys_of(model_type: str) -> dict[str, Any]:
@@ -84,8 +74,7 @@ def is_inert(model_type: str, key: str) -> bool:
 
 def small(model_type: str) -> dict[str, Any]:
     """The config.json of the small model."""
-    has = keys_of(model_type)
-    return {key: value for key, value in SMALL.items() if key in has} | SMALLS.get(model_type, {})
+    return ROWS[model_type].smallest
 
 
 def changed(raw: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -94,7 +83,7 @@ def changed(raw: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
     return {**raw, outer: {**raw.get(outer, {}), inner: value} if dot else value}
 
 
-def cases(model_type: str, key: str) -> list[Case]:
+def others(model_type: str, key: str) -> list[Other]:
     """The other values of a key."""
     default = (keys_of(model_type) | our_keys(model_type))[key]
     flipped = [not default] if isinstance(default, bool) else []
@@ -107,7 +96,7 @@ def cases(model_type: str, key: str) -> list[Case]:
         f"{model_type} has a key {key!r} of which nothing is known (default: {default!r}): say in "
         f"{Path(__file__).name} what another value is, or why it has no mathematics."
     )
-    return [value if isinstance(value, Case) else Case(value) for value in values]
+    return [value if isinstance(value, Other) else Other(value) for value in values]
 
 
 IDS = random_ids(1, 12)
@@ -120,8 +109,6 @@ class Trial:
         self.raw = {"model_type": model_type, **copy.deepcopy(raw)}
         torch.manual_seed(0)  # some weights begin at random numbers, and noise is added to them
         self.model = reference_model(model_type, **raw)
-        if raw.get("alibi"):
-            self.model.config._attn_implementation = "sdpa"  # Falcon adds it twice in the other form
         self.weights = dict(self.model.named_parameters())
         self.logits = logits_of(self.model, IDS)
 
@@ -182,8 +169,8 @@ def refuses(model_type: str, raw: Mapping[str, Any], key: str, value: Any) -> bo
 
 def sizes(model_type: str) -> dict[str, Any]:
     """Other values of all keys that say a size and nothing else."""
-    found = {key: cases(model_type, key)[0] for key in SIZES if key in keys_of(model_type)}
-    return {key: case.value for key, case in found.items() if case == Case(case.value)}
+    found = {key: others(model_type, key)[0] for key in SIZES if key in keys_of(model_type)}
+    return {key: case.value for key, case in found.items() if case == Other(case.value)}
 
 
 def walk(model_type: str, key: str) -> dict[str, dict[str, list[Any]]]:
@@ -195,7 +182,7 @@ def walk(model_type: str, key: str) -> dict[str, dict[str, list[Any]]]:
     """
     found: dict[str, dict[str, list[Any]]] = {"compared": {}, "refused": {}}
     foreign = key in our_keys(model_type)
-    for case in cases(model_type, key):
+    for case in others(model_type, key):
         before = {**small(model_type), **case.given}
         after = changed({**before, **case.also}, key, case.value)
         if not foreign and case.value == sizes(model_type).get(key, MISSING):

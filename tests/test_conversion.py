@@ -18,7 +18,8 @@ from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.cli.main import tinystar
 from tinystar_np.conversion import convert
 from tinystar_np.errors import CheckpointError, ConfigError, InputError
-from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, unpacked
+from tinystar_np.kernels.linear import unpacked
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder
 

@@ -11,12 +11,12 @@ import pytest
 import tinystar_np as ts
 from tinystar_np.cli import bench
 from tinystar_np.cli.main import tinystar
-from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.inspection import speed
 from tinystar_np.inspection.engine_process import Transformers
 from tinystar_np.inspection.engines import TinyStarEngine
 from tinystar_np.inspection.speed import Task, by_turns, bytes_per_token
 from tinystar_np.models.tinystar import TinyStar
+from tinystar_np.models.tinystar_config import TinyStarConfig
 
 SHORT = ["--rounds", "2", "--new", "3", "--batch", "1", "2"]
 

@@ -12,12 +12,12 @@ from terminals import on_terminal
 
 from tinystar_np.cli import experiments, side_by_side
 from tinystar_np.cli.main import tinystar
-from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
 from tinystar_np.inspection import experiments as measuring
 from tinystar_np.inspection.experiments import Experiment, Speed, takes
 from tinystar_np.inspection.flops import flops_per_token
 from tinystar_np.inspection.speed import Rounds
 from tinystar_np.models.tinystar import TinyStar
+from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
 
 SIZE = "hidden_size: 32\nnum_layers: 2\nnum_heads: 4\n"
 SHORT = ["--rounds", "2", "--tokens", "20", "--new", "5"]

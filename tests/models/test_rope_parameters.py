@@ -12,9 +12,9 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply
 from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from tinystar_np.cache import Step
-from tinystar_np.models.rope_parameters import RULES, RopeParameters
 from tinystar_np.errors import ConfigError
 from tinystar_np.layers.rope import Rotary
+from tinystar_np.models.rope_parameters import RULES, RopeParameters
 
 K, LONGEST = 64, 4096
 PAIRS = K // 2

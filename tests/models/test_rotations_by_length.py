@@ -3,6 +3,7 @@
 The reference is transformers without a cache, for the text of each length anew.
 """
 
+import json
 from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import assert_close, interrupt, logits_of, random_ids, reference_model, save
+from parity import assert_close, interrupt, logits_of, old_spelling, random_ids, reference_model, save
 from safetensors import safe_open
 
 import tinystar_np as ts
@@ -85,7 +86,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {**SMALL, "head_dim": 8, "full_attention_interval": 2, "num_experts": 2, "num_experts_per_tok": 1}
         | {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2}
         | {"linear_num_value_heads": 4, "moe_intermediate_size": 12, "shared_expert_intermediate_size": 12}
-        # A wide epsilon: the usual one magnifies rounding after the delta rule (test_qwen3_next_parity.py).
+        # A wide epsilon: the usual one magnifies rounding after the delta rule (parity_cases.py).
         | {"rope_parameters": longrope(2, partial_rotary_factor=0.5), "rms_norm_eps": 0.1},
     ),
     "falcon_h1, dynamic": ("falcon_h1", {**LLAMA, **HYBRID}),
@@ -317,6 +318,26 @@ def test_taps_hear_of_the_new_tokens(known: Known) -> None:
         known.model(IDS[: LIMIT + 2])
     for path, array in whole.items():
         assert_close(caught[path], array[:, LIMIT:], what=path)
+
+
+WHOLE: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {**LLAMA, "rope_parameters": DYNAMIC}),
+    ("llama", {**SMALL, "rope_parameters": longrope(factor=4.0)}),
+    ("falcon", {**LLAMA, "rope_parameters": DYNAMIC}),
+]
+
+
+@pytest.mark.parametrize("length", [LIMIT, LIMIT + 1, 90])
+@pytest.mark.parametrize(("model_type", "config"), WHOLE)
+def test_both_spellings(model_type: str, config: dict[str, Any], length: int, tmp_path: Path) -> None:
+    """Whole prompts on either side of the lengths at which the rules change."""
+    reference = reference_model(model_type, **config)
+    raw = json.loads((save(reference, tmp_path) / "config.json").read_text())
+    ids = random_ids(2, length)
+    expected = logits_of(reference, ids)
+    for changes in ({}, old_spelling(raw)):
+        save(reference, tmp_path, **changes)
+        assert_close(load(tmp_path)[0](ids), expected)
 
 
 def chatting(model: Any, tokenizer: Any) -> None:

@@ -81,7 +81,7 @@ def are_together(model: Decoder) -> bool:
 def test_models(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "LEAST_IN_THREADS", 3500)
     reference = reference_model(kind, **SMALL)
-    model = check(reference, save(reference, tmp_path), length=40, cuts=([16, 24], [1, 38, 1]))
+    model = check(reference, save(reference, tmp_path), length=40)
     assert are_together(model)
     assert model.parameters == sum(p.numel() for p in set(reference.parameters()))
 

@@ -17,7 +17,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from parity import assert_close, logits_of, old_spelling, reference_model
 from safetensors.torch import load_file, save_file
-from switches import CONFIG_MAPPING, IDS, TYPES, cases, keys_of, small, walked_keys
+from switches import CONFIG_MAPPING, IDS, TYPES, keys_of, others, small, walked_keys
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tinystar_np.checkpoints.model_files import INDEX_FILE
@@ -53,7 +53,7 @@ def other_values(rng: random.Random, model_type: str) -> dict[str, Any]:
     raw = small(model_type)
     keys = [key for key in walked_keys(model_type) if key in keys_of(model_type) and "." not in key]
     for key in rng.sample([key for key in keys if key not in REFUSED], rng.choice([0, 0, 1, 2, 3])):
-        case = rng.choice(cases(model_type, key))
+        case = rng.choice(others(model_type, key))
         raw |= {**case.given, **case.also, key: case.value}
     if model_type != "dbrx" and rng.random() < 0.4:
         raw["tie_word_embeddings"] = rng.random() < 0.7
@@ -131,7 +131,7 @@ def what_transformers_says(directory: Path) -> np.ndarray | None:
 
 
 @pytest.mark.parametrize("model_type", TYPES)
-def test_walk(model_type: str, tmp_path: Path) -> None:
+def test_what_transformers_reads_is_computed_alike(model_type: str, tmp_path: Path) -> None:
     compared = 0
     for seed in SEEDS:
         rng = random.Random(f"{model_type} {seed}")

@@ -21,10 +21,10 @@ from transformers import (
 from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 
 from tinystar_np.cli.main import tinystar
-from tinystar_np.models.text_part import TEXT_PARTS, text_config
 from tinystar_np.errors import CheckpointError, ConfigError
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.loading import load
+from tinystar_np.models.text_part import TEXT_PARTS, text_config
 
 # Llama 4 of transformers 5.24 asks the output of its text part for this, which has none.
 if not hasattr(MoeCausalLMOutputWithPast, "image_outputs"):
@@ -80,21 +80,17 @@ def whole_model(kind: str, **settings: Any) -> PreTrainedModel:
     return model.eval()
 
 
-def test_each_is_tried() -> None:
-    assert TEXT_PARTS.keys() == {"gemma3", "llama4", "mistral3"}
-
-
 @pytest.mark.parametrize("kind", TEXT_PARTS)
 def test_text_part(kind: str, tmp_path: Path) -> None:
     reference = whole_model(kind)
-    model = check(reference, save(reference, tmp_path), length=40, cuts=([16, 24], [17, 23], [18, 1, 21]))
+    model = check(reference, save(reference, tmp_path), length=40)
     assert type(model).__module__ == f"tinystar_np.models.{TEXT_PARTS[kind]}"
 
 
 def test_an_output_layer_of_its_own(tmp_path: Path) -> None:
     reference = whole_model("mistral3", tie_word_embeddings=False)
     assert "language_model.lm_head.weight" in load_file(save(reference, tmp_path) / "model.safetensors")
-    model = check(reference, tmp_path, length=40, cuts=([16, 24],))
+    model = check(reference, tmp_path, length=40)
     assert not model.config.tie_word_embeddings
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from tinystar_np import record
 from tinystar_np.cache import join_caches
-from tinystar_np.models.tinystar_config import CHOICES, TinyStarConfig
 from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.models.tinystar import TinyStar
+from tinystar_np.models.tinystar_config import CHOICES, TinyStarConfig
 
 T, WINDOW = 8, 3
 IDS = np.random.default_rng(0).integers(0, 256, (2, T))

@@ -81,7 +81,7 @@ def test_an_architecture_is_three_files(tmp_path: Path) -> None:
     copy_of_the_project(tmp_path)
     assert follow(ARCHITECTURE, tmp_path) == [
         "CHANGELOG.md",
-        "tests/architectures.py",
+        "tests/parity_cases.py",
         "tinystar_np/models/olmo3.py",
     ]
     assert not (ROOT / "tinystar_np" / "models" / "olmo3.py").exists()

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tinystar_np.cli.main import tinystar
-from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.inspection.describe import Description, describe_model
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.inspection.memory import state_sizes, weight_sizes
 from tinystar_np.loading import load
 from tinystar_np.models.tinystar import TinyStar
+from tinystar_np.models.tinystar_config import TinyStarConfig
 
 SMALL: dict[str, Any] = {"hidden_size": 64, "num_layers": 2, "num_heads": 8, "max_positions": 100}
 H, G, K, L, R, J = 8, 2, 8, 2, 16, 4

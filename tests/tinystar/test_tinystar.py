@@ -16,11 +16,11 @@ from parity import assert_close, random_ids
 import tinystar_np as ts
 from tinystar_np import fast
 from tinystar_np.cli.main import tinystar
-from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.kernels.packed import PackedMatrix
 from tinystar_np.models.tinystar import TinyStar
+from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
 from tinystar_np.tap import tap
 from tinystar_np.tracing.compare import compare_with_transformers
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tinystar_np.models.tinystar_config import NAMED, TinyStarConfig, configuration_names
 from tinystar_np.errors import ConfigError
 from tinystar_np.loading import load
+from tinystar_np.models.tinystar_config import NAMED, TinyStarConfig, configuration_names
 
 YAML = """
 # Every type of value that there is.

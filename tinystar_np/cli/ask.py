@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+from tinystar_np.cache import PREFILL
 from tinystar_np.cli.open_model import (
     add_model_arguments,
     add_sampling_arguments,
@@ -17,7 +18,6 @@ from tinystar_np.cli.terminal import add_common_arguments, add_text_arguments, n
 from tinystar_np.errors import InputError
 from tinystar_np.generation import Piece, stream
 from tinystar_np.models import Decoder
-from tinystar_np.cache import PREFILL
 
 BARE = (4, 4096)
 """Matrices of so many rows and columns to measure memory with: 0.27 GB, read in 0.1 s."""

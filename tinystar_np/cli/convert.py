@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from tinystar_np.cli.inspect import count_of, size_of
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import add_common_arguments, add_source_arguments
+from tinystar_np.cli.wording import count_of, size_of
 from tinystar_np.conversion import ELEMENT_TYPES, convert
 
 EPILOG = """examples:

@@ -15,12 +15,11 @@ from tinystar_np.cli.side_by_side import COUNTED, LONG, ends_early, findings, pa
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import UsageError, add_common_arguments, note, progress_line, say_table
 from tinystar_np.cli.wording import wrapped
-from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
 from tinystar_np.errors import ConfigError
 from tinystar_np.fast.threads import use_threads
 from tinystar_np.inspection.experiments import Experiment, Speed, measure, takes
 from tinystar_np.inspection.machine import describe_machine, load_warning
-from tinystar_np.fast.threads import use_threads
+from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
 from tinystar_np.tracing.plots import check_plotting, plot_small_multiples
 
 MOST_COLUMNS = 100  # of a terminal

@@ -25,7 +25,6 @@ from tinystar_np.cli.check_weights import check_weights
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import add_common_arguments, add_source_arguments, say_styled, say_table
 from tinystar_np.cli.wording import count_of, in_words, size_of, wrapped
-from tinystar_np.models.text_part import TEXT_PARTS, text_config
 from tinystar_np.inspection.describe import Description, describe_model
 from tinystar_np.inspection.describe_layers import heads_in_words
 from tinystar_np.inspection.hollow import hollow_model
@@ -208,8 +207,8 @@ def _print_states(states: Sequence[StateSize], lengths: Sequence[int], arguments
 
 def explanation(description: Description, states: Sequence[StateSize], tokens: int) -> str:
     """Say in a few sentences what the table of states shows at this length."""
-    mixers = [layer["mixer"].facts for layer in description.layers]
-    attending = [mixer for mixer in mixers if mixer["kind"] in ("MHA", "GQA", "MQA", "MLA")]
+    mixers = [layer["mixer"] for layer in description.layers]
+    attending = [mixer for mixer in mixers if mixer.facts["kind"] in ("MHA", "GQA", "MQA", "MLA")]
     if not states:
         return "None: a model that looks both ways reads a text at once, and continues none."
     now, *others = (size_of(size.at(tokens)) for size in states)
@@ -220,10 +219,11 @@ def explanation(description: Description, states: Sequence[StateSize], tokens: i
             f"No layer attends: the state is {now} however long the text; attention of this width would need "
             f"{others[0]} for {tokens} tokens. What does not fit into the state is forgotten."
         )
-    heads = attending[0]["heads"]
-    groups = attending[0].get("groups", heads)
+    first = attending[0]
+    heads = first.count("heads")
+    groups = first.count("groups") if "groups" in first.facts else heads
     names = [size.name for size in states[1:]]
-    if attending[0]["kind"] == "MLA":
+    if first.facts["kind"] == "MLA":
         words = (
             f"What {heads} heads need of a token is made from one latent: {tokens} tokens take {now}; "
             f"with a key and value for each head it would be {others[0]}."

@@ -114,6 +114,9 @@ def gated_activation(gate: NDArray, up: NDArray, activation: Activation) -> NDAr
 
 def _in_blocks(x: NDArray, up: NDArray | None, activation: Activation) -> NDArray:
     quick = QUICK.get(activation, activation)
+    if x.size <= BLOCK:
+        y = quick(x)
+        return y if up is None else np.multiply(y, up, out=y)
     rows = x.reshape(-1, x.shape[-1])  # a view, also of one half of a fused product
     factors = None if up is None else up.reshape(rows.shape)
     size = max(1, BLOCK // max(1, rows.shape[1]))

@@ -68,14 +68,14 @@ def side_by_side(matrices: Sequence[Matrix]) -> list[Matrix]:
     arrays = [matrix for matrix in matrices if isinstance(matrix, np.ndarray)]
     if len(arrays) < len(matrices):
         return list(matrices)
-    together = _in_a_row(arrays)
-    if together is not None:
-        _remember(arrays, together)
-        return list(matrices)
     sizes = [matrix.size for matrix in arrays]
     small = sum(size for size in sizes if size < LEAST_IN_THREADS)
     if not 2 * small >= sum(sizes) >= LEAST_IN_THREADS:
+        together = _in_a_row(arrays)
+        if together is not None:
+            _remember(arrays, together)
         return list(matrices)
+    # Also where they lie in a row in their file: a copy stays together when others are copied (``lay_out``).
     rows = np.concatenate([matrix.T for matrix in arrays])  # (outs, in)
     rows.flags.writeable = False
     ends = np.cumsum([matrix.shape[1] for matrix in arrays])

@@ -7,30 +7,32 @@ prepared from them is prepared for the first layer and found by the others, for 
 import weakref
 from collections.abc import Callable, Hashable
 from functools import partial, wraps
-from typing import ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
-import numpy as np
+from numpy.typing import NDArray
 
-Arguments = ParamSpec("Arguments")
+Others = TypeVarTuple("Others")
 Result = TypeVar("Result")
 
 
-def remembered(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Let a function of arrays and plain values (positional) remember its results.
+def remembered(
+    function: Callable[[NDArray, NDArray, *Others], Result],
+) -> Callable[[NDArray, NDArray, *Others], Result]:
+    """Let a function of two arrays, and plain values after them, remember its results.
 
     Arrays are told apart by identity, and must not be written to afterwards; nor may a result hold them.
     """
-    made: dict[tuple[Hashable, ...], tuple[Result, list[object]]] = {}
+    made: dict[tuple[Hashable, ...], tuple[Result, list["weakref.ref[NDArray]"]]] = {}
 
     @wraps(function)
-    def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
-        key = tuple(id(a) if isinstance(a, np.ndarray) else a for a in arguments)
+    def call(first: NDArray, second: NDArray, *others: *Others) -> Result:
+        key = (id(first), id(second), *others)
         found = made.get(key)
         if found is None:
             # A method of C's: Ctrl-C in a function of ours would be lost there, and the entry kept.
             forget = partial(made.pop, key)
-            arrays: list[object] = [weakref.ref(a, forget) for a in arguments if isinstance(a, np.ndarray)]
-            found = made[key] = function(*arguments, **named), arrays
+            arrays = [weakref.ref(array, forget) for array in (first, second)]
+            found = made[key] = function(first, second, *others), arrays
         return found[0]
 
     return call

@@ -17,6 +17,7 @@ from itertools import takewhile
 from operator import eq
 from typing import Unpack
 
+from tinystar_np.cache import Cache
 from tinystar_np.errors import TokenizerError
 from tinystar_np.generation.loop import (
     LanguageModel,
@@ -31,7 +32,6 @@ from tinystar_np.generation.loop import (
 )
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.prompt import encode_prompt
-from tinystar_np.cache import Cache
 from tinystar_np.text import Tokenizer
 
 COPIES = 2  # of a cache that cannot be cut: after the user's newest message, and after the one before it

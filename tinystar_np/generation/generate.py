@@ -6,12 +6,12 @@ from typing import Any, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.cache import Cache
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.generation.loop import LanguageModel, Piece, Progress, check_prompt, run
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.prompt import encode_prompt
-from tinystar_np.cache import Cache
 from tinystar_np.text import Tokenizer
 
 

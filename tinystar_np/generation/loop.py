@@ -13,14 +13,13 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinystar_np.cache import PREFILL, join_caches
+from tinystar_np.cache import PREFILL, Cache, join_caches
 from tinystar_np.errors import ContextFullError, InputError
 from tinystar_np.fast.threads import beside_others
 from tinystar_np.generation.lookup import look_up
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.generation.sampling import Logits, log_probability, sample
 from tinystar_np.generation.stopping import StopFilter
-from tinystar_np.cache import PREFILL, Cache, join_caches
 from tinystar_np.text import TextStream, Tokenizer
 
 ROOM = 4096  # new tokens that a cache makes room for in advance; it grows beyond that by itself

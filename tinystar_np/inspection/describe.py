@@ -12,10 +12,10 @@ from itertools import chain
 
 from tinystar_np.inspection.describe_layers import Part, describe, side_by_side
 from tinystar_np.layers.attention import Attention
-from tinystar_np.layers.basic import Embedding, LayerNorm, Linear, RMSNorm
+from tinystar_np.layers.basic import Embedding, LayerNorm, Linear, Mixer, RMSNorm
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.rope import Rotary
-from tinystar_np.models.base import AnyBlock, Decoder
+from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config
 from tinystar_np.models.rope_parameters import RopeParameters
 
@@ -63,7 +63,7 @@ def describe_model(model: AnyModel) -> Description:
     return Description(parts, layers)
 
 
-def _layer(block: AnyBlock, config: Config) -> dict[str, Part]:
+def _layer(block: Mixer, config: Config) -> dict[str, Part]:
     """Describe a block by its roles; one that is not there is left out."""
     mixers = mixers_of(block)
     layer = {"block": _wiring(block), "mixer": side_by_side(mixers)}
@@ -80,19 +80,19 @@ def _layer(block: AnyBlock, config: Config) -> dict[str, Part]:
     return layer
 
 
-def _wiring(block: AnyBlock) -> Part:
+def _wiring(block: Mixer) -> Part:
     """Describe how a block is wired, in its own words or in those of its class's docstring."""
     sentence = (getdoc(type(block)) or type(block).__name__).partition("\n\n")[0].replace("\n", " ")
     words = vars(block).get("wiring", sentence.rstrip("."))
     return Part(words, {"kind": words})
 
 
-def mixers_of(block: AnyBlock) -> list[object]:
-    """Find the parts of a block that let tokens hear of each other: what keeps a state. Most have one."""
-    return [part for part in vars(block).values() if hasattr(part, "new_state")] or [block]
+def mixers_of(block: Mixer) -> list[Mixer]:
+    """Find the parts of a block that let tokens hear of each other. Most have one."""
+    return [part for part in vars(block).values() if isinstance(part, Mixer)] or [block]
 
 
-def _all_mixers(model: AnyModel) -> list[object]:
+def _all_mixers(model: AnyModel) -> list[Mixer]:
     return list(chain(*map(mixers_of, model.blocks)))
 
 
@@ -137,7 +137,7 @@ def _norms(model: AnyModel) -> Part:
     return Part("; ".join(found), {"kinds": [part.facts for part in found.values()]})
 
 
-def _biases(blocks: Sequence[AnyBlock]) -> Part:
+def _biases(blocks: Sequence[Mixer]) -> Part:
     """Say what adds a bias: nothing, everything, or some linear layers and convolutions."""
     found = {name: biased for block in blocks for name, biased in _possible_biases(block, "")}
     names = [name for name, biased in found.items() if biased]

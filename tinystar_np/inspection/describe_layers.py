@@ -3,11 +3,11 @@
 A new kind of layer is described by one more function; until then it is called by the name of its class.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
 
-from tinystar_np.kernels.activations import gelu, gelu_tanh, relu, silu
+from tinystar_np.kernels.activations import Activation, gelu, gelu_tanh, relu, silu
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, FeedForward, GatedFeedForward, LayerNorm, RMSNorm
 from tinystar_np.layers.delta_net import GatedDeltaNet
@@ -27,6 +27,12 @@ class Part:
 
     words: str
     facts: Mapping[str, object] = field(default_factory=dict)
+
+    def count(self, fact: str) -> int:
+        """Return a fact that is a whole number."""
+        value = self.facts[fact]
+        assert isinstance(value, int)
+        return value
 
 
 @singledispatch
@@ -70,9 +76,8 @@ def _attention(layer: Attention) -> Part:
         words = f"complex {words} complex numbers"
     facts = {"kind": name[:3], "heads": H, "groups": G, "head_dim": K, "complex": layer.head_dim != K}
     part = _with_sight(layer, words, {**facts, "soft_cap": layer.soft_cap})
-    if layer.soft_cap is None:
-        return part
-    return Part(f"{part.words}, scores below {layer.soft_cap:g}", part.facts)
+    cap = "" if layer.soft_cap is None else f"scores below {layer.soft_cap:g}"
+    return Part(", ".join(said for said in (part.words, cap, layer.remark) if said), part.facts)
 
 
 @describe.register
@@ -121,12 +126,23 @@ def _mamba2(layer: Mamba2) -> Part:
 
 # Feed-forward layers.
 
-ACTIVATION_NAMES = {gelu: "GELU", gelu_tanh: "GELU (tanh)", relu: "ReLU", silu: "SiLU"}
-GATED_NAMES = {gelu: "GeGLU", gelu_tanh: "GeGLU (tanh)", relu: "ReGLU", silu: "SwiGLU"}
+ACTIVATION_NAMES: Mapping[Activation, str] = {
+    gelu: "GELU",
+    gelu_tanh: "GELU (tanh)",
+    relu: "ReLU",
+    silu: "SiLU",
+}
+GATED_NAMES: Mapping[Activation, str] = {
+    gelu: "GeGLU",
+    gelu_tanh: "GeGLU (tanh)",
+    relu: "ReGLU",
+    silu: "SwiGLU",
+}
 
 
-def _named(activation: Callable[..., object]) -> str:
-    return ACTIVATION_NAMES.get(activation, getattr(activation, "__name__", "?").replace("_", " "))
+def _named(activation: Activation) -> str:
+    name: str = getattr(activation, "__name__", "?")  # a partial has none
+    return ACTIVATION_NAMES.get(activation, name.replace("_", " "))
 
 
 @describe.register
@@ -142,7 +158,7 @@ def _gated_feed_forward(layer: GatedFeedForward) -> Part:
     return _gated(layer.activation, *layer.down.weight.shape)
 
 
-def _gated(activation: Callable[..., object], F: int, D: int) -> Part:
+def _gated(activation: Activation, F: int, D: int) -> Part:
     name = GATED_NAMES.get(activation, _named(activation))
     words = f"gated, {name}, {D} → 2 × {F} → {D} ({F / D:.3g} × the width)"
     return Part(words, {"kind": "gated", "activation": _named(activation), "width": D, "inner": F})

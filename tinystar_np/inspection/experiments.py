@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.inspection.engines import TinyStarEngine
 from tinystar_np.inspection.flops import flops_per_token
 from tinystar_np.inspection.hollow import hollow_model

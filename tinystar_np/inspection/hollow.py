@@ -27,9 +27,7 @@ def hollow_model(raw: Mapping[str, Any]) -> Decoder:
     shapes = {name: row.shape for name, row in expand(architecture.WEIGHTS, config).items()}
     zero = np.float32(0)
     try:
-        weights = {
-            name: np.broadcast_to(zero, shape) for name, shape in shapes.items()
-        }
+        weights = {name: np.broadcast_to(zero, shape) for name, shape in shapes.items()}
     except ValueError as error:
         sizes = ", ".join(f"{letter} = {size}" for letter, size in config.sizes.items())
         raise ConfigError(

@@ -27,6 +27,7 @@ from tinystar_np.layers.latent_attention import LatentAttention
 
 WEIGHT_TYPES = ("float32", "bfloat16", "int8")
 PART_NAMES = {"feed_forward": "feed-forward", "head": "output"}
+NO_LIMITS = Limits()
 LENGTHS = (128, 1024, 4096, 32768, 131072)
 
 
@@ -137,7 +138,7 @@ class Keys:
     kv_heads: int
     head_dim: int
     value_dim: int
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS
 
     def new_state(self, batch_size: int, capacity: int) -> LayerState:
         """Make room for the keys and values of ``batch_size`` rows."""
@@ -184,7 +185,7 @@ def _without_limits(layer: Attention | LatentAttention) -> Keys:
     """Return what a layer would remember if it saw everything."""
     if isinstance(layer, LatentAttention):
         return Keys(layer.heads, 1, layer.rank + layer.rope_dim, 0)
-    return replace(_with_keys(layer), limits=Limits())
+    return replace(_with_keys(layer), limits=NO_LIMITS)
 
 
 def _with_keys(layer: Attention | LatentAttention) -> Keys:

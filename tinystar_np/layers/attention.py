@@ -36,6 +36,8 @@ class Attention:
 
     relative: tuple[NDArray, NDArray] | None = None
     """Vectors added to keys and to values by distance, in relative attention (models/tinystar_block.py)."""
+    remark: str = ""
+    """What only the layer of one architecture does, for those who describe models."""
 
     def __init__(
         self,

@@ -5,11 +5,13 @@ itself: what lets tokens see one another is attention (layers/attention.py) or a
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
+from tinystar_np.cache import LayerState, Step
 from tinystar_np.kernels.activations import Activation
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.layers.weights import Weights
@@ -18,7 +20,21 @@ from tinystar_np.tap import tap
 Norm = Callable[[NDArray], NDArray]
 """A norm with its weights: (..., D) → (..., D)."""
 Layer = Callable[[NDArray], NDArray]
-"""Any layer that treats each token by itself: (B, T, D) → (B, T, D)."""
+"""A layer that treats each token by itself: (B, T, D) → (B, T, D)."""
+
+
+@runtime_checkable
+class Mixer(Protocol):
+    """What tokens hear of each other through: attention, a recurrence, or a block around them.
+
+    Each has its own kind of state, which it makes itself and is handed again; so ``Any`` stands for it here.
+    """
+
+    def new_state(self, batch_size: int, capacity: int) -> LayerState:
+        """Make what is remembered between calls, empty."""
+
+    def __call__(self, x: NDArray, step: Step, state: Any) -> NDArray:
+        """Map (B, T, D) to (B, T, D), or to (B, 1, D) where only the last token is wanted."""
 
 
 class Linear:

@@ -1,23 +1,24 @@
 """What all decoders share: tokens in, blocks in a row, logits out, and a cache between calls.
 
-A model file says what its config, its weights and its blocks are; how a model is called and loaded is here.
+A model file says what its config, its weights and its blocks are; how a model is called is here. How its weights
+are found in a checkpoint is in fitted.py, how a saved cache is loaded in caches.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import ClassVar, Generic, Protocol, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinystar_np.cache import Cache, HeldText, LayerState, Step
+from tinystar_np.cache import Cache, HeldText, Step
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.gather import gather
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, WeightTable
 from tinystar_np.errors import ContextFullError, InputError
 from tinystar_np.kernels.linear import Matrix
-from tinystar_np.layers.basic import Embedding, Norm
+from tinystar_np.layers.basic import Embedding, Mixer, Norm
 from tinystar_np.layers.rope import rules_by_length
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models import caches
@@ -27,26 +28,6 @@ from tinystar_np.models.memory import move_into_memory, side_by_side
 from tinystar_np.tap import listening, scope, tap
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
-
-
-class AnyBlock(Protocol):
-    """What a model asks of its blocks.
-
-    new_state  makes what this block remembers between calls, empty
-    """
-
-    def new_state(self, batch_size: int, capacity: int) -> LayerState:
-        """Make what this block remembers between calls, empty."""
-
-    def __call__(self, x: NDArray, step: Step, state: LayerState | None) -> NDArray:
-        """Map the residual stream to the residual stream.
-
-        x      (B, T, D)
-        step   where the T tokens stand, and which of them the result is wanted for
-        state  what this block remembers of earlier tokens, extended by the call; None where there are none
-
-        Returns (B, T, D), or (B, 1, D) where only the last token's result is wanted (``step.only_last``).
-        """
 
 
 class Decoder(Generic[AnyConfig]):
@@ -69,7 +50,7 @@ class Decoder(Generic[AnyConfig]):
     """Regular expression for tensors in checkpoints that are no weights."""
 
     embedding: Embedding
-    blocks: Sequence[AnyBlock]
+    blocks: Sequence[Mixer]
     final_norm: Norm
     head: Callable[[NDArray], NDArray]
 

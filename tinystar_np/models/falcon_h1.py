@@ -190,7 +190,12 @@ class Block:
         self.feed_forward = ScaledFeedForward(w / "feed_forward", c)
         self.attention_in, self.attention_out, self.mixer_in, self.mixer_out = map(
             np.float32,
-            (c.attention_in_multiplier, c.attention_out_multiplier, c.ssm_in_multiplier, c.ssm_out_multiplier),
+            (
+                c.attention_in_multiplier,
+                c.attention_out_multiplier,
+                c.ssm_in_multiplier,
+                c.ssm_out_multiplier,
+            ),
         )
 
     def new_state(self, batch_size: int, capacity: int) -> HybridState:

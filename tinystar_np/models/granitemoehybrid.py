@@ -32,7 +32,7 @@ from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers.attention import Attention
-from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, Mixer, RMSNorm
 from tinystar_np.layers.experts import Experts, gated_experts
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.weights import Weights
@@ -205,7 +205,7 @@ class Block:
     """Mamba or attention, then feed-forward: each reads a normed copy of the stream and adds r times its result."""
 
     def __init__(self, w: Weights, c: GraniteMoeHybridConfig, i: int):
-        self.mixer: Mamba2 | Attention
+        self.mixer: Mixer
         if i in c.mamba_layers:
             self.name = "mixer"
             self.mixer = mamba(w / "mixer", c)

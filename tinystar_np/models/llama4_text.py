@@ -236,6 +236,8 @@ class Llama4Attention(Attention):
     ):
         super().__init__(w, heads=heads, kv_heads=kv_heads, head_dim=head_dim, rope=rope)
         self.chunk, self.temperature = chunk, temperature
+        if temperature is not None:
+            self.remark = f"queries × 1 + {temperature.scale:g} · ln(1 + ⌊position / {temperature.floor}⌋)"
         ones = Weights({"gain": np.ones(head_dim, dtype=np.float32)})
         self.unit_norm = None if norm_eps is None else RMSNorm(ones, eps=norm_eps)
 

@@ -172,7 +172,7 @@ class FirstPhiConfig(Config):
     rotary_dim: int = 32
     tie_word_embeddings: bool = False
     pad_vocab_size_multiple: int = 64
-    architecture: dict[str, Any] | None = key(None, aliases=("blocks",))  # noqa: RUF009
+    architecture: dict[str, Any] | None = key(None, aliases=("blocks",))
 
     def of_today(self) -> PhiConfig:
         """Say the same in today's keys."""

@@ -26,7 +26,7 @@ from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS, sigmoid
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers.attention import Attention
-from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, Mixer, RMSNorm
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, gated_experts
 from tinystar_np.layers.weights import Weights
@@ -199,7 +199,7 @@ class Block:
     """Delta net or attention, then feed-forward: each reads a normed copy of the stream and adds its result."""
 
     def __init__(self, w: Weights, c: Qwen3NextConfig, i: int):
-        self.mixer: GatedDeltaNet | GatedAttention
+        self.mixer: Mixer
         if i in c.linear_layers:
             self.name = "mixer"
             self.mixer = delta_net(w / "mixer", c)
@@ -223,7 +223,13 @@ def delta_net(w: Weights, c: Qwen3NextConfig) -> GatedDeltaNet:
     """Build a delta net."""
     X, Y, P, U = (c.sizes[letter] for letter in "XYPU")
     return GatedDeltaNet(
-        w, heads=Y, groups=X, head_dim=P, value_dim=U, eps=c.rms_norm_eps, activation=ACTIVATIONS[c.hidden_act]
+        w,
+        heads=Y,
+        groups=X,
+        head_dim=P,
+        value_dim=U,
+        eps=c.rms_norm_eps,
+        activation=ACTIVATIONS[c.hidden_act],
     )
 
 
@@ -258,7 +264,7 @@ def gated_attention(w: Weights, c: Qwen3NextConfig) -> GatedAttention:
 class RoutedAndShared:
     """Experts, and beside them one that every token uses as far as a gate lets it.
 
-        y = experts(x) + sigmoid(x w) · shared(x)
+    y = experts(x) + sigmoid(x w) · shared(x)
     """
 
     def __init__(self, w: Weights, c: Qwen3NextConfig):

@@ -29,9 +29,9 @@ from tinystar_np.checkpoints.weight_table import WeightTable, expand
 from tinystar_np.errors import CheckpointError, InputError
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.kernels.sinusoidal import sinusoidal_positions
-from tinystar_np.layers.basic import Embedding, Linear
+from tinystar_np.layers.basic import Embedding, Linear, Mixer
 from tinystar_np.layers.weights import Weights
-from tinystar_np.models.base import AnyBlock, Decoder
+from tinystar_np.models.base import Decoder
 from tinystar_np.models.tinystar_block import Block, Embedder, no_norm, norm, positions_of
 from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.whole_file import whole_file
@@ -39,7 +39,7 @@ from tinystar_np.whole_file import whole_file
 STARTS = {"gain": 1.0, "bias": 0.0}
 """What arrays of these names are filled with before training; all others are random."""
 
-SHAPES: Mapping[str, tuple[str, ...]] = {
+SHAPES: Mapping[str, tuple[str] | tuple[str, str]] = {
     # name:                                    its shape, when it is there
     "embedding.tokens.weight":                 ("V D",),
     "embedding.positions.weight":              ("C D", "has_learned_positions"),
@@ -118,12 +118,12 @@ class TinyStar(Decoder[TinyStarConfig]):
         self.head = Linear(w / "head")
 
     @property
-    def core(self) -> Sequence[AnyBlock]:
+    def core(self) -> Sequence[Mixer]:
         """The blocks."""
         return self.blocks
 
     @core.setter
-    def core(self, blocks: Sequence[AnyBlock]) -> None:
+    def core(self, blocks: Sequence[Mixer]) -> None:
         self.blocks = blocks
 
     def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:

@@ -36,7 +36,7 @@ class Positions(NamedTuple):
 def positions_of(c: TinyStarConfig) -> Positions:
     """Build what the layers of a model share."""
     rope = c.rope.rotary(interleaved=c.attention == "complex") if c.positions == "rope" else None
-    alibi = None
+    alibi: Alibi | None = None
     if c.positions == "alibi":
         slopes = alibi_slopes(c.num_heads)
         if c.mask == "bidirectional":

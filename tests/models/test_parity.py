@@ -1,0 +1,192 @@
+"""Every architecture against transformers, in every way a model is called. The table: parity_cases.py."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from parity import (
+    LONG_TEXT,
+    TOLERANCE,
+    assert_close,
+    check,
+    check_long_text,
+    logits_of,
+    old_spelling,
+    random_ids,
+    reference_model,
+)
+from parity_cases import CASES, ROWS, RW, Case
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
+from tinystar_np.loading import load
+from tinystar_np.models import ARCHITECTURES
+
+VARIANTS = [
+    pytest.param(case, name, id=f"{case.model_type}-{name}") for case in CASES for name in case.all_variants
+]
+EACH = [pytest.param(case, id=case.model_type) for case in CASES]
+WITH_EXPERTS = [
+    pytest.param(case, id=case.model_type)
+    for case in CASES
+    if {"num_experts_per_tok", "ffn_config"} & case.smallest.keys()
+]
+LEARNED_POSITIONS = {"gpt2", "gpt_neo"}  # there are no more than were trained
+IN_THE_FILE_ONLY = ("layer_types", "no_rope_layers", "attention_layers")
+"""What transformers works out and writes into config.json, where old files have the keys it follows from."""
+
+
+def make(case: Case, variant: str = "plain") -> PreTrainedModel:
+    return reference_model(case.model_type, **copy.deepcopy(case.config(variant)))
+
+
+def trained_length(reference: PreTrainedModel) -> int | None:
+    """How long the texts were that it learned from, as its config says; BLOOM's class has lost the key."""
+    names = ("max_position_embeddings", "max_seq_len")
+    found = [getattr(reference.config, name) for name in names if hasattr(reference.config, name)]
+    return found[0] if found else {"bloom": 2048}.get(reference.config.model_type)
+
+
+def save(reference: PreTrainedModel, given: dict[str, Any], directory: Path) -> Path:
+    """Save as transformers does, which leaves out what is null by its default; what was given is there."""
+    reference.save_pretrained(directory)
+    path = directory / "config.json"
+    raw = json.loads(path.read_text())
+    raw |= {key: None for key, value in given.items() if value is None}
+    path.write_text(json.dumps(raw))
+    return directory
+
+
+def make_old(case: Case, reference: PreTrainedModel, given: dict[str, Any], directory: Path) -> None:
+    """Rewrite a directory as old files of the hub are: keys, names of tensors, and what stands beside."""
+    path = directory / "config.json"
+    raw = json.loads(path.read_text())
+    said = {key: value for key, value in given.items() if key != "rope_parameters"}
+    changes = {**dict.fromkeys(IN_THE_FILE_ONLY), **old_spelling(raw)}
+    raw = {key: value for key, value in (raw | changes).items() if value is not None} | said
+    raw = {key: value for key, value in (raw | case.old).items() if case.old.get(key, key) is not None}
+    path.write_text(json.dumps({case.renamed.get(key, key): value for key, value in raw.items()}))
+
+    tensors = load_file(directory / "model.safetensors")
+    for i in range(2):
+        tensors |= {name.format(i=i): torch.ones(3) for name in case.buffers}
+    shared, *_ = [name for name in tensors if "emb" in name or "wte" in name]
+    if reference.config.tie_word_embeddings:
+        tensors["lm_head.weight"] = tensors[shared].clone()
+    prefix = f"{reference.base_model_prefix}."
+    save_file({n.removeprefix(prefix): t for n, t in tensors.items()}, directory / "model.safetensors")
+
+
+@pytest.mark.parametrize(("case", "variant"), VARIANTS)
+def test_variant(case: Case, variant: str, tmp_path: Path) -> None:
+    given = case.config(variant)
+    reference = make(case, variant)
+    tolerance = case.tolerance.get(variant, TOLERANCE)
+    model = check(reference, save(reference, given, tmp_path), tolerance=tolerance)
+    trained = trained_length(reference)
+    assert model.trained_length == trained
+    assert model.context_length == (trained if case.model_type in LEARNED_POSITIONS else None)
+
+    if variant in case.of_today:
+        return
+    make_old(case, reference, given, tmp_path)
+    ids = random_ids(2, 60)
+    assert_close(load(tmp_path)[0](ids), logits_of(reference, ids), tolerance, "spelled as in old files")
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_generate(case: Case, tmp_path: Path) -> None:
+    """The ids of transformers' own generate; not by its cache, which some architectures cannot do without."""
+    reference = make(case)
+    model, _ = load(save(reference, {}, tmp_path))
+    prompt, ids = random_ids(30), []
+    expected = reference.generate(
+        torch.from_numpy(prompt[None]), max_new_tokens=20, do_sample=False, eos_token_id=None, use_cache=False
+    )[0, 30:].tolist()
+    cache = model.new_cache()
+    while len(ids) < len(expected):
+        ids.append(int(model(ids[-1:] or prompt, cache=cache, last_only=True).argmax()))
+    assert ids == expected
+
+
+@pytest.mark.parametrize("case", EACH)
+def test_narrow_types(case: Case, tmp_path: Path) -> None:
+    """Files in bfloat16 are computed with as they are; rounded to 8 bits, pieces are still the whole."""
+    reference, ids = make(case), random_ids(2, 50)
+    for parameter in reference.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    expected = logits_of(reference, ids)
+    save(reference.bfloat16(), {}, tmp_path)
+    for dtype, kind in (("auto", Bfloat16Matrix), ("int8", Int8Matrix)):
+        model, _ = load(tmp_path, dtype=dtype)
+        assert kind in {type(array) for array in model.weights.values()}
+        if dtype == "auto":
+            assert_close(model(ids), expected)
+        whole, cache = model(ids), model.new_cache(batch_size=2)
+        assert_close(model(ids[:, :30], cache=cache), whole[:, :30])
+        assert_close(model(ids[:, 30:], cache=cache), whole[:, 30:])
+
+
+@pytest.mark.parametrize("case", WITH_EXPERTS)
+def test_experts_in_one_tensor_or_apart(case: Case, tmp_path: Path) -> None:
+    """As transformers 5 has them in memory, and as files had them before: the same arrays."""
+    reference = make(case)
+    found = []
+    for original in (True, False):
+        reference.save_pretrained(tmp_path / str(original), save_original_format=original)
+        model, _ = load(tmp_path / str(original))
+        ids = random_ids(2, 20)
+        assert_close(model(ids), logits_of(reference, ids))
+        found.append(model.weights)
+    assert found[0].keys() == found[1].keys()
+    for name, array in found[0].items():
+        assert (array == found[1][name]).all(), name
+
+
+@pytest.mark.parametrize("case", [each for each in EACH if each.id != "dbrx"])  # see test_dbrx.py
+def test_a_file_that_says_no_more_than_it_must(case: Case, tmp_path: Path) -> None:
+    """What is missing is as in transformers' class."""
+    left_out = ("rope_parameters", "max_position_embeddings", "max_seq_len", "n_positions")
+    shapes = {key: value for key, value in case.smallest.items() if key not in left_out}
+    reference = reference_model(case.model_type, **copy.deepcopy(shapes))
+    reference.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": case.model_type, **shapes}))
+    model, _ = load(tmp_path)
+    ids = random_ids(2, 40)
+    assert_close(model(ids), logits_of(reference, ids))
+    assert model.trained_length == trained_length(reference)
+
+
+LONG: list[tuple[str, dict[str, Any], int]] = [  # long enough for the blockwise form, or for several chunks
+    ("llama", {}, LONG_TEXT),
+    ("bloom", {"hidden_size": 48, "n_head": 6}, LONG_TEXT),
+    ("mpt", {"d_model": 48, "n_heads": 6, "max_seq_len": 1000}, LONG_TEXT),
+    # Falcon's biases are rounded from position 257 on.
+    ("falcon", RW, LONG_TEXT),
+    ("falcon", {**RW, "hidden_size": 64, "num_attention_heads": 16}, 330),
+    ("falcon", {"alibi": True, "hidden_size": 142, "num_attention_heads": 71}, 330),
+    ("gpt_neo", {"max_position_embeddings": LONG_TEXT, "window_size": 100}, LONG_TEXT),
+    ("mistral", {"sliding_window": 100}, 1500),  # shorter and longer than a block of keys
+    ("mistral", {"sliding_window": 700}, 1500),
+    ("gemma2", {"sliding_window": 200}, LONG_TEXT),
+    ("llama4_text", {"attention_chunk_size": 200}, LONG_TEXT),
+    ("mamba", {}, 320),
+    ("mamba2", {"n_groups": 1}, LONG_TEXT),
+    ("falcon_h1", {}, 320),
+    ("granitemoehybrid", {}, 320),
+    ("qwen3_next", {}, 320),
+]
+
+
+@pytest.mark.parametrize(("model_type", "changes", "length"), LONG)
+def test_long_texts(model_type: str, changes: dict[str, Any], length: int, tmp_path: Path) -> None:
+    reference = reference_model(model_type, **{**ROWS[model_type].smallest, **changes})
+    check_long_text(reference, tmp_path, length)
+
+
+def test_every_architecture_has_a_row() -> None:
+    assert set(ROWS) == set(ARCHITECTURES) - {"tinystar"}
