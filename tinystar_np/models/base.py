@@ -1,7 +1,7 @@
 """What all decoders share: tokens in, blocks in a row, logits out, and a cache between calls.
 
-A model file says what its config, its weights and its blocks are; how a model is called is here. How its weights
-are found in a checkpoint is in fitted.py, how a saved cache is loaded in caches.py.
+A model file says what its config, its weights and its blocks are; how a model is called is here. How its
+weights are found in a checkpoint is in fitted.py, how a saved cache is loaded in caches.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
