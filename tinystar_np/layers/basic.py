@@ -34,7 +34,14 @@ class Mixer(Protocol):
         """Make what is remembered between calls, empty."""
 
     def __call__(self, x: NDArray, step: Step, state: Any) -> NDArray:
-        """Map (B, T, D) to (B, T, D), or to (B, 1, D) where only the last token is wanted."""
+        """Mix the tokens of each row.
+
+        x      (B, T, D)
+        step   where the T tokens stand, and whether only the last one's result is wanted
+        state  what is remembered of earlier tokens, extended by these; None where nothing came before
+
+        Returns (B, T, D), or (B, 1, D) where only the last token's result is wanted.
+        """
 
 
 class Linear:

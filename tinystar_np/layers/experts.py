@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.layers.basic import Activation, Layer, Linear, linear_each
+from tinystar_np.kernels.activations import Activation
+from tinystar_np.layers.basic import Layer, Linear, linear_each
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 
