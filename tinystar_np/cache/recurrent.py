@@ -1,7 +1,7 @@
 """The state of a recurrence: arrays of fixed size that stand for everything read so far.
 
-A key-value cache grows with the text; this does not. In exchange nothing can be taken back: a token that has been
-mixed into the state cannot be removed from it.
+A key-value cache grows with the text; this does not. In exchange nothing can be taken back: a token that has
+been mixed into the state cannot be removed from it.
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ from tinystar_np.fast.deferred_state import DeferredState
 class RecurrentState:
     """Named arrays of one layer, each replaced as a whole by every call.
 
-    New arrays wait until ``commit``, so that a call that breaks off in a later layer leaves the state as it was. In
-    the place of an array may stand what a scan of ``fast`` returned: it is copied by rows, joined and turned into an
-    array as arrays are.
+    New arrays wait until ``commit``, so that a call that breaks off in a later layer leaves the state as it
+    was. In the place of an array may stand what a scan of ``fast`` returned: it is copied by rows, joined and
+    turned into an array as arrays are.
 
     arrays  the state before the first token, by name, each (B, ...)
     """

@@ -1,8 +1,8 @@
 """Packed matrices: weights in fewer bits than float32, each by a rule that gives the numbers back.
 
 A packed matrix stands where a layer otherwise holds an array (in, out). By definition, its product is that of
-the float32 matrix that it stands for (``unpacked`` in kernels/linear.py); what is gained is memory, and the time
-to read it.
+the float32 matrix that it stands for (``unpacked`` in kernels/linear.py); what is gained is memory, and the
+time to read it.
 
 The numbers are stored in rows, as the file has them, (out, in) for most linear layers and (V, D) for tables.
 ``transposed`` says that the matrix to multiply by is the transpose of what is stored. A further type is a

@@ -12,7 +12,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 
 Routing = Callable[[NDArray, int], tuple[NDArray[np.integer], NDArray]]
-"""A function of kernels/experts.py: router logits (..., E), k → chosen experts and their weights, (..., k) each."""
+"""A rule of kernels/experts.py: router logits (..., E), k → chosen experts and weights, (..., k) each."""
 
 
 class Experts:

@@ -146,7 +146,7 @@ FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a laye
 
 
 class Block:
-    """Attention, then experts or a dense feed-forward layer: each reads a normed copy of the stream and adds."""
+    """Attention, then experts or a dense feed-forward layer: each reads a normed copy and adds its result."""
 
     def __init__(self, w: Weights, c: Qwen3MoeConfig, i: int):
         H, G, K = (c.sizes[letter] for letter in "HGK")

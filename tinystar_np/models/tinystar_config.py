@@ -157,8 +157,8 @@ class TinyStarConfig(Config):
     def sizes(self) -> dict[str, int]:
         """The letters of the weight table.
 
-        V vocabulary · C positions · D width · L layers · H, G heads · K head · F feed-forward · R, J of "mla" ·
-        A a query or key, Q all queries of a token
+        V vocabulary · C positions · D width · L layers · H, G heads · K head · F feed-forward · R, J of "mla"
+        · A a query or key, Q all queries of a token
         """
         H = max(self.num_heads, 1)
         K = self.hidden_size // H if self.head_dim is None else self.head_dim
