@@ -175,7 +175,8 @@ def test_no_matrix_is_forgotten(model_type: str) -> None:
 
 
 def _share(model: Any) -> Fraction:
-    layers = [getattr(block.feed_forward, "routed", block.feed_forward) for block in model.blocks]
+    found = [block.feed_forward for block in model.blocks]
+    layers = [part for layer in found for part in (layer, *vars(layer).values())]
     layer = next(layer for layer in layers if isinstance(layer, Experts))
     return Fraction(layer.per_token, len(layer.experts))
 
