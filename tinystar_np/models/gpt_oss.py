@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 from numpy.typing import NDArray
 
-from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.clamped_swiglu import clamped_swiglu
 from tinystar_np.kernels.experts import top_k_softmax

@@ -13,14 +13,13 @@ queries, keys and values are kept between −8 and 8, so that a rare large one c
 idea is MPT's and DBRX's too). All else, names of weights included, is as in Llama (llama.py).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from numpy.typing import NDArray
 
-from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from numpy.typing import NDArray
 
-from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax

@@ -12,14 +12,14 @@ of the eight to sum to 1. As in the dense Qwen3, each head's queries and keys ar
 rotate, which bounds the scores and makes biases needless. A config may keep some layers dense.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from numpy.typing import NDArray
 
-from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax

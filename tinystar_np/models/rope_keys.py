@@ -36,15 +36,6 @@ OBJECT_OR_NULL: Kind = ("an object or null", lambda value: value is None or isin
 TRUE_OR_FALSE: Kind = ("true or false", lambda value: isinstance(value, bool))
 
 
-def factors(count: int) -> Kind:
-    """Describe a list of so many numbers above 0."""
-
-    def test(value: object) -> bool:
-        return isinstance(value, list) and len(value) == count and all(map(ABOVE_0[1], value))
-
-    return f"a list of {count} numbers above 0, one for each pair", test
-
-
 class RopeKeys:
     """What a config says about rotary positions, and what its keys are called there, for messages.
 
@@ -109,6 +100,14 @@ class RopeKeys:
         self.check(self.name(key), value, kind)
         assert isinstance(value, int | float)  # all these kinds are
         return float(value)
+
+    def factors(self, key: str, count: int) -> tuple[float, ...]:
+        """Return a list of so many numbers above 0, one for each pair."""
+        value = self.get(key)
+        numbers = value if isinstance(value, list) and all(map(ABOVE_0[1], value)) else []
+        words = f"a list of {count} numbers above 0, one for each pair"
+        require(len(numbers) == count, f"{self.name(key)} = {_shortened(value)}, but it must be {words}.")
+        return tuple(map(float, numbers))
 
     def longest(self) -> int:
         """Return the length of text that the model is for."""

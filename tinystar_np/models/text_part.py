@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
-from tinystar_np.checkpoints.json_file import shown, JsonObject
+from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.models.config import require
 
 TEXT_PARTS = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mistral"}
