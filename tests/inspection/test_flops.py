@@ -129,7 +129,7 @@ def test_windows() -> None:
     assert flops_per_token(windowed, 999) == flops_per_token(model, 10)
     layer = windowed.blocks[0].attention
     to_both_sides = Attention(
-        Weights(windowed.weights).branch("blocks.0.attention"),
+        Weights(windowed.weights) / "blocks.0.attention",
         heads=4, groups=1, head_dim=16, scale=1, window=10, causal=False,
     )  # fmt: skip
     assert multiply_adds(to_both_sides, 999) == multiply_adds(layer, 10) + 9 * 4 * (16 + 16)

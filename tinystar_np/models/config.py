@@ -42,6 +42,7 @@ LONGEST_MESSAGE = 1000
 KEY = "key"
 
 Value = TypeVar("Value")
+AnyConfig = TypeVar("AnyConfig", bound="Config")
 
 
 class Key(NamedTuple):

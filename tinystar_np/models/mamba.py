@@ -9,8 +9,8 @@
 
 New in it: a recurrence whose decay, input and output depend on the token, so that it can choose what to keep;
 what tokens wrote before stands in a state of fixed size instead of a cache that grows. One kind of layer does
-the work of two: the mixer expands, convolves, remembers, gates and projects back. Order comes from the recurrence
-itself, so no positions are given. A token costs the same time and no memory at any length.
+the work of two: the mixer expands, convolves, remembers, gates and projects back. Order comes from the
+recurrence itself, so no positions are given. A token costs the same time and no memory at any length.
 """
 
 import math

@@ -1,7 +1,8 @@
 """Where a model's matrices lie in memory: a thin layer over fast/layout.py, which knows why.
 
-A model begins with the mapped file, since a short answer is there before copying has paid off; ``load`` copies where
-it is asked to. Half a gigabyte takes 0.2 s, and 1.3 s on virtual machines that hand out fresh memory slowly.
+A model begins with the mapped file, since a short answer is there before copying has paid off; ``load``
+copies where it is asked to. Half a gigabyte takes 0.2 s, and 1.3 s on virtual machines that hand out fresh
+memory slowly.
 """
 
 from collections.abc import Iterator, Mapping

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Self
+from typing import Self, TypedDict
 
 from tinystar_np.kernels.rope import (
     default_frequencies,
@@ -61,7 +61,7 @@ class RopeParameters:
 
     @classmethod
     def read(
-        cls, keys: Mapping[str, Any], *, head_dim: int, partial: bool = False, kind: str | None = None
+        cls, keys: Mapping[str, object], *, head_dim: int, partial: bool = False, kind: str | None = None
     ) -> Self:
         """Read and check what a config says; a config class calls ``RopeParameters.read(vars(self), …)``.
 
@@ -196,23 +196,23 @@ def _check_width(bare: RopeParameters) -> None:
     )
 
 
-def _default(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
+def _default(given: RopeKeys, bare: RopeParameters) -> Numbers:
     return {}
 
 
-def _linear(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
+def _linear(given: RopeKeys, bare: RopeParameters) -> Numbers:
     return {"factor": given.number("factor", AT_LEAST_1)}
 
 
-def _dynamic(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
+def _dynamic(given: RopeKeys, bare: RopeParameters) -> Numbers:
     return {"factor": given.number("factor", AT_LEAST_1), "max_position_embeddings": given.longest()}
 
 
-def _proportional(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
+def _proportional(given: RopeKeys, bare: RopeParameters) -> Numbers:
     return {"factor": given.number("factor", AT_LEAST_1, 1.0)}
 
 
-def _llama3(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
+def _llama3(given: RopeKeys, bare: RopeParameters) -> Numbers:
     low = given.number("low_freq_factor", ABOVE_0)
     high = given.number("high_freq_factor", ABOVE_0)
     require(
@@ -227,7 +227,7 @@ def _llama3(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
     }
 
 
-def _yarn(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
+def _yarn(given: RopeKeys, bare: RopeParameters) -> Numbers:
     theta = bare.rope_theta
     require(theta > 1, f"{given.name('rope_theta')} = {theta}, but yarn needs a base above 1.")
     factor = _factor_or_ratio(given)
@@ -249,7 +249,7 @@ def _yarn(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
     }
 
 
-def _longrope(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
+def _longrope(given: RopeKeys, bare: RopeParameters) -> Numbers:
     factor, trained = _factor_or_ratio(given), given.trained()
     require(
         trained > 1,
@@ -276,7 +276,7 @@ def _factor_or_ratio(given: RopeKeys) -> float:
     return given.number("factor", AT_LEAST_1)
 
 
-RULES: Mapping[str, Callable[[RopeKeys, RopeParameters], dict[str, Any]]] = {
+RULES: Mapping[str, Callable[[RopeKeys, RopeParameters], Numbers]] = {
     "default": _default,
     "dynamic": _dynamic,
     "linear": _linear,

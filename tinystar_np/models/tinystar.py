@@ -4,9 +4,9 @@
     core       L blocks                                                 (B, T, D) → (B, T, D)
     head       a norm and the output layer                              (B, T, D) → (B, T, V)
 
-Each of the three can be replaced without touching the others, and each block (tinystar_block.py) is made of the
-layers that the Hugging Face architectures are made of: nothing is implemented twice. What can be chosen stands in
-tinystar_config.py.
+Each of the three can be replaced without touching the others, and each block (tinystar_block.py) is made of
+the layers that the Hugging Face architectures are made of: nothing is implemented twice. What can be chosen
+stands in tinystar_config.py.
 
     model = TinyStar(TinyStarConfig(attention="mla", positions="alibi"), seed=0)
     print(model)

@@ -82,10 +82,11 @@ class Block:
         sandwich  x + norm'(f(norm(x)))
         post      norm'(x + f(x))
 
-    Pre-norm leaves the stream itself alone: what a layer writes reaches the end unchanged, and deep stacks train
-    easily. The stream grows with depth, though, and later layers have ever less weight in it; the sandwich bounds
-    what each of them adds. Post-norm, the oldest, bounds the stream itself, and every norm rescales all that was
-    written before. Xiong et al. 2020, arXiv:2002.04745; Ding et al. 2021, arXiv:2105.13290.
+    Pre-norm leaves the stream itself alone: what a layer writes reaches the end unchanged, and deep stacks
+    train easily. The stream grows with depth, though, and later layers have ever less weight in it; the
+    sandwich bounds what each of them adds. Post-norm, the oldest, bounds the stream itself, and every norm
+    rescales all that was written before. Xiong et al. 2020, arXiv:2002.04745; Ding et al. 2021,
+    arXiv:2105.13290.
     """
 
     def __init__(self, w: Weights, c: TinyStarConfig, positions: Positions):
@@ -102,9 +103,8 @@ class Block:
         y = self.attention(normed, step, state)
         if self.parallel:
             z = self.feed_forward(step.wanted(normed))
-            x = self._added(
-                self._added(step.wanted(x), y, "attention_post_norm"), z, "feed_forward_post_norm"
-            )
+            x = self._added(step.wanted(x), y, "attention_post_norm")
+            x = self._added(x, z, "feed_forward_post_norm")
             return tap("residual", self._normed("post_norm", x))
         x = tap("residual_middle", self._added(step.wanted(x), y, "attention_post_norm"))
         y = self.feed_forward(self._normed("feed_forward_norm", x))
