@@ -34,7 +34,8 @@ from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.model_files import small_files
 from tinystar_np.checkpoints.safetensors_file import on_file
-from tinystar_np.checkpoints.shards import LARGEST_SHARD, Tensor, write_shards
+from tinystar_np.checkpoints.safetensors_writer import Tensor
+from tinystar_np.checkpoints.shards import LARGEST_SHARD, write_shards
 from tinystar_np.checkpoints.stored_matrix import is_int8, is_scale, read_stored
 from tinystar_np.checkpoints.weight_table import Row, expand
 from tinystar_np.errors import InputError
