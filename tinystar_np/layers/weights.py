@@ -1,6 +1,6 @@
 """The weights of a model as a tree: ``w / "attention"`` is what an attention layer is built from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tinystar_np.kernels.linear import Matrix
