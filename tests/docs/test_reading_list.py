@@ -63,7 +63,7 @@ def what_runs() -> dict[str, list[str]]:
 
 
 def lines_to_read(file: str, functions: list[str]) -> int:
-    """Lines of a file's docstring and of what runs; of a class, its docstring, attributes and __init__ as well."""
+    """Lines of a file's docstring and of what runs, with a class's docstring, attributes and __init__."""
 
     def parts(nodes: list[ast.stmt], path: str) -> Iterator[ast.stmt]:
         for node in nodes:

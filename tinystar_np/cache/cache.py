@@ -6,7 +6,7 @@ numbers of tokens. Lengths move only after a call has gone through all layers: a
 leaves the cache as it was before. Moving is itself several steps, one per layer; where Ctrl-C comes between
 them, whoever uses the cache next takes the rest.
 
-Where rotations depend on the length of a text, the cache also keeps the text (state/text.py): a call under
+Where rotations depend on the length of a text, the cache also keeps the text (cache/text.py): a call under
 which they change has the model read it again, aside, and the cache then takes over all of that in one step.
 """
 
@@ -115,7 +115,7 @@ class Cache:
     def alike(self, most: int) -> int:
         """Count the next tokens, ``most`` at most, that one call reads as calls for each of them would.
 
-        All, but where rotations depend on the length of a text: there only those that turn alike.
+        All, but where rotations depend on the length of a text: there only those that rotate alike.
         """
         return most if self.text is None else self.text.alike(self.lengths, most)
 

@@ -20,8 +20,8 @@ from tinystar_np.cache.step import Positions, Step
 FIRST_CAPACITY = 64
 GROWTH = 1.5
 InReach = tuple[NDArray, NDArray, Positions]
-"""Keys (B, G, S, K), values (B, G, S, K_v), and their positions: (S,), or (B, S) where they differ from row to row;
-negative ones stand for nothing."""
+"""Keys (B, G, S, K), values (B, G, S, K_v), and their positions: (S,), or (B, S) where rows differ; a
+negative position stands for no token."""
 
 
 class KeyValueState:

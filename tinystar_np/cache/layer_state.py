@@ -11,7 +11,7 @@ class LayerState(Protocol):
     """What one layer remembers of each row of a batch.
 
     A call may be interrupted between two layers. So that the cache is then what it was, a layer overwrites
-    nothing that an earlier call left: what cannot be written behind it waits until ``commit``.
+    nothing that an earlier call left: what cannot be written after it waits until ``commit``.
     """
 
     rewindable: ClassVar[bool]

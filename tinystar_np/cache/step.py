@@ -1,7 +1,7 @@
 """A step: where the new tokens of one call stand, and what all layers need to know of that.
 
-Rows of a batch may stand at different lengths, since prompts differ: each row continues at its own. Nothing is
-padded, so position p of a row is always its p-th token.
+Rows of a batch may stand at different lengths, since prompts differ: each row continues at its own. Nothing
+is padded, so position p of a row is always its p-th token.
 """
 
 from collections.abc import Callable, Hashable
@@ -49,8 +49,8 @@ class Step:
     positions     (B, T) of every new token
     uniform       whether all rows stand at the same length
     end           S, the length of the longest row once the new tokens are in
-    only_last     whether only the last token's result is wanted, as in the last block of a prompt: the rest of
-                  that block's work would be thrown away
+    only_last     whether only the last token's result is wanted, as in the last block of a prompt: the rest
+                  of that block's work would be thrown away
     """
 
     def __init__(self, start: Positions, length: int, text_lengths: Positions | None = None):

@@ -1,6 +1,6 @@
 """The text that a cache holds: kept for models whose rotations depend on the text's length.
 
-LongRoPE and dynamic NTK turn queries and keys at other frequencies as a text grows (kernels/rope.py). Then
+LongRoPE and dynamic NTK rotate queries and keys at other frequencies as a text grows (kernels/rope.py). Then
 the keys in a cache are wrong, and unrotated ones would be no better: what the first layer's attention gathers
 changes, and with it the keys and values of every later layer. Only reading the earlier tokens again gives
 what the model computes without a cache. So a cache of such a model keeps their ids.
@@ -21,7 +21,7 @@ class LengthRule(Protocol):
     """How rotations depend on the length of a text."""
 
     def rotation_length(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the lengths that count in place of these: texts for which they agree turn alike."""
+        """Return the lengths that count in place of these: texts for which they agree rotate alike."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class HeldText:
         return (step.start > 0) & ~self._alike(self.text_lengths, step.text_lengths)
 
     def alike(self, lengths: NDArray[np.int64], most: int) -> int:
-        """Count how many next tokens of all rows, ``most`` at most, turn as the first of them does."""
+        """Count how many next tokens of all rows, ``most`` at most, rotate as the first of them does."""
         first = lengths[:, None] + 1
         same = self._alike(first, first + np.arange(most)).all(axis=0)
         return most if same.all() else int(same.argmin())

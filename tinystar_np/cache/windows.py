@@ -3,11 +3,11 @@
     SlidingKeyValueState   those of the last W positions, for layers that see a window
     ChunkedKeyValueState   those of the chunk that the text stands in, for attention in chunks
 
-With a window, position p stands in place p mod W of arrays with W places: it takes the place of p − W, which no
-later token sees. Softmax does not depend on the order of the keys, so one new token needs no sorting. A piece of
-a prompt does, since its tokens see different windows: the W − 1 earlier keys and the new ones are put in a row,
-and what remains of them is written back when the call has gone through all layers; until then an interrupted call
-has lost nothing.
+With a window, position p stands in place p mod W of arrays with W places: it takes the place of p − W, which
+no later token sees. Softmax does not depend on the order of the keys, so one new token needs no sorting. A
+piece of a prompt does, since its tokens see different windows: the W − 1 earlier keys and the new ones are
+put in a row, and what remains of them is written back when the call has gone through all layers; until then
+an interrupted call has lost nothing.
 """
 
 from typing import ClassVar
@@ -98,9 +98,9 @@ class SlidingKeyValueState(KeyValueState):
 class ChunkedKeyValueState(SlidingKeyValueState):
     """Keys and values of each row's chunk. Arguments are those of ``SlidingKeyValueState``, W being C.
 
-    Places are as with a window of C, but no token of the next chunk sees any of this one. So what is in reach are
-    the first places up to the newest, in order and without copying: one at a chunk's beginning, C at its end. Only
-    a piece of a prompt that crosses the border between two chunks is put in a row.
+    Places are as with a window of C, but no token of the next chunk sees any of this one. So what is in reach
+    are the first places up to the newest, in order and without copying: one at a chunk's beginning, C at its
+    end. Only a piece of a prompt that crosses the border between two chunks is put in a row.
     """
 
     def append(self, k: NDArray, v: NDArray, step: Step) -> InReach:
@@ -131,7 +131,7 @@ def new_key_value_state(
     limits: Limits,
     value_dim: int | None = None,
 ) -> KeyValueState:
-    """Make room for the keys and values of B rows, as far back as a token sees; arguments as of the classes."""
+    """Make the state that keeps as much of B rows as a token sees; the arguments are those of the classes."""
     shape = batch_size, kv_heads, head_dim
     if limits.chunk is not None:
         return ChunkedKeyValueState(*shape, limits.chunk, capacity, value_dim)

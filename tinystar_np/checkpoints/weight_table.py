@@ -1,22 +1,23 @@
-"""Tables of weight names: what we call each array, what the checkpoint calls it, its shape, and when it is there.
+"""Tables of weight names: our name of each array, the checkpoint's, its shape, and when it is there.
 
     "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
     "blocks.{i}.attention.q.bias":   ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_bias"),
 
-The shape is that of the stored tensor. An axis is a product of the config's letters and numbers, "3D" is three
-times the model width, or a sum of such products, "HK+2GK". Linear layers want (in, out): where a file stores
-(out, in), the row says "(HK D)ᵀ", and the transpose is used, a view that costs nothing.
+The shape is that of the stored tensor. An axis is a product of the config's letters and numbers, "3D" is
+three times the model width, or a sum of such products, "HK+2GK". Linear layers want (in, out): where a file
+stores (out, in), the row says "(HK D)ᵀ", and the transpose is used, a view that costs nothing.
 
 The third entry names an attribute of the config: the row is there where it is true, or, where it is a list of
 layers' numbers, in these layers. "not …" is its opposite, "… and …" asks for both.
 
-A row is written out for every layer ``{i}``, every expert ``{e}``, and every head ``{h}`` of queries or ``{g}`` of
-keys. ``{i+1}`` counts layers from 1. A longer name in braces is an attribute of the config. A tensor may hold
-several of our arrays:
+A row is written out for every layer ``{i}``, every expert ``{e}``, and every head ``{h}`` of queries or
+``{g}`` of keys. ``{i+1}`` counts layers from 1. A longer name in braces is an attribute of the config. A
+tensor may hold several of our arrays:
 
-- those of all experts: ``{e}`` stands in our name only. "E (M D)ᵀ" says that the first axis counts the experts;
-  with "(EM D)ᵀ" their matrices lie one below the other in one matrix.
-- parts side by side: "qkv_proj.weight[:HK]" are the first HK rows, "c_attn.weight[:, D:2D]" some of the columns.
+- those of all experts: ``{e}`` stands in our name only. "E (M D)ᵀ" says that the first axis counts the
+  experts; with "(EM D)ᵀ" their matrices lie one below the other in one matrix.
+- parts side by side: "qkv_proj.weight[:HK]" are the first HK rows, "c_attn.weight[:, D:2D]" some of the
+  columns.
 """
 
 import re

@@ -40,7 +40,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from tinystar_np.errors import InputError
 from tinystar_np.fast.machine import CoresTaken, allowed_cores, usable_cores
@@ -49,7 +49,10 @@ from tinystar_np.tap import listening
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    from threadpoolctl import LibController
+
 Piece = TypeVar("Piece")
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 # Processors, as OpenBLAS names them, for which it has products of small matrices that copy neither of them.
@@ -101,7 +104,7 @@ def _named() -> bool:
     return _chosen or any(os.environ.get(name) for name in NAMED_IN)
 
 
-def beside_others(function: Callable[..., Result]) -> Callable[..., Result]:
+def beside_others(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Limit the threads of each call of a function to the cores that other processes leave free.
 
     Returns the function itself where the number of threads must stay.
@@ -111,7 +114,7 @@ def beside_others(function: Callable[..., Result]) -> Callable[..., Result]:
         return function
     taken = _cores_taken()
 
-    def call(*arguments: Any, **named: Any) -> Result:
+    def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
         free = max(1, allowed_cores() - int(taken() + 1 - LEAST_TAKEN))
         if free >= most:
             return function(*arguments, **named)
@@ -215,7 +218,7 @@ class Machine:
     """A pool of threads, the BLAS libraries whose threads can be set, and how many threads there are."""
 
     pool: "ThreadPoolExecutor"
-    blas: list[Any]
+    blas: "list[LibController]"
     threads: int
 
 
@@ -231,9 +234,9 @@ def _machine() -> Machine:
     return Machine(ThreadPoolExecutor(threads, thread_name_prefix="tinystar_np"), blas, threads)
 
 
-def _blas_libraries() -> list[Any]:
+def _blas_libraries() -> "list[LibController]":
     """Find the BLAS libraries in this process: NumPy's, and perhaps others'."""
     from threadpoolctl import ThreadpoolController
 
-    libraries: list[Any] = ThreadpoolController().select(user_api="blas").lib_controllers
+    libraries: list[LibController] = ThreadpoolController().select(user_api="blas").lib_controllers
     return libraries

@@ -1,4 +1,4 @@
-"""Self-attention: the projections around the attention kernel, and the keys and values that a cache remembers."""
+"""Self-attention: projections to queries, keys and values, the cache, the attention kernel, the output."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ class Attention:
         y       = softmax(scale · q kᵀ + bias, masked) v       each query sees its own and earlier keys
         result  = heads of y side by side, times W_out
 
-    w         linear layers ``q`` (D, H·K), ``k`` and ``v`` (D, G·K), ``out`` (H·K, D); ``sinks`` (H,) in models
-              with one more score for every query of a head
+    w         linear layers ``q`` (D, H·K), ``k`` and ``v`` (D, G·K), ``out`` (H·K, D); ``sinks`` (H,) in
+              models with one more score for every query of a head
     heads     H
     head_dim  K
     kv_heads  G, which divides H: neighbouring queries share a head of keys and values; None for H
@@ -35,7 +35,7 @@ class Attention:
     """
 
     relative: tuple[NDArray, NDArray] | None = None
-    """Vectors that distances add to keys and to values, in layers that have such (models/tinystar_block.py)."""
+    """Vectors added to keys and to values by distance, in relative attention (models/tinystar_block.py)."""
     remark: str = ""
     """What only the layer of one architecture does, for those who describe models."""
 
@@ -84,7 +84,7 @@ class Attention:
         """Let each token attend to itself and to what came before.
 
         x      (B, T, D)
-        step   where the T tokens stand, and which of them somebody wants the result of
+        step   where the T tokens stand, and whether only the last one's result is wanted
         state  keys and values of what came before, extended by those of x; None where nothing did
 
         Returns (B, T, D), or (B, 1, D) where only the last token's is wanted; a new array.
@@ -148,8 +148,8 @@ class JointNormAttention(Attention):
 class FusedAttention(Attention):
     """Attention whose queries, keys and values come out of one matrix, side by side.
 
-    w  as in ``Attention``, with ``qkv`` (D, (H + 2G)·K) instead of ``q``, ``k`` and ``v``: all queries, then all
-       keys, then all values
+    w  as in ``Attention``, with ``qkv`` (D, (H + 2G)·K) instead of ``q``, ``k`` and ``v``: all queries, then
+       all keys, then all values
     """
 
     def build_projections(self, w: Weights) -> None:
@@ -175,8 +175,8 @@ class FusedAttention(Attention):
 class GroupedFusedAttention(FusedAttention):
     """Attention whose queries, keys and values come out of one matrix, group by group.
 
-    For each of the G groups stand its H/G queries, its key and its value. A processor takes the part of a group,
-    and needs no other's.
+    For each of the G groups stand its H/G queries, its key and its value. A processor takes the part of a
+    group, and needs no other's.
     """
 
     def apart(self, qkv: NDArray) -> tuple[NDArray, NDArray, NDArray]:
@@ -198,7 +198,7 @@ def attend(
     soft_cap: float | None = None,
     sinks: NDArray | None = None,
 ) -> NDArray:
-    """Attend by the kernel, or step by step while somebody looks; arguments as in kernels/attention.py.
+    """Apply the attention kernel, one step at a time while taps are recorded: arguments as of the kernel.
 
     Taps ``attention.scores`` and ``attention.probabilities``.
     """

@@ -1,7 +1,7 @@
 """The layers that every model is made of: linear maps, embeddings, norms, feed-forward layers.
 
-Each holds its weights and calls the kernel of its name through ``fast``. All of them treat every token by itself:
-what lets tokens see one another is attention (layers/attention.py) or a recurrence.
+Each holds its weights and calls the kernel of its name through ``fast``. All of them treat every token by
+itself: what lets tokens see one another is attention (layers/attention.py) or a recurrence.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,14 @@ class Mixer(Protocol):
         """Make what is remembered between calls, empty."""
 
     def __call__(self, x: NDArray, step: Step, state: Any) -> NDArray:
-        """Map (B, T, D) to (B, T, D), or to (B, 1, D) where only the last token is wanted."""
+        """Mix the tokens of each row.
+
+        x      (B, T, D)
+        step   where the T tokens stand, and whether only the last one's result is wanted
+        state  what is remembered of earlier tokens, extended by these; None where nothing came before
+
+        Returns (B, T, D), or (B, 1, D) where only the last token's result is wanted.
+        """
 
 
 class Linear:

@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.layers.basic import Activation, Layer, Linear, linear_each
+from tinystar_np.kernels.activations import Activation
+from tinystar_np.layers.basic import Layer, Linear, linear_each
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 
 Routing = Callable[[NDArray, int], tuple[NDArray[np.integer], NDArray]]
-"""A function of kernels/experts.py: router logits (..., E), k → chosen experts and their weights, (..., k) each."""
+"""A rule of kernels/experts.py: router logits (..., E), k → chosen experts and weights, (..., k) each."""
 
 
 class Experts:

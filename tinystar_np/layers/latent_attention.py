@@ -1,4 +1,4 @@
-"""Latent attention: keys and values of all heads are made from one short vector per token, which is remembered."""
+"""Latent attention: keys and values of all heads are made from one short vector per token, then cached."""
 
 from functools import cached_property
 
@@ -21,10 +21,10 @@ from tinystar_np.tap import listening, tap
 class LatentAttention:
     """Self-attention whose keys and values are made from one latent per token (kernels/latent_attention.py).
 
-    w          linear layers: ``kv_down`` (D, R + K_r) makes the latent and the key that is rotated, ``kv_norm``
-               (R,) has the latent's gain, ``kv_up`` (R, H·(K + K_v)), with no bias, makes each head's key and
-               value, ``out`` is (H·K_v, D); ``q`` (D, H·(K + K_r)) makes each head's query, the part for the
-               latents and the part that is rotated
+    w          linear layers: ``kv_down`` (D, R + K_r) makes the latent and the key that is rotated,
+               ``kv_norm`` (R,) has the latent's gain, ``kv_up`` (R, H·(K + K_v)), with no bias, makes each
+               head's key and value, ``out`` is (H·K_v, D); ``q`` (D, H·(K + K_r)) makes each head's query,
+               the part for the latents and the part that is rotated
     heads      H
     rank       R
     head_dim   K, of the part that is not rotated

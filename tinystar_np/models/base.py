@@ -1,12 +1,13 @@
 """What all decoders share: tokens in, blocks in a row, logits out, and a cache between calls.
 
-A model file says what its config, its weights and its blocks are; how a model is called and loaded is here.
+A model file says what its config, its weights and its blocks are; how a model is called is here. How its
+weights are found in a checkpoint is in fitted.py, how a saved cache is loaded in caches.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,12 +22,10 @@ from tinystar_np.layers.basic import Embedding, Mixer, Norm
 from tinystar_np.layers.rope import rules_by_length
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models import caches
-from tinystar_np.models.config import Config
+from tinystar_np.models.config import AnyConfig, Config
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
 from tinystar_np.tap import listening, scope, tap
-
-AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 class Decoder(Generic[AnyConfig]):
@@ -111,6 +110,7 @@ class Decoder(Generic[AnyConfig]):
         return logits if given.ndim == 2 else logits[0]
 
     def _checked(self, ids: ArrayLike) -> NDArray[np.integer]:
+        """Return ids as an array of ints, (T,) or (B, T); raises InputError for any others."""
         try:
             given = np.asarray(ids)
         except ValueError:
@@ -127,7 +127,7 @@ class Decoder(Generic[AnyConfig]):
         return given
 
     def _step(self, tokens: NDArray[np.integer], cache: Cache | None) -> Step:
-        """Say where the new tokens stand."""
+        """Say where the new tokens (B, T) stand; raises InputError or ContextFullError where they cannot."""
         if cache is None:
             step = Step(np.zeros(len(tokens), dtype=np.int64), tokens.shape[1])
         elif cache.batch_size != len(tokens):

@@ -17,14 +17,14 @@ from tinystar_np.cache import PREFILL, Cache, Step, join_caches, read_states
 from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.errors import CheckpointError
 from tinystar_np.kernels.linear import Matrix
-from tinystar_np.models.config import Config
+from tinystar_np.models.config import AnyConfig, Config
 from tinystar_np.tap import unheard
 
 if TYPE_CHECKING:
     from tinystar_np.models.base import Decoder
 
 
-def up_to_date(model: "Decoder[Config]", cache: Cache, step: Step) -> Cache:
+def up_to_date(model: "Decoder[AnyConfig]", cache: Cache, step: Step) -> Cache:
     """Return the cache, or a new one in which outdated rows were read again.
 
     The given one stays as it is, also where reading fails.
@@ -44,7 +44,7 @@ def up_to_date(model: "Decoder[Config]", cache: Cache, step: Step) -> Cache:
     return again[0] if len(again) == 1 else join_caches(again)
 
 
-def _read_again(model: "Decoder[Config]", ids: NDArray[np.integer], text_length: int) -> Cache:
+def _read_again(model: "Decoder[AnyConfig]", ids: NDArray[np.integer], text_length: int) -> Cache:
     """Read tokens (1, T) into a new cache, as the beginning of a text of this length."""
     cache = model.new_cache(1, capacity=text_length)
     with cache.reading(text_length):
@@ -53,7 +53,7 @@ def _read_again(model: "Decoder[Config]", ids: NDArray[np.integer], text_length:
     return cache
 
 
-def load_cache(model: "Decoder[Config]", path: str | Path) -> Cache:
+def load_cache(model: "Decoder[AnyConfig]", path: str | Path) -> Cache:
     """Read a cache that ``cache.save(path)`` wrote for the same model.
 
     Raises CheckpointError where the file is missing, damaged, or of another model.

@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.gather import FittedTable, fit
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, filled_in, known_as, rows
-from tinystar_np.models.config import Config
+from tinystar_np.models.config import AnyConfig
 
 if TYPE_CHECKING:
     from tinystar_np.models.base import Decoder
-
-AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 def fitted(
@@ -29,6 +27,7 @@ def fitted(
     table = model.WEIGHTS
     usual = {theirs for theirs, *_ in model.WEIGHTS.values()}
     for form in model.OTHER_FORMS:
+        # A name that both have, of whichever layer, does not tell the one from the other.
         own = {ours: row for ours, row in form.items() if row[0].replace("{i+1}", "{i}") not in usual}
         if any(row.theirs in stored for row in rows(own, config)):
             table = {**table, **form}
@@ -37,7 +36,7 @@ def fitted(
         (head, head_axes, *_), (embedding, axes, *_) = table[HEAD], table[EMBEDDING]
         head = filled_in(head, config)
         if _differ(checkpoint, [stored[name] for name in (head, embedding) if name in stored]):
-            config = replace(config, tie_word_embeddings=False)
+            config = replace(config, **{"tie_word_embeddings": False})
         elif head_axes.strip("()ᵀ") == axes:  # so that one can stand for the other
             tied_head = head
     fitted_table = fit(

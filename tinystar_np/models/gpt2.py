@@ -122,7 +122,7 @@ class GPT2(Decoder[GPT2Config]):
         self.head = Linear(w / "head")
 
     def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
-        """Add what a token means to where it stands: ids (B, T) → (B, T, D)."""
+        """Look up the tokens and their positions, and add the vectors: ids (B, T) → (B, T, D)."""
         tokens = tap("embedding.tokens", self.embedding(ids))
         positions = tap("embedding.positions", self.positions(step.positions))
         return tap("embedding", tokens + positions)

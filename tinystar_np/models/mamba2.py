@@ -97,7 +97,7 @@ WEIGHTS: WeightTable = {
 
 
 class Block:
-    """The mixer reads a normed copy of the residual stream and adds its result; there is no feed-forward layer."""
+    """The mixer reads a normed copy of the residual stream and adds its result. There is no feed-forward."""
 
     def __init__(self, w: Weights, c: Mamba2Config, i: int):
         least, largest = c.time_step_limit

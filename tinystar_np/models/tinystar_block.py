@@ -103,9 +103,8 @@ class Block:
         y = self.attention(normed, step, state)
         if self.parallel:
             z = self.feed_forward(step.wanted(normed))
-            x = self._added(
-                self._added(step.wanted(x), y, "attention_post_norm"), z, "feed_forward_post_norm"
-            )
+            x = self._added(step.wanted(x), y, "attention_post_norm")
+            x = self._added(x, z, "feed_forward_post_norm")
             return tap("residual", self._normed("post_norm", x))
         x = tap("residual_middle", self._added(step.wanted(x), y, "attention_post_norm"))
         y = self.feed_forward(self._normed("feed_forward_norm", x))

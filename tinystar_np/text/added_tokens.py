@@ -1,8 +1,8 @@
-"""Tokens beside the vocabulary: which there are, with which ids, and how they are found in a text.
+"""Added tokens: tokens that are found in a text before it is cut; which there are, and their ids.
 
-Several files state them. A `tokenizer.json` lists its own; `tokenizer_config.json` has the last word on how
-each is found and on whether it is special, names those with a role, and may add further ones. As in
-transformers 4 and 5:
+Several files list them. A `tokenizer.json` has its own; `tokenizer_config.json` overrules it on how each is
+found and whether it is special, names those with a role, and may add further ones. As in transformers 4 and
+5:
 
     <|end|>   in the vocabulary, and stated beside it    has the vocabulary's id and the stated flags
               and has a role or is in a list of special  is special
@@ -24,13 +24,13 @@ from tinystar_np.text.tokenizer_settings import FLAGS, TokenizerSettings
 def resolve_added_tokens(
     settings: TokenizerSettings, vocabulary: Mapping[str, int], present: Mapping[int, AddedToken]
 ) -> dict[int, AddedToken]:
-    """Say which tokens are found in a text before it is cut.
+    """Return the added tokens, with their ids.
 
-    settings    what the files beside the vocabulary state
+    settings    of the files beside the vocabulary
     vocabulary  {token: id}, the present added tokens included
-    present     {id: token}: those that the vocabulary's own file adds
+    present     {id: token}: those of the vocabulary's own file
 
-    Returns {id: token}, of which some ids may be new to the vocabulary.
+    Returns {id: token}; some ids may be new to the vocabulary.
     """
     ids, taken, found = dict(vocabulary), set(vocabulary.values()), dict(present)
     roles = [token for token in settings.named.values() if token is not None]
@@ -66,5 +66,5 @@ def resolve_added_tokens(
 
 
 def flags_of(token: AddedToken) -> dict[str, bool]:
-    """Give how a token is found in a text, and whether it is special."""
+    """Return the flags of how a token is found in a text, and whether it is special."""
     return {flag: getattr(token, flag) for flag in FLAGS}

@@ -1,14 +1,14 @@
-"""Bytes as tokens: the ids of a text are its UTF-8 bytes, and there is no vocabulary to learn or to keep.
+"""A byte tokenizer: the ids of a text are its UTF-8 bytes, and there is no vocabulary to learn.
 
     "né" → 110 195 169
 
-Any text can be written, and nothing is cut in a way that a model has to unlearn. The price is length: English
-takes about four times as many tokens as with a learned vocabulary. Xue et al. 2022 (ByT5), arXiv:2105.13626.
+Any text can be encoded. The price is length: English takes about four times as many tokens as with a learned
+vocabulary. Xue et al. 2022 (ByT5), arXiv:2105.13626.
 
-The `tokenizers` package knows bytes as the smallest pieces of GPT-2's byte-level BPE, where each is written
-as a visible character: a byte that is one in Latin-1 as itself, the others as the characters from 256 on.
-With all 256 of them as the vocabulary and no merges, that is a byte tokenizer. Decoding puts U+FFFD for what
-is no valid UTF-8, which a model may well write, and keeps the valid characters around it.
+It is GPT-2's byte-level BPE of the `tokenizers` package with 256 tokens and no merges. There each byte is
+written as a visible character: one that is visible in Latin-1 as itself, the others as the characters from
+256 on. Decoding replaces invalid UTF-8, which a model may well write, by U+FFFD, and keeps the valid
+characters around it.
 """
 
 from pathlib import Path
@@ -34,6 +34,6 @@ def tokenizer_of_bytes(path: Path) -> Tokenizer:
 
 
 def byte_letters() -> list[str]:
-    """Say how byte-level BPE writes each byte: 256 characters, by the byte."""
+    """Return the character by which byte-level BPE writes each of the 256 bytes."""
     hidden = iter(range(0x100, 0x200))
     return [chr(byte if any(byte in some for some in VISIBLE) else next(hidden)) for byte in range(256)]

@@ -1,13 +1,13 @@
-"""Chat templates: how a model was taught to read a conversation.
+"""Chat templates: the form of text in which a model was trained to read a conversation.
 
-A chat model continues text like any other. What makes it answer is the form of the text, that of the
-dialogues it was trained on. Every family has its own:
+A chat model continues text like any other. It answers because the text has the form of the dialogues it was
+trained on. Every family has its own:
 
     <|im_start|>user\\nHello<|im_end|>\\n<|im_start|>assistant\\n          ChatML
     <s>[INST] Hello [/INST]                                              Llama 2
 
-The form comes with the model as a Jinja program, which takes the list of messages and prints the text. Here
-is where it comes from and what it is given; template.py runs it.
+It comes with the model as a Jinja program, which takes the list of messages and prints the text. Here it is
+found and given its variables; template.py runs it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,11 +37,11 @@ NO_JINJA = (
 
 
 class ChatTemplate:
-    """Turns a conversation into the text that a model continues with its answer.
+    """A template that writes a conversation as the text that a model continues with its answer.
 
     source          the template, or several by their names: a conversation with tools is written by the one
                     named "tool_use", any other by "default"
-    special_tokens  {"bos_token": "<s>", …}, which templates print
+    special_tokens  {"bos_token": "<s>", …}, for the template
     path            the file it came from, for messages
     """
 
@@ -62,16 +62,16 @@ class ChatTemplate:
         """Write a conversation as text.
 
         messages               [{"role": "system" | "user" | "assistant", "content": "…"}, …], at least one
-        add_generation_prompt  end with what begins an answer
+        add_generation_prompt  end with the beginning of an answer
         chat_template          the name of one of the model's templates; None chooses
-        variables              what else the template may look at: tools, documents, …
+        variables              further variables of the template: tools, documents, …
 
-        The template sees copies of all this as it is, but for the keys of a message whose value is None: they
-        are left out, because many templates print "None" for them; a content of None is a NullContent.
+        The template gets copies. A message's keys whose value is None are left out, because many templates
+        print "None" for them; a content of None becomes a NullContent.
 
         Returns the text. It holds the special tokens already: encode it with ``add_special_tokens=False``.
-        Raises InputError where the messages are none or the template refuses them, TokenizerError where the
-        template itself is at fault, TinyStarError where jinja2 is missing.
+        Raises InputError where the messages are invalid or the template refuses them, TokenizerError where
+        the template itself fails, TinyStarError where jinja2 is missing.
         """
         if not messages or not all(isinstance(message, Mapping) for message in messages):
             raise InputError('A conversation is a list of messages: [{"role": "user", "content": "…"}].')
@@ -94,7 +94,7 @@ class ChatTemplate:
             raise self._fault(str(error)) from error
 
     def _choose(self, tools: "Json") -> str:
-        """Choose a template by its name, as transformers does; the only one will do too, if for all."""
+        """Return the name of the template to use, as transformers does."""
         if tools is not None and "tool_use" in self.sources:
             return "tool_use"
         only = len(self.sources) == 1 and "tool_use" not in self.sources
@@ -129,7 +129,7 @@ def check_jinja() -> None:
 
 
 def _plain(value: object) -> "Json":
-    """Copy JSON data; of anything else a template gets the text, not the object."""
+    """Copy JSON data; anything else is given to a template as its text, not as the object."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool):
@@ -189,12 +189,12 @@ def _template_files(directory: Path) -> dict[str, str]:
     sources = {}
     for file, name in names.items():
         with file_inside(directory, file).open(encoding="utf-8") as text:
-            sources[name] = text.read(LONGEST + 1)  # one more than may be, which is noticed when it is used
+            sources[name] = text.read(LONGEST + 1)  # one more than allowed: refused when it is used
     return sources
 
 
 def _by_name(found: object) -> dict[str, str]:
-    """Sort what a file has: one template, or several with names, as a list or as an object."""
+    """Return {name: template} of a file's value: one template, or several as a list or as an object."""
     if isinstance(found, list):
         found = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
     found = found if isinstance(found, dict) else {} if found is None else {"default": found}

@@ -1,10 +1,10 @@
-"""A tokenizer from a `tokenizer.model` alone, as Llama's first releases came.
+"""A tokenizer from a `tokenizer.model` alone, as in Llama's first releases.
 
     text → special tokens cut out → normalised and cut into pieces by the sentencepiece package → ids
 
-To sentencepiece the text `<s>` is three letters: special tokens are no part of the language that was trained.
-Here it is the token, as in every other tokenizer. `SentencePiece` offers what `Tokenizer` asks of the
-`tokenizers` package, which cannot read such files. Kudo & Richardson 2018, arXiv:1808.06226.
+To sentencepiece the text `<s>` is three letters, since it was not trained on special tokens. Here it is the
+token, as in every other tokenizer. `SentencePiece` has the methods of the `tokenizers` package that
+`Tokenizer` uses; that package cannot read such files. Kudo & Richardson 2018, arXiv:1808.06226.
 """
 
 import re
@@ -25,8 +25,8 @@ from tinystar_np.text.tokenizer_settings import TokenizerSettings
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
-# normalizer_spec { add_dummy_prefix }: whether a space is put before a text. Where a field stands twice in a
-# protocol buffer the last counts, so that these bytes after a model change it.
+# normalizer_spec { add_dummy_prefix }: whether a space is put before a text. If a protocol buffer has a field
+# twice, the last counts, so that these bytes after a model change it.
 PREFIX = {True: b"\x1a\x02\x18\x01", False: b"\x1a\x02\x18\x00"}
 
 
@@ -41,9 +41,9 @@ class SentencePiece:
     """Text to ids and back, with a sentencepiece model.
 
     processor  the package's own, which has read the model
-    added      {id: token} that other files add; a token with the id of a piece gives it another name, as is
-               done with pieces that are kept for this
-    settings   what the files beside the model say
+    added      {id: token} that other files add; a token with the id of a piece renames it, as is done with
+               pieces that are reserved for this
+    settings   of the files beside the model
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class SentencePiece:
         self._special = _special_pattern(
             token for token in self._added.values() if not (settings.split_special_tokens and token.special)
         )
-        # What the model calls a piece that has another name now is text like any other: letters.
+        # The former name of a renamed piece is ordinary text: it is encoded letter by letter.
         kept = {processor.unk_id(), *(id for id in range(len(pieces)) if processor.is_byte(id))}
         renamed = {id for id, piece in enumerate(pieces) if piece != self._tokens[id]} - kept
         self._letters: dict[int, list[int]] = {}
@@ -76,7 +76,7 @@ class SentencePiece:
             self._letters[id] = [processor.unk_id() if part in renamed else part for part in letters]
 
     def encode(self, text: str, add_special_tokens: bool = True) -> Encoding:
-        """Cut a text into tokens, with what begins and ends a text unless told otherwise."""
+        """Cut a text into tokens, with bos_token and eos_token where the settings say so."""
         ids: list[int] = []
         position = 0
         for match in self._special.finditer(text):
@@ -96,17 +96,17 @@ class SentencePiece:
                 text += "".join(self._tokens[id] for id in group).replace("▁", " ")
             elif not text:
                 text = self._processor.decode(list(group))
-            else:  # after the sign for unknown text nothing is the beginning, and no space is left out
+            else:  # sentencepiece drops the first space of a text: the unknown token before it prevents that
                 unknown = [self._processor.unk_id()]
                 text += self._processor.decode([*unknown, *group])[len(self._processor.decode(unknown)) :]
         return text
 
     def id_to_token(self, id: int) -> str | None:
-        """Give the token of an id, or None."""
+        """Return the token of an id, or None."""
         return self._tokens.get(id)
 
     def token_to_id(self, token: str) -> int | None:
-        """Give the id of a token, or None."""
+        """Return the id of a token, or None."""
         return self._ids.get(token)
 
     def get_vocab_size(self, with_added_tokens: bool = True) -> int:
@@ -114,7 +114,7 @@ class SentencePiece:
         return len(self._tokens)
 
     def get_added_tokens_decoder(self) -> dict[int, AddedToken]:
-        """List the tokens that are found in a text before it is cut."""
+        """Return the tokens that are found in a text before it is cut."""
         return self._added
 
     @cached_property
@@ -130,7 +130,7 @@ class SentencePiece:
 def load_sentencepiece(path: Path, settings: TokenizerSettings) -> tuple[SentencePiece, TokenizerSettings]:
     """Load a `tokenizer.model` and the tokens that the files beside it add.
 
-    Raises what the package raises where the file is damaged, TokenizerError where the package is missing.
+    Raises the package's errors where the file is damaged, TokenizerError where the package is missing.
     """
     data = path.read_bytes()
     if not data:
@@ -145,7 +145,7 @@ def load_sentencepiece(path: Path, settings: TokenizerSettings) -> tuple[Sentenc
             "needed.\nInstall it: pip install 'tinystar_np[sentencepiece]'"
         ) from error
     pieces = _pieces(processor)
-    # A stated token with the id of a piece gives it another name.
+    # An added token with the id of a piece renames it.
     renamed = {token.content: id for id, token in settings.added.items() if id < len(pieces)}
     taken = set(renamed.values())
     ids = {piece: id for id, piece in enumerate(pieces) if id not in taken} | renamed

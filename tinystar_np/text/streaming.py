@@ -1,19 +1,18 @@
-"""Text as the tokens come, never half a character.
+"""Streaming detokenisation: text as the tokens come, in whole characters.
 
 A token is a piece of bytes, not of text: an emoji is four bytes and may be spread over four tokens. Decoded
-one by one they are four times U+FFFD, the sign for bytes that are no character. And what a token says depends
-on its place: `▁the` is "the" at the beginning of a text and " the" within it.
+one by one they are four times U+FFFD, the replacement character. And a token's text depends on its place:
+`▁the` is "the" at the beginning of a text and " the" within it.
 
 So each token is decoded together with the tokens whose characters are not yet complete, after one token of
-context that marks the place as not the beginning. At most three U+FFFD at the end are kept back, since three
-bytes are the most that a character can have without being complete; everything before them is final. Where
-the text ends in a complete character the window is emptied, and the cost of a token does not depend on how
-many came before.
+context, so that it is not at the beginning. At most three U+FFFD at the end are kept back, since an
+incomplete character has at most three bytes; everything before them is final. Where the text ends in a
+complete character the window is emptied, and the cost of a token does not depend on how many came before.
 
-Sentencepiece vocabularies have tokens for single bytes (`<0xF0>`), which are put together apart from the
-others: the `tokenizers` package decodes a run of them as a whole, and where it has a fault anywhere makes
-every byte of it U+FFFD, the valid characters too. A stream has printed those by then. This is the one place
-where its text is not `decode`'s: valid characters beside a fault are kept.
+Sentencepiece vocabularies have tokens for single bytes (`<0xF0>`), which are decoded separately: the
+`tokenizers` package decodes a run of them as a whole, and if any byte is invalid replaces all of them by
+U+FFFD, valid characters too. A stream has printed those by then, and keeps them: only here its text differs
+from `decode`'s.
 """
 
 import re
@@ -22,30 +21,30 @@ from collections.abc import Sequence
 from tinystar_np.text.tokenizer import Tokenizer
 
 UNKNOWN = "\ufffd"
-HOLD = 3  # bytes, and so U+FFFD, that a character can have without being complete
-WINDOW = 16  # tokens that a run of invalid bytes may grow to before its beginning is dropped
+HOLD = 3  # the most bytes, and so U+FFFD, of an incomplete character
+WINDOW = 16  # the most tokens of a run of invalid bytes before its beginning is dropped
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 class TextStream:
-    """Turns token ids into text, one at a time; all pieces together are `tokenizer.decode` of all ids.
+    """A detokeniser for one id at a time; all its pieces together are `tokenizer.decode` of all ids.
 
-    tokenizer  the vocabulary
-    after      ids of the text that the stream continues, if any: it decides whether a first space is kept
+    tokenizer  the tokenizer of the ids
+    after      ids of the text that the stream continues, if any: they decide whether a first space is kept
     """
 
     def __init__(self, tokenizer: Tokenizer, after: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         self._bytes = ByteRun()
         self._window: list[int] = []  # the tokens since the last complete character
-        self._given = 0  # how many characters of the window's text are out
+        self._given = 0  # how many characters of the window's text have been returned
         self._set_context(self._context_after(after) if tokenizer.decode(after) else [])
 
     def push(self, token_id: int) -> str:
         """Take one more token and return the text that is now final; it may be empty."""
         token = self._tokenizer.token(token_id)
         if not token or token_id in self._tokenizer.special_ids:
-            return ""  # decoding leaves it out; so the window holds only tokens that say something
+            return ""  # decoding leaves it out, so that the window holds only tokens with a text
         byte = self._byte(token_id)
         if byte is not None:
             return self._end_window() + self._bytes.push(byte)
@@ -53,11 +52,11 @@ class TextStream:
 
     @property
     def unfinished(self) -> str:
-        """What is kept back, as ``flush`` would return it: mostly nothing."""
+        """The text that is kept back, as ``flush`` would return it: mostly none."""
         return self._bytes.unfinished + self._window_text()[self._given :]
 
     def flush(self) -> str:
-        """End the text: return what is still kept back, bytes without an end as U+FFFD."""
+        """End the text: return what is still kept back, incomplete characters as U+FFFD."""
         return self._bytes.flush() + self._end_window()
 
     def _push_to_window(self, token_id: int) -> str:
@@ -71,7 +70,7 @@ class TextStream:
         if text and not held:
             self._end_window()
         elif len(self._window) > WINDOW:
-            # Only the last bytes can still become something, and half a window holds more than are kept back.
+            # Only the last bytes can still become a character, and half a window holds more than these.
             self._window = self._window[-WINDOW // 2 :]
             self._given = len(self._window_text()) - held
         return piece
@@ -80,7 +79,7 @@ class TextStream:
         return self._tokenizer.decode(self._context + self._window)[self._context_length :]
 
     def _end_window(self) -> str:
-        """Empty the window, take a context from it for the next one, and return what it still kept back."""
+        """Empty the window, set the context of the next one, and return what was still kept back."""
         piece = self._window_text()[self._given :]
         if self._window or not self._context:
             self._set_context(self._context_after(self._context + self._window))
@@ -92,16 +91,16 @@ class TextStream:
         self._context_length = len(self._tokenizer.decode(ids))
 
     def _context_after(self, ids: Sequence[int]) -> list[int]:
-        """Find one token to stand for a text that has begun: its last, or some word where none of it can."""
+        """Return one token as context for what follows a text: its last complete one, or else a word."""
         for candidates in (ids, self._tokenizer.encode("a")):
             for id in reversed(candidates):
-                text = self._tokenizer.decode([id])  # a context says something complete by itself
+                text = self._tokenizer.decode([id])  # a context's text must be complete by itself
                 if text and not text.endswith(UNKNOWN) and self._byte(id) is None:
                     return [id]
         return []
 
     def _byte(self, token_id: int) -> int | None:
-        """Give the byte that a byte token stands for; None for every other token."""
+        """Return the byte of a byte token; None for every other token."""
         token = self._tokenizer.token(token_id)
         match = BYTE_TOKEN.fullmatch(token)
         # In a vocabulary without byte tokens `<0x41>` is six letters like any others.
@@ -109,7 +108,7 @@ class TextStream:
 
 
 class ByteRun:
-    """Puts UTF-8 together byte by byte; a byte that belongs to no character becomes U+FFFD."""
+    """A UTF-8 decoder for one byte at a time; a byte that belongs to no character becomes U+FFFD."""
 
     def __init__(self) -> None:
         self._waiting = b""  # the beginning of a character, at most three bytes
@@ -131,10 +130,10 @@ class ByteRun:
 
     @property
     def unfinished(self) -> str:
-        """The beginning of a character that waits for its end: a U+FFFD per byte, as in `decode`."""
+        """An incomplete character: a U+FFFD per byte, as in `decode`."""
         return UNKNOWN * len(self._waiting)
 
     def flush(self) -> str:
-        """End the run and return what waits for its end."""
+        """End the run and return what is incomplete."""
         text, self._waiting = self.unfinished, b""
         return text

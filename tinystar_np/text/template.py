@@ -1,10 +1,10 @@
-"""Runs a chat template: one function from plain data to text.
+"""Running a chat template: one function from plain data to text.
 
-A template is a program by a stranger. It runs in jinja2's own immutable sandbox, which keeps it from Python's
-objects and from changing what it is given; it has no loader, so that it reaches no files. What it may use of
-time and memory nothing limits here: a process of its own can, to which all that goes in and out can be sent.
+A template is an untrusted program. It runs in jinja2's own immutable sandbox, which keeps it from Python's
+objects and from changing its arguments; it has no loader, so that it reaches no files. Its time and memory
+are not limited here; running it in a process of its own can limit them.
 
-Around the sandbox is what templates are written for, the environment that transformers gives them.
+The sandbox has the names and filters that transformers gives to templates.
 """
 
 import json
@@ -28,7 +28,7 @@ class TemplateFaultError(Exception):
 
 
 class RefusalError(Exception):
-    """The template called raise_exception: the conversation has not the form that it can write."""
+    """The template called raise_exception: it cannot write a conversation of this form."""
 
 
 def render_template(source: str, messages: Sequence[dict[str, Json]], names: Mapping[str, Json]) -> str:
@@ -36,11 +36,11 @@ def render_template(source: str, messages: Sequence[dict[str, Json]], names: Map
 
     source    the template
     messages  the conversation; a key whose value is None is left out, and content becomes NullContent
-    names     what else the template may look at: tools, bos_token, add_generation_prompt, …
+    names     the template's other variables: tools, bos_token, add_generation_prompt, …
 
     Raises RefusalError and TemplateFaultError, each with a short message.
     """
-    seen = [
+    given = [
         {
             key: NullContent() if value is None else value
             for key, value in message.items()
@@ -49,7 +49,7 @@ def render_template(source: str, messages: Sequence[dict[str, Json]], names: Map
         for message in messages
     ]
     try:
-        return _compiled(source).render(names, messages=seen)
+        return _compiled(source).render(names, messages=given)
     except RefusalError:
         raise
     except TemplateSyntaxError as error:
@@ -61,10 +61,10 @@ def render_template(source: str, messages: Sequence[dict[str, Json]], names: Map
 
 
 class NullContent(Undefined):
-    """A message's `content: null`: none to a template that asks, and no text to one that prints it.
+    """A message's `content: null`: it is none to a template that tests it, and prints as an empty text.
 
-    Templates that know of such messages ask `content is none` (DeepSeek). Others mean a text or a list when
-    they print the content or look in it (GLM, gpt-oss): None would be the word "None" there, or an error.
+    Templates for such messages test `content is none` (DeepSeek). Others expect a text or a list when they
+    print the content or look in it (GLM, gpt-oss): None would print "None" there, or be an error.
     """
 
     __slots__ = ()
@@ -78,7 +78,7 @@ class NullContent(Undefined):
 
 
 class PlainNamespace(Namespace):
-    """A namespace without names that begin with an underscore, as transformers has it too."""
+    """A namespace without names that begin with an underscore, as in transformers."""
 
     def __init__(self, /, *pairs: Mapping[str, object], **attributes: object) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Write JSON as it is; jinja2's own filter writes it for HTML."""
+    """Write JSON unescaped; jinja2's own filter escapes it for HTML."""
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,

@@ -1,10 +1,9 @@
-"""Text to token ids and back, from the tokenizer files that lie beside a checkpoint.
+"""The tokenizer: text to token ids and back; tokenizer_files.py loads it.
 
-A byte-level BPE tokenizer (GPT-2, Radford et al. 2019; Llama 3, Falcon, Granite) writes a text as UTF-8
-bytes and joins frequent neighbours, so that any text at all can be written with its vocabulary. A
-sentencepiece one (Llama 1 and 2) joins characters, the space being one of them, and writes as bytes what it
-has no piece for. Most are run by the `tokenizers` package. Here is what the rest of the program asks of each;
-where it comes from, tokenizer_files.py says.
+A byte-level BPE tokenizer (GPT-2, Radford et al. 2019; Llama 3, Falcon, Granite) writes a text as UTF-8 bytes
+and joins frequent neighbours, so that any text can be encoded. A sentencepiece one (Llama 1 and 2) joins
+characters, the space being one of them, and encodes characters without a piece as bytes. Most are run by the
+`tokenizers` package.
 """
 
 from collections.abc import Iterable
@@ -26,19 +25,19 @@ Backend = tokenizers.Tokenizer | SentencePiece
 
 
 class Tokenizer:
-    """Strings to token ids and back, for one model.
+    """The tokenizer of one model.
 
     backend   a tokenizer of the `tokenizers` package, or a sentencepiece model
     path      the file it came from, for messages
-    settings  what the files beside it say
-    rows      how many tokens the model knows, where that is known: ids beyond are refused
+    settings  of the files beside it
+    rows      the model's vocabulary size, where it is known: larger ids are refused
     """
 
     def __init__(
         self, backend: Backend, path: Path, settings: TokenizerSettings | None = None, rows: int | None = None
     ) -> None:
         added = backend.get_added_tokens_decoder()
-        # tokenizers 0.23 gives a token that is looked for in the normalised text its normalised name, "▁<s>".
+        # tokenizers 0.23 renames a token that is searched for in the normalised text: "▁<s>".
         self._renamed = {
             id: token.content for id, token in added.items() if backend.id_to_token(id) != token.content
         }
@@ -52,11 +51,11 @@ class Tokenizer:
         """Cut a text into tokens.
 
         text                any text; the text of a special token (`<|endoftext|>`) within it means the token
-        add_special_tokens  put what begins and ends a text around it, where the tokenizer's files say so
+        add_special_tokens  add the tokens that begin and end a text, where the tokenizer's files say so
 
         Returns the token ids.
-        Raises InputError where the text is none, or not valid Unicode; TokenizerError where the tokenizer is
-        damaged, or has a token for it that the model does not know.
+        Raises InputError where it is no str, or not valid Unicode; TokenizerError where the tokenizer is
+        damaged, or an id is beyond the model's vocabulary.
         """
         if not isinstance(text, str):
             raise InputError(f"A text must be a str; found {type(text).__name__}: {shown(text)}")
@@ -79,9 +78,9 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
-        """Join tokens to text; bytes that are no valid UTF-8 become U+FFFD.
+        """Join tokens to text; invalid UTF-8 becomes U+FFFD.
 
-        ids                  token ids; those that the vocabulary does not know give no text
+        ids                  token ids; those beyond the vocabulary give no text
         skip_special_tokens  leave out `<|endoftext|>` and its like
 
         Returns the text.
@@ -99,9 +98,9 @@ class Tokenizer:
             return " ".join(tokens) if decoder is None else decoder.decode(tokens)
 
     def token(self, id: int) -> str:
-        """Give the token of an id in the vocabulary's own spelling (`Ġthe`, `▁the`, `<0x0A>`).
+        """Return the token of an id in the vocabulary's own spelling (`Ġthe`, `▁the`, `<0x0A>`).
 
-        Returns the empty string where there is none: many models have a few rows more than tokens.
+        Returns the empty string where there is none: many models have a few more rows than tokens.
         """
         (number,) = _ids([id])
         if not 0 <= number < 2**32:
@@ -121,12 +120,12 @@ class Tokenizer:
 
     @cached_property
     def chat_template(self) -> ChatTemplate | None:
-        """The form of conversations that the model was taught, or None; looking may raise TokenizerError."""
+        """The model's chat template, or None; raises TokenizerError where its file is damaged."""
         return load_chat_template(self.path.parent, self.settings)
 
 
 def _ids(ids: Iterable[SupportsIndex]) -> list[int]:
-    """Turn token ids into Python's ints, and nothing else into them."""
+    """Convert token ids to Python's ints; raises InputError for anything else."""
     try:
         given = list(ids)
         if not any(isinstance(id, bool) for id in given):  # to Python True is 1

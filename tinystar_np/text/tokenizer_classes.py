@@ -1,13 +1,13 @@
-"""What the class of a tokenizer decides where no tokenizer.json says it: how a text is cut into words.
+"""Tokenizer classes: the rules that a vocab.json leaves open, mainly how a text is cut into words.
 
 Byte-level BPE merges within words, never across their borders, so that the same `vocab.json` and `merges.txt`
-give other tokens where the words are others. GPT-2 keeps the digits of a number together, Qwen2 takes each
-for itself and joins line ends with the punctuation before them, CLIP lowers capitals:
+give other tokens where the words are others. GPT-2 keeps the digits of a number together, Qwen2 separates
+them and joins line ends with the punctuation before them, CLIP converts to lower case:
 
     GPT2Tokenizer     "In 2024.⏎"  →  In | Ġ2024 | . | Ċ
     Qwen2Tokenizer    "In 2024.⏎"  →  In | Ġ | 2 | 0 | 2 | 4 | .Ċ
 
-The files beside them name a class of transformers, and the rules here are those of its version 5.
+The files beside them name the class, and the rules here are those of transformers 5.
 """
 
 from collections.abc import Callable, Mapping
@@ -61,12 +61,12 @@ class TokenizerClass:
     """The rules of one class.
 
     special_tokens      {role: token} where the files name none
-    words               makes what cuts a text into words; the argument is whether a space is put before it
-    normalizer          makes what is changed in a text before it is cut; None changes nothing
-    decoder             makes what joins tokens to text
+    words               makes the pre-tokenizer; the argument is whether a space is put before the text
+    normalizer          makes the normalizer; None for none
+    decoder             makes the decoder
     around              roles or tokens before and after every text, whatever add_bos_token says
-    unknown             the role of the token for characters that the vocabulary has not; "" leaves them out
-    end_of_word_suffix  is part of the last token of every word
+    unknown             the role of the token for characters not in the vocabulary; "" leaves them out
+    end_of_word_suffix  the end of the last token of every word
     """
 
     special_tokens: Mapping[str, str]
@@ -84,7 +84,7 @@ class TokenizerClass:
         added: Mapping[int, AddedToken],
         settings: TokenizerSettings,
     ) -> Tokenizer:
-        """Build a tokenizer from a vocabulary, its merges and the tokens beside it."""
+        """Build a tokenizer from a vocabulary, its merges and added tokens."""
         vocab = vocab | {token.content: id for id, token in added.items()}
         special = settings.special_tokens
         backend = Tokenizer(models.BPE(vocab, merges, end_of_word_suffix=self.end_of_word_suffix))
@@ -109,7 +109,7 @@ class TokenizerClass:
 
 
 def set_ends(backend: Tokenizer, begin: Tokens, end: Tokens) -> None:
-    """Let tokens begin and end every text."""
+    """Set the tokens that begin and end every text."""
     names = {f"begin{i}": one for i, one in enumerate(begin)} | {f"end{i}": one for i, one in enumerate(end)}
     backend.post_processor = processors.TemplateProcessing(
         single=[*list(names)[: len(begin)], "$A", *list(names)[len(begin) :]],
@@ -118,7 +118,7 @@ def set_ends(backend: Tokenizer, begin: Tokens, end: Tokens) -> None:
 
 
 def with_ids(backend: Tokenizer, *tokens: str | None) -> Tokens:
-    """Pair tokens with their ids; those that the vocabulary has not are left out."""
+    """Pair tokens with their ids; those not in the vocabulary are left out."""
     ids = [(None if token is None else backend.token_to_id(token), token) for token in tokens]
     return [(id, token) for id, token in ids if id is not None and token is not None]
 
@@ -181,7 +181,7 @@ CLASSES: Mapping[str, TokenizerClass] = {
     ),
 }
 
-# The model types of config.json that mean a class where no file names one.
+# The class by config.json's model_type, where no file names one.
 MODEL_TYPES = {
     "BartTokenizer": ("bart",),
     "CLIPTokenizer": ("clip",),
@@ -194,8 +194,8 @@ MODEL_TYPES = {
 }
 OF_MODEL_TYPE = {model_type: name for name, types in MODEL_TYPES.items() for model_type in types}
 
-# Of these the files' own word counts for nothing, in transformers 5 and here: models that were derived from
-# them name LlamaTokenizer and other classes that only a tokenizer.json makes sense of.
+# For these the class that files name is ignored, as in transformers 5: models derived from them name
+# LlamaTokenizer and other classes that only a tokenizer.json makes sense of.
 KNOWN_BETTER = ("qwen2",)
 
 
@@ -213,8 +213,8 @@ def class_name(stated: str | None, model_type: str | None) -> str | None:
     stated      the class that tokenizer_config.json names, or else config.json
     model_type  config.json's
 
-    Returns its name without "Fast" at the end; GPT-2's where no file says anything, as its own first release;
-    None where there is a model type that says nothing of a class, or whose class says nothing of the rules.
+    Returns its name without "Fast" at the end; GPT-2's where no file says anything, as in its first release;
+    None where the model type implies no class, or a class without rules of its own.
     """
     if model_type in ONLY_TOKENIZER_JSON:
         return None
@@ -224,21 +224,21 @@ def class_name(stated: str | None, model_type: str | None) -> str | None:
 
 
 def default_tokens(name: str) -> Mapping[str, str]:
-    """Give {role: token} of a class, which its files need not say."""
+    """Return {role: token} of a class, its defaults where the files have none."""
     if name in CLASSES:
         return CLASSES[name].special_tokens
     return dict(zip(("bos_token", "eos_token"), SENTENCEPIECE_ENDS.get(name, ()), strict=False))
 
 
-# Beside a tokenizer.json these read no add_bos_token and add_eos_token, neither in transformers 4 nor in 5.
+# With a tokenizer.json these ignore add_bos_token and add_eos_token, both in transformers 4 and in 5.
 ENDS_IN_TOKENIZER_JSON = frozenset(
     {*CLASSES, "BloomTokenizer", "PreTrainedTokenizer", "TokenizersBackend"}
     - {"CohereTokenizer", "GPTNeoXTokenizer"}
 )
-# To these a missing add_bos_token is false, whatever the tokenizer.json says.
+# For these a missing add_bos_token is false, whatever the tokenizer.json says.
 ENDS_FALSE_IF_MISSING = frozenset({"GPTNeoXTokenizer"})
 
-# Classes whose files need not say what bos_token and eos_token are; see TokenizerClass for those above.
+# The default bos_token and eos_token of further classes; those above have theirs in TokenizerClass.
 SENTENCEPIECE_ENDS: Mapping[str, tuple[str, str]] = {
     "LlamaTokenizer": ("<s>", "</s>"),
     "CodeLlamaTokenizer": ("<s>", "</s>"),

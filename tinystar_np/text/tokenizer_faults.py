@@ -1,7 +1,6 @@
-"""What can go wrong with a tokenizer's files, turned into sentences.
+"""Errors of a tokenizer's files: whatever the `tokenizers` package raises becomes a TokenizerError.
 
-The `tokenizers` package raises bare Exceptions, and where it fails itself what Python does not count as one
-(a PanicException).
+The package raises bare Exceptions, and a PanicException, which is no subclass of Exception, where it fails.
 """
 
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ SIZE_LIMIT = 64_000_000  # bytes of a file; the largest of real models have 35 M
 
 
 def small_file(directory: Path, name: str) -> Path:
-    """Find a file of the directory, which may not lead out of it nor be larger than such files are."""
+    """Return a file's path; raises TokenizerError if it leads out of the directory or is too large."""
     path = directory / name
     with package_faults(path):
         path = file_inside(directory, name)
@@ -30,10 +29,10 @@ def small_file(directory: Path, name: str) -> Path:
 
 @contextmanager
 def package_faults(path: Path, beside: Path | None = None) -> Iterator[None]:
-    """Turn whatever is raised into a TokenizerError that names the file; Ctrl-C passes.
+    """Convert whatever is raised to a TokenizerError that names the file, except Ctrl-C.
 
     path    the tokenizer's file
-    beside  one that belongs to it
+    beside  a second file of the same tokenizer
     """
     try:
         yield
@@ -48,7 +47,7 @@ def package_faults(path: Path, beside: Path | None = None) -> Iterator[None]:
 
 
 def damaged(path: Path, problem: BaseException | str, beside: Path | None = None) -> TokenizerError:
-    """Say what is wrong with a tokenizer's file, or with it and one that belongs to it."""
+    """Return the error for a damaged tokenizer of one file or two."""
     named, again = str(path), download_again(path)
     if beside is not None:
         named, again = f"{named} or {beside.name}", f"{again}\n{download_again(beside)}"

@@ -1,8 +1,8 @@
-"""The tokenizer of a model's directory, from whichever files it has.
+"""Loading a model's tokenizer, from whichever files its directory has.
 
     tokenizer.json             a complete description, which current models ship
     tokenizer.model            sentencepiece's own file, the only one of Llama's first releases
-    vocab.json and merges.txt  byte-level BPE as GPT-2 came; how a text is cut, their class says
+    vocab.json and merges.txt  byte-level BPE as in GPT-2; its class says how a text is cut
 
 The small files beside them add tokens and settings to each.
 """
@@ -32,8 +32,8 @@ def load_tokenizer(directory: Path) -> Tokenizer | None:
                releases do; and perhaps settings in `tokenizer_config.json`
 
     Returns None where there are no tokenizer files: a model can be run on ids alone.
-    Raises TokenizerError where a file is damaged or missing from its pair, or names a class whose rules are
-    not known here.
+    Raises TokenizerError where a file is damaged, one of a pair is missing, or the tokenizer's class is not
+    implemented.
     """
     directory = Path(directory)
     for name, load in LOADERS.items():

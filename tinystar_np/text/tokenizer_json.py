@@ -1,17 +1,16 @@
 """`tokenizer.json`: a complete description of a tokenizer, run by the `tokenizers` package.
 
-Three things are done to it here. Rules with which a stranger's file would end the process or fill the memory
-are refused. Tokens that the files beside it state are added. And what `tokenizer_config.json` says against
-the file's own rules counts, as in those classes of transformers 4 that read it: DeepSeek's tokenizer.json
-puts nothing before a text, but the `add_bos_token: true` beside it does. (transformers 5.24 reads
-add_bos_token and add_eos_token only where there is no tokenizer.json.) Classes that ignore such settings in
-both versions do so here.
+Three things are done here. Rules with which an untrusted file would end the process or fill the memory are
+refused. Tokens of the files beside it are added. And settings of `tokenizer_config.json` overrule the file,
+as in those classes of transformers 4 that read them: DeepSeek's tokenizer.json puts nothing before a text,
+but the `add_bos_token: true` beside it does. (transformers 5.24 reads add_bos_token and add_eos_token only
+where there is no tokenizer.json.) Classes that ignore such settings in both versions do so here.
 """
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import tokenizers
 from tokenizers import decoders, normalizers, pre_tokenizers
@@ -19,7 +18,7 @@ from tokenizers.decoders import Decoder
 from tokenizers.normalizers import Normalizer
 from tokenizers.processors import PostProcessor
 
-from tinystar_np.checkpoints.json_file import parse_json_object, shown
+from tinystar_np.checkpoints.json_file import JsonObject, parse_json_object, shown
 from tinystar_np.text.added_tokens import flags_of, resolve_added_tokens
 from tinystar_np.text.tokenizer_classes import (
     CLASSES,
@@ -36,19 +35,18 @@ from tinystar_np.text.tokenizer_settings import TokenizerSettings
 
 Rules = TypeVar("Rules", Normalizer, Decoder)
 
-MOST_GROWTH = 100  # times as long as it was; the rules of real tokenizers make a text 2 or 3 times as long
-MOST_COPIES = 8  # of a text, in what begins and ends it
-LONGEST_AFFIX = 64  # characters that the model puts to each of a text's, at the beginning or the end of words
+MOST_GROWTH = 100  # times; the rules of real tokenizers make a text 2 or 3 times as long
+MOST_COPIES = 8  # of a text in the post-processor's template
+LONGEST_AFFIX = 64  # characters of the prefix or suffix that the model adds to pieces of words
 
 
 def load_tokenizer_json(
     path: Path, settings: TokenizerSettings
 ) -> tuple[tokenizers.Tokenizer, TokenizerSettings]:
-    """Load a `tokenizer.json`, on which the settings beside it have the last word.
+    """Load a `tokenizer.json`, which the settings beside it overrule.
 
     Returns the package's tokenizer, and the settings with the special tokens of its class.
-    Raises CheckpointError, ValueError and what the package raises where the file is damaged or asks for what
-    is refused.
+    Raises CheckpointError, ValueError and the package's errors where the file is damaged or refused.
     """
     data = path.read_bytes()
     content = parse_json_object(data, path)
@@ -63,23 +61,23 @@ def load_tokenizer_json(
     backend = _with_added_tokens(backend, content, settings)
     _override_ends(backend, settings, name)
     _override_prefix_space(backend, settings, name)
-    # Some files carry the truncation and padding of a training run. A prompt is neither cut nor padded.
+    # Some files have the truncation and padding of a training run. A prompt is neither cut nor padded.
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = settings.split_special_tokens
     return backend, settings
 
 
-# What a file may not ask for, although the package would try it.
+# What is refused, although the package would try it.
 
 
 def _check_model(model: object) -> None:
-    """Raise ValueError for a model by which the package itself fails.
+    """Raise ValueError for a model that makes the package fail.
 
-    A merge whose second half lacks the prefix that it should have can end the whole process there.
+    A merge whose second half lacks the prefix that it should have can end the whole process.
     """
     if not isinstance(model, dict):
-        return  # the package says it better
+        return  # the package has an error for that
     prefix, merges = model.get("continuing_subword_prefix"), model.get("merges")
     if prefix and isinstance(merges, list):
         for merge in merges:
@@ -92,10 +90,11 @@ def _check_model(model: object) -> None:
 
 
 def _check_rules(backend: tokenizers.Tokenizer) -> None:
-    """Raise ValueError for rules that make very much of a text.
+    """Raise ValueError for rules that make a text very much longer.
 
     Forty replacements of `a` by `aa`, one after another, make a terabyte of one letter, and the package is
-    native code that nothing can stop. So the most that each rule can do is multiplied before a text meets it:
+    native code that nothing can stop. So the largest growth by each rule is multiplied before any text is
+    read:
 
         replace "ab" by "xyz"    3/2 times as long, and by an expression 1 + 3 times
         prepend "▁"              1 + 1 times
@@ -119,10 +118,10 @@ def _check_rules(backend: tokenizers.Tokenizer) -> None:
         raise ValueError(f"its post_processor repeats a text {copies} times")
 
 
-def _rules_of(part: Normalizer | Decoder | PostProcessor | None) -> Iterator[dict[str, Any]]:
-    """Give a rule of a tokenizer as JSON has it, and after it all that are within it."""
+def _rules_of(part: Normalizer | Decoder | PostProcessor | None) -> Iterator[JsonObject]:
+    """Yield a part of a tokenizer as its JSON, and then all rules within it."""
 
-    def within(rule: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def within(rule: JsonObject) -> Iterator[JsonObject]:
         yield rule
         for key in ("normalizers", "decoders", "processors"):
             for inner in rule.get(key) or ():
@@ -131,18 +130,18 @@ def _rules_of(part: Normalizer | Decoder | PostProcessor | None) -> Iterator[dic
     return iter(()) if part is None else within(json.loads(part.__getstate__()))
 
 
-# What the settings beside a file change.
+# What the settings beside the file change.
 
 
 def _with_added_tokens(
-    backend: tokenizers.Tokenizer, content: dict[str, Any], settings: TokenizerSettings
+    backend: tokenizers.Tokenizer, content: JsonObject, settings: TokenizerSettings
 ) -> tokenizers.Tokenizer:
-    """Give a tokenizer the tokens that the settings state.
+    """Return the tokenizer with the added tokens of the settings.
 
-    backend  made of the content, which is changed
+    backend  made from ``content``, which is changed
 
-    The package adds a token with the next id only, and never makes a special one ordinary again. So where
-    anything changes, it is changed in the file's content, and that is read again.
+    The package adds tokens with the next id only, and cannot make a special one ordinary again. So the file's
+    content is changed, and read again.
     """
     present = backend.get_added_tokens_decoder()
     vocabulary = backend.get_vocab(with_added_tokens=True)
@@ -151,7 +150,7 @@ def _with_added_tokens(
         return backend
     pieces = content["model"]["vocab"]
     if isinstance(pieces, dict) and any(token.content not in vocabulary for token in found.values()):
-        # What the vocabulary has keeps its id. A Unigram model has a list instead, in which an id is a place.
+        # The vocabulary's tokens keep their ids. In a Unigram model it is a list, and an id is an index.
         pieces |= {token.content: id for id, token in found.items()}
     content["added_tokens"] = [
         {"id": id, "content": token.content, **flags_of(token)} for id, token in sorted(found.items())
@@ -164,7 +163,7 @@ def _with_added_tokens(
 
 
 def _override_ends(backend: tokenizers.Tokenizer, settings: TokenizerSettings, name: str) -> None:
-    """Begin and end a text as the settings say; name is that of the class."""
+    """Set the tokens that begin and end a text as the settings of a class of this name say."""
     add_bos, add_eos = settings.add_bos, settings.add_eos
     if name in ENDS_FALSE_IF_MISSING:
         add_bos, add_eos = add_bos is True, add_eos is True
@@ -180,7 +179,7 @@ def _override_ends(backend: tokenizers.Tokenizer, settings: TokenizerSettings, n
 
 
 def _ends_of(backend: tokenizers.Tokenizer) -> tuple[Tokens, Tokens]:
-    """Say what a tokenizer puts before and after every text."""
+    """Return the tokens that a tokenizer puts before and after every text."""
     begin: Tokens = []
     end: Tokens = []
     for rule in _rules_of(backend.post_processor):
@@ -201,7 +200,7 @@ def _ends_of(backend: tokenizers.Tokenizer) -> tuple[Tokens, Tokens]:
 
 
 def _override_prefix_space(backend: tokenizers.Tokenizer, settings: TokenizerSettings, name: str) -> None:
-    """Put a space before a text or not, as the settings say."""
+    """Set whether a space is put before a text, as the settings say."""
     wanted, words = settings.add_prefix_space, backend.pre_tokenizer
     if isinstance(words, pre_tokenizers.ByteLevel) and (wanted is not None or name in CLASSES):
         words.add_prefix_space = wanted is True  # changes the tokenizer, of which it is a view
@@ -217,7 +216,7 @@ def _override_prefix_space(backend: tokenizers.Tokenizer, settings: TokenizerSet
 
 
 def _without_spaces(sequence: Rules, key: str) -> Rules:
-    """Leave out of a sequence what puts a space before a text, or takes it away."""
+    """Remove the rules of a sequence that put a space before a text or take it away."""
     state = json.loads(sequence.__getstate__())
     state[key] = [rule for rule in state[key] if rule["type"] not in ("Prepend", "Strip")]
     sequence.__setstate__(json.dumps(state).encode())

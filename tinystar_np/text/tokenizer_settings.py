@@ -1,8 +1,8 @@
-"""What the small files beside a vocabulary say: special tokens, and what to put at the ends of a text.
+"""The settings in the small files beside a vocabulary: special tokens, and what begins and ends a text.
 
 `tokenizer_config.json` is the main one. Where it has no `added_tokens_decoder`, two older files count as
-well: `special_tokens_map.json`, whose word is then the last, and `added_tokens.json`, which lists the tokens
-that came after training. transformers 4 and 5 read them so.
+well: `special_tokens_map.json`, which then overrules it, and `added_tokens.json`, which lists the tokens
+added after training. transformers 4 and 5 read them so.
 """
 
 import re
@@ -34,16 +34,16 @@ EXPECTED: dict[type, str] = {bool: "true or false", dict: "an object {...}", str
 
 @dataclass(frozen=True)
 class TokenizerSettings:
-    """The settings of one tokenizer; None is what no file says.
+    """The settings of one tokenizer; None where no file has a value.
 
     named                 {"bos_token": the token, …}: tokens with a role; null in a file is None here
-    added                 {id: token}: tokens beside the vocabulary, with their ids
-    added_overrule        they overrule what a tokenizer.json says of them; those of added_tokens.json do not
-    extra                 further special tokens, whose ids no file need say
+    added                 {id: token}: added tokens, with their ids
+    added_overrule        whether these overrule a tokenizer.json; those of added_tokens.json do not
+    extra                 further special tokens, which may have no id in any file
     add_bos, add_eos      whether bos_token begins and eos_token ends every text
-    add_prefix_space      whether a space is put in front of every text
-    split_special_tokens  the text of a special token within a text is ordinary text
-    legacy                a sentencepiece vocabulary puts a space in front of what follows a special token
+    add_prefix_space      whether a space is put before every text
+    split_special_tokens  whether the text of a special token is encoded as ordinary text
+    legacy                whether sentencepiece puts a space before what follows a special token
     class_name            the tokenizer's class in transformers
     model_type            config.json's
     chat_template         as tokenizer_config.json has it
@@ -68,7 +68,7 @@ class TokenizerSettings:
         return {role: token.content for role, token in self.named.items() if token is not None}
 
     def with_defaults(self, special_tokens: Mapping[str, str]) -> "TokenizerSettings":
-        """Add special tokens for roles of which no file says anything."""
+        """Add special tokens for roles that no file mentions."""
         given = {role: AddedToken(text, special=True) for role, text in special_tokens.items()}
         return replace(self, named=_in_order(given | dict(self.named)))
 
@@ -151,7 +151,7 @@ def _special(
             extra = extra or found
         elif found is not None:
             raise TokenizerError(f"{source}: {key} is {shown(found)}, expected a list of tokens.")
-    # A flag such as add_bos_token is no token; an empty text is none either.
+    # Flags such as add_bos_token are left out, and empty texts.
     tokens = {
         role: None if token is None else _added_token(token, source, special=True)
         for role, token in named.items()
@@ -161,7 +161,7 @@ def _special(
 
 
 def _expect(values: Mapping[str, object], key: str, kind: type[T], source: Path) -> T | None:
-    """Give a key's value, or None where the file has none or null."""
+    """Return a key's value, or None for a missing one or null; raises TokenizerError for other types."""
     value = values.get(key)
     if value is None or isinstance(value, kind):
         return value
@@ -169,7 +169,7 @@ def _expect(values: Mapping[str, object], key: str, kind: type[T], source: Path)
 
 
 def _by_id(tokens: Iterable[tuple[object, AddedToken]], source: Path) -> dict[int, AddedToken]:
-    """Collect added tokens by their ids, none of which may be there twice."""
+    """Return added tokens by their ids; raises TokenizerError for duplicates."""
     found: dict[int, AddedToken] = {}
     texts: set[str] = set()
     for written, token in tokens:
@@ -193,7 +193,7 @@ def _id(value: object, source: Path) -> int:
 
 
 def _added_token(value: object, source: Path, **flags: bool) -> AddedToken:
-    """Make a token of what a file says: its text, or an object with its content and flags."""
+    """Make a token from a file's value: its text, or an object with its content and flags."""
     text = _text(value)
     if not text:
         raise TokenizerError(f"{source}: an added token is {shown(value)}, expected one with a content.")
@@ -209,6 +209,6 @@ def _added_token(value: object, source: Path, **flags: bool) -> AddedToken:
 
 
 def _text(token: object) -> str | None:
-    """Give the text of a token, which files write as a string or as an object with a content."""
+    """Return the text of a token, which files write as a string or as an object with a content."""
     text = token.get("content") if isinstance(token, dict) else token
     return text if isinstance(text, str) else None

@@ -1,4 +1,4 @@
-"""`vocab.json` and `merges.txt`: byte-level BPE as GPT-2 came; how a text is cut, their class says."""
+"""`vocab.json` and `merges.txt`: byte-level BPE as in GPT-2; the tokenizer's class says how a text is cut."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def load_vocab_and_merges(
     """Build byte-level BPE from `vocab.json` and the `merges.txt` beside it, by the rules of its class.
 
     Returns the package's tokenizer, and the settings with the special tokens of its class.
-    Raises TokenizerError where a file is damaged or missing, or the class is not known here.
+    Raises TokenizerError where a file is damaged or missing, or the class is not implemented.
     """
     merges_path = path.with_name("merges.txt")
     if not merges_path.exists():
@@ -37,7 +37,7 @@ def load_vocab_and_merges(
 
 
 def _rules(path: Path, settings: TokenizerSettings) -> TokenizerClass:
-    """Find the rules by which a vocabulary's class cuts a text; never a guess."""
+    """Return the rules of the tokenizer's class; raises TokenizerError where they are not known."""
     name = class_name(settings.class_name, settings.model_type)
     if name is not None and name in CLASSES:
         return CLASSES[name]
@@ -55,7 +55,7 @@ def _rules(path: Path, settings: TokenizerSettings) -> TokenizerClass:
 
 
 def _vocabulary(path: Path) -> dict[str, int]:
-    """Read vocab.json; the package leaves out what it does not understand."""
+    """Read vocab.json; unlike the package, raise an error for invalid entries."""
     ids = read_json_object(path, SIZE_LIMIT)
     tokens: dict[int, str] = {}
     for token, id in ids.items():
