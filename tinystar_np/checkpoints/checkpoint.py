@@ -1,4 +1,4 @@
-"""All tensors of a model as one read-only mapping from name to array, whether in one file or in many."""
+"""A checkpoint: all tensors of a model as one read-only mapping from name to array, from one file or many."""
 
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
@@ -26,10 +26,10 @@ class Checkpoint(Mapping[str, NDArray]):
     def __init__(self, files: list[Path], index: Mapping[str, Path]) -> None:
         """Join the files.
 
-        index  which file holds which tensor, as the model says; {} for a single file
+        index  the file of each tensor, from the model's index; {} for a single file
 
-        Raises CheckpointError if a file is damaged, two hold a tensor of the same name, or another holds it
-        than the index says.
+        Raises CheckpointError if a file is damaged, two hold a tensor of the same name, or a tensor is in
+        another file than the index says.
         """
         self.files = files
         self._tensors: dict[str, StoredTensor] = {}
@@ -78,23 +78,23 @@ class Checkpoint(Mapping[str, NDArray]):
         return self._tensors[name].shape
 
     def float32(self, name: str) -> NDArray[np.float32]:
-        """Give a tensor as float32: a view of the file if it is stored so, else a converted copy.
+        """Return a tensor as float32: a view of the file if it is stored so, else a converted copy.
 
-        Raises KeyError for an unknown name, CheckpointError for a type that is none of weights.
+        Raises KeyError for an unknown name, CheckpointError for a type other than those of weights.
         """
         return to_float32(self[name], self.element_type(name), f"{self.file_of(name)}: tensor {shown(name)}")
 
     def blocks(self, name: str, most: int) -> Iterator[NDArray]:
-        """Give a tensor's elements in the stored type, flat and at most so many at a time."""
+        """Yield a tensor's elements in the stored type, as flat arrays of at most ``most``."""
         elements = self._tensors[name].elements()
         return (elements[i : i + most] for i in range(0, elements.size, most))
 
     def let_go(self, name: str) -> None:
-        """Let the system take the memory of a tensor's file here; what is read again comes back."""
+        """Release the memory of a tensor's pages in the mapped file; they can be read again."""
         let_go(self._tensors[name].memory)
 
     def by_other_names(self, rename: Callable[[str], str | None]) -> dict[str, str]:
-        """Rename tensors, those for which ``rename`` returns None left out: {the other name: the name here}.
+        """Return {the other name: the name here}, without tensors for which ``rename`` returns None.
 
         Raises CheckpointError if two get the same name.
         """
@@ -111,7 +111,7 @@ class Checkpoint(Mapping[str, NDArray]):
         return names
 
     def renamed(self, rename: Callable[[str], str | None]) -> "Checkpoint":
-        """Give the tensors under other names, as ``by_other_names`` does, and raise as it does."""
+        """Return the checkpoint with renamed tensors; leaves out and raises as ``by_other_names`` does."""
         other = copy(self)
         other._tensors = {new: self._tensors[name] for new, name in self.by_other_names(rename).items()}
         absent = ((rename(name), file) for name, file in self.absent.items())
@@ -133,7 +133,7 @@ def open_checkpoint(directory: Path) -> Checkpoint:
         return Checkpoint([file_inside(directory, SINGLE_FILE)], {})
     if not (directory / INDEX_FILE).exists():
         for name in (SINGLE_FILE, INDEX_FILE):
-            if (directory / name).is_symlink():  # to nothing, or in a circle, which is told there
+            if (directory / name).is_symlink():  # broken, or in a circle, for which it has an error
                 file_inside(directory, name)
         there, what_to_do = instead_of_weights(path.name for path in directory.iterdir())
         raise CheckpointError(f"{directory}: has {there}.\n{what_to_do}")
@@ -142,7 +142,7 @@ def open_checkpoint(directory: Path) -> Checkpoint:
 
 
 def not_held(tensor: str, file: Path) -> CheckpointError:
-    """Say that a file does not hold what the index says; to be raised where the tensor is needed."""
+    """Return the error for a tensor that is not in the file that the index says."""
     return CheckpointError(
         f"{file}: has no tensor {shown(tensor)}, but {INDEX_FILE} says so.\n"
         "The files are of different models; download them again."

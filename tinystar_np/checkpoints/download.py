@@ -1,10 +1,10 @@
 """Fetching a model from the hub: its configuration, safetensors and tokenizer, and nothing else.
 
-huggingface_hub talks to the hub and keeps the cache. But it throws away what has arrived of a file when it is
-interrupted, and does not compare what arrived with the hash that the hub announced. For weights of gigabytes
-both matter, so ``_fetch_content`` puts the contents into the cache beforehand:
+huggingface_hub talks to the hub and keeps the cache. But when it is interrupted it deletes a partial file,
+and it does not check a file against the hash that the hub announced. For weights of gigabytes both matter, so
+``_fetch_content`` puts the contents into the cache beforehand:
 
-    blobs/<hash>.incomplete   what has arrived; the next try goes on from its end
+    blobs/<hash>.incomplete   the partial file; the next try goes on from its end
     blobs/<hash>              the whole file, once its bytes have the hash that is its name
 
 and the library finds them there, and only links them into the snapshot.
@@ -43,7 +43,7 @@ HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")  # git's SHA-1 of a small file, S
 
 
 class DamagedFileError(Exception):
-    """What arrived is not what the hub announced."""
+    """A downloaded file has not the hash that the hub announced."""
 
 
 def download(repository: str, revision: str | None, cache: Path, config_only: bool = False) -> Path:
@@ -55,8 +55,8 @@ def download(repository: str, revision: str | None, cache: Path, config_only: bo
     config_only  fetch nothing but config.json
 
     Returns the directory of its files. Raises HubError if the hub cannot be reached, refuses, or has no
-    safetensors for this model, and CheckpointError for an index that cannot be used; what has arrived until
-    then stays, and the next try goes on from there.
+    safetensors for this model, and CheckpointError for an invalid index; what was downloaded until then is
+    kept, and the next try goes on from there.
     """
     endpoint = (os.environ.get("HF_ENDPOINT") or USUAL_ENDPOINT).rstrip("/")
     revision = revision or "main"
@@ -70,7 +70,7 @@ def download(repository: str, revision: str | None, cache: Path, config_only: bo
             raise hub_error(
                 f"{repository} has no {CONFIG_FILE}.\nIt is not a model in the format of transformers."
             )
-        # The weights come last: what is wrong with the other files shows first.
+        # The weights come last, so that errors of the other files show before the long download.
         return files.fetch([CONFIG_FILE] if config_only else [*files.small(), *files.weights()], revision)
     except TinyStarError:
         raise
@@ -91,7 +91,7 @@ class _Files:
         self._cache, self._folder = cache, repository_folder(repository, cache)
 
     def small(self) -> list[str]:
-        """List the files of the model beside its weights."""
+        """List the model's files other than its weights."""
         return sorted(small_files(self.on_hub))
 
     def weights(self) -> list[str]:
@@ -101,7 +101,7 @@ class _Files:
         if INDEX_FILE not in self.on_hub:
             there, what_to_do = instead_of_weights(self.on_hub)
             raise hub_error(f"{self._repository} has {there}.\n{what_to_do}")
-        # Noted as no branch's: whoever works offline keeps what the branch was, until all has arrived.
+        # By commit, not by branch: offline, the branch stays at its last complete commit until all is here.
         shards = set(read_index(self.fetch([INDEX_FILE], self._commit)).values())
         if absent := sorted(shards - self.on_hub.keys()):
             raise hub_error(
@@ -113,7 +113,7 @@ class _Files:
     def fetch(self, names: list[str], revision: str) -> Path:
         """Fetch some of the files into the hub's cache, and return their directory.
 
-        revision  what the cache shall note this commit as; the commit itself for nothing
+        revision  the branch or tag that the cache records for this commit; the commit itself for none
         """
         uncheckable = False
         for name in names:
@@ -122,7 +122,7 @@ class _Files:
             if (self._folder / "snapshots" / self._commit / name).exists():
                 continue
             if not file.size or not HASH.fullmatch(hash_):
-                uncheckable = True  # another hub than Hugging Face's: the library's own download has to do
+                uncheckable = True  # from another hub than Hugging Face's: the library downloads it
                 continue
             url = hf_hub_url(self._repository, name, revision=self._commit, endpoint=self._endpoint)
             with _quiet_library(show_bars=file.size >= SMALLEST_WITH_BAR):
@@ -139,12 +139,12 @@ class _Files:
 
 
 def _fetch_content(name: str, url: str, size: int, hash_: str, folder: Path) -> None:
-    """Fetch a file's content, or the rest of it, if it is not in the cache; waits for others who do so.
+    """Fetch a file's content, or the rest of it, if it is not in the cache; waits for other processes' fetch.
 
     hash_   what the hub announces: the SHA-256, or git's SHA-1
     folder  the repository's, in the hub's cache
 
-    Raises DamagedFileError if the content is not the announced one, and what the library raises.
+    Raises DamagedFileError if the content has another hash, and the library's errors.
     """
     blob = folder / "blobs" / hash_
     partial = blob.with_name(f"{hash_}.incomplete")
@@ -155,8 +155,8 @@ def _fetch_content(name: str, url: str, size: int, hash_: str, folder: Path) -> 
     headers = build_hf_headers() | {"Accept-Encoding": "identity"}
     with WeakFileLock(lock):
         if blob.exists():
-            # By another process meanwhile, or by a try that was interrupted, or for another revision. Or its
-            # link was deleted because the file is damaged: then it must not come back.
+            # From another process, an interrupted try or another revision. Or its link was deleted because
+            # the file is damaged: then it must not be used again.
             if _has_hash(blob, hash_):
                 return
             blob.unlink()
@@ -175,7 +175,7 @@ def _fetch_content(name: str, url: str, size: int, hash_: str, folder: Path) -> 
                         displayed_filename=name,
                     )
                 except Exception as error:
-                    # The library goes on after some kinds of break only; so do we, while something arrives.
+                    # The library retries only some errors; here any broken transfer that made progress is.
                     broke = "TransportError" in [kind.__name__ for kind in type(error).__mro__]
                     if broke and output.tell() > resumed:
                         continue
@@ -184,7 +184,7 @@ def _fetch_content(name: str, url: str, size: int, hash_: str, folder: Path) -> 
                 os.replace(partial, blob)
             else:
                 partial.unlink()
-                if not resumed:  # else the beginning may be to blame, which an earlier run left there
+                if not resumed:  # else an earlier run's part may be damaged: all is fetched again
                     raise DamagedFileError(name)
 
 
@@ -201,8 +201,7 @@ def _has_hash(path: Path, announced: str) -> bool:
 def _quiet_library(show_bars: bool) -> Iterator[None]:
     """Keep the library's warnings off stderr, and its progress bars where they are not wanted.
 
-    What matters of the warnings becomes our own error message. Where stderr is no terminal, the library shows
-    no bars.
+    Errors have messages of our own. Where stderr is no terminal, the library shows no bars.
     """
     # A user who sets the library's own variable for this has decided already.
     decided = constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled()

@@ -1,8 +1,8 @@
 """Element types of safetensors files: the array type that holds each, and how weights become float32.
 
-Weights come in four types. NumPy knows three of them; bfloat16 it does not, so its 16 bits are kept as an
-unsigned integer. bfloat16 is the upper half of a float32 (the same sign and exponent, 7 bits of mantissa in
-place of 23), so converting it is a shift and loses nothing:
+Weights come in four types. NumPy has three of them, but not bfloat16, whose 16 bits are kept as an unsigned
+integer. bfloat16 is the upper half of a float32 (the same sign and exponent, 7 bits of mantissa in place of
+23), so converting it is a shift and exact:
 
     float32   s eeeeeeee mmmmmmmmmmmmmmmmmmmmmmm
     bfloat16  s eeeeeeee mmmmmmm
@@ -19,7 +19,7 @@ from tinystar_np.errors import CheckpointError
 # The format is little-endian on every machine, hence "<".
 WEIGHT_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
-# No weights, but old checkpoints carry attention masks and counters of these types.
+# Not for weights, but old checkpoints have attention masks and counters of these types.
 BUFFER_TYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4"}
 BUFFER_TYPES |= {"U64": "<u8", "I64": "<i8"}
 
@@ -51,7 +51,7 @@ def to_float32(array: NDArray, element_type: str, where: str = "array") -> NDArr
 
 
 class NotFinite(NamedTuple):
-    """How many numbers of a tensor are none, as after a training that went wrong, or on a damaged disk."""
+    """How many elements of a tensor are NaN or infinite, as after a failed training, or on a damaged disk."""
 
     nan: int
     infinite: int

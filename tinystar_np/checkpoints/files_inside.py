@@ -1,7 +1,7 @@
-"""A model's files lie in its own directory: nothing named or linked by them may lead elsewhere.
+"""A check that a model's files are in its own directory: no name or link may lead elsewhere.
 
-A model directory is written by strangers. A file name or a symbolic link in it could point at any file of
-this machine, so every file of a model is looked up here first.
+A model directory is untrusted. A file name or a symbolic link in it could point at any file of this machine,
+so every file of a model is looked up here first.
 """
 
 import os
@@ -49,15 +49,15 @@ def file_inside(directory: Path, name: str) -> Path:
 
 
 def _allowed_places(directory: Path) -> set[Path]:
-    """List the directories in which the files of a model may really lie.
+    """List the directories that the files of a model may be in after links are resolved.
 
     The hub's cache keeps each content once, and fills snapshots with links to it:
 
         models--openai-community--gpt2/snapshots/<commit>/config.json → ../../blobs/<hash>
 
     Newer versions share blobs between repositories, in a folder beside them: ../../../blobs/<xx>/<hash>. A
-    repository says what is in a snapshot and never what stands around it: where the cache, a model's folder
-    or ``blobs`` is a link, its user has moved that to another disk, and it is followed.
+    repository controls what is in a snapshot, but nothing outside: where the cache, a model's folder or
+    ``blobs`` is a link, the user has moved that to another disk, and it is followed.
     """
     real = directory.resolve()
     places = {real}

@@ -1,4 +1,4 @@
-"""From a model's name to the directory of its files, looking at the nearest places first.
+"""Finding the directory of a model's files from its name, in the nearest place first.
 
 1. a directory of this machine
 2. the models shipped in this package
@@ -8,7 +8,7 @@
 
 The hub's cache is read without its library, whose import takes longer than NumPy's:
 
-    models--openai-community--gpt2/refs/main            a text file: the commit that "main" was last time
+    models--openai-community--gpt2/refs/main            a text file: the commit that "main" last was
     models--openai-community--gpt2/snapshots/<commit>/  the files of that commit, as links
     models--openai-community--gpt2/blobs/               their contents
     models--openai-community--gpt2/trees/<commit>.json  names of all files of that commit (newer caches)
@@ -56,13 +56,13 @@ def find_model(
 
     name         a directory, a shipped model such as "stories", or a model of the hub
     revision     a branch, tag or commit (or its first 7 digits) of a model of the hub; the newest if None
-    offline      never ask the network (the environment's HF_HUB_OFFLINE=1 says the same)
+    offline      never use the network, as with HF_HUB_OFFLINE=1 in the environment
     cache_dir    the hub's cache, in place of the usual one
     config_only  config.json is enough: where the model is not on this disk, nothing else is downloaded
 
     Returns the directory. Raises HubError if there is no such model here, or it cannot be fetched.
     """
-    # os.path, as Path's own tests raise on names too long or with an unknown ~user.
+    # os.path, because Path's methods raise errors for names too long or with an unknown ~user.
     path = os.path.expanduser(name)
     if _looks_like_path(name) or os.path.exists(path):
         return _checked_directory(path, revision)
@@ -83,7 +83,7 @@ def find_model(
     snapshots = [snapshot for snapshot in found if snapshot is not None]
     if complete := next(filter(_is_complete, snapshots), None):
         return complete
-    # Not all that the hub may have, but enough to compute with if the hub cannot be asked.
+    # Perhaps without some small files, but enough to run if the hub cannot be reached.
     enough = next(filter(has_model, snapshots), None)
     if config_only and (enough or (enough := next(filter(_has_config, snapshots), None))):
         return enough
@@ -103,12 +103,12 @@ def find_model(
 
 
 def _looks_like_path(name: str) -> bool:
-    """Tell a path from a name of the hub, which has at most one slash and begins with a letter or digit."""
+    """Say whether a name is a path; on the hub, names have at most one slash and begin with [A-Za-z0-9]."""
     return name.startswith((".", "/", "~")) or name.replace(os.sep, "/").count("/") >= 2
 
 
 def _checked_directory(path: str, revision: str | None) -> Path:
-    """Return a directory of this machine if it may be a model."""
+    """Return a directory that has a config.json; raises HubError for any other path."""
     if "://" in path:
         problem = "this is an address.\nGive only the model's name; HF_ENDPOINT says where another hub is."
     elif not os.path.exists(path):
@@ -128,7 +128,7 @@ def _checked_directory(path: str, revision: str | None) -> Path:
 
 
 def _not_on_disk(name: str, revision: str | None, cache: Path, folders: list[Path]) -> HubError:
-    """Make the error for a model that is not here and may not be fetched."""
+    """Return the error for a model that is not on this machine, in offline mode."""
     snapshots = [snapshot for folder in folders for snapshot in sorted((folder / "snapshots").glob("*"))]
     others = [snapshot.name[:12] for snapshot in snapshots if has_model(snapshot)]
     asked = name if revision is None else f"{name} at revision {revision!r}"
@@ -161,7 +161,7 @@ def _offline_by_environment() -> bool:
 
 
 def hub_cache_directory(cache_dir: str | Path | None = None) -> Path:
-    """Find the hub's cache: the argument, or what the environment says, by the hub library's own rules."""
+    """Return the hub's cache: the argument, or that of the environment, by the hub library's own rules."""
     if cache_dir is not None:
         return Path(cache_dir).expanduser().absolute()
     setting = os.environ.get
@@ -171,7 +171,7 @@ def hub_cache_directory(cache_dir: str | Path | None = None) -> Path:
 
 
 def repository_folder(repository: str, cache: Path) -> Path:
-    """Name the directory that the cache keeps a repository in."""
+    """Return the directory in which the cache keeps a repository."""
     return cache / f"models--{repository.replace('/', '--')}"
 
 
@@ -185,7 +185,7 @@ def find_snapshot(folder: Path, revision: str | None) -> Path | None:
     """
     commit = revision or "main"
     if ".." in commit or commit.startswith("/"):
-        return None  # no name in git, but a way out of the cache
+        return None  # invalid in git, and would lead out of the cache
     if not FULL_COMMIT.fullmatch(commit):
         try:
             commit = (folder / "refs" / commit).read_text(encoding="ascii").strip()
@@ -204,22 +204,22 @@ def _has_config(directory: Path) -> bool:
 
 
 def _is_complete(snapshot: Path) -> bool:
-    """Tell whether a snapshot holds all of a model that its repository has.
+    """Say whether a snapshot has all files of the model that its repository has.
 
-    config.json and the weights must be there, and each small file of the repository where the list of its
-    files is on disk. Otherwise a tokenizer must.
+    It must have config.json and the weights, and each small file of the repository, if the list of its files
+    is on disk, or else a tokenizer.
     """
     if not has_model(snapshot):
         return False
     listing = snapshot.parent.parent / "trees" / f"{snapshot.name}.json"
     try:
         needed = small_files(read_json_object(listing)["files"])
-    except (CheckpointError, KeyError, TypeError):  # no list, or not one of the form we know
+    except (CheckpointError, KeyError, TypeError):  # no list, or one of unknown form
         return has_tokenizer(snapshot)
     return all((snapshot / name).exists() for name in needed)
 
 
-# All models that are here
+# All models on this machine
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def list_local_models(cache_dir: str | Path | None = None) -> list[LocalModel]:
 
 
 def _places(cache: Path) -> Iterator[tuple[str, str | None, str, Path]]:
-    """Directories that may hold a model: folder/model, folder/owner/model, and what the cache has refs to."""
+    """Yield directories that may hold a model: folder/model, folder/owner/model, the cache's snapshots."""
     for folder, place in model_folders().items():
         for directory in sorted([*folder.glob("*/"), *folder.glob("*/*/")]):
             yield directory.relative_to(folder).as_posix(), None, place, directory

@@ -1,8 +1,8 @@
-"""What went wrong on the way to the hub, each fault in its own plain words.
+"""Errors of the hub: a message of our own for each.
 
-The library's own messages are several lines for programmers, and its HTTP client quotes a malformed access
-token in full: none of them is repeated. People also paste a token into an address or where a model's name
-belongs, and error messages end in logs and bug reports: so every message is made by ``hub_error``.
+The library's own messages are long, and its HTTP client quotes a malformed access token in full: none of them
+is repeated. People also paste a token into an address or in place of a model's name, and error messages end
+in logs and bug reports: so every message is made by ``hub_error``.
 """
 
 import errno
@@ -19,8 +19,8 @@ CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 LOGIN = "log in with `hf auth login` or set HF_TOKEN"
 SAID = "{host} answered HTTP {status} for {repository}"
 
-# Faults → what is said, what to do; the first row that fits. A fault is an HTTP status, a number of errno,
-# or an error's class or base, by its name: the library's HTTP client is httpx, or httpx2 in newer ones.
+# Faults, the problem, what to do; the first row that fits. A fault is an HTTP status, a name of errno, or the
+# name of an error's class or base: the library's HTTP client is httpx, or httpx2 in newer versions.
 SENTENCES = [
     ("GatedRepoError", "{repository} is gated: its authors ask for an agreement before anyone downloads it",
      f"Accept it at {{host}}/{{repository}}, then {LOGIN}."),
@@ -69,7 +69,7 @@ SENTENCES = [
 
 
 def explain(error: BaseException, repository: str, revision: str, endpoint: str, cache: Path) -> HubError:
-    """Make the error for a model that could not be fetched: why, and what to do.
+    """Return the error for a model that could not be fetched: why, and what to do.
 
     error       what the hub's library raised
     repository  such as "openai-community/gpt2"
@@ -78,7 +78,7 @@ def explain(error: BaseException, repository: str, revision: str, endpoint: str,
     cache       the directory it was to be stored in
     """
     if "LocalEntryNotFoundError" in _faults(error) and error.__cause__ is not None:
-        # "Not on disk" is only the end of the story; its cause is why it could not be fetched.
+        # Only says that it is not on disk; its cause says why it could not be fetched.
         error = error.__cause__
     faults = _faults(error)
     problem, what_to_do = next(row[1:] for row in SENTENCES if not faults.isdisjoint(row[0].split()))
@@ -96,23 +96,23 @@ def explain(error: BaseException, repository: str, revision: str, endpoint: str,
 
 
 def _faults(error: BaseException) -> set[str]:
-    """List the faults, as SENTENCES names them, that an error is."""
+    """Return an error's faults, by their names in SENTENCES."""
     status = _status(error)
     faults = {kind.__name__ for kind in type(error).__mro__} | {f"HTTP-{status}", f"HTTP-{status // 100}xx"}
     if isinstance(error, OSError) and error.errno is not None:
         faults.add(errno.errorcode.get(error.errno, ""))
-    if status == 416 or "Consistency check failed" in str(error):  # 416: nothing comes after what is here
+    if status == 416 or "Consistency check failed" in str(error):  # 416: nothing follows the partial file
         faults.add("wrong-length")
     return faults
 
 
 def _status(error: BaseException) -> int:
-    """Give the status of the HTTP answer that an error is about, 0 if there was none."""
+    """Return the status of the HTTP response that an error is about, 0 if there was none."""
     return int(getattr(getattr(error, "response", None), "status_code", 0))
 
 
 def hub_error(message: str) -> HubError:
-    """Make an error from a message, without the access tokens and passwords that the message may quote."""
+    """Return an error with this message, without access tokens and passwords that it may quote."""
     token = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN") or ""
     if len(token) >= 8:
         message = message.replace(token, "hf_…")

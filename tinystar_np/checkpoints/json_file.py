@@ -1,7 +1,6 @@
-"""JSON from strangers: an object, read with the checks that the json module leaves out.
+"""Reading untrusted JSON files, with checks that the json module leaves out: duplicate keys, depth and size.
 
-The json module takes the last of two equal keys, nests as deep as the file asks, and reads files of any
-size. A model's config.json, its index and the header of a safetensors file all pass through here instead.
+A model's config.json, its index and the header of a safetensors file are all read here.
 """
 
 import json
@@ -13,8 +12,8 @@ from typing import Any
 
 from tinystar_np.errors import CheckpointError
 
-# Parsed, JSON takes up to twenty times its own bytes: "[]," is three of them in a file, and 64 in memory. The
-# largest that is read here from real models are the indexes of huge mixtures (10 MB).
+# Parsed JSON takes up to twenty times its size in the file: "[]," is 3 bytes there, and 64 in memory. The
+# largest real files are the indexes of huge mixtures of experts (10 MB).
 SIZE_LIMIT = 30_000_000
 DEPTH_LIMIT = 64  # real files nest four or five levels
 
@@ -30,7 +29,7 @@ def read_json_object(path: Path, limit: int | None = None) -> JsonObject:
 
     limit  the most bytes it may have, ``SIZE_LIMIT`` if None
 
-    Raises CheckpointError if the file is missing, unreadable, larger than that, or not such a file.
+    Raises CheckpointError if the file is missing, unreadable, larger than that, or no JSON object.
     """
     limit = SIZE_LIMIT if limit is None else limit
     if not path.is_file():  # reading from a pipe or a device may never end
@@ -50,7 +49,7 @@ def read_json_object(path: Path, limit: int | None = None) -> JsonObject:
 
 
 def parse_json_object(data: bytes, source: Path) -> JsonObject:
-    """Turn the bytes of a JSON object into a dictionary.
+    """Parse the bytes of a JSON object.
 
     data    UTF-8 text
     source  the file the bytes are from, for error messages
@@ -92,7 +91,7 @@ def parse_json_object(data: bytes, source: Path) -> JsonObject:
 
 
 def _is_deeper(value: JsonObject, limit: int) -> bool:
-    """Tell whether lists and objects stand within each other more often than ``limit`` times."""
+    """Say whether lists and objects are nested more than ``limit`` deep."""
     level: list[Any] = [value]
     for _ in range(limit):
         inner = (item.values() if isinstance(item, dict) else item for item in level)
@@ -101,21 +100,21 @@ def _is_deeper(value: JsonObject, limit: int) -> bool:
 
 
 def download_again(path: Path) -> str:
-    """Say how to replace a damaged file.
+    """Return a sentence on how to replace a damaged file.
 
-    Files in the hub's cache are links to blobs. Deleting only the link would bring the damaged blob back, so
-    the sentence names the file that the link leads to.
+    Files in the hub's cache are links to blobs. After deleting only the link the damaged blob would be used
+    again, so the sentence names the file that the link leads to.
     """
     return f"Delete {path.resolve()} and download it again."
 
 
 def shown(value: object) -> str:
-    """Write a value that a stranger chose for an error message: on one line, and short however long it is."""
+    """Return an untrusted value's repr for an error message: on one line, and cut to a short length."""
     return _SHORT.repr(value)
 
 
 def one_line(words: str, most: int = 200) -> str:
-    """Write words that may quote a stranger: without control characters, and short however long they are."""
+    """Return untrusted text for an error message: without control characters, and cut to ``most`` of them."""
     words = "".join(c if c.isprintable() else repr(c)[1:-1] for c in words[: most + 1])
     return words if len(words) <= most else f"{words[:most]}…"
 

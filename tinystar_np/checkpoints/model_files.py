@@ -1,4 +1,4 @@
-"""Which files are a model, as this package reads it: in a repository of the hub, or in a directory.
+"""The names of a model's files, in a repository of the hub or in a directory.
 
 A repository on the hub often holds the same weights several times: as pickles, for other frameworks, once
 whole and once in shards, in Mistral's own form (consolidated.safetensors), in a narrower type
@@ -23,10 +23,10 @@ from tinystar_np.errors import CheckpointError
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
-# Any of these sets is a tokenizer.
+# Each of these sets is enough for a tokenizer.
 TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.txt"})
 
-# Loading one of these may run any code: they are only ever mentioned.
+# Loading one of these may run any code: they are never opened.
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt")
 CONVERT = "Convert it with transformers: AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)."
 
@@ -49,7 +49,7 @@ SMALL_FILES = {
 
 
 def small_files(names: Iterable[str]) -> set[str]:
-    """Choose from the names of files those that belong to a model beside its weights."""
+    """Return the names of a model's files other than weights, of these names."""
     return {name for name in names if name in SMALL_FILES or TEMPLATE.fullmatch(name)}
 
 
@@ -78,9 +78,9 @@ def read_index(directory: Path) -> dict[str, str]:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """List the safetensors files of a model, each checked to be there.
+    """List the safetensors files of a model.
 
-    A single model.safetensors is preferred to an index, as transformers does. Raises CheckpointError if there
+    A single model.safetensors is preferred to an index, as in transformers. Raises CheckpointError if there
     is neither, or a shard is missing.
     """
     if (directory / SINGLE_FILE).exists():
@@ -89,7 +89,7 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def has_model(directory: Path) -> bool:
-    """Tell whether a directory holds config.json and all weights."""
+    """Say whether a directory holds config.json and all weights."""
     if not (directory / CONFIG_FILE).exists():
         return False
     try:
@@ -99,18 +99,18 @@ def has_model(directory: Path) -> bool:
 
 
 def has_tokenizer(directory: Path) -> bool:
-    """Tell whether a directory holds the files of a tokenizer."""
+    """Say whether a directory holds the files of a tokenizer."""
     return any(all((directory / name).exists() for name in names) for names in TOKENIZERS)
 
 
 def instead_of_weights(names: Iterable[str]) -> tuple[str, str]:
-    """Say what there is in place of weights, and what to do, of files without model.safetensors or an index.
+    """Return what there is in place of safetensors weights, and what to do.
 
     names  of all files of a directory or repository
 
     Returns the end of a sentence that begins with "It has", and another sentence.
     """
-    # Named first is what is most likely the model.
+    # The first is most likely the model.
     names = sorted((name for name in names if "/" not in name), key=lambda n: (not n.startswith("model"), n))
     safetensors = [name for name in names if name.endswith(".safetensors")]
     pickles = [name for name in names if name.endswith(PICKLE_ENDINGS)]

@@ -1,12 +1,12 @@
-"""Files of the safetensors format: one is mapped into memory, so that nothing is read at first.
+"""Reading safetensors files: a file is mapped into memory, so that nothing is read at first.
 
     8 bytes   length of the header, little-endian
     header    JSON: {"wte.weight": {"dtype": "F32", "shape": [50257, 768], "data_offsets": [0, 154389504]}}
     data      the tensors' bytes, one after another
 
 The safetensors package checks the file (the offsets cover the data without gap or overlap, every shape fits
-its bytes), but copies each tensor that it hands out. So it only checks here. The arrays are views of a memory
-map, which the operating system fills page by page when they are first touched, and shares between processes.
+its bytes), but copies each tensor that it returns. So here it only checks. The arrays are views of a memory
+map, whose pages the operating system reads when they are first used, and shares between processes.
 """
 
 import mmap
@@ -22,7 +22,7 @@ from tinystar_np.checkpoints.json_file import SIZE_LIMIT, download_again, one_li
 from tinystar_np.checkpoints.model_files import CONVERT
 from tinystar_np.errors import CheckpointError
 
-# What is found in place of safetensors, by its first bytes. torch.save writes a zip file with a pickle in it.
+# Other kinds of files by their first bytes. torch.save writes a zip file with a pickle in it.
 PICKLE = "a pickle as PyTorch writes them, which is not opened: it can run code"
 IMPOSTORS = {
     **dict.fromkeys((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), PICKLE),
@@ -34,7 +34,7 @@ IMPOSTORS = {
 
 
 class StoredTensor(NamedTuple):
-    """A tensor where it lies in a mapped file; read-only."""
+    """A tensor within a mapped file; read-only."""
 
     path: Path
     name: str  # in the file
@@ -43,7 +43,7 @@ class StoredTensor(NamedTuple):
     memory: NDArray[np.uint8]  # a view of the file
 
     def elements(self) -> NDArray:
-        """View the elements in a row, in the stored type (BF16 as uint16); they may be unaligned.
+        """View the elements as a flat array, in the stored type (BF16 as uint16); they may be unaligned.
 
         Raises CheckpointError for a type that NumPy cannot hold.
         """
@@ -85,17 +85,17 @@ def map_safetensors(path: Path) -> dict[str, StoredTensor]:
         with path.open("rb") as file:
             beginning = file.read(32)
             length = int.from_bytes(beginning[:8], "little")
-            if length > SIZE_LIMIT:  # before anything makes room for it
+            if length > SIZE_LIMIT:  # before memory is allocated for it
                 raise ValueError(f"its header has {length} bytes, which no model's has")
             with safe_open(path, framework="np"):
                 pass
             mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
     except PermissionError as error:
         raise CheckpointError(f"{path}: cannot be read.\nSee that you may read it.") from error
-    # The package raises OSError, ValueError, TypeError, and one of its own that is only an Exception.
+    # The package raises OSError, ValueError, TypeError, and one of its own, a subclass of Exception.
     except Exception as error:
         raise _unreadable(path, beginning, one_line(str(error))) from error
-    # Parsed once more here, because the package accepts a name that stands there twice.
+    # Parsed once more here, because the package accepts duplicate names.
     header = parse_json_object(mapped[8 : 8 + length].tobytes(), path)
     header.pop("__metadata__", None)
     data = mapped[8 + length :]
@@ -108,8 +108,8 @@ def map_safetensors(path: Path) -> dict[str, StoredTensor]:
 
 
 def _unreadable(path: Path, beginning: bytes, problem: str) -> CheckpointError:
-    """Say why a file cannot be read and what to do: if it can be seen, by what it is instead."""
-    # 80 02 and six zeros begin a file whose header has 640 bytes; in other formats the bytes go on.
+    """Return the error for an unreadable file, which names its format if that is another, known one."""
+    # 80 02 and six zeros begin a file whose header has 640 bytes; in a pickle no zeros follow.
     is_length = int.from_bytes(beginning[:8], "little") < 1 << 32
     for first, words in IMPOSTORS.items():
         if beginning.startswith(first) and not is_length:
@@ -124,7 +124,7 @@ def on_file(array: object) -> bool:
 
 
 def let_go(array: NDArray) -> None:
-    """Let the system take the memory that an array's file occupies here; what is read again comes back."""
+    """Release the memory of an array's mapped file; its pages can be read again."""
     found = _map_of(array)
     if found is not None and hasattr(mmap, "MADV_DONTNEED"):
         found.madvise(mmap.MADV_DONTNEED)

@@ -1,10 +1,10 @@
-"""Tensors into a safetensors file, one after the other.
+"""Writing a safetensors file, one tensor after the other.
 
     8 bytes: length of the header | the header, JSON: {name: {dtype, shape, data_offsets}} | the numbers
 
-The safetensors package wants all tensors of a file in memory at once, and copies them twice. Types and shapes
-are known before the numbers are, and nothing else stands in the header: so here each tensor goes into the
-file when it is made, or from where it lies, and writing takes no memory.
+The safetensors package needs all tensors of a file in memory at once, and copies them twice. The header has
+only types and shapes, which are known beforehand: so here each tensor is made when it is written, and writing
+takes little memory.
 Format: https://github.com/huggingface/safetensors, "Format".
 """
 
@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.element_types import STORAGE_TYPES
 
-ALIGNMENT = 8  # bytes: no element that is stored is wider
+ALIGNMENT = 8  # bytes: the size of the largest element type
 OF_ARRAYS = {kind: name for name, kind in STORAGE_TYPES.items() if name != "BF16"}
-"""What files call the element types of arrays; 16 bits are an integer there, if nothing else is said."""
+"""The names of arrays' element types in files; uint16 is U16 and not BF16."""
 
 
 class Tensor(NamedTuple):
-    """A tensor that can be made.
+    """A tensor to be written, and a function that makes it.
 
     element_type  as safetensors files name it: "F32", "BF16", "I8"
-    make          returns the numbers, of the NumPy type that ``STORAGE_TYPES`` has for that
+    make          returns the numbers, in the type of ``STORAGE_TYPES``
     """
 
     element_type: str
@@ -37,7 +37,7 @@ class Tensor(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes in a file."""
+        """Its bytes in a file."""
         return prod(self.shape) * STORAGE_TYPES[self.element_type].itemsize
 
 
@@ -49,8 +49,8 @@ def write_tensors(
 ) -> None:
     """Write tensors, made in their order, to a file that is open for writing.
 
-    metadata  texts about them
-    written   is called with the name of each that is in the file
+    metadata  {key: text} for the header
+    written   called with the name of each tensor after it was written
     """
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     begins: dict[str, int] = {}
@@ -75,7 +75,7 @@ def write_tensors(
 
 
 def write_arrays(file: BinaryIO, arrays: Mapping[str, NDArray], metadata: Mapping[str, str]) -> None:
-    """Write arrays by name, and texts about them, to a file that is open for writing."""
+    """Write arrays by name, and metadata, to a file that is open for writing."""
     tensors = {
         name: Tensor(OF_ARRAYS[array.dtype.newbyteorder("<")], array.shape, partial(np.asarray, array))
         for name, array in arrays.items()

@@ -1,4 +1,4 @@
-"""A model's tensors into safetensors files of at most 5 GB, each tensor made when its turn comes."""
+"""Writing a model's tensors to safetensors files of at most 5 GB, one tensor at a time."""
 
 import json
 import os
@@ -19,9 +19,9 @@ def write_shards(
 ) -> None:
     """Write model.safetensors; or, where that would be too large, several files and their index.
 
-    tensors  are made in their order
-    written  is called with the name of each that is in its file
-    largest  bytes of the tensors in a file; one that is larger by itself has its own
+    tensors  made in their order
+    written  called with the name of each tensor after it was written
+    largest  the most bytes of tensors in a file, unless a single tensor is larger
 
     Raises OSError where a file cannot be written.
     """
@@ -56,7 +56,7 @@ def _write(
     path: Path, names: Sequence[str], tensors: Mapping[str, Tensor], written: Callable[[str], object]
 ) -> None:
     with path.open("xb") as file:
-        # transformers wants to read this format's name.
+        # transformers requires this key.
         write_tensors(file, {name: tensors[name] for name in names}, {"format": "pt"}, written)
         file.flush()
         os.fsync(file.fileno())  # some disks say only now that they are full

@@ -1,4 +1,4 @@
-"""How a matrix is made from the tensors that hold it in a checkpoint.
+"""Making a matrix from the tensors of a checkpoint that hold it.
 
     float32, float16, float64   NAME               numbers
     bfloat16                    NAME               16 bits each
@@ -6,8 +6,8 @@
                                                    or (in, out) and (1, out)
 
 The last is what the compressed-tensors package calls "int-quantized" (checkpoints/compressed_tensors.py).
-bfloat16 and int8 are multiplied by as they lie in the mapped file. Everything else becomes what ``load`` is
-asked for: float32, or rounded to a narrower type.
+bfloat16 and int8 are used as they are in the mapped file, without a copy. Everything else is converted to
+float32, or to the narrower type that ``load`` is asked for.
 """
 
 from collections.abc import Callable
@@ -25,21 +25,21 @@ from tinystar_np.kernels.linear import Matrix
 from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix
 
 ROUNDED = ("bfloat16", "int8")
-"""What float32 is rounded to."""
+"""The types that float32 can be rounded to."""
 
 
 class Stored(NamedTuple):
     """A tensor, or a part of one, in the order of its file.
 
-    values  float32; or as they lie in the file: bfloat16's bits (uint16), or int8
-    scales  for int8 what each value is multiplied by, in the shape of ``values``; None otherwise
+    values  float32; or as in the file: bfloat16's bits (uint16), or int8
+    scales  for int8 the scale of each value, in the shape of ``values``; None otherwise
     """
 
     values: NDArray
     scales: NDArray[np.float32] | None = None
 
     def part(self, take: Callable[[NDArray], NDArray]) -> "Stored":
-        """Take a part of the values, and its scales."""
+        """Return a part of the values, with its scales."""
         return Stored(take(self.values), None if self.scales is None else take(self.scales))
 
 
@@ -56,10 +56,10 @@ def is_scale(checkpoint: Checkpoint, name: str) -> bool:
 
 
 def keeps_type(checkpoint: Checkpoint, name: str, dtype: str, by_rows: bool) -> bool:
-    """Say whether a matrix stays as it lies in the file.
+    """Say whether a matrix keeps the type that it has in the file.
 
     dtype    see ``load``
-    by_rows  whether a row of it belongs to one output, or to one token of a table, and not a column
+    by_rows  whether each row, and not each column, belongs to one output, or to one token of a table
     """
     if is_int8(checkpoint, name):
         rows, columns = checkpoint.shape(name)
@@ -69,7 +69,7 @@ def keeps_type(checkpoint: Checkpoint, name: str, dtype: str, by_rows: bool) -> 
 
 
 def read_stored(checkpoint: Checkpoint, name: str, as_it_lies: bool) -> Stored:
-    """Take a tensor from a checkpoint, in float32 or ``as_it_lies``, a view of the mapped file.
+    """Read a tensor from a checkpoint, as float32 or, with ``as_it_lies``, as a view of the mapped file.
 
     Raises CheckpointError for an element type that cannot be read, or scales of another shape.
     """
@@ -90,10 +90,10 @@ def read_stored(checkpoint: Checkpoint, name: str, as_it_lies: bool) -> Stored:
 
 
 def matrix_as_stored(stored: Stored, transposed: bool, is_table: bool) -> Matrix:
-    """Make a matrix, or a vector, of numbers as they are.
+    """Make a matrix, or a vector, in the stored type.
 
     transposed  whether the file has (out, in)
-    is_table    whether it is looked up by rows, and not multiplied by
+    is_table    whether it is an embedding table, whose rows are looked up
     """
     values, scales = stored
     if scales is not None:
@@ -111,7 +111,7 @@ def rounded_matrix(
     """Round a matrix to "int8" or "bfloat16", in memory.
 
     numbers     in the order of the file: (in, out), or (out, in) with ``transposed``
-    is_table    whether it is looked up by rows, and not multiplied by: then each row has a scale
+    is_table    whether it is an embedding table, whose rows are looked up: then each row has a scale
     """
     by_output = numbers if transposed or is_table else numbers.T
     if dtype == "bfloat16":
