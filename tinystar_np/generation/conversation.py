@@ -1,15 +1,15 @@
-"""A conversation that the model remembers in its cache instead of reading it again at every turn.
+"""A conversation with a chat model, kept in a cache instead of being read again at every turn.
 
-Each turn the template writes the whole conversation, and of that only what the cache does not hold is read:
+Each turn the template writes the whole conversation, of which only what the cache does not hold is read:
 
     held    <|user|> Hello <|assistant|> Hi!
     prompt  <|user|> Hello <|assistant|> Hi! <|end|> <|user|> How are you? <|assistant|>
     read                                     ─────────────────────────────────────────
 
-Mostly what is held is how the prompt begins. But a template may write an old answer differently from how it
-came: without its reasoning, or cut into other tokens. Then the cache goes back to the last common token. Keys
-and values can be cut off anywhere. A recurrent state cannot go back, so of those a copy is kept where a
-message of the user ends, for the next turn will begin with the same: then the answer alone is read again.
+Mostly the prompt begins with what is held. But a template may write an old answer differently from how it was
+generated: without its reasoning, or cut into other tokens. Then the cache is truncated to the last common
+token. A recurrent state cannot be truncated, so a copy of it is kept where a message of the user ends, since
+the next prompt begins with the same: then only the answer is read again.
 """
 
 from collections.abc import Generator, Sequence
@@ -42,9 +42,9 @@ Message = dict[str, str]
 class Conversation:
     """A dialogue with a chat model.
 
-    model      answers
+    model      the chat model
     tokenizer  its tokenizer, with a chat template
-    system     what the model is told before the user's first message
+    system     the system message; None for none
 
     ``messages`` is the conversation so far: [{"role": "user", "content": "…"}, …].
     Raises TokenizerError where the model has no chat template.
@@ -65,20 +65,20 @@ class Conversation:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, with the system message alone."""
+        """Start a new conversation, with the system message alone."""
         self.messages = list(self._system)
         self._cache: Cache | None = None
         self._held: list[int] = []  # the ids that the cache holds, and perhaps some after them
         self._copies: list[tuple[list[int], Cache]] = []
 
     def say(self, text: str, **sampling: Unpack[Sampling]) -> Generator[Piece, None, None]:
-        """Say something and hear the answer.
+        """Send the user's message and generate the answer.
 
         text      the user's message
         sampling  see SamplingOptions
 
-        Returns a generator of the pieces of the answer. One may stop iterating at any time: what was said
-        by then is the answer. Where nothing was, the message counts as not sent.
+        Returns a generator of the pieces of the answer. One may stop iterating at any time: the text until
+        then is the answer. If there is none, the message counts as not sent.
         Raises, at the call, InputError for an option out of range or a message that the template refuses,
         and ContextFullError where the conversation has become too long for the model.
         """
@@ -103,7 +103,7 @@ class Conversation:
                 answer += piece.text
                 ended = piece.finish_reason is not None
                 yield piece
-        finally:  # also where the caller has heard enough, or pressed Ctrl-C
+        finally:  # also where the caller stops early or presses Ctrl-C
             self._held = row.ids
             if answer or ended:
                 self.messages = [*messages, {"role": "assistant", "content": answer}]
@@ -113,12 +113,12 @@ class Conversation:
         return encode_prompt(self._model, self._tokenizer, text, "The conversation", add_special_tokens=False)
 
     def _gone_back(self, prompt: list[int], options: SamplingOptions) -> Cache:
-        """Return a cache that holds as much of the prompt's beginning as can be had: ``_held``.
+        """Return a cache that holds as much of the prompt's beginning as possible, and set ``_held`` to it.
 
-        Never all of it: the logits that follow its last token come from reading that.
+        Never the whole prompt: its last token must be read for the logits after it.
         """
         if self._cache is not None:
-            # How many were read, after a turn that may have been interrupted anywhere, the cache knows.
+            # The last turn may have been interrupted anywhere: the cache knows how many ids were read.
             self._held = self._held[: self._cache.lengths[0]]
             shared = common_length(self._held, prompt[:-1])
             if shared < len(self._held) and self._cache.rewindable:
@@ -136,10 +136,10 @@ class Conversation:
     def _read_message(
         self, cache: Cache, messages: list[Message], prompt: list[int], options: SamplingOptions
     ) -> list[int]:
-        """Read the prompt up to the user's message where a copy is needed; returns the ids left to read."""
+        """Read the prompt up to the user's message if a copy is needed; return the ids left to read."""
         start = len(self._held)
         if not cache.rewindable:
-            # The next turn may write another thing than the beginning of an answer after the message.
+            # The next prompt may not have the same beginning of an answer after the message.
             end = common_length(self._ids(messages, add_generation_prompt=False), prompt[:-1])
             if end > start:
                 prefill(reading(self._model, options), prompt[start:end], cache)
@@ -149,5 +149,5 @@ class Conversation:
 
 
 def common_length(a: Sequence[int], b: Sequence[int]) -> int:
-    """Count how many elements two sequences have in common from their beginning on."""
+    """Return the length of the common beginning of two sequences."""
     return sum(1 for _ in takewhile(bool, map(eq, a, b)))

@@ -1,4 +1,4 @@
-"""The public face of generation: ids to ids, text to text, text to a stream of pieces."""
+"""The public functions of generation: ids to ids, text to text, text to a stream of pieces."""
 
 from collections.abc import Generator, Sequence
 from typing import Any, Unpack, overload
@@ -53,8 +53,8 @@ def generate_ids(
 
     prompt_ids  (T,) ints, or a list of such lists of any lengths, or (B, T)
     tokenizer   needed for ``stop`` texts only
-    cache       what comes before a single prompt, such as ``model.load_cache`` returns; all but the last new
-                token are added to it. Penalties know of the prompt and what follows it only.
+    cache       holds the tokens before a single prompt, such as ``model.load_cache`` returns; all new tokens
+                but the last are added to it. Penalties do not count its tokens.
     sampling    see SamplingOptions
 
     Returns the new ids alone, the end-of-text token included where it was reached: a list of ints, or a list
@@ -99,11 +99,11 @@ def generate(
 ) -> str | list[str]:
     """Continue a text, or each text of a list.
 
-    prompt    one text, or a list of texts of any lengths; each gets what it would get alone
-    cache     what comes before a single prompt, see ``generate_ids``; nothing is put before the prompt then
+    prompt    one text, or a list of texts of any lengths; each is continued as if alone
+    cache     holds the tokens before a single prompt, see ``generate_ids``; no bos_token is added then
     sampling  see SamplingOptions
 
-    Returns the new text alone: prompt + new text is the whole. A list for a list.
+    Returns the new text, without the prompt; a list for a list.
     Raises InputError for an empty prompt or an option out of range, ContextFullError for a prompt too long,
     TokenizerError where the model came without tokenizer files.
     """
@@ -131,12 +131,12 @@ def stream(
     """Continue a text, token by token.
 
     prompt    a text
-    cache     what comes before it, see ``generate``
-    progress  is told how many tokens of a long prompt have been read, and how many there are
+    cache     holds the tokens before it, see ``generate``
+    progress  called with how many tokens of a long prompt have been read, and how many there are
     sampling  see SamplingOptions
 
-    Returns a generator of pieces, one for each token; one may stop iterating at any time. It raises what
-    ``generate`` raises, at the call and not only at the first piece.
+    Returns a generator of pieces, one for each token; one may stop iterating at any time. Raises the errors
+    of ``generate``, at the call and not only at the first piece.
     """
     options = SamplingOptions(**sampling)
     if not isinstance(prompt, str):
@@ -160,7 +160,7 @@ def _encode(
 
 
 def _ids(prompt: object) -> list[int]:
-    """Turn one prompt's ids into a list of Python ints."""
+    """Convert one prompt's ids to a list of Python ints."""
     try:
         ids = np.asarray(prompt)
     except ValueError:  # lists of different lengths within
@@ -175,7 +175,7 @@ def _no_prompt(found: object) -> InputError:
 
 
 def _check(model: LanguageModel, prompts: list[list[int]], cache: Cache | None) -> None:
-    """Raise what is wrong with any of the prompts before the first is read."""
+    """Raise the errors of all prompts before the first is read."""
     if cache is not None and (len(prompts) != 1 or cache.batch_size != 1):
         raise InputError(
             f"A cache comes before one prompt: {len(prompts)} prompts and a cache of {cache.batch_size} "

@@ -1,30 +1,29 @@
-"""Prompt lookup: guess the next tokens from what the text already says, and check them all in one pass.
+"""Prompt lookup: speculative decoding whose guesses are copied from the text so far.
 
 Generating a token reads every weight once; checking five tokens reads them once too. Where a text repeats
-itself (code, summaries, quotations), the words that followed last time are a good guess:
+itself (code, summaries, quotations), the tokens that followed last time are a good guess:
 
     … the cat sat on the mat. The dog looked at the cat sat  →  guess: on the mat
                                              ───────────
 
-The guess goes through the model after the newest token. As far as the model itself would have chosen each
-guessed token it is kept, and the model's own next choice comes for free; what follows the first wrong one is
-taken out of the cache. The result is what greedy decoding gives without guesses: a token is only ever the
-model's own choice. (A product of five rows sums in another order than one of one row: two tokens whose logits
-agree to six digits may change places.) Leviathan et al. 2023, arXiv:2211.17192; Saxena 2023, prompt-lookup
-decoding.
+The guess is read by the model after the newest token. Guessed tokens are kept as long as the model would have
+chosen them, and the model's own choice after them is computed in the same pass; the first wrong token and
+those after it are removed from the cache. The result is that of greedy decoding without guesses. (A product
+of five rows sums in another order than one of one row: two tokens whose logits agree to six digits may change
+places.) Leviathan et al. 2023, arXiv:2211.17192; Saxena 2023, prompt-lookup decoding.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-LONGEST_MATCH = 3  # tokens that must have occurred before; fewer where so many have not
+LONGEST_MATCH = 3  # tokens that are searched for in the text so far; fewer where so many are not found
 
 
 def look_up(ids: Sequence[int], most: int) -> list[int]:
-    """Return what followed when the last few tokens occurred before: at most ``most`` tokens, or none.
+    """Return the tokens that followed an earlier occurrence of the last few: at most ``most``, or none.
 
-    A match of three tokens goes before one of two, and a later occurrence before an earlier one.
+    A longer match is preferred to a shorter one, and a later occurrence to an earlier one.
     """
     text = np.asarray(ids)
     for length in range(min(LONGEST_MATCH, len(text) - 1), 0, -1):

@@ -1,9 +1,9 @@
-"""The loop: logits → token → logits, for one prompt or many, until each text has ended.
+"""The generation loop: logits → token → logits, for one prompt or many, until each text has ended.
 
-There is one loop. A single prompt is a batch of one; streaming is looking at the tokens as they come, and a
-finished text is all of them put together. Prompts of different lengths are read one by one and need no
-padding: a cache keeps the length of each of its rows. From then on all rows go through the model together,
-which reads the weights once for all of them, and a row that has ended leaves the batch.
+A single prompt is a batch of one; a stream yields the tokens as they come, and ``generate`` joins them.
+Prompts of different lengths are read one by one and need no padding: a cache keeps the length of each of its
+rows. After that all rows are read by the model together, so that the weights are read once for all of them,
+and a row that has ended leaves the batch.
 """
 
 from collections.abc import Callable, Collection, Generator, Sequence
@@ -22,15 +22,15 @@ from tinystar_np.generation.sampling import Logits, log_probability, sample
 from tinystar_np.generation.stopping import StopFilter
 from tinystar_np.text import TextStream, Tokenizer
 
-ROOM = 4096  # new tokens that a cache makes room for in advance; it grows beyond that by itself
+ROOM = 4096  # the most new tokens that a cache is allocated for in advance; it grows when there are more
 
 FinishReason = Literal["end", "stop", "length", "context"]
 Progress = Callable[[int, int], None]
-"""Is told how many tokens of a prompt have been read, and how many there are."""
+"""Called with how many tokens of a prompt have been read, and how many there are."""
 
 
 class LanguageModel(Protocol):
-    """What generation asks of a model."""
+    """The attributes and methods of a model that generation uses."""
 
     context_length: int | None
     end_ids: tuple[int, ...]
@@ -52,13 +52,13 @@ Read = Callable[..., NDArray[np.float32]]
 class Piece:
     """One generated token.
 
-    text           what became final with it: often the token's own text, sometimes none or that of several
+    text           the text that is final with it: often the token's own, sometimes none or that of several
     token_id       the token
     logprob        the logarithm of its probability under the model itself, before temperature and filters
     finish_reason  None where more follows; else why this is the last: "end" an end-of-text token, "stop" a
                    stop string, "length" max_new_tokens, "context" the model has no position left
-    guessed        whether it was guessed (prompt_lookup_num_tokens), and cost no pass of its own
-    index          which of several prompts it continues
+    guessed        whether it was a guess (prompt_lookup_num_tokens), which needed no pass of its own
+    index          the index of its prompt among several
     """
 
     text: str
@@ -70,14 +70,14 @@ class Piece:
 
 
 class Row:
-    """One text while it is generated: the rules for choosing its tokens and for ending it.
+    """One text that is being generated: its ids, and the rules for choosing tokens and for ending.
 
-    index      its place in the list of prompts
+    index      its index in the list of prompts
     prompt     (T,) ids
     tokenizer  None where only ids are wanted
-    end_ids    what ends the text
+    end_ids    the tokens that end the text
     fits       how many tokens may follow; None for any number
-    apart      whether the new text is one of its own, as an answer is, and not the rest of the prompt's
+    apart      whether the new text is decoded as a text of its own, as an answer is, not as the prompt's rest
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class Row:
         """How many tokens may still follow."""
         self._last_reason: FinishReason = "length" if self.left == options.max_new_tokens else "context"
         self._index, self._options, self._end_ids = index, options, end_ids
-        # A generator of its own: what a row draws does not depend on the other rows. None where nothing is
-        # drawn, because NumPy loads its random module, 7 MB, only when it is first asked for.
+        # A generator of its own, so that a row's tokens do not depend on the other rows. None where nothing
+        # is drawn, because NumPy loads its random module, 7 MB, at its first use.
         self._rng = None if options.temperature == 0 else np.random.default_rng(options.seed)
         self._tokenizer = tokenizer
         self._text = TextStream(tokenizer, after=() if apart else self.ids) if tokenizer else None
@@ -119,7 +119,7 @@ class Row:
         """Choose tokens as long as they are the guessed ones, and the one after these.
 
         guess   G ids, or none
-        logits  (1 + G, V) what follows the last token and each guessed one
+        logits  (1 + G, V), after the last token and each guessed one
         """
         pieces = []
         for guessed, scores in zip([*guess, None], logits, strict=True):
@@ -134,7 +134,7 @@ class Row:
         """Return the text that is final with this token; with the last one, all that was kept back."""
         if self._tokenizer is None or self._text is None:
             return ""
-        # The end of a text is no part of it, even where the tokenizer does not call its token a special one.
+        # An end-of-text token has no text, even where the tokenizer does not list it as special.
         if token_id in self._tokenizer.special_ids or token_id in self._end_ids:
             text = self._hide(token_id, self._tokenizer, self._text)
         else:
@@ -144,14 +144,14 @@ class Row:
         return text
 
     def _hide(self, token_id: int, tokenizer: Tokenizer, stream: TextStream) -> str:
-        """Show a token to the stop strings alone, and return the text that is final with it."""
+        """Let stop strings match a token that has no text, and return the text that is final with it."""
         special = token_id in tokenizer.special_ids
         hidden = tokenizer.token(token_id) if special else tokenizer.decode([token_id])
         unfinished, text = stream.unfinished, ""
         if token_id in self._end_ids or self._stops.would_stop(unfinished + hidden):
             text = self._stops.push(stream.flush())  # nothing follows
         else:
-            hidden = unfinished + hidden  # what begins a character here may be completed after it
+            hidden = unfinished + hidden  # an incomplete character may be completed by later tokens
         return text + self._stops.push(hidden, hidden=True)
 
 
@@ -166,11 +166,11 @@ def run(
     """Generate a continuation of each prompt, all at the same time.
 
     prompts    token ids, each at least one
-    tokenizer  to give the pieces their text; None for ids alone
-    cache      what comes before the one prompt that there then is, extended; None for nothing
-    progress   is told how much of each prompt is read
+    tokenizer  for the text of the pieces; None for ids alone
+    cache      holds the tokens before a single prompt, and is extended; None for none
+    progress   see ``Progress``
 
-    Returns a generator of one piece for each prompt that has not ended, again and again.
+    Returns a generator that yields one piece for each prompt that has not ended, in rounds.
     """
     rows = [
         Row(index, prompt, tokenizer, options, model.end_ids, room_after(model, prompt, cache))
@@ -187,15 +187,15 @@ def generated(
     options: SamplingOptions,
     progress: Progress | None = None,
 ) -> Generator[Piece, None, None]:
-    """Read what is left of the prompts, then choose and read tokens until every row has ended.
+    """Read the unread rest of the prompts, then choose and read tokens until every row has ended.
 
     rows      B texts
-    unread    of each, the ids that its cache does not hold, at least one
-    caches    of each, extended by all tokens but the last chosen one, which is never read; None for a new one
-    progress  is told how much of ``unread`` is read
+    unread    for each, the ids that its cache does not hold, at least one
+    caches    for each, extended by all tokens but the last one, which is never read; None for a new cache
+    progress  see ``Progress``
 
-    Where the options say so, each pass also checks a guess (lookup.py); what is wrong of it is taken out of
-    the cache. Raises InputError where the cache cannot go back.
+    Where the options say so, each pass also checks a guess (lookup.py); wrong tokens are removed from the
+    cache. Raises InputError where the cache cannot be truncated.
     """
     if options.max_new_tokens == 0 or not rows:
         return
@@ -222,7 +222,7 @@ def generated(
         going = []
         for i, row in enumerate(rows):
             pieces = row.check(guess, logits[i])
-            if guess:  # before anything is handed out: whoever stops listening finds the cache as it must be
+            if guess:  # before yielding: a caller that stops iterating must find a correct cache
                 cache.truncate(int(cache.lengths[0]) - len(guess) - 1 + len(pieces))
             yield from pieces
             if pieces[-1].finish_reason is None:
@@ -233,28 +233,28 @@ def generated(
             rows = [rows[i] for i in going]
             cache = cache.select(going)
         if most:
-            # No guess beyond where rotations change: its tokens would be rotated otherwise than one by one.
+            # No guess beyond a length at which rotations change: its tokens would be rotated by other angles.
             guess = look_up(rows[0].ids, min(most, rows[0].left - 1, cache.alike(1 + most) - 1))
         newest = np.array([[row.ids[-1], *guess] for row in rows])  # (B, 1 + G)
         logits = read(newest, cache=cache, last_only=not guess)  # (B, 1 + G, V)
 
 
 def reading(model: LanguageModel, options: SamplingOptions) -> Read:
-    """Let a model use no more threads than other processes leave cores for.
+    """Return the model with its threads limited to the cores that other processes leave free.
 
-    For a text with a seed it uses the same number from the first token to the last: another one may sum in
-    another order, and the text is to be the same every time.
+    With a seed the number of threads does not change: another number may sum in another order, and the text
+    must be the same every time.
     """
     return model if options.seed is not None else beside_others(model)
 
 
 def prefill(read: Read, ids: Sequence[int], cache: Cache, progress: Progress | None = None) -> Logits:
-    """Read a prompt, or what is new of it, in pieces.
+    """Read a prompt, or the rest of one, in pieces.
 
-    ids       (T,) at least one, which follow what the cache holds
-    progress  is told how many are read, where there is more than one piece
+    ids       (T,) at least one, which follow the tokens in the cache
+    progress  see ``Progress``; called where there is more than one piece
 
-    Returns the logits (1, V) that follow it.
+    Returns the logits (1, V) after it.
     """
     rows = np.asarray(ids)[None]  # (1, T)
     if len(ids) <= PREFILL:
@@ -269,7 +269,7 @@ def prefill(read: Read, ids: Sequence[int], cache: Cache, progress: Progress | N
 
 
 def roomy_cache(model: LanguageModel, prompt_length: int, options: SamplingOptions) -> Cache:
-    """Make an empty cache with room for a prompt and what will follow it."""
+    """Make an empty cache with room for a prompt and the new tokens."""
     capacity = prompt_length + min(options.max_new_tokens, ROOM)
     if model.context_length is not None:
         capacity = min(capacity, model.context_length)
@@ -277,7 +277,7 @@ def roomy_cache(model: LanguageModel, prompt_length: int, options: SamplingOptio
 
 
 def room_after(model: LanguageModel, prompt: Sequence[int], cache: Cache | None = None) -> int | None:
-    """Say how many tokens may follow a prompt, and what the cache holds before it; None for any number.
+    """Return how many tokens may follow a prompt and the cached ones before it; None for any number.
 
     The last token is never read by the model, so it needs no position.
     """
@@ -289,9 +289,9 @@ def room_after(model: LanguageModel, prompt: Sequence[int], cache: Cache | None 
 def check_prompt(
     model: LanguageModel, prompt: Sequence[int], name: str = "The prompt", held: int = 0
 ) -> None:
-    """Raise what is wrong with a prompt before anything is read.
+    """Raise InputError for an empty prompt, ContextFullError for one too long.
 
-    held  tokens that the cache holds before it
+    held  how many tokens the cache holds before it
     """
     if not prompt:
         raise InputError(f"{name} is empty. The model needs at least one token to continue.")

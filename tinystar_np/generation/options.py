@@ -9,7 +9,7 @@ from tinystar_np.errors import InputError
 
 
 class Sampling(TypedDict, total=False):
-    """The same as keywords of ``generate`` and its like."""
+    """The same options as keyword arguments of ``generate`` and similar functions."""
 
     max_new_tokens: int
     temperature: float
@@ -37,14 +37,14 @@ class SamplingOptions:
     repetition_penalty    above 1 makes tokens less likely that the text holds already; 1 is off
     no_repeat_ngram_size  no sequence of so many tokens occurs twice; 0 is off
     prompt_lookup_num_tokens
-                          guess so many tokens at once from what the text already says, and check them in one
-                          pass: the same greedy text, faster where it repeats itself; 0 is off
+                          guess so many tokens at once from the text so far, and check them in one pass: the
+                          same greedy text, faster where it repeats itself; 0 is off
     stop                  texts at which to end; they are not part of the result. The text of a special token
-                          (`<|im_end|>`) counts, though the result never holds it
+                          (`<|im_end|>`) counts, though the result never has it
     seed                  the same seed, prompt and settings give the same text; None is different every time.
-                          With one, also where nothing is drawn, all tokens are computed by as many threads:
-                          without, by fewer while other processes are busy, and logits may differ in their
-                          last bits from run to run.
+                          With a seed, even at temperature 0, the number of threads does not change; without,
+                          fewer are used while other processes are busy, and logits may differ in their last
+                          bits from run to run.
 
     Raises InputError where a value is out of its range.
     """
@@ -69,7 +69,7 @@ class SamplingOptions:
                 raise InputError(f"{name} is {value!r}; it must be a whole number, 0 or more.")
         for name, (lowest, highest, allowed) in RANGES.items():
             value = getattr(self, name)
-            # Written so that NaN, which is neither below nor above anything, fails too.
+            # Written so that NaN, for which every comparison is false, fails too.
             if not isinstance(value, Real) or not lowest <= float(value) <= highest:
                 raise InputError(f"{name} is {value!r}; it must be {allowed}.")
         if self.prompt_lookup_num_tokens and self.temperature != 0:
@@ -77,7 +77,7 @@ class SamplingOptions:
                 f"prompt_lookup_num_tokens is {self.prompt_lookup_num_tokens}, but guesses can only be "
                 f"checked where nothing is drawn: temperature is {self.temperature}, and must be 0."
             )
-        # One text or any collection of texts will do; a tuple is what is kept.
+        # One text or any collection of texts is accepted, and stored as a tuple.
         one = isinstance(self.stop, str) or not isinstance(self.stop, Iterable)
         stop = (self.stop,) if one else tuple(self.stop)
         object.__setattr__(self, "stop", stop)
@@ -90,7 +90,7 @@ class SamplingOptions:
         return tuple(self.stop)
 
 
-# name: lowest, highest, in words. Nothing useful lies beyond 1e±30, and float32 ends not far from there.
+# name: lowest, highest, in words. Values beyond 1e±30 are of no use, and near the limits of float32.
 RANGES = {
     "temperature": (0, 1e30, "0 (greedy) or a number above it, up to 1e30"),
     "top_p": (0, 1, "a number from 0 to 1 (off)"),

@@ -1,17 +1,16 @@
-"""A text that is many times too long is refused by its beginning.
+"""Encoding a prompt; a text that is many times too long is refused after encoding its beginning.
 
-Cutting ten million characters into tokens takes seconds with one tokenizer, minutes with another, and
-gigabytes with either, only to find that a model with 512 positions cannot hold them. But the tokens of a
-text's beginning are those of the whole text, up to where it is cut off: where they alone are too many, the
-rest need not be looked at.
+Encoding ten million characters takes seconds with one tokenizer, minutes with another, and gigabytes with
+either, only to find that a model with 512 positions cannot hold them. But the tokens of a text's beginning
+are those of the whole text, except at the cut: if they alone are too many, the rest need not be encoded.
 """
 
 from tinystar_np.errors import ContextFullError
 from tinystar_np.generation.loop import LanguageModel
 from tinystar_np.text import Tokenizer
 
-CHARACTERS = 16  # in the first beginning, for each position of the model: 4 times what a token of English has
-BEYOND_DOUBT = 2  # times as many tokens as positions: what the cut changes at its place does not matter
+CHARACTERS = 16  # of the first beginning, for each position of the model: 4 times those of an English token
+BEYOND_DOUBT = 2  # times as many tokens as positions, so that a few others at the cut do not matter
 
 
 def encode_prompt(
@@ -23,10 +22,11 @@ def encode_prompt(
 ) -> list[int]:
     """Cut a text into tokens, unless they would be far too many for the model.
 
-    name                what the text is, for messages
+    name                of the text, for messages
     add_special_tokens  see ``Tokenizer.encode``
 
-    Returns the ids, which may still be too many. Raises ContextFullError for what is beyond doubt too long.
+    Returns the ids, which may still be too many. Raises ContextFullError for a text that is certainly too
+    long.
     """
     most = model.context_length
     length = len(text) if most is None else CHARACTERS * most

@@ -1,11 +1,11 @@
-"""From logits to the next token: a list of pure functions, in transformers' order and with its semantics.
+"""Sampling: from logits to the next token, by pure functions in transformers' order and with its semantics.
 
     logits → repetition_penalty → no_repeat_ngram
            → temperature → top_k → top_p → min_p → typical_p → softmax → draw
 
-Each takes logits and returns new ones; a token that must not be chosen gets -inf, which softmax turns into
-probability 0. All are float32, one vector at a time. Only sums along the vocabulary are float64, since the
-rounding of 100 000 additions would move the border of `top_p`.
+Each takes logits and returns new ones; a token that must not be chosen gets -inf, so that its probability is
+0. All are float32, one vector at a time. Only sums over the vocabulary are float64, since the rounding of 100
+000 additions would move the threshold of `top_p`.
 """
 
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ def sample(
 ) -> int:
     """Choose the next token.
 
-    logits   (V,) the model's
-    history  ids of the prompt and of what was generated so far
-    options  what to apply; temperature 0 takes the largest logit, after the penalties
-    rng      the source of randomness; not used at temperature 0, and may be None there
+    logits   (V,), from the model
+    history  ids of the prompt and the tokens generated so far
+    options  which functions to apply; temperature 0 takes the largest logit, after the penalties
+    rng      the random generator; may be None at temperature 0
 
     Returns a token id.
     Raises TinyStarError where the model gave NaN or infinity, InputError where no token is left.
@@ -57,10 +57,10 @@ def sample(
 
 
 def filtered(logits: Logits, history: Sequence[int], options: SamplingOptions) -> Logits:
-    """Apply what the options ask for, in transformers' order; what is off costs nothing.
+    """Apply the functions that the options turn on, in transformers' order.
 
     logits   (V,)
-    history  ids of the prompt and of what was generated so far
+    history  ids of the prompt and the tokens generated so far
 
     Returns (V,), forbidden tokens at -inf.
     """
@@ -69,7 +69,7 @@ def filtered(logits: Logits, history: Sequence[int], options: SamplingOptions) -
     if options.no_repeat_ngram_size > 0:
         logits = no_repeat_ngram(logits, history, options.no_repeat_ngram_size)
     if options.temperature == 0:
-        return logits  # greedy: what follows never changes which is the largest
+        return logits  # greedy: the functions below never change which is the largest
     if options.temperature != 1:
         logits = temperature(logits, options.temperature)
     if options.top_k > 0:
@@ -99,12 +99,12 @@ def repetition_penalty(logits: Logits, history: Sequence[int], penalty: float) -
 
 
 def no_repeat_ngram(logits: Logits, history: Sequence[int], size: int) -> Logits:
-    """Forbid the tokens that would complete a sequence of ``size`` tokens which the history holds already."""
+    """Forbid the tokens that would complete a sequence of ``size`` tokens that occurred before."""
     ids = np.asarray(history, dtype=np.int64)
     if len(ids) < size:
         return logits
     windows = sliding_window_view(ids, size)  # (T - size + 1, size)
-    beginning = ids[len(ids) - size + 1 :]  # (size - 1,): what the next token would complete
+    beginning = ids[len(ids) - size + 1 :]  # (size - 1,): the next token would complete it
     banned = windows[(windows[:, :-1] == beginning).all(axis=1), -1]
     allowed = logits.copy()
     allowed[banned[banned < len(logits)]] = NEVER
@@ -114,7 +114,8 @@ def no_repeat_ngram(logits: Logits, history: Sequence[int], size: int) -> Logits
 def temperature(logits: Logits, value: float) -> Logits:
     """Divide logits by the temperature, shifted so that the largest is 0.
 
-    Softmax does not see the shift. Without it a small temperature overflows to inf, and inf - inf is NaN.
+    The shift does not change the softmax. Without it a small temperature overflows to inf, and inf - inf is
+    NaN.
     """
     with np.errstate(over="ignore"):
         scaled: Logits = (logits - logits.max()) / np.float32(max(value, TINY))
@@ -122,7 +123,7 @@ def temperature(logits: Logits, value: float) -> Logits:
 
 
 def top_k(logits: Logits, k: int) -> Logits:
-    """Keep the k largest, and what equals the smallest of them (Fan et al. 2018, arXiv:1805.04833)."""
+    """Keep the k largest, and all that equal the smallest of them (Fan et al. 2018, arXiv:1805.04833)."""
     if k >= len(logits):
         return logits
     border = len(logits) - k
@@ -146,7 +147,7 @@ def top_p(logits: Logits, p: float) -> Logits:
     dropped = min(int(np.searchsorted(sums, 1 - p, side="right")), len(rising) - 1)
     border = rising[dropped]
     kept = np.where(weights < border, NEVER, logits)
-    # Of equals at the border only so many stay as are needed.
+    # Of tokens equal to the border only as many stay as are needed.
     surplus = np.count_nonzero(weights >= border) - (len(rising) - dropped)
     if surplus > 0:
         kept[np.flatnonzero(weights == border)[:surplus]] = NEVER
@@ -165,9 +166,9 @@ def typical_p(logits: Logits, p: float) -> Logits:
     """Keep the most typical tokens that together have probability p (Meister et al. 2022, arXiv:2202.00666).
 
     The surprise of a token is -log of its probability, and its mean is the entropy H. Tokens are taken in the
-    order of |surprise - H| until their probabilities sum to p; what equals the last one stays too.
+    order of |surprise - H| until their probabilities sum to p; all that equal the last one stay too.
     """
-    possible = np.flatnonzero(logits > NEVER)  # the others would make 0 · inf of the entropy
+    possible = np.flatnonzero(logits > NEVER)  # the others' terms of the entropy would be 0 · inf
     shifted = logits[possible] - logits.max()
     surprise = np.log(np.exp(shifted).sum()) - shifted
     weights = np.exp(-surprise)
@@ -181,7 +182,7 @@ def typical_p(logits: Logits, p: float) -> Logits:
 def draw(logits: Logits, rng: "np.random.Generator") -> int:
     """Draw a token from the softmax of the logits.
 
-    First a block of neighbours, then a token within it: the same probabilities without a running sum over
+    First a block of neighbours, then a token within it: the same probabilities without a cumulative sum over
     the whole vocabulary, which would take longer than everything else here.
     """
     weights = np.exp(logits - logits.max())
@@ -190,12 +191,9 @@ def draw(logits: Logits, rng: "np.random.Generator") -> int:
 
 
 def pick(weights: Logits, rng: "np.random.Generator") -> int:
-    """Draw an index with probability proportional to its weight.
-
-    On a line, each index has a piece as long as its weight. Where a random point falls is the index.
-    """
-    line = np.cumsum(weights, dtype=np.float64)
-    return int(np.searchsorted(line, rng.random() * line[-1], side="right"))
+    """Draw an index with probability proportional to its weight."""
+    sums = np.cumsum(weights, dtype=np.float64)
+    return int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))
 
 
 def only(logits: Logits, ids: NDArray[np.int64]) -> Logits:

@@ -1,8 +1,8 @@
-"""What a built model is, in words and numbers, read off its layers.
+"""Describing a built model in words and numbers, read from its layers.
 
-A config says what an architecture calls things; the layers that were built from it say what is computed. So
-nothing here knows a model by its name, and an architecture made of known layers needs nothing here. Each kind
-of layer is described in describe_layers.py.
+A config has an architecture's own names; the layers that were built from it show what is computed. So nothing
+here depends on the model's name, and a new architecture of known layers needs no code here. Each kind of
+layer is described in describe_layers.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,17 +21,17 @@ from tinystar_np.models.rope_parameters import RopeParameters
 
 @dataclass(frozen=True)
 class Description:
-    """What a model is.
+    """The description of a model.
 
-    parts   what the model has one of: {"layers": …, "norms": …, "output": …}
-    layers  what each layer has, by its role: [{"block": …, "mixer": …, "positions": …, "feed_forward": …}]
+    parts   of the whole model: {"layers": …, "norms": …, "output": …}
+    layers  of each layer, by their roles: [{"block": …, "mixer": …, "positions": …, "feed_forward": …}]
     """
 
     parts: Mapping[str, Part]
     layers: Sequence[Mapping[str, Part]]
 
     def kinds(self, role: str) -> list[tuple[Part, list[int]]]:
-        """Group the layers by what they have in this role: [(part, the layers that have it), …]."""
+        """Group the layers by their part in this role: [(part, the layers that have it), …]."""
         found: dict[str, tuple[Part, list[int]]] = {}
         for i, layer in enumerate(self.layers):
             if role in layer:
@@ -40,7 +40,7 @@ class Description:
 
 
 def describe_model(model: Decoder) -> Description:
-    """Describe a model; one without weights will do (inspection/hollow.py)."""
+    """Describe a model, which needs no weights (inspection/hollow.py)."""
     layers = [_layer(block, model.config) for block in model.blocks]
     width = model.embedding.weight.shape[1]
     parts = {"layers": Part(f"{len(layers)}, {width} wide", {"count": len(layers), "width": width})}
@@ -61,7 +61,7 @@ def describe_model(model: Decoder) -> Description:
 
 
 def _layer(block: Mixer, config: Config) -> dict[str, Part]:
-    """Describe a block by its roles; one that is not there is left out."""
+    """Describe the parts of a block, by their roles."""
     mixers = mixers_of(block)
     layer = {"block": _wiring(block), "mixer": side_by_side(mixers)}
     attending = [mixer for mixer in mixers if isinstance(mixer, Attention | LatentAttention)]
@@ -78,13 +78,13 @@ def _layer(block: Mixer, config: Config) -> dict[str, Part]:
 
 
 def _wiring(block: Mixer) -> Part:
-    """Describe how a block is wired, in its own words or in those of its class's docstring."""
+    """Describe how a block is wired: its ``wiring``, or its class's docstring."""
     words = vars(block).get("wiring") or first_sentence(block)
     return Part(words, {"kind": words})
 
 
 def mixers_of(block: Mixer) -> list[Mixer]:
-    """Find the parts of a block that let tokens hear of each other. Most have one."""
+    """Find a block's mixers, through which tokens see one another: attention and recurrences; mostly one."""
     return [part for part in vars(block).values() if isinstance(part, Mixer)] or [block]
 
 
@@ -93,7 +93,7 @@ def _all_mixers(model: Decoder) -> list[Mixer]:
 
 
 def _added_positions(model: Decoder) -> Part | None:
-    """Describe the vectors for positions that are added to those of tokens, where there are such."""
+    """Describe the vectors of positions that are added to those of tokens; None where there are none."""
     holder = vars(model).get("embedder", model)
     added = vars(holder).get("positions")
     if isinstance(added, Embedding):
@@ -121,7 +121,7 @@ def _positions(mixer: Attention | LatentAttention, config: Config) -> Part:
 
 
 def _norms(model: Decoder) -> Part:
-    """Describe all norms in one phrase; they differ in few models."""
+    """Describe all norms in one phrase."""
     parts = [part for block in model.blocks for part in vars(block).values()]
     nested = [part for whole in parts if isinstance(whole, dict) for part in whole.values()]
     there = [part for part in (*parts, *nested, model.final_norm) if isinstance(part, LayerNorm | RMSNorm)]
@@ -134,7 +134,7 @@ def _norms(model: Decoder) -> Part:
 
 
 def _biases(blocks: Sequence[Mixer]) -> Part:
-    """Say what adds a bias: nothing, everything, or some linear layers and convolutions."""
+    """Describe which linear layers and convolutions have a bias."""
     found = {name: biased for block in blocks for name, biased in _possible_biases(block, "")}
     names = [name for name, biased in found.items() if biased]
     if not names:
@@ -145,9 +145,9 @@ def _biases(blocks: Sequence[Mixer]) -> Part:
 
 
 def _possible_biases(layer: object, path: str) -> Iterator[tuple[str, bool]]:
-    """Walk through a layer: the path of what may have a bias, and whether it has.
+    """Yield the path of each linear layer and convolution within a layer, and whether it has a bias.
 
-    Of layers in a list, the first stands for all.
+    Of layers in a list, only the first is walked.
     """
     for name, part in vars(layer).items():
         part = part[0] if isinstance(part, list) and part else part
@@ -160,7 +160,7 @@ def _possible_biases(layer: object, path: str) -> Iterator[tuple[str, bool]]:
 
 
 def _multipliers(config: Config) -> dict[str, Part]:
-    """List the multipliers of a config that multiply by another number than 1, under their keys."""
+    """Describe the multipliers of a config that are not 1, by their keys."""
     found: dict[str, object] = {}
     for field in fields(config):
         value = getattr(config, field.name)

@@ -1,6 +1,6 @@
-"""Layers in words and numbers: one function for each kind of layer, found by the layer's class.
+"""Describing layers in words and numbers: one function for each class of layers.
 
-A new kind of layer is described by one more function; until then it is called by the name of its class.
+A new kind of layer needs one more function; until then it is described by its class's docstring.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from tinystar_np.layers.mamba2 import Mamba2
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a model.
+    """The description of one part of a model.
 
     words  for people
     facts  the same for programs: ``kind`` and the numbers of that kind
@@ -37,7 +37,7 @@ class Part:
 
 @singledispatch
 def describe(layer: object) -> Part:
-    """Describe a layer; one of an unknown class by its parts, or else in the words of its docstring."""
+    """Describe a layer; one of an unknown class by its parts, or else by its docstring."""
     parts = {name: part for name, part in vars(layer).items() if type(part) in describe.registry}
     if not parts:
         linear = {name: part.weight.shape for name, part in vars(layer).items() if isinstance(part, Linear)}
@@ -51,7 +51,7 @@ def describe(layer: object) -> Part:
 
 
 def first_sentence(layer: object) -> str:
-    """Say what a layer is in its class's own words, or by the class's name where it has no docstring."""
+    """Return the first sentence of a layer's docstring, or its class's name where it has none."""
     text = (type(layer).__doc__ or type(layer).__name__).partition("\n\n")[0]
     return " ".join(text.split()).rstrip(".")
 
@@ -60,7 +60,7 @@ def first_sentence(layer: object) -> str:
 
 
 def side_by_side(layers: Sequence[object]) -> Part:
-    """Describe several layers as one part: by the first, and what stands beside it."""
+    """Describe several layers side by side as one part."""
     first, *others = map(describe, layers)
     if not others:
         return first
@@ -69,7 +69,7 @@ def side_by_side(layers: Sequence[object]) -> Part:
 
 
 def heads_in_words(heads: int, kv_heads: int) -> str:
-    """Name the way in which H heads of queries share G heads of keys and values, such as "GQA 32:8"."""
+    """Return the kind and number of H query heads and G key/value heads, such as "GQA 32:8"."""
     kind = "MHA" if kv_heads == heads else "MQA" if kv_heads == 1 else "GQA"
     return f"{kind} {heads}:{kv_heads}"
 
@@ -84,7 +84,7 @@ def _attention(layer: Attention) -> Part:
     if layer.head_dim != K:
         words = f"complex {words} complex numbers"
     facts = {"kind": name[:3], "heads": H, "groups": G, "head_dim": K, "complex": layer.head_dim != K}
-    part = _with_sight(layer, words, {**facts, "soft_cap": layer.soft_cap})
+    part = _with_limits(layer, words, {**facts, "soft_cap": layer.soft_cap})
     cap = "" if layer.soft_cap is None else f"scores below {layer.soft_cap:g}"
     return Part(", ".join(said for said in (part.words, cap, layer.remark) if said), part.facts)
 
@@ -95,11 +95,11 @@ def _latent_attention(layer: LatentAttention) -> Part:
     beside = f", and a key of {J} beside it" if J else ""
     words = f"latent attention, {H} heads of {K} made from one latent of {R}{beside}"
     facts = {"kind": "MLA", "heads": H, "rank": R, "head_dim": K, "rope_dim": J, "value_dim": layer.value_dim}
-    return _with_sight(layer, words, facts)
+    return _with_limits(layer, words, facts)
 
 
-def _with_sight(layer: Attention | LatentAttention, words: str, facts: Mapping[str, object]) -> Part:
-    """Add how far a token sees, and whether to both sides."""
+def _with_limits(layer: Attention | LatentAttention, words: str, facts: Mapping[str, object]) -> Part:
+    """Add the window or chunk, and whether attention is bidirectional."""
     limits = layer.limits()
     words += "" if limits.window is None else f", window of {limits.window}"
     words += "" if limits.chunk is None else f", in chunks of {limits.chunk}"

@@ -5,11 +5,11 @@
 
     ["load", {"dtype": "float32", "threads": 2}]  loads the model; {"torch": …, "transformers": …}
     ["turn", {"ids": [[5, 7]], "new": 32}]        reads prompts, then generates: [seconds, seconds]
-    ["peak", {}]                                  the most bytes that this process has had in memory
+    ["peak", {}]                                  this process's peak memory in bytes
 
 Each line names a method of the engine and its arguments, and the answer is what the method returns.
 
-transformers runs as it is best used: scaled-dot-product attention (where it has it), inference mode, its own
+transformers runs at its fastest: scaled-dot-product attention (where it has it), inference mode, its own
 cache, and logits of the last position only. With gradients on nothing is measured. Nothing of this package is
 imported for it.
 """
@@ -34,7 +34,7 @@ class Transformers:
 
     def load(self, dtype: str, threads: int) -> dict[str, str]:
         """Load the model for so many threads; returns the packages' versions."""
-        # By name: no import statement in this package is of a framework, but for comparing with it.
+        # By name, so that no import statement of this package is of a framework, except to compare with it.
         torch, transformers = import_module("torch"), import_module("transformers")
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)  # for the rest of this process, whatever is called
@@ -61,7 +61,7 @@ class Transformers:
             return read - start, time.perf_counter() - read
 
     def generate(self, ids: list[int], new: int) -> float:
-        """Continue a prompt by its own loop, which turns gradients off by itself: seconds.
+        """Continue a prompt by transformers' ``generate``, which turns gradients off itself: seconds.
 
         Raises RuntimeError where it ends early.
         """
@@ -75,7 +75,7 @@ class Transformers:
         return seconds
 
     def peak(self) -> int:
-        """Return the most bytes that this process has had in memory."""
+        """Return this process's peak memory in bytes."""
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -85,8 +85,8 @@ class Transformers:
 
 
 def main() -> None:
-    """Answer until nobody asks."""
-    # What libraries print shall not come between the answers.
+    """Answer each line of stdin until its end."""
+    # What libraries print must not get between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     name, directory = sys.argv[1:]

@@ -1,7 +1,6 @@
-"""Those who run a model to be measured: this package, and others in processes of their own.
+"""Engines that run a model to be measured: this package, and others in processes of their own.
 
-Each does the same work on the same ids: keys and values are kept, only the logits after the last token are
-computed, and the likeliest token is taken.
+Each does the same work on the same ids: greedy decoding with a cache, and logits of the last token only.
 """
 
 import json
@@ -23,7 +22,7 @@ PROGRAM = Path(__file__).with_name("engine_process.py")
 
 
 class Engine(Protocol):
-    """Somebody who runs a model."""
+    """An engine that runs a model."""
 
     name: str
 
@@ -31,11 +30,11 @@ class Engine(Protocol):
         """Read prompts (B, T), then call the model ``new`` times for the next token: seconds of both."""
 
     def peak(self) -> int:
-        """Return the most bytes its process has had in memory, mapped weights included."""
+        """Return its process's peak memory in bytes, mapped weights included."""
 
 
 class TinyStarEngine:
-    """This package."""
+    """This package as an engine."""
 
     name = "tinystar_np"
 
@@ -53,19 +52,18 @@ class TinyStarEngine:
         return read - start, time.perf_counter() - read
 
     def peak(self) -> int:
-        """Return the most bytes this process has had in memory, mapped weights included."""
+        """Return this process's peak memory in bytes, mapped weights included."""
         return peak_memory()
 
 
 class EngineProcess:
-    """An engine in a process of its own: memory and threads are not mixed with ours.
+    """An engine in a process of its own, so that its memory and threads are measured separately.
 
-    To be used in a ``with``, which ends the process. It idles between the calls; engine_process.py is what it
-    runs.
+    To be used in a ``with``, which ends the process. It runs engine_process.py, and idles between calls.
 
-    name         "transformers"
-    engine       what the process makes an engine of: "transformers", or "module:Class"
     directory    config.json and weights
+    name         of the engine
+    engine       its class: "transformers", or "module:Class"
     environment  of the process; None for ours
 
     Raises TinyStarError where torch or transformers is missing.
@@ -87,7 +85,7 @@ class EngineProcess:
         self.name = name
         self._directory = directory
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115, closed in __exit__
-        # -P: this directory's files are no top-level modules of that process.
+        # -P: files of this directory must not be top-level modules of that process.
         command = [sys.executable, "-P", str(PROGRAM), engine, str(directory)]
         self._process = subprocess.Popen(
             command,
@@ -119,7 +117,7 @@ class EngineProcess:
         return reading, writing
 
     def peak(self) -> int:
-        """Return the most bytes its process has had in memory, mapped weights included."""
+        """Return its process's peak memory in bytes, mapped weights included."""
         return self.ask("peak")
 
     def ask(self, method: str, **arguments: object) -> Any:

@@ -1,7 +1,7 @@
-"""Configurations side by side: what each takes, and how fast each runs on this machine.
+"""Comparing configurations: the size and cost of each, and its speed on this machine.
 
-What it takes follows from the config: parameters, bytes, FLOPs (memory.py, flops.py). How fast it runs must
-be measured, in turns (speed.py). Speeds do not depend on what a model has learned: the weights are random.
+Parameters, bytes and FLOPs follow from the config (memory.py, flops.py). Speed is measured, in alternating
+rounds (speed.py); it does not depend on training, and so the weights are random.
 """
 
 import time
@@ -19,13 +19,13 @@ from tinystar_np.models.tinystar_config import TinyStarConfig
 
 @dataclass(frozen=True)
 class Takes:
-    """What a configuration takes, whatever machine it runs on.
+    """A configuration's size and cost, on any machine.
 
-    parameters      how many numbers were learned
+    parameters      number of weights
     weight_bytes    of them, in float32
-    state           what is kept of one text; None where nothing can be, the model sees both ways
-    context_length  how many tokens fit, or None
-    flops           of one token that sees so many: {context: FLOPs}
+    state           the cache of one text; None for a bidirectional model, which has none
+    context_length  the most tokens, or None
+    flops           of one token, by how many tokens it attends to: {context: FLOPs}
     """
 
     parameters: int
@@ -36,7 +36,7 @@ class Takes:
 
 
 def takes(config: TinyStarConfig, contexts: Sequence[int]) -> Takes:
-    """Count what a configuration takes; no weight is made."""
+    """Compute a configuration's size and cost, without making weights."""
     model = hollow_model(config.to_dict())
     weights, states = weight_sizes(model), state_sizes(model)
     return Takes(
@@ -50,10 +50,10 @@ def takes(config: TinyStarConfig, contexts: Sequence[int]) -> Takes:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a configuration runs here, in tokens per second.
+    """A configuration's speed on this machine, in tokens per second.
 
-    prefill  a prompt at once
-    decode   token by token after it; None where no text can be continued
+    prefill  of a whole prompt
+    decode   of generating token by token after it; None for a bidirectional model
     """
 
     prefill: Rounds
@@ -71,7 +71,7 @@ class Experiment:
 
 
 class ReadingEngine(TinyStarEngine):
-    """A model that sees both ways: it reads texts, and continues none."""
+    """A bidirectional model as an engine: it reads texts, and generates nothing."""
 
     def turn(self, ids: list[list[int]], new: int) -> Seconds:
         """Read prompts (B, T): the seconds of that, and 0."""
@@ -87,13 +87,13 @@ def measure(
     rounds: int,
     say: Say = lambda words: None,
 ) -> dict[str, Speed]:
-    """Measure configurations in turn: {name: how fast it runs}.
+    """Measure configurations in alternating rounds: {name: its speed}.
 
     configs  {name: config}; all models are in memory together
     tokens   length of the prompt
     new      tokens generated after it
-    rounds   how often each takes its turn
-    say      is told what is going on
+    rounds   how often each is measured
+    say      called with progress messages
 
     Raises ContextFullError where a model has no room for so many tokens.
     """

@@ -1,19 +1,19 @@
-"""What one token takes to compute: the multiplications and additions of its matrix products.
+"""FLOPs of one token: the multiplications and additions of its matrix products.
 
 A vector times a matrix (n, m) is n·m multiplications and as many additions, 2·n·m floating-point operations
 (FLOPs). Attention multiplies a query with every key in reach and every weight with a value:
 
-    linear layers    2 · (all their weights)              whatever came before
-    attention        2 · H · S · (K + K_v)                per layer, for a token that sees S tokens
+    linear layers    2 · (all their weights)              at any position
+    attention        2 · H · S · (K + K_v)                per layer, for a token that attends to S tokens
 
-The first line is the estimate "two per parameter" of Kaplan et al. 2020, arXiv:2001.08361; the second is what
-it leaves out, and what outgrows it in a long text. A table that is looked up costs nothing, the output layer
-costs its weights, tied or not; of experts only the chosen ones count. Norms, activations, softmax and rotary
-positions are a few operations per number of a vector, not per number of a matrix, and are not counted; so
-counts torch's ``FlopCounterMode``.
+The first line is the estimate "two per parameter" of Kaplan et al. 2020, arXiv:2001.08361; the second is left
+out there, and exceeds it in a long text. Looking up an embedding costs nothing, the output layer costs its
+weights, tied or not; of experts only the chosen ones count. Norms, activations, softmax and rotary embedding
+are a few operations per number of a vector, not per number of a matrix, and are not counted, as in torch's
+``FlopCounterMode``.
 
-The numbers are read off the built layers. A layer counts what the layers in it count; those that multiply by
-something else than a linear layer's weights have a function of their own below.
+The numbers are read from the built layers. A layer costs the sum of its parts; layers that multiply by
+something other than a linear layer's weights have a function of their own below.
 """
 
 from collections.abc import Iterator
@@ -33,21 +33,21 @@ from tinystar_np.models.base import Decoder
 
 
 def flops_per_token(model: Decoder, context: int) -> int:
-    """Count the FLOPs of one new token; a model without weights will do (inspection/hollow.py).
+    """Count the FLOPs of one new token of a model, which needs no weights (inspection/hollow.py).
 
-    context  S, the tokens that it sees, itself included; fewer where a window ends before
+    context  S, the tokens that it attends to, itself included; fewer in layers with a window or chunks
     """
     return 2 * multiply_adds(model, context)
 
 
 @singledispatch
 def multiply_adds(layer: object, context: int) -> int:
-    """Count the multiply-adds of one token: of a layer that is none of those below, what its parts take."""
+    """Count the multiply-adds of one token; of a layer without a function below, the sum of its parts'."""
     return sum(multiply_adds(part, context) for part in _parts(layer))
 
 
 def _parts(layer: object) -> Iterator[object]:
-    """Find what a layer or model calls: its attributes that can be called, alone or in lists."""
+    """Yield the layers within a layer or model: its callable attributes, alone or in lists."""
     for part in vars(layer).values():
         for one in part if isinstance(part, list) else [part]:
             if callable(one) and hasattr(one, "__dict__"):
@@ -70,10 +70,10 @@ def _attention(layer: Attention, context: int) -> int:
 
 @multiply_adds.register
 def _latent_attention(layer: LatentAttention, context: int) -> int:
-    """In the form that runs: kernels/latent_attention.py has the two lines."""
+    """Count the form that runs; kernels/latent_attention.py has both formulas."""
     H, R, K, K_r, K_v = layer.heads, layer.rank, layer.head_dim, layer.rope_dim, layer.value_dim
     S = _in_reach(layer.limits(), context)
-    if not layer.limits().causal:  # the whole text comes at once: each token's keys and values are made once
+    if not layer.limits().causal:  # the whole text is read at once: each key and value is computed once
         mixing = R * (K + K_v) + S * (K + K_r + K_v)
     elif absorbing_is_cheaper(1, S, *layer.up):
         mixing = R * (K + K_v) + S * (2 * R + K_r)
@@ -83,7 +83,7 @@ def _latent_attention(layer: LatentAttention, context: int) -> int:
 
 
 def _in_reach(limits: Limits, context: int) -> int:
-    """Say how many tokens a token sees of its chunk, window or context; to both sides where not causal."""
+    """Return how many tokens a token attends to; in a window to both sides where not causal."""
     if limits.chunk is not None:
         return (context - 1) % limits.chunk + 1
     if limits.window is None:
@@ -97,7 +97,7 @@ def _experts(layer: Experts, context: int) -> int:
 
 
 # Recurrences, by their definitions: each number of the state is decayed and written to with one multiply-add,
-# and read with another. How much came before does not matter.
+# and read with another, at any position.
 
 
 @multiply_adds.register

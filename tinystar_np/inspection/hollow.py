@@ -1,7 +1,7 @@
-"""A model without weights: built from config.json alone, to be looked at and measured, not to be run.
+"""A hollow model: built from config.json alone, without weights, to be described and counted, not to be run.
 
-A layer knows its heads, widths and activation when it is built, and it wants arrays only for their shapes.
-So every array is one zero that is seen from all places at once: a model of any size takes no memory.
+Building a layer needs only the shapes of its arrays. So every array is a single zero, broadcast to its shape:
+a model of any size takes no memory.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from tinystar_np.models.text_part import text_config
 
 
 def hollow_model(raw: JsonObject) -> Decoder:
-    """Build the model that a parsed config.json describes, with zeros for weights.
+    """Build the model of a parsed config.json, with zeros for weights.
 
     Raises ConfigError as ``load`` does.
     """

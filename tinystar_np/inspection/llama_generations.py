@@ -1,6 +1,6 @@
-"""Which Llama a config is like: the name on the hub does not say, seven of its keys do.
+"""Which generation of Llama a config is closest to, by seven of its keys.
 
-Many models of ``model_type`` llama were built after one of Meta's or trained further from it.
+Many models of ``model_type`` llama were built like one of Meta's or trained further from it.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ GENERATIONS = (
 
 
 class Likeness(NamedTuple):
-    """The nearest generation, if it is near enough, which size; the keys for it and against; a phrase."""
+    """The closest generation, whether it is close enough, its size, keys for and against it, and a phrase."""
 
     name: str
     enough: bool
@@ -36,7 +36,7 @@ class Likeness(NamedTuple):
 
 
 def likeness(c: LlamaConfig) -> Likeness:
-    """Find the generation that agrees with a config in most keys, the latest of several."""
+    """Find the generation that agrees with a config in most keys; of several the latest."""
     H, G = c.num_attention_heads, c.num_key_value_heads or c.num_attention_heads
     ratio = c.intermediate_size / c.hidden_size
     scaled = "none" if c.rope.rope_type == "default" else f"{c.rope.rope_type} ×{c.rope.factor:g}"

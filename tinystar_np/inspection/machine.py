@@ -1,4 +1,4 @@
-"""The machine that speeds were measured on: without it they say nothing."""
+"""A description of the machine that speeds were measured on."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ BUSY = 0.3  # other processes that want a core, on average over the last minute
 
 
 def describe_machine() -> dict[str, str | int]:
-    """Name what speeds depend on: processor, cores that may be used, threads of matrix products, versions."""
+    """Return what speeds depend on: processor, usable cores, threads of matrix products, versions."""
     import numpy as np
     from threadpoolctl import ThreadpoolController
 
@@ -35,7 +35,7 @@ def _processor() -> str:
 
 
 def load_warning() -> str | None:
-    """Say so where the machine is not quiet; None where it is, or does not tell."""
+    """Return a warning if the machine is busy; None if not, or if the system does not tell."""
     if not hasattr(os, "getloadavg"):
         return None
     load = os.getloadavg()[0]

@@ -1,14 +1,14 @@
-"""What a model takes: parameters, bytes of weights, bytes of state, and what other designs would take.
+"""The memory of a model: parameters, bytes of weights, bytes of state, and the same for other designs.
 
-A text of T tokens leaves keys and values behind in every attention layer, and each new token reads them all:
+Every attention layer caches the keys and values of a text of T tokens, and each new token reads them all:
 
-    bytes = 2 · L · G · K · T · 4        G heads of keys of width K in L layers, float32
+    bytes = 2 · L · G · K · T · 4        G key/value heads of width K in L layers, float32
 
-Multi-head attention has G = H. That this state is what limits long texts is why the designs after it exist:
-one head of keys for all queries (MQA, Shazeer 2019, arXiv:1911.02150), a few (GQA, Ainslie et al. 2023,
-arXiv:2305.13245), and recurrences, whose state does not grow, in all or most of the layers.
+Multi-head attention has G = H. This state limits long texts, hence the later designs: one key/value head for
+all query heads (MQA, Shazeer 2019, arXiv:1911.02150), a few (GQA, Ainslie et al. 2023, arXiv:2305.13245), and
+recurrences, whose state does not grow, in all or most of the layers.
 
-The states themselves are not computed by that formula: they are made and asked for their size.
+States are not computed by that formula, but made and measured.
 """
 
 import sys
@@ -34,12 +34,12 @@ LENGTHS = (128, 1024, 4096, 32768, 131072)
 
 @dataclass(frozen=True)
 class WeightSizes:
-    """How many parameters there are and what they take.
+    """The number of parameters, and their bytes.
 
     parameters  all of them
-    active      those that one token meets: of the experts only the chosen ones
+    active      those that one token uses: of the experts only the chosen ones
     parts       {"embedding": …, "attention": …, …}
-    nbytes      what ``load`` makes of them: {"float32": …, "bfloat16": …, "int8": …}
+    nbytes      by ``load``'s dtype: {"float32": …, "bfloat16": …, "int8": …}
     """
 
     parameters: int
@@ -49,7 +49,7 @@ class WeightSizes:
 
 
 def weight_sizes(model: Decoder) -> WeightSizes:
-    """Count a model's weights; one without any will do (inspection/hollow.py)."""
+    """Count a model's weights; a hollow one will do (inspection/hollow.py)."""
     parts: dict[str, int] = {}
     active = 0.0
     share = _share_of_experts(model)
@@ -65,7 +65,7 @@ def weight_sizes(model: Decoder) -> WeightSizes:
 
 
 def _part(name: str) -> str:
-    """Say which part of the model an array belongs to: "blocks.3.attention.q.weight" to "attention"."""
+    """Return the part of the model of an array: "attention" for "blocks.3.attention.q.weight"."""
     words = name.split(".")
     part = words[2] if words[0] == "blocks" else words[0]
     if "experts" in words:
@@ -85,9 +85,10 @@ def _share_of_experts(model: Decoder) -> float:
 
 
 def _nbytes(name: str, shape: tuple[int, ...], dtype: str) -> int:
-    """Compute what an array takes in this type.
+    """Return the bytes of an array in this type.
 
-    Only matrices become narrow, and of these no router (weight_table.py); int8 has a scale per output.
+    Only matrices are stored in fewer bits, and of these no router (weight_table.py); int8 has a scale per
+    output.
     """
     numbers = prod(shape)
     if dtype == "float32" or len(shape) != 2 or not name.endswith(".weight") or ".router." in name:
@@ -102,8 +103,8 @@ class StateSize:
     """Bytes of the state of one text.
 
     name    of the design
-    fixed   what is there without any token
-    growth  what each token adds, and up to how many tokens: {sys.maxsize: …}, or {W: …} with a window
+    fixed   without any token
+    growth  added by each token, by how many tokens add it: {sys.maxsize: …}, or {W: …} with a window
     """
 
     name: str
@@ -116,12 +117,12 @@ class StateSize:
         return sum(self.growth.values())
 
     def at(self, tokens: int) -> int:
-        """Bytes at this length."""
+        """Return the bytes for a text of this length."""
         return self.fixed + sum(added * min(tokens, until) for until, added in self.growth.items())
 
 
 class Remembers(Protocol):
-    """What has a state."""
+    """A layer that has a state."""
 
     def new_state(self, batch_size: int, capacity: int) -> LayerState:
         """Make an empty state."""
@@ -129,10 +130,11 @@ class Remembers(Protocol):
 
 @dataclass(frozen=True)
 class Keys:
-    """What an attention layer remembers, and what it would in another design.
+    """The keys and values that an attention layer caches, in its own design or another.
 
-    heads, kv_heads, head_dim  H heads of queries, G of keys and values of width K and K_v
-    limits                     how far a token sees
+    heads, kv_heads      H query heads, G key/value heads
+    head_dim, value_dim  K of keys, K_v of values
+    limits               window, chunk and mask of the layer
     """
 
     heads: int
@@ -150,9 +152,9 @@ class Keys:
 def state_sizes(model: Decoder) -> list[StateSize]:
     """Measure the state of one text, and what it would be in other designs of the same width and depth.
 
-    Returns the model's own first. Then its attention as MHA, GQA and MQA, in every layer of a hybrid; GQA in
-    the model's own groups, or four queries to a group where it has none. Where no layer attends, the other
-    design is MHA of the model's width. Nothing for a model that looks both ways: it continues no text.
+    Returns the model's own first. Then its attention as MHA, GQA and MQA, in every layer of a hybrid; GQA
+    with the model's own key/value heads, or H / 4 where it has H or 1. Where no layer has attention, the
+    other design is MHA of the model's width. Nothing for a bidirectional model, which has no cache.
     """
     mixers = list(chain(*map(mixers_of, model.blocks)))
     attending = [mixer for mixer in mixers if isinstance(mixer, Attention | LatentAttention)]
@@ -183,14 +185,14 @@ def state_sizes(model: Decoder) -> list[StateSize]:
 
 
 def _without_limits(layer: Attention | LatentAttention) -> Keys:
-    """Return what a layer would remember if it saw everything."""
+    """Return what a layer would cache with full attention."""
     if isinstance(layer, LatentAttention):
         return Keys(layer.heads, 1, layer.rank + layer.rope_dim, 0)
     return replace(_with_keys(layer), limits=NO_LIMITS)
 
 
 def _with_keys(layer: Attention | LatentAttention) -> Keys:
-    """Return what a layer remembers; for one that remembers latents, the keys and values of all its heads."""
+    """Return what a layer caches; for latent attention, the keys and values of all its heads."""
     if isinstance(layer, LatentAttention):
         return Keys(layer.heads, layer.heads, layer.value_dim, layer.value_dim, layer.limits())
     return Keys(layer.heads, layer.kv_heads, layer.head_dim, layer.value_dim(), layer.limits())
@@ -204,7 +206,7 @@ def _in_groups(
 
 
 def measured(name: str, mixers: Iterable[Remembers]) -> StateSize:
-    """Measure at two capacities: what is there without any token, and what one adds."""
+    """Measure states of two capacities: without any token, and with one."""
     fixed, growth = 0, dict[int, int]()
     for mixer in mixers:
         empty, state = (mixer.new_state(1, tokens) for tokens in (0, 1))
@@ -216,7 +218,7 @@ def measured(name: str, mixers: Iterable[Remembers]) -> StateSize:
 
 
 def lengths_to_show(model: Decoder, most: int = 4) -> list[int]:
-    """Choose context lengths up to the model's own, the longest that are worth a column."""
+    """Return the longest few context lengths up to the model's own."""
     longest = model.context_length or model.trained_length
     if longest is None:
         return list(LENGTHS[-most:])
@@ -224,8 +226,8 @@ def lengths_to_show(model: Decoder, most: int = 4) -> list[int]:
 
 
 def peak_memory() -> int:
-    """Return the most bytes that this process has had in memory, mapped weights included."""
-    import resource  # not there on Windows, where nothing else here needs it
+    """Return this process's peak memory in bytes, mapped weights included."""
+    import resource  # late: Windows does not have it
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

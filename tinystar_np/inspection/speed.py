@@ -1,17 +1,16 @@
-"""How fast models run on this machine, and how fast the machine lets them.
+"""The speed of models on this machine, and the limits that the machine sets.
 
-A machine does other things meanwhile, so those who are measured take turns, round after round (``by_turns``):
-what slows a minute slows all of them. The median of the rounds is told, and their range; a ratio compares the
-turns of one round.
+A machine does other things meanwhile, so engines are measured alternately, round after round (``by_turns``):
+what slows one of them for a minute slows all. The result is the median of the rounds, and their range; ratios
+are computed within each round.
 
-To generate a token every weight is read once, and little is done with each: memory sets the limit.
+To generate a token every weight is read once, and little is computed with each: memory sets the limit.
 
     tokens/s  ≤  bytes read per second / bytes of weights per token
 
 This is the sloping part of the roofline of Williams, Waterman & Patterson 2009 (doi:10.1145/1498765.1498785).
-How fast memory can be read is measured where it counts, in bare products of a vector with matrices far larger
-than the caches. Reading a prompt, and many texts at once, use each weight many times; there arithmetic is the
-limit.
+The speed of memory is measured by bare products of a vector with matrices far larger than the caches. A
+prompt, or many texts at once, use each weight many times; there arithmetic is the limit.
 """
 
 import time
@@ -40,7 +39,7 @@ Key = TypeVar("Key", bound=Hashable)
 Found = TypeVar("Found")
 Say = Callable[[str], None]
 Seconds = tuple[float, float]
-"""Of reading prompts, and of generating after them."""
+"""Seconds of reading prompts, and of generating after them."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,11 @@ class Rounds:
         return max(self.values)
 
     def over(self, others: "Rounds") -> "Rounds":
-        """Divide by another quantity, round by round: what the machine did meanwhile met both."""
+        """Divide by another quantity, round by round, since the machine's load was the same for both."""
         return Rounds(tuple(map(truediv, self.values, others.values)))
 
     def facts(self) -> dict[str, float | Sequence[float]]:
-        """Say the same for programs."""
+        """Return the same for programs."""
         middle = {"median": self.median, "lowest": self.lowest, "highest": self.highest}
         return {**middle, "rounds": self.values}
 
@@ -86,12 +85,12 @@ def by_turns(
     say: Say = lambda words: None,
     enough: float = inf,
 ) -> dict[Key, list[list[Found]]]:
-    """Let those who are measured take turns: {what: for each side of it, what its turns returned}.
+    """Call functions alternately, round after round: {what: for each of its functions, the results}.
 
-    sides   {what is measured: those who do it, each for one turn}
+    sides   {what is measured: functions, each of which is called once a round}
     rounds  how often
-    say     is told what is going on
-    enough  seconds: whoever has taken so long in a turn of each side gets no further one
+    say     called with progress messages
+    enough  seconds after which a measurement gets no further rounds
     """
     found: dict[Key, list[list[Found]]] = {what: [[] for _ in turns] for what, turns in sides.items()}
     spent = dict.fromkeys(sides, 0.0)
@@ -108,11 +107,11 @@ def by_turns(
 
 
 class Task(NamedTuple):
-    """What an engine does in one turn: read prompts, and go on with the likeliest token of each.
+    """The work of an engine in one turn: read prompts, and generate greedily after each.
 
     rows    B, prompts at once
     tokens  length of each
-    new     tokens generated after it; 0 where the prompts are all
+    new     tokens generated after it; 0 for none
     """
 
     rows: int
@@ -125,7 +124,7 @@ class Task(NamedTuple):
         return "decode" if self.rows == 1 else f"decode, {self.rows} at once"
 
     def turns(self, engines: Sequence[Engine], vocabulary: int) -> list[Callable[[], Seconds]]:
-        """Let each engine warm up, and return each one's turn: with new prompts, in a round the same ones."""
+        """Warm up each engine, and return its turn as a function: in each round the same new prompts."""
 
         def turn_of(engine: Engine) -> Callable[[], Seconds]:
             random = np.random.default_rng(0)
@@ -139,7 +138,7 @@ class Task(NamedTuple):
         return [turn_of(engine) for engine in engines]
 
     def speed(self, seconds: Seconds) -> float:
-        """Return the tokens/s of a turn: of generating, or of reading where nothing is generated."""
+        """Return the tokens/s of a turn: of generating, or of reading if nothing is generated."""
         reading, writing = seconds
         return self.rows * (self.new / writing if self.new else self.tokens / reading)
 
@@ -172,7 +171,7 @@ class Product(NamedTuple):
 
 
 def bare_seconds(products: Sequence[Product]) -> float:
-    """Multiply vectors by each matrix and do nothing else: float32 by NumPy alone, narrow types by theirs."""
+    """Multiply vectors by each matrix and do nothing else: seconds; float32 by NumPy, others by ``fast``."""
     sizes = {(rows, matrix.shape[0]) for rows, matrix in products}
     vectors = {size: np.ones(size, np.float32) for size in sizes}
     start = time.perf_counter()
@@ -186,7 +185,7 @@ def bare_seconds(products: Sequence[Product]) -> float:
 
 
 def weight_type(model: Decoder) -> str:
-    """Say what the weight matrices are kept in: "float32", "bfloat16" or "int8"."""
+    """Return the type of the weight matrices: "float32", "bfloat16" or "int8"."""
     for array in model.weights.values():
         if not isinstance(array, np.ndarray):
             return "int8" if array.stored.dtype == np.int8 else "bfloat16"
@@ -194,7 +193,7 @@ def weight_type(model: Decoder) -> str:
 
 
 def bytes_per_token(model: Decoder) -> float:
-    """Count the bytes of weights that one token is multiplied by: of experts the chosen, of tables none."""
+    """Return the bytes of weights that one token is multiplied by: of experts the chosen, of tables none."""
     matrices = [array for array in model.weights.values() if len(array.shape) == 2]
     per_weight = sum(array.nbytes for array in matrices) / sum(prod(array.shape) for array in matrices)
     return multiply_adds(model, 0) * per_weight
