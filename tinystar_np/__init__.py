@@ -54,10 +54,10 @@ FOUND_IN = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import each name when it is first asked for.
+    """Import each name at its first use.
 
-    Whoever runs a checkpoint does not wait for what few need, and the command line is ready for Ctrl-C before
-    it imports NumPy.
+    So nothing waits for modules that it does not use, and the command line handles Ctrl-C before it imports
+    NumPy.
     """
     if name not in FOUND_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,15 +1,15 @@
-"""A model's files once more, with its matrices in another element type.
+"""Conversion: writing a model's files with its matrices in another element type.
 
     float32    every number as float32
     bfloat16   matrices as bfloat16; everything else as it was
     int8       matrices of linear layers as int8, with a scale per output; everything else as it was
 
-Names and layouts stay the checkpoint's own, so that transformers and others read what is written: int8 as
-the compressed-tensors package stores it (checkpoints/compressed_tensors.py). That format knows linear layers
-only: the embedding stays as it is, and so do experts that are one tensor together. Experts with tensors of
-their own are written in int8 as well; transformers (5.24) refuses those, since it keeps them in one.
+Names and layouts stay the checkpoint's own, so that transformers and others can read the files: int8 as the
+compressed-tensors package stores it (checkpoints/compressed_tensors.py). That format has only linear layers:
+the embedding stays as it is, and so do experts that are one tensor together. Experts with tensors of their
+own are written in int8 as well; transformers (5.24) refuses those, since it fuses them into one.
 
-With the same ``dtype``, ``load`` makes the same weights of the new files as of the old ones.
+With the same ``dtype``, ``load`` makes the same weights from the new files as from the old ones.
 """
 
 import json
@@ -47,11 +47,11 @@ from tinystar_np.whole_file import whole_directory
 
 ELEMENT_TYPES = {"int8": "I8", "bfloat16": "BF16", "float32": "F32"}
 WEIGHT = ".weight"
-"""How the tensors of linear layers end."""
+"""The ending of the names of linear layers' tensors."""
 
 
 class Converted(NamedTuple):
-    """What has been written.
+    """The result of a conversion.
 
     nbytes        of the weights
     numbers       how many weights there are
@@ -75,10 +75,10 @@ def convert(
 ) -> Converted:
     """Write a model's files into a new directory, with its matrices in another element type.
 
-    name          the model, and ``revision``, ``offline``, ``cache_dir``: as ``load`` takes them
-    directory     is made; one that is there must be empty. It appears as a whole or not at all.
+    name          the model, and ``revision``, ``offline``, ``cache_dir``: as in ``load``
+    directory     new, or empty; it is written completely or not at all
     dtype         "int8", "bfloat16" or "float32"
-    largest_file  bytes of a file with weights at most; where they are more, there are several and an index
+    largest_file  the most bytes of a file of weights; more weights make several files and an index
 
     Takes the memory of one tensor in float32 and in the new type.
     Raises TinyStarError of the kind that fits, with a message that says what to do.
@@ -123,7 +123,7 @@ def convert(
 
 
 def is_worth_keeping(model: Decoder, dtype: str) -> bool:
-    """Say whether loading a model has rounded for so long that one waits, and ``convert`` would keep it."""
+    """Say whether loading a model has rounded so many weights that ``convert`` would save time."""
     rows = expand(model.WEIGHTS, model.config)
     rounded = (
         prod(matrix.shape)
@@ -136,7 +136,7 @@ def is_worth_keeping(model: Decoder, dtype: str) -> bool:
 
 
 def _is_chosen(rows: Sequence[Row], dtype: str) -> bool:
-    """Say whether the tensor of which these rows are taken gets the new type."""
+    """Say whether the tensor of these rows is converted to the new type."""
     if not all(row.is_matrix for row in rows):
         return False
     in_8_bits = all(
@@ -152,9 +152,9 @@ def _is_chosen(rows: Sequence[Row], dtype: str) -> bool:
 def _tensors(
     checkpoint: Checkpoint, chosen: Set[str], by_columns: Set[str], dtype: str
 ) -> Iterator[tuple[str, Tensor]]:
-    """Say what is written: (name, tensor), scales after what they scale.
+    """Yield the tensors to write: (name, tensor), scales after their tensor.
 
-    chosen      names of the tensors that get the new type
+    chosen      names of the tensors that are converted
     by_columns  names of those that have a column, and not a row, for each output
     """
     for name in checkpoint:
@@ -180,7 +180,7 @@ def _tensors(
 
 
 class _Rounding:
-    """A matrix in 8 bits: its scales are kept from when its values were made until they are written."""
+    """A matrix to be rounded to 8 bits; its scales are kept until they are written, after its values."""
 
     def __init__(self, numbers: Callable[[], NDArray[np.float32]], by_columns: bool) -> None:
         self._numbers = numbers
@@ -212,19 +212,19 @@ def _is_scale(name: str, tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _ignored(tensors: Mapping[str, Tensor], table: FittedTable) -> list[str]:
-    """List the modules that may be linear layers, but are not in 8 bits."""
+    """List the modules that may be linear layers but are not in 8 bits."""
     kept = {
         name
         for name, tensor in tensors.items()
         if name.endswith(WEIGHT) and len(tensor.shape) == 2 and tensor.element_type in WEIGHT_TYPES
     }
-    # The output layer is the embedding then, and has no tensor of its own.
+    # A tied output layer has no tensor of its own.
     kept |= {table.tied_head} if table.tied_head else set()
     return sorted(name.removesuffix(WEIGHT) for name in kept)
 
 
 def _config(path: Path, dtype: str, settings: Mapping[str, object] | None) -> JsonObject:
-    """Read config.json, which was checked before, and say in it what the weights are now."""
+    """Read config.json, which was checked before, and set the new type of the weights in it."""
     config: JsonObject = json.loads(path.read_bytes())  # infinity stays as it is spelled there
     parts = [config, config.get("text_config")]
     for part in parts:
@@ -237,6 +237,6 @@ def _config(path: Path, dtype: str, settings: Mapping[str, object] | None) -> Js
 
 
 def _small_files(source: Path) -> set[str]:
-    """List what belongs to a model beside its weights."""
+    """List a model's files other than its weights."""
     found = [*source.glob("*"), *source.glob("*/*")]
     return small_files(path.relative_to(source).as_posix() for path in found)

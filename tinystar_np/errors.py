@@ -1,6 +1,6 @@
-"""The errors this package raises on purpose: each says what was found, where, and what to do next.
+"""The errors of this package: each says what was found, where, and what to do.
 
-The command line prints their message and nothing else; a traceback means a fault of ours.
+The command line prints their message and nothing else; a traceback means a bug in this package.
 """
 
 
@@ -13,7 +13,7 @@ class CheckpointError(TinyStarError):
 
 
 class ConfigError(TinyStarError):
-    """config.json asks for something that is contradictory or not implemented here."""
+    """config.json is contradictory, or needs something that is not implemented here."""
 
 
 class HubError(TinyStarError):
@@ -29,4 +29,4 @@ class InputError(TinyStarError, ValueError):
 
 
 class ContextFullError(TinyStarError):
-    """The model has no positions left for the tokens it was given."""
+    """The model has no positions left for the given tokens."""

@@ -1,4 +1,4 @@
-"""From a name to a model that is ready to run: find the files, read the config, map the weights."""
+"""Loading a model by its name: find the files, read the config, map the weights."""
 
 from pathlib import Path
 
@@ -28,15 +28,15 @@ def load(
 
     name       a directory with config.json and *.safetensors, the name of a shipped model ("stories"), or a
                hub id such as "openai-community/gpt2", which is downloaded unless it is already on this disk
-    dtype      what the weight matrices are kept in: "float32"; "bfloat16", half the memory; "int8", a
-               quarter; "auto", the file's own type, where float16 and float64 become float32. What has to
-               be rounded is rounded at each call; ``convert`` (conversion.py) keeps it in files. Vectors and
-               everything computed are float32 in any case.
+    dtype      the type of the weight matrices in memory: "float32"; "bfloat16", half the memory; "int8", a
+               quarter; "auto", the file's own type, where float16 and float64 become float32. Rounding is
+               done at each call; ``convert`` (conversion.py) writes rounded files. Vectors and activations
+               are float32 in any case.
     revision   a branch, tag or commit of the hub's repository
     offline    never touch the network
-    cache_dir  where downloads lie, instead of the hub's shared cache
+    cache_dir  where downloads are, instead of the hub's shared cache
     in_memory  copy float32 matrices out of the file, which takes a while: generating and prompts are faster
-               then, see weights/in_memory.py
+               then, see models/memory.py
 
     Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files and the model
     does not read bytes.
@@ -49,7 +49,7 @@ def load(
     whole = read_config(directory)
     raw = text_config(whole)
     architecture = model_class(raw["model_type"])
-    config = architecture.Config.from_dict(raw)  # refuses what it must before any weight is looked at
+    config = architecture.Config.from_dict(raw)  # raises its errors before any weight is read
     end_ids = read_end_ids(directory, raw)
     reads_bytes = getattr(config, "tokens", None) == "bytes"
     tokenizer = tokenizer_of_bytes(directory / CONFIG_FILE) if reads_bytes else load_tokenizer(directory)

@@ -1,4 +1,4 @@
-"""A bar on the terminal for what takes long while a model is opened."""
+"""A progress bar on the terminal for long work while a model is loaded."""
 
 import os
 import sys
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 
 FEW = 20_000_000  # weights or bytes, less than 0.2 s
 SECONDS_BEFORE = 0.5
-SECONDS_BETWEEN = 0.1  # one picture of it and the next
+SECONDS_BETWEEN = 0.1  # two drawings of it
 
 
 @contextmanager
 def bar(total: int, words: str, unit: str) -> Iterator[Callable[[int], object]]:
-    """Show a bar on stderr while a block runs, as downloads do: on a terminal, and not at once.
+    """Show a bar on stderr while a block runs: on a terminal, and only after a while.
 
-    total  of what is done, in ``unit``
+    total  the amount of work, in ``unit``
 
-    Gives a function to call with each number that is done.
+    Gives a function to call with each amount that is done.
     """
     if total < FEW or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda done: None
@@ -29,7 +29,7 @@ def bar(total: int, words: str, unit: str) -> Iterator[Callable[[int], object]]:
 
     size = decimal(total) if unit == "B" else f"{total / 1e6:,.0f} million{unit}"
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    # No thread of its own: it draws when something is done, and all cores are for that.
+    # No thread of its own, which would take a core: it draws when work was done.
     progress = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
     task = progress.add_task(f"{words}: {size}", total=total)
     due = time.perf_counter() + SECONDS_BEFORE

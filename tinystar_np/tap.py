@@ -1,11 +1,11 @@
-"""Every intermediate has a name: ``x = tap("attention.scores", x)``.
+"""Taps, which give every intermediate activation a name: ``x = tap("attention.scores", x)``.
 
-With nobody listening, ``tap`` hands back what it was given: one look-up of a context variable, some
-50 ns. With a listener, the array is caught under its full path, such as ``blocks.3.attention.scores``.
-Layers name what is theirs; the model names the block by a scope around it. docs/taps.md lists the
-names; ``tinystar_np.record`` is the listener that most people want.
+Without a listener ``tap`` returns its argument: one look-up of a context variable, some 50 ns. With one, the
+listener gets the array under its full path, such as ``blocks.3.attention.scores``: layers name their own
+activations, and the model adds the block's name by a scope. docs/taps.md lists the names;
+``tinystar_np.record`` is the usual listener.
 
-A context variable rather than a global: two threads that share a model do not hear each other.
+The listener is in a context variable, not a global: a thread's listener gets no taps of other threads.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 
 class Listener(Protocol):
-    """What hears taps: called with a name inside the current scope, answers with the array to go on with."""
+    """A receiver of taps."""
 
     def catch(self, name: str, x: NDArray) -> NDArray:
-        """Take note of ``x`` and return it (or, for an experiment, another array of its shape)."""
+        """Receive ``x`` by its name in the current scope; return it, or another array to use in its place."""
 
     def scope(self, name: str) -> AbstractContextManager[None]:
         """Return a context in which every name is prefixed by ``name`` and a dot."""
@@ -43,13 +43,13 @@ def scope(name: str) -> AbstractContextManager[None]:
 
 
 def listening() -> bool:
-    """Say whether anybody listens: then a fast form that never builds what is tapped must step aside."""
+    """Say whether there is a listener: then a fast form that never builds a tapped array must not run."""
     return _listener.get() is not None
 
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """Let nobody hear the taps inside the ``with`` block."""
+    """Let no listener receive taps inside the ``with`` block."""
     token = _listener.set(None)
     try:
         yield
@@ -59,7 +59,7 @@ def unheard() -> Iterator[None]:
 
 @contextmanager
 def listen(listener: Listener) -> Iterator[Listener]:
-    """Let ``listener`` hear every tap of this thread (or task) inside the ``with`` block."""
+    """Let ``listener`` receive every tap of this thread (or task) inside the ``with`` block."""
     token = _listener.set(listener)
     try:
         yield listener

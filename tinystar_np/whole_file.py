@@ -1,9 +1,9 @@
-"""Files and directories that are there as a whole or not at all.
+"""Atomic writing: files and directories that are written completely or not at all.
 
-A disk may fill up, a person may press Ctrl-C, another program may be reading: a file that is written in its
-place is broken for a while, and stays so where writing ends early. So the bytes go into a new file beside it,
-which takes its name at the end. Renaming within a directory is one step: whoever opens the name finds the old
-file or the new one, and whoever has the old one open (or mapped into memory) keeps it.
+A disk may fill up, a person may press Ctrl-C, another program may be reading: a file that is overwritten is
+incomplete for a while, and stays so if writing fails. So the bytes go into a new file beside it, which is
+renamed at the end. Renaming within a directory is one step: opening the name gives the old file or the new
+one, and a process that has the old one open (or mapped into memory) keeps it.
 """
 
 import os
@@ -23,15 +23,15 @@ NAME = 50  # characters of a file's name, which may have 255 bytes, that go into
 
 @contextmanager
 def whole_file(path: Path, error: type[TinyStarError] = CheckpointError) -> Iterator[BinaryIO]:
-    """Open a file to write, which takes the place of ``path`` when the block ends, and not before.
+    """Open a file to write, which replaces ``path`` when the block ends, and not before.
 
         with whole_file(path) as file:
             file.write(...)
 
-    path   an ordinary file or none; its permissions stay. A link is replaced, not what it points to.
-    error  what is raised where the file cannot be written
+    path   a regular file or none; its permissions stay. A link is replaced, not its target.
+    error  the class of error where the file cannot be written
 
-    Where the block ends in an exception, Ctrl-C included, ``path`` is as it was and nothing lies beside it.
+    If the block ends in an exception, Ctrl-C included, ``path`` is unchanged and nothing is left beside it.
     Raises ``error``, which names the file and the reason, for every OSError, those of the block included.
     """
     partial = path.with_name(f".{path.name[:NAME]}.{token_hex(4)}{UNFINISHED}")
@@ -61,7 +61,7 @@ def _created(partial: Path, path: Path) -> BinaryIO:
     except ValueError as problem:  # a name with NUL, or with half of a surrogate pair
         raise OSError("no file can have this name") from problem
     if old:
-        with suppress(OSError, NotImplementedError):  # not every disk knows permissions
+        with suppress(OSError, NotImplementedError):  # not every file system has permissions
             partial.chmod(S_IMODE(old.st_mode))
     return file
 
@@ -73,8 +73,8 @@ def whole_directory(path: Path, last: str) -> Iterator[Path]:
     path  new, or an empty directory
     last  name of the file that is moved last, without which the others are of no use
 
-    Where the block ends in an exception, Ctrl-C included, ``path`` is as it was.
-    Raises CheckpointError where ``path`` is anything else or cannot be written; OSErrors of the block too.
+    If the block ends in an exception, Ctrl-C included, ``path`` is unchanged. Raises CheckpointError where
+    ``path`` is anything else or cannot be written, and for OSErrors of the block.
     """
     unfinished = path / f".{token_hex(4)}{UNFINISHED}"
     made = False
@@ -95,5 +95,5 @@ def whole_directory(path: Path, last: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
         if made:
-            with suppress(OSError):  # where it is full, as it should be
+            with suppress(OSError):  # not empty: all went well
                 path.rmdir()

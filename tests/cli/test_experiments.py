@@ -72,7 +72,7 @@ def test_shipped_configurations(capsys: Any) -> None:
     assert out.split("\n\n")[1:] == [
         "Cache per token: least v0.4-mqa, 4.10 KB; most v0.1-baseline and v0.3-mha, 32.8 KB, "
         "8 times as much.\n"
-        "Least at 32768 tokens: v0.7-swa, 2.10 MB: a window lets go of what came before it.\n"
+        "Least at 32768 tokens: v0.7-swa, 2.10 MB: its cache ends at the window.\n"
         "FLOPs of a token that sees 512: least v0.7-swa, 48.6 M; most v0.5-mla, 66.7 M, "
         "1.37 times as much.",
         "* More tokens than there are positions for: v0.1-baseline has 1024.\n"

@@ -307,7 +307,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "head_dim = 64 and partial_rotary_factor = 0.01 rotate 0 numbers of each head, "
         "which makes no pairs within the head.",
     ),
-    "odd_head": ({"head_dim": 5}, "head_dim = 5 and partial_rotary_factor = 1.0 let 5 numbers"),
+    "odd_head": ({"head_dim": 5}, "head_dim = 5 and partial_rotary_factor = 1.0 rotate 5 numbers"),
     "odd_yarn": (
         {"rope_parameters": YARN, "partial_rotary_factor": 0.4, "partial": True},
         "rotate 25 numbers of each head; yarn needs an even number.",

@@ -135,7 +135,7 @@ def test_a_model_that_looks_both_ways_keeps_nothing(tmp_path: Path, capsys: Any)
     config = {"model_type": "tinystar", "mask": "bidirectional", "attention": "mha"}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert tinystar(["inspect", str(tmp_path)]) == 0
-    assert "None: a model that looks both ways reads a text at once" in capsys.readouterr().out
+    assert "None: a bidirectional model reads a text at once" in capsys.readouterr().out
     assert tinystar(["inspect", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == []
 

@@ -20,8 +20,8 @@ from tinystar_np.generation import Piece, stream
 from tinystar_np.models import Decoder
 
 BARE = (4, 4096)
-"""Matrices of so many rows and columns to measure memory with: 0.27 GB, read in 0.1 s."""
-PIECES_UNSEEN = 2  # of a prompt: so much is read before anybody asks
+"""How many matrices, and their rows and columns, to measure memory with: 0.27 GB, read in 0.1 s."""
+PIECES_UNSEEN = 2  # pieces of a prompt that are read without a progress line
 
 EPILOG = """examples:
   {command} "The capital city of France is"
@@ -93,7 +93,7 @@ def ask(arguments: argparse.Namespace) -> int:
 def read_prompt(words: list[str]) -> str:
     """Return the prompt from the arguments, or from stdin where there are none or a dash.
 
-    The line end that ``echo`` puts after a text is no part of it.
+    The line end that ``echo`` puts after a text is removed.
     """
     if not words or words == ["-"]:
         return read_text(sys.stdin.buffer.read, "The prompt").rstrip("\n")
@@ -123,9 +123,9 @@ def _statistics(
     guessed: int | None,
     model: Decoder,
 ) -> str:
-    """Say where the time went. The first token comes with the prompt: it is what the prompt's pass yields.
+    """Describe the time and memory taken. The first token is part of the prompt's pass.
 
-    Generating is held against the speed of memory: each pass reads the weights from memory once.
+    Generating is compared with the speed of memory: each pass reads the weights from memory once.
     """
     # Imported late: an answer without --stats does not need them.
     from tinystar_np.inspection.memory import peak_memory

@@ -1,7 +1,7 @@
 """Measure how fast a model runs on this machine: prompts, tokens, many texts at once, and memory.
 
-Memory sets the limit of generating: how fast it can be read is measured as well, in turn with the model, and
-the share that is reached is told. 1 GB is 10⁹ bytes.
+Memory sets the limit of generating: its speed is measured alternately with the model, and the share that the
+model reaches is printed. 1 GB is 10⁹ bytes.
 """
 
 import argparse
@@ -39,7 +39,7 @@ PREFILL = (64, 512, 2048)  # those that fit into the model's context
 BATCH = (1, 4, 16)
 PROMPT = 32  # tokens before those that are generated
 BARE_PRODUCTS = "bare products"
-ENOUGH_SECONDS = 10.0  # a task that has taken so long gets no further turn
+ENOUGH_SECONDS = 10.0  # a task that has taken so long is not measured again
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass
 class Found:
-    """What was measured.
+    """The measurements.
 
     speeds     tokens/s of each task and engine
     bandwidth  bytes of matrices per second in bare products
@@ -82,7 +82,7 @@ class Found:
         return first.over(second)
 
     def share(self, task: Task, read: float) -> Rounds:
-        """Say what share of the bandwidth is reached, where a token reads so many bytes of weights."""
+        """Return the share of the bandwidth that is reached if a token reads so many bytes of weights."""
         bytes_per_second = Rounds(tuple(speed * read for speed in self.speeds[task][0].values))
         return bytes_per_second.over(self.bandwidth)
 
@@ -149,7 +149,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _tasks(arguments: argparse.Namespace, model: Decoder) -> list[Task]:
-    """List what is measured: one text at a time comes last, beside the bandwidth that it is held against."""
+    """List the tasks; one text at a time comes last, next to the bandwidth that it is compared with."""
     room, trained = model.context_length, model.context_length or model.trained_length
     fitting = [length for length in PREFILL if trained is None or length <= trained]
     lengths = arguments.prefill or fitting or [trained]
@@ -170,7 +170,7 @@ def _is_one_text(task: Task) -> bool:
 
 
 def measure(engines: list[Engine], tasks: list[Task], vocabulary: int, rounds: int, progress: Say) -> Found:
-    """Measure engines in turn, and bare products after the last task of each round.
+    """Measure engines alternately, and bare products after the last task of each round.
 
     vocabulary  V; prompts are random tokens of it
     """
@@ -182,7 +182,7 @@ def measure(engines: list[Engine], tasks: list[Task], vocabulary: int, rounds: i
     matrices: list[NDArray[np.float32]] = []
 
     def bare_products() -> float:
-        if not matrices:  # until they are made, they are not on the model's account
+        if not matrices:  # the peaks are read before these are made, which would count as the model's memory
             found.peaks = [engine.peak() for engine in engines]
             matrices.extend(bare_matrices())
         return bandwidth(matrices)
@@ -198,7 +198,7 @@ def _speed(task: Task, turn: Callable[[], Seconds]) -> float:
 
 
 def _facts(found: Found, model: Decoder, names: list[str], dtypes: list[str], read: float) -> JsonObject:
-    """Say everything that was measured, for programs."""
+    """Return all measurements, for programs."""
     alone = next(filter(_is_one_text, found.speeds), None)
     return {
         "parameters": model.parameters,

@@ -84,7 +84,7 @@ def respond(
     arguments: argparse.Namespace,
     typed: bool,
 ) -> None:
-    """Answer a message, or do what it orders; at a terminal Ctrl-C stops an answer and nothing else."""
+    """Answer a message, or run the command in it; at a terminal Ctrl-C stops an answer and nothing else."""
     if message == "/reset":
         conversation.reset()
         note("A new conversation.", arguments)
@@ -101,7 +101,7 @@ def read_typed_line() -> str | None:
     """Ask for the user's next line; None after Ctrl-D."""
     try:
         if sys.stdout.isatty():
-            import readline  # noqa: F401 — gives input() a history, and keys to edit a line with
+            import readline  # noqa: F401 — gives input() a history, and keys to edit a line
 
             return input(PROMPT)
         tell(PROMPT, end="")  # stdout is for the answers alone
@@ -123,7 +123,7 @@ def answer(
 ) -> None:
     """Print the answer to a message as it comes."""
     piece = None
-    # Closed, should Ctrl-C come while a piece is printed: then the conversation keeps what was said.
+    # Closed also if Ctrl-C comes while a piece is printed, so that the conversation keeps the answer so far.
     with closing(conversation.say(message, **settings)) as pieces:
         for piece in pieces:
             say(piece.text, end="", raw=arguments.raw)

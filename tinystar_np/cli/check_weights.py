@@ -10,16 +10,16 @@ from tinystar_np.checkpoints.json_file import JsonObject, one_line
 from tinystar_np.cli.terminal import note
 from tinystar_np.errors import CheckpointError
 
-BLOCK = 1 << 20  # numbers looked at together: all the memory that it takes
+BLOCK = 1 << 20  # numbers checked together, which bounds the memory that it takes
 
 
 @dataclass(frozen=True)
 class CheckedWeights:
-    """What a reading of all weights found.
+    """The result of reading all weights.
 
-    directory  holds them
+    directory  of the weights
     tensors    how many there are
-    found      those at fault: {name: (its file, how many NaN and infinities)}
+    found      those with NaN or infinity: {name: (its file, how many)}
     """
 
     directory: Path
@@ -34,7 +34,7 @@ class CheckedWeights:
 
     @property
     def lines(self) -> list[str]:
-        """A line for each tensor at fault, or one that says that there is none."""
+        """A line for each tensor with NaN or infinity, or one line if there is none."""
         if not self.found:
             return [f"{self.tensors} tensors read: no NaN, no infinity"]
         return [
@@ -48,7 +48,7 @@ class CheckedWeights:
         ]
 
     def raise_if_any(self) -> None:
-        """Raise CheckpointError if a tensor is at fault."""
+        """Raise CheckpointError if a tensor has NaN or infinity."""
         if self.found:
             share = f"{len(self.found)} of {self.tensors} tensors"
             raise CheckpointError(

@@ -1,6 +1,6 @@
-"""Compare configurations of TinyStar: what each takes, and how fast each runs on this machine.
+"""Compare configurations of TinyStar: the size, memory and cost of each, and its speed on this machine.
 
-Weights are random, in float32: nothing is said about what a model would learn. 1 KB is 1000 bytes.
+Weights are random, in float32: nothing is measured about how well a model would learn. 1 KB is 1000 bytes.
 """
 
 import argparse
@@ -87,9 +87,9 @@ def experiments(arguments: argparse.Namespace) -> int:
 
 
 def find_configs(asked: Sequence[str]) -> dict[str, TinyStarConfig]:
-    """Read the configurations that are asked for, for none all shipped ones: {name to show: config}.
+    """Read the configurations with these names or paths, by default all shipped ones: {name to show: config}.
 
-    Raises ConfigError for what is neither the name of one nor a file, and for what is wrong in a file.
+    Raises ConfigError for an unknown name, and for errors in a file.
     """
     names = configuration_names()
     found = {}
@@ -124,7 +124,7 @@ def _check(arguments: argparse.Namespace, configs: Mapping[str, TinyStarConfig])
 
 
 def _measured(configs: Mapping[str, TinyStarConfig], arguments: argparse.Namespace) -> dict[str, Speed]:
-    """Measure, and say on a terminal what is going on."""
+    """Measure, with a progress line on a terminal."""
     warning = load_warning()
     if warning:
         note(warning, arguments)
@@ -136,7 +136,7 @@ def _measured(configs: Mapping[str, TinyStarConfig], arguments: argparse.Namespa
 def _notes(
     compared: Sequence[Experiment], machine: Mapping[str, object], arguments: argparse.Namespace
 ) -> list[str]:
-    """Say what the numbers mean and how they were measured."""
+    """Return notes on what the numbers mean and how they were measured."""
     ending = [f"{one.name} has {one.takes.context_length}" for one in compared if ends_early(one)]
     notes = [f"* More tokens than there are positions for: {', '.join(ending)}."] if ending else []
     notes.append("FLOPs: the matrix products of one token, two operations per multiply-add.")
@@ -148,7 +148,7 @@ def _notes(
 
 
 def _facts(one: Experiment) -> JsonObject:
-    """Say everything about one configuration, for programs."""
+    """Return everything about one configuration, for programs."""
     takes, speed = one.takes, one.speed
     lengths = sorted(takes.flops)
     return {

@@ -1,6 +1,6 @@
-"""Say what a model is and what it takes, from its config.json alone: no weights are read or fetched.
+"""Describe a model, its size and its memory, from its config.json alone: no weights are read or fetched.
 
-With --check they are, and looked through for NaN and infinity.
+With --check they are, and searched for NaN and infinity.
 
 Sizes are decimal: 1 KB is 1000 bytes.
 """
@@ -160,7 +160,7 @@ def _layers(numbers: Sequence[int]) -> str:
 
 
 def _stored(directory: Path, raw: JsonObject, weights: WeightSizes) -> JsonObject:
-    """Say what the weights take as they are stored: really where they are here, else by the config."""
+    """Return the bytes of the stored weights: of the files if they are on this disk, else by the config."""
     if has_model(directory):
         checkpoint = open_checkpoint(directory)
         int8 = sum(is_int8(checkpoint, name) for name in checkpoint)
@@ -206,11 +206,11 @@ def _print_states(states: Sequence[StateSize], lengths: Sequence[int], arguments
 
 
 def explanation(description: Description, states: Sequence[StateSize], tokens: int) -> str:
-    """Say in a few sentences what the table of states shows at this length."""
+    """Explain in a few sentences what the table of states shows at this length."""
     mixers = [layer["mixer"] for layer in description.layers]
     attending = [mixer for mixer in mixers if mixer.facts["kind"] in ("MHA", "GQA", "MQA", "MLA")]
     if not states:
-        return "None: a model that looks both ways reads a text at once, and continues none."
+        return "None: a bidirectional model reads a text at once, and cannot continue it."
     now, *others = (size_of(size.at(tokens)) for size in states)
     if not attending and states[0].per_token:  # a mixer that is not known here
         return f"{tokens} tokens take {now}; every new one reads it all."
@@ -246,7 +246,7 @@ def explanation(description: Description, states: Sequence[StateSize], tokens: i
             shared = others[names.index(f"as {heads_in_words(heads, 1)}")]
             words += f" Later models let queries share them; {shared} is what remains where all do."
     if any(size.name == "without window" for size in states):
-        words += " Layers with a window let go of what fell out of it, and stop growing."
+        words += " The cache of a layer with a window holds no more tokens than that, and stops growing."
     return f"{words} Every new token reads the whole state: a smaller one is faster, too."
 
 
@@ -258,7 +258,7 @@ def _print_likeness(like: Likeness) -> None:
 
 
 def _row(label: str, words: str) -> None:
-    """Print a label and what belongs to it, in as many lines as it takes."""
+    """Print a label and its text, in several lines if needed."""
     say(wrapped(words, _width(), first=f"  {label}", indent=LABEL))
 
 

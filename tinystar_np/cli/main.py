@@ -1,6 +1,6 @@
 """The two commands: ``tinystar`` with its subcommands, and ``ask-gpt2``, its ``ask`` with GPT-2.
 
-Everything else is imported where Ctrl-C is awaited: it takes a quarter of a second, long enough to press it.
+Everything else is imported within ``guarded``, which handles Ctrl-C: the imports take a quarter of a second.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""List the models that are on this disk and the architectures that run, or say what one architecture is."""
+"""List the models on this disk and the architectures that run, or describe one architecture."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""A model for a command: the options that load it, run it and choose its tokens; and loading it."""
+"""Loading a model for a command, and the options of loading, running and sampling."""
 
 import argparse
 import shlex
@@ -42,7 +42,7 @@ def _threads(given: str) -> int:
 
 
 def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None]:
-    """Load the model that the arguments name; what ``load`` warns of is a note, what it raises is raised."""
+    """Load the model that the arguments name; warnings of ``load`` are printed as notes."""
     use_threads(arguments.threads)
     with warnings.catch_warnings(record=True) as warned:
         found = load(
@@ -110,7 +110,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, max_new_tokens: int)
 
 
 def sampling_settings(arguments: argparse.Namespace) -> Sampling:
-    """Return the settings that were given, as ``stream`` and its like take them.
+    """Return the sampling options that were given, as keyword arguments of ``stream``.
 
     Raises UsageError where one is out of its range.
     """

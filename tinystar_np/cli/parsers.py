@@ -1,4 +1,4 @@
-"""What the two commands understand."""
+"""The argument parsers of the two commands."""
 
 import argparse
 from importlib import import_module
@@ -7,14 +7,14 @@ from typing import Any
 from tinystar_np import __version__
 from tinystar_np.cli.terminal import Parser
 
-COMMANDS = {  # each in the module of its name: what the list of commands says of it
+COMMANDS = {  # each is the module of that name: its line in the list of commands
     "ask": "continue a text",
     "chat": "talk with a chat model",
-    "inspect": "say what a model is and what it takes",
+    "inspect": "describe a model, its size and its memory",
     "models": "list the models on this disk and the architectures that run",
     "convert": "write a model once more, as int8, bfloat16 or float32",
-    "compare": "show where a model parts from transformers, activation by activation",
-    "experiments": "compare configurations of TinyStar: what they take, how fast they run here",
+    "compare": "show where a model differs from transformers, activation by activation",
+    "experiments": "compare configurations of TinyStar: size, memory, cost and speed",
     "bench": "measure how fast a model runs here, alone or beside transformers",
 }
 
@@ -46,13 +46,13 @@ def tinystar_parser() -> Parser:
 class CommandParser(Parser):
     """The parser of one command, which declares its options when it is chosen.
 
-    Until then its module is not imported: whoever asks a question does not wait for what draws diagrams.
+    Until then its module is not imported, so that no command waits for another's imports.
     """
 
     name: str | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse what follows the command's name."""
+        """Parse the arguments after the command's name."""
         if self.name is not None:
             name, self.name = self.name, None
             _declare(name, self)
@@ -60,7 +60,7 @@ class CommandParser(Parser):
 
 
 def _declare(name: str, parser: Parser, **how: str) -> None:
-    """Let a command's module declare its options, and say what it does."""
+    """Let a command's module declare its options and its description."""
     module = import_module(f"tinystar_np.cli.{name}")
     module.add_arguments(parser, **how)
     parser.description = module.__doc__

@@ -1,4 +1,4 @@
-"""Configurations side by side: columns of a table, panels of a picture, and what one sees in them."""
+"""Configurations side by side: columns of a table, panels of a picture, and the findings in words."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ ENOUGH_ROUNDS = 3  # to say that one is faster than another
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something to know about a configuration.
+    """A quantity to compare configurations by.
 
     head    of its column
     title   of its panel; None for no panel
-    value   of a configuration: an exact number, what was measured, or None where there is none
-    words   for a number
+    value   of a configuration: an exact number, measured rounds, or None where there is none
+    words   formats a number
     mark    what follows the words for a configuration
     """
 
@@ -33,7 +33,7 @@ class Quantity:
     mark: Callable[[Experiment], str] = lambda one: ""
 
     def number(self, one: Experiment) -> float | None:
-        """Return the value, of what was measured the median."""
+        """Return the value; the median of measured rounds."""
         value = self.value(one)
         return value.median if isinstance(value, Rounds) else value
 
@@ -49,13 +49,13 @@ class Quantity:
         return NOTHING if number is None else self.words(number) + self.mark(one)
 
     def cell(self, one: Experiment) -> str:
-        """Write the value of one configuration, of what was measured with its range."""
+        """Write the value of one configuration, with the range of measured rounds."""
         value = self.value(one)
         return value.text(self.words) if isinstance(value, Rounds) else self.text(one)
 
 
 def quantities(tokens: int, new: int, measured: bool = True) -> list[Quantity]:
-    """List what is compared, for a prompt of so many tokens and so many new ones, with speeds or without."""
+    """List the quantities for a prompt of so many tokens and so many new ones, with speeds or without."""
     counted = [
         Quantity("parameters", "parameters, 4 bytes each", lambda one: one.takes.parameters, count_of),
         Quantity("weights", None, lambda one: one.takes.weight_bytes, size_of),
@@ -100,7 +100,7 @@ def quantities(tokens: int, new: int, measured: bool = True) -> list[Quantity]:
 
 
 def ends_early(one: Experiment) -> bool:
-    """Say whether no text of LONG tokens fits, so that its cache is one on paper only."""
+    """Say whether a text of LONG tokens is too long for the model, so that its cache is only hypothetical."""
     takes = one.takes
     return takes.state is not None and takes.context_length is not None and takes.context_length < LONG
 
@@ -120,14 +120,14 @@ def panels(compared: Sequence[Experiment], shown: Sequence[Quantity]) -> list[Pa
 
 
 def findings(compared: Sequence[Experiment], tokens: int) -> list[str]:
-    """Say in sentences what one sees; nothing where nothing differs."""
+    """Return sentences on what differs."""
     states = {one.name: one.takes.state for one in compared if one.takes.state is not None}
     each = {name: state.per_token for name, state in states.items()}
     whole = {name: state.at(LONG) for name, state in states.items()}
     said = [_least_and_most("Cache per token", each, size_of)]
     if _least(whole) != _least(each):
-        let_go = all(whole[name] < states[name].fixed + LONG * each[name] for name in _least(whole))
-        why = ": a window lets go of what came before it" if let_go else ""
+        windowed = all(whole[name] < states[name].fixed + LONG * each[name] for name in _least(whole))
+        why = ": its cache ends at the window" if windowed else ""
         said.append(f"Least at {LONG} tokens: {listed(_least(whole))}, {size_of(min(whole.values()))}{why}.")
     flops = {one.name: one.takes.flops[tokens] for one in compared}
     said.append(_least_and_most(f"FLOPs of a token that sees {tokens}", flops, count_of))
@@ -156,7 +156,7 @@ def _least(values: Mapping[str, int]) -> list[str]:
 def _fastest(what: str, speeds: Mapping[str, Rounds]) -> str:
     """Name the fastest by the median, and those that were faster in some round.
 
-    Models that take turns meet the same machine within a round, so rounds are compared one by one.
+    Within a round the machine's load is the same for all, so rounds are compared one by one.
     """
     if len(speeds) < 2 or any(len(rounds.values) < ENOUGH_ROUNDS for rounds in speeds.values()):
         return ""

@@ -1,4 +1,4 @@
-"""The streams as people leave them: closed, full, cut off by `head`, in another encoding. And Ctrl-C."""
+"""Standard streams that may be closed, full, cut off by `head` or in another encoding; and Ctrl-C."""
 
 import math
 import os
@@ -17,11 +17,11 @@ from tinystar_np.errors import InputError, TinyStarError
 OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 MOST_INPUT = 1 << 26
-"""Bytes of a prompt on stdin, 67 MB: what comes without an end (`yes |`) must not fill the memory."""
+"""The most bytes of a prompt on stdin, 67 MB: an endless one (`yes |`) must not fill the memory."""
 
 
 class OutputError(TinyStarError):
-    """What was found cannot be written to stdout."""
+    """The output cannot be written to stdout."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ def guarded(alone: bool) -> Iterator[Ended]:
 
     alone  whether the process ends with it
 
-    Gives the exit code's place.
+    Gives an object for the exit code.
     """
     global _pressed
     _pressed = -math.inf
@@ -55,7 +55,7 @@ def guarded(alone: bool) -> Iterator[Ended]:
     except KeyboardInterrupt:
         _end_line()
         ended.code = INTERRUPTED
-    except BrokenPipeError:  # the reader has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe
         _discard(sys.stdout)
         ended.code = OK
     except OutputError as error:  # of the last flush
@@ -64,11 +64,11 @@ def guarded(alone: bool) -> Iterator[Ended]:
     except Exception:
         if time.monotonic() - _pressed > 1:
             raise
-        _end_line()  # extension modules make an ImportError of Ctrl-C
+        _end_line()  # extension modules raise an ImportError for Ctrl-C
         ended.code = INTERRUPTED
     finally:
         if signal.getsignal(signal.SIGINT) is _press:
-            # Nothing is left to be saved, and Python would show a traceback of its own shutting down.
+            # Nothing is left to be saved, and Python would print a traceback while shutting down.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -82,16 +82,16 @@ def _press(number: int, frame: FrameType | None) -> None:
 
 
 def say(text: str = "", end: str = "\n", raw: bool = False) -> None:
-    """Print to stdout: on a terminal visibly, unless raw, and into a pipe or file as it is.
+    """Print to stdout: on a terminal with control characters spelled out unless raw, else as it is.
 
-    Raises BrokenPipeError where nobody reads any more, OutputError where there is no room.
+    Raises BrokenPipeError where the reader has closed the pipe, OutputError where writing fails.
     """
     with _output_errors():
         print(text if raw or not sys.stdout.isatty() else visible(text), end=end, flush=True)
 
 
 def tell(text: str = "", end: str = "\n") -> None:
-    """Print to stderr. Where it cannot be written to, nobody hears it, and nothing else changes."""
+    """Print to stderr; if that fails, the text is lost and the command goes on."""
     try:
         print(text, end=end, file=sys.stderr, flush=True)
     except OSError:
@@ -121,11 +121,11 @@ def read_text(source: Callable[[int], bytes], what: str) -> str:
 
 def _prepare() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # whoever started this process has closed it
+        if getattr(sys, name) is None:  # closed by the process that started this one
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # what is not UTF-8 shows ?, and no traceback
+            stream.reconfigure(errors="replace")  # characters outside the encoding become ?, not a traceback
 
 
 def _flush() -> None:
@@ -145,7 +145,7 @@ def _output_errors() -> Iterator[None]:
 
 
 def _end_line() -> None:
-    """After Ctrl-C: what was printed stays, and the shell's prompt goes on a line of its own."""
+    """End the line after Ctrl-C, so that the shell's prompt is on a line of its own."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -158,8 +158,8 @@ def _end_line() -> None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Let go of what could not be written: Python would try once more at exit, and complain."""
-    with suppress(OSError, ValueError):  # a stream of a test has no number
+    """Discard what could not be written: Python would try again at exit, and print an error."""
+    with suppress(OSError, ValueError):  # a stream of a test has no file descriptor
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)

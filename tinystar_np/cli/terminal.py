@@ -1,4 +1,4 @@
-"""What every command shares: options, errors in plain lines, tables, colour."""
+"""What all commands share: common options, error messages, tables, colour."""
 
 import argparse
 import io
@@ -17,22 +17,22 @@ from tinystar_np.errors import TinyStarError
 from tinystar_np.loading import DTYPES
 
 STYLES = {"bold": "1", "dim": "2", "red": "31"}
-ANY_WIDTH = 10_000  # columns of a table in a pipe: nothing is cut or broken there
+ANY_WIDTH = 10_000  # columns of a table in a pipe, where no line is broken
 
 
 class UsageError(TinyStarError):
-    """The command line itself is at fault: exit code 2."""
+    """The command line is invalid: exit code 2."""
 
 
 class Parser(argparse.ArgumentParser):
     """argparse's parser, with an error in two lines instead of the whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong and where help is, and exit."""
+        """Print the error and how to get help, and exit."""
         self.exit(USAGE, f"error: {visible(message)}\nHelp: {self.prog} --help\n")
 
     def _print_message(self, message: str, file: object = None) -> None:
-        """Print help or an error as commands do: argparse is silent where there is no room for it."""
+        """Print help or an error as commands do: argparse ignores errors of writing."""
         if file is sys.stdout:
             say(message, end="", raw=True)
         else:
@@ -68,9 +68,9 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentG
 
 
 def add_cache_argument(group: argparse._ActionsContainer) -> None:
-    """Add the option that says where downloads lie."""
+    """Add the option for the directory of downloads."""
     group.add_argument(
-        "--cache-dir", type=Path, metavar="DIR", help="where downloads lie (default: the hub's shared cache)"
+        "--cache-dir", type=Path, metavar="DIR", help="where downloads are (default: the hub's shared cache)"
     )
 
 
@@ -83,9 +83,9 @@ def add_loading_arguments(parser: argparse.ArgumentParser) -> argparse._Argument
 
 @contextmanager
 def errors_told(arguments: argparse.Namespace, ended: Ended) -> Iterator[None]:
-    """Turn what goes wrong inside the ``with`` block into one or two plain lines and an exit code.
+    """Print an error raised inside the ``with`` block as one or two lines, and set the exit code.
 
-    arguments  of which the command's part sets ``parser``, itself
+    arguments  of the command, with its ``parser``
     """
     try:
         yield
@@ -102,7 +102,7 @@ def errors_told(arguments: argparse.Namespace, ended: Ended) -> Iterator[None]:
 
 
 def say_error(message: str, arguments: argparse.Namespace) -> None:
-    """Print an error on stderr, always visibly: it quotes what is in a stranger's files."""
+    """Print an error on stderr, with control characters spelled out: it may quote untrusted files."""
     tell(f"{styled('error:', 'red', sys.stderr, arguments)} {visible(message)}")
 
 
@@ -119,9 +119,9 @@ def say_styled(text: str, style: str, arguments: argparse.Namespace) -> None:
 
 
 def styled(text: str, style: str, stream: TextIO, arguments: argparse.Namespace) -> str:
-    """Colour a text where colour is wanted.
+    """Return a text in colour or bold, if colour is on.
 
-    It must be made visible before: of what comes back a terminal is to obey the orders.
+    Control characters in it must have been spelled out before; those of the style are not.
     """
     return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if coloured(stream, arguments) else text
 
@@ -150,7 +150,7 @@ def say_table(
     indent  columns of space before the table
     least   width of every column but the first
     """
-    # Imported late: no answer waits for it.
+    # Imported late: most commands print no table.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -172,7 +172,7 @@ def say_table(
         force_terminal=colours,
         color_system="standard" if colours else None,
         legacy_windows=False,
-        _environ={},  # what the environment says of colours and width has been asked for
+        _environ={},  # colours and width are decided above
     )
     console.print(table, crop=False)
     lines = drawn.getvalue().splitlines()
@@ -181,10 +181,10 @@ def say_table(
 
 @contextmanager
 def progress_line(arguments: argparse.Namespace) -> Iterator[Callable[[str], None]]:
-    """Give a function that shows a line in place of the one before, where somebody watches.
+    """Give a function that shows a line in place of the one before, on a terminal.
 
-    That is where stderr is a terminal that can go back in a line, and without --quiet. The line is wiped out
-    at the end, and by "".
+    It does nothing where stderr is no terminal, or one that cannot rewrite a line, or with --quiet. The line
+    is erased at the end, and by "".
     """
     watched = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not arguments.quiet
     shown = ""

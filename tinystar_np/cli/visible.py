@@ -1,17 +1,17 @@
-"""Text that a terminal shows, and does not obey.
+"""Spelling out control characters, so that a terminal shows them instead of executing them.
 
-Some characters are orders to a terminal: ESC begins sequences that colour, erase, rename the window, write to
-the clipboard or make the terminal type an answer; carriage return and backspace write over what was there. A
-model may have learnt any of them, and whoever made its files may have put them into names and settings. So
-what comes from there is printed with these characters spelled out:
+Some characters are commands to a terminal: ESC begins sequences that colour, erase, rename the window, write
+to the clipboard or make the terminal type an answer; carriage return and backspace overwrite text. A model
+may have learnt any of them, and its files may have them in names and settings. So untrusted text is printed
+with these characters spelled out:
 
     C0 controls, DEL           ^[  ^H  ^?           as `cat -v` writes them; line ends and tabs stay
-    C1 controls                <U+009B>             which some terminals obey like ESC [
-    bidirectional formatting   <U+202E>             embeddings, overrides, isolates: they turn the order of
-                                                    what stands around them; arXiv:2111.00169
+    C1 controls                <U+009B>             which some terminals execute like ESC [
+    bidirectional formatting   <U+202E>             embeddings, overrides, isolates: they reverse the order of
+                                                    the text around them; arXiv:2111.00169
     surrogates                 <U+DCFF>             halves of characters, which no file can hold
 
-Every character is looked at by itself, so it does not matter how a sequence is spread over tokens. Marks of
+Characters are replaced one by one, so it does not matter how a sequence is spread over tokens. Marks of
 direction (U+200E, U+200F, U+061C) stay, as Hebrew and Arabic texts need them.
 """
 
@@ -21,7 +21,7 @@ SPELLED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud8
 
 
 def visible(text: str) -> str:
-    """Spell out every character that a terminal would obey, but line ends and tabs."""
+    """Spell out every control character, except line ends and tabs."""
     return SPELLED.sub(_spelled, text)
 
 

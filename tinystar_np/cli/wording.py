@@ -5,14 +5,14 @@ import textwrap
 from collections.abc import Sequence
 
 UNBROKEN = re.compile(r"(?<=[0-9]) (?=[KMGTB]B?\b|×)|(?<=×) (?=[0-9])")
-"""Spaces between a number and its unit, and in products: no line ends there."""
+"""Spaces between a number and its unit, and in products, at which no line is broken."""
 
 
 def wrapped(words: str, width: int, first: str = "", indent: int = 0) -> str:
-    """Break a paragraph into lines, but none between a number and its unit.
+    """Break a paragraph into lines, but not between a number and its unit.
 
-    first   before the words, in the first line
-    indent  columns before the others
+    first   text before the words in the first line
+    indent  columns before the other lines
     """
     filled = textwrap.fill(
         UNBROKEN.sub("\u00a0", words),
@@ -34,7 +34,7 @@ def in_words(count: float) -> str:
 
 
 def count_of(count: float) -> str:
-    """Write a number of parameters shorter: "8.03 B"."""
+    """Write a number of parameters in short: "8.03 B"."""
     number, _, word = in_words(count).partition(" ")
     return f"{number} {'K' if word == 'thousand' else word[:1].upper()}".rstrip()
 

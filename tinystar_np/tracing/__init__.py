@@ -1,4 +1,4 @@
-"""What the taps caught: the recorder, and the comparison with a reference implementation."""
+"""Recording activations from taps, and comparing them with a reference implementation."""
 
 from tinystar_np.tracing.recorder import Recording, record
 

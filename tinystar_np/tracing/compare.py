@@ -1,8 +1,8 @@
-"""Where two implementations of a model part: ours and transformers', activation by activation.
+"""Comparing two implementations of a model, ours and transformers', activation by activation.
 
-The weight table of a model says which module of the reference each of our layers took its weights from. That
-is all it takes: the output of module ``h.3.attn.c_attn`` is our ``blocks.3.attention.qkv``. The input of a
-layer is the activation before it, which adds those that have no module of their own.
+The weight table of a model says which module of the reference has the weights of each of our layers, and so
+which activations to compare: the output of module ``h.3.attn.c_attn`` is our ``blocks.3.attention.qkv``. A
+layer's input is the activation before it, for those that are no module's output.
 """
 
 import re
@@ -22,7 +22,7 @@ from tinystar_np.models import Decoder
 from tinystar_np.models.text_part import TEXT_PARTS
 from tinystar_np.tracing.recorder import record
 
-INPUTS = {  # our activation: the layer of the same block whose input it is
+INPUTS = {  # our activation: the layer of the same block that reads it
     "attention.mixed": "attention.out",
     "attention.gated": "attention.out",
     "residual_middle": "feed_forward_norm",
@@ -32,14 +32,14 @@ INPUTS = {  # our activation: the layer of the same block whose input it is
 }
 
 BEFORE = ("", "model.language_model.", "language_model.")
-"""What modules' names may begin with: those of a text part lie within the model that also sees."""
+"""Prefixes of modules' names: a text part is within the model of text and images."""
 
 BY_HEAD = tuple(f"attention.{name}" for name in ("q", "k", "v", "q_norm", "k_norm", "mixed", "gated"))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one activation is from the reference's.
+    """The difference of one activation from the reference's.
 
     name     our name for it (docs/taps.md)
     shape    its shape, the batch axis included
@@ -63,7 +63,7 @@ class Difference:
 
 
 def compare_with_transformers(model: Decoder, ids: Sequence[int], reference: Path) -> list[Difference]:
-    """Run both on the same tokens and compare every activation that can be paired.
+    """Run both models on the same tokens and compare every activation that can be paired.
 
     model      ours
     ids        T token ids
@@ -75,7 +75,7 @@ def compare_with_transformers(model: Decoder, ids: Sequence[int], reference: Pat
     with record() as ours:
         model(np.asarray(ids))
     theirs = _run_transformers(model, ids, reference, list(ours))
-    # A module that makes queries and their gates at once has no counterpart here.
+    # A module that computes queries and their gates together has no counterpart here.
     paired = [
         name
         for name in ours
@@ -85,13 +85,11 @@ def compare_with_transformers(model: Decoder, ids: Sequence[int], reference: Pat
 
 
 def _difference(name: str, ours: NDArray, theirs: NDArray) -> Difference:
-    if (
-        name.endswith(BY_HEAD) and ours.ndim == 4
-    ):  # theirs may have the heads side by side, or after the tokens
+    if name.endswith(BY_HEAD) and ours.ndim == 4:  # theirs may be (B, T, H, K) or (B, T, HK)
         side_by_side = ours.transpose(0, 2, 1, 3)
         forms = [form.reshape(*form.shape[:2], -1) for form in (ours, side_by_side)] + [ours, side_by_side]
         fitting = [form for form in forms if form.shape == theirs.shape]
-        # As many heads as tokens leave two: then the nearer one is meant.
+        # With as many heads as tokens two forms fit: the nearer one is right.
         ours = min(fitting, key=lambda form: float(np.abs(form - theirs).max()), default=ours)
     if ours.shape != theirs.shape:
         raise TinyStarError(f"{name} has shape {ours.shape} here and {theirs.shape} in transformers.")
@@ -135,21 +133,21 @@ def _run_transformers(
 
     def keep(name: str, value: Any, which: int = 0) -> None:
         tensor = value[which] if isinstance(value, tuple) else value
-        array = tensor.numpy().copy()  # which torch refuses where gradients are on
+        array = tensor.numpy().copy()  # torch refuses this where gradients are on
         # Positions are looked up once for the whole batch: (T, D) or (1, T, D).
         caught[name] = array if array.ndim > 2 else array[None]
 
     for name, module in _modules(model, reference):
         which = 1 if type(module).__name__ == "Llama4Router" else 0  # others give their scores first
         module.register_forward_hook(lambda _, __, output, name=name, i=which: keep(name, output, i))
-        for activation, behind in INPUTS.items():
-            path = name.removesuffix(behind) + activation
+        for activation, reader in INPUTS.items():
+            path = name.removesuffix(reader) + activation
             gated = activation == "attention.mixed" and path.replace("mixed", "gated") in names
-            if name.endswith("." + behind) and not gated:
+            if name.endswith("." + reader) and not gated:
                 module.register_forward_pre_hook(lambda _, inputs, path=path: keep(path, inputs))
     with torch.no_grad():
         output = reference(torch.tensor([list(ids)]), output_attentions=not doubled, use_cache=False)
-    # The reference lists those of the layers that attend, which in a hybrid are a few.
+    # The reference lists only those of attention layers, which in a hybrid are a few.
     attending = [name for name in names if name.endswith("attention.probabilities")]
     for name, probabilities in zip(attending, getattr(output, "attentions", None) or (), strict=False):
         keep(name, probabilities)
@@ -159,7 +157,7 @@ def _run_transformers(
 
 def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     """Pair our names with the reference's modules: layers with weights, and whole blocks."""
-    # Of a tensor that holds several of our matrices, the module gives all of their results at once.
+    # A tensor that holds several of our matrices is left out: its module's output is that of all of them.
     rows = [row for row in expand(model.WEIGHTS, model.config).values() if not row.part]
     layers = {row.ours.rpartition(".")[0]: row.theirs.rpartition(".")[0] for row in rows}
     before = re.split(r"\b0\b", next(row.theirs for row in rows if row.ours.startswith("blocks.0.")))[0]

@@ -1,7 +1,7 @@
-"""Pictures of numbers: small multiples, one panel per quantity and one row per thing that is compared.
+"""Bar charts as small multiples: one panel per quantity and one row per thing that is compared.
 
-Every panel has its own scale and begins at 0, every bar has its number written behind it, and nothing is said
-by colour. Needs matplotlib, which is imported when a picture is asked for.
+Every panel has its own scale and begins at 0, every bar has its number written after it, and colour carries
+no meaning. Needs matplotlib, which is imported when a picture is drawn.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from tinystar_np.whole_file import whole_file
 
 KINDS = (".png", ".svg")
 COLUMNS = 3  # panels side by side
-ROOM = 1.45  # of a panel's width in longest bars: what is behind it is for its label
+ROOM = 1.45  # a panel's width in lengths of the longest bar: the rest is for its label
 BAR = "#8fb3d9"
 TEXT = "#222222"
 FAINT = "#bbbbbb"
@@ -37,7 +37,7 @@ class Panel:
 
 
 def check_plotting(path: Path) -> None:
-    """Raise an error if no picture can be written there: better now than after the work.
+    """Raise an error if no picture can be written there, before the work is done.
 
     Raises InputError for a path that cannot be written, TinyStarError where matplotlib is missing.
     """
@@ -63,13 +63,13 @@ def check_plotting(path: Path) -> None:
 def plot_small_multiples(
     path: Path, title: str, names: Sequence[str], panels: Sequence[Panel], note: str = ""
 ) -> None:
-    """Draw panels of horizontal bars side by side and save them, as its name says a PNG or an SVG.
+    """Draw panels of horizontal bars side by side and save them, as PNG or SVG by the path's ending.
 
-    names   of the rows, from above
+    names   of the rows, from the top
     panels  one per quantity
     note    a line below, such as where and how it was measured
 
-    Raises what ``check_plotting`` raises.
+    Raises the errors of ``check_plotting``.
     """
     check_plotting(path)
     from matplotlib.figure import Figure
@@ -92,7 +92,7 @@ def plot_small_multiples(
 
 
 def _draw(axis: Any, names: Sequence[str], panel: Panel) -> None:
-    """Draw one panel: bars from above, each with its words behind it."""
+    """Draw one panel: bars from the top, each with its label after it."""
     places = range(len(names))
     ranges = panel.ranges or [None] * len(names)
     lengths = [value or 0 for value in panel.values]

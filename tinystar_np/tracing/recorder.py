@@ -1,4 +1,4 @@
-"""Record intermediates by name.
+"""The recorder: activations by name.
 
 with ts.record("blocks.*.attention.probabilities") as caught:
     model(ids)
@@ -15,10 +15,10 @@ from tinystar_np.tap import listen
 
 
 class Recording(Mapping[str, NDArray]):
-    """The arrays that were caught, by full path, in the order of the computation.
+    """The recorded arrays by full path, in the order of the computation.
 
     Arrays are copies and keep the batch axis. Where a path is computed again, in a second call, the later
-    array takes the earlier one's place.
+    array replaces the earlier one.
     """
 
     def __init__(self, patterns: tuple[str, ...]):
@@ -27,15 +27,15 @@ class Recording(Mapping[str, NDArray]):
         self._prefix = ""
 
     def catch(self, name: str, x: NDArray) -> NDArray:
-        """Keep a copy of ``x`` if its path is asked for."""
+        """Keep a copy of ``x`` if its path matches a pattern."""
         path = self._prefix + name
         if not self._patterns or any(fnmatchcase(path, pattern) for pattern in self._patterns):
-            self._arrays[path] = x.copy()  # layers go on in place: without a copy we would see a later state
+            self._arrays[path] = x.copy()  # layers may write into it later
         return x
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
-        """Prefix what is caught inside."""
+        """Prefix the names of the arrays recorded inside."""
         outer = self._prefix
         self._prefix = f"{outer}{name}."
         try:
