@@ -80,6 +80,18 @@ DENSE: dict[str, tuple[str, dict[str, Any]]] = {
             "final_logit_softcapping": 5.0,
         },
     ),
+    "chunks and no positions, in turns": (
+        "llama4_text",
+        {
+            **ATTENTION,
+            "head_dim": 8,
+            "intermediate_size_mlp": 80,
+            "attention_chunk_size": 17,
+            "no_rope_layer_interval": 2,
+            "floor_scale": 16,
+            "moe_layers": [],
+        },
+    ),
     "alibi": ("bloom", {"hidden_size": 48, "n_layer": 2, "n_head": 8}),
     "one key for all heads, parallel": (
         "falcon",

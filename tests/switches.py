@@ -57,14 +57,11 @@ def our_keys(model_type: str) -> dict[str, Any]:
     Other spellings that stand for a field of transformers' class are none of them.
     """
     ours, theirs = model_class(model_type).Config, keys_of(model_type)
-    known = {f.name: None if f.default is MISSING else f.default for f in fields(ours)}
+    spelled = {name for name, held in ours.keys().items() if not held.aliases}
+    known = {f.name: f.default for f in fields(ours) if f.name in spelled}
     known |= {key: harmless[0] for key, harmless in ours.REFUSED.items()}
     theirs_and_parts = {part for key in theirs for part in (key, *key.split("."))}
-    return {
-        key: default
-        for key, default in known.items()
-        if key not in theirs_and_parts and key not in other_names(ours).values()
-    }
+    return {key: default for key, default in known.items() if key not in theirs_and_parts}
 
 
 def is_inert(model_type: str, key: str) -> bool:

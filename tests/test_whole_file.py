@@ -5,6 +5,7 @@ import resource
 import stat
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import tinystar_np as ts
-from tinystar_np.checkpoints.safetensors_file import write_safetensors
+from tinystar_np.checkpoints.safetensors_writer import write_arrays
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import CheckpointError, InputError, TinyStarError
 from tinystar_np.whole_file import whole_file
@@ -155,12 +156,22 @@ def test_arrays_of_every_kind_and_order_are_read_back(tmp_path: Path) -> None:
     arrays = {f"{kind} ä": numbers.astype(kind) for kind in kinds}
     arrays |= {"turned": numbers.astype("f4").T, "empty": np.zeros((0, 3), "f4"), "one": np.array(7.5)}
     with whole_file(tmp_path / "file") as file:
-        write_safetensors(file, arrays, {"format": "a 日\n"})
+        write_arrays(file, arrays, {"format": "a 日\n"})
     found = load_file(tmp_path / "file")
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
         assert found[name].dtype == array.dtype.newbyteorder("=")
+
+
+def test_writing_takes_no_memory(tmp_path: Path) -> None:
+    arrays = {f"{i}.keys": np.ones((1000, 1000), np.float32) for i in range(8)}  # 32 MB
+    with whole_file(tmp_path / "file") as file:
+        tracemalloc.start()  # NumPy's own arrays count, and Python's bytes
+        write_arrays(file, arrays, {})
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 # What people save.

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,11 @@ from tinystar_np.checkpoints.element_types import WEIGHT_TYPES
 from tinystar_np.checkpoints.files_inside import file_inside
 from tinystar_np.checkpoints.gather import FittedTable
 from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.model_files import small_files
 from tinystar_np.checkpoints.safetensors_file import on_file
-from tinystar_np.checkpoints.shards import LARGEST_SHARD, Tensor, write_shards
+from tinystar_np.checkpoints.safetensors_writer import Tensor
+from tinystar_np.checkpoints.shards import LARGEST_SHARD, write_shards
 from tinystar_np.checkpoints.stored_matrix import is_int8, is_scale, read_stored
 from tinystar_np.checkpoints.weight_table import Row, expand
 from tinystar_np.errors import InputError
@@ -221,9 +223,9 @@ def _ignored(tensors: Mapping[str, Tensor], table: FittedTable) -> list[str]:
     return sorted(name.removesuffix(WEIGHT) for name in kept)
 
 
-def _config(path: Path, dtype: str, settings: Mapping[str, object] | None) -> dict[str, Any]:
+def _config(path: Path, dtype: str, settings: Mapping[str, object] | None) -> JsonObject:
     """Read config.json, which was checked before, and say in it what the weights are now."""
-    config: dict[str, Any] = json.loads(path.read_bytes())  # infinity stays as it is spelled there
+    config: JsonObject = json.loads(path.read_bytes())  # infinity stays as it is spelled there
     parts = [config, config.get("text_config")]
     for part in parts:
         if isinstance(part, dict):

@@ -8,7 +8,7 @@ import pytest
 from parity import random_ids, reference_model, save
 from safetensors.numpy import load_file
 
-from tinystar_np.checkpoints.safetensors_file import write_safetensors
+from tinystar_np.checkpoints.safetensors_writer import write_arrays
 from tinystar_np.errors import CheckpointError
 from tinystar_np.loading import load
 from tinystar_np.whole_file import whole_file
@@ -49,7 +49,7 @@ def change(saved: Changed, path: Path, **changes: np.ndarray | None) -> None:
     model, whole = saved
     arrays = {name: array for name, array in (load_file(whole) | changes).items() if array is not None}
     with whole_file(path) as file:
-        write_safetensors(file, arrays, {"format": "tinystar_np cache 1", "model": model.fingerprint()})
+        write_arrays(file, arrays, {"format": "tinystar_np cache 1", "model": model.fingerprint()})
 
 
 each_model = pytest.mark.parametrize("saved", MODELS, indirect=True)

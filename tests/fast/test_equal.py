@@ -342,19 +342,24 @@ def test_more_threads_than_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         test_equal_to_its_kernel(name, monkeypatch)
 
 
-def test_what_is_remembered_is_forgotten_with_its_arrays() -> None:
+@pytest.mark.parametrize("dies", ["first", "second"])
+def test_what_is_remembered_is_forgotten_with_its_arrays(dies: str) -> None:
     made = []
 
     @remembered
-    def twice(x: np.ndarray, n: int) -> np.ndarray:
+    def scaled_sum(first: np.ndarray, second: np.ndarray, n: int) -> np.ndarray:
         made.append(n)
-        return 2 * x
+        return n * (first + second)
 
-    x, same = np.ones(3), np.ones(3)
-    assert twice(x, 1) is twice(x, 1)
-    assert twice(x, 2) is not twice(x, 1)
-    assert twice(same, 1) is not twice(x, 1)
-    assert made == [1, 2, 1]
-    result = weakref.ref(twice(x, 1))
-    del x
+    x, y, same = np.ones(3), np.ones(3), np.ones(3)
+    assert scaled_sum(x, y, 1) is scaled_sum(x, y, 1)
+    assert scaled_sum(x, y, 2) is not scaled_sum(x, y, 1)
+    assert scaled_sum(same, y, 1) is not scaled_sum(x, y, 1)
+    assert scaled_sum(x, same, 1) is not scaled_sum(x, y, 1)
+    assert made == [1, 2, 1, 1]
+    result = weakref.ref(scaled_sum(x, y, 1))
+    if dies == "first":
+        del x
+    else:
+        del y
     assert result() is None

@@ -202,7 +202,9 @@ def test_what_no_machine_can_hold() -> None:
 
 def test_gpt2() -> None:
     found = described("gpt2")
-    assert words(found, "block") == "sequential, a norm before each part"
+    assert words(found, "block") == (
+        "Attention, then feed-forward: each reads a normed copy of the residual stream and adds its result"
+    )
     assert words(found, "mixer") == "attention MHA 12:12, a key and value for each, heads of 64"
     assert words(found, "feed_forward") == "plain, GELU (tanh), 768 → 3072 → 768 (4 × the width)"
     assert found.parts["positions"].words == "learned, a vector for each of 1024 places"
@@ -257,7 +259,11 @@ def test_hybrid() -> None:
     experts = words(found, "feed_forward")
     assert experts.startswith("2 of 6 experts for each token, each gated, SwiGLU, 32 → 2 × 24 → 32")
     assert "one for all tokens: gated, SwiGLU, 32 → 2 × 40 → 32" in experts
-    assert found.parts["multipliers"].facts == {"embeddings": 12, "what each part adds": 0.25, "logits": 0.25}
+    assert found.parts["multipliers"].facts == {
+        "embedding_multiplier": 12,
+        "residual_multiplier": 0.25,
+        "logits_scaling": 4,
+    }
     assert found.parts["biases"].words == "mixer convolution"
     turned = described("granitemoehybrid", **{**HYBRID, "position_embedding_type": "rope"})
     assert [(part.words, where) for part, where in turned.kinds("positions")] == [("RoPE, base 10000", [2])]
@@ -265,7 +271,9 @@ def test_hybrid() -> None:
 
 def test_mamba() -> None:
     found = described("mamba")
-    assert words(found, "block") == "a norm and a mixer, no feed-forward layer"
+    assert words(found, "block") == (
+        "The mixer reads a normed copy of the stream and adds its result; there is no feed-forward layer"
+    )
     assert words(found, "mixer") == "Mamba 1, 1536 channels keep 16 numbers each, convolution over 4"
     assert found.parts["positions"].words == "none: a recurrence reads in order"
     assert found.parts["context"].words == "no limit"
@@ -301,6 +309,9 @@ def test_an_unknown_mixer_is_measured_all_the_same() -> None:
 
         def new_state(self, batch_size: int, capacity: int) -> Any:
             return np.zeros((batch_size, 5 + capacity), dtype=np.float32)
+
+        def __call__(self, x: Any, step: Any, state: Any) -> Any:
+            return x
 
     model = hollow("mamba", num_hidden_layers=2)
     for block in model.blocks:

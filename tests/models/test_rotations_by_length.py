@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 import tinystar_np as ts
 from tinystar_np.cache import Cache, join_caches
-from tinystar_np.checkpoints.safetensors_file import write_safetensors
+from tinystar_np.checkpoints.safetensors_writer import write_arrays
 from tinystar_np.errors import CheckpointError
 from tinystar_np.generation import Conversation, loop
 from tinystar_np.loading import load
@@ -379,7 +379,7 @@ def rewrite(path: Path, **changes: np.ndarray | None) -> None:
         arrays = {name: file.get_tensor(name) for name in file.keys()} | changes  # noqa: SIM118
         metadata = file.metadata()
     with whole_file(path) as out:
-        write_safetensors(out, {n: a for n, a in arrays.items() if a is not None}, metadata)
+        write_arrays(out, {n: a for n, a in arrays.items() if a is not None}, metadata)
 
 
 @pytest.mark.parametrize(

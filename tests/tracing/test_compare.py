@@ -12,6 +12,11 @@ from tinystar_np.tracing.compare import compare_with_transformers
 WIDTHS = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 6}
 GROUPS = {**WIDTHS, "num_key_value_heads": 2, "intermediate_size": 80}
 MAMBA2 = {"mamba_n_heads": 8, "mamba_d_head": 12, "mamba_n_groups": 1, "mamba_d_state": 16}
+DEEPSEEK = {
+    **{**GROUPS, "num_key_value_heads": 6, "kv_lora_rank": 16, "qk_rope_head_dim": 4},
+    **{"qk_nope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 4, "n_shared_experts": 1},
+    **{"num_experts_per_tok": 2, "moe_intermediate_size": 32, "first_k_dense_replace": 1},
+}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", {"n_embd": 48, "n_layer": 3, "n_head": 6, "n_positions": 64}),
     "llama": ("llama", GROUPS),
@@ -40,12 +45,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         | {"linear_key_head_dim": 6, "linear_value_head_dim": 10, "moe_intermediate_size": 32}
         | {"shared_expert_intermediate_size": 40, "rms_norm_eps": 0.01},
     ),
-    "deepseek_v2": (
-        "deepseek_v2",
-        {**GROUPS, "num_key_value_heads": 6, "q_lora_rank": None, "kv_lora_rank": 16, "qk_rope_head_dim": 4}
-        | {"qk_nope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 4, "n_shared_experts": 1}
-        | {"num_experts_per_tok": 2, "moe_intermediate_size": 32, "first_k_dense_replace": 1},
-    ),
+    "deepseek_v2": ("deepseek_v2", {**DEEPSEEK, "q_lora_rank": None}),
+    "deepseek_v2 with compressed queries": ("deepseek_v2", {**DEEPSEEK, "q_lora_rank": 12}),
     "falcon": ("falcon", {**WIDTHS, "new_decoder_architecture": True, "num_kv_heads": 2}),
     "falcon with alibi": ("falcon", {**WIDTHS, "alibi": True, "parallel_attn": False, "multi_query": False}),
     "granite": ("granite", {**GROUPS, "embedding_multiplier": 3.0, "attention_multiplier": 0.1}),

@@ -6,12 +6,13 @@ been mixed into the state cannot be removed from it.
 
 from collections.abc import Mapping
 from copy import copy
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache.layer_state import LayerState, check_fit
+from tinystar_np.fast.deferred_state import DeferredState
 
 
 class RecurrentState:
@@ -27,8 +28,8 @@ class RecurrentState:
     rewindable: ClassVar[bool] = False
 
     def __init__(self, **arrays: NDArray):
-        self._arrays = arrays
-        self._waiting: dict[str, NDArray] = {}
+        self._arrays: dict[str, NDArray | DeferredState] = dict(arrays)
+        self._waiting: dict[str, NDArray | DeferredState] = {}
 
     @property
     def nbytes(self) -> int:
@@ -36,11 +37,11 @@ class RecurrentState:
         held = [*self._arrays.values(), *self._waiting.values()]
         return sum(array.nbytes for array in {id(array): array for array in held}.values())
 
-    def __getitem__(self, name: str) -> NDArray:
-        """Return what the last finished call left; not to be written to."""
+    def __getitem__(self, name: str) -> Any:
+        """Return what the last finished call left, an array or what stands for one; not to be written to."""
         return self._arrays[name]
 
-    def replace(self, **arrays: NDArray) -> None:
+    def replace(self, **arrays: NDArray | DeferredState) -> None:
         """Hand in the arrays after the new tokens, current from ``commit`` on.
 
         Arrays that wait from a call that broke off are dropped.
@@ -62,7 +63,7 @@ class RecurrentState:
         first, *_ = states
         return first._like({name: np.concatenate([s[name] for s in states]) for name in first._arrays})
 
-    def _like(self, arrays: dict[str, NDArray]) -> Self:
+    def _like(self, arrays: dict[str, NDArray | DeferredState]) -> Self:
         """Return a state of this kind with other arrays."""
         other = copy(self)
         other._arrays, other._waiting = arrays, {}
@@ -71,8 +72,9 @@ class RecurrentState:
     def arrays(self, tokens: int) -> dict[str, NDArray]:
         """Return the arrays, which are the same size for any number of tokens."""
         # This state goes on with the very arrays that are saved: both then continue to the same bits.
-        self._arrays = {name: np.asarray(array) for name, array in self._arrays.items()}
-        return dict(self._arrays)
+        whole = {name: np.asarray(array) for name, array in self._arrays.items()}
+        self._arrays = dict(whole)
+        return whole
 
     def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
         """Take over saved arrays; raises ValueError where they do not fit this layer."""

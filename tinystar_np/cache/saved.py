@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.text import HeldText
-from tinystar_np.checkpoints.safetensors_file import write_safetensors
+from tinystar_np.checkpoints.safetensors_writer import write_arrays
 from tinystar_np.errors import CheckpointError
 from tinystar_np.whole_file import whole_file
 
@@ -37,7 +37,7 @@ def write_states(
         for name, array in state.arrays(tokens).items():
             arrays[f"{i}.{name}"] = array
     with whole_file(path) as file:
-        write_safetensors(file, arrays, {"format": FORMAT, "model": fingerprint})
+        write_arrays(file, arrays, {"format": FORMAT, "model": fingerprint})
 
 
 def read_states(

@@ -1,4 +1,4 @@
-"""Files of the safetensors format: one is mapped into memory, so that nothing is read at first; or written.
+"""Files of the safetensors format: one is mapped into memory, so that nothing is read at first.
 
     8 bytes   length of the header, little-endian
     header    JSON: {"wte.weight": {"dtype": "F32", "shape": [50257, 768], "data_offsets": [0, 154389504]}}
@@ -10,14 +10,12 @@ map, which the operating system fills page by page when they are first touched, 
 """
 
 import mmap
-from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.numpy import save
 
 from tinystar_np.checkpoints.element_types import STORAGE_TYPES
 from tinystar_np.checkpoints.json_file import SIZE_LIMIT, download_again, one_line, parse_json_object, shown
@@ -137,9 +135,3 @@ def _map_of(array: object) -> mmap.mmap | None:
         array = array.base
     whole = array.obj if isinstance(array, memoryview) else None
     return whole if isinstance(whole, mmap.mmap) else None
-
-
-def write_safetensors(file: BinaryIO, arrays: Mapping[str, NDArray], metadata: Mapping[str, str]) -> None:
-    """Write arrays by name, and texts about them, to a file that is open for writing."""
-    # The package writes an array's memory as it lies there, whatever its strides say.
-    file.write(save({name: np.asarray(array, order="C") for name, array in arrays.items()}, dict(metadata)))

@@ -4,9 +4,9 @@ import argparse
 import json
 import sys
 import time
-from typing import Any
 
 from tinystar_np.cache import PREFILL
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.cli.open_model import (
     add_model_arguments,
     add_sampling_arguments,
@@ -105,7 +105,7 @@ def read_prompt(words: list[str]) -> str:
     return prompt
 
 
-def _result(model: str, prompt: str, text: str, pieces: list[Piece]) -> dict[str, Any]:
+def _result(model: str, prompt: str, text: str, pieces: list[Piece]) -> JsonObject:
     return {
         "model": model,
         "prompt": prompt,

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.cli.open_model import add_model_arguments, open_model
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import UsageError, add_common_arguments, note, progress_line, say_table
@@ -197,7 +197,7 @@ def _speed(task: Task, turn: Callable[[], Seconds]) -> float:
     return task.speed(turn())
 
 
-def _facts(found: Found, model: Decoder, names: list[str], dtypes: list[str], read: float) -> dict[str, Any]:
+def _facts(found: Found, model: Decoder, names: list[str], dtypes: list[str], read: float) -> JsonObject:
     """Say everything that was measured, for programs."""
     alone = next(filter(_is_one_text, found.speeds), None)
     return {

@@ -3,11 +3,10 @@
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.element_types import NotFinite, count_not_finite
-from tinystar_np.checkpoints.json_file import one_line
+from tinystar_np.checkpoints.json_file import JsonObject, one_line
 from tinystar_np.cli.terminal import note
 from tinystar_np.errors import CheckpointError
 
@@ -28,7 +27,7 @@ class CheckedWeights:
     found: dict[str, tuple[str, NotFinite]]
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """The same for programs."""
         not_finite = {name: {"file": file, **count._asdict()} for name, (file, count) in self.found.items()}
         return {"tensors": self.tensors, "not_finite": not_finite}

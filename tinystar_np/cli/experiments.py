@@ -8,8 +8,8 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.cli.open_model import add_threads_argument
 from tinystar_np.cli.side_by_side import COUNTED, LONG, ends_early, findings, panels, quantities
 from tinystar_np.cli.streams import OK, say
@@ -147,7 +147,7 @@ def _notes(
     return notes
 
 
-def _facts(one: Experiment) -> dict[str, Any]:
+def _facts(one: Experiment) -> JsonObject:
     """Say everything about one configuration, for programs."""
     takes, speed = one.takes, one.speed
     lengths = sorted(takes.flops)

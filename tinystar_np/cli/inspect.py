@@ -9,16 +9,16 @@ import argparse
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
 from tinystar_np.checkpoints.config_file import read_config
 from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.model_files import has_model
 from tinystar_np.checkpoints.stored_matrix import is_int8
 from tinystar_np.cli.check_weights import check_weights
@@ -159,7 +159,7 @@ def _layers(numbers: Sequence[int]) -> str:
     return f"{'layer' if len(numbers) == 1 else 'layers'} {words}"
 
 
-def _stored(directory: Path, raw: Mapping[str, Any], weights: WeightSizes) -> dict[str, Any]:
+def _stored(directory: Path, raw: JsonObject, weights: WeightSizes) -> JsonObject:
     """Say what the weights take as they are stored: really where they are here, else by the config."""
     if has_model(directory):
         checkpoint = open_checkpoint(directory)
@@ -177,7 +177,7 @@ def _types(checkpoint: Checkpoint) -> dict[str, int]:
     return Counter(map(checkpoint.element_type, checkpoint))
 
 
-def _print_weights(weights: WeightSizes, stored: Mapping[str, Any]) -> None:
+def _print_weights(weights: WeightSizes, stored: JsonObject) -> None:
     _row("parameters", f"{in_words(weights.parameters)} ({weights.parameters:,})")
     if weights.active != weights.parameters:
         share = weights.active / weights.parameters

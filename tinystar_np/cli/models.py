@@ -53,7 +53,7 @@ def _list(arguments: argparse.Namespace) -> None:
         revision = f" @ {model.revision}" if model.revision else ""
         say(f"{model.name:{width}}  {model.nbytes / 1e6:9.1f} MB  {model.place}{revision}")
     say("\nArchitectures that run; `tinystar models ARCHITECTURE` says more of one:\n")
-    width = min(shutil.get_terminal_size().columns, 110) - 26
+    width = max(min(shutil.get_terminal_size().columns, 110) - 26, 20)
     headlines = {name: headline(name) for name in ARCHITECTURES if name != "tinystar"}
     for name, (year, line) in sorted(headlines.items(), key=lambda item: (item[1][0], item[0])):
         say(f"  {year}  {name:16}  {textwrap.shorten(line, width, placeholder=' …')}")

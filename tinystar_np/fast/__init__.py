@@ -1,9 +1,8 @@
 """The kernels again, for this machine: the same names, the same signatures, the same numbers, quicker.
 
-What concerns a processor, BLAS, threads, memory order or NumPy's own call costs lives here and nowhere else.
-A layer calls ``fast.matmul(x, weight)`` and sees none of it. ``KERNELS`` names the definition of each, which
-tests hold it equal to. With the environment variable ``TINYSTAR_NP_KERNELS=1`` the definitions run
-themselves.
+What concerns a processor, BLAS, threads, memory order or NumPy's own call costs is here and nowhere else.
+``KERNELS`` maps each name to its definition, and tests compare the two. With the environment variable
+``TINYSTAR_NP_KERNELS=1`` the definitions run themselves.
 """
 
 import os

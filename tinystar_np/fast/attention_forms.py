@@ -1,7 +1,7 @@
-"""Which form of attention runs: the definition where it is cheap, blocks in threads for prompts.
+"""Attention: the definition for a few tokens, blocks of scores in threads for prompts.
 
 For one token, or a few, the definition is faster: one call for all heads instead of one per block. For a
-prompt blocks of scores (kernels/blockwise_attention.py) stay in a core's second-level cache, those that the
+prompt, blocks of scores (kernels/blockwise_attention.py) stay in a core's second-level cache, blocks that the
 mask hides altogether are never computed, and heads are divided among threads.
 """
 
@@ -21,7 +21,7 @@ from tinystar_np.kernels.softmax import LOWEST
 
 Positions = NDArray[np.integer]
 
-PLAIN_SCORES = 64 * 64  # of a head: up to here the definition is faster
+PLAIN_SCORES = 64 * 64  # scores of a head up to which the definition is faster
 QUERY_BLOCK = 64
 KEY_BLOCK = 512
 HEADS_TOGETHER = 8  # 8 × 64 × 512 float32 scores: 1 MB, about what a core's second-level cache holds
@@ -38,7 +38,7 @@ def attention(
     soft_cap: float | None = None,
     sinks: NDArray | None = None,
 ) -> NDArray:
-    """Attend: (B, H, T, K), (B, G, S, K), (B, G, S, K_v) → (B, H, T, K_v)."""
+    """Compute attention: (B, H, T, K), (B, G, S, K), (B, G, S, K_v) → (B, H, T, K_v)."""
     parts = parts_of(q, k, mask)
     if parts is None:
         scores = attention_scores(q, k, scale=scale, bias=bias, soft_cap=soft_cap)
@@ -75,7 +75,7 @@ def _cap(scores: NDArray, soft_cap: float) -> None:
 
 
 def attention_probabilities(scores: NDArray, mask: Mask | None, sinks: NDArray | None = None) -> NDArray:
-    """Turn scores into weights, 0 where a key is hidden: (..., H, T, S) → (..., H, T, S)."""
+    """Take the softmax of the scores, 0 where a key is hidden: (..., H, T, S) → (..., H, T, S)."""
     shown = None if mask is None else _shown(*mask)
     masked = scores if shown is None else np.where(shown, scores, scores.dtype.type(-np.inf))
     return softmax(masked, None if sinks is None else sinks[:, None, None])
@@ -85,17 +85,17 @@ def attention_probabilities(scores: NDArray, mask: Mask | None, sinks: NDArray |
 def _shown(
     queries: Positions, keys: Positions, window: int | None, chunk: int | None, causal: bool
 ) -> NDArray[np.bool_] | None:
-    """Say which keys are visible; None where all are."""
+    """Return which keys are visible, as ``visible`` does; None where all are."""
     shown = visible(Mask(queries, keys, window, chunk, causal))
     return None if shown.all() else shown
 
 
 class Reach(NamedTuple):
-    """What queries see of the keys that they are given, both standing one after another.
+    """Which keys a run of queries may attend to, both at consecutive positions.
 
-    offset  the key that stands where the first query does
-    before  how many keys before its own a query sees
-    after   how many keys after its own a query sees
+    offset  the index of the key at the first query's position
+    before  how many earlier keys a query may attend to
+    after   how many later keys a query may attend to
     """
 
     offset: int
@@ -104,9 +104,9 @@ class Reach(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Queries whose keys follow each other, and which keys these are.
+    """A run of queries and the run of keys that they may attend to, both at consecutive positions.
 
-    row      of the batch; None for every row
+    row  of the batch; None for every row
     """
 
     row: int | None
@@ -127,9 +127,9 @@ def parts_of(q: NDArray, k: NDArray, mask: Mask | None) -> list[Part] | None:
 def _parts(
     queries: Positions, keys: Positions, window: int | None, chunk: int | None, causal: bool
 ) -> list[Part] | None:
-    """Cut a call by rows where they stand at different positions, and where chunks end.
+    """Cut a call into rows where their positions differ, and where chunks end.
 
-    Returns None where positions do not follow each other.
+    Returns None where positions are not consecutive.
     """
     uniform = queries.ndim == keys.ndim == 1
     rows = max(len(positions) if positions.ndim == 2 else 1 for positions in (queries, keys))
@@ -180,12 +180,12 @@ Form = Callable[[slice, NDArray, NDArray, NDArray, Reach, NDArray | None], NDArr
 def in_parts(
     form: Form, parts: list[Part], q: NDArray, k: NDArray, v: NDArray, bias: NDArray | None
 ) -> NDArray:
-    """Attend part by part and row by row, the heads divided among threads."""
+    """Compute attention part by part and row by row, the heads divided among threads."""
     out = np.empty_like(q, shape=(*q.shape[:-1], v.shape[-1]))  # its axes in q's order in memory
     by_row = None if bias is None else _bias_by_row(bias, len(q))
 
     def some_heads(share: tuple[slice, slice]) -> None:
-        heads, groups = share
+        heads, kv_heads = share
         for row, queries, keys, reach in parts:
             for b in range(len(q)) if row is None else (row,):
                 own = None
@@ -193,7 +193,7 @@ def in_parts(
                     own = by_row[b, heads, :, keys]
                     own = own if own.shape[1] == 1 else own[:, queries]
                 out[b, heads, queries] = form(
-                    heads, q[b, heads, queries], k[b, groups, keys], v[b, groups, keys], reach, own
+                    heads, q[b, heads, queries], k[b, kv_heads, keys], v[b, kv_heads, keys], reach, own
                 )
 
     divided(some_heads, head_slices(q.shape[1], k.shape[1], q.shape[2]))
@@ -209,13 +209,13 @@ def _bias_by_row(bias: NDArray, rows: int) -> NDArray:
     return np.broadcast_to(bias, (rows, *bias.shape[1:]))
 
 
-def _heads_together(heads: int, groups: int) -> Iterator[tuple[slice, slice]]:
-    """Take a few heads of queries at a time, each with its own head of keys, or all with the same."""
-    run = heads if groups == heads else heads // groups
+def _heads_together(heads: int, kv_heads: int) -> Iterator[tuple[slice, slice]]:
+    """Take a few query heads at a time, each with its own key/value head, or all with the same."""
+    run = heads if kv_heads == heads else heads // kv_heads
     for first in range(0, heads, run):
         for start in range(first, first + run, HEADS_TOGETHER):
             some = slice(start, min(start + HEADS_TOGETHER, first + run))
-            yield some, some if groups == heads else slice(first // run, first // run + 1)
+            yield some, some if kv_heads == heads else slice(first // run, first // run + 1)
 
 
 def _blockwise(
@@ -228,16 +228,16 @@ def _blockwise(
     soft_cap: float | None,
     sinks: NDArray | None,
 ) -> NDArray:
-    """Attend in blocks that stay in cache: ``blockwise_attention`` for one row, in place."""
+    """Compute ``blockwise_attention`` of one row, in blocks that stay in cache."""
     H, T, _ = q.shape
     out = np.empty_like(q, shape=(H, T, v.shape[-1]))
-    for heads, groups in _heads_together(H, len(k)):
+    for heads, kv_heads in _heads_together(H, len(k)):
         for start in range(0, T, QUERY_BLOCK):
             some = slice(start, start + QUERY_BLOCK)
             out[heads, some] = _attend_to_blocks(
                 q[heads, some] * q.dtype.type(scale),
-                k[groups],
-                v[groups],
+                k[kv_heads],
+                v[kv_heads],
                 reach._replace(offset=reach.offset + start),
                 None if bias is None else bias[heads] if bias.shape[1] == 1 else bias[heads, some],
                 soft_cap,
@@ -255,11 +255,11 @@ def _attend_to_blocks(
     soft_cap: float | None,
     sink: NDArray | None,
 ) -> NDArray:
-    """Attend with one block of queries, already scaled; the sums of kernels/blockwise_attention.py."""
+    """Compute attention for one block of scaled queries; the sums of kernels/blockwise_attention.py."""
     first, before, after = reach
     last = first + q.shape[-2] - 1
-    end = min(last + after + 1, k.shape[-2])  # no query of the block sees a key from here on
-    begin = max(0, first - before)  # nor one before this
+    end = min(last + after + 1, k.shape[-2])  # keys from here on are hidden from the whole block
+    begin = max(0, first - before)  # as are those before this one
     places = np.arange(first, last + 1)[:, None]
     for start in range(begin, end, KEY_BLOCK):
         stop = min(start + KEY_BLOCK, end)
@@ -268,14 +268,14 @@ def _attend_to_blocks(
             _cap(scores, soft_cap)
         if bias is not None:
             scores += bias[..., start:stop]
-        if stop > first + after + 1:  # some queries do not see as far
+        if stop > first + after + 1:  # some keys are too late for some queries
             edge = max(first + after, start)
             np.copyto(scores[..., edge - start :], -np.inf, where=np.arange(edge, stop) > places + after)
-        if start < last - before:  # some keys are too old for some queries
+        if start < last - before:  # some keys are before some queries' window
             np.copyto(scores, -np.inf, where=np.arange(start, stop) < places - before)
         largest_here = scores.max(axis=-1, keepdims=True)
         if start == begin:
-            # A query may see nothing of its first block: a finite maximum makes its weights
+            # All keys of a query's first block may be hidden: a finite maximum makes its weights
             # exp(−inf) = 0, where −inf − (−inf) would make them NaN.
             largest = np.maximum(largest_here, LOWEST if sink is None else sink)
             total, out = _weigh(scores, largest, v[:, start:stop])

@@ -1,4 +1,4 @@
-"""Attention by learned distances, and to latents: which form of these runs."""
+"""Attention with relative positions, and latent attention."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ def relative_attention(
     scale: float,
     bias: NDArray | None = None,
 ) -> NDArray:
-    """Attend with relative positions: (B, H, T, K), (B, G, S, K), (B, G, S, K_v) → (B, H, T, K_v)."""
+    """Compute it with relative positions: (B, H, T, K), (B, G, S, K), (B, G, S, K_v) → (B, H, T, K_v)."""
     parts = parts_of(q, k, mask)
     if parts is None:
         scores = attention_scores(q, k, scale=scale, bias=bias)
@@ -73,10 +73,10 @@ def _attend_by_distance(
     distance: NDArray[np.integer],
     hidden: NDArray[np.bool_],
 ) -> NDArray:
-    """Attend with one block of scaled queries of one head: (T, K), (S, K), (T, S) → (T, K_v).
+    """Compute attention for one block of scaled queries of one head: (T, K), (S, K), (T, S) → (T, K_v).
 
-    Keys before the block's own neighbourhood all have the distance −C, those after it all C: only between
-    them distances differ, and only there each score is looked up by itself.
+    Keys far before the block all count as distance −C, those far after it as C: only between them distances
+    differ, and only there each score is looked up by itself.
     """
     C = len(key_vectors) // 2
     scores = q @ k.T
@@ -107,7 +107,7 @@ def latent_attention(
     scale: float,
     bias: NDArray | None = None,
 ) -> NDArray:
-    """Attend to latents in the form of fewer multiplications: (B, H, T, K + K_r) → (B, H, T, K_v)."""
+    """Compute latent attention in the form of fewer multiplications: (B, H, T, K + K_r) → (B, H, T, K_v)."""
     _, R, K = up_k.shape
     rest = memory.shape[-1] - R  # K_r
     latents = memory[..., :R]

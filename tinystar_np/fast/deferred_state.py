@@ -1,24 +1,24 @@
-"""The state of a linear recurrence as it was some tokens ago, and apart from it what has come since.
+"""A linear recurrence's state: a matrix from some tokens ago, and the keys and values of the tokens since.
 
-Mamba 2 (kernels/ssm.py) and the gated delta rule (kernels/delta_rule.py) remember a matrix for each head. A
-token lets it decay by a factor and adds the product of a key and a value:
+Mamba 2 (kernels/ssm.py) and the gated delta rule (kernels/delta_rule.py) keep a matrix for each head. Each
+token multiplies it by a decay and adds the product of a key and a value:
 
     S_t = d_t S_{t−1} + k_t v_tᵀ                    S_t (K, V), d_t a number
 
-Written so, each token reads and writes all of S, K·V numbers, for the K + V that are new. The same S is, from
-any earlier token on,
+Computed so, each token reads and writes all of S, K·V numbers, to add K + V new ones. Written out from any
+earlier token, here 0,
 
     S_t = f_0 S_0 + Σ_{0 < s ≤ t} f_s k_s v_sᵀ      f_s = d_{s+1} · … · d_t, and f_t = 1
 
-and what a query q reads in it
+and a query q reads
 
     S_tᵀ q = f_0 S_0ᵀ q + Σ f_s (k_s · q) v_s
 
-So S_0 need only be read, once for a token, and a short attention is added to it. When there are ``MOST``
-tokens, one sum over all of them makes S_t of S_0. It is the form in which prompts are read in chunks, a token
-at a time. Dao & Gu 2024, arXiv:2405.21060, section 6; Yang et al. 2024, arXiv:2406.06484.
+So S_0 need only be read, once for each token, and attention to a few recent tokens is added. When there are
+``MOST`` of them, one sum updates S_0 to S_t. It is the chunked form of prompts, a token at a time. Dao & Gu
+2024, arXiv:2405.21060, section 6; Yang et al. 2024, arXiv:2406.06484.
 
-Where S_0 is written anew, two arrays take turns: fresh memory for each would cost more than the sum.
+Two arrays are used alternately for S_0: allocating a new one each time would cost more than the sum.
 """
 
 from typing import NamedTuple, Self
@@ -26,12 +26,12 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-MOST = 16  # more and what is kept apart costs more to copy and to read, fewer and S is written more often
+MOST = 16  # with more, recent tokens cost more to copy and to read; with fewer, S is written more often
 FORGOTTEN = np.float32(1e-18)
 
 
 class Recent(NamedTuple):
-    """What n tokens have added, and how far they and the state before them have faded.
+    """The keys and values of the n tokens since S_0, and how much they and S_0 have decayed.
 
     factors  (batch, H, 1 + n), f_0 of the state and f_s of each token
     keys     (batch, G, n, K), where G divides H and neighbouring heads share keys
@@ -44,17 +44,17 @@ class Recent(NamedTuple):
 
 
 class DeferredState:
-    """A state that stands for an array (batch, ...): ``np.asarray(state)``, ``state[rows]``, ``.nbytes``.
+    """A state that behaves as an array (batch, ...): ``np.asarray(state)``, ``state[rows]``, ``.nbytes``.
 
-    matrix        S_0: (batch, H, K, V), or (batch, H, V, K) with ``values_first``; any shape where nothing is
-                  kept apart
-    recent        what has come since; None for nothing
-    values_first  whether the matrix lies the other way round
-    own           whether ``matrix`` was made here, and may be written over once another has taken its place
-    spare         an array like it that may be written over; None where none was needed yet
+    matrix        S_0: (batch, H, K, V), or (batch, H, V, K) with ``values_first``; any shape where ``recent``
+                  is None
+    recent        the tokens since S_0; None for none
+    values_first  whether S_0 is stored transposed
+    own           whether ``matrix`` was allocated here, and may be overwritten once another has replaced it
+    spare         an array like it that may be overwritten; None where none was needed yet
 
     Never changed: a call returns a new one. Of an old and a new one only one may be continued, since they
-    share the arrays that take turns; a copy for another way on is ``state[rows]``.
+    share the two arrays of S_0; to continue both, copy one by ``state[rows]``.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class DeferredState:
         return np.array(self.whole(), dtype=dtype, copy=copy)
 
     def whole(self) -> NDArray:
-        """Return the array with all tokens in it; not to be written to."""
+        """Return S_t as an array, which must not be written to."""
         return self.matrix if self.recent is None else self._summed_up(np.empty_like(self.matrix))
 
     def room(self) -> NDArray:
@@ -113,13 +113,13 @@ class DeferredState:
         )
 
     def with_room_for_one(self) -> Self:
-        """Return the same state, fewer than the most tokens kept apart."""
+        """Return the same state with fewer than ``MOST`` recent tokens."""
         if self.recent is None or self.recent.values.shape[2] < MOST:
             return self
         return self.followed_by(self._summed_up(self.room()))
 
     def with_token(self, decay: NDArray, key: NDArray, value: NDArray) -> Self:
-        """Return the state after one more token, which is kept apart: decay (batch, H), key (batch, G, K)…"""
+        """Return the state after one more token: decay (batch, H), key (batch, G, K), value (batch, H, V)."""
         if self.recent is None:
             recent = Recent(
                 np.stack((decay, np.ones_like(decay)), axis=-1), key[:, :, None], value[:, :, None]
@@ -151,10 +151,10 @@ class DeferredState:
         return y
 
     def _summed_up(self, out: NDArray) -> NDArray:
-        """Write S_t of S_0 and what is recent."""
+        """Write S_t, computed from S_0 and the recent tokens, into ``out``."""
         assert self.recent is not None
         factors, keys, values = self.recent
-        # Lower factors are invisible in the sum; their products may be denormal numbers, which are slow.
+        # Lower factors make no difference to the sum; their products may be denormal, which is slow.
         factors = np.where(factors < FORGOTTEN, np.float32(0), factors)
         np.multiply(self.matrix, factors[..., :1, None], out=out)
         batch, H, n, V = values.shape
@@ -167,5 +167,5 @@ class DeferredState:
 
 
 def deferred(state: NDArray | DeferredState, values_first: bool = False) -> DeferredState:
-    """See an array as such a state."""
+    """Return an array as a state without recent tokens; a state as it is."""
     return state if isinstance(state, DeferredState) else DeferredState(state, values_first=values_first)

@@ -1,4 +1,4 @@
-"""The definition of each name in ``fast``: the kernel that it is another form of."""
+"""The definition of each name in ``fast``: the kernel whose results it computes."""
 
 from collections.abc import Callable
 

@@ -1,9 +1,9 @@
-"""What stands between the products, with fewer calls and fewer trips to memory.
+"""Norms, softmax, activations and rotary embedding, with fewer calls and fewer passes over memory.
 
 For one token each NumPy call lasts longer than its arithmetic, so norms and softmax are written in few calls,
-and in ufunc methods (``np.add.reduce``) rather than functions that end in them through some Python: that is a
-sixth of the time of one token's norm. For a prompt each temporary of (T, F) numbers is a trip to memory, so
-results are written in place, a block at a time that stays in cache, divided among threads.
+and in ufunc methods (``np.add.reduce``) rather than functions that reach them through some Python: that saves
+a sixth of the time of one token's norm. For a prompt each temporary of (T, F) numbers is a pass over memory,
+so results are written in place, a block at a time that stays in cache, divided among threads.
 
 ``activate``, ``gated_activation`` and ``gated_rms_norm`` may overwrite their first argument.
 """
@@ -31,8 +31,8 @@ __all__ = [
 ]
 
 BLOCK = 131_072  # numbers: 512 KB of float32, so that a block and its temporary stay in cache
-NORM_BLOCK = 65_536  # of a gated norm, which has two temporaries more
-NARROWEST_ROW = 512  # numbers that count as one token's when work is divided among threads
+NORM_BLOCK = 65_536  # numbers of a gated norm, which has two more temporaries
+NARROWEST_ROW = 512  # numbers that count as one token when work is divided among threads
 
 
 def layer_norm(x: NDArray, gain: NDArray | None, bias: NDArray | None, eps: float) -> NDArray:
@@ -59,7 +59,7 @@ def rms_norm(x: NDArray, gain: NDArray, eps: float) -> NDArray:
 def gated_rms_norm(
     x: NDArray, gate: NDArray, gain: NDArray, eps: float, groups: int = 1, norm_first: bool = False
 ) -> NDArray:
-    """Let ``gate`` pass some of each feature, then norm, or the other way round; x may be overwritten."""
+    """Multiply by the activated gate, then norm, or the other way round; x may be overwritten."""
     rows, gates = x.reshape(-1, x.shape[-1]), gate.reshape(-1, x.shape[-1])
     by_group = gain.reshape(groups, -1)
     size = max(NORM_BLOCK // rows.shape[1], 1)
@@ -67,18 +67,18 @@ def gated_rms_norm(
     def work(some: slice) -> None:
         for start in range(some.start, some.stop, size):
             block = slice(start, min(start + size, some.stop))
-            passing = silu(gates[block])
-            y = rows[block] if norm_first else passing * rows[block]
+            activated = silu(gates[block])
+            y = rows[block] if norm_first else activated * rows[block]
             parts = y.reshape(len(y), groups, -1)
             normed = rms_norm(parts, by_group, eps).reshape(y.shape)
-            rows[block] = normed * passing if norm_first else normed
+            rows[block] = normed * activated if norm_first else normed
 
     divided(work, _shares(rows))
     return rows.reshape(x.shape)
 
 
 def _shares(rows: NDArray) -> list[slice]:
-    """Divide rows among threads, where they are worth it."""
+    """Divide rows among threads, where that is worth it."""
     return slices(len(rows), min(len(rows), rows.size // NARROWEST_ROW))
 
 
@@ -88,7 +88,7 @@ def unit_vectors(x: NDArray, eps: float = 1e-6) -> NDArray:
 
 
 def softmax(x: NDArray, sink: NDArray | None = None) -> NDArray:
-    """Turn the scores of the last axis into weights."""
+    """Compute the softmax over the last axis."""
     largest = np.maximum.reduce(x, axis=-1, keepdims=True, initial=np.finfo(x.dtype).min)
     if sink is not None:
         largest = np.maximum(largest, sink)
@@ -108,7 +108,7 @@ def activate(x: NDArray, activation: Activation) -> NDArray:
 
 
 def gated_activation(gate: NDArray, up: NDArray, activation: Activation) -> NDArray:
-    """Let an activated gate decide how much of each feature passes; the gate may be overwritten."""
+    """Multiply each feature by its activated gate; the gate may be overwritten."""
     return _in_blocks(gate, up, activation)
 
 
@@ -151,11 +151,11 @@ QUICK: dict[Activation, Activation] = {gelu_tanh: _gelu_tanh}
 
 
 def rotary_embedding(x: NDArray, cos: NDArray, sin: NDArray, interleaved: bool = False) -> NDArray:
-    """Rotate the pairs of each vector; the tables of a call are prepared once for all layers.
+    """Rotate the pairs of each vector; tables are prepared once and used by all layers.
 
-    half-split: y = x · (cos, cos) + swapped(x) · (−sin, sin), where swapping the halves of x is only another
-    view of it: three calls, where the definition takes nine. Interleaved: neighbours in memory are what NumPy
-    calls a complex number: one call.
+    Half-split: y = x · (cos, cos) + swapped(x) · (−sin, sin), where swapping the halves of x is only another
+    view of it: three calls, where the definition takes nine. Interleaved: a pair of neighbours in memory is a
+    complex number of NumPy's: one call.
     """
     width = 2 * cos.shape[-1]
     y = np.empty(x.shape, x.dtype)
@@ -163,10 +163,10 @@ def rotary_embedding(x: NDArray, cos: NDArray, sin: NDArray, interleaved: bool =
         y[..., width:] = x[..., width:]
     rotated = y[..., :width]
     if interleaved:
-        turns = _complex_table(cos, sin)
+        table = _complex_table(cos, sin)
         if x.strides[-1] != x.itemsize:  # a complex number's two parts must lie side by side
             x = np.ascontiguousarray(x)
-        np.multiply(x[..., :width].view(turns.dtype), turns, out=rotated.view(turns.dtype))
+        np.multiply(x[..., :width].view(table.dtype), table, out=rotated.view(table.dtype))
     else:
         both_cos, both_sin = _tables_of_halves(cos, sin)
         head = x[..., :width]
@@ -185,6 +185,6 @@ def _tables_of_halves(cos: NDArray, sin: NDArray) -> tuple[NDArray, NDArray]:
 @remembered
 def _complex_table(cos: NDArray, sin: NDArray) -> NDArray[np.complexfloating]:
     """Return cos + i sin (..., J)."""
-    turns = np.empty(cos.shape, np.result_type(cos.dtype, np.complex64))
-    turns.real, turns.imag = cos, sin
-    return turns
+    table = np.empty(cos.shape, np.result_type(cos.dtype, np.complex64))
+    table.real, table.imag = cos, sin
+    return table

@@ -1,10 +1,10 @@
-"""Where matrices lie in memory, and in which order: what products read fastest.
+"""The memory layout of matrices: copied out of the file, transposed, or side by side, for faster products.
 
 **Copied from the file.** A mapped file costs nothing until it is used, but may be read slowly. Where the
-system keeps it in pages of 4 KB, the processor must look up at the end of each where the next one lies, and
-does not fetch ahead. Memory that a process asks for in large pieces comes in pages of 2 MB. The order within
-a matrix counts as well: OpenBLAS divides its outputs among the cores, and runs of neighbours that are too
-short are read slowly.
+system keeps it in pages of 4 KB, the processor must look up at the end of each where the next one is, and
+does not prefetch. Memory that a process asks for in large pieces comes in pages of 2 MB. The order within a
+matrix counts as well: OpenBLAS divides the outputs among the cores, and runs of neighbours that are too short
+are read slowly.
 
     GPT-2's 49 matrices, each times one vector (two cores, OpenBLAS 0.3.31)
     in the mapped file, small pages                       21.4 ms
@@ -12,19 +12,19 @@ short are read slowly.
     copied                                                19.8 ms
     copied, narrow and very wide ones transposed          17.9 ms
 
-Transposing the others too, which most files store as (out, in), would let one vector's product read them 1.1
-times as fast, and that of sixteen texts 0.7 times.
+Transposing the others too, which most files store as (out, in), would make products of one vector 1.1 times
+as fast, and those of sixteen texts 0.7 times.
 
 **Side by side.** BLAS multiplies a vector by a small matrix in one thread, and one core reads memory half as
-fast as two. In a narrow model the matrices of queries, keys and values are so small. Together they are large
+fast as two. In a small model the matrices of queries, keys and values are that small. Together they are large
 enough for all threads:
 
     a token of a model of SmolLM2's shape (135M: 331 776 and twice 110 592 weights)   47.7 → 44.5 ms
     of a model of OLMoE's shape, narrower (three times 262 144)                        31.0 → 29.6 ms
 
-(two cores, by turns). Where the single ones are large, nothing is gained, and nothing is done.
+(two cores, measured alternately). Large matrices are left where they are: nothing would be gained.
 
-Nothing else changes: shapes and numbers are the same, though some sums are taken in another order.
+Shapes and numbers stay the same, though some sums are taken in another order.
 """
 
 import weakref
@@ -41,12 +41,9 @@ from tinystar_np.kernels.linear import Matrix
 
 NARROW = 512  # columns per core: (in, out) with no more than that is transposed
 VERY_WIDE = 16384  # columns: (out, in) with so many outputs is transposed
-LINE = 16  # numbers of a cache line, where each matrix begins
-BAND, STRIP = (
-    128,
-    512,
-)  # of a matrix that is transposed: what is read and written meanwhile stays in the cache
-PORTION = 1 << 19  # numbers to copy before the caller hears of it
+LINE = 16  # numbers of a cache line; each matrix begins at one
+BAND, STRIP = 128, 512  # rows and columns of a block of a matrix that is transposed: it fits into the cache
+PORTION = 1 << 19  # numbers between two calls of ``copied``
 LEAST_IN_THREADS = 460_800
 """Weights of the smallest matrix by which OpenBLAS 0.3.31 multiplies a vector in threads (gemv.c)."""
 
@@ -63,7 +60,7 @@ def side_by_side(matrices: Sequence[Matrix]) -> list[Matrix]:
     matrices  (in, out) each
 
     Returns copies of the same matrices, for which ``fast.matmul_each`` needs one product; or the matrices
-    themselves, where they lie so already or nothing would be gained.
+    themselves, where they are side by side already or nothing would be gained.
     """
     arrays = [matrix for matrix in matrices if isinstance(matrix, np.ndarray)]
     if len(arrays) < len(matrices):
@@ -75,7 +72,7 @@ def side_by_side(matrices: Sequence[Matrix]) -> list[Matrix]:
         if together is not None:
             _remember(arrays, together)
         return list(matrices)
-    # Also where they lie in a row in their file: a copy stays together when others are copied (``lay_out``).
+    # Also where they are side by side in their file: a copy stays so when others are copied (``lay_out``).
     rows = np.concatenate([matrix.T for matrix in arrays])  # (outs, in)
     rows.flags.writeable = False
     ends = np.cumsum([matrix.shape[1] for matrix in arrays])
@@ -85,7 +82,7 @@ def side_by_side(matrices: Sequence[Matrix]) -> list[Matrix]:
 
 
 def _in_a_row(matrices: Sequence[NDArray]) -> NDArray | None:
-    """Return (in, all outputs) where the matrices lie one after the other in memory, as (out, in) each."""
+    """Return all as one matrix (in, all outputs) if they follow each other in memory, each as (out, in)."""
     first, inputs = matrices[0], matrices[0].shape[0]
     end = first.__array_interface__["data"][0]
     for matrix in matrices:
@@ -98,11 +95,11 @@ def _in_a_row(matrices: Sequence[NDArray]) -> NDArray | None:
 
 
 _laid: dict[int, tuple[list["weakref.ref[NDArray]"], NDArray | None]] = {}
-"""Matrices that lie side by side and all of them as one, by the identity of the first."""
+"""Matrices that are side by side and all of them as one, by the identity of the first."""
 
 
 def _remember(matrices: Sequence[NDArray], together: NDArray) -> None:
-    """Keep what ``laid_together`` finds, until the first of them is gone."""
+    """Keep what ``laid_together`` returns, until the first matrix is freed."""
     first, *others = matrices
     # The callback is a C function: Ctrl-C within one in Python would be swallowed, and leave the entry.
     references = [weakref.ref(first, partial(_laid.pop, id(first))), *map(weakref.ref, others)]
@@ -110,16 +107,16 @@ def _remember(matrices: Sequence[NDArray], together: NDArray) -> None:
 
 
 def laid_together(matrices: Sequence[Matrix]) -> NDArray | None:
-    """Return (in, all outputs), whose parts these matrices are in this order; None where there is none."""
+    """Return the one matrix (in, all outputs) of which these are the parts in order; None for none."""
     references, together = _laid.get(id(matrices[0]), ([], None))
     same = len(references) == len(matrices)
     return together if same and all(r() is m for r, m in zip(references, matrices, strict=True)) else None
 
 
 def lay_out(matrices: Sequence[NDArray[np.float32]], copied: Copied = _nobody) -> list[NDArray[np.float32]]:
-    """Copy matrices (in, out), in either order of memory.
+    """Copy matrices (in, out), which are in either memory order, into one piece of memory.
 
-    copied  is called with what has been copied and is no longer looked at
+    copied  called with each part of a matrix that has been copied and is no longer needed
 
     Returns the same matrices, read-only.
     """
@@ -140,9 +137,9 @@ def lay_out(matrices: Sequence[NDArray[np.float32]], copied: Copied = _nobody) -
 
 
 def _by_inputs(matrix: NDArray, narrow: int) -> bool:
-    """Decide whether the inputs' rows shall follow each other in memory, or the outputs' columns.
+    """Say whether a copy is stored as (in, out) rather than (out, in).
 
-    narrow  so many outputs, or fewer, are too few for rows of them
+    narrow  the most outputs for which rows of them would be too short
     """
     outputs = matrix.shape[1]
     if outputs <= narrow:
@@ -174,7 +171,7 @@ def _portions(
 
 
 def _copy(target: NDArray[np.float32], source: NDArray[np.float32]) -> None:
-    """Copy a matrix whose rows lie one after another into one whose rows or columns do."""
+    """Copy a row-major matrix into one in either memory order."""
     if target.flags.c_contiguous:
         target[...] = source
         return

@@ -1,27 +1,27 @@
-"""Products by large matrices: in whichever form, and in as many threads, as is fastest for so many vectors.
+"""Products of vectors and large matrices, in the form and number of threads that is fastest for their number.
 
-**One vector** is BLAS's own affair: a product reads every weight once, in its own threads.
+**One vector** is left to BLAS: a product reads every weight once, in its own threads.
 
 **A few vectors** (a short prompt, several texts, guesses that are checked). BLAS copies every block of a
 large matrix into another order before it multiplies, which for a few vectors is most of the work.
-``_direct_product`` cuts the matrix into so many small ones that OpenBLAS takes each for too small to be worth
-copying. It does so on processors with AVX-512; elsewhere it copies all the same.
+``_direct_product`` cuts the matrix into parts so small that OpenBLAS does not copy them, on processors with
+AVX-512; on others it copies them all the same.
 
     billions of weights per second; two cores, OpenBLAS 0.3.31
-                                   vectors    2     4     8    12
-    stored as (out, in) = (8192, 2048), turned  2.0   1.7   1.6   1.5
-                                        direct  4.4   3.7   2.8   2.5
-    stored as (in, out) = (768, 3072),   plain  1.7   1.6   1.5   1.3
-                                        direct  2.7   2.1   2.9   2.1
+                                         vectors    2     4     8    12
+    stored as (out, in) = (8192, 2048), yᵀ = Wᵀ xᵀ  2.0   1.7   1.6   1.5
+                                            direct  4.4   3.7   2.8   2.5
+    stored as (in, out) = (768, 3072),       plain  1.7   1.6   1.5   1.3
+                                            direct  2.7   2.1   2.9   2.1
 
-What helps less, up to 48 vectors: where the matrix lies as (out, in), the product is written the other way
-round, yᵀ = Wᵀ xᵀ, and BLAS copies less of the large matrix (1.2 to 1.7 times as fast with AVX-512).
+Up to 48 vectors something helps less: where the matrix is stored as (out, in), the product is computed as
+yᵀ = Wᵀ xᵀ, and BLAS copies less of the large matrix (1.2 to 1.7 times as fast with AVX-512).
 
-**Packed matrices.** A float32 copy of a whole matrix is four times as large as int8, and it is written to
-memory and read again. A part of it stays in the processor's caches, is multiplied by, and is forgotten;
-memory sees the packed numbers alone. Each thread unpacks and multiplies its own share. Calls should be long,
-since threads wait for each other's hold on Python's lock, and BLAS wants some hundreds of outputs: ``BLOCK``
-is four megabytes when unpacked. Parts that fit into the second-level cache were slower even in one thread.
+**Packed matrices.** A float32 copy of a whole matrix is four times as large as int8, and would be written to
+memory and read again. A part of it stays in the processor's caches, so that only packed numbers are read from
+memory. Each thread unpacks and multiplies its own share. Calls should be long, since threads wait for each
+other at Python's lock, and BLAS wants some hundreds of outputs: ``BLOCK`` is four megabytes when unpacked.
+Parts that fit into the second-level cache were slower even in one thread.
 """
 
 import threading
@@ -45,13 +45,13 @@ FEW_VECTORS = 48
 MOST_DIRECT_VECTORS = 12
 MANY_VECTORS = 192  # from here on BLAS is as fast with the vectors on the left, which needs no transpose
 
-# What OpenBLAS takes for small (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c):
+# Products that OpenBLAS counts as small (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c):
 MOST_MULTIPLICATIONS = 1_000_000
 MOST_RESULTS = 1200  # where the second matrix is a transpose
 LEAST_OUTPUTS = 8  # of a small matrix
 MOST_PARTIAL_SUMS = 0.5  # per weight: they are written to memory and read again
 
-LEAST_WEIGHTS = 1_000_000  # a product by fewer is done before another thread is awake
+LEAST_WEIGHTS = 1_000_000  # a product by fewer is done before another thread has woken
 LEAST_PACKED = 460_800  # from here on OpenBLAS wakes threads of its own, which keep a core from ours
 BLOCK = 1 << 20  # weights that are unpacked at once
 LARGEST_BLOCK = 4 * BLOCK
@@ -69,7 +69,7 @@ def matmul(x: NDArray, weight: Matrix) -> NDArray:
 def matmul_each(x: NDArray, weights: Sequence[Matrix]) -> list[NDArray]:
     """Multiply the same vectors by several matrices; results may be parts of one array.
 
-    Matrices that lie side by side in memory (fast/layout.py) make one product.
+    Matrices that are side by side in memory (fast/layout.py) need one product.
     """
     together = laid_together(weights)
     if together is None:
@@ -79,14 +79,14 @@ def matmul_each(x: NDArray, weights: Sequence[Matrix]) -> list[NDArray]:
 
 
 def embedding(ids: NDArray[np.integer], table: Matrix) -> NDArray:
-    """Look up rows: (...), (V, D) → (..., D). Of a packed table no others are unpacked."""
+    """Look up rows: (...), (V, D) → (..., D). Of a packed table only these are unpacked."""
     if isinstance(table, PackedMatrix) and not table.transposed:
         return table.rows(ids)
     return linear.embedding(ids, table)
 
 
 def _product(x: NDArray, weight: NDArray) -> NDArray:
-    """Multiply (T, in) by a float32 matrix (in, out), which lies in either order in memory."""
+    """Multiply (T, in) by a float32 matrix (in, out), which is in either memory order."""
     if not 1 < len(x) <= FEW_VECTORS:
         return x @ weight
     transposed = not weight.flags.c_contiguous
@@ -134,11 +134,11 @@ def _direct_product(x: NDArray, stored: NDArray, size: int, transposed: bool) ->
 
 
 def _in_threads(multiply: Rows, x: NDArray, stored: NDArray, transposed: bool, least: int) -> NDArray:
-    """Multiply vectors by a matrix whose rows, as they are stored, are divided among threads.
+    """Multiply vectors by a matrix whose stored rows are divided among threads.
 
     multiply  maps vectors (T, in) and some of the rows to (T, out): those rows' outputs, or their inputs'
               share of every output
-    least     weights for which more than one thread is used
+    least     the fewest weights for which more than one thread is used
     """
     if stored.size < least:
         return multiply(x, stored)
@@ -179,7 +179,7 @@ def _unpack_int8(values: NDArray[np.int8], out: NDArray[np.float32]) -> None:
 
 
 def _by_outputs(x: NDArray[np.float32], stored: NDArray, unpack: Unpack) -> NDArray[np.float32]:
-    """Multiply (T, in) by the transpose of packed numbers (out, in), which lie in either order in memory."""
+    """Multiply (T, in) by the transpose of packed numbers (out, in), which are in either memory order."""
     outputs, inputs = stored.shape
     y = np.empty((len(x), outputs), dtype=np.float32)
     least = FEWEST_OUTPUTS if len(x) >= MANY_VECTORS else 1
@@ -229,7 +229,7 @@ _buffers = _Buffers()
 
 
 def _buffer(numbers: int) -> NDArray[np.float32]:
-    """Find room that this thread may write over: 4 to 16 MB, kept until the thread ends."""
+    """Return this thread's buffer: 4 to 16 MB, kept until the thread ends."""
     if _buffers.numbers.size < numbers:
         _buffers.numbers = np.empty(numbers, dtype=np.float32)
     return _buffers.numbers

@@ -1,8 +1,8 @@
-"""The machine: which cores and how much memory this process may use, and what others leave of them.
+"""The machine: how many cores and how much memory this process may use, and how many cores others keep busy.
 
-Linux puts every process into control groups, each within another, and each may have a limit: a container is
-given many cores, but only so much time on them, and less memory than there is. Version 2 has one tree of
-groups, version 1 one for each kind of limit.
+Linux puts every process into nested control groups, and each may have a limit: a container may be given many
+cores, but only so much time on them, and less memory than there is. Version 2 has one tree of groups, version
+1 one for each kind of limit.
 https://docs.kernel.org/admin-guide/cgroup-v2.html, cgroup-v1/memory.html
 """
 
@@ -23,7 +23,7 @@ LEAST_PERIOD = 0.2  # seconds; Linux counts the time of cores in hundredths
 
 
 def usable_cores() -> int:
-    """Count the cores that this process is given time for: those it may run on, or fewer."""
+    """Count the cores that this process may keep busy: those it may run on, or fewer by a limit of time."""
     return math.ceil(min([allowed_cores(), *map(_cores, _own_groups("cpu"))]))
 
 
@@ -40,7 +40,7 @@ class CoreTimes(NamedTuple):
     clock    seconds since some moment
     own      seconds in which this process computed, on all cores together
     idle     seconds in which the cores that it may run on had nothing to do, all together
-    running  threads that want a core now, besides the one that asks: others' and perhaps our own
+    running  threads that want a core now, besides the calling one: others' and perhaps our own
     """
 
     clock: float
@@ -50,10 +50,10 @@ class CoreTimes(NamedTuple):
 
 
 class CoresTaken:
-    """How many cores others keep busy, of those that this process may run on: the average of the last moment.
+    """How many of the cores that this process may run on others keep busy, averaged over the last moment.
 
-    What a core was neither idle nor busy with this process, it gave to others. Linux alone tells for how long
-    each was idle, in a file that proc(5) describes.
+    The time in which a core was neither idle nor busy with this process went to others. Only Linux tells how
+    long each core was idle, in a file that proc(5) describes.
     """
 
     def __init__(self) -> None:
@@ -61,14 +61,14 @@ class CoresTaken:
         self._taken = 0.0
 
     def __call__(self) -> float:
-        """Return the number, counted anew several times a second; 0 until then, and where nobody tells."""
+        """Return the number, measured a few times a second; 0 before that, or if the system does not tell."""
         last = self._last
         if last is not None and time.monotonic() - last.clock >= LEAST_PERIOD:
             now = self._last = _core_times()
             self._taken = 0.0
             if now is not None:
                 given = (now.own - last.own + now.idle - last.idle) / (now.clock - last.clock)
-                # Nobody has asked for a while, perhaps, and who was busy then is so no more.
+                # The average may reach far back, to processes that are no longer busy.
                 self._taken = min(max(0.0, allowed_cores() - given), now.running)
         return self._taken
 
@@ -81,7 +81,7 @@ def _core_times() -> CoreTimes | None:
         cores = [found[f"cpu{core}"] for core in os.sched_getaffinity(0)]
         if not all(map(any, cores)):
             return None  # a sandbox that shows the file without its numbers
-        # Who waits for a disk does not compute.
+        # Waiting for a disk counts as idle.
         idle = sum(core[3] + core[4] for core in cores) / os.sysconf("SC_CLK_TCK")
         running = found["procs_running"][0] - 1
     except (AttributeError, OSError, ValueError, LookupError):
@@ -90,10 +90,10 @@ def _core_times() -> CoreTimes | None:
 
 
 def usable_memory() -> int | None:
-    """Say how many bytes this process can have without others being moved to disk.
+    """Return how many bytes this process can have without others being moved to disk.
 
-    What files have in memory counts as free: the system gives it up when somebody asks for room.
-    Returns None where the system does not tell as Linux does.
+    The file cache counts as free: the system frees it on demand. Returns None where the system does not tell
+    as Linux does.
     """
     try:
         lines = dict(line.split(":", 1) for line in MEMORY.read_text().splitlines())
@@ -104,9 +104,9 @@ def usable_memory() -> int | None:
 
 
 def _own_groups(controller: str) -> Iterator[Path]:
-    """Give the folders of the control groups that limit this process.
+    """Yield the folders of the control groups that limit this process.
 
-    controller  "cpu" or "memory": what version 1 calls the tree
+    controller  "cpu" or "memory", the name of version 1's tree
     """
     with suppress(OSError, ValueError):
         for line in OWN_GROUPS.read_text().splitlines():
@@ -115,7 +115,7 @@ def _own_groups(controller: str) -> Iterator[Path]:
                 continue
             root = CONTROL_GROUPS / controller if controllers else CONTROL_GROUPS
             group = root / name.lstrip("/")
-            # Within a container the name may be one of the world outside: then the root is its own group.
+            # Within a container the name may be the host's, of no folder here: the root is the group then.
             for folder in (group, *group.parents):
                 yield folder
                 if folder == root:
@@ -123,7 +123,7 @@ def _own_groups(controller: str) -> Iterator[Path]:
 
 
 def _cores(group: Path) -> float:
-    """Read one group's limit of time, in cores: microseconds of computing per period."""
+    """Read one group's limit of time, in cores: computing time per period, both in microseconds."""
     with suppress(OSError, ValueError, ZeroDivisionError):
         if (group / "cpu.max").exists():
             time, period = (group / "cpu.max").read_text().split()
@@ -150,10 +150,10 @@ def _memory(group: Path) -> float:
 
 
 def give_back_memory() -> None:
-    """Hand memory that was freed back to the system, where the C library can (glibc keeps it otherwise).
+    """Return freed memory to the system, where the C library can (glibc keeps it otherwise).
 
-    Reading a tokenizer of 50 000 tokens leaves 25 MB, 5 % of GPT-2's weights, which nobody asks for again:
-    weights are mapped. It takes 3 ms.
+    Reading a tokenizer of 50 000 tokens leaves 25 MB, 5 % of GPT-2's weights, which is not needed again,
+    since weights are mapped. It takes 3 ms.
     """
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,7 +1,7 @@
-"""What was made of the same arrays before: found again instead of made anew.
+"""A cache of results by the identity of the arrays that they were computed from.
 
-A call of a model hands the same positions and the same tables of rotations to each of its layers. What can be
-prepared from them is prepared for the first layer and found by the others, for as long as the arrays live.
+A call of a model passes the same positions and the same tables of rotary embedding to each of its layers.
+What the first layer computes from them, the others find, as long as the arrays exist.
 """
 
 import weakref
@@ -18,18 +18,18 @@ Result = TypeVar("Result")
 def remembered(
     function: Callable[[NDArray, NDArray, *Others], Result],
 ) -> Callable[[NDArray, NDArray, *Others], Result]:
-    """Let a function of two arrays, and plain values after them, remember its results.
+    """Cache the results of a function of two arrays, and plain values after them.
 
-    Arrays are told apart by identity, and must not be written to afterwards; nor may a result hold them.
+    Arrays are compared by identity, and must not be written to afterwards; nor may a result refer to them.
     """
-    made: dict[tuple[Hashable, ...], tuple[Result, list["weakref.ref[NDArray]"]]] = {}
+    made: dict[tuple[Hashable, ...], tuple[Result, list[weakref.ref[NDArray]]]] = {}
 
     @wraps(function)
     def call(first: NDArray, second: NDArray, *others: *Others) -> Result:
         key = (id(first), id(second), *others)
         found = made.get(key)
         if found is None:
-            # A method of C's: Ctrl-C in a function of ours would be lost there, and the entry kept.
+            # A C function: Ctrl-C within a Python callback would be lost, and the entry kept.
             forget = partial(made.pop, key)
             arrays = [weakref.ref(array, forget) for array in (first, second)]
             found = made[key] = function(first, second, *others), arrays

@@ -1,4 +1,4 @@
-"""Rounding weights to fewer bits, a block at a time: what is computed on the way stays in a core's cache."""
+"""Rounding weights to fewer bits, a block at a time, so that temporaries stay in a core's cache."""
 
 import numpy as np
 from numpy.typing import NDArray

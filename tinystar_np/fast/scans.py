@@ -1,6 +1,6 @@
 """Recurrences: one step for a single token, chunks for a prompt, heads divided among threads.
 
-A state goes in and comes out as an array, or as a ``DeferredState``, which stands for one.
+They take a state as an array or a ``DeferredState``, and return a ``DeferredState``.
 """
 
 import numpy as np
@@ -22,8 +22,8 @@ def causal_convolution(
 ) -> tuple[NDArray, NDArray]:
     """Convolve each channel of (B, T, C) with its own W weights (W, C), a block of tokens at a time.
 
-    The definition passes over the whole prompt 2·W times, through arrays that no longer fit into the cache:
-    in blocks it was 2.5 times as fast at 4096 tokens.
+    The definition passes over the whole prompt 2·W times, in arrays too large for the cache: blocks were 2.5
+    times as fast at 4096 tokens.
     """
     B, T, C = x.shape
     tokens = max(BLOCK // (B * C), 8)
@@ -40,7 +40,7 @@ def causal_convolution(
 def ssm_scan(
     x: NDArray, dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray, state: State | None = None
 ) -> tuple[NDArray, DeferredState]:
-    """Scan (batch, T, H, P) with the state-space model of Mamba 2."""
+    """Compute Mamba 2's state-space model over (batch, T, H, P)."""
     batch, T, H, P = x.shape
     G, N = B.shape[2:]
     before = None if state is None else deferred(state, values_first=True)
@@ -118,9 +118,9 @@ def delta_rule(
 def selective_scan(
     x: NDArray, dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray, state: State | None = None
 ) -> tuple[NDArray, DeferredState]:
-    """Scan (batch, T, F) with the state-space model of Mamba 1, in two arrays that stay in cache.
+    """Compute Mamba 1's selective scan over (batch, T, F), in two arrays that stay in cache.
 
-    The definition makes five new ones per token.
+    The definition allocates five new ones per token.
     """
     before = None if state is None else deferred(state)
     h = np.empty((len(x), *A.shape), x.dtype) if before is None else before.room()

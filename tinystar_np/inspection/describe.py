@@ -7,10 +7,9 @@ of layer is described in describe_layers.py.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from inspect import getdoc
 from itertools import chain
 
-from tinystar_np.inspection.describe_layers import Part, describe, side_by_side
+from tinystar_np.inspection.describe_layers import Part, describe, first_sentence, side_by_side
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, LayerNorm, Linear, Mixer, RMSNorm
 from tinystar_np.layers.latent_attention import LatentAttention
@@ -18,8 +17,6 @@ from tinystar_np.layers.rope import Rotary
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config
 from tinystar_np.models.rope_parameters import RopeParameters
-
-AnyModel = Decoder[Config]
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Description:
         return list(found.values())
 
 
-def describe_model(model: AnyModel) -> Description:
+def describe_model(model: Decoder) -> Description:
     """Describe a model; one without weights will do (inspection/hollow.py)."""
     layers = [_layer(block, model.config) for block in model.blocks]
     width = model.embedding.weight.shape[1]
@@ -82,8 +79,7 @@ def _layer(block: Mixer, config: Config) -> dict[str, Part]:
 
 def _wiring(block: Mixer) -> Part:
     """Describe how a block is wired, in its own words or in those of its class's docstring."""
-    sentence = (getdoc(type(block)) or type(block).__name__).partition("\n\n")[0].replace("\n", " ")
-    words = vars(block).get("wiring", sentence.rstrip("."))
+    words = vars(block).get("wiring") or first_sentence(block)
     return Part(words, {"kind": words})
 
 
@@ -92,11 +88,11 @@ def mixers_of(block: Mixer) -> list[Mixer]:
     return [part for part in vars(block).values() if isinstance(part, Mixer)] or [block]
 
 
-def _all_mixers(model: AnyModel) -> list[Mixer]:
+def _all_mixers(model: Decoder) -> list[Mixer]:
     return list(chain(*map(mixers_of, model.blocks)))
 
 
-def _added_positions(model: AnyModel) -> Part | None:
+def _added_positions(model: Decoder) -> Part | None:
     """Describe the vectors for positions that are added to those of tokens, where there are such."""
     holder = vars(model).get("embedder", model)
     added = vars(holder).get("positions")
@@ -124,7 +120,7 @@ def _positions(mixer: Attention | LatentAttention, config: Config) -> Part:
     return Part("none", {"kind": "none"})
 
 
-def _norms(model: AnyModel) -> Part:
+def _norms(model: Decoder) -> Part:
     """Describe all norms in one phrase; they differ in few models."""
     parts = [part for block in model.blocks for part in vars(block).values()]
     nested = [part for whole in parts if isinstance(whole, dict) for part in whole.values()]
@@ -178,13 +174,13 @@ def _number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _output(model: AnyModel) -> Part:
+def _output(model: Decoder) -> Part:
     tied = not any(name.startswith("head.") for name in model.weights)
     words = "the embedding table once more (tied)" if tied else "a matrix of its own (untied)"
     return Part(words, {"tied": tied})
 
 
-def _context(model: AnyModel) -> Part:
+def _context(model: Decoder) -> Part:
     limit, trained = model.context_length, model.trained_length
     facts = {"limit": limit, "trained": trained}
     if limit is not None:

@@ -9,9 +9,9 @@ from functools import singledispatch
 
 from tinystar_np.kernels.activations import Activation, gelu, gelu_tanh, relu, silu
 from tinystar_np.layers.attention import Attention
-from tinystar_np.layers.basic import Embedding, FeedForward, GatedFeedForward, LayerNorm, RMSNorm
+from tinystar_np.layers.basic import Embedding, FeedForward, GatedFeedForward, LayerNorm, Linear, RMSNorm
 from tinystar_np.layers.delta_net import GatedDeltaNet
-from tinystar_np.layers.experts import Experts
+from tinystar_np.layers.experts import Expert, Experts
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
@@ -37,22 +37,31 @@ class Part:
 
 @singledispatch
 def describe(layer: object) -> Part:
-    """Describe a layer; one of an unknown class by its parts, or else by the name of its class."""
-    parts = [describe(part) for part in vars(layer).values() if type(part) in describe.registry]
+    """Describe a layer; one of an unknown class by its parts, or else in the words of its docstring."""
+    parts = {name: part for name, part in vars(layer).items() if type(part) in describe.registry}
     if not parts:
-        name = type(layer).__name__
-        return Part(name, {"kind": name})
-    first, *others = parts
-    words = "; beside it ".join(part.words for part in parts)
-    return Part(words, {**first.facts, **({"beside": [part.facts for part in others]} if others else {})})
+        linear = {name: part.weight.shape for name, part in vars(layer).items() if isinstance(part, Linear)}
+        sizes = ", ".join(f"{name} {D} → {F}" for name, (D, F) in linear.items())
+        return Part(f"{first_sentence(layer)}{sizes and ': '}{sizes}", {"kind": type(layer).__name__})
+    if parts.keys() == {"experts", "shared"}:
+        experts, shared = describe(parts["experts"]), describe(parts["shared"])
+        words = f"{experts.words}; one for all tokens: {shared.words}"
+        return Part(words, {**experts.facts, "shared": shared.facts})
+    return side_by_side(list(parts.values()))
+
+
+def first_sentence(layer: object) -> str:
+    """Say what a layer is in its class's own words, or by the class's name where it has no docstring."""
+    text = (type(layer).__doc__ or type(layer).__name__).partition("\n\n")[0]
+    return " ".join(text.split()).rstrip(".")
 
 
 # Mixers.
 
 
-def side_by_side(mixers: Sequence[object]) -> Part:
-    """Describe the mixers of one block: by the first, and what stands beside it."""
-    first, *others = map(describe, mixers)
+def side_by_side(layers: Sequence[object]) -> Part:
+    """Describe several layers as one part: by the first, and what stands beside it."""
+    first, *others = map(describe, layers)
     if not others:
         return first
     words = "; beside it ".join(part.words for part in (first, *others))
@@ -153,21 +162,19 @@ def _feed_forward(layer: FeedForward) -> Part:
     return Part(words, {"kind": "plain", "activation": activation, "width": D, "inner": F})
 
 
-@describe.register
-def _gated_feed_forward(layer: GatedFeedForward) -> Part:
-    return _gated(layer.activation, *layer.down.weight.shape)
-
-
-def _gated(activation: Activation, F: int, D: int) -> Part:
-    name = GATED_NAMES.get(activation, _named(activation))
+@describe.register(GatedFeedForward)
+@describe.register(Expert)
+def _gated_feed_forward(layer: GatedFeedForward | Expert) -> Part:
+    F, D = layer.down.weight.shape
+    activation = _named(layer.activation)
+    name = GATED_NAMES.get(layer.activation, activation)
     words = f"gated, {name}, {D} → 2 × {F} → {D} ({F / D:.3g} × the width)"
-    return Part(words, {"kind": "gated", "activation": _named(activation), "width": D, "inner": F})
+    return Part(words, {"kind": "gated", "activation": activation, "width": D, "inner": F})
 
 
 @describe.register
 def _experts(layer: Experts) -> Part:
-    E, k, first = len(layer.experts), layer.per_token, layer.experts[0]
-    one = _gated(first.activation, *first.down.weight.shape)
+    E, k, one = len(layer.experts), layer.per_token, describe(layer.experts[0])
     words = f"{k} of {E} experts for each token, each {one.words}"
     return Part(words, {"kind": "experts", "experts": E, "per_token": k, "expert": one.facts})
 

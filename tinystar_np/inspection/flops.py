@@ -21,7 +21,6 @@ from functools import singledispatch
 from math import prod
 
 from tinystar_np.cache import Limits
-from tinystar_np.inspection.describe import AnyModel
 from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Linear
@@ -30,9 +29,10 @@ from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.models.base import Decoder
 
 
-def flops_per_token(model: AnyModel, context: int) -> int:
+def flops_per_token(model: Decoder, context: int) -> int:
     """Count the FLOPs of one new token; a model without weights will do (inspection/hollow.py).
 
     context  S, the tokens that it sees, itself included; fewer where a window ends before

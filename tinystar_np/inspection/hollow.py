@@ -4,11 +4,9 @@ A layer knows its heads, widths and activation when it is built, and it wants ar
 So every array is one zero that is seen from all places at once: a model of any size takes no memory.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.errors import ConfigError
 from tinystar_np.models.base import Decoder
@@ -16,7 +14,7 @@ from tinystar_np.models.registry import model_class
 from tinystar_np.models.text_part import text_config
 
 
-def hollow_model(raw: Mapping[str, Any]) -> Decoder:
+def hollow_model(raw: JsonObject) -> Decoder:
     """Build the model that a parsed config.json describes, with zeros for weights.
 
     Raises ConfigError as ``load`` does.

@@ -19,11 +19,12 @@ from math import prod
 from typing import Protocol
 
 from tinystar_np.cache import LayerState, Limits, new_key_value_state
-from tinystar_np.inspection.describe import AnyModel, mixers_of
+from tinystar_np.inspection.describe import mixers_of
 from tinystar_np.inspection.describe_layers import heads_in_words
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.models.base import Decoder
 
 WEIGHT_TYPES = ("float32", "bfloat16", "int8")
 PART_NAMES = {"feed_forward": "feed-forward", "head": "output"}
@@ -47,7 +48,7 @@ class WeightSizes:
     nbytes: dict[str, int]
 
 
-def weight_sizes(model: AnyModel) -> WeightSizes:
+def weight_sizes(model: Decoder) -> WeightSizes:
     """Count a model's weights; one without any will do (inspection/hollow.py)."""
     parts: dict[str, int] = {}
     active = 0.0
@@ -72,7 +73,7 @@ def _part(name: str) -> str:
     return "norms" if part.endswith("norm") else PART_NAMES.get(part, part)
 
 
-def _share_of_experts(model: AnyModel) -> float:
+def _share_of_experts(model: Decoder) -> float:
     """Return k/E, 1 where there are no experts."""
     for block in model.blocks:
         layer = vars(block).get("feed_forward")
@@ -146,7 +147,7 @@ class Keys:
         return new_key_value_state(batch_size, G, K, capacity, self.limits, self.value_dim)
 
 
-def state_sizes(model: AnyModel) -> list[StateSize]:
+def state_sizes(model: Decoder) -> list[StateSize]:
     """Measure the state of one text, and what it would be in other designs of the same width and depth.
 
     Returns the model's own first. Then its attention as MHA, GQA and MQA, in every layer of a hybrid; GQA in
@@ -214,7 +215,7 @@ def measured(name: str, mixers: Iterable[Remembers]) -> StateSize:
     return StateSize(name, fixed, growth)
 
 
-def lengths_to_show(model: AnyModel, most: int = 4) -> list[int]:
+def lengths_to_show(model: Decoder, most: int = 4) -> list[int]:
     """Choose context lengths up to the model's own, the longest that are worth a column."""
     longest = model.context_length or model.trained_length
     if longest is None:

@@ -1,4 +1,4 @@
-"""Activations: the functions between two linear maps, without which they would be one.
+"""Activations: elementwise nonlinear functions between two linear maps, without which they would be one.
 
 Each is elementwise, (...) → (...), and keeps its argument's type. ``ACTIVATIONS`` maps the names that Hugging
 Face configs use to them; several names are one function.
@@ -19,7 +19,7 @@ def activate(x: NDArray, activation: Activation) -> NDArray:
 
 
 def gated_activation(gate: NDArray, up: NDArray, activation: Activation) -> NDArray:
-    """Let an activated gate decide how much of each feature passes: activation(gate) ∘ up.
+    """Multiply each feature by its activated gate: activation(gate) ∘ up, the core of GLU, SwiGLU and GeGLU.
 
     gate, up  (..., F)
 
@@ -82,8 +82,8 @@ def hard_swish(x: NDArray) -> NDArray:
 def erf(x: NDArray) -> NDArray:
     """Error function 2/√π ∫₀ˣ exp(−t²) dt, which NumPy does not have.
 
-    x · P(x²)/Q(x²) with P and Q of degree 5, fitted to the least largest error on |x| ≤ 3.95, beyond which
-    erf is ±1 to float32's last digit. Off by at most 4e-7.
+    x · P(x²)/Q(x²) with P and Q of degree 5, fitted for the smallest maximal error on |x| ≤ 3.95, beyond
+    which erf is ±1 to float32's last digit. The error is at most 4e-7.
     """
     c = np.clip(x, x.dtype.type(-3.95), x.dtype.type(3.95))
     u = c * c

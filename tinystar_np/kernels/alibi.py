@@ -1,24 +1,24 @@
-"""ALiBi, attention with linear biases: order without positions, because far keys count less.
+"""ALiBi, attention with linear biases: each score is lowered in proportion to the distance of query and key.
 
     score(t, s) = scale · q·k − m_h (t − s)
 
-Nothing is added to the vectors and nothing is rotated. Each head h subtracts from a score what its slope m_h
-makes of the distance: a steep head sees the last few tokens, a flat one nearly the whole text. Distances
-beyond those of the training continue the same line, so that longer texts do not surprise the model. Press,
-Smith & Lewis 2022, arXiv:2108.12409.
+No position is added to the vectors and nothing is rotated. Each head h subtracts its slope m_h times the
+distance: a head with a steep slope attends to the last few tokens, one with a flat slope to nearly the whole
+text. Distances beyond those of the training continue the same line, so that the model can read longer texts.
+Press, Smith & Lewis 2022, arXiv:2108.12409.
 
     m_h = 2^(−8h/H)          h = 1 … H, where H is a power of two: ½ to 1/256 for eight heads
 
 For another H the paper's authors take the n slopes of the largest power of two below it and fill up with
 the first, third, fifth … of the 2n slopes of the next, which lie between those.
 
-A softmax does not change where all scores of one query grow by the same number, and m_h t is such a number.
-So m_h s, which grows with the key's position, gives the same weights as −m_h (t − s), and is one row for all
-queries: ``alibi_bias``.
+A softmax does not change when one number is added to all scores of a query, and m_h t is such a number. So
+m_h s, which depends on the key's position alone, gives the same weights as −m_h (t − s), and is one row for
+all queries: ``alibi_bias``.
 
 Falcon was trained with that row in bfloat16, eight significant bits, and its checkpoints expect to be run
-so. ``alibi_bias_in_bfloat16`` rounds where it does: slopes, positions and products. From position 257 on
-some positions fall together, 64 of them near 10 000, and what a head sees there is a staircase.
+so. ``alibi_bias_in_bfloat16`` rounds where Falcon does: slopes, positions and products. From position 257 on
+several positions round to the same number, 64 of them near 10 000, and the bias becomes a staircase.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ from tinystar_np.kernels.bfloat16 import from_bfloat16, to_bfloat16
 
 
 def alibi_slopes(heads: int) -> NDArray[np.float32]:
-    """Return m_h for each head: (H,), falling; for an H that is no power of two, two such rows in turn."""
+    """Return m_h for each head: (H,), falling; two falling runs for an H that is no power of two."""
     n = 2 ** (heads.bit_length() - 1)  # the largest power of two up to H
     slopes = [2 ** (-8 * h / n) for h in range(1, n + 1)]
     slopes += [2 ** (-8 * h / (2 * n)) for h in range(1, 2 * (heads - n), 2)]
@@ -36,7 +36,7 @@ def alibi_slopes(heads: int) -> NDArray[np.float32]:
 
 
 def alibi_bias(slopes: NDArray[np.float32], positions: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Say what is added to the scores of the keys at these positions: (H,), (S,) → (H, S)."""
+    """Return what is added to the scores of the keys at these positions: (H,), (S,) → (H, S)."""
     return slopes[:, None] * positions.astype(np.float32)
 
 

@@ -1,10 +1,10 @@
-"""Attention: each token looks at the tokens before it and takes a weighted mean of their values.
+"""Attention: each token takes a weighted mean of the values of the tokens that it attends to.
 
     attention(q, k, v) = softmax(scale · q kᵀ + bias + mask) v
 
 The query says what a token looks for, the key what a token offers, the value what it gives. ``scale`` is
 1/√K in most models: the product of two random vectors of width K grows as √K, and a softmax of large
-scores would listen to one token only. The mask (kernels/masks.py) hides the future.
+scores would give one token all the weight. The mask (kernels/masks.py) hides the future.
 Vaswani et al. 2017, arXiv:1706.03762.
 
 **Grouped queries.** Keys and values are what a model must remember of every token, H·K numbers of each.
@@ -13,9 +13,9 @@ G = H is multi-head attention, G = 1 multi-query attention (Shazeer 2019, arXiv:
 2023, arXiv:2305.13245). The R queries of a group are nothing but R times as many queries to the same keys,
 and so they are computed: no key is copied.
 
-**Caps and sinks.** A soft cap c keeps scores within −c … c, c · tanh(s / c), so that no weight can become all
-or nothing (Gemma 2, arXiv:2408.00118). A sink is one more score of each head that belongs to no key: a head
-that finds nothing can look there (Xiao et al. 2023, arXiv:2309.17453; gpt-oss learns it).
+**Caps and sinks.** A soft cap c keeps scores within −c … c, c · tanh(s / c), so that no weight can become 0
+or 1 (Gemma 2, arXiv:2408.00118). A sink is one more score of each head that belongs to no key: a head that
+finds nothing to attend to gives it the weight (Xiao et al. 2023, arXiv:2309.17453; gpt-oss learns it).
 
 **Biases** are numbers added to the scores, one for each key (kernels/alibi.py), or one for each distance
 between a query and a key.
@@ -44,7 +44,7 @@ def attention(
     soft_cap: float | None = None,
     sinks: NDArray | None = None,
 ) -> NDArray:
-    """Attend, by the definition.
+    """Compute attention by the definition: softmax(scale · q kᵀ + bias + mask) v.
 
     q         (..., H, T, K)
     k         (..., G, S, K), where G divides H; queries of neighbouring heads share a group
@@ -88,7 +88,7 @@ def capped(scores: NDArray, soft_cap: float) -> NDArray:
 
 
 def attention_probabilities(scores: NDArray, mask: Mask | None, sinks: NDArray | None = None) -> NDArray:
-    """Turn scores into weights, 0 where a key is hidden: (..., H, T, S) → (..., H, T, S).
+    """Take the softmax of the scores, 0 where a key is hidden: (..., H, T, S) → (..., H, T, S).
 
     sinks  (H,), one more score for every query of a head; None for none
     """
@@ -98,20 +98,19 @@ def attention_probabilities(scores: NDArray, mask: Mask | None, sinks: NDArray |
 
 
 def attention_mean(probabilities: NDArray, v: NDArray) -> NDArray:
-    """Weigh the values of each group: (..., H, T, S), (..., G, S, K) → (..., H, T, K), as wide as v."""
+    """Return the weighted means of the values: (..., H, T, S), (..., G, S, K) → (..., H, T, K), wide as v."""
     *batch, H, T, S = probabilities.shape
     G, _, K = v.shape[-3:]
     return (probabilities.reshape(*batch, G, H // G * T, S) @ v).reshape(*batch, H, T, K)
 
 
 def bias_by_distance(table: NDArray, queries: int) -> NDArray:
-    """Spread what is added at each distance over queries and keys, the queries being the last positions.
+    """Make the bias of each query and key from one number per distance; the queries are the last positions.
 
     table    (H, S + T − 1), for the distances from query to key −(S − 1), …, T − 1
     queries  T
 
-    Returns (H, T, S), a read-only view: along a diagonal of the scores the distance is the same, and so each
-    row is the table, seen from one place further left than the row before.
+    Returns (H, T, S), a read-only view: each row is the table, shifted by one place from the row before.
     """
     keys = table.shape[-1] - queries + 1
     return sliding_window_view(table, keys, axis=-1)[:, ::-1]

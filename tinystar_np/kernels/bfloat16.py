@@ -1,10 +1,10 @@
-"""bfloat16 in a library that does not have it: float32 without its lower half.
+"""bfloat16, which NumPy does not have: the upper 16 bits of a float32.
 
     float32   s eeeeeeee mmmmmmmmmmmmmmmmmmmmmmm
     bfloat16  s eeeeeeee mmmmmmm
 
-Rounding keeps 8 significant bits: an error of at most 2⁻⁸, 0.4 %, of each weight. The way back is exact: the
-16 bits become the upper half of a float32 whose lower half is zero.
+Rounding keeps 8 significant bits: an error of at most 2⁻⁸, 0.4 %, of each weight. Converting back is exact:
+the 16 bits become the upper half of a float32 whose lower half is zero.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def to_bfloat16(x: NDArray[np.float32]) -> NDArray[np.uint16]:
     upper = bits >> HALF
     # Half of the last kept bit, less one where that bit is even, carries upwards exactly when it should.
     rounded = (bits + (np.uint32(0x7FFF) + (upper & np.uint32(1)))) >> HALF
-    # The carry could turn a NaN into infinity: it keeps its upper half, and one bit says it is a quiet one.
+    # The carry could make a NaN infinite: it keeps its upper half, with the bit of a quiet NaN set.
     return np.where(np.isnan(x), upper | np.uint32(0x0040), rounded).astype(np.uint16).reshape(x.shape)
 
 

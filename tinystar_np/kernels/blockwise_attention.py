@@ -27,11 +27,11 @@ KEY_BLOCK = 512
 
 
 class Block(NamedTuple):
-    """What a block of queries sees of a run of keys, all counted from the first key.
+    """Which keys a block of queries attends to; places are counted from the first key.
 
     first   place of the first query
-    before  how many keys before its own a query sees; None for all
-    after   how many keys after its own a query sees: 0 where the future is hidden
+    before  how many earlier keys a query may attend to; None for all
+    after   how many later keys a query may attend to: 0 where the future is hidden
     """
 
     first: int
@@ -52,7 +52,7 @@ def blockwise_attention(
     causal: bool = True,
     offset: int | None = None,
 ) -> NDArray:
-    """Attend a block of scores at a time: ``attention`` for queries and keys that follow each other.
+    """Compute ``attention`` a block of scores at a time, for queries and keys at consecutive positions.
 
     q         (..., H, T, K)
     k         (..., G, S, K), where G divides H; queries of neighbouring heads share a group
@@ -61,7 +61,7 @@ def blockwise_attention(
     bias      (H, S), for every query alike, or (H, T, S), added to the scaled scores; None for nothing
     soft_cap  c, within which scaled scores are kept; None for no cap
     sinks     (H,), one more score for every query of a head; None for none
-    window    W: each query sees the keys fewer than W positions away, its own included; None for no limit
+    window    W: a query attends to keys fewer than W positions away, its own included; None for no limit
     causal    whether keys in a query's future are hidden
     offset    the key that stands where the first query does; None for S − T: queries and keys end together
 
@@ -104,7 +104,7 @@ def attend_to_blocks(
     soft_cap: float | None = None,
     sink: NDArray | None = None,
 ) -> NDArray:
-    """Attend with one block of queries, walking over the keys a block at a time.
+    """Compute attention for one block of queries, a block of keys at a time.
 
     q     (h, T, K)
     k, v  (h, S, K), or (1, S, K) for all heads
@@ -116,8 +116,8 @@ def attend_to_blocks(
     q = q * q.dtype.type(scale)
     first, before, after = block
     places = np.arange(first, first + q.shape[-2])[:, None]
-    end = min(first + q.shape[-2] + after, k.shape[-2])  # no query of the block sees a key from here on
-    begin = 0 if before is None else max(0, first - before)  # nor one before this
+    end = min(first + q.shape[-2] + after, k.shape[-2])  # keys from here on are hidden from the whole block
+    begin = 0 if before is None else max(0, first - before)  # as are those before this one
     largest = np.full((*q.shape[:-1], 1), LOWEST, q.dtype)
     if sink is not None:
         largest = np.maximum(largest, sink)
@@ -131,9 +131,9 @@ def attend_to_blocks(
         if bias is not None:
             scores += bias[..., start:stop]
         keys = np.arange(start, stop)
-        if stop - 1 > first + after:  # some queries do not see as far
+        if stop - 1 > first + after:  # some keys are too late for some queries
             scores = np.where(keys <= places + after, scores, scores.dtype.type(-np.inf))
-        if before is not None and start < places[-1] - before:  # some keys are too old for some queries
+        if before is not None and start < places[-1] - before:  # some keys are before some queries' window
             scores = np.where(keys >= places - before, scores, scores.dtype.type(-np.inf))
         previous, largest = largest, np.maximum(largest, scores.max(axis=-1, keepdims=True))
         rebase = np.exp(previous - largest)

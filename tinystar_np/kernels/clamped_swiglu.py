@@ -1,14 +1,13 @@
-"""Clamped SwiGLU: a gate and what passes it, both kept within limits, for numbers of few bits.
+"""Clamped SwiGLU: a gated activation whose two factors are kept within limits, for weights of few bits.
 
     g = min(gate, limit)
     u = min(max(up, −limit), limit)
     y = g · sigmoid(α g) · (u + 1)
 
-SwiGLU multiplies two linear maps, so a few features grow with the square of what came in, and in a narrow
-type the one large number costs all others their digits. Here neither factor can run away. A gate far below 0
-needs no limit: it lets nothing pass as it is. With u + 1 an ``up`` of 0 passes the gate on, so that the layer
-has a plain path as well; α = 1.702 makes g · sigmoid(α g) an approximation of GELU. OpenAI 2025 (gpt-oss),
-arXiv:2508.10925.
+SwiGLU multiplies two linear maps, so a few features grow with the square of the input, and in a type of few
+bits one large number costs all others their precision. Limits bound both factors. A gate far below 0 needs
+none: its activation is nearly 0. With u + 1 an ``up`` of 0 passes the activated gate on unchanged; α = 1.702
+makes g · sigmoid(α g) an approximation of GELU. OpenAI 2025 (gpt-oss), arXiv:2508.10925.
 """
 
 import numpy as np
@@ -18,7 +17,7 @@ from tinystar_np.kernels.activations import sigmoid
 
 
 def clamped_swiglu(gate: NDArray, up: NDArray, alpha: float, limit: float) -> NDArray:
-    """Let of ``up`` pass what ``gate`` allows, within limits.
+    """Multiply ``up`` by its activated gate, both clamped: g · sigmoid(α g) · (u + 1).
 
     gate, up  (..., F)
     alpha     α, how steep the gate's sigmoid is

@@ -1,29 +1,27 @@
-"""Complex attention: queries and keys of complex numbers, which have a size and a direction.
+"""Complex attention: attention whose queries and keys are complex, scored by the real part of their product.
 
     score(t, s) = scale · Re( Σ_j q_tj · conj(k_sj) )          q_t, k_s ∈ ℂ^K
 
-Where a real number can only agree or disagree with another, |q| |k| cos(φ_q − φ_k) asks for a direction: a
-product is large where both point the same way, 0 where they stand at right angles. A position is then a turn
-of every number by an angle of its own, and the conjugate leaves only the difference of two turns:
+Each term is |q| |k| cos(φ_q − φ_k): large where both numbers have the same direction, 0 where they are at
+right angles. A position rotates number j by the angle p f_j, and the conjugate leaves only the difference of
+two rotations:
 
     z' = z · exp(i p f_j)          q'_t · conj(k'_s) = q_t · conj(k_s) · exp(i (t − s) f_j)
 
 That is rotary embedding as its authors derive it, without a layout of pairs to agree on. Su et al. 2021,
 arXiv:2104.09864; scores as the real part of a Hermitian product: Trouillon et al. 2016, arXiv:1606.06357.
 
-Values stay real. Weights are real numbers, and weigh the real and the imaginary part of a value each by
-itself: a complex value would be a real one of twice the width and nothing more. So a head remembers 2K
-numbers of a token's key and K of its value.
+Values stay real: attention weights are real, so a complex value would be nothing but a real one of twice the
+width. The cache holds 2K numbers of a token's key and K of its value.
 
 ``complex_rotary_embedding``, ``complex_scores`` and ``complex_attention`` are the definition. A product of
 complex matrices costs as much as four of real ones, and two of them make the imaginary part, which is thrown
-away. A complex number is its real and its imaginary part, side by side. Seen that way,
+away. With the real and the imaginary part of each number stored side by side,
 
     Re( q · conj(k) ) = Re q · Re k + Im q · Im k
 
-is the ordinary product of two real vectors of 2K numbers. So it is real attention, in any of its forms, on
-``real_pairs(q)``, ``real_pairs(k)`` and v, rotated as interleaved pairs (kernels/rope.py): complex attention
-is real attention with rotary pairs of neighbours and values half as wide as keys.
+is the ordinary product of two real vectors of 2K numbers. So complex attention is real attention, in any of
+its forms, on ``real_pairs(q)``, ``real_pairs(k)`` and v, rotated as interleaved pairs (kernels/rope.py).
 """
 
 import numpy as np
@@ -38,7 +36,7 @@ ComplexArray = NDArray[np.complexfloating]
 def complex_rotary_embedding(
     z: ComplexArray, positions: NDArray[np.integer], frequencies: NDArray[np.floating]
 ) -> ComplexArray:
-    """Turn each number by its position.
+    """Rotate each number by its position: z · exp(i p f).
 
     z            (..., T, K) complex
     positions    (T,), or anything that broadcasts to (..., T)
@@ -51,7 +49,7 @@ def complex_rotary_embedding(
 
 
 def complex_scores(q: ComplexArray, k: ComplexArray, scale: float) -> NDArray:
-    """Compare queries with the keys of their group: (..., H, T, K), (..., G, S, K) → (..., H, T, S), real."""
+    """Return scale · Re(q kᴴ): (..., H, T, K), (..., G, S, K) → (..., H, T, S), real."""
     k = np.repeat(k, q.shape[-3] // k.shape[-3], axis=-3)
     return (q @ k.conj().swapaxes(-1, -2)).real * q.real.dtype.type(scale)
 
@@ -65,7 +63,7 @@ def complex_attention(
     scale: float,
     bias: NDArray | None = None,
 ) -> NDArray:
-    """Attend by the real parts of complex products.
+    """Compute attention whose scores are the real parts of complex products.
 
     q      (..., H, T, K) complex
     k      (..., G, S, K) complex, where G divides H; queries of neighbouring heads share a group

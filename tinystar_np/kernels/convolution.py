@@ -2,10 +2,10 @@
 
     y_t = bias + Σ_j weight_j · x_{t − W + 1 + j}        j = 0 … W − 1
 
-Depthwise: a channel sees itself and no other, so that W numbers per channel are all there is to learn.
-Causal: token t sees t − W + 1 to t. With W = 4 this is a look at the last four tokens, enough to tell apart
-what a token means after its neighbours; Mamba puts it before the recurrence, which is good at remembering
-far back and bad at counting nearby tokens. Gu & Dao 2023, arXiv:2312.00752, section 3.4.
+Depthwise: channels do not mix, so a layer learns W numbers per channel. Causal: token t depends on tokens
+t − W + 1 to t. With W = 4 it mixes each token with the three before it; Mamba puts it before the recurrence,
+which is good at remembering far back and bad at telling nearby tokens apart. Gu & Dao 2023, arXiv:2312.00752,
+section 3.4.
 
 Between two calls the last W − 1 inputs are all that must be kept. Before the text begins they are zeros.
 """

@@ -1,9 +1,8 @@
-"""The gated delta rule: a linear attention that corrects what it remembers.
+"""The gated delta rule: linear attention that replaces what it stored under a key instead of adding to it.
 
 Linear attention keeps a matrix S (K, K_v) for each head and adds to it, for every token, its key times its
-value; a query reads S. What was stored under a key stays there, and what is stored under a similar key is
-laid on top. The delta rule first reads what S has under the key and stores only what is missing, a share β of
-it; and before that all of S fades by e^g:
+value; a query reads S. Values stored under similar keys add up. The delta rule first reads what S holds under
+the key and adds only a share β of the difference to the new value; before that all of S decays by e^g:
 
     S'  = e^{g_t} S_{t−1}                         g_t ≤ 0
     u_t = β_t (v_t − S'ᵀ k_t)                     0 ≤ β ≤ 1
@@ -83,7 +82,7 @@ def chunked_delta_rule(
     state: NDArray | None = None,
     chunk_size: int = CHUNK,
 ) -> tuple[NDArray, NDArray]:
-    """Do what ``delta_rule`` does, with the same arguments, ``chunk_size`` tokens at a time."""
+    """Compute ``delta_rule``, with the same arguments, ``chunk_size`` tokens at a time."""
     batch, T, H, K_v = v.shape
     G, K = k.shape[2:]
     R = H // G
@@ -120,5 +119,5 @@ def _one_chunk(
     u = np.linalg.solve(np.eye(L, dtype=A.dtype) + A, share * (v - since_start * (k @ S)))
     y = since_start * (q @ S)
     y += (faded * (q @ keys)) @ u
-    to_end = faded[..., -1, :, None]  # as faded as the chunk's end will see it
+    to_end = faded[..., -1, :, None]  # the decay from each token to the chunk's end
     return y, since_start[..., -1:, :] * S + keys @ (to_end * u)

@@ -1,37 +1,37 @@
 """Mixture of experts: many feed-forward layers, of which each token uses a few.
 
-Most of a model's weights stand in its feed-forward layers, and a token needs what a small part of them knows.
-So a layer has E experts, each a feed-forward layer of its own, and a router, a linear map, which gives every
-token a score for each of them. The k best compute; their outputs are added, weighted by their router scores.
+Most of a model's weights are in its feed-forward layers, and a token needs a small part of them. So a layer
+has E experts, each a feed-forward layer of its own, and a router, a linear map, which gives every token a
+score for each of them. The k experts of the largest scores run; their outputs are added, weighted by these
+scores.
 
     s = x W_router                    E scores
     C = the k largest of s
     w = softmax of s over C           k weights, which sum to 1
     y = Σ_{e ∈ C} w_e expert_e(x)
 
-Others take the softmax over all E scores first, and then the k largest of it. What the chosen ones lack to a
-sum of 1 is then lost, unless they are scaled to make up for it; scaled so, they are the weights above.
+Others take the softmax over all E scores first, and then its k largest weights. These sum to less than 1;
+scaled to sum to 1, they are the weights above.
 
     w = softmax of s, of which C alone is used       Qwen and OLMoE, where nothing is scaled
     w = w / ‖w_C‖_p                                  DBRX, p = 1 in the model as published
 
-Llama 4 weights each expert by itself, by a sigmoid instead of a softmax, and multiplies what the expert reads
-instead of what it gives. Experts are not linear, so the two are not the same:
+Llama 4 weights each expert by the sigmoid of its own score, and multiplies the expert's input instead of its
+output. Experts are not linear, so the two are not the same:
 
     y = Σ_{e ∈ C} expert_e(sigmoid(s_e) · x)
 
 The model has the weights of E experts and the cost of k. The choice itself has no gradient, but the weights
-have: an expert that helped is called more often. Left alone, a few experts would take everything, so training
-adds noise, or a penalty on uneven loads, or turns tokens away from an expert that is full. Inference does
-none of this. Shazeer et al. 2017, arXiv:1701.06538; GShard (Lepikhin et al. 2020, arXiv:2006.16668); Switch,
-with k = 1 (Fedus et al. 2021, arXiv:2101.03961); Mixtral (Jiang et al. 2024, arXiv:2401.04088).
+have: an expert that helped is chosen more often. Left alone, a few experts would get all tokens, so training
+adds noise, or a penalty on uneven loads, or drops tokens of an expert that is full. Inference does none of
+this. Shazeer et al. 2017, arXiv:1701.06538; GShard (Lepikhin et al. 2020, arXiv:2006.16668); Switch, with
+k = 1 (Fedus et al. 2021, arXiv:2101.03961); Mixtral (Jiang et al. 2024, arXiv:2401.04088).
 
 ``mixture`` is the last line of the formula, one token and one expert at a time. Every step reads a whole
 expert for one vector: a prompt of T tokens reads k·T of them.
 
-``grouped_mixture`` sorts the T·k choices by expert, so that each expert that was chosen at all is read once,
-for all its tokens in one product. The terms of a sum come in the experts' order instead of
-the order of their scores; they are the same terms.
+``grouped_mixture`` sorts the T·k choices by expert, so that each chosen expert is read once, for all its
+tokens in one product. Outputs are added in the experts' order instead of the order of their scores.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,8 +46,8 @@ Expert = Callable[[NDArray], NDArray]
 
 
 def top_k(scores: NDArray, k: int) -> NDArray[np.intp]:
-    """Choose the k largest scores: (..., E) → (..., k) their places, the largest first, ties by place."""
-    # A partition would do with fewer comparisons; beside the experts' products neither is seen.
+    """Return the indices of the k largest scores: (..., E) → (..., k), the largest first, ties by index."""
+    # np.argpartition would compare less, but beside the experts' products neither takes measurable time.
     return np.argsort(-scores, axis=-1, kind="stable")[..., :k]
 
 
@@ -69,7 +69,7 @@ def softmax_top_k(logits: NDArray, k: int) -> tuple[NDArray[np.intp], NDArray]:
 
     logits  (..., E), the router's scores
 
-    The weights sum to less than 1 where k < E: a token that no expert suits is changed little by any.
+    The weights sum to less than 1 where k < E: where all scores are alike, the layer adds little.
 
     Returns the chosen experts and their weights, each (..., k), the best first.
     """
@@ -78,7 +78,7 @@ def softmax_top_k(logits: NDArray, k: int) -> tuple[NDArray[np.intp], NDArray]:
 
 
 def sigmoid_top_k(logits: NDArray, k: int) -> tuple[NDArray[np.intp], NDArray]:
-    """Route each token to its k best experts, each weighted for itself by the sigmoid of its score.
+    """Route each token to its k best experts, each weighted by its score's sigmoid.
 
     logits  (..., E), the router's scores
 
@@ -106,11 +106,12 @@ def group_limited_top_k(
     """Route each token to the k best experts of its best groups, weighted by the softmax over all.
 
     logits  (..., E), the router's scores
-    groups  neighbouring experts that stand on one machine make one; their number divides E
-    kept    how many groups a token may use; a group is as good as its best expert
+    groups  into how many runs of neighbours the experts are divided; divides E
+    kept    how many groups a token may use, those with the best single experts
     factor  what the weights are multiplied by: many small ones, not scaled to sum to 1, add up to little
 
-    No token is sent to more than ``kept`` machines. DeepSeek-V2, Liu et al. 2024, arXiv:2405.04434.
+    In training a group's experts share a device, and no token is sent to more than ``kept`` devices.
+    DeepSeek-V2, Liu et al. 2024, arXiv:2405.04434.
 
     Returns the chosen experts and their weights, each (..., k), the best first.
     """
@@ -131,17 +132,17 @@ def sigmoid_grouped_top_k(
     normed: bool = True,
     factor: float = 1.0,
 ) -> tuple[NDArray[np.intp], NDArray]:
-    """Route each token to the k best experts of its best groups, each scored for itself by a sigmoid.
+    """Route each token to the k best experts of its best groups, each weighted by its score's sigmoid.
 
     logits      (..., E), the router's scores
-    correction  (E,), added to choose by, and to nothing else
+    correction  (E,), added to the scores for the choice alone, not to the weights
     groups      as in ``group_limited_top_k``
-    kept        how many groups a token may use; a group is as good as its two best experts together
+    kept        how many groups a token may use, those with the largest sum of their two best scores
     normed      whether the weights are scaled to sum to 1
     factor      what they are multiplied by after that
 
-    The correction is no weight: after each step of training it was moved up a little for experts that got too
-    few tokens, and down for those that got too many. Loads are even so without a penalty in the loss.
+    The correction is not trained by gradients: each step of training raises it for experts that got too few
+    tokens and lowers it for those that got too many, so that loads are even without a penalty in the loss.
     DeepSeek-V3, arXiv:2412.19437; Wang et al. 2024, arXiv:2408.15664.
 
     Returns the chosen experts and their weights, each (..., k), the best first.
@@ -176,14 +177,13 @@ def mixture(
     experts: Sequence[Expert],
     weigh_inputs: bool = False,
 ) -> NDArray:
-    """Add up what each token's experts make of it: the definition.
+    """Return the weighted sum of the outputs of each token's experts: the definition.
 
-    x        (T, D)
-    chosen   (T, k), no expert twice in a row
-    weights  (T, k)
-    experts  E of them
-    weigh_inputs
-             whether a weight multiplies what its expert reads, instead of what it gives
+    x             (T, D)
+    chosen        (T, k), no expert twice in a row
+    weights       (T, k)
+    experts       E of them
+    weigh_inputs  whether a weight multiplies its expert's input instead of its output
 
     Returns (T, D), a new array.
     """
@@ -204,14 +204,14 @@ def grouped_mixture(
     experts: Sequence[Expert],
     weigh_inputs: bool = False,
 ) -> NDArray:
-    """Do what ``mixture`` does, with the same arguments, one expert after the other, all its tokens at once.
+    """Compute ``mixture``, with the same arguments, one expert after the other, all its tokens at once.
 
-    Experts that nobody chose are not called.
+    Experts that no token chose are not called.
     """
     y = np.zeros_like(x)
     k = chosen.shape[-1]
     order = np.argsort(chosen, axis=None, kind="stable")  # (T·k,): choices, those of one expert together
-    counts = np.bincount(chosen.ravel())  # (E,), or less where nobody chose the last ones
+    counts = np.bincount(chosen.ravel())  # (E,), or less where no token chose the last ones
     ends = np.cumsum(counts)
     for e in np.flatnonzero(counts).tolist():
         choices = order[ends[e] - counts[e] : ends[e]]
@@ -222,5 +222,5 @@ def grouped_mixture(
         else:
             part = experts[e](x[tokens])
             part *= weight
-        y[tokens] += part  # no token stands here twice: it chose k different experts
+        y[tokens] += part  # no token is in ``tokens`` twice: it chose k different experts
     return y

@@ -3,8 +3,7 @@
     scale_o = max_i |W_oi| / 127        Q_oi = round(W_oi / scale_o)        W_oi ≈ scale_o · Q_oi
 
 An error of at most half a step, scale/2, per weight (and 2⁻¹⁶ of a step for float32's own rounding): 0.4 % of
-the output's largest weight. The scale is common to all weights of an output, so it can wait until their
-products are summed:
+the output's largest weight. The scale is common to all weights of an output, so the sum is multiplied by it:
 
     y_o = scale_o · Σ_i x_i Q_oi
 
@@ -23,11 +22,11 @@ def quantise(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.
     Returns the whole numbers (out, in) and the scales (out,).
     """
     scales = np.max(np.abs(weight), axis=1) / np.float32(127)
-    # An output of nothing but zeros, or of numbers too small to be divided by, is divided by 1.
+    # Where all weights are zero, or too small to divide by, the scale is 1.
     scales = np.where(scales < np.finfo(np.float32).tiny, np.float32(1), scales)
     return np.rint(weight / scales[:, None]).astype(np.int8), scales
 
 
 def dequantise(values: NDArray[np.int8], scales: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the float32 numbers that 8 bits stand for: (..., in), (...) → (..., in)."""
+    """Return the float32 weights of whole numbers and their scales: (..., in), (...) → (..., in)."""
     return values.astype(np.float32) * scales[..., None]

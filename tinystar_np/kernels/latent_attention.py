@@ -1,41 +1,40 @@
-"""Multi-head latent attention: the keys and values of all heads, made anew from one short vector per token.
+"""Multi-head latent attention: keys and values of all heads are computed from one cached vector per token.
 
-What limits long texts is what attention must remember of each token: H·(K + K_v) numbers in every layer.
-Grouped queries keep fewer heads of them. Latent attention keeps all heads, and remembers what they are made
+What limits long texts is what attention must cache of each token: H·(K + K_v) numbers in every layer. Grouped
+queries have fewer heads of keys and values. Latent attention has all heads, and caches what they are computed
 from: a latent vector c of R numbers, into which the token is compressed.
 
     c_s = norm(x_s W_down)          k_s = c_s W_uk          v_s = c_s W_uv          W_uk, W_uv for each head
 
 **Positions.** Rotary positions cannot go into these keys. A key that is rotated by its position is no longer
-the same linear map of c for every token, and the second form below lives on that. So each token has one more
-key r of K_r numbers, common to all heads, which alone is rotated, and each query a second part q_r to meet
-it:
+the same linear map of c for every token, which the second form below needs. So each token has one more key r
+of K_r numbers, common to all heads, which alone is rotated, and each query a second part q_r for it:
 
     score(t, s) = scale · (q_t · k_s + q_r,t · r_s)
 
-What is remembered of a token is (c, r), R + K_r numbers: in DeepSeek-V2 512 + 64 for 128 heads, whose keys
-and values would be 32768. Liu et al. 2024, arXiv:2405.04434.
+The cache holds (c, r), R + K_r numbers per token: in DeepSeek-V2 512 + 64 for 128 heads, whose keys and
+values would be 32768. Liu et al. 2024, arXiv:2405.04434.
 
-``latent_attention`` is the definition: keys and values of every head are made from every latent, and
-attention goes on as ever.
+``latent_attention`` is the definition: ordinary attention to the keys and values of every head, computed from
+all latents.
 
-``absorbed_latent_attention`` never makes them. The matrices go to the other side of the sums:
+``absorbed_latent_attention`` never computes them. The matrices move to the other side of the sums:
 
     q · (c_s W_uk) = (q W_ukᵀ) · c_s          Σ_s p_s (c_s W_uv) = (Σ_s p_s c_s) W_uv
 
-The query is taken into the space of the latents, and the mean of the latents back out of it. Between the two
-all heads share one key, (c, r), and one value, c: multi-query attention in a head of width R + K_r.
+The query is mapped into the space of the latents, and the mean of the latents back out of it. Between the two
+all heads share one key, (c, r), and one value, c: multi-query attention with heads of width R + K_r.
 
 Multiplications per head, for T queries and S keys:
 
     expanded     S · R(K + K_v)  +  T·S · (K + K_r + K_v)
     absorbed     T · R(K + K_v)  +  T·S · (2R + K_r)
 
-One new token: the expanded form makes the keys and values of the whole text again, R(K + K_v) for each
-earlier token, 131072 in DeepSeek-V2, where the absorbed form takes 2R + K_r = 1088 and reads R + K_r numbers
-that serve all heads. A prompt: S = T, the first terms are equal, and the wider heads of the absorbed form
-cost 1088 where the others cost 320. Late in a long text the two meet at pieces of
-T = R(K + K_v) / (2R − K − K_v) tokens, 171 there. ``absorbing_is_cheaper`` compares the two lines.
+For one new token the expanded form computes the keys and values of the whole text again, R(K + K_v) for each
+earlier token, 131072 in DeepSeek-V2, where the absorbed form takes 2R + K_r = 1088. For a prompt, S = T, the
+first terms are equal, and the wider heads of the absorbed form cost 1088 per pair of query and key where the
+others cost 320. Late in a long text both cost the same for T = R(K + K_v) / (2R − K − K_v) new tokens, 171
+there. ``absorbing_is_cheaper`` compares the two lines.
 """
 
 import numpy as np
@@ -55,7 +54,7 @@ def latent_attention(
     scale: float,
     bias: NDArray | None = None,
 ) -> NDArray:
-    """Attend to the keys and values that the latents stand for, by the definition.
+    """Attend to the keys and values computed from the latents, by the definition.
 
     q       (..., H, T, K + K_r), the part for the keys from the latents and, after it, the rotated part
     memory  (..., 1, S, R + K_r), each token's latent and, after it, its rotated key
@@ -88,7 +87,7 @@ def absorbed_latent_attention(
 
 
 def expanded(memory: NDArray, up_k: NDArray, up_v: NDArray) -> tuple[NDArray, NDArray]:
-    """Make every head's keys and values: (..., 1, S, R + K_r) → (..., H, S, K + K_r), (..., H, S, K_v)."""
+    """Compute all keys and values: (..., 1, S, R + K_r) → (..., H, S, K + K_r), (..., H, S, K_v)."""
     R = up_k.shape[1]
     latents, rotated = memory[..., :R], memory[..., R:]  # (..., 1, S, R), (..., 1, S, K_r)
     keys = latents @ up_k  # (..., H, S, K)
@@ -97,14 +96,14 @@ def expanded(memory: NDArray, up_k: NDArray, up_v: NDArray) -> tuple[NDArray, ND
 
 
 def absorbed(q: NDArray, up_k: NDArray) -> NDArray:
-    """Take queries into the space of the latents: (..., H, T, K + K_r) → (..., H, T, R + K_r)."""
+    """Map queries into the space of the latents: (..., H, T, K + K_r) → (..., H, T, R + K_r)."""
     K = up_k.shape[-1]
     return np.concatenate((q[..., :K] @ up_k.swapaxes(-1, -2), q[..., K:]), axis=-1)
 
 
 def absorbing_is_cheaper(queries: int, keys: int, up_k: NDArray, up_v: NDArray) -> bool:
-    """Say which form takes fewer multiplications for T queries and S keys; K_r does not matter."""
+    """Say whether the absorbed form takes fewer multiplications, or as many, for T queries and S keys."""
     _, R, K = up_k.shape
     made = R * (K + up_v.shape[-1])  # for one token's key and value
-    wider = 2 * R - K - up_v.shape[-1]  # what a pair of query and key costs more
+    wider = 2 * R - K - up_v.shape[-1]  # by how much a pair of query and key costs more
     return queries * keys * wider <= (keys - queries) * made

@@ -2,12 +2,12 @@
 
     y_o = Σ_i x_i W_io        y = x W, and in many models + b
 
-Nearly all of a model's weights stand in such matrices. Generating one token multiplies one vector by each of
-them, so that its cost is the reading of every weight once; a prompt of T tokens multiplies T vectors by the
-same weights, and the cost is arithmetic.
+Nearly all of a model's weights are in such matrices. Generating one token multiplies one vector by each of
+them, and costs about as much as reading every weight once; a prompt of T tokens multiplies T vectors by the
+same weights, and its cost is arithmetic.
 
-An embedding is the same map for a vector that is 1 at one place and 0 elsewhere: instead of multiplying by
-zeros, one looks up a row of the matrix.
+An embedding is the same map for a vector that is 1 at one place and 0 elsewhere: one row of the matrix is
+looked up.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def embedding(ids: NDArray[np.integer], table: Matrix) -> NDArray:
 
 
 def unpacked(matrix: Matrix) -> NDArray:
-    """Return the float32 matrix (in, out) that a packed one stands for; an array as it is."""
+    """Return the float32 matrix (in, out) of a packed one; an array as it is."""
     if not isinstance(matrix, PackedMatrix):
         return matrix
     rows = matrix.rows(slice(None))

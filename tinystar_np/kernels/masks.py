@@ -1,16 +1,16 @@
-"""Masks: which keys a query may attend to, said by positions alone.
+"""Masks: which keys a query may attend to, given by their positions.
 
     key s is visible to query t    where  s ≤ t                   a decoder's future is hidden
                                    and    |t − s| < W             a window
                                    and    ⌊s / C⌋ = ⌊t / C⌋       chunks (kernels/chunked_attention.py)
 
 **Causal.** With the future hidden a model can be trained on every position of a text at once, and generates
-the same way. An encoder hides nothing and reads a text at once; it cannot continue one, since every earlier
-token would have to be computed anew. Devlin et al. 2018, arXiv:1810.04805.
+the same way. An encoder hides nothing and reads a text at once; to continue one, it would have to compute
+every earlier token anew. Devlin et al. 2018, arXiv:1810.04805.
 
-**Windows.** A token that sees only the W tokens up to itself has a cost and a memory that do not grow with
-the text; through L layers news still travels L·W tokens. Beltagy et al. 2020, arXiv:2004.05150. In an
-encoder the window reaches W − 1 tokens to either side.
+**Windows.** A token that attends only to the W tokens up to itself has a cost and a memory that do not grow
+with the text; through L layers information still travels about L·W tokens. Beltagy et al. 2020,
+arXiv:2004.05150. In an encoder the window reaches W − 1 tokens to either side.
 """
 
 from typing import NamedTuple
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 
 class Mask(NamedTuple):
-    """Where queries and keys stand, and how far a query sees.
+    """The positions of queries and keys, and which of these a query may attend to.
 
     query_positions  (T,), or (B, T) where the rows of a batch differ
-    key_positions    (S,), or (B, S); a negative one stands for nothing, and no query sees it
-    window           W, how many positions a query sees, its own included; None for no limit
-    chunk            C, the length of the chunks beyond whose borders nobody sees; None for no chunks
+    key_positions    (S,), or (B, S); a negative one marks a key hidden from every query, as padding is
+    window           W, how many positions a query attends to, its own included; None for no limit
+    chunk            C, the length of the chunks within which queries attend; None for no chunks
     causal           whether later keys are hidden
     """
 
@@ -37,13 +37,13 @@ class Mask(NamedTuple):
 
 
 def visible(mask: Mask) -> NDArray[np.bool_]:
-    """Say which keys each query may attend to: (T, S), or (B, 1, T, S) where rows differ."""
+    """Return whether each query may attend to each key: (T, S), or (B, 1, T, S) where rows differ."""
     t, s = mask.query_positions[..., :, None], mask.key_positions[..., None, :]
-    seen = np.broadcast_to(s >= 0, np.broadcast_shapes(t.shape, s.shape))
+    shown = np.broadcast_to(s >= 0, np.broadcast_shapes(t.shape, s.shape))
     if mask.causal:
-        seen = seen & (s <= t)
+        shown = shown & (s <= t)
     if mask.window is not None:
-        seen = seen & (np.abs(t - s) < mask.window)
+        shown = shown & (np.abs(t - s) < mask.window)
     if mask.chunk is not None:
-        seen = seen & (s // mask.chunk == t // mask.chunk)
-    return seen if seen.ndim == 2 else seen[:, None]
+        shown = shown & (s // mask.chunk == t // mask.chunk)
+    return shown if shown.ndim == 2 else shown[:, None]

@@ -1,7 +1,7 @@
-"""Normalisation: keep every token's vector at one scale, whatever the layers before added to it.
+"""Normalisation: every token's vector is brought to one scale, whatever earlier layers added to it.
 
-Layer normalisation centres a vector and scales it to unit variance; a gain and a bias per feature let the
-model undo that where it wants to.
+Layer normalisation centres a vector and scales it to unit variance; then comes a learned gain and bias for
+each feature.
 
     y = (x − mean(x)) / sqrt(var(x) + eps) · gain + bias
 
@@ -15,8 +15,8 @@ less over the data and no bias to learn.
 
 Zhang & Sennrich 2019, arXiv:1910.07467. Llama and most decoders after it.
 
-Gated, it is what Mamba 2 ends with: a second vector decides first how much of each feature passes, and what
-passes is normed, in groups of features where the layer is divided so.
+Gated RMS normalisation ends Mamba 2's mixer: each feature is first multiplied by its activated gate, then the
+products are normed, in groups of features where the layer is divided so.
 
     y = rms_norm(x · silu(gate)) · gain
 
@@ -63,7 +63,7 @@ def rms_norm(x: NDArray, gain: NDArray, eps: float) -> NDArray:
 def gated_rms_norm(
     x: NDArray, gate: NDArray, gain: NDArray, eps: float, groups: int = 1, norm_first: bool = False
 ) -> NDArray:
-    """Let ``gate`` pass some of each feature, then norm: first the gate, then the norm.
+    """Multiply by the activated gate, then apply ``rms_norm`` in groups of features.
 
     x, gate     (..., D)
     gain        (D,)

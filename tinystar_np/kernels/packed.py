@@ -1,12 +1,11 @@
-"""Packed matrices: weights in fewer bits than float32, each by a rule that gives the numbers back.
+"""Packed matrices: weights stored in fewer bits than float32.
 
-A packed matrix stands where a layer otherwise holds an array (in, out). By definition, its product is that of
-the float32 matrix that it stands for (``unpacked`` in kernels/linear.py); what is gained is memory, and the
-time to read it.
+A packed matrix takes the place of an array (in, out). By definition, its product is that of the float32
+matrix that it unpacks to (``unpacked`` in kernels/linear.py); it saves memory, and the time to read it.
 
 The numbers are stored in rows, as the file has them, (out, in) for most linear layers and (V, D) for tables.
 ``transposed`` says that the matrix to multiply by is the transpose of what is stored. A further type is a
-class with ``rows``: how many bits it takes and how it scales them is its own affair.
+class with ``rows``.
 """
 
 from abc import ABC, abstractmethod
@@ -23,10 +22,10 @@ Rows = slice | NDArray[np.integer]
 
 
 class PackedMatrix(ABC):
-    """A matrix whose numbers are stored in fewer bits.
+    """A matrix stored in fewer bits than float32.
 
     stored      the bits, in rows as the file has them
-    columns     of the rows that they stand for
+    columns     numbers in an unpacked row
     transposed  whether the matrix to multiply by is the transpose of the stored rows
     """
 
@@ -62,7 +61,7 @@ class Bfloat16Matrix(PackedMatrix):
     """A matrix in bfloat16 (kernels/bfloat16.py): half the memory of float32.
 
     bits        (in, out), or (out, in) with ``transposed``; a view of the mapped file will do
-    transposed  whether the transpose is what is meant
+    transposed  whether the matrix to multiply by is the transpose of ``bits``
     """
 
     def __init__(self, bits: NDArray[np.uint16], transposed: bool = False):
@@ -78,7 +77,7 @@ class Int8Matrix(PackedMatrix):
 
     values  (out, in); of a table (V, D)
     scales  one per row of ``values``
-    table   whether it is looked up, and its transpose multiplied by
+    table   whether it is an embedding table, whose rows are looked up
     """
 
     def __init__(self, values: NDArray[np.int8], scales: NDArray[np.float32], *, table: bool = False):

@@ -1,15 +1,15 @@
-"""Relative positions: each distance between two tokens has a vector that is learned, and joins key and value.
+"""Relative positions: a learned vector for each distance of two tokens is added to key and value.
 
     e(t, s) = scale · q_t · (k_s + a_c)          c = clip(s − t, −C, C)
     y_t     = Σ_s softmax(e)(t, s) · (v_s + b_c)
 
-Where a token stands is not said anywhere; how far away another one is decides what it offers and what it
-gives. There are 2C + 1 vectors a for keys and as many b for values, shared by all heads: beyond C tokens,
-exactly how far no longer matters, and so a text may be longer than those of the training. In a decoder, which
-sees no future, the last C are never used. Shaw, Uszkoreit & Vaswani 2018, arXiv:1803.02155.
+There are no absolute positions. There are 2C + 1 vectors a for keys and as many b for values, shared by all
+heads: all distances beyond C count as C, and so a text may be longer than those of the training. In a
+decoder, where the future is hidden, the last C are never used. Shaw, Uszkoreit & Vaswani 2018,
+arXiv:1803.02155.
 
-Taken literally, T·S vectors would be gathered: for 1000 tokens and K = 64 as many numbers as the weights of
-GPT-2 have. But there are only 2C + 1 different ones, and the product of a query with each need be taken once:
+Taken literally, T·S vectors would be gathered for keys and as many for values: for 1000 tokens and K = 64 as
+many numbers as GPT-2 has weights. But only 2C + 1 of each differ, and sums over them can be taken first:
 
     q_t · (k_s + a_c) = q_t · k_s + (q_t · a)_c
     Σ_s p_ts b_c(s−t) = Σ_c (Σ of the p_ts with distance c) b_c
@@ -38,7 +38,7 @@ def relative_attention(
     scale: float,
     bias: NDArray | None = None,
 ) -> NDArray:
-    """Attend with relative positions.
+    """Compute attention with relative positions, by the formula.
 
     q              (B, H, T, K)
     k, v           (B, G, S, K), where G divides H; queries of neighbouring heads share a group
@@ -58,7 +58,7 @@ def relative_attention(
 
 
 def relative_index(mask: Mask, furthest: int) -> NDArray[np.integer]:
-    """Say which of the 2C + 1 vectors stands for the distance from each query to each key.
+    """Return the index of the vector for the distance from each query to each key.
 
     furthest  C
 
@@ -92,6 +92,6 @@ def relative_mean(probabilities: NDArray, value_vectors: NDArray, mask: Mask) ->
 def sums_by_index(x: NDArray, index: NDArray[np.integer], length: int) -> NDArray:
     """Sum the numbers of the last axis that have the same index: (..., S), (..., S) → (..., length)."""
     rows = index.reshape(prod(index.shape[:-1]), index.shape[-1])
-    counters = rows + length * np.arange(len(rows))[:, None]  # for every row its own ``length``
+    counters = rows + length * np.arange(len(rows))[:, None]  # each row has ``length`` counters of its own
     sums = np.bincount(counters.ravel(), x.ravel(), length * len(rows))
     return sums.astype(x.dtype).reshape(*x.shape[:-1], length)

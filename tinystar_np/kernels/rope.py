@@ -1,12 +1,12 @@
 """Rotary position embedding (RoPE): rotate queries and keys by their positions, so that only distance counts.
 
 A head's K numbers are taken in pairs, each pair as a point of the plane, or a complex number z. At position p
-pair j is rotated by the angle p·f_j. The product of a query at p and a key at s then sees only p − s:
+pair j is rotated by the angle p·f_j. The product of a query at p and a key at s then depends only on p − s:
 
     z' = z · exp(i p f_j)          Re( q' · conj(k') ) = Re( q · conj(k) · exp(i (p − s) f_j) )
 
-The first pair turns fastest, once in 2π tokens, and tells neighbours apart; the last turns once in tens of
-thousands and tells far from near. Nothing is learned. Su et al. 2021, arXiv:2104.09864.
+The first pair rotates fastest, once in 2π tokens, and tells neighbours apart; the last rotates once in tens
+of thousands and tells far from near. Nothing is learned. Su et al. 2021, arXiv:2104.09864.
 
     f_j = θ^(−2j/K)          θ = 10000 at first; models for longer texts have larger ones
 
@@ -15,13 +15,13 @@ Two layouts of the pairs are in use, and a checkpoint is trained for one of them
     half-split    (x_0, x_J), (x_1, x_J+1), …     NeoX, Llama, Falcon and most others
     interleaved   (x_0, x_1), (x_2, x_3), …       the paper, GPT-J, Cohere, DeepSeek
 
-J is the number of pairs: K/2, or fewer where only the first 2J numbers of a head turn and the others stay as
-they are (GPT-J, NeoX, Phi: "partial" rotation).
+J is the number of pairs: K/2, or fewer where only the first 2J numbers of a head are rotated and the others
+stay as they are (GPT-J, NeoX, Phi: "partial" rotation).
 
 The second half of the file is about the frequencies f: how a model is made to read texts longer than those
-it learned from. All rules are pure functions of numbers that stand in a model's config, and follow
-transformers down to the order of the float32 operations: at position 100 000 the last bit of a frequency
-makes a third of a degree.
+it was trained on. All rules are pure functions of numbers in a model's config, and follow transformers down
+to the order of the float32 operations: at position 100 000 the last bit of a frequency makes a third of a
+degree.
 """
 
 import math
@@ -34,7 +34,7 @@ Float32s = NDArray[np.float32]
 
 
 def rotary_angles(positions: NDArray[np.integer], frequencies: Float32s) -> Float32s:
-    """Say by which angle each pair is rotated at each position.
+    """Return the angle by which each pair is rotated at each position.
 
     positions    (..., T)
     frequencies  (J,), or (..., 1, J) where rows differ
@@ -69,23 +69,23 @@ def _pairs(x: NDArray, pairs: int, interleaved: bool) -> tuple[NDArray, NDArray]
 
 
 def default_frequencies(rotary_dim: int, theta: float) -> Float32s:
-    """Give pair j the frequency θ^(−2j/rotary_dim): (J,).
+    """Return each pair's frequency θ^(−2j/rotary_dim): (J,).
 
-    rotary_dim  how many numbers of a head turn; an odd one is rounded up to a whole pair
+    rotary_dim  how many numbers of a head are rotated; an odd one is rounded up to a whole pair
     theta       θ, the base
     """
     return np.float32(1) / _wavelengths(rotary_dim, theta)
 
 
 def _wavelengths(rotary_dim: int, theta: float) -> Float32s:
-    """θ^(2j/rotary_dim), the tokens that pair j takes for one radian: (J,)."""
+    """Return θ^(2j/rotary_dim), the number of tokens in which pair j rotates by one radian: (J,)."""
     exponents = np.arange(0, rotary_dim, 2, dtype=np.float32) / np.float32(rotary_dim)
     # The power in float64, rounded once: NumPy's own in float32 often misses the last bit.
     return np.power(np.float64(np.float32(theta)), exponents.astype(np.float64)).astype(np.float32)
 
 
 def linear_frequencies(rotary_dim: int, theta: float, factor: float) -> Float32s:
-    """Turn everything ``factor`` times as slowly: positions are interpolated between those of the training.
+    """Rotate every pair ``factor`` times as slowly: positions are interpolated between those of the training.
 
     Chen et al. 2023, arXiv:2306.15595; kaiokendev 2023.
     """
@@ -95,14 +95,14 @@ def linear_frequencies(rotary_dim: int, theta: float, factor: float) -> Float32s
 def dynamic_frequencies(
     rotary_dim: int, theta: float, factor: float, trained_length: int, length: int
 ) -> Float32s:
-    """Raise θ with the length of the text ("dynamic NTK"): slow pairs are stretched, fast ones hardly.
+    """Raise θ with the length of the text ("dynamic NTK"): slow pairs rotate more slowly, fast ones hardly.
 
-    factor          how much is stretched beyond the trained length
+    factor          by how much slow pairs slow down per trained length of text beyond the first
     trained_length  up to here nothing changes
     length          of the text so far, new tokens included
 
-    Beyond the trained length each new token changes what the model makes of all earlier ones, so that exactly
-    one way leads to the next: to read the whole text again. A cache saves nothing there.
+    Beyond the trained length each new token changes the keys of all earlier ones, so that the whole text must
+    be read again for each. A cache saves nothing there.
 
     bloc97 and emozilla 2023; section 3 of Peng et al. 2023, arXiv:2309.00071.
     """
@@ -122,12 +122,12 @@ def yarn_frequencies(
     beta_slow: float = 1.0,
     truncate: bool = True,
 ) -> Float32s:
-    """Stretch slow pairs by ``factor``, leave fast ones, and blend between (YaRN).
+    """Slow down slow pairs by ``factor``, keep fast ones, and blend between (YaRN).
 
     factor          new length over trained length
     trained_length  the length of text of the first training
-    beta_fast       pairs that turn this often over the trained length, or more, keep their frequency
-    beta_slow       those that turn this often, or less, are stretched in full
+    beta_fast       pairs that rotate this often over the trained length, or more, keep their frequency
+    beta_slow       those that rotate this often, or less, are slowed down in full
     truncate        whether the two ends of the blend are moved outwards to whole pairs
 
     Peng et al. 2023, arXiv:2309.00071. ``yarn_attention_factor`` belongs to it.
@@ -152,9 +152,9 @@ def yarn_frequencies(
 def yarn_attention_factor(
     factor: float, mscale: float | None = None, mscale_all_dim: float | None = None
 ) -> float:
-    """Say by how much YaRN lengthens queries and keys, which sharpens attention over many keys.
+    """Return what YaRN multiplies queries and keys by, which sharpens attention over many keys.
 
-    0.1 · ln(factor) + 1; DeepSeek weighs the logarithm and divides two of these.
+    0.1 · ln(factor) + 1; DeepSeek multiplies the logarithm by ``mscale`` and divides two of these.
     """
 
     def of(weight: float) -> float:
@@ -171,16 +171,16 @@ def llama3_frequencies(
     high_freq_factor: float,
     trained_length: int,
 ) -> Float32s:
-    """Stretch by wavelength: short waves stay, long ones slow down by ``factor``, those between are blended.
+    """Scale by wavelength: short waves stay, long ones slow down by ``factor``, those between are blended.
 
-    low_freq_factor   waves that fit into the trained length fewer times than this are stretched in full
+    low_freq_factor   waves that fit into the trained length fewer times than this slow down in full
     high_freq_factor  those that fit more times than this stay
-    trained_length    the length of text before the stretching
+    trained_length    the length of text of the first training
 
     Llama 3.1, Dubey et al. 2024, arXiv:2407.21783.
     """
     frequencies = default_frequencies(rotary_dim, theta)
-    waves = np.float32(1) / frequencies * np.float32(2 * math.pi)  # tokens for one whole turn
+    waves = np.float32(1) / frequencies * np.float32(2 * math.pi)  # tokens for one whole rotation
     short = waves < np.float32(trained_length / high_freq_factor)
     long = waves > np.float32(trained_length / low_freq_factor)
     fits = np.float32(1) / waves * np.float32(trained_length)  # one over it first, as the reference rounds
@@ -202,16 +202,16 @@ def longrope_frequencies(rotary_dim: int, theta: float, factors: Sequence[float]
 
 
 def longrope_attention_factor(factor: float, trained_length: int) -> float:
-    """Say by how much LongRoPE lengthens queries and keys: √(1 + ln(factor) / ln(trained_length))."""
+    """Return what LongRoPE multiplies queries and keys by: √(1 + ln(factor) / ln(trained_length))."""
     return 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(trained_length))
 
 
 def proportional_frequencies(
     head_dim: int, theta: float, proportion: float = 1.0, factor: float = 1.0
 ) -> Float32s:
-    """Turn only the fastest pairs of a whole head; the slow rest stands still and carries meaning alone.
+    """Rotate only the fastest pairs of a whole head; the others have frequency 0 and carry no position.
 
-    proportion  the part of the pairs that turns
+    proportion  the part of the pairs that is rotated
 
     Returns (K/2,): unlike in partial rotation, the pairs are spread over the whole head and its θ^(−2j/K).
     p-RoPE, Barbero et al. 2024, arXiv:2410.06205.

@@ -1,22 +1,21 @@
-"""The selective scan of Mamba 1: a recurrence that decides, token by token, what to remember.
+"""The selective scan of Mamba 1: a linear recurrence whose decay, input and output depend on the token.
 
-A linear state-space model keeps N numbers h for each channel x and lets them decay while it adds to them:
+A linear state-space model keeps a state h of N numbers for each channel x, which decays while it adds to it:
 
-    h_t = exp(Δ_t A) h_{t−1} + Δ_t x_t B_t        A < 0: the state forgets
-    y_t = C_t · h_t + D x_t                       D: a way around the state
+    h_t = exp(Δ_t A) h_{t−1} + Δ_t x_t B_t        A < 0: the state decays
+    y_t = C_t · h_t + D x_t                       D: a skip connection
 
-It reads its input once and forgets at a fixed rate, whatever it reads. Selection makes three of its
-parameters depend on the token: Δ_t, how long the token lasts (a long step forgets what was and takes the
-token in, a step of 0 passes over it); B_t, where in the state it is written; C_t, what is read. Every channel
-has its own Δ_t and its own N rates A; B_t and C_t are shared by all channels. The cost of a token does not
-depend on how many came before it, and neither does the size of the state.
-Gu & Dao 2023, arXiv:2312.00752, algorithm 2; the decay exp(ΔA) is the exact solution over a step of length Δ
-(zero-order hold), the input Δ B is its first-order approximation.
+Without selection it forgets at a fixed rate, whatever it reads. Selection makes three of its parameters
+depend on the token: the step Δ_t (a long step forgets the state and takes the token in, a step of 0 skips the
+token); B_t, where in the state it is written; C_t, what is read. Every channel has its own Δ_t and its own N
+rates A; B_t and C_t are shared by all channels. Neither the cost of a token nor the size of the state depends
+on how many tokens came before. Gu & Dao 2023, arXiv:2312.00752, algorithm 2; the decay exp(ΔA) is the exact
+solution over a step of length Δ (zero-order hold), the input Δ B is its first-order approximation.
 
-Because every channel decays at N rates of its own, a prompt is no matrix product, as it is in Mamba 2: N·F
-exponentials per token are unavoidable.
+Because every channel decays at N rates of its own, a prompt cannot be computed by matrix products, as in
+Mamba 2 (kernels/ssm.py): N·F exponentials per token are unavoidable.
 
-The state lies as (N, F) here, not (F, N) as in the paper, so that the long axis is the inner one, along which
+The state is (N, F) here, not (F, N) as in the paper, so that the long axis is the inner one, along which
 NumPy computes.
 """
 
@@ -33,7 +32,7 @@ def selective_scan(
     D: NDArray,
     state: NDArray | None = None,
 ) -> tuple[NDArray, NDArray]:
-    """Scan, one token after the other.
+    """Run the recurrence, one token after the other.
 
     x      (batch, T, F), F channels
     dt     (batch, T, F), Δ ≥ 0

@@ -1,4 +1,4 @@
-"""Softmax: scores to weights that are positive and sum to one.
+"""Softmax: maps scores to weights that are positive and sum to one.
 
     softmax(x)_i = exp(x_i) / Σ_j exp(x_j)
 
@@ -13,16 +13,15 @@ LOWEST = float(np.finfo(np.float32).min)
 
 
 def softmax(x: NDArray, sink: NDArray | None = None) -> NDArray:
-    """Turn the scores of the last axis into weights.
+    """Compute the softmax over the last axis.
 
     x     (..., S), finite or −inf
-    sink  (..., 1), one more score, whose weight is left out of the result: what nothing else deserves goes
-          there. None for none.
+    sink  (..., 1), one more score, whose weight is left out of the result; None for none
 
-    Returns (..., S) in x's type. A row of nothing but −inf has no weights to give: it becomes zeros, not NaN.
-    Scores further apart than the type reaches give the right weights and NumPy's overflow warning.
+    Returns (..., S) in x's type. A row of nothing but −inf becomes zeros, not NaN. Scores whose difference
+    overflows the type give the right weights and NumPy's overflow warning.
     """
-    # A finite number even where there is nothing else: −inf − (−inf) would be NaN.
+    # Finite even where all scores are −inf: −inf − (−inf) would be NaN.
     largest = np.max(x, axis=-1, keepdims=True, initial=np.finfo(x.dtype).min)
     if sink is not None:
         largest = np.maximum(largest, sink)

@@ -1,15 +1,15 @@
 """The state-space model of Mamba 2, as a recurrence and as matrix products.
 
-Mamba 1 (kernels/selective_scan.py) lets every channel decay at N rates of its own. Mamba 2 lets all P
-channels of a head decay at one rate, the scalar A. Little is lost, and the state of a head becomes a matrix
-h (P, N) that is scaled by one number per token:
+In Mamba 1 (kernels/selective_scan.py) every channel decays at N rates of its own. In Mamba 2 all P channels
+of a head decay at one rate, the scalar A. The state of a head is a matrix h (P, N), scaled by one number per
+token:
 
     h_t = exp(Δ_t A) h_{t−1} + Δ_t x_t B_tᵀ         x_t (P), B_t (N)
     y_t = h_t C_t + D x_t                           C_t (N)
 
 The heads of a group share B and C, as grouped-query attention shares keys and values.
 
-Written out, the state is a sum over all earlier tokens, each weakened by every step since:
+Written out, the output is a sum over all tokens so far, each decayed by every step since:
 
     y_t = Σ_{s ≤ t} (C_t · B_s) · exp(Δ_{s+1} A + … + Δ_t A) · Δ_s x_s  +  D x_t
 
@@ -17,12 +17,12 @@ That is attention without a softmax: C is the query, B the key, Δ x is the valu
 Read from left to right it is a recurrence with a state of fixed size; computed at once it is a product with a
 T × T matrix. Dao & Gu 2024 call this duality, arXiv:2405.21060.
 
-``ssm_scan`` is the recurrence. For every token it moves the whole state (H·P·N numbers, far more than a
-token's H·P) through memory.
+``ssm_scan`` is the recurrence. For every token it reads and writes the whole state (H·P·N numbers, far more
+than a token's H·P).
 
-``chunked_ssm_scan`` is the other form (their section 6). It cuts the text into chunks of L tokens.
-Inside a chunk it computes the sum above as a matrix product; what came before the chunk arrives through the
-state, which is moved once per chunk. Four products, all sums over tokens or over N:
+``chunked_ssm_scan`` is the other form (their section 6). It cuts the text into chunks of L tokens. Inside a
+chunk it computes the sum above as a matrix product; earlier tokens enter through the state, which is read and
+written once per chunk. Four products, all sums over tokens or over N:
 
     weights = (C Bᵀ) ∘ decay ∘ Δ                    (L, L) per head, lower triangle
     y       = weights x                             the chunk's own tokens
@@ -31,17 +31,17 @@ state, which is moved once per chunk. Four products, all sums over tokens or ove
 
 A chunk costs L² · H exponentials and products for its weights and moves P · N · H numbers of state. Per token
 their sum is least near L = √(P N), from 64 (P = 32, N = 128) to 90 (P = 64): hence CHUNK. At 256, which
-configs ask for because graphics processors have products to spare, the same result takes twice as long.
+configs ask for with graphics processors in mind, the same result takes twice as long.
 
 Three things about rounding:
 
-- The decay from s to t is the exponential of a difference of running sums. Where a chunk forgets much, the
-  sums are large and their difference has few digits left, so the sums are kept in float64; there are only H
-  per token, and the difference is rounded to float32 as it is written.
+- The decay from s to t is the exponential of a difference of running sums. Where a chunk's decay is strong,
+  the sums are large and their difference has few digits left, so the sums are kept in float64; there are only
+  H per token, and the difference is rounded to float32.
 - Above the diagonal the difference is positive and its exponential might overflow, which times 0 would be
-  NaN. It is cut off at ±LIMIT first.
-- The lower cut keeps weights at 1e-18 where they would sink below 1e-38. Such numbers (denormals) are
-  invisible in the result, and processors multiply them a hundred times slower than others.
+  NaN. It is clipped to ±LIMIT first.
+- The lower limit keeps weights at 1e-18 where they would fall below 1e-38. Such numbers (denormals) make no
+  difference to the result, and processors multiply them a hundred times slower than others.
 """
 
 import numpy as np
@@ -60,7 +60,7 @@ def ssm_scan(
     D: NDArray,
     state: NDArray | None = None,
 ) -> tuple[NDArray, NDArray]:
-    """Scan by the definition, one token after the other.
+    """Run the recurrence, one token after the other: the definition.
 
     x      (batch, T, H, P)
     dt     (batch, T, H), Δ ≥ 0
@@ -98,7 +98,7 @@ def chunked_ssm_scan(
     state: NDArray | None = None,
     chunk_size: int = CHUNK,
 ) -> tuple[NDArray, NDArray]:
-    """Do what ``ssm_scan`` does, with the same arguments, ``chunk_size`` tokens at a time.
+    """Compute ``ssm_scan``, with the same arguments, ``chunk_size`` tokens at a time.
 
     Memory beyond the result is one chunk's weights of one row, H·L² numbers.
     """
@@ -137,7 +137,7 @@ def _scan_chunk(
     y: NDArray,
     weights: NDArray,
 ) -> None:
-    """Scan one chunk of one row: x (L, H, P), dt (L, H), B and C (G, L, N).
+    """Compute one chunk of one row: x (L, H, P), dt (L, H), B and C (G, L, N).
 
     Overwrites h (H, P, N), the state before the chunk, with the state after it; y (L, H, P) with the
     result; and weights (H, L, L).
@@ -147,13 +147,13 @@ def _scan_chunk(
     R = H // G
     heads_first = x.transpose(1, 0, 2)  # (H, L, P)
 
-    # exp(a_l − a_s) · Δ_s as one exponential: the step joins the sum by its logarithm.
+    # exp(a_l − a_s) · Δ_s as one exponential: exp(a_l − a_s + log Δ_s).
     sums = np.cumsum(dt * A, axis=0, dtype=np.float64).T  # (H, L): a_l, how much has decayed since the start
     steps = np.log(np.maximum(dt, dt.dtype.type(1e-30))).T
     np.subtract(sums[:, :, None], (sums - steps)[:, None, :], out=weights, casting="same_kind")
     np.clip(weights, -LIMIT, LIMIT, out=weights)
     np.exp(weights, out=weights)
-    to_end = weights[:, -1, :].T[:, :, None] * x  # (L, H, P): Δ_s x_s, as weak as the chunk's end will see it
+    to_end = weights[:, -1, :].T[:, :, None] * x  # (L, H, P): Δ_s x_s, decayed to the chunk's end
     by_group = weights.reshape(G, R, L, L)
     by_group *= np.tril(C @ B.swapaxes(1, 2))[:, None]  # one product serves all heads of a group
     diagonal = np.arange(L)

@@ -25,6 +25,6 @@ class Alibi:
         """
         return step.once((self, mask.window, mask.chunk), lambda: self._made(mask.key_positions))
 
-    def _made(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _made(self, positions: NDArray[np.integer]) -> NDArray[np.float32]:
         bias = self.bias(positions.ravel())
         return np.moveaxis(bias.reshape(-1, *positions.shape), 0, -2)

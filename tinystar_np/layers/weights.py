@@ -1,18 +1,20 @@
-"""The weights of a model as a tree: ``w / "attention" / "qkv"`` holds ``weight`` and ``bias``."""
+"""The weights of a model as a tree: ``w / "attention"`` is what an attention layer is built from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from tinystar_np.kernels.linear import Matrix
 
 
 class Weights:
     """A view of those arrays of a mapping whose names begin with a prefix.
 
-    Arrays are NumPy's, or packed matrices (kernels/packed.py). A layer is handed the branch that is its own,
-    and finds its arrays under the names that it gives them: ``Linear`` asks its branch for ``weight`` and,
-    where the model has one, ``bias``.
+    A layer is handed the branch that is its own, and finds its arrays under the names that it gives them:
+    ``Linear`` asks its branch for ``weight`` and, where the model has one, ``bias``. What it gets is an array,
+    or for a matrix a packed one; only the layer knows which, so ``Any`` stands for both.
     """
 
-    def __init__(self, arrays: Mapping[str, Any], prefix: str = ""):
+    def __init__(self, arrays: Mapping[str, Matrix], prefix: str = ""):
         self._arrays = arrays
         self._prefix = prefix
 
@@ -30,3 +32,9 @@ class Weights:
 
     def __contains__(self, name: str) -> bool:
         return self._prefix + name in self._arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return (name[len(self._prefix) :] for name in self._arrays if name.startswith(self._prefix))
+
+    def __repr__(self) -> str:
+        return f"Weights({self._prefix or '.'}: {', '.join(self) or 'nothing'})"

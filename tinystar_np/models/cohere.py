@@ -16,12 +16,12 @@ bounded (Dehghani et al. 2023, arXiv:2302.05442). Names of weights are as in Lla
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
@@ -51,8 +51,8 @@ class CohereConfig(Config):
     original_max_position_embeddings: int | None = None
     layer_norm_eps: float = key(1e-5, above=0)
     rope_theta: float = key(500000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     attention_bias: bool = False
     logit_scale: float = 0.0625
     use_qk_norm: bool | None = False

@@ -18,7 +18,7 @@ from typing import (
 )
 
 from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
-from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.errors import ConfigError
 from tinystar_np.kernels.activations import ACTIVATIONS
 
@@ -117,7 +117,7 @@ class Config:
     values, under which they change nothing, or be absent."""
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+    def from_dict(cls, raw: JsonObject) -> Self:
         """Build the config from the parsed config.json.
 
         Raises ConfigError, naming key and value, for a value of the wrong type or out of range, and for a
@@ -155,7 +155,7 @@ class Config:
         return {name: its for name, its in held.items() if its is not None}
 
     @classmethod
-    def _spelled(cls, raw: Mapping[str, Any]) -> dict[str, str]:
+    def _spelled(cls, raw: JsonObject) -> dict[str, str]:
         """Find what the fields are called in a file: {the field's name: the key there}."""
         held = cls.keys()
         names = {alias: name for name, its in held.items() for alias in (name, *its.aliases)}
@@ -305,10 +305,11 @@ def _readable(message: str, spelled: Mapping[str, str]) -> str:
     return f"{message} In this file {', '.join(others)}." if others else message
 
 
-def _typed(key: str, value: Any, hint: Any) -> Any:
+def _typed(key: str, value: Any, hint: object) -> Any:
     """Check a JSON value against a field's type; whole numbers are accepted where floats are meant."""
     choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    allowed = [get_origin(choice) or choice for choice in choices]  # dict[str, Any] is checked as dict
+    # JsonObject, dict[str, Any], is checked as dict.
+    allowed: list[type] = [get_origin(choice) or choice for choice in choices]
     if value is None and NoneType in allowed:
         return None
     if isinstance(value, bool):
@@ -326,7 +327,7 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     raise ConfigError(f"config.json: {key} = {shown(value)}, but it must be {names}{finite}.")
 
 
-def _check_items(key: str, items: list[Any], choices: Iterable[Any]) -> None:
+def _check_items(key: str, items: list[object], choices: Iterable[object]) -> None:
     """Check a list's items against what the type says of them."""
     kinds = {get_args(choice)[0] for choice in choices if get_args(choice)}
     allowed = (int, float) if kinds == {float} else tuple(kinds)
@@ -336,7 +337,7 @@ def _check_items(key: str, items: list[Any], choices: Iterable[Any]) -> None:
         require(is_right, f"{key}[{i}] = {shown(item)}, but it must be {words}.")
 
 
-def _check_numbers(key: str, value: Any) -> None:
+def _check_numbers(key: str, value: object) -> None:
     """Refuse whole numbers beyond any use, in lists and objects as well."""
     if isinstance(value, list):
         for i, item in enumerate(value):

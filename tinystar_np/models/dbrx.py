@@ -17,11 +17,12 @@ below the other in three matrices. Databricks published no paper but a report, "
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, softmax_top_k_normed
@@ -54,14 +55,14 @@ class DbrxConfig(Config):
     n_heads: int = key(16, letter="H", aliases=("num_attention_heads",))
     max_seq_len: int = key(2048, aliases=("max_position_embeddings",), is_trained_length=True)
     rope_theta: float = key(10000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     tie_word_embeddings: bool = False
     # in attn_config
     kv_n_heads: int = key(1, letter="G")
     clip_qkv: float | None = key(None, above=0)
     # in ffn_config
-    ffn_act_fn: dict[str, Any] | None = None
+    ffn_act_fn: JsonObject | None = None
     ffn_hidden_size: int = key(3584, letter="F")
     moe_num_experts: int = key(4, letter="E")
     moe_top_k: int = key(1, chosen_of="E")
@@ -70,13 +71,13 @@ class DbrxConfig(Config):
     REFUSED: ClassVar = {"tie_word_embeddings": (False,)}
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+    def from_dict(cls, raw: JsonObject) -> Self:
         """Lay the two objects open.
 
         The base of the rotations stands in ``attn_config`` in the published file. transformers 5 writes one
         of its own beside it, and goes by that; so it wins here.
         """
-        inside: dict[str, Any] = {}
+        inside: JsonObject = {}
         for part in PARTS:
             given = raw.get(part) or {}
             require(isinstance(given, Mapping), f"{part} = {given!r}, but it must be an object or null.")

@@ -17,11 +17,12 @@ experts of 3 groups out of 8, of which each stands on a machine of its own.
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import group_limited_top_k
@@ -63,8 +64,8 @@ class DeepseekV2Config(Config):
     original_max_position_embeddings: int | None = None
     rms_norm_eps: float = key(1e-6, above=0)
     rope_theta: float = key(10000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     attention_bias: bool = False
     mlp_bias: bool = False
     moe_intermediate_size: int = key(1407, letter="M")

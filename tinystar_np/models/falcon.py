@@ -27,12 +27,13 @@ a model whose keys have groups, ``n_head_kv``, has it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.alibi import alibi_bias_in_bfloat16, alibi_slopes
@@ -82,8 +83,8 @@ class FalconConfig(Config):
     original_max_position_embeddings: int | None = None
     layer_norm_epsilon: float = key(1e-5, above=0)
     rope_theta: float = key(10000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     alibi: bool | None = False
     bias: bool | None = False
     multi_query: bool | None = True
@@ -95,7 +96,7 @@ class FalconConfig(Config):
     REFUSED: ClassVar = {"apply_residual_connection_post_layernorm": (False, None)}
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+    def from_dict(cls, raw: JsonObject) -> Self:
         """Read today's keys, or those of the first files: groups of keys imply the new architecture."""
         if raw.get("model_type") in FIRST_TYPES:
             raw = {name: value for name, value in raw.items() if name not in LATER_KEYS}

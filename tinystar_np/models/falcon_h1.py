@@ -23,17 +23,18 @@ of the feed-forward layer's gate and result.
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
 from tinystar_np.cache import HybridState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
-from tinystar_np.layers.basic import Embedding, Linear, RMSNorm, linear_each
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, Mixer, RMSNorm, linear_each
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
@@ -59,8 +60,8 @@ class FalconH1Config(Config):
     original_max_position_embeddings: int | None = None
     rms_norm_eps: float = key(1e-5, above=0)
     rope_theta: float = key(10000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     attention_bias: bool = False
     mlp_bias: bool = False
     mamba_d_ssm: int | None = 1024
@@ -178,10 +179,10 @@ class Block:
         self.mixer_norm = RMSNorm(w / "mixer_norm", eps=c.rms_norm_eps)
         # A factor of the keys is one of the scores.
         scale = c.key_multiplier * float(K**-0.5)
-        self.attention = Attention(
+        self.attention: Mixer = Attention(
             w / "attention", heads=H, kv_heads=G, head_dim=K, scale=scale, rope=c.rope.rotary()
         )
-        self.mixer = Mamba2(
+        self.mixer: Mixer = Mamba2(
             w / "mixer", heads=M, head_dim=P, groups=U, state_size=N, eps=c.rms_norm_eps,
             activation=ACTIVATIONS[c.hidden_act], time_step_limit=(least, largest),
             norm_first=bool(c.mamba_norm_before_gate), multipliers=c.ssm_multipliers,
@@ -213,12 +214,11 @@ class Block:
         return tap("residual", x + self.feed_forward(normed))
 
 
-class ScaledFeedForward:
+class ScaledFeedForward(GatedFeedForward):
     """Feed-forward layer with a gate, of which the gate and the result are multiplied by given factors."""
 
     def __init__(self, w: Weights, c: FalconH1Config):
-        self.gate, self.up, self.down = (Linear(w / name) for name in ("gate", "up", "down"))
-        self.activation = ACTIVATIONS[c.hidden_act]
+        super().__init__(w, ACTIVATIONS[c.hidden_act])
         self.of_gate, self.of_result = map(np.float32, c.mlp_multipliers or (1.0, 1.0))
 
     def __call__(self, x: NDArray) -> NDArray:

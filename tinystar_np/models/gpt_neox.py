@@ -15,11 +15,12 @@ for each head. Some that are built like it (RedPajama 3B) say ``use_parallel_res
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import GroupedFusedAttention
@@ -48,8 +49,8 @@ class GPTNeoXConfig(Config):
     layer_norm_eps: float = key(1e-5, above=0)
     rotary_emb_base: float = key(10000.0, null_is_silence=True)
     rotary_pct: float = key(0.25, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     use_parallel_residual: bool = True
     attention_bias: bool = True
     tie_word_embeddings: bool = False

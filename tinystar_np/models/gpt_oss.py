@@ -18,11 +18,11 @@ Files in 4 bits (mxfp4) are refused; converted to bfloat16 they load.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.clamped_swiglu import clamped_swiglu
 from tinystar_np.kernels.experts import top_k_softmax
@@ -59,8 +59,8 @@ class GptOssConfig(Config):
     original_max_position_embeddings: int | None = None
     rms_norm_eps: float = key(1e-5, above=0)
     rope_theta: float = key(150000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     attention_bias: bool = True
     sliding_window: int | None = 128
     layer_types: list[str] | None = None

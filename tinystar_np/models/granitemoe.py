@@ -15,12 +15,13 @@ drops no token for want of room in an expert, so that what it learned is what is
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
@@ -54,8 +55,8 @@ class GraniteMoeConfig(Config):
     original_max_position_embeddings: int | None = None
     rms_norm_eps: float = key(1e-6, above=0)
     rope_theta: float = key(10000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     attention_bias: bool = False
     num_local_experts: int = key(8, letter="E")
     num_experts_per_tok: int | None = key(2, chosen_of="E")

@@ -4,7 +4,6 @@ Layers that see no more keep the cache small; the others, often few, carry what 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from tinystar_np.models.config import require
 
@@ -14,7 +13,7 @@ NEEDED = {SLIDING: "sliding_window", CHUNKED: "attention_chunk_size"}
 
 
 def layer_kinds(
-    layer_types: Sequence[Any] | None, usual: Sequence[str], known: Sequence[str]
+    layer_types: Sequence[str] | None, usual: Sequence[str], known: Sequence[str]
 ) -> Sequence[str]:
     """Return the kind of each layer.
 
@@ -35,7 +34,7 @@ def layer_kinds(
 
 
 def layer_windows(
-    layer_types: Sequence[Any] | None, usual: Sequence[str], window: int | None, near: str = SLIDING
+    layer_types: Sequence[str] | None, usual: Sequence[str], window: int | None, near: str = SLIDING
 ) -> tuple[int | None, ...]:
     """Return the window, or chunk, of each layer, None for those that see everything.
 

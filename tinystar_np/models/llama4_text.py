@@ -17,14 +17,15 @@ arXiv:2501.19399). Queries and keys that rotate are brought to one length, with 
 score is a sigmoid, and is multiplied with what the expert reads. Told in "The Llama 4 herd", April 2025.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Limits, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import sigmoid_top_k
@@ -75,8 +76,8 @@ class Llama4TextConfig(Config):
     original_max_position_embeddings: int | None = None
     rms_norm_eps: float = key(1e-5, above=0)
     rope_theta: float = key(500000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     no_rope_layers: list[int] | None = None
     no_rope_layer_interval: int = 4
     attention_bias: bool = False
@@ -93,7 +94,7 @@ class Llama4TextConfig(Config):
     tie_word_embeddings: bool = False
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+    def from_dict(cls, raw: JsonObject) -> Self:
         """Read an empty list of layers without positions as none at all, as the published files mean it."""
         return super().from_dict(raw if raw.get("no_rope_layers") != [] else {**raw, "no_rope_layers": None})
 

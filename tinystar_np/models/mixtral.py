@@ -14,11 +14,11 @@ weights for the two are the softmax over their scores alone. Mistral's window is
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
@@ -53,8 +53,8 @@ class MixtralConfig(Config):
     original_max_position_embeddings: int | None = None
     rms_norm_eps: float = key(1e-5, above=0)
     rope_theta: float = key(1_000_000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     sliding_window: int | None = None
     num_local_experts: int = key(8, letter="E", aliases=("num_experts",))
     num_experts_per_tok: int = key(2, chosen_of="E")

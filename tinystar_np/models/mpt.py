@@ -19,12 +19,13 @@ otherwise than the model was trained, is refused here.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
@@ -61,7 +62,7 @@ class MptConfig(Config):
     num_attention_heads: int = key(16, letter="H", aliases=("n_heads",))
     max_seq_len: int = key(2048, letter="C", is_trained_length=True)
     layer_norm_epsilon: float = key(1e-5, above=0)
-    attn_config: dict[str, Any] | None = None
+    attn_config: JsonObject | None = None
     tie_word_embeddings: bool = True
 
     REFUSED: ClassVar = {

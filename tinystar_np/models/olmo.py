@@ -13,13 +13,13 @@ queries, keys and values are kept between −8 and 8, so that a rare large one c
 idea is MPT's and DBRX's too). All else, names of weights included, is as in Llama (llama.py).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
@@ -49,14 +49,14 @@ class OlmoConfig(Config):
     max_position_embeddings: int = key(2048, is_trained_length=True)
     original_max_position_embeddings: int | None = None
     rope_theta: float = key(10000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     attention_bias: bool = False
     clip_qkv: float | None = key(None, above=0)
     tie_word_embeddings: bool = False
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+    def from_dict(cls, raw: JsonObject) -> Self:
         """Read today's keys, or those of the first files."""
         if raw.get("model_type") != "hf_olmo":
             return super().from_dict(raw)

@@ -14,11 +14,11 @@ experts and do not sum to 1. A config may clip queries, keys and values after th
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
@@ -52,8 +52,8 @@ class OlmoeConfig(Config):
     original_max_position_embeddings: int | None = None
     rms_norm_eps: float = key(1e-5, above=0)
     rope_theta: float = key(10000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     attention_bias: bool = False
     clip_qkv: float | None = key(None, above=0)
     num_local_experts: int = key(64, letter="E", aliases=("num_experts",))

@@ -20,12 +20,13 @@ with other defaults (``FirstPhiConfig``), and other names of the tensors (``ROW`
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, nextafter
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
@@ -56,15 +57,15 @@ class PhiConfig(Config):
     original_max_position_embeddings: int | None = None
     layer_norm_eps: float = key(1e-5, above=0)
     rope_theta: float = key(10000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     partial_rotary_factor: float | None = 0.5  # null rotates whole heads
     qk_layernorm: bool = False
     tie_word_embeddings: bool = False
     pad_vocab_size_multiple: int = not_in_files(1)
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> "PhiConfig":
+    def from_dict(cls, raw: JsonObject) -> "PhiConfig":
         """Read today's keys, or those of the first files."""
         if raw.get("model_type") in FIRST_TYPES:
             return FirstPhiConfig.from_dict(raw).of_today()
@@ -172,7 +173,7 @@ class FirstPhiConfig(Config):
     rotary_dim: int = 32
     tie_word_embeddings: bool = False
     pad_vocab_size_multiple: int = 64
-    architecture: dict[str, Any] | None = key(None, aliases=("blocks",))
+    architecture: JsonObject | None = key(None, aliases=("blocks",))
 
     def of_today(self) -> PhiConfig:
         """Say the same in today's keys."""

@@ -20,11 +20,11 @@ other list. So does transformers' ``generate``; its model, called with a cache, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import FusedAttention
@@ -54,8 +54,8 @@ class Phi3Config(Config):
     original_max_position_embeddings: int | None = 4096
     rms_norm_eps: float = key(1e-5, above=0)
     rope_theta: float = key(10000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     partial_rotary_factor: float | None = 1.0  # null rotates whole heads
     sliding_window: int | None = None
     tie_word_embeddings: bool = False
@@ -77,7 +77,7 @@ class Phi3Config(Config):
         return equal_windows(self.num_hidden_layers, self.sliding_window)
 
 
-def _renamed(given: dict[str, Any] | None) -> dict[str, Any] | None:
+def _renamed(given: JsonObject | None) -> JsonObject | None:
     """Call the rule of the rotations longrope, as it is called now."""
     if given is None or given.get("rope_type", given.get("type")) not in ("su", "yarn"):
         return given

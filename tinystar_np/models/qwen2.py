@@ -15,11 +15,11 @@ did without: with them, rotated heads read on better beyond the length that they
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
@@ -49,8 +49,8 @@ class Qwen2Config(Config):
     original_max_position_embeddings: int | None = None
     rms_norm_eps: float = key(1e-6, above=0)
     rope_theta: float = key(10000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     use_sliding_window: bool = False
     sliding_window: int | None = 4096
     max_window_layers: int = 28

@@ -15,13 +15,14 @@ are the softmax over all experts and do not sum to 1. A config may keep some lay
 values have biases, as in all Qwen before the third.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS, sigmoid
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
@@ -57,8 +58,8 @@ class Qwen2MoeConfig(Config):
     original_max_position_embeddings: int | None = None
     rms_norm_eps: float = key(1e-6, above=0)
     rope_theta: float = key(10000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     qkv_bias: bool = True
     use_sliding_window: bool = False
     sliding_window: int | None = 4096
@@ -74,7 +75,7 @@ class Qwen2MoeConfig(Config):
     tie_word_embeddings: bool = False
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+    def from_dict(cls, raw: JsonObject) -> Self:
         """Forget a window that is not used: files have one all the same."""
         return super().from_dict(raw if raw.get("use_sliding_window") else {**raw, "sliding_window": None})
 

@@ -17,11 +17,11 @@ as Qwen2-MoE's are, smaller: of 80 billion weights 3 billion compute.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, RecurrentState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS, sigmoid
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
@@ -59,8 +59,8 @@ class Qwen3NextConfig(Config):
     original_max_position_embeddings: int | None = None
     rms_norm_eps: float = key(1e-6, above=0)
     rope_theta: float = key(10000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     partial_rotary_factor: float | None = 0.25  # null rotates whole heads
     attention_bias: bool = False
     layer_types: list[str] | None = None

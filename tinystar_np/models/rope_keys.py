@@ -8,22 +8,22 @@ where several are there is as in transformers.
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Self, TypeGuard
 
 from tinystar_np.models.config import require
 
 INSIDE_OR_OUTSIDE = ("rope_theta", "partial_rotary_factor")
 
-Kind = tuple[str, Callable[[Any], bool]]
+Kind = tuple[str, Callable[[object], bool]]
 """What a value must be: in words, and as a test."""
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     # Bounded by what a float holds: JSON can spell infinity, NaN and whole numbers beyond.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _is_length(value: Any) -> bool:
+def _is_length(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
@@ -36,15 +36,6 @@ OBJECT_OR_NULL: Kind = ("an object or null", lambda value: value is None or isin
 TRUE_OR_FALSE: Kind = ("true or false", lambda value: isinstance(value, bool))
 
 
-def factors(count: int) -> Kind:
-    """Describe a list of so many numbers above 0."""
-
-    def test(value: Any) -> bool:
-        return isinstance(value, list) and len(value) == count and all(map(ABOVE_0[1], value))
-
-    return f"a list of {count} numbers above 0, one for each pair", test
-
-
 class RopeKeys:
     """What a config says about rotary positions, and what its keys are called there, for messages.
 
@@ -53,13 +44,13 @@ class RopeKeys:
     called   what that dictionary is called
     """
 
-    def __init__(self, inside: Mapping[str, Any], outside: Mapping[str, Any], called: str):
+    def __init__(self, inside: Mapping[str, object], outside: Mapping[str, object], called: str):
         self.inside = inside
         self.outside = outside
         self.called = called
 
     @classmethod
-    def of(cls, keys: Mapping[str, Any], kind: str | None) -> Self:
+    def of(cls, keys: Mapping[str, object], kind: str | None) -> Self:
         """Find the dictionary; the old spelling wins where both are filled.
 
         kind  the kind of layer whose dictionary is meant, where each has one. A kind that is missing there,
@@ -69,22 +60,23 @@ class RopeKeys:
         for called in ("rope_scaling", "rope_parameters"):
             outside.check(called, keys.get(called), OBJECT_OR_NULL)
         called = "rope_scaling" if keys.get("rope_scaling") else "rope_parameters"
-        inside = keys.get(called) or {}
+        inside = _object(keys.get(called))
         kinds = [name for name, value in inside.items() if isinstance(value, Mapping)]
-        if not kinds and kind not in inside:
+        if not kinds and (kind is None or kind not in inside):
             return cls(inside, keys, called)
         require(
             kind is not None,
             f"{called} is given for each kind of layer ({', '.join(kinds)}), "
             "but the layers of this architecture are of one kind.",
         )
+        assert kind is not None
         one = f"{called}.{kind}"
         outside.check(one, inside.get(kind), OBJECT_OR_NULL)
         # transformers looks for this key outside only where there is one dictionary for all layers.
         keys = {key: value for key, value in keys.items() if key != "original_max_position_embeddings"}
-        return cls(inside.get(kind) or {}, keys, one)
+        return cls(_object(inside.get(kind)), keys, one)
 
-    def get(self, key: str) -> Any:
+    def get(self, key: str) -> object:
         """Return a value, wherever it is; null is as good as nothing."""
         value = self.inside.get(key)
         return self.outside.get(key) if value is None and key in INSIDE_OR_OUTSIDE else value
@@ -94,7 +86,7 @@ class RopeKeys:
         is_outside = key in INSIDE_OR_OUTSIDE and self.inside.get(key) is None
         return key if is_outside else f"{self.called}.{key}"
 
-    def check(self, name: str, value: Any, kind: Kind) -> None:
+    def check(self, name: str, value: object, kind: Kind) -> None:
         """Raise ConfigError, naming key and value, unless the value is of this kind."""
         words, is_right = kind
         require(is_right(value), f"{name} = {_shortened(value)}, but it must be {words}.")
@@ -106,28 +98,44 @@ class RopeKeys:
             return otherwise
         require(value is not None, f"{self.name(key)} is missing; it must be {kind[0]}.")
         self.check(self.name(key), value, kind)
+        assert isinstance(value, int | float)  # all these kinds are
         return float(value)
+
+    def factors(self, key: str, count: int) -> tuple[float, ...]:
+        """Return a list of so many numbers above 0, one for each pair."""
+        value = self.get(key)
+        numbers = value if isinstance(value, list) and all(map(ABOVE_0[1], value)) else []
+        words = f"a list of {count} numbers above 0, one for each pair"
+        require(len(numbers) == count, f"{self.name(key)} = {_shortened(value)}, but it must be {words}.")
+        return tuple(map(float, numbers))
 
     def longest(self) -> int:
         """Return the length of text that the model is for."""
-        value: Any = self.outside.get("max_position_embeddings")
-        self.check("max_position_embeddings", value, LENGTH)
-        return int(value)
+        return self._length("max_position_embeddings", self.outside.get("max_position_embeddings"))
 
     def trained(self) -> int:
         """Return the length of text before any stretching: the longest, unless something else is said."""
         key = "original_max_position_embeddings"
-        value: Any = self.outside.get(key)
+        value = self.outside.get(key)
         name = key  # the one outside wins: Phi-3 has it there
         if value is None:
             value, name = self.inside.get(key), f"{self.called}.{key}"
         if value is None:
             return self.longest()
+        return self._length(name, value)
+
+    def _length(self, name: str, value: object) -> int:
         self.check(name, value, LENGTH)
-        return int(value)
+        assert isinstance(value, int)
+        return value
 
 
-def _shortened(value: Any) -> str:
+def _object(value: object) -> Mapping[str, object]:
+    """Return a value that was checked to be an object or null; null is as good as an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _shortened(value: object) -> str:
     """Show a value, or of a long list its beginning and length."""
     if isinstance(value, list) and len(value) > 4:
         return f"[{', '.join(map(repr, value[:3]))}, …] ({len(value)} entries)"

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Self
 
 from tinystar_np.kernels.rope import (
     default_frequencies,
@@ -25,7 +24,6 @@ from tinystar_np.models.rope_keys import (
     FRACTION,
     TRUE_OR_FALSE,
     RopeKeys,
-    factors,
 )
 
 ALIASES = {"su": "longrope"}  # in Phi-3's first files
@@ -61,8 +59,8 @@ class RopeParameters:
 
     @classmethod
     def read(
-        cls, keys: Mapping[str, Any], *, head_dim: int, partial: bool = False, kind: str | None = None
-    ) -> Self:
+        cls, keys: Mapping[str, object], *, head_dim: int, partial: bool = False, kind: str | None = None
+    ) -> "RopeParameters":
         """Read and check what a config says; a config class calls ``RopeParameters.read(vars(self), …)``.
 
         keys      of these, what there is: rope_theta, rope_scaling, rope_parameters, partial_rotary_factor,
@@ -82,7 +80,7 @@ class RopeParameters:
         )
         bare = cls(rule, given.number("rope_theta", ABOVE_0, 10000.0), head_dim, fraction)
         _check_width(bare)
-        return replace(bare, **RULES[rule](given, bare))
+        return RULES[rule](given, bare)
 
     @property
     def rotary_dim(self) -> int:
@@ -196,38 +194,39 @@ def _check_width(bare: RopeParameters) -> None:
     )
 
 
-def _default(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
-    return {}
+def _default(given: RopeKeys, bare: RopeParameters) -> RopeParameters:
+    return bare
 
 
-def _linear(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
-    return {"factor": given.number("factor", AT_LEAST_1)}
+def _linear(given: RopeKeys, bare: RopeParameters) -> RopeParameters:
+    return replace(bare, factor=given.number("factor", AT_LEAST_1))
 
 
-def _dynamic(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
-    return {"factor": given.number("factor", AT_LEAST_1), "max_position_embeddings": given.longest()}
+def _dynamic(given: RopeKeys, bare: RopeParameters) -> RopeParameters:
+    return replace(bare, factor=given.number("factor", AT_LEAST_1), max_position_embeddings=given.longest())
 
 
-def _proportional(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
-    return {"factor": given.number("factor", AT_LEAST_1, 1.0)}
+def _proportional(given: RopeKeys, bare: RopeParameters) -> RopeParameters:
+    return replace(bare, factor=given.number("factor", AT_LEAST_1, 1.0))
 
 
-def _llama3(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
+def _llama3(given: RopeKeys, bare: RopeParameters) -> RopeParameters:
     low = given.number("low_freq_factor", ABOVE_0)
     high = given.number("high_freq_factor", ABOVE_0)
     require(
         high >= low,
         f"{given.name('high_freq_factor')} = {high}, but it must be at least low_freq_factor = {low}.",
     )
-    return {
-        "factor": given.number("factor", AT_LEAST_1),
-        "original_max_position_embeddings": given.trained(),
-        "low_freq_factor": low,
-        "high_freq_factor": high,
-    }
+    return replace(
+        bare,
+        factor=given.number("factor", AT_LEAST_1),
+        original_max_position_embeddings=given.trained(),
+        low_freq_factor=low,
+        high_freq_factor=high,
+    )
 
 
-def _yarn(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
+def _yarn(given: RopeKeys, bare: RopeParameters) -> RopeParameters:
     theta = bare.rope_theta
     require(theta > 1, f"{given.name('rope_theta')} = {theta}, but yarn needs a base above 1.")
     factor = _factor_or_ratio(given)
@@ -239,34 +238,34 @@ def _yarn(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
     require(fast >= slow, f"{given.name('beta_fast')} = {fast}, but it must be at least beta_slow = {slow}.")
     truncate = given.inside.get("truncate", True)
     given.check(given.name("truncate"), truncate, TRUE_OR_FALSE)
-    return {
-        "factor": factor,
-        "original_max_position_embeddings": given.trained(),
-        "attention_factor": given.number("attention_factor", ABOVE_0, computed),
-        "beta_fast": fast,
-        "beta_slow": slow,
-        "truncate": truncate,
-    }
+    return replace(
+        bare,
+        factor=factor,
+        original_max_position_embeddings=given.trained(),
+        attention_factor=given.number("attention_factor", ABOVE_0, computed),
+        beta_fast=fast,
+        beta_slow=slow,
+        truncate=bool(truncate),
+    )
 
 
-def _longrope(given: RopeKeys, bare: RopeParameters) -> dict[str, Any]:
+def _longrope(given: RopeKeys, bare: RopeParameters) -> RopeParameters:
     factor, trained = _factor_or_ratio(given), given.trained()
     require(
         trained > 1,
         f"original_max_position_embeddings = {trained}, but longrope needs more than 1 token.",
     )
-    found = {}
-    for key in ("short_factor", "long_factor"):
-        value = given.get(key)
-        given.check(given.name(key), value, factors(bare.rotary_dim // 2))
-        found[key] = tuple(map(float, value))
+    pairs = bare.rotary_dim // 2
+    short, long = given.factors("short_factor", pairs), given.factors("long_factor", pairs)
     computed = longrope_attention_factor(factor, trained)
-    return {
-        "factor": factor,
-        "original_max_position_embeddings": trained,
-        "attention_factor": given.number("attention_factor", ABOVE_0, computed),
-        **found,
-    }
+    return replace(
+        bare,
+        factor=factor,
+        original_max_position_embeddings=trained,
+        attention_factor=given.number("attention_factor", ABOVE_0, computed),
+        short_factor=short,
+        long_factor=long,
+    )
 
 
 def _factor_or_ratio(given: RopeKeys) -> float:
@@ -276,7 +275,7 @@ def _factor_or_ratio(given: RopeKeys) -> float:
     return given.number("factor", AT_LEAST_1)
 
 
-RULES: Mapping[str, Callable[[RopeKeys, RopeParameters], dict[str, Any]]] = {
+RULES: Mapping[str, Callable[[RopeKeys, RopeParameters], RopeParameters]] = {
     "default": _default,
     "dynamic": _dynamic,
     "linear": _linear,
@@ -285,4 +284,4 @@ RULES: Mapping[str, Callable[[RopeKeys, RopeParameters], dict[str, Any]]] = {
     "proportional": _proportional,
     "yarn": _yarn,
 }
-"""What each rule reads besides base and width."""
+"""What each rule reads besides base and width: it fills these in."""

@@ -15,11 +15,11 @@ arXiv:2501.18795. A config can give such layers windows; the published model doe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
@@ -53,8 +53,8 @@ class SmolLM3Config(Config):
     original_max_position_embeddings: int | None = None
     rms_norm_eps: float = key(1e-6, above=0)
     rope_theta: float = key(2_000_000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     attention_bias: bool = False
     mlp_bias: bool = False
     no_rope_layers: list[int] | None = None

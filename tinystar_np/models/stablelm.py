@@ -15,15 +15,15 @@ values. 12B sets attention and feed-forward side by side after one norm, and nor
 head with a gain of its own.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
@@ -53,8 +53,8 @@ class StableLmConfig(Config):
     original_max_position_embeddings: int | None = None
     layer_norm_eps: float = key(1e-5, above=0)
     rope_theta: float = key(10000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     partial_rotary_factor: float | None = 0.25  # null rotates whole heads
     qk_layernorm: bool = False
     use_parallel_residual: bool = False
@@ -62,7 +62,7 @@ class StableLmConfig(Config):
     tie_word_embeddings: bool = False
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+    def from_dict(cls, raw: JsonObject) -> Self:
         """Read today's keys, or those of the first files."""
         if raw.get("model_type") != "stablelm_epoch":
             return super().from_dict(raw)

@@ -15,11 +15,11 @@ layer without a gate and a tied output layer from GPT-2, by way of the first Sta
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
@@ -52,8 +52,8 @@ class Starcoder2Config(Config):
     original_max_position_embeddings: int | None = None
     norm_epsilon: float = key(1e-5, above=0)
     rope_theta: float = key(10000.0, null_is_silence=True)
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_scaling: JsonObject | None = None
+    rope_parameters: JsonObject | None = None
     sliding_window: int | None = None
     use_bias: bool = True
     tie_word_embeddings: bool = True

@@ -6,10 +6,9 @@ picture the whole computes what this part does.
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
-from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.models.config import require
 
 TEXT_PARTS = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mistral"}
@@ -22,7 +21,7 @@ TEXT = re.compile(r"(model\.)?language_model\.")
 PICTURES = re.compile(r"(model\.)?(vision_tower|vision_model|multi_modal_projector)\.")
 
 
-def text_config(raw: dict[str, Any]) -> dict[str, Any]:
+def text_config(raw: JsonObject) -> JsonObject:
     """Return what a parsed config.json says of the text part: itself, for a model that only reads text.
 
     First files of an architecture get the ``model_type`` that these have here.

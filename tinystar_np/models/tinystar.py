@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import Cache, Step
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, GENERATION_FILE
-from tinystar_np.checkpoints.safetensors_file import write_safetensors
+from tinystar_np.checkpoints.safetensors_writer import write_arrays
 from tinystar_np.checkpoints.weight_table import WeightTable, expand
 from tinystar_np.errors import CheckpointError, InputError
 from tinystar_np.kernels.linear import Matrix
@@ -158,7 +158,7 @@ class TinyStar(Decoder[TinyStarConfig]):
         with ExitStack() as stack:
             # A model that was loaded from this very file reads its weights where they lie, meanwhile too.
             weights = stack.enter_context(whole_file(directory / "model.safetensors"))
-            write_safetensors(weights, arrays, {"format": "np"})
+            write_arrays(weights, arrays, {"format": "np"})
             for name, content in contents.items():
                 file = stack.enter_context(whole_file(directory / name))
                 file.write((json.dumps(content, indent=2) + "\n").encode())

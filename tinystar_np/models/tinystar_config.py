@@ -11,12 +11,13 @@ from others may be left to it with ``auto``. A contradiction is refused with the
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.errors import ConfigError
 from tinystar_np.models.config import Config, key, require
 from tinystar_np.models.rope_parameters import RopeParameters
@@ -103,7 +104,7 @@ class TinyStarConfig(Config):
             raise ConfigError(_bare(error)) from None
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+    def from_dict(cls, raw: JsonObject) -> Self:
         """Build the config from keys and values, with "auto" for what is left to it.
 
         Raises ConfigError for a key that there is not, a value of the wrong type, or a contradiction.
@@ -114,7 +115,7 @@ class TinyStarConfig(Config):
             raise ConfigError(f"config.json: {_bare(error)}") from None
 
     @classmethod
-    def _from_keys(cls, raw: Mapping[str, Any]) -> Self:
+    def _from_keys(cls, raw: JsonObject) -> Self:
         given = {key: value for key, value in raw.items() if value != "auto" and key not in cls.IGNORED}
         keys = [field.name for field in fields(cls)]
         unknown = sorted(map(str, given.keys() - {*keys, "quantization_config"}))
@@ -148,7 +149,7 @@ class TinyStarConfig(Config):
             raise ConfigError(f"There is no configuration {name!r}. There are: {', '.join(names)}.")
         return cls.from_dict(_parsed(".yaml", (NAMED / f"{name}.yaml").read_text(encoding="utf-8")))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return all keys and values, as config.json holds them."""
         return {"model_type": "tinystar", **asdict(self)}
 
@@ -353,7 +354,7 @@ def _bare(error: ConfigError) -> str:
     return str(error).removeprefix("config.json: ")
 
 
-def _parsed(suffix: str, text: str) -> dict[str, Any]:
+def _parsed(suffix: str, text: str) -> JsonObject:
     """Parse a file's text by the kind that its name says."""
     readers: dict[str, Callable[[str], Any]] = {
         ".yaml": _read_yaml,

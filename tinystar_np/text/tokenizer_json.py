@@ -11,7 +11,7 @@ both versions do so here.
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import tokenizers
 from tokenizers import decoders, normalizers, pre_tokenizers
@@ -19,7 +19,7 @@ from tokenizers.decoders import Decoder
 from tokenizers.normalizers import Normalizer
 from tokenizers.processors import PostProcessor
 
-from tinystar_np.checkpoints.json_file import parse_json_object, shown
+from tinystar_np.checkpoints.json_file import JsonObject, parse_json_object, shown
 from tinystar_np.text.added_tokens import flags_of, resolve_added_tokens
 from tinystar_np.text.tokenizer_classes import (
     CLASSES,
@@ -119,10 +119,10 @@ def _check_rules(backend: tokenizers.Tokenizer) -> None:
         raise ValueError(f"its post_processor repeats a text {copies} times")
 
 
-def _rules_of(part: Normalizer | Decoder | PostProcessor | None) -> Iterator[dict[str, Any]]:
+def _rules_of(part: Normalizer | Decoder | PostProcessor | None) -> Iterator[JsonObject]:
     """Give a rule of a tokenizer as JSON has it, and after it all that are within it."""
 
-    def within(rule: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def within(rule: JsonObject) -> Iterator[JsonObject]:
         yield rule
         for key in ("normalizers", "decoders", "processors"):
             for inner in rule.get(key) or ():
@@ -135,7 +135,7 @@ def _rules_of(part: Normalizer | Decoder | PostProcessor | None) -> Iterator[dic
 
 
 def _with_added_tokens(
-    backend: tokenizers.Tokenizer, content: dict[str, Any], settings: TokenizerSettings
+    backend: tokenizers.Tokenizer, content: JsonObject, settings: TokenizerSettings
 ) -> tokenizers.Tokenizer:
     """Give a tokenizer the tokens that the settings state.
 

@@ -85,7 +85,9 @@ def compare_with_transformers(model: Decoder, ids: Sequence[int], reference: Pat
 
 
 def _difference(name: str, ours: NDArray, theirs: NDArray) -> Difference:
-    if name.endswith(BY_HEAD):  # theirs may have the heads side by side, or behind the tokens
+    if (
+        name.endswith(BY_HEAD) and ours.ndim == 4
+    ):  # theirs may have the heads side by side, or after the tokens
         side_by_side = ours.transpose(0, 2, 1, 3)
         forms = [form.reshape(*form.shape[:2], -1) for form in (ours, side_by_side)] + [ours, side_by_side]
         fitting = [form for form in forms if form.shape == theirs.shape]

@@ -1,0 +1,83 @@
+"""Tensors into a safetensors file, one after the other.
+
+    8 bytes: length of the header | the header, JSON: {name: {dtype, shape, data_offsets}} | the numbers
+
+The safetensors package wants all tensors of a file in memory at once, and copies them twice. Types and shapes
+are known before the numbers are, and nothing else stands in the header: so here each tensor goes into the
+file when it is made, or from where it lies, and writing takes no memory.
+Format: https://github.com/huggingface/safetensors, "Format".
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import prod
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.checkpoints.element_types import STORAGE_TYPES
+
+ALIGNMENT = 8  # bytes: no element that is stored is wider
+OF_ARRAYS = {kind: name for name, kind in STORAGE_TYPES.items() if name != "BF16"}
+"""What files call the element types of arrays; 16 bits are an integer there, if nothing else is said."""
+
+
+class Tensor(NamedTuple):
+    """A tensor that can be made.
+
+    element_type  as safetensors files name it: "F32", "BF16", "I8"
+    make          returns the numbers, of the NumPy type that ``STORAGE_TYPES`` has for that
+    """
+
+    element_type: str
+    shape: tuple[int, ...]
+    make: Callable[[], NDArray]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes in a file."""
+        return prod(self.shape) * STORAGE_TYPES[self.element_type].itemsize
+
+
+def write_tensors(
+    file: BinaryIO,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    written: Callable[[str], object],
+) -> None:
+    """Write tensors, made in their order, to a file that is open for writing.
+
+    metadata  texts about them
+    written   is called with the name of each that is in the file
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    begins: dict[str, int] = {}
+    end = 0
+    # Wide elements come first in the file, so that each tensor is aligned.
+    for name in sorted(tensors, key=lambda name: -STORAGE_TYPES[tensors[name].element_type].itemsize):
+        tensor = tensors[name]
+        begins[name], end = end, end + tensor.nbytes
+        offsets = begins[name], end
+        header[name] = {"dtype": tensor.element_type, "shape": tensor.shape, "data_offsets": offsets}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    file.write(len(text).to_bytes(8, "little"))
+    file.write(text)
+    data = file.tell()
+    for name, tensor in tensors.items():
+        numbers = tensor.make().astype(STORAGE_TYPES[tensor.element_type], copy=False)
+        file.seek(data + begins[name])
+        file.write(np.ascontiguousarray(numbers).reshape(-1).view(np.uint8).data)
+        del numbers  # before the next is made
+        written(name)
+
+
+def write_arrays(file: BinaryIO, arrays: Mapping[str, NDArray], metadata: Mapping[str, str]) -> None:
+    """Write arrays by name, and texts about them, to a file that is open for writing."""
+    tensors = {
+        name: Tensor(OF_ARRAYS[array.dtype.newbyteorder("<")], array.shape, partial(np.asarray, array))
+        for name, array in arrays.items()
+    }
+    write_tensors(file, tensors, metadata, lambda name: None)
