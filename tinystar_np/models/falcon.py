@@ -97,7 +97,7 @@ class FalconConfig(Config):
 
     @classmethod
     def from_dict(cls, raw: JsonObject) -> Self:
-        """Read today's keys, or those of the first files, where ``n_head_kv`` implies the new architecture."""
+        """Read today's keys, or the first files', where ``n_head_kv`` implies the new architecture."""
         if raw.get("model_type") in FIRST_TYPES:
             raw = {name: value for name, value in raw.items() if name not in LATER_KEYS}
             names = {name: (name, *held.aliases) for name, held in cls.keys().items()}
