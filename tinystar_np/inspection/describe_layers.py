@@ -52,7 +52,9 @@ def describe(layer: object) -> Part:
 
 def first_sentence(layer: object) -> str:
     """Return the first sentence of a layer's docstring, or its class's name where it has none."""
-    text = (type(layer).__doc__ or type(layer).__name__).partition("\n\n")[0]
+    kind = type(layer)
+    text = kind.__name__ if kind.__module__ == "builtins" else (kind.__doc__ or kind.__name__)
+    text = text.partition("\n\n")[0]
     return " ".join(text.split()).rstrip(".")
 
 

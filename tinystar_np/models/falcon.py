@@ -97,7 +97,7 @@ class FalconConfig(Config):
 
     @classmethod
     def from_dict(cls, raw: JsonObject) -> Self:
-        """Read today's keys, or those of the first files, in which ``n_head_kv`` implies the new decoder."""
+        """Read today's keys, or the first files', where ``n_head_kv`` implies the new architecture."""
         if raw.get("model_type") in FIRST_TYPES:
             raw = {name: value for name, value in raw.items() if name not in LATER_KEYS}
             names = {name: (name, *held.aliases) for name, held in cls.keys().items()}
@@ -189,6 +189,7 @@ class Block:
         if c.has_second_norm:
             self.feed_forward_norm = LayerNorm(w / "feed_forward_norm", eps=c.layer_norm_epsilon)
         self.feed_forward = FeedForward(w / "feed_forward", ACTIVATIONS[c.activation])
+        self.wiring = wiring(c)
         self.new_state = self.attention.new_state
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
@@ -205,6 +206,14 @@ class Block:
         """Norm the stream for feed-forward, unless one norm feeds both: (B, T, D) → (B, T, D)."""
         norm = self.feed_forward_norm
         return normed if norm is None else tap("feed_forward_norm", norm(x))
+
+
+def wiring(c: FalconConfig) -> str:
+    """Say how a block is wired."""
+    if not c.parallel_attn:
+        return "sequential, a norm before each part"
+    norms = "a norm for each" if c.has_second_norm else "one norm for both"
+    return f"parallel, attention beside feed-forward, {norms}"
 
 
 class Falcon(Decoder[FalconConfig]):

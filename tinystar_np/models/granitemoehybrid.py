@@ -252,7 +252,7 @@ def attention(w: Weights, c: GraniteMoeHybridConfig) -> Attention:
 
 
 class FeedForward:
-    """A feed-forward layer for every token, in some models with experts, whose results are added."""
+    """A feed-forward layer for every token; in some models experts beside it, whose results are added."""
 
     def __init__(self, w: Weights, c: GraniteMoeHybridConfig):
         activation = ACTIVATIONS[c.hidden_act]
