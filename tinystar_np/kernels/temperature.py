@@ -1,12 +1,12 @@
-"""Temperature by position: queries grow with the length of the text, so that attention stays as sharp.
+"""Temperature by position: queries are scaled by the logarithm of their position, so that attention stays sharp.
 
     q' = q · (1 + a · ln(1 + ⌊(p + 1) / f⌋))
 
-A softmax over S scores gives the largest a share that falls as S grows: e^m of e^m + the sum of all others.
-Long texts flatten every head. Scores that grow with ln S keep the share (Nakanishi 2025, arXiv:2501.19399).
-Here the query at position p is scaled, in steps of f tokens: up to position f − 2 nothing changes, so that a
-model trained on shorter texts can be given the rule afterwards. Llama 4 has it in the layers that see the
-whole text and know no positions, with a = 0.1 and f = 8192; at ten million tokens q' is 1.7 q.
+In a softmax over S scores the weight of the largest, e^m / (e^m + the sum of all others), falls as S grows: in
+long texts every head's weights become flat. Scores that grow with ln S prevent it (Nakanishi 2025,
+arXiv:2501.19399). Here the query at position p is scaled, in steps of f tokens: up to position f − 2 nothing
+changes, so that the rule can be added to a model trained on shorter texts. Llama 4 has it in the layers with
+full attention and without positions, with a = 0.1 and f = 8192; at ten million tokens q' is 1.7 q.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 def temperature(positions: NDArray[np.integer], floor: int, scale: float) -> NDArray[np.float32]:
-    """Say by what the queries at these positions are multiplied.
+    """Return what the queries at these positions are multiplied by.
 
     positions  of any shape
     floor      f, the length of a step
