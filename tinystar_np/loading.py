@@ -36,7 +36,7 @@ def load(
     offline    never touch the network
     cache_dir  where downloads lie, instead of the hub's shared cache
     in_memory  copy float32 matrices out of the file, which takes a while: generating and prompts are faster
-               then, see weights/in_memory.py
+               then, see models/memory.py
 
     Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files and the model
     does not read bytes.

@@ -11,12 +11,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tinystar_np.inspection.flops import flops_per_token, multiply_adds
 from tinystar_np.inspection.hollow import hollow_model
-from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import GatedFeedForward, Linear
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models import ARCHITECTURES
+from tinystar_np.models.tinystar_block import TinyAttention
 from tinystar_np.models.tinystar_config import TinyStarConfig
 
 LLAMA_8B = {
@@ -128,9 +128,9 @@ def test_windows() -> None:
     assert flops_per_token(windowed, 9) == flops_per_token(model, 9)
     assert flops_per_token(windowed, 999) == flops_per_token(model, 10)
     layer = windowed.blocks[0].attention
-    to_both_sides = Attention(
+    to_both_sides = TinyAttention(
         Weights(windowed.weights) / "blocks.0.attention",
-        heads=4, groups=1, head_dim=16, scale=1, window=10, causal=False,
+        heads=4, kv_heads=1, head_dim=16, rope=None, window=10, alibi=None, causal=False,
     )  # fmt: skip
     assert multiply_adds(to_both_sides, 999) == multiply_adds(layer, 10) + 9 * 4 * (16 + 16)
 

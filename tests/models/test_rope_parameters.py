@@ -300,21 +300,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "whole_heads": (
         {"partial_rotary_factor": 0.5},
-        "partial_rotary_factor = 0.5, but this architecture turns whole heads.",
+        "partial_rotary_factor = 0.5, but this architecture rotates whole heads.",
     ),
     "tiny_part": (
         {"partial_rotary_factor": 0.01, "partial": True},
-        "head_dim = 64 and partial_rotary_factor = 0.01 let 0 numbers of each head turn, "
+        "head_dim = 64 and partial_rotary_factor = 0.01 rotate 0 numbers of each head, "
         "which makes no pairs within the head.",
     ),
     "odd_head": ({"head_dim": 5}, "head_dim = 5 and partial_rotary_factor = 1.0 let 5 numbers"),
     "odd_yarn": (
         {"rope_parameters": YARN, "partial_rotary_factor": 0.4, "partial": True},
-        "let 25 numbers of each head turn; yarn needs an even number.",
+        "rotate 25 numbers of each head; yarn needs an even number.",
     ),
     "narrow_dynamic": (
         {"rope_parameters": CASES["dynamic"], "head_dim": 2},
-        "let 2 numbers of each head turn; dynamic needs more than 2.",
+        "rotate 2 numbers of each head; dynamic needs more than 2.",
     ),
     "no_length": (
         {"rope_parameters": CASES["dynamic"], "max_position_embeddings": None},
@@ -422,7 +422,7 @@ PHRASES: dict[str, tuple[dict[str, Any], str]] = {
     "longrope": ({"parameters": LONGROPE}, "RoPE, base 10000, longrope scaling ×4 from 1024"),
     "proportional": (
         {"parameters": {"rope_type": "proportional", "partial_rotary_factor": 0.25}},
-        "RoPE, base 10000, turning 25% of the pairs",
+        "RoPE, base 10000, rotating 25% of the pairs",
     ),
 }
 

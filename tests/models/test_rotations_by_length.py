@@ -20,7 +20,7 @@ from tinystar_np.checkpoints.safetensors_writer import write_arrays
 from tinystar_np.errors import CheckpointError
 from tinystar_np.generation import Conversation, loop
 from tinystar_np.loading import load
-from tinystar_np.models import base
+from tinystar_np.models import caches
 from tinystar_np.tap import listen
 from tinystar_np.whole_file import whole_file
 
@@ -141,7 +141,7 @@ def known(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(autouse=True)
 def _pieces_smaller_than_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "PREFILL", 6)
-    monkeypatch.setattr(base, "PREFILL", 7)
+    monkeypatch.setattr(caches, "PREFILL", 7)
 
 
 def test_without_a_cache(known: Known) -> None:

@@ -157,7 +157,7 @@ def test_what_transformers_reads_is_computed_alike(model_type: str, tmp_path: Pa
         try:
             model, _ = load(tmp_path, dtype="float32")
         except ConfigError as error:
-            if "is not implemented" in str(error) or "turns whole heads" in str(error):
+            if "is not implemented" in str(error) or "rotates whole heads" in str(error):
                 continue  # as test_config_walk.py knows
             raise
         assert_close(model(IDS), expected, what=f"seed {seed}")

@@ -328,9 +328,9 @@ class Doubling:
     def new_state(self, batch_size: int, capacity: int) -> Any:
         return self.block.new_state(batch_size, capacity)
 
-    def __call__(self, x: np.ndarray, span: Any, state: Any, last_only: bool = False) -> np.ndarray:
-        y = self.block(x, span, state, last_only)
-        return tap("residual", y + (x[:, -1:] if last_only else x))
+    def __call__(self, x: np.ndarray, step: Any, state: Any) -> np.ndarray:
+        y = self.block(x, step, state)
+        return tap("residual", y + step.wanted(x))
 
 
 def test_another_core() -> None:

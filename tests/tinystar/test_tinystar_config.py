@@ -129,8 +129,8 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"attention": "mla", "positions": "relative"}, "positions = 'relative' .* attention = 'mla'"),
     ({"latent_rank": 8}, "latent_rank = 8, but attention = 'gqa' has none"),
     ({"rope_dim": 8}, "rope_dim = 8, but attention = 'gqa' has none"),
-    ({"head_dim": 7}, "positions = 'rope' turn pairs, but head_dim = 7"),
-    ({"attention": "mla", "rope_dim": 3}, "positions = 'rope' turn pairs, but rope_dim = 3"),
+    ({"head_dim": 7}, "positions = 'rope' rotate pairs, but head_dim = 7"),
+    ({"attention": "mla", "rope_dim": 3}, "positions = 'rope' rotate pairs, but rope_dim = 3"),
     ({"vocab_size": 300}, "vocab_size = 300, but tokens = 'bytes' are 256"),
     ({"expansion": 0.001}, "expansion = 0.001 leaves nothing of hidden_size = 256"),
     *(({key: "other"}, f"{key} = 'other', but it must be one of ") for key in (

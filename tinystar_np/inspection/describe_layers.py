@@ -52,7 +52,9 @@ def describe(layer: object) -> Part:
 
 def first_sentence(layer: object) -> str:
     """Say what a layer is in its class's own words, or by the class's name where it has no docstring."""
-    text = (type(layer).__doc__ or type(layer).__name__).partition("\n\n")[0]
+    kind = type(layer)
+    text = kind.__name__ if kind.__module__ == "builtins" else (kind.__doc__ or kind.__name__)
+    text = text.partition("\n\n")[0]
     return " ".join(text.split()).rstrip(".")
 
 

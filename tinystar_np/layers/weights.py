@@ -10,8 +10,8 @@ class Weights:
     """A view of those arrays of a mapping whose names begin with a prefix.
 
     A layer is handed the branch that is its own, and finds its arrays under the names that it gives them:
-    ``Linear`` asks its branch for ``weight`` and, where the model has one, ``bias``. What it gets is an array,
-    or for a matrix a packed one; only the layer knows which, so ``Any`` stands for both.
+    ``Linear`` asks its branch for ``weight`` and, where the model has one, ``bias``. What it gets is an
+    array, or for a matrix a packed one; only the layer knows which, so ``Any`` stands for both.
     """
 
     def __init__(self, arrays: Mapping[str, Matrix], prefix: str = ""):

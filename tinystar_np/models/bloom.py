@@ -8,11 +8,12 @@
 |-----------|----------|-----------|-------------|------------|---------|
 | MHA       | ALiBi    | LayerNorm | GELU (tanh) | sequential | 2048    |
 
-New in it: 46 languages, by a thousand people in the open. Positions are nothing but a slope in the scores
-(Press, Smith & Lewis 2022, arXiv:2108.12409), here in full precision and added to what 1/√K has scaled. The
+New in it: 46 languages, by a thousand people in the open. The only positions are ALiBi's slopes (Press, Smith
+& Lewis 2022, arXiv:2108.12409), here in full precision and added after the scores are scaled by 1/√K. The
 norm after the embedding kept the training stable (Dettmers et al. 2022, arXiv:2110.02861).
 
-Falcon's RW models (falcon.py) took over the rest, down to the names and the fused projection head by head.
+Falcon's RW models (falcon.py) are built alike, down to the names and the order of the fused projection, head
+by head.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""What a model does with caches beside extending them: it loads saved ones, and reads texts again.
+"""Loading saved caches, and recomputing those that have become outdated.
 
-Where rotations depend on the length of a text (longrope, dynamic NTK), a call may change those of tokens that
-a cache already holds (cache/text.py says why). The model then reads these tokens again, into a cache of their
-own.
+Where rotations depend on the length of a text (longrope, dynamic NTK), a longer text rotates the tokens that
+a cache already holds by other angles (cache/text.py says why). The model then reads these tokens again, into
+a new cache.
 """
 
 from collections.abc import Mapping
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def up_to_date(model: "Decoder[AnyConfig]", cache: Cache, step: Step) -> Cache:
-    """Return the cache, or in its place one in which rows are read again that rotate otherwise in this call.
+    """Return the cache, or a new one in which outdated rows were read again.
 
-    The given one stays as it is, whatever happens meanwhile.
+    The given one stays as it is, also where reading fails.
     """
     if cache.text is None:
         return cache
@@ -45,7 +45,7 @@ def up_to_date(model: "Decoder[AnyConfig]", cache: Cache, step: Step) -> Cache:
 
 
 def _read_again(model: "Decoder[AnyConfig]", ids: NDArray[np.integer], text_length: int) -> Cache:
-    """Read tokens (1, T) into a cache of their own, as the beginning of a text of this length."""
+    """Read tokens (1, T) into a new cache, as the beginning of a text of this length."""
     cache = model.new_cache(1, capacity=text_length)
     with cache.reading(text_length):
         for start in range(0, ids.shape[1], PREFILL):
@@ -54,7 +54,7 @@ def _read_again(model: "Decoder[AnyConfig]", ids: NDArray[np.integer], text_leng
 
 
 def load_cache(model: "Decoder[AnyConfig]", path: str | Path) -> Cache:
-    """Read a cache that ``cache.save(path)`` wrote for this very model.
+    """Read a cache that ``cache.save(path)`` wrote for the same model.
 
     Raises CheckpointError where the file is missing, damaged, or of another model.
     """
@@ -80,7 +80,7 @@ def load_cache(model: "Decoder[AnyConfig]", path: str | Path) -> Cache:
 
 
 def fingerprint(config: Config, weights: Mapping[str, Matrix]) -> str:
-    """Tell a model from others by its config and a few numbers of each of its arrays."""
+    """Return a hash of a model's config and of a few numbers of each of its arrays."""
     sums = sha256(repr(config).encode())
     for name, array in sorted(weights.items()):
         numbers = array if isinstance(array, np.ndarray) else array.stored

@@ -9,9 +9,9 @@
 | MHA in R, GQA in R+ | RoPE, neighbours | LayerNorm, without bias | SwiGLU     | parallel | 131072  |
 
 New in it: PaLM's block (Chowdhery et al. 2022, arXiv:2204.02311) in an open model: one norm feeds both
-branches, nothing has a bias, the embedding is the output layer, and l = ``logit_scale`` makes its logits
-smaller. R+ norms queries and keys, each head with gains of its own, so that the scores of a wide model stay
-bounded (Dehghani et al. 2023, arXiv:2302.05442). Names of weights are as in Llama (llama.py).
+branches, nothing has a bias, the output layer is tied to the embedding, and l = ``logit_scale`` makes its
+logits smaller. R+ norms queries and keys, each head with gains of its own, so that the scores of a large
+model stay bounded (Dehghani et al. 2023, arXiv:2302.05442). Names of weights are as in Llama (llama.py).
 """
 
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class CohereConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
 

@@ -220,7 +220,7 @@ class Config:
 
     @property
     def rope(self) -> "RopeParameters | None":
-        """The rule of the rotations, None where nothing rotates."""
+        """The rotary embedding's parameters, None where there is none."""
         return None
 
     @property

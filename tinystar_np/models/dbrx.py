@@ -7,11 +7,11 @@
 |-------------------|----------|------------------------|-----------------|------------|---------|
 | GQA, q k v to ± 8 | RoPE     | LayerNorm without bias | SwiGLU, 4 of 16 | sequential | 32768   |
 
-New in it: four of sixteen experts where Mixtral (arXiv:2401.04088) has two of eight; the same share of the
-weights computes, in 65 times as many combinations. From MPT come the layer norms without a bias and one
-projection for queries, keys and values, which are clipped before heads rotate. The softmax over all experts
-is divided by the p-norm of the chosen ones, p = 1 in the published model. All experts of a layer lie one
-below the other in three matrices. Databricks published no paper but a report, "Introducing DBRX", March 2024.
+New in it: four of sixteen experts where Mixtral (arXiv:2401.04088) has two of eight; a token uses the same
+share of the weights, in 65 times as many combinations. From MPT come the layer norms without a bias and one
+projection for queries, keys and values, which are clipped before they are rotated. The softmax over all
+experts is divided by the p-norm of the chosen weights, p = 1 in the published model. The experts of a layer
+are stacked in three matrices. Databricks published no paper but a report, "Introducing DBRX", March 2024.
 """
 
 from collections.abc import Mapping
@@ -41,8 +41,8 @@ KEYS_OF_PARTS = (
     *("kv_n_heads", "clip_qkv"),
     *("ffn_act_fn", "ffn_hidden_size", "moe_num_experts", "moe_top_k", "moe_normalize_expert_weights"),
 )
-"""They mean nothing elsewhere."""
-EPS = 1e-5  # torch's; no key says another
+"""Keys that are read only inside these two."""
+EPS = 1e-5  # PyTorch's default; there is no key for it
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ class DbrxConfig(Config):
 
     @classmethod
     def from_dict(cls, raw: JsonObject) -> Self:
-        """Lay the two objects open.
+        """Read the keys of the two objects together with the others.
 
-        The base of the rotations stands in ``attn_config`` in the published file. transformers 5 writes one
-        of its own beside it, and goes by that; so it wins here.
+        The published file has ``rope_theta`` in ``attn_config``. transformers 5 writes another beside the
+        object, and uses that one; so it wins here.
         """
         inside: JsonObject = {}
         for part in PARTS:
@@ -88,7 +88,7 @@ class DbrxConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         keys = {**vars(self), "max_position_embeddings": self.max_seq_len}
         return RopeParameters.read(keys, head_dim=self.sizes["K"])
 

@@ -7,11 +7,11 @@
 |----------------|------------------------|---------|----------------------|------------|---------------|
 | latent, R = 512 | RoPE on 64 of 192, yarn | RMSNorm | SwiGLU; 2 + 6 experts | sequential | 163840 (yarn) |
 
-New in it: latent attention, which remembers 576 numbers of a token in a layer where 128 heads of keys and
-values would be 32768 (kernels/latent_attention.py). In the full model queries go through a latent of their
-own, which saves weights, not memory; Lite has plain ones. The experts are many and small, and two of them are
-for every token (DeepSeekMoE, Dai et al. 2024, arXiv:2401.06066); the full model lets each token use the
-experts of 3 groups out of 8, of which each stands on a machine of its own.
+New in it: latent attention, which caches 576 numbers of a token in a layer where 128 heads of keys and values
+would be 32768 (kernels/latent_attention.py). In the full model queries are compressed to a latent as well,
+which saves weights, not memory; Lite has plain ones. The experts are many and small, and every token uses two
+shared ones (DeepSeekMoE, Dai et al. 2024, arXiv:2401.06066); in the full model a token chooses from the
+experts of 3 groups out of 8, each of which was on a machine of its own in training.
 """
 
 import math
@@ -45,7 +45,7 @@ class DeepseekV2Config(Config):
     """The keys of a DeepSeek-V2 config.json that change the mathematics; defaults as in transformers.
 
     ``intermediate_size`` is the width of dense layers, ``moe_intermediate_size`` that of an expert.
-    ``num_key_value_heads`` says nothing that ``num_attention_heads`` does not: latents have no groups.
+    ``num_key_value_heads`` can only repeat ``num_attention_heads``: latents have no groups.
     """
 
     vocab_size: int = key(102400, letter="V")
@@ -84,14 +84,14 @@ class DeepseekV2Config(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations, of the part of a head that rotates."""
+        """The rotary embedding's parameters, for the part of a head that is rotated."""
         return RopeParameters.read(vars(self), head_dim=self.qk_rope_head_dim)
 
     @property
     def scale(self) -> float:
-        """What scores are multiplied by: 1/√(K + P), and under yarn a sharpening for many keys.
+        """What scores are multiplied by: 1/√(K + P), and yarn's attention factor squared.
 
-        Of yarn's factor on queries and keys, ``rope`` has the part for the rotated numbers alone.
+        ``rope`` has only the part of that factor which is for the rotated numbers alone.
         """
         weight = RopeKeys.of(vars(self), None).number("mscale_all_dim", AT_LEAST_0, 0.0)
         sharper = 1 + 0.1 * weight * math.log(max(self.rope.factor, 1))
@@ -99,14 +99,14 @@ class DeepseekV2Config(Config):
 
     @property
     def expert_layers(self) -> list[int]:
-        """From a layer on, and of these not necessarily every one."""
+        """The layers with experts: every n-th one from ``first_k_dense_replace`` on."""
         start = self.first_k_dense_replace or 0
         n = 1 if self.moe_layer_freq is None else at_least_1("moe_layer_freq", self.moe_layer_freq)
         return [i for i in range(start, self.num_hidden_layers) if i % n == 0]
 
     @property
     def absent_letters(self) -> str:
-        """That of groups, and those of dense layers, or of experts, where there are none of the kind."""
+        """The letters of key/value heads, and of dense layers or experts where there are none."""
         count = len(self.expert_layers)
         return "G" + ("" if count else "EMS") + ("F" if count == self.num_hidden_layers else "")
 
@@ -126,7 +126,7 @@ class DeepseekV2Config(Config):
                 self.check_groups()
 
     def check_groups(self) -> None:
-        """Refuse groups that cannot be made or chosen from."""
+        """Refuse groups of experts that cannot be made or chosen from."""
         E, k = self.n_routed_experts, self.num_experts_per_tok or 0
         groups, kept = self.n_group or 0, self.topk_group or 0
         require(
@@ -234,7 +234,7 @@ class Block:
 
 
 def feed_forward(w: Weights, c: DeepseekV2Config, i: int) -> Layer:
-    """Build layer i's experts, beside them the shared ones as one layer; or its dense feed-forward layer."""
+    """Build layer i's experts and the shared ones, these as one layer; or its dense feed-forward layer."""
     activation = ACTIVATIONS[c.hidden_act]
     if i not in c.expert_layers:
         return GatedFeedForward(w, activation)
@@ -267,7 +267,7 @@ class DeepseekV2(Decoder[DeepseekV2Config]):
 FACTS = Facts(
     grew_from="llama",
     kind="attention",
-    changed="One latent per token for all heads; narrow and shared experts",
+    changed="One latent per token for all heads; small and shared experts",
     why="576 numbers per token and layer instead of 32768",
     published="V2",
     keys={"num_hidden_layers": 1},

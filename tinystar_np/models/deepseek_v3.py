@@ -7,10 +7,10 @@
 |-----------------|-------------------------|---------|-----------------------|------------|---------------|
 | latent, R = 512 | RoPE on 64 of 192, yarn | RMSNorm | SwiGLU; 1 + 8 experts | sequential | 163840 (yarn) |
 
-New in it: experts that are kept busy without a penalty in the loss. Each is scored for itself, by a sigmoid,
-chosen by score and correction, and weighted by the score alone (``sigmoid_grouped_top_k`` in
-kernels/experts.py). One more layer learned to predict the token after the next; it is in the file, and the
-next token does not need it. All else is DeepSeek-V2's (deepseek_v2.py).
+New in it: experts with even loads without a penalty in the loss. Each expert's score is a sigmoid; experts
+are chosen by score plus correction, and weighted by the score alone (``sigmoid_grouped_top_k`` in
+kernels/experts.py). One more layer was trained to predict the token after the next; it is in the file, but
+not needed for the next token. All else is DeepSeek-V2's (deepseek_v2.py).
 """
 
 import math
@@ -42,8 +42,8 @@ class DeepseekV3Config(Config):
     """The keys of a DeepSeek-V3 config.json that change the mathematics; defaults as in transformers.
 
     ``intermediate_size`` is the width of dense layers, ``moe_intermediate_size`` that of an expert.
-    ``num_key_value_heads`` says nothing that ``num_attention_heads`` does not: latents have no groups.
-    ``head_dim`` is the width of the part of a head that rotates, where transformers has written it.
+    ``num_key_value_heads`` can only repeat ``num_attention_heads``: latents have no groups. ``head_dim``,
+    which transformers may write, is the width of the part of a head that is rotated.
     """
 
     vocab_size: int = key(129280, letter="V")
@@ -84,14 +84,14 @@ class DeepseekV3Config(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations, of the part of a head that rotates."""
+        """The rotary embedding's parameters, for the part of a head that is rotated."""
         return RopeParameters.read(vars(self), head_dim=self.qk_rope_head_dim)
 
     @property
     def scale(self) -> float:
-        """What scores are multiplied by: 1/√(K + P), and under yarn a sharpening for many keys.
+        """What scores are multiplied by: 1/√(K + P), and yarn's attention factor squared.
 
-        Of yarn's factor on queries and keys, ``rope`` has the part for the rotated numbers alone.
+        ``rope`` has only the part of that factor which is for the rotated numbers alone.
         """
         weight = RopeKeys.of(vars(self), None).number("mscale_all_dim", AT_LEAST_0, 0.0)
         sharper = 1 + 0.1 * weight * math.log(max(self.rope.factor, 1))
@@ -99,21 +99,21 @@ class DeepseekV3Config(Config):
 
     @property
     def expert_layers(self) -> list[int]:
-        """From a layer on, and of these not necessarily every one."""
+        """The layers with experts: every n-th one from ``first_k_dense_replace`` on."""
         start = self.first_k_dense_replace or 0
         n = 1 if self.moe_layer_freq is None else at_least_1("moe_layer_freq", self.moe_layer_freq)
         return [i for i in range(start, self.num_hidden_layers) if i % n == 0]
 
     @property
     def absent_letters(self) -> str:
-        """That of groups, and those of dense layers, or of experts, where there are none of the kind."""
+        """The letters of key/value heads, and of dense layers or experts where there are none."""
         count = len(self.expert_layers)
         return "G" + ("" if count else "EMS") + ("F" if count == self.num_hidden_layers else "")
 
     def check(self) -> None:
         """Refuse contradictions, and choices that cannot be made."""
         K, J = self.head_dim, self.qk_rope_head_dim
-        require(K in (None, J), f"head_dim = {K} is not qk_rope_head_dim = {J}, which alone is turned.")
+        require(K in (None, J), f"head_dim = {K} is not qk_rope_head_dim = {J}, which alone is rotated.")
         require(J % 2 == 0, f"qk_rope_head_dim = {J} makes no pairs.")
         super().check()
         H, G = self.num_attention_heads, self.num_key_value_heads
@@ -128,7 +128,7 @@ class DeepseekV3Config(Config):
             self.check_groups()
 
     def check_groups(self) -> None:
-        """Refuse groups that cannot be made or chosen from."""
+        """Refuse groups of experts that cannot be made or chosen from."""
         E, k = self.n_routed_experts, self.num_experts_per_tok or 0
         groups, kept = self.n_group or 0, self.topk_group or 0
         require(
@@ -230,7 +230,7 @@ class Block:
 
 
 def feed_forward(w: Weights, c: DeepseekV3Config, i: int) -> Layer:
-    """Build layer i's experts, beside them the shared ones as one layer; or its dense feed-forward layer."""
+    """Build layer i's experts and the shared ones, these as one layer; or its dense feed-forward layer."""
     activation = ACTIVATIONS[c.hidden_act]
     if i not in c.expert_layers:
         return GatedFeedForward(w, activation)
@@ -258,7 +258,7 @@ class DeepseekV3(Decoder[DeepseekV3Config]):
     WEIGHTS = WEIGHTS
     OTHER_FORMS = (FUSED_EXPERTS,)
     PREFIX = "model."
-    IGNORED = r"layers\.61\..*"  # the layer that predicts a token more
+    IGNORED = r"layers\.61\..*"  # the layer that predicts the token after the next
 
     def build(self, w: Weights, c: DeepseekV3Config) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""
@@ -272,7 +272,7 @@ FACTS = Facts(
     grew_from="deepseek_v2",
     kind="experts",
     changed="Sigmoid router scores, and a correction that only chooses experts",
-    why="256 experts kept busy without a penalty in the loss",
+    why="256 experts with even loads without a penalty in the loss",
     published="V3",
     keys={"num_hidden_layers": 1},
 )

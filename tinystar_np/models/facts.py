@@ -1,4 +1,4 @@
-"""What a model file says of its architecture: its docstring, and ``FACTS`` at the end of the file.
+"""Facts about an architecture for the documentation: a model file's docstring, and ``FACTS`` at its end.
 
 The docstring has name, authors, year and papers, formulas, a table of the parts and what was new;
 docs/architectures.md is written from both.
@@ -12,16 +12,16 @@ from typing import Literal, NamedTuple
 
 
 class Facts(NamedTuple):
-    """The step from an earlier design to this one, and a published model that has it.
+    """How an architecture differs from an earlier one, and the size of a published model.
 
     grew_from  the model_type that it differs least from, not always the one its authors began with; None for
-               a beginning
-    kind       what the step is mostly about; "block" is norms, biases and how the parts are connected
+               the first of a kind
+    kind       what the difference is mostly about; "block" is norms, biases and how the parts are connected
     changed    what changed, in a line
     why        what that is good for, in a line
     published  a published model, by name or size, whose memory per token docs/architectures.md tells
-    keys       what its config.json says where transformers' defaults differ and memory depends on it; with
-               the layers of one period of their pattern, one layer where num_hidden_layers is not given
+    keys       the keys of its config.json on which memory depends and which differ from transformers'
+               defaults; num_hidden_layers is one period of the layers' pattern, 1 where it is not given
     """
 
     grew_from: str | None
@@ -33,7 +33,7 @@ class Facts(NamedTuple):
 
 
 def model_file(model_type: str) -> Path:
-    """Return where an architecture's file is."""
+    """Return the path of an architecture's file."""
     return Path(__file__).parent / f"{model_type}.py"
 
 
@@ -43,7 +43,7 @@ def docstring(model_type: str) -> str:
 
 
 def headline(model_type: str) -> tuple[str, str]:
-    """Return the year of an architecture's first paper, and its docstring's first sentence less sources."""
+    """Return the year of an architecture's first paper, and its docstring's headline without sources."""
     title = docstring(model_type).split("\n\n")[0]
     year = re.search(r"\b20\d\d\b", title)
     assert year, f"{model_type}.py: the first line of the docstring has no year"

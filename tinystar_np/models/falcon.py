@@ -12,17 +12,17 @@
 
 Where a block has one norm, it feeds both branches. The output layer is by default the embedding table.
 
-New in it: the data, for the RW models showed that text from the web alone, well cleaned, teaches as much as
-curated collections do (Penedo et al. 2023, arXiv:2306.01116). And keys and values in groups, so that a layer
-can be spread over as many processors as it has groups, each with keys and values of its own. Hence the
-layout of the fused projection, group by group: [its queries, its key, its value]. A processor takes one
-piece of it. With G = H that is the RW models' [query, key, value] for each head, with G = 1 it is the 7B's.
+New in it: the data, for the RW models showed that text from the web alone, well filtered, is as good as
+curated collections (Penedo et al. 2023, arXiv:2306.01116). And G key/value heads, so that a layer can be
+divided among G processors, each with keys and values of its own. Hence the layout of the fused projection,
+one key/value head after the other: [its queries, its key, its value]. With G = H that is the RW models'
+[query, key, value] for each head, with G = 1 it is the 7B's.
 
-ALiBi is added to q·k before 1/√K scales both, and comes in bfloat16 (kernels/alibi.py).
+ALiBi is added to q·k before both are scaled by 1/√K, and is rounded to bfloat16 (kernels/alibi.py).
 
-The first files, ``RefinedWeb`` (40B) and ``RefinedWebModel`` (7B, RW), came with code of their own. Their
-tensors have the names that they still have. Their config.json says nothing of ``new_decoder_architecture``:
-a model whose keys have groups, ``n_head_kv``, has it.
+The first files, ``RefinedWeb`` (40B) and ``RefinedWebModel`` (7B, RW), came with code of their own and the
+same names of tensors. Their config.json has no ``new_decoder_architecture``: it is true where there is
+``n_head_kv``.
 """
 
 from collections.abc import Mapping
@@ -56,20 +56,20 @@ FIRST_DEFAULTS: Mapping[str, object] = {
     "num_attention_heads": 8,
     "multi_query": False,
 }
-"""What their class took for a missing key, where it is not what today's takes."""
+"""Defaults of their class that differ from today's."""
 LATER_KEYS = (
     *("ffn_hidden_size", "activation", "num_ln_in_parallel_attn"),
     *("rope_theta", "rope_scaling", "rope_parameters", "original_max_position_embeddings"),
 )
-"""What it did not know."""
+"""Keys that their class did not know."""
 
 
 @dataclass(frozen=True)
 class FalconConfig(Config):
     """The keys of a Falcon config.json that change the mathematics; defaults as in transformers.
 
-    ``multi_query`` means nothing beside ``new_decoder_architecture``, and ``num_kv_heads`` nothing beside
-    ``multi_query``: the 7B's file says 71 there.
+    ``multi_query`` is ignored with ``new_decoder_architecture``, and ``num_kv_heads`` with ``multi_query``:
+    the 7B's file has 71.
     """
 
     vocab_size: int = key(65024, letter="V")
@@ -97,7 +97,7 @@ class FalconConfig(Config):
 
     @classmethod
     def from_dict(cls, raw: JsonObject) -> Self:
-        """Read today's keys, or those of the first files: groups of keys imply the new architecture."""
+        """Read today's keys, or the first files', where ``n_head_kv`` implies the new architecture."""
         if raw.get("model_type") in FIRST_TYPES:
             raw = {name: value for name, value in raw.items() if name not in LATER_KEYS}
             names = {name: (name, *held.aliases) for name, held in cls.keys().items()}
@@ -108,13 +108,13 @@ class FalconConfig(Config):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The letters, with G key heads: one, as many as there are queries, or what the file says."""
+        """The letters; G is 1, H, or what the file says."""
         one_for_all = self.multi_query and not self.new_decoder_architecture
         return super().sizes | ({"G": 1} if one_for_all else {})
 
     @property
     def rope(self) -> RopeParameters | None:
-        """The rule of the rotations; None with ALiBi."""
+        """The rotary embedding's parameters; None with ALiBi."""
         return None if self.alibi else RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property
@@ -124,7 +124,7 @@ class FalconConfig(Config):
 
     @property
     def has_second_norm(self) -> bool:
-        """Whether feed-forward has a norm of its own."""
+        """Whether the feed-forward layer has a norm of its own."""
         return self.has_norm_of_each_branch or not self.parallel_attn
 
     @property
@@ -138,7 +138,7 @@ class FalconConfig(Config):
         return "ln_mlp" if self.has_norm_of_each_branch else "post_attention_layernorm"
 
     def check(self) -> None:
-        """Refuse contradictions, those included under which transformers cannot run."""
+        """Refuse contradictions, also those with which transformers fails."""
         super().check()
         H, G = self.sizes["H"], self.sizes["G"]
         norms = f"num_ln_in_parallel_attn = {self.num_ln_in_parallel_attn}"
@@ -189,6 +189,7 @@ class Block:
         if c.has_second_norm:
             self.feed_forward_norm = LayerNorm(w / "feed_forward_norm", eps=c.layer_norm_epsilon)
         self.feed_forward = FeedForward(w / "feed_forward", ACTIVATIONS[c.activation])
+        self.wiring = wiring(c)
         self.new_state = self.attention.new_state
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
@@ -205,6 +206,14 @@ class Block:
         """Norm the stream for feed-forward, unless one norm feeds both: (B, T, D) → (B, T, D)."""
         norm = self.feed_forward_norm
         return normed if norm is None else tap("feed_forward_norm", norm(x))
+
+
+def wiring(c: FalconConfig) -> str:
+    """Say how a block is wired."""
+    if not c.parallel_attn:
+        return "sequential, a norm before each part"
+    norms = "a norm for each" if c.has_second_norm else "one norm for both"
+    return f"parallel, attention beside feed-forward, {norms}"
 
 
 class Falcon(Decoder[FalconConfig]):
@@ -229,7 +238,7 @@ class Falcon(Decoder[FalconConfig]):
 FACTS = Facts(
     grew_from="gptj",
     kind="attention",
-    changed="All query heads share one key and value head, later a few",
+    changed="All query heads share one key/value head, later a few",
     why="the cache shrinks by the number of heads; web text alone is enough",
     published="7B",
 )

@@ -10,15 +10,15 @@
 | GQA beside Mamba 2 | RoPE, base 10¹¹ | RMSNorm | SwiGLU     | mixers side by side, then  | 16384 – 262144 |
 |                    |                 |         |            | feed-forward               |                |
 
-New in it: how much of a model attends is a width, not a choice of layers. Of the channels of a layer, one
-part is attention's, two are Mamba's and five the feed-forward layer's; more attention made it worse. Hymba
-ran both side by side before (Dong et al. 2024, arXiv:2411.13676); here one norm feeds them and their results
-are added. The base of the rotations is so large that more than half of the pairs rotate less than once in the
-longest text. Mamba 2's norm after the gate is left out.
+New in it: every layer has both mixers, and how much of it is attention is a width. Of a layer's channels, one
+part is attention's, two are Mamba's and five the feed-forward layer's; more attention made the model worse.
+Hymba ran both side by side before (Dong et al. 2024, arXiv:2411.13676); here one norm feeds them and their
+results are added. The base of the rotations is so large that more than half of the pairs rotate less than
+once in the longest text. Mamba 2's norm after the gate is left out.
 
-Fourteen multipliers, after Yang et al. 2022, arXiv:2203.03466, carry what was tuned on a small model to a
-large one: of embeddings and logits, of what goes into each mixer and comes out, of keys, of z, x, B, C and Δ,
-of the feed-forward layer's gate and result.
+With fourteen multipliers, after Yang et al. 2022, arXiv:2203.03466, hyperparameters tuned on a small model
+suit a large one: on embeddings and logits, each mixer's input and output, keys, z, x, B, C and Δ, and the
+feed-forward layer's gate and output.
 """
 
 import math
@@ -98,7 +98,7 @@ class FalconH1Config(Config):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The letters; of Mamba M heads, P head width, U groups, N state size, W of the convolution."""
+        """The letters; for Mamba M heads, P head width, U groups, N state size, W convolution width."""
         M, P = self.mamba_n_heads, self.mamba_d_head
         return super().sizes | {
             "M": M,
@@ -110,7 +110,7 @@ class FalconH1Config(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     def check(self) -> None:
@@ -171,13 +171,13 @@ WEIGHTS: WeightTable = {
 
 
 class Block:
-    """Attention beside Mamba 2, then feed-forward. One norm feeds both mixers, and their results are added."""
+    """Attention beside Mamba 2, then feed-forward; one norm feeds both mixers, whose results are added."""
 
     def __init__(self, w: Weights, c: FalconH1Config, i: int):
         H, G, K, M, P, U, N = (c.sizes[letter] for letter in "HGKMPUN")
         least, largest = c.time_step_limit
         self.mixer_norm = RMSNorm(w / "mixer_norm", eps=c.rms_norm_eps)
-        # A factor of the keys is one of the scores.
+        # Scores are linear in the keys, so the keys' factor is part of the scale.
         scale = c.key_multiplier * float(K**-0.5)
         self.attention: Mixer = Attention(
             w / "attention", heads=H, kv_heads=G, head_dim=K, scale=scale, rope=c.rope.rotary()
@@ -200,7 +200,7 @@ class Block:
         )
 
     def new_state(self, batch_size: int, capacity: int) -> HybridState:
-        """Make what the two mixers remember between calls, empty."""
+        """Make the empty states of the two mixers."""
         return HybridState(*(mixer.new_state(batch_size, capacity) for mixer in (self.attention, self.mixer)))
 
     def __call__(self, x: NDArray, step: Step, state: HybridState | None) -> NDArray:
@@ -215,7 +215,7 @@ class Block:
 
 
 class ScaledFeedForward(GatedFeedForward):
-    """Feed-forward layer with a gate, of which the gate and the result are multiplied by given factors."""
+    """Gated feed-forward layer whose gate and output are multiplied by factors of the config."""
 
     def __init__(self, w: Weights, c: FalconH1Config):
         super().__init__(w, ACTIVATIONS[c.hidden_act])
@@ -257,7 +257,7 @@ FACTS = Facts(
     grew_from="mamba2",
     kind="attention",
     changed="Attention beside Mamba 2 in every layer, then feed-forward",
-    why="how much of a layer attends becomes a number to tune",
+    why="how much of a layer is attention becomes a number to tune",
     published="7B",
     keys={
         "hidden_size": 3072,

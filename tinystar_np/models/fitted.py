@@ -20,7 +20,7 @@ def fitted(
 ) -> tuple[AnyConfig, FittedTable]:
     """Find where a checkpoint has each row of a model's weight table.
 
-    Returns the config, with what only the file tells, and the table.
+    Returns the config, untied where the file has two tables of the vocabulary, and the fitted table.
     Raises CheckpointError where the weights do not fit the config.
     """
     stored = {known_as(name, model.PREFIX, model.OTHER_NAMES): name for name in checkpoint}
@@ -52,10 +52,10 @@ def fitted(
 
 
 def _differ(checkpoint: Checkpoint, names: Sequence[str]) -> bool:
-    """Say whether the file has both tables of the vocabulary, and not the same twice, though tied.
+    """Say whether the file has both tables of the vocabulary and they differ, although the config ties them.
 
-    transformers then believes the file and so do we. A few rows tell: what was trained apart differs
-    everywhere.
+    transformers then follows the file, as is done here. A few rows are compared: tables that were trained
+    separately differ everywhere.
     """
     if len(names) != 2:
         return False

@@ -8,13 +8,13 @@
 |------------------------|----------|-------------------|---------------|------------|---------|
 | MQA in 2B; MHA in 7B   | RoPE     | RMSNorm, gain 1+w | GeGLU (tanh)  | sequential | 8192    |
 
-New in it: little, and all of it shared by the Gemmas after it. Heads are 256 wide whatever D is (in 7B the
-16 of them are wider together than the stream), the vocabulary has 256000 tokens, and so that its table is
-paid once, it is the output layer too. A table that scores well has short rows; the stream wants long ones:
+New in it: little, and all of it shared by later Gemmas. Heads are 256 wide whatever D is (in 7B the 16 of
+them are together wider than the stream), the vocabulary has 256000 tokens, and its table is the output layer
+too, so that it is stored once. Rows of a table that gives good logits are short, those of the stream long:
 hence √D, as in Vaswani et al. 2017, arXiv:1706.03762. Norms store their gain less 1 (layers/basic.py).
 
-In the published files √D was rounded to their type: 55.5 instead of 55.4256 for D = 3072 in bfloat16. Here
-the stream is float32 and so is √D, as in transformers when it computes in float32.
+The models were trained with √D rounded to bfloat16, 55.5 instead of 55.4256 for D = 3072. Here the stream is
+float32 and so is √D, as in transformers when it computes in float32.
 """
 
 from dataclasses import dataclass
@@ -70,12 +70,12 @@ class GemmaConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property
     def activation(self) -> str:
-        """The first files say "gelu" and mean its approximation."""
+        """The activation's name; the first files say "gelu" for its tanh approximation."""
         return "gelu_pytorch_tanh" if self.hidden_act == "gelu" else self.hidden_act
 
 
@@ -135,9 +135,9 @@ class Gemma(Decoder[GemmaConfig]):
         self.head = Linear(w / "head")
 
     def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
-        """Look the tokens up and multiply by √D; transformers' table does both, so no tap hears of less."""
+        """Look the tokens up and multiply by √D: ids (B, T) → (B, T, D)."""
         x = self.embedding(ids) * np.sqrt(np.float32(self.config.hidden_size))
-        return tap("embedding", tap("embedding.tokens", x))
+        return tap("embedding", tap("embedding.tokens", x))  # transformers' embedding multiplies as well
 
 
 FACTS = Facts(

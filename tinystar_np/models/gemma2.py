@@ -72,7 +72,7 @@ class Gemma2Config(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property
@@ -149,9 +149,9 @@ class Gemma2(Decoder[Gemma2Config]):
         self.head = Linear(w / "head")
 
     def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
-        """Look the tokens up and multiply by √D; transformers' table does both, so no tap hears of less."""
+        """Look the tokens up and multiply by √D: ids (B, T) → (B, T, D)."""
         x = self.embedding(ids) * np.sqrt(np.float32(self.config.hidden_size))
-        return tap("embedding", tap("embedding.tokens", x))
+        return tap("embedding", tap("embedding.tokens", x))  # transformers' embedding multiplies as well
 
     def logits(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary, none above the cap: (B, T, D) → (B, T, V)."""

@@ -1,4 +1,4 @@
-"""Gemma 3, its text models (Gemma Team 2025, arXiv:2503.19786): five layers look near, the sixth far.
+"""Gemma 3, its text models (Gemma Team 2025, arXiv:2503.19786): short windows in five layers of six.
 
     x₀ = √D · embedding
     x → norm → attention → norm ──+ x → norm → feed-forward → norm ──+ x      (× L)
@@ -9,11 +9,11 @@
 | GQA, norms of q and k;   | RoPE, base 10⁴  | RMSNorm, gain 1+w | GeGLU (tanh) | sandwich | 32768 (1B) |
 | window 512 in 5 of 6     | near, 10⁶ far   |                   |              |          |            |
 
-New in it, beside Gemma 2 (gemma2.py): what long texts cost. One layer in six sees all, and the windows of the
-others are short, so that the cache is a sixth of what it was. Both kinds rotate at their own base: fast where
-positions are near; slowly, and in the larger models eight times as slowly once more, where they are far. In
-place of the caps, queries and keys are normed head by head (Henry et al. 2020, arXiv:2010.04245; Dehghani et
-al. 2023, arXiv:2302.05442): that bounds the scores as well, and leaves the softmax alone.
+New in it, beside Gemma 2 (gemma2.py): long texts cost less. One layer in six attends to the whole text, and
+the windows of the others are short, so that the cache is a sixth of what it was. Each kind has a base of its
+rotary embedding: 10⁴ with a window; 10⁶ without, and in the larger models a linear scaling by 8. Instead of
+caps, queries and keys are normed head by head (Henry et al. 2020, arXiv:2010.04245; Dehghani et al. 2023,
+arXiv:2302.05442): that bounds the scores as well, and leaves the softmax alone.
 """
 
 from collections.abc import Mapping
@@ -44,9 +44,9 @@ from tinystar_np.tap import tap
 class Gemma3TextConfig(Config):
     """The keys of a Gemma 3 config.json that change the mathematics; defaults as in transformers.
 
-    Each kind of layer has a base of its rotations. Files say it in ``rope_parameters``, once per kind, or in
-    old ones in ``rope_theta`` and ``rope_scaling`` for the layers that see all and ``rope_local_base_freq``
-    for the others. transformers does not apply a cap to the scores, though its config class has the key.
+    Each kind of layer has its own rotary embedding. Files have ``rope_parameters`` for each kind; old ones
+    have ``rope_theta`` and ``rope_scaling`` for layers with full attention and ``rope_local_base_freq`` for
+    the others. transformers does not apply a cap to the scores, though its config class has the key.
     """
 
     vocab_size: int = key(262208, letter="V")
@@ -79,12 +79,12 @@ class Gemma3TextConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations in the layers that see all."""
+        """The rotary embedding's parameters in layers with full attention."""
         return self.ropes[FULL]
 
     @property
     def ropes(self) -> dict[str, RopeParameters]:
-        """The rule of the rotations in each kind of layer."""
+        """The rotary embedding's parameters in each kind of layer."""
         far = vars(self)
         near = {**far, "rope_scaling": None, "rope_theta": self.rope_local_base_freq}
         kinds = {FULL: far, SLIDING: near}
@@ -170,7 +170,7 @@ class Block:
 
 
 class Gemma3Text(Decoder[Gemma3TextConfig]):
-    """Gemma 3 270M and 1B, and the text part of the larger ones, which also see."""
+    """Gemma 3 270M and 1B, and the text part of the larger ones, which also read images."""
 
     Config = Gemma3TextConfig
     WEIGHTS = WEIGHTS
@@ -184,12 +184,12 @@ class Gemma3Text(Decoder[Gemma3TextConfig]):
         self.head = Linear(w / "head")
 
     def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
-        """Look the tokens up and multiply by √D; transformers' table does both, so no tap hears of less."""
+        """Look the tokens up and multiply by √D: ids (B, T) → (B, T, D)."""
         x = self.embedding(ids) * np.sqrt(np.float32(self.config.hidden_size))
-        return tap("embedding", tap("embedding.tokens", x))
+        return tap("embedding", tap("embedding.tokens", x))  # transformers' embedding multiplies as well
 
     def logits(self, x: NDArray) -> NDArray:
-        """Score every token of the vocabulary, none above the cap: (B, T, D) → (B, T, V)."""
+        """Score every token of the vocabulary, within the soft cap: (B, T, D) → (B, T, V)."""
         cap, logits = self.config.final_logit_softcapping, self.head(x)
         return logits if cap is None else capped(logits, cap)
 
@@ -197,7 +197,7 @@ class Gemma3Text(Decoder[Gemma3TextConfig]):
 FACTS = Facts(
     grew_from="gemma2",
     kind="attention",
-    changed="Five layers with a window for each one that sees all; two RoPE bases",
+    changed="Five layers with a window for each with full attention; two RoPE bases",
     why="a sixth of the cache; norms of q and k replace the caps",
     published="4B",
     keys={"num_hidden_layers": 6, "sliding_window": 1024},

@@ -8,9 +8,9 @@
 |----------------------------------------|----------|-----------|-------------|------------|---------|
 | MHA; in every second layer, window 256 | learned  | LayerNorm | GELU (tanh) | sequential | 2048    |
 
-New in it: as in GPT-3, layers that see everything alternate with layers that see what is near (Brown et al.
-2020, arXiv:2005.14165), on open texts, the Pile (Gao et al. 2020, arXiv:2101.00027). Scores are not divided
-by √K, as was the habit in the code that it began with: queries learn to be small enough.
+New in it: as in GPT-3, layers with full attention alternate with layers with a window (Brown et al. 2020,
+arXiv:2005.14165); trained on open texts, the Pile (Gao et al. 2020, arXiv:2101.00027). Scores are not divided
+by √K: the weights of the queries learn that factor.
 """
 
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ KINDS = ("global", "local")
 class GPTNeoConfig(Config):
     """The keys of a GPT-Neo config.json that change the mathematics; defaults as in transformers.
 
-    ``attention_types`` says which layers see everything: [[["global", "local"], 12]] is these two, 12 times.
-    ``attention_layers`` is the same, written out; it wins.
+    ``attention_types`` says which layers have full attention: [[["global", "local"], 12]] is these two, 12
+    times. ``attention_layers`` is the same, written out; it wins.
     """
 
     vocab_size: int = key(50257, letter="V")
@@ -62,7 +62,7 @@ class GPTNeoConfig(Config):
 
     @property
     def kinds(self) -> list[str]:
-        """What each layer sees: "global" or "local"."""
+        """The kind of each layer: "global" for full attention, or "local" for a window."""
         if self.attention_layers is not None:
             return self.attention_layers
         types: list[Any] = [[list(KINDS), 12]] if self.attention_types is None else self.attention_types
@@ -150,7 +150,7 @@ class GPTNeo(Decoder[GPTNeoConfig]):
         self.head = Linear(w / "head")
 
     def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
-        """Add what a token means to where it stands: ids (B, T) → (B, T, D)."""
+        """Look up the tokens and their positions, and add the vectors: ids (B, T) → (B, T, D)."""
         tokens = tap("embedding.tokens", self.embedding(ids))
         positions = tap("embedding.positions", self.positions(step.positions))
         return tap("embedding", tokens + positions)
@@ -159,7 +159,7 @@ class GPTNeo(Decoder[GPTNeoConfig]):
 FACTS = Facts(
     grew_from="gpt2",
     kind="attention",
-    changed="Every second layer sees 256 tokens only; scores are not divided by √K",
+    changed="A window of 256 tokens in every second layer; scores are not divided by √K",
     why="half of the layers cost the same however long the text is",
     published="1.3B",
     keys={"num_hidden_layers": 2, "attention_types": [[["global", "local"], 1]]},

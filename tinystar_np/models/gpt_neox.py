@@ -10,8 +10,8 @@
 
 New in it: everything open, data, code and weights; in Pythia the weights of every stage of the training too,
 in sixteen models that read the same texts in the same order. Blocks are parallel as in GPT-J, but with a norm
-for each branch, and pairs are the two halves of what rotates. The fused projection holds [query, key, value]
-for each head. Some that are built like it (RedPajama 3B) say ``use_parallel_residual: false``.
+for each branch, and rotary pairs are half-split. The fused projection holds [query, key, value] for each
+head. Some that are built like it (RedPajama 3B) have ``use_parallel_residual: false``.
 """
 
 from dataclasses import dataclass
@@ -57,12 +57,12 @@ class GPTNeoXConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations, under the names that others have for its base and its part."""
+        """The rotary embedding's parameters, whose base and part have other names in other configs."""
         renamed = {"rope_theta": self.rotary_emb_base, "partial_rotary_factor": self.rotary_pct}
         return RopeParameters.read(vars(self) | renamed, head_dim=self.sizes["K"], partial=True)
 
     def check(self) -> None:
-        """Refuse contradictions: heads divide the width among themselves."""
+        """Refuse contradictions; here the heads together are as wide as the model."""
         super().check()
         D, H, K = self.hidden_size, self.num_attention_heads, self.head_dim
         require(K is None or H * K == D, f"{H} heads of head_dim = {K} do not make hidden_size = {D}.")

@@ -7,11 +7,11 @@
 |-------------------------------|----------|---------|--------------------------------|------------|---------|
 | GQA, windows in every second  | yarn     | RMSNorm | clamped SwiGLU, 4 of 32 or 128 | sequential | 131072  |
 
-New in it: a learned sink in each head, one more score that takes a share of the softmax and gives nothing for
-it, so that a head with nothing to look for need not look at anything (Xiao et al. 2023, arXiv:2309.17453, had
-seen heads use the first token for that). Windows of 128 tokens in every second layer, the smallest of any
-large model. Nearly all weights are in experts and were trained for 4 bits each, hence the clamps in their
-SwiGLU; everything has a bias, experts and router too. The yarn's ends are not rounded to whole pairs.
+New in it: a learned sink in each head, one more score that takes a share of the softmax and has no value, so
+that a head need not attend to any token (Xiao et al. 2023, arXiv:2309.17453, had seen heads use the first
+token for that). Windows of 128 tokens in every second layer, the smallest of any large model. Nearly all
+weights are in experts and were trained for 4 bits each, hence the clamps in their SwiGLU; everything has a
+bias, experts and router too. The ends of yarn's blend are not rounded to whole pairs.
 
 Files in 4 bits (mxfp4) are refused; converted to bfloat16 they load.
 """
@@ -44,7 +44,7 @@ YARN = {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings":
 class GptOssConfig(Config):
     """The keys of a gpt-oss config.json that change the mathematics; defaults as in transformers.
 
-    ``intermediate_size`` is the width of one expert. ``hidden_act`` means nothing.
+    ``intermediate_size`` is the width of one expert. ``hidden_act`` is ignored.
     """
 
     vocab_size: int = key(201088, letter="V")
@@ -72,7 +72,7 @@ class GptOssConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations: yarn, where the file does not say another."""
+        """The rotary embedding's parameters: yarn, where the file has no others."""
         said = {} if self.rope_parameters is not None else {"rope_parameters": YARN}
         return RopeParameters.read({**vars(self), **said}, head_dim=self.sizes["K"])
 
@@ -141,9 +141,9 @@ class Block:
 
 
 class Expert:
-    """A feed-forward layer for the tokens that chose it, by the clamped SwiGLU (kernels/clamped_swiglu.py).
+    """A feed-forward layer with the clamped SwiGLU (kernels/clamped_swiglu.py).
 
-    w             linear layers ``gate_up`` (D, 2F), gates and ups in turns, and ``down`` (F, D)
+    w             linear layers ``gate_up`` (D, 2M), in which gate and up alternate, and ``down`` (M, D)
     alpha, limit  of the clamped SwiGLU
     """
 
@@ -153,7 +153,7 @@ class Expert:
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (n, D) to (n, D), a new array."""
-        both = self.gate_up(x)
+        both = self.gate_up(x)  # (n, 2M)
         return self.down(clamped_swiglu(both[..., ::2], both[..., 1::2], self.alpha, self.limit))
 
 

@@ -8,8 +8,8 @@
 |-----------|--------------------------------|-----------|-------------|----------|---------|
 | MHA       | RoPE, first 64 of a head's 256 | LayerNorm | GELU (tanh) | parallel | 2048    |
 
-New in it: one norm feeds both branches, so that their products can run together; rotary positions (Su et al.
-2021, arXiv:2104.09864) in a GPT, on a part of each head, the rest of which is free of positions. Pairs are
+New in it: one norm feeds both branches, so that their products can run together; rotary embedding (Su et al.
+2021, arXiv:2104.09864) in a GPT, on a part of each head, the rest of which has no positions. Pairs are
 neighbours. The output layer has a bias, attention has none.
 """
 
@@ -48,7 +48,7 @@ class GPTJConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         K = self.sizes["K"]
         # Rounded up: K times the fraction must not fall below rotary_dim.
         return RopeParameters("default", 10000.0, K, nextafter(self.rotary_dim / K, 1))

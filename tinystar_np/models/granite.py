@@ -8,10 +8,10 @@
 |-----------|----------|---------|------------|------------|---------------------------------|
 | GQA       | RoPE     | RMSNorm | SwiGLU     | sequential | 4096 in 3.0, 131072 from 3.1 on |
 
-New in it: the multipliers, which are all that sets it apart from Llama (llama.py). e makes embeddings larger,
-r makes what each layer adds to the stream smaller, 1/l flattens the logits, and the scale of the attention
-scores is given: 1/K in the models that IBM published, where others take 1/√K. Set so, activations keep their
-size as a model is widened, and the learning rate that is best for a small model is best for a large one: it
+New in it: the multipliers, the only difference from Llama (llama.py). e makes embeddings larger, r makes what
+each layer adds to the stream smaller, 1/l makes logits smaller, and the scale of the attention scores is a
+key of the config: 1/K in the models that IBM published, where others have 1/√K. With them activations keep
+their size in a wider model, and the learning rate that is best for a small model is best for a large one: it
 is searched for where searching is cheap. Yang et al. 2022, arXiv:2203.03466; Shen et al. 2024,
 arXiv:2408.13359.
 """
@@ -63,7 +63,7 @@ class GraniteConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
 
@@ -92,7 +92,7 @@ WEIGHTS: WeightTable = {
 
 
 class Block:
-    """Each branch reads a normed copy of the residual stream, makes its result smaller, and adds it."""
+    """Each branch reads a normed copy of the residual stream and adds r times its result."""
 
     def __init__(self, w: Weights, c: GraniteConfig, i: int):
         H, G, K = (c.sizes[letter] for letter in "HGK")

@@ -9,9 +9,9 @@
 | GQA       | RoPE     | RMSNorm | SwiGLU, 8 of 32 or 40 | sequential | 4096 in 3.0, 131072 from 3.1 on |
 
 New in it, beside Granite's four multipliers (granite.py), which it has too: many small experts, 512 wide, of
-which each token uses eight. A token's weights are the softmax over the scores of its eight alone. Training
-drops no token for want of room in an expert, so that what it learned is what is computed here. Tan et al.
-2024 (ScatterMoE), arXiv:2403.08245.
+which each token uses eight. A token's weights are the softmax over the scores of its eight alone. Experts
+have no limit of tokens in training, so that none is dropped, as none is here. Tan et al. 2024 (ScatterMoE),
+arXiv:2403.08245.
 """
 
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class GraniteMoeConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
 
@@ -125,12 +125,12 @@ class Block:
 
 
 class GraniteMoe(Decoder[GraniteMoeConfig]):
-    """PowerMoE-3B and Granite 3.0 and 3.1 with experts, 1B and 3B, of which 400M and 800M compute."""
+    """PowerMoE-3B and Granite 3.0 and 3.1 with experts, 1B and 3B, of which a token uses 400M and 800M."""
 
     Config = GraniteMoeConfig
     WEIGHTS = WEIGHTS
     PREFIX = "model."
-    OTHER_NAMES: ClassVar = {  # those of transformers 5 in memory, which save_pretrained changes back
+    OTHER_NAMES: ClassVar = {  # transformers 5's names in memory, which save_pretrained changes back
         r"(.*\.block_sparse_moe)\.router\.weight": r"\1.router.layer.weight",
         r"(.*\.block_sparse_moe)\.experts\.gate_up_proj": r"\1.input_linear.weight",
         r"(.*\.block_sparse_moe)\.experts\.down_proj": r"\1.output_linear.weight",

@@ -8,16 +8,16 @@
 |--------------|----------|---------|---------------------------------------|------------|-----------------|
 | Mamba 2, GQA | none     | RMSNorm | SwiGLU; + 6 of 64 or 10 of 72 experts | sequential | 32768 or 131072 |
 
-New in it: what remembers. A Mamba layer carries a state of fixed size from token to token, so that a text
-costs the same memory however long it is; four layers of attention, spread over the depth, are left to look
-up single tokens far back. Lieber et al. 2024 (Jamba), arXiv:2403.19887; Waleffe et al. 2024,
-arXiv:2406.07887. The recurrence knows the order of the tokens already: attention gets no positions, and so
-there is none at which they end. The mixer is Mamba 2's, Dao & Gu 2024, arXiv:2405.21060 (layers/mamba2.py).
+New in it: most layers are Mamba 2, with a state of fixed size instead of a cache that grows; the few layers
+of attention can look up single tokens far back. Lieber et al. 2024 (Jamba), arXiv:2403.19887; Waleffe et al.
+2024, arXiv:2406.07887. The order of the tokens comes from the recurrence: attention gets no positions, and so
+no table or training limits their number. The mixer is Mamba 2's, Dao & Gu 2024, arXiv:2405.21060
+(layers/mamba2.py).
 
-Every layer has a feed-forward layer for all tokens; in H-Tiny and H-Small experts stand beside it, whose
-results are added. e, r, l and a given scale of the attention scores are Granite's multipliers, after Yang et
-al. 2022, arXiv:2203.03466. With attention in every layer, rotary positions and no experts the same model is
-Granite 4 without the "H".
+Every layer has a feed-forward layer for all tokens; in H-Tiny and H-Small there are experts beside it, whose
+results are added. e, r, l and the scale of the attention scores are Granite's multipliers, after Yang et al.
+2022, arXiv:2203.03466. With attention in every layer, rotary positions and no experts it is Granite 4 without
+the "H".
 """
 
 import math
@@ -53,8 +53,8 @@ ATTENTION = ("attention", "full_attention")
 class GraniteMoeHybridConfig(Config):
     """The keys of a Granite 4 config.json that change the mathematics; defaults as in transformers.
 
-    ``intermediate_size`` is the width of an expert. ``mamba_chunk_size`` is no key here: it says how the scan is
-    divided, not what it computes.
+    ``intermediate_size`` is the width of an expert. ``mamba_chunk_size`` is ignored: it changes how the scan
+    is computed, not its result.
     """
 
     vocab_size: int = key(32000, letter="V")
@@ -96,7 +96,7 @@ class GraniteMoeHybridConfig(Config):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The letters of what there is; of Mamba M heads, P head width, U groups, N state, W convolution."""
+        """The letters; for Mamba M heads, P head width, U groups, N state size, W convolution width."""
         if not self.mamba_layers:
             return super().sizes
         M, P = self.mamba_n_heads, self.mamba_d_head
@@ -110,7 +110,7 @@ class GraniteMoeHybridConfig(Config):
 
     @property
     def absent_letters(self) -> str:
-        """Those of experts, and of attention, where there are none."""
+        """The letters of experts, and of attention, where there are none."""
         return ("" if self.num_local_experts else "EF") + ("" if self.attention_layers else "HGK")
 
     @property
@@ -129,7 +129,7 @@ class GraniteMoeHybridConfig(Config):
 
     @property
     def rope(self) -> RopeParameters | None:
-        """The rule of the rotations; None where attention has no positions."""
+        """The rotary embedding's parameters; None where attention has no positions."""
         if self.position_embedding_type != "rope" or not self.attention_layers:
             return None
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
@@ -164,19 +164,25 @@ WEIGHTS: WeightTable = {
     # in layers with attention
     "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "attention_layers"),
     "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.q.bias": ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_layers and attention_bias"),
+    "blocks.{i}.attention.q.bias":
+        ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_layers and attention_bias"),
     "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.k.bias": ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_layers and attention_bias"),
+    "blocks.{i}.attention.k.bias":
+        ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_layers and attention_bias"),
     "blocks.{i}.attention.v.weight": ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.v.bias": ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_layers and attention_bias"),
+    "blocks.{i}.attention.v.bias":
+        ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_layers and attention_bias"),
     "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.out.bias": ("layers.{i}.self_attn.o_proj.bias", "D", "attention_layers and attention_bias"),
+    "blocks.{i}.attention.out.bias":
+        ("layers.{i}.self_attn.o_proj.bias", "D", "attention_layers and attention_bias"),
     # in layers with Mamba
     "blocks.{i}.mixer_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "mamba_layers"),
     "blocks.{i}.mixer.in.weight": ("layers.{i}.mamba.in_proj.weight", "(2MP+2UN+M D)ᵀ", "mamba_layers"),
-    "blocks.{i}.mixer.in.bias": ("layers.{i}.mamba.in_proj.bias", "2MP+2UN+M", "mamba_layers and mamba_proj_bias"),
+    "blocks.{i}.mixer.in.bias":
+        ("layers.{i}.mamba.in_proj.bias", "2MP+2UN+M", "mamba_layers and mamba_proj_bias"),
     "blocks.{i}.mixer.convolution.weight": ("layers.{i}.mamba.conv1d.weight", "MP+2UN 1 W", "mamba_layers"),
-    "blocks.{i}.mixer.convolution.bias": ("layers.{i}.mamba.conv1d.bias", "MP+2UN", "mamba_layers and mamba_conv_bias"),
+    "blocks.{i}.mixer.convolution.bias":
+        ("layers.{i}.mamba.conv1d.bias", "MP+2UN", "mamba_layers and mamba_conv_bias"),
     "blocks.{i}.mixer.time_step_bias": ("layers.{i}.mamba.dt_bias", "M", "mamba_layers"),
     "blocks.{i}.mixer.A_log": ("layers.{i}.mamba.A_log", "M", "mamba_layers"),
     "blocks.{i}.mixer.D": ("layers.{i}.mamba.D", "M", "mamba_layers"),
@@ -203,7 +209,7 @@ WEIGHTS: WeightTable = {
 
 
 class Block:
-    """Mamba or attention, then feed-forward: each reads a normed copy of the stream and adds r times its result."""
+    """Mamba or attention, then feed-forward: each reads a normed copy and adds r times its result."""
 
     def __init__(self, w: Weights, c: GraniteMoeHybridConfig, i: int):
         self.mixer: Mixer
@@ -239,14 +245,14 @@ def mamba(w: Weights, c: GraniteMoeHybridConfig) -> Mamba2:
 
 
 def attention(w: Weights, c: GraniteMoeHybridConfig) -> Attention:
-    """Build an attention layer, of which the config gives the scale, and rotations or none."""
+    """Build an attention layer, with the config's scale, and with rotary embedding or without."""
     H, G, K = (c.sizes[letter] for letter in "HGK")
     rope = c.rope.rotary() if c.rope else None
     return Attention(w, heads=H, kv_heads=G, head_dim=K, scale=c.attention_multiplier, rope=rope)
 
 
 class FeedForward:
-    """A feed-forward layer that every token uses, and in some models experts beside it, whose results are added."""
+    """A feed-forward layer for every token; in some models experts beside it, whose results are added."""
 
     def __init__(self, w: Weights, c: GraniteMoeHybridConfig):
         activation = ACTIVATIONS[c.hidden_act]
@@ -269,7 +275,7 @@ class GraniteMoeHybrid(Decoder[GraniteMoeHybridConfig]):
     Config = GraniteMoeHybridConfig
     WEIGHTS = WEIGHTS
     PREFIX = "model."
-    OTHER_NAMES: ClassVar = {  # of the modules in transformers 5, which save_pretrained turns back
+    OTHER_NAMES: ClassVar = {  # transformers 5's names in memory, which save_pretrained changes back
         r"(.*\.block_sparse_moe)\.router\.weight": r"\1.router.layer.weight",
         r"(.*\.block_sparse_moe)\.experts\.gate_up_proj": r"\1.input_linear.weight",
         r"(.*\.block_sparse_moe)\.experts\.down_proj": r"\1.output_linear.weight",
@@ -296,7 +302,7 @@ FACTS = Facts(
     grew_from="granitemoe",
     kind="recurrence",
     changed="Mamba 2 in nine of ten layers; no positions",
-    why="one layer in ten attends, the others need no memory per token",
+    why="one layer in ten is attention, the others need no memory per token",
     published="H-Tiny",
     keys={
         "hidden_size": 1536,

@@ -1,6 +1,6 @@
 """Layers of several kinds: ``layer_types`` of a config, and the windows, or chunks, that some have.
 
-Layers that see no more keep the cache small; the others, often few, carry what was said long ago.
+Layers with a window or chunks keep the cache small; the others, often few, attend to the whole text.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from tinystar_np.models.config import require
 
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
 NEEDED = {SLIDING: "sliding_window", CHUNKED: "attention_chunk_size"}
-"""Which key says how far layers of a kind see."""
+"""The key that limits the attention of each kind."""
 
 
 def layer_kinds(
@@ -18,7 +18,7 @@ def layer_kinds(
     """Return the kind of each layer.
 
     layer_types  what config.json says, None where it says nothing
-    usual        what then holds, one for each layer
+    usual        the kind of each layer in that case
     known        the kinds that the architecture has
 
     Raises ConfigError, naming key and value.
@@ -27,7 +27,7 @@ def layer_kinds(
     L, named = len(usual), len(kinds)
     require(named == L, f"layer_types names {named} layers, but num_hidden_layers = {L}.")
     wrong = next((i for i, kind in enumerate(kinds) if kind not in known), None)
-    if wrong is not None:  # nothing is put into words otherwise: models of many layers ask often
+    if wrong is not None:  # the message is built only then: models of many layers call this often
         said = f"layer_types[{wrong}] = {kinds[wrong]!r} is not known here. Known: {', '.join(known)}."
         require(False, said)
     return kinds
@@ -36,12 +36,12 @@ def layer_kinds(
 def layer_windows(
     layer_types: Sequence[str] | None, usual: Sequence[str], window: int | None, near: str = SLIDING
 ) -> tuple[int | None, ...]:
-    """Return the window, or chunk, of each layer, None for those that see everything.
+    """Return the window, or chunk, of each layer, None for those with full attention.
 
     layer_types  what config.json says, None where it says nothing
-    usual        what then holds, one for each layer
+    usual        the kind of each layer in that case
     window       ``sliding_window`` where it is in use, or ``attention_chunk_size``
-    near         what the layers that have one are called
+    near         the kind that has one
 
     Raises ConfigError, naming key and value.
     """

@@ -10,11 +10,11 @@
 | 8192 in three of four, | these; none in each  |         | or 128; in Maverick every |            |         |
 | q and k normed there   | 4th, but temperature |         | second layer is dense     |            |         |
 
-New in it: near and far told apart by layer, for texts of millions of tokens. Three layers of four know
-positions and see only the chunk that a token stands in; the fourth sees everything and knows no positions
-(Kazemnejad et al. 2023, arXiv:2305.19466), and its queries grow with the length of the text (Nakanishi 2025,
-arXiv:2501.19399). Queries and keys that rotate are brought to one length, with no gain to learn. An expert's
-score is a sigmoid, and is multiplied with what the expert reads. Told in "The Llama 4 herd", April 2025.
+New in it: two kinds of layers, for texts of millions of tokens. Three layers of four have rotary positions
+and attend within a chunk; the fourth attends to the whole text without positions (Kazemnejad et al. 2023,
+arXiv:2305.19466), and its queries grow with the position (Nakanishi 2025, arXiv:2501.19399). Rotated queries
+and keys are normed, without a gain. An expert's weight is a sigmoid of its score, and multiplies the expert's
+input. Published in "The Llama 4 herd", April 2025.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ class Llama4TextConfig(Config):
     """The keys of a Llama 4 text config.json that change the mathematics; defaults as in transformers.
 
     ``intermediate_size`` is the width of an expert, ``intermediate_size_mlp`` that of a dense layer.
-    ``no_rope_layers`` lists the layers that rotate, by 1: it is named after its zeros. Of
+    ``no_rope_layers`` has 1 for each layer with rotary embedding and 0 for each without. Of
     ``attn_temperature_tuning``, a number in the published files, it only matters whether it is 0.
     """
 
@@ -100,12 +100,12 @@ class Llama4TextConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property
     def rotated(self) -> Sequence[int]:
-        """For each layer, whether it rotates queries and keys."""
+        """Whether each layer rotates queries and keys: 1 or 0."""
         if self.no_rope_layers is not None:
             return self.no_rope_layers
         n = at_least_1("no_rope_layer_interval", self.no_rope_layer_interval)
@@ -113,20 +113,20 @@ class Llama4TextConfig(Config):
 
     @property
     def windows(self) -> tuple[int | None, ...]:
-        """The chunk of each layer; those that rotate have one, where the file does not name them."""
+        """The chunk of each layer; where the file has no ``layer_types``, rotated ones have one."""
         usual = [CHUNKED if rotates else FULL for rotates in self.rotated[: self.num_hidden_layers]]
         return layer_windows(self.layer_types, usual, self.attention_chunk_size, near=CHUNKED)
 
     @property
     def temperature(self) -> Temperature | None:
-        """What scales queries in layers that do not rotate; None where nothing does."""
+        """What scales queries in layers without rotary embedding; None where nothing does."""
         if not self.attn_temperature_tuning or all(self.rotated):
             return None
         return Temperature(at_least_1("floor_scale", self.floor_scale), self.attn_scale)
 
     @property
     def expert_layers(self) -> Sequence[int]:
-        """Those that are listed, or every n-th layer."""
+        """The layers with experts: those that are listed, or every n-th."""
         L, listed = self.num_hidden_layers, self.moe_layers
         if listed is None:
             n = at_least_1("interleave_moe_layer_step", self.interleave_moe_layer_step)
@@ -135,7 +135,7 @@ class Llama4TextConfig(Config):
 
     @property
     def absent_letters(self) -> str:
-        """Those of dense layers, or of experts, where there are none of the kind."""
+        """The letters of dense layers, or of experts, where there are none."""
         count = len(self.expert_layers)
         return ("" if count else "EM") + ("F" if count == self.num_hidden_layers else "")
 
@@ -216,10 +216,10 @@ class Block:
 
 
 class Llama4Attention(Attention):
-    """Attention that rotates and sees a chunk of the text, or sees all of it at a temperature.
+    """Attention with rotary embedding within chunks, or to the whole text with a temperature.
 
-    chunk        C: a token sees none before the first of its chunk of C tokens; None for no limit
-    norm_eps     of the norm of queries and keys after they rotate, which has no gain; None for no norm
+    chunk        C: a token attends within its chunk of C tokens; None for no limit
+    norm_eps     of the norm of queries and keys after rotation, which has no gain; None for no norm
     temperature  scales queries by their positions; None for nothing
     """
 
@@ -243,7 +243,7 @@ class Llama4Attention(Attention):
         self.unit_norm = None if norm_eps is None else RMSNorm(ones, eps=norm_eps)
 
     def limits(self) -> Limits:
-        """Say how far a token sees."""
+        """Return which keys a token may attend to."""
         return Limits(chunk=self.chunk)
 
     def rotated(self, q: NDArray, k: NDArray, step: Step) -> tuple[NDArray, NDArray]:
@@ -295,7 +295,7 @@ FACTS = Facts(
     grew_from="llama",
     kind="experts",
     changed="Experts; chunks of 8192 and rotary positions, but not in every fourth layer",
-    why="near and far are left to different layers, for millions of tokens",
+    why="most layers attend to what is near, a few to the whole text of millions of tokens",
     published="Scout",
     keys={"num_hidden_layers": 4},
 )

@@ -8,7 +8,7 @@
 | none      | none     | RMSNorm | SiLU       | mixer, no feed-forward | no limit; trained on 2048 tokens |
 
 New in it: a recurrence whose decay, input and output depend on the token, so that it can choose what to keep;
-what tokens wrote before stands in a state of fixed size instead of a cache that grows. One kind of layer does
+earlier tokens are summed up in a state of fixed size instead of a cache that grows. One kind of layer does
 the work of two: the mixer expands, convolves, remembers, gates and projects back. Order comes from the
 recurrence itself, so no positions are given. A token costs the same time and no memory at any length.
 """
@@ -35,8 +35,8 @@ from tinystar_np.tap import tap
 class MambaConfig(Config):
     """The keys of a Mamba config.json that change the mathematics; defaults as in transformers.
 
-    ``intermediate_size`` stands in files but not among transformers' arguments; where it does, it goes before
-    ``expand``. ``residual_in_fp32`` changes nothing, the stream always is float32. ``use_mambapy`` and
+    ``intermediate_size`` is in files, though not among transformers' arguments, and goes before ``expand``.
+    ``residual_in_fp32`` changes nothing, since the stream always is float32. ``use_mambapy`` and
     ``use_associative_scan`` choose between ways to compute the same.
     """
 

@@ -1,4 +1,4 @@
-"""Where a model's matrices lie in memory: a thin layer over fast/layout.py, which knows why.
+"""Copying a model's matrices into memory, and side by side; fast/layout.py says why.
 
 A model begins with the mapped file, since a short answer is there before copying has paid off; ``load``
 copies where it is asked to. Half a gigabyte takes 0.2 s, and 1.3 s on virtual machines that hand out fresh
@@ -27,7 +27,7 @@ def side_by_side(weights: Mapping[str, Matrix]) -> dict[str, Matrix]:
 
     weights  {our name: array or matrix}
 
-    Returns the same, some of the arrays in another place of memory; the file's memory of these is let go.
+    Returns the same matrices, some of them copied; the mapped file's memory of these is released.
     """
     laid = dict(weights)
     for first, *others in TOGETHER:
@@ -46,11 +46,11 @@ def side_by_side(weights: Mapping[str, Matrix]) -> dict[str, Matrix]:
 
 
 def move_into_memory(layers: object) -> None:
-    """Replace what linear layers have mapped by copies.
+    """Replace the mapped matrices of linear layers by copies.
 
-    layers  a layer, or a list of layers; those within them are found
+    layers  a layer, or a list of layers, in which linear layers are searched for
 
-    Raises InputError where there is no room; then all is as it was.
+    Raises InputError where there is too little memory; then nothing has changed.
     """
     linears = [linear for linear in dict.fromkeys(linears_of(layers)) if on_file(linear.weight)]
     matrices = [linear.weight for linear in linears if isinstance(linear.weight, np.ndarray)]

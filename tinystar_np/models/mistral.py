@@ -7,8 +7,8 @@
 |------------------|----------|---------|------------|------------|----------------------------|
 | GQA, window 4096 | RoPE     | RMSNorm | SwiGLU     | sequential | 32768 (v0.1: by the window) |
 
-New in it: at 7B, grouped queries and a window, so that the cache stops growing at 4096 tokens; what was said
-farther back travels one window per layer. Later versions (v0.2 and on) took the window away again and say
+New in it: at 7B, grouped queries and a window, so that the cache stops growing at 4096 tokens; information
+from farther back travels one window per layer. Later versions (from v0.2) have no window and say
 ``sliding_window: null``. All else, names of weights included, is as in Llama (llama.py).
 """
 
@@ -55,7 +55,7 @@ class MistralConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property

@@ -7,9 +7,9 @@
 |-----------|----------|---------|----------------|------------|--------------------------------|
 | GQA       | RoPE     | RMSNorm | SwiGLU, 2 of 8 | sequential | 32768 in 8x7B, 65536 in 8x22B  |
 
-New in it: the first open model with experts that could be used in earnest. Every feed-forward layer of
-Mistral stands eight times; a token uses two of them, so that of 47 billion weights 13 billion compute. Its
-weights for the two are the softmax over their scores alone. Mistral's window is gone, though not its key.
+New in it: the first widely used open model with experts. Every feed-forward layer of Mistral is there eight
+times; a token uses two of them, so that it uses 13 of 47 billion weights. The two are weighted by the softmax
+over their scores alone. There is no window, although the config has a key for it.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ class MixtralConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property

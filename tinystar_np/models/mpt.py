@@ -1,4 +1,4 @@
-"""MPT 7B and 30B (MosaicML 2023): ALiBi without a single bias.
+"""MPT 7B and 30B (MosaicML 2023): ALiBi, and no layer has a bias.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · embeddingᵀ
@@ -7,13 +7,12 @@
 |-----------|----------|-------------------------|--------------|------------|----------------------------|
 | MHA       | ALiBi    | LayerNorm, without bias | GELU (exact) | sequential | 2048; 65536 in StoryWriter |
 
-New in it: what keeps a long training from breaking unattended. No biases, not even in the norms; in some
-models queries, keys and values cut off at ±``clip_qkv``. And the length: slopes go on beyond what was trained
-(Press, Smith & Lewis 2022, arXiv:2108.12409), and StoryWriter was tuned on whole books. For a number of heads
-that is no power of two its code picks slopes in a way of its own, and arrives at those of the paper.
+New in it: measures for a stable training. No biases, not even in the norms; in some models queries, keys and
+values are clipped to ±``clip_qkv``. And the length: ALiBi extends beyond the trained length (Press, Smith &
+Lewis 2022, arXiv:2108.12409), and StoryWriter was tuned on whole books.
 
-transformers knows fewer variants than MosaicML's own code. What it passes over in a config, and would compute
-otherwise than the model was trained, is refused here.
+transformers knows fewer variants than MosaicML's own code. Keys that it ignores, so that it would compute
+something else than the model was trained for, are refused here.
 """
 
 from collections.abc import Mapping
@@ -53,7 +52,7 @@ LARGEST = float(np.finfo(np.float32).max)
 class MptConfig(Config):
     """The keys of an MPT config.json that change the mathematics; defaults as in transformers.
 
-    ``learned_pos_emb`` means nothing beside ``alibi``: the files on the hub say true.
+    ``learned_pos_emb``, true in the files on the hub, is ignored with ``alibi``.
     """
 
     vocab_size: int = key(50368, letter="V")
@@ -74,7 +73,7 @@ class MptConfig(Config):
 
     @property
     def clip(self) -> float | None:
-        """Where queries, keys and values are cut off; 0 and null are nowhere."""
+        """The largest absolute value of queries, keys and values; None for no limit, which 0 means too."""
         return (self.attn_config or {}).get("clip_qkv") or None
 
     @property

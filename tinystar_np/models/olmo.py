@@ -1,4 +1,4 @@
-"""OLMo (Groeneveld et al. 2024, arXiv:2402.00838): Llama whose norms learn nothing.
+"""OLMo (Groeneveld et al. 2024, arXiv:2402.00838): Llama with norms that have no parameters.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · W
@@ -7,10 +7,10 @@
 |----------------------|----------|------------------------------|------------|------------|----------------|
 | MHA; q, k, v clipped | RoPE     | LayerNorm, no gain, no bias  | SwiGLU     | sequential | 2048, then 4096 |
 
-New in it: data, code and every step of the training in the open. Of all the choices that the paper weighs,
-two show here. A norm without parameters is the safest and fastest of those tried. And from version 0424 on,
-queries, keys and values are kept between −8 and 8, so that a rare large one cannot upset the training (the
-idea is MPT's and DBRX's too). All else, names of weights included, is as in Llama (llama.py).
+New in it: data, code and every step of the training in the open. Two choices of the paper differ from Llama.
+A norm without parameters was the safest and fastest of those tried. And from version 0424 on, queries, keys
+and values are clipped to −8 … 8, so that a rare large one cannot upset the training (as in MPT and DBRX). All
+else, names of weights included, is as in Llama (llama.py).
 """
 
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ class OlmoConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
 
@@ -85,8 +85,8 @@ class FirstOlmoConfig(Config):
     """The keys that AI2's own code wrote: ``hf_olmo``, and ``olmo`` in its first files. Defaults are its own.
 
     That code knows far more variants than the published models use; they are refused. ``mlp_hidden_size`` is
-    the width of both inputs of the feed-forward layer together. ``embedding_size`` has room for more tokens
-    than there are, whose scores are computed as well.
+    the width of gate and up together. ``embedding_size`` counts the table's rows, which may be more than
+    there are tokens; logits are computed for all of them.
     """
 
     vocab_size: int = key(50257, letter="V")
@@ -131,7 +131,7 @@ class FirstOlmoConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""OLMo 2 (OLMo Team 2024, arXiv:2501.00656): what a branch adds is normed, not what it reads.
+"""OLMo 2 (OLMo Team 2024, arXiv:2501.00656): a branch's output is normed, not its input.
 
     x → attention → norm ──+ x → feed-forward → norm ──+ x      (× L)
     logits = norm(x) · W
@@ -7,10 +7,10 @@
 |---------------------------------|----------|---------|------------|------------------------|---------|
 | MHA, GQA in 32B; norms of q, k  | RoPE     | RMSNorm | SwiGLU     | norms on the branches  | 4096    |
 
-New in it, beside OLMo (olmo.py): a training that does not spike. A branch reads the stream as it is and can
-add no more to it than its norm's gain allows; the stream itself stays free, as before (the order of Swin 2,
-Liu et al. 2021, arXiv:2111.09883). Queries and keys are normed too, each over all heads of a token at once,
-so that scores stay bounded and no clip is needed. The norms have gains again: RMSNorm, as in Llama.
+New in it, beside OLMo (olmo.py): a training without loss spikes. A branch reads the stream as it is, and the
+norm of its output bounds what it adds; the stream itself is not normed (the order of Swin 2, Liu et al. 2021,
+arXiv:2111.09883). Queries and keys are normed too, each over all heads of a token at once, so that scores
+stay bounded and no clipping is needed. The norms have gains again: RMSNorm, as in Llama.
 """
 
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Olmo2Config(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
 

@@ -1,4 +1,4 @@
-"""OLMoE 1B-7B (Muennighoff et al. 2024, arXiv:2409.02060): experts with nothing kept back.
+"""OLMoE 1B-7B (Muennighoff et al. 2024, arXiv:2409.02060): experts, with everything published.
 
     x → norm → attention ──+ x → norm → the 8 best of 64 experts ──+ x      (× L)
     logits = norm(x) · W
@@ -7,10 +7,10 @@
 |-------------------|----------|---------|-----------------|------------|---------|
 | MHA, q and k norm | RoPE     | RMSNorm | SwiGLU, 8 of 64 | sequential | 4096    |
 
-New in it: weights, data, code and logs of a model with experts, all in the open, and with them the
-experiments behind each choice: many small experts, none shared, none cut out of a dense model. Queries and
-keys are normed, all heads of a token as one vector, as OLMo 2 does since. Weights are the softmax over all
-experts and do not sum to 1. A config may clip queries, keys and values after the norms; the model does not.
+New in it: weights, data, code and logs of a model with experts are open, and so are the experiments that led
+to each choice: many small experts, none shared, none copied from a dense model. Queries and keys are normed,
+all heads of a token as one vector, as in OLMo 2. Experts are weighted by the softmax over all of them, and
+the weights do not sum to 1. A config may clip queries, keys and values after the norms; the model's does not.
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class OlmoeConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property

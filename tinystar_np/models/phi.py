@@ -9,9 +9,9 @@
 | MHA       | RoPE, first half of a head; 2/5 in Phi 2 | LayerNorm | GELU (tanh) | parallel | 2048    |
 
 New in it: the texts. With 1.3 billion weights and textbooks, many of them written by a larger model, it did
-what others did with ten times as many weights and the text of the web. The build is GPT-J's (gptj.py), with
-pairs split in halves and biases everywhere. The config also allows fewer heads of keys than of queries,
-and norms of queries and keys (``qk_layernorm``); the published three use neither.
+what others did with ten times as many weights and the text of the web. The block is GPT-J's (gptj.py), with
+half-split pairs and biases everywhere. The config also allows fewer key/value heads than query heads, and
+norms of queries and keys (``qk_layernorm``); the published three have neither.
 
 The first files, ``mixformer-sequential`` and ``phi-msft`` after it, came with code of their own: other keys,
 with other defaults (``FirstPhiConfig``), and other names of the tensors (``ROW`` and ``TREE``).
@@ -73,7 +73,7 @@ class PhiConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations, of a part of each head."""
+        """The rotary embedding's parameters, for a part of each head."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"], partial=True)
 
     @property
@@ -85,9 +85,7 @@ class PhiConfig(Config):
         """Refuse contradictions."""
         super().check()
         part, n = self.rope.partial_rotary_factor, self.rope.rotary_dim
-        require(
-            n % 2 == 0, f"partial_rotary_factor = {part} lets {n} numbers of each head turn: half a pair."
-        )
+        require(n % 2 == 0, f"partial_rotary_factor = {part} rotates {n} numbers of each head: half a pair.")
 
 
 WEIGHTS: WeightTable = {
@@ -147,7 +145,7 @@ KNOWN_PARTS: Mapping[str, Mapping[str, tuple[object, ...]]] = {
     "mixer": {"mixer_cls": ("mha",), "causal": (True,), "bias": (True,)},
     "mlp": {"mlp_cls": ("mlp", "fused_mlp")},
 }
-"""What ``architecture`` may say of its parts, beside null."""
+"""What ``architecture`` may say of its parts, besides null."""
 HOW_IT_IS_COMPUTED = (
     *("checkpointing", "cutlass_attn", "dropout", "flash_attn", "flash_rotary", "fused_dense"),
     "raise_on_missing",
@@ -176,7 +174,7 @@ class FirstPhiConfig(Config):
     architecture: JsonObject | None = key(None, aliases=("blocks",))
 
     def of_today(self) -> PhiConfig:
-        """Say the same in today's keys."""
+        """Return the same config with today's keys."""
         K = self.sizes["K"]
         return PhiConfig(
             vocab_size=self.vocab_size,
@@ -213,7 +211,7 @@ class FirstPhiConfig(Config):
 
 
 def first_names(embedding: str, block: str, head: str) -> WeightTable:
-    """Write the table of a first file: queries, keys and values of a layer are one matrix."""
+    """Return the weight table of first files, in which a layer's queries, keys and values are one matrix."""
     return {
         # ours:                                the checkpoint's, its shape, when it is there
         "embedding.tokens.weight":             (f"{embedding}.weight", "V D"),
@@ -239,19 +237,19 @@ def first_names(embedding: str, block: str, head: str) -> WeightTable:
 
 
 ROW = first_names("layers.0.wte", "layers.{i+1}", "layers.{after_blocks}")
-"""A row of modules: the embedding is the first, and the output layer with its norm the last."""
+"""A list of modules: the embedding is the first, and the output layer with its norm the last."""
 TREE = first_names("transformer.embd.wte", "transformer.h.{i}", "lm_head")
-"""Names of GPT-2's kind."""
+"""Names like GPT-2's."""
 
 
 class Phi(Decoder[PhiConfig]):
-    """Phi 1, Phi 1.5 and Phi 2; Phi 3 is another build."""
+    """Phi 1, Phi 1.5 and Phi 2; Phi 3 is another architecture."""
 
     Config = PhiConfig
     WEIGHTS = WEIGHTS
     OTHER_FORMS = (ROW, TREE)
     PREFIX = "model."
-    OTHER_NAMES: ClassVar = {  # of the first feed-forward layer, and of one around it
+    OTHER_NAMES: ClassVar = {  # of first files' feed-forward layers, some within another module
         r"(.*\.mlp)\.fc_in\.(\w+)": r"\1.fc1.\2",
         r"(.*\.mlp)\.fc_out\.(\w+)": r"\1.fc2.\2",
         r"(.*\.mlp)\.mlp\.(fc\d\.\w+)": r"\1.\2",
@@ -261,7 +259,7 @@ class Phi(Decoder[PhiConfig]):
     def from_checkpoint(
         cls, config: PhiConfig, checkpoint: Checkpoint, end_ids: Sequence[int] = (), dtype: str = "auto"
     ) -> Self:
-        """Build the model, after a look at how long the vocabulary was made."""
+        """Build the model, with the vocabulary padded where the file's is."""
         step = config.pad_vocab_size_multiple
         padded = ceil(config.vocab_size / step) * step
         tables = {table["embedding.tokens.weight"][0] for table in (WEIGHTS, ROW, TREE)}

@@ -7,15 +7,15 @@
 |--------------------------------|----------------|---------|------------|------------|---------------|
 | MHA, GQA; window 2047 in some  | RoPE, longrope | RMSNorm | SwiGLU     | sequential | 4096 – 131072 |
 
-New in it: textbooks and synthetic text instead of all that the web holds, and the long versions' rotations.
-LongRoPE searches for each pair of a head its own factor, by which it rotates more slowly, and has two lists
-of them: texts up to ``original_max_position_embeddings`` rotate by one, longer ones by the other (Ding et al.
-2024, arXiv:2402.13753; kernels/rope.py). Phi-4-mini rotates three quarters of each head. Else it is Llama
-with fewer matrices: one matrix makes queries, keys and values, another gate and up.
+New in it: textbooks and synthetic text instead of the whole web, and LongRoPE in the long versions: each
+rotary pair is slowed down by a factor of its own, found by search, and there are two lists of factors, for
+texts up to ``original_max_position_embeddings`` and for longer ones (Ding et al. 2024, arXiv:2402.13753;
+kernels/rope.py). Phi-4-mini rotates three quarters of each head. All else is Llama's, with fewer matrices:
+one for queries, keys and values, another for gate and up.
 
-The first files call the rule "su" and some "yarn", which here is not what others call so. A text that grows
-past the original length is read again from its start, once: all that the cache holds was computed under the
-other list. So does transformers' ``generate``; its model, called with a cache, does not.
+The first files call longrope "su", and some "yarn", which elsewhere is another rule. A text that grows past
+the original length is read again from its start, once: all that the cache holds was computed with the other
+list. So does transformers' ``generate``; its model, called with a cache, does not.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ class Phi3Config(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations, of which there are two."""
+        """The rotary embedding's parameters: default or longrope."""
         renamed = {name: _renamed(getattr(self, name)) for name in ("rope_scaling", "rope_parameters")}
         found = RopeParameters.read(vars(self) | renamed, head_dim=self.sizes["K"], partial=True)
         rule = found.rope_type
@@ -78,7 +78,7 @@ class Phi3Config(Config):
 
 
 def _renamed(given: JsonObject | None) -> JsonObject | None:
-    """Call the rule of the rotations longrope, as it is called now."""
+    """Rename the first files' rules to longrope."""
     if given is None or given.get("rope_type", given.get("type")) not in ("su", "yarn"):
         return given
     return {**given, "rope_type": "longrope"}

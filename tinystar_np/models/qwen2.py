@@ -7,11 +7,11 @@
 |-------------------------|----------|---------|------------|------------|---------------------------|
 | GQA; windows in some    | RoPE     | RMSNorm | SwiGLU     | sequential | 32768, ×4 by yarn in some |
 
-New in it: little that can be seen here; what sets it apart is what it read, 7, later 18 trillion tokens. All
-sizes down to 0.5B share keys and values among queries. Queries, keys and values keep the biases that Llama
-did without: with them, rotated heads read on better beyond the length that they were trained at (Bai et al.
-2023, arXiv:2309.16609). The base of the rotations is 1000000. A config can give a window to the layers from
-``max_window_layers`` on; the published models leave it unused. The smallest tie their output layer.
+New in it: little in the architecture; it was trained on 7, later 18 trillion tokens. All sizes down to 0.5B
+have grouped queries. Queries, keys and values have biases, which Llama's have not: with them rotary embedding
+extends better beyond the trained length (Bai et al. 2023, arXiv:2309.16609). The rotary base is 1000000. A
+config can give a window to the layers from ``max_window_layers`` on; the published models do not use it. The
+smallest tie their output layer.
 """
 
 from dataclasses import dataclass
@@ -59,12 +59,12 @@ class Qwen2Config(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property
     def windows(self) -> tuple[int | None, ...]:
-        """The window of each layer; where the file names none, from ``max_window_layers`` on."""
+        """The window of each layer; without ``layer_types``, those from ``max_window_layers`` on have one."""
         window = self.sliding_window if self.use_sliding_window else None
         last_full = self.num_hidden_layers if window is None else self.max_window_layers
         usual = [SLIDING if i >= last_full else FULL for i in range(self.num_hidden_layers)]

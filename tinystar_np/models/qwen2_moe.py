@@ -1,4 +1,4 @@
-"""Qwen1.5-MoE and Qwen2-57B-A14B (Yang et al. 2024, arXiv:2407.10671): small experts, and one for all.
+"""Qwen1.5-MoE and Qwen2-57B-A14B (Yang et al. 2024, arXiv:2407.10671): small experts and a shared one.
 
     x → norm → attention ──+ x → norm ─┬→ k of E experts ───────────┬──+ x      (× L)
                                        └→ shared expert · σ(gate) ──┘
@@ -8,11 +8,11 @@
 |----------------------|----------|---------|--------------------------|------------|---------|
 | MHA; GQA; biased qkv | RoPE     | RMSNorm | SwiGLU, 4 of 60 + shared | sequential | 32768   |
 
-New in it: experts an eighth as wide as Mixtral's and eight times as many (60 in the first, made by cutting up
-the layers of a dense Qwen; Dai et al. 2024, arXiv:2401.06066, had shown what that is good for). Beside them
-stands a shared expert that every token uses, as far as a gate of its own lets it. The weights of the chosen
-are the softmax over all experts and do not sum to 1. A config may keep some layers dense. Queries, keys and
-values have biases, as in all Qwen before the third.
+New in it: experts an eighth as wide as Mixtral's and eight times as many (60 in the first model, made by
+cutting up the layers of a dense Qwen, after Dai et al. 2024, arXiv:2401.06066). Every token also uses a
+shared expert, whose output is multiplied by a gate. Experts are weighted by the softmax over all of them, and
+the weights of the chosen do not sum to 1. A config may keep some layers dense. Queries, keys and values have
+biases, as in all Qwen before the third.
 """
 
 from collections.abc import Sequence
@@ -76,17 +76,17 @@ class Qwen2MoeConfig(Config):
 
     @classmethod
     def from_dict(cls, raw: JsonObject) -> Self:
-        """Forget a window that is not used: files have one all the same."""
+        """Ignore the window of files that do not use it."""
         return super().from_dict(raw if raw.get("use_sliding_window") else {**raw, "sliding_window": None})
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property
     def windows(self) -> Sequence[int | None]:
-        """The window of each layer; where the file does not name them, every second of the first has one."""
+        """The window of each layer; without ``layer_types``, every second before ``max_window_layers``."""
         L, window = self.num_hidden_layers, self.sliding_window
         first = 0 if window is None else self.max_window_layers
         usual = [SLIDING if i % 2 == 0 and i < first else FULL for i in range(L)]
@@ -94,7 +94,7 @@ class Qwen2MoeConfig(Config):
 
     @property
     def expert_layers(self) -> Sequence[int]:
-        """Every n-th layer, except those that are listed as dense; none in a model without experts."""
+        """The layers with experts: every n-th, except those that are listed as dense."""
         if self.num_experts == 0:
             return []
         sparse = [i for i in range(self.num_hidden_layers) if i not in (self.mlp_only_layers or ())]
@@ -103,7 +103,7 @@ class Qwen2MoeConfig(Config):
 
     @property
     def absent_letters(self) -> str:
-        """Those of dense layers, or of experts, where there are none of the kind."""
+        """The letters of dense layers, or of experts, where there are none."""
         count = len(self.expert_layers)
         return ("" if count else "EMC") + ("F" if count == self.num_hidden_layers else "")
 
@@ -182,7 +182,7 @@ class Block:
 
 
 class RoutedAndShared:
-    """Experts, and beside them one that every token uses as far as a gate lets it.
+    """Experts, and a shared one for every token, whose output is multiplied by a gate.
 
     y = experts(x) + sigmoid(x w) · shared(x)
     """
@@ -228,7 +228,7 @@ class Qwen2Moe(Decoder[Qwen2MoeConfig]):
 FACTS = Facts(
     grew_from="qwen2",
     kind="experts",
-    changed="Many narrow experts, and a shared one with a gate",
+    changed="Many small experts, and a shared one with a gate",
     why="what all tokens need is learned once",
     published="1.5-MoE-A2.7B",
 )

@@ -10,7 +10,8 @@
 New in it: each head's query and key is normed before it is rotated. However large activations grow, q·k does
 not, and training stays stable; the biases of Qwen2 (qwen2.py) are gone. The idea is older: Henry et al. 2020,
 arXiv:2010.04245; Dehghani et al. 2023, arXiv:2302.05442. A head is 128 wide whatever D is, so that the heads
-together may be wider than the stream. The same weights think at length or answer at once, as they are asked.
+together may be wider than the stream. The same model answers with or without a chain of thought, as the
+template asks.
 """
 
 from dataclasses import dataclass
@@ -59,12 +60,12 @@ class Qwen3Config(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property
     def windows(self) -> tuple[int | None, ...]:
-        """The window of each layer; where the file names none, from ``max_window_layers`` on."""
+        """The window of each layer; without ``layer_types``, those from ``max_window_layers`` on have one."""
         window = self.sliding_window if self.use_sliding_window else None
         last_full = self.num_hidden_layers if window is None else self.max_window_layers
         usual = [SLIDING if i >= last_full else FULL for i in range(self.num_hidden_layers)]

@@ -74,7 +74,7 @@ class Qwen3MoeConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property

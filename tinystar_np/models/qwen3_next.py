@@ -8,11 +8,11 @@
 |----------------------|----------------|--------------|----------------------------|------------|---------|
 | delta net; gated GQA | RoPE on 1 of 4 | RMSNorm, 1+w | SwiGLU, 10 of 512 + shared | sequential | 262144  |
 
-New in it: what remembers. A delta net carries a matrix per head from token to token, into which a key's value
-is not added but corrected (kernels/delta_rule.py; Yang et al. 2024, arXiv:2412.06464). Every fourth layer
-attends as Qwen3 does, but a head's result passes a gate that the token opens or closes (Qiu et al. 2025,
-arXiv:2505.06708), and a quarter of each head is rotated. Norms store their gain less 1. The experts are built
-as Qwen2-MoE's are, smaller: of 80 billion weights 3 billion compute.
+New in it: three layers of four are gated delta nets, whose state is a matrix per head, in which a key's value
+replaces the one before (kernels/delta_rule.py; Yang et al. 2024, arXiv:2412.06464). Every fourth layer is
+attention as in Qwen3, but a head's output is multiplied by a gate that depends on the token (Qiu et al. 2025,
+arXiv:2505.06708), and a quarter of each head is rotated. Norms store their gain less 1. The experts are
+Qwen2-MoE's, smaller: a token uses 3 of 80 billion weights.
 """
 
 from collections.abc import Sequence
@@ -98,7 +98,7 @@ class Qwen3NextConfig(Config):
 
     @property
     def expert_layers(self) -> Sequence[int]:
-        """Every n-th layer, except those that are listed as dense; none in a model without experts."""
+        """The layers with experts: every n-th, except those that are listed as dense."""
         if self.num_experts == 0:
             return []
         sparse = [i for i in range(self.num_hidden_layers) if i not in (self.mlp_only_layers or ())]
@@ -107,7 +107,7 @@ class Qwen3NextConfig(Config):
 
     @property
     def absent_letters(self) -> str:
-        """Those of experts, dense layers, attention and delta nets, where there are none."""
+        """The letters of experts, dense layers, attention and delta nets, where there are none."""
         experts = len(self.expert_layers)
         return (
             ("" if experts else "EMC")
@@ -118,7 +118,7 @@ class Qwen3NextConfig(Config):
 
     @property
     def rope(self) -> RopeParameters | None:
-        """The rule of the rotations; None where no layer attends."""
+        """The rotary embedding's parameters; None in a model without attention."""
         if not self.attention_layers:
             return None
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"], partial=True)
@@ -142,21 +142,27 @@ WEIGHTS: WeightTable = {
     # in layers with attention
     "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "attention_layers"),
     "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(2HK D)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.q.bias": ("layers.{i}.self_attn.q_proj.bias", "2HK", "attention_layers and attention_bias"),
+    "blocks.{i}.attention.q.bias":
+        ("layers.{i}.self_attn.q_proj.bias", "2HK", "attention_layers and attention_bias"),
     "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.k.bias": ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_layers and attention_bias"),
+    "blocks.{i}.attention.k.bias":
+        ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_layers and attention_bias"),
     "blocks.{i}.attention.v.weight": ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.v.bias": ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_layers and attention_bias"),
+    "blocks.{i}.attention.v.bias":
+        ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_layers and attention_bias"),
     "blocks.{i}.attention.q_norm.gain": ("layers.{i}.self_attn.q_norm.weight", "K", "attention_layers"),
     "blocks.{i}.attention.k_norm.gain": ("layers.{i}.self_attn.k_norm.weight", "K", "attention_layers"),
     "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ", "attention_layers"),
-    "blocks.{i}.attention.out.bias": ("layers.{i}.self_attn.o_proj.bias", "D", "attention_layers and attention_bias"),
+    "blocks.{i}.attention.out.bias":
+        ("layers.{i}.self_attn.o_proj.bias", "D", "attention_layers and attention_bias"),
     # in layers with a delta net
     "blocks.{i}.mixer_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "linear_layers"),
     "blocks.{i}.mixer.in.weight":
         ("layers.{i}.linear_attn.in_proj_qkvz.weight", "(2XP+2YU D)ᵀ", "linear_layers"),
-    "blocks.{i}.mixer.in_gates.weight": ("layers.{i}.linear_attn.in_proj_ba.weight", "(2Y D)ᵀ", "linear_layers"),
-    "blocks.{i}.mixer.convolution.weight": ("layers.{i}.linear_attn.conv1d.weight", "2XP+YU 1 W", "linear_layers"),
+    "blocks.{i}.mixer.in_gates.weight":
+        ("layers.{i}.linear_attn.in_proj_ba.weight", "(2Y D)ᵀ", "linear_layers"),
+    "blocks.{i}.mixer.convolution.weight":
+        ("layers.{i}.linear_attn.conv1d.weight", "2XP+YU 1 W", "linear_layers"),
     "blocks.{i}.mixer.time_step_bias": ("layers.{i}.linear_attn.dt_bias", "Y", "linear_layers"),
     "blocks.{i}.mixer.A_log": ("layers.{i}.linear_attn.A_log", "Y", "linear_layers"),
     "blocks.{i}.mixer.norm.gain": ("layers.{i}.linear_attn.norm.weight", "U", "linear_layers"),
@@ -196,7 +202,7 @@ FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a laye
 
 
 class Block:
-    """Delta net or attention, then feed-forward: each reads a normed copy of the stream and adds its result."""
+    """Delta net or attention, then feed-forward: each reads a normed copy and adds its result."""
 
     def __init__(self, w: Weights, c: Qwen3NextConfig, i: int):
         self.mixer: Mixer
@@ -234,7 +240,7 @@ def delta_net(w: Weights, c: Qwen3NextConfig) -> GatedDeltaNet:
 
 
 class GatedAttention(Attention):
-    """Attention that passes each head's result through a gate: it is multiplied by the sigmoid of the gate.
+    """Attention whose heads' outputs are multiplied by the sigmoid of a gate.
 
     ``q`` (D, 2·H·K) gives for each head its query, and then its gate. Qiu et al. 2025, arXiv:2505.06708.
     """
@@ -262,7 +268,7 @@ def gated_attention(w: Weights, c: Qwen3NextConfig) -> GatedAttention:
 
 
 class RoutedAndShared:
-    """Experts, and beside them one that every token uses as far as a gate lets it.
+    """Experts, and a shared one for every token, whose output is multiplied by a gate.
 
     y = experts(x) + sigmoid(x w) · shared(x)
     """

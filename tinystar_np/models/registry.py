@@ -1,7 +1,4 @@
-"""Which class runs which ``model_type``: the one of the file that has its name.
-
-A new architecture is one file here, and no row anywhere.
-"""
+"""The class of each ``model_type``: the one in the file of that name; there is no list to add it to."""
 
 import re
 from importlib import import_module
@@ -24,7 +21,7 @@ OLD_SPELLINGS = {
     "phi-msft": "phi",
     "stablelm_epoch": "stablelm",
 }
-"""``model_type`` in the first files of some architectures, and the one they have today."""
+"""``model_type`` in the first files of some architectures, and today's."""
 
 
 def model_class(model_type: str) -> type[Decoder]:

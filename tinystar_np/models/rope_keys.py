@@ -1,9 +1,9 @@
-"""Where a config.json says what about rotary positions, and whether it is of the right kind.
+"""The keys of a config.json about rotary embedding: where they are, and whether their values are valid.
 
-Files come in two spellings. Old ones have ``rope_theta`` and, where texts are stretched, ``rope_scaling``
+Files come in two spellings. Old ones have ``rope_theta`` and, where frequencies are scaled, ``rope_scaling``
 with a ``type`` or ``rope_type``; transformers 5 writes all of it into ``rope_parameters``, for some models
-once per kind of layer. ``rope_theta`` and ``partial_rotary_factor`` stand inside or outside. Which one wins
-where several are there is as in transformers.
+once per kind of layer. ``rope_theta`` and ``partial_rotary_factor`` may be inside or outside. Which one wins
+is as in transformers.
 """
 
 import sys
@@ -37,11 +37,11 @@ TRUE_OR_FALSE: Kind = ("true or false", lambda value: isinstance(value, bool))
 
 
 class RopeKeys:
-    """What a config says about rotary positions, and what its keys are called there, for messages.
+    """A config's keys about rotary embedding, with their full names for messages.
 
-    inside   the dictionary of scaling or parameters; its own keys win
+    inside   the dictionary ``rope_scaling`` or ``rope_parameters``; its own keys win
     outside  the config's other keys
-    called   what that dictionary is called
+    called   that dictionary's name
     """
 
     def __init__(self, inside: Mapping[str, object], outside: Mapping[str, object], called: str):
@@ -114,7 +114,7 @@ class RopeKeys:
         return self._length("max_position_embeddings", self.outside.get("max_position_embeddings"))
 
     def trained(self) -> int:
-        """Return the length of text before any stretching: the longest, unless something else is said."""
+        """Return the length of text before any scaling: the longest, unless the config has another."""
         key = "original_max_position_embeddings"
         value = self.outside.get(key)
         name = key  # the one outside wins: Phi-3 has it there

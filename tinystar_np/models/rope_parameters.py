@@ -1,4 +1,4 @@
-"""From the keys of a config.json to rotary positions: the rule for the frequencies, and its numbers."""
+"""The parameters of a rotary embedding, read from a config.json: the frequencies' rule and its numbers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -30,15 +30,14 @@ ALIASES = {"su": "longrope"}  # in Phi-3's first files
 STRETCHING = ("factor", "short_factor", "long_factor", "low_freq_factor", "high_freq_factor")
 """Keys that mean nothing without a rule."""
 ELSEWHERE = ("alpha", "llama_4_scaling_beta", "long_mscale", "short_mscale")
-"""Keys of single architectures that change the mathematics; a recipe that knows one takes it out first."""
+"""Keys of single architectures that change the mathematics; a config that knows one takes it out first."""
 
 
 @dataclass(frozen=True)
 class RopeParameters:
-    """A rule and its numbers, checked, under Hugging Face's names.
+    """A rule for frequencies and its numbers, checked, under Hugging Face's names.
 
-    Numbers that the rule does not use stay at their defaults. ``attention_factor`` is the one that holds,
-    given or computed.
+    Numbers that the rule does not use stay at their defaults. ``attention_factor`` is given or computed.
     """
 
     rope_type: str
@@ -66,7 +65,7 @@ class RopeParameters:
         keys      of these, what there is: rope_theta, rope_scaling, rope_parameters, partial_rotary_factor,
                   max_position_embeddings, original_max_position_embeddings
         head_dim  K
-        partial   whether this architecture can turn a part of each head only
+        partial   whether this architecture can rotate only a part of each head
         kind      the kind of layer, as in ``layer_types``, where each may have parameters of its own
 
         Raises ConfigError, naming key and value.
@@ -76,7 +75,7 @@ class RopeParameters:
         fraction = given.number("partial_rotary_factor", FRACTION, 1.0)
         require(
             partial or fraction == 1 or rule == "proportional",
-            f"{given.name('partial_rotary_factor')} = {fraction}, but this architecture turns whole heads.",
+            f"{given.name('partial_rotary_factor')} = {fraction}, but this architecture rotates whole heads.",
         )
         bare = cls(rule, given.number("rope_theta", ABOVE_0, 10000.0), head_dim, fraction)
         _check_width(bare)
@@ -84,20 +83,20 @@ class RopeParameters:
 
     @property
     def rotary_dim(self) -> int:
-        """How many numbers of each head turn, from its first on."""
+        """How many numbers of each head are rotated, from its first on."""
         if self.rope_type == "proportional":
             return self.head_dim
         return int(self.head_dim * self.partial_rotary_factor)
 
     def rotary(self, interleaved: bool = False) -> Rotary:
-        """Return the layer; one and the same for equal parameters, so that it makes its tables once a call.
+        """Return the layer, the same object for equal parameters, so that tables are made once a call.
 
         interleaved  how the architecture lays out its pairs, see kernels/rope.py
         """
         return _rotary(self, interleaved)
 
     def frequencies(self) -> Frequencies:
-        """Apply the rule: one array, or what gives them by the length of a text."""
+        """Apply the rule: return one array, or a function of the length of the text."""
         dim, theta, factor = self.rotary_dim, self.rope_theta, self.factor
         longest, trained = self.max_position_embeddings, self.original_max_position_embeddings
         match self.rope_type:
@@ -140,7 +139,7 @@ class RopeParameters:
                 return f"{words}, {self.rope_type} scaling {times} from {trained}"
             case "proportional":
                 scaling = f", linear scaling {times}" if self.factor > 1 else ""
-                return f"{words}, turning {self.partial_rotary_factor:.0%} of the pairs{scaling}"
+                return f"{words}, rotating {self.partial_rotary_factor:.0%} of the pairs{scaling}"
             case _:
                 return words
 
@@ -176,21 +175,21 @@ def _rule(given: RopeKeys) -> str:
 
 
 def _check_width(bare: RopeParameters) -> None:
-    """See that whole pairs turn, and as many as a head has room for."""
+    """Check that whole pairs are rotated, and no more than a head has."""
     width, rule = bare.rotary_dim, bare.rope_type
     of_a_head = f"head_dim = {bare.head_dim} and partial_rotary_factor = {bare.partial_rotary_factor}"
     # An odd width is rounded up to a pair, where the head has room for it.
     require(
         width >= 1 and width + width % 2 <= bare.head_dim,
-        f"{of_a_head} let {width} numbers of each head turn, which makes no pairs within the head.",
+        f"{of_a_head} rotate {width} numbers of each head, which makes no pairs within the head.",
     )
     require(
         width % 2 == 0 or rule not in ("longrope", "yarn"),
-        f"{of_a_head} let {width} numbers of each head turn; {rule} needs an even number.",
+        f"{of_a_head} rotate {width} numbers of each head; {rule} needs an even number.",
     )
     require(
         width > 2 or rule != "dynamic",
-        f"{of_a_head} let {width} numbers of each head turn; dynamic needs more than 2.",
+        f"{of_a_head} rotate {width} numbers of each head; dynamic needs more than 2.",
     )
 
 
@@ -269,7 +268,7 @@ def _longrope(given: RopeKeys, bare: RopeParameters) -> RopeParameters:
 
 
 def _factor_or_ratio(given: RopeKeys) -> float:
-    """Return the factor, or what the two lengths make it where none is given (DeepSeek, Phi-3)."""
+    """Return the factor, or where none is given the ratio of the two lengths (DeepSeek, Phi-3)."""
     if given.get("factor") is None:
         return given.longest() / given.trained()
     return given.number("factor", AT_LEAST_1)
@@ -284,4 +283,4 @@ RULES: Mapping[str, Callable[[RopeKeys, RopeParameters], RopeParameters]] = {
     "proportional": _proportional,
     "yarn": _yarn,
 }
-"""What each rule reads besides base and width: it fills these in."""
+"""The functions that read what each rule needs besides base and width."""

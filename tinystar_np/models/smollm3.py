@@ -1,4 +1,4 @@
-"""SmolLM3 3B (Hugging Face 2025, https://huggingface.co/blog/smollm3): every fourth layer knows no positions.
+"""SmolLM3 3B (Hugging Face 2025, https://huggingface.co/blog/smollm3): every fourth layer has no positions.
 
     x → norm → attention, rotated in three layers of four ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · embeddingᵀ
@@ -7,10 +7,10 @@
 |-----------|--------------------------|---------|------------|------------|----------------------------|
 | GQA 16:4  | RoPE; none in each 4th   | RMSNorm | SwiGLU     | sequential | 65536, 131072 by yarn      |
 
-New in it: everything about its training is told. Layers without positions compare what tokens say and not how
-far they are apart, and so read long texts as they read short ones; the rotated layers around them know the
-order. The causal mask alone tells some order too (Haviv et al. 2022, arXiv:2203.16634). Yang et al. 2025,
-arXiv:2501.18795. A config can give such layers windows; the published model does not.
+New in it: its training is fully documented. Scores of layers without positions do not depend on the distance
+of tokens, and so these layers treat long texts as they treat short ones; the order comes from the rotated
+layers between them. The causal mask alone gives some order too (Haviv et al. 2022, arXiv:2203.16634). Yang et
+al. 2025, arXiv:2501.18795. A config can give such layers windows; the published model does not.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from tinystar_np.tap import tap
 class SmolLM3Config(Config):
     """The keys of a SmolLM3 config.json that change the mathematics; defaults as in transformers.
 
-    ``no_rope_layers`` lists the layers that rotate, by 1: it is named after its zeros.
+    ``no_rope_layers`` has 1 for each layer with rotary embedding and 0 for each without.
     ``use_sliding_window`` decides only where there are no ``layer_types``, as in transformers.
     """
 
@@ -66,12 +66,12 @@ class SmolLM3Config(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property
     def rotated(self) -> Sequence[int]:
-        """For each layer, whether it rotates queries and keys."""
+        """Whether each layer rotates queries and keys: 1 or 0."""
         if self.no_rope_layers is not None:
             return self.no_rope_layers
         n = at_least_1("no_rope_layer_interval", self.no_rope_layer_interval)
@@ -79,7 +79,7 @@ class SmolLM3Config(Config):
 
     @property
     def windows(self) -> tuple[int | None, ...]:
-        """The window of each layer; of those that do not rotate, where the file does not name them."""
+        """The window of each layer; without ``layer_types``, layers without rotary embedding have one."""
         used = self.use_sliding_window and self.sliding_window is not None
         rotated = self.rotated[: self.num_hidden_layers]
         usual = [FULL if rotates or not used else SLIDING for rotates in rotated]

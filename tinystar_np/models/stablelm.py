@@ -9,10 +9,10 @@
 |---------------|----------------------------------|-----------|------------|----------------------|---------|
 | MHA; GQA 32:8 | RoPE, first quarter of each head | LayerNorm | SwiGLU     | sequential; parallel | 4096    |
 
-New in it: Llama's blocks, with what GPT-NeoX (gpt_neox.py) had before it: LayerNorm, and rotations of a
-quarter of each head, which cost little quality and save some work. 1.6B has biases on queries, keys and
-values. 12B sets attention and feed-forward side by side after one norm, and norms queries and keys, each
-head with a gain of its own.
+New in it: Llama's blocks with GPT-NeoX's LayerNorm and partial rotation (gpt_neox.py): a quarter of each head
+is rotated, which costs little quality and saves some work. 1.6B has biases on queries, keys and values. 12B
+has attention and feed-forward side by side after one norm, and norms queries and keys, each head with a gain
+of its own.
 """
 
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class StableLmConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"], partial=True)
 
 
@@ -97,7 +97,7 @@ class FirstStableLmConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"], partial=True)
 
 
@@ -160,7 +160,7 @@ class Block:
 
 
 def norm_of_heads(w: Weights, heads: int, c: StableLmConfig) -> LayerNormOfHeads:
-    """Build the norm of queries, or of keys: the file has a tensor for each head."""
+    """Build the norm of queries, or of keys, whose gains are one tensor per head in the file."""
     gains = np.stack([w[f"{h}.gain"] for h in range(heads)])  # (heads, K)
     return LayerNormOfHeads(Weights({"gain": gains}), eps=c.layer_norm_eps)
 

@@ -1,4 +1,4 @@
-"""StarCoder2 (Lozhkov et al. 2024, arXiv:2402.19173): GPT-2's layers between Mistral's attention.
+"""StarCoder2 (Lozhkov et al. 2024, arXiv:2402.19173): Mistral's attention with GPT-2's norms and layers.
 
     x → norm → attention to the last W tokens ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · embeddingᵀ
@@ -7,10 +7,10 @@
 |------------------|----------|-----------|---------------------|------------|---------|
 | GQA, window 4096 | RoPE     | LayerNorm | GELU (tanh), plain  | sequential | 16384   |
 
-New in it: code in over 600 languages, with issues, notebooks and documentation around it, each from where it
-may be taken and with a way out for its authors. The design stands between two times: rotations, few heads of
-keys and values and a window are from Llama and Mistral; LayerNorm, biases in every layer, a feed-forward
-layer without a gate and a tied output layer from GPT-2, by way of the first StarCoder.
+New in it: code in over 600 languages, with issues, notebooks and documentation, all under permissive licences
+and with an opt-out for its authors. Rotary embedding, few key/value heads and a window are from Llama and
+Mistral; LayerNorm, biases in every layer, a feed-forward layer without a gate and a tied output layer from
+GPT-2, by way of the first StarCoder.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from tinystar_np.tap import tap
 class Starcoder2Config(Config):
     """The keys of a StarCoder2 config.json that change the mathematics; defaults as in transformers.
 
-    Files may say some of it twice: ``activation_function``, ``mlp_type`` and ``norm_type`` mean nothing.
+    ``activation_function``, ``mlp_type`` and ``norm_type``, which files may have, are ignored.
     """
 
     vocab_size: int = key(49152, letter="V")
@@ -60,7 +60,7 @@ class Starcoder2Config(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations."""
+        """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     @property
@@ -133,8 +133,8 @@ class Starcoder2(Decoder[Starcoder2Config]):
 FACTS = Facts(
     grew_from="gpt2",
     kind="attention",
-    changed="Rotary positions, few key heads and a window; GPT-2's norms and biases",
-    why="a small cache; what else is new is the code it was trained on",
+    changed="Rotary positions, few key/value heads and a window; GPT-2's norms and biases",
+    why="a small cache",
     published="3B",
     keys={"sliding_window": 4096},
 )

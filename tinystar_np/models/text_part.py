@@ -1,7 +1,7 @@
-"""Models of text and images together: the part that reads and writes text is a model by itself.
+"""The text part of models of text and images: its config and its tensors within those of the whole model.
 
-Its config.json is an object within the whole one's, and its tensors lie among those that see. Without a
-picture the whole computes what this part does.
+Its config.json is an object within the whole one's, and its tensors are in one file with those of the image
+encoder. Without an image the whole model computes what this part does.
 """
 
 import re
@@ -12,22 +12,22 @@ from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.models.config import require
 
 TEXT_PARTS = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mistral"}
-"""``model_type`` of the whole, and of its text part."""
+"""``model_type`` of the whole model, and of its text part."""
 FIRST_FILES = {"phi": ("n_embd", "phi-msft"), "olmo": ("d_model", "hf_olmo")}
 """Architectures whose first files have today's ``model_type``, but other keys: (one of these, our name)."""
 OF_THE_WHOLE = ("tie_word_embeddings", "eos_token_id", "quantization_config", "dtype", "torch_dtype")
-"""Keys that may stand beside the text part's own, and then hold for it."""
+"""Keys of the whole model's config that hold for the text part."""
 TEXT = re.compile(r"(model\.)?language_model\.")
 PICTURES = re.compile(r"(model\.)?(vision_tower|vision_model|multi_modal_projector)\.")
 
 
 def text_config(raw: JsonObject) -> JsonObject:
-    """Return what a parsed config.json says of the text part: itself, for a model that only reads text.
+    """Return the config of the text part of a parsed config.json, or the whole for a model of text alone.
 
-    First files of an architecture get the ``model_type`` that these have here.
+    First files of an architecture get the ``model_type`` by which they are told apart here.
 
-    Raises ConfigError where a model of text and images does not say what its text part is, or has one that
-    is not the one it was published with.
+    Raises ConfigError where a model of text and images has no text part, or another than it was published
+    with.
     """
     whole = raw["model_type"]
     if whole not in TEXT_PARTS:
@@ -44,5 +44,5 @@ def text_config(raw: JsonObject) -> JsonObject:
 
 
 def text_tensors(checkpoint: Checkpoint) -> Checkpoint:
-    """Take the text part's tensors, by the names that they have where it is saved by itself."""
+    """Return the text part's tensors, by the names that they have where it is saved alone."""
     return checkpoint.renamed(lambda name: None if PICTURES.match(name) else TEXT.sub("", name, count=1))

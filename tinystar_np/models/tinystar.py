@@ -81,14 +81,14 @@ WEIGHTS: WeightTable = {name: (name, *row) for name, row in SHAPES.items()}  # t
 
 
 class TinyStar(Decoder[TinyStarConfig]):
-    """The model that a config describes.
+    """A decoder built from the parts that its config names.
 
     config   which parts
     weights  {name: array}, as ``WEIGHTS`` names them; None for random ones
     end_ids  the token ids that end a text
     seed     of the random weights
 
-    ``embedder``, ``core`` (the list of blocks) and ``head`` may be replaced by anything that is called alike.
+    ``embedder``, ``core`` (the list of blocks) and ``head`` may be replaced by anything with the same call.
     """
 
     Config = TinyStarConfig
@@ -127,11 +127,11 @@ class TinyStar(Decoder[TinyStarConfig]):
         self.blocks = blocks
 
     def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
-        """Let the embedder do it."""
+        """Call the embedder: ids (B, T) → (B, T, D)."""
         return self.embedder(ids, step)
 
     def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Cache:
-        """Make an empty cache; raises InputError for a model that looks both ways."""
+        """Make an empty cache; raises InputError for a bidirectional model."""
         if self.config.mask == "bidirectional":
             raise InputError(
                 "A model with mask = 'bidirectional' sees the whole text at once. It cannot continue one, so "
@@ -140,11 +140,11 @@ class TinyStar(Decoder[TinyStarConfig]):
         return super().new_cache(batch_size, capacity)
 
     def save(self, directory: str | Path) -> None:
-        """Write config.json and model.safetensors, from which ``load(directory)`` makes this model again.
+        """Write config.json and model.safetensors, which ``load(directory)`` reads.
 
-        What was put in the place of embedder, core or head is not saved, only ``config`` and ``weights``.
-        Raises InputError for a model whose weights are kept in a narrower type than float32, CheckpointError
-        where a file cannot be written; what was there is then as it was.
+        Only ``config`` and ``weights`` are saved, not parts that were replaced.
+        Raises InputError for weights in a narrower type than float32, CheckpointError where a file cannot be
+        written; existing files are then unchanged.
         """
         arrays = {name: array for name, array in self.weights.items() if isinstance(array, np.ndarray)}
         if len(arrays) < len(self.weights):
@@ -156,14 +156,14 @@ class TinyStar(Decoder[TinyStarConfig]):
             raise CheckpointError(f"{directory}: cannot be made ({error.strerror}).") from error
         contents = {CONFIG_FILE: self.config.to_dict(), GENERATION_FILE: {"eos_token_id": list(self.end_ids)}}
         with ExitStack() as stack:
-            # A model that was loaded from this very file reads its weights where they lie, meanwhile too.
+            # A model that was loaded from this file still reads its weights from it.
             weights = stack.enter_context(whole_file(directory / "model.safetensors"))
             write_arrays(weights, arrays, {"format": "np"})
             for name, content in contents.items():
                 file = stack.enter_context(whole_file(directory / name))
                 file.write((json.dumps(content, indent=2) + "\n").encode())
                 file.flush()
-            weights.flush()  # all are written before the first takes its place
+            weights.flush()  # all are written before the first replaces its predecessor
 
     def __repr__(self) -> str:
         c: TinyStarConfig = self.config

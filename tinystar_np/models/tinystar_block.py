@@ -1,4 +1,4 @@
-"""The parts of TinyStar: its block, and the forms of attention that no published architecture here has."""
+"""The parts of TinyStar: its block, its embedder, and forms of attention that no other model here has."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -27,14 +27,14 @@ GATES = {"swiglu": silu, "geglu": gelu}
 
 
 class Positions(NamedTuple):
-    """What all layers of a model share: rotations, and what is added to scores; None where there is none."""
+    """The positions that all layers share: rotary embedding and ALiBi, each None where not chosen."""
 
     rope: Rotary | None
     alibi: Alibi | None
 
 
 def positions_of(c: TinyStarConfig) -> Positions:
-    """Build what the layers of a model share."""
+    """Build the positions that the layers of a model share."""
     rope = c.rope.rotary(interleaved=c.attention == "complex") if c.positions == "rope" else None
     alibi: Alibi | None = None
     if c.positions == "alibi":
@@ -47,11 +47,11 @@ def positions_of(c: TinyStarConfig) -> Positions:
 
 
 class AlibiBothWays(Alibi):
-    """ALiBi where tokens see both ways: scores fall with the distance to either side.
+    """ALiBi without a causal mask: scores fall with the distance to either side.
 
     bias  maps distances from query to key (n,) to what is added to scores (H, n)
 
-    A key's position alone does not tell on which side of a query it stands.
+    A key's position alone does not tell on which side of a query it is.
     """
 
     def __call__(self, mask: Mask, step: Step) -> NDArray[np.float32]:
@@ -61,7 +61,7 @@ class AlibiBothWays(Alibi):
 
 
 def no_norm(x: NDArray) -> NDArray:
-    """Pass x through, in place of a norm."""
+    """Return x: the identity in place of a norm."""
     return x
 
 
@@ -120,7 +120,7 @@ class Block:
 
 
 def wiring(c: TinyStarConfig) -> str:
-    """Say how a block is wired."""
+    """Describe in words how a block is wired."""
     norms = {
         ("pre", False): "a norm before each part",
         ("sandwich", False): "a norm before and after each part",
@@ -156,7 +156,7 @@ def attention(w: Weights, c: TinyStarConfig, positions: Positions) -> Attention 
 
 
 class TinyAttention(Attention):
-    """Attention that may see both ways, and may have a vector for each distance.
+    """Attention that may be bidirectional, and may have a vector for each distance.
 
     Complex attention (kernels/complex_attention.py) is the same layer: queries and keys in ℂ^K are 2K real
     numbers, each number's real part before its imaginary part, and values have K.
@@ -190,7 +190,7 @@ class TinyAttention(Attention):
         return Limits(self.window, causal=self.causal)
 
     def attend(self, q: NDArray, k: NDArray, v: NDArray, mask: Mask, step: Step) -> NDArray:
-        """Apply the kernel: (B, H, T, K), with S keys and values (B, G, S, ·) → (B, H, T, K_v)."""
+        """Compute attention: (B, H, T, K), with S keys and values (B, G, S, ·) → (B, H, T, K_v)."""
         if self.relative is None:
             return super().attend(q, k, v, mask, step)
         key_vectors, value_vectors = self.relative
@@ -204,7 +204,7 @@ class TinyAttention(Attention):
 
 
 class TinyLatentAttention(LatentAttention):
-    """Latent attention that may see both ways; arguments as in ``LatentAttention`` and ``TinyAttention``."""
+    """Latent attention that may be bidirectional; arguments as in its base class and ``TinyAttention``."""
 
     def __init__(
         self,
@@ -234,10 +234,10 @@ class TinyLatentAttention(LatentAttention):
 
 
 class Embedder:
-    """Looks up tokens, and adds a vector for the position where positions are such vectors.
+    """An embedding of tokens, to which vectors of their positions may be added.
 
-    tokens     a table
-    positions  maps positions (B, T) to vectors (B, T, D); None where order comes in elsewhere
+    tokens     maps ids (B, T) to vectors (B, T, D)
+    positions  maps positions (B, T) to vectors (B, T, D); None where nothing is added
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class Embedder:
         self.positions = positions
 
     def __call__(self, ids: NDArray[np.integer], step: Step) -> NDArray:
-        """Turn ids (B, T) at the step's positions into (B, T, D)."""
+        """Embed ids at the step's positions: (B, T) → (B, T, D)."""
         x = tap("embedding.tokens", self.tokens(ids))
         if self.positions is not None:
             x = x + tap("embedding.positions", self.positions(step.positions))

@@ -1,11 +1,11 @@
-"""The choices of a TinyStar model, each under one key of a file that people read and write.
+"""The config of a TinyStar model: each choice is one key of a file that people read and write.
 
     attention: gqa          # YAML, TOML or JSON
     mask: sliding_window
     window_size: 128
 
-What is not said has the default, and the default choices are those of ``v0.2-modern``. Numbers that follow
-from others may be left to it with ``auto``. A contradiction is refused with the key's name.
+Missing keys have their defaults, which are the choices of ``v0.2-modern``. ``auto`` computes a number from
+others. A contradiction is refused with the key's name.
 """
 
 import json
@@ -37,23 +37,23 @@ COUNTS = (
     *("latent_rank", "rope_dim", "max_positions", "window_size"),
 )
 ABOVE_0 = ("rope_base", "rope_scaling", "expansion", "norm_eps", "init_std")
-AUTO_RATIO = 4  # queries that share a head of keys and values, where ``num_kv_heads`` is left to us
+AUTO_RATIO = 4  # query heads per key/value head of "gqa", where ``num_kv_heads`` is auto
 NAMED = files("tinystar_np") / "shipped" / "configs"
 
 
 @dataclass(frozen=True)
 class TinyStarConfig(Config):
-    """Which parts a model is built from. ``None`` is ``auto``.
+    """The parts that a model is built from. ``None`` is ``auto``.
 
     tokens             "bytes": the 256 values of UTF-8 text, no vocabulary file; "tokenizer": that of the
                        files beside the model, ``vocab_size`` tokens
     num_kv_heads       G; auto: num_heads for "mha" and "complex", 1 for "mqa", num_heads / 4 for "gqa"
     head_dim           K; auto: hidden_size / num_heads
     latent_rank        R of "mla"; auto: 2 K
-    rope_dim           width of the part of each query and key of "mla" that rotates; auto: K / 2
-    mask               "causal": up to itself; "sliding_window": the last ``window_size`` of these;
-                       "bidirectional": all of the text (such a model cannot generate)
-    max_positions      rows of the table of "learned"; how far "relative" tells distances apart
+    rope_dim           width of the part of each query and key of "mla" that is rotated; auto: K / 2
+    mask               which tokens a token attends to: "causal": up to itself; "sliding_window": the last
+                       ``window_size`` of these; "bidirectional": all (such a model cannot generate)
+    max_positions      rows of the table of "learned"; the largest distance that "relative" distinguishes
     rope_base          θ of "rope"; ``rope_scaling`` divides the positions
     feed_forward       "swiglu", "geglu": gated; "mlp": with ``activation``
     expansion          F / D; auto: 4 for "mlp", 8/3 for gated ones, which have three matrices, rounded up to
@@ -61,8 +61,8 @@ class TinyStarConfig(Config):
     norm_placement     "pre": before each layer; "post": after each addition; "sandwich": before and after
                        each layer
     parallel           attention and feed-forward side by side
-    init_std           of random weights; ``residual_scaled_init`` divides it by √(2 · num_layers) in what is
-                       added to the stream, so that the stream does not grow with depth (Radford et al. 2019)
+    init_std           of random weights; ``residual_scaled_init`` divides it by √(2 · num_layers) in matrices
+                       that add to the stream, so that it does not grow with depth (Radford et al. 2019)
     """
 
     vocab_size: int = key(256, letter="V")
@@ -105,9 +105,9 @@ class TinyStarConfig(Config):
 
     @classmethod
     def from_dict(cls, raw: JsonObject) -> Self:
-        """Build the config from keys and values, with "auto" for what is left to it.
+        """Build the config from keys and values; "auto" is the same as a missing key.
 
-        Raises ConfigError for a key that there is not, a value of the wrong type, or a contradiction.
+        Raises ConfigError for an unknown key, a value of the wrong type, or a contradiction.
         """
         try:
             return cls._from_keys(raw)
@@ -126,7 +126,7 @@ class TinyStarConfig(Config):
     def from_file(cls, path: str | Path) -> Self:
         """Read a file that ends with .yaml, .yml, .toml or .json.
 
-        Raises ConfigError where it cannot be read, is not what its name says, or holds a wrong value.
+        Raises ConfigError where it cannot be read, is not in the format of its ending, or has a wrong value.
         """
         path = Path(path)
         try:
@@ -142,7 +142,7 @@ class TinyStarConfig(Config):
     def named(cls, name: str) -> Self:
         """Read one of the shipped configurations, such as "v0.2-modern".
 
-        Raises ConfigError, listing the names, for one that there is not.
+        Raises ConfigError, listing the names, for an unknown one.
         """
         names = configuration_names()
         if name not in names:
@@ -185,7 +185,7 @@ class TinyStarConfig(Config):
 
     @property
     def has_latents(self) -> bool:
-        """Whether attention remembers latents, and not keys and values."""
+        """Whether the cache holds latents instead of keys and values."""
         return self.attention == "mla"
 
     @property
@@ -200,7 +200,7 @@ class TinyStarConfig(Config):
 
     @property
     def has_learned_positions(self) -> bool:
-        """Whether positions are a table."""
+        """Whether positions are a learned table."""
         return self.positions == "learned"
 
     @property
@@ -239,17 +239,17 @@ class TinyStarConfig(Config):
 
     @property
     def has_final_norm(self) -> bool:
-        """Whether a norm follows the last block; what comes out of post-norm blocks is normed."""
+        """Whether a norm follows the last block; the output of post-norm blocks is already normed."""
         return self.norm_placement != "post"
 
     @property
     def has_attention_norm(self) -> bool:
-        """Whether a norm stands before attention."""
+        """Whether there is a norm before attention."""
         return "attention_norm" in self.norms
 
     @property
     def has_feed_forward_norm(self) -> bool:
-        """Whether one stands before the feed-forward layer."""
+        """Whether there is one before the feed-forward layer."""
         return "feed_forward_norm" in self.norms
 
     @property
@@ -264,20 +264,20 @@ class TinyStarConfig(Config):
 
     @property
     def rope(self) -> RopeParameters:
-        """The rule of the rotations of "rope"."""
+        """The rotary embedding's parameters for "rope"."""
         K, J = self.sizes["K"], self.sizes["J"]
-        turning = {"mla": J, "complex": 2 * K}.get(self.attention, K)
+        rotated = {"mla": J, "complex": 2 * K}.get(self.attention, K)
         rule = "default" if self.rope_scaling == 1 else "linear"
-        return RopeParameters(rule, self.rope_base, turning, factor=self.rope_scaling)
+        return RopeParameters(rule, self.rope_base, rotated, factor=self.rope_scaling)
 
     @property
     def context_length(self) -> int | None:
-        """Learned positions end where their table ends; nothing else does."""
+        """The most tokens: the rows of a table of learned positions; None for no limit."""
         return self.max_positions if self.positions == "learned" else None
 
     @property
     def window(self) -> int | None:
-        """W, how far a token sees, or None."""
+        """W, the width of the sliding window, or None."""
         return self.window_size if self.mask == "sliding_window" else None
 
     @property
@@ -331,10 +331,10 @@ class TinyStarConfig(Config):
         for name in ("latent_rank", "rope_dim"):
             value = getattr(self, name)
             require(value is None or self.attention == "mla", f"{name} = {value}, but {attention} has none.")
-        name, turning = ("rope_dim", J) if self.attention == "mla" else ("head_dim", K)
+        name, rotated = ("rope_dim", J) if self.attention == "mla" else ("head_dim", K)
         require(
-            self.positions != "rope" or self.attention == "complex" or turning % 2 == 0,
-            f"positions = 'rope' turn pairs, but {name} = {turning}.",
+            self.positions != "rope" or self.attention == "complex" or rotated % 2 == 0,
+            f"positions = 'rope' rotate pairs, but {name} = {rotated}.",
         )
         require(
             self.tokens != "bytes" or self.vocab_size == 256,
@@ -350,12 +350,12 @@ def configuration_names() -> list[str]:
 
 
 def _bare(error: ConfigError) -> str:
-    """Say what is wrong, and not in which file."""
+    """Return an error's message without the file's name."""
     return str(error).removeprefix("config.json: ")
 
 
 def _parsed(suffix: str, text: str) -> JsonObject:
-    """Parse a file's text by the kind that its name says."""
+    """Parse a file's text in the format of its ending."""
     readers: dict[str, Callable[[str], Any]] = {
         ".yaml": _read_yaml,
         ".yml": _read_yaml,
