@@ -259,7 +259,7 @@ MINE: dict[str, list[tuple[dict[str, Any], str]]] = {
     "phi": [
         ({"qk_layernorm": 1}, "qk_layernorm = 1, but it must be bool"),
         ({ROPE: None, "partial_rotary_factor": 1.5}, "partial_rotary_factor = 1.5, but"),
-        ({"hidden_size": 48, ROPE: rope(partial_rotary_factor=0.8)}, "= 0.8 lets 9 numbers of each head"),
+        ({"hidden_size": 48, ROPE: rope(partial_rotary_factor=0.8)}, "= 0.8 rotates 9 numbers of each head"),
     ],
     "phi3": [
         ({ROPE: rope("linear", factor=2.0)}, "rope_type = 'linear', but Phi-3 knows default and longrope"),
