@@ -60,6 +60,20 @@ def test_what_only_looks_alike() -> None:
         assert laid_together(others) is None
 
 
+def test_experts_stay_where_they_are() -> None:
+    """In their file, of which a token reads a few; those of one tensor are one product all the same."""
+    numbers = np.random.default_rng(0).standard_normal((800, 768), np.float32)
+    for gate, up, together in (
+        (numbers[:400].T, numbers[400:].T, True),
+        (numbers[:400].T, -numbers[400:].T, False),
+    ):
+        names = [f"blocks.0.feed_forward.experts.3.{name}.weight" for name in ("gate", "up")]
+        laid = side_by_side(dict(zip(names, (gate, up), strict=True)))
+        assert laid[names[0]] is gate
+        assert laid[names[1]] is up
+        assert (laid_together([gate, up]) is not None) == together
+
+
 def test_nothing_is_kept_alive() -> None:
     before = len(layout._laid)
     laid = side_by_side(matrices(300, 150, 150))

@@ -54,10 +54,11 @@ def _nobody(portion: NDArray) -> None:
     pass
 
 
-def side_by_side(matrices: Sequence[Matrix]) -> list[Matrix]:
+def side_by_side(matrices: Sequence[Matrix], copy: bool = True) -> list[Matrix]:
     """Lay matrices that multiply the same vectors side by side, where one product is faster than several.
 
     matrices  (in, out) each
+    copy      whether they may be copied; otherwise only those are one product that are side by side already
 
     Returns copies of the same matrices, for which ``fast.matmul_each`` needs one product; or the matrices
     themselves, where they are side by side already or nothing would be gained.
@@ -67,7 +68,7 @@ def side_by_side(matrices: Sequence[Matrix]) -> list[Matrix]:
         return list(matrices)
     sizes = [matrix.size for matrix in arrays]
     small = sum(size for size in sizes if size < LEAST_IN_THREADS)
-    if not 2 * small >= sum(sizes) >= LEAST_IN_THREADS:
+    if not copy or not 2 * small >= sum(sizes) >= LEAST_IN_THREADS:
         together = _in_a_row(arrays)
         if together is not None:
             _remember(arrays, together)

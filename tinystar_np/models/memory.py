@@ -37,7 +37,8 @@ def side_by_side(weights: Mapping[str, Matrix]) -> dict[str, Matrix]:
             if not all(each in weights for each in names):
                 continue
             before = [weights[each] for each in names]
-            after = layout.side_by_side(before)
+            # No experts: a token needs a few of them, and copying would read them all.
+            after = layout.side_by_side(before, copy=".experts." not in name)
             for old, new in zip(before, after, strict=True):
                 if new is not old and isinstance(old, np.ndarray):
                     let_go(old)
