@@ -1,9 +1,9 @@
-"""Temperature by position: queries are scaled by the logarithm of their position, so that attention stays sharp.
+"""Temperature by position: queries grow with the logarithm of their position, so that attention stays sharp.
 
     q' = q · (1 + a · ln(1 + ⌊(p + 1) / f⌋))
 
-In a softmax over S scores the weight of the largest, e^m / (e^m + the sum of all others), falls as S grows: in
-long texts every head's weights become flat. Scores that grow with ln S prevent it (Nakanishi 2025,
+In a softmax over S scores the weight of the largest, e^m / (e^m + the sum of all others), falls as S grows:
+in long texts every head's weights become flat. Scores that grow with ln S prevent it (Nakanishi 2025,
 arXiv:2501.19399). Here the query at position p is scaled, in steps of f tokens: up to position f − 2 nothing
 changes, so that the rule can be added to a model trained on shorter texts. Llama 4 has it in the layers with
 full attention and without positions, with a = 0.1 and f = 8192; at ten million tokens q' is 1.7 q.
