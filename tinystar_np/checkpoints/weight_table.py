@@ -141,10 +141,10 @@ def _counted(ours: str, theirs: str, axes: str, sizes: Mapping[str, int]) -> Ite
         yield _row(ours, theirs, axes, sizes, None)
         return
     together = counted not in theirs
+    row = _row(ours, theirs, axes, sizes, 0 if together else None)
     for n in range(sizes[COUNTED[counted]]):
-        number = str(n)
-        names = ours.replace(counted, number), theirs.replace(counted, number)
-        yield _row(*names, axes, sizes, n if together else None)
+        names = ours.replace(counted, str(n)), row.theirs.replace(counted, str(n))
+        yield row._replace(ours=names[0], theirs=names[1], expert=n if together else None)
 
 
 def _row(ours: str, theirs: str, axes: str, sizes: Mapping[str, int], expert: int | None) -> Row:
