@@ -189,7 +189,7 @@ def _fetch_content(name: str, url: str, size: int, hash_: str, folder: Path) -> 
 
 
 def _has_hash(path: Path, announced: str) -> bool:
-    """Tell whether a file's bytes have a hash: 64 digits of SHA-256, or 40 of the SHA-1 that git gives it."""
+    """Say whether a file's bytes have a hash: 64 digits of SHA-256, or 40 of the SHA-1 that git gives it."""
     with path.open("rb") as file:
         if len(announced) == 64:
             return hashlib.file_digest(file, "sha256").hexdigest() == announced

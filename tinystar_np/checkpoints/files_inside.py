@@ -17,7 +17,7 @@ def file_inside(directory: Path, name: str) -> Path:
     directory  the model's directory
     name       a plain file name, without separators
 
-    Returns directory / name. Raises CheckpointError if the file is missing, is not a regular file, or lies
+    Returns directory / name. Raises CheckpointError if the file is missing, is not a regular file, or is
     outside.
     """
     path = directory / name

@@ -30,7 +30,7 @@ def relative_attention(
     scale: float,
     bias: NDArray | None = None,
 ) -> NDArray:
-    """Compute it with relative positions: (B, H, T, K), (B, G, S, K), (B, G, S, K_v) → (B, H, T, K_v)."""
+    """Compute relative attention: (B, H, T, K), (B, G, S, K), (B, G, S, K_v) → (B, H, T, K_v)."""
     parts = parts_of(q, k, mask)
     if parts is None:
         scores = attention_scores(q, k, scale=scale, bias=bias)

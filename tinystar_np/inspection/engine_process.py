@@ -81,7 +81,7 @@ class Transformers:
 
     def _refuse_gradients(self, *_: object) -> None:
         if self._torch.is_grad_enabled():
-            raise RuntimeError("gradients were on, with which transformers is slower and nobody generates")
+            raise RuntimeError("gradients were on, with which transformers is slower than in use")
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ def attention(
     q         (..., H, T, K)
     k         (..., G, S, K), where G divides H; queries of neighbouring heads share a group
     v         (..., G, S, K), or of another width than q and k
-    mask      which keys each query may see; None where it may see all
+    mask      which keys each query may attend to; None for all
     scale     what the products q·k are multiplied by
     bias      added to the scaled scores: (..., H, S), for every query alike, or broadcastable to
               (..., H, T, S) with as many axes; None for nothing

@@ -68,7 +68,7 @@ def complex_attention(
     q      (..., H, T, K) complex
     k      (..., G, S, K) complex, where G divides H; queries of neighbouring heads share a group
     v      (..., G, S, K) real, of any width
-    mask   which keys each query may see; None where it may see all
+    mask   which keys each query may attend to; None for all
     scale  what the real parts are multiplied by
     bias   added to the scaled scores: (H, S), for every query alike; None for nothing
 

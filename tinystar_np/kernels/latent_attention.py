@@ -60,7 +60,7 @@ def latent_attention(
     memory  (..., 1, S, R + K_r), each token's latent and, after it, its rotated key
     up_k    W_uk, (H, R, K)
     up_v    W_uv, (H, R, K_v)
-    mask    which keys each query may see; None where it may see all
+    mask    which keys each query may attend to; None for all
     scale   what the products of queries and keys are multiplied by
     bias    added to the scaled scores, as in ``attention``; None for nothing
 

@@ -42,7 +42,7 @@ def relative_attention(
 
     q              (B, H, T, K)
     k, v           (B, G, S, K), where G divides H; queries of neighbouring heads share a group
-    mask           the positions, and which keys each query may see
+    mask           the positions, and which keys each query may attend to
     key_vectors    a, (2C + 1, K)
     value_vectors  b, (2C + 1, K)
     scale          what the products are multiplied by

@@ -97,7 +97,7 @@ def dynamic_frequencies(
 ) -> Float32s:
     """Raise θ with the length of the text ("dynamic NTK"): slow pairs rotate more slowly, fast ones hardly.
 
-    factor          by how much slow pairs slow down per trained length of text beyond the first
+    factor          how much more slowly the slowest pairs rotate with each further trained length
     trained_length  up to here nothing changes
     length          of the text so far, new tokens included
 

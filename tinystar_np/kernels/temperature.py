@@ -1,4 +1,4 @@
-"""Temperature by position: queries are scaled by the logarithm of their position, to keep attention sharp.
+"""Temperature by position: queries grow with the logarithm of their position, so that attention stays sharp.
 
     q' = q · (1 + a · ln(1 + ⌊(p + 1) / f⌋))
 

@@ -89,9 +89,9 @@ class DeepseekV2Config(Config):
 
     @property
     def scale(self) -> float:
-        """What scores are multiplied by: 1/√(K + P), and yarn's attention factor squared.
+        """What scores are multiplied by: 1/√(K + P) times the square of yarn's factor for whole heads.
 
-        ``rope`` has only the part of that factor which is for the rotated numbers alone.
+        ``rope`` has the factor for the rotated numbers alone.
         """
         weight = RopeKeys.of(vars(self), None).number("mscale_all_dim", AT_LEAST_0, 0.0)
         sharper = 1 + 0.1 * weight * math.log(max(self.rope.factor, 1))

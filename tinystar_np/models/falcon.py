@@ -209,7 +209,7 @@ class Block:
 
 
 def wiring(c: FalconConfig) -> str:
-    """Say how a block is wired."""
+    """Describe in words how a block is wired."""
     if not c.parallel_attn:
         return "sequential, a norm before each part"
     norms = "a norm for each" if c.has_second_norm else "one norm for both"

@@ -82,7 +82,7 @@ class RopeKeys:
         return self.outside.get(key) if value is None and key in INSIDE_OR_OUTSIDE else value
 
     def name(self, key: str) -> str:
-        """Say where a key is, or where it should be."""
+        """Return a key's full name in the file, or the one that it should have."""
         is_outside = key in INSIDE_OR_OUTSIDE and self.inside.get(key) is None
         return key if is_outside else f"{self.called}.{key}"
 

@@ -186,7 +186,7 @@ class TinyAttention(Attention):
             self.relative = w["relative_keys"], w["relative_values"]
 
     def limits(self) -> Limits:
-        """Say how far a token sees."""
+        """Return which keys a token may attend to."""
         return Limits(self.window, causal=self.causal)
 
     def attend(self, q: NDArray, k: NDArray, v: NDArray, mask: Mask, step: Step) -> NDArray:
@@ -229,7 +229,7 @@ class TinyLatentAttention(LatentAttention):
         self.causal = causal
 
     def limits(self) -> Limits:
-        """Say how far a token sees."""
+        """Return which keys a token may attend to."""
         return Limits(self.window, causal=self.causal)
 
 

@@ -25,7 +25,7 @@ VISIBLE = (range(0x21, 0x7F), range(0xA1, 0xAD), range(0xAE, 0x100))
 def tokenizer_of_bytes(path: Path) -> Tokenizer:
     """Make a tokenizer of 256 tokens, whose ids are the bytes.
 
-    path  the file that asks for it, for messages; a chat template is looked for beside it
+    path  the config file, for messages; a chat template is searched for beside it
     """
     backend = Backend(models.BPE({letter: byte for byte, letter in enumerate(byte_letters())}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
