@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import NoReturn, TypeAlias
 
-from jinja2 import Template, Undefined, nodes
+from jinja2 import FunctionLoader, Template, Undefined, nodes
 from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
@@ -50,7 +50,7 @@ def render_template(source: str, messages: Sequence[dict[str, Json]], names: Map
     ]
     try:
         return _compiled(source).render(names, messages=given)
-    except RefusalError:
+    except (RefusalError, TemplateFaultError):
         raise
     except TemplateSyntaxError as error:
         raise TemplateFaultError(f"line {error.lineno}: {_short(error.message)}") from error
@@ -105,7 +105,10 @@ class Generation(Extension):
 @lru_cache(maxsize=8)
 def _compiled(source: str) -> Template:
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[Generation, loopcontrols],
+        loader=FunctionLoader(_no_file),
     )
     environment.filters["tojson"] = _to_json
     environment.tests |= {
@@ -120,6 +123,10 @@ def _compiled(source: str) -> Template:
         "strftime_now": lambda format: datetime.now().strftime(format),
     }
     return environment.from_string(source)
+
+
+def _no_file(name: str) -> NoReturn:
+    raise TemplateFaultError(f"it wants another file, {_short(name)!r}; a chat template is one text")
 
 
 def _refuse(message: object) -> NoReturn:
