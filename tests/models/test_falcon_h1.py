@@ -116,7 +116,7 @@ def test_what_inspect_says() -> None:
         "Mamba 2, 4 heads keep 8 × 8 numbers each, convolution over 4"
     )
     assert found.kinds("block")[0][0].words == (
-        "Attention beside Mamba 2, then feed-forward. One norm feeds both mixers, and their results are added"
+        "Attention beside Mamba 2, then feed-forward; one norm feeds both mixers, whose results are added"
     )
     assert found.kinds("positions")[0][0].words == "RoPE, base 1e+11"
     assert found.kinds("scores")[0][0].words == "scaled by 0.1414 instead of 1/√8"
