@@ -137,8 +137,9 @@ def open_checkpoint(directory: Path) -> Checkpoint:
                 file_inside(directory, name)
         there, what_to_do = instead_of_weights(path.name for path in directory.iterdir())
         raise CheckpointError(f"{directory}: has {there}.\n{what_to_do}")
-    index = {tensor: directory / name for tensor, name in read_index(directory).items()}
-    return Checkpoint([file_inside(directory, path.name) for path in sorted(set(index.values()))], index)
+    index = read_index(directory)
+    files = [file_inside(directory, name) for name in sorted(set(index.values()))]
+    return Checkpoint(files, {tensor: directory / name for tensor, name in index.items()})
 
 
 def not_held(tensor: str, file: Path) -> CheckpointError:
