@@ -11,7 +11,7 @@ from tinystar_np.kernels.experts import top_k, top_k_softmax
 from tinystar_np.layers.basic import GatedFeedForward
 from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
 from tinystar_np.layers.weights import Weights
-from tinystar_np.models.qwen2_moe import Qwen2MoeConfig, RoutedAndShared
+from tinystar_np.models.qwen2_moe import Qwen2MoeConfig, feed_forward
 from tinystar_np.tap import listen
 
 D, F, E = 6, 5, 7
@@ -104,7 +104,7 @@ def test_a_gate_for_the_shared_layer() -> None:
     }
     config = Qwen2MoeConfig(num_experts=E, num_experts_per_tok=2, norm_topk_prob=True)
     with listen(Listener()) as listener:
-        found = RoutedAndShared(Weights(arrays), config)(x)
+        found = feed_forward(Weights(arrays), config, 0)(x)
     assert isinstance(listener, Listener)
     gate = x @ arrays["shared_gate.weight"]
     np.testing.assert_allclose(listener.arrays["feed_forward.shared_gate"], gate, rtol=1e-5, atol=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.kernels.activations import Activation
+from tinystar_np.kernels.activations import Activation, sigmoid
 from tinystar_np.layers.basic import Layer, Linear, linear_each
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
@@ -96,3 +96,20 @@ class ExpertsAndShared:
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
         return tap("feed_forward.out", self.experts(x) + self.shared(x))
+
+
+class ExpertsAndGatedShared:
+    """Experts, and a gated layer that every token uses: y = experts(x) + sigmoid(gate(x)) · shared(x).
+
+    experts  the routed ones
+    shared   a feed-forward layer
+    gate     a linear layer (D, 1)
+    """
+
+    def __init__(self, experts: Experts, shared: Layer, gate: Linear):
+        self.experts, self.shared, self.shared_gate = experts, shared, gate
+
+    def __call__(self, x: NDArray) -> NDArray:
+        """Map (B, T, D) to (B, T, D), a new array."""
+        gate = sigmoid(tap("feed_forward.shared_gate", self.shared_gate(x)))  # (B, T, 1)
+        return tap("feed_forward.out", self.experts(x) + gate * self.shared(x))

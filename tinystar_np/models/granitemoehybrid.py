@@ -33,8 +33,8 @@ from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers.attention import Attention
-from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, Mixer, RMSNorm
-from tinystar_np.layers.experts import Experts, gated_experts
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, Mixer, RMSNorm
+from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
@@ -221,7 +221,7 @@ class Block:
             self.mixer = attention(w / "attention", c)
         self.mixer_norm = RMSNorm(w / f"{self.name}_norm", eps=c.rms_norm_eps)
         self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
-        self.feed_forward = FeedForward(w / "feed_forward", c)
+        self.feed_forward = feed_forward(w / "feed_forward", c)
         self.residual_multiplier = np.float32(c.residual_multiplier)
         self.new_state = self.mixer.new_state
 
@@ -251,22 +251,15 @@ def attention(w: Weights, c: GraniteMoeHybridConfig) -> Attention:
     return Attention(w, heads=H, kv_heads=G, head_dim=K, scale=c.attention_multiplier, rope=rope)
 
 
-class FeedForward:
-    """A feed-forward layer for every token; in some models experts beside it, whose results are added."""
-
-    def __init__(self, w: Weights, c: GraniteMoeHybridConfig):
-        activation = ACTIVATIONS[c.hidden_act]
-        self.shared = GatedFeedForward(w, activation)
-        self.experts: Experts | None = None
-        if c.num_local_experts:
-            experts = gated_experts(w / "experts", c.num_local_experts, activation)
-            self.experts = Experts(w, experts, per_token=c.num_experts_per_tok or 0, routing=top_k_softmax)
-
-    def __call__(self, x: NDArray) -> NDArray:
-        """Map (B, T, D) to (B, T, D), a new array."""
-        if self.experts is None:
-            return self.shared(x)
-        return tap("feed_forward.out", self.experts(x) + self.shared(x))
+def feed_forward(w: Weights, c: GraniteMoeHybridConfig) -> Layer:
+    """Build a feed-forward layer for every token; in some models with experts, whose results are added."""
+    activation = ACTIVATIONS[c.hidden_act]
+    shared = GatedFeedForward(w, activation)
+    if not c.num_local_experts:
+        return shared
+    experts = gated_experts(w / "experts", c.num_local_experts, activation)
+    routed = Experts(w, experts, per_token=c.num_experts_per_tok or 0, routing=top_k_softmax)
+    return ExpertsAndShared(routed, shared)
 
 
 class GraniteMoeHybrid(Decoder[GraniteMoeHybridConfig]):

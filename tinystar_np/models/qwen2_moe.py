@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.kernels.activations import ACTIVATIONS, sigmoid
+from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers.attention import Attention
-from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
-from tinystar_np.layers.experts import Experts, gated_experts
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
+from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, gated_experts
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, at_least_1, key, require
@@ -170,7 +170,7 @@ class Block:
             w / "attention", heads=H, kv_heads=G, head_dim=K, rope=c.rope.rotary(), window=c.windows[i]
         )
         self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
-        self.feed_forward = (RoutedAndShared if i in c.expert_layers else dense)(w / "feed_forward", c)
+        self.feed_forward = feed_forward(w / "feed_forward", c, i)
         self.new_state = self.attention.new_state
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
@@ -181,32 +181,20 @@ class Block:
         return tap("residual", x + self.feed_forward(normed))
 
 
-class RoutedAndShared:
-    """Experts, and a shared one for every token, whose output is multiplied by a gate.
-
-    y = experts(x) + sigmoid(x w) · shared(x)
-    """
-
-    def __init__(self, w: Weights, c: Qwen2MoeConfig):
-        activation = ACTIVATIONS[c.hidden_act]
-        self.experts = Experts(
-            w,
-            gated_experts(w / "experts", c.num_experts, activation),
-            per_token=c.num_experts_per_tok,
-            routing=top_k_softmax if c.norm_topk_prob else softmax_top_k,
-        )
-        self.shared = GatedFeedForward(w / "shared", activation)
-        self.shared_gate = Linear(w / "shared_gate")
-
-    def __call__(self, x: NDArray) -> NDArray:
-        """Map (B, T, D) to (B, T, D), a new array."""
-        gate = sigmoid(tap("feed_forward.shared_gate", self.shared_gate(x)))  # (B, T, 1)
-        return tap("feed_forward.out", self.experts(x) + gate * self.shared(x))
-
-
-def dense(w: Weights, c: Qwen2MoeConfig) -> GatedFeedForward:
-    """Build the feed-forward layer of a layer without experts."""
-    return GatedFeedForward(w, ACTIVATIONS[c.hidden_act])
+def feed_forward(w: Weights, c: Qwen2MoeConfig, i: int) -> Layer:
+    """Build layer i's experts and the shared one, or its dense feed-forward layer."""
+    activation = ACTIVATIONS[c.hidden_act]
+    if i not in c.expert_layers:
+        return GatedFeedForward(w, activation)
+    experts = Experts(
+        w,
+        gated_experts(w / "experts", c.num_experts, activation),
+        per_token=c.num_experts_per_tok,
+        routing=top_k_softmax if c.norm_topk_prob else softmax_top_k,
+    )
+    return ExpertsAndGatedShared(
+        experts, GatedFeedForward(w / "shared", activation), Linear(w / "shared_gate")
+    )
 
 
 class Qwen2Moe(Decoder[Qwen2MoeConfig]):
