@@ -41,7 +41,7 @@ from tinystar_np.checkpoints.weight_table import Row, expand
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder, model_class
 from tinystar_np.models.fitted import fitted
-from tinystar_np.models.text_part import TEXT_PARTS, text_config, text_tensors
+from tinystar_np.models.text_part import text_config, text_tensors
 from tinystar_np.progress_bar import FEW, bar
 from tinystar_np.whole_file import whole_directory
 
@@ -91,7 +91,7 @@ def convert(
     architecture = model_class(raw["model_type"])
     config = architecture.Config.from_dict(raw)
     checkpoint = open_checkpoint(source)
-    readable = text_tensors(checkpoint) if whole["model_type"] in TEXT_PARTS else checkpoint
+    readable = text_tensors(checkpoint, whole)
     _, table = fitted(architecture, config, readable)
     chosen = {readable.name_in_file(name) for name, rows in table.tensors.items() if _is_chosen(rows, dtype)}
     by_columns = {

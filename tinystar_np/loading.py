@@ -9,7 +9,7 @@ from tinystar_np.errors import InputError
 from tinystar_np.fast.machine import give_back_memory as give_back
 from tinystar_np.fast.threads import use_threads
 from tinystar_np.models import Decoder, model_class
-from tinystar_np.models.text_part import TEXT_PARTS, text_config, text_tensors
+from tinystar_np.models.text_part import text_config, text_tensors
 from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
@@ -54,9 +54,7 @@ def load(
     reads_bytes = getattr(config, "tokens", None) == "bytes"
     tokenizer = tokenizer_of_bytes(directory / CONFIG_FILE) if reads_bytes else load_tokenizer(directory)
     give_back()
-    checkpoint = open_checkpoint(directory)
-    if whole["model_type"] in TEXT_PARTS:
-        checkpoint = text_tensors(checkpoint)
+    checkpoint = text_tensors(open_checkpoint(directory), whole)
     model = architecture.from_checkpoint(config, checkpoint, end_ids, dtype)
     if in_memory:
         model.move_into_memory()

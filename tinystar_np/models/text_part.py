@@ -43,6 +43,11 @@ def text_config(raw: JsonObject) -> JsonObject:
     return {**part, **beside, "model_type": expected}
 
 
-def text_tensors(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the text part's tensors, by the names that they have where it is saved alone."""
+def text_tensors(checkpoint: Checkpoint, raw: JsonObject) -> Checkpoint:
+    """Return the text part's tensors, by the names that they have where it is saved alone.
+
+    raw  the parsed config.json; where it is that of a model of text alone, the tensors stay as they are
+    """
+    if raw["model_type"] not in TEXT_PARTS:
+        return checkpoint
     return checkpoint.renamed(lambda name: None if PICTURES.match(name) else TEXT.sub("", name, count=1))
