@@ -23,6 +23,7 @@ def load(
     offline: bool = False,
     cache_dir: str | Path | None = None,
     in_memory: bool = False,
+    isolated: bool = False,
 ) -> tuple[Decoder, Tokenizer | None]:
     """Load a model and its tokenizer.
 
@@ -37,6 +38,8 @@ def load(
     cache_dir  where downloads are, instead of the hub's shared cache
     in_memory  copy float32 matrices out of the file, which takes a while: generating and prompts are faster
                then, see models/memory.py
+    isolated   run the tokenizer in a process of its own with limits of time and memory, for files that you do
+               not trust
 
     Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files and the model
     does not read bytes.
@@ -52,7 +55,10 @@ def load(
     config = architecture.Config.from_dict(raw)  # raises its errors before any weight is read
     end_ids = read_end_ids(directory, raw)
     reads_bytes = getattr(config, "tokens", None) == "bytes"
-    tokenizer = tokenizer_of_bytes(directory / CONFIG_FILE) if reads_bytes else load_tokenizer(directory)
+    if reads_bytes:
+        tokenizer: Tokenizer | None = tokenizer_of_bytes(directory / CONFIG_FILE)
+    else:
+        tokenizer = load_tokenizer(directory, isolated)
     give_back()
     checkpoint = text_tensors(open_checkpoint(directory), whole)
     model = architecture.from_checkpoint(config, checkpoint, end_ids, dtype)

@@ -195,23 +195,47 @@ def test_check_reports_what_is_not_finite(element_type: str, tmp_path: Path, cap
     )
     assert tinystar(["inspect", str(directory), "--check"]) == 1
     out, err = capsys.readouterr()
-    assert out.endswith("\nCheck\n  wte.weight (model.safetensors): 2 NaN, 3 infinite\n")
+    assert out.endswith("\n  wte.weight (model.safetensors): 2 NaN, 3 infinite\n  no tokenizer files\n")
     assert "1 of 29 tensors have NaN or infinity in them.\n" in err
     assert "Traceback" not in err
     assert tinystar(["inspect", str(directory), "--check", "--json", "-q"]) == 1
     out, err = capsys.readouterr()
     found = {"wte.weight": {"file": "model.safetensors", "nan": 2, "infinite": 3}}
-    assert json.loads(out)["check"] == {"tensors": 29, "not_finite": found}
+    text = {"tokenizer": None, "chat_template": None}
+    assert json.loads(out)["check"] == {"tensors": 29, "not_finite": found, **text}
     assert len(err.splitlines()) == 2
 
 
 def test_check_of_a_good_model_and_of_what_cannot_be_read(tmp_path: Path, capsys: Any) -> None:
     assert tinystar(["inspect", "stories", "--check"]) == 0
-    assert capsys.readouterr().out.endswith("\n  76 tensors read: no NaN, no infinity\n")
+    said = capsys.readouterr().out
+    assert "\n  76 tensors read: no NaN, no infinity\n  2,048 tokens; a line of text was cut into " in said
+    assert said.endswith(" and joined again\n  no chat template\n")
     directory = write_good(tmp_path / "m")
     weights(lambda t: t.update({"wte.weight": ("F8_E5M2", [48, 8], bytes(48 * 8))}))(directory)
     assert tinystar(["inspect", str(directory), "--check"]) == 1
     assert "tensor 'wte.weight' has element type F8_E5M2, which cannot be read" in capsys.readouterr().err
+
+
+def test_check_tries_the_tokenizer_and_the_template(talking_model: Path, capsys: Any) -> None:
+    def check(code: int) -> tuple[str, str]:
+        assert tinystar(["inspect", str(talking_model), "--check"]) == code
+        said = capsys.readouterr()
+        return said.out.partition("\nCheck\n")[2], said.err
+
+    for source, code, out, err in (
+        ("<{{ messages[0].content }}>", 0, "a message becomes 48 characters", ""),
+        ("{{ raise_exception('no') }}", 0, "refuses this conversation: no", ""),
+        ("{{ 1 // 0 }}", 1, "joined again\n", "chat_template.jinja: the model's chat template does not work"),
+    ):
+        (talking_model / "chat_template.jinja").write_text(source)
+        said = check(code)
+        assert out in said[0]
+        assert err in said[1]
+    (talking_model / "tokenizer.json").write_text("{")
+    out, err = check(1)
+    assert "no NaN" in out
+    assert "tokenizer.json: not JSON" in err
 
 
 def test_check_holds_no_more_than_a_block(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_special_tokens_are_seen_and_not_passed_on(
 
 def steps_of_transformers(tokenizer: Tokenizer, script: list[int], stop: Any) -> int:
     """How many tokens transformers generates: all, or those after which its criterion holds."""
-    criterion = StopStringCriteria(PreTrainedTokenizerFast(tokenizer_object=tokenizer._backend), stop)
+    criterion = StopStringCriteria(PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend), stop)
     ends = (n for n in range(1, len(script) + 1) if criterion(torch.tensor([script[:n]]), None).item())
     return next(ends, len(script))
 

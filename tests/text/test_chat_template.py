@@ -1,10 +1,8 @@
 """Chat templates in the shapes that real models ship, beside transformers' apply_chat_template."""
 
-import builtins
 import enum
 import http
 import json
-import pickle
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ from transformers import AutoTokenizer, GPT2Config
 
 from tinystar_np.errors import InputError, TinyStarError, TokenizerError
 from tinystar_np.text import ChatTemplate, Tokenizer, load_tokenizer
-from tinystar_np.text.template import RefusalError, TemplateFaultError
 
 TEMPLATES = {
     "llama2": """
@@ -453,21 +450,6 @@ def test_values_are_those_of_transformers(directory: Path) -> None:
     assert template_of(directory).render([message], add_generation_prompt=False, **more) == wanted
 
 
-def test_what_a_template_is_given_can_be_sent_to_another_process(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def sent(source: str, *given: Any) -> str:
-        assert pickle.loads(pickle.dumps(given)) == given
-        return source + json.dumps(given)
-
-    monkeypatch.setattr("tinystar_np.text.template.render_template", sent)
-    (directory / "chat_template.jinja").write_text("{# #}")
-    message = {"role": Role.USER, "content": None, "n": np.float64(1.5), "x": object()}
-    assert template_of(directory).render([message], tools=[TOOL], f=print).startswith("{# #}[[{")
-    for error in (RefusalError("no"), TemplateFaultError("no")):
-        assert str(pickle.loads(pickle.dumps(error))) == "no"
-
-
 def test_tools_that_are_no_dicts(directory: Path) -> None:
     """A Python function, which transformers would describe: its address must not reach the model."""
     (directory / "chat_template.jinja").write_text("{{ tools }}{{ documents }}")
@@ -479,16 +461,9 @@ def test_tools_that_are_no_dicts(directory: Path) -> None:
 @pytest.mark.parametrize("version", [None, "3.1.5", "2.11"])
 def test_without_jinja(version: str | None, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if version is None:
-        plain = builtins.__import__
-
-        def refusing(name: str, *arguments: Any, **more: Any) -> Any:
-            if name.split(".")[0] == "jinja2":
-                raise ImportError(name)
-            return plain(name, *arguments, **more)
-
-        monkeypatch.setattr(builtins, "__import__", refusing)
+        monkeypatch.setattr("tinystar_np.text.chat_template.place_of", lambda name: None)
     else:
-        monkeypatch.setattr("jinja2.__version__", version)
+        monkeypatch.setattr("tinystar_np.text.chat_template.WORKER.start", lambda: version)
     settings(directory, chat_template="{{ messages }}")
     with pytest.raises(TinyStarError, match=r"pip install 'jinja2>=3\.1\.6'"):
         template_of(directory).render([USER])

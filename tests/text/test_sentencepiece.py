@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from sentencepiece_writer import (
 
 from tinystar_np.errors import TokenizerError
 from tinystar_np.text import Tokenizer, load_tokenizer
+from tinystar_np.text.tokenizer_files import load_in_this_process
 
 ROOT = Path(__file__).parents[2]
 LINES = [
@@ -102,10 +104,10 @@ def tokenizer_of(data: bytes, directory: Path, **settings: Any) -> Tokenizer:
 
 def plain(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
     """Encode as sentencepiece does, to which the text of a special token is like any other."""
-    import re
-
-    tokenizer._backend._special = re.compile("(?!)")  # type: ignore[union-attr]
-    return tokenizer.encode
+    here = load_in_this_process(tokenizer.path.parent)
+    assert here is not None
+    here.backend._special = re.compile("(?!)")  # type: ignore[union-attr]
+    return here.encode
 
 
 @pytest.fixture(scope="module", params=TRAINING)
@@ -321,7 +323,7 @@ def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "tokenizer.model").write_bytes(llama_like())
     message = r"only tokenizer\.model, .*\n.*pip install 'tinystar_np\[sentencepiece\]'"
     with pytest.raises(TokenizerError, match=message):
-        load_tokenizer(tmp_path)
+        load_in_this_process(tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -335,7 +337,7 @@ def test_bytes_changed_at_random(seed: int, tmp_path: Path) -> None:
             data[rng.randrange(len(data))] = rng.randrange(256)
         (tmp_path / "tokenizer.model").write_bytes(data)
         try:
-            tokenizer = load_tokenizer(tmp_path)
+            tokenizer = load_in_this_process(tmp_path)
         except TokenizerError:
             continue
         assert isinstance(tokenizer.encode("the cat 日本😀€"), list)

@@ -196,8 +196,8 @@ def test_random_tokens_of_a_sentencepiece_vocabulary(make, seed):
 
 def test_spaces_of_a_sentencepiece_vocabulary():
     tokenizer = byte_fallback()
-    a, b, space = (tokenizer._backend.token_to_id(token) for token in ("▁a", "▁b", "▁"))
-    newline, start = tokenizer._backend.token_to_id("<0x0A>"), 0
+    a, b, space = (tokenizer.backend.token_to_id(token) for token in ("▁a", "▁b", "▁"))
+    newline, start = tokenizer.backend.token_to_id("<0x0A>"), 0
     cases = [
         [a, b],
         [space, a],
@@ -221,9 +221,9 @@ def test_a_stream_that_continues_a_text(tokenizer):
 
 def test_a_fault_in_a_run_of_byte_tokens_keeps_what_was_printed():
     tokenizer = byte_fallback()
-    byte = {value: tokenizer._backend.token_to_id(f"<0x{value:02X}>") for value in range(256)}
+    byte = {value: tokenizer.backend.token_to_id(f"<0x{value:02X}>") for value in range(256)}
     emoji = [byte[value] for value in "😀".encode()]
-    a = tokenizer._backend.token_to_id("a")
+    a = tokenizer.backend.token_to_id("a")
     assert "".join(pieces(tokenizer, [*emoji, byte[0xFF], a])) == "😀\ufffda"
     assert "".join(pieces(tokenizer, [a, *emoji, *emoji[:2]])) == "a😀\ufffd\ufffd"
     assert "".join(pieces(tokenizer, [a, byte[0xE2], byte[0x82], byte[0x41], *emoji])) == "a\ufffd\ufffdA😀"
@@ -234,7 +234,7 @@ def test_a_fault_in_a_run_of_byte_tokens_keeps_what_was_printed():
 
 def test_the_text_of_a_byte_token_in_a_vocabulary_without_them():
     tokenizer = byte_level()
-    tokenizer._backend.add_tokens(["<0x41>"])
+    tokenizer.backend.add_tokens(["<0x41>"])
     ids = tokenizer.encode("a<0x41>b")
     assert tokenizer.token(ids[1]) == "<0x41>"
     assert "".join(pieces(tokenizer, ids)) == "a<0x41>b"

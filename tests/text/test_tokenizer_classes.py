@@ -185,7 +185,7 @@ def test_a_class_says_its_special_tokens_beside_tokenizer_json(
     write(tmp_path, "tokenizer_config.json", {"tokenizer_class": name})
     made = load_tokenizer(tmp_path)
     assert made is not None
-    made._backend.save(str(tmp_path / "tokenizer.json"))  # type: ignore[union-attr]
+    made.backend.save(str(tmp_path / "tokenizer.json"))  # type: ignore[union-attr]
     settings = ({} if name is None else {"tokenizer_class": name}) | stated | {"chat_template": ENDS}
     write(tmp_path, "tokenizer_config.json", settings)
     tokenizer, reference = both(tmp_path)
@@ -202,7 +202,7 @@ def test_a_special_token_of_the_class_that_the_vocabulary_has_not(tmp_path: Path
     write(tmp_path, "config.json", {"model_type": "gpt2"})
     made = load_tokenizer(tmp_path)
     assert made is not None
-    made._backend.save(str(tmp_path / "tokenizer.json"))  # type: ignore[union-attr]
+    made.backend.save(str(tmp_path / "tokenizer.json"))  # type: ignore[union-attr]
     write(tmp_path, "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer", "chat_template": ENDS})
     tokenizer = load_tokenizer(tmp_path)
     assert tokenizer is not None

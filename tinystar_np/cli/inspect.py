@@ -1,6 +1,6 @@
 """Describe a model, its size and its memory, from its config.json alone: no weights are read or fetched.
 
-With --check they are, and searched for NaN and infinity.
+With --check they are, and searched for NaN and infinity; the tokenizer and the chat template are tried.
 
 Sizes are decimal: 1 KB is 1000 bytes.
 """
@@ -21,7 +21,8 @@ from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.model_files import has_model
 from tinystar_np.checkpoints.stored_matrix import is_int8
-from tinystar_np.cli.check_weights import check_weights
+from tinystar_np.cli.check_text import CheckedText, check_text
+from tinystar_np.cli.check_weights import CheckedWeights, check_weights
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import add_common_arguments, add_source_arguments, say_styled, say_table
 from tinystar_np.cli.wording import count_of, in_words, size_of, wrapped
@@ -59,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
-        "--check", action="store_true", help="read all weights and report NaN and infinity among them"
+        "--check",
+        action="store_true",
+        help="read all weights, report NaN and infinity among them; try the tokenizer and the chat template",
     )
     add_source_arguments(parser)
     add_common_arguments(parser)
@@ -83,6 +86,7 @@ def inspect(arguments: argparse.Namespace) -> int:
     stored = _stored(directory, raw, weights)
     lengths = lengths_to_show(model)
     checked = check_weights(directory, arguments) if arguments.check else None
+    text = check_text(directory) if arguments.check else None
     if arguments.json:
         found = {
             "model": arguments.model,
@@ -101,11 +105,10 @@ def inspect(arguments: argparse.Namespace) -> int:
                 for size in states
             ],
             "llama": like and like._asdict(),
-            **({"check": checked.facts} if checked else {}),
+            **({"check": checked.facts | text.facts} if checked and text else {}),
         }
         say(json.dumps(found, indent=2))
-        if checked:
-            checked.raise_if_any()
+        _raise_faults(checked, text)
         return OK
 
     def title(words: str) -> None:
@@ -125,12 +128,20 @@ def inspect(arguments: argparse.Namespace) -> int:
     if like:
         title("\nWhich Llama?")
         _print_likeness(like)
-    if checked:
+    if checked and text:
         title("\nCheck")
-        for line in checked.lines:
+        for line in (*checked.lines, *text.lines):
             say(f"  {line}")
-        checked.raise_if_any()  # after all that was printed
+    _raise_faults(checked, text)
     return OK
+
+
+def _raise_faults(weights: CheckedWeights | None, text: CheckedText | None) -> None:
+    """Raise the error of what was checked, after all is printed."""
+    if weights:
+        weights.raise_if_any()
+    if text and text.error:
+        raise text.error
 
 
 def _print_architecture(description: Description) -> None:

@@ -22,6 +22,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="copy float32 weights out of the file first: it pays off in long answers",
     )
+    loading.add_argument(
+        "--isolated",
+        action="store_true",
+        help="run the tokenizer in a process of its own with limits of time and memory",
+    )
     add_threads_argument(parser)
 
 
@@ -52,6 +57,7 @@ def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None
             offline=arguments.offline,
             cache_dir=arguments.cache_dir,
             in_memory=arguments.in_memory,
+            isolated=arguments.isolated,
         )
     for warning in warned:
         note(str(warning.message), arguments)

@@ -10,9 +10,9 @@ It comes with the model as a Jinja program, which takes the list of messages and
 found and given its variables; template.py runs it.
 """
 
+import marshal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,14 +21,19 @@ from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.model_files import MORE_TEMPLATES
 from tinystar_np.errors import CheckpointError, InputError, TinyStarError, TokenizerError
 from tinystar_np.text.tokenizer_settings import CONFIG_FILE, TokenizerSettings, read_beside
-
-if TYPE_CHECKING:
-    from tinystar_np.text.template import Json
+from tinystar_np.text.worker import Json, Worker, WorkerError, place_of
 
 JINJA_FILE = "chat_template.jinja"
 OLD_FILE = "chat_template.json"
 
 LONGEST = 100_000  # characters of a template; those of real models have up to 30 000
+
+# What a template may take. Real ones take some milliseconds.
+SECONDS = 5.0
+MEMORY = 1_000_000_000  # bytes, of which Python and jinja2 take 40 MB
+SHORTEST, GROWTH = 100_000, 10  # characters of the text, and further ones for each byte of the conversation
+
+WORKER = Worker(Path(__file__).with_name("template.py"), ["jinja2", "markupsafe"], MEMORY)
 
 NO_JINJA = (
     "Chat templates need the package jinja2, 3.1.6 or newer (older ones have holes in their sandbox).\n"
@@ -75,7 +80,11 @@ class ChatTemplate:
         """
         if not messages or not all(isinstance(message, Mapping) for message in messages):
             raise InputError('A conversation is a list of messages: [{"role": "user", "content": "…"}].')
-        names = {"tools": None, "documents": None} | self._special_tokens | _plain_dict(variables)
+        try:
+            plain = [_plain_dict(message) for message in messages]
+            names = {"tools": None, "documents": None} | self._special_tokens | _plain_dict(variables)
+        except RecursionError:
+            raise InputError("The conversation's lists or dicts are nested too deeply.") from None
         names["add_generation_prompt"] = add_generation_prompt
         for name in ("tools", "documents"):
             given = names[name]
@@ -83,17 +92,25 @@ class ChatTemplate:
             if given is not None and not is_list:
                 raise InputError(f"{name} must be a list of dicts, as JSON has them; found {shown(given)}")
         source = self._source(chat_template or self._choose(names["tools"]))
-        check_jinja()
-        from tinystar_np.text.template import RefusalError, TemplateFaultError, render_template
+        return self._written(source, plain, names)
 
+    def _written(self, source: str, messages: list[dict[str, Json]], names: dict[str, Json]) -> str:
+        """Let the worker run a template."""
+        most = SHORTEST + GROWTH * len(marshal.dumps((messages, names)))
         try:
-            return render_template(source, [_plain_dict(message) for message in messages], names)
-        except RefusalError as error:
-            raise InputError(f"The model's chat template refuses this conversation: {error}") from error
-        except TemplateFaultError as error:
+            version = WORKER.start() if place_of("jinja2") else "0"
+            if tuple(int(part) for part in version.split(".")[:3] if part.isdigit()) < (3, 1, 6):
+                raise TinyStarError(NO_JINJA)
+            answer = WORKER.ask((source, messages, names, most), SECONDS, SHORTEST + 6 * most)
+        except WorkerError as error:
             raise self._fault(str(error)) from error
+        if "refusal" in answer:
+            raise InputError(f"The model's chat template refuses this conversation: {answer['refusal']}")
+        if "fault" in answer:
+            raise self._fault(answer["fault"])
+        return str(answer["text"])
 
-    def _choose(self, tools: "Json") -> str:
+    def _choose(self, tools: Json) -> str:
         """Return the name of the template to use, as transformers does."""
         if tools is not None and "tool_use" in self.sources:
             return "tool_use"
@@ -118,17 +135,7 @@ class ChatTemplate:
         )
 
 
-def check_jinja() -> None:
-    """Raise TinyStarError where jinja2 is missing or too old."""
-    try:
-        from jinja2 import __version__ as version
-    except ImportError:
-        version = "0"
-    if tuple(int(part) for part in version.split(".")[:3] if part.isdigit()) < (3, 1, 6):
-        raise TinyStarError(NO_JINJA)
-
-
-def _plain(value: object) -> "Json":
+def _plain(value: object) -> Json:
     """Copy JSON data; anything else is given to a template as its text, not as the object."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -149,7 +156,7 @@ def _plain(value: object) -> "Json":
     return str(value)
 
 
-def _plain_dict(value: Mapping[str, object]) -> "dict[str, Json]":
+def _plain_dict(value: Mapping[str, object]) -> dict[str, Json]:
     return {str(key): _plain(item) for key, item in value.items()}
 
 

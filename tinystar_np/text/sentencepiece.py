@@ -19,7 +19,7 @@ from tokenizers import AddedToken
 
 from tinystar_np.errors import TokenizerError
 from tinystar_np.text.added_tokens import resolve_added_tokens
-from tinystar_np.text.tokenizer_faults import damaged
+from tinystar_np.text.tokenizer_faults import NotOrdinaryError, damaged
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
 
 if TYPE_CHECKING:
@@ -127,11 +127,16 @@ class SentencePiece:
         return [part for id in ids for part in self._letters.get(id, [id])] if self._letters else ids
 
 
-def load_sentencepiece(path: Path, settings: TokenizerSettings) -> tuple[SentencePiece, TokenizerSettings]:
+def load_sentencepiece(
+    path: Path, settings: TokenizerSettings, ordinary_only: bool
+) -> tuple[SentencePiece, TokenizerSettings]:
     """Load a `tokenizer.model` and the tokens that the files beside it add.
 
-    Raises the package's errors where the file is damaged, TokenizerError where the package is missing.
+    Raises the package's errors where the file is damaged, TokenizerError where the package is missing, and
+    NotOrdinaryError: which such a file is ordinary cannot be seen.
     """
+    if ordinary_only:
+        raise NotOrdinaryError
     data = path.read_bytes()
     if not data:
         raise damaged(path, "it is empty")
@@ -172,7 +177,7 @@ def _special_pattern(tokens: Iterable[AddedToken]) -> re.Pattern[str]:
     alternatives = []
     for text in sorted(by_text, key=len, reverse=True):
         token = by_text[text]
-        before = (r"\s*" if token.lstrip else "") + (r"(?<!\w)" if token.single_word else "")
+        before = (r"(?:(?<!\s)\s+)?" if token.lstrip else "") + (r"(?<!\w)" if token.single_word else "")
         after = (r"(?!\w)" if token.single_word else "") + (r"\s*" if token.rstrip else "")
         alternatives.append(f"{before}({re.escape(text)}){after}")
     return re.compile("|".join(alternatives) or r"(?!)")

@@ -1,8 +1,8 @@
-"""Running a chat template: one function from plain data to text.
+"""Running a chat template: one function from plain data to text, for a worker (worker.py).
 
-A template is an untrusted program. It runs in jinja2's own immutable sandbox, which keeps it from Python's
-objects and from changing its arguments; it has no loader, so that it reaches no files. Its time and memory
-are not limited here; running it in a process of its own can limit them.
+A template is an untrusted program. jinja2's own immutable sandbox keeps it from Python's objects and from
+changing its arguments; it has no loader, so that it reaches no files. The worker limits its time and memory.
+This file imports nothing else of the package, and is all that a worker for templates holds.
 
 The sandbox has the names and filters that transformers gives to templates.
 """
@@ -11,14 +11,25 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from importlib import import_module
 from typing import NoReturn, TypeAlias
 
+import jinja2
 from jinja2 import FunctionLoader, Template, Undefined, nodes
 from jinja2.exceptions import SecurityError, TemplateError, TemplateSyntaxError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
+
+# What Python and jinja2 would import when they need it: then a worker can open no file.
+for _name in ("constants", "debug"):
+    import_module(f"jinja2.{_name}")
+for _name in ("pprint", "random", "textwrap", "unicodedata"):
+    import_module(_name)
+for _name in ("unicode_escape", "raw_unicode_escape", "ascii", "latin_1", "utf_16", "utf_32", "idna"):
+    "".encode(_name)
+datetime.now().astimezone().strftime("%c %Z")
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | tuple[Json, ...] | dict[str, Json] | None"
 
@@ -29,6 +40,30 @@ class TemplateFaultError(Exception):
 
 class RefusalError(Exception):
     """The template called raise_exception: it cannot write a conversation of this form."""
+
+
+def prepare(first: Json) -> str:
+    """Return jinja2's version."""
+    return jinja2.__version__
+
+
+def answer(request: tuple[str, Sequence[dict[str, Json]], Mapping[str, Json], int]) -> dict[str, str]:
+    """Render a template for a worker.
+
+    request  its source, the messages, its other variables, the most characters of the text
+
+    Returns {"text": …}, or why there is none: {"refusal": …} or {"fault": …}, a short message.
+    """
+    source, messages, names, most = request
+    try:
+        text = render_template(source, messages, names)
+    except RefusalError as error:
+        return {"refusal": str(error)}
+    except TemplateFaultError as error:
+        return {"fault": str(error)}
+    if len(text) > most:
+        return {"fault": f"it writes {len(text)} characters for this conversation, and {most} are the most"}
+    return {"text": text}
 
 
 def render_template(source: str, messages: Sequence[dict[str, Json]], names: Mapping[str, Json]) -> str:
@@ -50,7 +85,7 @@ def render_template(source: str, messages: Sequence[dict[str, Json]], names: Map
     ]
     try:
         return _compiled(source).render(names, messages=given)
-    except (RefusalError, TemplateFaultError):
+    except (RefusalError, TemplateFaultError, MemoryError):
         raise
     except TemplateSyntaxError as error:
         raise TemplateFaultError(f"line {error.lineno}: {_short(error.message)}") from error

@@ -17,17 +17,18 @@ import tokenizers
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.text.chat_template import ChatTemplate, load_chat_template
+from tinystar_np.text.isolated import IsolatedTokenizer
 from tinystar_np.text.sentencepiece import SentencePiece
 from tinystar_np.text.tokenizer_faults import package_faults
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
 
-Backend = tokenizers.Tokenizer | SentencePiece
+Backend = tokenizers.Tokenizer | SentencePiece | IsolatedTokenizer
 
 
 class Tokenizer:
     """The tokenizer of one model.
 
-    backend   a tokenizer of the `tokenizers` package, or a sentencepiece model
+    backend   a tokenizer of the `tokenizers` package, a sentencepiece model, or one in a worker
     path      the file it came from, for messages
     settings  of the files beside it
     rows      the model's vocabulary size, where it is known: larger ids are refused
@@ -41,7 +42,7 @@ class Tokenizer:
         self._renamed = {
             id: token.content for id, token in added.items() if backend.id_to_token(id) != token.content
         }
-        self._backend = backend
+        self.backend = backend
         self.path = path
         self.rows = rows
         self.settings = settings or TokenizerSettings()
@@ -67,7 +68,7 @@ class Tokenizer:
                 "surrogate pair. It was read in a wrong encoding; read it as UTF-8."
             ) from None
         with package_faults(self.path):
-            ids = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+            ids = self.backend.encode(text, add_special_tokens=add_special_tokens).ids
         if self.rows is not None and max(ids, default=0) >= self.rows:
             id = next(id for id in ids if id >= self.rows)
             raise TokenizerError(
@@ -90,11 +91,11 @@ class Tokenizer:
         if numbers and not 0 <= min(numbers) <= max(numbers) < 2**32:
             raise InputError("A token id is negative or too large; ids count from 0.")
         with package_faults(self.path):
-            if isinstance(self._backend, SentencePiece) or self._renamed.keys().isdisjoint(numbers):
-                return self._backend.decode(numbers, skip_special_tokens=skip_special_tokens)
+            if not isinstance(self.backend, tokenizers.Tokenizer) or self._renamed.keys().isdisjoint(numbers):
+                return self.backend.decode(numbers, skip_special_tokens=skip_special_tokens)
             left_out = self.special_ids if skip_special_tokens else ()
             tokens = [token for id in numbers if id not in left_out and (token := self.token(id))]
-            decoder = self._backend.decoder
+            decoder = self.backend.decoder
             return " ".join(tokens) if decoder is None else decoder.decode(tokens)
 
     def token(self, id: int) -> str:
@@ -105,18 +106,18 @@ class Tokenizer:
         (number,) = _ids([id])
         if not 0 <= number < 2**32:
             return ""
-        return self._renamed.get(number) or self._backend.id_to_token(number) or ""
+        return self._renamed.get(number) or self.backend.id_to_token(number) or ""
 
     @property
     def vocab_size(self) -> int:
         """The number of tokens, special ones included."""
-        return self._backend.get_vocab_size(with_added_tokens=True)
+        return self.backend.get_vocab_size(with_added_tokens=True)
 
     @property
     def end_id(self) -> int | None:
         """The id of eos_token, which ends a text, or None where the files name none."""
         name = self.settings.special_tokens.get("eos_token")
-        return None if name is None else self._backend.token_to_id(name)
+        return None if name is None else self.backend.token_to_id(name)
 
     @cached_property
     def chat_template(self) -> ChatTemplate | None:

@@ -14,6 +14,10 @@ from tinystar_np.errors import CheckpointError, TinyStarError, TokenizerError
 SIZE_LIMIT = 64_000_000  # bytes of a file; the largest of real models have 35 MB
 
 
+class NotOrdinaryError(Exception):
+    """A tokenizer is not like those of known models (ordinary.py), so that it must run in a worker."""
+
+
 def small_file(directory: Path, name: str) -> Path:
     """Return a file's path; raises TokenizerError if it leads out of the directory or is too large."""
     path = directory / name
@@ -38,7 +42,7 @@ def package_faults(path: Path, beside: Path | None = None) -> Iterator[None]:
         yield
     except CheckpointError as error:  # a JSON file of the tokenizer
         raise TokenizerError(str(error)) from error
-    except TinyStarError:
+    except (TinyStarError, NotOrdinaryError):
         raise
     except BaseException as error:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":

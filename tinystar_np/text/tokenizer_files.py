@@ -8,39 +8,74 @@ The small files beside them add tokens and settings to each.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from tokenizers import AddedToken
+
+from tinystar_np.text.isolated import IsolatedTokenizer
+from tinystar_np.text.ordinary import are_ordinary
 from tinystar_np.text.sentencepiece import load_sentencepiece
 from tinystar_np.text.tokenizer import Backend, Tokenizer
-from tinystar_np.text.tokenizer_faults import package_faults, small_file
+from tinystar_np.text.tokenizer_faults import NotOrdinaryError, package_faults, small_file
 from tinystar_np.text.tokenizer_json import load_tokenizer_json
 from tinystar_np.text.tokenizer_settings import TokenizerSettings, read_settings
 from tinystar_np.text.vocab_and_merges import load_vocab_and_merges
 
 # The files that can hold a tokenizer, the most complete first.
-LOADERS: dict[str, Callable[[Path, TokenizerSettings], tuple[Backend, TokenizerSettings]]] = {
+LOADERS: dict[str, Callable[[Path, TokenizerSettings, bool], tuple[Backend, TokenizerSettings]]] = {
     "tokenizer.json": load_tokenizer_json,
     "tokenizer.model": load_sentencepiece,
     "vocab.json": load_vocab_and_merges,
 }
 
 
-def load_tokenizer(directory: Path) -> Tokenizer | None:
+def load_tokenizer(directory: Path, isolated: bool = False) -> Tokenizer | None:
     """Load the tokenizer of a model's directory.
 
     directory  holds `tokenizer.json`, `tokenizer.model`, or `vocab.json` with `merges.txt` as GPT-2's first
                releases do; and perhaps settings in `tokenizer_config.json`
+    isolated   run it in a worker, a process with limits of time and memory. That is done in any case where it
+               is not like those of known models (ordinary.py), and where there is only a `tokenizer.model`.
 
     Returns None where there are no tokenizer files: a model can be run on ids alone.
     Raises TokenizerError where a file is damaged, one of a pair is missing, or the tokenizer's class is not
     implemented.
     """
     directory = Path(directory)
-    for name, load in LOADERS.items():
-        if (directory / name).exists():
-            path = small_file(directory, name)
-            settings = read_settings(directory)
-            with package_faults(path):
-                backend, settings = load(path, settings)
-                return Tokenizer(backend, path, settings)
-    return None
+    if not isolated:
+        try:
+            return load_in_this_process(directory, ordinary_only=True)
+        except NotOrdinaryError:
+            pass
+    path = _find(directory)
+    if path is None:
+        return None
+    settings = read_settings(directory)
+    backend = IsolatedTokenizer(directory, path)
+    named = {role: AddedToken(text, special=True) for role, text in backend.special_tokens.items()}
+    return Tokenizer(backend, path, replace(settings, named=named))
+
+
+def load_in_this_process(directory: Path, ordinary_only: bool = False) -> Tokenizer | None:
+    """Load a tokenizer as above, but never in a worker.
+
+    ordinary_only  raise NotOrdinaryError for one that is not like those of known models
+    """
+    path = _find(directory)
+    if path is None:
+        return None
+    settings = read_settings(directory)
+    if ordinary_only and not are_ordinary(
+        token.content for token in (*settings.added.values(), *settings.extra)
+    ):
+        raise NotOrdinaryError
+    with package_faults(path):
+        backend, settings = LOADERS[path.name](path, settings, ordinary_only)
+        return Tokenizer(backend, path, settings)
+
+
+def _find(directory: Path) -> Path | None:
+    """Return the file of a tokenizer; None where there is none."""
+    name = next((name for name in LOADERS if (directory / name).exists()), None)
+    return None if name is None else small_file(directory, name)

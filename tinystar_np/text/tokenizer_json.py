@@ -1,10 +1,10 @@
 """`tokenizer.json`: a complete description of a tokenizer, run by the `tokenizers` package.
 
-Three things are done here. Rules with which an untrusted file would end the process or fill the memory are
-refused. Tokens of the files beside it are added. And settings of `tokenizer_config.json` overrule the file,
-as in those classes of transformers 4 that read them: DeepSeek's tokenizer.json puts nothing before a text,
-but the `add_bos_token: true` beside it does. (transformers 5.24 reads add_bos_token and add_eos_token only
-where there is no tokenizer.json.) Classes that ignore such settings in both versions do so here.
+Two things are done here. Tokens of the files beside it are added. And settings of `tokenizer_config.json`
+overrule the file, as in those classes of transformers 4 that read them: DeepSeek's tokenizer.json puts
+nothing before a text, but the `add_bos_token: true` beside it does. (transformers 5.24 reads add_bos_token
+and add_eos_token only where there is no tokenizer.json.) Classes that ignore such settings in both versions
+do so here.
 """
 
 import json
@@ -20,6 +20,7 @@ from tokenizers.processors import PostProcessor
 
 from tinystar_np.checkpoints.json_file import JsonObject, parse_json_object, shown
 from tinystar_np.text.added_tokens import flags_of, resolve_added_tokens
+from tinystar_np.text.ordinary import is_ordinary
 from tinystar_np.text.tokenizer_classes import (
     CLASSES,
     ENDS_FALSE_IF_MISSING,
@@ -31,28 +32,25 @@ from tinystar_np.text.tokenizer_classes import (
     set_ends,
     with_ids,
 )
+from tinystar_np.text.tokenizer_faults import NotOrdinaryError
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
 
 Rules = TypeVar("Rules", Normalizer, Decoder)
 
-MOST_GROWTH = 100  # times; the rules of real tokenizers make a text 2 or 3 times as long
-MOST_COPIES = 8  # of a text in the post-processor's template
-LONGEST_AFFIX = 64  # characters of the prefix or suffix that the model adds to pieces of words
-
 
 def load_tokenizer_json(
-    path: Path, settings: TokenizerSettings
+    path: Path, settings: TokenizerSettings, ordinary_only: bool
 ) -> tuple[tokenizers.Tokenizer, TokenizerSettings]:
     """Load a `tokenizer.json`, which the settings beside it overrule.
 
     Returns the package's tokenizer, and the settings with the special tokens of its class.
-    Raises CheckpointError, ValueError and the package's errors where the file is damaged or refused.
+    Raises NotOrdinaryError, CheckpointError, ValueError and the package's errors where the file is damaged.
     """
     data = path.read_bytes()
     content = parse_json_object(data, path)
-    _check_model(content.get("model"))
+    if ordinary_only and not is_ordinary(content):
+        raise NotOrdinaryError
     backend = tokenizers.Tokenizer.from_buffer(data)
-    _check_rules(backend)
     name = (settings.class_name or OF_MODEL_TYPE.get(settings.model_type or "", "")).removesuffix("Fast")
     defaults = default_tokens(name).items()
     settings = settings.with_defaults(
@@ -68,56 +66,6 @@ def load_tokenizer_json(
     return backend, settings
 
 
-# What is refused, although the package would try it.
-
-
-def _check_model(model: object) -> None:
-    """Raise ValueError for a model that makes the package fail.
-
-    A merge whose second half lacks the prefix that it should have can end the whole process.
-    """
-    if not isinstance(model, dict):
-        return  # the package has an error for that
-    prefix, merges = model.get("continuing_subword_prefix"), model.get("merges")
-    if prefix and isinstance(merges, list):
-        for merge in merges:
-            halves = merge.split(" ") if isinstance(merge, str) else merge
-            if not str(halves[-1] if halves else "").startswith(str(prefix)):
-                raise ValueError(f"the merge {shown(merge)} lacks the continuing_subword_prefix")
-    for name in ("continuing_subword_prefix", "end_of_word_suffix"):
-        if len(str(model.get(name) or "")) > LONGEST_AFFIX:
-            raise ValueError(f"its {name} is longer than {LONGEST_AFFIX} characters")
-
-
-def _check_rules(backend: tokenizers.Tokenizer) -> None:
-    """Raise ValueError for rules that make a text very much longer.
-
-    Forty replacements of `a` by `aa`, one after another, make a terabyte of one letter, and the package is
-    native code that nothing can stop. So the largest growth by each rule is multiplied before any text is
-    read:
-
-        replace "ab" by "xyz"    3/2 times as long, and by an expression 1 + 3 times
-        prepend "▁"              1 + 1 times
-    """
-    for name, part in (("normalizer", backend.normalizer), ("decoder", backend.decoder)):
-        growth = 1.0
-        for rule in _rules_of(part):
-            match rule.get("type"):
-                case "Replace":
-                    found, new = rule["pattern"].get("String"), len(rule["content"])
-                    growth *= max(1.0, new / len(found)) if found else 1.0 + new
-                case "Prepend":
-                    growth *= 1.0 + len(rule["prepend"])
-        if growth > MOST_GROWTH:
-            raise ValueError(f"its {name} can make a text more than {MOST_GROWTH} times as long")
-    copies = 1
-    for rule in _rules_of(backend.post_processor):
-        if rule.get("type") == "TemplateProcessing":
-            copies *= max(1, sum("Sequence" in part for part in rule["single"]))
-    if copies > MOST_COPIES:
-        raise ValueError(f"its post_processor repeats a text {copies} times")
-
-
 def _rules_of(part: Normalizer | Decoder | PostProcessor | None) -> Iterator[JsonObject]:
     """Yield a part of a tokenizer as its JSON, and then all rules within it."""
 
@@ -128,9 +76,6 @@ def _rules_of(part: Normalizer | Decoder | PostProcessor | None) -> Iterator[Jso
                 yield from within(inner)
 
     return iter(()) if part is None else within(json.loads(part.__getstate__()))
-
-
-# What the settings beside the file change.
 
 
 def _with_added_tokens(

@@ -8,18 +8,26 @@ from tokenizers import models
 from tinystar_np.checkpoints.json_file import read_json_object, shown
 from tinystar_np.errors import TokenizerError
 from tinystar_np.text.added_tokens import resolve_added_tokens
+from tinystar_np.text.ordinary import are_ordinary
 from tinystar_np.text.tokenizer_classes import CLASSES, TokenizerClass, class_name
-from tinystar_np.text.tokenizer_faults import SIZE_LIMIT, damaged, package_faults, small_file
+from tinystar_np.text.tokenizer_faults import (
+    SIZE_LIMIT,
+    NotOrdinaryError,
+    damaged,
+    package_faults,
+    small_file,
+)
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
 
 
 def load_vocab_and_merges(
-    path: Path, settings: TokenizerSettings
+    path: Path, settings: TokenizerSettings, ordinary_only: bool
 ) -> tuple[tokenizers.Tokenizer, TokenizerSettings]:
     """Build byte-level BPE from `vocab.json` and the `merges.txt` beside it, by the rules of its class.
 
     Returns the package's tokenizer, and the settings with the special tokens of its class.
-    Raises TokenizerError where a file is damaged or missing, or the class is not implemented.
+    Raises TokenizerError where a file is damaged or missing, or the class is not implemented, and
+    NotOrdinaryError.
     """
     merges_path = path.with_name("merges.txt")
     if not merges_path.exists():
@@ -32,6 +40,8 @@ def load_vocab_and_merges(
     settings = settings.with_defaults(rules.special_tokens)
     with package_faults(path, merges_path):
         ids = _vocabulary(path)
+        if ordinary_only and not are_ordinary(ids):
+            raise NotOrdinaryError
         _, merges = models.BPE.read_file(str(path), str(merges_path))
         return rules.build(ids, merges, resolve_added_tokens(settings, ids, {}), settings), settings
 

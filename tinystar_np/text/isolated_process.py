@@ -1,0 +1,53 @@
+"""What a worker with a tokenizer runs: isolated.py asks, and this answers.
+
+Every answer is {"result": …}, or {"error": …} with the message for the user.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tinystar_np.errors import TinyStarError
+from tinystar_np.text.tokenizer import Tokenizer
+from tinystar_np.text.tokenizer_files import load_in_this_process
+
+_loaded: list[Tokenizer] = []
+
+
+def prepare(directory: str) -> dict[str, Any]:
+    """Load the tokenizer of a directory, and describe it."""
+    try:
+        tokenizer = load_in_this_process(Path(directory))
+    except TinyStarError as error:
+        return {"error": str(error)}
+    if tokenizer is None:
+        return {"error": f"{directory}: the tokenizer's files are no longer there."}
+    _loaded[:] = [tokenizer]
+    with suppress(TinyStarError):
+        tokenizer.decode(tokenizer.encode("a"))  # the packages open what they need
+    backend, special_tokens = tokenizer.backend, tokenizer.settings.special_tokens
+    added = backend.get_added_tokens_decoder().items()
+    return {
+        "result": {
+            "special_tokens": special_tokens,
+            "ids": {token: backend.token_to_id(token) for token in special_tokens.values()},
+            "size": tokenizer.vocab_size,
+            "added": [[id, token.content, token.special] for id, token in added],
+        }
+    }
+
+
+def answer(request: tuple[str, Any]) -> dict[str, Any]:
+    """Answer one call."""
+    what, *given = request
+    (tokenizer,) = _loaded
+    calls: dict[str, Callable[..., Any]] = {
+        "encode": tokenizer.encode,
+        "decode": tokenizer.decode,
+        "token": tokenizer.token,
+    }
+    try:
+        return {"result": calls[what](*given)}
+    except TinyStarError as error:
+        return {"error": str(error)}

@@ -1,0 +1,170 @@
+"""A worker: a process of its own for untrusted work, with a deadline and a limit of memory.
+
+A chat template is a program, and a tokenizer's file can keep the library that reads it busy for hours. What
+runs in this process cannot be stopped, and a crash ends everything; a worker can be killed, and its crash is
+an error like any other. It has an empty environment, cannot open files or connections while it works
+(worker_process.py), and plain data goes both ways: marshal to it, JSON from it, as it is not trusted.
+"""
+
+import json
+import marshal
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | tuple[Json, ...] | dict[str, Json] | None"
+
+PROCESS = Path(__file__).with_name("worker_process.py")
+OUT_OF_MEMORY = 77  # its exit code
+START = 30.0  # seconds that it may take to start; usually it takes less than 0.1
+MOST_PREPARED = 1 << 28  # bytes that ``prepare`` may return
+KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TZ")  # of the environment
+SETTINGS = {"OPENBLAS_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+class WorkerError(Exception):
+    """The work was stopped, or ended its process: the message says why and begins with "it"."""
+
+
+class Worker:
+    """A process that answers requests one by one; it starts at the first, and anew after it was killed.
+
+    script    the file to run, with a function ``answer(request)`` that returns JSON, and perhaps
+              ``prepare(first)``, which may still open files
+    packages  what the script imports beside the standard library
+    memory    the most bytes that the process may have
+    first     what ``prepare`` is given at each start; plain data
+    seconds   the deadline of ``prepare``
+    """
+
+    def __init__(
+        self, script: Path, packages: Sequence[str], memory: int, first: Any = None, seconds: float = START
+    ) -> None:
+        self._script, self._packages, self._memory = script, packages, memory
+        self._first, self._seconds = first, seconds
+        self._forget()
+
+    def ask(self, request: Any, seconds: float, most: int) -> Any:
+        """Return the answer to a request; one thread is served after the other.
+
+        request  plain data
+        seconds  the deadline
+        most     the most bytes of the answer
+
+        Raises WorkerError where the work was stopped or ended the process; ValueError for a request that is
+        nested too deeply.
+        """
+        data = marshal.dumps((seconds, request))
+        if self._owner != os.getpid():  # after a fork: the process is the parent's
+            self._forget()
+        with self._lock:
+            self._start()
+            return self._exchange(data, seconds, most)
+
+    def start(self) -> Any:
+        """Start the process unless it runs already, and return what ``prepare`` did."""
+        with self._lock:
+            self._start()
+            return self._prepared
+
+    def _forget(self) -> None:
+        self._lock, self._owner = threading.Lock(), os.getpid()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._prepared: Any = None
+
+    def _start(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            return
+        paths = list(dict.fromkeys(place for name in self._packages if (place := place_of(name))))
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(PROCESS)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=PROCESS.parent,
+                env={name: os.environ[name] for name in KEPT if name in os.environ} | SETTINGS,
+                process_group=None if os.name == "nt" else 0,  # Ctrl-C is for this process alone
+            )
+        except (OSError, TypeError) as error:
+            raise WorkerError(f"it needs a process of its own, and none starts ({error})") from error
+        self._process, self._end = process, weakref.finalize(self, _end, process, os.getpid())
+        setup = (paths, str(self._script), self._memory, self._seconds, self._first)
+        self._prepared = self._exchange(marshal.dumps(setup), START + self._seconds, MOST_PREPARED)
+
+    def _exchange(self, data: bytes, seconds: float, most: int) -> Any:
+        """Send bytes to the process and read its answer; if anything goes wrong it is killed."""
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(seconds, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            process.stdin.write(struct.pack("<Q", len(data)) + data)
+            process.stdin.flush()
+            (size,) = struct.unpack("<Q", process.stdout.read(8))
+            if size > most:
+                raise WorkerError(f"its result has {size} bytes, and no more than {most} are taken")
+            answer = json.loads(process.stdout.read(size))
+        except (OSError, ValueError, struct.error, RecursionError) as error:
+            raise WorkerError(self._how_it_ended(late.is_set())) from error
+        except BaseException:  # Ctrl-C too: the answer to this request must not be taken for the next one's
+            self._end()
+            raise
+        finally:
+            timer.cancel()
+        if late.is_set():  # it came just in time; the process did not survive that
+            self._end()
+        return answer
+
+    def _how_it_ended(self, late: bool) -> str:
+        """Say why the process gave no answer."""
+        assert self._process is not None
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)  # a process that ends by itself has a code that says why
+        self._end()
+        code = self._process.returncode
+        if late or code == -getattr(signal, "SIGXCPU", 0) < 0:
+            return "it took too long, and was stopped"
+        if code == OUT_OF_MEMORY:
+            return f"it needed more than {self._memory / 1e9:g} GB of memory, and was stopped"
+        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return f"it ended the process in which it ran ({name})"
+
+
+def place_of(package: str) -> str | None:
+    """Return the directory that a package is imported from, None where there is none.
+
+    The working directory does not count, though Python may search it first: it may be a model's.
+    """
+    places = [place for place in sys.path if place and os.path.abspath(place) != os.getcwd()]
+    spec = PathFinder.find_spec(package, [*places, str(PROCESS.parents[2])])
+    return os.path.dirname(os.path.dirname(spec.origin)) if spec and spec.origin else None
+
+
+def _end(process: "subprocess.Popen[bytes]", owner: int) -> None:
+    """End a process, unless this one is a fork of its owner."""
+    if os.getpid() == owner:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with suppress(OSError):  # what was not yet sent
+                    pipe.close()
