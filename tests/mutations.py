@@ -216,12 +216,13 @@ def serve() -> None:
     import resource
     import traceback
 
-    import jinja2  # noqa: F401 — what is loaded late is no part of a case
-    import tokenizers  # noqa: F401
-
     import tinystar_np
+    from tinystar_np.text.sentencepiece import load_sentencepiece
+    from tinystar_np.text.tokenizer_files import LOADERS
 
-    tinystar_np.load("stories")
+    # In this process and not in a worker, which would hide an error that is none of ours, and take longer.
+    LOADERS["tokenizer.model"] = lambda path, settings, _: load_sentencepiece(path, settings, False)
+    tinystar_np.load("stories")  # what is loaded late is no part of a case
     output = os.dup(1)
     os.dup2(2, 1)
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -3,6 +3,7 @@
 import enum
 import http
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import jinja2
 import numpy as np
 import pytest
 import tokenizers
+from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, GPT2Config
 
 from tinystar_np.errors import InputError, TinyStarError, TokenizerError
 from tinystar_np.text import ChatTemplate, Tokenizer, load_tokenizer
+from tinystar_np.text.template import TemplateFaultError, render_template
 
 TEMPLATES = {
     "llama2": """
@@ -335,6 +338,60 @@ def test_templates_see_copies_of_plain_data(directory: Path) -> None:
     messages = [{"role": "user", "content": ("a", 1), "empty": None}]
     assert template_of(directory).render(messages, thing=Thing()) == "a thing('a', 1)"
     assert messages == [{"role": "user", "content": ("a", 1), "empty": None}]
+
+
+VALUES = ["x", "some <b>words</b> &amp; more", 3, 2.5, [3, 1, 2], {"b": 1, "a": {"c": [None, 1]}}, None, ""]
+EXPRESSIONS = {
+    "filters": [f"v | {name}" for name in sorted(DEFAULT_FILTERS) if name not in ("random", "tojson")],
+    "tests": [f"v is {name}" for name in sorted(DEFAULT_TESTS) if name.isidentifier()],
+    "methods": [
+        f"v.{name}{arguments}"
+        for kind in (str, list, dict, int)
+        for name in sorted(vars(kind))
+        if not name.startswith("_")
+        for arguments in ("()", "('x')", "(2)", "('x', 'y')")
+    ],
+    "more": [
+        *("v | wordwrap(2)", "v | indent(4, true)", "v | join('|')", "v | replace('x', 'y')", "lipsum(n=0)"),
+        *("v | tojson", "v | tojson(indent=2)", "v | batch(2) | list", "v | groupby('a')", "v | int(7, 16)"),
+        *("'%s %r' % (v, v)", "'{:>5} {}'.format(v, 1)", "v ~ '\\N{SNOWMAN}\\x41\\u00e9'", "v | pprint"),
+        *(
+            "v.encode('utf-16')",
+            "v.encode('latin-1')",
+            "v.encode('idna')",
+            "cycler(1, 2).next()",
+            "joiner()()",
+        ),
+        *(
+            "namespace(a=v).a",
+            "range(3) | list",
+            "dict(a=v)",
+            "v[0]",
+            "v[::-1]",
+            "v.a.c[1]",
+            "v.nothing.more",
+        ),
+        *("strftime_now('%Y %B %j')", "self", "loop", "(v, v)", "v in 'x'", "[v] + [v]", "v + 1", "-v"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", EXPRESSIONS)
+def test_a_worker_writes_what_jinja_does(kind: str) -> None:
+    """Although it can import nothing any more: with every filter, test and method there is."""
+    for expression in EXPRESSIONS[kind]:
+        source = "{{ " + expression + " }}"
+        for value in VALUES:
+            try:
+                here = render_template(source, [USER], {"v": value})
+            except TemplateFaultError as error:
+                here = f"does not work: {error}."
+            try:
+                there = ChatTemplate(source, {}, Path("m")).render([USER], v=value)
+            except TokenizerError as error:
+                there = str(error)
+            here, there = (re.sub("0x[0-9a-f]+", "", text) for text in (here, there))
+            assert here == there or (here.startswith("does not work: ") and here in there), (source, value)
 
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}

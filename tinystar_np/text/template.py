@@ -25,7 +25,7 @@ from jinja2.utils import Namespace
 # What Python and jinja2 would import when they need it: then a worker can open no file.
 for _name in ("constants", "debug"):
     import_module(f"jinja2.{_name}")
-for _name in ("pprint", "random", "textwrap", "unicodedata"):
+for _name in ("html", "pprint", "random", "textwrap", "unicodedata"):
     import_module(_name)
 for _name in ("unicode_escape", "raw_unicode_escape", "ascii", "latin_1", "utf_16", "utf_32", "idna"):
     "".encode(_name)

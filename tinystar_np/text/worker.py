@@ -87,7 +87,7 @@ class Worker:
         paths = list(dict.fromkeys(place for name in self._packages if (place := place_of(name))))
         try:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(PROCESS)],
+                [sys.executable, "-I", "-S", "-Wignore", str(PROCESS)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
