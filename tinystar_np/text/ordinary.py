@@ -7,12 +7,15 @@ longer, the expressions by which known families cut words, tokens of ordinary le
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.text.tokenizer_classes import CLIP_WORDS, QWEN2_WORDS
 
 LONGEST_TOKEN = 1000  # characters; rows of spaces and dashes have up to 512 in real models
+MOST_ADDED = 20_000  # tokens that are searched for in a text; real models have up to 6500
+MOST_ADDED_TEXT = 500_000  # their characters
+LONGEST_WORD = 200  # characters, where time grows with their square; the usual is 100
 MOST_RULES = 16  # one after another
 MOST_ENDS = 100  # ids around a text
 
@@ -45,7 +48,7 @@ def is_ordinary(content: JsonObject) -> bool:
     try:
         return (
             _is_known_model(content["model"])
-            and are_ordinary(token["content"] for token in content.get("added_tokens") or ())
+            and are_few([token["content"] for token in content.get("added_tokens") or ()])
             and all(_are_known(content.get(part), *known) for part, known in RULES.items())
         )
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -57,6 +60,11 @@ def are_ordinary(tokens: Iterable[str]) -> bool:
     return max(map(len, tokens), default=0) <= LONGEST_TOKEN
 
 
+def are_few(added: Sequence[str]) -> bool:
+    """Say whether added tokens are as few and as short as those of known models."""
+    return are_ordinary(added) and len(added) <= MOST_ADDED and sum(map(len, added)) <= MOST_ADDED_TEXT
+
+
 def _is_known_model(model: JsonObject) -> bool:
     vocabulary = model["vocab"]
     return (
@@ -64,7 +72,7 @@ def _is_known_model(model: JsonObject) -> bool:
         and are_ordinary(vocabulary if isinstance(vocabulary, dict) else (piece for piece, _ in vocabulary))
         and (model.get("type") == "WordPiece" or not model.get("continuing_subword_prefix"))
         and len(model.get("end_of_word_suffix") or "") <= MOST_RULES
-        and (model.get("max_input_chars_per_word") or 0) <= LONGEST_TOKEN
+        and (model.get("max_input_chars_per_word") or 0) <= LONGEST_WORD
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tokenizers import AddedToken
 
 from tinystar_np.text.isolated import IsolatedTokenizer
-from tinystar_np.text.ordinary import are_ordinary
+from tinystar_np.text.ordinary import are_few
 from tinystar_np.text.sentencepiece import load_sentencepiece
 from tinystar_np.text.tokenizer import Backend, Tokenizer
 from tinystar_np.text.tokenizer_faults import NotOrdinaryError, package_faults, small_file
@@ -66,9 +66,8 @@ def load_in_this_process(directory: Path, ordinary_only: bool = False) -> Tokeni
     if path is None:
         return None
     settings = read_settings(directory)
-    if ordinary_only and not are_ordinary(
-        token.content for token in (*settings.added.values(), *settings.extra)
-    ):
+    stated = (*settings.added.values(), *settings.extra, *settings.named.values())
+    if ordinary_only and not are_few([token.content for token in stated if token is not None]):
         raise NotOrdinaryError
     with package_faults(path):
         backend, settings = LOADERS[path.name](path, settings, ordinary_only)
