@@ -153,3 +153,22 @@ def test_the_shipped_model_is_small_and_complete() -> None:
     files = {path.name for path in directory.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= files
     assert sum(path.stat().st_size for path in directory.iterdir()) <= 8_000_000
+
+
+def test_each_promise_names_tests_that_exist() -> None:
+    """In SECURITY.md's tables, the last column is what attacks the promise in the first."""
+    rows = [
+        line
+        for line in (ROOT / "SECURITY.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ")
+    ]
+    rows = [row for row in rows if not row.startswith("| promise")]
+    assert len(rows) > 15
+    for row in rows:
+        promise, _, tests = row.strip("| ").split(" | ")
+        named = re.findall(r"`([\w/]+\.py)(?: -k \"?([\w ]+)\"?)?`", tests)
+        assert named, promise
+        for file, names in named:
+            text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+            for name in names.split(" or ") if names else ():
+                assert f"def {name}" in text, f"{file}: {name}"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -125,6 +126,33 @@ def test_what_was_printed_stays(talkative: Path) -> None:
     os.close(writing)
     assert os.read(reading, 100) == b"Once upo"
     os.close(reading)
+
+
+TEMPLATE = f"""{WAIT}
+import tinystar_np.text.worker as w
+plain = w.Worker.ask
+def ask(*given):
+    sys.stderr.write("NOW\\n"); sys.stderr.flush()
+    return plain(*given)
+w.Worker.ask = ask
+"""
+
+
+def test_in_a_template(talkative: Path) -> None:
+    """One that is busy in one call for hours."""
+    (talkative / "chat_template.jinja").write_text(
+        "{{ ('a' * 6000000).strip('b' * 6000000 + 'a') | length }}"
+    )
+    terminal = Terminal("chat", "-q", "-m", str(talkative), program=TEMPLATE + TINYSTAR)
+    terminal.wait_for("> ")
+    terminal.type("Hello\r")
+    terminal.wait_for("NOW")
+    begun = time.monotonic()
+    terminal.type("\x03")
+    terminal.wait_for("> ")  # it stops the answer, and nothing else
+    assert time.monotonic() - begun < 3
+    terminal.type("/exit\r")
+    assert terminal.end() == 0
 
 
 def test_nobody_reads_what_was_printed(talkative: Path) -> None:

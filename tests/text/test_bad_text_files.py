@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -329,6 +330,52 @@ def test_templates(source: str) -> None:
     assert said.startswith("m/chat_template.jinja: the model's chat template does not work: ")
     assert "replace the template" in said
     assert len(said) < 1000
+
+
+ENDLESS = {
+    "loops": "{% for i in range(90000) %}{% for i in range(90000) %}{% endfor %}{% endfor %}",
+    "one call of hours": "{{ ('a' * 6000000).strip('b' * 6000000 + 'a') | length }}",
+    "arithmetic": "{{ (('f' * 12000000) | int(0, 16)) % (('f' * 6000001) | int(0, 16)) }}",
+    "memory": "{% set x = namespace(a='xx') %}{% for i in range(99) %}{% set x.a = x.a * 9 %}{% endfor %}",
+    "a crash": "{% set t = namespace(a=()) %}{% for i in range(99999) %}{% set t.a = (t.a,) %}{% endfor %}"
+    "{{ {t.a: 1} }}",
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_programs_that_do_not_end(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinystar_np.text.chat_template.SECONDS", 1.0)
+    message = r"does not work: it (took too long|needed more than 1 GB|ended the process in which it ran)"
+    begun = time.monotonic()
+    with pytest.raises(TokenizerError, match=message):
+        ChatTemplate(ENDLESS[kind], {}, Path("m")).render([{"role": "user", "content": "Hello"}])
+    assert time.monotonic() - begun < 10
+    assert ChatTemplate("{{ 1 }}", {}, Path("m")).render([{"role": "user", "content": "Hello"}]) == "1"
+
+
+def test_long_prompts() -> None:
+    """A few letters of a template must not make a prompt that takes hours to read."""
+
+    def written(source: str, content: str) -> str:
+        return ChatTemplate(source, {}, Path("m")).render([{"role": "user", "content": content}])
+
+    assert len(written("{{ 'a' * 100000 }}", "Hello")) == 100_000
+    with pytest.raises(
+        TokenizerError, match=r"it writes 20800000 characters for this conversation, and 1\d{5} "
+    ):
+        written("{{ 'a b ' * 5200000 }}", "Hello")
+    long = "😀é" * 200_000
+    assert written("{{ messages[0].content * 3 }}", long) == long * 3
+    with pytest.raises(TokenizerError, match="characters for this conversation"):
+        written("{{ messages[0].content * 40 }}", long)
+
+
+def test_conversations_that_are_too_deep() -> None:
+    deep: Any = "x"
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(InputError, match="nested too deeply"):
+        ChatTemplate("", {}, Path("m")).render([{"role": "user", "content": deep}])
 
 
 def test_at_the_command_line(talking_model: Path) -> None:
