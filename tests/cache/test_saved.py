@@ -114,7 +114,8 @@ def test_further_arrays(saved: Changed, tmp_path: Path) -> None:
         (np.array([7, 8]), "does not fit the model"),
         (np.array([3, 6]), "does not fit the model"),
         (np.array([7, 65]), r"does not fit the model \(65 tokens, where the context holds 64\)"),
-        (np.array([7, 2**63 - 1]), "where the context holds 64"),
+        (np.array([7, 2**53]), "where the context holds 64"),
+        (np.array([7, 2**63 - 1]), "no complete saved cache"),
     ],
 )
 def test_lengths(saved: Changed, lengths: np.ndarray | None, message: str, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import (
 )
 
 from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
-from tinystar_np.checkpoints.json_file import JsonObject, shown
+from tinystar_np.checkpoints.json_file import JsonObject, one_line, shown
 from tinystar_np.errors import ConfigError
 from tinystar_np.kernels.activations import ACTIVATIONS
 
@@ -293,10 +293,7 @@ class Config:
 
 
 def _readable(message: str, spelled: Mapping[str, str]) -> str:
-    """Say what the keys in a message are called in the file, and keep short what is quoted from there."""
-    if len(message) > LONGEST_MESSAGE:
-        half = LONGEST_MESSAGE // 2
-        message = f"{message[:half]} … {message[-half:]}"
+    """Say what the keys in a message are called in the file."""
     others = [
         f"{name} is {called}"
         for name, called in spelled.items()
@@ -344,15 +341,18 @@ def _check_numbers(key: str, value: object) -> None:
             _check_numbers(f"{key}[{i}]", item)
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            _check_numbers(f"{key}.{name}", item)
+            _check_numbers(f"{key}.{one_line(name, 40)}", item)
     elif isinstance(value, int):
         require(abs(value) <= LARGEST_INT, f"{key} = {shown(value)}, but no number beyond 2**53 is of use.")
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise ConfigError with this message unless the condition holds."""
+    """Raise ConfigError with this message, which is kept short, unless the condition holds."""
     if not condition:
-        raise ConfigError(f"config.json: {message}")
+        if len(message) > LONGEST_MESSAGE:
+            half = LONGEST_MESSAGE // 2
+            message = f"{message[:half]} … {message[-half:]}"
+        raise ConfigError(f"config.json: {one_line(message, LONGEST_MESSAGE + 3)}")
 
 
 def at_least_1(name: str, value: int | None) -> int:
@@ -376,5 +376,5 @@ def check_time_step_limit(limit: Sequence[float]) -> None:
         len(limit) == 2
         and all(type(number) in (int, float) for number in limit)
         and 0 <= limit[0] <= limit[1],  # false for NaN
-        f"time_step_limit = {list(limit)}, but it must be two numbers, the least and the largest step.",
+        f"time_step_limit = {shown(list(limit))}, but it must be two numbers, the least and the largest.",
     )

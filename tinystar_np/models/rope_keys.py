@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Self, TypeGuard
 
+from tinystar_np.checkpoints.json_file import one_line, shown
 from tinystar_np.models.config import require
 
 INSIDE_OR_OUTSIDE = ("rope_theta", "partial_rotary_factor")
@@ -66,7 +67,7 @@ class RopeKeys:
             return cls(inside, keys, called)
         require(
             kind is not None,
-            f"{called} is given for each kind of layer ({', '.join(kinds)}), "
+            f"{called} is given for each kind of layer ({one_line(', '.join(kinds))}), "
             "but the layers of this architecture are of one kind.",
         )
         assert kind is not None
@@ -138,5 +139,5 @@ def _object(value: object) -> Mapping[str, object]:
 def _shortened(value: object) -> str:
     """Show a value, or of a long list its beginning and length."""
     if isinstance(value, list) and len(value) > 4:
-        return f"[{', '.join(map(repr, value[:3]))}, …] ({len(value)} entries)"
-    return repr(value)
+        return f"[{', '.join(map(shown, value[:3]))}, …] ({len(value)} entries)"
+    return shown(value)
