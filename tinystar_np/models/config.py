@@ -1,5 +1,6 @@
 """From the keys of a Hugging Face config.json to a frozen, checked dataclass."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -36,8 +37,9 @@ REFUSED_ANYWHERE: dict[str, tuple[object, ...]] = {
 }
 """Keys that any config.json may have; see ``Config.REFUSED``."""
 LARGEST_INT = 2**53  # sums with positions stay within 64 bits
-LARGEST_FLOAT = 3.4028234663852886e38
-"""All is computed in float32."""
+LEAST_FLOAT, LARGEST_FLOAT = 1.1754943508222875e-38, 3.4028234663852886e38
+"""All is computed in float32, where numbers beyond are infinite, and those below lose their digits."""
+IN_FLOAT32 = f", finite in float32, and 0 or at least {LEAST_FLOAT:.2g} in size"
 LONGEST_MESSAGE = 1000
 KEY = "key"
 
@@ -312,7 +314,7 @@ def _typed(key: str, value: Any, hint: object) -> Any:
     if isinstance(value, bool):
         if bool in allowed:
             return value
-    elif isinstance(value, int | float) and float in allowed and abs(value) <= LARGEST_FLOAT:
+    elif float in allowed and _is_float32(value):
         return float(value)
     elif isinstance(value, tuple(t for t in allowed if t is not float)):
         if isinstance(value, list):
@@ -320,8 +322,15 @@ def _typed(key: str, value: Any, hint: object) -> Any:
         _check_numbers(key, value)
         return value
     names = " or ".join({NoneType: "null", dict: "an object"}.get(t, t.__name__) for t in allowed)
-    finite = ", finite in float32" if isinstance(value, float) and float in allowed else ""
-    raise ConfigError(f"config.json: {key} = {shown(value)}, but it must be {names}{finite}.")
+    size = IN_FLOAT32 if isinstance(value, float) and float in allowed else ""
+    raise ConfigError(f"config.json: {key} = {shown(value)}, but it must be {names}{size}.")
+
+
+def _is_float32(value: object) -> bool:
+    """Say whether a value is a number that float32 can hold."""
+    if not isinstance(value, int | float):
+        return False
+    return value == 0 or LEAST_FLOAT <= abs(value) <= LARGEST_FLOAT  # false for NaN
 
 
 def _check_items(key: str, items: list[object], choices: Iterable[object]) -> None:
@@ -332,6 +341,9 @@ def _check_items(key: str, items: list[object], choices: Iterable[object]) -> No
     for i, item in enumerate(items if Any not in kinds else ()):
         is_right = isinstance(item, allowed) and not isinstance(item, bool)
         require(is_right, f"{key}[{i}] = {shown(item)}, but it must be {words}.")
+        # Infinity stands for no limit in some lists.
+        holds = kinds != {float} or item == math.inf or _is_float32(item)
+        require(holds, f"{key}[{i}] = {shown(item)}, but it must be {words}{IN_FLOAT32}.")
 
 
 def _check_numbers(key: str, value: object) -> None:

@@ -132,8 +132,8 @@ class FalconH1Config(Config):
             ("ssm_multipliers", self.ssm_multipliers, 5),
             ("mlp_multipliers", self.mlp_multipliers, 2),
         ):
-            right = given is None or len(given) == count
-            require(right, f"{name} = {shown(given)}, but it must be {count} numbers.")
+            right = given is None or (len(given) == count and math.inf not in given)
+            require(right, f"{name} = {shown(given)}, but it must be {count} finite numbers.")
 
 
 WEIGHTS: WeightTable = {

@@ -19,6 +19,10 @@ Kind = tuple[str, Callable[[object], bool]]
 """What a value must be: in words, and as a test."""
 
 
+LEAST, MOST = 1e-15, 1e15
+"""What a number other than 0 may be: products of any two, and powers, are far from the ends of float32."""
+
+
 def _is_number(value: object) -> TypeGuard[int | float]:
     # Bounded by what a float holds: JSON can spell infinity, NaN and whole numbers beyond.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
@@ -100,7 +104,7 @@ class RopeKeys:
         require(value is not None, f"{self.name(key)} is missing; it must be {kind[0]}.")
         self.check(self.name(key), value, kind)
         assert isinstance(value, int | float)  # all these kinds are
-        return float(value)
+        return _in_range(self.name(key), value)
 
     def factors(self, key: str, count: int) -> tuple[float, ...]:
         """Return a list of so many numbers above 0, one for each pair."""
@@ -108,7 +112,7 @@ class RopeKeys:
         numbers = value if isinstance(value, list) and all(map(ABOVE_0[1], value)) else []
         words = f"a list of {count} numbers above 0, one for each pair"
         require(len(numbers) == count, f"{self.name(key)} = {_shortened(value)}, but it must be {words}.")
-        return tuple(map(float, numbers))
+        return tuple(_in_range(f"{self.name(key)}[{i}]", number) for i, number in enumerate(numbers))
 
     def longest(self) -> int:
         """Return the length of text that the model is made for."""
@@ -129,6 +133,13 @@ class RopeKeys:
         self.check(name, value, LENGTH)
         assert isinstance(value, int)
         return value
+
+
+def _in_range(name: str, number: float) -> float:
+    """Return a number as a float; raises ConfigError, naming key and value, where it has no use."""
+    words = f"but rotations need 0 or a size from {LEAST:g} to {MOST:g}"
+    require(number == 0 or LEAST <= abs(number) <= MOST, f"{name} = {shown(number)}, {words}.")
+    return float(number)
 
 
 def _object(value: object) -> Mapping[str, object]:
