@@ -133,7 +133,7 @@ class FalconH1Config(Config):
             ("mlp_multipliers", self.mlp_multipliers, 2),
         ):
             right = given is None or (len(given) == count and math.inf not in given)
-            require(right, f"{name} = {shown(given)}, but it must be {count} finite numbers.")
+            require(right, f"{name} = {shown(given)}, but it must be {count} numbers, none infinite.")
 
 
 WEIGHTS: WeightTable = {
