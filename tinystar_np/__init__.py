@@ -9,16 +9,15 @@ print(ts.TinyStar(ts.TinyStarConfig(attention="mla", positions="alibi")))  # a d
 """
 
 import os
-from importlib import import_module
 
 # Before NumPy is imported: see fast/threads.py.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 
-from typing import TYPE_CHECKING, Any
-
-from tinystar_np.errors import TinyStarError
-
+TYPE_CHECKING = False  # as in typing, which is not imported here: see cli/main.py
 if TYPE_CHECKING:
+    from typing import Any
+
+    from tinystar_np.errors import TinyStarError
     from tinystar_np.generation import Conversation, Piece, generate, generate_ids, stream
     from tinystar_np.loading import load
     from tinystar_np.models.tinystar import TinyStar
@@ -45,6 +44,7 @@ FOUND_IN = {
     "Piece": "generation",
     "TinyStar": "models.tinystar",
     "TinyStarConfig": "models.tinystar_config",
+    "TinyStarError": "errors",
     "generate": "generation",
     "generate_ids": "generation",
     "load": "loading",
@@ -53,7 +53,7 @@ FOUND_IN = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import each name at its first use.
 
     So nothing waits for modules that it does not use, and the command line handles Ctrl-C before it imports
@@ -61,6 +61,8 @@ def __getattr__(name: str) -> Any:
     """
     if name not in FOUND_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     found = getattr(import_module(f"{__name__}.{FOUND_IN[name]}"), name)
     globals()[name] = found
     return found

@@ -40,6 +40,7 @@ from tinystar_np.checkpoints.stored_matrix import is_int8, is_scale, read_stored
 from tinystar_np.checkpoints.weight_table import Row, expand
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder, model_class
+from tinystar_np.models.base import in_silence
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.text_part import text_config, text_tensors
 from tinystar_np.progress_bar import FEW, bar
@@ -63,6 +64,7 @@ class Converted(NamedTuple):
     of_this_type: int
 
 
+@in_silence
 def convert(
     name: str | Path,
     directory: str | Path,

@@ -1,13 +1,19 @@
 """Files of caches that somebody changed: refused, never taken for what they are not."""
 
+import json
+import os
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from bad_files import file_bytes
 from parity import random_ids, reference_model, save
 from safetensors.numpy import load_file
 
+from tinystar_np.checkpoints.json_file import SIZE_LIMIT
 from tinystar_np.checkpoints.safetensors_writer import write_arrays
 from tinystar_np.errors import CheckpointError
 from tinystar_np.loading import load
@@ -94,6 +100,8 @@ def test_further_arrays(saved: Changed, tmp_path: Path) -> None:
         ("-1.keys", r"no complete saved cache \(it leaves out layers\)"),
         ("x.keys", r"no complete saved cache \(its arrays are not those of layers\)"),
         ("keys", r"no complete saved cache \(its arrays are not those of layers\)"),
+        ("01.keys", r"no complete saved cache \(its arrays are not those of layers\)"),
+        ("1" * 5000 + ".keys", r"no complete saved cache \(its arrays are not those of layers\)"),
     ):
         change(saved, path, **{name: more})
         with pytest.raises(CheckpointError, match=rf"prompt\.cache: .*{message}"):
@@ -114,7 +122,8 @@ def test_further_arrays(saved: Changed, tmp_path: Path) -> None:
         (np.array([7, 8]), "does not fit the model"),
         (np.array([3, 6]), "does not fit the model"),
         (np.array([7, 65]), r"does not fit the model \(65 tokens, where the context holds 64\)"),
-        (np.array([7, 2**63 - 1]), "where the context holds 64"),
+        (np.array([7, 2**53]), "where the context holds 64"),
+        (np.array([7, 2**63 - 1]), "no complete saved cache"),
     ],
 )
 def test_lengths(saved: Changed, lengths: np.ndarray | None, message: str, tmp_path: Path) -> None:
@@ -140,3 +149,93 @@ def test_more_rows_than_memory(saved: Changed, tmp_path: Path) -> None:
     change(saved, path, lengths=np.zeros(10**7, dtype=np.int64))
     with pytest.raises(CheckpointError, match="does not fit the model"):
         model.load_cache(path)
+
+
+def header_of(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The header of a file, and the bytes after it."""
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    return json.loads(whole[8 : 8 + length]), whole[8 + length :]
+
+
+def name_twice(header: dict[str, Any]) -> bytes:
+    entry = json.dumps(header["lengths"])
+    return json.dumps(header).replace('"lengths":', f'"lengths": {entry}, "lengths":', 1).encode()
+
+
+def endless(header: dict[str, Any]) -> bytes:
+    header["__metadata__"]["more"] = "x" * SIZE_LIMIT
+    return json.dumps(header).encode()
+
+
+def long_name(header: dict[str, Any]) -> bytes:
+    header["1." + "x" * 1_000_000] = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    return json.dumps(header).encode()
+
+
+def huge_and_odd(header: dict[str, Any]) -> bytes:
+    """Two TB at an odd address, which a copy of would fill the memory."""
+    end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+    header["2.byte"] = {"dtype": "U8", "shape": [1], "data_offsets": [end, end + 1]}
+    header["2.keys"] = {"dtype": "F32", "shape": [1 << 39], "data_offsets": [end + 1, end + 1 + (1 << 41)]}
+    return json.dumps(header).encode()
+
+
+@pytest.mark.parametrize("saved", ["gpt2"], indirect=True)
+@pytest.mark.parametrize(
+    ("change_header", "message"),
+    [
+        (name_twice, r"no complete saved cache \(.*lengths.*\)\. Read the prompt again"),
+        (endless, r"no complete saved cache \(.*its header has 30\d+ bytes, which no model's has"),
+        (long_name, "does not fit the model"),
+        (huge_and_odd, r"does not fit the model \(3 layers, not 2\)"),
+    ],
+)
+def test_headers_as_those_of_a_model(
+    saved: Changed, change_header: Callable[[dict[str, Any]], bytes], message: str, tmp_path: Path
+) -> None:
+    """The same checks, and nothing is read or copied that does not fit."""
+    path = tmp_path / "prompt.cache"
+    header, data = header_of(saved[1])
+    path.write_bytes(file_bytes(change_header(header)) + data)
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    os.truncate(path, path.stat().st_size - len(data) + max(ends))  # sparse
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match=rf"prompt\.cache: .*{message}") as caught:
+            saved[0].load_cache(path)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("saved", ["gpt2"], indirect=True)
+@pytest.mark.parametrize(
+    "make",
+    [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: None],
+    ids=["directory", "pipe", "device", "nothing"],
+)
+def test_no_regular_file(saved: Changed, make: Callable[[Path], Any], tmp_path: Path) -> None:
+    """Refused at once: reading a pipe would wait, reading a device never end."""
+    make(tmp_path / "prompt.cache")
+    with pytest.raises(CheckpointError, match=r"no complete saved cache \(there is no such file\)"):
+        saved[0].load_cache(tmp_path / "prompt.cache")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "\ud800"])
+@pytest.mark.parametrize("saved", ["gpt2"], indirect=True)
+def test_names_that_no_file_has(saved: Changed, name: str) -> None:
+    with pytest.raises(CheckpointError, match="no complete saved cache"):
+        saved[0].load_cache(name)
+
+
+@each_model
+def test_the_file_is_needed_no_more(saved: Changed, tmp_path: Path) -> None:
+    """Once it is read, it may be shortened."""
+    model, path = saved[0], tmp_path / "prompt.cache"
+    change(saved, path)
+    cache = model.load_cache(path)
+    expected = model(random_ids(ROWS, 3, seed=2), cache=cache.copy())
+    os.truncate(path, 10)
+    np.testing.assert_array_equal(model(random_ids(ROWS, 3, seed=2), cache=cache), expected)

@@ -53,6 +53,7 @@ JSON: dict[str, tuple[bytes, str]] = {
     "huge number": (b'{"a": ' + b"9" * 5000 + b"}", "4300"),
     "a key twice": (b'{"n_layer": 1, "n_head": 2, "n_layer": 3}', "the key 'n_layer' stands there twice"),
     "a key twice within": (b'{"a": [{"b": 1, "b": 1}]}', "the key 'b' stands there twice"),
+    "a key of a MB twice": (b'{"%s": 1, "%s": 2}' % (b"k" * 10**6, b"k" * 10**6), "kkk' stands there twice"),
     "a key with orders to the terminal": (b'{"\\u001b[2J": 1, "\\u001b[2J": 1}', r"'\x1b[2J' stands there"),
     "many keys, the last twice": (
         b"{" + b",".join(b'"%d":0' % i for i in range(20_000)) + b',"19999":0}',
@@ -85,6 +86,12 @@ ROWS: dict[str, Row] = {
         config(model_type="xlnet"),
         ConfigError,
         r"'xlnet', which is not implemented here\.\nImplemented: .*gpt2",
+    ),
+    "config: a model_type of a MB": Row(
+        config(model_type="x" * 1_000_000), ConfigError, r"model_type 'x+\.\.\.x+', which is not implemented"
+    ),
+    "config: half a character for model_type": Row(
+        config(model_type="\ud800"), ConfigError, r"model_type '\\ud800', which is not implemented"
     ),
     "config: a TB": refused(sparse(C, 1 << 40), r"/config\.json: larger than 4 MB.*\nDelete "),
     "config: a directory": refused(in_place(C, Path.mkdir), rf"/config\.json: {NOT_REGULAR}"),

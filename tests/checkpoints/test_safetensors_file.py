@@ -87,7 +87,7 @@ def test_a_tensor_at_an_odd_offset_is_copied_and_the_others_are_not(tmp_path):
     values = np.array([1.5, -2.0], dtype="<f4")
     header = {"byte": entry([1], 0, 1, "U8"), "x": entry([2], 1, 9)}
     path = write(tmp_path, file_bytes(header, b"\x07" + values.tobytes()))
-    tensors = map_safetensors(path)
+    tensors = map_safetensors(path).tensors
     np.testing.assert_array_equal(tensors["x"].array(), values)
     assert tensors["x"].array().flags.aligned
     assert not tensors["x"].array().flags.writeable

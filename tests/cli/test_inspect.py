@@ -17,6 +17,7 @@ from tinystar_np.checkpoints.element_types import count_not_finite
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.cli.check_weights import BLOCK
 from tinystar_np.cli.main import tinystar
+from tinystar_np.errors import CheckpointError
 
 HYBRID = {
     "model_type": "granitemoehybrid",
@@ -313,3 +314,25 @@ def test_weights_that_are_in_the_cache_are_looked_at(
     (folder / "refs" / "main").write_text(commit)
     out = inspect(capsys, "somebody/parrot", "--cache-dir", str(tmp_path / "cache"))
     assert "tensors F32" in out
+
+
+def test_a_long_type_is_cut(tmp_path: Path, capsys: Any) -> None:
+    directory = config_only(tmp_path / "model", model_type="gpt2", dtype="x\x1b" * 100_000)
+    assert tinystar(["inspect", str(directory)]) == 0
+    out, _ = capsys.readouterr()
+    assert len(out) < 5000
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("options", [[], ["-v"]])
+def test_an_error_of_any_length_is_cut(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The last bound, wherever the words come from."""
+
+    def fail(*ignored: object, **too: object) -> None:
+        raise CheckpointError("x" * 1_000_000)
+
+    monkeypatch.setattr("tinystar_np.cli.inspect.find_model", fail)
+    assert tinystar(["inspect", "stories", *options]) == 1
+    assert len(capsys.readouterr().err) < 30_000

@@ -190,6 +190,43 @@ def test_impatient_people() -> None:
     terminal.close()
 
 
+def test_again_while_the_line_is_ended() -> None:
+    """The second Ctrl-C comes before the first has been seen to: the process ends by it, without a word."""
+    program = LOADING + "import tinystar_np.cli.streams as s\ns._end_line = wait\n" + TINYSTAR
+    terminal = Terminal("ask", "hi", program=program)
+    place = terminal.wait_for("NOW")
+    terminal.type("\x03")
+    terminal.wait_for("NOW", after=place)
+    terminal.type("\x03")
+    assert terminal.end() == -signal.SIGINT
+    assert "Traceback" not in terminal.shown
+    terminal.close()
+
+
+def test_little_is_imported_before_ctrl_c_is_handled() -> None:
+    """Until then Python prints a traceback for it: each module more is a wider window."""
+    program = (
+        "import sys; there = {*sys.modules}; import tinystar_np.cli.main; print(*{*sys.modules} - there)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert {*done.stdout.split()} <= {"tinystar_np", "tinystar_np.cli", "tinystar_np.cli.main", "_signal"}
+
+
+STARTING = """
+import os, signal, sys, tinystar_np.cli.main as main
+class Impatient:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tinystar_np.cli.streams": os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Impatient())
+main.tinystar()
+"""
+
+
+def test_before_anything_is_imported() -> None:
+    done = subprocess.run([sys.executable, "-c", STARTING, "ask", "hi"], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
 # Within Python: KeyboardInterrupt may come between any two lines, and a cache is then as it was, or as the
 # whole call leaves it.
 

@@ -39,6 +39,7 @@ ABSURD: dict[str, tuple[tuple[str, ...], Any, str]] = {  # what is changed, to w
     "eps NaN": (EPS, NAN, "{} = nan, but it must be float, finite"),
     "eps infinite": (EPS, INFINITE, "{} = inf, but it must be float, finite"),
     "eps beyond float32": (EPS, 1e39, r"{} = 1e\+39, but it must be float, finite"),
+    "eps below float32": (EPS, 1e-40, r"{} = 1e-40, but it must be float, .* at least 1\.2e-38"),
     "eps negative": (EPS, -1e-5, "{} = -1e-05,? (but it )?must be above 0"),
 }  # fmt: skip
 WITHOUT = {

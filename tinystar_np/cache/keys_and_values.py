@@ -98,10 +98,10 @@ class KeyValueState:
         return {"keys": self.keys[:, :, :tokens], "values": self.values[:, :, :tokens]}
 
     def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
-        """Take over saved keys and values of ``tokens`` tokens; raises ValueError where they do not fit."""
+        """Copy saved keys and values of ``tokens`` tokens; raises ValueError where they do not fit."""
         own, places = {"keys": self.keys, "values": self.values}, min(tokens, self.most)
         check_fit(arrays, {n: (a.dtype, (*a.shape[:2], places, a.shape[3])) for n, a in own.items()})
-        self.keys, self.values = arrays["keys"], arrays["values"]
+        self.keys, self.values = arrays["keys"].copy(), arrays["values"].copy()
 
     def _make_room(self, tokens: int) -> None:
         """Have room for so many tokens in each row."""

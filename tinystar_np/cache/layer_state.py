@@ -39,7 +39,7 @@ class LayerState(Protocol):
         """Return what must be saved of rows that hold up to ``tokens`` tokens."""
 
     def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
-        """Take over what ``arrays(tokens)`` returned; raises ValueError where it does not fit this layer."""
+        """Copy what ``arrays(tokens)`` returned; raises ValueError where it does not fit this layer."""
 
 
 def check_fit(arrays: Mapping[str, NDArray], fitting: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> None:

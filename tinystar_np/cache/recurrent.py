@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache.layer_state import LayerState, check_fit
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.fast.deferred_state import DeferredState
 
 
@@ -77,7 +78,7 @@ class RecurrentState:
         return whole
 
     def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
-        """Take over saved arrays; raises ValueError where they do not fit this layer."""
+        """Copy saved arrays; raises ValueError where they do not fit this layer."""
         check_fit(arrays, {name: (own.dtype, own.shape) for name, own in self.arrays(tokens).items()})
         self._arrays, self._waiting = {name: array.copy() for name, array in arrays.items()}, {}
 
@@ -122,12 +123,12 @@ class HybridState:
         }
 
     def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
-        """Take over what ``arrays(tokens)`` returned; raises ValueError where it does not fit this layer."""
+        """Copy what ``arrays(tokens)`` returned; raises ValueError where it does not fit this layer."""
         parts: dict[str, dict[str, NDArray]] = {str(i): {} for i in range(len(self.states))}
         for name, array in arrays.items():
             i, _, own = name.partition(".")
             if i not in parts:
-                raise ValueError(f"an array {name!r}, but {len(parts)} mixers")
+                raise ValueError(f"an array {shown(name)}, but {len(parts)} mixers")
             parts[i][own] = array
         for state, part in zip(self.states, parts.values(), strict=True):
             state.restore(part, tokens)

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
 
 from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.text import HeldText
+from tinystar_np.checkpoints.safetensors_file import map_safetensors
 from tinystar_np.checkpoints.safetensors_writer import write_arrays
 from tinystar_np.errors import CheckpointError
 from tinystar_np.whole_file import whole_file
 
+OF_TEXT = "ids", "text_lengths"  # names of what a ``HeldText`` saves
 FORMAT = "tinystar_np cache 1"
+MOST_TOKENS = 2**53  # sums with positions stay within 64 bits
 
 
 def write_states(
@@ -43,17 +45,18 @@ def write_states(
 def read_states(
     path: Path, fingerprint: str
 ) -> tuple[NDArray[np.int64], list[Mapping[str, NDArray]], Mapping[str, NDArray]]:
-    """Read what ``write_states`` wrote.
+    """Read what ``write_states`` wrote. The arrays are views of the file, so that those that do not fit the
+    model are never read; ``restore`` copies the others.
 
     Returns the lengths (B,), the arrays of each layer, and those of the text, none where it was not kept.
     Raises CheckpointError where the file is missing, damaged, something else, or of another model.
     """
     try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except Exception as error:  # OSError, and the package's own that is only an Exception
-        raise CheckpointError(f"{path}: no complete saved cache ({error}).") from error
+        tensors, metadata = map_safetensors(path)
+        arrays = {name: tensor.view() for name, tensor in tensors.items()}
+    except CheckpointError as error:
+        found = str(error).splitlines()[0].removeprefix(f"{path}: ").removesuffix(".")
+        raise CheckpointError(f"{path}: no complete saved cache ({found}). Read the prompt again.") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path}: a safetensors file, but no cache that cache.save() has written.")
     if metadata.get("model") != fingerprint:
@@ -61,9 +64,11 @@ def read_states(
     layers: dict[int, dict[str, NDArray]] = {}
     try:
         lengths = arrays.pop("lengths")
-        text = {name: arrays.pop(name) for name in ("ids", "text_lengths") if name in arrays}
+        text: dict[str, NDArray] = {name: arrays.pop(name) for name in OF_TEXT if name in arrays}
         for name, array in arrays.items():
             i, _, part = name.partition(".")
+            if str(int(i)) != i:  # "01" would be layer 1 once more
+                raise ValueError(f"a layer {i}")
             layers.setdefault(int(i), {})[part] = array
     except (KeyError, ValueError) as error:
         raise CheckpointError(
@@ -71,6 +76,7 @@ def read_states(
         ) from error
     if sorted(layers) != list(range(len(layers))):
         raise CheckpointError(f"{path}: no complete saved cache (it leaves out layers).")
-    if lengths.dtype != np.int64 or lengths.ndim != 1 or not lengths.size or lengths.min() < 0:
+    is_list = lengths.dtype == np.int64 and lengths.ndim == 1 and lengths.size > 0
+    if not is_list or lengths.min() < 0 or lengths.max() > MOST_TOKENS:
         raise CheckpointError(f"{path}: no complete saved cache (its lengths are no numbers of tokens).")
-    return lengths, [layers[i] for i in sorted(layers)], text
+    return lengths.copy(), [layers[i] for i in sorted(layers)], text

@@ -56,7 +56,7 @@ class HeldText:
         long = np.dtype(np.int64)
         shape = len(lengths), int(lengths.max())
         check_fit(arrays, {"ids": (long, shape), "text_lengths": (long, lengths.shape)})
-        ids, text_lengths = arrays["ids"], arrays["text_lengths"]
+        ids, text_lengths = arrays["ids"].copy(), arrays["text_lengths"].copy()
         if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
             raise ValueError(f"tokens outside the vocabulary, 0 to {vocabulary - 1}")
         if (text_lengths < lengths).any():

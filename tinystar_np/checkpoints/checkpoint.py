@@ -34,7 +34,7 @@ class Checkpoint(Mapping[str, NDArray]):
         self.files = files
         self._tensors: dict[str, StoredTensor] = {}
         for path in files:
-            tensors = map_safetensors(path)
+            tensors = map_safetensors(path).tensors
             twice = next((name for name in tensors if name in self._tensors), None)
             if twice is not None:
                 raise CheckpointError(

@@ -35,7 +35,7 @@ def file_inside(directory: Path, name: str) -> Path:
     else:
         if not any(target.is_relative_to(place) for place in _allowed_places(directory)):
             problem = (
-                f"leads out of the model's directory, to {one_line(str(target))}.\n"
+                f"leads out of the model's directory, to {one_line(target)}.\n"
                 "Copy that file into the directory if you trust it."
             )
         elif not target.is_file():
@@ -45,7 +45,7 @@ def file_inside(directory: Path, name: str) -> Path:
             )
         else:
             return path
-    raise CheckpointError(f"{path}: {problem}")
+    raise CheckpointError(f"{directory / one_line(name)}: {problem}")
 
 
 def _allowed_places(directory: Path) -> set[Path]:

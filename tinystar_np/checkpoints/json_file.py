@@ -5,6 +5,8 @@ A model's config.json, its index and the header of a safetensors file are all re
 
 import json
 import math
+import os
+import sys
 from collections import Counter
 from pathlib import Path
 from reprlib import Repr
@@ -20,6 +22,8 @@ DEPTH_LIMIT = 64  # real files nest four or five levels
 # JSON has no infinity: transformers 5 writes one as {"__float__": "Infinity"}.
 SPECIAL_FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
+LONGEST = 200  # characters of an untrusted text in an error message
+
 # What JSON is in Python. Any, as what stands under a key is checked where the key is read.
 JsonObject = dict[str, Any]
 
@@ -32,7 +36,7 @@ def read_json_object(path: Path, limit: int | None = None) -> JsonObject:
     Raises CheckpointError if the file is missing, unreadable, larger than that, or no JSON object.
     """
     limit = SIZE_LIMIT if limit is None else limit
-    if not path.is_file():  # reading from a pipe or a device may never end
+    if not os.path.isfile(path):  # reading from a pipe or a device may never end
         raise CheckpointError(f"{path}: there is no such file.")
     try:
         with path.open("rb") as file:
@@ -78,8 +82,8 @@ def parse_json_object(data: bytes, source: Path) -> JsonObject:
         problem = f"not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
     except RecursionError:
         problem = too_deep
-    except ValueError as error:  # a number of thousands of digits
-        problem = str(error)
+    except ValueError:  # Python's own limit, as the time to read a number grows with the square of its length
+        problem = f"a number has more than {sys.get_int_max_str_digits()} digits"
     else:
         if not isinstance(value, dict):
             problem = f"holds a {type(value).__name__}, expected an object {{...}}"
@@ -110,13 +114,20 @@ def download_again(path: Path) -> str:
 
 def shown(value: object) -> str:
     """Return an untrusted value's repr for an error message: on one line, and cut to a short length."""
-    return _SHORT.repr(value)
+    try:
+        return one_line(_SHORT.repr(value))
+    except ValueError:  # Python writes out no number of more than some thousand digits
+        return "a value with an endless number"
 
 
-def one_line(words: str, most: int = 200) -> str:
-    """Return untrusted text for an error message: without control characters, and cut to ``most`` of them."""
-    words = "".join(c if c.isprintable() else repr(c)[1:-1] for c in words[: most + 1])
-    return words if len(words) <= most else f"{words[:most]}…"
+def one_line(words: object, most: int = LONGEST) -> str:
+    """Return untrusted text for an error message: without control characters, and cut to ``most`` of them.
+
+    words  a text, or what ``str`` makes one of: a path, an exception of a library
+    """
+    text = str(words)
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: most + 1])
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 _SHORT = Repr()

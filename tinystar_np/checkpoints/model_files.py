@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, GENERATION_FILE
 from tinystar_np.checkpoints.files_inside import file_inside
-from tinystar_np.checkpoints.json_file import download_again, read_json_object, shown
+from tinystar_np.checkpoints.json_file import download_again, one_line, read_json_object, shown
 from tinystar_np.errors import CheckpointError
 
 SINGLE_FILE = "model.safetensors"
@@ -116,16 +116,16 @@ def instead_of_weights(names: Iterable[str]) -> tuple[str, str]:
     pickles = [name for name in names if name.endswith(PICKLE_ENDINGS)]
     if safetensors and all(name.startswith("adapter_") for name in safetensors):
         return (
-            f"only an adapter to another model, {safetensors[0]}",
+            f"only an adapter to another model, {one_line(safetensors[0])}",
             "Load both with peft, then merge_and_unload() and save_pretrained() write a model.",
         )
     if safetensors and all(name.startswith("consolidated") for name in safetensors):
-        return f"only {safetensors[0]}, the weights under Mistral's own names", CONVERT
+        return f"only {one_line(safetensors[0])}, the weights under Mistral's own names", CONVERT
     if safetensors:
         return (
-            f"safetensors files ({safetensors[0]}), but neither {SINGLE_FILE} nor {INDEX_FILE}",
+            f"safetensors files ({one_line(safetensors[0])}), but neither {SINGLE_FILE} nor {INDEX_FILE}",
             f"Rename the only file to {SINGLE_FILE}, or download the index as well.",
         )
     if pickles:
-        return f"no safetensors, only {pickles[0]}, which is not opened: it can run code", CONVERT
+        return f"no safetensors, only {one_line(pickles[0])}, which is not opened: it can run code", CONVERT
     return f"no {SINGLE_FILE}", "Give a directory or repository that holds a model's weights in safetensors."

@@ -10,6 +10,7 @@ map, whose pages the operating system reads when they are first used, and shares
 """
 
 import mmap
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,16 +55,23 @@ class StoredTensor(NamedTuple):
             )
         return self.memory.view(STORAGE_TYPES[self.element_type])
 
-    def array(self) -> NDArray:
-        """View the tensor; raises CheckpointError for a type or shape that NumPy cannot hold."""
+    def view(self) -> NDArray:
+        """View the tensor; its elements may be unaligned.
+
+        Raises CheckpointError for a type or shape that NumPy cannot hold.
+        """
         try:
-            array = self.elements().reshape(self.shape)
+            return self.elements().reshape(self.shape)
         # An empty tensor of shape (0, 2⁶²), or one of 65 axes, is a valid file, but not an array.
         except ValueError as error:
             raise CheckpointError(
-                f"{self.path}: tensor {shown(self.name)} of shape {shown(self.shape)}: {error}.\n"
+                f"{self.path}: tensor {shown(self.name)} of shape {shown(self.shape)}: {one_line(error)}.\n"
                 f"{download_again(self.path)}"
             ) from error
+
+    def array(self) -> NDArray:
+        """View the tensor, or copy it where it is unaligned; raises as ``view`` does."""
+        array = self.view()
         if not array.flags.aligned:
             # Tensors may start at any byte. NumPy computes correctly on such a view, but slowly, and copies
             # it again at each matrix product: one copy now is cheaper.
@@ -72,13 +80,19 @@ class StoredTensor(NamedTuple):
         return array
 
 
-def map_safetensors(path: Path) -> dict[str, StoredTensor]:
+class MappedFile(NamedTuple):
+    """A safetensors file: its tensors by name, in the header's order, and its metadata."""
+
+    tensors: dict[str, StoredTensor]
+    metadata: dict[str, str]
+
+
+def map_safetensors(path: Path) -> MappedFile:
     """Check a file and map it.
 
-    Returns its tensors by name, in the header's order. Raises CheckpointError if the file is missing,
-    unreadable, damaged or not a safetensors file.
+    Raises CheckpointError if the file is missing, unreadable, damaged or not a safetensors file.
     """
-    if not path.is_file():  # a pipe or a device may never end
+    if not os.path.isfile(path):  # a pipe or a device may never end
         raise CheckpointError(f"{path}: there is no such file.")
     beginning = b""
     try:
@@ -94,17 +108,18 @@ def map_safetensors(path: Path) -> dict[str, StoredTensor]:
         raise CheckpointError(f"{path}: cannot be read.\nSee that you may read it.") from error
     # The package raises OSError, ValueError, TypeError, and one of its own, a subclass of Exception.
     except Exception as error:
-        raise _unreadable(path, beginning, one_line(str(error))) from error
+        raise _unreadable(path, beginning, one_line(error)) from error
     # Parsed once more here, because the package accepts duplicate names.
     header = parse_json_object(mapped[8 : 8 + length].tobytes(), path)
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", None) or {}  # the package has checked that it holds strings
     data = mapped[8 + length :]
-    return {
+    tensors = {
         name: StoredTensor(
             path, name, entry["dtype"], tuple(entry["shape"]), data[slice(*entry["data_offsets"])]
         )
         for name, entry in header.items()
     }
+    return MappedFile(tensors, metadata)
 
 
 def _unreadable(path: Path, beginning: bytes, problem: str) -> CheckpointError:

@@ -38,7 +38,7 @@ class CheckedWeights:
         if not self.found:
             return [f"{self.tensors} tensors read: no NaN, no infinity"]
         return [
-            f"{one_line(name)} ({file}): "
+            f"{one_line(name)} ({one_line(file)}): "
             + ", ".join(
                 f"{number:,} {what}"
                 for number, what in ((count.nan, "NaN"), (count.infinite, "infinite"))

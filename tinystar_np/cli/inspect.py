@@ -18,7 +18,7 @@ from tinystar_np.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
 from tinystar_np.checkpoints.config_file import read_config
 from tinystar_np.checkpoints.hub import find_model
-from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.json_file import JsonObject, one_line
 from tinystar_np.checkpoints.model_files import has_model
 from tinystar_np.checkpoints.stored_matrix import is_int8
 from tinystar_np.cli.check_text import CheckedText, check_text
@@ -178,9 +178,9 @@ def _stored(directory: Path, raw: JsonObject, weights: WeightSizes) -> JsonObjec
         return {"nbytes": checkpoint.nbytes, "types": _types(checkpoint), "int8_matrices": int8, "here": True}
     if is_int8_per_output(raw.get("quantization_config")):
         return {"nbytes": None, "dtype": "int8", "here": False}
-    dtype = raw.get("dtype") or raw.get("torch_dtype")
-    nbytes = weights.parameters * BYTES.get(str(dtype or "float32"), 0)
-    return {"nbytes": nbytes or None, "dtype": dtype, "here": False}
+    dtype = one_line(raw.get("dtype") or raw.get("torch_dtype") or "")
+    nbytes = weights.parameters * BYTES.get(dtype or "float32", 0)
+    return {"nbytes": nbytes or None, "dtype": dtype or None, "here": False}
 
 
 def _types(checkpoint: Checkpoint) -> dict[str, int]:

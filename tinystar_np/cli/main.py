@@ -1,25 +1,33 @@
 """The two commands: ``tinystar`` with its subcommands, and ``ask-gpt2``, its ``ask`` with GPT-2.
 
 Everything else is imported within ``guarded``, which handles Ctrl-C: the imports take a quarter of a second.
+Until then Python prints a traceback for it. So nothing is imported before, here or in the package, that
+Python does not have already: typing, and enum within signal, would take longer than all the rest.
 """
 
-from collections.abc import Sequence
+import _signal as signal  # type: ignore[import-not-found] # what the module signal is made of
 
-from tinystar_np.cli.streams import guarded
+TYPE_CHECKING = False  # as in typing
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def ask_gpt2(arguments: Sequence[str] | None = None) -> int:
+def ask_gpt2(arguments: "Sequence[str] | None" = None) -> int:
     """Run ``ask-gpt2``; returns the exit code."""
     return _run("ask-gpt2", arguments)
 
 
-def tinystar(arguments: Sequence[str] | None = None) -> int:
+def tinystar(arguments: "Sequence[str] | None" = None) -> int:
     """Run ``tinystar``; returns the exit code."""
     return _run("tinystar", arguments)
 
 
-def _run(program: str, given: Sequence[str] | None) -> int:
+def _run(program: str, given: "Sequence[str] | None") -> int:
     """Run a program with the given arguments; None for the process's own. Returns the exit code."""
+    if given is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the process at once: nothing is begun
+    from tinystar_np.cli.streams import guarded
+
     with guarded(alone=given is None) as ended:
         from tinystar_np.cli.parsers import PARSERS
         from tinystar_np.cli.terminal import errors_told

@@ -42,9 +42,9 @@ def guarded(alone: bool) -> Iterator[Ended]:
     global _pressed
     _pressed = -math.inf
     ended = Ended()
-    if alone and signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored, as after &
-        signal.signal(signal.SIGINT, _press)
     try:
+        if alone and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set by main.py; not where ignored
+            signal.signal(signal.SIGINT, _press)
         _prepare()
         try:
             yield ended
@@ -53,6 +53,7 @@ def guarded(alone: bool) -> Iterator[Ended]:
             raise
         _flush()
     except KeyboardInterrupt:
+        _listen_no_more()
         _end_line()
         ended.code = INTERRUPTED
     except BrokenPipeError:  # the reader has closed the pipe
@@ -64,12 +65,11 @@ def guarded(alone: bool) -> Iterator[Ended]:
     except Exception:
         if time.monotonic() - _pressed > 1:
             raise
+        _listen_no_more()
         _end_line()  # extension modules raise an ImportError for Ctrl-C
         ended.code = INTERRUPTED
     finally:
-        if signal.getsignal(signal.SIGINT) is _press:
-            # Nothing is left to be saved, and Python would print a traceback while shutting down.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _listen_no_more()
 
 
 _pressed = -math.inf  # when Ctrl-C was
@@ -79,6 +79,12 @@ def _press(number: int, frame: FrameType | None) -> None:
     global _pressed
     _pressed = time.monotonic()
     signal.default_int_handler(number, frame)
+
+
+def _listen_no_more() -> None:
+    """Let Ctrl-C end the process at once: nothing is left to be saved, and Python would print a traceback."""
+    if signal.getsignal(signal.SIGINT) is _press:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def say(text: str = "", end: str = "\n", raw: bool = False) -> None:

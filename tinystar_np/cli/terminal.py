@@ -17,6 +17,7 @@ from tinystar_np.errors import TinyStarError
 from tinystar_np.loading import DTYPES
 
 STYLES = {"bold": "1", "dim": "2", "red": "31"}
+LONGEST_ERROR, LONGEST_TRACEBACK = 4_000, 20_000  # characters; libraries may quote a whole file
 ANY_WIDTH = 10_000  # columns of a table in a pipe, where no line is broken
 
 
@@ -91,7 +92,7 @@ def errors_told(arguments: argparse.Namespace, ended: Ended) -> Iterator[None]:
         yield
     except (TinyStarError, MemoryError) as error:
         if arguments.verbose:
-            tell(visible(traceback.format_exc()), end="")
+            tell(visible(traceback.format_exc()[-LONGEST_TRACEBACK:]), end="")
         words = str(error)
         if isinstance(error, MemoryError):
             words = f"There is not enough memory. {error}".rstrip()
@@ -102,8 +103,9 @@ def errors_told(arguments: argparse.Namespace, ended: Ended) -> Iterator[None]:
 
 
 def say_error(message: str, arguments: argparse.Namespace) -> None:
-    """Print an error on stderr, with control characters spelled out: it may quote untrusted files."""
-    tell(f"{styled('error:', 'red', sys.stderr, arguments)} {visible(message)}")
+    """Print an error on stderr, cut and with control characters spelled out: it may quote untrusted files."""
+    cut = message if len(message) <= LONGEST_ERROR else f"{message[:LONGEST_ERROR]}…"
+    tell(f"{styled('error:', 'red', sys.stderr, arguments)} {visible(cut)}")
 
 
 def note(message: str, arguments: argparse.Namespace) -> None:

@@ -37,6 +37,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -195,7 +196,8 @@ def divided(function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> lis
         try:
             for library in machine.blas:
                 library.set_num_threads(1)
-            others = [machine.pool.submit(function, piece) for piece in pieces[1:]]
+            # In copies of this thread's context, where NumPy keeps whether overflow warns.
+            others = [machine.pool.submit(copy_context().run, function, piece) for piece in pieces[1:]]
             first = function(pieces[0])
             return [first, *(other.result() for other in others)]
         finally:

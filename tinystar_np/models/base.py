@@ -27,6 +27,10 @@ from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
 from tinystar_np.tap import listening, scope, tap
 
+in_silence = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+"""Weights and configs may be of any size: what overflows is infinity or NaN in the result, and not a warning
+on the screen. Sampling says so (generation/sampling.py)."""
+
 
 class Decoder(Generic[AnyConfig]):
     """A language model that reads from left to right.
@@ -52,6 +56,7 @@ class Decoder(Generic[AnyConfig]):
     final_norm: Norm
     head: Callable[[NDArray], NDArray]
 
+    @in_silence
     def __init__(self, config: AnyConfig, weights: Mapping[str, Matrix], end_ids: Sequence[int] = ()):
         self.config = config
         self.weights = weights
@@ -76,6 +81,7 @@ class Decoder(Generic[AnyConfig]):
         """Score every token of the vocabulary: (B, T, D) → (B, T, V)."""
         return self.head(x)
 
+    @in_silence
     def __call__(
         self, ids: ArrayLike, cache: Cache | None = None, last_only: bool = False
     ) -> NDArray[np.float32]:
@@ -143,6 +149,7 @@ class Decoder(Generic[AnyConfig]):
         return step
 
     @classmethod
+    @in_silence
     def from_checkpoint(
         cls, config: AnyConfig, checkpoint: Checkpoint, end_ids: Sequence[int] = (), dtype: str = "auto"
     ) -> Self:

@@ -74,7 +74,7 @@ def load_cache(model: "Decoder[AnyConfig]", path: str | Path) -> Cache:
             state.restore(arrays, tokens)
     except (ValueError, MemoryError) as error:
         raise CheckpointError(
-            f"{path}: this cache does not fit the model ({one_line(str(error))}). Read the prompt again."
+            f"{path}: this cache does not fit the model ({one_line(error)}). Read the prompt again."
         ) from error
     return Cache(cache.states, lengths, model.fingerprint, text)
 

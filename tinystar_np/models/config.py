@@ -1,5 +1,6 @@
 """From the keys of a Hugging Face config.json to a frozen, checked dataclass."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -18,7 +19,7 @@ from typing import (
 )
 
 from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
-from tinystar_np.checkpoints.json_file import JsonObject, shown
+from tinystar_np.checkpoints.json_file import JsonObject, one_line, shown
 from tinystar_np.errors import ConfigError
 from tinystar_np.kernels.activations import ACTIVATIONS
 
@@ -36,8 +37,9 @@ REFUSED_ANYWHERE: dict[str, tuple[object, ...]] = {
 }
 """Keys that any config.json may have; see ``Config.REFUSED``."""
 LARGEST_INT = 2**53  # sums with positions stay within 64 bits
-LARGEST_FLOAT = 3.4028234663852886e38
-"""All is computed in float32."""
+LEAST_FLOAT, LARGEST_FLOAT = 1.1754943508222875e-38, 3.4028234663852886e38
+"""All is computed in float32, where numbers beyond are infinite, and those below lose their digits."""
+IN_FLOAT32 = f", finite in float32, and 0 or at least {LEAST_FLOAT:.2g} in size"
 LONGEST_MESSAGE = 1000
 KEY = "key"
 
@@ -293,10 +295,7 @@ class Config:
 
 
 def _readable(message: str, spelled: Mapping[str, str]) -> str:
-    """Say what the keys in a message are called in the file, and keep short what is quoted from there."""
-    if len(message) > LONGEST_MESSAGE:
-        half = LONGEST_MESSAGE // 2
-        message = f"{message[:half]} … {message[-half:]}"
+    """Say what the keys in a message are called in the file."""
     others = [
         f"{name} is {called}"
         for name, called in spelled.items()
@@ -315,7 +314,7 @@ def _typed(key: str, value: Any, hint: object) -> Any:
     if isinstance(value, bool):
         if bool in allowed:
             return value
-    elif isinstance(value, int | float) and float in allowed and abs(value) <= LARGEST_FLOAT:
+    elif float in allowed and _is_float32(value):
         return float(value)
     elif isinstance(value, tuple(t for t in allowed if t is not float)):
         if isinstance(value, list):
@@ -323,8 +322,15 @@ def _typed(key: str, value: Any, hint: object) -> Any:
         _check_numbers(key, value)
         return value
     names = " or ".join({NoneType: "null", dict: "an object"}.get(t, t.__name__) for t in allowed)
-    finite = ", finite in float32" if isinstance(value, float) and float in allowed else ""
-    raise ConfigError(f"config.json: {key} = {shown(value)}, but it must be {names}{finite}.")
+    size = IN_FLOAT32 if isinstance(value, float) and float in allowed else ""
+    raise ConfigError(f"config.json: {key} = {shown(value)}, but it must be {names}{size}.")
+
+
+def _is_float32(value: object) -> bool:
+    """Say whether a value is a number that float32 can hold."""
+    if not isinstance(value, int | float):
+        return False
+    return value == 0 or LEAST_FLOAT <= abs(value) <= LARGEST_FLOAT  # false for NaN
 
 
 def _check_items(key: str, items: list[object], choices: Iterable[object]) -> None:
@@ -335,6 +341,9 @@ def _check_items(key: str, items: list[object], choices: Iterable[object]) -> No
     for i, item in enumerate(items if Any not in kinds else ()):
         is_right = isinstance(item, allowed) and not isinstance(item, bool)
         require(is_right, f"{key}[{i}] = {shown(item)}, but it must be {words}.")
+        # Infinity stands for no limit in some lists.
+        holds = kinds != {float} or item == math.inf or _is_float32(item)
+        require(holds, f"{key}[{i}] = {shown(item)}, but it must be {words}{IN_FLOAT32}.")
 
 
 def _check_numbers(key: str, value: object) -> None:
@@ -344,15 +353,18 @@ def _check_numbers(key: str, value: object) -> None:
             _check_numbers(f"{key}[{i}]", item)
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            _check_numbers(f"{key}.{name}", item)
+            _check_numbers(f"{key}.{one_line(name, 40)}", item)
     elif isinstance(value, int):
         require(abs(value) <= LARGEST_INT, f"{key} = {shown(value)}, but no number beyond 2**53 is of use.")
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise ConfigError with this message unless the condition holds."""
+    """Raise ConfigError with this message, which is kept short, unless the condition holds."""
     if not condition:
-        raise ConfigError(f"config.json: {message}")
+        if len(message) > LONGEST_MESSAGE:
+            half = LONGEST_MESSAGE // 2
+            message = f"{message[:half]} … {message[-half:]}"
+        raise ConfigError(f"config.json: {one_line(message, LONGEST_MESSAGE + 3)}")
 
 
 def at_least_1(name: str, value: int | None) -> int:
@@ -376,5 +388,5 @@ def check_time_step_limit(limit: Sequence[float]) -> None:
         len(limit) == 2
         and all(type(number) in (int, float) for number in limit)
         and 0 <= limit[0] <= limit[1],  # false for NaN
-        f"time_step_limit = {list(limit)}, but it must be two numbers, the least and the largest step.",
+        f"time_step_limit = {shown(list(limit))}, but it must be two numbers, the least and the largest.",
     )

@@ -22,7 +22,7 @@ from typing import ClassVar, Self
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
-from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, softmax_top_k_normed
@@ -80,7 +80,7 @@ class DbrxConfig(Config):
         inside: JsonObject = {}
         for part in PARTS:
             given = raw.get(part) or {}
-            require(isinstance(given, Mapping), f"{part} = {given!r}, but it must be an object or null.")
+            require(isinstance(given, Mapping), f"{part} = {shown(given)}, but it must be an object or null.")
             inside |= given
         inside.pop("hidden_size", None)  # ffn_config has one, which nothing reads
         beside = {name: value for name, value in raw.items() if name not in KEYS_OF_PARTS}

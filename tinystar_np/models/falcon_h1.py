@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from tinystar_np import fast
 from tinystar_np.cache import HybridState, Step
-from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
@@ -132,8 +132,8 @@ class FalconH1Config(Config):
             ("ssm_multipliers", self.ssm_multipliers, 5),
             ("mlp_multipliers", self.mlp_multipliers, 2),
         ):
-            right = given is None or len(given) == count
-            require(right, f"{name} = {given}, but it must be {count} numbers.")
+            right = given is None or (len(given) == count and math.inf not in given)
+            require(right, f"{name} = {shown(given)}, but it must be {count} numbers, none infinite.")
 
 
 WEIGHTS: WeightTable = {

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
-from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.attention import capped
@@ -105,7 +105,7 @@ class Gemma3TextConfig(Config):
         """Refuse contradictions."""
         given = self.rope_parameters or {}
         flat = {name: value for name, value in given.items() if not isinstance(value, Mapping | None)}
-        require(not flat, f"rope_parameters has {flat} outside of the two kinds of layers.")
+        require(not flat, f"rope_parameters has {shown(flat)} outside of the two kinds of layers.")
         require(
             not (given and self.rope_scaling),
             "rope_scaling and rope_parameters are both there; the one is the other's old name.",

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
@@ -83,9 +84,9 @@ class GPTNeoConfig(Config):
                 case [list(kinds), int(times)] if times >= 0 and n + times * len(kinds) <= L:
                     n += times * len(kinds)
                 case _:
-                    require(False, f"attention_types has {item!r}, but wants [[kind, …], how often].")
+                    require(False, f"attention_types has {shown(item)}, but wants [[kind, …], how often].")
         unknown = [kind for kind in self.kinds if kind not in KINDS]
-        require(not unknown, f"attention_types has {unknown[:1]}, but a layer is global or local.")
+        require(not unknown, f"attention_types has {shown(unknown[:1])}, but a layer is global or local.")
         n = len(self.kinds)
         require(n == L, f"attention_types is for {n} layers, but num_hidden_layers = {L}.")
         super().check()

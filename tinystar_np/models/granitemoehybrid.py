@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, RecurrentState, Step
-from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import top_k_softmax
@@ -140,14 +140,14 @@ class GraniteMoeHybridConfig(Config):
         kind = self.position_embedding_type
         require(
             kind in (None, "nope", "rope") or not self.attention_layers,
-            f"position_embedding_type = {kind!r} is not known here. Known: nope, rope.",
+            f"position_embedding_type = {shown(kind)} is not known here. Known: nope, rope.",
         )
         if not self.mamba_layers:
             return
         M, P, U, d_head = *(self.sizes[letter] for letter in "MPU"), self.mamba_d_head
         require(
             isinstance(d_head, int) or d_head == "auto",
-            f"mamba_d_head = {d_head!r}, but it must be a whole number or 'auto'.",
+            f"mamba_d_head = {shown(d_head)}, but it must be a whole number or 'auto'.",
         )
         require(
             self.mamba_expand * self.hidden_size == M * P,

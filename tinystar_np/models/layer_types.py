@@ -5,6 +5,7 @@ Layers with a window or chunks keep the cache small; the others, often few, atte
 
 from collections.abc import Sequence
 
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.models.config import require
 
 FULL, SLIDING, CHUNKED = "full_attention", "sliding_attention", "chunked_attention"
@@ -28,7 +29,7 @@ def layer_kinds(
     require(named == L, f"layer_types names {named} layers, but num_hidden_layers = {L}.")
     wrong = next((i for i, kind in enumerate(kinds) if kind not in known), None)
     if wrong is not None:  # the message is built only then: models of many layers call this often
-        said = f"layer_types[{wrong}] = {kinds[wrong]!r} is not known here. Known: {', '.join(known)}."
+        said = f"layer_types[{wrong}] = {shown(kinds[wrong])} is not known here. Known: {', '.join(known)}."
         require(False, said)
     return kinds
 

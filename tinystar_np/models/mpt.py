@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
-from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
@@ -88,13 +88,13 @@ class MptConfig(Config):
         given = self.attn_config or {}
         for name, value in ONLY.items():
             found = given.get(name, value)
-            require(found == value, f"attn_config.{name} = {found!r} is not implemented; {value!r} is.")
+            require(found == value, f"attn_config.{name} = {shown(found)} is not implemented; {value!r} is.")
         for name in ("clip_qkv", "softmax_scale"):
             found = given.get(name)
             number = isinstance(found, int | float) and not isinstance(found, bool) and 0 <= found <= LARGEST
             require(
                 found is None or number,
-                f"attn_config.{name} = {found!r}, but it must be null or a number, at least 0.",
+                f"attn_config.{name} = {shown(found)}, but it must be null or a number, at least 0.",
             )
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.checkpoint import Checkpoint
-from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.json_file import JsonObject, one_line, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
@@ -199,13 +199,17 @@ class FirstPhiConfig(Config):
         require(self.pad_vocab_size_multiple >= 1, "pad_vocab_size_multiple must be at least 1.")
         said = self.architecture or {}
         block = said.get("block_cls", "parallel")
-        require(block == "parallel", f"architecture.block_cls = {block!r} is not implemented; 'parallel' is.")
+        require(
+            block == "parallel", f"architecture.block_cls = {shown(block)} is not implemented; 'parallel' is."
+        )
         for part, known in KNOWN_PARTS.items():
             given = said.get(part) or {}
-            require(isinstance(given, Mapping), f"architecture.{part} = {given!r}, but it must be an object.")
+            require(
+                isinstance(given, Mapping), f"architecture.{part} = {shown(given)}, but it must be an object."
+            )
             for name, value in given.items():
                 right = value is None or name in HOW_IT_IS_COMPUTED or value in known.get(name, ())
-                require(right, f"architecture.{part}.{name} = {value!r} is not implemented.")
+                require(right, f"architecture.{part}.{one_line(name)} = {shown(value)} is not implemented.")
         super().check()
         self.of_today().check()
 

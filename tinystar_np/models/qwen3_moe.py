@@ -19,7 +19,7 @@ from typing import Self
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
-from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
@@ -102,7 +102,7 @@ class Qwen3MoeConfig(Config):
         super().check()
         dense = self.mlp_only_layers
         whole = all(isinstance(i, int) and not isinstance(i, bool) for i in dense or ())
-        require(whole, f"mlp_only_layers = {dense}, but it must be a list of layers' numbers.")
+        require(whole, f"mlp_only_layers = {shown(dense)}, but it must be a list of layers' numbers.")
 
 
 WEIGHTS: WeightTable = {

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, RecurrentState, Step
-from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS, sigmoid
 from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
@@ -128,7 +128,7 @@ class Qwen3NextConfig(Config):
         super().check()
         dense = self.mlp_only_layers
         whole = all(isinstance(i, int) and not isinstance(i, bool) for i in dense or ())
-        require(whole, f"mlp_only_layers = {dense}, but it must be a list of layers' numbers.")
+        require(whole, f"mlp_only_layers = {shown(dense)}, but it must be a list of layers' numbers.")
         X, Y = self.linear_num_key_heads, self.linear_num_value_heads
         require(
             not self.linear_layers or Y % X == 0,

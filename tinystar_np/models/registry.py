@@ -4,6 +4,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import ConfigError
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.text_part import TEXT_PARTS
@@ -32,7 +33,7 @@ def model_class(model_type: str) -> type[Decoder]:
     name = OLD_SPELLINGS.get(model_type, model_type)
     if name not in ARCHITECTURES:
         raise ConfigError(
-            f"config.json says model_type {model_type!r}, which is not implemented here.\n"
+            f"config.json says model_type {shown(model_type)}, which is not implemented here.\n"
             f"Implemented: {', '.join(sorted({*ARCHITECTURES, *OLD_SPELLINGS, *TEXT_PARTS}))}."
         )
     module = import_module(f"tinystar_np.models.{name}")

@@ -10,12 +10,17 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Self, TypeGuard
 
+from tinystar_np.checkpoints.json_file import one_line, shown
 from tinystar_np.models.config import require
 
 INSIDE_OR_OUTSIDE = ("rope_theta", "partial_rotary_factor")
 
 Kind = tuple[str, Callable[[object], bool]]
 """What a value must be: in words, and as a test."""
+
+
+LEAST, MOST = 1e-15, 1e15
+"""What a number other than 0 may be: products of any two, and powers, are far from the ends of float32."""
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
@@ -66,7 +71,7 @@ class RopeKeys:
             return cls(inside, keys, called)
         require(
             kind is not None,
-            f"{called} is given for each kind of layer ({', '.join(kinds)}), "
+            f"{called} is given for each kind of layer ({one_line(', '.join(kinds))}), "
             "but the layers of this architecture are of one kind.",
         )
         assert kind is not None
@@ -99,7 +104,7 @@ class RopeKeys:
         require(value is not None, f"{self.name(key)} is missing; it must be {kind[0]}.")
         self.check(self.name(key), value, kind)
         assert isinstance(value, int | float)  # all these kinds are
-        return float(value)
+        return _in_range(self.name(key), value)
 
     def factors(self, key: str, count: int) -> tuple[float, ...]:
         """Return a list of so many numbers above 0, one for each pair."""
@@ -107,7 +112,7 @@ class RopeKeys:
         numbers = value if isinstance(value, list) and all(map(ABOVE_0[1], value)) else []
         words = f"a list of {count} numbers above 0, one for each pair"
         require(len(numbers) == count, f"{self.name(key)} = {_shortened(value)}, but it must be {words}.")
-        return tuple(map(float, numbers))
+        return tuple(_in_range(f"{self.name(key)}[{i}]", number) for i, number in enumerate(numbers))
 
     def longest(self) -> int:
         """Return the length of text that the model is made for."""
@@ -130,6 +135,13 @@ class RopeKeys:
         return value
 
 
+def _in_range(name: str, number: float) -> float:
+    """Return a number as a float; raises ConfigError, naming key and value, where it has no use."""
+    words = f"but rotations need 0 or a size from {LEAST:g} to {MOST:g}"
+    require(number == 0 or LEAST <= abs(number) <= MOST, f"{name} = {shown(number)}, {words}.")
+    return float(number)
+
+
 def _object(value: object) -> Mapping[str, object]:
     """Return a value that was checked to be an object or null; null is as good as an empty one."""
     return value if isinstance(value, Mapping) else {}
@@ -138,5 +150,5 @@ def _object(value: object) -> Mapping[str, object]:
 def _shortened(value: object) -> str:
     """Show a value, or of a long list its beginning and length."""
     if isinstance(value, list) and len(value) > 4:
-        return f"[{', '.join(map(repr, value[:3]))}, …] ({len(value)} entries)"
-    return repr(value)
+        return f"[{', '.join(map(shown, value[:3]))}, …] ({len(value)} entries)"
+    return shown(value)

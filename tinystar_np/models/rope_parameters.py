@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.kernels.rope import (
     default_frequencies,
     dynamic_frequencies,
@@ -160,16 +161,16 @@ def _rule(given: RopeKeys) -> str:
     value = given.get(key)
     known = f"Known: {', '.join(sorted({*RULES, *ALIASES}))}."
     if value is None:
-        loose = [f"{name} = {given.get(name)!r}" for name in STRETCHING if given.get(name) is not None]
+        loose = [f"{name} = {shown(given.get(name))}" for name in STRETCHING if given.get(name) is not None]
         require(not loose, f"{given.called} has {', '.join(loose)}, but no rope_type. {known}")
         value = "default"
-    rule = ALIASES.get(value, value) if isinstance(value, str) else repr(value)
-    require(rule in RULES, f"{given.name(key)} = {value!r} is not known here. {known}")
+    rule = ALIASES.get(value, value) if isinstance(value, str) else shown(value)
+    require(rule in RULES, f"{given.name(key)} = {shown(value)} is not known here. {known}")
     for name in ELSEWHERE:
         value = given.get(name)
         require(
             value is None,
-            f"{given.name(name)} = {value!r} is not implemented for this architecture.",
+            f"{given.name(name)} = {shown(value)} is not implemented for this architecture.",
         )
     return rule
 

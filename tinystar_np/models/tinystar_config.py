@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.json_file import JsonObject, one_line, shown
 from tinystar_np.errors import ConfigError
 from tinystar_np.models.config import Config, key, require
 from tinystar_np.models.rope_parameters import RopeParameters
@@ -119,7 +119,7 @@ class TinyStarConfig(Config):
         given = {key: value for key, value in raw.items() if value != "auto" and key not in cls.IGNORED}
         keys = [field.name for field in fields(cls)]
         unknown = sorted(map(str, given.keys() - {*keys, "quantization_config"}))
-        require(not unknown, f"there is no key {', '.join(unknown)}. Keys: {', '.join(keys)}.")
+        require(not unknown, f"there is no key {one_line(', '.join(unknown))}. Keys: {', '.join(keys)}.")
         return super().from_dict(given)
 
     @classmethod
@@ -290,7 +290,7 @@ class TinyStarConfig(Config):
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             known = value in choices or (name == "activation" and value is None)
-            require(known, f"{name} = {value!r}, but it must be one of {', '.join(choices)}.")
+            require(known, f"{name} = {shown(value)}, but it must be one of {', '.join(choices)}.")
         for name in COUNTS:
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} = {value}, but it must be at least 1.")
@@ -362,11 +362,11 @@ def _parsed(suffix: str, text: str) -> JsonObject:
         ".toml": tomllib.loads,
         ".json": json.loads,
     }
-    require(suffix in readers, f"a config ends with {', '.join(readers)}, not with {suffix!r}.")
+    require(suffix in readers, f"a config ends with {', '.join(readers)}, not with {shown(suffix)}.")
     try:
         raw = readers[suffix](text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"not valid {suffix[1:].upper()} ({error}).") from error
+        raise ConfigError(f"not valid {suffix[1:].upper()} ({one_line(error)}).") from error
     require(isinstance(raw, dict), f"found {type(raw).__name__} where keys and values are expected.")
     return dict(raw)
 

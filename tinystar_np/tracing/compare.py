@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
 from tinystar_np.checkpoints.config_file import read_config
+from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.errors import TinyStarError
 from tinystar_np.models import Decoder
@@ -127,7 +128,8 @@ def _run_transformers(
             .eval()
         )
     except Exception as error:  # transformers raises whatever its parts raise
-        raise TinyStarError(f"{directory}: transformers cannot load this model: {error}") from error
+        said = one_line(error, 1000)
+        raise TinyStarError(f"{directory}: transformers cannot load this model: {said}") from error
 
     caught: dict[str, NDArray] = {}
 
