@@ -123,7 +123,7 @@ def test_what_only_looks_like_an_answer(data: bytes, worker: Worker) -> None:
     except WorkerError:
         found = None
     assert found in (None, [])
-    worker._end()
+    worker._kill()
     assert ask(worker, "3") == 3
 
 
@@ -136,7 +136,7 @@ def test_it_survives_being_killed_between_requests(worker: Worker) -> None:
 
 def test_no_process_is_left(worker: Worker) -> None:
     pid = ask(worker, "os.getpid()")
-    worker._end()
+    worker._kill()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

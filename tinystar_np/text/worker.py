@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -78,7 +78,8 @@ class Worker:
 
     def _forget(self) -> None:
         self._lock, self._owner = threading.Lock(), os.getpid()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None  # while it is not answering
+        self._kill: Callable[[], object] = lambda: None
         self._prepared: Any = None
 
     def _start(self) -> None:
@@ -95,53 +96,59 @@ class Worker:
                 env={name: os.environ[name] for name in KEPT if name in os.environ} | SETTINGS,
                 process_group=None if os.name == "nt" else 0,  # Ctrl-C is for this process alone
             )
-        except (OSError, TypeError) as error:
+        except (OSError, TypeError) as error:  # no such file; or embedded, so that nobody knows Python's
             raise WorkerError(f"it needs a process of its own, and none starts ({error})") from error
-        self._process, self._end = process, weakref.finalize(self, _end, process, os.getpid())
+        self._process, self._kill = process, weakref.finalize(self, _end, process, os.getpid())
         setup = (paths, str(self._script), self._memory, self._seconds, self._first)
         self._prepared = self._exchange(marshal.dumps(setup), START + self._seconds, MOST_PREPARED)
 
     def _exchange(self, data: bytes, seconds: float, most: int) -> Any:
-        """Send bytes to the process and read its answer; if anything goes wrong it is killed."""
-        process = self._process
+        """Send bytes to the process and read its answer; if anything goes wrong it is killed.
+
+        Ctrl-C may come at any place. Then the process is forgotten first, whatever becomes of it: what it
+        still says is no answer to the next request.
+        """
+        process, kill = self._process, self._kill
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
-        late = threading.Event()
+        waiting, late = True, False
 
         def stop() -> None:
-            late.set()
-            process.kill()
+            nonlocal late
+            if waiting:
+                late = True
+                process.kill()
 
         timer = threading.Timer(seconds, stop)
         timer.daemon = True
-        timer.start()
+        self._process = None
         try:
+            timer.start()
             process.stdin.write(struct.pack("<Q", len(data)) + data)
             process.stdin.flush()
             (size,) = struct.unpack("<Q", process.stdout.read(8))
             if size > most:
                 raise WorkerError(f"its result has {size} bytes, and no more than {most} are taken")
             answer = json.loads(process.stdout.read(size))
+            waiting = False
+            if not late:  # else the answer came just in time, but the process did not survive that
+                self._process = process
         except (OSError, ValueError, struct.error, RecursionError) as error:
-            raise WorkerError(self._how_it_ended(late.is_set())) from error
-        except BaseException:  # Ctrl-C too: the answer to this request must not be taken for the next one's
-            self._end()
-            raise
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1)  # one that ends by itself has a code that says why
+            kill()
+            raise WorkerError(self._how_it_ended(process.returncode, late)) from error
         finally:
+            waiting = False
             timer.cancel()
-        if late.is_set():  # it came just in time; the process did not survive that
-            self._end()
+            if self._process is None:
+                kill()
         return answer
 
-    def _how_it_ended(self, late: bool) -> str:
-        """Say why the process gave no answer."""
-        assert self._process is not None
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(1)  # a process that ends by itself has a code that says why
-        self._end()
-        code = self._process.returncode
-        if late or code == -getattr(signal, "SIGXCPU", 0) < 0:
+    def _how_it_ended(self, code: int | None, late: bool) -> str:
+        """Say why a process gave no answer."""
+        if late or code is None or code == -getattr(signal, "SIGALRM", 0) < 0:
             return "it took too long, and was stopped"
         if code == OUT_OF_MEMORY:
             return f"it needed more than {self._memory / 1e9:g} GB of memory, and was stopped"
@@ -154,7 +161,11 @@ def place_of(package: str) -> str | None:
 
     The working directory does not count, though Python may search it first: it may be a model's.
     """
-    places = [place for place in sys.path if place and os.path.abspath(place) != os.getcwd()]
+    try:
+        here = os.path.realpath(os.getcwd())
+    except OSError:  # it was deleted
+        here = ""
+    places = [place for place in sys.path if os.path.isabs(place) and os.path.realpath(place) != here]
     spec = PathFinder.find_spec(package, [*places, str(PROCESS.parents[2])])
     return os.path.dirname(os.path.dirname(spec.origin)) if spec and spec.origin else None
 
@@ -163,7 +174,8 @@ def _end(process: "subprocess.Popen[bytes]", owner: int) -> None:
     """End a process, unless this one is a fork of its owner."""
     if os.getpid() == owner:
         process.kill()
-        process.wait()
+        with suppress(subprocess.TimeoutExpired):  # Ctrl-C in subprocess can leave its lock taken for ever
+            process.wait(1)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with suppress(OSError):  # what was not yet sent
