@@ -78,7 +78,7 @@ SETTINGS = {
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the library's, between its tries
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between tries
 
 
 @pytest.fixture

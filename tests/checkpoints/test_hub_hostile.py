@@ -14,8 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hub_machine import NEEDED, message_of, put_snapshot
-from hub_server import COMMIT, Fault, Hub, git_hash
+from hub_machine import NEEDED, TOKEN, message_of, put_snapshot
+from hub_server import COMMIT, Fault, Hub, git_hash, serve_hub
 from huggingface_hub import constants, hf_hub_download, snapshot_download
 
 from tinystar_np.checkpoints import download, hub_answers, hub_store
@@ -363,6 +363,34 @@ def test_another_part_of_a_file_than_asked_for(
         cut_after=60_000, only=".safetensors", on_files_only=True, headers={"Content-Range": place}
     )
     assert "does not answer as a hub does: asked for bytes from 60000 on, it sends" in message_of(MODEL)
+
+
+# Redirects
+
+
+def redirect(to: str) -> Callable[[], Iterable[bytes]]:
+    return answer("302 Found", [b"Content-Length: 0\r\nLocation: " + to.encode() + b"\r\n\r\n"])
+
+
+def test_the_api_of_another_host_gets_no_token(served: Hub) -> None:
+    with serve_hub({MODEL: NEEDED}) as other:
+        elsewhere = other.url.replace("127.0.0.1", "localhost") + f"/api/models/{MODEL}/revision/main"
+        served.faults[MODEL] = Fault(raw=redirect(elsewhere))
+        assert "wrong length" in message_of(MODEL)  # of files, which were sought there as well
+        assert other.tokens == {None}
+    assert served.tokens == {f"Bearer {TOKEN}"}
+
+
+@pytest.mark.parametrize(
+    "to", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x", "http://", "http://[", "\x7f"]
+)
+@pytest.mark.parametrize("where", ["api", "file"])
+def test_redirects_to_what_is_no_page(served: Hub, machine: Path, to: str, where: str) -> None:
+    served.faults[MODEL] = Fault(
+        raw=redirect(to), on_files_only=where == "file", only=CONFIG if where == "file" else ""
+    )
+    message_of(MODEL)
+    assert not list(machine.rglob(CONFIG))
 
 
 # What the cache records

@@ -167,6 +167,8 @@ def open_answer(
                 yield head, answer.pieces()
                 return
             request = head.next_request  # without the token if it leads to another host
+            if request.url.scheme not in ("http", "https"):
+                raise StrangeAnswerError(f"it redirects to an address of {shown(request.url.scheme)}")
             length = 0
             for piece in answer.pieces():
                 length += len(piece)
