@@ -124,6 +124,10 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(ConnectionError):  # the client went away, as some tests have it do
             super().handle()
 
+    def finish(self) -> None:
+        with suppress(ConnectionError):
+            super().finish()
+
     def do_HEAD(self) -> None:
         self._route()
 
