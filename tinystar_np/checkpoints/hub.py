@@ -204,13 +204,13 @@ def find_snapshot(folder: Path, revision: str | None) -> Path | None:
 def read_ref(path: Path) -> str:
     """Read which commit a branch or tag is; returns "" where the file does not say it.
 
-    The cache may be another's: a pipe or a device, which may never end, or a huge file is not read.
+    The cache may be another's: a pipe or a device may never end, and of a huge file only the start is read.
     """
     try:
-        if not path.is_file() or not 40 <= path.stat().st_size <= 60:
+        if not path.is_file():
             return ""
         with path.open("rb") as file:
-            commit = file.read(60).decode("ascii").strip()
+            commit = file.read(100).decode("ascii").strip()
     except (OSError, ValueError):
         return ""
     return commit if FULL_COMMIT.fullmatch(commit) else ""
