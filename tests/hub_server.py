@@ -65,6 +65,7 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)  # of requests for a part of a file
     tokens: set[str | None] = field(default_factory=set)  # the Authorization headers that were sent
+    encodings: set[str | None] = field(default_factory=set)  # the Accept-Encoding headers
     sent: int = 0  # bytes of raw answers
     store: str = ""  # where large files are redirected to, if anywhere: another host that needs no token
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -140,6 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers["Authorization"]
         hub.requests.append(f"{self.command} {path}")
         hub.tokens.add(token)
+        hub.encodings.add(self.headers["Accept-Encoding"])
         is_api = path.startswith("/api/models/")
         name = path.removeprefix("/api/models").removeprefix("/")
         repository = next(

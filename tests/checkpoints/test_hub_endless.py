@@ -85,6 +85,11 @@ def test_a_compressed_answer(served: Hub, where: str, encoding: str) -> None:
     assert peak < 20_000_000
 
 
+def test_nobody_asks_for_compression(served: Hub, machine: Path) -> None:
+    check_all_inside(machine)
+    assert served.encodings == {"identity"}
+
+
 def test_a_small_file_that_is_huge(served: Hub, machine: Path) -> None:
     served.faults[MODEL] = Fault(
         says={"siblings": [SHORT[0] | {"size": 65_000_000}, SHORT[1]]},
@@ -137,5 +142,6 @@ def test_redirects_to_what_is_no_page(served: Hub, machine: Path, to: str, where
     served.faults[MODEL] = Fault(
         raw=redirect(to), on_files_only=where == "file", only=CONFIG if where == "file" else ""
     )
-    message_of(MODEL)
+    said = message_of(MODEL)
+    assert not to.startswith(("file", "ftp")) or "does not answer as a hub does: it" in said
     assert not list(machine.rglob(CONFIG))

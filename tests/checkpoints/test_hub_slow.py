@@ -3,13 +3,14 @@
 import math
 import os
 import time
+from hashlib import sha256
 from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hub_machine import NEEDED, SHORT, answer, check_all_inside, message_of
-from hub_server import Fault, Hub
+from hub_server import COMMIT, Fault, Hub
 from huggingface_hub import constants
 
 from tinystar_np.checkpoints import hub_answers, hub_store
@@ -101,6 +102,34 @@ def test_a_connection_that_always_breaks(served: Hub, monkeypatch: pytest.Monkey
     served.faults[MODEL] = fault
     assert message_of(MODEL)
     assert served.downloads.count("model.safetensors") <= 2 * hub_store.TRIES
+
+
+@pytest.mark.parametrize("left", [10, len(NEEDED["model.safetensors"])])
+def test_a_damaged_rest_of_an_earlier_run_is_replaced_once(served: Hub, machine: Path, left: int) -> None:
+    weights = NEEDED["model.safetensors"]
+    partial = (
+        machine
+        / "hf"
+        / "hub"
+        / "models--owner--model"
+        / "blobs"
+        / f"{sha256(weights).hexdigest()}.incomplete"
+    )
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(b"?" * left)
+    served.faults[MODEL] = Fault(damage=True, only=".safetensors", on_files_only=True)
+    assert "model.safetensors of owner/model arrived damaged" in message_of(MODEL)
+    assert served.downloads.count("model.safetensors") <= 2
+
+
+def test_where_no_hash_is_announced_nothing_of_an_earlier_run_is_used(served: Hub, machine: Path) -> None:
+    served.faults[MODEL] = Fault(no_hashes=True)
+    key = sha256(f"{COMMIT}/model.safetensors".encode()).hexdigest()
+    partial = machine / "hf" / "hub" / "models--owner--model" / "blobs" / f"{key}.incomplete"
+    partial.parent.mkdir(parents=True)
+    partial.write_bytes(b"?" * 10)
+    check_all_inside(machine)
+    assert not served.ranges
 
 
 @pytest.mark.parametrize("place", ["", "bytes 0-9/10", "bytes */99", "nonsense"])
