@@ -17,7 +17,7 @@ from tinystar_np.errors import CheckpointError
 # Parsed JSON takes up to twenty times its size in the file: "[]," is 3 bytes there, and 64 in memory. The
 # largest real files are the indexes of huge mixtures of experts (10 MB).
 SIZE_LIMIT = 30_000_000
-MOST_OBJECTS = 1_000_000  # each takes a microsecond; the header of the largest models has 100 000
+MOST_PARTS = 2_000_000  # lists and objects, each of which takes a microsecond; real files have up to 600 000
 DEPTH_LIMIT = 64  # real files nest four or five levels
 
 # JSON has no infinity: transformers 5 writes one as {"__float__": "Infinity"}.
@@ -76,8 +76,8 @@ def parse_json_object(data: bytes, source: Path) -> JsonObject:
 
     too_deep = "its lists or objects are nested too deeply"
     try:
-        if data.count(b"{") > MOST_OBJECTS:
-            raise ValueError(f"it has more than {MOST_OBJECTS} objects")
+        if data.count(b"{") + data.count(b"[") > MOST_PARTS:
+            raise ValueError(f"it has more than {MOST_PARTS} lists and objects")
         value = json.loads(data.decode("utf-8"), object_pairs_hook=build_object)
     except UnicodeDecodeError as error:
         problem = f"byte {error.start} is not UTF-8"
