@@ -75,9 +75,11 @@ def parse_json_object(data: bytes, source: Path) -> JsonObject:
         return result
 
     too_deep = "its lists or objects are nested too deeply"
+    if data.count(b"{") + data.count(b"[") > MOST_PARTS:
+        raise CheckpointError(
+            f"{source}: it has more than {MOST_PARTS} lists and objects.\n{download_again(source)}"
+        )
     try:
-        if data.count(b"{") + data.count(b"[") > MOST_PARTS:
-            raise ValueError(f"it has more than {MOST_PARTS} lists and objects")
         value = json.loads(data.decode("utf-8"), object_pairs_hook=build_object)
     except UnicodeDecodeError as error:
         problem = f"byte {error.start} is not UTF-8"
