@@ -141,6 +141,8 @@ class _Files:
 
 
 def _write(path: Path, text: str) -> None:
+    if path.parent.is_symlink():
+        return  # whoever filled the cache may have chosen what it leads to
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_unless_regular(path)
     with whole_file(path, HubError) as file:
