@@ -133,7 +133,8 @@ class _Files:
         """
         commit = self._listing.commit
         tree = self._folder / "trees" / f"{commit}.json"
-        if self._listing.entries and not tree.is_file():
+        # A link in place of that folder is not followed: nobody needs to move it.
+        if self._listing.entries and not tree.is_file() and not tree.parent.is_symlink():
             _write(tree, json.dumps({"format_version": 1, "files": self._listing.entries}, indent=1))
         ref = self._folder / "refs" / revision
         if revision != commit and read_ref(ref) != commit:
@@ -141,8 +142,6 @@ class _Files:
 
 
 def _write(path: Path, text: str) -> None:
-    if path.parent.is_symlink():
-        return  # whoever filled the cache may have chosen what it leads to
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_unless_regular(path)
     with whole_file(path, HubError) as file:
