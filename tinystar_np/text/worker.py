@@ -64,14 +64,15 @@ class Worker:
         nested too deeply.
         """
         data = marshal.dumps((seconds, request))
-        if self._owner != os.getpid():  # after a fork: the process is the parent's
-            self._forget()
+        self.start()
         with self._lock:
             self._start()
             return self._exchange(data, seconds, most)
 
     def start(self) -> Any:
         """Start the process unless it runs already, and return what ``prepare`` did."""
+        if self._owner != os.getpid():  # after a fork: the process is the parent's
+            self._forget()
         with self._lock:
             self._start()
             return self._prepared
@@ -85,6 +86,7 @@ class Worker:
     def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:
             return
+        self._kill()  # what is left of it
         paths = list(dict.fromkeys(place for name in self._packages if (place := place_of(name))))
         try:
             process = subprocess.Popen(
