@@ -15,8 +15,8 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -64,18 +64,23 @@ class Worker:
         nested too deeply.
         """
         data = marshal.dumps((seconds, request))
-        self.start()
-        with self._lock:
-            self._start()
+        with self._running():
             return self._exchange(data, seconds, most)
 
     def start(self) -> Any:
         """Start the process unless it runs already, and return what ``prepare`` did."""
+        with self._running():
+            return self._prepared
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Have the process running, for one thread alone."""
         if self._owner != os.getpid():  # after a fork: the process is the parent's
             self._forget()
         with self._lock:
-            self._start()
-            return self._prepared
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            yield
 
     def _forget(self) -> None:
         self._lock, self._owner = threading.Lock(), os.getpid()
@@ -84,8 +89,6 @@ class Worker:
         self._prepared: Any = None
 
     def _start(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            return
         self._kill()  # what is left of it
         paths = list(dict.fromkeys(place for name in self._packages if (place := place_of(name))))
         try:
