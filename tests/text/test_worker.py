@@ -75,8 +75,8 @@ def test_how_work_ends(how: str, worker: Worker) -> None:
     code, message = ENDS[how]
     begun = time.monotonic()
     with pytest.raises(WorkerError, match=message):
-        ask(worker, code, seconds=1.0)
-    assert time.monotonic() - begun < 4
+        ask(worker, code, seconds=1.0 if "long" in message else 60.0)
+    assert time.monotonic() - begun < 30
     assert ask(worker, "1 + 1") == 2
 
 

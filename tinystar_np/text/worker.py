@@ -9,17 +9,19 @@ an error like any other. It has an empty environment, cannot open files or conne
 import json
 import marshal
 import os
+import select
 import signal
 import struct
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | tuple[Json, ...] | dict[str, Json] | None"
 
@@ -97,12 +99,15 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                bufsize=0,
                 cwd=PROCESS.parent,
                 env={name: os.environ[name] for name in KEPT if name in os.environ} | SETTINGS,
                 process_group=None if os.name == "nt" else 0,  # Ctrl-C is for this process alone
             )
         except (OSError, TypeError) as error:  # no such file; or embedded, so that nobody knows Python's
             raise WorkerError(f"it needs a process of its own, and none starts ({error})") from error
+        if os.name != "nt" and process.stdin is not None:
+            os.set_blocking(process.stdin.fileno(), False)
         self._process, self._kill = process, weakref.finalize(self, _end, process, os.getpid())
         setup = (paths, str(self._script), self._memory, self._seconds, self._first)
         self._prepared = self._exchange(marshal.dumps(setup), START + self._seconds, MOST_PREPARED)
@@ -113,42 +118,27 @@ class Worker:
         Ctrl-C may come at any place. Then the process is forgotten first, whatever becomes of it: what it
         still says is no answer to the next request.
         """
-        process, kill = self._process, self._kill
+        process, self._process = self._process, None
         assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        waiting, late = True, False
-
-        def stop() -> None:
-            nonlocal late
-            if waiting:
-                late = True
-                process.kill()
-
-        timer = threading.Timer(seconds, stop)
-        timer.daemon = True
-        self._process = None
+        until = time.monotonic() + seconds
         try:
-            timer.start()
-            process.stdin.write(struct.pack("<Q", len(data)) + data)
-            process.stdin.flush()
-            (size,) = struct.unpack("<Q", process.stdout.read(8))
-            if size > most:
-                raise WorkerError(f"its result has {size} bytes, and no more than {most} are taken")
-            answer = json.loads(process.stdout.read(size))
-            waiting = False
-            if not late:  # else the answer came just in time, but the process did not survive that
-                self._process = process
-        except (OSError, ValueError, struct.error, RecursionError) as error:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(1)  # one that ends by itself has a code that says why
-            kill()
+            with _deadline(process, seconds):
+                _send(process, struct.pack("<Q", len(data)) + data, until)
+                (size,) = struct.unpack("<Q", _receive(process, 8, until))
+                if size > most:
+                    raise WorkerError(f"its result has {size} bytes, and no more than {most} are taken")
+                answer = json.loads(_receive(process, size, until))
+            self._process = process
+        except (OSError, EOFError, ValueError, RecursionError) as error:
+            late = isinstance(error, TimeoutError)
+            if not late:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(1)  # one that ends by itself has a code that says why
+            self._kill()
             raise WorkerError(self._how_it_ended(process.returncode, late)) from error
         finally:
-            waiting = False
-            timer.cancel()
             if self._process is None:
-                kill()
+                self._kill()
         return answer
 
     def _how_it_ended(self, code: int | None, late: bool) -> str:
@@ -159,6 +149,53 @@ class Worker:
             return f"it needed more than {self._memory / 1e9:g} GB of memory, and was stopped"
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"it ended the process in which it ran ({name})"
+
+
+def _send(process: "subprocess.Popen[bytes]", data: bytes, until: float) -> None:
+    """Write to a process; raises TimeoutError once the monotonic clock shows ``until``."""
+    assert process.stdin is not None
+    rest = memoryview(data)
+    while rest:
+        _wait(process.stdin, "out", until)
+        rest = rest[process.stdin.write(rest) or 0 :]
+
+
+def _receive(process: "subprocess.Popen[bytes]", size: int, until: float) -> bytes:
+    """Read so many bytes from a process; raises TimeoutError as above, EOFError where they do not come."""
+    assert process.stdout is not None
+    data = bytearray()
+    while len(data) < size:
+        _wait(process.stdout, "in", until)
+        part = process.stdout.read(min(size - len(data), 1 << 20))
+        if not part:
+            raise EOFError
+        data += part
+    return bytes(data)
+
+
+def _wait(pipe: IO[bytes], way: str, until: float) -> None:
+    """Wait until a pipe can be read from or written to; raises TimeoutError as above."""
+    if os.name == "nt":
+        return
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN if way == "in" else select.POLLOUT)
+    if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+        raise TimeoutError
+
+
+@contextmanager
+def _deadline(process: "subprocess.Popen[bytes]", seconds: float) -> Iterator[None]:
+    """On Windows, where nobody can wait for a pipe: let a thread kill the process after so many seconds."""
+    if os.name != "nt":
+        yield
+        return
+    timer = threading.Timer(seconds, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def place_of(package: str) -> str | None:
