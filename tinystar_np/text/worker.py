@@ -208,7 +208,7 @@ def place_of(package: str) -> str | None:
     except OSError:  # it was deleted
         here = ""
     places = [place for place in sys.path if os.path.isabs(place) and os.path.realpath(place) != here]
-    spec = PathFinder.find_spec(package, [*places, str(PROCESS.parents[2])])
+    spec = PathFinder.find_spec(package, [str(PROCESS.parents[2]), *places])  # where this package is itself
     return os.path.dirname(os.path.dirname(spec.origin)) if spec and spec.origin else None
 
 
