@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from tinystar_np.checkpoints.checkpoint import open_checkpoint
-from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_config, read_end_ids
+from tinystar_np.checkpoints.config_file import CONFIG_FILE
 from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.checkpoints.model_source import open_source
 from tinystar_np.errors import InputError
 from tinystar_np.fast.machine import give_back_memory as give_back
 from tinystar_np.fast.threads import use_threads
@@ -27,8 +27,9 @@ def load(
 ) -> tuple[Decoder, Tokenizer | None]:
     """Load a model and its tokenizer.
 
-    name       a directory with config.json and *.safetensors, the name of a shipped model ("stories"), or a
-               hub id such as "openai-community/gpt2", which is downloaded unless it is already on this disk
+    name       a directory with config.json and *.safetensors, a GGUF file, the name of a shipped model
+               ("stories") or of one in an installed package ("smollm2"), or a hub id such as
+               "openai-community/gpt2", which is downloaded unless it is already on this disk
     dtype      the type of the weight matrices in memory: "float32"; "bfloat16", half the memory; "int8", a
                quarter; "auto", the file's own type, where float16 and float64 become float32. Rounding is
                done at each call; ``convert`` (conversion.py) writes rounded files. Vectors and activations
@@ -48,19 +49,18 @@ def load(
     if dtype not in DTYPES:
         raise InputError(f"dtype = {dtype!r}, but it must be one of {', '.join(DTYPES)}.")
     use_threads()
-    directory = find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir)
-    whole = read_config(directory)
-    raw = text_config(whole)
+    source = open_source(find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir))
+    raw = text_config(source.config)
     architecture = model_class(raw["model_type"])
     config = architecture.Config.from_dict(raw)  # raises its errors before any weight is read
-    end_ids = read_end_ids(directory, raw)
+    end_ids = source.end_ids(raw)
     reads_bytes = getattr(config, "tokens", None) == "bytes"
     if reads_bytes:
-        tokenizer: Tokenizer | None = tokenizer_of_bytes(directory / CONFIG_FILE)
+        tokenizer: Tokenizer | None = tokenizer_of_bytes(source.path / CONFIG_FILE)
     else:
-        tokenizer = load_tokenizer(directory, isolated)
+        tokenizer = load_tokenizer(source.path, isolated)
     give_back()
-    checkpoint = text_tensors(open_checkpoint(directory), whole)
+    checkpoint = text_tensors(source.checkpoint(), source.config)
     model = architecture.from_checkpoint(config, checkpoint, end_ids, dtype)
     if in_memory:
         model.move_into_memory()

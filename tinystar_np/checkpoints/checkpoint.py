@@ -77,6 +77,14 @@ class Checkpoint(Mapping[str, NDArray]):
         """Shape of a tensor."""
         return self._tensors[name].shape
 
+    def block_type(self, name: str) -> str | None:
+        """Type of the blocks (kernels/block_types.py) in which a tensor's numbers lie; None where singly."""
+        return None
+
+    def lies_transposed(self, name: str) -> bool:
+        """Whether a tensor in blocks has its rows along the last axis but one."""
+        return False
+
     def float32(self, name: str) -> NDArray[np.float32]:
         """Return a tensor as float32: a view of the file if it is stored so, else a converted copy.
 

@@ -90,12 +90,7 @@ def gather(checkpoint: Checkpoint, table: FittedTable, dtype: str) -> dict[str, 
     Returns {our name: array or matrix}. What keeps its type is a view of the mapped file; what is rounded is
     so one tensor after the other, each let go of before the next, with a bar on the terminal.
     """
-    kept = {
-        name
-        for name, its_rows in table.tensors.items()
-        if all(row.is_matrix for row in its_rows)
-        and keeps_type(checkpoint, name, dtype, all(row.is_by_rows for row in its_rows))
-    }
+    kept = {name for name, its_rows in table.tensors.items() if keeps_type(checkpoint, name, dtype, its_rows)}
     to_round = {
         row.ours: prod(row.shape)
         for name, its_rows in table.tensors.items()
@@ -107,7 +102,7 @@ def gather(checkpoint: Checkpoint, table: FittedTable, dtype: str) -> dict[str, 
         for name, its_rows in table.tensors.items():
             tensor = read_stored(checkpoint, name, as_it_lies=name in kept)
             for row in its_rows:
-                part = tensor.part(row.taken_from)
+                part = tensor.part(row)
                 if row.ours in to_round:
                     arrays[row.ours] = rounded_matrix(part.values, row.transposed, row.is_table, dtype)
                     checkpoint.let_go(name)  # another form of it is in memory now

@@ -4,13 +4,14 @@
     bfloat16                    NAME               16 bits each
     int8                        NAME, NAME_scale   whole numbers (out, in), a scale per output (out, 1);
                                                    or (in, out) and (1, out)
+    blocks of a GGUF file       NAME               rows of blocks, a few weights with their scales each
 
-The last is what the compressed-tensors package calls "int-quantized" (checkpoints/compressed_tensors.py).
-bfloat16 and int8 are used as they are in the mapped file, without a copy. Everything else is converted to
-float32, or to the narrower type that ``load`` is asked for.
+int8 is what the compressed-tensors package calls "int-quantized" (checkpoints/compressed_tensors.py); blocks
+are in kernels/block_types.py. bfloat16, int8 and blocks are used as they are in the mapped file, without a
+copy. Everything else is converted to float32, or to the narrower type that ``load`` is asked for.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,9 @@ from tinystar_np import fast
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.compressed_tensors import SCALE
 from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.checkpoints.weight_table import Row
 from tinystar_np.errors import CheckpointError
+from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix
 
@@ -31,16 +34,23 @@ ROUNDED = ("bfloat16", "int8")
 class Stored(NamedTuple):
     """A tensor, or a part of one, in the order of its file.
 
-    values  float32; or as in the file: bfloat16's bits (uint16), or int8
-    scales  for int8 the scale of each value, in the shape of ``values``; None otherwise
+    values      float32; or as in the file: bfloat16's bits (uint16), int8, or blocks by rows
+    scales      for int8 the scale of each value, in the shape of ``values``; None otherwise
+    block_type  for blocks their type; None otherwise
+    swapped     whether the rows of blocks lie as the transpose of the tensor
     """
 
     values: NDArray
     scales: NDArray[np.float32] | None = None
+    block_type: str | None = None
+    swapped: bool = False
 
-    def part(self, take: Callable[[NDArray], NDArray]) -> "Stored":
+    def part(self, row: Row) -> "Stored":
         """Return a part of the values, with its scales."""
-        return Stored(take(self.values), None if self.scales is None else take(self.scales))
+        if self.block_type is not None:
+            return self._replace(values=row.rows_taken_from(self.values, self.swapped))
+        scales = None if self.scales is None else row.taken_from(self.scales)
+        return Stored(row.taken_from(self.values), scales)
 
 
 def is_int8(checkpoint: Checkpoint, name: str) -> bool:
@@ -55,15 +65,21 @@ def is_scale(checkpoint: Checkpoint, name: str) -> bool:
     return scaled != name and scaled in checkpoint and is_int8(checkpoint, scaled)
 
 
-def keeps_type(checkpoint: Checkpoint, name: str, dtype: str, by_rows: bool) -> bool:
+def keeps_type(checkpoint: Checkpoint, name: str, dtype: str, rows: Sequence[Row]) -> bool:
     """Say whether a matrix keeps the type that it has in the file.
 
-    dtype    see ``load``
-    by_rows  whether each row, and not each column, belongs to one output, or to one token of a table
+    dtype  see ``load``
+    rows   those that are taken from it
     """
+    if not all(row.is_matrix for row in rows):
+        return False
+    if checkpoint.block_type(name) is not None:
+        most = 0 if checkpoint.lies_transposed(name) else 1  # of axes that are cut: columns are in blocks
+        return dtype == "auto" and all(len(row.part) <= most for row in rows)
     if is_int8(checkpoint, name):
-        rows, columns = checkpoint.shape(name)
-        scales_lie_so = checkpoint.shape(name + SCALE) == ((rows, 1) if by_rows else (1, columns))
+        by_rows = all(row.is_by_rows for row in rows)
+        count, columns = checkpoint.shape(name)
+        scales_lie_so = checkpoint.shape(name + SCALE) == ((count, 1) if by_rows else (1, columns))
         return scales_lie_so and dtype in ("auto", "int8")
     return checkpoint.element_type(name) == "BF16" and dtype in ("auto", "bfloat16")
 
@@ -73,6 +89,9 @@ def read_stored(checkpoint: Checkpoint, name: str, as_it_lies: bool) -> Stored:
 
     Raises CheckpointError for an element type that cannot be read, or scales of another shape.
     """
+    block_type = checkpoint.block_type(name)
+    if block_type is not None and as_it_lies:
+        return Stored(checkpoint[name], None, block_type, checkpoint.lies_transposed(name))
     if not is_int8(checkpoint, name):
         return Stored(checkpoint[name] if as_it_lies else checkpoint.float32(name))
     rows, columns = checkpoint.shape(name)
@@ -95,7 +114,9 @@ def matrix_as_stored(stored: Stored, transposed: bool, is_table: bool) -> Matrix
     transposed  whether the file has (out, in)
     is_table    whether it is an embedding table, whose rows are looked up
     """
-    values, scales = stored
+    values, scales, block_type, swapped = stored
+    if block_type is not None:
+        return BlockMatrix(values, block_type, transposed != swapped)
     if scales is not None:
         if transposed == is_table:  # the file has a column for each scale
             values, scales = values.T, scales.T
