@@ -52,7 +52,7 @@ def load_tokenizer(directory: Path, isolated: bool = False) -> Tokenizer | None:
     if path is None:
         return None
     settings = read_settings(directory)
-    backend = IsolatedTokenizer(directory, path)
+    backend = IsolatedTokenizer({"directory": str(directory.absolute())}, path, path.stat().st_size)
     named = {role: AddedToken(text, special=True) for role, text in backend.special_tokens.items()}
     return Tokenizer(backend, path, replace(settings, named=named))
 
