@@ -5,6 +5,7 @@ from pathlib import Path
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_config, read_end_ids
 from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.checkpoints.packed_formats import with_packed
 from tinystar_np.errors import InputError
 from tinystar_np.fast.machine import give_back_memory as give_back
 from tinystar_np.fast.threads import use_threads
@@ -30,9 +31,9 @@ def load(
     name       a directory with config.json and *.safetensors, the name of a shipped model ("stories"), or a
                hub id such as "openai-community/gpt2", which is downloaded unless it is already on this disk
     dtype      the type of the weight matrices in memory: "float32"; "bfloat16", half the memory; "int8", a
-               quarter; "auto", the file's own type, where float16 and float64 become float32. Rounding is
-               done at each call; ``convert`` (conversion.py) writes rounded files. Vectors and activations
-               are float32 in any case.
+               quarter; "auto", the file's own type, packed ones of 4 and 8 bits included, where float16 and
+               float64 become float32. Rounding is done at each call; ``convert`` (conversion.py) writes
+               rounded files. Vectors and activations are float32 in any case.
     revision   a branch, tag or commit of the hub's repository
     offline    never touch the network
     cache_dir  where downloads are, instead of the hub's shared cache
@@ -60,7 +61,7 @@ def load(
     else:
         tokenizer = load_tokenizer(directory, isolated)
     give_back()
-    checkpoint = text_tensors(open_checkpoint(directory), whole)
+    checkpoint = text_tensors(with_packed(open_checkpoint(directory), raw), whole)
     model = architecture.from_checkpoint(config, checkpoint, end_ids, dtype)
     if in_memory:
         model.move_into_memory()
