@@ -13,6 +13,7 @@ from tinystar_np.checkpoints.stored_matrix import (
     is_scale,
     keeps_type,
     matrix_as_stored,
+    packed_matrices,
     read_stored,
     rounded_matrix,
 )
@@ -90,7 +91,12 @@ def gather(checkpoint: Checkpoint, table: FittedTable, dtype: str) -> dict[str, 
     Returns {our name: array or matrix}. What keeps its type is a view of the mapped file; what is rounded is
     so one tensor after the other, each let go of before the next, with a bar on the terminal.
     """
-    kept = {name for name, its_rows in table.tensors.items() if keeps_type(checkpoint, name, dtype, its_rows)}
+    kept = {
+        name
+        for name, its_rows in table.tensors.items()
+        if all(row.is_matrix for row in its_rows)
+        and keeps_type(checkpoint, name, dtype, all(row.is_by_rows for row in its_rows))
+    }
     to_round = {
         row.ours: prod(row.shape)
         for name, its_rows in table.tensors.items()
@@ -100,9 +106,16 @@ def gather(checkpoint: Checkpoint, table: FittedTable, dtype: str) -> dict[str, 
     arrays: dict[str, Matrix] = {}
     with bar(sum(to_round.values()), f"rounding to {dtype}", " weights") as advance:
         for name, its_rows in table.tensors.items():
+            packed = checkpoint.packed(name)
+            if packed is not None:
+                arrays |= packed_matrices(packed, its_rows, dtype)
+                if dtype != "auto":
+                    checkpoint.let_go(name)
+                advance(sum(to_round.get(row.ours, 0) for row in its_rows))
+                continue
             tensor = read_stored(checkpoint, name, as_it_lies=name in kept)
             for row in its_rows:
-                part = tensor.part(row)
+                part = tensor.part(row.taken_from)
                 if row.ours in to_round:
                     arrays[row.ours] = rounded_matrix(part.values, row.transposed, row.is_table, dtype)
                     checkpoint.let_go(name)  # another form of it is in memory now

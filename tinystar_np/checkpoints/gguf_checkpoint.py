@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +17,10 @@ from tinystar_np.checkpoints.gguf_file import GgufFile, GgufTensor
 from tinystar_np.checkpoints.gguf_names import NO_WEIGHTS, Names
 from tinystar_np.checkpoints.gguf_undo import Heads, Undo, as_it_is
 from tinystar_np.checkpoints.json_file import download_again, shown
+from tinystar_np.checkpoints.packed_tensor import PackedTensor
 from tinystar_np.checkpoints.safetensors_file import let_go
 from tinystar_np.errors import CheckpointError
+from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.block_types import BLOCK_TYPES, unpack
 
 NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "I8": "i1", "I16": "<i2"}
@@ -171,14 +173,19 @@ class GgufCheckpoint(Checkpoint):
         """Shape of a tensor, as transformers has it."""
         return self._converted[name].shape
 
-    def block_type(self, name: str) -> str | None:
-        """Type of a tensor's blocks; None where its numbers lie singly."""
+    def packed(self, name: str) -> PackedTensor | None:
+        """Return a matrix whose numbers lie in blocks, or one for each expert; None for any other tensor."""
         tensor = self._converted[name]
-        return tensor.element_type if tensor.is_packed else None
+        if not tensor.is_packed or len(tensor.shape) not in (2, 3):
+            return None
+        rows = cache(tensor.stored)  # of all experts, which may have been in two tensors
 
-    def lies_transposed(self, name: str) -> bool:
-        """Whether a tensor in blocks has its rows along the last axis but one."""
-        return self._converted[name].undo.transposed
+        def read(expert: int | None) -> BlockMatrix:
+            blocks = rows() if expert is None else rows()[expert]
+            return BlockMatrix(blocks, tensor.element_type, tensor.undo.transposed)
+
+        path = tensor.sources[0].path
+        return PackedTensor(path, name, tensor.element_type, tensor.shape, tensor.sources, read)
 
     def float32(self, name: str) -> NDArray[np.float32]:
         """Return a tensor as float32: a view of the file if it is stored so, else a converted copy."""

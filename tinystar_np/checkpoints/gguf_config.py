@@ -10,7 +10,6 @@ Source: conversion/*.py, and ``load_arch_hparams`` of src/models/*.cpp, of https
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from tinystar_np.checkpoints.gguf_file import Value
 from tinystar_np.checkpoints.gguf_keys import ModelKeys
 from tinystar_np.checkpoints.gguf_names import NAMES, Names
 from tinystar_np.checkpoints.gguf_rope import rope_parameters
@@ -523,25 +522,3 @@ def attention_heads(keys: ModelKeys) -> Heads:
     of_layers = keys.value("attention.head_count_kv", H)
     G = max(of_layers, default=H) if isinstance(of_layers, list) else keys.whole("attention.head_count_kv", H)
     return Heads(H, G, head_width(keys) if keys.name != "deepseek2" else 0)
-
-
-END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
-END_TEXTS = (
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<EOT>",
-)
-"""Tokens that end an answer, whichever of them the keys name; llama.cpp has more."""
-
-
-def gguf_end_ids(metadata: Mapping[str, Value]) -> tuple[int, ...]:
-    """Return the ids of the tokens after which generation stops."""
-    named = [metadata.get(f"tokenizer.ggml.{key}") for key in END_KEYS]
-    tokens = metadata.get("tokenizer.ggml.tokens")
-    texts = [tokens.index(text) for text in END_TEXTS if text in tokens] if isinstance(tokens, list) else []
-    ids = [id for id in (*named, *texts) if type(id) is int and id >= 0]
-    return tuple(dict.fromkeys(ids))

@@ -10,13 +10,14 @@ from functools import cached_property
 from pathlib import Path
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from tinystar_np.checkpoints.config_file import read_config, read_end_ids
+from tinystar_np.checkpoints.config_file import read_config
 from tinystar_np.checkpoints.gguf_checkpoint import GgufCheckpoint
-from tinystar_np.checkpoints.gguf_config import attention_heads, gguf_config, gguf_end_ids, gguf_names
+from tinystar_np.checkpoints.gguf_config import attention_heads, gguf_config, gguf_names
 from tinystar_np.checkpoints.gguf_file import map_gguf
 from tinystar_np.checkpoints.gguf_keys import ModelKeys
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.model_files import GGUF
+from tinystar_np.checkpoints.packed_formats import with_packed
 
 
 class ModelSource(ABC):
@@ -34,15 +35,11 @@ class ModelSource(ABC):
         """What config.json says; raises CheckpointError or ConfigError where that cannot be known."""
 
     @abstractmethod
-    def end_ids(self, config: JsonObject) -> tuple[int, ...]:
-        """Return the ids of the tokens after which generation stops.
+    def checkpoint(self, config: JsonObject) -> Checkpoint:
+        """Open the weights; raises CheckpointError where they are missing or damaged.
 
         config  of the text part, where the model has more than one
         """
-
-    @abstractmethod
-    def checkpoint(self) -> Checkpoint:
-        """Open the weights; raises CheckpointError where they are missing or damaged."""
 
 
 class Directory(ModelSource):
@@ -53,13 +50,9 @@ class Directory(ModelSource):
         """The content of config.json."""
         return read_config(self.path)
 
-    def end_ids(self, config: JsonObject) -> tuple[int, ...]:
-        """Return the ids that generation_config.json names, or else the config."""
-        return read_end_ids(self.path, config)
-
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self, config: JsonObject) -> Checkpoint:
         """Open the safetensors files."""
-        return open_checkpoint(self.path)
+        return with_packed(open_checkpoint(self.path), config)
 
 
 class GgufModel(ModelSource):
@@ -76,11 +69,7 @@ class GgufModel(ModelSource):
         """What config.json would say."""
         return gguf_config(self.keys)
 
-    def end_ids(self, config: JsonObject) -> tuple[int, ...]:
-        """Return the ids that the metadata name."""
-        return gguf_end_ids(self.file.metadata)
-
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self, config: JsonObject) -> Checkpoint:
         """Name the tensors as transformers does."""
         return GgufCheckpoint(self.file, gguf_names(self.keys), attention_heads(self.keys))
 

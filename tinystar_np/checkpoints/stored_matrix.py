@@ -1,17 +1,18 @@
 """Making a matrix from the tensors of a checkpoint that hold it.
 
+    packed in several tensors   checkpoints/packed_tensor.py
     float32, float16, float64   NAME               numbers
     bfloat16                    NAME               16 bits each
     int8                        NAME, NAME_scale   whole numbers (out, in), a scale per output (out, 1);
                                                    or (in, out) and (1, out)
-    blocks of a GGUF file       NAME               rows of blocks, a few weights with their scales each
 
-int8 is what the compressed-tensors package calls "int-quantized" (checkpoints/compressed_tensors.py); blocks
-are in kernels/block_types.py. bfloat16, int8 and blocks are used as they are in the mapped file, without a
-copy. Everything else is converted to float32, or to the narrower type that ``load`` is asked for.
+The last is what the compressed-tensors package calls "int-quantized" (checkpoints/compressed_tensors.py).
+bfloat16 and int8 are used as they are in the mapped file, without a copy. Everything else is converted to
+float32, or to the narrower type that ``load`` is asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +22,10 @@ from tinystar_np import fast
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.compressed_tensors import SCALE
 from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.checkpoints.packed_tensor import Packed, PackedTensor
 from tinystar_np.checkpoints.weight_table import Row
 from tinystar_np.errors import CheckpointError
-from tinystar_np.kernels.block_matrix import BlockMatrix
-from tinystar_np.kernels.linear import Matrix
+from tinystar_np.kernels.linear import Matrix, unpacked
 from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix
 
 ROUNDED = ("bfloat16", "int8")
@@ -34,23 +35,16 @@ ROUNDED = ("bfloat16", "int8")
 class Stored(NamedTuple):
     """A tensor, or a part of one, in the order of its file.
 
-    values      float32; or as in the file: bfloat16's bits (uint16), int8, or blocks by rows
-    scales      for int8 the scale of each value, in the shape of ``values``; None otherwise
-    block_type  for blocks their type; None otherwise
-    swapped     whether the rows of blocks lie as the transpose of the tensor
+    values  float32; or as in the file: bfloat16's bits (uint16), or int8
+    scales  for int8 the scale of each value, in the shape of ``values``; None otherwise
     """
 
     values: NDArray
     scales: NDArray[np.float32] | None = None
-    block_type: str | None = None
-    swapped: bool = False
 
-    def part(self, row: Row) -> "Stored":
+    def part(self, take: Callable[[NDArray], NDArray]) -> "Stored":
         """Return a part of the values, with its scales."""
-        if self.block_type is not None:
-            return self._replace(values=row.rows_taken_from(self.values, self.swapped))
-        scales = None if self.scales is None else row.taken_from(self.scales)
-        return Stored(row.taken_from(self.values), scales)
+        return Stored(take(self.values), None if self.scales is None else take(self.scales))
 
 
 def is_int8(checkpoint: Checkpoint, name: str) -> bool:
@@ -65,21 +59,15 @@ def is_scale(checkpoint: Checkpoint, name: str) -> bool:
     return scaled != name and scaled in checkpoint and is_int8(checkpoint, scaled)
 
 
-def keeps_type(checkpoint: Checkpoint, name: str, dtype: str, rows: Sequence[Row]) -> bool:
+def keeps_type(checkpoint: Checkpoint, name: str, dtype: str, by_rows: bool) -> bool:
     """Say whether a matrix keeps the type that it has in the file.
 
-    dtype  see ``load``
-    rows   those that are taken from it
+    dtype    see ``load``
+    by_rows  whether each row, and not each column, belongs to one output, or to one token of a table
     """
-    if not all(row.is_matrix for row in rows):
-        return False
-    if checkpoint.block_type(name) is not None:
-        most = 0 if checkpoint.lies_transposed(name) else 1  # of axes that are cut: columns are in blocks
-        return dtype == "auto" and all(len(row.part) <= most for row in rows)
     if is_int8(checkpoint, name):
-        by_rows = all(row.is_by_rows for row in rows)
-        count, columns = checkpoint.shape(name)
-        scales_lie_so = checkpoint.shape(name + SCALE) == ((count, 1) if by_rows else (1, columns))
+        rows, columns = checkpoint.shape(name)
+        scales_lie_so = checkpoint.shape(name + SCALE) == ((rows, 1) if by_rows else (1, columns))
         return scales_lie_so and dtype in ("auto", "int8")
     return checkpoint.element_type(name) == "BF16" and dtype in ("auto", "bfloat16")
 
@@ -89,9 +77,6 @@ def read_stored(checkpoint: Checkpoint, name: str, as_it_lies: bool) -> Stored:
 
     Raises CheckpointError for an element type that cannot be read, or scales of another shape.
     """
-    block_type = checkpoint.block_type(name)
-    if block_type is not None and as_it_lies:
-        return Stored(checkpoint[name], None, block_type, checkpoint.lies_transposed(name))
     if not is_int8(checkpoint, name):
         return Stored(checkpoint[name] if as_it_lies else checkpoint.float32(name))
     rows, columns = checkpoint.shape(name)
@@ -114,9 +99,7 @@ def matrix_as_stored(stored: Stored, transposed: bool, is_table: bool) -> Matrix
     transposed  whether the file has (out, in)
     is_table    whether it is an embedding table, whose rows are looked up
     """
-    values, scales, block_type, swapped = stored
-    if block_type is not None:
-        return BlockMatrix(values, block_type, transposed != swapped)
+    values, scales = stored
     if scales is not None:
         if transposed == is_table:  # the file has a column for each scale
             values, scales = values.T, scales.T
@@ -138,3 +121,41 @@ def rounded_matrix(
     if dtype == "bfloat16":
         return Bfloat16Matrix(fast.to_bfloat16(by_output), transposed=not is_table)
     return Int8Matrix(*fast.quantise(by_output), table=is_table)
+
+
+def packed_matrices(tensor: PackedTensor, rows: Sequence[Row], dtype: str) -> dict[str, Matrix]:
+    """Make the matrices that are taken from a packed tensor.
+
+    rows   the rows of the weight table that name it
+    dtype  see ``load``: with "auto" they stay packed
+
+    Returns {our name: matrix}. What is no matrix of a linear layer, or is cut across its blocks, is unpacked.
+    """
+    read = cache(tensor.read)  # it may have to put the codes into order
+    found: dict[str, Matrix] = {}
+    for row in rows:
+        part = _part(read, len(tensor.shape), row)
+        if row.is_matrix and dtype in ROUNDED:
+            found[row.ours] = rounded_matrix(unpacked(part), row.transposed, row.is_table, dtype)
+        else:
+            keeps = row.is_matrix and dtype == "auto"
+            matrix = part if keeps else np.ascontiguousarray(unpacked(part))
+            found[row.ours] = matrix.T if row.transposed else matrix
+    return found
+
+
+def _part(read: Callable[[int | None], Packed], axes: int, row: Row) -> Matrix:
+    """Return what a row names of a packed tensor, in the order of the file's axes."""
+    cuts = [*row.part, *(slice(None),) * (len(row.block) - len(row.part))]
+    if axes == 3:  # the first axis counts the experts
+        matrix = read(row.expert)
+    else:
+        matrix = read(None)
+        if row.expert is not None:  # they lie one below the other
+            start, stop, _ = cuts[0].indices(row.block[0])
+            above = row.expert * row.block[0]
+            cuts[0] = slice(above + start, above + stop)
+    by_rows, by_columns = cuts[::-1] if matrix.transposed else cuts
+    if by_columns.indices(matrix.columns) == (0, matrix.columns, 1):
+        return matrix.part(by_rows)
+    return unpacked(matrix)[tuple(cuts)]

@@ -95,16 +95,6 @@ class Row(NamedTuple):
         block: NDArray = tensor if self.expert is None else tensor.reshape(-1, *self.block)[self.expert]
         return block[self.part]
 
-    def rows_taken_from(self, tensor: NDArray, swapped: bool) -> NDArray:
-        """Take the same out of packed rows (..., bytes of a row): a view.
-
-        swapped  whether they are the rows of the transpose; then all of each is taken
-        """
-        if self.expert is not None:
-            count = self.block[-1] if swapped else self.block[0]
-            tensor = tensor.reshape(-1, count, tensor.shape[-1])[self.expert]
-        return tensor[self.part]
-
 
 def expand(table: WeightTable, config: HasSizes) -> dict[str, Row]:
     """Write out every row, once per layer, expert or head: {our name: row}."""

@@ -6,6 +6,9 @@ Blocks follow the inputs of an output, (out, in), or the numbers of a token's ve
 unpacked by itself, and a part of a row down to one block.
 """
 
+from copy import copy
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,3 +32,9 @@ class BlockMatrix(PackedMatrix):
     def rows(self, some: Rows) -> NDArray[np.float32]:
         """Unpack some of the stored rows: (...) → (..., columns)."""
         return unpack(self.element_type, self.stored[some])
+
+    def part(self, some: slice) -> Self:
+        """Return the matrix of some neighbouring stored rows, without a copy."""
+        other = copy(self)
+        other.stored = self.stored[some]
+        return other

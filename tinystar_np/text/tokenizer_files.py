@@ -13,6 +13,9 @@ from pathlib import Path
 
 from tokenizers import AddedToken
 
+from tinystar_np.checkpoints.gguf_file import map_gguf
+from tinystar_np.checkpoints.model_files import GGUF
+from tinystar_np.text.gguf_tokenizer import load_gguf_tokenizer
 from tinystar_np.text.isolated import IsolatedTokenizer
 from tinystar_np.text.ordinary import are_few
 from tinystar_np.text.sentencepiece import load_sentencepiece
@@ -31,10 +34,10 @@ LOADERS: dict[str, Callable[[Path, TokenizerSettings, bool], tuple[Backend, Toke
 
 
 def load_tokenizer(directory: Path, isolated: bool = False) -> Tokenizer | None:
-    """Load the tokenizer of a model's directory.
+    """Load the tokenizer of a model's directory, or GGUF file.
 
     directory  holds `tokenizer.json`, `tokenizer.model`, or `vocab.json` with `merges.txt` as GPT-2's first
-               releases do; and perhaps settings in `tokenizer_config.json`
+               releases do; and perhaps settings in `tokenizer_config.json`. Or a GGUF file
     isolated   run it in a worker, a process with limits of time and memory. That is done in any case where it
                is not like those of known models (ordinary.py), and where there is only a `tokenizer.model`.
 
@@ -43,6 +46,8 @@ def load_tokenizer(directory: Path, isolated: bool = False) -> Tokenizer | None:
     implemented.
     """
     directory = Path(directory)
+    if directory.suffix == GGUF:
+        return load_gguf_tokenizer(map_gguf(directory).metadata, directory, isolated)
     if not isolated:
         try:
             return load_in_this_process(directory, ordinary_only=True)

@@ -1,0 +1,73 @@
+"""The formats of packed weights, by the ``quant_method`` of config.json's ``quantization_config``."""
+
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from tinystar_np.checkpoints import packed_mxfp4
+from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
+from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.packed_tensor import PackedTensor, Parts
+
+Settings = Mapping[str, object]
+OF_ACTIVATIONS = re.compile(r".*[._](input|output|activation|q|k|v|kv)_(scale|zero_point|global_scale)")
+"""Tensors about how others round activations, keys and values."""
+
+
+class Format(NamedTuple):
+    """How one format is read.
+
+    accepts         says whether these settings are of the kinds that are read here
+    packed_tensors  finds the packed tensors among all
+    """
+
+    accepts: Callable[[Settings], bool]
+    packed_tensors: Callable[[Parts, Settings], Iterator[PackedTensor]]
+
+
+FORMATS = {"mxfp4": Format(packed_mxfp4.accepts, packed_mxfp4.packed_tensors)}
+
+
+def settings_of(raw: JsonObject) -> object:
+    """Return what a parsed config.json says about packed weights, None where it says nothing."""
+    return raw.get("quantization_config")
+
+
+def is_readable(settings: object) -> bool:
+    """Say whether weights with this ``quantization_config`` can be read."""
+    return is_int8_per_output(settings) or _format(settings) is not None
+
+
+def _format(settings: object) -> Format | None:
+    """Return the format of a ``quantization_config``, None where it is not read here."""
+    if not isinstance(settings, Mapping):
+        return None
+    method = settings.get("quant_method")
+    found = FORMATS.get(method) if isinstance(method, str) else None
+    return found if found is not None and found.accepts(settings) else None
+
+
+def with_packed(checkpoint: Checkpoint, raw: JsonObject) -> Checkpoint:
+    """Return a checkpoint in which packed tensors take the places of their parts.
+
+    raw  the parsed config.json
+
+    Warns where the file says how others round activations: that is not done here.
+    Raises CheckpointError for parts that are missing or do not fit each other.
+    """
+    settings = settings_of(raw)
+    found = _format(settings)
+    if found is None or is_int8_per_output(settings):
+        return checkpoint
+    assert isinstance(settings, Mapping)
+    packed = list(found.packed_tensors(checkpoint.parts(), settings))
+    ignored = {name for name in checkpoint if OF_ACTIVATIONS.fullmatch(name)}
+    if ignored:
+        warnings.warn(
+            f"{len(ignored)} scales for rounding activations are ignored: activations stay float32 here, "
+            "which is more exact.",
+            stacklevel=3,
+        )
+    return checkpoint.with_packed(packed, ignored)
