@@ -31,7 +31,7 @@ def installed_models() -> dict[str, Path]:
 
 def find_installed(name: str) -> Path | None:
     """Find the GGUF file of an installed package by the model's name, the package's or the file's."""
-    wanted = _plain(name)
+    wanted = _plain(PLUGIN.sub("", name, count=1))
     for model, path in installed_models().items():
         if wanted in (_plain(model), _plain(path.stem), _plain(path.name)):
             return path
