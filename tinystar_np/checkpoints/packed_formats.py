@@ -5,14 +5,16 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from tinystar_np.checkpoints import packed_mxfp4
+from tinystar_np.checkpoints import packed_float8, packed_mxfp4
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.packed_tensor import PackedTensor, Parts
 
 Settings = Mapping[str, object]
-OF_ACTIVATIONS = re.compile(r".*[._](input|output|activation|q|k|v|kv)_(scale|zero_point|global_scale)")
+OF_ACTIVATIONS = re.compile(
+    r".*[._](input|output|activation|q|k|v|kv)_(scale|scale_ub|zero_point|global_scale)"
+)
 """Tensors about how others round activations, keys and values."""
 
 
@@ -27,7 +29,11 @@ class Format(NamedTuple):
     packed_tensors: Callable[[Parts, Settings], Iterator[PackedTensor]]
 
 
-FORMATS = {"mxfp4": Format(packed_mxfp4.accepts, packed_mxfp4.packed_tensors)}
+FORMATS = {
+    "fp8": Format(packed_float8.accepts, packed_float8.packed_tensors),
+    "fbgemm_fp8": Format(packed_float8.accepts, packed_float8.packed_tensors),
+    "mxfp4": Format(packed_mxfp4.accepts, packed_mxfp4.packed_tensors),
+}
 
 
 def settings_of(raw: JsonObject) -> object:
