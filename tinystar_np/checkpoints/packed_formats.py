@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from tinystar_np.checkpoints import packed_float8, packed_mxfp4
+from tinystar_np.checkpoints import packed_compressed, packed_float8, packed_mxfp4
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
 from tinystar_np.checkpoints.json_file import JsonObject
@@ -30,6 +30,7 @@ class Format(NamedTuple):
 
 
 FORMATS = {
+    "compressed-tensors": Format(packed_compressed.accepts, packed_compressed.packed_tensors),
     "fp8": Format(packed_float8.accepts, packed_float8.packed_tensors),
     "fbgemm_fp8": Format(packed_float8.accepts, packed_float8.packed_tensors),
     "mxfp4": Format(packed_mxfp4.accepts, packed_mxfp4.packed_tensors),
