@@ -48,7 +48,8 @@ def save_packed(
         del tensors[f"{name}.weight"]
         tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
     kept = {name: tensor for name, tensor in (tensors | (changes or {})).items() if tensor is not None}
-    save_file({name: tensor.contiguous() for name, tensor in kept.items()}, directory / "model.safetensors")
+    apart = {name: tensor.clone().contiguous() for name, tensor in kept.items()}  # no two share memory
+    save_file(apart, directory / "model.safetensors")
     return reference
 
 
