@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from block_matrices import random_block_matrix
 from masks import last_queries
 
 import tinystar_np.fast.linear as fast_linear
@@ -15,6 +16,7 @@ from tinystar_np.fast import threads
 from tinystar_np.fast.remembered import remembered
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.bfloat16 import to_bfloat16
+from tinystar_np.kernels.block_types import BLOCK_TYPES
 from tinystar_np.kernels.codes import INT8, Code, whole_numbers
 from tinystar_np.kernels.delta_rule import unit_vectors
 from tinystar_np.kernels.int8 import quantise
@@ -77,6 +79,11 @@ def matmul() -> Iterator[Case]:
         for matrix in coded_matrices(*shape):
             for vectors in ((1,), (2, 3), (13,), (200,), (0,)):
                 yield case(normal(*vectors, matrix.shape[0]), matrix)
+    for element_type in BLOCK_TYPES:
+        blocks = random_block_matrix(element_type, 71, 512)
+        for vectors in ((), (1,), (2, 3), (200,), (0,)):
+            yield case(normal(*vectors, 512), blocks)
+        yield case(normal(3, 71), blocks.T)
 
 
 def matmul_each() -> Iterator[Case]:

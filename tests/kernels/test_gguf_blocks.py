@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from block_matrices import random_blocks
 
 from tinystar_np.kernels.block_types import BLOCK_TYPES, unpack
 
@@ -20,11 +21,6 @@ def assert_bits_equal(found: np.ndarray, wanted: np.ndarray) -> None:
     assert found.dtype == wanted.dtype == np.float32
     assert found.shape == wanted.shape
     np.testing.assert_array_equal(found.view(np.uint32), wanted.view(np.uint32))
-
-
-def random_blocks(element_type: str, count: int) -> np.ndarray:
-    shape = count, BLOCK_TYPES[element_type].bytes
-    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
 def test_sizes() -> None:

@@ -5,14 +5,25 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from tinystar_np.checkpoints import packed_mxfp4
+from tinystar_np.checkpoints import (
+    packed_awq,
+    packed_bitsandbytes,
+    packed_compressed,
+    packed_float8,
+    packed_gptq,
+    packed_mlx,
+    packed_mxfp4,
+)
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
-from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.packed_tensor import PackedTensor, Parts
+from tinystar_np.errors import ConfigError
 
 Settings = Mapping[str, object]
-OF_ACTIVATIONS = re.compile(r".*[._](input|output|activation|q|k|v|kv)_(scale|zero_point|global_scale)")
+OF_ACTIVATIONS = re.compile(
+    r".*[._](input|output|activation|q|k|v|kv)_(scale|scale_ub|zero_point|global_scale)"
+)
 """Tensors about how others round activations, keys and values."""
 
 
@@ -27,12 +38,17 @@ class Format(NamedTuple):
     packed_tensors: Callable[[Parts, Settings], Iterator[PackedTensor]]
 
 
-FORMATS = {"mxfp4": Format(packed_mxfp4.accepts, packed_mxfp4.packed_tensors)}
-
-
-def settings_of(raw: JsonObject) -> object:
-    """Return what a parsed config.json says about packed weights, None where it says nothing."""
-    return raw.get("quantization_config")
+FORMATS = {
+    "awq": Format(packed_awq.accepts, packed_awq.packed_tensors),
+    "bitsandbytes": Format(packed_bitsandbytes.accepts, packed_bitsandbytes.packed_tensors),
+    "compressed-tensors": Format(packed_compressed.accepts, packed_compressed.packed_tensors),
+    "fbgemm_fp8": Format(packed_float8.accepts, packed_float8.packed_tensors),
+    "fp8": Format(packed_float8.accepts, packed_float8.packed_tensors),
+    "gptq": Format(packed_gptq.accepts, packed_gptq.packed_tensors),
+    "mxfp4": Format(packed_mxfp4.accepts, packed_mxfp4.packed_tensors),
+}
+MLX = Format(packed_mlx.accepts, packed_mlx.packed_tensors)
+"""Its settings name no method. They are also, or only, under the key "quantization"."""
 
 
 def is_readable(settings: object) -> bool:
@@ -45,7 +61,7 @@ def _format(settings: object) -> Format | None:
     if not isinstance(settings, Mapping):
         return None
     method = settings.get("quant_method")
-    found = FORMATS.get(method) if isinstance(method, str) else None
+    found = MLX if method is None else FORMATS.get(method) if isinstance(method, str) else None
     return found if found is not None and found.accepts(settings) else None
 
 
@@ -55,10 +71,15 @@ def with_packed(checkpoint: Checkpoint, raw: JsonObject) -> Checkpoint:
     raw  the parsed config.json
 
     Warns where the file says how others round activations: that is not done here.
-    Raises CheckpointError for parts that are missing or do not fit each other.
+    Raises ConfigError for a format that is not read here, and CheckpointError for parts that are missing or
+    do not fit each other.
     """
-    settings = settings_of(raw)
+    key, settings = "quantization_config", raw.get("quantization_config")
+    if settings is None:
+        key, settings = "quantization", raw.get("quantization")
     found = _format(settings)
+    if settings is not None and not is_readable(settings):
+        raise ConfigError(f"config.json: {key} = {shown(settings)} is not implemented.")
     if found is None or is_int8_per_output(settings):
         return checkpoint
     assert isinstance(settings, Mapping)

@@ -17,6 +17,7 @@ from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.safetensors_file import StoredTensor, let_go
 from tinystar_np.errors import CheckpointError
 from tinystar_np.kernels.block_matrix import BlockMatrix
+from tinystar_np.kernels.codes import Code
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.kernels.packed import CodedMatrix
 
@@ -128,3 +129,60 @@ def numbers(tensor: StoredTensor) -> NDArray:
     """Return scales as they lie, float32 or float16; bfloat16 as float32."""
     array = tensor.array()
     return to_float32(array, "BF16") if tensor.element_type == "BF16" else array
+
+
+def scaled(
+    codes: StoredTensor,
+    scales: StoredTensor,
+    code: Code,
+    name: str,
+    *,
+    blocks: Collection[tuple[int, int]] = (),
+    scale_code: Code | None = None,
+    zeros: StoredTensor | None = None,
+) -> PackedTensor:
+    """Return the packed tensor of codes of 8 bits, one byte each, and their scales.
+
+    codes       (rows, columns), or (E, rows, columns)
+    scales      one number; or one for each row, or for each block, the last of which may be smaller; of all
+                experts in a row, or one below the other
+    code        what the codes stand for
+    name        of the matrix
+    blocks      rows and columns of blocks that there may be
+    scale_code  what the scales stand for, where they are codes
+    zeros       zero points in the shape of the scales, or None
+
+    Raises CheckpointError where the scales have another shape.
+    """
+    if len(codes.shape) not in (2, 3):
+        raise damaged(codes, f"it has {len(codes.shape)} axes, but a packed matrix has 2, or 3 with experts")
+    experts, (rows, columns) = codes.shape[:-2], codes.shape[-2:]
+    grids: dict[Shape, tuple[int, int]] = {(1, 1): (rows, columns), (rows, 1): (1, columns)}
+    for height, width in blocks:
+        grids[-(-rows // height), -(-columns // width)] = height, width
+    shapes: dict[Shape, Shape] = {(*experts, *grid): grid for grid in grids}
+    shapes |= {experts: (1, 1), (*experts, rows): (rows, 1)}
+    if not experts:
+        shapes[1,] = (1, 1)
+    if scales.shape not in shapes:
+        wanted = " or ".join(map(str, shapes))
+        raise damaged(scales, f"its shape is {shown(scales.shape)}, but {shown(codes.name)} needs {wanted}")
+    if zeros is not None and zeros.shape != scales.shape:
+        raise damaged(zeros, f"its shape is {shown(zeros.shape)}, but that of the scales is {scales.shape}")
+    grid = shapes[scales.shape]
+
+    def read(expert: int | None) -> CodedMatrix:
+        def of_expert(array: NDArray) -> NDArray:
+            return array if expert is None else array[expert]
+
+        return CodedMatrix(
+            of_expert(codes.array()).view(np.uint8),
+            code,
+            of_expert(numbers(scales)).reshape(grid),
+            block=grids[grid],
+            scale_code=scale_code,
+            zeros=None if zeros is None else of_expert(zeros.array()).reshape(grid),
+        )
+
+    parts = (codes, scales) if zeros is None else (codes, scales, zeros)
+    return PackedTensor(codes.path, name, codes.element_type, codes.shape, parts, read)

@@ -28,19 +28,22 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.fast import coded
+from tinystar_np.fast import blocks, coded
 from tinystar_np.fast.layout import laid_together
 from tinystar_np.fast.threads import blas_multiplies_directly, divided, shares
 from tinystar_np.kernels import linear
+from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix
 
 Rows = Callable[[NDArray, NDArray], NDArray]
 Unpack = Callable[[NDArray, NDArray[np.float32]], None]
+Scaled = TypeVar("Scaled", bound=PackedMatrix)
 
 FEW_VECTORS = 48
 MOST_DIRECT_VECTORS = 12
@@ -167,7 +170,12 @@ def _packed_product(x: NDArray[np.float32], matrix: PackedMatrix) -> NDArray[np.
         y *= matrix.scales
         return y
     if isinstance(matrix, CodedMatrix) and matrix.transposed:
-        return _coded_product(x, matrix)
+        if matrix.order is not None:
+            x = x[:, matrix.order]
+        with_one = coded.product_with_one if coded.sums_by_blocks(matrix) else None
+        return _scaled_product(x, matrix, coded.widen, with_one)
+    if isinstance(matrix, BlockMatrix) and matrix.transposed:
+        return _scaled_product(x, matrix, blocks.widen, blocks.product_with_one)
     return linear.matmul(x, matrix)
 
 
@@ -194,21 +202,29 @@ def _by_outputs(x: NDArray[np.float32], stored: NDArray, unpack: Unpack) -> NDAr
     return _in_blocks(x, len(stored), lambda some, room: _wide_product(x, unpacked(some, room)))
 
 
-def _coded_product(x: NDArray[np.float32], matrix: CodedMatrix) -> NDArray[np.float32]:
-    """Multiply (T, in) by the transpose of the stored rows of a coded matrix (fast/coded.py)."""
-    if matrix.order is not None:
-        x = x[:, matrix.order]
+def _scaled_product(
+    x: NDArray[np.float32],
+    matrix: Scaled,
+    widen: Callable[[Scaled, slice, NDArray[np.float32]], None],
+    product_with_one: Callable[[Scaled, NDArray, slice, NDArray[np.float32]], NDArray[np.float32]] | None,
+) -> NDArray[np.float32]:
+    """Multiply (T, in) by the transpose of the stored rows of a matrix with scales along its rows.
+
+    widen             unpacks some rows into (n, in), see fast/coded.py and fast/blocks.py
+    product_with_one  multiplies one vector by some rows, with room for (n, in), if that is quicker
+    """
     shape = (-1, matrix.columns)
 
     def with_one(some: slice, room: NDArray[np.float32]) -> NDArray[np.float32]:
-        return coded.product_with_one(matrix, x[0], some, room.reshape(shape))[None]
+        assert product_with_one
+        return product_with_one(matrix, x[0], some, room.reshape(shape))[None]
 
     def with_many(some: slice, room: NDArray[np.float32]) -> NDArray[np.float32]:
         wide = room.reshape(shape)
-        coded.widen(matrix, some, wide)
+        widen(matrix, some, wide)
         return _wide_product(x, wide)
 
-    one = len(x) == 1 and coded.sums_by_blocks(matrix)
+    one = len(x) == 1 and product_with_one
     return _in_blocks(x, len(matrix.stored), with_one if one else with_many)
 
 
