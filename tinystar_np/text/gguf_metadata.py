@@ -25,6 +25,7 @@ import numpy as np
 
 from tinystar_np.checkpoints.json_file import download_again, shown
 from tinystar_np.errors import TokenizerError
+from tinystar_np.text.unigram import Charsmap
 
 PREFIX = "tokenizer.ggml."
 MODEL, PRE, TOKENS, MERGES = (PREFIX + name for name in ("model", "pre", "tokens", "merges"))
@@ -47,7 +48,7 @@ ROLES = {
 }
 # Where a file does not say which they are.
 SENTENCEPIECE_IDS = {"bos_token": 1, "eos_token": 2, "unk_token": 0}
-UNIGRAM_IDS = {"eos_token": 1, "unk_token": 2, "pad_token": 0}
+UNIGRAM_IDS = {"eos_token": 1, "unk_token": 2}
 
 END_OF_TURN = (
     *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>"),
@@ -213,16 +214,18 @@ class GgufVocabulary:
         return list(ends)
 
     @cached_property
-    def charsmap(self) -> bytes:
-        """The table by which sentencepiece normalises a text; empty where there is none."""
+    def charsmap(self) -> Charsmap | None:
+        """The table by which sentencepiece normalises a text; None where there is none."""
         found = self._metadata.get(CHARSMAP)
         if found is None:
-            return b""
-        if isinstance(found, list) and all(type(byte) is int and -128 <= byte < 256 for byte in found):
-            return bytes(byte % 256 for byte in found)
-        if isinstance(found, np.ndarray) and found.dtype.itemsize == 1:
-            return found.tobytes()
-        raise self.fault(CHARSMAP, f"is {shown(found)}, expected a list of bytes")
+            return None
+        data = np.asarray(found) if isinstance(found, list) else found
+        if not isinstance(data, np.ndarray) or data.dtype.kind not in "iu" or data.ndim != 1:
+            raise self.fault(CHARSMAP, f"is {shown(found)}, expected a list of bytes")
+        try:
+            return Charsmap(data.astype(np.uint8).tobytes())
+        except ValueError as error:
+            raise self.fault(CHARSMAP, f"is damaged: {error}") from error
 
     @cached_property
     def templates(self) -> dict[str, str]:

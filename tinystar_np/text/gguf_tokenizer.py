@@ -2,7 +2,7 @@
 
     tokenizer.ggml.model = "gpt2"    byte-level BPE, run by the `tokenizers` package
                            "llama"   sentencepiece's BPE, scored_pieces.py
-                           "t5"      sentencepiece's Unigram, run by the `tokenizers` package
+                           "t5"      sentencepiece's Unigram, unigram.py
 
 The ids are those of the model's own tokenizer, from which llama.cpp's converter wrote the keys. What it does
 not write is lost: a normalizer such as NFC, and whether a token swallows the space beside it.
@@ -19,11 +19,12 @@ from tinystar_np.errors import TokenizerError
 from tinystar_np.text.gguf_metadata import PRE, GgufVocabulary, Kind
 from tinystar_np.text.isolated import IsolatedTokenizer
 from tinystar_np.text.ordinary import are_few, are_ordinary
-from tinystar_np.text.scored_pieces import ScoredPieces, Vocabulary
+from tinystar_np.text.scored_pieces import Joining, ScoredPieces, Vocabulary
 from tinystar_np.text.tokenizer import Backend, Tokenizer
 from tinystar_np.text.tokenizer_classes import set_ends
 from tinystar_np.text.tokenizer_faults import NotOrdinaryError, package_faults
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
+from tinystar_np.text.unigram import Normalizer, Unigram
 from tinystar_np.text.words import BY_NAME, cut_by
 
 FOUND = (Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED)  # in a text before it is cut
@@ -77,7 +78,9 @@ def load_gguf_in_this_process(
     settings = _settings(vocabulary)
     added = _added(vocabulary)
     if ordinary_only and not (
-        are_ordinary(vocabulary.tokens) and are_few([token.content for token in added.values()])
+        are_ordinary(vocabulary.tokens)
+        and are_few([token.content for token in added.values()])
+        and (vocabulary.charsmap is None or vocabulary.charsmap.is_ordinary)
     ):
         raise NotOrdinaryError
     with package_faults(path):
@@ -160,25 +163,36 @@ def _byte_level(
     return backend
 
 
-def _scored_pieces(
+def _joined_pieces(
     vocabulary: GgufVocabulary, added: Mapping[int, AddedToken], settings: TokenizerSettings
 ) -> ScoredPieces:
     """Build sentencepiece's BPE."""
+    pieces, prefix = _pieces(vocabulary), vocabulary.flag("add_space_prefix", True)
+    return ScoredPieces(pieces, Joining(pieces, prefix), added, _ends(vocabulary, settings), prefix)
+
+
+def _unigram(
+    vocabulary: GgufVocabulary, added: Mapping[int, AddedToken], settings: TokenizerSettings
+) -> ScoredPieces:
+    """Build sentencepiece's Unigram."""
+    pieces, prefix = _pieces(vocabulary), vocabulary.flag("add_space_prefix", True)
+    matched = (Kind.NORMAL, Kind.UNUSED, Kind.USER_DEFINED)
+    ids = {token: id for token, id in vocabulary.ids.items() if vocabulary.kinds[id] in matched}
+    normalizer = Normalizer(vocabulary.charsmap, prefix, vocabulary.flag("remove_extra_whitespaces", False))
+    return ScoredPieces(pieces, Unigram(pieces, ids, normalizer), added, _ends(vocabulary, settings), prefix)
+
+
+def _pieces(vocabulary: GgufVocabulary) -> Vocabulary:
     bytes = {id: vocabulary.byte_of(id) for id, kind in enumerate(vocabulary.kinds) if kind == Kind.BYTE}
-    return ScoredPieces(
-        Vocabulary(
-            pieces=vocabulary.tokens,
-            ids=vocabulary.ids,
-            scores=vocabulary.scores,
-            bytes=bytes,
-            silent=vocabulary.silent,
-            unknown=vocabulary.roles.get("unk_token"),
-        ),
-        added,
-        _ends(vocabulary, settings),
-        prefix=vocabulary.flag("add_space_prefix", True),
+    return Vocabulary(
+        pieces=vocabulary.tokens,
+        ids=vocabulary.ids,
+        scores=vocabulary.scores,
+        bytes=bytes,
+        silent=vocabulary.silent,
+        unknown=vocabulary.roles.get("unk_token"),
     )
 
 
 Build = Callable[[GgufVocabulary, Mapping[int, AddedToken], TokenizerSettings], Backend]
-BUILDERS: Mapping[str, Build] = {"gpt2": _byte_level, "llama": _scored_pieces}
+BUILDERS: Mapping[str, Build] = {"gpt2": _byte_level, "llama": _joined_pieces, "t5": _unigram}
