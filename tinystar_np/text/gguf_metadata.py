@@ -48,7 +48,9 @@ ROLES = {
 }
 # Where a file does not say which they are.
 SENTENCEPIECE_IDS = {"bos_token": 1, "eos_token": 2, "unk_token": 0}
+WORD_PIECE_IDS = {"bos_token": 101, "unk_token": 100, "sep_token": 102, "pad_token": 0, "mask_token": 103}
 UNIGRAM_IDS = {"eos_token": 1, "unk_token": 2}
+DEFAULT_IDS = {"llama": SENTENCEPIECE_IDS, "t5": UNIGRAM_IDS, "bert": WORD_PIECE_IDS}
 
 END_OF_TURN = (
     *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>"),
@@ -184,7 +186,7 @@ class GgufVocabulary:
     @cached_property
     def roles(self) -> dict[str, int]:
         """The ids with a role: {"bos_token": 1, …}."""
-        defaults = {"llama": SENTENCEPIECE_IDS, "t5": UNIGRAM_IDS}.get(self.model or "", {})
+        defaults = DEFAULT_IDS.get(self.model or "", {})
         count = len(self.ids)
         found = {role: id for role, id in defaults.items() if id < count}
         for role, name in ROLES.items():
