@@ -288,3 +288,38 @@ def test_any_values_of_any_keys() -> None:
 
 def test_known_kinds_run_in_this_process(shared: Path) -> None:
     assert isinstance(load(metadata_of(vocabulary(shared, "mpt"))).backend, tokenizers.Tokenizer)
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_word_pieces_are_those_of_bert(lowercase: bool) -> None:
+    """Beside BERT's own rules in transformers, with a vocabulary made of this repository's words."""
+    transformers = pytest.importorskip("transformers")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    text = "".join((readme, *MORE_TEXTS))
+    words = {word.lower() if lowercase else word for word in text.split() if word.isalpha()}
+    letters = sorted({letter for letter in text + text.lower() if letter.isprintable() and letter != " "})
+    pieces = [
+        *letters,
+        *(f"##{letter}" for letter in letters),
+        "##ing",
+        "##er",
+        *sorted(words - set(letters)),
+    ]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces]
+    reference = transformers.BertTokenizer(
+        vocab={token: id for id, token in enumerate(tokens)}, do_lower_case=lowercase
+    )
+    written = [token[2:] if token.startswith("##") and len(token) > 2 else f"▁{token}" for token in pieces]
+    metadata = {
+        "model": "bert",
+        "tokens": [*tokens[:5], *written],
+        "token_type": np.array([3, 2, 3, 3, 3] + [1] * len(written), np.int32),
+        "bos_token_id": 2,
+        "unknown_token_id": 1,
+        "seperator_token_id": 3,
+        "normalizer.lowercase": lowercase,
+    }
+    tokenizer = load({f"tokenizer.ggml.{key}": value for key, value in metadata.items()})
+    for line in (*text.splitlines(), *MORE_TEXTS, "[MASK] of [CLS]"):
+        assert tokenizer.encode(line) == reference.encode(line), line
+    assert tokenizer.decode(tokenizer.encode("Testing this")).lower() == "testing this"

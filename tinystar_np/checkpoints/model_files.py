@@ -27,7 +27,11 @@ GGUF = ".gguf"
 FIRST_OF_SEVERAL = re.compile(r"(.*)-00001-of-([0-9]{5})\.gguf", re.DOTALL)
 
 # Each of these sets is enough for a tokenizer.
-TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.txt"})
+TOKENIZERS = (
+    *({"tokenizer.json"}, {"tekken.json"}, {"tokenizer.model"}, {"qwen.tiktoken"}),
+    {"vocab.json", "merges.txt"},
+)
+LARGE_TOKENIZERS = {"tekken.json"}  # of no use beside a tokenizer.json
 
 # Loading one of these may run any code: they are never opened.
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt")
@@ -40,7 +44,9 @@ SMALL_FILES = {
     CONFIG_FILE,
     GENERATION_FILE,
     "tokenizer.json",
+    "tekken.json",
     "tokenizer.model",
+    "qwen.tiktoken",
     "tokenizer_config.json",
     "vocab.json",
     "merges.txt",
@@ -53,7 +59,8 @@ SMALL_FILES = {
 
 def small_files(names: Iterable[str]) -> set[str]:
     """Return the names of a model's files other than weights, of these names."""
-    return {name for name in names if name in SMALL_FILES or TEMPLATE.fullmatch(name)}
+    found = {name for name in names if name in SMALL_FILES or TEMPLATE.fullmatch(name)}
+    return found - LARGE_TOKENIZERS if "tokenizer.json" in found else found
 
 
 def read_index(directory: Path) -> dict[str, str]:

@@ -25,6 +25,7 @@ import numpy as np
 
 from tinystar_np.checkpoints.json_file import download_again, shown
 from tinystar_np.errors import TokenizerError
+from tinystar_np.text.unigram import Charsmap
 
 PREFIX = "tokenizer.ggml."
 MODEL, PRE, TOKENS, MERGES = (PREFIX + name for name in ("model", "pre", "tokens", "merges"))
@@ -47,7 +48,9 @@ ROLES = {
 }
 # Where a file does not say which they are.
 SENTENCEPIECE_IDS = {"bos_token": 1, "eos_token": 2, "unk_token": 0}
-UNIGRAM_IDS = {"eos_token": 1, "unk_token": 2, "pad_token": 0}
+WORD_PIECE_IDS = {"bos_token": 101, "unk_token": 100, "sep_token": 102, "pad_token": 0, "mask_token": 103}
+UNIGRAM_IDS = {"eos_token": 1, "unk_token": 2}
+DEFAULT_IDS = {"llama": SENTENCEPIECE_IDS, "t5": UNIGRAM_IDS, "bert": WORD_PIECE_IDS}
 
 END_OF_TURN = (
     *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>"),
@@ -183,7 +186,7 @@ class GgufVocabulary:
     @cached_property
     def roles(self) -> dict[str, int]:
         """The ids with a role: {"bos_token": 1, …}."""
-        defaults = {"llama": SENTENCEPIECE_IDS, "t5": UNIGRAM_IDS}.get(self.model or "", {})
+        defaults = DEFAULT_IDS.get(self.model or "", {})
         count = len(self.ids)
         found = {role: id for role, id in defaults.items() if id < count}
         for role, name in ROLES.items():
@@ -213,16 +216,18 @@ class GgufVocabulary:
         return list(ends)
 
     @cached_property
-    def charsmap(self) -> bytes:
-        """The table by which sentencepiece normalises a text; empty where there is none."""
+    def charsmap(self) -> Charsmap | None:
+        """The table by which sentencepiece normalises a text; None where there is none."""
         found = self._metadata.get(CHARSMAP)
         if found is None:
-            return b""
-        if isinstance(found, list) and all(type(byte) is int and -128 <= byte < 256 for byte in found):
-            return bytes(byte % 256 for byte in found)
-        if isinstance(found, np.ndarray) and found.dtype.itemsize == 1:
-            return found.tobytes()
-        raise self.fault(CHARSMAP, f"is {shown(found)}, expected a list of bytes")
+            return None
+        data = np.asarray(found) if isinstance(found, list) else found
+        if not isinstance(data, np.ndarray) or data.dtype.kind not in "iu" or data.ndim != 1:
+            raise self.fault(CHARSMAP, f"is {shown(found)}, expected a list of bytes")
+        try:
+            return Charsmap(data.astype(np.uint8).tobytes())
+        except ValueError as error:
+            raise self.fault(CHARSMAP, f"is damaged: {error}") from error
 
     @cached_property
     def templates(self) -> dict[str, str]:

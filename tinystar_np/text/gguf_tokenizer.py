@@ -2,7 +2,8 @@
 
     tokenizer.ggml.model = "gpt2"    byte-level BPE, run by the `tokenizers` package
                            "llama"   sentencepiece's BPE, scored_pieces.py
-                           "t5"      sentencepiece's Unigram, run by the `tokenizers` package
+                           "t5"      sentencepiece's Unigram, unigram.py
+                           "bert"    WordPiece, run by the `tokenizers` package
 
 The ids are those of the model's own tokenizer, from which llama.cpp's converter wrote the keys. What it does
 not write is lost: a normalizer such as NFC, and whether a token swallows the space beside it.
@@ -12,22 +13,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import tokenizers
-from tokenizers import AddedToken, decoders, models
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import TokenizerError
-from tinystar_np.text.gguf_metadata import PRE, GgufVocabulary, Kind
+from tinystar_np.text.gguf_metadata import PRE, PREFIX, TOKENS, GgufVocabulary, Kind
 from tinystar_np.text.isolated import IsolatedTokenizer
-from tinystar_np.text.ordinary import are_few, are_ordinary
-from tinystar_np.text.scored_pieces import ScoredPieces, Vocabulary
+from tinystar_np.text.ordinary import LONGEST_WORD, are_few, are_ordinary
+from tinystar_np.text.scored_pieces import SPACE, Joining, ScoredPieces, Vocabulary
 from tinystar_np.text.tokenizer import Backend, Tokenizer
 from tinystar_np.text.tokenizer_classes import set_ends
 from tinystar_np.text.tokenizer_faults import NotOrdinaryError, package_faults
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
+from tinystar_np.text.unigram import Normalizer, Unigram
 from tinystar_np.text.words import BY_NAME, cut_by
 
 FOUND = (Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED)  # in a text before it is cut
 SPECIAL = (Kind.CONTROL, Kind.UNKNOWN)
+CONTINUES = "##"
 NOT_SWALLOWING = ("<unk>", "<s>", "<|endoftext|>")  # of Phi 3's special tokens
 
 INSTEAD = "Use the model's own repository, with a tokenizer.json, or a GGUF file that a newer llama.cpp made."
@@ -77,7 +80,9 @@ def load_gguf_in_this_process(
     settings = _settings(vocabulary)
     added = _added(vocabulary)
     if ordinary_only and not (
-        are_ordinary(vocabulary.tokens) and are_few([token.content for token in added.values()])
+        are_ordinary(vocabulary.tokens)
+        and are_few([token.content for token in added.values()])
+        and (vocabulary.charsmap is None or vocabulary.charsmap.is_ordinary)
     ):
         raise NotOrdinaryError
     with package_faults(path):
@@ -96,7 +101,7 @@ def gguf_end_ids(metadata: Mapping[str, object], path: Path) -> list[int]:
 def _settings(vocabulary: GgufVocabulary) -> TokenizerSettings:
     kind = vocabulary.model
     rules = BY_NAME.get(vocabulary.pre)
-    adds_bos = kind == "llama" or (kind == "gpt2" and rules is not None and rules.adds_bos)
+    adds_bos = kind in ("llama", "bert") or (kind == "gpt2" and rules is not None and rules.adds_bos)
     settings = TokenizerSettings(
         named={
             role: AddedToken(vocabulary.tokens[id], special=True) for role, id in vocabulary.roles.items()
@@ -160,25 +165,72 @@ def _byte_level(
     return backend
 
 
-def _scored_pieces(
+def _word_pieces(
+    vocabulary: GgufVocabulary, added: Mapping[int, AddedToken], settings: TokenizerSettings
+) -> tokenizers.Tokenizer:
+    """Build WordPiece. In the file a token that begins a word has ▁ before it; here all others have ##."""
+    ids: dict[str, int] = {}
+    for id, (token, kind) in enumerate(zip(vocabulary.tokens, vocabulary.kinds, strict=True)):
+        kept = kind in FOUND or (token.startswith("[") and token.endswith("]"))
+        begins = token.startswith(SPACE) and len(token) > 1
+        name = token if kept else token[1:] if begins else CONTINUES + token
+        if ids.setdefault(name, id) != id:
+            raise vocabulary.fault(TOKENS, f"lists {shown(token)} twice, as {ids[name]} and as {id}")
+    unknown = vocabulary.roles.get("unk_token")
+    if unknown is None:
+        raise vocabulary.fault(f"{PREFIX}unknown_token_id", "is missing")
+    backend = tokenizers.Tokenizer(
+        models.WordPiece(ids, unk_token=vocabulary.tokens[unknown], max_input_chars_per_word=LONGEST_WORD)
+    )
+    lowercase = vocabulary.flag("normalizer.lowercase", True)
+    backend.normalizer = normalizers.BertNormalizer(
+        lowercase=lowercase, strip_accents=vocabulary.flag("normalizer.strip_accents", lowercase)
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(CONTINUES)
+    backend.add_tokens([added[id] for id in sorted(added)])
+    begin, _ = _ends(vocabulary, settings)
+    end = [vocabulary.roles["sep_token"]] if "sep_token" in vocabulary.roles else []
+    tokens = vocabulary.tokens
+    set_ends(backend, [(id, tokens[id]) for id in begin], [(id, tokens[id]) for id in end])
+    return backend
+
+
+def _joined_pieces(
     vocabulary: GgufVocabulary, added: Mapping[int, AddedToken], settings: TokenizerSettings
 ) -> ScoredPieces:
     """Build sentencepiece's BPE."""
+    pieces, prefix = _pieces(vocabulary), vocabulary.flag("add_space_prefix", True)
+    return ScoredPieces(pieces, Joining(pieces, prefix), added, _ends(vocabulary, settings), prefix)
+
+
+def _unigram(
+    vocabulary: GgufVocabulary, added: Mapping[int, AddedToken], settings: TokenizerSettings
+) -> ScoredPieces:
+    """Build sentencepiece's Unigram."""
+    pieces, prefix = _pieces(vocabulary), vocabulary.flag("add_space_prefix", True)
+    matched = (Kind.NORMAL, Kind.UNUSED, Kind.USER_DEFINED)
+    ids = {token: id for token, id in vocabulary.ids.items() if vocabulary.kinds[id] in matched}
+    normalizer = Normalizer(vocabulary.charsmap, prefix, vocabulary.flag("remove_extra_whitespaces", False))
+    return ScoredPieces(pieces, Unigram(pieces, ids, normalizer), added, _ends(vocabulary, settings), prefix)
+
+
+def _pieces(vocabulary: GgufVocabulary) -> Vocabulary:
     bytes = {id: vocabulary.byte_of(id) for id, kind in enumerate(vocabulary.kinds) if kind == Kind.BYTE}
-    return ScoredPieces(
-        Vocabulary(
-            pieces=vocabulary.tokens,
-            ids=vocabulary.ids,
-            scores=vocabulary.scores,
-            bytes=bytes,
-            silent=vocabulary.silent,
-            unknown=vocabulary.roles.get("unk_token"),
-        ),
-        added,
-        _ends(vocabulary, settings),
-        prefix=vocabulary.flag("add_space_prefix", True),
+    return Vocabulary(
+        pieces=vocabulary.tokens,
+        ids=vocabulary.ids,
+        scores=vocabulary.scores,
+        bytes=bytes,
+        silent=vocabulary.silent,
+        unknown=vocabulary.roles.get("unk_token"),
     )
 
 
 Build = Callable[[GgufVocabulary, Mapping[int, AddedToken], TokenizerSettings], Backend]
-BUILDERS: Mapping[str, Build] = {"gpt2": _byte_level, "llama": _scored_pieces}
+BUILDERS: Mapping[str, Build] = {
+    "gpt2": _byte_level,
+    "llama": _joined_pieces,
+    "t5": _unigram,
+    "bert": _word_pieces,
+}

@@ -67,6 +67,12 @@ def are_few(added: Sequence[str]) -> bool:
     return are_ordinary(added) and len(added) <= MOST_ADDED and sum(map(len, added)) <= MOST_ADDED_TEXT
 
 
+def is_known_expression(expression: str) -> bool:
+    """Say whether a regular expression is one by which known families cut a text, or a simple one."""
+    expression = expression.replace("\r", r"\r").replace("\n", r"\n")
+    return expression in EXPRESSIONS or SIMPLE.fullmatch(expression) is not None
+
+
 def _is_known_model(model: JsonObject) -> bool:
     vocabulary = model["vocab"]
     return (
@@ -96,8 +102,7 @@ def _always(rule: JsonObject) -> bool:
 
 
 def _splits_as_known(rule: JsonObject) -> bool:
-    expression = rule["pattern"].get("Regex", " ").replace("\r", r"\r").replace("\n", r"\n")
-    return expression in EXPRESSIONS or SIMPLE.fullmatch(expression) is not None
+    return is_known_expression(rule["pattern"].get("Regex", " "))
 
 
 def _does_not_lengthen(rule: JsonObject) -> bool:

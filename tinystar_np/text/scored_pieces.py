@@ -12,8 +12,9 @@ It is Python's own code, unlike other tokenizers: there is nothing in it that a 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from heapq import heapify, heappop, heappush
 
 from tokenizers import AddedToken
@@ -43,19 +44,44 @@ class Vocabulary:
     silent: frozenset[int]
     unknown: int | None
 
+    @cached_property
+    def _ids_of_bytes(self) -> dict[int, int]:
+        return {byte: id for id, byte in self.bytes.items()}
+
+    def written(self, parts: Iterable[tuple[int | None, str]]) -> list[int]:
+        """Return the ids of a text's parts.
+
+        parts  each with its id; None for one that is no piece: it is written as bytes where they are pieces,
+               or else is unknown, as one token together with unknown neighbours
+        """
+        ids: list[int] = []
+        after_unknown = False
+        for id, part in parts:
+            spelled = [id] if id is not None else [self._ids_of_bytes.get(byte) for byte in part.encode()]
+            known = [one for one in spelled if one is not None]
+            unknown = len(known) < len(spelled)
+            if not unknown:
+                ids += known
+            elif self.unknown is not None and not after_unknown:
+                ids.append(self.unknown)
+            after_unknown = unknown
+        return ids
+
 
 class ScoredPieces:
     """Text to ids and back; it has the methods of the `tokenizers` package that ``Tokenizer`` uses.
 
     vocabulary  the pieces
+    cut         cuts a text without added tokens into ids: ``Joining``, or Unigram's (unigram.py)
     added       {id: token}: those that are found in a text before it is cut
     ends        the ids before and after every text
-    prefix      whether a space is put before a text, and before what follows an added token
+    prefix      whether ``cut`` puts a space before a text
     """
 
     def __init__(
         self,
         vocabulary: Vocabulary,
+        cut: Callable[[str], list[int]],
         added: Mapping[int, AddedToken],
         ends: tuple[Sequence[int], Sequence[int]],
         prefix: bool,
@@ -63,8 +89,8 @@ class ScoredPieces:
         self.encode_special_tokens = False
         self._vocabulary = vocabulary
         self._ids = vocabulary.ids
+        self._cut = cut
         self._added = dict(added)
-        self._bytes = {byte: id for id, byte in vocabulary.bytes.items()}
         self._begin, self._end = map(list, ends)
         self._prefix = prefix
         self._all = AddedTokens(self._added)
@@ -121,22 +147,20 @@ class ScoredPieces:
         """Return the tokens that are found in a text before it is cut."""
         return self._added
 
-    def _cut(self, text: str) -> list[int]:
-        """Cut a text without added tokens."""
+
+class Joining:
+    """Cuts a text by joining neighbours; a space is put before every text where there is a ``prefix``."""
+
+    def __init__(self, vocabulary: Vocabulary, prefix: bool) -> None:
+        self._vocabulary, self._ids = vocabulary, vocabulary.ids
+        self._prefix = prefix
+
+    def __call__(self, text: str) -> list[int]:
+        """Return the ids of a text without added tokens."""
         if not text:
             return []
-        ids: list[int] = []
-        for piece in self._joined(((" " if self._prefix else "") + text).replace(" ", SPACE)):
-            id = self._ids.get(piece)
-            if id is not None:
-                ids.append(id)
-                continue
-            written = [self._bytes.get(byte) for byte in piece.encode()]
-            if None not in written:
-                ids += [byte for byte in written if byte is not None]
-            elif self._vocabulary.unknown is not None:
-                ids.append(self._vocabulary.unknown)
-        return ids
+        pieces = self._joined(((" " if self._prefix else "") + text).replace(" ", SPACE))
+        return self._vocabulary.written((self._ids.get(piece), piece) for piece in pieces)
 
     def _joined(self, text: str) -> list[str]:
         """Join neighbours, beginning with characters; returns pieces, and characters that are none."""
