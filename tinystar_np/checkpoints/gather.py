@@ -13,6 +13,7 @@ from tinystar_np.checkpoints.stored_matrix import (
     is_scale,
     keeps_type,
     matrix_as_stored,
+    packed_matrices,
     read_stored,
     rounded_matrix,
 )
@@ -105,6 +106,13 @@ def gather(checkpoint: Checkpoint, table: FittedTable, dtype: str) -> dict[str, 
     arrays: dict[str, Matrix] = {}
     with bar(sum(to_round.values()), f"rounding to {dtype}", " weights") as advance:
         for name, its_rows in table.tensors.items():
+            packed = checkpoint.packed(name)
+            if packed is not None:
+                arrays |= packed_matrices(packed, its_rows, dtype)
+                if dtype != "auto":
+                    checkpoint.let_go(name)
+                advance(sum(to_round.get(row.ours, 0) for row in its_rows))
+                continue
             tensor = read_stored(checkpoint, name, as_it_lies=name in kept)
             for row in its_rows:
                 part = tensor.part(row.taken_from)

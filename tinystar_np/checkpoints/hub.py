@@ -1,10 +1,11 @@
-"""Finding the directory of a model's files from its name, in the nearest place first.
+"""Finding a model's files from its name, in the nearest place first.
 
-1. a directory of this machine
+1. a directory, or a GGUF file, of this machine
 2. the models shipped in this package
 3. weights_cache/ beside the package and in the current directory
-4. the hub's cache, which transformers shares
-5. the hub
+4. the GGUF files of installed packages (installed.py)
+5. the hub's cache, which transformers shares
+6. the hub
 
 The hub's cache is read without its library, whose import takes longer than NumPy's:
 
@@ -25,8 +26,17 @@ from pathlib import Path
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE
 from tinystar_np.checkpoints.hub_errors import hub_error
-from tinystar_np.checkpoints.json_file import read_json_object
-from tinystar_np.checkpoints.model_files import has_model, has_tokenizer, small_files, weight_files
+from tinystar_np.checkpoints.installed import find_installed, installed_models
+from tinystar_np.checkpoints.json_file import one_line, read_json_object
+from tinystar_np.checkpoints.model_files import (
+    GGUF,
+    gguf_models,
+    has_model,
+    has_tokenizer,
+    model_in,
+    small_files,
+    weight_files,
+)
 from tinystar_np.errors import CheckpointError, HubError
 
 PACKAGE = Path(__file__).parent.parent
@@ -55,15 +65,17 @@ def find_model(
     cache_dir: str | Path | None = None,
     config_only: bool = False,
 ) -> Path:
-    """Find the directory that holds a model's config.json and weights, downloading it if need be.
+    """Find a model's files, downloading them if need be.
 
-    name         a directory, a shipped model such as "stories", or a model of the hub
+    name         a directory, a GGUF file, a shipped model such as "stories", one of an installed package such
+                 as "smollm2", or a model of the hub
     revision     a branch, tag or commit (or its first 7 digits) of a model of the hub; the newest if None
     offline      never use the network, as with HF_HUB_OFFLINE=1 in the environment
     cache_dir    the hub's cache, in place of the usual one
     config_only  config.json is enough: where the model is not on this disk, nothing else is downloaded
 
-    Returns the directory. Raises HubError if there is no such model here, or it cannot be fetched.
+    Returns the directory that holds config.json and the weights, or the GGUF file. Raises HubError if there
+    is no such model here, or it cannot be fetched.
     """
     # os.path, because Path's methods raise errors for names too long or with an unknown ~user.
     path = os.path.expanduser(name)
@@ -72,14 +84,17 @@ def find_model(
     if not NAME.fullmatch(name) or ".." in name:
         raise hub_error(
             f"{name!r} is no name of a model.\n"
-            "Give a directory, a shipped model (stories), or one of the hub (openai-community/gpt2)."
+            "Give a directory, a GGUF file, a shipped model (stories), or one of the hub "
+            "(openai-community/gpt2)."
         )
     names = next((list(pair) for pair in OLD_NAMES.items() if name in pair), [name])
     if revision is None:
         for folder in model_folders():
             for spelling in names:
-                if (folder / spelling / CONFIG_FILE).exists():
-                    return folder / spelling
+                if place := model_in(folder / spelling):
+                    return place
+        if "/" not in name and name not in OLD_NAMES and (installed := find_installed(name)):
+            return installed
 
     cache = hub_cache_directory(cache_dir)
     found = (find_snapshot(repository_folder(spelling, cache), revision) for spelling in names)
@@ -111,22 +126,27 @@ def _looks_like_path(name: str) -> bool:
 
 
 def _checked_directory(path: str, revision: str | None) -> Path:
-    """Return a directory that has a config.json; raises HubError for any other path."""
+    """Return a GGUF file, or a directory with a config.json or one such file; raises HubError for others."""
     if "://" in path:
         problem = "this is an address.\nGive only the model's name; HF_ENDPOINT says where another hub is."
     elif not os.path.exists(path):
-        problem = "there is no such directory.\nA model of the hub is named owner/model."
-    elif not os.path.isdir(path):
-        problem = f"this is a file.\nGive the directory that holds {CONFIG_FILE} and the weights."
-    elif not _has_config(Path(path)):
+        problem = "there is no such directory or file.\nA model of the hub is named owner/model."
+    elif not os.path.isdir(path) and not path.endswith(GGUF):
+        problem = (
+            f"this is a file.\nGive the directory that holds {CONFIG_FILE} and the weights, or a GGUF file."
+        )
+    elif revision is not None:
+        problem = f"a directory has no revision {revision!r}.\nAsk without a revision."
+    elif found := Path(path) if path.endswith(GGUF) else model_in(Path(path)):
+        return found
+    elif several := gguf_models(Path(path)):
+        listed = ", ".join(one_line(file.name) for file in several[:4])
+        problem = f"this directory has {len(several)} GGUF files.\nGive one of them: {listed}."
+    else:
         problem = (
             f"this directory has no {CONFIG_FILE}.\n"
             "Give the directory of a model; one of the hub with this name is asked for as owner/model."
         )
-    elif revision is not None:
-        problem = f"a directory has no revision {revision!r}.\nAsk without a revision."
-    else:
-        return Path(path)
     raise hub_error(f"{path!r}: {problem}")
 
 
@@ -245,9 +265,9 @@ class LocalModel:
 
     name: str  # as find_model takes it
     revision: str | None  # as find_model takes it; None is "main" of the hub, or no revision at all
-    place: str  # "shipped", "weights_cache" or "hub cache"
-    path: Path
-    nbytes: int  # of its safetensors files
+    place: str  # "shipped", "weights_cache", "package" or "hub cache"
+    path: Path  # the directory, or the GGUF file
+    nbytes: int  # of its safetensors files, or the GGUF files
 
 
 def list_local_models(cache_dir: str | Path | None = None) -> list[LocalModel]:
@@ -263,10 +283,12 @@ def list_local_models(cache_dir: str | Path | None = None) -> list[LocalModel]:
 
 
 def _places(cache: Path) -> Iterator[tuple[str, str | None, str, Path]]:
-    """Yield directories that may hold a model: folder/model, folder/owner/model, the cache's snapshots."""
+    """Yield what may be a model: folder/model, folder/owner/model, packages' files, the cache's snapshots."""
     for folder, place in model_folders().items():
         for directory in sorted([*folder.glob("*/"), *folder.glob("*/*/")]):
-            yield directory.relative_to(folder).as_posix(), None, place, directory
+            yield directory.relative_to(folder).as_posix(), None, place, model_in(directory) or directory
+    for name, path in installed_models().items():
+        yield name, None, "package", path
     for repository in sorted(cache.glob("models--*")):
         name = repository.name.removeprefix("models--").replace("--", "/")
         refs = repository / "refs"

@@ -1,0 +1,110 @@
+"""Small models of each architecture, written as GGUF, against transformers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from parity import assert_close, logits_of, random_ids, reference_model
+from parity_cases import FULL, LLAMA3, LONGROPE, ROWS, YARN, Keys, part, rope
+
+from tinystar_np.kernels.block_matrix import BlockMatrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
+from tinystar_np.loading import load
+
+pytest.importorskip("gguf", reason="the reference for GGUF: pip install --no-deps gguf")
+from gguf import GGMLQuantizationType
+from gguf_conversion import ARCHITECTURES, write_gguf
+
+# What a GGUF file cannot say is as in published models.
+SMALL: dict[str, Keys] = {
+    "gpt_oss": {"swiglu_limit": 7.0, "rope_parameters": {**YARN, "truncate": False}},
+    "gemma3_text": {"sliding_window_pattern": 6, "num_hidden_layers": 7},
+    "mamba": {"time_step_rank": 4},
+    "qwen3_moe": {"norm_topk_prob": True},
+    "mixtral": {"sliding_window": None},
+    "starcoder2": {"sliding_window": None},
+    "phi": part(0.5, rope_theta=10000.0),
+    "gpt_neox": part(0.5, rope_theta=10000.0),
+    "falcon": {"rope_parameters": rope(rope_theta=10000.0)},
+    "granitemoehybrid": {"position_embedding_type": "nope"},
+    "falcon_h1": {"mamba_rms_norm": True, "mamba_norm_before_gate": False},
+}
+VARIANTS: list[tuple[str, Keys]] = [(model_type, {}) for model_type in ARCHITECTURES]
+VARIANTS += [
+    ("llama", {"tie_word_embeddings": True, "num_key_value_heads": 4}),
+    ("llama", {"rope_parameters": {**LLAMA3, "original_max_position_embeddings": 8192, "rope_theta": 1e4}}),
+    ("llama", {"rope_parameters": rope("linear", factor=4.0), "head_dim": 12}),
+    ("llama", {"attention_bias": True, "mlp_bias": True}),
+    ("qwen2", {"rope_parameters": YARN, "tie_word_embeddings": True}),
+    ("phi3", part(0.5, **LONGROPE) | {"max_position_embeddings": 64, "original_max_position_embeddings": 16}),
+    ("phi3", {"sliding_window": None, "tie_word_embeddings": True, **part(1.0)}),
+    ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2}),
+    ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1}),
+    ("gpt_neox", {"use_parallel_residual": False, **part(1.0, rope_theta=10000.0)}),
+    ("stablelm", {"use_parallel_residual": True, "use_qkv_bias": True}),
+    ("stablelm", {"qk_layernorm": True}),
+    ("cohere", {"use_qk_norm": True, "num_key_value_heads": 2}),
+    ("granitemoehybrid", {"num_local_experts": 0, "num_experts_per_tok": 0}),
+    ("granitemoehybrid", {"position_embedding_type": "rope", "layer_types": ["linear_attention", FULL, FULL]}
+     | {"num_hidden_layers": 3}),
+    ("mamba2", {"n_groups": 1, "tie_word_embeddings": True}),
+    ("deepseek_v2", {"q_lora_rank": None, "topk_method": "greedy", "n_group": 1, "topk_group": 1}),
+    ("deepseek_v2", {"rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.7}}),
+]  # fmt: skip
+
+
+def make(model_type: str, changes: Keys, directory: Path) -> Any:
+    """Make a small model and save it; its experts apart, as the conversion expects them."""
+    case = ROWS[model_type]
+    reference = reference_model(
+        model_type, **{**case.smallest, **case.more, **SMALL.get(model_type, {}), **changes}
+    )
+    reference.save_pretrained(directory)
+    return reference
+
+
+@pytest.mark.parametrize(("model_type", "changes"), VARIANTS, ids=lambda value: str(value)[:60])
+def test_as_transformers(model_type: str, changes: Keys, tmp_path: Path) -> None:
+    """The same logits as transformers from its own files."""
+    reference = make(model_type, changes, tmp_path)
+    path = write_gguf(tmp_path, tmp_path / "model.gguf")
+    model, tokenizer = load(path)
+    assert tokenizer is None
+    ids = random_ids(2, 50)
+    assert_close(model(ids), logits_of(reference, ids))
+
+
+# Rows of 32 and more, so that they make blocks.
+WIDE = dict.fromkeys(("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size"), 64)
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_packed(model_type: str, tmp_path: Path) -> None:
+    """Matrices of 8 bits stay as they lie in the file; the logits are those of the same float32 weights."""
+    known = ROWS[model_type].smallest
+    make(model_type, {key: value for key, value in WIDE.items() if key in known}, tmp_path)
+    kind = GGMLQuantizationType.Q8_0
+    packed = load(write_gguf(tmp_path, tmp_path / "packed.gguf", kind))[0]
+    plain = load(write_gguf(tmp_path, tmp_path / "plain.gguf", kind, unpacked=True))[0]
+    count = sum(isinstance(matrix, BlockMatrix) for matrix in packed.weights.values())
+    assert count > 2 * len(packed.blocks)
+    ids = random_ids(2, 30)
+    assert_close(packed(ids), plain(ids))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("F16", np.ndarray), ("BF16", Bfloat16Matrix), ("Q4_0", BlockMatrix), ("Q5_1", BlockMatrix)],
+)
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16", "int8"])
+def test_types(name: str, expected: type, dtype: str, tmp_path: Path) -> None:
+    """Each type as each dtype, beside a file of the same weights in float32."""
+    make("llama", {"intermediate_size": 64}, tmp_path)
+    kind = GGMLQuantizationType[name]
+    model = load(write_gguf(tmp_path, tmp_path / "packed.gguf", kind), dtype)[0]
+    plain = load(write_gguf(tmp_path, tmp_path / "plain.gguf", kind, unpacked=True), dtype)[0]
+    kept = {"auto": expected, "float32": np.ndarray, "bfloat16": Bfloat16Matrix, "int8": Int8Matrix}[dtype]
+    assert isinstance(model.weights["blocks.1.attention.q.weight"], kept)
+    ids = random_ids(2, 30)
+    assert_close(model(ids), plain(ids))
