@@ -141,7 +141,7 @@ def test_json(tmp_path: Path, capsys: Any) -> None:
     assert own["at"]["8192"] == own["fixed"] + 8192 * own["per_token"]
     assert found["llama"] is None
     found = json.loads(inspect_json(capsys, "stories"))
-    stored = {"nbytes": 6322176, "types": {"F16": 76}, "int8_matrices": 0, "here": True}
+    stored = {"nbytes": 6322176, "bits_per_weight": 16.0, "types": {"F16": 76}, "int8_matrices": 0, "here": True}
     assert found["weights"]["stored"] == stored
     found = json.loads(inspect_json(capsys, str(config_only(tmp_path / "llama", model_type="llama"))))
     assert found["llama"]["says"] == "Llama 1 7B"

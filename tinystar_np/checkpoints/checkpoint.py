@@ -1,5 +1,6 @@
 """A checkpoint: all tensors of a model as one read-only mapping from name to array, from one file or many."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from copy import copy
 from pathlib import Path
@@ -74,6 +75,10 @@ class Checkpoint(Mapping[str, NDArray]):
     def element_type(self, name: str) -> str:
         """Type of a tensor as its file names it, such as "F32" or "BF16"."""
         return self._tensors[name].element_type
+
+    def types(self) -> dict[str, int]:
+        """Count the files' tensors of each element type."""
+        return Counter(map(self.element_type, self))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor."""
