@@ -1,79 +1,25 @@
-"""Reading GGUF files, llama.cpp's format: a model in one file, mapped into memory.
+"""Reading GGUF files, llama.cpp's format: a model in one file, with its config and tokenizer as keys.
 
-    "GGUF", version, number of tensors, number of keys       4, 4, 8 and 8 bytes, little-endian
-    for each key      its name, the type of its value, the value
-    for each tensor   its name, dimensions (innermost first), type, where its bytes begin
-    data              the tensors' bytes, each from a multiple of ``general.alignment`` bytes (32) on
+What is in a file, and how far it is trusted, is in checkpoints/gguf_header.py. Large models come in several
+files, of which the first has the keys, and the others tensors:
 
-A text is its length (8 bytes) and UTF-8. The value of a key is a number, a text, or an array of one of them:
-the vocabulary is an array of texts. Large models come in several files, of which the first has the keys:
-model-00001-of-00003.gguf.
+    model-00001-of-00003.gguf, model-00002-of-00003.gguf, model-00003-of-00003.gguf
 
-A file is untrusted. Its counts and lengths are compared with what there is of it before anything is made of
-them, and the part before the data has a limit: in Python's memory it takes up to ten times its size. The
-arrays of tensors are views of a memory map, as those of safetensors files (checkpoints/safetensors_file.py).
-
-Specification: docs/gguf.md of github.com/ggml-org/ggml.
+All are found beside the one that is given, by their names.
 """
 
-import math
-import mmap
-import os
 import re
-import struct
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tinystar_np.checkpoints.files_inside import file_inside
-from tinystar_np.checkpoints.gguf_types import ELEMENT_TYPES, NOT_READ, WEIGHT_TYPES, ElementType
-from tinystar_np.checkpoints.json_file import download_again, one_line, shown
-from tinystar_np.checkpoints.safetensors_file import IMPOSTORS
+from tinystar_np.checkpoints.gguf_header import GgufTensor, Header, Value, read_header
+from tinystar_np.checkpoints.json_file import one_line, shown
 from tinystar_np.errors import CheckpointError
-from tinystar_np.kernels.block_types import BLOCK_TYPES, unpack
 
-MAGIC = b"GGUF"
-VERSIONS = (2, 3)  # 3 only adds big-endian files
-
-# Real files have some tens of keys, some hundreds of tensors, and 10 MB before the data at most.
-HEADER_LIMIT = 64_000_000
-MOST_KEYS = MOST_TENSORS = 1 << 16
-MOST_DIMENSIONS = 4
-
-ALIGNMENT = "general.alignment"
-UINT32, BOOL, STRING, ARRAY = 4, 7, 8, 9
-NUMBERS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", UINT32: "<u4", 5: "<i4", 6: "<f4", BOOL: "?"}
-NUMBERS |= {10: "<u8", 11: "<i8", 12: "<f8"}
+__all__ = ["GgufFile", "GgufTensor", "Value", "map_gguf"]
 
 SPLIT_NAME = re.compile(r"(?P<model>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
-
-Value = bool | int | float | str | list[str] | NDArray
-"""A value in the metadata: arrays of numbers are NumPy's, in the type of the file; of texts, lists."""
-
-
-class GgufTensor(NamedTuple):
-    """A tensor within a mapped file; read-only."""
-
-    path: Path
-    name: str
-    element_type: str  # such as "F32", "BF16" or "Q4_K"
-    shape: tuple[int, ...]  # in NumPy's order, the outermost dimension first
-    memory: NDArray[np.uint8]  # a view of the file
-
-    def rows(self) -> NDArray[np.uint8]:
-        """View the blocks as they lie: (..., bytes of a row), in which a row is the innermost dimension."""
-        return self.memory.reshape(*self.shape[:-1], -1)
-
-    def float32(self) -> NDArray[np.float32]:
-        """Return the numbers, a new array. Raises CheckpointError for one of whole numbers or float64."""
-        if self.element_type not in BLOCK_TYPES:
-            raise CheckpointError(
-                f"{self.path}: tensor {shown(self.name)} holds {self.element_type}, expected weights."
-            )
-        return unpack(self.element_type, self.memory).reshape(self.shape)
 
 
 class GgufFile(NamedTuple):
@@ -95,7 +41,7 @@ def map_gguf(path: Path) -> GgufFile:
     Raises CheckpointError if a file is missing, unreadable, damaged, of a version or with tensors of a type
     that cannot be read, or no GGUF file.
     """
-    given = _Header(path).read()
+    given = read_header(path)
     count = given.metadata.get("split.count", 1)
     if count == 1:
         return GgufFile(given.metadata, given.tensors, [path])
@@ -108,14 +54,7 @@ def map_gguf(path: Path) -> GgufFile:
             "by these the others are found."
         )
     files = _files_of(path, named, count)
-    return _joined([given if file == path else _Header(file).read() for file in files], files)
-
-
-class _Part(NamedTuple):
-    """What one file holds."""
-
-    metadata: dict[str, Value]
-    tensors: dict[str, GgufTensor]
+    return _joined([given if file == path else read_header(file) for file in files], files)
 
 
 def _is_number(value: object, expected: int) -> bool:
@@ -141,7 +80,7 @@ def _files_of(path: Path, named: re.Match[str], count: object) -> list[Path]:
     return [path if name == path.name else file_inside(path.parent, name) for name in names]
 
 
-def _joined(parts: list[_Part], files: list[Path]) -> GgufFile:
+def _joined(parts: list[Header], files: list[Path]) -> GgufFile:
     """Put the files of a model together."""
     tensors: dict[str, GgufTensor] = {}
     for number, (file, part) in enumerate(zip(files, parts, strict=True)):
@@ -168,218 +107,3 @@ def _joined(parts: list[_Part], files: list[Path]) -> GgufFile:
             "The files are of different models; download them again."
         )
     return GgufFile(metadata, tensors, files)
-
-
-class _Header:
-    """Reads what is before the data, from front to back.
-
-    data  the mapped file
-    at    where the next byte to read is
-    end   the file's end, or where the header must have ended
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.data = _mapped(path)
-        self.at = 0
-        self.end = min(len(self.data), HEADER_LIMIT)
-
-    def read(self) -> _Part:
-        """Read the header; raises CheckpointError for whatever is wrong with the file."""
-        self._check_version()
-        counts = self._number("<Q", "the number of tensors"), self._number("<Q", "the number of keys")
-        for count, most, what in zip(counts, (MOST_TENSORS, MOST_KEYS), ("tensors", "keys"), strict=True):
-            if count > most:
-                raise self._damaged(f"it says that it has {count} {what}, which no model has")
-        metadata: dict[str, Value] = {}
-        for _ in range(counts[1]):
-            key = self._text("a key")
-            if key in metadata:
-                raise self._damaged(f"the key {shown(key)} is there twice")
-            metadata[key] = self._value(key)
-        entries = [self._tensor() for _ in range(counts[0])]
-        return _Part(metadata, self._placed(entries, self._alignment(metadata)))
-
-    def _check_version(self) -> None:
-        beginning = self.data[:32]
-        if beginning[:4] != MAGIC:
-            for first, words in IMPOSTORS.items():
-                if beginning.startswith(first):
-                    raise CheckpointError(
-                        f"{self.path}: is no GGUF file but {words}.\n{download_again(self.path)}"
-                    )
-            raise CheckpointError(
-                f"{self.path}: is no GGUF file: it begins with {shown(beginning[:4])}.\n"
-                f"{download_again(self.path)}"
-            )
-        self.at = len(MAGIC)
-        version = self._number("<I", "the version")
-        if version in VERSIONS:
-            return
-        swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
-        if swapped in (1, *VERSIONS):
-            what = "is a big-endian GGUF file, for machines of IBM"
-        elif version == 1:
-            what = "is a GGUF file of version 1, which was written for two months in 2023 only"
-        else:
-            raise CheckpointError(
-                f"{self.path}: is a GGUF file of version {version}, only {VERSIONS} are read.\n"
-                f"{download_again(self.path)}"
-            )
-        raise CheckpointError(f"{self.path}: {what}.\nUse a file of today, little-endian, of this model.")
-
-    def _value(self, key: str) -> Value:
-        kind = self._number("<I", f"the type of {shown(key)}")
-        if kind == STRING:
-            return self._text(shown(key))
-        if kind == ARRAY:
-            return self._array(key)
-        return self._array_of_numbers(kind, 1, key)[0].item()
-
-    def _array(self, key: str) -> list[str] | NDArray:
-        kind, count = self._number("<I", shown(key)), self._number("<Q", shown(key))
-        if kind == ARRAY:
-            raise self._damaged(f"{shown(key)} is an array of arrays, which no model has")
-        return self._texts(count, shown(key)) if kind == STRING else self._array_of_numbers(kind, count, key)
-
-    def _array_of_numbers(self, kind: int, count: int, key: str) -> NDArray:
-        if kind not in NUMBERS:
-            raise self._damaged(f"{shown(key)} has a value of type {kind}, which does not exist")
-        item = np.dtype(NUMBERS[kind])
-        start = self._pass(count * item.itemsize, shown(key))
-        array = np.frombuffer(self.data, np.uint8 if kind == BOOL else item, count, start)
-        if kind == BOOL and (array > 1).any():
-            raise self._damaged(f"{shown(key)} is true or false, but a byte of it is neither 0 nor 1")
-        array = array.astype(item)  # aligned, and not a view that keeps the file mapped
-        array.flags.writeable = False
-        return array
-
-    def _tensor(self) -> tuple[str, tuple[int, ...], int, int]:
-        """Read one entry: name, shape, number of the type, and offset in the data."""
-        name = self._text("a tensor's name")
-        dimensions = self._number("<I", f"tensor {shown(name)}")
-        if dimensions > MOST_DIMENSIONS:
-            raise self._damaged(
-                f"tensor {shown(name)} has {dimensions} dimensions, {MOST_DIMENSIONS} at most"
-            )
-        *shape, kind, offset = struct.unpack_from(
-            f"<{dimensions}QIQ", self.data, self._pass(8 * dimensions + 12, f"tensor {shown(name)}")
-        )
-        return name, tuple(reversed(shape)), kind, offset
-
-    def _alignment(self, metadata: dict[str, Value]) -> int:
-        alignment = metadata.get(ALIGNMENT, 32)
-        if not isinstance(alignment, int) or isinstance(alignment, bool) or alignment <= 0:
-            raise self._damaged(f"{ALIGNMENT} is {shown(alignment)}, expected a power of two")
-        if alignment & (alignment - 1):
-            raise self._damaged(f"{ALIGNMENT} is {alignment}, which is no power of two")
-        return alignment
-
-    def _placed(
-        self, entries: list[tuple[str, tuple[int, ...], int, int]], alignment: int
-    ) -> dict[str, GgufTensor]:
-        """View the tensors' bytes, after a check that each has its own."""
-        beginning = -(-self.at // alignment) * alignment  # of the data
-        whole = np.frombuffer(self.data, np.uint8)
-        tensors: dict[str, GgufTensor] = {}
-        places: list[tuple[int, int, str]] = []
-        for name, shape, kind, offset in entries:
-            if name in tensors:
-                raise self._damaged(f"tensor {shown(name)} is there twice")
-            element_type = self._element_type(name, kind)
-            size = self._size(name, shape, element_type)
-            if offset % alignment:
-                raise self._damaged(f"tensor {shown(name)} begins at {offset}, no multiple of {alignment}")
-            start = beginning + offset
-            if start + size > len(whole):
-                raise self._damaged(
-                    f"tensor {shown(name)} ends at byte {start + size}, the file at {len(whole)}"
-                )
-            places.append((start, start + size, name))
-            tensors[name] = GgufTensor(self.path, name, element_type.name, shape, whole[start : start + size])
-        places.sort()
-        for (_, end, first), (start, _, second) in pairwise(places):
-            if start < end:
-                raise self._damaged(f"the tensors {shown(first)} and {shown(second)} overlap")
-        return tensors
-
-    def _element_type(self, name: str, kind: int) -> ElementType:
-        if kind in ELEMENT_TYPES:
-            return ELEMENT_TYPES[kind]
-        raise CheckpointError(
-            f"{self.path}: tensor {shown(name)} is of type {NOT_READ.get(kind, kind)}, which is not read.\n"
-            f"Use a file of this model whose tensors are of {', '.join(WEIGHT_TYPES.values())}."
-        )
-
-    def _size(self, name: str, shape: tuple[int, ...], element_type: ElementType) -> int:
-        """Return how many bytes a tensor has."""
-        # NumPy cannot hold every shape of nothing, such as (0, 2⁶³), and no model has a tensor of nothing.
-        if 0 in shape:
-            raise self._damaged(f"tensor {shown(name)} has shape {shape}")
-        kind, elements, size = element_type
-        if (shape[-1] if shape else 1) % elements:
-            raise self._damaged(
-                f"tensor {shown(name)} of shape {shape} is of {kind}, whose blocks have {elements} weights"
-            )
-        return math.prod(shape) // elements * size
-
-    def _number(self, form: str, what: str) -> int:
-        number: int = struct.unpack_from(form, self.data, self._pass(struct.calcsize(form), what))[0]
-        return number
-
-    def _pass(self, size: int, what: str) -> int:
-        """Go on by so many bytes, if they are there; return where they begin."""
-        start = self.at
-        if size > self.end - start:
-            raise self._too_long(what)
-        self.at += size
-        return start
-
-    def _text(self, what: str) -> str:
-        return self._texts(1, what)[0]
-
-    def _texts(self, count: int, what: str) -> list[str]:
-        """Read texts; a vocabulary and its merges have some hundred thousand, so this is one tight loop."""
-        if count > (self.end - self.at) // 8:  # each has a length of 8 bytes at least
-            raise self._too_long(what)
-        data, at, end = self.data, self.at, self.end
-        length_at = struct.Struct("<Q").unpack_from
-        found: list[str] = []
-        try:
-            for _ in range(count):
-                start = at + 8
-                at = start + length_at(data, at)[0]
-                if at > end:
-                    raise self._too_long(what)
-                found.append(data[start:at].decode())
-        except UnicodeDecodeError as error:
-            raise self._damaged(f"{what} is not UTF-8: {one_line(error.reason)}") from error
-        except struct.error as error:  # the length itself is cut off
-            raise self._too_long(what) from error
-        self.at = at
-        return found
-
-    def _too_long(self, what: str) -> CheckpointError:
-        if self.end < len(self.data):
-            return self._damaged(
-                f"{what} goes beyond the first {HEADER_LIMIT / 1e6:g} MB, in which all but tensors must be"
-            )
-        return self._damaged(f"{what} goes beyond its end")
-
-    def _damaged(self, problem: str) -> CheckpointError:
-        return CheckpointError(
-            f"{self.path}: the GGUF file is damaged: {problem}.\n{download_again(self.path)}"
-        )
-
-
-def _mapped(path: Path) -> mmap.mmap:
-    """Map a file; raises CheckpointError if it is missing, no regular file, empty, or unreadable."""
-    if not os.path.isfile(path):  # a pipe or a device may never end
-        raise CheckpointError(f"{path}: there is no such file.")
-    try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except ValueError as error:  # of a file without a byte
-        raise CheckpointError(f"{path}: is an empty file.\n{download_again(path)}") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
