@@ -140,6 +140,7 @@ class GgufCheckpoint(Checkpoint):
         """
         self.files = file.files
         self.absent = {}
+        self.unused = ()
         self._converted = _converted(file, names, heads)
         self._sources = list(file.tensors.values())
         self.nbytes = sum(tensor.memory.nbytes for tensor in self._sources)

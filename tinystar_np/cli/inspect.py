@@ -13,11 +13,11 @@ from dataclasses import asdict
 from itertools import groupby
 
 from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
-from tinystar_np.checkpoints.element_types import STORAGE_TYPES
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import JsonObject, one_line
 from tinystar_np.checkpoints.model_files import has_model
 from tinystar_np.checkpoints.model_source import ModelSource, open_source
+from tinystar_np.checkpoints.packed_formats import packed_method
 from tinystar_np.checkpoints.stored_matrix import is_int8
 from tinystar_np.cli.check_text import CheckedText, check_text
 from tinystar_np.cli.check_weights import CheckedWeights, check_weights
@@ -174,16 +174,21 @@ def _layers(numbers: Sequence[int]) -> str:
 def _stored(source: ModelSource, raw: JsonObject, weights: WeightSizes) -> JsonObject:
     """Return the bytes of the stored weights: of the files if they are on this disk, else by the config."""
     if has_model(source.path):
-        checkpoint = source.tensors()
+        checkpoint = source.checkpoint(raw)
+        packed = {checkpoint.name_in_file(name) for name in checkpoint if checkpoint.packed(name) is not None}
         return {
             "nbytes": checkpoint.nbytes,
-            "bits_per_weight": round(8 * checkpoint.nbytes / max(weights.parameters, 1), 2),
+            "bits_per_weight": round(8 * checkpoint.nbytes / max(weights.parameters, 1), 3),
             "types": checkpoint.types(),
+            "packed": len(packed),
             "int8_matrices": sum(is_int8(checkpoint, name) for name in checkpoint),
             "here": True,
         }
     if is_int8_per_output(raw.get("quantization_config")):
         return {"nbytes": None, "dtype": "int8", "here": False}
+    method = packed_method(raw)
+    if method is not None:
+        return {"nbytes": None, "dtype": method, "here": False}
     dtype = one_line(raw.get("dtype") or raw.get("torch_dtype") or "")
     nbytes = weights.parameters * BYTES.get(dtype or "float32", 0)
     return {"nbytes": nbytes or None, "dtype": dtype or None, "here": False}
@@ -199,8 +204,9 @@ def _print_weights(weights: WeightSizes, stored: JsonObject) -> None:
     if stored["here"]:
         types = ", ".join(f"{count} tensors {kind}" for kind, count in stored["types"].items())
         _row("in the files", f"{size_of(stored['nbytes'])}, {types}")
-        if not stored["types"].keys() <= STORAGE_TYPES.keys():
-            _row("", f"{stored['bits_per_weight']:.3g} bits for each weight")
+        if stored["packed"]:
+            of_each = f"{stored['bits_per_weight']:.3g} bits a weight, scales included"
+            _row("", f"{stored['packed']} of these are packed matrices; all together {of_each}")
         if stored["int8_matrices"]:
             count = stored["int8_matrices"]
             _row("", f"{count} linear layers in int8, a scale per output (compressed-tensors)")
