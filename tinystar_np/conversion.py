@@ -9,6 +9,9 @@ compressed-tensors package stores it (checkpoints/compressed_tensors.py). That f
 the embedding stays as it is, and so do experts that are one tensor together. Experts with tensors of their
 own are written in int8 as well; transformers (5.24) refuses those, since it fuses them into one.
 
+What is packed in another way (checkpoints/packed_formats.py) is unpacked, and where it is not rounded,
+written in a type in which it is exact.
+
 With the same ``dtype``, ``load`` makes the same weights from the new files as from the old ones.
 """
 
@@ -33,6 +36,7 @@ from tinystar_np.checkpoints.gather import FittedTable
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.model_files import small_files
+from tinystar_np.checkpoints.packed_formats import with_packed
 from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.checkpoints.safetensors_writer import Tensor
 from tinystar_np.checkpoints.shards import LARGEST_SHARD, write_shards
@@ -92,7 +96,7 @@ def convert(
     raw = text_config(whole)
     architecture = model_class(raw["model_type"])
     config = architecture.Config.from_dict(raw)
-    checkpoint = open_checkpoint(source)
+    checkpoint = with_packed(open_checkpoint(source), raw)
     readable = text_tensors(checkpoint, whole)
     _, table = fitted(architecture, config, readable)
     chosen = {readable.name_in_file(name) for name, rows in table.tensors.items() if _is_chosen(rows, dtype)}
@@ -163,6 +167,13 @@ def _tensors(
         element_type, shape = checkpoint.element_type(name), checkpoint.shape(name)
         as_it_is = Tensor(element_type, shape, partial(checkpoint.__getitem__, name))
         numbers = partial(_float32, checkpoint, name)
+        if checkpoint.packed(name) is not None:  # nothing is written packed: it stays exact
+            exact_in_bfloat16 = element_type == "MXFP4"
+            as_it_is = (
+                Tensor("BF16", shape, partial(_bfloat16, numbers))
+                if exact_in_bfloat16 and dtype != "float32"
+                else Tensor("F32", shape, numbers)
+            )
         if dtype == "int8":
             if name in chosen and element_type != "I8":
                 rounding = _Rounding(numbers, name in by_columns)
@@ -232,6 +243,7 @@ def _config(path: Path, dtype: str, settings: Mapping[str, object] | None) -> Js
     for part in parts:
         if isinstance(part, dict):
             part.pop("quantization_config", None)
+            part.pop("quantization", None)
             for key in ("dtype", "torch_dtype"):
                 if key in part and dtype != "int8":
                     part[key] = dtype

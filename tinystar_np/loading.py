@@ -1,5 +1,6 @@
 """Loading a model by its name: find the files, read the config, map the weights."""
 
+import warnings
 from pathlib import Path
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_end_ids
@@ -46,6 +47,7 @@ def load(
 
     Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files and the model
     does not read bytes.
+    Warns where packed files have scales for rounding activations, which is not done here.
     Raises TinyStarError of the kind that fits, with a message that says what to do.
     """
     if dtype not in DTYPES:
@@ -62,6 +64,12 @@ def load(
         tokenizer = _tokenizer(source, isolated)
     give_back()
     checkpoint = text_tensors(source.checkpoint(raw), source.config)
+    if checkpoint.unused:
+        warnings.warn(
+            f"{len(checkpoint.unused)} scales for rounding activations are ignored: activations stay float32 "
+            "here, which is more exact.",
+            stacklevel=2,
+        )
     model = architecture.from_checkpoint(config, checkpoint, end_ids, dtype)
     if in_memory:
         model.move_into_memory()

@@ -1,5 +1,6 @@
 """A checkpoint: all tensors of a model as one read-only mapping from name to array, from one file or many."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from copy import copy
 from pathlib import Path
@@ -22,6 +23,7 @@ class Checkpoint(Mapping[str, NDArray]):
     files   paths of the files
     nbytes  of all tensors together
     absent  tensors that the index names though its file does not hold them: {name: that file}
+    unused  names of tensors that are left out, as nothing here computes with them
     """
 
     def __init__(self, files: list[Path], index: Mapping[str, Path]) -> None:
@@ -34,6 +36,7 @@ class Checkpoint(Mapping[str, NDArray]):
         """
         self.files = files
         self.nbytes = 0
+        self.unused: Collection[str] = ()
         self._tensors: dict[str, StoredTensor | PackedTensor] = {}
         for path in files:
             tensors = map_safetensors(path).tensors
@@ -75,6 +78,10 @@ class Checkpoint(Mapping[str, NDArray]):
         """Type of a tensor as its file names it, such as "F32" or "BF16"."""
         return self._tensors[name].element_type
 
+    def types(self) -> dict[str, int]:
+        """Count the files' tensors of each element type."""
+        return Counter(map(self.element_type, self))
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor."""
         return self._tensors[name].shape
@@ -88,13 +95,14 @@ class Checkpoint(Mapping[str, NDArray]):
         """Return the tensors as they are in the files, from which packed ones can be put together."""
         return Parts({name: each for name, each in self._tensors.items() if isinstance(each, StoredTensor)})
 
-    def with_packed(self, packed: Iterable[PackedTensor], ignored: Collection[str]) -> "Checkpoint":
-        """Return the checkpoint with packed tensors in the places of their parts, without those ignored."""
+    def with_packed(self, packed: Iterable[PackedTensor], unused: Collection[str]) -> "Checkpoint":
+        """Return the checkpoint with packed tensors in the places of their parts, without the unused ones."""
         other = copy(self)
         found = {tensor.name: tensor for tensor in packed}
-        gone = {part.name for tensor in found.values() for part in tensor.parts}.union(ignored)
+        gone = {part.name for tensor in found.values() for part in tensor.parts}.union(unused)
         kept = {name: tensor for name, tensor in self._tensors.items() if name not in gone}
         other._tensors = {**kept, **found}
+        other.unused = unused
         return other
 
     def float32(self, name: str) -> NDArray[np.float32]:

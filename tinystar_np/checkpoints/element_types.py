@@ -62,11 +62,11 @@ class NotFinite(NamedTuple):
 
 
 def count_not_finite(blocks: Iterable[NDArray], element_type: str) -> NotFinite:
-    """Count NaN and infinity among a tensor's elements, given in blocks of its storage type."""
+    """Count NaN and infinity among a tensor's elements, given in blocks of its storage type, or unpacked."""
     nan = infinite = 0
-    if element_type in WEIGHT_TYPES:
-        for block in blocks:
-            numbers = to_float32(block, "BF16") if element_type == "BF16" else block
+    for block in blocks:
+        numbers = to_float32(block, "BF16") if element_type == "BF16" else block
+        if numbers.dtype.kind == "f":
             nan += int(np.count_nonzero(np.isnan(numbers)))
             infinite += int(np.count_nonzero(np.isinf(numbers)))
     return NotFinite(nan, infinite)

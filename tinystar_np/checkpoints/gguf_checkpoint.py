@@ -1,6 +1,7 @@
 """The tensors of a GGUF file, by transformers' names and as transformers has them."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from functools import cache, lru_cache
@@ -139,8 +140,10 @@ class GgufCheckpoint(Checkpoint):
         """
         self.files = file.files
         self.absent = {}
+        self.unused = ()
         self._converted = _converted(file, names, heads)
-        self.nbytes = sum(tensor.memory.nbytes for tensor in file.tensors.values())
+        self._sources = list(file.tensors.values())
+        self.nbytes = sum(tensor.memory.nbytes for tensor in self._sources)
 
     def __getitem__(self, name: str) -> NDArray:
         """Return a tensor in the stored type, as transformers has it; of blocks, their bytes by rows."""
@@ -169,6 +172,10 @@ class GgufCheckpoint(Checkpoint):
         """Type of a tensor as its file names it, such as "F32", "BF16" or "Q4_K"."""
         return self._converted[name].element_type
 
+    def types(self) -> dict[str, int]:
+        """Count the file's tensors of each element type."""
+        return Counter(source.element_type for source in self._sources)
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor, as transformers has it."""
         return self._converted[name].shape
@@ -192,9 +199,14 @@ class GgufCheckpoint(Checkpoint):
         return self._converted[name].float32()
 
     def blocks(self, name: str, most: int) -> Iterator[NDArray]:
-        """Yield a tensor's elements in the stored type, or of packed ones in float32, ``most`` at a time."""
-        elements = self._converted[name].float32().reshape(-1)
-        return (elements[i : i + most] for i in range(0, elements.size, most))
+        """Yield a tensor's elements in the stored type, or of packed ones in float32, some at a time."""
+        tensor = self._converted[name]
+        stored = tensor.stored()
+        rows = stored.reshape(-1, stored.shape[-1]) if tensor.is_packed else stored.reshape(-1)
+        many = max(most // tensor.sources[0].shape[-1], 1) if tensor.is_packed else most
+        for i in range(0, len(rows), many):
+            some = rows[i : i + many]
+            yield unpack(tensor.element_type, some) if tensor.is_packed else some
 
     def let_go(self, name: str) -> None:
         """Release the memory of a tensor's pages in the mapped file; they can be read again."""

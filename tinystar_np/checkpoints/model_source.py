@@ -41,6 +41,10 @@ class ModelSource(ABC):
         config  of the text part, where the model has more than one
         """
 
+    @abstractmethod
+    def tensors(self) -> Checkpoint:
+        """Open the weights as ``checkpoint`` does, but packed ones in the parts that the files have."""
+
 
 class Directory(ModelSource):
     """A directory with config.json and safetensors files."""
@@ -51,8 +55,12 @@ class Directory(ModelSource):
         return read_config(self.path)
 
     def checkpoint(self, config: JsonObject) -> Checkpoint:
+        """Open the safetensors files, and put packed tensors together."""
+        return with_packed(self.tensors(), config)
+
+    def tensors(self) -> Checkpoint:
         """Open the safetensors files."""
-        return with_packed(open_checkpoint(self.path), config)
+        return open_checkpoint(self.path)
 
 
 class GgufModel(ModelSource):
@@ -70,6 +78,10 @@ class GgufModel(ModelSource):
         return gguf_config(self.keys)
 
     def checkpoint(self, config: JsonObject) -> Checkpoint:
+        """Name the tensors as transformers does."""
+        return self.tensors()
+
+    def tensors(self) -> Checkpoint:
         """Name the tensors as transformers does."""
         return GgufCheckpoint(self.file, gguf_names(self.keys), attention_heads(self.keys))
 

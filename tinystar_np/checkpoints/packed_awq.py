@@ -53,8 +53,8 @@ def packed_tensors(parts: Parts, settings: Mapping[str, object]) -> Iterator[Pac
         codes = parts.need(name, name, ("I32",))
         inputs, words = rank(codes, 2)
         outputs = words * IN_A_WORD
-        width = inputs if size == -1 else size
-        groups = -(-inputs // max(width, 1))
+        width = max(1, inputs if size == -1 else min(size, inputs))
+        groups = -(-inputs // width)
         if inputs % 2:
             raise damaged(codes, f"its {inputs} inputs do not fill bytes")
         scales = parts.need(base + SCALES, name, FLOATS, [(groups, outputs)])

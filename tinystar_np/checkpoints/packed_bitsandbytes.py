@@ -133,8 +133,8 @@ def _read(state: _State, used: list[StoredTensor], expert: int | None) -> CodedM
     scales = numbers(absmax)
     if nested:
         of_scales, largest = (part.array() for part in nested)
-        spread = np.repeat(largest, state.nested_block)[: len(scales)]
-        scales = of_scales[scales] * spread + np.float32(state.offset)
+        largest_of_each = largest[np.arange(len(scales)) // state.nested_block]
+        scales = of_scales[scales] * largest_of_each + np.float32(state.offset)
     # Where blocks go on from one row to the next, columns are divided so that each part is in one block.
     width = gcd(columns, state.block)
     by_part = scales[np.arange(rows * columns // width) * width // state.block]

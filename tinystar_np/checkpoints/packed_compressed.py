@@ -146,7 +146,8 @@ def _integers(parts: Parts, name: str, base: str, blocks: Sequence[tuple[int, in
         said = shown((rows_said, columns))
         raise damaged(codes, f"its shape is {codes.shape}, but {shown(shape_part.name)} says {said} codes")
     scales = parts.need(base + SCALE, name, FLOATS)
-    size = next((w for h, w in blocks if h == 1 and scales.shape == (rows, -(-columns // w))), columns)
+    sizes_fitting = (w for h, w in blocks if h == 1 and scales.shape == (rows, -(-columns // w)))
+    size = min(next(sizes_fitting, columns), columns)
     grid_by_rows = (rows, -(-columns // size))
     if scales.shape not in (grid_by_rows, (rows,), (1,), ()):
         sizes = ", ".join(str(w) for h, w in blocks if h == 1) or "none"

@@ -1,7 +1,6 @@
 """The formats of packed weights, by the ``quant_method`` of config.json's ``quantization_config``."""
 
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -65,18 +64,32 @@ def _format(settings: object) -> Format | None:
     return found if found is not None and found.accepts(settings) else None
 
 
+def _said(raw: JsonObject) -> tuple[str, object]:
+    """Return what a parsed config.json says about packed weights, and under which key."""
+    key = "quantization_config"
+    if raw.get(key) is None:
+        key = "quantization"
+    return key, raw.get(key)
+
+
+def packed_method(raw: JsonObject) -> str | None:
+    """Return the name of the format that a parsed config.json says; None where it says none that is read."""
+    _, settings = _said(raw)
+    if not isinstance(settings, Mapping) or _format(settings) is None:
+        return None
+    return str(settings.get("quant_method", "mlx"))
+
+
 def with_packed(checkpoint: Checkpoint, raw: JsonObject) -> Checkpoint:
     """Return a checkpoint in which packed tensors take the places of their parts.
 
     raw  the parsed config.json
 
-    Warns where the file says how others round activations: that is not done here.
+    What the file says about how others round activations is left out: that is not done here.
     Raises ConfigError for a format that is not read here, and CheckpointError for parts that are missing or
     do not fit each other.
     """
-    key, settings = "quantization_config", raw.get("quantization_config")
-    if settings is None:
-        key, settings = "quantization", raw.get("quantization")
+    key, settings = _said(raw)
     found = _format(settings)
     if settings is not None and not is_readable(settings):
         raise ConfigError(f"config.json: {key} = {shown(settings)} is not implemented.")
@@ -84,11 +97,5 @@ def with_packed(checkpoint: Checkpoint, raw: JsonObject) -> Checkpoint:
         return checkpoint
     assert isinstance(settings, Mapping)
     packed = list(found.packed_tensors(checkpoint.parts(), settings))
-    ignored = {name for name in checkpoint if OF_ACTIVATIONS.fullmatch(name)}
-    if ignored:
-        warnings.warn(
-            f"{len(ignored)} scales for rounding activations are ignored: activations stay float32 here, "
-            "which is more exact.",
-            stacklevel=3,
-        )
-    return checkpoint.with_packed(packed, ignored)
+    of_activations = {name for name in checkpoint if OF_ACTIVATIONS.fullmatch(name)}
+    return checkpoint.with_packed(packed, of_activations)

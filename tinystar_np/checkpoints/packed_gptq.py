@@ -61,8 +61,8 @@ def packed_tensors(parts: Parts, settings: Mapping[str, object]) -> Iterator[Pac
         codes = parts.need(name, name, ("I32",))
         words, outputs = rank(codes, 2)
         inputs = words * WORD // bits
-        width = inputs if size == -1 else size
-        groups = -(-inputs // max(width, 1))
+        width = max(1, inputs if size == -1 else min(size, inputs))
+        groups = -(-inputs // width)
         if outputs * bits % WORD:
             raise damaged(codes, f"its {outputs} outputs do not fill words of 32 bits")
         scales = parts.need(base + SCALES, name, FLOATS, [(groups, outputs)])

@@ -159,7 +159,8 @@ def scaled(
     experts, (rows, columns) = codes.shape[:-2], codes.shape[-2:]
     grids: dict[Shape, tuple[int, int]] = {(1, 1): (rows, columns), (rows, 1): (1, columns)}
     for height, width in blocks:
-        grids[-(-rows // height), -(-columns // width)] = height, width
+        grid = (-(-rows // height), -(-columns // width))
+        grids[grid] = (min(height, max(rows, 1)), min(width, max(columns, 1)))
     shapes: dict[Shape, Shape] = {(*experts, *grid): grid for grid in grids}
     shapes |= {experts: (1, 1), (*experts, rows): (rows, 1)}
     if not experts:
@@ -169,7 +170,7 @@ def scaled(
         raise damaged(scales, f"its shape is {shown(scales.shape)}, but {shown(codes.name)} needs {wanted}")
     if zeros is not None and zeros.shape != scales.shape:
         raise damaged(zeros, f"its shape is {shown(zeros.shape)}, but that of the scales is {scales.shape}")
-    grid = shapes[scales.shape]
+    lying = shapes[scales.shape]
 
     def read(expert: int | None) -> CodedMatrix:
         def of_expert(array: NDArray) -> NDArray:
@@ -178,11 +179,12 @@ def scaled(
         return CodedMatrix(
             of_expert(codes.array()).view(np.uint8),
             code,
-            of_expert(numbers(scales)).reshape(grid),
-            block=grids[grid],
+            of_expert(numbers(scales)).reshape(lying),
+            block=grids[lying],
             scale_code=scale_code,
-            zeros=None if zeros is None else of_expert(zeros.array()).reshape(grid),
+            zeros=None if zeros is None else of_expert(zeros.array()).reshape(lying),
         )
 
     parts = (codes, scales) if zeros is None else (codes, scales, zeros)
-    return PackedTensor(codes.path, name, codes.element_type, codes.shape, parts, read)
+    kind = "8-bit integers" if codes.element_type == "I8" else "FP8"
+    return PackedTensor(codes.path, name, kind, codes.shape, parts, read)

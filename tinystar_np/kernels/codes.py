@@ -60,4 +60,4 @@ INT8 = Code(8, np.arange(256, dtype=np.uint8).view(np.int8).astype(np.float32))
 
 def spread(per_block: NDArray, block: int, columns: int) -> NDArray:
     """Give each column the number of its block: (..., blocks) → (..., columns); the last may be shorter."""
-    return np.repeat(per_block, block, axis=-1)[..., :columns]
+    return per_block[..., np.arange(columns) // block]

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from tokenizers import AddedToken
 
-from tinystar_np.checkpoints.gguf_file import map_gguf
 from tinystar_np.checkpoints.model_files import GGUF
 from tinystar_np.text.gguf_tokenizer import load_gguf_tokenizer
 from tinystar_np.text.isolated import IsolatedTokenizer
@@ -63,6 +62,8 @@ def load_tokenizer(directory: Path, isolated: bool = False) -> Tokenizer | None:
     """
     directory = Path(directory)
     if directory.suffix == GGUF:
+        from tinystar_np.checkpoints.gguf_file import map_gguf  # late: workers need none of it
+
         return load_gguf_tokenizer(map_gguf(directory).metadata, directory, isolated)
     if not isolated:
         try:
