@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tinystar_np import fast
 from tinystar_np.inspection.engines import Engine
 from tinystar_np.inspection.flops import multiply_adds
-from tinystar_np.kernels.packed import PackedMatrix
+from tinystar_np.kernels.packed import CodedMatrix, PackedMatrix
 from tinystar_np.models.base import Decoder
 
 BARE = (8, 4096)  # matrices of so many rows and columns: 0.5 GB
@@ -185,7 +185,10 @@ def bare_seconds(products: Sequence[Product]) -> float:
 
 
 def weight_type(model: Decoder) -> str:
-    """Return the type of the weight matrices: "float32", "bfloat16" or "int8"."""
+    """Return the type of the weight matrices: "float32", "bfloat16", "int8", or "packed" as in the file."""
+    for array in model.weights.values():
+        if isinstance(array, CodedMatrix):
+            return "packed"
     for array in model.weights.values():
         if not isinstance(array, np.ndarray):
             return "int8" if array.stored.dtype == np.int8 else "bfloat16"
