@@ -117,7 +117,7 @@ def test_gemma2(changes: dict[str, Any], key: str, expected: object) -> None:
         ("llama", {"rope.scaling.attn_factor": 2.0}, "it must be 1 for this rule"),
         ("granite", {"rope.scaling.finetuned": False}, "it must be true"),
         ("gpt2", {"attention.key_length": 16, "attention.value_length": 16}, "heads of 16 numbers are not"),
-        ("mpt", {"feed_forward_length": 128, "attention.head_count_kv": 0}, "learned positions is not implemented"),
+        ("mpt", {"feed_forward_length": 128, "attention.head_count_kv": 0}, "learned positions is not impl"),
         ("mpt", {"feed_forward_length": 100}, "it must be four times the embedding's"),
         ("llama", {"attention.head_count": "four"}, "head_count' is 'four'; it must be a number"),
         ("llama", {"embedding_length": -32}, "it must be a whole number"),
