@@ -9,11 +9,13 @@ import pytest
 import torch
 from packed_models import Packed, save_packed
 from parity import assert_close, logits_of, random_ids
+from transformers import AutoModelForCausalLM, CompressedTensorsConfig
 
 from tinystar_np import fast
 from tinystar_np.errors import CheckpointError, ConfigError
 from tinystar_np.kernels.packed import CodedMatrix, Int8Matrix
 from tinystar_np.loading import load
+from tinystar_np.tracing.compare import compare_with_transformers
 
 pytest.importorskip("compressed_tensors", reason="the package of this format is not installed")
 
@@ -135,6 +137,24 @@ def test_as_the_package_unpacks(scheme: str, tmp_path: Path) -> None:
         type(array) for name, array in model.weights.items() if "feed_forward" in name and "norm" not in name
     }
     assert kinds == {Int8Matrix if scheme == "8 bits" else CodedMatrix}
+
+
+@pytest.mark.parametrize("scheme", ["4 bits in groups, zero points", "8 bits in groups", "FP8 by output"])
+def test_transformers_reads_the_same_file(scheme: str, tmp_path: Path) -> None:
+    form, given = SCHEMES[scheme]
+    save_packed(tmp_path, packer(form, given), settings(form, given))
+    reference = AutoModelForCausalLM.from_pretrained(
+        tmp_path,
+        quantization_config=CompressedTensorsConfig(dequantize=True),
+        dtype=torch.float32,
+        attn_implementation="eager",
+    )
+    ids = random_ids(2, 30)
+    model, _ = load(tmp_path)
+    assert_close(model(ids), logits_of(reference, ids))
+    rows = compare_with_transformers(model, ids[0].tolist(), tmp_path)
+    assert len(rows) > 10
+    assert not any(row.exceeds(1e-5) for row in rows)
 
 
 FORM, GIVEN = SCHEMES["4 bits in groups, zero points"]

@@ -177,6 +177,23 @@ def test_columns_side_by_side(tmp_path: Path) -> None:
     assert {type(a) for name, a in model.weights.items() if ".attention." in name} == {CodedMatrix}
 
 
+def test_biases_of_zeros(tmp_path: Path) -> None:
+    """GPTQ's first tools wrote them for layers without biases."""
+    pack, settings = FORMS["gptq"]
+    name = "model.layers.1.self_attn.o_proj.bias"
+    bias = torch.zeros(64)
+    reference = save_packed(tmp_path / "zeros", pack, settings, changes={name: bias})
+    ids = random_ids(2, 30)
+    assert_close(load(tmp_path / "zeros")[0](ids), logits_of(reference, ids))
+    bias[3] = 0.1
+    save_packed(tmp_path / "others", pack, settings, changes={name: bias})
+    with pytest.raises(
+        CheckpointError,
+        match=rf"it has '{name.removeprefix('model.')}', which this architecture does not know",
+    ):
+        load(tmp_path / "others")
+
+
 NAME = "model.layers.1.mlp.down_proj"
 INT = torch.int32
 Changes = dict[str, torch.Tensor | None]

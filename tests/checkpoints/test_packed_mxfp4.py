@@ -9,6 +9,7 @@ import pytest
 import torch
 from parity import assert_close, edit_config, logits_of, random_ids, reference_model
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, Mxfp4Config
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from tinystar_np.errors import CheckpointError
@@ -104,6 +105,18 @@ def test_logits(tmp_path: Path) -> None:
     cache = model.new_cache()
     alone = np.concatenate([model(ids[:1, t : t + 1], cache)[0] for t in range(50)])
     assert_close(alone, expected[0])
+
+
+def test_transformers_reads_the_same_file(tmp_path: Path) -> None:
+    save_mxfp4(tmp_path)
+    reference = AutoModelForCausalLM.from_pretrained(
+        tmp_path,
+        quantization_config=Mxfp4Config(dequantize=True),
+        dtype=torch.float32,
+        attn_implementation="eager",
+    )
+    ids = random_ids(2, 30)
+    assert_close(load(tmp_path)[0](ids), logits_of(reference, ids))
 
 
 NAME = "model.layers.1.mlp.experts.down_proj"

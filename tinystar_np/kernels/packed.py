@@ -142,8 +142,10 @@ class CodedMatrix(PackedMatrix):
 
     def shared(self, some: Rows) -> Shared:
         """Return what the blocks of some rows share: (...) → (..., blocks in a row) each."""
-        rows = np.arange(*some.indices(len(self.stored))) if isinstance(some, slice) else some
-        of_rows = rows // self.block[0]
+        of_rows = some
+        if self.block[0] > 1:
+            rows = np.arange(*some.indices(len(self.stored))) if isinstance(some, slice) else some
+            of_rows = rows // self.block[0]
         scales = self.scales[of_rows]
         return Shared(
             _float32(scales) if self.scale_code is None else self.scale_code.decode(scales),
