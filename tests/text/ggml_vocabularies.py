@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
+from tinystar_np.checkpoints.gguf_file import map_gguf
 
 NAMES = (
     *("deepseek-coder", "deepseek-llm", "falcon", "gpt-2", "llama-bpe", "llama-spm", "mpt", "phi-3", "qwen2"),
@@ -16,19 +15,10 @@ _read: dict[Path, dict[str, Any]] = {}
 
 
 def metadata_of(path: Path) -> dict[str, Any]:
-    """Read a file's keys with the gguf package: arrays of texts as lists, arrays of numbers as NumPy's."""
+    """Read a file's keys, once."""
     if path not in _read:
-        reader = pytest.importorskip("gguf").GGUFReader(path)
-        _read[path] = {
-            key: _value(field.contents())
-            for key, field in reader.fields.items()
-            if not key.startswith("GGUF.")
-        }
+        _read[path] = dict(map_gguf(path).metadata)
     return dict(_read[path])
-
-
-def _value(value: Any) -> Any:
-    return np.array(value) if isinstance(value, list) and not isinstance(value[0], str) else value
 
 
 def vocabulary(shared: Path, name: str) -> Path:

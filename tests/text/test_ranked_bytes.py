@@ -309,6 +309,8 @@ def test_in_a_worker(tmp_path: Path) -> None:
     tokenizer = load(llama_directory(tmp_path, as_lines(long)))
     assert isinstance(tokenizer.backend, IsolatedTokenizer)
     assert tokenizer.encode("x" * 1001) == [257, 256]
+    many = small(tuple(b"%01000d" % number for number in range(101)))
+    assert isinstance(load(llama_directory(tmp_path, as_lines(many))).backend, IsolatedTokenizer)
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,14 @@ from tinystar_np.text.tokenizer_classes import set_ends
 from tinystar_np.text.tokenizer_faults import NotOrdinaryError, package_faults
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
 from tinystar_np.text.unigram import Normalizer, Unigram
-from tinystar_np.text.words import BY_NAME, cut_by
+from tinystar_np.text.words import BY_NAME, NAMES, cut_by
 
 FOUND = (Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED)  # in a text before it is cut
 SPECIAL = (Kind.CONTROL, Kind.UNKNOWN)
 CONTINUES = "##"
 NOT_SWALLOWING = ("<unk>", "<s>", "<|endoftext|>")  # of Phi 3's special tokens
 
-INSTEAD = "Use the model's own repository, with a tokenizer.json, or a GGUF file that a newer llama.cpp made."
+INSTEAD = "Use the model's own repository: with a tokenizer.json nothing is left open."
 
 
 def load_gguf_tokenizer(
@@ -145,9 +145,10 @@ def _byte_level(
 ) -> tokenizers.Tokenizer:
     """Build byte-level BPE."""
     if vocabulary.pre not in BY_NAME:
+        known = ", ".join(names[0] for _, names in NAMES)
         raise TokenizerError(
             f"{vocabulary.path}: the key {PRE} is {shown(vocabulary.pre)}, the name of rules that cut a text "
-            f"into words; known are {', '.join(filter(None, BY_NAME))}.\n{INSTEAD}"
+            f"into words; known are {known}, and others with the same rules.\n{INSTEAD}"
         )
     rules = BY_NAME[vocabulary.pre]
     merges = vocabulary.merges

@@ -22,6 +22,8 @@ from tinystar_np.text.tokenizer_faults import NotOrdinaryError
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
 from tinystar_np.text.words import Expressions, cut_by
 
+MOST_WORK = 100_000_000  # bytes that the search for merges copies; of known models up to 15 million
+
 # Every byte as a letter: printable ones as themselves, the others as letters from U+0100 on.
 PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 OTHERS = [byte for byte in range(256) if byte not in PRINTABLE]
@@ -71,11 +73,12 @@ def build(
     tokens         {token: its id}, in the order of the ranks
     family         what the file leaves open
     settings       of the files beside it, which overrule the family's
-    ordinary_only  raise NotOrdinaryError where a token is longer than those of known models
+    ordinary_only  raise NotOrdinaryError where tokens are longer than those of known models
 
     Returns it, and the settings with the special tokens of the family.
     """
-    if ordinary_only and max(map(len, tokens), default=0) > LONGEST_TOKEN:
+    work = sum(len(token) ** 2 for token in tokens)
+    if ordinary_only and (max(map(len, tokens), default=0) > LONGEST_TOKEN or work > MOST_WORK):
         raise NotOrdinaryError
     settings = settings.with_defaults(family.named)
     ids = {letters_of(token): id for token, id in tokens.items()}
