@@ -1,6 +1,9 @@
 """A machine without any model, and a hub on the loopback. Asked for with pytest_plugins."""
 
 import os
+import signal
+import time
+from collections.abc import Iterator
 
 import pytest
 from hub_machine import NEEDED, TOKEN, UNWANTED
@@ -31,3 +34,18 @@ def served(machine, monkeypatch):
     with serve_hub({"owner/model": {**NEEDED, **UNWANTED}}, {"v1": "a" * 40}) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         yield running
+
+
+@pytest.fixture
+def in_time(monkeypatch) -> Iterator[None]:
+    """Nothing may wait for ever, for a pipe or a byte; and the pauses between tries take no time."""
+
+    def give_up(*arguments: object) -> None:
+        raise AssertionError("it takes too long")
+
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -1,6 +1,8 @@
 """Files of a model as a hub has them, and the places on a machine where tests put them."""
 
 import json
+from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from hub_server import COMMIT
 from safetensors.numpy import save
 
+from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.errors import HubError
 
@@ -46,6 +49,8 @@ UNWANTED = {
     ".gitattributes": b"",
     "modeling_custom.py": b"raise SystemExit",
 }
+# Some of them, as a hub lists them that announces no hashes.
+SHORT = [{"rfilename": name, "size": len(NEEDED[name])} for name in ("config.json", "model.safetensors")]
 INDEX = {"weight_map": {"a": SHARDS[0], "b": SHARDS[1]}}
 SHARDED = {
     "model.safetensors.index.json": json.dumps(INDEX).encode(),
@@ -85,3 +90,21 @@ def message_of(name: str, **arguments: object) -> str:
     assert message.count("\n") <= 1
     assert TOKEN not in message
     return message
+
+
+def answer(status: str, *pieces: Iterable[bytes]) -> Callable[[], Iterable[bytes]]:
+    """An answer of a hub, word for word."""
+    return lambda: chain([b"HTTP/1.1 " + status.encode() + b"\r\n"], *pieces)
+
+
+def check_all_inside(machine: Path) -> Path:
+    """The model is fetched, and there is nothing of it anywhere but in its folder of the cache."""
+    found = find_model("owner/model")
+    assert open_checkpoint(found)["a"].tolist() == [0, 1, 2, 3]
+    assert {path.name for path in machine.iterdir()} == {"hf", "here"}
+    assert not list((machine / "here").iterdir())
+    assert {path.name for path in (machine / "hf" / "hub").iterdir()} == {"models--owner--model", ".locks"}
+    refs = machine / "hf" / "hub" / "models--owner--model" / "refs"
+    assert [path.name for path in refs.rglob("*")] == ["main"]
+    assert {path.resolve().parent.name for path in found.iterdir()} == {"blobs"}
+    return found

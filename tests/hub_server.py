@@ -15,7 +15,7 @@ import hashlib
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -48,6 +48,10 @@ class Fault:
     no_ranges: bool = False  # sends whole files only
     no_hashes: bool = False  # the API does not announce hashes
     page: bool = False  # every answer is a web page
+    says: dict[str, object] = field(default_factory=dict)  # keys of the API's answer that are other ones
+    headers: dict[str, str] = field(default_factory=dict)  # headers of files that are other ones
+    raw: Callable[[], Iterable[bytes]] | None = None  # what is sent in place of an answer, HTTP or not
+    pause: float = 0.0  # seconds between its pieces
 
 
 @dataclass
@@ -61,6 +65,8 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)  # of requests for a part of a file
     tokens: set[str | None] = field(default_factory=set)  # the Authorization headers that were sent
+    encodings: set[str | None] = field(default_factory=set)  # the Accept-Encoding headers
+    sent: int = 0  # bytes of raw answers
     store: str = ""  # where large files are redirected to, if anywhere: another host that needs no token
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -87,8 +93,7 @@ def serve_hub(
 
     All revisions have the same files; ``revisions`` names those that exist besides main.
     """
-    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", port), _Handler)
     hub = Hub(
         f"http://127.0.0.1:{server.server_address[1]}", repositories, {"main": COMMIT} | (revisions or {})
     )
@@ -104,6 +109,11 @@ def serve_hub(
         thread.join()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 100  # with the usual 5, clients that come at once wait for seconds on a busy machine
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # head and body leave in one packet; in two, each answer waits 40 ms for an acknowledgement
@@ -114,6 +124,10 @@ class _Handler(BaseHTTPRequestHandler):
     def handle(self) -> None:
         with suppress(ConnectionError):  # the client went away, as some tests have it do
             super().handle()
+
+    def finish(self) -> None:
+        with suppress(ConnectionError):
+            super().finish()
 
     def do_HEAD(self) -> None:
         self._route()
@@ -127,6 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers["Authorization"]
         hub.requests.append(f"{self.command} {path}")
         hub.tokens.add(token)
+        hub.encodings.add(self.headers["Accept-Encoding"])
         is_api = path.startswith("/api/models/")
         name = path.removeprefix("/api/models").removeprefix("/")
         repository = next(
@@ -134,11 +149,13 @@ class _Handler(BaseHTTPRequestHandler):
         )
         fault = hub.faults.get(repository, Fault())
         if (fault.on_files_only and is_api) or not (is_api or path.endswith(fault.only)):
-            fault = Fault()
+            fault = Fault(says=fault.says)
         hub.stopping.wait(fault.wait)
         if fault.hang:
             hub.stopping.wait(60)
             self.close_connection = True
+        elif fault.raw is not None:
+            self._send_raw(fault)
         elif fault.page:
             self._send(200, b"<html>Welcome to this network", {"Content-Type": "text/html"})
         elif fault.status != 200 and not (fault.unless_token and token == f"Bearer {fault.unless_token}"):
@@ -160,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         entries = []
         for name, content in files.items():
             size = len(content) + fault.api_size
-            entry = {"type": "file", "path": name, "rfilename": name, "size": size, "oid": _git_hash(content)}
+            entry = {"type": "file", "path": name, "rfilename": name, "size": size, "oid": git_hash(content)}
             if name.endswith(LARGE):
                 entry["lfs"] = {"size": size, "pointerSize": 134, "sha256": _hash(name, content)}
                 entry["lfs"]["oid"] = entry["lfs"]["sha256"]
@@ -169,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
                 entry = {"type": "file", "path": name, "rfilename": name, "size": size, "oid": "unknown"}
             entries.append(entry)
         if kind == "revision":
-            self._send_json({"id": repository, "sha": commit, "siblings": entries})
+            self._send_json({"id": repository, "sha": commit, "siblings": entries} | fault.says)
         else:
             self._send_json(entries)
 
@@ -198,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
         if fault.ends_at is not None:
             fault = Fault(cut_after=max(fault.ends_at - start, 0))
-        self._send(status, content, headers, fault)
+        self._send(status, content, headers | fault.headers, fault)
 
     def _fail(self, status: int, code: str | None, message: str | None = None) -> None:
         headers = {"X-Error-Code": code, "X-Error-Message": message}
@@ -221,15 +238,25 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.stall_after is not None:
             self.wfile.flush()
             self.server.hub.stopping.wait(60)
-        if stop is not None or fault.announce:
+        # After a whole answer it stays open: the client, told nothing else, is about to use it again.
+        if (stop is not None and stop < len(body)) or fault.announce:
             self.close_connection = True
+
+    def _send_raw(self, fault: Fault) -> None:
+        self.close_connection = True
+        for piece in fault.raw():
+            self.wfile.write(piece)
+            self.wfile.flush()
+            self.server.hub.sent += len(piece)
+            if self.server.hub.stopping.wait(fault.pause):
+                break
 
 
 def _hash(name: str, content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest() if name.endswith(LARGE) else _git_hash(content)
+    return hashlib.sha256(content).hexdigest() if name.endswith(LARGE) else git_hash(content)
 
 
-def _git_hash(content: bytes) -> str:
+def git_hash(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 

@@ -163,6 +163,13 @@ def test_json_as_large_as_may_be_takes_little_memory() -> None:
     assert CONFIG_LIMIT < json_file.SIZE_LIMIT <= 30_000_000  # times 20 in memory, at worst
 
 
+def test_json_of_millions_of_lists() -> None:
+    """Parsing them would take ten seconds and a gigabyte."""
+    for some in (b"[],", b"{},"):
+        with pytest.raises(CheckpointError, match="more than 2000000 lists and objects"):
+            json_file.parse_json_object(b'{"a": [' + some * 2_000_000 + b"1]}", Path("config.json"))
+
+
 @pytest.mark.parametrize(
     "name",
     ["config: a pipe", "config: a TB", "config: 100 000 lists"],

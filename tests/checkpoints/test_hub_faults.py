@@ -14,7 +14,7 @@ from hub_machine import NEEDED, SHARDED, TOKEN, UNWANTED, message_of, only, put_
 from hub_server import Fault, Hub
 from huggingface_hub import constants
 
-from tinystar_np.checkpoints import download
+from tinystar_np.checkpoints import hub_answers, hub_store
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import HubError
@@ -78,9 +78,7 @@ SETTINGS = {
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.1)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the library's, between its tries
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between tries
 
 
 @pytest.fixture
@@ -112,6 +110,11 @@ def test_faults_of_the_hub(
     served: Hub, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     served.faults["owner/model"], words = FAULTS[fault]
+    if served.faults["owner/model"].hang or served.faults["owner/model"].stall_after:
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.1)
+        if not served.faults["owner/model"].on_files_only:
+            monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.3)
+        monkeypatch.setattr(hub_answers, "WINDOW", 1000)  # the client gives up first
     host = served.url.removeprefix("http://")
     monkeypatch.setenv("HF_ENDPOINT", f"http://user:{PASSWORD}@{host}")
     said = refused(*ASK, "owner/model")
@@ -194,7 +197,9 @@ def test_a_repository_without_config(served: Hub, refused: Callable[..., str]) -
         (errno.EIO, "could not be fetched"),
     ],
 )
-@pytest.mark.parametrize("where", [(download.os, "replace"), (download, "snapshot_download")])
+@pytest.mark.parametrize(
+    "where", [(hub_store.os, "replace"), (Path, "symlink_to"), (hub_store, "open_answer")]
+)
 def test_a_disk_that_does_not_take_it(
     served: Hub, monkeypatch: pytest.MonkeyPatch, where: tuple[object, str], number: int, words: str
 ) -> None:

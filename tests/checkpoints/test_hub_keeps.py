@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hub_machine import NEEDED, SHARDED, SHARDS, TOKEN, message_of
 from hub_server import COMMIT, Fault, Hub, serve_hub
-from huggingface_hub import constants, hf_hub_download
+from huggingface_hub import hf_hub_download
 from safetensors.numpy import save
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
@@ -28,8 +28,7 @@ HALF = len(BIG) // 2
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the library's, between its tries
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", HALF // 2)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between tries
 
 
 @pytest.fixture

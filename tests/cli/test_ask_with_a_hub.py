@@ -18,9 +18,7 @@ from safetensors.numpy import load, save
 
 PROGRAM = """
 import sys
-from huggingface_hub import constants
 from tinystar_np.cli.main import tinystar
-constants.DOWNLOAD_CHUNK_SIZE = 1 << 16  # 10 MB, more than these weights have
 sys.exit(tinystar())
 """
 MODEL = "owner/model"

@@ -2,7 +2,6 @@
 
 import json
 import random
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from sentencepiece_writer import (
 
 from tinystar_np.errors import TokenizerError
 from tinystar_np.text import Tokenizer, load_tokenizer
+from tinystar_np.text.sentencepiece import _finder
 from tinystar_np.text.tokenizer_files import load_in_this_process
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +106,7 @@ def plain(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
     """Encode as sentencepiece does, to which the text of a special token is like any other."""
     here = load_in_this_process(tokenizer.path.parent)
     assert here is not None
-    here.backend._special = re.compile("(?!)")  # type: ignore[union-attr]
+    here.backend._finder = _finder([])  # type: ignore[union-attr]
     return here.encode
 
 

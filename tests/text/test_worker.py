@@ -75,8 +75,8 @@ def test_how_work_ends(how: str, worker: Worker) -> None:
     code, message = ENDS[how]
     begun = time.monotonic()
     with pytest.raises(WorkerError, match=message):
-        ask(worker, code, seconds=1.0)
-    assert time.monotonic() - begun < 4
+        ask(worker, code, seconds=1.0 if "long" in message else 60.0)
+    assert time.monotonic() - begun < 30
     assert ask(worker, "1 + 1") == 2
 
 
@@ -123,7 +123,7 @@ def test_what_only_looks_like_an_answer(data: bytes, worker: Worker) -> None:
     except WorkerError:
         found = None
     assert found in (None, [])
-    worker._end()
+    worker._kill()
     assert ask(worker, "3") == 3
 
 
@@ -136,7 +136,7 @@ def test_it_survives_being_killed_between_requests(worker: Worker) -> None:
 
 def test_no_process_is_left(worker: Worker) -> None:
     pid = ask(worker, "os.getpid()")
-    worker._end()
+    worker._kill()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

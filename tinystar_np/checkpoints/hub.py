@@ -21,6 +21,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE
@@ -42,7 +43,9 @@ PACKAGE = Path(__file__).parent.parent
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,96}(/[A-Za-z0-9_.-]{1,96})?")
 FULL_COMMIT = re.compile(r"[0-9a-f]{40}")
+REVISION = re.compile(r"(?!/)(?!.*\.\.)[^\x00-\x20\x7f~^:?*\[\\]{1,255}")  # other names are invalid in git
 SHORT_COMMIT = re.compile(r"[0-9a-f]{7,39}")
+REFS_LIMIT = 10_000  # of a model's branches and tags, in a list: a link could lead to a whole disk
 
 # The hub's first models had no owner's name before theirs. Both spellings are still in use, and in caches.
 OLD_NAMES = {
@@ -204,19 +207,33 @@ def find_snapshot(folder: Path, revision: str | None) -> Path | None:
     Returns the directory, which may lack files, or None.
     """
     commit = revision or "main"
-    if ".." in commit or commit.startswith("/"):
-        return None  # invalid in git, and would lead out of the cache
+    if not REVISION.fullmatch(commit):
+        return None  # it could lead out of the cache
     if not FULL_COMMIT.fullmatch(commit):
-        try:
-            commit = (folder / "refs" / commit).read_text(encoding="ascii").strip()
-        except (OSError, ValueError):
-            short = SHORT_COMMIT.fullmatch(commit)
-            known = [path.name for path in (folder / "snapshots").glob(f"{commit}*")] if short else []
+        short = SHORT_COMMIT.fullmatch(commit)
+        commit = read_ref(folder / "refs" / commit)
+        if short and not commit:
+            known = [path.name for path in (folder / "snapshots").glob(f"{short[0]}*")]
             commit = known[0] if len(known) == 1 else ""
         if not FULL_COMMIT.fullmatch(commit):
             return None
     snapshot = folder / "snapshots" / commit
     return snapshot if os.path.isdir(snapshot) else None
+
+
+def read_ref(path: Path) -> str:
+    """Read which commit a branch or tag is; returns "" where the file does not say it.
+
+    The cache may be another's: a pipe or a device may never end, and of a huge file only the start is read.
+    """
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            commit = file.read(100).decode("ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    return commit if FULL_COMMIT.fullmatch(commit) else ""
 
 
 def _has_config(directory: Path) -> bool:
@@ -275,7 +292,7 @@ def _places(cache: Path) -> Iterator[tuple[str, str | None, str, Path]]:
     for repository in sorted(cache.glob("models--*")):
         name = repository.name.removeprefix("models--").replace("--", "/")
         refs = repository / "refs"
-        for ref in sorted(path for path in refs.rglob("*") if path.is_file()):
+        for ref in sorted(islice(refs.rglob("*"), REFS_LIMIT)):
             revision = ref.relative_to(refs).as_posix()
             if snapshot := find_snapshot(repository, revision):
                 yield name, None if revision == "main" else revision, "hub cache", snapshot

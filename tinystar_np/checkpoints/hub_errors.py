@@ -39,8 +39,14 @@ SENTENCES = [
     ("HTTP-403", f"{SAID}: access is refused", "Use an access token that may read this model."),
     ("HTTP-429", f"{SAID}: too many requests",
      "Wait a few minutes; after `hf auth login` the limit is higher."),
-    ("wrong-length", "A file of {repository} arrived from {host} with the wrong length",
+    ("WrongLengthError", "{error} of {repository} arrives from {host} with the wrong length",
      "Try again; if it stays so, ask without a proxy in between, if there is one."),
+    ("TooLargeError", "{error} of {repository} is larger than any model's file of this name",
+     "Use another model or revision."),
+    ("TooSlowError", "{host} sends {repository} too slowly",
+     "Check the connection and try again: what has arrived is kept."),
+    ("StrangeAnswerError", "{host} does not answer as a hub does: {error}",
+     "Check HF_ENDPOINT if you set it, and whether this network asks for a login page first."),
     ("HTTP-5xx", f"{SAID}: the hub itself has a fault", "Try again in a few minutes."),
     ("HfHubHTTPError", SAID, "Check the model's name, and HF_ENDPOINT if you set it."),
     ("HFValidationError", "{repository!r} is no name of a model",
@@ -50,7 +56,7 @@ SENTENCES = [
      "Check the connection and try again: what has arrived is kept."),
     ("RemoteProtocolError ReadError", "The connection to {host} broke off while fetching {repository}",
      "Try again: what has arrived is kept."),
-    ("NetworkError OfflineModeIsEnabled LocalEntryNotFoundError",
+    ("NetworkError OfflineModeIsEnabled",
      "{host} cannot be reached, and {repository} is not (or not all) on this machine",
      "Check the connection and try again, or give a local directory."),
     ("LocalProtocolError UnicodeEncodeError",
@@ -58,8 +64,6 @@ SENTENCES = [
      "Correct HF_TOKEN, or log in again with `hf auth login`."),
     ("UnsupportedProtocol InvalidURL", "{host!r} is no address of a hub",
      "Correct HF_ENDPOINT: it looks like https://huggingface.co, which is also meant where it is not set."),
-    ("FileMetadataError JSONDecodeError", "{host} does not answer as a hub does",
-     "Check HF_ENDPOINT if you set it, and whether this network asks for a login page first."),
     ("ENOSPC EDQUOT", "The disk is full: {repository} does not fit into {cache}",
      "Free some, or set HF_HOME elsewhere."),
     ("EACCES EPERM EROFS", "{cache}: cannot be written",
@@ -71,15 +75,12 @@ SENTENCES = [
 def explain(error: BaseException, repository: str, revision: str, endpoint: str, cache: Path) -> HubError:
     """Return the error for a model that could not be fetched: why, and what to do.
 
-    error       what the hub's library raised
+    error       what the hub's library or the modules beside this one raised
     repository  such as "openai-community/gpt2"
     revision    the revision that was asked for
     endpoint    the hub's address
     cache       the directory it was to be stored in
     """
-    if "LocalEntryNotFoundError" in _faults(error) and error.__cause__ is not None:
-        # Only says that it is not on disk; its cause says why it could not be fetched.
-        error = error.__cause__
     faults = _faults(error)
     problem, what_to_do = next(row[1:] for row in SENTENCES if not faults.isdisjoint(row[0].split()))
     address = re.split("[/?#]", endpoint.partition("://")[2] or endpoint)[0]
@@ -89,7 +90,7 @@ def explain(error: BaseException, repository: str, revision: str, endpoint: str,
         "repository": repository,
         "revision": revision,
         "host": address.rpartition("@")[2],  # without a password
-        "status": _status(error),
+        "status": status_of(error),
         "cache": cache,
     }
     return hub_error(f"{problem}.\n{what_to_do}".format_map(facts))
@@ -97,16 +98,14 @@ def explain(error: BaseException, repository: str, revision: str, endpoint: str,
 
 def _faults(error: BaseException) -> set[str]:
     """Return an error's faults, by their names in SENTENCES."""
-    status = _status(error)
+    status = status_of(error)
     faults = {kind.__name__ for kind in type(error).__mro__} | {f"HTTP-{status}", f"HTTP-{status // 100}xx"}
     if isinstance(error, OSError) and error.errno is not None:
         faults.add(errno.errorcode.get(error.errno, ""))
-    if status == 416 or "Consistency check failed" in str(error):  # 416: nothing follows the partial file
-        faults.add("wrong-length")
     return faults
 
 
-def _status(error: BaseException) -> int:
+def status_of(error: BaseException) -> int:
     """Return the status of the HTTP response that an error is about, 0 if there was none."""
     return int(getattr(getattr(error, "response", None), "status_code", 0))
 

@@ -17,6 +17,7 @@ from tinystar_np.errors import CheckpointError
 # Parsed JSON takes up to twenty times its size in the file: "[]," is 3 bytes there, and 64 in memory. The
 # largest real files are the indexes of huge mixtures of experts (10 MB).
 SIZE_LIMIT = 30_000_000
+MOST_PARTS = 2_000_000  # lists and objects, each of which takes a microsecond; real files have up to 600 000
 DEPTH_LIMIT = 64  # real files nest four or five levels
 
 # JSON has no infinity: transformers 5 writes one as {"__float__": "Infinity"}.
@@ -74,6 +75,10 @@ def parse_json_object(data: bytes, source: Path) -> JsonObject:
         return result
 
     too_deep = "its lists or objects are nested too deeply"
+    if data.count(b"{") + data.count(b"[") > MOST_PARTS:
+        raise CheckpointError(
+            f"{source}: it has more than {MOST_PARTS} lists and objects.\n{download_again(source)}"
+        )
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=build_object)
     except UnicodeDecodeError as error:

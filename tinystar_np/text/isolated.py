@@ -6,11 +6,12 @@ the next loads the tokenizer anew.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokenizers import AddedToken
 
 from tinystar_np.errors import TokenizerError
+from tinystar_np.text.sentencepiece import Encoding
 from tinystar_np.text.worker import Worker, WorkerError
 
 PACKAGES = ("tinystar_np", "numpy", "tokenizers", "sentencepiece")
@@ -18,15 +19,9 @@ MEMORY = 2_000_000_000  # bytes; the largest real tokenizers take 0.5 GB
 
 # Seconds that loading and a call may take, each with so many bytes or characters more per second.
 SECONDS = 5.0
-LOADED, ENCODED = 10_000_000, 50_000
+LOADED, ENCODED = 20_000_000, 50_000
 # Bytes of an answer: such a number, and so many for each character or id of the question. An id has up to 8.
 SHORTEST, GROWTH = 1_000_000, 100
-
-
-class Encoding(NamedTuple):
-    """The result of encoding."""
-
-    ids: list[int]
 
 
 class IsolatedTokenizer:

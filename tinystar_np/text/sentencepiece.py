@@ -7,7 +7,6 @@ token, as in every other tokenizer. `SentencePiece` has the methods of the `toke
 `Tokenizer` uses; that package cannot read such files. Kudo & Richardson 2018, arXiv:1808.06226.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,15 +14,18 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenizers import AddedToken
+import tokenizers
+from tokenizers import AddedToken, models
 
 from tinystar_np.errors import TokenizerError
-from tinystar_np.text.added_tokens import resolve_added_tokens
+from tinystar_np.text.added_tokens import flags_of, resolve_added_tokens
 from tinystar_np.text.tokenizer_faults import NotOrdinaryError, damaged
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
+
+NOT_SPECIAL = 0  # the id of what lies between special tokens
 
 # normalizer_spec { add_dummy_prefix }: whether a space is put before a text. If a protocol buffer has a field
 # twice, the last counts, so that these bytes after a model change it.
@@ -64,9 +66,13 @@ class SentencePiece:
         self._begin = [self._ids[begin]] if begin in self._ids else []
         self._end = [self._ids[end]] if end in self._ids else []
         self._prefix_again = settings.legacy
-        self._special = _special_pattern(
+        in_text = [
             token for token in self._added.values() if not (settings.split_special_tokens and token.special)
-        )
+        ]
+        self._finder = _finder(in_text)
+        self._special = {
+            self._finder.token_to_id(token.content): self._ids[token.content] for token in in_text
+        }
         # The former name of a renamed piece is ordinary text: it is encoded letter by letter.
         kept = {processor.unk_id(), *(id for id in range(len(pieces)) if processor.is_byte(id))}
         renamed = {id for id, piece in enumerate(pieces) if piece != self._tokens[id]} - kept
@@ -78,12 +84,12 @@ class SentencePiece:
     def encode(self, text: str, add_special_tokens: bool = True) -> Encoding:
         """Cut a text into tokens, with bos_token and eos_token where the settings say so."""
         ids: list[int] = []
-        position = 0
-        for match in self._special.finditer(text):
-            ids += self._ids_of(text[position : match.start()], first=position == 0)
-            ids.append(self._ids[match[match.lastindex or 0]])
-            position = match.end()
-        ids += self._ids_of(text[position:], first=position == 0)
+        found = self._finder.encode(text, add_special_tokens=False)
+        for number, (start, end) in zip(found.ids, found.offsets, strict=True):
+            if number == NOT_SPECIAL:
+                ids += self._ids_of(text[start:end], first=start == 0)
+            else:
+                ids.append(self._special[number])
         return Encoding([*self._begin, *ids, *self._end] if add_special_tokens else ids)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
@@ -171,13 +177,13 @@ def _pieces(processor: "SentencePieceProcessor") -> list[str]:
     return processor.id_to_piece(list(range(processor.vocab_size())))
 
 
-def _special_pattern(tokens: Iterable[AddedToken]) -> re.Pattern[str]:
-    """Build a pattern with a group for each token; of several that begin at one place the longest matches."""
-    by_text = {token.content: token for token in tokens}
-    alternatives = []
-    for text in sorted(by_text, key=len, reverse=True):
-        token = by_text[text]
-        before = (r"(?:(?<!\s)\s+)?" if token.lstrip else "") + (r"(?<!\w)" if token.single_word else "")
-        after = (r"(?!\w)" if token.single_word else "") + (r"\s*" if token.rstrip else "")
-        alternatives.append(f"{before}({re.escape(text)}){after}")
-    return re.compile("|".join(alternatives) or r"(?!)")
+def _finder(tokens: Iterable[AddedToken]) -> tokenizers.Tokenizer:
+    """Make a tokenizer that finds added tokens in a text: of several that begin at one place the longest.
+
+    Whatever is between them is one token, ``NOT_SPECIAL``.
+    """
+    finder = tokenizers.Tokenizer(models.WordLevel({"": NOT_SPECIAL}, unk_token=""))
+    finder.add_tokens(
+        [AddedToken(token.content, **flags_of(token) | {"normalized": False}) for token in tokens]
+    )
+    return finder

@@ -91,6 +91,8 @@ def render_template(source: str, messages: Sequence[dict[str, Json]], names: Map
         raise TemplateFaultError(f"line {error.lineno}: {_short(error.message)}") from error
     except TemplateError as error:
         raise TemplateFaultError(_short(error.message or type(error).__name__)) from error
+    except OSError as error:
+        raise TemplateFaultError("it wants to open a file, which a template may not") from error
     except Exception as error:  # any program can fail in any way
         raise TemplateFaultError(f"{type(error).__name__}: {_short(error)}") from error
 

@@ -9,17 +9,19 @@ an error like any other. It has an empty environment, cannot open files or conne
 import json
 import marshal
 import os
+import select
 import signal
 import struct
 import subprocess
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | tuple[Json, ...] | dict[str, Json] | None"
 
@@ -64,26 +66,32 @@ class Worker:
         nested too deeply.
         """
         data = marshal.dumps((seconds, request))
-        if self._owner != os.getpid():  # after a fork: the process is the parent's
-            self._forget()
-        with self._lock:
-            self._start()
+        with self._running():
             return self._exchange(data, seconds, most)
 
     def start(self) -> Any:
         """Start the process unless it runs already, and return what ``prepare`` did."""
-        with self._lock:
-            self._start()
+        with self._running():
             return self._prepared
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        """Have the process running, for one thread alone."""
+        if self._owner != os.getpid():  # after a fork: the process is the parent's
+            self._forget()
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            yield
 
     def _forget(self) -> None:
         self._lock, self._owner = threading.Lock(), os.getpid()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None  # while it is not answering
+        self._kill: Callable[[], object] = lambda: None
         self._prepared: Any = None
 
     def _start(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            return
+        self._kill()  # what is left of it
         paths = list(dict.fromkeys(place for name in self._packages if (place := place_of(name))))
         try:
             process = subprocess.Popen(
@@ -91,57 +99,51 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                bufsize=0,
                 cwd=PROCESS.parent,
                 env={name: os.environ[name] for name in KEPT if name in os.environ} | SETTINGS,
                 process_group=None if os.name == "nt" else 0,  # Ctrl-C is for this process alone
             )
-        except (OSError, TypeError) as error:
+        except (OSError, TypeError) as error:  # no such file; or embedded, so that nobody knows Python's
             raise WorkerError(f"it needs a process of its own, and none starts ({error})") from error
-        self._process, self._end = process, weakref.finalize(self, _end, process, os.getpid())
+        if os.name != "nt" and process.stdin is not None:
+            os.set_blocking(process.stdin.fileno(), False)
+        self._process, self._kill = process, weakref.finalize(self, _end, process, os.getpid())
         setup = (paths, str(self._script), self._memory, self._seconds, self._first)
         self._prepared = self._exchange(marshal.dumps(setup), START + self._seconds, MOST_PREPARED)
 
     def _exchange(self, data: bytes, seconds: float, most: int) -> Any:
-        """Send bytes to the process and read its answer; if anything goes wrong it is killed."""
-        process = self._process
+        """Send bytes to the process and read its answer; if anything goes wrong it is killed.
+
+        Ctrl-C may come at any place. Then the process is forgotten first, whatever becomes of it: what it
+        still says is no answer to the next request.
+        """
+        process, self._process = self._process, None
         assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(seconds, stop)
-        timer.daemon = True
-        timer.start()
+        until = time.monotonic() + seconds
         try:
-            process.stdin.write(struct.pack("<Q", len(data)) + data)
-            process.stdin.flush()
-            (size,) = struct.unpack("<Q", process.stdout.read(8))
-            if size > most:
-                raise WorkerError(f"its result has {size} bytes, and no more than {most} are taken")
-            answer = json.loads(process.stdout.read(size))
-        except (OSError, ValueError, struct.error, RecursionError) as error:
-            raise WorkerError(self._how_it_ended(late.is_set())) from error
-        except BaseException:  # Ctrl-C too: the answer to this request must not be taken for the next one's
-            self._end()
-            raise
+            with _deadline(process, seconds):
+                _send(process, struct.pack("<Q", len(data)) + data, until)
+                (size,) = struct.unpack("<Q", _receive(process, 8, until))
+                if size > most:
+                    raise WorkerError(f"its result has {size} bytes, and no more than {most} are taken")
+                answer = json.loads(_receive(process, size, until))
+            self._process = process
+        except (OSError, EOFError, ValueError, RecursionError) as error:
+            late = isinstance(error, TimeoutError)
+            if not late:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(1)  # one that ends by itself has a code that says why
+            self._kill()
+            raise WorkerError(self._how_it_ended(process.returncode, late)) from error
         finally:
-            timer.cancel()
-        if late.is_set():  # it came just in time; the process did not survive that
-            self._end()
+            if self._process is None:
+                self._kill()
         return answer
 
-    def _how_it_ended(self, late: bool) -> str:
-        """Say why the process gave no answer."""
-        assert self._process is not None
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(1)  # a process that ends by itself has a code that says why
-        self._end()
-        code = self._process.returncode
-        if late or code == -getattr(signal, "SIGXCPU", 0) < 0:
+    def _how_it_ended(self, code: int | None, late: bool) -> str:
+        """Say why a process gave no answer."""
+        if late or code is None or code == -getattr(signal, "SIGALRM", 0) < 0:
             return "it took too long, and was stopped"
         if code == OUT_OF_MEMORY:
             return f"it needed more than {self._memory / 1e9:g} GB of memory, and was stopped"
@@ -149,13 +151,64 @@ class Worker:
         return f"it ended the process in which it ran ({name})"
 
 
+def _send(process: "subprocess.Popen[bytes]", data: bytes, until: float) -> None:
+    """Write to a process; raises TimeoutError once the monotonic clock shows ``until``."""
+    assert process.stdin is not None
+    rest = memoryview(data)
+    while rest:
+        _wait(process.stdin, "out", until)
+        rest = rest[process.stdin.write(rest) or 0 :]
+
+
+def _receive(process: "subprocess.Popen[bytes]", size: int, until: float) -> bytes:
+    """Read so many bytes from a process; raises TimeoutError as above, EOFError where they do not come."""
+    assert process.stdout is not None
+    data = bytearray()
+    while len(data) < size:
+        _wait(process.stdout, "in", until)
+        part = process.stdout.read(min(size - len(data), 1 << 20))
+        if not part:
+            raise EOFError
+        data += part
+    return bytes(data)
+
+
+def _wait(pipe: IO[bytes], way: str, until: float) -> None:
+    """Wait until a pipe can be read from or written to; raises TimeoutError as above."""
+    if os.name == "nt":
+        return
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN if way == "in" else select.POLLOUT)
+    if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+        raise TimeoutError
+
+
+@contextmanager
+def _deadline(process: "subprocess.Popen[bytes]", seconds: float) -> Iterator[None]:
+    """On Windows, where nobody can wait for a pipe: let a thread kill the process after so many seconds."""
+    if os.name != "nt":
+        yield
+        return
+    timer = threading.Timer(seconds, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def place_of(package: str) -> str | None:
     """Return the directory that a package is imported from, None where there is none.
 
     The working directory does not count, though Python may search it first: it may be a model's.
     """
-    places = [place for place in sys.path if place and os.path.abspath(place) != os.getcwd()]
-    spec = PathFinder.find_spec(package, [*places, str(PROCESS.parents[2])])
+    try:
+        here = os.path.realpath(os.getcwd())
+    except OSError:  # it was deleted
+        here = ""
+    places = [place for place in sys.path if os.path.isabs(place) and os.path.realpath(place) != here]
+    spec = PathFinder.find_spec(package, [str(PROCESS.parents[2]), *places])  # where this package is itself
     return os.path.dirname(os.path.dirname(spec.origin)) if spec and spec.origin else None
 
 
@@ -163,7 +216,8 @@ def _end(process: "subprocess.Popen[bytes]", owner: int) -> None:
     """End a process, unless this one is a fork of its owner."""
     if os.getpid() == owner:
         process.kill()
-        process.wait()
+        with suppress(subprocess.TimeoutExpired):  # Ctrl-C in subprocess can leave its lock taken for ever
+            process.wait(1)
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with suppress(OSError):  # what was not yet sent

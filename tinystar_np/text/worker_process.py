@@ -3,7 +3,7 @@
 The limits are the operating system's. macOS does not keep the first, Windows has none of them.
 
     RLIMIT_AS       memory
-    RLIMIT_CPU      time, in case the process that would stop this one ends before it
+    ITIMER_REAL     time, in case the process that would stop this one has ended before it
     RLIMIT_FSIZE    no file is written
     RLIMIT_NOFILE   no file and no connection is opened, once ``prepare`` has returned
     RLIMIT_NPROC    no other process is started
@@ -32,9 +32,11 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever is printed must not stand among the answers
 
-    def answer(function: Callable[[Any], Any], request: object) -> None:
+    def answer(function: Callable[[Any], Any], request: object, seconds: float) -> None:
+        _alarm(seconds + 1)  # a little later than the other process would
         data = json.dumps(function(request), ensure_ascii=False).encode("utf-8", "surrogatepass")
         answers.write(struct.pack("<Q", len(data)) + data)
+        _alarm(0)
         answers.flush()
 
     paths, script, memory, seconds, first = _receive()
@@ -45,13 +47,11 @@ def main() -> None:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     _limit(RLIMIT_AS=memory, RLIMIT_CORE=0, RLIMIT_FSIZE=0)
-    _limit_time(seconds)
-    answer(getattr(module, "prepare", lambda first: first), first)
+    answer(getattr(module, "prepare", lambda first: first), first, seconds)
     _limit(RLIMIT_NOFILE=0, RLIMIT_NPROC=0)
     while True:
         seconds, request = _receive()
-        _limit_time(seconds)
-        answer(module.answer, request)
+        answer(module.answer, request, seconds)
 
 
 def _receive() -> Any:
@@ -71,14 +71,10 @@ def _limit(**limits: int) -> None:
                 resource.setrlimit(getattr(resource, name), (most, most))
 
 
-def _limit_time(seconds: float) -> None:
-    """Let the system stop this process when it has computed for so many seconds more."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource
-
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        _, most = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + seconds) + 2, most))
+def _alarm(seconds: float) -> None:
+    """Let the system end this process after so many seconds; 0 cancels that."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 if __name__ == "__main__":
