@@ -1,5 +1,6 @@
 """Small models of each architecture, written as GGUF, against transformers."""
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from parity import assert_close, edit_config, logits_of, random_ids, reference_model
 from parity_cases import FULL, LLAMA3, LONGROPE, ROWS, YARN, Keys, part, rope
 
-from tinystar_np.errors import CheckpointError, ConfigError
+from tinystar_np.errors import CheckpointError, ConfigError, TinyStarError
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
@@ -128,3 +129,22 @@ def test_an_unknown_tensor_is_refused_by_name(tmp_path: Path) -> None:
     path = write_gguf(tmp_path, tmp_path / "model.gguf")
     with pytest.raises(CheckpointError, match=r"it has 'layers.0.self_attn.o_proj.bias'"):
         load(path)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "deepseek_v3", "gpt_oss", "granitemoehybrid", "gemma3_text"])
+def test_mutated_headers(model_type: str, tmp_path: Path) -> None:
+    """With any bytes of its keys and names changed, a file loads or gives our error."""
+    make(model_type, {}, tmp_path)
+    data = write_gguf(tmp_path, tmp_path / "model.gguf").read_bytes()
+    end, generator = data.rindex(b".weight"), random.Random(1)
+    refused = 0
+    for _ in range(60):
+        mutated = bytearray(data)
+        for _ in range(generator.choice((1, 1, 2, 5))):
+            mutated[generator.randrange(24, end)] = generator.choice((0, 1, 255, generator.randrange(256)))
+        (tmp_path / "mutated.gguf").write_bytes(mutated)
+        try:
+            load(tmp_path / "mutated.gguf")
+        except TinyStarError:
+            refused += 1
+    assert 10 < refused < 60
