@@ -7,7 +7,7 @@ from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_end_ids
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.model_source import GgufModel, ModelSource, open_source
-from tinystar_np.errors import InputError
+from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.fast.machine import give_back_memory as give_back
 from tinystar_np.fast.threads import use_threads
 from tinystar_np.models import Decoder, model_class
@@ -56,7 +56,12 @@ def load(
     source = open_source(find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir))
     raw = text_config(source.config)
     architecture = model_class(raw["model_type"])
-    config = architecture.Config.from_dict(raw)  # raises its errors before any weight is read
+    try:
+        config = architecture.Config.from_dict(raw)  # raises its errors before any weight is read
+    except ConfigError as error:
+        if not isinstance(source, GgufModel):
+            raise
+        raise ConfigError(f"{source.path}: as a {error}") from None  # as a config.json: …
     end_ids = _end_ids(source, raw)
     if getattr(config, "tokens", None) == "bytes":
         tokenizer: Tokenizer | None = tokenizer_of_bytes(source.path / CONFIG_FILE)

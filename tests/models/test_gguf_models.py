@@ -1,13 +1,15 @@
 """Small models of each architecture, written as GGUF, against transformers."""
 
+import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from parity import assert_close, logits_of, random_ids, reference_model
+from parity import assert_close, edit_config, logits_of, random_ids, reference_model
 from parity_cases import FULL, LLAMA3, LONGROPE, ROWS, YARN, Keys, part, rope
 
+from tinystar_np.errors import CheckpointError, ConfigError, TinyStarError
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
@@ -108,3 +110,41 @@ def test_types(name: str, expected: type, dtype: str, tmp_path: Path) -> None:
     assert isinstance(model.weights["blocks.1.attention.q.weight"], kept)
     ids = random_ids(2, 30)
     assert_close(model(ids), plain(ids))
+
+
+def test_what_the_config_refuses(tmp_path: Path) -> None:
+    """The message names the file, and the key as config.json would have it."""
+    make("llama", {"num_attention_heads": 4, "num_key_value_heads": 4}, tmp_path)
+    edit_config(tmp_path, rms_norm_eps=-1.0)
+    path = write_gguf(tmp_path, tmp_path / "model.gguf")
+    with pytest.raises(
+        ConfigError, match=r"model.gguf: as a config.json: rms_norm_eps = -1.0 must be above 0"
+    ):
+        load(path)
+
+
+def test_an_unknown_tensor_is_refused_by_name(tmp_path: Path) -> None:
+    make("llama", {"attention_bias": True}, tmp_path)
+    edit_config(tmp_path, model_type="qwen2")
+    path = write_gguf(tmp_path, tmp_path / "model.gguf")
+    with pytest.raises(CheckpointError, match=r"it has 'layers.0.self_attn.o_proj.bias'"):
+        load(path)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "deepseek_v3", "gpt_oss", "granitemoehybrid", "gemma3_text"])
+def test_mutated_headers(model_type: str, tmp_path: Path) -> None:
+    """With any bytes of its keys and names changed, a file loads or gives our error."""
+    make(model_type, {}, tmp_path)
+    data = write_gguf(tmp_path, tmp_path / "model.gguf").read_bytes()
+    end, generator = data.rindex(b".weight"), random.Random(1)
+    refused = 0
+    for _ in range(60):
+        mutated = bytearray(data)
+        for _ in range(generator.choice((1, 1, 2, 5))):
+            mutated[generator.randrange(24, end)] = generator.choice((0, 1, 255, generator.randrange(256)))
+        (tmp_path / "mutated.gguf").write_bytes(mutated)
+        try:
+            load(tmp_path / "mutated.gguf")
+        except TinyStarError:
+            refused += 1
+    assert 10 < refused < 60

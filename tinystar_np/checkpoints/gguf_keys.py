@@ -15,6 +15,7 @@ from tinystar_np.errors import CheckpointError, ConfigError
 
 NO_MATTER = ("vocab_size", "context_length", "tensor_data_layout", "pooling_type", "embedding_length_out")
 """Keys that say what tensors say as well, or what is not for generating text."""
+MOST_LAYERS = 1000  # the deepest models have 126
 SAYS_NOTHING: tuple[object, ...] = (0, 0.0, False, "")
 """Values with which any other key changes nothing."""
 
@@ -82,6 +83,14 @@ class ModelKeys:
             raise self.error(key, "a whole number")
         return value
 
+    @property
+    def layers(self) -> int:
+        """How many layers there are; raises CheckpointError for more than any model has."""
+        count = self.whole("block_count")
+        if count > MOST_LAYERS:
+            raise self.error("block_count", f"at most {MOST_LAYERS}")
+        return count
+
     def vector(self, tensor: str) -> NDArray[np.float32] | None:
         """Return the numbers of a tensor of one axis, None where there is none of this name."""
         found = self.tensors.get(tensor)
@@ -96,9 +105,9 @@ class ModelKeys:
     def error(self, key: str, expected: str) -> CheckpointError:
         """Return the error for a value that is missing or something else."""
         full = f"{self.name}.{key}"
-        said = (
-            f"{shown(full)} is {shown(self._values[key])}" if key in self._values else f"has no {shown(full)}"
-        )
+        value = self._values.get(key)
+        value = value.tolist() if isinstance(value, np.ndarray) else value
+        said = f"has no {shown(full)}" if value is None else f"{shown(full)} is {shown(value)}"
         return CheckpointError(f"{self.path}: {said}; it must be {expected}.\n{download_again(self.path)}")
 
     def refuse_unread(self) -> None:
@@ -114,5 +123,6 @@ class ModelKeys:
 
 def shortest(number: float) -> float:
     """Return the shortest decimal number that is the same float32: 1e-5, where a file has 9.99999975e-06."""
-    single = np.float32(number)
+    with np.errstate(over="ignore"):
+        single = np.float32(number)
     return float(str(single)) if float(single) == number else number

@@ -105,7 +105,7 @@ def _by_pair(keys: ModelKeys, rotated: int, theta: float) -> JsonObject:
     if largest == 1:
         return {}
     trained = keys.whole("rope.scaling.original_context_length", LLAMA3_LENGTH)
-    if len(factors) == rotated // 2 and largest > 1:
+    if len(factors) == rotated // 2 and largest > 1 and theta > 0 and trained > 0:
         scaled = llama3_frequencies(rotated, theta, largest, LLAMA3_LOW, LLAMA3_HIGH, trained)
         if np.allclose(default_frequencies(rotated, theta) / scaled, factors, rtol=1e-5, atol=0):
             return {

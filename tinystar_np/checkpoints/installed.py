@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tinystar_np.checkpoints.model_files import FIRST_OF_SEVERAL, GGUF
 
-PLUGIN = re.compile(r"(llm|gguf|model)[-_.]")
+PLUGIN = re.compile(r"(llm|gguf|model)[-_.]", re.IGNORECASE)
 """What packages that ship a model put before its name."""
 SPLIT = re.compile(r"-[0-9]{5}-of-[0-9]{5}$")
 
@@ -24,7 +24,7 @@ def installed_models() -> dict[str, Path]:
     for distribution in distributions():
         files = list(_gguf_files(distribution))
         for path in files:
-            package = PLUGIN.sub("", distribution.metadata["Name"], count=1)
+            package = PLUGIN.sub("", distribution.name, count=1)
             found.setdefault(package if len(files) == 1 else SPLIT.sub("", path.stem), path)
     return found
 
