@@ -93,8 +93,8 @@ def message_of(name: str, **arguments: object) -> str:
 
 
 def answer(status: str, *pieces: Iterable[bytes]) -> Callable[[], Iterable[bytes]]:
-    """An answer of a hub, word for word."""
-    return lambda: chain([b"HTTP/1.1 " + status.encode() + b"\r\n"], *pieces)
+    """An answer of a hub, word for word, which ends the connection and says so."""
+    return lambda: chain([f"HTTP/1.1 {status}\r\nConnection: close\r\n".encode()], *pieces)
 
 
 def check_all_inside(machine: Path) -> Path:
