@@ -33,6 +33,7 @@ def load(
     name       a directory with config.json and *.safetensors, a GGUF file, the name of a shipped model
                ("stories") or of one in an installed package ("smollm2"), or a hub id such as
                "openai-community/gpt2", which is downloaded unless it is already on this disk
+               ("owner/model:Q4_K_M" of a repository of GGUF files)
     dtype      the type of the weight matrices in memory: "float32"; "bfloat16", half the memory; "int8", a
                quarter; "auto", the file's own type, packed ones of 4 and 8 bits included, where float16 and
                float64 become float32. Rounding is done at each call; ``convert`` (conversion.py) writes

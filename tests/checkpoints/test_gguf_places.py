@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tinystar_np.checkpoints.hub import find_model, list_local_models
+from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.checkpoints.local_models import list_local_models
 from tinystar_np.errors import HubError
 
 

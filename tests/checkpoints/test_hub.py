@@ -15,7 +15,8 @@ from huggingface_hub import hf_hub_download
 from safetensors.numpy import save
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
-from tinystar_np.checkpoints.hub import find_model, list_local_models
+from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.checkpoints.local_models import list_local_models
 from tinystar_np.checkpoints.model_files import INDEX_FILE, small_files
 from tinystar_np.errors import CheckpointError
 

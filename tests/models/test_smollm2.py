@@ -8,7 +8,8 @@ from smollm2 import PROMPTS, smollm2_file, smollm2_reference
 
 import tinystar_np as ts
 from tinystar_np.cache import join_caches
-from tinystar_np.checkpoints.hub import find_model, list_local_models
+from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.checkpoints.local_models import list_local_models
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.models import Decoder
 from tinystar_np.text import Tokenizer

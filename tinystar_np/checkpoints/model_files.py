@@ -8,7 +8,7 @@ model.safetensors.index.json names, whatever they are called:
     {"metadata": {...}, "weight_map": {"wte.weight": "model-00001-of-00002.safetensors", ...}}
 
 (The metadata, a total size that is often wrong, is not read.) Nothing but these and ``small_files`` is ever
-downloaded.
+downloaded, or nothing but one GGUF file (gguf_choice.py).
 """
 
 import glob
@@ -96,7 +96,11 @@ def weight_files(directory: Path) -> list[Path]:
     if directory.suffix == GGUF:
         first = FIRST_OF_SEVERAL.fullmatch(directory.name)
         return (
-            sorted(directory.parent.glob(f"{glob.escape(first[1])}-?????-of-{first[2]}.gguf"))
+            sorted(
+                filter(
+                    Path.is_file, directory.parent.glob(f"{glob.escape(first[1])}-?????-of-{first[2]}.gguf")
+                )
+            )
             if first
             else [directory]
         )
