@@ -40,7 +40,8 @@ from tinystar_np.checkpoints.stored_matrix import is_int8, is_scale, read_stored
 from tinystar_np.checkpoints.weight_table import Row, expand
 from tinystar_np.converted_files import FilesBeside, converted_config
 from tinystar_np.errors import InputError
-from tinystar_np.models import Decoder, model_class
+from tinystar_np.loading import model_config
+from tinystar_np.models import Decoder
 from tinystar_np.models.base import in_silence
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.text_part import text_config, text_tensors
@@ -92,8 +93,7 @@ def convert(
         raise InputError(f"dtype = {dtype!r}, but it must be one of {', '.join(ELEMENT_TYPES)}.")
     source = open_source(find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir))
     raw = text_config(source.config)
-    architecture = model_class(raw["model_type"])
-    config = architecture.Config.from_dict(raw)
+    architecture, config = model_config(source, raw)
     checkpoint = source.checkpoint(raw)
     readable = text_tensors(checkpoint, source.config)
     _, table = fitted(architecture, config, readable)

@@ -14,8 +14,11 @@ from tinystar_np.checkpoints.files_inside import file_inside
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.model_files import small_files
 from tinystar_np.checkpoints.model_source import GgufModel, ModelSource
+from tinystar_np.models import model_class
 from tinystar_np.text.gguf_tokenizer import gguf_end_ids
 from tinystar_np.text.gguf_tokenizer_files import gguf_tokenizer_files, special_ids
+
+OTHER_CLASSES = {"gpt2": "GPT2LMHeadModel", "gemma3_text": "Gemma3ForCausalLM"}
 
 
 def converted_config(source: ModelSource, dtype: str, settings: Mapping[str, object] | None) -> str:
@@ -27,7 +30,8 @@ def converted_config(source: ModelSource, dtype: str, settings: Mapping[str, obj
     if isinstance(source, GgufModel):
         ids = special_ids(source.file.metadata, source.path)
         # What is not in 8 bits, such as the embedding, is float32 in any model that was packed.
-        config = source.config | ids | {"dtype": "float32" if dtype == "int8" else dtype}
+        config = {"architectures": [_class_in_transformers(source.config["model_type"])], **source.config}
+        config |= ids | {"dtype": "float32" if dtype == "int8" else dtype}
     else:
         # It was checked before. Infinity stays as it is spelled there.
         config = json.loads(file_inside(source.path, CONFIG_FILE).read_bytes())
@@ -71,6 +75,11 @@ class FilesBeside:
         for file in sorted(files - {CONFIG_FILE}):
             (new / file).parent.mkdir(exist_ok=True)
             shutil.copyfile(file_inside(directory, file), new / file)
+
+
+def _class_in_transformers(model_type: str) -> str:
+    """Return the name of a model's class there, by which other programs choose theirs."""
+    return OTHER_CLASSES.get(model_type, f"{model_class(model_type).__name__}ForCausalLM")
 
 
 def _json(content: JsonObject) -> str:

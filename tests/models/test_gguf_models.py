@@ -1,5 +1,6 @@
 """Small models of each architecture, written as GGUF, against transformers."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ def test_transformers_reads_it_converted(model_type: str, changes: Keys, tmp_pat
         tmp_path / "new", attn_implementation="eager", output_loading_info=True
     )
     assert not any(report.values()), report
+    config = json.loads((tmp_path / "new" / "config.json").read_text())
+    assert config["architectures"] == [type(theirs).__name__]
     ids = random_ids(2, 50)
     expected = logits_of(reference, ids)
     assert_close(logits_of(theirs.eval(), ids), expected)
@@ -149,10 +152,11 @@ def test_what_the_config_refuses(tmp_path: Path) -> None:
     make("llama", {"num_attention_heads": 4, "num_key_value_heads": 4}, tmp_path)
     edit_config(tmp_path, rms_norm_eps=-1.0)
     path = write_gguf(tmp_path, tmp_path / "model.gguf")
-    with pytest.raises(
-        ConfigError, match=r"model.gguf: as a config.json: rms_norm_eps = -1.0 must be above 0"
-    ):
+    message = r"model.gguf: as a config.json: rms_norm_eps = -1.0 must be above 0"
+    with pytest.raises(ConfigError, match=message):
         load(path)
+    with pytest.raises(ConfigError, match=message):
+        convert(path, tmp_path / "new", "float32")
 
 
 def test_an_unknown_tensor_is_refused_by_name(tmp_path: Path) -> None:
