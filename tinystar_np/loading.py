@@ -11,6 +11,7 @@ from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.fast.machine import give_back_memory as give_back
 from tinystar_np.fast.threads import use_threads
 from tinystar_np.models import Decoder, model_class
+from tinystar_np.models.config import Config
 from tinystar_np.models.text_part import text_config, text_tensors
 from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
 from tinystar_np.text.gguf_tokenizer import gguf_end_ids, load_gguf_tokenizer
@@ -56,13 +57,7 @@ def load(
     use_threads()
     source = open_source(find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir))
     raw = text_config(source.config)
-    architecture = model_class(raw["model_type"])
-    try:
-        config = architecture.Config.from_dict(raw)  # raises its errors before any weight is read
-    except ConfigError as error:
-        if not isinstance(source, GgufModel):
-            raise
-        raise ConfigError(f"{source.path}: as a {error}") from None  # as a config.json: …
+    architecture, config = model_config(source, raw)  # raises its errors before any weight is read
     end_ids = _end_ids(source, raw)
     if getattr(config, "tokens", None) == "bytes":
         tokenizer: Tokenizer | None = tokenizer_of_bytes(source.path / CONFIG_FILE)
@@ -82,6 +77,20 @@ def load(
     if tokenizer is not None:
         tokenizer.rows = model.vocab_size
     return model, tokenizer
+
+
+def model_config(source: ModelSource, raw: JsonObject) -> tuple[type[Decoder], Config]:
+    """Return a model's architecture and its config; raises ConfigError where that is not implemented.
+
+    raw  the config of its text part, as config.json has it
+    """
+    architecture = model_class(raw["model_type"])
+    try:
+        return architecture, architecture.Config.from_dict(raw)
+    except ConfigError as error:
+        if not isinstance(source, GgufModel):
+            raise
+        raise ConfigError(f"{source.path}: as a {error}") from None  # as a config.json: …
 
 
 def _end_ids(source: ModelSource, config: JsonObject) -> tuple[int, ...]:

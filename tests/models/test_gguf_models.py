@@ -1,5 +1,6 @@
 """Small models of each architecture, written as GGUF, against transformers."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ import numpy as np
 import pytest
 from parity import assert_close, edit_config, logits_of, random_ids, reference_model
 from parity_cases import FULL, LLAMA3, LONGROPE, ROWS, YARN, Keys, part, rope
+from transformers import AutoModelForCausalLM
 
+from tinystar_np.conversion import convert
 from tinystar_np.errors import CheckpointError, ConfigError, TinyStarError
 from tinystar_np.kernels.block_matrix import BlockMatrix
+from tinystar_np.kernels.linear import unpacked
 from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
 
@@ -77,6 +81,23 @@ def test_as_transformers(model_type: str, changes: Keys, tmp_path: Path) -> None
     assert_close(model(ids), logits_of(reference, ids))
 
 
+@pytest.mark.parametrize(("model_type", "changes"), VARIANTS, ids=lambda value: str(value)[:60])
+def test_transformers_reads_it_converted(model_type: str, changes: Keys, tmp_path: Path) -> None:
+    """From GGUF to a directory: transformers has the logits that it has from its own files."""
+    reference = make(model_type, changes, tmp_path)
+    convert(write_gguf(tmp_path, tmp_path / "model.gguf"), tmp_path / "new", "float32")
+    theirs, report = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "new", attn_implementation="eager", output_loading_info=True
+    )
+    assert not any(report.values()), report
+    config = json.loads((tmp_path / "new" / "config.json").read_text())
+    assert config["architectures"] == [type(theirs).__name__]
+    ids = random_ids(2, 50)
+    expected = logits_of(reference, ids)
+    assert_close(logits_of(theirs.eval(), ids), expected)
+    assert_close(load(tmp_path / "new")[0](ids), expected)
+
+
 # Rows of 32 and more, so that they make blocks.
 WIDE = dict.fromkeys(("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size"), 64)
 
@@ -93,6 +114,20 @@ def test_packed(model_type: str, tmp_path: Path) -> None:
     assert count > 2 * len(packed.blocks)
     ids = random_ids(2, 30)
     assert_close(packed(ids), plain(ids))
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_packed_is_converted_as_it_is_loaded(model_type: str, dtype: str, tmp_path: Path) -> None:
+    """The new files hold the weights that loading the old one with the same dtype makes."""
+    known = ROWS[model_type].smallest
+    make(model_type, {key: value for key, value in WIDE.items() if key in known}, tmp_path)
+    path = write_gguf(tmp_path, tmp_path / "packed.gguf", GGMLQuantizationType.Q8_0)
+    convert(path, tmp_path / "new", dtype)
+    found, expected = load(tmp_path / "new", dtype)[0], load(path, dtype)[0]
+    assert found.weights.keys() == expected.weights.keys()
+    for name, matrix in found.weights.items():
+        np.testing.assert_array_equal(unpacked(matrix), unpacked(expected.weights[name]), name)
 
 
 @pytest.mark.parametrize(
@@ -117,10 +152,11 @@ def test_what_the_config_refuses(tmp_path: Path) -> None:
     make("llama", {"num_attention_heads": 4, "num_key_value_heads": 4}, tmp_path)
     edit_config(tmp_path, rms_norm_eps=-1.0)
     path = write_gguf(tmp_path, tmp_path / "model.gguf")
-    with pytest.raises(
-        ConfigError, match=r"model.gguf: as a config.json: rms_norm_eps = -1.0 must be above 0"
-    ):
+    message = r"model.gguf: as a config.json: rms_norm_eps = -1.0 must be above 0"
+    with pytest.raises(ConfigError, match=message):
         load(path)
+    with pytest.raises(ConfigError, match=message):
+        convert(path, tmp_path / "new", "float32")
 
 
 def test_an_unknown_tensor_is_refused_by_name(tmp_path: Path) -> None:

@@ -129,7 +129,8 @@ def mpt(keys: ModelKeys) -> JsonObject:
         raise keys.error("feed_forward_length", "four times the embedding's")
     if largest == 0:
         raise ConfigError(f"{keys.path}: MPT with learned positions is not implemented.")
-    return {"attn_config": {"alibi": True, "alibi_bias_max": largest, "clip_qkv": clip or None}}
+    whole = int(largest) if largest.is_integer() else largest  # transformers refuses 8.0
+    return {"attn_config": {"alibi": True, "alibi_bias_max": whole, "clip_qkv": clip or None}}
 
 
 def four_times_as_wide(keys: ModelKeys) -> JsonObject:

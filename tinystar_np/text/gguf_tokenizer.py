@@ -56,7 +56,7 @@ def load_gguf_tokenizer(
     vocabulary = GgufVocabulary(metadata, path)
     if vocabulary.model is None:
         return None
-    settings = _settings(vocabulary)
+    settings = settings_of(vocabulary)
     size = sum(map(len, vocabulary.tokens)) + 16 * len(vocabulary.tokens)
     backend = IsolatedTokenizer({"metadata": vocabulary.plain(), "path": str(path)}, path, size)
     return Tokenizer(backend, path, settings)
@@ -77,8 +77,8 @@ def load_gguf_in_this_process(
             f"{path}: the tokenizer is of the kind {shown(vocabulary.model)} (tokenizer.ggml.model); known "
             f"are {', '.join(BUILDERS)}.\n{INSTEAD}"
         )
-    settings = _settings(vocabulary)
-    added = _added(vocabulary)
+    settings = settings_of(vocabulary)
+    added = added_tokens(vocabulary)
     if ordinary_only and not (
         are_ordinary(vocabulary.tokens)
         and are_few([token.content for token in added.values()])
@@ -98,7 +98,8 @@ def gguf_end_ids(metadata: Mapping[str, object], path: Path) -> list[int]:
     return [] if vocabulary.model is None else vocabulary.end_ids
 
 
-def _settings(vocabulary: GgufVocabulary) -> TokenizerSettings:
+def settings_of(vocabulary: GgufVocabulary) -> TokenizerSettings:
+    """Return the tokens with a role, what is put around a text, and the chat templates."""
     kind = vocabulary.model
     rules = BY_NAME.get(vocabulary.pre)
     adds_bos = kind in ("llama", "bert") or (kind == "gpt2" and rules is not None and rules.adds_bos)
@@ -118,7 +119,7 @@ def _settings(vocabulary: GgufVocabulary) -> TokenizerSettings:
     return settings
 
 
-def _added(vocabulary: GgufVocabulary) -> dict[int, AddedToken]:
+def added_tokens(vocabulary: GgufVocabulary) -> dict[int, AddedToken]:
     """Return the tokens that are found in a text before it is cut."""
     return {
         id: AddedToken(
@@ -132,7 +133,7 @@ def _added(vocabulary: GgufVocabulary) -> dict[int, AddedToken]:
     }
 
 
-def _ends(vocabulary: GgufVocabulary, settings: TokenizerSettings) -> tuple[list[int], list[int]]:
+def ends_of_texts(vocabulary: GgufVocabulary, settings: TokenizerSettings) -> tuple[list[int], list[int]]:
     """Return the ids before and after every text."""
     roles = vocabulary.roles
     begin = [roles["bos_token"]] if settings.add_bos and "bos_token" in roles else []
@@ -160,7 +161,7 @@ def _byte_level(
     backend.pre_tokenizer = cut_by(rules.expressions)
     backend.decoder = decoders.ByteLevel()
     backend.add_tokens([added[id] for id in sorted(added)])
-    begin, end = _ends(vocabulary, settings)
+    begin, end = ends_of_texts(vocabulary, settings)
     tokens = vocabulary.tokens
     set_ends(backend, [(id, tokens[id]) for id in begin], [(id, tokens[id]) for id in end])
     return backend
@@ -190,7 +191,7 @@ def _word_pieces(
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(CONTINUES)
     backend.add_tokens([added[id] for id in sorted(added)])
-    begin, _ = _ends(vocabulary, settings)
+    begin, _ = ends_of_texts(vocabulary, settings)
     end = [vocabulary.roles["sep_token"]] if "sep_token" in vocabulary.roles else []
     tokens = vocabulary.tokens
     set_ends(backend, [(id, tokens[id]) for id in begin], [(id, tokens[id]) for id in end])
@@ -202,7 +203,7 @@ def _joined_pieces(
 ) -> ScoredPieces:
     """Build sentencepiece's BPE."""
     pieces, prefix = _pieces(vocabulary), vocabulary.flag("add_space_prefix", True)
-    return ScoredPieces(pieces, Joining(pieces, prefix), added, _ends(vocabulary, settings), prefix)
+    return ScoredPieces(pieces, Joining(pieces, prefix), added, ends_of_texts(vocabulary, settings), prefix)
 
 
 def _unigram(
@@ -213,7 +214,9 @@ def _unigram(
     matched = (Kind.NORMAL, Kind.UNUSED, Kind.USER_DEFINED)
     ids = {token: id for token, id in vocabulary.ids.items() if vocabulary.kinds[id] in matched}
     normalizer = Normalizer(vocabulary.charsmap, prefix, vocabulary.flag("remove_extra_whitespaces", False))
-    return ScoredPieces(pieces, Unigram(pieces, ids, normalizer), added, _ends(vocabulary, settings), prefix)
+    return ScoredPieces(
+        pieces, Unigram(pieces, ids, normalizer), added, ends_of_texts(vocabulary, settings), prefix
+    )
 
 
 def _pieces(vocabulary: GgufVocabulary) -> Vocabulary:
