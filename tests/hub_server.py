@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "1234567890abcdef1234567890abcdef12345678"
-LARGE = (".safetensors", "tokenizer.json")  # kept as the hub keeps large files, with git-lfs
+LARGE = (".safetensors", ".gguf", "tokenizer.json")  # kept as the hub keeps large files, with git-lfs
 
 
 @dataclass

@@ -135,10 +135,26 @@ def _containers(content: Any) -> list[Any]:
 
 
 def outcome(model: Path, edits: list[Edit]) -> str:
-    """Load a damaged copy of a model and use it; anything but a TinyStarError is raised."""
+    """Load a damaged copy of a model and use it; anything but a TinyStarError is raised.
+
+    Of a model that is a GGUF file all tensors are read.
+    """
     from tinystar_np import load
+    from tinystar_np.checkpoints.gguf_file import map_gguf
     from tinystar_np.errors import TinyStarError
 
+    if model.is_file():
+        with tempfile.TemporaryDirectory() as folder:
+            file, data = Path(folder) / model.name, model.read_bytes()
+            for edit in edits:
+                data = damaged(data, edit)
+            file.write_bytes(data)
+            try:
+                for tensor in map_gguf(file).tensors.values():
+                    tensor.float32()
+            except TinyStarError as error:
+                return type(error).__name__
+        return "works"
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(shutil.copytree(model, Path(folder) / "model"))
         files = sorted(path for path in copy.iterdir())

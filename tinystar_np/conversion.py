@@ -9,11 +9,13 @@ compressed-tensors package stores it (checkpoints/compressed_tensors.py). That f
 the embedding stays as it is, and so do experts that are one tensor together. Experts with tensors of their
 own are written in int8 as well; transformers (5.24) refuses those, since it fuses them into one.
 
+What is packed in another way (checkpoints/packed_formats.py, GGUF files) is unpacked, and where it is not
+rounded, written in a type in which it is exact. A GGUF file's model becomes a directory with transformers'
+names, and with the files that transformers reads beside the weights (converted_files.py).
+
 With the same ``dtype``, ``load`` makes the same weights from the new files as from the old ones.
 """
 
-import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from math import prod
@@ -24,22 +26,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.compressed_tensors import CONV1D, LINEAR, SCALE, int8_settings
-from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_config
-from tinystar_np.checkpoints.element_types import WEIGHT_TYPES
-from tinystar_np.checkpoints.files_inside import file_inside
+from tinystar_np.checkpoints.config_file import CONFIG_FILE
+from tinystar_np.checkpoints.element_types import STORAGE_TYPES, WEIGHT_TYPES
 from tinystar_np.checkpoints.gather import FittedTable
 from tinystar_np.checkpoints.hub import find_model
-from tinystar_np.checkpoints.json_file import JsonObject
-from tinystar_np.checkpoints.model_files import small_files
+from tinystar_np.checkpoints.model_source import GgufModel, open_source
 from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.checkpoints.safetensors_writer import Tensor
 from tinystar_np.checkpoints.shards import LARGEST_SHARD, write_shards
 from tinystar_np.checkpoints.stored_matrix import is_int8, is_scale, read_stored
 from tinystar_np.checkpoints.weight_table import Row, expand
+from tinystar_np.converted_files import FilesBeside, converted_config
 from tinystar_np.errors import InputError
-from tinystar_np.models import Decoder, model_class
+from tinystar_np.loading import model_config
+from tinystar_np.models import Decoder
 from tinystar_np.models.base import in_silence
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.text_part import text_config, text_tensors
@@ -57,11 +59,13 @@ class Converted(NamedTuple):
     nbytes        of the weights
     numbers       how many weights there are
     of_this_type  how many of them are of the type that was asked for
+    missing       what the new directory lacks and why, a sentence; None where nothing is missing
     """
 
     nbytes: int
     numbers: int
     of_this_type: int
+    missing: str | None
 
 
 @in_silence
@@ -87,23 +91,22 @@ def convert(
     """
     if dtype not in ELEMENT_TYPES:
         raise InputError(f"dtype = {dtype!r}, but it must be one of {', '.join(ELEMENT_TYPES)}.")
-    source = find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir)
-    whole = read_config(source)
-    raw = text_config(whole)
-    architecture = model_class(raw["model_type"])
-    config = architecture.Config.from_dict(raw)
-    checkpoint = open_checkpoint(source)
-    readable = text_tensors(checkpoint, whole)
+    source = open_source(find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir))
+    raw = text_config(source.config)
+    architecture, config = model_config(source, raw)
+    checkpoint = source.checkpoint(raw)
+    readable = text_tensors(checkpoint, source.config)
     _, table = fitted(architecture, config, readable)
-    chosen = {readable.name_in_file(name) for name, rows in table.tensors.items() if _is_chosen(rows, dtype)}
-    by_columns = {
-        readable.name_in_file(name) for name, rows in table.tensors.items() if not rows[0].is_by_rows
-    }
+    # In a GGUF file tensors have other names than in the new ones; those of the checkpoint are transformers'.
+    new_name = str if isinstance(source, GgufModel) else readable.name_in_file
+    chosen = {new_name(name) for name, rows in table.tensors.items() if _is_chosen(rows, dtype)}
+    by_columns = {new_name(name) for name, rows in table.tensors.items() if not rows[0].is_by_rows}
     tensors = dict(_tensors(checkpoint, chosen, by_columns, dtype))
     numbers = {name: prod(tensor.shape) for name, tensor in tensors.items()}
     kinds = sorted({CONV1D if name in by_columns else LINEAR for name in chosen})
     settings = int8_settings(kinds, _ignored(tensors, table)) if dtype == "int8" else None
-    content = json.dumps(_config(file_inside(source, CONFIG_FILE), dtype, settings), indent=2)
+    content = converted_config(source, dtype, settings)
+    beside = FilesBeside(source)
     with (
         bar(sum(numbers.values()), f"converting to {dtype}", " weights") as advance,
         whole_directory(Path(directory), last=CONFIG_FILE) as new,
@@ -113,15 +116,13 @@ def convert(
             checkpoint.let_go(tensor.removesuffix(SCALE) if tensor not in checkpoint else tensor)
             advance(numbers[tensor])
 
-        for file in sorted(_small_files(source) - {CONFIG_FILE}):
-            (new / file).parent.mkdir(exist_ok=True)
-            shutil.copyfile(file_inside(source, file), new / file)
+        beside.write(new)
         write_shards(new, tensors, written, largest_file)
-        (new / CONFIG_FILE).write_text(content + "\n", encoding="utf-8")
+        (new / CONFIG_FILE).write_text(content, encoding="utf-8")
     nbytes = sum(tensor.nbytes for tensor in tensors.values())
     changed = sum(numbers[name] for name in tensors if tensors[name].element_type == ELEMENT_TYPES[dtype])
     scales = sum(count for name, count in numbers.items() if _is_scale(name, tensors))
-    return Converted(nbytes, sum(numbers.values()) - scales, changed)
+    return Converted(nbytes, sum(numbers.values()) - scales, changed, beside.missing)
 
 
 def is_worth_keeping(model: Decoder, dtype: str) -> bool:
@@ -163,6 +164,15 @@ def _tensors(
         element_type, shape = checkpoint.element_type(name), checkpoint.shape(name)
         as_it_is = Tensor(element_type, shape, partial(checkpoint.__getitem__, name))
         numbers = partial(_float32, checkpoint, name)
+        if (
+            checkpoint.packed(name) is not None or element_type not in STORAGE_TYPES
+        ):  # nothing is written packed: it stays exact
+            exact_in_bfloat16 = element_type == "MXFP4"
+            as_it_is = (
+                Tensor("BF16", shape, partial(_bfloat16, numbers))
+                if exact_in_bfloat16 and dtype != "float32"
+                else Tensor("F32", shape, numbers)
+            )
         if dtype == "int8":
             if name in chosen and element_type != "I8":
                 rounding = _Rounding(numbers, name in by_columns)
@@ -223,22 +233,3 @@ def _ignored(tensors: Mapping[str, Tensor], table: FittedTable) -> list[str]:
     # A tied output layer has no tensor of its own.
     kept |= {table.tied_head} if table.tied_head else set()
     return sorted(name.removesuffix(WEIGHT) for name in kept)
-
-
-def _config(path: Path, dtype: str, settings: Mapping[str, object] | None) -> JsonObject:
-    """Read config.json, which was checked before, and set the new type of the weights in it."""
-    config: JsonObject = json.loads(path.read_bytes())  # infinity stays as it is spelled there
-    parts = [config, config.get("text_config")]
-    for part in parts:
-        if isinstance(part, dict):
-            part.pop("quantization_config", None)
-            for key in ("dtype", "torch_dtype"):
-                if key in part and dtype != "int8":
-                    part[key] = dtype
-    return config | ({"quantization_config": settings} if settings else {})
-
-
-def _small_files(source: Path) -> set[str]:
-    """List a model's files other than its weights."""
-    found = [*source.glob("*"), *source.glob("*/*")]
-    return small_files(path.relative_to(source).as_posix() for path in found)

@@ -1,16 +1,20 @@
 """Loading a model by its name: find the files, read the config, map the weights."""
 
+import warnings
 from pathlib import Path
 
-from tinystar_np.checkpoints.checkpoint import open_checkpoint
-from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_config, read_end_ids
+from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_end_ids
 from tinystar_np.checkpoints.hub import find_model
-from tinystar_np.errors import InputError
+from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.model_source import GgufModel, ModelSource, open_source
+from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.fast.machine import give_back_memory as give_back
 from tinystar_np.fast.threads import use_threads
 from tinystar_np.models import Decoder, model_class
+from tinystar_np.models.config import Config
 from tinystar_np.models.text_part import text_config, text_tensors
 from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
+from tinystar_np.text.gguf_tokenizer import gguf_end_ids, load_gguf_tokenizer
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
 
@@ -27,12 +31,14 @@ def load(
 ) -> tuple[Decoder, Tokenizer | None]:
     """Load a model and its tokenizer.
 
-    name       a directory with config.json and *.safetensors, the name of a shipped model ("stories"), or a
-               hub id such as "openai-community/gpt2", which is downloaded unless it is already on this disk
+    name       a directory with config.json and *.safetensors, a GGUF file, the name of a shipped model
+               ("stories") or of one in an installed package ("smollm2"), or a hub id such as
+               "openai-community/gpt2", which is downloaded unless it is already on this disk
+               ("owner/model:Q4_K_M" of a repository of GGUF files)
     dtype      the type of the weight matrices in memory: "float32"; "bfloat16", half the memory; "int8", a
-               quarter; "auto", the file's own type, where float16 and float64 become float32. Rounding is
-               done at each call; ``convert`` (conversion.py) writes rounded files. Vectors and activations
-               are float32 in any case.
+               quarter; "auto", the file's own type, packed ones of 4 and 8 bits included, where float16 and
+               float64 become float32. Rounding is done at each call; ``convert`` (conversion.py) writes
+               rounded files. Vectors and activations are float32 in any case.
     revision   a branch, tag or commit of the hub's repository
     offline    never touch the network
     cache_dir  where downloads are, instead of the hub's shared cache
@@ -43,27 +49,59 @@ def load(
 
     Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files and the model
     does not read bytes.
+    Warns where packed files have scales for rounding activations, which is not done here.
     Raises TinyStarError of the kind that fits, with a message that says what to do.
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype = {dtype!r}, but it must be one of {', '.join(DTYPES)}.")
     use_threads()
-    directory = find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir)
-    whole = read_config(directory)
-    raw = text_config(whole)
-    architecture = model_class(raw["model_type"])
-    config = architecture.Config.from_dict(raw)  # raises its errors before any weight is read
-    end_ids = read_end_ids(directory, raw)
-    reads_bytes = getattr(config, "tokens", None) == "bytes"
-    if reads_bytes:
-        tokenizer: Tokenizer | None = tokenizer_of_bytes(directory / CONFIG_FILE)
+    source = open_source(find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir))
+    raw = text_config(source.config)
+    architecture, config = model_config(source, raw)  # raises its errors before any weight is read
+    end_ids = _end_ids(source, raw)
+    if getattr(config, "tokens", None) == "bytes":
+        tokenizer: Tokenizer | None = tokenizer_of_bytes(source.path / CONFIG_FILE)
     else:
-        tokenizer = load_tokenizer(directory, isolated)
+        tokenizer = _tokenizer(source, isolated)
     give_back()
-    checkpoint = text_tensors(open_checkpoint(directory), whole)
+    checkpoint = text_tensors(source.checkpoint(raw), source.config)
+    if checkpoint.unused:
+        warnings.warn(
+            f"{len(checkpoint.unused)} scales for rounding activations are ignored: activations stay float32 "
+            "here, which is more exact.",
+            stacklevel=2,
+        )
     model = architecture.from_checkpoint(config, checkpoint, end_ids, dtype)
     if in_memory:
         model.move_into_memory()
     if tokenizer is not None:
         tokenizer.rows = model.vocab_size
     return model, tokenizer
+
+
+def model_config(source: ModelSource, raw: JsonObject) -> tuple[type[Decoder], Config]:
+    """Return a model's architecture and its config; raises ConfigError where that is not implemented.
+
+    raw  the config of its text part, as config.json has it
+    """
+    architecture = model_class(raw["model_type"])
+    try:
+        return architecture, architecture.Config.from_dict(raw)
+    except ConfigError as error:
+        if not isinstance(source, GgufModel):
+            raise
+        raise ConfigError(f"{source.path}: as a {error}") from None  # as a config.json: …
+
+
+def _end_ids(source: ModelSource, config: JsonObject) -> tuple[int, ...]:
+    """Return the ids of the tokens after which generation stops."""
+    if isinstance(source, GgufModel):
+        return tuple(gguf_end_ids(source.file.metadata, source.path))
+    return read_end_ids(source.path, config)
+
+
+def _tokenizer(source: ModelSource, isolated: bool) -> Tokenizer | None:
+    """Load the tokenizer of a model's files."""
+    if isinstance(source, GgufModel):
+        return load_gguf_tokenizer(source.file.metadata, source.path, isolated)
+    return load_tokenizer(source.path, isolated)

@@ -117,8 +117,8 @@ def refused(spoil: Spoil, message: str) -> Row:
 
 
 ENDS = "wte.weight", "lm_head.weight"
-UNREADABLE = {"F8_E4M3": 8, "F8_E5M2": 8, "F4": 4, "C64": 64}
-NO_WEIGHTS = {"I8": 8, "U8": 8, "BOOL": 8, "I32": 32, "U64": 64}
+UNREADABLE = {"F4": 4, "C64": 64}
+NO_WEIGHTS = {"F8_E4M3": 8, "F8_E5M2": 8, "I8": 8, "U8": 8, "BOOL": 8, "I32": 32, "U64": 64}
 SHAPES = ((8, 31), (32, 8), (8, 0), (0, 2**62), (8, 32, 1), (1,) * 1000)
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 548105171\n"
 ANY_CODE = r"is no safetensors file but a pickle.*can run code\.\nConvert it"

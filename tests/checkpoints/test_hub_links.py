@@ -13,7 +13,8 @@ from huggingface_hub import snapshot_download
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.config_file import read_config
-from tinystar_np.checkpoints.hub import find_model, list_local_models
+from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.checkpoints.local_models import list_local_models
 from tinystar_np.checkpoints.model_files import INDEX_FILE
 from tinystar_np.errors import CheckpointError
 

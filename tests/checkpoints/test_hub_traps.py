@@ -11,7 +11,8 @@ from hub_machine import NEEDED, message_of, put_snapshot
 from hub_server import COMMIT, Fault, Hub
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
-from tinystar_np.checkpoints.hub import find_model, list_local_models
+from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.checkpoints.local_models import list_local_models
 
 pytest_plugins = ["hub_fixtures"]
 pytestmark = pytest.mark.usefixtures("machine", "in_time")

@@ -123,7 +123,7 @@ def test_old_mask_buffers_can_be_looked_at_but_are_no_weights(tmp_path):
             assert word in str(caught.value)
 
 
-@pytest.mark.parametrize(("element_type", "count"), [("F8_E4M3", 4), ("F8_E5M2", 4), ("F4", 8), ("C64", 1)])
+@pytest.mark.parametrize(("element_type", "count"), [("F4", 8), ("C64", 1)])
 def test_a_type_without_a_numpy_counterpart_is_named_when_touched(tmp_path, element_type, count):
     size = 8 if element_type == "C64" else 4
     header = {"good": entry([1], 0, 4), "strange": entry([count], 4, 4 + size, element_type)}

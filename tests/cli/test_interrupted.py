@@ -41,12 +41,12 @@ CONVERTING = IMPORTING.replace(
 """,
 )
 LOADING = f"""{WAIT}
-import tinystar_np.loading as loading
-loading.open_checkpoint = wait
+import tinystar_np.checkpoints.model_source as source
+source.open_checkpoint = wait
 """
 CONFIG = f"""{WAIT}
-import tinystar_np.checkpoints.config_file as c, tinystar_np.loading as l, tinystar_np.cli.inspect as i
-l.read_config = i.read_config = wait
+import tinystar_np.checkpoints.model_source as source
+source.read_config = wait
 """
 READING = f"""{WAIT}
 import tinystar_np.models.gpt2 as g

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from block_matrices import random_block_matrix
 from masks import last_queries
 
 import tinystar_np.fast.linear as fast_linear
@@ -15,10 +16,13 @@ from tinystar_np.fast import threads
 from tinystar_np.fast.remembered import remembered
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.bfloat16 import to_bfloat16
+from tinystar_np.kernels.block_types import BLOCK_TYPES
+from tinystar_np.kernels.codes import INT8, Code, whole_numbers
 from tinystar_np.kernels.delta_rule import unit_vectors
 from tinystar_np.kernels.int8 import quantise
 from tinystar_np.kernels.masks import Mask
-from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix
+from tinystar_np.kernels.mxfp4 import E2M1
+from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix
 
 Case = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -42,11 +46,44 @@ def matrices(inputs: int, outputs: int) -> Iterator[np.ndarray | PackedMatrix]:
     yield Int8Matrix(*quantise(weight.T), table=True).T
 
 
+def coded_matrices(inputs: int, outputs: int) -> Iterator[CodedMatrix]:
+    """One coded matrix of each kind, with blocks that do not fit its sides."""
+    draw = np.random.default_rng([inputs, outputs])
+
+    def coded(code: Code, height: int, width: int, **given: Any) -> CodedMatrix:
+        codes = draw.integers(0, 256, (outputs, -(-inputs * code.bits // 8)), dtype=np.uint8)
+        columns = codes.shape[1] * 8 // code.bits
+        grid = (-(-outputs // height), -(-columns // width))
+        shared = {name: normal(*grid, seed=i) for i, name in enumerate(("zeros", "biases")) if name in given}
+        scales = given.get("scales", normal(*grid, seed=3) * 0.1)
+        order = draw.permutation(columns) if "order" in given else None
+        return CodedMatrix(codes, code, scales, block=(height, width), **shared, order=order, transposed=True)
+
+    yield coded(E2M1, 1, 32)
+    yield coded(whole_numbers(4), 1, 8, zeros=True)
+    yield coded(whole_numbers(4), 1, 128, zeros=True, order=True)
+    yield coded(whole_numbers(8), 1, 64, biases=True).part(slice(1, None))
+    yield coded(INT8, 1, inputs)
+    yield coded(INT8, 128, 100)
+    yield coded(INT8, 5, 100).part(slice(3, outputs - 2))
+    yield coded(whole_numbers(8, 128), outputs, inputs)
+    yield coded(Code(4, E2M1.numbers, high_first=True), 1, 16).T
+
+
 def matmul() -> Iterator[Case]:
     for shape in ((1, 1), (33, 7), (513, 770)):
         for weight in matrices(*shape):
             for vectors in ((), (1,), (1, 1), (2,), (2, 3), (12,), (13,), (49,), (200,), (0,)):
                 yield case(normal(*vectors, shape[0]), weight)
+    for shape in ((32, 7), (34, 40), (512, 1200)):
+        for matrix in coded_matrices(*shape):
+            for vectors in ((1,), (2, 3), (13,), (200,), (0,)):
+                yield case(normal(*vectors, matrix.shape[0]), matrix)
+    for element_type in BLOCK_TYPES:
+        blocks = random_block_matrix(element_type, 71, 512)
+        for vectors in ((), (1,), (2, 3), (200,), (0,)):
+            yield case(normal(*vectors, 512), blocks)
+        yield case(normal(3, 71), blocks.T)
 
 
 def matmul_each() -> Iterator[Case]:
@@ -61,7 +98,8 @@ def matmul_each() -> Iterator[Case]:
 
 
 def embedding() -> Iterator[Case]:
-    for table in matrices(11, 6):
+    coded = (matrix.T for matrix in coded_matrices(6, 11))
+    for table in (*matrices(11, 6), *(table for table in coded if table.shape[0] == 11)):
         for ids in ([], [3], [[0, 10, 10], [2, 1, 0]]):
             yield case(np.array(ids, dtype=np.int64), table)
 

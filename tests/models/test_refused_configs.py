@@ -149,7 +149,7 @@ MINE: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({ROPE: None, "rotary_pct": 1.5}, "partial_rotary_factor = 1.5, but it must be"),
     ],
     "gpt_oss": [
-        ({"quantization_config": {"quant_method": "mxfp4"}}, "quantization_config = .*mxfp4.* is not"),
+        ({"quantization_config": {"quant_method": "mxfp8"}}, "quantization_config = .*mxfp8.* is not"),
         ({"sliding_window": None}, r"layer_types\[0\] = 'sliding_attention', but no sliding_window is in"),
         ({"swiglu_limit": 0}, "swiglu_limit = 0.0 must be above 0"),
     ],

@@ -1,6 +1,7 @@
 """A checkpoint: all tensors of a model as one read-only mapping from name to array, from one file or many."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from copy import copy
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from tinystar_np.checkpoints.element_types import to_float32
 from tinystar_np.checkpoints.files_inside import file_inside
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.model_files import INDEX_FILE, SINGLE_FILE, instead_of_weights, read_index
-from tinystar_np.checkpoints.safetensors_file import StoredTensor, let_go, map_safetensors
+from tinystar_np.checkpoints.packed_tensor import PackedTensor, Parts
+from tinystar_np.checkpoints.safetensors_file import StoredTensor, map_safetensors
 from tinystar_np.errors import CheckpointError
 
 
@@ -21,6 +23,7 @@ class Checkpoint(Mapping[str, NDArray]):
     files   paths of the files
     nbytes  of all tensors together
     absent  tensors that the index names though its file does not hold them: {name: that file}
+    unused  names of tensors that are left out, as nothing here computes with them
     """
 
     def __init__(self, files: list[Path], index: Mapping[str, Path]) -> None:
@@ -32,7 +35,9 @@ class Checkpoint(Mapping[str, NDArray]):
         another file than the index says.
         """
         self.files = files
-        self._tensors: dict[str, StoredTensor] = {}
+        self.nbytes = 0
+        self.unused: Collection[str] = ()
+        self._tensors: dict[str, StoredTensor | PackedTensor] = {}
         for path in files:
             tensors = map_safetensors(path).tensors
             twice = next((name for name in tensors if name in self._tensors), None)
@@ -42,7 +47,7 @@ class Checkpoint(Mapping[str, NDArray]):
                     "The files are of different models; download them again."
                 )
             self._tensors |= tensors
-        self.nbytes = sum(tensor.memory.nbytes for tensor in self._tensors.values())
+            self.nbytes += sum(tensor.memory.nbytes for tensor in tensors.values())
         self.absent = {name: path for name, path in index.items() if name not in self._tensors}
         for name, path in index.items():
             if name in self._tensors and self.file_of(name) != path:
@@ -73,25 +78,51 @@ class Checkpoint(Mapping[str, NDArray]):
         """Type of a tensor as its file names it, such as "F32" or "BF16"."""
         return self._tensors[name].element_type
 
+    def types(self) -> dict[str, int]:
+        """Count the files' tensors of each element type."""
+        return Counter(map(self.element_type, self))
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor."""
         return self._tensors[name].shape
+
+    def packed(self, name: str) -> PackedTensor | None:
+        """Return a tensor that is packed in several, None for any other."""
+        tensor = self._tensors[name]
+        return tensor if isinstance(tensor, PackedTensor) else None
+
+    def parts(self) -> Parts:
+        """Return the tensors as they are in the files, from which packed ones can be put together."""
+        return Parts({name: each for name, each in self._tensors.items() if isinstance(each, StoredTensor)})
+
+    def with_packed(self, packed: Iterable[PackedTensor], unused: Collection[str]) -> "Checkpoint":
+        """Return the checkpoint with packed tensors in the places of their parts, without the unused ones."""
+        other = copy(self)
+        found = {tensor.name: tensor for tensor in packed}
+        gone = {part.name for tensor in found.values() for part in tensor.parts}.union(unused)
+        kept = {name: tensor for name, tensor in self._tensors.items() if name not in gone}
+        other._tensors = {**kept, **found}
+        other.unused = unused
+        return other
 
     def float32(self, name: str) -> NDArray[np.float32]:
         """Return a tensor as float32: a view of the file if it is stored so, else a converted copy.
 
         Raises KeyError for an unknown name, CheckpointError for a type other than those of weights.
         """
+        if self.packed(name) is not None:
+            return self[name]
         return to_float32(self[name], self.element_type(name), f"{self.file_of(name)}: tensor {shown(name)}")
 
     def blocks(self, name: str, most: int) -> Iterator[NDArray]:
         """Yield a tensor's elements in the stored type, as flat arrays of at most ``most``."""
-        elements = self._tensors[name].elements()
+        tensor = self._tensors[name]
+        elements = tensor.elements() if isinstance(tensor, StoredTensor) else tensor.array().ravel()
         return (elements[i : i + most] for i in range(0, elements.size, most))
 
     def let_go(self, name: str) -> None:
         """Release the memory of a tensor's pages in the mapped file; they can be read again."""
-        let_go(self._tensors[name].memory)
+        self._tensors[name].let_go()
 
     def by_other_names(self, rename: Callable[[str], str | None]) -> dict[str, str]:
         """Return {the other name: the name here}, without tensors for which ``rename`` returns None.

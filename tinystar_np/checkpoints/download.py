@@ -1,4 +1,4 @@
-"""Fetching a model from the hub: its configuration, safetensors and tokenizer, and nothing else.
+"""Fetching a model from the hub: its configuration, safetensors and tokenizer, or a GGUF file; nothing else.
 
 1. What the hub says of the model, its commit and its files, is read and checked (hub_listing).
 2. Each file that is needed is put into the hub's cache, once its bytes are checked (hub_store).
@@ -19,12 +19,14 @@ from huggingface_hub import constants, hf_hub_url
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE
+from tinystar_np.checkpoints.files_inside import file_inside
+from tinystar_np.checkpoints.gguf_choice import choose, has_gguf_alone, parts_of
 from tinystar_np.checkpoints.hub import REVISION, read_ref, repository_folder
 from tinystar_np.checkpoints.hub_answers import read_answer
 from tinystar_np.checkpoints.hub_errors import explain, hub_error
 from tinystar_np.checkpoints.hub_listing import read_listing
 from tinystar_np.checkpoints.hub_store import remove_unless_regular, store
-from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.checkpoints.json_file import one_line, shown
 from tinystar_np.checkpoints.model_files import (
     INDEX_FILE,
     SINGLE_FILE,
@@ -39,23 +41,33 @@ USUAL_ENDPOINT = "https://huggingface.co"
 FILES_LIMIT = 2000  # of one model; the largest have some 200
 
 
-def download(repository: str, revision: str | None, cache: Path, config_only: bool = False) -> Path:
+def download(
+    repository: str, revision: str | None, cache: Path, config_only: bool = False, gguf: str | None = None
+) -> Path:
     """Download a model into the hub's cache, with the hub library's progress bars if stderr is a terminal.
 
     repository   such as "openai-community/gpt2"
     revision     a branch, tag or commit; None is the newest
     cache        the hub's cache
     config_only  fetch nothing but config.json
+    gguf         fetch nothing but the GGUF file whose name has this type, all parts of it. If None, that is
+                 done where there are no safetensors, for the type that is usual or the only one
 
-    Returns the directory of its files. Raises HubError if the hub cannot be reached, refuses, or has no
-    safetensors for this model, and CheckpointError for an invalid index; what was downloaded until then is
-    kept, and the next try goes on from there.
+    Returns the directory of its files, or the GGUF file. Raises HubError if the hub cannot be reached,
+    refuses, or has no such files of this model, and CheckpointError for an invalid index; what was downloaded
+    until then is kept, and the next try goes on from there.
     """
     endpoint = (os.environ.get("HF_ENDPOINT") or USUAL_ENDPOINT).rstrip("/")
     revision = revision or "main"
     try:
         with _quiet_library():
             files = _Files(repository, revision, cache, endpoint)
+            has_config = config_only and CONFIG_FILE in files.on_hub
+            if gguf or (has_gguf_alone(files.on_hub) and not has_config):
+                parts = files.gguf(gguf, config_only)
+                directory = files.fetch(parts)
+                files.record(revision)
+                return file_inside(directory, parts[0])
             if CONFIG_FILE not in files.on_hub:
                 raise hub_error(
                     f"{repository} has no {CONFIG_FILE}.\nIt is not a model in the format of transformers."
@@ -109,6 +121,26 @@ class _Files:
                 "Only the model's authors can mend it: use another model or revision."
             )
         return [INDEX_FILE, *sorted(shards)]
+
+    def gguf(self, wanted: str | None, config_only: bool) -> list[str]:
+        """List the files of a GGUF model; raises HubError where it is not exactly one, or has missing parts.
+
+        wanted       a type, or another part of its name
+        config_only  raise HubError for any, as it has no configuration apart from it
+        """
+        parts = list(parts_of(choose(self._repository, self.on_hub, wanted)))
+        if absent := [name for name in parts if name not in self.on_hub]:
+            raise hub_error(
+                f"{self._repository} has not all {len(parts)} parts of this model: {one_line(absent[0])} is "
+                "missing.\nOnly the model's authors can mend it: use another type, model or revision."
+            )
+        if config_only:
+            size = sum(self.on_hub[name].size or 0 for name in parts)
+            raise hub_error(
+                f"{self._repository}: what this model is stands in its GGUF file, which is not on this "
+                f"machine.\nFetch all {size / 1e6:.1f} MB of it first, for example with `tinystar ask`."
+            )
+        return parts
 
     def fetch(self, names: list[str]) -> Path:
         """Fetch some of the files into the hub's cache, and return their directory."""

@@ -23,7 +23,10 @@ WEIGHT_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 BUFFER_TYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4"}
 BUFFER_TYPES |= {"U64": "<u8", "I64": "<i8"}
 
-STORAGE_TYPES = {name: np.dtype(kind) for name, kind in (WEIGHT_TYPES | BUFFER_TYPES).items()}
+# Of packed weights, whose meaning is in kernels/float8.py and kernels/mxfp4.py: their bits.
+CODE_TYPES = {"F8_E4M3": "u1", "F8_E5M2": "u1", "F8_E8M0": "u1"}
+
+STORAGE_TYPES = {name: np.dtype(kind) for name, kind in (WEIGHT_TYPES | BUFFER_TYPES | CODE_TYPES).items()}
 
 
 def to_float32(array: NDArray, element_type: str, where: str = "array") -> NDArray[np.float32]:
@@ -39,7 +42,8 @@ def to_float32(array: NDArray, element_type: str, where: str = "array") -> NDArr
     if element_type not in WEIGHT_TYPES:
         raise CheckpointError(
             f"{where} has element type {element_type}, which is none of {', '.join(WEIGHT_TYPES)}.\n"
-            "Quantised checkpoints cannot be read: use the original model."
+            "Quantised weights are read if config.json says how they are packed: see quantization_config "
+            "there, or use the original model."
         )
     if element_type == "BF16":
         bits = array.astype(np.uint32)
@@ -58,11 +62,11 @@ class NotFinite(NamedTuple):
 
 
 def count_not_finite(blocks: Iterable[NDArray], element_type: str) -> NotFinite:
-    """Count NaN and infinity among a tensor's elements, given in blocks of its storage type."""
+    """Count NaN and infinity among a tensor's elements, given in blocks of its storage type, or unpacked."""
     nan = infinite = 0
-    if element_type in WEIGHT_TYPES:
-        for block in blocks:
-            numbers = to_float32(block, "BF16") if element_type == "BF16" else block
+    for block in blocks:
+        numbers = to_float32(block, "BF16") if element_type == "BF16" else block
+        if numbers.dtype.kind == "f":
             nan += int(np.count_nonzero(np.isnan(numbers)))
             infinite += int(np.count_nonzero(np.isinf(numbers)))
     return NotFinite(nan, infinite)

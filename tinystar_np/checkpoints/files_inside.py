@@ -15,7 +15,7 @@ def file_inside(directory: Path, name: str) -> Path:
     """Find a model's file and check that it is a regular file inside the model's directory.
 
     directory  the model's directory
-    name       a plain file name, without separators
+    name       a file name, without separators unless it is the name of a file found there
 
     Returns directory / name. Raises CheckpointError if the file is missing, is not a regular file, or is
     outside.
@@ -62,8 +62,9 @@ def _allowed_places(directory: Path) -> set[Path]:
     real = directory.resolve()
     places = {real}
     for way in (directory.absolute(), real):  # the user's links in between, and a link to a snapshot itself
-        repository = way.parent.parent
-        if way.parent.name == "snapshots" and repository.name.startswith("models--"):
-            blobs = repository / "blobs", repository.parent / "blobs"
-            places |= {Path(os.path.realpath(place)) for place in blobs}
+        for snapshot in (way, *way.parents):  # or a folder in a snapshot
+            repository = snapshot.parent.parent
+            if snapshot.parent.name == "snapshots" and repository.name.startswith("models--"):
+                blobs = repository / "blobs", repository.parent / "blobs"
+                places |= {Path(os.path.realpath(place)) for place in blobs}
     return places

@@ -13,6 +13,7 @@ from tinystar_np.checkpoints.stored_matrix import (
     is_scale,
     keeps_type,
     matrix_as_stored,
+    packed_matrices,
     read_stored,
     rounded_matrix,
 )
@@ -73,7 +74,11 @@ def fit(
     for name, file in checkpoint.absent.items():
         if not is_needless(known_as(name, prefix, other_names)):
             raise not_held(name, file)
-    _check_fit(checkpoint, table, config, stored, lambda name: is_needless(name) is not None)
+
+    def may_be_left(name: str) -> bool:
+        return is_needless(name) is not None or _is_zero_bias(checkpoint, stored[name])
+
+    _check_fit(checkpoint, table, config, stored, may_be_left)
     # Only now, as the rows of a wrong config may be many more than the file's tensors.
     written_out = expand(table, config)
     tensors: dict[str, list[Row]] = {}
@@ -105,6 +110,13 @@ def gather(checkpoint: Checkpoint, table: FittedTable, dtype: str) -> dict[str, 
     arrays: dict[str, Matrix] = {}
     with bar(sum(to_round.values()), f"rounding to {dtype}", " weights") as advance:
         for name, its_rows in table.tensors.items():
+            packed = checkpoint.packed(name)
+            if packed is not None:
+                arrays |= packed_matrices(packed, its_rows, dtype)
+                if dtype != "auto":
+                    checkpoint.let_go(name)
+                advance(sum(to_round.get(row.ours, 0) for row in its_rows))
+                continue
             tensor = read_stored(checkpoint, name, as_it_lies=name in kept)
             for row in its_rows:
                 part = tensor.part(row.taken_from)
@@ -160,6 +172,13 @@ def _check_fit(
             f"the config asks for {misfit.stored}.\n"
             "The file and config.json are of different models; download both again."
         )
+
+
+def _is_zero_bias(checkpoint: Checkpoint, name: str) -> bool:
+    """Say whether a tensor is a bias of zeros beside a packed matrix: GPTQ's first tools gave one to each."""
+    matrix = name.removesuffix("bias") + "weight"
+    is_beside = name.endswith(".bias") and matrix in checkpoint and checkpoint.packed(matrix) is not None
+    return is_beside and not checkpoint[name].any()
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,10 +1,11 @@
-"""Finding the directory of a model's files from its name, in the nearest place first.
+"""Finding a model's files from its name, in the nearest place first.
 
-1. a directory of this machine
+1. a directory, or a GGUF file, of this machine
 2. the models shipped in this package
 3. weights_cache/ beside the package and in the current directory
-4. the hub's cache, which transformers shares
-5. the hub
+4. the GGUF files of installed packages (installed.py)
+5. the hub's cache, which transformers shares
+6. the hub
 
 The hub's cache is read without its library, whose import takes longer than NumPy's:
 
@@ -13,29 +14,37 @@ The hub's cache is read without its library, whose import takes longer than NumP
     models--openai-community--gpt2/blobs/               their contents
     models--openai-community--gpt2/trees/<commit>.json  names of all files of that commit (newer caches)
 
+Of a repository with GGUF files one is meant (gguf_choice.py): owner/model:Q4_K_M.
+
 Documented at https://huggingface.co/docs/huggingface_hub/guides/manage-cache.
 """
 
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE
+from tinystar_np.checkpoints.gguf_choice import LABEL
 from tinystar_np.checkpoints.hub_errors import hub_error
-from tinystar_np.checkpoints.json_file import read_json_object
-from tinystar_np.checkpoints.model_files import has_model, has_tokenizer, small_files, weight_files
+from tinystar_np.checkpoints.hub_gguf import find_gguf, why_not_here
+from tinystar_np.checkpoints.installed import find_installed
+from tinystar_np.checkpoints.json_file import one_line, read_json_object
+from tinystar_np.checkpoints.model_files import (
+    GGUF,
+    gguf_models,
+    has_model,
+    has_tokenizer,
+    model_in,
+    small_files,
+)
 from tinystar_np.errors import CheckpointError, HubError
 
 PACKAGE = Path(__file__).parent.parent
 
-NAME = re.compile(r"[A-Za-z0-9_.-]{1,96}(/[A-Za-z0-9_.-]{1,96})?")
+NAME = re.compile(rf"([A-Za-z0-9_.-]{{1,96}}(?:/[A-Za-z0-9_.-]{{1,96}})?)(?::({LABEL.pattern}))?")
 FULL_COMMIT = re.compile(r"[0-9a-f]{40}")
 REVISION = re.compile(r"(?!/)(?!.*\.\.)[^\x00-\x20\x7f~^:?*\[\\]{1,255}")  # other names are invalid in git
 SHORT_COMMIT = re.compile(r"[0-9a-f]{7,39}")
-REFS_LIMIT = 10_000  # of a model's branches and tags, in a list: a link could lead to a whole disk
 
 # The hub's first models had no owner's name before theirs. Both spellings are still in use, and in caches.
 OLD_NAMES = {
@@ -55,50 +64,65 @@ def find_model(
     cache_dir: str | Path | None = None,
     config_only: bool = False,
 ) -> Path:
-    """Find the directory that holds a model's config.json and weights, downloading it if need be.
+    """Find a model's files, downloading them if need be.
 
-    name         a directory, a shipped model such as "stories", or a model of the hub
+    name         a directory, a GGUF file, a shipped model such as "stories", one of an installed package such
+                 as "smollm2", a model of the hub, or a type of one in GGUF: "owner/model:Q4_K_M"
     revision     a branch, tag or commit (or its first 7 digits) of a model of the hub; the newest if None
     offline      never use the network, as with HF_HUB_OFFLINE=1 in the environment
     cache_dir    the hub's cache, in place of the usual one
     config_only  config.json is enough: where the model is not on this disk, nothing else is downloaded
 
-    Returns the directory. Raises HubError if there is no such model here, or it cannot be fetched.
+    Returns the directory that holds config.json and the weights, or the GGUF file. Raises HubError if there
+    is no such model here, or it cannot be fetched, and CheckpointError if files lead out of the cache.
     """
     # os.path, because Path's methods raise errors for names too long or with an unknown ~user.
     path = os.path.expanduser(name)
     if _looks_like_path(name) or os.path.exists(path):
         return _checked_directory(path, revision)
-    if not NAME.fullmatch(name) or ".." in name:
+    parsed = NAME.fullmatch(name)
+    if parsed is None or ".." in parsed[1]:
         raise hub_error(
             f"{name!r} is no name of a model.\n"
-            "Give a directory, a shipped model (stories), or one of the hub (openai-community/gpt2)."
+            "Give a directory, a GGUF file, a shipped model (stories), or one of the hub "
+            "(openai-community/gpt2)."
         )
-    names = next((list(pair) for pair in OLD_NAMES.items() if name in pair), [name])
+    repository, gguf = parsed.groups()
+    names = next((list(pair) for pair in OLD_NAMES.items() if repository in pair), [repository])
     if revision is None:
         for folder in model_folders():
             for spelling in names:
-                if (folder / spelling / CONFIG_FILE).exists():
-                    return folder / spelling
+                local = folder / spelling
+                if place := find_gguf(local, spelling, gguf) if gguf else model_in(local):
+                    return place
+        if not gguf and "/" not in name and name not in OLD_NAMES and (installed := find_installed(name)):
+            return installed
 
     cache = hub_cache_directory(cache_dir)
     found = (find_snapshot(repository_folder(spelling, cache), revision) for spelling in names)
     snapshots = [snapshot for snapshot in found if snapshot is not None]
-    if complete := next(filter(_is_complete, snapshots), None):
-        return complete
-    # Perhaps without some small files, but enough to run if the hub cannot be reached.
-    enough = next(filter(has_model, snapshots), None)
-    if config_only and (enough or (enough := next(filter(_has_config, snapshots), None))):
+    enough = None
+    if not gguf:
+        if complete := next(filter(_is_complete, snapshots), None):
+            return complete
+        # Perhaps without some small files, but enough to run if the hub cannot be reached.
+        enough = next(filter(has_model, snapshots), None)
+    if not enough:
+        files = (find_gguf(snapshot, repository, gguf) for snapshot in snapshots)
+        if file := next(filter(None, files), None):
+            return file
+    if config_only and not gguf and (enough or (enough := next(filter(_has_config, snapshots), None))):
         return enough
     if offline or _offline_by_environment():
         if enough:
             return enough
-        raise _not_on_disk(name, revision, cache, [repository_folder(spelling, cache) for spelling in names])
+        folders = [repository_folder(spelling, cache) for spelling in names]
+        raise _not_on_disk(name, revision, cache, folders, why_not_here(snapshots, repository, gguf), gguf)
     # Imported late, as it leads to the hub's library.
     from tinystar_np.checkpoints.download import download
 
     try:
-        return download(names[-1], revision, cache, config_only)
+        return download(names[-1], revision, cache, config_only, gguf)
     except HubError:
         if enough:
             return enough
@@ -111,35 +135,51 @@ def _looks_like_path(name: str) -> bool:
 
 
 def _checked_directory(path: str, revision: str | None) -> Path:
-    """Return a directory that has a config.json; raises HubError for any other path."""
+    """Return a GGUF file, or a directory with a config.json or one such file; raises HubError for others."""
     if "://" in path:
         problem = "this is an address.\nGive only the model's name; HF_ENDPOINT says where another hub is."
     elif not os.path.exists(path):
-        problem = "there is no such directory.\nA model of the hub is named owner/model."
-    elif not os.path.isdir(path):
-        problem = f"this is a file.\nGive the directory that holds {CONFIG_FILE} and the weights."
-    elif not _has_config(Path(path)):
+        problem = "there is no such directory or file.\nA model of the hub is named owner/model."
+    elif not os.path.isdir(path) and not path.endswith(GGUF):
+        problem = (
+            f"this is a file.\nGive the directory that holds {CONFIG_FILE} and the weights, or a GGUF file."
+        )
+    elif revision is not None:
+        problem = f"a directory has no revision {revision!r}.\nAsk without a revision."
+    elif found := Path(path) if path.endswith(GGUF) else model_in(Path(path)):
+        return found
+    elif several := gguf_models(Path(path)):
+        listed = ", ".join(one_line(file.name) for file in several[:4])
+        problem = f"this directory has {len(several)} GGUF files.\nGive one of them: {listed}."
+    else:
         problem = (
             f"this directory has no {CONFIG_FILE}.\n"
             "Give the directory of a model; one of the hub with this name is asked for as owner/model."
         )
-    elif revision is not None:
-        problem = f"a directory has no revision {revision!r}.\nAsk without a revision."
-    else:
-        return Path(path)
     raise hub_error(f"{path!r}: {problem}")
 
 
-def _not_on_disk(name: str, revision: str | None, cache: Path, folders: list[Path]) -> HubError:
-    """Return the error for a model that is not on this machine, in offline mode."""
+def _not_on_disk(
+    name: str, revision: str | None, cache: Path, folders: list[Path], instead: str, gguf: str | None
+) -> HubError:
+    """Return the error for a model that is not on this machine, in offline mode.
+
+    instead  GGUF files of this revision that are here
+    """
     snapshots = [snapshot for folder in folders for snapshot in sorted((folder / "snapshots").glob("*"))]
-    others = [snapshot.name[:12] for snapshot in snapshots if has_model(snapshot)]
+    others = [
+        snapshot.name[:12]
+        for snapshot in snapshots
+        if (not gguf and has_model(snapshot)) or find_gguf(snapshot, name, gguf)
+    ]
     asked = name if revision is None else f"{name} at revision {revision!r}"
     begun = any(find_snapshot(folder, revision) for folder in folders)
     begun = begun or (not others and any(any((folder / "blobs").glob("*")) for folder in folders))
-    part = "only a part of it is" if begun else "it is not"
+    part = "only a part of it is" if begun and not instead else "it is not"
     fetch = f"Fetch it once without --offline and HF_HUB_OFFLINE. Looked in {cache}."
-    if others:
+    if instead:
+        fetch = f"Ask for {instead}, which is here, or fetch it once without offline mode."
+    elif others:
         here = " or ".join(others[:4])
         fetch = f"Ask for revision {here}, which is here, or fetch it once without offline mode."
     return hub_error(f"{asked}: {part} on this machine, and offline mode forbids to fetch it.\n{fetch}")
@@ -234,43 +274,3 @@ def _is_complete(snapshot: Path) -> bool:
     except (CheckpointError, KeyError, TypeError):  # no list, or one of unknown form
         return has_tokenizer(snapshot)
     return all((snapshot / name).exists() for name in needed)
-
-
-# All models on this machine
-
-
-@dataclass(frozen=True)
-class LocalModel:
-    """A model on this disk."""
-
-    name: str  # as find_model takes it
-    revision: str | None  # as find_model takes it; None is "main" of the hub, or no revision at all
-    place: str  # "shipped", "weights_cache" or "hub cache"
-    path: Path
-    nbytes: int  # of its safetensors files
-
-
-def list_local_models(cache_dir: str | Path | None = None) -> list[LocalModel]:
-    """List the models that ``find_model`` finds without the network, nearest place first.
-
-    cache_dir  the hub's cache, in place of the usual one
-    """
-    return [
-        LocalModel(name, revision, place, path, sum(file.stat().st_size for file in weight_files(path)))
-        for name, revision, place, path in _places(hub_cache_directory(cache_dir))
-        if has_model(path)
-    ]
-
-
-def _places(cache: Path) -> Iterator[tuple[str, str | None, str, Path]]:
-    """Yield directories that may hold a model: folder/model, folder/owner/model, the cache's snapshots."""
-    for folder, place in model_folders().items():
-        for directory in sorted([*folder.glob("*/"), *folder.glob("*/*/")]):
-            yield directory.relative_to(folder).as_posix(), None, place, directory
-    for repository in sorted(cache.glob("models--*")):
-        name = repository.name.removeprefix("models--").replace("--", "/")
-        refs = repository / "refs"
-        for ref in sorted(islice(refs.rglob("*"), REFS_LIMIT)):
-            revision = ref.relative_to(refs).as_posix()
-            if snapshot := find_snapshot(repository, revision):
-                yield name, None if revision == "main" else revision, "hub cache", snapshot

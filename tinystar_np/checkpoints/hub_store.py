@@ -25,7 +25,9 @@ from tinystar_np.checkpoints.hub_answers import LEAST_BYTES, StrangeAnswerError,
 from tinystar_np.checkpoints.hub_errors import status_of
 from tinystar_np.checkpoints.hub_listing import HubFile
 from tinystar_np.checkpoints.json_file import one_line, shown
+from tinystar_np.checkpoints.model_files import GGUF
 
+WEIGHTS = (".safetensors", GGUF)
 SMALLEST_WITH_BAR = 1_000_000  # bytes
 SMALL_LIMIT = 64_000_000  # bytes of a file other than weights, or of one whose length nobody says
 TRIES = 5  # in a row that bring next to nothing
@@ -144,7 +146,7 @@ def _receive(file: HubFile, url: str, partial: Path, start: int, bar: tqdm) -> N
         size = sent if file.size is None else file.size
         if sent not in (None, size):
             raise WrongLengthError(file.name)
-        if size is not None and size > SMALL_LIMIT and not file.name.endswith(".safetensors"):
+        if size is not None and size > SMALL_LIMIT and not file.name.endswith(WEIGHTS):
             raise TooLargeError(file.name)
         limit = SMALL_LIMIT if size is None else size
         if shutil.disk_usage(partial.parent).free < limit - output.tell():

@@ -8,9 +8,10 @@ model.safetensors.index.json names, whatever they are called:
     {"metadata": {...}, "weight_map": {"wte.weight": "model-00001-of-00002.safetensors", ...}}
 
 (The metadata, a total size that is often wrong, is not read.) Nothing but these and ``small_files`` is ever
-downloaded.
+downloaded, or nothing but one GGUF file (gguf_choice.py).
 """
 
+import glob
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,9 +23,15 @@ from tinystar_np.errors import CheckpointError
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+GGUF = ".gguf"
+FIRST_OF_SEVERAL = re.compile(r"(.*)-00001-of-([0-9]{5})\.gguf", re.DOTALL)
 
 # Each of these sets is enough for a tokenizer.
-TOKENIZERS = ({"tokenizer.json"}, {"tokenizer.model"}, {"vocab.json", "merges.txt"})
+TOKENIZERS = (
+    *({"tokenizer.json"}, {"tekken.json"}, {"tokenizer.model"}, {"qwen.tiktoken"}),
+    {"vocab.json", "merges.txt"},
+)
+LARGE_TOKENIZERS = {"tekken.json"}  # of no use beside a tokenizer.json
 
 # Loading one of these may run any code: they are never opened.
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt")
@@ -37,7 +44,9 @@ SMALL_FILES = {
     CONFIG_FILE,
     GENERATION_FILE,
     "tokenizer.json",
+    "tekken.json",
     "tokenizer.model",
+    "qwen.tiktoken",
     "tokenizer_config.json",
     "vocab.json",
     "merges.txt",
@@ -50,7 +59,8 @@ SMALL_FILES = {
 
 def small_files(names: Iterable[str]) -> set[str]:
     """Return the names of a model's files other than weights, of these names."""
-    return {name for name in names if name in SMALL_FILES or TEMPLATE.fullmatch(name)}
+    found = {name for name in names if name in SMALL_FILES or TEMPLATE.fullmatch(name)}
+    return found - LARGE_TOKENIZERS if "tokenizer.json" in found else found
 
 
 def read_index(directory: Path) -> dict[str, str]:
@@ -78,24 +88,51 @@ def read_index(directory: Path) -> dict[str, str]:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """List the safetensors files of a model.
+    """List the safetensors files of a model, or the GGUF files of one.
 
     A single model.safetensors is preferred to an index, as in transformers. Raises CheckpointError if there
     is neither, or a shard is missing.
     """
+    if directory.suffix == GGUF:
+        first = FIRST_OF_SEVERAL.fullmatch(directory.name)
+        return (
+            sorted(
+                filter(
+                    Path.is_file, directory.parent.glob(f"{glob.escape(first[1])}-?????-of-{first[2]}.gguf")
+                )
+            )
+            if first
+            else [directory]
+        )
     if (directory / SINGLE_FILE).exists():
         return [file_inside(directory, SINGLE_FILE)]
     return [file_inside(directory, name) for name in sorted(set(read_index(directory).values()))]
 
 
 def has_model(directory: Path) -> bool:
-    """Say whether a directory holds config.json and all weights."""
+    """Say whether a directory holds config.json and all weights, or is a GGUF file."""
+    if directory.suffix == GGUF:
+        return directory.is_file()
     if not (directory / CONFIG_FILE).exists():
         return False
     try:
         return bool(weight_files(directory))
     except CheckpointError:
         return False
+
+
+def gguf_models(directory: Path) -> list[Path]:
+    """List the GGUF files of a directory; of a model in several files, the first."""
+    files = sorted(path for path in directory.glob("*.gguf") if path.is_file())
+    return [path for path in files if "-of-" not in path.stem or FIRST_OF_SEVERAL.fullmatch(path.name)]
+
+
+def model_in(directory: Path) -> Path | None:
+    """Return a directory that has a config.json, or its only GGUF file; None for any other."""
+    if (directory / CONFIG_FILE).exists():
+        return directory
+    files = gguf_models(directory)
+    return files[0] if len(files) == 1 else None
 
 
 def has_tokenizer(directory: Path) -> bool:

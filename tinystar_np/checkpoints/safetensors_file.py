@@ -79,6 +79,10 @@ class StoredTensor(NamedTuple):
             array.flags.writeable = False
         return array
 
+    def let_go(self) -> None:
+        """Release the memory of its pages in the mapped file; they can be read again."""
+        let_go(self.memory)
+
 
 class MappedFile(NamedTuple):
     """A safetensors file: its tensors by name, in the header's order, and its metadata."""

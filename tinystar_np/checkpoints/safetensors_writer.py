@@ -17,10 +17,10 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.checkpoints.element_types import STORAGE_TYPES
+from tinystar_np.checkpoints.element_types import CODE_TYPES, STORAGE_TYPES
 
 ALIGNMENT = 8  # bytes: the size of the largest element type
-OF_ARRAYS = {kind: name for name, kind in STORAGE_TYPES.items() if name != "BF16"}
+OF_ARRAYS = {kind: name for name, kind in STORAGE_TYPES.items() if name != "BF16" and name not in CODE_TYPES}
 """The names of arrays' element types in files; uint16 is U16 and not BF16."""
 
 

@@ -1,5 +1,6 @@
 """Making a matrix from the tensors of a checkpoint that hold it.
 
+    packed in several tensors   checkpoints/packed_tensor.py
     float32, float16, float64   NAME               numbers
     bfloat16                    NAME               16 bits each
     int8                        NAME, NAME_scale   whole numbers (out, in), a scale per output (out, 1);
@@ -10,7 +11,8 @@ bfloat16 and int8 are used as they are in the mapped file, without a copy. Every
 float32, or to the narrower type that ``load`` is asked for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +22,10 @@ from tinystar_np import fast
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.compressed_tensors import SCALE
 from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.checkpoints.packed_tensor import Packed, PackedTensor
+from tinystar_np.checkpoints.weight_table import Row
 from tinystar_np.errors import CheckpointError
-from tinystar_np.kernels.linear import Matrix
+from tinystar_np.kernels.linear import Matrix, unpacked
 from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix
 
 ROUNDED = ("bfloat16", "int8")
@@ -117,3 +121,41 @@ def rounded_matrix(
     if dtype == "bfloat16":
         return Bfloat16Matrix(fast.to_bfloat16(by_output), transposed=not is_table)
     return Int8Matrix(*fast.quantise(by_output), table=is_table)
+
+
+def packed_matrices(tensor: PackedTensor, rows: Sequence[Row], dtype: str) -> dict[str, Matrix]:
+    """Make the matrices that are taken from a packed tensor.
+
+    rows   the rows of the weight table that name it
+    dtype  see ``load``: with "auto" they stay packed
+
+    Returns {our name: matrix}. What is no matrix of a linear layer, or is cut across its blocks, is unpacked.
+    """
+    read = cache(tensor.read)  # it may have to put the codes into order
+    found: dict[str, Matrix] = {}
+    for row in rows:
+        part = _part(read, len(tensor.shape), row)
+        if row.is_matrix and dtype in ROUNDED:
+            found[row.ours] = rounded_matrix(unpacked(part), row.transposed, row.is_table, dtype)
+        else:
+            keeps = row.is_matrix and dtype == "auto"
+            matrix = part if keeps else np.ascontiguousarray(unpacked(part))
+            found[row.ours] = matrix.T if row.transposed else matrix
+    return found
+
+
+def _part(read: Callable[[int | None], Packed], axes: int, row: Row) -> Matrix:
+    """Return what a row names of a packed tensor, in the order of the file's axes."""
+    cuts = [*row.part, *(slice(None),) * (len(row.block) - len(row.part))]
+    if axes == 3:  # the first axis counts the experts
+        matrix = read(row.expert)
+    else:
+        matrix = read(None)
+        if row.expert is not None:  # they lie one below the other
+            start, stop, _ = cuts[0].indices(row.block[0])
+            above = row.expert * row.block[0]
+            cuts[0] = slice(above + start, above + stop)
+    by_rows, by_columns = cuts[::-1] if matrix.transposed else cuts
+    if by_columns.indices(matrix.columns) == (0, matrix.columns, 1):
+        return matrix.part(by_rows)
+    return unpacked(matrix)[tuple(cuts)]

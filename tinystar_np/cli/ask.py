@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser, default_model: str = "stories
         "-m",
         "--model",
         default=default_model,
-        help="directory, hub id or shipped model (default: %(default)s)",
+        help="directory, GGUF file, hub id (owner/model:Q4_K_M of a GGUF repository) or shipped model "
+        "(default: %(default)s)",
     )
     add_sampling_arguments(parser, max_new_tokens=100)
     add_model_arguments(parser)

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinystar_np.checkpoints.checkpoint import open_checkpoint
+from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.element_types import NotFinite, count_not_finite
 from tinystar_np.checkpoints.json_file import JsonObject, one_line
 from tinystar_np.cli.terminal import note
@@ -17,12 +17,12 @@ BLOCK = 1 << 20  # numbers checked together, which bounds the memory that it tak
 class CheckedWeights:
     """The result of reading all weights.
 
-    directory  of the weights
+    path       of the weights, their directory or file
     tensors    how many there are
     found      those with NaN or infinity: {name: (its file, how many)}
     """
 
-    directory: Path
+    path: Path
     tensors: int
     found: dict[str, tuple[str, NotFinite]]
 
@@ -52,18 +52,20 @@ class CheckedWeights:
         if self.found:
             share = f"{len(self.found)} of {self.tensors} tensors"
             raise CheckpointError(
-                f"{self.directory}: {share} have NaN or infinity in them.\n"
+                f"{self.path}: {share} have NaN or infinity in them.\n"
                 "A file is damaged, or the training went wrong: download it again, or use another checkpoint."
             )
 
 
-def check_weights(directory: Path, arguments: argparse.Namespace) -> CheckedWeights:
-    """Read all weights of a directory. Raises CheckpointError for files that cannot be read."""
-    checkpoint = open_checkpoint(directory)
+def check_weights(checkpoint: Checkpoint, path: Path, arguments: argparse.Namespace) -> CheckedWeights:
+    """Read all weights of a checkpoint, whose directory or file ``path`` is.
+
+    Raises CheckpointError for what cannot be read.
+    """
     note(f"Reading {checkpoint.nbytes / 1e6:,.1f} MB of weights …", arguments)
     counts = {
         name: count_not_finite(checkpoint.blocks(name, BLOCK), checkpoint.element_type(name))
         for name in checkpoint
     }
     found = {name: (checkpoint.file_of(name).name, count) for name, count in counts.items() if any(count)}
-    return CheckedWeights(directory, len(checkpoint), found)
+    return CheckedWeights(path, len(checkpoint), found)

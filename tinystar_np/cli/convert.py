@@ -11,6 +11,7 @@ from tinystar_np.conversion import ELEMENT_TYPES, convert
 EPILOG = """examples:
   {command} HuggingFaceTB/SmolLM2-135M smollm2-int8 --dtype int8
   tinystar ask -m smollm2-int8 "Once upon a time"
+  {command} model.Q4_K_M.gguf model --dtype bfloat16
 
 The new directory is read by transformers too (int8 with the compressed-tensors package, and no experts in
 int8). In int8 are the matrices of linear layers; the embedding stays as it is, and so do experts that are one
@@ -19,7 +20,7 @@ tensor together."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", help="directory, hub id or shipped model")
+    parser.add_argument("model", help="directory, GGUF file, hub id or shipped model")
     parser.add_argument("directory", type=Path, help="where to write it: new, or empty")
     parser.add_argument("--dtype", choices=ELEMENT_TYPES, required=True, help="element type of the matrices")
     add_source_arguments(parser)
@@ -42,4 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
         f"{arguments.directory}: {size_of(done.nbytes)}, {share:.0%} of {count_of(done.numbers)} weights "
         f"as {arguments.dtype}"
     )
+    if done.missing:
+        say(done.missing)
     return OK

@@ -1,4 +1,4 @@
-"""Describe a model, its size and its memory, from its config.json alone: no weights are read or fetched.
+"""Describe a model, its size and its memory, from its config alone: no weights are read or fetched.
 
 With --check they are, and searched for NaN and infinity; the tokenizer and the chat template are tried.
 
@@ -8,18 +8,16 @@ Sizes are decimal: 1 KB is 1000 bytes.
 import argparse
 import json
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
-from pathlib import Path
 
-from tinystar_np.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
-from tinystar_np.checkpoints.config_file import read_config
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import JsonObject, one_line
 from tinystar_np.checkpoints.model_files import has_model
+from tinystar_np.checkpoints.model_source import ModelSource, open_source
+from tinystar_np.checkpoints.packed_formats import packed_method
 from tinystar_np.checkpoints.stored_matrix import is_int8
 from tinystar_np.cli.check_text import CheckedText, check_text
 from tinystar_np.cli.check_weights import CheckedWeights, check_weights
@@ -56,7 +54,8 @@ BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "model", help="directory, which need hold no more than config.json; hub id or shipped model"
+        "model",
+        help="directory, which need hold no more than config.json, or GGUF file; hub id or shipped model",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
@@ -71,26 +70,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    directory = find_model(
-        arguments.model,
-        revision=arguments.revision,
-        offline=arguments.offline,
-        cache_dir=arguments.cache_dir,
-        config_only=not arguments.check,
+    source = open_source(
+        find_model(
+            arguments.model,
+            revision=arguments.revision,
+            offline=arguments.offline,
+            cache_dir=arguments.cache_dir,
+            config_only=not arguments.check,
+        )
     )
-    whole = read_config(directory)
+    whole = source.config
     raw = text_config(whole)
     model = hollow_model(raw)
     description, weights, states = describe_model(model), weight_sizes(model), state_sizes(model)
     like = likeness(model.config) if type(model.config) is LlamaConfig else None
-    stored = _stored(directory, raw, weights)
+    stored = _stored(source, raw, weights)
     lengths = lengths_to_show(model)
-    checked = check_weights(directory, arguments) if arguments.check else None
-    text = check_text(directory) if arguments.check else None
+    checked = check_weights(source.tensors(), source.path, arguments) if arguments.check else None
+    text = check_text(source.path) if arguments.check else None
     if arguments.json:
         found = {
             "model": arguments.model,
-            "path": str(directory),
+            "path": str(source.path),
             "model_type": raw["model_type"],
             "parts": {name: part.facts for name, part in description.parts.items()},
             "layers": [{role: part.facts for role, part in layer.items()} for layer in description.layers],
@@ -170,22 +171,27 @@ def _layers(numbers: Sequence[int]) -> str:
     return f"{'layer' if len(numbers) == 1 else 'layers'} {words}"
 
 
-def _stored(directory: Path, raw: JsonObject, weights: WeightSizes) -> JsonObject:
+def _stored(source: ModelSource, raw: JsonObject, weights: WeightSizes) -> JsonObject:
     """Return the bytes of the stored weights: of the files if they are on this disk, else by the config."""
-    if has_model(directory):
-        checkpoint = open_checkpoint(directory)
-        int8 = sum(is_int8(checkpoint, name) for name in checkpoint)
-        return {"nbytes": checkpoint.nbytes, "types": _types(checkpoint), "int8_matrices": int8, "here": True}
+    if has_model(source.path):
+        checkpoint = source.checkpoint(raw)
+        packed = {checkpoint.name_in_file(name) for name in checkpoint if checkpoint.packed(name) is not None}
+        return {
+            "nbytes": checkpoint.nbytes,
+            "bits_per_weight": round(8 * checkpoint.nbytes / max(weights.parameters, 1), 3),
+            "types": checkpoint.types(),
+            "packed": len(packed),
+            "int8_matrices": sum(is_int8(checkpoint, name) for name in checkpoint),
+            "here": True,
+        }
     if is_int8_per_output(raw.get("quantization_config")):
         return {"nbytes": None, "dtype": "int8", "here": False}
+    method = packed_method(raw)
+    if method is not None:
+        return {"nbytes": None, "dtype": method, "here": False}
     dtype = one_line(raw.get("dtype") or raw.get("torch_dtype") or "")
     nbytes = weights.parameters * BYTES.get(dtype or "float32", 0)
     return {"nbytes": nbytes or None, "dtype": dtype or None, "here": False}
-
-
-def _types(checkpoint: Checkpoint) -> dict[str, int]:
-    """Count the tensors of each element type."""
-    return Counter(map(checkpoint.element_type, checkpoint))
 
 
 def _print_weights(weights: WeightSizes, stored: JsonObject) -> None:
@@ -198,6 +204,9 @@ def _print_weights(weights: WeightSizes, stored: JsonObject) -> None:
     if stored["here"]:
         types = ", ".join(f"{count} tensors {kind}" for kind, count in stored["types"].items())
         _row("in the files", f"{size_of(stored['nbytes'])}, {types}")
+        if stored["packed"]:
+            of_each = f"{stored['bits_per_weight']:.3g} bits a weight, scales included"
+            _row("", f"{stored['packed']} of these are packed matrices; all together {of_each}")
         if stored["int8_matrices"]:
             count = stored["int8_matrices"]
             _row("", f"{count} linear layers in int8, a scale per output (compressed-tensors)")

@@ -6,7 +6,7 @@ import shutil
 import textwrap
 from dataclasses import asdict
 
-from tinystar_np.checkpoints.hub import list_local_models
+from tinystar_np.checkpoints.local_models import list_local_models
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import add_cache_argument, add_common_arguments
 from tinystar_np.models import ARCHITECTURES

@@ -28,18 +28,22 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.fast import blocks, coded
 from tinystar_np.fast.layout import laid_together
 from tinystar_np.fast.threads import blas_multiplies_directly, divided, shares
 from tinystar_np.kernels import linear
+from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.linear import Matrix
-from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix
 
 Rows = Callable[[NDArray, NDArray], NDArray]
 Unpack = Callable[[NDArray, NDArray[np.float32]], None]
+Scaled = TypeVar("Scaled", bound=PackedMatrix)
 
 FEW_VECTORS = 48
 MOST_DIRECT_VECTORS = 12
@@ -165,6 +169,13 @@ def _packed_product(x: NDArray[np.float32], matrix: PackedMatrix) -> NDArray[np.
         y = _by_outputs(x, matrix.stored, _unpack_int8)
         y *= matrix.scales
         return y
+    if isinstance(matrix, CodedMatrix) and matrix.transposed:
+        if matrix.order is not None:
+            x = x[:, matrix.order]
+        with_one = coded.product_with_one if coded.sums_by_blocks(matrix) else None
+        return _scaled_product(x, matrix, coded.widen, with_one)
+    if isinstance(matrix, BlockMatrix) and matrix.transposed:
+        return _scaled_product(x, matrix, blocks.widen, blocks.product_with_one)
     return linear.matmul(x, matrix)
 
 
@@ -180,30 +191,71 @@ def _unpack_int8(values: NDArray[np.int8], out: NDArray[np.float32]) -> None:
 
 def _by_outputs(x: NDArray[np.float32], stored: NDArray, unpack: Unpack) -> NDArray[np.float32]:
     """Multiply (T, in) by the transpose of packed numbers (out, in), which are in either memory order."""
-    outputs, inputs = stored.shape
+
+    def unpacked(some: slice, room: NDArray[np.float32]) -> NDArray[np.float32]:
+        part = stored[some]
+        # In the order of the packed numbers themselves.
+        wide = room.reshape(part.shape) if part.flags.c_contiguous else room.reshape(part.shape[::-1]).T
+        unpack(part, wide)
+        return wide
+
+    return _in_blocks(x, len(stored), lambda some, room: _wide_product(x, unpacked(some, room)))
+
+
+def _scaled_product(
+    x: NDArray[np.float32],
+    matrix: Scaled,
+    widen: Callable[[Scaled, slice, NDArray[np.float32]], None],
+    product_with_one: Callable[[Scaled, NDArray, slice, NDArray[np.float32]], NDArray[np.float32]] | None,
+) -> NDArray[np.float32]:
+    """Multiply (T, in) by the transpose of the stored rows of a matrix with scales along its rows.
+
+    widen             unpacks some rows into (n, in), see fast/coded.py and fast/blocks.py
+    product_with_one  multiplies one vector by some rows, with room for (n, in), if that is quicker
+    """
+    shape = (-1, matrix.columns)
+
+    def with_one(some: slice, room: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert product_with_one
+        return product_with_one(matrix, x[0], some, room.reshape(shape))[None]
+
+    def with_many(some: slice, room: NDArray[np.float32]) -> NDArray[np.float32]:
+        wide = room.reshape(shape)
+        widen(matrix, some, wide)
+        return _wide_product(x, wide)
+
+    one = len(x) == 1 and product_with_one
+    return _in_blocks(x, len(matrix.stored), with_one if one else with_many)
+
+
+def _in_blocks(
+    x: NDArray[np.float32], outputs: int, product: Callable[[slice, NDArray[np.float32]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Compute a product (T, out) some outputs at a time, each thread its own share.
+
+    product  maps a run of n outputs and room for n · in numbers to (T, n)
+    """
+    inputs = x.shape[1]
     y = np.empty((len(x), outputs), dtype=np.float32)
     least = FEWEST_OUTPUTS if len(x) >= MANY_VECTORS else 1
     size = max(1, min(max(BLOCK // max(1, inputs), least), LARGEST_BLOCK // max(1, inputs)))
-    directly = blas_multiplies_directly()
 
     def fill(share: slice) -> None:
         for start in range(share.start, share.stop, size):
             some = slice(start, min(start + size, share.stop))
-            part = stored[some]
-            room = _buffer(min(size, share.stop - share.start) * inputs)[: part.size]
-            # In the order of the packed numbers themselves.
-            wide = room.reshape(part.shape) if part.flags.c_contiguous else room.reshape(part.shape[::-1]).T
-            unpack(part, wide)
-            parts = _direct_size(len(x), wide, True) if directly else 0
-            if parts:
-                y[:, some] = _direct_product(x, wide, parts, True)
-            elif 1 < len(x) < MANY_VECTORS:
-                y[:, some] = (wide @ x.T).T
-            else:
-                np.matmul(x, wide.T, out=y[:, some])
+            room = _buffer(min(size, share.stop - share.start) * inputs)
+            y[:, some] = product(some, room[: (some.stop - start) * inputs])
 
-    divided(fill, shares(outputs) if stored.size >= LEAST_PACKED else [slice(0, outputs)])
+    divided(fill, shares(outputs) if outputs * inputs >= LEAST_PACKED else [slice(0, outputs)])
     return y
+
+
+def _wide_product(x: NDArray[np.float32], wide: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Multiply (T, in) by the transpose of unpacked rows (n, in), in either memory order: (T, n)."""
+    parts = _direct_size(len(x), wide, True) if blas_multiplies_directly() else 0
+    if parts:
+        return _direct_product(x, wide, parts, True)
+    return (wide @ x.T).T if 1 < len(x) < MANY_VECTORS else x @ wide.T
 
 
 def _by_inputs(x: NDArray[np.float32], stored: NDArray, unpack: Unpack) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ prompt, or many texts at once, use each weight many times; there arithmetic is t
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, prod
@@ -27,7 +28,8 @@ from numpy.typing import NDArray
 from tinystar_np import fast
 from tinystar_np.inspection.engines import Engine
 from tinystar_np.inspection.flops import multiply_adds
-from tinystar_np.kernels.packed import PackedMatrix
+from tinystar_np.kernels.block_matrix import BlockMatrix
+from tinystar_np.kernels.packed import CodedMatrix, Int8Matrix, PackedMatrix
 from tinystar_np.models.base import Decoder
 
 BARE = (8, 4096)  # matrices of so many rows and columns: 0.5 GB
@@ -185,11 +187,20 @@ def bare_seconds(products: Sequence[Product]) -> float:
 
 
 def weight_type(model: Decoder) -> str:
-    """Return the type of the weight matrices: "float32", "bfloat16" or "int8"."""
-    for array in model.weights.values():
-        if not isinstance(array, np.ndarray):
-            return "int8" if array.stored.dtype == np.int8 else "bfloat16"
-    return "float32"
+    """Return the type of the weight matrices, of packed ones the commonest: "int8", "packed", "Q4_K"."""
+    packed: Counter[str] = Counter()
+    for matrix in model.weights.values():
+        if isinstance(matrix, PackedMatrix):
+            packed[_type_of(matrix)] += prod(matrix.shape)
+    return packed.most_common(1)[0][0] if packed else "float32"
+
+
+def _type_of(matrix: PackedMatrix) -> str:
+    if isinstance(matrix, BlockMatrix):
+        return matrix.element_type
+    if isinstance(matrix, CodedMatrix):
+        return "packed"
+    return "int8" if isinstance(matrix, Int8Matrix) else "bfloat16"
 
 
 def bytes_per_token(model: Decoder) -> float:

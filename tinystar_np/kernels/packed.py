@@ -10,12 +10,13 @@ class with ``rows``.
 
 from abc import ABC, abstractmethod
 from copy import copy
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.kernels.bfloat16 import from_bfloat16
+from tinystar_np.kernels.codes import Code, spread
 from tinystar_np.kernels.int8 import dequantise
 
 Rows = slice | NDArray[np.integer]
@@ -92,3 +93,103 @@ class Int8Matrix(PackedMatrix):
     def nbytes(self) -> int:
         """Bytes that it occupies, scales included."""
         return self.stored.nbytes + self.scales.nbytes
+
+
+class Shared(NamedTuple):
+    """What the weights of blocks share, as float32, of some rows: (..., blocks in a row) each.
+
+    scales  multiply the numbers
+    zeros   are subtracted before, or None
+    biases  are added after, or None
+    """
+
+    scales: NDArray[np.float32]
+    zeros: NDArray[np.float32] | None
+    biases: NDArray[np.float32] | None
+
+
+class CodedMatrix(PackedMatrix):
+    """A matrix of codes of 4 or 8 bits, whose blocks share a scale (kernels/codes.py).
+
+    codes       (rows, bytes); a view of the mapped file will do
+    code        what the codes stand for
+    scales      (blocks of rows, blocks of columns): numbers of any float type, or codes of ``scale_code``
+    block       rows and columns of a block; the last of each may be smaller
+    scale_code  what ``scales`` stand for, where they are codes themselves
+    zeros       zero points in the shape of ``scales``, numbers of any type, or None
+    biases      what is added to the scaled numbers, likewise, or None
+    order       which column each stored column is, where they are stored in another order; or None
+    transposed  whether the matrix to multiply by is the transpose of the stored rows
+    """
+
+    def __init__(
+        self,
+        codes: NDArray[np.uint8],
+        code: Code,
+        scales: NDArray,
+        *,
+        block: tuple[int, int],
+        scale_code: Code | None = None,
+        zeros: NDArray | None = None,
+        biases: NDArray | None = None,
+        order: NDArray[np.integer] | None = None,
+        transposed: bool = False,
+    ):
+        super().__init__(codes, codes.shape[1] * 8 // code.bits, transposed)
+        self.code, self.scale_code = code, scale_code
+        self.block = block
+        self.scales, self.zeros, self.biases, self.order = scales, zeros, biases, order
+
+    def shared(self, some: Rows) -> Shared:
+        """Return what the blocks of some rows share: (...) → (..., blocks in a row) each."""
+        of_rows = some
+        if self.block[0] > 1:
+            rows = np.arange(*some.indices(len(self.stored))) if isinstance(some, slice) else some
+            of_rows = rows // self.block[0]
+        scales = self.scales[of_rows]
+        return Shared(
+            _float32(scales) if self.scale_code is None else self.scale_code.decode(scales),
+            None if self.zeros is None else _float32(self.zeros[of_rows]),
+            None if self.biases is None else _float32(self.biases[of_rows]),
+        )
+
+    def rows(self, some: Rows) -> NDArray[np.float32]:
+        """Unpack some of the stored rows: (...) → (..., columns)."""
+        numbers = self.code.decode(self.stored[some])
+        scales, zeros, biases = self.shared(some)
+        if zeros is not None:
+            numbers -= spread(zeros, self.block[1], self.columns)
+        numbers *= spread(scales, self.block[1], self.columns)
+        if biases is not None:
+            numbers += spread(biases, self.block[1], self.columns)
+        if self.order is None:
+            return numbers
+        ordered = np.empty_like(numbers)
+        ordered[..., self.order] = numbers
+        return ordered
+
+    def part(self, some: slice) -> Self:
+        """Return the matrix of some neighbouring stored rows, without a copy of their codes."""
+        start, stop, _ = some.indices(len(self.stored))
+        other = copy(self)
+        other.stored = self.stored[start:stop]
+        height = self.block[0]
+        if start % height == 0 or height >= len(self.stored):
+            blocks: Rows = slice(start // height, -(-stop // height))
+        else:  # a block is cut through: each row gets scales of its own
+            blocks = np.arange(start, stop) // height
+            other.block = (1, self.block[1])
+        other.scales = self.scales[blocks]
+        other.zeros = None if self.zeros is None else self.zeros[blocks]
+        other.biases = None if self.biases is None else self.biases[blocks]
+        return other
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it occupies, scales and the like included."""
+        beside = (self.scales, self.zeros, self.biases, self.order)
+        return self.stored.nbytes + sum(array.nbytes for array in beside if array is not None)
+
+
+def _float32(numbers: NDArray) -> NDArray[np.float32]:
+    return numbers.astype(np.float32, copy=False)

@@ -18,8 +18,8 @@ from typing import (
     get_type_hints,
 )
 
-from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
 from tinystar_np.checkpoints.json_file import JsonObject, one_line, shown
+from tinystar_np.checkpoints.packed_formats import is_readable
 from tinystar_np.errors import ConfigError
 from tinystar_np.kernels.activations import ACTIVATIONS
 
@@ -31,7 +31,7 @@ MOST_LAYERS = 1_000  # the deepest models have 126
 MOST_EXPERTS = 100_000  # of all layers together; the largest models have 25 000
 REFUSED_ANYWHERE: dict[str, tuple[object, ...]] = {
     "per_layer_config": (None, {}),  # transformers 5: other values of keys in some of the layers
-    "quantization_config": (None,),  # but for 8 bits with a scale per output
+    "quantization_config": (None,),  # but for the formats of checkpoints/packed_formats.py
     # The name of another file with the weights.
     "transformers_weights": (None, "model.safetensors", "model.safetensors.index.json"),
 }
@@ -126,7 +126,7 @@ class Config:
         key that asks for what is not implemented.
         """
         for name, harmless in (REFUSED_ANYWHERE | dict(cls.REFUSED)).items():
-            if name == "quantization_config" and is_int8_per_output(raw.get(name)):
+            if name == "quantization_config" and is_readable(raw.get(name)):
                 continue
             if name in raw and raw[name] not in harmless:
                 raise ConfigError(

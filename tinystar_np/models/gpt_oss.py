@@ -13,7 +13,7 @@ token for that). Windows of 128 tokens in every second layer, the smallest of an
 weights are in experts and were trained for 4 bits each, hence the clamps in their SwiGLU; everything has a
 bias, experts and router too. The ends of yarn's blend are not rounded to whole pairs.
 
-Files in 4 bits (mxfp4) are refused; converted to bfloat16 they load.
+Files in 4 bits (kernels/mxfp4.py) stay so in memory: for a token, the experts that it chose are widened.
 """
 
 from collections.abc import Sequence

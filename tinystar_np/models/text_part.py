@@ -15,7 +15,14 @@ TEXT_PARTS = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mis
 """``model_type`` of the whole model, and of its text part."""
 FIRST_FILES = {"phi": ("n_embd", "phi-msft"), "olmo": ("d_model", "hf_olmo")}
 """Architectures whose first files have today's ``model_type``, but other keys: (one of these, our name)."""
-OF_THE_WHOLE = ("tie_word_embeddings", "eos_token_id", "quantization_config", "dtype", "torch_dtype")
+OF_THE_WHOLE = (
+    "tie_word_embeddings",
+    "eos_token_id",
+    "quantization_config",
+    "quantization",
+    "dtype",
+    "torch_dtype",
+)
 """Keys of the whole model's config that hold for the text part."""
 TEXT = re.compile(r"(model\.)?language_model\.")
 PICTURES = re.compile(r"(model\.)?(vision_tower|vision_model|multi_modal_projector)\.")

@@ -160,20 +160,23 @@ def _plain_dict(value: Mapping[str, object]) -> dict[str, Json]:
     return {str(key): _plain(item) for key, item in value.items()}
 
 
-def load_chat_template(directory: Path, settings: TokenizerSettings) -> ChatTemplate | None:
-    """Load the chat template of a model's directory.
+def load_chat_template(tokenizer: Path, settings: TokenizerSettings) -> ChatTemplate | None:
+    """Load the chat template of a model.
 
-    directory  may hold `chat_template.jinja`, more of them under their names in `additional_chat_templates/`,
-               or an older file with the template in it
-    settings   what `tokenizer_config.json` says
+    tokenizer  the tokenizer's file. Its directory may hold `chat_template.jinja`, more of them under their
+               names in `additional_chat_templates/`, or an older file with the template in it
+    settings   what `tokenizer_config.json` says, or a file that holds everything
 
     Returns None where the model has none. Raises TokenizerError where a file is damaged.
     """
+    directory = tokenizer.parent
     places: dict[str, Callable[[], object]] = {
         JINJA_FILE: lambda: _template_files(directory),
         CONFIG_FILE: lambda: settings.chat_template,
         OLD_FILE: lambda: read_beside(directory, OLD_FILE).get("chat_template"),
     }
+    if settings.complete:
+        places = {tokenizer.name: lambda: settings.chat_template}
     for name, read in places.items():
         try:
             sources = _by_name(read())

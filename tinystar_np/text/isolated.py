@@ -4,7 +4,7 @@ Each call goes to the worker and back, which takes about 0.1 ms. One that takes 
 the next loads the tokenizer anew.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +27,21 @@ SHORTEST, GROWTH = 1_000_000, 100
 class IsolatedTokenizer:
     """A tokenizer in a worker, with the methods of the `tokenizers` package that ``Tokenizer`` uses.
 
-    directory  the model's
-    path       the tokenizer's file in it
+    source  what isolated_process.py loads it from: plain data
+    path    the tokenizer's file
+    size    the bytes that are read
 
     Raises TokenizerError where the file is damaged, or takes too long or too much memory to load.
     """
 
-    def __init__(self, directory: Path, path: Path) -> None:
+    def __init__(self, source: Mapping[str, Any], path: Path, size: int) -> None:
         self._path = path
         self._worker = Worker(
             Path(__file__).with_name("isolated_process.py"),
             PACKAGES,
             MEMORY,
-            first=str(directory.absolute()),
-            seconds=SECONDS + path.stat().st_size / LOADED,
+            first=dict(source),
+            seconds=SECONDS + size / LOADED,
         )
         try:
             loaded = self._checked(self._worker.start())

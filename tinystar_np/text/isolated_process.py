@@ -9,20 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from tinystar_np.errors import TinyStarError
+from tinystar_np.text.gguf_tokenizer import load_gguf_in_this_process
 from tinystar_np.text.tokenizer import Tokenizer
 from tinystar_np.text.tokenizer_files import load_in_this_process
 
 _loaded: list[Tokenizer] = []
 
 
-def prepare(directory: str) -> dict[str, Any]:
-    """Load the tokenizer of a directory, and describe it."""
+def prepare(source: dict[str, Any]) -> dict[str, Any]:
+    """Load a tokenizer, and describe it.
+
+    source  {"directory": …} of a model, or the {"metadata": …, "path": …} of a GGUF file
+    """
     try:
-        tokenizer = load_in_this_process(Path(directory))
+        if "metadata" in source:
+            tokenizer = load_gguf_in_this_process(source["metadata"], Path(source["path"]))
+        else:
+            tokenizer = load_in_this_process(Path(source["directory"]))
     except TinyStarError as error:
         return {"error": str(error)}
     if tokenizer is None:
-        return {"error": f"{directory}: the tokenizer's files are no longer there."}
+        return {"error": f"{source['directory']}: the tokenizer's files are no longer there."}
     _loaded[:] = [tokenizer]
     with suppress(TinyStarError):
         tokenizer.decode(tokenizer.encode("a"))  # the packages open what they need

@@ -11,6 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.text.tokenizer_classes import CLIP_WORDS, QWEN2_WORDS
+from tinystar_np.text.words import (
+    BLOOM_WORDS,
+    CL100K_WORDS,
+    DEEPSEEK_V3_WORDS,
+    GPT2_WORDS,
+    O200K_WORDS,
+    TEKKEN_WORDS,
+)
 
 LONGEST_TOKEN = 1000  # characters; rows of spaces and dashes have up to 512 in real models
 MOST_ADDED = 20_000  # tokens that are searched for in a text; real models have up to 6500
@@ -19,21 +27,15 @@ LONGEST_WORD = 200  # characters, where time grows with their square; the usual 
 MOST_RULES = 16  # one after another
 MOST_ENDS = 100  # ids around a text
 
-NOT_LETTERS = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-UPPER, LOWER = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-SHORT_FORMS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-
 EXPRESSIONS = {
     CLIP_WORDS,
     QWEN2_WORDS,
-    QWEN2_WORDS.replace(r"|\p{N}|", r"|\p{N}{1,3}|"),  # cl100k: GPT-4, Llama 3, Phi-4, GLM 4, OLMo 2
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",  # GPT-2
-    " ?[^(\\s|[.,!?…。，、।۔،])]+",  # BLOOM
-    # o200k: gpt-oss, Llama 4
-    f"{UPPER}*{LOWER}+{SHORT_FORMS}|{UPPER}+{LOWER}*{SHORT_FORMS}|\\p{{N}}{{1,3}}{NOT_LETTERS}",
-    f"{UPPER}*{LOWER}+|{UPPER}+{LOWER}*|\\p{{N}}{NOT_LETTERS}",  # Tekken: Mistral
-    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
-    r"""| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",  # DeepSeek V3
+    GPT2_WORDS,
+    CL100K_WORDS,  # GPT-4, Llama 3, Phi-4, GLM 4, OLMo 2
+    O200K_WORDS,  # gpt-oss, Llama 4
+    TEKKEN_WORDS,  # Mistral
+    BLOOM_WORDS,
+    DEEPSEEK_V3_WORDS,
 }
 # Or a few classes of characters, of which the last alone may repeat: `\s?\p{L}+`, `[0-9][0-9][0-9]`.
 CLASS = r"(?:\[(?:\\.|[^\[\]\\])+\]|\\[pP]\{\w+\}|\\[sSdDrn]|[^\\\[\](){}|.*+?^$])"
@@ -65,6 +67,12 @@ def are_few(added: Sequence[str]) -> bool:
     return are_ordinary(added) and len(added) <= MOST_ADDED and sum(map(len, added)) <= MOST_ADDED_TEXT
 
 
+def is_known_expression(expression: str) -> bool:
+    """Say whether a regular expression is one by which known families cut a text, or a simple one."""
+    expression = expression.replace("\r", r"\r").replace("\n", r"\n")
+    return expression in EXPRESSIONS or SIMPLE.fullmatch(expression) is not None
+
+
 def _is_known_model(model: JsonObject) -> bool:
     vocabulary = model["vocab"]
     return (
@@ -94,8 +102,7 @@ def _always(rule: JsonObject) -> bool:
 
 
 def _splits_as_known(rule: JsonObject) -> bool:
-    expression = rule["pattern"].get("Regex", " ").replace("\r", r"\r").replace("\n", r"\n")
-    return expression in EXPRESSIONS or SIMPLE.fullmatch(expression) is not None
+    return is_known_expression(rule["pattern"].get("Regex", " "))
 
 
 def _does_not_lengthen(rule: JsonObject) -> bool:

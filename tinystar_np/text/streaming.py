@@ -18,9 +18,9 @@ from `decode`'s.
 import re
 from collections.abc import Sequence
 
+from tinystar_np.text.byte_run import UNKNOWN, ByteRun
 from tinystar_np.text.tokenizer import Tokenizer
 
-UNKNOWN = "\ufffd"
 HOLD = 3  # the most bytes, and so U+FFFD, of an incomplete character
 WINDOW = 16  # the most tokens of a run of invalid bytes before its beginning is dropped
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -105,35 +105,3 @@ class TextStream:
         match = BYTE_TOKEN.fullmatch(token)
         # In a vocabulary without byte tokens `<0x41>` is six letters like any others.
         return int(match[1], 16) if match and self._tokenizer.decode([token_id]) != token else None
-
-
-class ByteRun:
-    """A UTF-8 decoder for one byte at a time; a byte that belongs to no character becomes U+FFFD."""
-
-    def __init__(self) -> None:
-        self._waiting = b""  # the beginning of a character, at most three bytes
-
-    def push(self, byte: int) -> str:
-        """Take one more byte and return the text that is now final."""
-        self._waiting += bytes([byte])
-        text = ""
-        while self._waiting:
-            try:
-                text += self._waiting.decode()
-                self._waiting = b""
-            except UnicodeDecodeError as error:
-                if error.reason == "unexpected end of data":
-                    break
-                text += UNKNOWN
-                self._waiting = self._waiting[1:]
-        return text
-
-    @property
-    def unfinished(self) -> str:
-        """An incomplete character: a U+FFFD per byte, as in `decode`."""
-        return UNKNOWN * len(self._waiting)
-
-    def flush(self) -> str:
-        """End the run and return what is incomplete."""
-        text, self._waiting = self.unfinished, b""
-        return text

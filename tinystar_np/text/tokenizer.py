@@ -18,17 +18,19 @@ from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.text.chat_template import ChatTemplate, load_chat_template
 from tinystar_np.text.isolated import IsolatedTokenizer
+from tinystar_np.text.scored_pieces import ScoredPieces
 from tinystar_np.text.sentencepiece import SentencePiece
 from tinystar_np.text.tokenizer_faults import package_faults
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
 
-Backend = tokenizers.Tokenizer | SentencePiece | IsolatedTokenizer
+Backend = tokenizers.Tokenizer | SentencePiece | ScoredPieces | IsolatedTokenizer
 
 
 class Tokenizer:
     """The tokenizer of one model.
 
-    backend   a tokenizer of the `tokenizers` package, a sentencepiece model, or one in a worker
+    backend   a tokenizer of the `tokenizers` package, a sentencepiece model, pieces with scores, or one in a
+              worker
     path      the file it came from, for messages
     settings  of the files beside it
     rows      the model's vocabulary size, where it is known: larger ids are refused
@@ -122,7 +124,7 @@ class Tokenizer:
     @cached_property
     def chat_template(self) -> ChatTemplate | None:
         """The model's chat template, or None; raises TokenizerError where its file is damaged."""
-        return load_chat_template(self.path.parent, self.settings)
+        return load_chat_template(self.path, self.settings)
 
 
 def _ids(ids: Iterable[SupportsIndex]) -> list[int]:

@@ -1,7 +1,10 @@
 """Loading a model's tokenizer, from whichever files its directory has.
 
     tokenizer.json             a complete description, which current models ship
-    tokenizer.model            sentencepiece's own file, the only one of Llama's first releases
+    tekken.json                Mistral's own, which some of its repositories have alone
+    tokenizer.model            sentencepiece's own file, the only one of Llama's first releases; or one of
+                               tiktoken's form, as in Meta's own releases of Llama 3 and 4
+    qwen.tiktoken              the only one of the first Qwen
     vocab.json and merges.txt  byte-level BPE as in GPT-2; its class says how a text is cut
 
 The small files beside them add tokens and settings to each.
@@ -13,36 +16,55 @@ from pathlib import Path
 
 from tokenizers import AddedToken
 
+from tinystar_np.checkpoints.model_files import GGUF
+from tinystar_np.text.gguf_tokenizer import load_gguf_tokenizer
 from tinystar_np.text.isolated import IsolatedTokenizer
 from tinystar_np.text.ordinary import are_few
 from tinystar_np.text.sentencepiece import load_sentencepiece
+from tinystar_np.text.tekken_file import TEKKEN_FILE, load_tekken
+from tinystar_np.text.tiktoken_file import QWEN_FILE, is_tiktoken, load_tiktoken
 from tinystar_np.text.tokenizer import Backend, Tokenizer
 from tinystar_np.text.tokenizer_faults import NotOrdinaryError, package_faults, small_file
 from tinystar_np.text.tokenizer_json import load_tokenizer_json
 from tinystar_np.text.tokenizer_settings import TokenizerSettings, read_settings
 from tinystar_np.text.vocab_and_merges import load_vocab_and_merges
 
+
+def load_tokenizer_model(
+    path: Path, settings: TokenizerSettings, ordinary_only: bool
+) -> tuple[Backend, TokenizerSettings]:
+    """Load a `tokenizer.model`, which two packages call their files."""
+    load = load_tiktoken if is_tiktoken(path) else load_sentencepiece
+    return load(path, settings, ordinary_only)
+
+
 # The files that can hold a tokenizer, the most complete first.
 LOADERS: dict[str, Callable[[Path, TokenizerSettings, bool], tuple[Backend, TokenizerSettings]]] = {
     "tokenizer.json": load_tokenizer_json,
-    "tokenizer.model": load_sentencepiece,
+    TEKKEN_FILE: load_tekken,
+    "tokenizer.model": load_tokenizer_model,
+    QWEN_FILE: load_tiktoken,
     "vocab.json": load_vocab_and_merges,
 }
 
 
 def load_tokenizer(directory: Path, isolated: bool = False) -> Tokenizer | None:
-    """Load the tokenizer of a model's directory.
+    """Load the tokenizer of a model's directory, or GGUF file.
 
-    directory  holds `tokenizer.json`, `tokenizer.model`, or `vocab.json` with `merges.txt` as GPT-2's first
-               releases do; and perhaps settings in `tokenizer_config.json`
+    directory  holds `tokenizer.json` or another of the files above; and perhaps settings in
+               `tokenizer_config.json`. Or a GGUF file
     isolated   run it in a worker, a process with limits of time and memory. That is done in any case where it
-               is not like those of known models (ordinary.py), and where there is only a `tokenizer.model`.
+               is not like those of known models (ordinary.py), and where there is only a sentencepiece model.
 
     Returns None where there are no tokenizer files: a model can be run on ids alone.
     Raises TokenizerError where a file is damaged, one of a pair is missing, or the tokenizer's class is not
     implemented.
     """
     directory = Path(directory)
+    if directory.suffix == GGUF:
+        from tinystar_np.checkpoints.gguf_file import map_gguf  # late: workers need none of it
+
+        return load_gguf_tokenizer(map_gguf(directory).metadata, directory, isolated)
     if not isolated:
         try:
             return load_in_this_process(directory, ordinary_only=True)
@@ -52,7 +74,7 @@ def load_tokenizer(directory: Path, isolated: bool = False) -> Tokenizer | None:
     if path is None:
         return None
     settings = read_settings(directory)
-    backend = IsolatedTokenizer(directory, path)
+    backend = IsolatedTokenizer({"directory": str(directory.absolute())}, path, path.stat().st_size)
     named = {role: AddedToken(text, special=True) for role, text in backend.special_tokens.items()}
     return Tokenizer(backend, path, replace(settings, named=named))
 

@@ -46,6 +46,7 @@ class TokenizerSettings:
     class_name            the tokenizer's class in transformers
     model_type            config.json's
     chat_template         as tokenizer_config.json has it
+    complete              whether these are of a file that holds everything: none beside it is read
     """
 
     named: Mapping[str, AddedToken | None] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class TokenizerSettings:
     class_name: str | None = None
     model_type: str | None = None
     chat_template: object = None
+    complete: bool = False
 
     @property
     def special_tokens(self) -> dict[str, str]:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.checkpoints.compressed_tensors import is_int8_per_output
 from tinystar_np.checkpoints.config_file import read_config
 from tinystar_np.checkpoints.json_file import one_line
+from tinystar_np.checkpoints.packed_formats import packed_method
 from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.errors import TinyStarError
 from tinystar_np.models import Decoder
@@ -32,6 +32,12 @@ INPUTS = {  # our activation: the layer of the same block that reads it
     "mixer.gated": "mixer.out",
 }
 
+UNPACKING = {
+    "compressed-tensors": "CompressedTensorsConfig",
+    "fp8": "FineGrainedFP8Config",
+    "mxfp4": "Mxfp4Config",
+}
+"""The settings of transformers that unpack weights of a format when they are loaded."""
 BEFORE = ("", "model.language_model.", "language_model.")
 """Prefixes of modules' names: a text part is within the model of text and images."""
 
@@ -103,7 +109,8 @@ def _run_transformers(
     """Run the reference; return its activations under our names, those of ``names`` that can be paired."""
     try:
         import torch
-        from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, CompressedTensorsConfig
+        import transformers
+        from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
     except ImportError as error:
         raise TinyStarError(
             f"Comparing needs torch and transformers ({error}).\nInstall them: pip install torch transformers"
@@ -113,7 +120,9 @@ def _run_transformers(
     doubled = getattr(model.config, "alibi", False)
     config = read_config(directory)
     sees = config["model_type"] in TEXT_PARTS
-    in_int8 = is_int8_per_output(config.get("quantization_config"))
+    # Otherwise GPT-2's layers would be called with integers, and others would round activations too.
+    unpacking = UNPACKING.get(packed_method(config) or "")
+    unpacked = {"quantization_config": getattr(transformers, unpacking)(dequantize=True)} if unpacking else {}
     try:
         reference = (
             (AutoModelForImageTextToText if sees else AutoModelForCausalLM)
@@ -122,8 +131,7 @@ def _run_transformers(
                 attn_implementation="sdpa" if doubled else "eager",
                 dtype=torch.float32,
                 local_files_only=True,
-                # Without it GPT-2's layers would be called with the integers.
-                **({"quantization_config": CompressedTensorsConfig(dequantize=True)} if in_int8 else {}),
+                **unpacked,
             )
             .eval()
         )

@@ -1,0 +1,60 @@
+"""Small models whose linear layers are packed: saved, and in transformers with the same weights."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from parity import edit_config, reference_model
+from safetensors.torch import save_file
+
+LLAMA: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 160,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": False,
+}
+Packed = tuple[torch.Tensor, dict[str, torch.Tensor]]
+"""The float32 weights (out, in) that parts stand for, and the parts by the ends of their names."""
+
+
+def save_packed(
+    directory: Path,
+    pack: Callable[[torch.Tensor], Packed],
+    settings: dict[str, Any],
+    *,
+    changes: dict[str, torch.Tensor | None] | None = None,
+    model_type: str = "llama",
+    sizes: dict[str, Any] | None = None,
+    key: str = "quantization_config",
+) -> torch.nn.Module:
+    """Save a small model with its linear layers packed, but for the output layer.
+
+    pack     makes of a weight (out, in) the numbers that the reference then has, and its parts
+    changes  tensors of the file that are exchanged, or with None left out
+
+    Returns transformers' model with the unpacked weights.
+    """
+    reference = reference_model(model_type, **(sizes or LLAMA))
+    reference.save_pretrained(directory)
+    edit_config(directory, **{key: settings})
+    tensors = dict(reference.state_dict())
+    for name, layer in linear_layers(reference):
+        wide, parts = pack(layer.weight.detach())
+        with torch.no_grad():
+            layer.weight.copy_(wide)
+        del tensors[f"{name}.weight"]
+        tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
+    kept = {name: tensor for name, tensor in (tensors | (changes or {})).items() if tensor is not None}
+    apart = {name: tensor.clone().contiguous() for name, tensor in kept.items()}  # no two share memory
+    save_file(apart, directory / "model.safetensors")
+    return reference
+
+
+def linear_layers(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Linear]]:
+    """The linear layers of the blocks, by name."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, torch.nn.Linear) and ".layers." in name:
+            yield name, layer

@@ -1,0 +1,68 @@
+"""Packed models damaged at random: loading and running them works, or raises an error of ours."""
+
+import sys
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mutations import BYTE_WAYS, JSON_WAYS, VALUES, Edit, Harness
+from packed_models import LLAMA, save_packed
+from test_packed_bitsandbytes import PACKERS, SETTINGS
+from test_packed_float8 import BLOCKS, by_blocks
+from test_packed_integers import FORMS
+from test_packed_mxfp4 import save_mxfp4
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as Linux does it")
+
+SIZES = LLAMA | {"num_hidden_layers": 1}
+ROUNDS, ROUND = 4, 30
+MODELS = {
+    "mxfp4": save_mxfp4,
+    "fp8": partial(save_packed, pack=by_blocks, settings=BLOCKS, sizes=SIZES),
+    "nf4": partial(save_packed, pack=PACKERS["quantised twice"], settings=SETTINGS, sizes=SIZES),
+    **{
+        form: partial(save_packed, pack=FORMS[form][0], settings=FORMS[form][1], sizes=SIZES)
+        for form in ("gptq, in the order of activations", "awq", "mlx, 4 bits")
+    },
+}
+edits: st.SearchStrategy[Edit] = st.tuples(
+    st.integers(0, 15),
+    st.sampled_from([*BYTE_WAYS, *JSON_WAYS * 3]),
+    st.integers(0, 2**16),
+    st.integers(1, 40) | st.integers(1, 20_000),
+    st.sampled_from(VALUES) | st.integers() | st.floats() | st.text(max_size=5),
+)
+cases = st.lists(edits, min_size=1, max_size=2)
+
+
+@pytest.fixture(scope="module")
+def harness() -> Iterator[Harness]:
+    made = Harness()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("form", MODELS)
+def test_mutations(form: str, harness: Harness, tmp_path_factory: pytest.TempPathFactory) -> None:
+    model = tmp_path_factory.mktemp("packed")
+    MODELS[form](model)
+    assert harness.run(model, []) == "works"
+    outcomes: dict[str, int] = {}
+
+    @settings(
+        max_examples=ROUNDS,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.lists(cases, min_size=ROUND, max_size=ROUND))
+    def run(many: list[list[Edit]]) -> None:
+        for case in many:
+            outcome = harness.run(model, case)
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
+
+    run()
+    assert len(outcomes) > 1, outcomes

@@ -1,0 +1,40 @@
+"""A matrix whose rows are blocks of a few weights with scales, as a GGUF file has them.
+
+    stored row   | d q q q … | d q q q … | d q q q … |        columns = blocks in a row × weights of a block
+
+Blocks follow the inputs of an output, (out, in), or the numbers of a token's vector, (V, D). So a row is
+unpacked by itself, and a part of a row down to one block.
+"""
+
+from copy import copy
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.kernels.block_types import BLOCK_TYPES, unpack
+from tinystar_np.kernels.packed import PackedMatrix, Rows
+
+
+class BlockMatrix(PackedMatrix):
+    """A matrix in blocks (kernels/block_types.py): 2.6 to 8.5 bits for each weight of most types.
+
+    blocks        (out, bytes of a row), or of a table (V, bytes of a row); a view of the mapped file will do
+    element_type  of ``BLOCK_TYPES``, such as "Q4_K"
+    transposed    whether the matrix to multiply by is the transpose of the rows, as for all but tables
+    """
+
+    def __init__(self, blocks: NDArray[np.uint8], element_type: str, transposed: bool = False):
+        kind = BLOCK_TYPES[element_type]
+        super().__init__(blocks, blocks.shape[1] // kind.bytes * kind.weights, transposed)
+        self.element_type = element_type
+
+    def rows(self, some: Rows) -> NDArray[np.float32]:
+        """Unpack some of the stored rows: (...) → (..., columns)."""
+        return unpack(self.element_type, self.stored[some])
+
+    def part(self, some: slice) -> Self:
+        """Return the matrix of some neighbouring stored rows, without a copy."""
+        other = copy(self)
+        other.stored = self.stored[some]
+        return other

@@ -1,0 +1,63 @@
+"""Coded weights: a few bits say which number of a short table a weight is; a block of them has a scale.
+
+    W_oi = (T[q_oi] − z_b) · s_b + m_b          b: the block that row o and column i are in
+
+Every narrow type is such a table, and a rule which weights share a scale. A whole number stands for itself;
+a float of 4 or 8 bits is one of 16 or 256 numbers, and so is a type whose numbers follow a bell curve. Small
+blocks follow the weights' sizes more closely, and have more scales to store:
+
+    type                             bits   block      scale, zero point      bits a weight
+    integers of GPTQ, AWQ, MLX       4      1 × 128    float16, 4 bits        4.2
+    MXFP4 (kernels/mxfp4.py)         4      1 × 32     a power of two, none   4.25
+    NF4 of bitsandbytes              4      1 × 64     float32, none          4.5
+    E4M3 of DeepSeek-V3              8      128 × 128  float32, none          8.002
+
+A zero point z lets codes cover a range that is not the same on both sides of 0; MLX stores the least number
+m instead. What is computed here is computed in float32, in the order of the formula.
+
+The two codes of a byte of 4-bit types are in the order low half, high half, or with ``high_first`` the other.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Code:
+    """The numbers that codes stand for. Two with the same numbers are equal.
+
+    bits        4 or 8
+    numbers     (2^bits,)
+    high_first  whether the first of two codes in a byte is in its upper half
+    """
+
+    def __init__(self, bits: int, numbers: NDArray[np.float32], high_first: bool = False):
+        self.bits, self.numbers, self.high_first = bits, numbers, high_first
+        self._all = (bits, high_first, numbers.tobytes())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Code) and self._all == other._all
+
+    def __hash__(self) -> int:
+        return hash(self._all)
+
+    def decode(self, packed: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Look up every code: bytes (..., n) → numbers (..., 8 n / bits), a new array."""
+        if self.bits == 8:
+            return self.numbers[packed]
+        halves = [packed & 15, packed >> 4]
+        in_order = np.stack(halves[::-1] if self.high_first else halves, axis=-1)
+        return self.numbers[in_order.reshape(*packed.shape[:-1], 2 * packed.shape[-1])]
+
+
+def whole_numbers(bits: int, zero: int = 0) -> Code:
+    """Return the code of unsigned whole numbers, counted from −``zero``: 0, 1, … for zero = 0."""
+    return Code(bits, np.arange(2**bits, dtype=np.float32) - np.float32(zero))
+
+
+INT8 = Code(8, np.arange(256, dtype=np.uint8).view(np.int8).astype(np.float32))
+"""Signed whole numbers, −128 to 127, in two's complement."""
+
+
+def spread(per_block: NDArray, block: int, columns: int) -> NDArray:
+    """Give each column the number of its block: (..., blocks) → (..., columns); the last may be shorter."""
+    return per_block[..., np.arange(columns) // block]
