@@ -31,8 +31,9 @@ from tinystar_np.checkpoints.compressed_tensors import CONV1D, LINEAR, SCALE, in
 from tinystar_np.checkpoints.config_file import CONFIG_FILE
 from tinystar_np.checkpoints.element_types import STORAGE_TYPES, WEIGHT_TYPES
 from tinystar_np.checkpoints.gather import FittedTable
+from tinystar_np.checkpoints.gguf_source import GgufModel
 from tinystar_np.checkpoints.hub import find_model
-from tinystar_np.checkpoints.model_source import GgufModel, open_source
+from tinystar_np.checkpoints.model_source import open_source
 from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.checkpoints.safetensors_writer import Tensor
 from tinystar_np.checkpoints.shards import LARGEST_SHARD, write_shards

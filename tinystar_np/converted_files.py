@@ -11,9 +11,10 @@ from pathlib import Path
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, GENERATION_FILE
 from tinystar_np.checkpoints.files_inside import file_inside
+from tinystar_np.checkpoints.gguf_source import GgufModel
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.model_files import small_files
-from tinystar_np.checkpoints.model_source import GgufModel, ModelSource
+from tinystar_np.checkpoints.model_source import ModelSource
 from tinystar_np.models import model_class
 from tinystar_np.text.gguf_tokenizer import gguf_end_ids
 from tinystar_np.text.gguf_tokenizer_files import gguf_tokenizer_files, special_ids

