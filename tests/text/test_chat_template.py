@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, GPT2Config
 
 from tinystar_np.errors import InputError, TinyStarError, TokenizerError
 from tinystar_np.text import ChatTemplate, Tokenizer, load_tokenizer
+from tinystar_np.text.chat_template import WORKER
 from tinystar_np.text.template import TemplateFaultError, render_template
 
 TEMPLATES = {
@@ -518,7 +519,9 @@ def test_tools_that_are_no_dicts(directory: Path) -> None:
 @pytest.mark.parametrize("version", [None, "3.1.5", "2.11"])
 def test_without_jinja(version: str | None, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if version is None:
-        monkeypatch.setattr("tinystar_np.text.chat_template.place_of", lambda name: None)
+        WORKER._kill()  # the next finds no jinja2 either
+        for module in ("chat_template", "worker"):
+            monkeypatch.setattr(f"tinystar_np.text.{module}.place_of", lambda name: None)
     else:
         monkeypatch.setattr("tinystar_np.text.chat_template.WORKER.start", lambda: version)
     settings(directory, chat_template="{{ messages }}")

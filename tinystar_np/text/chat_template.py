@@ -98,11 +98,13 @@ class ChatTemplate:
         """Let the worker run a template."""
         most = SHORTEST + GROWTH * len(marshal.dumps((messages, names)))
         try:
-            version = WORKER.start() if place_of("jinja2") else "0"
+            version = WORKER.start()
             if tuple(int(part) for part in version.split(".")[:3] if part.isdigit()) < (3, 1, 6):
                 raise TinyStarError(NO_JINJA)
             answer = WORKER.ask((source, messages, names, most), SECONDS, SHORTEST + 6 * most)
         except WorkerError as error:
+            if not place_of("jinja2"):
+                raise TinyStarError(NO_JINJA) from error
             raise self._fault(str(error)) from error
         if "refusal" in answer:
             raise InputError(f"The model's chat template refuses this conversation: {answer['refusal']}")

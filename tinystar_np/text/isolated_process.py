@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from tinystar_np.errors import TinyStarError
-from tinystar_np.text.gguf_tokenizer import load_gguf_in_this_process
 from tinystar_np.text.tokenizer import Tokenizer
 from tinystar_np.text.tokenizer_files import load_in_this_process
 
@@ -23,6 +22,8 @@ def prepare(source: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         if "metadata" in source:
+            from tinystar_np.text.gguf_tokenizer import load_gguf_in_this_process  # late: few need it
+
             tokenizer = load_gguf_in_this_process(source["metadata"], Path(source["path"]))
         else:
             tokenizer = load_in_this_process(Path(source["directory"]))

@@ -23,10 +23,11 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from tinystar_np.text.worker_process import OUT_OF_MEMORY
+
 Json: TypeAlias = "bool | int | float | str | list[Json] | tuple[Json, ...] | dict[str, Json] | None"
 
 PROCESS = Path(__file__).with_name("worker_process.py")
-OUT_OF_MEMORY = 77  # its exit code
 START = 30.0  # seconds that it may take to start; usually it takes less than 0.1
 MOST_PREPARED = 1 << 28  # bytes that ``prepare`` may return
 KEPT = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TZ")  # of the environment

@@ -23,7 +23,7 @@ from contextlib import suppress
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
 
-OUT_OF_MEMORY = 77  # the exit code, known to worker.py
+OUT_OF_MEMORY = 77  # the exit code
 
 
 def main() -> None:
