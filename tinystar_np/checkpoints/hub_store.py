@@ -87,9 +87,8 @@ def remove_unless_regular(path: Path) -> None:
 
 def _fetch(file: HubFile, url: str, partial: Path) -> str:
     """Fetch a file, or what an earlier try has not, into the partial file; returns its hash."""
-    left = reached = _size(
-        partial
-    )  # by an earlier run; by the last try that brought more than next to nothing
+    # What an earlier run left, and what the last try reached that brought more than next to nothing.
+    left = reached = _size(partial)
     failures = 0
     with _progress_bar(file) as bar:
         while True:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.packed_gptq import CODES, SCALES, ZEROS
-from tinystar_np.checkpoints.packed_groups import WORD, as_bytes, pack, unpack, with_zeros
+from tinystar_np.checkpoints.packed_groups import WORD, as_bytes, group_width, pack, unpack, with_zeros
 from tinystar_np.checkpoints.packed_tensor import FLOATS, PackedTensor, Parts, damaged, numbers, rank
 from tinystar_np.checkpoints.safetensors_file import StoredTensor
 from tinystar_np.kernels.packed import CodedMatrix
@@ -53,7 +53,7 @@ def packed_tensors(parts: Parts, settings: Mapping[str, object]) -> Iterator[Pac
         codes = parts.need(name, name, ("I32",))
         inputs, words = rank(codes, 2)
         outputs = words * IN_A_WORD
-        width = max(1, inputs if size == -1 else min(size, inputs))
+        width = group_width(size, inputs)
         groups = -(-inputs // width)
         if inputs % 2:
             raise damaged(codes, f"its {inputs} inputs do not fill bytes")

@@ -23,6 +23,7 @@ from tinystar_np.checkpoints.packed_groups import (
     BITS,
     WORD,
     as_bytes,
+    group_width,
     order_by_group,
     pack,
     unpack,
@@ -61,7 +62,7 @@ def packed_tensors(parts: Parts, settings: Mapping[str, object]) -> Iterator[Pac
         codes = parts.need(name, name, ("I32",))
         words, outputs = rank(codes, 2)
         inputs = words * WORD // bits
-        width = max(1, inputs if size == -1 else min(size, inputs))
+        width = group_width(size, inputs)
         groups = -(-inputs // width)
         if outputs * bits % WORD:
             raise damaged(codes, f"its {outputs} outputs do not fill words of 32 bits")

@@ -39,6 +39,11 @@ def in_words(columns: int, bits: int) -> int:
     return -(-columns * bits // WORD)
 
 
+def group_width(size: int, inputs: int) -> int:
+    """Say how many inputs share a scale; a size of -1 stands for all of them."""
+    return max(1, inputs if size == -1 else min(size, inputs))
+
+
 def with_zeros(bits: int, zeros: NDArray[np.integer]) -> tuple[Code, NDArray[np.integer] | None]:
     """Return a code and its zero points (rows, groups); if all are the same, the code counts from there."""
     first = int(zeros.flat[0]) if zeros.size else 0
