@@ -19,8 +19,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 MEMORY = 700_000_000  # bytes that a case may reserve beyond what the child has when it begins
 DEADLINE = 20.0  # seconds for one case; all take some milliseconds
@@ -225,6 +229,36 @@ class Harness:
         if self._child is not None:
             self._child.kill()
             self._child.wait()
+
+
+def outcomes_of(
+    model: Path, cases: "SearchStrategy[list[Edit]]", harness: Harness, count: int, at_once: int, fixed: bool
+) -> Counter[str]:
+    """Run random cases, and count what they come to.
+
+    count    how many, at the least
+    at_once  of these Hypothesis draws together: each of its examples has some overhead
+    fixed    whether they are the same each time
+    """
+    from hypothesis import HealthCheck, given, settings  # the child process needs none of it
+    from hypothesis import strategies as st
+
+    outcomes: Counter[str] = Counter()
+
+    @settings(
+        max_examples=max(1, count // at_once),
+        deadline=None,
+        database=None,
+        derandomize=fixed,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.lists(cases, min_size=at_once, max_size=at_once))
+    def run(many: list[list[Edit]]) -> None:
+        for case in many:
+            outcomes[harness.run(model, case)] += 1
+
+    run()
+    return outcomes
 
 
 def serve() -> None:

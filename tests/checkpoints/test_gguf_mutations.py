@@ -6,14 +6,12 @@ MUTATIONS=100000 pytest tests/checkpoints/test_gguf_mutations.py            a lo
 import os
 import struct
 import sys
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutations import BYTE_WAYS, Edit, Harness
+from mutations import BYTE_WAYS, Edit, Harness, outcomes_of
 
 gguf = pytest.importorskip("gguf", reason="the gguf package writes the files")
 
@@ -70,24 +68,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_mutations(file: Path) -> None:
-    outcomes: Counter[str] = Counter()
     harness = Harness()
-    assert harness.run(file, []) == "works"
-
-    @settings(
-        max_examples=max(1, CASES // ROUND),
-        deadline=None,
-        database=None,
-        derandomize=CASES <= 2000,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(st.lists(cases, min_size=ROUND, max_size=ROUND))
-    def run(many: list[list[Edit]]) -> None:
-        for case in many:
-            outcomes[harness.run(file, case)] += 1
-
     try:
-        run()
+        assert harness.run(file, []) == "works"
+        outcomes = outcomes_of(file, cases, harness, CASES, ROUND, fixed=CASES <= 2000)
     finally:
         harness.close()
     assert outcomes["works"] > CASES // 20, outcomes

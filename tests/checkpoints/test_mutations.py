@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutations import BYTE_WAYS, DEADLINE, JSON_WAYS, VALUES, Edit, Harness, damaged
+from mutations import BYTE_WAYS, DEADLINE, JSON_WAYS, VALUES, Edit, Harness, damaged, outcomes_of
 from small_checkpoints import MODELS, save_small_model
 
 CASES = int(os.environ.get("MUTATIONS", 400))  # for each model
@@ -49,22 +48,7 @@ def test_whole_models_work(model: Path, harness: Harness) -> None:
 
 
 def test_mutations(model: Path, harness: Harness) -> None:
-    outcomes: dict[str, int] = {}
-
-    @settings(
-        max_examples=max(1, CASES // ROUND),
-        deadline=None,
-        database=None,
-        derandomize=CASES <= 400,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(st.lists(cases, min_size=ROUND, max_size=ROUND))
-    def run(many: list[list[Edit]]) -> None:
-        for case in many:
-            outcome = harness.run(model, case)
-            outcomes[outcome] = outcomes.get(outcome, 0) + 1
-
-    run()
+    outcomes = outcomes_of(model, cases, harness, CASES, ROUND, fixed=CASES <= 400)
     assert sum(outcomes.values()) >= CASES // 2
     assert len(outcomes) > 2, outcomes  # not every case may come to the same
 

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutations import BYTE_WAYS, JSON_WAYS, VALUES, Edit, Harness
+from mutations import BYTE_WAYS, JSON_WAYS, VALUES, Edit, Harness, outcomes_of
 from packed_models import LLAMA, save_packed
 from test_packed_bitsandbytes import PACKERS, SETTINGS
 from test_packed_float8 import BLOCKS, by_blocks
@@ -49,20 +48,5 @@ def test_mutations(form: str, harness: Harness, tmp_path_factory: pytest.TempPat
     model = tmp_path_factory.mktemp("packed")
     MODELS[form](model)
     assert harness.run(model, []) == "works"
-    outcomes: dict[str, int] = {}
-
-    @settings(
-        max_examples=ROUNDS,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(st.lists(cases, min_size=ROUND, max_size=ROUND))
-    def run(many: list[list[Edit]]) -> None:
-        for case in many:
-            outcome = harness.run(model, case)
-            outcomes[outcome] = outcomes.get(outcome, 0) + 1
-
-    run()
+    outcomes = outcomes_of(model, cases, harness, ROUNDS * ROUND, ROUND, fixed=True)
     assert len(outcomes) > 1, outcomes
