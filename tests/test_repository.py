@@ -25,7 +25,7 @@ FLOORS = [
     "text",
     "generation",
     "inspection",
-    "tracing",
+    "seeing",
     "cli",
 ]
 GROUND = {"errors", "progress_bar", "tap", "whole_file"}
@@ -74,7 +74,7 @@ def test_the_engine_needs_no_framework() -> None:
     for file in PACKAGE.rglob("*.py"):
         modules = {module.split(".")[0] for module in imports(file)}
         assert not modules & {"scipy", "numba", "jax"}, file
-        if file != PACKAGE / "tracing" / "compare.py":
+        if file != PACKAGE / "seeing" / "compare.py":
             assert not modules & {"torch", "transformers"}, file
 
 

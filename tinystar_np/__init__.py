@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tinystar_np.loading import load
     from tinystar_np.models.tinystar import TinyStar
     from tinystar_np.models.tinystar_config import TinyStarConfig
-    from tinystar_np.tracing import record
+    from tinystar_np.seeing import record
 
 __version__ = "0.1.0"
 __all__ = [
@@ -48,7 +48,7 @@ FOUND_IN = {
     "generate": "generation",
     "generate_ids": "generation",
     "load": "loading",
-    "record": "tracing",
+    "record": "seeing",
     "stream": "generation",
 }
 

@@ -24,7 +24,7 @@ from tinystar_np.generation import Conversation, Piece, generate_ids
 from tinystar_np.generation.loop import run
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.loading import load
-from tinystar_np.tracing import record
+from tinystar_np.seeing import record
 
 
 def blas_threads() -> list[int]:

@@ -26,7 +26,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_block import AlibiBothWays, Block, Positions, TinyAttention
 from tinystar_np.models.tinystar_config import TinyStarConfig
-from tinystar_np.tracing import record
+from tinystar_np.seeing import record
 
 Q, S = QUERY_BLOCK, KEY_BLOCK
 

@@ -16,7 +16,7 @@ from tinystar_np.layers.alibi import Alibi
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.llama4_text import Llama4Attention, Temperature
-from tinystar_np.tracing import record
+from tinystar_np.seeing import record
 
 D, H, G, K = 12, 4, 2, 6
 SLOPES = alibi_slopes(H)

@@ -21,8 +21,8 @@ from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.kernels.packed import PackedMatrix
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
+from tinystar_np.seeing.compare import compare_with_transformers
 from tinystar_np.tap import tap
-from tinystar_np.tracing.compare import compare_with_transformers
 
 SMALL: dict[str, Any] = {
     "hidden_size": 64,

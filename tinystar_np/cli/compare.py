@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compare(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from tinystar_np.tracing.compare import compare_with_transformers
+    from tinystar_np.seeing.compare import compare_with_transformers
 
     if not arguments.tolerance >= 0:
         raise UsageError(f"--tolerance {arguments.tolerance}: it must be 0 or more.")

@@ -20,7 +20,7 @@ from tinystar_np.fast.threads import use_threads
 from tinystar_np.inspection.experiments import Experiment, Speed, measure, takes
 from tinystar_np.inspection.machine import describe_machine, load_warning
 from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
-from tinystar_np.tracing.plots import check_plotting, plot_small_multiples
+from tinystar_np.seeing.plots import check_plotting, plot_small_multiples
 
 MOST_COLUMNS = 100  # of a terminal
 

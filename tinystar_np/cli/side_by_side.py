@@ -7,7 +7,7 @@ from operator import gt
 from tinystar_np.cli.wording import count_of, listed, size_of, speed_of
 from tinystar_np.inspection.experiments import Experiment
 from tinystar_np.inspection.speed import Rounds
-from tinystar_np.tracing.plots import Panel
+from tinystar_np.seeing.plots import Panel
 
 LONG = 32768  # tokens of a long text
 NOTHING = "—"

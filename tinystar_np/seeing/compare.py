@@ -21,7 +21,7 @@ from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.errors import TinyStarError
 from tinystar_np.models import Decoder
 from tinystar_np.models.text_part import TEXT_PARTS
-from tinystar_np.tracing.recorder import record
+from tinystar_np.seeing.recorder import record
 
 INPUTS = {  # our activation: the layer of the same block that reads it
     "attention.mixed": "attention.out",

@@ -13,8 +13,8 @@ from tinystar_np.checkpoints.weight_table import size_of
 from tinystar_np.loading import load
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig
+from tinystar_np.seeing import record
 from tinystar_np.tap import listening
-from tinystar_np.tracing import record
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "taps.md"
 GROUPS = {
