@@ -34,13 +34,13 @@ from tinystar_np.checkpoints.gather import FittedTable
 from tinystar_np.checkpoints.gguf_source import GgufModel
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.model_source import open_source
-from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.checkpoints.safetensors_writer import Tensor
 from tinystar_np.checkpoints.shards import LARGEST_SHARD, write_shards
 from tinystar_np.checkpoints.stored_matrix import is_int8, is_scale, read_stored
 from tinystar_np.checkpoints.weight_table import Row, expand
 from tinystar_np.converted_files import FilesBeside, converted_config
 from tinystar_np.errors import InputError
+from tinystar_np.fast.mapped import on_file
 from tinystar_np.loading import model_config
 from tinystar_np.models import Decoder
 from tinystar_np.models.base import in_silence
