@@ -348,7 +348,9 @@ def test_equal_to_its_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None
     if name.startswith("matmul"):  # small matrices have several parts, and so many threads
         monkeypatch.setattr(fast_packed, "BLOCK", 6000)
         monkeypatch.setattr(fast_packed, "LARGEST_BLOCK", 24_000)
+        monkeypatch.setattr(fast_packed, "PART", 3000)
         monkeypatch.setattr(fast_packed, "LARGEST_PART", 12_000)
+        monkeypatch.setattr(fast_packed, "LEAST_BLOCKS", 1000)
         monkeypatch.setattr(fast_linear, "LEAST_WEIGHTS", 1000)
         monkeypatch.setattr(fast_packed, "LEAST_PACKED", 1000)
     quick, kernel = getattr(fast, name), fast.KERNELS[name]

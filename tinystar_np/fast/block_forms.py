@@ -7,7 +7,7 @@ kernels/gguf_superblocks.py, why it is done so in fast/blocks.py.
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from tinystar_np.kernels.gguf_blocks import E2M1, NON_LINEAR
 
 Bytes = NDArray[np.uint8]
 Scales = NDArray[np.float32]
+Numbers = TypeVar("Numbers", NDArray[np.float32], NDArray[np.uint8])
 
 
 class Form(NamedTuple):
@@ -44,16 +45,21 @@ def _shifted(packed: Bytes, places: int, mask: int) -> Bytes:
     return moved.view(np.uint8)
 
 
-def _halves(packed: Bytes) -> Bytes:
-    """Split bytes (B, k, n) into numbers (B, 2k, n) as ``halves`` of kernels/gguf_blocks.py does."""
-    return np.concatenate([packed & 15, packed >> 4], axis=1)
+def _halves(packed: Bytes, run: int | None = None) -> Bytes:
+    """Split bytes into numbers of 4 bits, as ``bits`` of kernels/gguf_superblocks.py does.
 
+    packed  (B, k, n)
+    run     bytes of a run: all its low halves come first, then all its high ones; None: all k
 
-def _write_halves(packed: Bytes, out: NDArray[np.float32]) -> None:
-    """Split bytes (B, k, n), all low halves, then all high halves, and convert them: to (B, 2k, n)."""
-    k = packed.shape[1]
-    np.copyto(out[:, :k], packed & 15)
-    np.copyto(out[:, k:], packed >> 4)
+    Returns (B, 2k, n).
+    """
+    B, k, n = packed.shape
+    run = run or k
+    runs = packed.reshape(B, k // run, run, n)
+    q = np.empty((B, k // run, 2, run, n), np.uint8)
+    np.bitwise_and(runs, 15, out=q[:, :, 0])
+    np.right_shift(runs, 4, out=q[:, :, 1])
+    return q.reshape(B, 2 * k, n)
 
 
 def _q4_0(blocks: Bytes, out: NDArray[np.float32]) -> None:
@@ -63,7 +69,7 @@ def _q4_0(blocks: Bytes, out: NDArray[np.float32]) -> None:
 
 
 def _q4_1(blocks: Bytes, out: NDArray[np.float32]) -> None:
-    _write_halves(blocks[:, 4:], out)
+    np.copyto(out, _halves(blocks[:, 4:]))
 
 
 def _q5_0(blocks: Bytes, out: NDArray[np.float32]) -> None:
@@ -91,70 +97,68 @@ def _q8_0(blocks: Bytes, out: NDArray[np.float32]) -> None:
 
 
 def _q2_k(blocks: Bytes, out: NDArray[np.float32]) -> None:
-    for half in (0, 1):
-        packed = blocks[:, 16 + 32 * half : 48 + 32 * half]
-        for i in range(4):
-            np.copyto(_run(out, 4 * half + i), _shifted(packed, 2 * i, 3))
+    halves = _runs(blocks[:, 16:80])
+    for i in range(4):
+        np.copyto(_quarters(out)[:, :, i], _shifted(halves, 2 * i, 3))
 
 
 def _q3_k(blocks: Bytes, out: NDArray[np.float32]) -> None:
-    third = blocks[:, :32]
+    q = _two_bits(blocks[:, 32:96])
     for half in (0, 1):
-        packed = blocks[:, 32 + 32 * half : 64 + 32 * half]
         for i in range(4):
-            q = _shifted(third, 4 * half + i - 2, 4)
-            q |= _shifted(packed, 2 * i, 3)
-            q -= 4
-            np.copyto(_run(out, 4 * half + i), q.view(np.int8))
+            q[:, half, i] |= _shifted(blocks[:, :32], 4 * half + i - 2, 4)
+    q -= 4
+    np.copyto(_quarters(out), q.view(np.int8))
 
 
 def _q4_k(blocks: Bytes, out: NDArray[np.float32]) -> None:
-    for i in range(4):
-        _write_halves(blocks[:, 16 + 32 * i : 48 + 32 * i], out[:, 64 * i : 64 * i + 64])
+    np.copyto(out, _halves(blocks[:, 16:], 32))
 
 
 def _q5_k(blocks: Bytes, out: NDArray[np.float32]) -> None:
-    fifth = blocks[:, 16:48]
-    for i in range(4):
-        packed = blocks[:, 48 + 32 * i : 80 + 32 * i]
-        for half in (0, 1):
-            q = _shifted(fifth, 2 * i + half - 4, 16)
-            q |= packed >> 4 if half else packed & 15
-            np.copyto(_run(out, 2 * i + half), q)
+    q = _halves(blocks[:, 48:], 32)
+    for i in range(8):
+        q[:, 32 * i : 32 * i + 32] |= _shifted(blocks[:, 16:48], i - 4, 16)
+    np.copyto(out, q)
 
 
 def _q6_k(blocks: Bytes, out: NDArray[np.float32]) -> None:
-    for half in (0, 1):
-        lower = [blocks[:, 64 * half + 32 * i : 64 * half + 32 * i + 32] for i in (0, 1)]
-        upper = blocks[:, 128 + 32 * half : 160 + 32 * half]
-        for i in range(4):
-            q = _shifted(upper, 2 * i - 4, 48)
-            q |= lower[i % 2] >> 4 if i > 1 else lower[i % 2] & 15
-            q -= 32
-            np.copyto(_run(out, 4 * half + i), q.view(np.int8))
+    q = _halves(blocks[:, :128], 64)
+    for i in range(4):
+        _quarters(q)[:, :, i] |= _shifted(_runs(blocks[:, 128:192]), 2 * i - 4, 48)
+    q -= 32
+    np.copyto(out, q.view(np.int8))
 
 
-def _run(out: NDArray[np.float32], run: int) -> NDArray[np.float32]:
-    """Return one of the runs of 32 weights of each block: (B, 256, n) → (B, 32, n), a view."""
-    return out[:, 32 * run : 32 * run + 32]
+def _runs(packed: Bytes) -> Bytes:
+    """View bytes as runs of 32: (B, k, n) → (B, k / 32, 32, n)."""
+    return packed.reshape(len(packed), -1, 32, packed.shape[-1])
+
+
+def _quarters(numbers: Numbers) -> Numbers:
+    """View the numbers of a block as two halves of four runs of 32: (B, 256, n) → (B, 2, 4, 32, n)."""
+    return numbers.reshape(len(numbers), 2, 4, 32, numbers.shape[-1])
+
+
+def _two_bits(packed: Bytes) -> Bytes:
+    """Split bytes (B, 64, n) into numbers of 2 bits, run by run: (B, 2, 4, 32, n)."""
+    return np.stack([_shifted(_runs(packed), 2 * i, 3) for i in range(4)], axis=2)
 
 
 def _iq4_nl(blocks: Bytes, out: NDArray[np.float32]) -> None:
-    _look_up(_non_linear(), blocks[:, 2:], out)
+    _look_up(_non_linear(), _halves(blocks[:, 2:]), out)
 
 
 def _mxfp4(blocks: Bytes, out: NDArray[np.float32]) -> None:
-    _look_up(_e2m1(), blocks[:, 1:], out)
+    _look_up(_e2m1(), _halves(blocks[:, 1:]), out)
 
 
 def _iq4_xs(blocks: Bytes, out: NDArray[np.float32]) -> None:
-    for i in range(8):
-        _look_up(_non_linear(), blocks[:, 8 + 16 * i : 24 + 16 * i], _run(out, i))
+    _look_up(_non_linear(), _halves(blocks[:, 8:], 16), out)
 
 
-def _look_up(pairs: NDArray[np.complex64], packed: Bytes, out: NDArray[np.float32]) -> None:
-    """Split bytes (B, k, n) into halves, and look up those of two rows at a time: to (B, 2k, n)."""
-    q = _halves(packed)
+def _look_up(pairs: NDArray[np.complex64], q: Bytes, out: NDArray[np.float32]) -> None:
+    """Look up numbers of 4 bits (B, k, n), of two rows at a time."""
     if q.shape[-1] % 2:
         out[...] = pairs.view(np.float32)[::2][q]
     else:

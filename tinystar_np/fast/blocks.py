@@ -94,18 +94,23 @@ def product_with_one(
     x     (B · weights,), what these blocks are multiplied by
     some  the blocks, B of those in a row
     rows  n of the stored rows
-    room  (B · weights, n), contiguous, written over
+    room  (b · weights, n) for the numbers of b blocks at once, contiguous, written over
 
     Returns these blocks' share of each output (n,).
     """
     form = FORMS[matrix.element_type]
     columns = _columns(matrix, some, rows)
     B, n = len(columns), columns.shape[-1]
-    form.numbers(columns, room.reshape(B, -1, n))
     scales, offsets = form.scales(columns)  # (B, groups, n)
     groups = scales.shape[1]
     vector = x.reshape(B, groups, 1, -1)
-    sums = np.matmul(vector, room.reshape(B, groups, -1, n))  # (B, groups, 1, n)
+    sums = np.empty((B, groups, 1, n), np.float32)
+    numbers = room.reshape(-1, x.size // B, n)  # (b, weights, n)
+    for start in range(0, B, len(numbers)):
+        part = slice(start, min(start + len(numbers), B))
+        wide = numbers[: part.stop - start]
+        form.numbers(columns[part], wide)
+        np.matmul(vector[part], wide.reshape(len(wide), groups, -1, n), out=sums[part])
     y: NDArray[np.float32] = np.einsum("gn,gn->n", sums.reshape(-1, n), scales.reshape(-1, n))
     if offsets is not None:
         y += vector.sum(axis=-1).reshape(-1) @ offsets.reshape(-1, n)

@@ -34,7 +34,10 @@ MANY_VECTORS = 192  # from here on BLAS is as fast with the vectors on the left,
 LEAST_PACKED = 460_800  # from here on OpenBLAS wakes threads of its own, which keep a core from ours
 BLOCK = 1 << 20  # weights that are unpacked at once
 LARGEST_BLOCK = 4 * BLOCK
-LARGEST_PART = 2 * BLOCK  # of a matrix in blocks, where one block of every output is more than ``BLOCK``
+# Of a matrix in blocks:
+PART = BLOCK // 2  # weights that are unpacked at once
+LARGEST_PART = 4 * PART  # where one block of every output is more than ``PART``
+LEAST_BLOCKS = 1 << 20  # weights of the smallest for which threads are worth waiting for
 FEWEST_OUTPUTS = 512  # of a block, for many vectors
 BLOCKS_IN_A_SHARE = 4  # of a matrix in blocks, so that threads get much the same number of them
 
@@ -122,7 +125,7 @@ def _product_with_blocks(x: Vectors, matrix: BlockMatrix) -> Vectors:
 
         return _in_blocks(x, outputs, of_outputs)
     every_output, every_block = slice(0, outputs), slice(0, count)
-    if inputs * outputs < LEAST_PACKED:
+    if inputs * outputs < LEAST_BLOCKS:
         return _sums_of_blocks(x, matrix, every_block, every_output)
     parts = shares(count)
     if count < BLOCKS_IN_A_SHARE * len(parts):
@@ -143,21 +146,23 @@ def _with_rows(x: Vectors, matrix: BlockMatrix, some: slice, room: Vectors) -> V
 def _sums_of_blocks(x: Vectors, matrix: BlockMatrix, some: slice, rows: slice) -> Vectors:
     """Multiply few vectors by some blocks of some stored rows: (T, in) → these blocks' share of (T, n)."""
     weights = BLOCK_TYPES[matrix.element_type].weights
+    x = x[:, some.start * weights : some.stop * weights]
     y = np.zeros((len(x), rows.stop - rows.start), np.float32)
     width = min(y.shape[1], max(1, LARGEST_PART // weights))
-    height = max(1, BLOCK // (weights * max(1, width)))
-    room = _buffer(min(height, some.stop - some.start) * weights * width)
+    height = min(max(1, PART // (weights * max(1, width))), some.stop - some.start)
+    room = _buffer(height * weights * width)
     for left in range(rows.start, rows.stop, width):
         outputs = slice(left, min(left + width, rows.stop))
         n = outputs.stop - left
-        for top in range(some.start, some.stop, height):
-            part = slice(top, min(top + height, some.stop))
-            inputs = slice(top * weights, part.stop * weights)
-            wide = room[: (inputs.stop - inputs.start) * n].reshape(-1, n)
-            into = y[:, left - rows.start : outputs.stop - rows.start]
-            if len(x) == 1:
-                into += blocks.product_with_one(matrix, x[0, inputs], part, outputs, wide)
-            else:
+        into = y[:, left - rows.start : outputs.stop - rows.start]
+        if len(x) == 1:
+            wide = room[: height * weights * n].reshape(-1, n)
+            into[0] = blocks.product_with_one(matrix, x[0], some, outputs, wide)
+        else:
+            for top in range(some.start, some.stop, height):
+                part = slice(top, min(top + height, some.stop))
+                inputs = slice((top - some.start) * weights, (part.stop - some.start) * weights)
+                wide = room[: (inputs.stop - inputs.start) * n].reshape(-1, n)
                 blocks.widen(matrix, part, outputs, wide)
                 size = direct_size(len(x), wide, False) if blas_multiplies_directly() else 0
                 into += direct_product(x[:, inputs], wide, size, False) if size else x[:, inputs] @ wide
