@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tinystar_np.models.tinystar import TinyStar
     from tinystar_np.models.tinystar_config import TinyStarConfig
     from tinystar_np.seeing import record
+    from tinystar_np.seeing.model_difference import diff
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "TinyStar",
     "TinyStarConfig",
     "TinyStarError",
+    "diff",
     "generate",
     "generate_ids",
     "load",
@@ -45,6 +47,7 @@ FOUND_IN = {
     "TinyStar": "models.tinystar",
     "TinyStarConfig": "models.tinystar_config",
     "TinyStarError": "errors",
+    "diff": "seeing.model_difference",
     "generate": "generation",
     "generate_ids": "generation",
     "load": "loading",
