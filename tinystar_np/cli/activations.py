@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from tinystar_np.cli.streams import say
-from tinystar_np.cli.terminal import ANY_WIDTH, UsageError, say_table, styled
+from tinystar_np.cli.terminal import ANY_WIDTH, UsageError, say_styled, say_table, styled
 from tinystar_np.cli.wording import wrapped
 from tinystar_np.errors import TokenizerError
 from tinystar_np.seeing.differences import Difference
@@ -101,3 +101,10 @@ def say_activations(
 
 def _shape(row: Difference) -> str:
     return " × ".join(map(str, row.shape))
+
+
+def say_answer(answer: str, arguments: argparse.Namespace) -> None:
+    """Print the last lines of a comparison."""
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else ANY_WIDTH
+    for line in answer.splitlines():
+        say_styled(wrapped(line, columns), "bold", arguments)

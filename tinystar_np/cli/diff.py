@@ -17,6 +17,7 @@ from tinystar_np.cli.activations import (
     check_tolerance,
     given_ids,
     say_activations,
+    say_answer,
 )
 from tinystar_np.cli.streams import FAILURE, OK, say
 from tinystar_np.cli.terminal import (
@@ -135,5 +136,4 @@ def _print(found: ModelDifference, arguments: argparse.Namespace) -> None:
             paragraph(f"not to be seen here: {words}")
         say_activations(found.activations, found.first, arguments)
     say()
-    for line in found.answer.splitlines():
-        say_styled(wrapped(line, columns), "bold", arguments)
+    say_answer(found.answer, arguments)

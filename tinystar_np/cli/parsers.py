@@ -18,6 +18,8 @@ COMMANDS = {  # each is the module of that name: its line in the list of command
     "experiments": "compare configurations of TinyStar: size, memory, cost and speed",
     "bench": "measure how fast a model runs here, alone or beside transformers",
 }
+INTERMIXED = ("compare",)
+"""Commands whose last argument may be left out: argparse would else not find it after an option."""
 
 
 def ask_gpt2_parser() -> Parser:
@@ -57,6 +59,8 @@ class CommandParser(Parser):
         if self.name is not None:
             name, self.name = self.name, None
             _declare(name, self)
+            if name in INTERMIXED:
+                return super().parse_known_intermixed_args(args, namespace)
         return super().parse_known_args(args, namespace)
 
 

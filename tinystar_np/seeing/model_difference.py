@@ -147,7 +147,7 @@ def compare_sides(
     unseen: list[str] = []
     tokens = 0
     if a.model is not None and b.model is not None:
-        given = _default_ids(a.model, b.model) if ids is None else np.asarray(ids)
+        given = default_ids(a.model, b.model) if ids is None else np.asarray(ids)
         tokens = given.size
         activations = compare_activations(a.model, b.model, given)
         unseen = list(dict.fromkeys([*unseen_in(a.model, tokens), *unseen_in(b.model, tokens)]))
@@ -169,9 +169,12 @@ def _architecture(config: object) -> str:
     return type(config).__module__.rpartition(".")[2]
 
 
-def _default_ids(a: Decoder, b: Decoder) -> NDArray[np.integer]:
-    limits = [model.context_length for model in (a, b) if model.context_length is not None]
-    return np.random.default_rng(0).integers(min(a.vocab_size, b.vocab_size), size=min([TOKENS, *limits]))
+def default_ids(*models: Decoder) -> NDArray[np.integer]:
+    """Draw some tokens that all these models know: (T,)."""
+    limits = [model.context_length for model in models if model.context_length is not None]
+    return np.random.default_rng(0).integers(
+        min(model.vocab_size for model in models), size=min([TOKENS, *limits])
+    )
 
 
 def _faults(side: Side) -> list[str]:
