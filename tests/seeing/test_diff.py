@@ -379,6 +379,35 @@ def test_loaded_models_and_tokens(tmp_path: Path) -> None:
         ts.diff(a, b, np.ones((2, 3), int))
 
 
+def test_printed(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, "llama")
+    pair.change("layers.1.mlp.up_proj.weight", lambda w: 2 * w)
+    found = pair.diff()
+    assert repr(found) == "ModelDifference(0 keys, 1 tensors, first blocks.1.feed_forward.up)"
+    assert str(found) == found.answer
+
+
+def test_models_of_two_sizes(tmp_path: Path) -> None:
+    a = save(reference_model("llama", **ROWS["llama"].config("plain")), tmp_path / "a")
+    b = save(reference_model("gpt2", n_embd=48, n_layer=3, n_head=4), tmp_path / "b")
+    found = ts.diff(a, b)
+    assert found.activations == [] or found.first is not None
+    assert "model_type is 'llama' in A and 'gpt2' in B" in found.answer
+    assert "of another shape" in dict(found.grouped())["embedding.tokens.weight (embed_tokens.weight)"]
+
+
+def test_tensors_that_differ_alike_are_one_line(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, "llama", num_hidden_layers=6)
+    random = np.random.default_rng(0)
+    for name, w in pair.tensors.items():
+        pair.tensors[name] = w + (0.03 * w.std() * random.standard_normal(w.shape)).astype(np.float32)
+    found = pair.diff()
+    lines = dict(found.grouped())
+    assert len(found.tensors) == 6 * 9 + 3
+    assert len(lines) == 9 + 3
+    assert lines["blocks.{0–5}.attention.q.weight (6 tensors)"].startswith("close: 3.")
+
+
 def test_models_of_two_architectures(tmp_path: Path) -> None:
     a = save(reference_model("llama", **ROWS["llama"].config("plain")), tmp_path / "llama")
     b = save(reference_model("mistral", **ROWS["mistral"].config("plain")), tmp_path / "mistral")
