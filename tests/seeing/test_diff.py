@@ -12,6 +12,7 @@ from parity_cases import ROWS
 from safetensors.numpy import load_file, save_file
 
 import tinystar_np as ts
+from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.conversion import convert
 from tinystar_np.errors import InputError
 from tinystar_np.seeing.config_difference import differing_keys
@@ -81,6 +82,29 @@ def test_two_heads_exchanged_in_one_k(model_type: str, tmp_path: Path) -> None:
     assert one_kind(found) == "heads 0 and 1 are exchanged"
     assert found.tensors[0].name == "blocks.1.attention.k.weight"
     assert first_of(found) == "blocks.1.attention.k"
+
+
+@pytest.mark.parametrize("model_type", sorted(ROWS))
+def test_a_factor_in_every_architecture(model_type: str, tmp_path: Path) -> None:
+    """In the last block, in a matrix that is a tensor of its own."""
+    pair = Pair(tmp_path, model_type)
+    model, _ = ts.load(pair.a)
+    last = f"blocks.{len(model.blocks) - 1}."
+    rows = [row for row in expand(model.WEIGHTS, model.config).values() if row.ours.startswith(last)]
+    row = next(row for row in rows if row.is_matrix and not row.part and row.expert is None)
+    name = pair.name(row.theirs)
+    pair.change(name, lambda w: np.float32(1.25) * w)
+    found = pair.diff()
+    assert one_kind(found) == "times 1.25"
+    assert found.tensors[0].name == row.ours
+    assert first_of(found).startswith(last)
+
+
+def test_tinystar_models() -> None:
+    config = {"hidden_size": 32, "num_layers": 2, "num_heads": 4}
+    a, b = (ts.TinyStar(ts.TinyStarConfig(**config, positions=positions)) for positions in ("rope", "alibi"))
+    assert not ts.diff(a, a).differs
+    assert ts.diff(a, b).keys["positions"] == ("rope", "alibi")
 
 
 def test_heads_of_other_tensors(tmp_path: Path) -> None:
