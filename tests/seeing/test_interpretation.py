@@ -170,7 +170,7 @@ def test_heads_exchanged_in_the_reference(model_type: str, tmp_path: Path) -> No
     first, why = answer(directory, against=other)
     assert first.startswith("first: blocks.1.attention.k, ")
     assert "(model.layers.1.self_attn.k_proj); its inputs agree" in first
-    assert why.startswith("layers.1.self_attn.k_proj.weight: heads 0 and 1 are exchanged")
+    assert why.startswith("model.layers.1.self_attn.k_proj.weight: heads 0 and 1 are exchanged")
 
 
 def test_heads_exchanged_in_the_computation(tmp_path: Path) -> None:

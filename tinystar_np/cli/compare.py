@@ -6,6 +6,8 @@ torch and transformers. Exit code 1 if any activation exceeds the tolerance.
 
 import argparse
 import json
+import shutil
+import sys
 from dataclasses import asdict
 
 from tinystar_np.checkpoints.hub import find_model
@@ -17,7 +19,8 @@ from tinystar_np.cli.activations import (
     say_answer,
 )
 from tinystar_np.cli.streams import FAILURE, OK, say
-from tinystar_np.cli.terminal import add_common_arguments, add_loading_arguments, note
+from tinystar_np.cli.terminal import ANY_WIDTH, add_common_arguments, add_loading_arguments, note
+from tinystar_np.cli.wording import wrapped
 from tinystar_np.loading import load
 from tinystar_np.seeing.model_difference import default_ids
 
@@ -76,8 +79,11 @@ def compare(arguments: argparse.Namespace) -> int:
     say_activations(rows, first, arguments)
     beyond = sum(row.exceeds(arguments.tolerance) for row in rows)
     if beyond:
-        say(f"\n{beyond} of {len(rows)} activations differ by more than {arguments.tolerance:g}.")
+        paragraph = f"{beyond} of {len(rows)} activations differ by more than {arguments.tolerance:g}."
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else ANY_WIDTH
+        say(f"\n{wrapped(paragraph, columns)}")
+    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else ANY_WIDTH
     for words in found.unseen:
-        note(f"Not to be seen with this prompt: {words}.", arguments)
+        note(wrapped(f"Not to be seen with this prompt: {words}.", columns), arguments)
     say_answer(answer, arguments)
     return FAILURE if first else OK

@@ -28,7 +28,7 @@ from tinystar_np.cli.terminal import (
     say_table,
 )
 from tinystar_np.cli.wording import wrapped
-from tinystar_np.seeing.model_difference import TOLERANCE, ModelDifference, diff
+from tinystar_np.seeing.model_difference import TOLERANCE, ModelDifference, diff, names_listed
 from tinystar_np.text import load_tokenizer
 
 MOST = 12  # lines of tensors
@@ -114,9 +114,7 @@ def _print(found: ModelDifference, arguments: argparse.Namespace) -> None:
         for fault in faults:
             paragraph(f"{side} does not fit its own config.json: it {fault}", 4)
         if only and not any(found.faults):
-            paragraph(f"only in {side}: {', '.join(map(one_line, only[:MOST]))}", 4)
-            if len(only) > MOST:
-                paragraph(f"… and {len(only) - MOST} more", 4)
+            paragraph(f"only in {side}: {names_listed(only.values())}", 4)
     lines = found.grouped()
     for where, kind in lines[:MOST]:
         paragraph(f"{where}: {kind}", 4)

@@ -94,7 +94,7 @@ class Comparison:
                 N, M = (*b.shape, 1, 1)[:2]
                 rows_and_columns = heads_of(row.ours, N, M, self.model.config.sizes)
                 kind = tensor_kind(a, b, (rows_and_columns[0], rows_and_columns[1]))
-                yield f"{row.theirs}: {kind} (A: transformers, B: here)"
+                yield f"{type(self.model).PREFIX}{row.theirs}: {kind} (A: transformers, B: here)"
 
 
 def compare_with_transformers(model: Decoder, ids: Sequence[int], reference: Path) -> list[Difference]:
