@@ -208,7 +208,7 @@ def test_layers_off_by_one(tmp_path: Path) -> None:
     assert len(found.tensors) == 12
 
 
-@pytest.mark.parametrize("model_type", LLAMA_LIKE)
+@pytest.mark.parametrize("model_type", [*LLAMA_LIKE, "gemma3_text", "phi", "qwen3_moe"])
 @pytest.mark.parametrize("to", ["neighbours", "halves"])
 def test_the_other_rotary_layout(model_type: str, to: str, tmp_path: Path) -> None:
     pair = Pair(tmp_path, model_type)
@@ -219,7 +219,7 @@ def test_the_other_rotary_layout(model_type: str, to: str, tmp_path: Path) -> No
         return w.reshape(-1, *inner, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
 
     for name in pair.tensors:
-        if "q_proj" in name or "k_proj" in name:
+        if any(layer in name for layer in ("q_proj", "k_proj", "q_norm", "k_norm")):
             pair.change(name, turned)
     found = pair.diff()
     words = {"neighbours": "pairs are neighbours instead", "halves": "pairs are in two halves instead"}

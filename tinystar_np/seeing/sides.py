@@ -108,7 +108,10 @@ def heads_of(name: str, rows: int, columns: int, sizes: Mapping[str, int]) -> Se
         return None, None
     if layer == "qkv" and rows % (H + 2 * G) == 0:
         return Heads(rows // (H + 2 * G), parts=3 if H == G else 1), None
-    count = {"q": H, "q_norm": H, "kv_up": H, "k": G, "v": G, "k_norm": G}.get(layer)
+    if layer in ("q_norm", "k_norm"):  # of one head, or of all together
+        K = sizes.get("K", rows)
+        return (Heads(K) if rows % K == 0 else None), None
+    count = {"q": H, "kv_up": H, "k": G, "v": G}.get(layer)
     if count is not None and rows % count == 0:
         return Heads(rows // count), None
     if layer == "out" and name.endswith("weight") and columns % H == 0:
