@@ -44,7 +44,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from tinystar_np.errors import InputError
-from tinystar_np.fast.machine import CoresTaken, allowed_cores, usable_cores
+from tinystar_np.fast.machine import CoresTaken, allowed_cores, current_core, leave_cores, usable_cores
 from tinystar_np.tap import listening
 
 if TYPE_CHECKING:
@@ -193,11 +193,21 @@ def divided(function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> lis
     others: list[Future[Result]] = []
     with _one_at_a_time:  # the number of BLAS threads is the whole process's
         machine = _machine()
+        taken = {current_core()}
+
+        def elsewhere(piece: Piece) -> Result:
+            core = current_core()
+            if core in taken:
+                leave_cores(taken)
+                core = current_core()
+            taken.add(core)
+            return function(piece)
+
         try:
             for library in machine.blas:
                 library.set_num_threads(1)
             # In copies of this thread's context, where NumPy keeps whether overflow warns.
-            others = [machine.pool.submit(copy_context().run, function, piece) for piece in pieces[1:]]
+            others = [machine.pool.submit(copy_context().run, elsewhere, piece) for piece in pieces[1:]]
             first = function(pieces[0])
             return [first, *(other.result() for other in others)]
         finally:
