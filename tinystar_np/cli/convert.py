@@ -1,4 +1,4 @@
-"""Write a model's files once more, with its matrices as int8, bfloat16 or float32."""
+"""Write a model's files once more, with its matrices as int8, MXFP4, bfloat16 or float32."""
 
 import argparse
 from pathlib import Path
@@ -13,9 +13,10 @@ EPILOG = """examples:
   tinystar ask -m smollm2-int8 "Once upon a time"
   {command} model.Q4_K_M.gguf model --dtype bfloat16
 
-The new directory is read by transformers too (int8 with the compressed-tensors package, and no experts in
-int8). In int8 are the matrices of linear layers; the embedding stays as it is, and so do experts that are one
-tensor together."""
+The new directory is read by transformers too (int8 and mxfp4 with the compressed-tensors package, and no
+experts in int8). In int8 are the matrices of linear layers; the embedding stays as it is, and so do experts
+that are one tensor together. In mxfp4 are the same but the output layer, and what is not is bfloat16; of
+gpt-oss it is the experts alone, as published."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
