@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,40 @@ def test_transformers_reads_it_converted(model_type: str, changes: Keys, tmp_pat
     expected = logits_of(reference, ids)
     assert_close(logits_of(theirs.eval(), ids), expected)
     assert_close(load(tmp_path / "new")[0](ids), expected)
+
+
+FUSED = [m for m in ARCHITECTURES if m not in ("gpt2", "gpt_neox", "falcon", "mpt", "bloom", "phi3")]
+"""Those that may have several matrices in one tensor; the others always have."""
+
+
+@pytest.mark.parametrize("model_type", [m for m in FUSED if m not in ("mamba", "mamba2")])
+@pytest.mark.parametrize("kind", ["F32", "Q8_0"])
+def test_several_matrices_in_one_tensor(model_type: str, kind: str, tmp_path: Path) -> None:
+    known = ROWS[model_type].smallest
+    make(model_type, {key: value for key, value in WIDE.items() if key in known}, tmp_path)
+    of_type = GGMLQuantizationType[kind]
+    apart = load(write_gguf(tmp_path, tmp_path / "apart.gguf", of_type))[0]
+    path = write_gguf(tmp_path, tmp_path / "fused.gguf", of_type, fused=True)
+    assert re.search(rb"blk.\d+.(attn_qkv|ffn_gate_up_exps).weight", path.read_bytes())
+    fused = load(path)[0]
+    assert fused.weights.keys() == apart.weights.keys()
+    for name, matrix in fused.weights.items():
+        assert type(matrix) is type(apart.weights[name])
+        np.testing.assert_array_equal(unpacked(matrix), unpacked(apart.weights[name]), name)
+    ids = random_ids(2, 30)
+    assert_close(fused(ids), apart(ids))
+
+
+def test_rows_that_are_too_few_are_refused_by_name(tmp_path: Path) -> None:
+    make("llama", {"num_attention_heads": 4, "num_key_value_heads": 4}, tmp_path)
+    path = write_gguf(tmp_path, tmp_path / "fused.gguf", fused=True)
+    data = path.read_bytes()
+    heads = b"llama.attention.head_count" + (4).to_bytes(4, "little")
+    place = data.index(heads) + len(heads)
+    assert data[place : place + 4] == (4).to_bytes(4, "little")
+    path.write_bytes(data[:place] + (12).to_bytes(4, "little") + data[place + 4 :])
+    with pytest.raises(TinyStarError, match=r"attn_qkv|head"):
+        load(path)
 
 
 # Rows of 32 and more, so that they make blocks.
