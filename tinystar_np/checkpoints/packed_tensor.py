@@ -53,6 +53,15 @@ class PackedTensor(NamedTuple):
             return unpacked(self.read(None))
         return np.stack([unpacked(self.read(e)) for e in range(self.shape[0])])
 
+    def with_axes_exchanged(self) -> "PackedTensor":
+        """Return the same matrix, or matrices, with rows and columns exchanged."""
+        *experts, rows, columns = self.shape
+
+        def read(expert: int | None) -> Packed:
+            return self.read(expert).T
+
+        return self._replace(shape=(*experts, columns, rows), read=read)
+
     def let_go(self) -> None:
         """Release the memory of its parts' pages in the mapped file."""
         for part in self.parts:
