@@ -12,10 +12,12 @@ from parity import assert_close, edit_config, logits_of, random_ids, reference_m
 from parity_cases import FULL, LLAMA3, LONGROPE, ROWS, YARN, Keys, part, rope
 from transformers import AutoModelForCausalLM
 
+from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.conversion import convert
 from tinystar_np.errors import CheckpointError, ConfigError, TinyStarError
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.linear import unpacked
+from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
 
@@ -145,10 +147,27 @@ def test_packed(model_type: str, tmp_path: Path) -> None:
     kind = GGMLQuantizationType.Q8_0
     packed = load(write_gguf(tmp_path, tmp_path / "packed.gguf", kind))[0]
     plain = load(write_gguf(tmp_path, tmp_path / "plain.gguf", kind, unpacked=True))[0]
-    count = sum(isinstance(matrix, BlockMatrix) for matrix in packed.weights.values())
+    in_blocks = BlockMatrix | MatrixInTurns
+    count = sum(isinstance(matrix, in_blocks) for matrix in packed.weights.values())
     assert count > 2 * len(packed.blocks)
     ids = random_ids(2, 30)
     assert_close(packed(ids), plain(ids))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_experts_of_gpt_oss_are_not_copied(fused: bool, tmp_path: Path) -> None:
+    """Gates and ups alternate for transformers, and are in two tensors of the file, or halves of one."""
+    make("gpt_oss", {"intermediate_size": 64}, tmp_path)
+    path = write_gguf(tmp_path, tmp_path / "packed.gguf", GGMLQuantizationType.Q8_0, fused=fused)
+    model, _ = load(path)
+    experts = {name: matrix for name, matrix in model.weights.items() if re.search(r"experts.*weight", name)}
+    assert {type(matrix) for matrix in experts.values()} == {BlockMatrix, MatrixInTurns}
+    for matrix in experts.values():
+        for each in matrix.parts if isinstance(matrix, MatrixInTurns) else [matrix]:
+            assert on_file(each.stored)
+    convert(path, tmp_path / "new", "float32")
+    ids = random_ids(2, 30)
+    assert_close(model(ids), load(tmp_path / "new")[0](ids))
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)

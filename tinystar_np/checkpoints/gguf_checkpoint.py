@@ -24,6 +24,7 @@ from tinystar_np.checkpoints.safetensors_file import let_go
 from tinystar_np.errors import CheckpointError
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.block_types import BLOCK_TYPES, unpack
+from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 
 NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "I8": "i1", "I16": "<i2"}
 NUMPY_TYPES |= {"I32": "<i4", "I64": "<i8"}
@@ -88,6 +89,10 @@ class Converted(NamedTuple):
         """Return the numbers as transformers has them: a view of the file where they lie so."""
         array = self.undo.of([self._float32(source) for source in self.sources], self.heads)
         return array.swapaxes(-1, -2) if self.undo.transposed else array
+
+    def parts_of(self, expert: int) -> list[NDArray[np.uint8]]:
+        """Return the rows of blocks that each of its tensors has for an expert, as they lie."""
+        return [self._rows(source)[expert] for source in self.sources]
 
     def _rows(self, source: GgufTensor) -> NDArray:
         """View a tensor, or its part for one expert, in the stored type; blocks as bytes."""
@@ -188,9 +193,14 @@ class GgufCheckpoint(Checkpoint):
             return None
         rows = cache(tensor.stored)  # of all experts, which may have been in two tensors
 
-        def read(expert: int | None) -> BlockMatrix:
-            blocks = rows() if expert is None else rows()[expert]
-            return BlockMatrix(blocks, tensor.element_type, tensor.undo.transposed)
+        def read(expert: int | None) -> BlockMatrix | MatrixInTurns:
+            if tensor.undo.in_turns and expert is not None:
+                parts = tensor.parts_of(expert)
+                return MatrixInTurns([blocks(part) for part in parts])
+            return blocks(rows() if expert is None else rows()[expert])
+
+        def blocks(stored: NDArray[np.uint8]) -> BlockMatrix:
+            return BlockMatrix(stored, tensor.element_type, tensor.undo.transposed)
 
         path = tensor.sources[0].path
         return PackedTensor(path, name, tensor.element_type, tensor.shape, tensor.sources, read)

@@ -18,13 +18,14 @@ from tinystar_np.errors import CheckpointError
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.codes import Code
 from tinystar_np.kernels.linear import unpacked
+from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.packed import CodedMatrix
 
 if TYPE_CHECKING:
     from tinystar_np.checkpoints.gguf_file import GgufTensor
 
 Shape = tuple[int, ...]
-Packed = CodedMatrix | BlockMatrix
+Packed = CodedMatrix | BlockMatrix | MatrixInTurns
 FLOATS = ("F32", "F16", "BF16")
 
 
