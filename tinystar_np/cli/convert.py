@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from tinystar_np.cli.streams import OK, say
-from tinystar_np.cli.terminal import add_common_arguments, add_source_arguments
+from tinystar_np.cli.terminal import MODEL_HELP, add_common_arguments, add_source_arguments
 from tinystar_np.cli.wording import count_of, size_of
 from tinystar_np.conversion import ELEMENT_TYPES, convert
 
@@ -21,7 +21,7 @@ gpt-oss it is the experts alone, as published."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", help="directory, GGUF file, hub id or shipped model")
+    parser.add_argument("model", help=MODEL_HELP)
     parser.add_argument("directory", type=Path, help="where to write it: new, or empty")
     parser.add_argument("--dtype", choices=ELEMENT_TYPES, required=True, help="element type of the matrices")
     add_source_arguments(parser)
