@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tinystar_np.models.tinystar import TinyStar
     from tinystar_np.models.tinystar_config import TinyStarConfig
     from tinystar_np.seeing import record
+    from tinystar_np.seeing.interventions import ablate, intervene, patch, steer
+    from tinystar_np.seeing.patching import patching
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,10 +33,15 @@ __all__ = [
     "TinyStar",
     "TinyStarConfig",
     "TinyStarError",
+    "ablate",
     "generate",
     "generate_ids",
+    "intervene",
     "load",
+    "patch",
+    "patching",
     "record",
+    "steer",
     "stream",
 ]
 
@@ -45,10 +52,15 @@ FOUND_IN = {
     "TinyStar": "models.tinystar",
     "TinyStarConfig": "models.tinystar_config",
     "TinyStarError": "errors",
+    "ablate": "seeing.interventions",
     "generate": "generation",
     "generate_ids": "generation",
+    "intervene": "seeing.interventions",
     "load": "loading",
+    "patch": "seeing.interventions",
+    "patching": "seeing.patching",
     "record": "seeing",
+    "steer": "seeing.interventions",
     "stream": "generation",
 }
 
