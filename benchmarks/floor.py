@@ -3,7 +3,7 @@
 A call of the model says which matrices it multiplies how many vectors by. Then the whole call and these
 products alone, each matrix where it lies and as it lies there, take turns in one process: no cache, no
 attention, no norms, nothing between one product and the next. A float32 matrix is multiplied by NumPy's
-``x @ W``. The model itself multiplies a few vectors in a quicker way where there is one (fast/linear.py),
+``x @ W``. The model itself multiplies a few vectors in a quicker way where there is one (fast/direct.py),
 so that its share may be above 1 there. Narrow types are multiplied by their own products, NumPy having none.
 """
 

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, CompressedTensorsConfig
 
 from tinystar_np import conversion, fast
-from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.cli.main import tinystar
 from tinystar_np.conversion import convert
 from tinystar_np.errors import CheckpointError, ConfigError, InputError
+from tinystar_np.fast.mapped import on_file
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load

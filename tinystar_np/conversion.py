@@ -36,13 +36,13 @@ from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.model_source import open_source
 from tinystar_np.checkpoints.packed_mxfp4 import SETTINGS
-from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.checkpoints.safetensors_writer import Tensor
 from tinystar_np.checkpoints.shards import LARGEST_SHARD, write_shards
 from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.converted_files import FilesBeside, converted_config
 from tinystar_np.converted_tensors import ELEMENT_TYPES, EXPERTS_IN_MXFP4, WEIGHT, new_tensors, type_of
 from tinystar_np.errors import InputError
+from tinystar_np.fast.mapped import on_file
 from tinystar_np.kernels.mxfp4 import BLOCK
 from tinystar_np.loading import model_config
 from tinystar_np.models import Decoder

@@ -8,16 +8,26 @@ from tinystar_np import fast
 from tinystar_np.fast import blocks
 from tinystar_np.fast.block_forms import FORMS
 from tinystar_np.kernels.block_matrix import BlockMatrix
-from tinystar_np.kernels.block_types import BLOCK_TYPES
+from tinystar_np.kernels.block_types import BLOCK_TYPES, BlockType
 
 
 def assert_widened(matrix: BlockMatrix, some: slice) -> None:
-    wide = np.full((len(matrix.stored[some]), matrix.columns), np.nan, np.float32)
-    blocks.widen(matrix, some, wide)
     expected = matrix.rows(some)
+    if matrix.element_type in FORMS:
+        transposed = np.full((matrix.columns, len(expected)), np.nan, np.float32)
+        rows = slice(*some.indices(len(matrix.stored))[:2])
+        blocks.widen(matrix, slice(0, matrix.columns // kind_of(matrix).weights), rows, transposed)
+        wide = np.ascontiguousarray(transposed.T)
+    else:
+        wide = np.full(expected.shape, np.nan, np.float32)
+        blocks.widen_rows(matrix, some, wide)
     missing = np.isnan(expected)  # of a NaN only that it is one: a minimum is added with its sign changed
     np.testing.assert_array_equal(np.isnan(wide), missing)
     np.testing.assert_array_equal(wide.view(np.uint32)[~missing], expected.view(np.uint32)[~missing])
+
+
+def kind_of(matrix: BlockMatrix) -> BlockType:
+    return BLOCK_TYPES[matrix.element_type]
 
 
 @pytest.mark.parametrize("element_type", BLOCK_TYPES)
@@ -56,6 +66,35 @@ def test_products_are_as_exact_as_those_of_float32(element_type: str) -> None:
     errors = np.abs(fast.matmul(x, matrix) - exact) / scale
     of_float32 = np.abs(x @ wide.T - exact) / scale
     assert errors.max() < max(4e-7, 3 * of_float32.max())
+
+
+@pytest.mark.parametrize("element_type", IN_GROUPS)
+def test_the_first_product_lays_a_matrix_out_and_changes_nothing_else(element_type: str) -> None:
+    matrix = random_block_matrix(element_type, 40, 512)
+    before, x = matrix.stored, np.ones((1, 512), np.float32)
+    rows = matrix.rows(slice(None))
+    first = fast.matmul(x, matrix)
+    assert blocks.is_by_columns(matrix)
+    np.testing.assert_array_equal(matrix.stored, before)
+    np.testing.assert_array_equal(matrix.rows(slice(None)), rows)
+    np.testing.assert_array_equal(fast.matmul(x, matrix), first)
+    np.testing.assert_array_equal(matrix.part(slice(8, 24)).rows(np.array([3])), rows[11:12])
+    np.testing.assert_allclose(
+        fast.matmul(x, matrix.part(slice(8, 24))), first[:, 8:24], rtol=1e-5, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("vectors", [1, 3, 60])
+def test_where_memory_is_short_a_matrix_stays_where_it_is(
+    vectors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "usable_memory", lambda: 1 << 20)
+    matrix = random_block_matrix("Q4_K", 900, 1024)
+    before = matrix.stored
+    x = np.random.default_rng(0).standard_normal((vectors, 1024), dtype=np.float32)
+    y = fast.matmul(x, matrix)
+    assert matrix.stored is before
+    np.testing.assert_allclose(y, x @ matrix.rows(slice(None)).T, rtol=0, atol=2e-5 * np.abs(y).max())
 
 
 def test_every_type_with_groups_has_a_quick_form() -> None:

@@ -11,6 +11,7 @@ from block_matrices import random_block_matrix
 from masks import last_queries
 
 import tinystar_np.fast.linear as fast_linear
+import tinystar_np.fast.packed as fast_packed
 from tinystar_np import fast
 from tinystar_np.fast import threads
 from tinystar_np.fast.remembered import remembered
@@ -81,10 +82,11 @@ def matmul() -> Iterator[Case]:
             for vectors in ((1,), (2, 3), (13,), (200,), (0,)):
                 yield case(normal(*vectors, matrix.shape[0]), matrix)
     for element_type in BLOCK_TYPES:
-        blocks = random_block_matrix(element_type, 71, 512)
-        for vectors in ((), (1,), (2, 3), (200,), (0,)):
-            yield case(normal(*vectors, 512), blocks)
-        yield case(normal(3, 71), blocks.T)
+        for outputs, inputs in ((71, 512), (40, 4096)):
+            blocks = random_block_matrix(element_type, outputs, inputs)
+            for vectors in ((), (1,), (2, 3), (200,), (0,)):
+                yield case(normal(*vectors, inputs), blocks)
+            yield case(normal(3, outputs), blocks.T)
     parts = [random_block_matrix("MXFP4", 40, 64) for _ in range(2)]
     for vectors in ((), (1,), (2, 3), (200,), (0,)):
         yield case(normal(*vectors, 64), MatrixInTurns(parts))
@@ -349,10 +351,13 @@ def test_no_name_is_left_out() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_equal_to_its_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name.startswith("matmul"):  # small matrices have several parts, and so many threads
-        monkeypatch.setattr(fast_linear, "BLOCK", 6000)
-        monkeypatch.setattr(fast_linear, "LARGEST_BLOCK", 24_000)
+        monkeypatch.setattr(fast_packed, "BLOCK", 6000)
+        monkeypatch.setattr(fast_packed, "LARGEST_BLOCK", 24_000)
+        monkeypatch.setattr(fast_packed, "PART", 3000)
+        monkeypatch.setattr(fast_packed, "LARGEST_PART", 12_000)
+        monkeypatch.setattr(fast_packed, "LEAST_BLOCKS", 1000)
         monkeypatch.setattr(fast_linear, "LEAST_WEIGHTS", 1000)
-        monkeypatch.setattr(fast_linear, "LEAST_PACKED", 1000)
+        monkeypatch.setattr(fast_packed, "LEAST_PACKED", 1000)
     quick, kernel = getattr(fast, name), fast.KERNELS[name]
     for arguments, named in CASES[name]():
         before = copy.deepcopy([a for a in arguments if isinstance(a, np.ndarray)])
@@ -374,7 +379,8 @@ def test_equal_to_its_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("directly", [False, True])
 def test_products_on_any_processor(directly: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_linear, "blas_multiplies_directly", lambda: directly)
+    for module in (fast_linear, fast_packed):
+        monkeypatch.setattr(module, "blas_multiplies_directly", lambda: directly)
     test_equal_to_its_kernel("matmul", monkeypatch)
 
 

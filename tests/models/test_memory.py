@@ -9,11 +9,11 @@ from safetensors.numpy import save_file
 from small_checkpoints import save_small_model
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
-from tinystar_np.checkpoints.safetensors_file import let_go, on_file
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import InputError
 from tinystar_np.fast import layout
 from tinystar_np.fast.layout import BAND, NARROW, PORTION, STRIP, VERY_WIDE, lay_out
+from tinystar_np.fast.mapped import let_go, on_file
 from tinystar_np.loading import load
 from tinystar_np.models import memory
 from tinystar_np.models.memory import linears_of

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint, not_held
 from tinystar_np.checkpoints.json_file import shown
-from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.checkpoints.stored_matrix import (
     ROUNDED,
     is_scale,
@@ -19,6 +18,7 @@ from tinystar_np.checkpoints.stored_matrix import (
 )
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HasSizes, Row, WeightTable, expand, known_as, rows
 from tinystar_np.errors import CheckpointError
+from tinystar_np.fast.mapped import on_file
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.progress_bar import bar
 

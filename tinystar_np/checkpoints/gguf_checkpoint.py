@@ -20,8 +20,8 @@ from tinystar_np.checkpoints.gguf_names import NO_WEIGHTS, Names
 from tinystar_np.checkpoints.gguf_undo import Heads, Undo, as_it_is
 from tinystar_np.checkpoints.json_file import download_again, shown
 from tinystar_np.checkpoints.packed_tensor import PackedTensor
-from tinystar_np.checkpoints.safetensors_file import let_go
 from tinystar_np.errors import CheckpointError
+from tinystar_np.fast.mapped import let_go
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.block_types import BLOCK_TYPES, unpack
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns

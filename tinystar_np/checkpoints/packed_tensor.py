@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.element_types import to_float32
 from tinystar_np.checkpoints.json_file import shown
-from tinystar_np.checkpoints.safetensors_file import StoredTensor, let_go
+from tinystar_np.checkpoints.safetensors_file import StoredTensor
 from tinystar_np.errors import CheckpointError
+from tinystar_np.fast.mapped import let_go
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.codes import Code
 from tinystar_np.kernels.linear import unpacked

@@ -22,6 +22,7 @@ from tinystar_np.checkpoints.element_types import STORAGE_TYPES
 from tinystar_np.checkpoints.json_file import SIZE_LIMIT, download_again, one_line, parse_json_object, shown
 from tinystar_np.checkpoints.model_files import CONVERT
 from tinystar_np.errors import CheckpointError
+from tinystar_np.fast.mapped import let_go
 
 # Other kinds of files by their first bytes. torch.save writes a zip file with a pickle in it.
 PICKLE = "a pickle as PyTorch writes them, which is not opened: it can run code"
@@ -135,22 +136,3 @@ def _unreadable(path: Path, beginning: bytes, problem: str) -> CheckpointError:
             what_to_do = CONVERT if words is PICKLE else download_again(path)
             return CheckpointError(f"{path}: is no safetensors file but {words}.\n{what_to_do}")
     return CheckpointError(f"{path}: not a complete safetensors file ({problem}).\n{download_again(path)}")
-
-
-def on_file(array: object) -> bool:
-    """Say whether an array is a view of a mapped file."""
-    return _map_of(array) is not None
-
-
-def let_go(array: NDArray) -> None:
-    """Release the memory of an array's mapped file; its pages can be read again."""
-    found = _map_of(array)
-    if found is not None and hasattr(mmap, "MADV_DONTNEED"):
-        found.madvise(mmap.MADV_DONTNEED)
-
-
-def _map_of(array: object) -> mmap.mmap | None:
-    while isinstance(array, np.ndarray):
-        array = array.base
-    whole = array.obj if isinstance(array, memoryview) else None
-    return whole if isinstance(whole, mmap.mmap) else None

@@ -1,14 +1,13 @@
-"""The forms of blocks that can be widened quickly: whole numbers of all blocks, and scales of all groups.
+"""The forms of blocks that can be widened quickly, laid out by columns: a byte of all rows side by side.
 
-Both are read from blocks in any arrangement: (n, B, bytes), as they are stored, or (B, n, bytes). The numbers
-go to runs of 32 weights, (K, n, B, 32) or (K, B, n, 32), with K = 1 for blocks of 32 weights and 8 for those
-of 256. What each byte means is in kernels/gguf_blocks.py and kernels/gguf_superblocks.py, why it is done so
-in fast/blocks.py.
+Blocks come as (B, bytes, n): B blocks of each of n rows, the n bytes of a place in a row of memory. What is
+done to a byte is done to all n in one loop. What each byte means is in kernels/gguf_blocks.py and
+kernels/gguf_superblocks.py, why it is done so in fast/blocks.py.
 """
 
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,141 +16,154 @@ from tinystar_np.kernels.gguf_blocks import E2M1, NON_LINEAR
 
 Bytes = NDArray[np.uint8]
 Scales = NDArray[np.float32]
+Numbers = TypeVar("Numbers", NDArray[np.float32], NDArray[np.uint8])
 
 
 class Form(NamedTuple):
     """How a type of blocks is widened: w = scale · q + offset.
 
-    numbers  writes q of blocks (…, bytes) into their K runs of 32: (K, …, 32), each run contiguous
-    scales   maps blocks to the scales of their groups (groups, …), contiguous, and the offsets or None
+    numbers  writes q of blocks (B, bytes, n) into (B, weights, n)
+    scales   maps blocks to the scales of their groups (B, groups, n), and the offsets or None
     """
 
     numbers: Callable[[Bytes, NDArray[np.float32]], None]
     scales: Callable[[Bytes], tuple[Scales, Scales | None]]
 
 
-def _field(blocks: Bytes, at: int, size: int) -> Bytes:
-    """Copy the same bytes of every block to contiguous memory: (…, bytes) → (…, size).
+def _shifted(packed: Bytes, places: int, mask: int) -> Bytes:
+    """Shift bytes to the right, or for negative ``places`` to the left, and keep the bits of a mask.
 
-    As one element each, which NumPy moves at once.
+    Eight at a time where possible: processors shift words of 64 bits, but no bytes. What comes in from a
+    neighbour is outside the mask.
     """
-    return np.ascontiguousarray(blocks[..., at : at + size].view(f"V{size}")).view(np.uint8)
+    if packed.shape[-1] % 8:
+        single = packed >> np.uint8(places) if places >= 0 else packed << np.uint8(-places)
+        return single & np.uint8(mask)
+    words: NDArray[np.uint64] = packed.view(np.uint64)
+    moved = words >> np.uint64(places) if places >= 0 else words << np.uint64(-places)
+    moved &= np.uint64(int.from_bytes(bytes([mask]) * 8, "little"))
+    return moved.view(np.uint8)
 
 
-def _halves(packed: Bytes) -> Bytes:
-    """Split 16 bytes into 32 numbers as ``halves`` of kernels/gguf_blocks.py does: (…, 16) → (…, 32)."""
-    q = np.empty((*packed.shape[:-1], 2), "V16")
-    q[..., 0] = (packed & 15).view("V16")[..., 0]
-    q[..., 1] = (packed >> 4).view("V16")[..., 0]
-    return q.view(np.uint8)
+def _halves(packed: Bytes, run: int | None = None) -> Bytes:
+    """Split bytes into numbers of 4 bits, as ``bits`` of kernels/gguf_superblocks.py does.
+
+    packed  (B, k, n)
+    run     bytes of a run: all its low halves come first, then all its high ones; None: all k
+
+    Returns (B, 2k, n).
+    """
+    B, k, n = packed.shape
+    run = run or k
+    runs = packed.reshape(B, k // run, run, n)
+    q = np.empty((B, k // run, 2, run, n), np.uint8)
+    np.bitwise_and(runs, 15, out=q[:, :, 0])
+    np.right_shift(runs, 4, out=q[:, :, 1])
+    return q.reshape(B, 2 * k, n)
 
 
-def _q4_0(blocks: Bytes, runs: NDArray[np.float32]) -> None:
-    q = _halves(_field(blocks, 2, 16))
+def _q4_0(blocks: Bytes, out: NDArray[np.float32]) -> None:
+    q = _halves(blocks[:, 2:])
     q -= 8
-    np.copyto(runs[0], q.view(np.int8))
+    np.copyto(out, q.view(np.int8))
 
 
-def _q4_1(blocks: Bytes, runs: NDArray[np.float32]) -> None:
-    np.copyto(runs[0], _halves(_field(blocks, 4, 16)))
+def _q4_1(blocks: Bytes, out: NDArray[np.float32]) -> None:
+    np.copyto(out, _halves(blocks[:, 4:]))
 
 
-def _q5_0(blocks: Bytes, runs: NDArray[np.float32]) -> None:
+def _q5_0(blocks: Bytes, out: NDArray[np.float32]) -> None:
     q = _five_bits(blocks, 2)
     q -= 16
-    np.copyto(runs[0], q.view(np.int8))
+    np.copyto(out, q.view(np.int8))
 
 
-def _q5_1(blocks: Bytes, runs: NDArray[np.float32]) -> None:
-    np.copyto(runs[0], _five_bits(blocks, 4))
+def _q5_1(blocks: Bytes, out: NDArray[np.float32]) -> None:
+    np.copyto(out, _five_bits(blocks, 4))
 
 
 def _five_bits(blocks: Bytes, at: int) -> Bytes:
-    """Join four bits and the fifth: 4 bytes of these from ``at`` on, then 16 bytes of halves: → (…, 32)."""
-    q = _halves(_field(blocks, at + 4, 16))
-    q |= np.take(_fifths(), _field(blocks, at, 4), mode="clip").view(np.uint8)
+    """Join four bits and the fifth: 4 bytes of these from ``at`` on, then 16 bytes of halves: (B, 32, n)."""
+    q = _halves(blocks[:, at + 4 :])
+    fifth = blocks[:, at : at + 4]
+    by_byte = q.reshape(len(q), 4, 8, -1)
+    for i in range(8):  # bit i of the four bytes belongs to weights i, 8 + i, 16 + i and 24 + i
+        by_byte[:, :, i] |= _shifted(fifth, i - 4, 16)
     return q
 
 
-@cache
-def _fifths() -> NDArray[np.uint64]:
-    """Return for every byte its 8 bits as 8 bytes, each 0 or 16."""
-    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
-    bits <<= 4
-    return bits.view(np.uint64)[:, 0]
+def _q8_0(blocks: Bytes, out: NDArray[np.float32]) -> None:
+    np.copyto(out, blocks[:, 2:].view(np.int8))
 
 
-def _q8_0(blocks: Bytes, runs: NDArray[np.float32]) -> None:
-    np.copyto(runs[0], blocks[..., 2:].view(np.int8))
-
-
-def _q2_k(blocks: Bytes, runs: NDArray[np.float32]) -> None:
-    for half in (0, 1):
-        packed = _field(blocks, 16 + 32 * half, 32)
-        for i in range(4):
-            np.copyto(runs[4 * half + i], packed >> 2 * i & 3)
-
-
-def _q3_k(blocks: Bytes, runs: NDArray[np.float32]) -> None:
-    third = _field(blocks, 0, 32)
-    for half in (0, 1):
-        packed = _field(blocks, 32 + 32 * half, 32)
-        for i in range(4):
-            q = _moved(third, 4 * half + i, 2) & 4
-            q |= packed >> 2 * i & 3
-            q -= 4
-            np.copyto(runs[4 * half + i], q.view(np.int8))
-
-
-def _q4_k(blocks: Bytes, runs: NDArray[np.float32]) -> None:
+def _q2_k(blocks: Bytes, out: NDArray[np.float32]) -> None:
+    halves = _runs(blocks[:, 16:80])
     for i in range(4):
-        packed = _field(blocks, 16 + 32 * i, 32)
-        np.copyto(runs[2 * i], packed & 15)
-        np.copyto(runs[2 * i + 1], packed >> 4)
+        np.copyto(_quarters(out)[:, :, i], _shifted(halves, 2 * i, 3))
 
 
-def _q5_k(blocks: Bytes, runs: NDArray[np.float32]) -> None:
-    fifth = _field(blocks, 16, 32)
-    for i in range(4):
-        packed = _field(blocks, 48 + 32 * i, 32)
-        for half in (0, 1):
-            q = _moved(fifth, 2 * i + half, 4) & 16
-            q |= packed >> 4 if half else packed & 15
-            np.copyto(runs[2 * i + half], q)
-
-
-def _q6_k(blocks: Bytes, runs: NDArray[np.float32]) -> None:
+def _q3_k(blocks: Bytes, out: NDArray[np.float32]) -> None:
+    q = _two_bits(blocks[:, 32:96])
     for half in (0, 1):
-        lower = [_field(blocks, 64 * half + 32 * i, 32) for i in (0, 1)]
-        upper = _field(blocks, 128 + 32 * half, 32)
         for i in range(4):
-            q = _moved(upper, 2 * i, 4) & 48
-            q |= lower[i % 2] >> 4 if i > 1 else lower[i % 2] & 15
-            q -= 32
-            np.copyto(runs[4 * half + i], q.view(np.int8))
+            q[:, half, i] |= _shifted(blocks[:, :32], 4 * half + i - 2, 4)
+    q -= 4
+    np.copyto(_quarters(out), q.view(np.int8))
 
 
-def _moved(bits: Bytes, place: int, to: int) -> Bytes:
-    """Shift bytes so that the bit at ``place`` comes to ``to``; the bits around it come with it."""
-    return bits >> np.uint8(place - to) if place >= to else bits << np.uint8(to - place)
+def _q4_k(blocks: Bytes, out: NDArray[np.float32]) -> None:
+    np.copyto(out, _halves(blocks[:, 16:], 32))
 
 
-def _iq4_nl(blocks: Bytes, runs: NDArray[np.float32]) -> None:
-    _look_up(_non_linear(), _field(blocks, 2, 16), runs[0])
-
-
-def _mxfp4(blocks: Bytes, runs: NDArray[np.float32]) -> None:
-    _look_up(_e2m1(), _field(blocks, 1, 16), runs[0])
-
-
-def _iq4_xs(blocks: Bytes, runs: NDArray[np.float32]) -> None:
+def _q5_k(blocks: Bytes, out: NDArray[np.float32]) -> None:
+    q = _halves(blocks[:, 48:], 32)
     for i in range(8):
-        _look_up(_non_linear(), _field(blocks, 8 + 16 * i, 16), runs[i])
+        q[:, 32 * i : 32 * i + 32] |= _shifted(blocks[:, 16:48], i - 4, 16)
+    np.copyto(out, q)
 
 
-def _look_up(pairs: NDArray[np.complex64], packed: Bytes, out: NDArray[np.float32]) -> None:
-    # With "clip" NumPy writes into ``out`` itself, and not by way of a copy.
-    np.take(pairs, _halves(packed).view("<u2"), mode="clip", out=out.view(np.complex64))
+def _q6_k(blocks: Bytes, out: NDArray[np.float32]) -> None:
+    q = _halves(blocks[:, :128], 64)
+    for i in range(4):
+        _quarters(q)[:, :, i] |= _shifted(_runs(blocks[:, 128:192]), 2 * i - 4, 48)
+    q -= 32
+    np.copyto(out, q.view(np.int8))
+
+
+def _runs(packed: Bytes) -> Bytes:
+    """View bytes as runs of 32: (B, k, n) → (B, k / 32, 32, n)."""
+    return packed.reshape(len(packed), -1, 32, packed.shape[-1])
+
+
+def _quarters(numbers: Numbers) -> Numbers:
+    """View the numbers of a block as two halves of four runs of 32: (B, 256, n) → (B, 2, 4, 32, n)."""
+    return numbers.reshape(len(numbers), 2, 4, 32, numbers.shape[-1])
+
+
+def _two_bits(packed: Bytes) -> Bytes:
+    """Split bytes (B, 64, n) into numbers of 2 bits, run by run: (B, 2, 4, 32, n)."""
+    return np.stack([_shifted(_runs(packed), 2 * i, 3) for i in range(4)], axis=2)
+
+
+def _iq4_nl(blocks: Bytes, out: NDArray[np.float32]) -> None:
+    _look_up(_non_linear(), _halves(blocks[:, 2:]), out)
+
+
+def _mxfp4(blocks: Bytes, out: NDArray[np.float32]) -> None:
+    _look_up(_e2m1(), _halves(blocks[:, 1:]), out)
+
+
+def _iq4_xs(blocks: Bytes, out: NDArray[np.float32]) -> None:
+    _look_up(_non_linear(), _halves(blocks[:, 8:], 16), out)
+
+
+def _look_up(pairs: NDArray[np.complex64], q: Bytes, out: NDArray[np.float32]) -> None:
+    """Look up numbers of 4 bits (B, k, n), of two rows at a time."""
+    if q.shape[-1] % 2:
+        out[...] = pairs.view(np.float32)[::2][q]
+    else:
+        # With "clip" NumPy writes into ``out`` itself, and not by way of a copy.
+        np.take(pairs, q.view("<u2"), mode="clip", out=out.view(np.complex64))
 
 
 @cache
@@ -171,8 +183,11 @@ def _pairs(values: NDArray[np.float32]) -> NDArray[np.complex64]:
 
 
 def _float16(blocks: Bytes, at: int) -> Scales:
-    """Look up the float16 of each block at a byte: (…, bytes) → (…). Twice as fast as conversion."""
-    return np.take(float16s(), blocks[..., at : at + 2].view("<u2")[..., 0], mode="clip")
+    """Look up the float16 of each block at a byte: (B, bytes, n) → (B, 1, n). Quicker than conversion."""
+    bits = blocks[:, at + 1 : at + 2].astype(np.uint16)
+    bits <<= 8
+    bits |= blocks[:, at : at + 1]
+    return np.take(float16s(), bits, mode="clip")
 
 
 @cache
@@ -182,15 +197,15 @@ def float16s() -> Scales:
 
 
 def _scale(blocks: Bytes) -> tuple[Scales, None]:
-    return _float16(blocks, 0)[None], None
+    return _float16(blocks, 0), None
 
 
 def _scale_and_minimum(blocks: Bytes) -> tuple[Scales, Scales]:
-    return _float16(blocks, 0)[None], _float16(blocks, 2)[None]
+    return _float16(blocks, 0), _float16(blocks, 2)
 
 
 def _power_of_two(blocks: Bytes) -> tuple[Scales, None]:
-    return np.take(_powers(), blocks[..., 0], mode="clip")[None], None
+    return np.take(_powers(), blocks[:, :1], mode="clip"), None
 
 
 @cache
@@ -199,7 +214,7 @@ def _powers() -> Scales:
 
 
 def _q2_k_scales(blocks: Bytes) -> tuple[Scales, Scales]:
-    both = np.ascontiguousarray(np.moveaxis(_field(blocks, 0, 16), -1, 0))
+    both = blocks[:, :16]
     scales, minima = (both & 15).astype(np.float32), (both >> 4).astype(np.float32)
     scales *= _float16(blocks, 80)
     minima *= -_float16(blocks, 82)
@@ -207,55 +222,42 @@ def _q2_k_scales(blocks: Bytes) -> tuple[Scales, Scales]:
 
 
 def _q3_k_scales(blocks: Bytes) -> tuple[Scales, None]:
-    lower, more, upper = _words(blocks, 96, 3)
-    scales = _each_byte(
-        lower & 0x0F0F0F0F | (upper & 0x03030303) << 4,
-        more & 0x0F0F0F0F | (upper >> 2 & 0x03030303) << 4,
-        lower >> 4 & 0x0F0F0F0F | (upper >> 4 & 0x03030303) << 4,
-        more >> 4 & 0x0F0F0F0F | (upper >> 6 & 0x03030303) << 4,
-    )
+    upper = blocks[:, 104:108]
+    small = _halves(blocks[:, 96:104])
+    for i in range(4):
+        small[:, 4 * i : 4 * i + 4] |= _shifted(upper, 2 * i - 4, 48)
+    scales = small.astype(np.float32)
     scales -= 32
     scales *= _float16(blocks, 108)
     return scales, None
 
 
 def _q4_k_scales(blocks: Bytes) -> tuple[Scales, Scales]:
-    """Read 6 bits of 8 scales and minima as kernels/gguf_superblocks.py does, four at a time."""
-    lower, minima, more = _words(blocks, 4, 3)
-    scales = _each_byte(lower & 0x3F3F3F3F, more & 0x0F0F0F0F | lower >> 2 & 0x30303030)
+    """Read 6 bits of 8 scales and minima as kernels/gguf_superblocks.py does."""
+    lower, minima, more = blocks[:, 4:8], blocks[:, 8:12], blocks[:, 12:16]
+    scales = np.concatenate([lower & 63, more & 15 | lower >> 2 & 48], axis=1).astype(np.float32)
     scales *= _float16(blocks, 0)
-    offsets = _each_byte(minima & 0x3F3F3F3F, more >> 4 & 0x0F0F0F0F | minima >> 2 & 0x30303030)
+    offsets = np.concatenate([minima & 63, more >> 4 | minima >> 2 & 48], axis=1).astype(np.float32)
     offsets *= -_float16(blocks, 2)
     return scales, offsets
 
 
 def _q6_k_scales(blocks: Bytes) -> tuple[Scales, None]:
-    small = np.moveaxis(_field(blocks, 192, 16).view(np.int8), -1, 0)
-    scales = small.astype(np.float32, order="C")
+    scales = blocks[:, 192:208].view(np.int8).astype(np.float32)
     scales *= _float16(blocks, 208)
     return scales, None
 
 
 def _iq4_xs_scales(blocks: Bytes) -> tuple[Scales, None]:
-    upper = blocks[..., 2:4].view("<u2")[..., 0]
-    scales = np.empty((8, *upper.shape), np.float32)
-    for i in range(8):
-        lower = blocks[..., 4 + i // 2] >> np.uint8(4 * (i % 2)) & 15
-        scales[i] = (upper >> np.uint16(2 * i) & 3) << 4 | lower
+    upper, lower = blocks[:, 2:4], blocks[:, 4:8]
+    small = np.stack([lower & 15, lower >> 4], axis=2)  # (B, 4, 2, n)
+    by_byte = small.reshape(len(small), 2, 4, -1)
+    for i in range(4):
+        by_byte[:, :, i] |= _shifted(upper, 2 * i - 4, 48)
+    scales = small.reshape(len(small), 8, -1).astype(np.float32)
     scales -= 32
     scales *= _float16(blocks, 0)
     return scales, None
-
-
-def _words(blocks: Bytes, at: int, count: int) -> NDArray[np.uint32]:
-    """Copy bytes of every block as words of four: (…, bytes) → (count, …)."""
-    return np.moveaxis(_field(blocks, at, 4 * count).view("<u4"), -1, 0)
-
-
-def _each_byte(*words: NDArray[np.uint32]) -> Scales:
-    """Return the four bytes of words (…) as numbers, the lowest first: (4 times the number of words, …)."""
-    four = np.stack(words)[..., None].view(np.uint8)  # (words, …, 4)
-    return np.moveaxis(four, -1, 1).astype(np.float32, order="C").reshape(-1, *words[0].shape)
 
 
 FORMS = {

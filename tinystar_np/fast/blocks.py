@@ -1,103 +1,117 @@
-"""Widening matrices in blocks (kernels/block_matrix.py) a part at a time, and summing before scaling.
+"""Widening matrices in blocks (kernels/block_matrix.py) laid out by columns, and scaling sums of groups.
 
-**In long loops.** What NumPy does along the 16 or 32 bytes of a block has hardly begun when it ends. So the
-same bytes of all blocks are gathered first, as one element each, which NumPy moves at once. Shifts and masks
-then run over all of them in one loop, and so does their conversion to float32. Values that are no equal steps
-(IQ4_NL, IQ4_XS, MXFP4) are looked up two at a time.
-
-    billions of weights per second, one thread, Q4_0 in cache
-    shifts and masks block by block, then conversion         2.4
-    16 bits at a time through a table of four float32        4.0
-    gathered, halves moved by 16 bytes, converted            6.6
-    conversion of bytes alone                               13
+**By columns.** A file has the bytes of a block side by side, and NumPy's loops along the 16 or 32 bytes that
+have a common meaning end when they have hardly begun. So with its first product a matrix is copied to where
+the same byte of all rows is one row of memory, (B · bytes, out). It has as many bytes as before and the same
+shape; only their order in memory has changed. Shifts and masks then run over all outputs in one loop, and so
+do the conversion to float32 and the scales. Each thread copies 4 GB/s, and files are seldom read faster.
+Where memory is short, a matrix stays in its file, and parts of it are copied each time.
 
 **Scales last.** For one vector the products of each group are summed first, and the sums multiplied by their
-scales: y_o = Σ_g s_og Σ_{i in g} x_i q_oi. A minimum needs the sums of the vector's own numbers. The rows of
-a block's place are then side by side, (K, B, n, 32) for n rows of B blocks with K runs of 32: each product of
-a group with its part of the vector reads one piece of memory, and so does the sum over groups. For several
+scales: y_o = Σ_g s_og Σ_{i in g} x_i q_oi. A minimum needs the sums of the vector's own numbers. For several
 vectors it is less work to scale the weights.
 
-    sums of groups                         16     32        scaling the weights     16     32
-    rows where they are stored            5.8    9.5                               4.6    5.5
-    rows of a place side by side         10.2   17.0
+    nanoseconds of one thread for a weight, one vector, Q8_0
+    conversion 0.084, products 0.045, scales 0.027, sums of groups 0.006
 
-    from memory, one vector   Q8_0  Q4_0  Q4_1  Q4_K  Q2_K  Q5_0  Q5_K  MXFP4  Q3_K  Q6_K  IQ4_NL  IQ4_XS
-                               3.1   3.0   2.8   2.7   2.5   2.1   1.8    1.7   1.7   1.6     1.6     1.5
-    bytes with a scale per row (kernels/int8.py)  6.3           float32  8.2
-
-    512 vectors, of float32's speed: Q8_0, Q4_0 0.92, Q4_K, Q6_K 0.86, IQ4_XS 0.83
-
-(matrices of 2048 × 2048 and 2048 × 5632, processor time of one core of a recent EPYC that reads 34 GB/s by
-itself, NumPy 2.4, OpenBLAS 0.3.31; lower quartiles.)
+Values that are no equal steps (IQ4_NL, IQ4_XS, MXFP4) are looked up for two outputs at a time.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.fast.block_forms import FORMS, float16s
+from tinystar_np.fast.block_forms import FORMS, Bytes, float16s
+from tinystar_np.fast.layout import by_columns
+from tinystar_np.fast.machine import usable_memory
+from tinystar_np.fast.mapped import let_go
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.block_types import BLOCK_TYPES
 
-RUN = 32  # weights that are written at once
+LEFT_FREE = 2 << 30  # bytes of memory that copies leave to others
 
 # A damaged scale may be infinite, and zero times it is NaN: without a warning, as in kernels/block_types.py.
 quietly = np.errstate(invalid="ignore", over="ignore")
 
 
-@quietly
-def widen(matrix: BlockMatrix, some: slice, out: NDArray[np.float32]) -> None:
-    """Unpack some stored rows into a contiguous buffer (n, columns), as ``matrix.rows`` does."""
-    form = FORMS.get(matrix.element_type)
-    if form is None:
-        if matrix.element_type == "F16":
-            np.take(float16s(), matrix.stored[some].view("<u2"), mode="clip", out=out)
-        else:
-            out[...] = matrix.rows(some)
+def is_by_columns(matrix: BlockMatrix) -> bool:
+    """Say whether the same byte of all rows is one row of memory."""
+    return matrix.stored.strides[0] == 1
+
+
+def lay_by_columns(matrix: BlockMatrix) -> None:
+    """Copy the bytes of a matrix so that it is laid out by columns, if it is not, and if there is room."""
+    stored = matrix.stored
+    if is_by_columns(matrix) or matrix.element_type not in FORMS:
         return
-    blocks = _blocks(matrix, some)  # (n, B, bytes)
-    n, B, _ = blocks.shape
-    runs = out.reshape(n, B, -1, RUN).transpose(2, 0, 1, 3)  # (K, n, B, 32)
-    form.numbers(blocks, runs)
-    scales, offsets = form.scales(blocks)  # (K · r, n, B)
-    K, r = len(runs), len(scales) // len(runs)
-    groups = out.reshape(n, B, K, r, -1)
-    groups *= scales.reshape(K, r, n, B).transpose(2, 3, 0, 1)[..., None]
+    free = usable_memory()
+    if free is None or free > stored.nbytes + LEFT_FREE:
+        matrix.stored = by_columns(stored)
+        let_go(stored)
+
+
+def _columns(matrix: BlockMatrix, some: slice, rows: slice) -> Bytes:
+    """Return some blocks of some rows by columns: (B, bytes, n)."""
+    size = BLOCK_TYPES[matrix.element_type].bytes
+    part = matrix.stored[rows, some.start * size : some.stop * size]
+    if part.strides[0] != 1:
+        part = by_columns(part)
+    return part.T.reshape(some.stop - some.start, size, -1)
+
+
+@quietly
+def widen(matrix: BlockMatrix, some: slice, rows: slice, out: NDArray[np.float32]) -> None:
+    """Unpack some blocks of some rows of a type with groups.
+
+    some  the blocks, B of those in a row
+    rows  n of the stored rows
+    out   (B · weights, n), contiguous, written over
+    """
+    form = FORMS[matrix.element_type]
+    columns = _columns(matrix, some, rows)
+    B, n = len(columns), columns.shape[-1]
+    form.numbers(columns, out.reshape(B, -1, n))
+    scales, offsets = form.scales(columns)  # (B, groups, n)
+    groups = out.reshape(*scales.shape[:2], -1, n)
+    groups *= scales[:, :, None]
     if offsets is not None:
-        groups += offsets.reshape(K, r, n, B).transpose(2, 3, 0, 1)[..., None]
+        groups += offsets[:, :, None]
+
+
+def widen_rows(matrix: BlockMatrix, rows: slice, out: NDArray[np.float32]) -> None:
+    """Unpack some stored rows of a type without groups into a contiguous buffer (n, columns)."""
+    if matrix.element_type == "F16":
+        np.take(float16s(), matrix.stored[rows].view("<u2"), mode="clip", out=out)
+    else:
+        out[...] = matrix.rows(rows)
 
 
 @quietly
 def product_with_one(
-    matrix: BlockMatrix, x: NDArray[np.float32], some: slice, room: NDArray[np.float32]
+    matrix: BlockMatrix, x: NDArray[np.float32], some: slice, rows: slice, room: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Multiply one vector by the transpose of some stored rows, scaling the sums of groups.
+    """Multiply a part of one vector by the transpose of some blocks of some rows, scaling the sums of groups.
 
-    x     (columns,)
-    room  (n, columns), contiguous, written over
+    x     (B · weights,), what these blocks are multiplied by
+    some  the blocks, B of those in a row
+    rows  n of the stored rows
+    room  (b · weights, n) for the numbers of b blocks at once, contiguous, written over
 
-    Returns (n,).
+    Returns these blocks' share of each output (n,).
     """
-    form = FORMS.get(matrix.element_type)
-    if form is None:
-        widen(matrix, some, room)
-        return room @ x
-    # Copied first: memory is read quickly only in its order, and what follows goes from row to row.
-    blocks = _blocks(matrix, some).copy().swapaxes(0, 1)  # (B, n, bytes)
-    B, n, _ = blocks.shape
-    runs = room.reshape(-1, B, n, RUN)  # (K, B, n, 32)
-    form.numbers(blocks, runs)
-    scales, offsets = form.scales(blocks)  # (K · r, B, n)
-    K, r = len(runs), len(scales) // len(runs)
-    vector = x.reshape(B, K, r, -1).transpose(1, 2, 0, 3)  # (K, r, B, 32 / r)
-    groups = runs.reshape(K, B, n, r, -1).transpose(0, 3, 1, 2, 4)  # (K, r, B, n, 32 / r)
-    sums = np.matmul(groups, vector[..., None])
+    form = FORMS[matrix.element_type]
+    columns = _columns(matrix, some, rows)
+    B, n = len(columns), columns.shape[-1]
+    scales, offsets = form.scales(columns)  # (B, groups, n)
+    groups = scales.shape[1]
+    vector = x.reshape(B, groups, 1, -1)
+    sums = np.empty((B, groups, 1, n), np.float32)
+    numbers = room.reshape(-1, x.size // B, n)  # (b, weights, n)
+    for start in range(0, B, len(numbers)):
+        part = slice(start, min(start + len(numbers), B))
+        wide = numbers[: part.stop - start]
+        form.numbers(columns[part], wide)
+        np.matmul(vector[part], wide.reshape(len(wide), groups, -1, n), out=sums[part])
     y: NDArray[np.float32] = np.einsum("gn,gn->n", sums.reshape(-1, n), scales.reshape(-1, n))
     if offsets is not None:
         y += vector.sum(axis=-1).reshape(-1) @ offsets.reshape(-1, n)
     return y
-
-
-def _blocks(matrix: BlockMatrix, some: slice) -> NDArray[np.uint8]:
-    """View some rows as blocks: (n, B, bytes), B in a row."""
-    part = matrix.stored[some]
-    return part.reshape(len(part), -1, BLOCK_TYPES[matrix.element_type].bytes)

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.checkpoints.safetensors_file import let_go, on_file
 from tinystar_np.errors import InputError
 from tinystar_np.fast import layout
 from tinystar_np.fast.machine import usable_memory
+from tinystar_np.fast.mapped import let_go, on_file
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.layers.basic import Linear
 from tinystar_np.progress_bar import bar
