@@ -11,10 +11,10 @@ from parity import edit_config, logits_of, random_ids, reference_model, save
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, CompressedTensorsConfig, Mxfp4Config, PreTrainedModel
 
-from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.cli.main import tinystar
 from tinystar_np.conversion import convert
 from tinystar_np.errors import InputError
+from tinystar_np.fast.mapped import on_file
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.kernels.mxfp4 import dequantise, to_mxfp4
 from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix

@@ -12,9 +12,9 @@ from parity import assert_close, edit_config, logits_of, random_ids, reference_m
 from parity_cases import FULL, LLAMA3, LONGROPE, ROWS, YARN, Keys, part, rope
 from transformers import AutoModelForCausalLM
 
-from tinystar_np.checkpoints.safetensors_file import on_file
 from tinystar_np.conversion import convert
 from tinystar_np.errors import CheckpointError, ConfigError, TinyStarError
+from tinystar_np.fast.mapped import on_file
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
