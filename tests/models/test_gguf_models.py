@@ -18,7 +18,7 @@ from tinystar_np.fast.mapped import on_file
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
-from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix
 from tinystar_np.loading import load
 
 pytest.importorskip("gguf", reason="the reference for GGUF: pip install --no-deps gguf")
@@ -170,6 +170,19 @@ def test_experts_of_gpt_oss_are_not_copied(fused: bool, tmp_path: Path) -> None:
     assert_close(model(ids), load(tmp_path / "new")[0](ids))
 
 
+def test_experts_in_mxfp4_are_converted_as_they_are(tmp_path: Path) -> None:
+    """What the gguf package rounded to MXFP4 stays so, number by number, in transformers' layout."""
+    make("gpt_oss", {"hidden_size": 64, "intermediate_size": 64}, tmp_path)
+    path = write_gguf(tmp_path, tmp_path / "packed.gguf", GGMLQuantizationType.MXFP4)
+    convert(path, tmp_path / "new", "mxfp4")
+    old, new = load(path)[0], load(tmp_path / "new")[0]
+    experts = [name for name in old.weights if re.search(r"experts.*weight", name)]
+    assert len(experts) >= 8
+    for name in experts:
+        assert type(new.weights[name]) is CodedMatrix
+        np.testing.assert_array_equal(unpacked(new.weights[name]), unpacked(old.weights[name]), name)
+
+
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_packed_is_converted_as_it_is_loaded(model_type: str, dtype: str, tmp_path: Path) -> None:
@@ -221,11 +234,12 @@ def test_an_unknown_tensor_is_refused_by_name(tmp_path: Path) -> None:
         load(path)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("model_type", ["llama", "deepseek_v3", "gpt_oss", "granitemoehybrid", "gemma3_text"])
-def test_mutated_headers(model_type: str, tmp_path: Path) -> None:
+def test_mutated_headers(model_type: str, fused: bool, tmp_path: Path) -> None:
     """With any bytes of its keys and names changed, a file loads or gives our error."""
     make(model_type, {}, tmp_path)
-    data = write_gguf(tmp_path, tmp_path / "model.gguf").read_bytes()
+    data = write_gguf(tmp_path, tmp_path / "model.gguf", fused=fused).read_bytes()
     end, generator = data.rindex(b".weight"), random.Random(1)
     refused = 0
     for _ in range(60):
