@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tinystar_np.models.tinystar import TinyStar
     from tinystar_np.models.tinystar_config import TinyStarConfig
     from tinystar_np.seeing import record
+    from tinystar_np.seeing.attribution import attribute
+    from tinystar_np.seeing.lens import logit_lens, read_lens
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,9 +33,12 @@ __all__ = [
     "TinyStar",
     "TinyStarConfig",
     "TinyStarError",
+    "attribute",
     "generate",
     "generate_ids",
     "load",
+    "logit_lens",
+    "read_lens",
     "record",
     "stream",
 ]
@@ -45,9 +50,12 @@ FOUND_IN = {
     "TinyStar": "models.tinystar",
     "TinyStarConfig": "models.tinystar_config",
     "TinyStarError": "errors",
+    "attribute": "seeing.attribution",
     "generate": "generation",
     "generate_ids": "generation",
     "load": "loading",
+    "logit_lens": "seeing.lens",
+    "read_lens": "seeing.lens",
     "record": "seeing",
     "stream": "generation",
 }
