@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tinystar_np.seeing import record
     from tinystar_np.seeing.attribution import attribute
     from tinystar_np.seeing.lens import logit_lens, read_lens
+    from tinystar_np.seeing.look import look
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "load",
     "logit_lens",
     "read_lens",
+    "look",
     "record",
     "stream",
 ]
@@ -56,6 +58,7 @@ FOUND_IN = {
     "load": "loading",
     "logit_lens": "seeing.lens",
     "read_lens": "seeing.lens",
+    "look": "seeing.look",
     "record": "seeing",
     "stream": "generation",
 }

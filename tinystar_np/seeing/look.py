@@ -1,0 +1,164 @@
+"""Looking at a model at work: it writes a few tokens, and everything that happened within is kept to be seen.
+
+seen = ts.look(model, tokenizer, "The cat sat on the", max_new_tokens=12)
+seen                          # in a notebook: the page
+seen.save("page.html")        # the same as one file
+seen.attention(3)             # and every number as an array
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.errors import InputError, TokenizerError
+from tinystar_np.generation import generate_ids
+from tinystar_np.generation.options import Sampling, SamplingOptions
+from tinystar_np.generation.prompt import encode_prompt
+from tinystar_np.models import Decoder
+from tinystar_np.seeing.lens import Lens, read_lens
+from tinystar_np.seeing.recorder import Recording, record
+from tinystar_np.text import Tokenizer
+from tinystar_np.whole_file import whole_file
+
+NEW_TOKENS = 12
+NOTEBOOK_HEIGHT = 900  # pixels
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What happened while a model wrote a text.
+
+    model          the model
+    tokenizer      its tokenizer, or None where it has none
+    ids            the prompt's tokens and the new ones
+    prompt_length  how many of them are the prompt's
+    options        how the new ones were chosen
+    recording      every tap of one pass over all ids, with the batch axis: B = 1
+    model_name     a name for headings
+    """
+
+    model: Decoder
+    tokenizer: Tokenizer | None
+    ids: tuple[int, ...]
+    prompt_length: int
+    options: SamplingOptions
+    recording: Recording
+    model_name: str = ""
+
+    @cached_property
+    def _lenses(self) -> dict[int, Lens]:
+        return {}
+
+    @cached_property
+    def followed(self) -> NDArray[np.int64]:
+        """(T,): for each position the token that came next; for the last one the likeliest."""
+        last = int(self.recording["logits"][0, -1].argmax())
+        return np.array([*self.ids[1:], last])
+
+    def logit_lens(self, top: int = 5) -> Lens:
+        """Return what the model would say after each layer: the likeliest tokens, and the one that came next.
+
+        It is computed once for each ``top``.
+        """
+        if top not in self._lenses:
+            self._lenses[top] = read_lens(self.model, self.recording, tokens=self.followed, top=top)
+        return self._lenses[top]
+
+    def attention(self, layer: int) -> NDArray:
+        """Return the attention weights of a layer: (H, T, S).
+
+        Raises InputError for a layer that there is not, or that has no attention.
+        """
+        path = f"blocks.{self.checked_layer(layer)}.attention.probabilities"
+        if path not in self.recording:
+            raise InputError(f"Layer {layer} has no attention.")
+        return self.recording[path][0]
+
+    def checked_layer(self, layer: int) -> int:
+        """Return the layer, counted from the beginning; raises InputError where there is none."""
+        layers = len(self.model.blocks)
+        if not -layers <= layer < layers:
+            raise InputError(f"layer {layer} is outside the model, 0 to {layers - 1}.")
+        return layer % layers
+
+    def page(self) -> str:
+        """Return the page: one HTML file that needs no other, and no network."""
+        from tinystar_np.seeing.page_data import MOST_BYTES, page_data
+        from tinystar_np.seeing.page_file import bare_size, page_text
+
+        return page_text(page_data(self, MOST_BYTES - bare_size()), self._title())
+
+    def save(self, path: str | Path) -> None:
+        """Write the page to a file.
+
+        Raises InputError where the file cannot be written.
+        """
+        text = self.page()
+        with whole_file(Path(path), InputError) as file:
+            file.write(text.encode())
+
+    def _title(self) -> str:
+        name = self.model_name or type(self.model).__name__
+        return f"{name}: {len(self.ids)} tokens seen"
+
+    def _repr_html_(self) -> str:
+        """Show the page in a notebook, in a frame of its own: its styles and keys do not mix with others'."""
+        page = html.escape(self.page(), quote=True)
+        return (
+            f'<iframe srcdoc="{page}" sandbox="allow-scripts" title="{html.escape(self._title())}" '
+            f'style="width:100%;height:{NOTEBOOK_HEIGHT}px;border:0"></iframe>'
+        )
+
+
+def look(
+    model: Decoder,
+    tokenizer: Tokenizer | None,
+    prompt: str | Sequence[int],
+    max_new_tokens: int = NEW_TOKENS,
+    **sampling: Unpack[Sampling],  # type: ignore[misc]  # max_new_tokens has a default of its own here
+) -> Seen:
+    """Continue a prompt, and keep everything that happens on the way.
+
+    prompt          a text; or token ids, which need no tokenizer
+    max_new_tokens  at most so many; 0 looks at the prompt alone
+    sampling        see SamplingOptions
+
+    The tokens are read once more in one pass, without a cache, whose every intermediate is recorded: memory
+    grows with the square of their number where there is attention.
+
+    Raises InputError for an empty prompt or an option out of range, ContextFullError for a prompt too long,
+    TokenizerError for a text where there is no tokenizer.
+    """
+    options = SamplingOptions(max_new_tokens=max_new_tokens, **sampling)
+    ids = _prompt_ids(model, tokenizer, prompt)
+    new: list[int] = []
+    if max_new_tokens:
+        settings = Sampling(max_new_tokens=max_new_tokens, **sampling)
+        new = generate_ids(model, ids, tokenizer=tokenizer, **settings)
+    whole = (*ids, *new)
+    if model.context_length is not None and len(whole) > model.context_length:
+        whole = whole[: model.context_length]  # the last token was written into no position
+    with record() as recording:
+        model(np.array(whole))
+    return Seen(model, tokenizer, whole, len(ids), options, recording)
+
+
+def _prompt_ids(model: Decoder, tokenizer: Tokenizer | None, prompt: str | Sequence[int]) -> list[int]:
+    """Return the ids of a prompt, which may be ids already."""
+    if isinstance(prompt, str):
+        if tokenizer is None:
+            raise TokenizerError("This model has no tokenizer files. Give look token ids instead of a text.")
+        return encode_prompt(model, tokenizer, prompt)
+    ids = np.asarray(prompt)
+    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+        raise InputError(f"A prompt must be a text or a list of token ids; found {shown(prompt)}")
+    if not ids.size:
+        raise InputError("The prompt is empty. The model needs at least one token to continue.")
+    return [int(id) for id in ids]

@@ -1,0 +1,141 @@
+"""All that the page shows of one text, as JSON and as compressed arrays; cut where it would be too large.
+
+A page has a limit of bytes. What always fits is stored first: tokens, lens, source text. The taps' values
+then get as many columns as there is room for, so that small models are stored whole; where even a few columns
+are too many, only the last tokens are stored, and the page says so.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.seeing.page_arrays import Arrays
+from tinystar_np.seeing.page_model import model_facts, pictures
+from tinystar_np.seeing.page_taps import add_taps, tap_rows
+from tinystar_np.seeing.shown_tokens import texts_alone, texts_in_order
+
+if TYPE_CHECKING:
+    from tinystar_np.seeing.look import Seen
+
+Json = dict[str, object]
+
+MOST_BYTES = 1_950_000
+"""The most bytes of a page, so that it can be sent by mail and opened on a phone."""
+COLUMNS = (1 << 20, 4096, 2048, 1024, 512, 256, 192, 128, 96, 64, 48, 32)
+"""The widths that are tried, the first that fits is used."""
+FEWEST_POSITIONS = 4
+TOP = 5  # of the likeliest tokens at each layer
+
+
+def page_data(seen: "Seen", room: int) -> str:
+    """Return the page's data as JSON text that may stand in HTML.
+
+    room  how many bytes it may have; even the least data may have more
+    """
+    T = len(seen.ids)
+    fixed = _fixed(seen)
+    positions = T
+    while True:
+        for columns in COLUMNS:
+            text = _try(seen, fixed, T - positions, columns, room)
+            if text is not None:
+                return text
+        if positions <= FEWEST_POSITIONS:
+            return _written(seen, fixed, T - positions, COLUMNS[-1])
+        positions = max(FEWEST_POSITIONS, positions * 2 // 3)
+
+
+def _try(seen: "Seen", fixed: Json, first: int, columns: int, room: int) -> str | None:
+    """Return the data with such columns, or None where they are too many."""
+    values = sum(min(rows.rows.shape[-1], columns) for rows in tap_rows(seen.recording, first))
+    if values * (len(seen.ids) - first) > 3 * room:  # more than compression can save
+        return None
+    text = _written(seen, fixed, first, columns)
+    return text if len(text.encode()) <= room else None
+
+
+def _fixed(seen: "Seen") -> Json:
+    """Return what does not depend on the room."""
+    return {
+        "model": model_facts(seen.model, seen.model_name),
+        "pictures": pictures(seen.model, seen.recording, seen.ids),
+        "prompt_length": seen.prompt_length,
+    }
+
+
+def _written(seen: "Seen", fixed: Json, first: int, columns: int) -> str:
+    """Write the data: positions from ``first`` on, and at most so many columns of each tap."""
+    arrays = Arrays()
+    taps = add_taps(arrays, tap_rows(seen.recording, first), columns)
+    lens = seen.logit_lens(min(TOP, seen.model.vocab_size))
+    arrays.add("lens.ids", lens.top_ids[:, first:])
+    arrays.add("lens.probabilities", lens.top_probabilities[:, first:])
+    arrays.add("lens.chosen", lens.probabilities[:, first:])
+    arrays.add("lens.ranks", lens.ranks[:, first:])
+    attention = [_add_attention(arrays, layer, p[:, first:], keys) for layer, p, keys in _attention(seen)]
+    texts = texts_in_order(seen.tokenizer, seen.ids)
+    known = texts_alone(seen.tokenizer, {*map(int, np.unique(lens.top_ids)), *map(int, lens.tokens)})
+    data = fixed | {
+        "first": first,
+        "left_out": _left_out(seen, taps, first),
+        "tokens": [
+            {"id": id, "text": text, "spelled": "" if seen.tokenizer is None else seen.tokenizer.token(id)}
+            for id, text in zip(seen.ids, texts, strict=True)
+        ],
+        "follow": [int(token) for token in lens.tokens],
+        "vocabulary": {str(id): text for id, text in known.items()},
+        "taps": taps,
+        "attention": attention,
+        "places": arrays.places,
+        "bytes": arrays.text(),
+    }
+    return json_in_html(json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+
+
+def json_in_html(data: str) -> str:
+    """Write JSON so that no part of it means anything to HTML, nor breaks a line of JavaScript."""
+    for character in "<>&\u2028\u2029":
+        data = data.replace(character, f"\\u{ord(character):04x}")
+    return data
+
+
+def _attention(seen: "Seen") -> Iterator[tuple[int, NDArray, int]]:
+    """Give the layers that have attention, its weights (H, T, S), and how many keys its heads share: G."""
+    for layer in range(len(seen.model.blocks)):
+        path = f"blocks.{layer}.attention."
+        if path + "probabilities" in seen.recording:
+            p = seen.recording[path + "probabilities"][0]
+            yield layer, p, seen.recording[path + "k"].shape[1] if path + "k" in seen.recording else len(p)
+
+
+def _add_attention(arrays: Arrays, layer: int, p: NDArray, keys: int) -> Json:
+    """Store the weights (H, P, S) of a layer as bytes, and exactly the largest of each query."""
+    name = f"attention.{layer}"
+    arrays.add_probabilities(name, p)
+    arrays.add(f"{name}.most", p.max(axis=-1))
+    arrays.add(f"{name}.most_at", p.argmax(axis=-1).astype(np.uint16))
+    return {
+        "layer": layer,
+        "heads": len(p),
+        "keys": keys,
+        "sinks": bool((p.sum(axis=-1) < 0.999).any()),
+    }
+
+
+def _left_out(seen: "Seen", taps: list[Json], first: int) -> list[str]:
+    """Say in sentences what the page has no room for."""
+    said = []
+    if first:
+        said.append(
+            f"values and attention of the first {first} of {len(seen.ids)} tokens: too large for one page."
+        )
+    shares = [tap["share"] for tap in taps if isinstance(tap["share"], int)]
+    if max(shares, default=1) > 1:
+        said.append(
+            f"single values of wide activations: up to {max(shares)} neighbours share a column of a picture. "
+            "Statistics and the values furthest from 0 are exact."
+        )
+    return said
