@@ -39,8 +39,8 @@ __all__ = [
     "generate_ids",
     "load",
     "logit_lens",
-    "read_lens",
     "look",
+    "read_lens",
     "record",
     "stream",
 ]

@@ -53,6 +53,14 @@ class PackedTensor(NamedTuple):
             return unpacked(self.read(None))
         return np.stack([unpacked(self.read(e)) for e in range(self.shape[0])])
 
+    @property
+    def T(self) -> "PackedTensor":
+        """The same matrix, or matrices, with rows and columns exchanged."""
+        *experts, rows, columns = self.shape
+        return self._replace(
+            shape=(*experts, columns, rows), read=lambda expert, read=self.read: read(expert).T
+        )
+
     def let_go(self) -> None:
         """Release the memory of its parts' pages in the mapped file."""
         for part in self.parts:

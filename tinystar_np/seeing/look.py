@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.generation import generate_ids
+from tinystar_np.generation.loop import check_prompt
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.models import Decoder
@@ -118,17 +119,12 @@ class Seen:
 
 
 def look(
-    model: Decoder,
-    tokenizer: Tokenizer | None,
-    prompt: str | Sequence[int],
-    max_new_tokens: int = NEW_TOKENS,
-    **sampling: Unpack[Sampling],  # type: ignore[misc]  # max_new_tokens has a default of its own here
+    model: Decoder, tokenizer: Tokenizer | None, prompt: str | Sequence[int], **sampling: Unpack[Sampling]
 ) -> Seen:
     """Continue a prompt, and keep everything that happens on the way.
 
-    prompt          a text; or token ids, which need no tokenizer
-    max_new_tokens  at most so many; 0 looks at the prompt alone
-    sampling        see SamplingOptions
+    prompt    a text; or token ids, which need no tokenizer
+    sampling  see SamplingOptions; max_new_tokens is 12 where it is not given, and 0 looks at the prompt alone
 
     The tokens are read once more in one pass, without a cache, whose every intermediate is recorded: memory
     grows with the square of their number where there is attention.
@@ -136,15 +132,12 @@ def look(
     Raises InputError for an empty prompt or an option out of range, ContextFullError for a prompt too long,
     TokenizerError for a text where there is no tokenizer.
     """
-    options = SamplingOptions(max_new_tokens=max_new_tokens, **sampling)
+    settings: Sampling = {"max_new_tokens": NEW_TOKENS, **sampling}
+    options = SamplingOptions(**settings)
     ids = _prompt_ids(model, tokenizer, prompt)
-    new: list[int] = []
-    if max_new_tokens:
-        settings = Sampling(max_new_tokens=max_new_tokens, **sampling)
-        new = generate_ids(model, ids, tokenizer=tokenizer, **settings)
-    whole = (*ids, *new)
-    if model.context_length is not None and len(whole) > model.context_length:
-        whole = whole[: model.context_length]  # the last token was written into no position
+    check_prompt(model, ids)
+    new = generate_ids(model, ids, tokenizer=tokenizer, **settings) if options.max_new_tokens else []
+    whole = (*ids, *new)[: model.context_length]  # the last token may have no position
     with record() as recording:
         model(np.array(whole))
     return Seen(model, tokenizer, whole, len(ids), options, recording)
@@ -159,6 +152,4 @@ def _prompt_ids(model: Decoder, tokenizer: Tokenizer | None, prompt: str | Seque
     ids = np.asarray(prompt)
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
         raise InputError(f"A prompt must be a text or a list of token ids; found {shown(prompt)}")
-    if not ids.size:
-        raise InputError("The prompt is empty. The model needs at least one token to continue.")
     return [int(id) for id in ids]

@@ -51,11 +51,11 @@ def pictures(model: Decoder, recording: Mapping[str, NDArray], ids: Sequence[int
             kinds.append(nodes)
         kind_of.append(kinds.index(nodes))
     around = {path: x for path, x in recording.items() if not path.startswith("blocks.")}
-    nodes = [Node(path, (), "") for path in around]
+    ends = [Node(path, (), "") for path in around]
     return {
         "kinds": kinds,
         "kind_of": kind_of,
-        "around": _drawn(nodes, around, {n: origins[n] for n in around}, sources),
+        "around": _drawn(ends, around, {n: origins[n] for n in around}, sources),
         "sources": sources,
         "stream": STREAM,
     }
