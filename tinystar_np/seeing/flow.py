@@ -70,15 +70,12 @@ def block_flow(taps: Mapping[str, NDArray]) -> list[Node]:
             stream, normed, waiting = name, "", []
         elif name == "mixers":
             reads, waiting = tuple(waiting), [name]
-        elif name.endswith("post_norm"):
-            reads = (stream, *waiting) if sums_normed else (waiting[-1],)
-            if name == "post_norm" or sums_normed:
-                waiting = [name]
-            else:
-                read = name.removesuffix("_post_norm")
-                added = next((each for each in waiting if each.startswith((read, "mixer"))), waiting[-1])
-                reads = (added,)
-                waiting = [name if each == added else each for each in waiting]
+        elif name.endswith("post_norm") and sums_normed:
+            reads, waiting = (stream, *waiting), [name]
+        elif name.endswith(("_post_norm", "_scaled")):  # of what one part gave
+            before = name.removesuffix("_post_norm").removesuffix("_scaled")
+            given = next(each for each in waiting if each.startswith(before))
+            reads, waiting = (given,), [name if each == given else each for each in waiting]
         else:  # a norm before a part
             reads, normed = (stream,), name
         nodes.append(Node(name, reads, part))

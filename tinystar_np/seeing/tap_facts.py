@@ -17,12 +17,21 @@ AROUND: Facts = {
     ),
     "embedding": ("(B, T, D)", "the residual stream before the first block"),
     "final_norm": ("(B, T, D)", "what the output layer reads"),
+    "logits_before_cap": (
+        "(B, T, V)",
+        "scores of the next token before the soft cap, in models with one",
+    ),
     "logits": ("(B, T, V)", "scores of the next token"),
 }
 STREAM: Facts = {
     "attention_norm": ("(B, T, D)", "what attention reads"),
     "mixer_norm": ("(B, T, D)", "what a Mamba mixer reads"),
     "attention_post_norm": ("(B, T, D)", "a norm after attention"),
+    "attention_scaled": (
+        "(B, T, D)",
+        "attention's result times the model's factor (Granite, Falcon-H1)",
+    ),
+    "mixer_scaled": ("(B, T, D)", "the mixer's, likewise"),
     "mixers": ("(B, T, D)", "what attention and a recurrence beside it add together"),
     "residual_middle": (
         "(B, T, D)",
@@ -30,6 +39,7 @@ STREAM: Facts = {
     ),
     "feed_forward_norm": ("(B, T, D)", "what the feed-forward layer reads"),
     "feed_forward_post_norm": ("(B, T, D)", "a norm after it"),
+    "feed_forward_scaled": ("(B, T, D)", "its result times the model's factor (Granite, Falcon-H1)"),
     "post_norm": ("(B, T, D)", "the one norm after a parallel block"),
     "residual": ("(B, T, D)", "the stream after the block"),
 }
@@ -51,7 +61,7 @@ ATTENTION: Facts = {
     "attention.mixed": ("(B, H, T, K)", "weighted means of the values"),
     "attention.gate": ("(B, T, H, K)", "the gate of each head's output, before its sigmoid"),
     "attention.gated": ("(B, T, H, K)", "each head's output times its gate"),
-    "attention.out": ("(B, T, D)", "what attention adds to the stream"),
+    "attention.out": ("(B, T, D)", "what attention adds to the stream, before a norm or factor after it"),
 }
 LATENT_ATTENTION: Facts = {
     "attention.q": ("(B, H, T, K+J)", "queries by head, the part that is rotated after the other"),
