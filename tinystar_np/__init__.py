@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from tinystar_np.models.tinystar_config import TinyStarConfig
     from tinystar_np.seeing import record
     from tinystar_np.seeing.attribution import attribute
+    from tinystar_np.seeing.interventions import ablate, intervene, patch, steer
     from tinystar_np.seeing.lens import logit_lens, read_lens
     from tinystar_np.seeing.look import look
+    from tinystar_np.seeing.patching import patching
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,14 +36,19 @@ __all__ = [
     "TinyStar",
     "TinyStarConfig",
     "TinyStarError",
+    "ablate",
     "attribute",
     "generate",
     "generate_ids",
+    "intervene",
     "load",
     "logit_lens",
     "look",
+    "patch",
+    "patching",
     "read_lens",
     "record",
+    "steer",
     "stream",
 ]
 
@@ -53,13 +60,18 @@ FOUND_IN = {
     "TinyStarConfig": "models.tinystar_config",
     "TinyStarError": "errors",
     "attribute": "seeing.attribution",
+    "ablate": "seeing.interventions",
     "generate": "generation",
     "generate_ids": "generation",
+    "intervene": "seeing.interventions",
     "load": "loading",
     "logit_lens": "seeing.lens",
     "read_lens": "seeing.lens",
     "look": "seeing.look",
+    "patch": "seeing.interventions",
+    "patching": "seeing.patching",
     "record": "seeing",
+    "steer": "seeing.interventions",
     "stream": "generation",
 }
 

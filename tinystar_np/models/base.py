@@ -99,7 +99,7 @@ class Decoder(Generic[AnyConfig]):
         Raises InputError for ids that are no tokens of this model, and ContextFullError where they do not
         fit; the cache is then as it was.
         """
-        given = self._checked(ids)
+        given = self.checked(ids)
         tokens = np.atleast_2d(given)  # (B, T)
         step = self._step(tokens, cache)
         current = cache if cache is None or cache.text is None else caches.up_to_date(self, cache, step)
@@ -137,7 +137,7 @@ class Decoder(Generic[AnyConfig]):
         x = x[:, -1:] if last_only else x
         return tap("logits", self.logits(tap("final_norm", self.final_norm(x))))
 
-    def _checked(self, ids: ArrayLike) -> NDArray[np.integer]:
+    def checked(self, ids: ArrayLike) -> NDArray[np.integer]:
         """Return ids as an array of ints, (T,) or (B, T); raises InputError for any others."""
         try:
             given = np.asarray(ids)

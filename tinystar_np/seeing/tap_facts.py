@@ -122,8 +122,8 @@ MAMBA1: Facts = {
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
 COMPRESSED_QUERIES: Facts = {
-    "attention.q_down": ("(B, T, R)", "the compressed queries"),
-    "attention.q_norm": ("(B, T, R)", "the compressed queries after their norm"),
+    "attention.q_down": ("(B, T, Q)", "queries compressed, before their norm"),
+    "attention.q_norm": ("(B, T, Q)", "queries compressed, after their norm"),
 }
 
 
