@@ -23,7 +23,9 @@ from tinystar_np.generation.loop import check_prompt
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.models import Decoder
-from tinystar_np.seeing.lens import Lens, read_lens
+from tinystar_np.seeing.attribution import attribute
+from tinystar_np.seeing.lens import Lens, checked_position, read_lens
+from tinystar_np.seeing.parts import Attribution
 from tinystar_np.seeing.recorder import Recording, record
 from tinystar_np.text import Tokenizer
 from tinystar_np.whole_file import whole_file
@@ -81,6 +83,18 @@ class Seen:
         if path not in self.recording:
             raise InputError(f"Layer {layer} has no attention.")
         return self.recording[path][0]
+
+    def attributions(self, position: int, token: int | None = None, other: int | None = None) -> Attribution:
+        """Return the parts that a logit at a position is the sum of.
+
+        position  whose next token it is about; from the end where negative
+        token     its id; None for the token that came next
+        other     a token whose logit is subtracted; None for nothing
+
+        Raises InputError for a position or an id outside, and for a model whose logits are no such sums.
+        """
+        chosen = int(self.followed[checked_position(position, len(self.ids))]) if token is None else token
+        return attribute(self.model, self.recording, position, chosen, other)
 
     def checked_layer(self, layer: int) -> int:
         """Return the layer, counted from the beginning; raises InputError where there is none."""

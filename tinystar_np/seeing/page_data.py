@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tinystar_np.seeing.page_arrays import Arrays
 from tinystar_np.seeing.page_model import model_facts, pictures
 from tinystar_np.seeing.page_taps import add_taps, tap_rows
+from tinystar_np.seeing.page_writers import add_writers, writers
 from tinystar_np.seeing.shown_tokens import texts_alone, texts_in_order
 
 if TYPE_CHECKING:
@@ -35,64 +36,77 @@ def page_data(seen: "Seen", room: int) -> str:
 
     room  how many bytes it may have; even the least data may have more
     """
-    T = len(seen.ids)
-    fixed = _fixed(seen)
-    positions = T
+    page = PageData(seen)
+    positions = len(seen.ids)
     while True:
         for columns in COLUMNS:
-            text = _try(seen, fixed, T - positions, columns, room)
+            text = page.try_to_write(len(seen.ids) - positions, columns, room)
             if text is not None:
                 return text
         if positions <= FEWEST_POSITIONS:
-            return _written(seen, fixed, T - positions, COLUMNS[-1])
+            return page.written(len(seen.ids) - positions, COLUMNS[-1])
         positions = max(FEWEST_POSITIONS, positions * 2 // 3)
 
 
-def _try(seen: "Seen", fixed: Json, first: int, columns: int, room: int) -> str | None:
-    """Return the data with such columns, or None where they are too many."""
-    values = sum(min(rows.rows.shape[-1], columns) for rows in tap_rows(seen.recording, first))
-    if values * (len(seen.ids) - first) > 3 * room:  # more than compression can save
-        return None
-    text = _written(seen, fixed, first, columns)
-    return text if len(text.encode()) <= room else None
+class PageData:
+    """What a page shows: all that must be computed is computed once, however often it is written."""
 
+    def __init__(self, seen: "Seen") -> None:
+        self.seen = seen
+        self.lens = seen.logit_lens(min(TOP, seen.model.vocab_size))
+        self.writers = writers(seen)
+        self.always: Json = {
+            "model": model_facts(seen.model, seen.model_name),
+            "pictures": pictures(seen.model, seen.recording, seen.ids),
+            "prompt_length": seen.prompt_length,
+            "follow": [int(token) for token in self.lens.tokens],
+            "tokens": self._tokens(),
+            "vocabulary": self._vocabulary(),
+        }
 
-def _fixed(seen: "Seen") -> Json:
-    """Return what does not depend on the room."""
-    return {
-        "model": model_facts(seen.model, seen.model_name),
-        "pictures": pictures(seen.model, seen.recording, seen.ids),
-        "prompt_length": seen.prompt_length,
-    }
-
-
-def _written(seen: "Seen", fixed: Json, first: int, columns: int) -> str:
-    """Write the data: positions from ``first`` on, and at most so many columns of each tap."""
-    arrays = Arrays()
-    taps = add_taps(arrays, tap_rows(seen.recording, first), columns)
-    lens = seen.logit_lens(min(TOP, seen.model.vocab_size))
-    arrays.add("lens.ids", lens.top_ids[:, first:])
-    arrays.add("lens.probabilities", lens.top_probabilities[:, first:])
-    arrays.add("lens.chosen", lens.probabilities[:, first:])
-    arrays.add("lens.ranks", lens.ranks[:, first:])
-    attention = [_add_attention(arrays, layer, p[:, first:], keys) for layer, p, keys in _attention(seen)]
-    texts = texts_in_order(seen.tokenizer, seen.ids)
-    known = texts_alone(seen.tokenizer, {*map(int, np.unique(lens.top_ids)), *map(int, lens.tokens)})
-    data = fixed | {
-        "first": first,
-        "left_out": _left_out(seen, taps, first),
-        "tokens": [
+    def _tokens(self) -> list[Json]:
+        """Return the text's tokens."""
+        seen = self.seen
+        return [
             {"id": id, "text": text, "spelled": "" if seen.tokenizer is None else seen.tokenizer.token(id)}
-            for id, text in zip(seen.ids, texts, strict=True)
-        ],
-        "follow": [int(token) for token in lens.tokens],
-        "vocabulary": {str(id): text for id, text in known.items()},
-        "taps": taps,
-        "attention": attention,
-        "places": arrays.places,
-        "bytes": arrays.text(),
-    }
-    return json_in_html(json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+            for id, text in zip(seen.ids, texts_in_order(seen.tokenizer, seen.ids), strict=True)
+        ]
+
+    def _vocabulary(self) -> Json:
+        """Return the texts of all tokens that the page may name."""
+        ids = {*map(int, np.unique(self.lens.top_ids)), *map(int, self.lens.tokens)}
+        if not isinstance(self.writers, str):
+            ids |= {each.token for row in self.writers for each in row}
+        return {str(id): text for id, text in texts_alone(self.seen.tokenizer, ids).items()}
+
+    def try_to_write(self, first: int, columns: int, room: int) -> str | None:
+        """Return the data with such columns, or None where they are too many."""
+        values = sum(min(rows.rows.shape[-1], columns) for rows in tap_rows(self.seen.recording, first))
+        if values * (len(self.seen.ids) - first) > 3 * room:  # more than compression can save
+            return None
+        text = self.written(first, columns)
+        return text if len(text.encode()) <= room else None
+
+    def written(self, first: int, columns: int) -> str:
+        """Write the data: positions from ``first`` on, and at most so many columns of each tap."""
+        arrays = Arrays()
+        taps = add_taps(arrays, tap_rows(self.seen.recording, first), columns)
+        arrays.add("lens.ids", self.lens.top_ids[:, first:])
+        arrays.add("lens.probabilities", self.lens.top_probabilities[:, first:])
+        arrays.add("lens.chosen", self.lens.probabilities[:, first:])
+        arrays.add("lens.ranks", self.lens.ranks[:, first:])
+        data = self.always | {
+            "first": first,
+            "left_out": _left_out(len(self.seen.ids), taps, first),
+            "taps": taps,
+            "attention": [
+                _add_attention(arrays, layer, p[:, first:], keys) for layer, p, keys in _attention(self.seen)
+            ],
+            "writers": add_writers(arrays, self.writers, first),
+            "places": arrays.places,
+            "bytes": arrays.text(),
+        }
+        return json_in_html(json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
 
 
 def json_in_html(data: str) -> str:
@@ -125,13 +139,11 @@ def _add_attention(arrays: Arrays, layer: int, p: NDArray, keys: int) -> Json:
     }
 
 
-def _left_out(seen: "Seen", taps: list[Json], first: int) -> list[str]:
+def _left_out(T: int, taps: list[Json], first: int) -> list[str]:
     """Say in sentences what the page has no room for."""
     said = []
     if first:
-        said.append(
-            f"values and attention of the first {first} of {len(seen.ids)} tokens: too large for one page."
-        )
+        said.append(f"values and attention of the first {first} of {T} tokens: too large for one page.")
     shares = [tap["share"] for tap in taps if isinstance(tap["share"], int)]
     if max(shares, default=1) > 1:
         said.append(
