@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tinystar_np.seeing.lens import logit_lens, read_lens
     from tinystar_np.seeing.look import look
     from tinystar_np.seeing.patching import patching
+    from tinystar_np.seeing.without import without
 
 __version__ = "0.1.0"
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "record",
     "steer",
     "stream",
+    "without",
 ]
 
 
@@ -59,20 +61,21 @@ FOUND_IN = {
     "TinyStar": "models.tinystar",
     "TinyStarConfig": "models.tinystar_config",
     "TinyStarError": "errors",
-    "attribute": "seeing.attribution",
     "ablate": "seeing.interventions",
+    "attribute": "seeing.attribution",
     "generate": "generation",
     "generate_ids": "generation",
     "intervene": "seeing.interventions",
     "load": "loading",
     "logit_lens": "seeing.lens",
-    "read_lens": "seeing.lens",
     "look": "seeing.look",
     "patch": "seeing.interventions",
     "patching": "seeing.patching",
+    "read_lens": "seeing.lens",
     "record": "seeing",
     "steer": "seeing.interventions",
     "stream": "generation",
+    "without": "seeing.without",
 }
 
 

@@ -4,7 +4,7 @@ A branch is attention, a recurrent mixer, or the feed-forward layer. The last th
 it multiplies by an output matrix, or weights the results of experts. There it can be divided exactly.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from tinystar_np.layers.basic import FeedForward, GatedFeedForward, Linear
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, ExpertsAndShared
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.seeing.parts import Part, RecordedPlace
 
@@ -31,6 +32,14 @@ OUTPUTS = {
 """Branches, and the tap of each one's result: the first that there is."""
 READ_BY_OUT = {"attention": ("gated", "mixed"), "mixer": ("gated_norm", "gated")}
 """What the output matrix of a branch may read: the first tap that there is."""
+
+
+KINDS: Mapping[str, tuple[type, ...]] = {
+    "attention": (Attention, LatentAttention),
+    "mixer": (Mamba2, GatedDeltaNet, Mamba1),
+    "feed_forward": (FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
+}
+"""The classes of each branch's layers."""
 
 
 class Branch(NamedTuple):
@@ -48,16 +57,15 @@ class Branch(NamedTuple):
 
 def branches_of(block: object, scope: str, place: RecordedPlace) -> Iterator[Branch]:
     """Find the branches of a block that left a result; ``scope`` is its path, "blocks.3"."""
-    kinds = {
-        "attention": (Attention, LatentAttention),
-        "mixer": (Mamba2, GatedDeltaNet),
-        "feed_forward": (FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
-    }
     for name, outputs in OUTPUTS.items():
         out = next((f"{scope}.{each}" for each in outputs if f"{scope}.{each}" in place), None)
         if out is not None:
-            layers = (each for each in vars(block).values() if isinstance(each, kinds[name]))
-            yield Branch(f"{scope}.{name}", out, next(layers, None))
+            yield Branch(f"{scope}.{name}", out, layer_of(block, name))
+
+
+def layer_of(block: object, branch: str) -> object:
+    """Find the layer of a branch in a block; None where there is none of a known class."""
+    return next((each for each in vars(block).values() if isinstance(each, KINDS[branch])), None)
 
 
 def parts_of(branch: Branch, place: RecordedPlace, direction: Direction) -> Iterator[Part]:

@@ -17,20 +17,14 @@ AROUND: Facts = {
     ),
     "embedding": ("(B, T, D)", "the residual stream before the first block"),
     "final_norm": ("(B, T, D)", "what the output layer reads"),
-    "logits_before_cap": (
-        "(B, T, V)",
-        "scores of the next token before the soft cap, in models with one",
-    ),
+    "logits_before_cap": ("(B, T, V)", "scores of the next token before the soft cap, in models with one"),
     "logits": ("(B, T, V)", "scores of the next token"),
 }
 STREAM: Facts = {
     "attention_norm": ("(B, T, D)", "what attention reads"),
     "mixer_norm": ("(B, T, D)", "what a Mamba mixer reads"),
     "attention_post_norm": ("(B, T, D)", "a norm after attention"),
-    "attention_scaled": (
-        "(B, T, D)",
-        "attention's result times the model's factor (Granite, Falcon-H1)",
-    ),
+    "attention_scaled": ("(B, T, D)", "attention's result times the model's factor (Granite, Falcon-H1)"),
     "mixer_scaled": ("(B, T, D)", "the mixer's, likewise"),
     "mixers": ("(B, T, D)", "what attention and a recurrence beside it add together"),
     "residual_middle": (
@@ -141,7 +135,6 @@ def facts_of(names: Collection[str]) -> Facts:
         facts = facts | MAMBA1
     elif "mixer.in" in names:
         facts = facts | MAMBA2
-    # Compressed queries are named in a sentence of docs/taps.md, and have two axes less than queries.
     if "attention.q_down" in names:
         facts = facts | COMPRESSED_QUERIES
     return {name: facts[name] for name in names if name in facts}
