@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from secrets import randbits
 from typing import Unpack
 
 import numpy as np
@@ -18,11 +19,11 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TokenizerError
-from tinystar_np.generation import generate_ids
-from tinystar_np.generation.loop import check_prompt
+from tinystar_np.generation.loop import check_prompt, run
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.models import Decoder
+from tinystar_np.progress_bar import bar
 from tinystar_np.seeing.attribution import attribute
 from tinystar_np.seeing.lens import Lens, checked_position, read_lens
 from tinystar_np.seeing.parts import Attribution
@@ -44,6 +45,7 @@ class Seen:
     prompt_length  how many of them are the prompt's
     options        how the new ones were chosen
     recording      every tap of one pass over all ids, with the batch axis: B = 1
+    prompt         its text, where it was given as one
     model_name     a name for headings
     """
 
@@ -53,6 +55,7 @@ class Seen:
     prompt_length: int
     options: SamplingOptions
     recording: Recording
+    prompt: str | None = None
     model_name: str = ""
 
     @cached_property
@@ -147,14 +150,23 @@ def look(
     TokenizerError for a text where there is no tokenizer.
     """
     settings: Sampling = {"max_new_tokens": NEW_TOKENS, **sampling}
+    if settings.get("temperature") != 0 and settings.get("seed") is None:
+        settings["seed"] = randbits(32)  # so that the same random numbers can be drawn again, to be shown
     options = SamplingOptions(**settings)
     ids = _prompt_ids(model, tokenizer, prompt)
     check_prompt(model, ids)
-    new = generate_ids(model, ids, tokenizer=tokenizer, **settings) if options.max_new_tokens else []
-    whole = (*ids, *new)[: model.context_length]  # the last token may have no position
-    with record() as recording:
-        model(np.array(whole))
-    return Seen(model, tokenizer, whole, len(ids), options, recording)
+    passes = options.max_new_tokens + 1
+    with bar(model.parameters * passes, "looking", " weights") as advance:
+        whole = [*ids]
+        stopping = tokenizer if options.stops else None
+        for piece in run(model, [ids], stopping, options) if options.max_new_tokens else ():
+            whole.append(piece.token_id)
+            advance(model.parameters)
+        whole = whole[: model.context_length]  # the last token may have no position
+        with record() as recording:
+            model(np.array(whole))
+    text = prompt if isinstance(prompt, str) else None
+    return Seen(model, tokenizer, tuple(whole), len(ids), options, recording, text)
 
 
 def _prompt_ids(model: Decoder, tokenizer: Tokenizer | None, prompt: str | Sequence[int]) -> list[int]:

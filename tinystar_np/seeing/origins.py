@@ -100,7 +100,7 @@ class Watcher:
         try:
             yield
         finally:
-            sys.setprofile(before)
+            sys.setprofile(before if callable(before) else None)  # cProfile's cannot be set again
 
     def _event(self, frame: FrameType, event: str, _: object) -> None:
         """Count calls within kernels; note the outermost of them."""

@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.progress_bar import bar
 from tinystar_np.seeing.page_arrays import Arrays
+from tinystar_np.seeing.page_layers import add_experts, state_rows
 from tinystar_np.seeing.page_model import model_facts, pictures
+from tinystar_np.seeing.page_sampler import options_json, sampler_json, steps_of_all
 from tinystar_np.seeing.page_taps import add_taps, tap_rows
+from tinystar_np.seeing.page_tokens import token_rows, word_rows
+from tinystar_np.seeing.page_without import TakenOut, add_taken_out, parts_to_take_out, take_out_all
 from tinystar_np.seeing.page_writers import add_writers, writers
-from tinystar_np.seeing.shown_tokens import texts_alone, texts_in_order
+from tinystar_np.seeing.shown_tokens import texts_alone
 
 if TYPE_CHECKING:
     from tinystar_np.seeing.look import Seen
@@ -28,6 +33,8 @@ MOST_BYTES = 1_950_000
 COLUMNS = (1 << 20, 4096, 2048, 1024, 512, 256, 192, 128, 96, 64, 48, 32)
 """The widths that are tried, the first that fits is used."""
 FEWEST_POSITIONS = 4
+LIKELY = 1.3
+"""A value takes about a byte: it is compressed by a quarter, and base64 adds a third. More is not tried."""
 TOP = 5  # of the likeliest tokens at each layer
 
 
@@ -53,36 +60,51 @@ class PageData:
 
     def __init__(self, seen: "Seen") -> None:
         self.seen = seen
+        self.taps = tap_rows(seen.recording)
         self.lens = seen.logit_lens(min(TOP, seen.model.vocab_size))
         self.writers = writers(seen)
+        self.sampler = steps_of_all(seen)
+        self.taken_out = self._take_out()
         self.always: Json = {
             "model": model_facts(seen.model, seen.model_name),
             "pictures": pictures(seen.model, seen.recording, seen.ids),
             "prompt_length": seen.prompt_length,
             "follow": [int(token) for token in self.lens.tokens],
-            "tokens": self._tokens(),
+            "tokens": token_rows(seen),
+            "words": word_rows(seen),
+            "sampler": sampler_json(seen, self.sampler),
+            "options": options_json(seen.options),
+            "state": state_rows(seen),
             "vocabulary": self._vocabulary(),
         }
 
-    def _tokens(self) -> list[Json]:
-        """Return the text's tokens."""
-        seen = self.seen
-        return [
-            {"id": id, "text": text, "spelled": "" if seen.tokenizer is None else seen.tokenizer.token(id)}
-            for id, text in zip(seen.ids, texts_in_order(seen.tokenizer, seen.ids), strict=True)
-        ]
+    def _take_out(self) -> list[TakenOut]:
+        """Take out the parts that count most, one at a time."""
+        if isinstance(self.writers, str):
+            return []
+        weights = self.seen.model.parameters
+        names = parts_to_take_out(self.writers, self.seen.prompt_length, weights)
+        with bar(weights * len(names), "taking parts out", " weights") as advance:
+            return take_out_all(self.seen, names, lambda: advance(weights))
 
     def _vocabulary(self) -> Json:
         """Return the texts of all tokens that the page may name."""
         ids = {*map(int, np.unique(self.lens.top_ids)), *map(int, self.lens.tokens)}
         if not isinstance(self.writers, str):
             ids |= {each.token for row in self.writers for each in row}
+        ids |= {int(id) for each in self.taken_out for id in each.best}
+        ids |= {
+            candidate.token_id
+            for each in self.sampler
+            for step in each.steps
+            for candidate in (*step.leading, *step.fallen)
+        }
         return {str(id): text for id, text in texts_alone(self.seen.tokenizer, ids).items()}
 
     def try_to_write(self, first: int, columns: int, room: int) -> str | None:
         """Return the data with such columns, or None where they are too many."""
-        values = sum(min(rows.rows.shape[-1], columns) for rows in tap_rows(self.seen.recording, first))
-        if values * (len(self.seen.ids) - first) > 3 * room:  # more than compression can save
+        values = sum(min(tap.rows.shape[-1], columns) for tap in self.taps)
+        if values * (len(self.seen.ids) - first) > LIKELY * room:
             return None
         text = self.written(first, columns)
         return text if len(text.encode()) <= room else None
@@ -90,7 +112,7 @@ class PageData:
     def written(self, first: int, columns: int) -> str:
         """Write the data: positions from ``first`` on, and at most so many columns of each tap."""
         arrays = Arrays()
-        taps = add_taps(arrays, tap_rows(self.seen.recording, first), columns)
+        taps = add_taps(arrays, self.taps, first, columns)
         arrays.add("lens.ids", self.lens.top_ids[:, first:])
         arrays.add("lens.probabilities", self.lens.top_probabilities[:, first:])
         arrays.add("lens.chosen", self.lens.probabilities[:, first:])
@@ -103,6 +125,8 @@ class PageData:
                 _add_attention(arrays, layer, p[:, first:], keys) for layer, p, keys in _attention(self.seen)
             ],
             "writers": add_writers(arrays, self.writers, first),
+            "without": add_taken_out(arrays, self.taken_out, first),
+            "experts": add_experts(arrays, self.seen, first),
             "places": arrays.places,
             "bytes": arrays.text(),
         }

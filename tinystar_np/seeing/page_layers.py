@@ -1,0 +1,56 @@
+"""What the page shows of layers beside attention: experts, and the state that is kept between tokens."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinystar_np.inspection.describe import mixers_of
+from tinystar_np.inspection.memory import measured
+from tinystar_np.kernels.softmax import softmax
+from tinystar_np.seeing.page_arrays import Arrays
+
+if TYPE_CHECKING:
+    from tinystar_np.seeing.look import Seen
+
+Json = dict[str, object]
+
+
+def add_experts(arrays: Arrays, seen: "Seen", first: int) -> list[Json]:
+    """Store the routers' scores, the chosen experts and their weights of each layer that has experts.
+
+    ``experts.L.router`` (P, E) are scores as colours; ``experts.L.chosen`` and ``.weights`` (P, k).
+    """
+    found: list[Json] = []
+    for layer in range(len(seen.model.blocks)):
+        path = f"blocks.{layer}.feed_forward."
+        if path + "router" not in seen.recording:
+            continue
+        router, chosen, weights = (
+            seen.recording[path + name][0, first:] for name in ("router", "chosen", "weights")
+        )
+        name = f"experts.{layer}"
+        arrays.add_probabilities(f"{name}.router", softmax(router))
+        arrays.add(f"{name}.chosen", chosen)
+        arrays.add(f"{name}.weights", weights)
+        found.append({"layer": layer, "experts": router.shape[-1], "chosen": chosen.shape[-1]})
+    return found
+
+
+def state_rows(seen: "Seen") -> list[Json]:
+    """Return the bytes that each layer keeps of the text so far, after each number of tokens.
+
+    Raises no error where there is none: a bidirectional model has no state.
+    """
+    T = len(seen.ids)
+    rows: list[Json] = []
+    for layer, block in enumerate(seen.model.blocks):
+        size = measured(f"layer {layer}", mixers_of(block))
+        rows.append({"layer": layer, "fixed": size.fixed, "bytes": [size.at(t) for t in range(1, T + 1)]})
+    return rows
+
+
+def norms(seen: "Seen") -> np.ndarray:
+    """Return the length of the residual stream after the embedding and after each layer: (L + 1, T)."""
+    names = ["embedding", *(f"blocks.{i}.residual" for i in range(len(seen.model.blocks)))]
+    streams = [seen.recording[name][0].astype(np.float64) for name in names]
+    return np.stack([np.sqrt((x * x).sum(axis=-1)) for x in streams]).astype(np.float32)
