@@ -206,7 +206,7 @@ def steer(
 
 def _patterns(pattern: str | Sequence[str]) -> list[str]:
     """Return a list of patterns; raises InputError for none, or for a tap that no model has."""
-    patterns = [pattern] if isinstance(pattern, str) else list(pattern)
+    patterns = list(pattern) if isinstance(pattern, list | tuple) else [pattern]
     if not patterns:
         raise InputError("A tap must be named, such as 'blocks.3.residual'.")
     return [check_pattern(each) for each in patterns]

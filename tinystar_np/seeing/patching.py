@@ -108,6 +108,8 @@ def patching(
         )
     if tokens is not None and len(tokens) != len(clean_text):
         raise InputError(f"There are {len(tokens)} labels for {len(clean_text)} tokens.")
+    if isinstance(taps, str) or not taps:
+        raise InputError('taps are names of activations in a list, such as ["residual", "attention"].')
     plus, minus = _answer(model, answer)
     patterns = [f"blocks.*.{name}" for tap in taps for name in OUTPUTS.get(tap, (tap,))]
     with record(*patterns) as clean:

@@ -23,6 +23,8 @@ AROUND: Facts = {
 STREAM: Facts = {
     "attention_norm": ("(B, T, D)", "what attention reads"),
     "mixer_norm": ("(B, T, D)", "what a Mamba mixer reads"),
+    "attention_scaled": ("(B, T, D)", "attention's result times the model's factor (Granite, Falcon-H1)"),
+    "mixer_scaled": ("(B, T, D)", "the mixer's, likewise"),
     "attention_post_norm": ("(B, T, D)", "a norm after attention"),
     "attention_scaled": ("(B, T, D)", "attention's result times the model's factor (Granite, Falcon-H1)"),
     "mixer_scaled": ("(B, T, D)", "the mixer's, likewise"),
