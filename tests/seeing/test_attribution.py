@@ -15,7 +15,7 @@ from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.models import ARCHITECTURES
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig
-from tinystar_np.seeing.attribution import NEEDED, attribute
+from tinystar_np.seeing.attribution import NEEDED, attribute, attribute_each
 from tinystar_np.tap import tap
 
 IDS = random_ids(20)
@@ -297,3 +297,16 @@ def recorded_only(model: Any, *patterns: str) -> Any:
     with ts.record(*patterns) as recording:
         model(IDS)
     return recording
+
+
+def test_several_tokens_at_once() -> None:
+    model = tiny(positions="learned", attention_bias=True, norm="layernorm", norm_placement="sandwich")
+    recording = recorded(model)
+    pairs = [(5, None), (9, 5), (200, None), (0, 1)]
+    for found, (token, other) in zip(attribute_each(model, recording, -2, pairs), pairs, strict=True):
+        alone = attribute(model, recording, -2, token, other)
+        assert (found.token, found.other, found.position) == (token, other, 18)
+        assert found.logit == alone.logit
+        assert [part.name for part in found.parts] == [part.name for part in alone.parts]
+        np.testing.assert_allclose(found.values, alone.values, rtol=1e-5, atol=1e-6)
+    assert attribute_each(model, recording, 0, []) == []

@@ -36,6 +36,16 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Term:
+    """The same part of several logits at once: ``values`` (n,), one for each."""
+
+    path: str
+    kind: Kind
+    index: int | None
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Attribution:
     """A logit, or the difference of two, as a sum of parts.
 
