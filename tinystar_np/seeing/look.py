@@ -28,6 +28,7 @@ from tinystar_np.seeing.attribution import attribute
 from tinystar_np.seeing.lens import Lens, checked_position, read_lens
 from tinystar_np.seeing.parts import Attribution
 from tinystar_np.seeing.recorder import Recording, record
+from tinystar_np.seeing.recurrence import mixing_matrix
 from tinystar_np.text import Tokenizer
 from tinystar_np.whole_file import whole_file
 
@@ -98,6 +99,13 @@ class Seen:
         """
         chosen = int(self.followed[checked_position(position, len(self.ids))]) if token is None else token
         return attribute(self.model, self.recording, position, chosen, other)
+
+    def recurrence(self, layer: int) -> NDArray:
+        """Return what each token takes from each earlier one in a recurrence: (H, T, T), as attention's weights.
+
+        Raises InputError for a layer that there is not, or that has no recurrence.
+        """
+        return mixing_matrix(self.model, self.recording, self.checked_layer(layer))
 
     def checked_layer(self, layer: int) -> int:
         """Return the layer, counted from the beginning; raises InputError where there is none."""

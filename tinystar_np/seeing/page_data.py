@@ -16,6 +16,7 @@ from tinystar_np.progress_bar import bar
 from tinystar_np.seeing.page_arrays import Arrays
 from tinystar_np.seeing.page_layers import add_experts, state_rows
 from tinystar_np.seeing.page_model import model_facts, pictures
+from tinystar_np.seeing.page_recurrences import add_mixings, mixings
 from tinystar_np.seeing.page_sampler import options_json, sampler_json, steps_of_all
 from tinystar_np.seeing.page_taps import add_taps, tap_rows
 from tinystar_np.seeing.page_tokens import token_rows, word_rows
@@ -65,6 +66,7 @@ class PageData:
         self.writers = writers(seen)
         self.sampler = steps_of_all(seen)
         self.taken_out = self._take_out()
+        self.mixings = mixings(seen)
         self.always: Json = {
             "model": model_facts(seen.model, seen.model_name),
             "pictures": pictures(seen.model, seen.recording, seen.ids),
@@ -127,6 +129,7 @@ class PageData:
             "writers": add_writers(arrays, self.writers, first),
             "without": add_taken_out(arrays, self.taken_out, first),
             "experts": add_experts(arrays, self.seen, first),
+            "recurrences": add_mixings(arrays, self.mixings, first),
             "places": arrays.places,
             "bytes": arrays.text(),
         }

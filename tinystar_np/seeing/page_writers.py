@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.errors import InputError
+from tinystar_np.seeing.attribution import attribute_each
 from tinystar_np.seeing.page_arrays import Arrays
 from tinystar_np.seeing.parts import Attribution, Part
 
@@ -67,7 +68,7 @@ def attributions_at(seen: "Seen", position: int) -> list[Attribution]:
     logits: NDArray = seen.recording["logits"][0, position]
     best = np.argsort(-logits, kind="stable")[:TOKENS]
     tokens = [chosen, *(int(id) for id in best if id != chosen)][: min(TOKENS, len(logits))]
-    return [seen.attributions(position, token) for token in tokens]
+    return attribute_each(seen.model, seen.recording, position, [(token, None) for token in tokens])
 
 
 def in_order(attributions: list[Attribution]) -> list[Name]:

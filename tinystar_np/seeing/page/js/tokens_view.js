@@ -27,6 +27,27 @@ views.push({
     section.append(el("div", { class: "scroll tall" }, el("table", { class: "rows" },
       el("thead", {}, el("tr", {}, ["position", "token", "id", "bytes", "expected", "", "rank", ""].map((name, i) =>
         el("th", { class: [0, 2, 5, 6].includes(i) ? "number" : "" }, name)))), body)));
+    if (seen.words) section.append(this.merges());
+  },
+
+  /** The merges of the prompt's words: from characters or bytes to tokens, one join after the other. */
+  merges() {
+    const words = seen.words;
+    const box = el("details", { class: "merges" }, el("summary", {}, `How the tokenizer came to them: ${words.kind}, joined by ${words.by === "score" ? "score" : "rank"}`),
+      el("p", { class: "note" }, "A word begins as single characters or bytes. Of all neighbours that may be joined, those that stand first in the tokenizer's list are, until none can be."));
+    for (const word of words.words) {
+      let parts = word.parts.map((text, place) => ({ text, place }));
+      const row = (at) => el("div", { class: "join" }, el("span", { class: "mono soft at" }, at), parts.map((part) => el("span", { class: "piece" }, part.text)));
+      const lines = [row("")];
+      for (const [order, place, left, right] of word.merges ?? []) {
+        const i = parts.findIndex((part) => part.place === place);
+        parts = [...parts.slice(0, i), { text: left + right, place }, ...parts.slice(i + 2)];
+        lines.push(row(words.by === "score" ? number(-order) : `merge ${count(order)}`));
+      }
+      if (word.merges && !word.merges.length && parts.length > 1) lines.push(el("div", { class: "join" }, el("span", { class: "mono soft at" }, "whole"), el("span", { class: "piece" }, word.parts.join(""))));
+      box.append(el("div", { class: "word" }, lines));
+    }
+    return box;
   },
 
   update(changed) {

@@ -19,7 +19,7 @@ views.push({
     this.parts = el("div", { class: "ranked" });
     section.append(el("p", { class: "slider" }, el("label", {}, "The logit of ", this.token = el("b")), el("label", {}, " minus that of ", this.other)),
       this.sum, el("h3", {}, "Layer by layer"), this.layers, el("h3", {}, "The parts that count most"), this.parts,
-      el("p", { class: "note" }, "Blue parts speak for the token, orange ones against it. The scale of the final norm is held at what it was for this text; nothing else is approximated."));
+      el("p", { class: "note" }, "Blue parts speak for the token, orange ones against it. The scale of each norm is held at what it was for this text; nothing else is approximated. \u201cWithout it\u201d is computed again with the part taken out at every token, for the parts that count most in this text."));
   },
 
   update(changed) {
@@ -149,7 +149,17 @@ function tapOfPart(part) {
 
 /** What happens when a part is taken out, in words; nothing where that was not computed. */
 function takenOut(i) {
-  return "";
+  const part = seen.writers.parts[i];
+  const name = part.kind === "whole" ? part.path : `${part.path} ${part.kind}${part.index === null ? "" : ` ${part.index}`}`;
+  const row = seen.without.indexOf(name);
+  if (row < 0) return "";
+  const at = row * storedPositions() + position() - seen.first;
+  const probability = arrayOf("without.probability")[at];
+  const best = arrayOf("without.best")[at];
+  const own = seen.follow[position()];
+  const words = [el("b", {}, tokenNodes(followed(position()))), ` ${percent(probability)}`];
+  if (best !== own) words.push(", the likeliest is then ", el("b", {}, tokenNodes(textOf(best))), ` ${percent(arrayOf("without.of_best")[at])}`);
+  return ["without it: ", words];
 }
 
 /** A bar from the middle: to the right above zero, to the left below. */
