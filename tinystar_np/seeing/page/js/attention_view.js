@@ -97,7 +97,7 @@ views.push({
     paintHead(this.canvas, layer, head);
     this.canvas.setAttribute("aria-label", `${headName(layer, head)}: where each token looks`);
     this.canvas.className = "big";
-    const size = Math.max(5, Math.min(22, Math.floor(560 / T)));
+    const size = Math.max(5, Math.min(22, Math.floor(roomFor(560) / T)));
     this.canvas.style.width = `${size * T}px`;
     this.canvas.style.height = `${size * positions}px`;
     this.marker.style.top = `${(100 * (p - seen.first)) / positions}%`;

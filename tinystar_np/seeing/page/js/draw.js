@@ -10,7 +10,7 @@ function el(tag, attributes = {}, ...children) {
     else if (name === "class") made.className = value;
     else made.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return made;
 }
 
@@ -22,13 +22,13 @@ function svg(tag, attributes = {}, ...children) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
     else made.setAttribute(name, value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return made;
 }
 
 /** Replace what an element holds. */
 function fill(element, ...children) {
-  element.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return element;
 }
 
@@ -188,6 +188,11 @@ function showHint(words, x = 0, y = 0) {
   const box = hint.getBoundingClientRect();
   hint.style.left = `${Math.max(4, Math.min(x + 14, innerWidth - box.width - 6))}px`;
   hint.style.top = `${y + 18 + box.height > innerHeight ? y - box.height - 10 : y + 18}px`;
+}
+
+/** The width of an enlarged picture: so many pixels, less where the window is narrow. */
+function roomFor(pixels) {
+  return Math.min(pixels, innerWidth - 140);
 }
 
 /** A horizontal bar: a share from 0 to 1 of its room. */

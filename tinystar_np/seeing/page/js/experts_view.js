@@ -49,7 +49,7 @@ views.push({
       const weight = this.weightOf(layer, row, e);
       return weight === null ? 0.5 * Math.sqrt(arrayOf(`experts.${layer}.router`)[row * experts + e] / 255) * 0.6 : 0.35 + 0.65 * Math.min(1, Math.abs(weight));
     }, shareColour);
-    const size = Math.max(6, Math.min(22, Math.floor(600 / Math.max(experts, positions))));
+    const size = Math.max(6, Math.min(22, Math.floor(roomFor(600) / Math.max(experts, positions))));
     this.canvas.style.width = `${size * experts}px`;
     this.canvas.style.height = `${size * positions}px`;
     this.marker.style.top = `${(100 * (p - seen.first)) / positions}%`;

@@ -15,6 +15,7 @@ async function start() {
   document.getElementById("about").textContent = `${parts.join(" · ")}`;
   buildStrip();
   chosen.token = Math.max(seen.first + 1, Math.min(seen.prompt_length, seen.tokens.length));
+  chosen.tap = seen.pictures.kinds[0][0].name;
   chosen.layer = seen.pictures.kind_of.length - 1;
   const contents = document.getElementById("contents");
   for (const view of views) {

@@ -35,6 +35,8 @@ views.push({
     const words = seen.words;
     const box = el("details", { class: "merges" }, el("summary", {}, `How the tokenizer came to them: ${words.kind}, joined by ${words.by === "score" ? "score" : "rank"}`),
       el("p", { class: "note" }, "A word begins as single characters or bytes. Of all neighbours that may be joined, those that stand first in the tokenizer's list are, until none can be."));
+    const grid = el("div", { class: "words" });
+    box.append(grid);
     for (const word of words.words) {
       let parts = word.parts.map((text, place) => ({ text, place }));
       const row = (at) => el("div", { class: "join" }, el("span", { class: "mono soft at" }, at), parts.map((part) => el("span", { class: "piece" }, part.text)));
@@ -45,7 +47,7 @@ views.push({
         lines.push(row(words.by === "score" ? number(-order) : `merge ${count(order)}`));
       }
       if (word.merges && !word.merges.length && parts.length > 1) lines.push(el("div", { class: "join" }, el("span", { class: "mono soft at" }, "whole"), el("span", { class: "piece" }, word.parts.join(""))));
-      box.append(el("div", { class: "word" }, lines));
+      grid.append(el("div", { class: "word" }, lines));
     }
     return box;
   },
