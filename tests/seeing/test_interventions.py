@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from gpt2_by_hand import forward
-from parity import assert_close, random_ids
+from parity import assert_close, random_ids, reference_model, save
+from parity_cases import CASES, Case
 from small_models import DENSE, EXPERTS, small_model
 
 import tinystar_np as ts
@@ -173,12 +174,13 @@ def test_experts_are_taken_out_by_their_weights() -> None:
     assert not np.isin(recording[path + "chosen"], [2, 3]).any()
 
 
-# Every tap, in every kind of model.
+# Every tap, in every architecture.
 
 
-@pytest.mark.parametrize("name", [*DENSE, *EXPERTS])
-def test_every_tap_moves_the_logits_and_none_does_by_itself(name: str) -> None:
-    check_every_tap(small_model(name), IDS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.model_type)
+def test_every_tap_moves_the_logits_and_none_does_by_itself(case: Case, tmp_path: Path) -> None:
+    reference = reference_model(case.model_type, **case.config("plain"))
+    check_every_tap(ts.load(save(reference, tmp_path), dtype="float32")[0], IDS)
 
 
 def test_every_tap_of_the_shipped_model(stories: Any) -> None:

@@ -105,6 +105,37 @@ def test_guessed_tokens(shared: Path) -> None:
     assert found[0] == found[1] != ts.generate_ids(model, ids, **settings)
 
 
+def test_a_direction_of_sadness(stories: Any) -> None:
+    """The mean difference of sad and happy texts makes the shipped model write of the one or the other."""
+    model, tokenizer = stories
+    texts = {
+        "sad": [
+            "Tim was so sad. He cried and cried.",
+            "Lily was sad. Her toy was broken.",
+            "It cried all day.",
+        ],
+        "happy": ["Tim was so happy. He smiled and laughed.", "Lily was happy. Her toy was new."],
+    }
+    means = {}
+    for kind, written in texts.items():
+        found = []
+        for text in written:
+            with ts.record("blocks.3.residual") as recording:
+                model(tokenizer.encode(text))
+            found.append(recording["blocks.3.residual"][0].mean(axis=0))
+        means[kind] = np.mean(found, axis=0)
+    ids = tokenizer.encode("Once upon a time there was a dog named Max. Max was very")
+    sad, happy = (tokenizer.encode(word)[0] for word in (" sad", " happy"))
+    differences = []
+    for scale in (-4.0, -2.0, 2.0, 4.0):
+        with ts.steer("blocks.3.residual", means["sad"] - means["happy"], scale=scale):
+            logits = model(ids, last_only=True)[0]
+        differences.append(logits[sad] - logits[happy])
+    assert differences == sorted(differences)
+    assert differences[-1] > 1
+    assert differences[0] < -1
+
+
 def test_a_long_prompt_in_pieces_and_threads(stories: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = stories
     from tinystar_np.generation import loop
