@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from small_models import small_model
-from smollm2 import smollm2_file
 
 import tinystar_np as ts
 from tinystar_np.seeing.look import Seen
 from tinystar_np.seeing.page_data import page_data
-from tinystar_np.seeing.page_file import bare_size, page_text
+from tinystar_np.seeing.page_file import page_text
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PROMPT = "Once upon a time there was a little"
@@ -354,15 +353,3 @@ def test_the_golden_page(opened: Open, shared: Path) -> None:
         )
         step = np.abs(rows).max(-1, keepdims=True) / 127  # of the root: x lies within a step of it
         assert (np.abs(np.array(shown) - rows) < step + 1e-3).all(), ours
-
-
-def test_smollm2_fits(opened: Open) -> None:
-    model, tokenizer = ts.load(smollm2_file(), dtype="float32")
-    prompt = "The capital city of France is Paris, and the capital city of Germany is Berlin. It is"
-    prompt += " a city of museums, of parks and of rain."
-    seen = ts.look(model, tokenizer, prompt, max_new_tokens=2, temperature=0.0)
-    assert 31 <= len(seen.ids) <= 34
-    text = seen.page()
-    assert len(text.encode()) <= 2_000_000
-    opened(text)
-    assert bare_size() < 200_000

@@ -101,7 +101,7 @@ class Seen:
         return attribute(self.model, self.recording, position, chosen, other)
 
     def recurrence(self, layer: int) -> NDArray:
-        """Return what each token takes from each earlier one in a recurrence: (H, T, T), as attention's weights.
+        """Return what each token takes from each earlier one in a recurrence: (H, T, T).
 
         Raises InputError for a layer that there is not, or that has no recurrence.
         """

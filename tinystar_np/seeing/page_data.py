@@ -6,14 +6,13 @@ are too many, only the last tokens are stored, and the page says so.
 """
 
 import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinystar_np.progress_bar import bar
 from tinystar_np.seeing.page_arrays import Arrays
+from tinystar_np.seeing.page_attention import add_attention, measured_heads
 from tinystar_np.seeing.page_layers import add_experts, state_rows
 from tinystar_np.seeing.page_model import model_facts, pictures
 from tinystar_np.seeing.page_recurrences import add_mixings, mixings
@@ -67,6 +66,7 @@ class PageData:
         self.sampler = steps_of_all(seen)
         self.taken_out = self._take_out()
         self.mixings = mixings(seen)
+        self.heads = measured_heads(seen)
         self.always: Json = {
             "model": model_facts(seen.model, seen.model_name),
             "pictures": pictures(seen.model, seen.recording, seen.ids),
@@ -123,9 +123,7 @@ class PageData:
             "first": first,
             "left_out": _left_out(len(self.seen.ids), taps, first),
             "taps": taps,
-            "attention": [
-                _add_attention(arrays, layer, p[:, first:], keys) for layer, p, keys in _attention(self.seen)
-            ],
+            "attention": add_attention(arrays, self.seen, self.heads, first),
             "writers": add_writers(arrays, self.writers, first),
             "without": add_taken_out(arrays, self.taken_out, first),
             "experts": add_experts(arrays, self.seen, first),
@@ -141,29 +139,6 @@ def json_in_html(data: str) -> str:
     for character in "<>&\u2028\u2029":
         data = data.replace(character, f"\\u{ord(character):04x}")
     return data
-
-
-def _attention(seen: "Seen") -> Iterator[tuple[int, NDArray, int]]:
-    """Give the layers that have attention, its weights (H, T, S), and how many keys its heads share: G."""
-    for layer in range(len(seen.model.blocks)):
-        path = f"blocks.{layer}.attention."
-        if path + "probabilities" in seen.recording:
-            p = seen.recording[path + "probabilities"][0]
-            yield layer, p, seen.recording[path + "k"].shape[1] if path + "k" in seen.recording else len(p)
-
-
-def _add_attention(arrays: Arrays, layer: int, p: NDArray, keys: int) -> Json:
-    """Store the weights (H, P, S) of a layer as bytes, and exactly the largest of each query."""
-    name = f"attention.{layer}"
-    arrays.add_probabilities(name, p)
-    arrays.add(f"{name}.most", p.max(axis=-1))
-    arrays.add(f"{name}.most_at", p.argmax(axis=-1).astype(np.uint16))
-    return {
-        "layer": layer,
-        "heads": len(p),
-        "keys": keys,
-        "sinks": bool((p.sum(axis=-1) < 0.999).any()),
-    }
 
 
 def _left_out(T: int, taps: list[Json], first: int) -> list[str]:

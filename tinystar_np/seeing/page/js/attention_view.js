@@ -9,14 +9,15 @@ views.push({
 
   build(section) {
     this.grid = el("div", { class: "scroll" });
+    this.kind = null;
+    this.chips = el("div", { class: "kinds" });
     this.enlarged = el("div", { class: "enlarged" });
-    this.kinds = el("div", {});
     this.text = el("p", { class: "reading" });
     this.headName = el("h3", {});
     this.words = el("p", { class: "note" });
     section.append(this.headName, this.words, this.text, this.enlarged, el("h3", {}, "All heads"),
       el("p", { class: "note" }, "A row for each layer, the first at the top. Heads with a frame around them share one key. Choose one to enlarge it; arrow keys move among them."),
-      this.grid, this.kinds);
+      this.chips, this.grid);
     this.cells = [];
     const rows = seen.attention.map((layer, y) => {
       const cells = [];
@@ -35,6 +36,7 @@ views.push({
     });
     this.grid.append(...rows);
     gridKeys(this.grid, this.cells, (y, x) => choose({ layer: seen.attention[y].layer, head: x }));
+    this.buildKinds();
     const canvas = el("canvas", { role: "img" });
     this.canvas = canvas;
     this.marker = el("div", { class: "row-marker" });
@@ -45,10 +47,27 @@ views.push({
     hinted(canvas, (event) => {
       const [row, s] = at(event);
       const t = seen.first + row;
-      if (s > t && !this.weight(t, s)) return `${tokenLabel(tokenText(t))} cannot see what comes later.`;
+      if (!this.weight(t, s) && isHidden(this.layer(), t, s)) return `${tokenLabel(tokenText(t))} cannot see ${s > t ? "what comes later" : "so far back"}.`;
       return `${tokenLabel(tokenText(t))} (${t}) → ${tokenLabel(tokenText(s))} (${s})\n${this.weightWords(t, s)}`;
     });
     canvas.addEventListener("click", (event) => choose({ token: seen.first + at(event)[0] + 1 }));
+  },
+
+  /** Buttons that mark the heads of one kind. */
+  buildKinds() {
+    const of = new Map();
+    for (const layer of seen.attention) layer.kinds.forEach((kinds, head) => kinds.forEach((kind) => of.set(kind, [...(of.get(kind) ?? []), [layer.layer, head]])));
+    if (!of.size) return;
+    const buttons = [...of].map(([kind, heads]) => {
+      const button = el("button", { type: "button", class: "quiet", "aria-pressed": "false" }, `${kind}: ${heads.length} head${heads.length > 1 ? "s" : ""}`);
+      button.addEventListener("click", () => {
+        this.kind = this.kind === kind ? null : kind;
+        for (const each of buttons) each.setAttribute("aria-pressed", String(each === button && this.kind === kind));
+        this.cells.forEach((cells, y) => cells.forEach((cell, head) => cell.classList.toggle("is-dim", this.kind !== null && !seen.attention[y].kinds[head].includes(this.kind))));
+      });
+      return hinted(button, () => KIND_WORDS[kind]);
+    });
+    this.chips.append(el("span", { class: "note" }, "Kinds of heads, by where their attention goes in this text: "), buttons);
   },
 
   /** The layer that is shown: the chosen one, or the nearest that has attention. */
@@ -91,9 +110,12 @@ views.push({
     const T = seen.tokens.length;
     this.headName.textContent = headName(layer, head);
     const shared = heads / (keys || heads);
-    const notes = [seen.model.layers[layer].mixer];
+    const notes = [seen.model.layers[layer].mixer, seen.model.layers[layer].positions].filter(Boolean);
     if (shared > 1) notes.push(`it shares key ${Math.floor(head / shared)} with ${shared === 2 ? "one other head" : `${shared - 1} others`}`);
-    fill(this.words, notes.join(" · "));
+    const measures = Object.entries(this.layer().scores).filter(([, scores]) => scores[head] !== null);
+    const kinds = this.layer().kinds[head];
+    fill(this.words, notes.join(" · "), el("br"), "Share of its attention that goes to: ", measures.map(([kind, scores], i) => [
+      i ? " · " : "", hinted(el(kinds.includes(kind) ? "b" : "span", {}, `${KIND_GOES[kind]} ${percent(scores[head])}`), () => KIND_WORDS[kind])]));
     paintHead(this.canvas, layer, head);
     this.canvas.setAttribute("aria-label", `${headName(layer, head)}: where each token looks`);
     this.canvas.className = "big";
@@ -140,7 +162,32 @@ function headName(layer, head) {
 
 /** A head in words, where the measures of seeing/head_kinds.py say something of it. */
 function headWords(layer, head) {
-  return headName(layer, head);
+  const about = seen.attention.find((each) => each.layer === layer);
+  const kinds = about.kinds[head].map((kind) => `${kind} ${percent(about.scores[kind][head])}`);
+  return [headName(layer, head), ...kinds].join("\n");
+}
+
+const KIND_GOES = {
+  "first token": "the first token",
+  self: "the token itself",
+  "previous token": "the one before",
+  "duplicate token": "earlier ones like it",
+  induction: "what followed these",
+};
+
+const KIND_WORDS = {
+  "first token": "It rests on the text's first token: often a head that finds nothing to attend to.",
+  self: "It looks at the token itself.",
+  "previous token": "It looks at the token before.",
+  "duplicate token": "It looks at earlier tokens that are the same as this one.",
+  induction: "It looks at what followed the same token earlier: what came last time is likely to come again.",
+};
+
+/** Whether a token cannot see another: it comes later, or lies outside the window or chunk. */
+function isHidden(about, t, s) {
+  if (about.causal && s > t) return true;
+  if (about.window !== null && s <= t - about.window) return true;
+  return about.chunk !== null && Math.floor(s / about.chunk) !== Math.floor(t / about.chunk);
 }
 
 /** The stored weights of a query: from position t to every position. */
@@ -155,7 +202,8 @@ function attentionRow(layer, head, t) {
 function paintHead(canvas, layer, head) {
   const positions = storedPositions();
   const rows = Array.from({ length: positions }, (_, i) => attentionRow(layer, head, seen.first + i));
+  const about = seen.attention.find((each) => each.layer === layer);
   paint(canvas, positions, seen.tokens.length,
-    (y, x) => (rows[y][x] === 0 && x > seen.first + y ? -1 : Math.sqrt(rows[y][x] / 255)),
+    (y, x) => (rows[y][x] === 0 && isHidden(about, seen.first + y, x) ? -1 : Math.sqrt(rows[y][x] / 255)),
     (share) => (share < 0 ? palette.wash : shareColour(share)));
 }
