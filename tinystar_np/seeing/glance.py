@@ -1,4 +1,4 @@
-"""The essentials of one token: what the model would say at each layer, who wrote it, and where they looked."""
+"""The essentials of one token: what the model would say at each layer, who wrote it, where they looked."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -134,6 +134,9 @@ class Seen:
         name = self.model_name or type(self.model).__name__
         return f"{name}: {len(self.ids)} tokens seen"
 
+    def __repr__(self) -> str:
+        return f"<Seen: {self._title()}, {self.prompt_length} of them the prompt's>"
+
     def _repr_html_(self) -> str:
         """Show the page in a notebook, in a frame of its own: its styles and keys do not mix with others'."""
         page = html.escape(self.page(), quote=True)

@@ -7,6 +7,8 @@ import numpy as np
 from tinystar_np.inspection.describe import mixers_of
 from tinystar_np.inspection.memory import measured
 from tinystar_np.kernels.softmax import softmax
+from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.seeing.page_arrays import Arrays
 
 if TYPE_CHECKING:
@@ -39,10 +41,14 @@ def add_experts(arrays: Arrays, seen: "Seen", first: int) -> list[Json]:
 def state_rows(seen: "Seen") -> list[Json]:
     """Return the bytes that each layer keeps of the text so far, after each number of tokens.
 
-    Raises no error where there is none: a bidirectional model has no state.
+    Returns nothing for a model that sees later tokens too: it keeps no state.
     """
     T = len(seen.ids)
     rows: list[Json] = []
+    attending = (Attention, LatentAttention)
+    mixers = [mixer for block in seen.model.blocks for mixer in mixers_of(block)]
+    if not all(mixer.limits().causal for mixer in mixers if isinstance(mixer, attending)):
+        return rows
     for layer, block in enumerate(seen.model.blocks):
         size = measured(f"layer {layer}", mixers_of(block))
         rows.append({"layer": layer, "fixed": size.fixed, "bytes": [size.at(t) for t in range(1, T + 1)]})

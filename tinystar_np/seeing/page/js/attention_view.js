@@ -67,7 +67,7 @@ views.push({
       });
       return hinted(button, () => KIND_WORDS[kind]);
     });
-    this.chips.append(el("span", { class: "note" }, "Kinds of heads, by where their attention goes in this text: "), buttons);
+    this.chips.append(el("span", { class: "note" }, "Kinds of heads, by where their attention goes in this text: "), ...buttons);
   },
 
   /** The layer that is shown: the chosen one, or the nearest that has attention. */

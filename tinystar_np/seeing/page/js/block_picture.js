@@ -56,7 +56,7 @@ function blockPicture(kind, select) {
       const from = places[read];
       const to = places[node.name];
       const sum = node.reads.length > 1 && node.part === "" && isStream(read);
-      picture.append(svg("path", { d: arrow(from, to, sum && to.y - from.y > BOX.row * 1.5), class: sum ? "edge stream" : "edge", "marker-end": "url(#arrow)" }));
+      picture.append(svg("path", { d: arrow(from, to, sum && to.y - from.y > BOX.row * 1.5), class: sum ? "edge stream" : "edge", "data-from": read, "data-to": node.name, "marker-end": "url(#arrow)" }));
     }
   }
   const first = places[stream];
@@ -64,21 +64,26 @@ function blockPicture(kind, select) {
   const boxes = new Map();
   for (const node of kind) {
     const { x, y } = places[node.name];
-    const kernels = node.kernels.map((key) => key.split(":")[1]);
-    const step = node.part === "" && !kernels.length ? "sum" : kernels.join(", ");
     const box = svg("g", {
       class: `box part-${node.part || "stream"}`, tabindex: -1, role: "button",
       "aria-label": `${node.name}, ${node.words}`, transform: `translate(${x - BOX.width / 2} ${y - BOX.height / 2 + 4})`,
       onclick: () => select(node.name),
     },
     svg("rect", { width: BOX.width, height: BOX.height, rx: 6 }),
-    svg("text", { x: 10, y: 14, class: "step" }, cut(step || "other form", 26)),
+    svg("text", { x: 10, y: 14, class: "step" }, cut(stepOf(node), 26)),
     svg("text", { x: 10, y: 29, class: "name" }, cut(node.name.split(".").pop(), 20)),
     svg("text", { x: 10, y: 43, class: "shape" }, cut(shapeWords(node), 27)));
     boxes.set(node.name, box);
     picture.append(box);
   }
   return { picture, boxes, places };
+}
+
+/** What computes a tap, in a word or two: its kernels; where there are none, how it comes from those it reads. */
+function stepOf(node) {
+  if (node.kernels.length) return node.kernels.map((key) => key.split(":")[1]).join(", ");
+  if (node.reads.length > 1) return "sum";
+  return node.part === "" ? "times a factor" : "other form";
 }
 
 /** The path of an arrow between two boxes; one that skips rows along the stream goes around on the left. */

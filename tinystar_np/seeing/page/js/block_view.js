@@ -46,7 +46,12 @@ views.push({
       box.setAttribute("tabindex", name === node.name ? 0 : -1);
     }
     for (const button of this.before.parentNode.querySelectorAll(".chips button")) button.setAttribute("aria-pressed", String(button.textContent === node.name));
+    for (const edge of this.drawing.querySelectorAll(".edge")) edge.classList.toggle("is-near", [edge.dataset.from, edge.dataset.to].includes(node.name));
     fill(this.details, tapDetails(node, pathOf(node)));
+    for (const line of this.details.querySelectorAll(".row.marked")) {
+      const code = line.parentNode;
+      code.scrollTop = Math.max(0, line.offsetTop - code.offsetTop - code.clientHeight / 2);
+    }
   },
 
   /** The chosen tap's node; where this layer has none of that name, the stream after the block. */
@@ -89,8 +94,7 @@ function tapDetails(node, path) {
   const formula = kernels.map(([, source]) => source.formula).find(Boolean) ?? seen.pictures.sources[node.source].formula;
   if (kernels.length) {
     parts.push(el("h3", {}, "What computes it"), el("p", {}, withCode(kernels.map(([, source]) => source.summary).join(" "))));
-  } else if (node.part === "") parts.push(el("h3", {}, "What computes it"), el("p", {}, "The stream, plus what the parts have added to it."));
-  else parts.push(el("h3", {}, "What computes it"), el("p", {}, "The same numbers in another form: see the marked line."));
+  } else parts.push(el("h3", {}, "What computes it"), el("p", {}, STEP_WORDS[stepOf(node)]));
   if (formula) parts.push(el("pre", { class: "formula" }, formula));
   for (const [key, source] of kernels) {
     parts.push(sourceBlock(key));
@@ -99,6 +103,12 @@ function tapDetails(node, path) {
   parts.push(el("h3", {}, "Where the model calls it"), sourceBlock(node.source, node.line));
   return parts;
 }
+
+const STEP_WORDS = {
+  sum: "The sum of what the arrows bring: see the marked line.",
+  "times a factor": "The model multiplies it by a number of its config: see the marked line.",
+  "other form": "The same numbers in another form: see the marked line.",
+};
 
 function capital(words) {
   return words ? words[0].toUpperCase() + words.slice(1) : "";

@@ -124,7 +124,7 @@ function lineChart(values, most, marked, words) {
   const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": `from ${words(values[0])} to ${words(values[values.length - 1])}` },
     svg("line", { x1: 0, x2: width, y1: height - 4, y2: height - 4, class: "base" }),
     svg("polyline", { points: values.map((value, i) => `${x(i)},${y(value)}`).join(" "), class: "line" }),
-    svg("circle", { cx: x(marked), cy: y(values[marked]), r: 4, class: "mark" }));
+    svg("circle", { cx: x(marked), cy: y(values[marked]), r: 4, class: "spot" }));
   hinted(chart, (event) => {
     const box = chart.getBoundingClientRect();
     const i = Math.min(values.length - 1, Math.max(0, Math.round(((event.clientX - box.left) / box.width) * (values.length - 1))));

@@ -5,6 +5,7 @@ views.push({
   id: "state",
   title: "State",
   says: "Between tokens the model keeps keys and values of what it has read, or a recurrent state. Nothing else connects one step with the next.",
+  present: () => seen.state.length > 0,
 
   build(section) {
     this.words = el("p", { class: "sum" });
