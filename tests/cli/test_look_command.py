@@ -1,6 +1,7 @@
 """``tinystar look``: the terminal, JSON, the page, and wrong arguments."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def test_the_essentials(capsys: Any) -> None:
     start = next(i for i, line in enumerate(lines) if line.startswith("Who wrote"))
     writers = lines[start + 2 : start + 12]
     assert len(writers) == 10
-    values = [float(line.split("  ")[1].strip().split()[0].replace("−", "-")) for line in writers]
+    values = [float(re.findall(r"[+−]\d+\.\d+", line)[0].replace("−", "-")) for line in writers]
     assert [abs(value) for value in values] == sorted((abs(value) for value in values), reverse=True)
     for line in writers:
         assert line.count("‘") == (3 if " head " in line else 0)
@@ -47,12 +48,8 @@ def test_the_page(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) 
     assert str(page) in err
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert opened == [page.as_uri()]
-    assert (
-        len(
-            json.loads(page.read_text().split('type="application/json">')[1].split("</script>")[0])["sampler"]
-        )
-        == 12
-    )
+    data = page.read_text(encoding="utf-8").split('type="application/json">')[1].split("</script>")[0]
+    assert len(json.loads(data)["sampler"]) == 12
 
 
 def test_ids_for_a_model_without_tokenizer(shared: Path, capsys: Any) -> None:

@@ -43,6 +43,18 @@ def page_text(data: str, title: str) -> str:
     return _put(page, DATA, DATA.replace("></", f">{data}</"))
 
 
+def linked_page(data: str, title: str) -> str:
+    """Return the page with links to its styles and scripts instead of their text, to work on these.
+
+    Such a page is opened again after each change of a file, without running a model. It has no policy.
+    """
+    page = (FOLDER / "page.html").read_text(encoding="utf-8")
+    for pattern in (STYLE, SCRIPT):
+        page = pattern.sub(lambda found: found[0].replace(found[1], (FOLDER / found[1]).as_uri()), page)
+    page = _put(page, TITLE, f"<title>{escape(title)}</title>")
+    return _put(page, DATA, DATA.replace("></", f">{data}</"))
+
+
 def bare_size() -> int:
     """Return the bytes of a page without data."""
     return len(page_text("", "").encode())
