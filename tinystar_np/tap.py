@@ -22,6 +22,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.timing import timed
+
 
 class Listener(Protocol):
     """A receiver of taps."""
@@ -87,8 +89,8 @@ def tap(name: str, x: NDArray) -> NDArray:
 
 
 def scope(name: str) -> AbstractContextManager[None]:
-    """Prefix the names tapped within: ``with scope("blocks.3"): ...``."""
-    return _set(_prefix, f"{_prefix.get()}{name}.") if _listeners.get() else _SILENCE
+    """Prefix the names tapped within, and time it as a part: ``with scope("blocks.3"): ...``."""
+    return _named(name) if _listeners.get() else timed(name)
 
 
 def listening(*names: str) -> bool:
@@ -149,6 +151,12 @@ def row_numbers(batch_size: int) -> NDArray[np.int64]:
     """Return which text each row of a batch is, (B,): as ``numbered`` says, or counted from 0."""
     rows = _rows.get()
     return np.arange(batch_size) if rows is None else np.asarray(rows, dtype=np.int64)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    with _set(_prefix, f"{_prefix.get()}{name}."), timed(name):
+        yield
 
 
 @contextmanager
