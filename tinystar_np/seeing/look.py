@@ -25,6 +25,7 @@ from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.models import Decoder
 from tinystar_np.progress_bar import bar
 from tinystar_np.seeing.attribution import attribute
+from tinystar_np.seeing.cost import Times, block_times
 from tinystar_np.seeing.lens import Lens, checked_position, read_lens
 from tinystar_np.seeing.parts import Attribution
 from tinystar_np.seeing.recorder import Recording, record
@@ -46,6 +47,7 @@ class Seen:
     prompt_length  how many of them are the prompt's
     options        how the new ones were chosen
     recording      every tap of one pass over all ids, with the batch axis: B = 1
+    times          how long each part took while the tokens were written: the first pass read the prompt
     prompt         its text, where it was given as one
     model_name     a name for headings
     """
@@ -56,6 +58,7 @@ class Seen:
     prompt_length: int
     options: SamplingOptions
     recording: Recording
+    times: Times
     prompt: str | None = None
     model_name: str = ""
 
@@ -170,14 +173,15 @@ def look(
     with bar(model.parameters * passes, "looking", " weights") as advance:
         whole = [*ids]
         stopping = tokenizer if options.stops else None
-        for piece in run(model, [ids], stopping, options) if options.max_new_tokens else ():
-            whole.append(piece.token_id)
-            advance(model.parameters)
+        with block_times() as times:
+            for piece in run(model, [ids], stopping, options) if options.max_new_tokens else ():
+                whole.append(piece.token_id)
+                advance(model.parameters)
         whole = whole[: model.context_length]  # the last token may have no position
         with record() as recording:
             model(np.array(whole))
     text = prompt if isinstance(prompt, str) else None
-    return Seen(model, tokenizer, tuple(whole), len(ids), options, recording, text)
+    return Seen(model, tokenizer, tuple(whole), len(ids), options, recording, times, text)
 
 
 def _prompt_ids(model: Decoder, tokenizer: Tokenizer | None, prompt: str | Sequence[int]) -> list[int]:

@@ -13,7 +13,7 @@ import numpy as np
 from tinystar_np.progress_bar import bar
 from tinystar_np.seeing.page_arrays import Arrays
 from tinystar_np.seeing.page_attention import add_attention, measured_heads
-from tinystar_np.seeing.page_layers import add_experts, state_rows
+from tinystar_np.seeing.page_layers import add_experts, cost_json, state_rows
 from tinystar_np.seeing.page_model import model_facts, pictures
 from tinystar_np.seeing.page_recurrences import add_mixings, mixings
 from tinystar_np.seeing.page_sampler import options_json, sampler_json, steps_of_all
@@ -77,6 +77,7 @@ class PageData:
             "sampler": sampler_json(seen, self.sampler),
             "options": options_json(seen.options),
             "state": state_rows(seen),
+            "cost": cost_json(seen),
             "vocabulary": self._vocabulary(),
         }
 

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from tinystar_np.errors import InputError
 from tinystar_np.inspection.describe import mixers_of
 from tinystar_np.inspection.memory import measured
 from tinystar_np.kernels.softmax import softmax
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.seeing.cost import token_cost
 from tinystar_np.seeing.page_arrays import Arrays
 
 if TYPE_CHECKING:
@@ -55,8 +55,25 @@ def state_rows(seen: "Seen") -> list[Json]:
     return rows
 
 
-def norms(seen: "Seen") -> np.ndarray:
-    """Return the length of the residual stream after the embedding and after each layer: (L + 1, T)."""
-    names = ["embedding", *(f"blocks.{i}.residual" for i in range(len(seen.model.blocks)))]
-    streams = [seen.recording[name][0].astype(np.float64) for name in names]
-    return np.stack([np.sqrt((x * x).sum(axis=-1)) for x in streams]).astype(np.float32)
+def cost_json(seen: "Seen") -> Json | None:
+    """Return what each token costs to read after those before it, part by part.
+
+    ``parts`` and the bytes of their ``weights``; for each token the bytes of ``cache`` and the ``flops`` of
+    each part; for each pass while the text was written the ``seconds``. None for a model without a cache.
+    """
+    try:
+        costs = [token_cost(seen.model, t) for t in range(1, len(seen.ids) + 1)]
+    except InputError:
+        return None
+    parts, seconds = seen.times.table()
+    names = [cost.part for cost in costs[0]]
+    order = [parts.index(name) for name in names] if set(names) <= set(parts) else []
+    return {
+        "parts": names,
+        "weights": [cost.weights for cost in costs[0]],
+        "cache": [[cost.cache for cost in row] for row in costs],
+        "flops": [[cost.flops for cost in row] for row in costs],
+        "seconds": [[float(f"{seconds[call, i]:.4g}") for i in order] for call in range(len(seconds))]
+        if order
+        else [],
+    }

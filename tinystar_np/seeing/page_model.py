@@ -1,5 +1,6 @@
 """What the page says of the model: its sizes, the picture of each kind of block, and the source it runs."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -10,7 +11,7 @@ from tinystar_np.models import Decoder
 from tinystar_np.models.facts import docstring
 from tinystar_np.seeing.flow import STREAM, Node, block_flow
 from tinystar_np.seeing.origins import Origin, tap_origins
-from tinystar_np.seeing.source_text import source_of, summary_of
+from tinystar_np.seeing.source_text import source_of
 from tinystar_np.seeing.tap_facts import facts_of
 
 Json = dict[str, object]
@@ -23,7 +24,7 @@ def model_facts(model: Decoder, name: str) -> Json:
     return {
         "name": name or model_type,
         "architecture": model_type,
-        "about": summary_of(docstring(model_type)),
+        "about": _headline(docstring(model_type)),
         "parameters": model.parameters,
         "sizes": {letter: int(size) for letter, size in model.config.sizes.items()},
         "vocabulary": model.vocab_size,
@@ -32,6 +33,11 @@ def model_facts(model: Decoder, name: str) -> Json:
             for layer in described.layers
         ],
     }
+
+
+def _headline(text: str) -> str:
+    """Return a model file's first sentence without its sources: "GPT-2: the decoder that others …"."""
+    return re.sub(r" \([^)]*\)", "", " ".join(text.partition("\n\n")[0].split())).rstrip(".")
 
 
 def pictures(model: Decoder, recording: Mapping[str, NDArray], ids: Sequence[int]) -> Json:

@@ -11,7 +11,7 @@ async function start() {
   setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   const m = seen.model;
   document.getElementById("heading").textContent = m.name;
-  const parts = [m.about.replace(/\.$/, ""), `${count(m.parameters)} parameters`, `${m.layers.length} layers`];
+  const parts = [m.about, `${count(m.parameters)} parameters`, `${m.layers.length} layers`];
   document.getElementById("about").textContent = `${parts.join(" · ")}`;
   buildStrip();
   chosen.token = Math.max(seen.first + 1, Math.min(seen.prompt_length, seen.tokens.length));
