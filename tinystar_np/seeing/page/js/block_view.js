@@ -33,7 +33,7 @@ views.push({
   },
 
   update(changed) {
-    if (!["token", "layer", "tap", "theme"].some((name) => changed.has(name))) return;
+    if (!["token", "layer", "head", "tap", "theme"].some((name) => changed.has(name))) return;
     this.layer.value = chosen.layer;
     this.layerName.textContent = `${chosen.layer} of ${seen.pictures.kind_of.length - 1}`;
     const about = seen.model.layers[chosen.layer];
@@ -170,8 +170,14 @@ function legend(most) {
   return el("div", { class: "legend mono" }, el("span", {}, number(-most)), canvas, el("span", {}, number(most)));
 }
 
+/** The chosen head of the chosen layer, small; the view of attention has all of them. */
 function attentionLink() {
-  return el("p", { class: "note" }, "Shown in full under ", el("a", { href: "#attention" }, "Attention"), ".");
+  const heads = seen.attention.find((each) => each.layer === chosen.layer).heads;
+  const head = Math.min(chosen.head, heads - 1);
+  const canvas = el("canvas", { class: "small-head", role: "img", "aria-label": `${headName(chosen.layer, head)}: where each token looks` });
+  paintHead(canvas, chosen.layer, head);
+  return el("div", {}, el("div", { class: "picture fit" }, canvas),
+    el("p", { class: "note" }, `${headName(chosen.layer, head)}. All heads are shown under `, el("a", { href: "#attention" }, "Attention"), "."));
 }
 
 /** The likeliest next tokens at the chosen position. */

@@ -35,6 +35,7 @@ async function start() {
     setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
     drawAll();
   });
+  printInLight();
   drawAll();
   document.body.dataset.ready = "true";
 }
@@ -49,6 +50,20 @@ function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
   document.getElementById("theme").textContent = theme === "dark" ? "Light" : "Dark";
   readPalette();
+}
+
+/** On paper the page is light, whatever it is on the screen: pictures are drawn anew for it. */
+function printInLight() {
+  let before = null;
+  addEventListener("beforeprint", () => {
+    before = document.documentElement.dataset.theme;
+    setTheme("light");
+    drawAll();
+  });
+  addEventListener("afterprint", () => {
+    setTheme(before);
+    drawAll();
+  });
 }
 
 /** Mark the view that is in sight in the list of views. */
