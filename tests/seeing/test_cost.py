@@ -15,8 +15,7 @@ from tinystar_np.inspection.flops import flops_per_token
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.seeing import record
 from tinystar_np.seeing.cost import block_times, state_growth, token_cost
-from tinystar_np.tap import listening
-from tinystar_np.timing import timed, timing
+from tinystar_np.tap import listening, timed, timing
 
 LLAMA_8B = {
     "model_type": "llama",

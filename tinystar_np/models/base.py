@@ -25,8 +25,7 @@ from tinystar_np.models import caches
 from tinystar_np.models.config import AnyConfig, Config
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
-from tinystar_np.tap import at, listening, scope, tap
-from tinystar_np.timing import timed
+from tinystar_np.tap import at, listening, scope, tap, timed
 
 in_silence = np.errstate(over="ignore", invalid="ignore", divide="ignore")
 """Weights and configs may be of any size: what overflows is infinity or NaN in the result, and not a warning

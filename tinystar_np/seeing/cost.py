@@ -28,7 +28,7 @@ from tinystar_np.layers.basic import Mixer
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.models.base import Decoder
-from tinystar_np.timing import timing
+from tinystar_np.tap import timing
 
 EMBEDDING, OUTPUT = "embedding", "output"
 TABLES = (TOKENS, "embedding.positions.weight")  # of which a token reads one row
