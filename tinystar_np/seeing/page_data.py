@@ -30,7 +30,7 @@ Json = dict[str, object]
 
 MOST_BYTES = 1_950_000
 """The most bytes of a page, so that it can be sent by mail and opened on a phone."""
-COLUMNS = (1 << 20, 4096, 2048, 1024, 512, 256, 192, 128, 96, 64, 48, 32)
+COLUMNS = (1 << 20, 4096, 2048, 1024, 512, 384, 256, 192, 160, 128, 112, 96, 80, 64, 48, 32)
 """The widths that are tried, the first that fits is used."""
 FEWEST_POSITIONS = 4
 LIKELY = 1.3

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.fast.threads import beside_others
 from tinystar_np.seeing.page_arrays import Arrays
 from tinystar_np.seeing.parts import Attribution
 from tinystar_np.seeing.without import without
@@ -73,8 +74,9 @@ def taken_out(seen: "Seen", name: str) -> TakenOut:
 def take_out_all(seen: "Seen", names: list[str], advance: Callable[[], object]) -> list[TakenOut]:
     """Take out one part at a time; ``advance`` is called after each."""
     found = []
+    take_out = beside_others(taken_out)
     for name in names:
-        found.append(taken_out(seen, name))
+        found.append(take_out(seen, name))
         advance()
     return found
 

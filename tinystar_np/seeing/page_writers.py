@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.errors import InputError
+from tinystar_np.fast.threads import beside_others
 from tinystar_np.seeing.attribution import attribute_each
 from tinystar_np.seeing.page_arrays import Arrays
 from tinystar_np.seeing.parts import Attribution, Part
@@ -26,8 +27,9 @@ MOST_POSITIONS = 64
 def writers(seen: "Seen") -> list[list[Attribution]] | str:
     """Return the parts of logits at the last positions; or why this model's logits are no sums."""
     start = max(0, len(seen.ids) - MOST_POSITIONS)
+    divide = beside_others(attributions_at)
     try:
-        return [attributions_at(seen, p) for p in range(start, len(seen.ids))]
+        return [divide(seen, p) for p in range(start, len(seen.ids))]
     except InputError as error:
         return str(error)
 
