@@ -121,10 +121,12 @@ views.push({
     this.canvas.className = "big";
     const size = Math.max(5, Math.min(22, Math.floor(roomFor(560) / T)));
     this.canvas.style.width = `${size * T}px`;
-    this.canvas.style.height = `${size * positions}px`;
+    // Of a long text few rows are stored: they may be higher than columns are wide.
+    const height = Math.max(size, Math.min(16, Math.floor(320 / positions)));
+    this.canvas.style.height = `${height * positions}px`;
     this.marker.style.top = `${(100 * (p - seen.first)) / positions}%`;
     this.marker.style.height = `${100 / positions}%`;
-    this.labels(size, T, positions, p);
+    this.labels(size, height, T, positions, p);
     const row = attentionRow(layer, head, p);
     const rest = 255 - row.reduce((a, b) => a + b, 0);
     fill(this.text, el("span", { class: "soft" }, "Reading at "), el("b", {}, tokenNodes(tokenText(p))), el("span", { class: "soft" }, ` (position ${p}) it takes from: `),
@@ -139,17 +141,18 @@ views.push({
   },
 
   /** Tokens along the enlarged picture, as many as there is room for. */
-  labels(size, T, positions, p) {
-    const every = Math.ceil(11 / size);
+  labels(size, height, T, positions, p) {
+    const every = Math.ceil(11 / height);
+    const apart = Math.ceil(11 / size);
     fill(this.rows, Array.from({ length: positions }, (_, i) => {
       const q = seen.first + i;
       const label = el("span", { class: q === p ? "is-here" : "" }, i % every === 0 || q === p ? tokenLabel(tokenText(q), 12) : "");
-      label.style.height = `${size}px`;
-      label.style.lineHeight = `${size}px`;
+      label.style.height = `${height}px`;
+      label.style.lineHeight = `${height}px`;
       return label;
     }));
     fill(this.columns, Array.from({ length: T }, (_, s) => {
-      const label = el("span", {}, s % every === 0 ? tokenLabel(tokenText(s), 12) : "");
+      const label = el("span", {}, s % apart === 0 ? tokenLabel(tokenText(s), 12) : "");
       label.style.width = `${size}px`;
       return label;
     }));
