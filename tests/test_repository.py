@@ -119,7 +119,9 @@ def test_what_ships_is_code_and_the_shipped_model() -> None:
     assert settings["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["tinystar_np"]}
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     others = {path.relative_to(PACKAGE) for path in files if path.suffix != ".py"}
-    assert {path for path in others if path.parts[0] != "shipped"} == {Path("py.typed")}
+    page = {path for path in others if path.parts[:2] == ("seeing", "page")}
+    assert {path.suffix for path in page} == {".html", ".css", ".js"}
+    assert {path for path in others - page if path.parts[0] != "shipped"} == {Path("py.typed")}
 
 
 def shell_commands() -> list[str]:
