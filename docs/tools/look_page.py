@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import tinystar_np as ts
-from tinystar_np.seeing.page_data import MOST_BYTES, page_data
-from tinystar_np.seeing.page_file import linked_page
+from tinystar_np.seeing.page.data import MOST_BYTES, page_data
+from tinystar_np.seeing.page.file import linked_page
 
 PROMPT = "Once upon a time there was a little"
 

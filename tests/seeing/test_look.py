@@ -17,8 +17,8 @@ from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.seeing.flow import block_flow
 from tinystar_np.seeing.glance import glance
 from tinystar_np.seeing.origins import tap_origins
-from tinystar_np.seeing.page_arrays import coded, pooled
-from tinystar_np.seeing.page_file import FOLDER, page_text
+from tinystar_np.seeing.page.arrays import coded, pooled
+from tinystar_np.seeing.page.file import FOLDER, page_text
 from tinystar_np.seeing.shown_tokens import text_alone, texts_in_order
 from tinystar_np.seeing.source_text import source_of
 

@@ -14,8 +14,8 @@ from small_models import small_model
 
 import tinystar_np as ts
 from tinystar_np.seeing.look import Seen
-from tinystar_np.seeing.page_data import page_data
-from tinystar_np.seeing.page_file import linked_page, page_text
+from tinystar_np.seeing.page.data import page_data
+from tinystar_np.seeing.page.file import linked_page, page_text
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PROMPT = "Once upon a time there was a little"
@@ -98,7 +98,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Open]:
 
 
 def own_codes(rows: NDArray) -> tuple[NDArray, NDArray]:
-    """The rule of page_arrays.py, value by value."""
+    """The rule of page/arrays.py, value by value."""
     scale = np.abs(rows).max(axis=-1)
     codes = np.zeros(rows.shape, dtype=np.uint8)
     for at, x in np.ndenumerate(rows):

@@ -119,8 +119,8 @@ class Seen:
 
     def page(self) -> str:
         """Return the page: one HTML file that needs no other, and no network."""
-        from tinystar_np.seeing.page_data import MOST_BYTES, page_data
-        from tinystar_np.seeing.page_file import bare_size, page_text
+        from tinystar_np.seeing.page.data import MOST_BYTES, page_data
+        from tinystar_np.seeing.page.file import bare_size, page_text
 
         return page_text(page_data(self, MOST_BYTES - bare_size()), self._title())
 

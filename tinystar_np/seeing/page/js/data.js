@@ -1,7 +1,7 @@
 "use strict";
-/* The page's data: JSON with a table of arrays, whose bytes are compressed together (seeing/page_arrays.py). */
+/* The page's data: JSON with a table of arrays, whose bytes are compressed together (seeing/page/arrays.py). */
 
-/** Everything that was seen, as seeing/page_data.py wrote it. */
+/** Everything that was seen, as seeing/page/data.py wrote it. */
 const seen = JSON.parse(document.getElementById("data").textContent || "null");
 
 /** The uncompressed bytes of all arrays; `start` in main.js waits for them. */

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinystar_np.progress_bar import bar
-from tinystar_np.seeing.page_arrays import Arrays
-from tinystar_np.seeing.page_attention import add_attention, measured_heads
-from tinystar_np.seeing.page_layers import add_experts, cost_json, state_rows
-from tinystar_np.seeing.page_model import model_facts, pictures
-from tinystar_np.seeing.page_recurrences import add_mixings, mixings
-from tinystar_np.seeing.page_sampler import options_json, sampler_json, steps_of_all
-from tinystar_np.seeing.page_taps import add_taps, tap_rows
-from tinystar_np.seeing.page_tokens import token_rows, word_rows
-from tinystar_np.seeing.page_without import TakenOut, add_taken_out, parts_to_take_out, take_out_all
-from tinystar_np.seeing.page_writers import add_writers, writers
+from tinystar_np.seeing.page.arrays import Arrays
+from tinystar_np.seeing.page.attention import add_attention, measured_heads
+from tinystar_np.seeing.page.layers import add_experts, cost_json, state_rows
+from tinystar_np.seeing.page.model import model_facts, pictures
+from tinystar_np.seeing.page.recurrences import add_mixings, mixings
+from tinystar_np.seeing.page.sampler import options_json, sampler_json, steps_of_all
+from tinystar_np.seeing.page.taps import add_taps, tap_rows
+from tinystar_np.seeing.page.tokens import token_rows, word_rows
+from tinystar_np.seeing.page.without import TakenOut, add_taken_out, parts_to_take_out, take_out_all
+from tinystar_np.seeing.page.writers import add_writers, writers
 from tinystar_np.seeing.shown_tokens import texts_alone
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tinystar_np.errors import InputError
 from tinystar_np.fast.threads import beside_others
 from tinystar_np.seeing.attribution import attribute_each
-from tinystar_np.seeing.page_arrays import Arrays
+from tinystar_np.seeing.page.arrays import Arrays
 from tinystar_np.seeing.parts import Attribution, Part
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import re
 from html import escape
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "page"
+FOLDER = Path(__file__).parent
 STYLE = re.compile(r'<link rel="stylesheet" href="([\w./-]+)">')
 SCRIPT = re.compile(r'<script src="([\w./-]+)"></script>')
 DATA = '<script id="data" type="application/json"></script>'
@@ -26,7 +26,7 @@ TITLE = "<title>tinystar</title>"
 def page_text(data: str, title: str) -> str:
     """Return the page.
 
-    data   JSON, without any character that means something to HTML (page_data.json_in_html)
+    data   JSON, without any character that means something to HTML (page/data.json_in_html)
     title  any text, for the browser's tab
     """
     page = (FOLDER / "page.html").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from tinystar_np.kernels.softmax import softmax
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.seeing.cost import token_cost
-from tinystar_np.seeing.page_arrays import Arrays
+from tinystar_np.seeing.page.arrays import Arrays
 
 if TYPE_CHECKING:
     from tinystar_np.seeing.look import Seen

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.seeing.page_arrays import Arrays, coded, group_width, pooled
+from tinystar_np.seeing.page.arrays import Arrays, coded, group_width, pooled
 
 LARGEST = 3
 """How many values of each token are stored exactly."""
@@ -54,7 +54,7 @@ def add_taps(arrays: Arrays, taps: Sequence[TapRows], first: int, columns: int) 
     """Store taps from position ``first`` on, each at most ``columns`` wide, and return the table of them.
 
     Of n values that share a column the one furthest from 0 is stored. ``taps.codes`` has all colours, one tap
-    after the other, (P, columns) each; ``taps.scale`` the largest |x| of each row (see page_arrays.py);
+    after the other, (P, columns) each; ``taps.scale`` the largest |x| of each row (see page/arrays.py);
     ``taps.statistics``, ``taps.largest`` and ``taps.largest_at`` what ``TapRows`` says of each row.
     """
     codes, scales, table, at = [], [], [], 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.seeing.page_arrays import Arrays
+from tinystar_np.seeing.page.arrays import Arrays
 from tinystar_np.seeing.recurrence import (
     mean_mixing,
     mixing_matrix,

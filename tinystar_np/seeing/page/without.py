@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.fast.threads import beside_others
-from tinystar_np.seeing.page_arrays import Arrays
+from tinystar_np.seeing.page.arrays import Arrays
 from tinystar_np.seeing.parts import Attribution
 from tinystar_np.seeing.without import without
 

@@ -8,7 +8,7 @@ from tinystar_np.inspection.describe import mixers_of
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.seeing.head_kinds import LayerHeads, head_kinds
-from tinystar_np.seeing.page_arrays import Arrays
+from tinystar_np.seeing.page.arrays import Arrays
 
 if TYPE_CHECKING:
     from tinystar_np.seeing.look import Seen
