@@ -118,7 +118,7 @@ def test_within_an_intervention() -> None:
     model = small_model("rope, groups")
 
     def opened() -> Any:
-        return ts.ablate("blocks.1.attention.mixed", heads=[0, 3], positions=slice(4, None))
+        return ts.ablate("blocks.1.attention.mixed", heads=[0, 3], rows=[0], positions=slice(4, None))
 
     with opened():
         found = ts.patching(model, CLEAN, CORRUPTED, answer=RIGHT)
