@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from tinystar_np.models.tinystar import TinyStar
     from tinystar_np.models.tinystar_config import TinyStarConfig
     from tinystar_np.seeing import record
+    from tinystar_np.seeing.attribution import attribute
+    from tinystar_np.seeing.interventions import ablate, intervene, patch, steer
+    from tinystar_np.seeing.lens import logit_lens, read_lens
+    from tinystar_np.seeing.patching import patching
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,10 +35,18 @@ __all__ = [
     "TinyStar",
     "TinyStarConfig",
     "TinyStarError",
+    "ablate",
+    "attribute",
     "generate",
     "generate_ids",
+    "intervene",
     "load",
+    "logit_lens",
+    "patch",
+    "patching",
+    "read_lens",
     "record",
+    "steer",
     "stream",
 ]
 
@@ -45,10 +57,18 @@ FOUND_IN = {
     "TinyStar": "models.tinystar",
     "TinyStarConfig": "models.tinystar_config",
     "TinyStarError": "errors",
+    "ablate": "seeing.interventions",
+    "attribute": "seeing.attribution",
     "generate": "generation",
     "generate_ids": "generation",
+    "intervene": "seeing.interventions",
     "load": "loading",
+    "logit_lens": "seeing.lens",
+    "patch": "seeing.interventions",
+    "patching": "seeing.patching",
+    "read_lens": "seeing.lens",
     "record": "seeing",
+    "steer": "seeing.interventions",
     "stream": "generation",
 }
 

@@ -39,6 +39,15 @@ MOE = {
     "moe_intermediate_size": 32,
     "shared_expert_intermediate_size": 40,
 }
+LATENT = {
+    "first_k_dense_replace": 2,
+    "kv_lora_rank": 20,
+    "q_lora_rank": 14,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 8,
+    "num_key_value_heads": 6,
+}
 DELTA = {
     "layer_types": ["linear_attention", "full_attention"],
     "linear_num_key_heads": 2,
@@ -55,11 +64,13 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("qwen3", {**GROUPS, "head_dim": 8}),
     "falcon": ("falcon", {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6}),
     "llama4_text": ("llama4_text", {**GROUPS, "head_dim": 8, "moe_layers": [], "no_rope_layer_interval": 2}),
+    "gemma2": ("gemma2", {**GROUPS, "head_dim": 8}),
     "mamba": ("mamba", {"hidden_size": 48, "num_hidden_layers": 2}),
     "granitemoehybrid": ("granitemoehybrid", {**GROUPS, **HYBRID}),
     "falcon_h1": ("falcon_h1", {**GROUPS, "mamba_d_ssm": 96, "mamba_n_heads": 8, "mamba_n_groups": 2}),
     "qwen3_next": ("qwen3_next", {**GROUPS, **MOE, **DELTA, "head_dim": 8}),
     "tinystar, parallel": ("tinystar", {"norm_placement": "post", "parallel": True, "positions": "learned"}),
+    "deepseek_v2": ("deepseek_v2", {**GROUPS, **LATENT}),
     "tinystar, latent": ("tinystar", {"norm_placement": "sandwich", "attention": "mla"}),
 }
 
@@ -85,7 +96,8 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
         with record() as caught:
             model(IDS)
         assert next(iter(caught)) == "embedding.tokens"
-        assert list(caught)[-2:] == ["final_norm", "logits"]
+        last = ["logits_before_cap"] if model_type == "gemma2" else []
+        assert list(caught)[-2 - len(last) :] == ["final_norm", *last, "logits"]
         for path, array in caught.items():
             rows = [row for row in documented if row[0] == re.sub(r"^blocks\.\d+", "blocks.{i}", path)]
             letters = sizes
@@ -94,6 +106,8 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
                 letters = {**sizes, "F": sizes["J"], **mixer}
             if model_type == "falcon_h1" and ".mixer." in path:
                 letters = {**sizes, "H": sizes["M"], "G": sizes["U"]}
+            if model_type == "deepseek_v2":
+                letters = {**sizes, "J": sizes["P"]}
             if model_type == "qwen3_next" and ".mixer" in path:
                 letters = {**sizes, **{"G": sizes["X"], "K": sizes["P"], "H": sizes["Y"], "J": sizes["U"]}}
             if model_type == "qwen3_next" and ".feed_forward" in path:

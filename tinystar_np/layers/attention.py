@@ -198,11 +198,11 @@ def attend(
     soft_cap: float | None = None,
     sinks: NDArray | None = None,
 ) -> NDArray:
-    """Apply the attention kernel, one step at a time while taps are recorded: arguments as of the kernel.
+    """Apply the attention kernel, one step at a time where somebody listens to the steps.
 
-    Taps ``attention.scores`` and ``attention.probabilities``.
+    Arguments as of the kernel. Taps ``attention.scores`` and ``attention.probabilities``.
     """
-    if not listening():
+    if not listening("attention.scores", "attention.probabilities"):
         return fast.attention(q, k, v, mask, scale=scale, bias=bias, soft_cap=soft_cap, sinks=sinks)
     scores = fast.attention_scores(q, k, scale=scale, bias=bias, soft_cap=soft_cap)
     scores = tap("attention.scores", scores)

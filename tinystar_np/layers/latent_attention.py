@@ -106,7 +106,7 @@ class LatentAttention:
     def attend(self, q: NDArray, latents: NDArray, mask: Mask, step: Step) -> NDArray:
         """Apply the kernel: (B, H, T, K + K_r), with S latents (B, 1, S, R + K_r) → (B, H, T, K_v)."""
         bias = None if self.alibi is None else self.alibi(mask, step)
-        if not listening():
+        if not listening("attention.scores", "attention.probabilities"):
             return fast.latent_attention(q, latents, *self.up, mask, scale=self.scale, bias=bias)
         return attend(q, *expanded(latents, *self.up), mask, scale=self.scale, bias=bias)
 

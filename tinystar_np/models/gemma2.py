@@ -156,7 +156,7 @@ class Gemma2(Decoder[Gemma2Config]):
     def logits(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary, none above the cap: (B, T, D) → (B, T, V)."""
         cap, logits = self.config.final_logit_softcapping, self.head(x)
-        return logits if cap is None else capped(logits, cap)
+        return logits if cap is None else capped(tap("logits_before_cap", logits), cap)
 
 
 FACTS = Facts(

@@ -191,7 +191,7 @@ class Gemma3Text(Decoder[Gemma3TextConfig]):
     def logits(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary, within the soft cap: (B, T, D) → (B, T, V)."""
         cap, logits = self.config.final_logit_softcapping, self.head(x)
-        return logits if cap is None else capped(logits, cap)
+        return logits if cap is None else capped(tap("logits_before_cap", logits), cap)
 
 
 FACTS = Facts(

@@ -109,10 +109,10 @@ class Block:
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
         """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
         normed = tap("attention_norm", self.attention_norm(x))
-        y = self.attention(normed, step, state) * self.residual_multiplier
+        y = tap("attention_scaled", self.attention(normed, step, state) * self.residual_multiplier)
         x = tap("residual_middle", step.wanted(x) + y)
         normed = tap("feed_forward_norm", self.feed_forward_norm(x))
-        y = self.feed_forward(normed) * self.residual_multiplier
+        y = tap("feed_forward_scaled", self.feed_forward(normed) * self.residual_multiplier)
         return tap("residual", x + y)
 
 

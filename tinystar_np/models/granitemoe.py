@@ -119,9 +119,10 @@ class Block:
         """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
         r = self.residual_multiplier
         normed = tap("attention_norm", self.attention_norm(x))
-        x = tap("residual_middle", step.wanted(x) + r * self.attention(normed, step, state))
+        y = tap("attention_scaled", r * self.attention(normed, step, state))
+        x = tap("residual_middle", step.wanted(x) + y)
         normed = tap("feed_forward_norm", self.feed_forward_norm(x))
-        return tap("residual", x + r * self.feed_forward(normed))
+        return tap("residual", x + tap("feed_forward_scaled", r * self.feed_forward(normed)))
 
 
 class GraniteMoe(Decoder[GraniteMoeConfig]):

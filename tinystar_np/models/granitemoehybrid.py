@@ -229,9 +229,10 @@ class Block:
         """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
         r = self.residual_multiplier
         normed = tap(f"{self.name}_norm", self.mixer_norm(x))
-        x = tap("residual_middle", step.wanted(x) + r * self.mixer(normed, step, state))
+        y = tap(f"{self.name}_scaled", r * self.mixer(normed, step, state))
+        x = tap("residual_middle", step.wanted(x) + y)
         normed = tap("feed_forward_norm", self.feed_forward_norm(x))
-        return tap("residual", x + r * self.feed_forward(normed))
+        return tap("residual", x + tap("feed_forward_scaled", r * self.feed_forward(normed)))
 
 
 def mamba(w: Weights, c: GraniteMoeHybridConfig) -> Mamba2:

@@ -194,7 +194,7 @@ class TinyAttention(Attention):
         if self.relative is None:
             return super().attend(q, k, v, mask, step)
         key_vectors, value_vectors = self.relative
-        if not listening():
+        if not listening("attention.scores", "attention.probabilities"):
             return fast.relative_attention(q, k, v, mask, key_vectors, value_vectors, scale=self.scale)
         scores = fast.attention_scores(q, k, scale=self.scale)
         scores = scores + relative_scores(q, key_vectors, mask, scale=self.scale)

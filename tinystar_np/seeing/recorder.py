@@ -7,11 +7,11 @@ caught["blocks.3.attention.probabilities"]  # (B, H, T, S)
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 
+import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.tap import listen
+from tinystar_np.tap import Place, listen, place
 
 
 class Recording(Mapping[str, NDArray]):
@@ -21,27 +21,24 @@ class Recording(Mapping[str, NDArray]):
     array replaces the earlier one.
     """
 
-    def __init__(self, patterns: tuple[str, ...]):
-        self._patterns = patterns
+    def __init__(self) -> None:
         self._arrays: dict[str, NDArray] = {}
-        self._prefix = ""
+        self._places: dict[str, Place | None] = {}
 
-    def catch(self, name: str, x: NDArray) -> NDArray:
-        """Keep a copy of ``x`` if its path matches a pattern."""
-        path = self._prefix + name
-        if not self._patterns or any(fnmatchcase(path, pattern) for pattern in self._patterns):
-            self._arrays[path] = x.copy()  # layers may write into it later
+    def catch(self, path: str, x: NDArray) -> NDArray:
+        """Keep a copy of ``x``."""
+        self._arrays[path] = x.copy()  # layers may write into it later
+        self._places[path] = place()
         return x
 
-    @contextmanager
-    def scope(self, name: str) -> Iterator[None]:
-        """Prefix the names of the arrays recorded inside."""
-        outer = self._prefix
-        self._prefix = f"{outer}{name}."
-        try:
-            yield
-        finally:
-            self._prefix = outer
+    def positions(self, path: str) -> NDArray[np.int64] | None:
+        """Return the positions (B, T) in their texts of the tokens of the call that an array is of.
+
+        Where only the last token's logits were asked for, the arrays after the blocks have only that one.
+        None for an array of a layer that was called by itself.
+        """
+        found = self._places[path]
+        return None if found is None else found.positions
 
     def __getitem__(self, path: str) -> NDArray:
         return self._arrays[path]
@@ -59,8 +56,9 @@ def record(*patterns: str) -> Iterator[Recording]:
 
     patterns  shell-style, such as "blocks.*.residual"; docs/taps.md lists the names
 
-    While a recording is on, attention runs in its plain form, which builds all scores: T·S numbers per head.
+    Where attention's scores or probabilities are recorded, it runs in its plain form, which builds them: T·S
+    numbers per head. Inside an intervention the recording has the changed arrays; see tinystar_np/tap.py.
     """
-    recording = Recording(patterns)
-    with listen(recording):
+    recording = Recording()
+    with listen(recording, *patterns):
         yield recording
