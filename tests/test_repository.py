@@ -28,7 +28,7 @@ FLOORS = [
     "seeing",
     "cli",
 ]
-GROUND = {"errors", "progress_bar", "tap", "whole_file"}
+GROUND = {"amounts", "errors", "progress_bar", "tap", "whole_file"}
 
 
 def test_every_folder_is_a_floor() -> None:
