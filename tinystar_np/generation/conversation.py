@@ -32,6 +32,7 @@ from tinystar_np.generation.loop import (
 )
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.prompt import encode_prompt
+from tinystar_np.generation.setting_names import takes_sampling
 from tinystar_np.text import Tokenizer
 
 COPIES = 2  # of a cache that cannot be cut: after the user's newest message, and after the one before it
@@ -71,6 +72,7 @@ class Conversation:
         self._held: list[int] = []  # the ids that the cache holds, and perhaps some after them
         self._copies: list[tuple[list[int], Cache]] = []
 
+    @takes_sampling
     def say(self, text: str, **sampling: Unpack[Sampling]) -> Generator[Piece, None, None]:
         """Send the user's message and generate the answer.
 
