@@ -17,6 +17,7 @@ from itertools import takewhile
 from operator import eq
 from typing import Unpack
 
+from tinystar_np.amounts import counted
 from tinystar_np.cache import Cache
 from tinystar_np.errors import TokenizerError
 from tinystar_np.generation.loop import (
@@ -30,6 +31,7 @@ from tinystar_np.generation.loop import (
     room_after,
     roomy_cache,
 )
+from tinystar_np.generation.messages_as_html import messages_as_html
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.generation.setting_names import takes_sampling
@@ -64,6 +66,13 @@ class Conversation:
         self._end_ids = {*model.end_ids, *end}
         self._system: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         self.reset()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._model!r}, {counted(len(self.messages), 'message')})"
+
+    def _repr_html_(self) -> str:
+        """Return the messages, for notebooks."""
+        return messages_as_html(self.messages)
 
     def reset(self) -> None:
         """Start a new conversation, with the system message alone."""
