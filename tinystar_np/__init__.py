@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tinystar_np.seeing.interventions import ablate, intervene, patch, steer
     from tinystar_np.seeing.lens import logit_lens, read_lens
     from tinystar_np.seeing.patching import patching
+    from tinystar_np.seeing.without import without
 
 __version__ = "0.1.0"
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "record",
     "steer",
     "stream",
+    "without",
 ]
 
 
@@ -70,6 +72,7 @@ FOUND_IN = {
     "record": "seeing",
     "steer": "seeing.interventions",
     "stream": "generation",
+    "without": "seeing.without",
 }
 
 

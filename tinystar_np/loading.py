@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_end_ids
 from tinystar_np.checkpoints.hub import find_model
@@ -14,6 +15,9 @@ from tinystar_np.models import Decoder, model_class
 from tinystar_np.models.config import Config
 from tinystar_np.models.text_part import text_config, text_tensors
 from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
+
+if TYPE_CHECKING:
+    from tinystar_np.text.gguf_metadata import GgufVocabulary
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
 
@@ -57,11 +61,16 @@ def load(
     source = open_source(find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir))
     raw = text_config(source.config)
     architecture, config = model_config(source, raw)  # raises its errors before any weight is read
-    end_ids = _end_ids(source, raw)
+    vocabulary = _vocabulary(source)
+    end_ids = read_end_ids(source.path, raw) if vocabulary is None else tuple(vocabulary.end_ids)
     if getattr(config, "tokens", None) == "bytes":
         tokenizer: Tokenizer | None = tokenizer_of_bytes(source.path / CONFIG_FILE)
+    elif vocabulary is None:
+        tokenizer = load_tokenizer(source.path, isolated)
     else:
-        tokenizer = _tokenizer(source, isolated)
+        from tinystar_np.text.gguf_tokenizer import gguf_tokenizer  # late: other models need none of it
+
+        tokenizer = gguf_tokenizer(vocabulary, isolated)
     give_back()
     checkpoint = text_tensors(source.checkpoint(raw), source.config)
     if checkpoint.unused:
@@ -92,19 +101,10 @@ def model_config(source: ModelSource, raw: JsonObject) -> tuple[type[Decoder], C
         raise ConfigError(f"{source.path}: as a {error}") from None  # as a config.json: …
 
 
-def _end_ids(source: ModelSource, config: JsonObject) -> tuple[int, ...]:
-    """Return the ids of the tokens after which generation stops."""
-    if source.metadata is not None:
-        from tinystar_np.text.gguf_tokenizer import gguf_end_ids  # late: other models need none of it
+def _vocabulary(source: ModelSource) -> "GgufVocabulary | None":
+    """Return what a GGUF file says of its tokenizer, to be checked once; None for a directory."""
+    if source.metadata is None:
+        return None
+    from tinystar_np.text.gguf_metadata import GgufVocabulary  # late: other models need none of it
 
-        return tuple(gguf_end_ids(source.metadata, source.path))
-    return read_end_ids(source.path, config)
-
-
-def _tokenizer(source: ModelSource, isolated: bool) -> Tokenizer | None:
-    """Load the tokenizer of a model's files."""
-    if source.metadata is not None:
-        from tinystar_np.text.gguf_tokenizer import load_gguf_tokenizer
-
-        return load_gguf_tokenizer(source.metadata, source.path, isolated)
-    return load_tokenizer(source.path, isolated)
+    return GgufVocabulary(source.metadata, source.path)

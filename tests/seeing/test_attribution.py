@@ -15,7 +15,7 @@ from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.models import ARCHITECTURES
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig
-from tinystar_np.seeing.attribution import NEEDED, attribute
+from tinystar_np.seeing.attribution import NEEDED, attribute, attribute_each
 from tinystar_np.tap import tap
 
 IDS = random_ids(20)
@@ -240,6 +240,11 @@ def test_the_forms_of_a_result() -> None:
     assert list(layers)[:3] == ["embedding.tokens", "blocks.0.attention", "blocks.0.feed_forward"]
     assert sum(layers.values()) == pytest.approx(found.values.sum())
     assert found.position == 19
+    first, *lines = str(found).splitlines()
+    assert first == f"logit of token 5 less that of 9 after position 19: {found.logit:.4f}"
+    assert lines[0].split(maxsplit=1) == [f"{found.by_size()[0].value:+.4f}", found.by_size()[0].name]
+    assert lines[-1].endswith(f"{len(found.parts) - 10} other parts together")
+    assert sum(float(line.split()[0]) for line in lines) == pytest.approx(found.logit, abs=1e-3)
 
 
 def test_what_is_changed_during_a_call_is_noticed() -> None:
@@ -267,6 +272,23 @@ class Louder:
     def __call__(self, x: np.ndarray, step: Any, state: Any) -> np.ndarray:
         y: np.ndarray = tap("residual", self.block(x, step, state) + np.float32(0.5))
         return y
+
+
+def test_of_a_changed_model() -> None:
+    """A recording inside an intervention is of the model as it ran then; one around it saw other numbers."""
+    model = tiny()
+    with ts.ablate("blocks.1.attention.mixed", heads=[2]):
+        inside = recorded(model)
+    check_sums(model, inside)
+    assert attribute(model, inside, -1, 5).heads()["blocks.1.attention"][2] == 0
+    with ts.record() as around, ts.ablate("blocks.1.attention.mixed", heads=[2]):
+        model(IDS)
+    with pytest.raises(TinyStarError, match="the logit: the parts add up to"):
+        attribute(model, around, -1, 5)
+    with ts.steer("blocks.1.residual", np.ones(32)):
+        steered = recorded(model)
+    with pytest.raises(TinyStarError, match=r"blocks\.1\.residual: the parts add up to"):
+        attribute(model, steered, -1, 5)
 
 
 def test_what_it_refuses() -> None:
@@ -297,3 +319,16 @@ def recorded_only(model: Any, *patterns: str) -> Any:
     with ts.record(*patterns) as recording:
         model(IDS)
     return recording
+
+
+def test_several_tokens_at_once() -> None:
+    model = tiny(positions="learned", attention_bias=True, norm="layernorm", norm_placement="sandwich")
+    recording = recorded(model)
+    pairs = [(5, None), (9, 5), (200, None), (0, 1)]
+    for found, (token, other) in zip(attribute_each(model, recording, -2, pairs), pairs, strict=True):
+        alone = attribute(model, recording, -2, token, other)
+        assert (found.token, found.other, found.position) == (token, other, 18)
+        assert found.logit == alone.logit
+        assert [part.name for part in found.parts] == [part.name for part in alone.parts]
+        np.testing.assert_allclose(found.values, alone.values, rtol=1e-5, atol=1e-6)
+    assert attribute_each(model, recording, 0, []) == []

@@ -26,9 +26,9 @@ from pathlib import Path
 from tinystar_np.checkpoints.config_file import CONFIG_FILE
 from tinystar_np.checkpoints.gguf_choice import LABEL
 from tinystar_np.checkpoints.hub_errors import hub_error
-from tinystar_np.checkpoints.hub_gguf import find_gguf, why_not_here
+from tinystar_np.checkpoints.hub_gguf import find_gguf, known_files, why_not_here
 from tinystar_np.checkpoints.installed import find_installed
-from tinystar_np.checkpoints.json_file import one_line, read_json_object
+from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.checkpoints.model_files import (
     GGUF,
     gguf_models,
@@ -37,7 +37,7 @@ from tinystar_np.checkpoints.model_files import (
     model_in,
     small_files,
 )
-from tinystar_np.errors import CheckpointError, HubError
+from tinystar_np.errors import HubError
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -268,9 +268,7 @@ def _is_complete(snapshot: Path) -> bool:
     """
     if not has_model(snapshot):
         return False
-    listing = snapshot.parent.parent / "trees" / f"{snapshot.name}.json"
-    try:
-        needed = small_files(read_json_object(listing)["files"])
-    except (CheckpointError, KeyError, TypeError):  # no list, or one of unknown form
+    known = known_files(snapshot)
+    if known is None:
         return has_tokenizer(snapshot)
-    return all((snapshot / name).exists() for name in needed)
+    return all((snapshot / name).exists() for name in small_files(known))

@@ -12,6 +12,7 @@ from tinystar_np.cli.open_model import (
 )
 from tinystar_np.cli.streams import OK, OutputError, read_text, say, tell
 from tinystar_np.cli.terminal import (
+    MODEL_HELP,
     add_common_arguments,
     add_text_arguments,
     note,
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-m",
         "--model",
         default=DEFAULT_MODEL,
-        help="directory or hub id of a model with a chat template (default: %(default)s, 0.3 GB)",
+        help=f"one with a chat template: {MODEL_HELP} (default: %(default)s, 0.3 GB)",
     )
     parser.add_argument("--system", metavar="TEXT", help="what the model is told before the first message")
     add_sampling_arguments(parser, max_new_tokens=512)

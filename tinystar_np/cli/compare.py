@@ -9,8 +9,10 @@ import json
 from dataclasses import asdict
 
 from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.cli.open_model import raise_for_gguf
 from tinystar_np.cli.streams import FAILURE, OK, say
 from tinystar_np.cli.terminal import (
+    MODEL_HELP,
     UsageError,
     add_common_arguments,
     add_loading_arguments,
@@ -23,13 +25,13 @@ from tinystar_np.loading import load
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", help="directory, hub id or shipped model")
+    parser.add_argument("model", help=MODEL_HELP)
     parser.add_argument("prompt", help="the text to run both on")
     parser.add_argument(
         "--ids", action="store_true", help="the prompt is token ids with commas between: 5,17,3"
     )
     parser.add_argument(
-        "--against", metavar="MODEL", help="what transformers loads (default: the same model)"
+        "--against", metavar="MODEL", help="what transformers loads, no GGUF file (default: the same model)"
     )
     parser.add_argument(
         "--tolerance", type=float, default=1e-4, help="largest difference over largest value (default: 1e-4)"
@@ -49,6 +51,7 @@ def compare(arguments: argparse.Namespace) -> int:
     where = {name: getattr(arguments, name) for name in ("revision", "offline", "cache_dir")}
     directory = find_model(arguments.model, **where)
     reference = find_model(arguments.against, **where) if arguments.against else directory
+    raise_for_gguf(reference)
     model, tokenizer = load(directory, arguments.dtype)
     if arguments.ids:
         ids = _parsed(arguments.prompt)

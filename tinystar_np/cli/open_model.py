@@ -3,7 +3,9 @@
 import argparse
 import shlex
 import warnings
+from pathlib import Path
 
+from tinystar_np.checkpoints.model_files import GGUF
 from tinystar_np.checkpoints.stored_matrix import ROUNDED
 from tinystar_np.cli.terminal import UsageError, add_loading_arguments, note
 from tinystar_np.errors import InputError
@@ -68,6 +70,15 @@ def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None
             command = f"tinystar convert {shlex.quote(arguments.model)} DIR --dtype {arguments.dtype}"
             note(f"{command} keeps the result.", arguments)
     return found
+
+
+def raise_for_gguf(path: Path) -> None:
+    """Raise InputError for a GGUF file: transformers is given directories, to run the same weights."""
+    if path.suffix == GGUF:
+        raise InputError(
+            f"{path}: transformers reads directories.\n"
+            f"Make one: tinystar convert {shlex.quote(str(path))} DIR --dtype float32"
+        )
 
 
 SAMPLING: tuple[tuple[str, type, float, str, str], ...] = (

@@ -20,6 +20,8 @@ STYLES = {"bold": "1", "dim": "2", "red": "31"}
 LONGEST_ERROR, LONGEST_TRACEBACK = 4_000, 20_000  # characters; libraries may quote a whole file
 ANY_WIDTH = 10_000  # columns of a table in a pipe, where no line is broken
 
+MODEL_HELP = "directory, GGUF file, hub id (owner/model:Q4_K_M of a GGUF repository) or shipped model"
+
 
 class UsageError(TinyStarError):
     """The command line is invalid: exit code 2."""

@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from tinystar_np import fast
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.layers.basic import Linear, Norm
-from tinystar_np.models.base import Decoder
-from tinystar_np.seeing.branch_parts import Branch, Direction, branches_of, parts_of
+from tinystar_np.models.base import Decoder, in_silence
+from tinystar_np.seeing.branch_parts import Branch, Directions, branches_of, parts_of
 from tinystar_np.seeing.frozen_norms import FrozenNorm, freeze
 from tinystar_np.seeing.lens import checked_position, checked_token
-from tinystar_np.seeing.parts import Attribution, Part, RecordedPlace
+from tinystar_np.seeing.parts import Attribution, Part, RecordedPlace, Term
 from tinystar_np.seeing.recorder import Recording
 
 NEEDED = (
@@ -75,24 +75,40 @@ def attribute(
     of a class whose formula is not known here; TinyStarError where the parts do not sum to what was recorded,
     so that nothing is missing silently.
     """
+    return attribute_each(model, recording, position, [(token, other)])[0]
+
+
+@in_silence
+def attribute_each(
+    model: Decoder, recording: Recording, position: int, pairs: Sequence[tuple[int, int | None]]
+) -> list[Attribution]:
+    """Do the same for several tokens at one position; each matrix is then read once.
+
+    pairs  token ids, each with the id to compare it with or None
+
+    Raises the errors of ``attribute``.
+    """
     place = RecordedPlace(recording, _position(recording, position))
-    checked_token(model, token)
-    if other is not None:
-        checked_token(model, other)
+    for id in (id for pair in pairs for id in pair if id is not None):
+        checked_token(model, id)
+    if not pairs:
+        return []
     name = "logits_before_cap" if "logits_before_cap" in recording else "logits"
     logits = place.vector(name)
-    logit = float(logits[token] - (0.0 if other is None else logits[other]))
-
-    direction, ends = _from_logit(model, place, logits, token, other)
-    found: list[list[Part]] = [ends]  # from the end of the model to its beginning
+    directions, ends = _from_logits(model, place, logits, pairs)
+    found: list[list[Term]] = [ends]  # from the end of the model to its beginning
     for i in reversed(range(len(model.blocks))):
-        direction, parts = _through_block(model.blocks[i], i, place, direction)
-        found.append(parts)
-    found.append(list(_embedding(place, direction)))
-    in_order = tuple(part for parts in reversed(found) for part in parts)
-    result = Attribution(place.position, token, other, logit, name != "logits", in_order)
-    _check("the logit", np.array(logit), result.values)
-    return result
+        directions, terms = _through_block(model.blocks[i], i, place, directions)
+        found.append(terms)
+    found.append(list(_embedding(place, directions)))
+    in_order = [term for terms in reversed(found) for term in terms]
+    results = []
+    for n, (token, other) in enumerate(pairs):
+        logit = float(logits[token] - (0.0 if other is None else logits[other]))
+        parts = tuple(Part(term.path, term.kind, term.index, float(term.values[n])) for term in in_order)
+        results.append(Attribution(place.position, token, other, logit, name != "logits", parts))
+        _check("the logit", np.array(logit), results[-1].values)
+    return results
 
 
 def _position(recording: Recording, position: int) -> int:
@@ -110,40 +126,47 @@ def _position(recording: Recording, position: int) -> int:
     return checked_position(position, T)
 
 
-def _from_logit(
-    model: Decoder, place: RecordedPlace, logits: NDArray[np.float64], token: int, other: int | None
-) -> tuple[Direction, list[Part]]:
-    """Go back from the logit through output layer and final norm: the direction, and biases on the way."""
+def _from_logits(
+    model: Decoder,
+    place: RecordedPlace,
+    logits: NDArray[np.float64],
+    pairs: Sequence[tuple[int, int | None]],
+) -> tuple[Directions, list[Term]]:
+    """Go back from logits through output layer and final norm: the directions, and biases on the way."""
     head = model.head
     if not isinstance(head, Linear):
         raise InputError(f"The output layer is a {type(head).__name__}, not linear: its logits are no sums.")
 
-    def column(of: int) -> tuple[NDArray[np.float64], float]:
-        vector = fast.embedding(np.array([of]), head.weight.T)[0].astype(np.float64)
-        return vector, 0.0 if head.bias is None else float(head.bias[of])
+    def columns(ids: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the vectors (n, D) and biases (n,) of tokens."""
+        vectors = fast.embedding(np.array(ids), head.weight.T).astype(np.float64)
+        biases = np.zeros(len(ids)) if head.bias is None else head.bias[ids].astype(np.float64)
+        return vectors, biases
 
     # Some models multiply their logits: by how much is read off at the largest.
     largest = int(np.abs(logits).argmax())
-    vector, bias = column(largest)
-    factor = logits[largest] / (place.vector("final_norm") @ vector + bias)
-    vector, bias = column(token)
-    if other is not None:
-        other_vector, other_bias = column(other)
-        vector, bias = vector - other_vector, bias - other_bias
-    vector, bias = vector * factor, bias * factor
+    vectors, biases = columns([largest])
+    unscaled = float(vectors[0] @ place.vector("final_norm") + biases[0])
+    factor = logits[largest] / unscaled if unscaled else 1.0
+    vectors, biases = columns([token for token, _ in pairs])
+    compared = [n for n, (_, other) in enumerate(pairs) if other is not None]
+    if compared:
+        of_others, biases_of_others = columns([other for _, other in pairs if other is not None])
+        vectors[compared] -= of_others
+        biases[compared] -= biases_of_others
+    vectors *= factor
 
-    last = f"blocks.{len(model.blocks) - 1}.residual"
-    norm = freeze(model.final_norm, place.vector(last))
-    parts = list(_bias_part("final_norm", norm, vector))
+    norm = freeze(model.final_norm, place.vector(f"blocks.{len(model.blocks) - 1}.residual"))
+    terms = list(_bias_term("final_norm", norm, vectors))
     if head.bias is not None:
-        parts.append(Part("head", "bias", None, float(bias)))
-    return norm.before(vector), parts
+        terms.append(Term("head", "bias", None, biases * factor))
+    return norm.before(vectors), terms
 
 
 def _through_block(
-    block: object, i: int, place: RecordedPlace, direction: Direction
-) -> tuple[Direction, list[Part]]:
-    """Go back through a block: the direction before it, and the parts that it added."""
+    block: object, i: int, place: RecordedPlace, directions: Directions
+) -> tuple[Directions, list[Term]]:
+    """Go back through a block: the directions before it, and the parts that it added."""
     scope = f"blocks.{i}"
     start = "embedding" if i == 0 else f"blocks.{i - 1}.residual"
     middle, end = f"{scope}.residual_middle", f"{scope}.residual"
@@ -154,66 +177,66 @@ def _through_block(
         sums = [(start, first, middle), (middle, last, end)]
     else:
         sums = [(start, branches, end)]
-    found: list[list[Part]] = []
+    found: list[list[Term]] = []
     for before, added, after in reversed(sums):
-        direction, parts = _through_sum(block, place, direction, before, added, after)
+        directions, parts = _through_sum(block, place, directions, before, added, after)
         found.append(parts)
-    return direction, [part for parts in found[::-1] for part in parts]
+    return directions, [part for parts in found[::-1] for part in parts]
 
 
 def _through_sum(
     block: object,
     place: RecordedPlace,
-    direction: Direction,
+    directions: Directions,
     before: str,
     branches: Sequence[Branch],
     after: str,
-) -> tuple[Direction, list[Part]]:
+) -> tuple[Directions, list[Term]]:
     """Go back through after = before + Σ branches, or the norm of that sum.
 
-    Returns the direction before, and the parts of the branches.
+    Returns the directions before, and the parts of the branches.
     """
     stream, result = place.vector(before), place.vector(after)
     norms = [f"{branch.path}_post_norm" for branch in branches] + [f"{after.rpartition('.')[0]}.post_norm"]
     # What a norm of the sum gives is the stream itself, and not something that is added to it.
     of_sum = next((name for name in norms if name in place and (place[name] == result).all()), None)
-    parts: list[Part] = []
+    parts: list[Term] = []
     terms = [stream]
     if of_sum is not None:
         terms += [place.vector(branch.out) for branch in branches]
         norm = freeze(_norm_of(block, of_sum), np.sum(terms, axis=0))
-        biases = list(_bias_part(of_sum, norm, direction))
-        direction = norm.before(direction)
+        biases = list(_bias_term(of_sum, norm, directions))
+        directions = norm.before(directions)
         for branch in branches:
-            parts += parts_of(branch, place, direction)
+            parts += parts_of(branch, place, directions)
         _check(after, result, norm.after(np.sum(terms, axis=0))[None])
-        return direction, parts + biases
+        return directions, parts + biases
     for branch in branches:
-        added, inside, biases = _through_branch_end(block, branch, place, direction)
+        added, inside, biases = _through_branch_end(block, branch, place, directions)
         parts += [*parts_of(branch, place, inside), *biases]
         terms.append(added)
     _check(after, result, np.array(terms))
-    return direction, parts
+    return directions, parts
 
 
 def _through_branch_end(
-    block: object, branch: Branch, place: RecordedPlace, direction: Direction
-) -> tuple[NDArray[np.float64], Direction, list[Part]]:
+    block: object, branch: Branch, place: RecordedPlace, directions: Directions
+) -> tuple[NDArray[np.float64], Directions, list[Term]]:
     """Go back through what a block does to a branch's result before it adds it: a norm, a factor, nothing.
 
-    Returns the vector that is added, the direction for the result, and a norm's bias.
+    Returns the vector that is added, the directions for the result, and a norm's bias.
     """
     result = place.vector(branch.out)
     normed, scaled = f"{branch.path}_post_norm", f"{branch.path}_scaled"
     if normed in place:
         norm = freeze(_norm_of(block, normed), result)
-        return place.vector(normed), norm.before(direction), list(_bias_part(normed, norm, direction))
+        return place.vector(normed), norm.before(directions), list(_bias_term(normed, norm, directions))
     if scaled in place:
         added = place.vector(scaled)
         largest = int(np.abs(result).argmax())
         factor = added[largest] / result[largest] if result[largest] else 0.0
-        return added, direction * factor, []
-    return result, direction, []
+        return added, directions * factor, []
+    return result, directions, []
 
 
 def _norm_of(block: object, path: str) -> Norm:
@@ -226,21 +249,21 @@ def _norm_of(block: object, path: str) -> Norm:
     return found
 
 
-def _bias_part(path: str, norm: FrozenNorm, direction: Direction) -> Iterator[Part]:
+def _bias_term(path: str, norm: FrozenNorm, directions: Directions) -> Iterator[Term]:
     if norm.bias is not None:
-        yield Part(path, "bias", None, float(norm.bias @ direction))
+        yield Term(path, "bias", None, directions @ norm.bias)
 
 
-def _embedding(place: RecordedPlace, direction: Direction) -> Iterator[Part]:
+def _embedding(place: RecordedPlace, directions: Directions) -> Iterator[Term]:
     """Divide the embedding into the token's vector and its position's, where that one is added."""
     whole = place.vector("embedding")
     if "embedding.positions" in place:
         # Positions are looked up once for all rows: (1, T, D) as well.
         positions = place.vector("embedding.positions")
-        yield Part("embedding.tokens", "whole", None, float((whole - positions) @ direction))
-        yield Part("embedding.positions", "whole", None, float(positions @ direction))
+        yield Term("embedding.tokens", "whole", None, directions @ (whole - positions))
+        yield Term("embedding.positions", "whole", None, directions @ positions)
     else:
-        yield Part("embedding.tokens", "whole", None, float(whole @ direction))
+        yield Term("embedding.tokens", "whole", None, directions @ whole)
 
 
 def _check(what: str, recorded: NDArray[np.float64], terms: NDArray[np.float64]) -> None:

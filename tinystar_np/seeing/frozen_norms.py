@@ -39,10 +39,10 @@ class FrozenNorm:
     def before(self, direction: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn a direction after the norm into the one before it whose products with vectors are the same.
 
-        (D,) → (D,): y·direction = x·before(direction) + bias·direction.
+        (..., D) → (..., D): y·direction = x·before(direction) + bias·direction.
         """
-        pulled = direction * self.factors
-        return pulled - pulled.mean() if self.centres else pulled
+        pulled: NDArray[np.float64] = direction * self.factors
+        return pulled - pulled.mean(axis=-1, keepdims=True) if self.centres else pulled
 
 
 def freeze(norm: Norm, x: NDArray[np.float64]) -> FrozenNorm:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from tinystar_np.errors import InputError
 
+SHOWN = 10
+"""How many parts are written out in text."""
 Kind = Literal["whole", "head", "expert", "shared", "bias"]
 
 
@@ -36,6 +38,16 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Term:
+    """The same part of several logits at once: ``values`` (n,), one for each."""
+
+    path: str
+    kind: Kind
+    index: int | None
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Attribution:
     """A logit, or the difference of two, as a sum of parts.
 
@@ -53,6 +65,19 @@ class Attribution:
     logit: float
     before_cap: bool
     parts: tuple[Part, ...]
+
+    def __str__(self) -> str:
+        """Return the ten parts with the largest effect, and the rest, as lines of text."""
+        compared = "" if self.other is None else f" less that of {self.other}"
+        cap = ", before the soft cap" if self.before_cap else ""
+        shown, rest = self.by_size()[:SHOWN], self.by_size()[SHOWN:]
+        lines = [
+            f"logit of token {self.token}{compared} after position {self.position}{cap}: {self.logit:.4f}"
+        ]
+        lines += [f"{part.value:+10.4f}  {part.name}" for part in shown]
+        if rest:
+            lines.append(f"{sum(part.value for part in rest):+10.4f}  {len(rest)} other parts together")
+        return "\n".join(lines)
 
     @property
     def values(self) -> NDArray[np.float64]:

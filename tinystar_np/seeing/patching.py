@@ -26,16 +26,11 @@ from tinystar_np.cache import Step
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder
 from tinystar_np.seeing.axes import axes_of, near_paths
+from tinystar_np.seeing.branch_parts import OUTPUTS
 from tinystar_np.seeing.maps import Map, map_in_text, plot_maps
 from tinystar_np.seeing.recorder import Recording, record
 from tinystar_np.tap import at, listen, numbered, scope
 
-OUTPUTS = {
-    "attention": ("attention.out",),
-    "mixer": ("mixer.out",),
-    "feed_forward": ("feed_forward.out", "feed_forward.experts", "feed_forward.down"),
-}
-"""What stands for the output of a layer: the first of these taps that a block has."""
 USUAL = ("residual", "attention", "mixer", "feed_forward")
 TOKENS_AT_ONCE = 4096  # of all rows of a batch, which bounds the memory
 
