@@ -30,9 +30,9 @@ def _run(program: str, given: "Sequence[str] | None") -> int:
 
     with guarded(alone=given is None) as ended:
         from tinystar_np.cli.parsers import PARSERS
-        from tinystar_np.cli.terminal import errors_told
+        from tinystar_np.cli.terminal import as_asked, errors_told
 
         arguments = PARSERS[program]().parse_args(given)
-        with errors_told(arguments, ended):
+        with errors_told(arguments, ended), as_asked(arguments):
             ended.code = arguments.command(arguments)
     return ended.code
