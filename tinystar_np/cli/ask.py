@@ -7,6 +7,7 @@ import time
 
 from tinystar_np.cache import PREFILL
 from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.cli.model_argument import add_model_option
 from tinystar_np.cli.open_model import (
     add_model_arguments,
     add_sampling_arguments,
@@ -14,7 +15,7 @@ from tinystar_np.cli.open_model import (
     sampling_settings,
 )
 from tinystar_np.cli.streams import OK, read_text, say, tell
-from tinystar_np.cli.terminal import MODEL_HELP, add_common_arguments, add_text_arguments, note, progress_line
+from tinystar_np.cli.terminal import add_common_arguments, add_text_arguments, note, progress_line
 from tinystar_np.errors import InputError
 from tinystar_np.generation import Piece, stream
 from tinystar_np.models import Decoder
@@ -34,12 +35,7 @@ The text goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 failure,
 def add_arguments(parser: argparse.ArgumentParser, default_model: str = "stories") -> None:
     """Declare the command's arguments."""
     parser.add_argument("prompt", nargs="*", help="the text to continue; - or a pipe reads it from stdin")
-    parser.add_argument(
-        "-m",
-        "--model",
-        default=default_model,
-        help=f"{MODEL_HELP} (default: %(default)s)",
-    )
+    add_model_option(parser, default_model)
     add_sampling_arguments(parser, max_new_tokens=100)
     add_model_arguments(parser)
     add_common_arguments(parser)

@@ -4,6 +4,7 @@ import argparse
 import sys
 from contextlib import closing
 
+from tinystar_np.cli.model_argument import add_model_option
 from tinystar_np.cli.open_model import (
     add_model_arguments,
     add_sampling_arguments,
@@ -42,12 +43,7 @@ that is what `tinystar ask` is for. Exit codes: 0 ok, 1 failure, 2 usage, 130 af
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "-m",
-        "--model",
-        default=DEFAULT_MODEL,
-        help=f"one with a chat template: {MODEL_HELP} (default: %(default)s, 0.3 GB)",
-    )
+    add_model_option(parser, DEFAULT_MODEL, f"a model with a chat template: {MODEL_HELP}")
     parser.add_argument("--system", metavar="TEXT", help="what the model is told before the first message")
     add_sampling_arguments(parser, max_new_tokens=512)
     add_model_arguments(parser)

@@ -9,10 +9,10 @@ import json
 from dataclasses import asdict
 
 from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.cli.model_argument import add_model_word
 from tinystar_np.cli.open_model import raise_for_gguf
 from tinystar_np.cli.streams import FAILURE, OK, say
 from tinystar_np.cli.terminal import (
-    MODEL_HELP,
     UsageError,
     add_common_arguments,
     add_loading_arguments,
@@ -25,8 +25,8 @@ from tinystar_np.loading import load
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", help=MODEL_HELP)
-    parser.add_argument("prompt", help="the text to run both on")
+    add_model_word(parser, "prompt", needed=("prompt",))
+    parser.add_argument("prompt", nargs="?", help="the text to run both on")
     parser.add_argument(
         "--ids", action="store_true", help="the prompt is token ids with commas between: 5,17,3"
     )

@@ -21,6 +21,7 @@ from tinystar_np.checkpoints.packed_formats import packed_method
 from tinystar_np.checkpoints.stored_matrix import is_int8
 from tinystar_np.cli.check_text import CheckedText, check_text
 from tinystar_np.cli.check_weights import CheckedWeights, check_weights
+from tinystar_np.cli.model_argument import add_model_word
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import (
     MODEL_HELP,
@@ -59,10 +60,7 @@ BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "model",
-        help=f"{MODEL_HELP}; a directory need hold no more than config.json",
-    )
+    add_model_word(parser, words=f"{MODEL_HELP}; a directory need hold no more than config.json")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
         "--check",

@@ -35,6 +35,15 @@ class Parser(argparse.ArgumentParser):
         """Print the error and how to get help, and exit."""
         self.exit(USAGE, f"error: {visible(message)}\nHelp: {self.prog} --help\n")
 
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        """Raise argparse's error for what is none of an action's choices, with the nearest of them."""
+        if action.choices is not None and value not in action.choices:
+            from tinystar_np.cli.nearest import no_such  # late: only mistakes need it
+
+            words = str(action.metavar or action.dest).lower()
+            what = action.option_strings[-1] if action.option_strings else words
+            raise argparse.ArgumentError(None, no_such(what.removesuffix("s"), value, list(action.choices)))
+
     def _print_message(self, message: str, file: object = None) -> None:
         """Print help or an error as commands do: argparse ignores errors of writing."""
         if file is sys.stdout:
