@@ -6,7 +6,7 @@ knows what its repositories share.
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinystar_np.checkpoints.hub import OLD_NAMES, hub_cache_directory, model_folders, repository_folder
@@ -85,10 +85,13 @@ def _removed_by_library(folder: Path, cache: Path) -> bool:
         return False
     from huggingface_hub import scan_cache_dir  # late: its import takes longer than NumPy's
 
-    for repository in scan_cache_dir(cache).repos:
+    whole = scan_cache_dir(cache)
+    for repository in whole.repos:
         if repository.repo_path == folder:
             commits = [revision.commit_hash for revision in repository.revisions]
-            scan_cache_dir(cache).delete_revisions(*commits).execute()
+            # A copy of a repository has the same commits: the library is shown no other.
+            alone = replace(whole, repos=frozenset([repository]))
+            alone.delete_revisions(*commits).execute()
             return not folder.exists()
     return False
 
