@@ -29,7 +29,7 @@ FLOORS = [
     "seeing",
     "cli",
 ]
-GROUND = {"amounts", "errors", "progress_bar", "tap", "whole_file"}
+GROUND = {"amounts", "documents", "errors", "progress_bar", "tap", "whole_file"}
 
 
 def test_every_folder_is_a_floor() -> None:

@@ -106,7 +106,7 @@ def test_the_command(cache: Path, capsys: Any) -> None:
     assert tinystar(["models"]) == 0
     out = capsys.readouterr().out
     assert "owner/half         2.0 MB  parts of a broken download" in out
-    assert f"The hub's cache, {cache}: " in out
+    assert f"The hub's cache has 2.00 MB: {cache}\n" in out
     assert tinystar(["models", "--json"]) == 0
     as_json = json.loads(capsys.readouterr().out)
     assert [(part["name"], part["nbytes"]) for part in as_json["partial_downloads"]] == [

@@ -87,7 +87,8 @@ def find_model(
         meant = did_you_mean(name, cache_dir)
         if not meant:
             raise
-        raise hub_error(f"{error}\n{meant}") from None
+        problem, _, what_to_do = str(error).partition("\n")
+        raise hub_error(f"{problem}\n{meant} {what_to_do}".rstrip()) from None
 
 
 def _find_named(

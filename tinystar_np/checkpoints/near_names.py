@@ -31,7 +31,7 @@ def _near_models(name: str, cache_dir: str | None) -> list[str]:
     for asked in (name, name.rpartition("/")[2]):
         near = get_close_matches(asked.casefold(), spellings, n=MOST, cutoff=NEAR)
         found += [spellings[spelling] for spelling in near]
-    return list(dict.fromkeys(found))[:MOST]
+    return [model for model in dict.fromkeys(found) if model != name][:MOST]
 
 
 def _near_paths(path: str) -> list[str]:

@@ -63,8 +63,9 @@ def _list(arguments: argparse.Namespace) -> None:
         say(f"{part.name:{width}}  {part.nbytes / 1e6:9.1f} MB  parts of a broken download")
     paths = {model.path: model.nbytes for model in found if model.place == "hub cache"}
     together = sum(paths.values()) + sum(part.nbytes for part in parts)
-    say(f"\nThe hub's cache, {cache}: {size_of(together)}.")
-    say("`tinystar remove MODEL` removes a model from it, `tinystar remove --partial` the broken downloads.")
+    if together:
+        say(f"\nThe hub's cache has {size_of(together)}: {cache}")
+        say("`tinystar remove MODEL` removes a model, `tinystar remove --partial` broken downloads.")
     say("\nArchitectures that run; `tinystar models ARCHITECTURE` says more of one:\n")
     width = max(min(shutil.get_terminal_size().columns, 110) - 26, 20)
     headlines = {name: headline(name) for name in ARCHITECTURES if name != "tinystar"}

@@ -65,7 +65,8 @@ def no_such(what: str, value: object, choices: Collection[object]) -> str:
     what  what the value is for: "COMMAND", "--dtype"
     """
     names = [str(choice) for choice in choices]
-    near = get_close_matches(str(value), names, n=1, cutoff=0.6)
-    meant = f" Did you mean {near[0]}?" if near else ""
-    all_of_them = f" There are: {listed(names)}." if len(names) <= FEW else ""
+    few = len(names) <= FEW
+    near = get_close_matches(str(value), names, n=1 if few else 4, cutoff=0.6)
+    meant = f" Did you mean {' or '.join(near)}?" if near else ""
+    all_of_them = f" There are: {listed(names)}." if few else ""
     return f"there is no {what} {value!r}.{meant}{all_of_them}"

@@ -40,7 +40,8 @@ def tinystar_parser() -> Parser:
     parser = Parser(
         prog="tinystar",
         description="Hugging Face language models in pure NumPy: run them, look inside, check them.",
-        epilog=f"One command: tinystar COMMAND --help. The manual: {document('README.md')}",
+        epilog=f"tinystar help COMMAND says more of one. The manual:\n{document('README.md')}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # which breaks no address
     )
     _add_version(parser)
     commands = parser.add_subparsers(
