@@ -122,15 +122,18 @@ class Conversation:
             self._tokens = len(self._prompts.ids(shown, add_generation_prompt=False)) if shown else 0
         return self._tokens
 
-    def reset(self) -> None:
-        """Start a new conversation, with the system message alone."""
-        self.messages = self.messages[: 0 if self.system is None else 1]
+    def reset(self, keep: bool = False) -> None:
+        """Start a new conversation, with the system message alone; or with all messages, which are kept."""
+        if not keep:
+            self.messages = self.messages[: 0 if self.system is None else 1]
         self.left_out = 0
         self.read = ReadText(self._model)
         self.rng: np.random.Generator | None = None
         """The random generator of all answers; None before the first that draws."""
         self.seed: int | None = None
         self._tokens = None
+        self.tokens_read = 0
+        """How many tokens of its prompt the last answer made the model read."""
 
     def say(self, text: str, *, progress: Progress | None = None, **sampling: Unpack[Sampling]) -> Pieces:
         """Send the user's message and generate the answer.
@@ -213,12 +216,14 @@ class Conversation:
             pauses=pauses,
         )
         said = ended = False
+        self.tokens_read = 0
         text = begun if answer is None else row.begun
         try:
             while not ended:
                 cache = self.read.go_back(row.ids, options)
                 held = int(cache.lengths[0])
                 self.read.hold(row.ids, cache)
+                self.tokens_read += len(row.ids) - held
                 if prompt.shift:
                     self._on_shift(replace(prompt.shift, again=len(row.ids) - held))
                 if not cache.rewindable:
