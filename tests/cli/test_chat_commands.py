@@ -263,6 +263,7 @@ DAMAGES: dict[str, Any] = {
     "unknown settings": lambda saved: saved.update(settings={"heat": 1}),
     "no settings": lambda saved: saved.update(settings=[1]),
     "left out": lambda saved: saved.update(left_out=99),
+    "left out a question": lambda saved: saved.update(left_out=1),
     "a name": lambda saved: saved.update(model=3),
     "state": lambda saved: saved["random"].update(state=-1),
     "no state": lambda saved: saved.update(random={}),

@@ -109,6 +109,25 @@ def _with_positions(request: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return request.getfixturevalue("talking")
 
 
+def test_turns_that_were_left_out_come_back(talking: Any) -> None:
+    """Where later ones are forgotten, the last that remains is answered, though it was left out before."""
+    model, tokenizer = talking()
+    conversation = Conversation(
+        *(model, tokenizer, "Be kind."), context=CONTEXT, when_full="shift", on_shift=lambda shift: None
+    )
+    for text in TEXTS:
+        list(conversation.say(text, max_new_tokens=20, seed=3))
+    assert conversation.left_out > 2
+    while len(conversation.messages) > 3:
+        conversation.undo()
+        left = conversation.messages[:1] + conversation.messages[1 + conversation.left_out :]
+        assert conversation.tokens == len(prompt_of(tokenizer, left)) - len("[a]")
+    assert conversation.left_out == 0
+    prompt = prompt_of(tokenizer, conversation.messages[:2])
+    found = [piece.token_id for piece in conversation.answer_again(max_new_tokens=5, temperature=0)]
+    assert found == conversations.by_hand(model._model, prompt, None, 5)
+
+
 def test_what_is_read_again_is_said(talking: Any) -> None:
     model, tokenizer = talking()
     told: list[tuple[Shift, int]] = []

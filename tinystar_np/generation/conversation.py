@@ -172,7 +172,7 @@ class Conversation:
         turn = self._last_turn()
         message = self.messages[turn]["content"]
         self.messages = self.messages[:turn]
-        self.left_out = min(self.left_out, len(self.messages) - system_length(self.messages))
+        self.left_out = _left_out(self.messages, self.left_out)
         self._tokens = None
         return message
 
@@ -191,6 +191,7 @@ class Conversation:
         begun     the beginning of the answer
         """
         options = SamplingOptions(**sampling)
+        self.left_out = _left_out(messages, self.left_out)
         known = self._tokens_of(messages, begun)
         begun = begun.rstrip(UNKNOWN) if known is None else begun
         prompt = self._prompt(messages, begun, known)
@@ -282,3 +283,9 @@ class Conversation:
         if self.rng is None or options.seed != self.seed:
             self.rng, self.seed = np.random.default_rng(options.seed), options.seed
         return self.rng
+
+
+def _left_out(messages: list[Message], left_out: int) -> int:
+    """Return how many of the oldest messages to leave out so that the last turn at least is there."""
+    starts = turn_starts(messages)
+    return min(left_out, starts[-1] - starts[0]) if starts else 0

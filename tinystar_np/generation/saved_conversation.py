@@ -175,6 +175,9 @@ def _checked(content: JsonObject, messages: list[Message]) -> Saved:
         raise ValueError("'model' must be a name, 'left_out' a number")
     if not 0 <= left_out <= len(messages):
         raise ValueError(f"'left_out' is {left_out}")
+    rest = messages[system_length(messages) + left_out :]
+    if left_out and rest and rest[0]["role"] != "user":
+        raise ValueError(f"'left_out' is {left_out}, which leaves an answer without its message")
     seed, rng = None, None
     if "random" in content:
         seed, rng = content["random"]["seed"], np.random.default_rng(0)
