@@ -12,7 +12,7 @@ from tinystar_np.cli.terminal import MODEL_HELP, UsageError
 
 def add_model_option(parser: argparse.ArgumentParser, default: str, words: str = MODEL_HELP) -> None:
     """Add -m to a command whose words are all its prompt."""
-    _completed(parser.add_argument("-m", "--model", default=default, help=f"{words} (default: %(default)s)"))
+    completed(parser.add_argument("-m", "--model", default=default, help=f"{words} (default: %(default)s)"))
 
 
 def add_model_word(
@@ -30,8 +30,8 @@ def add_model_word(
     words    what may be given
     """
     shown = words if default is None else f"{words} (default: {default})"
-    _completed(parser.add_argument("model", nargs="?", help=shown))
-    _completed(parser.add_argument("-m", "--model", dest="model_option", metavar="MODEL", help="the same"))
+    completed(parser.add_argument("model", nargs="?", help=shown))
+    completed(parser.add_argument("-m", "--model", dest="model_option", metavar="MODEL", help="the same"))
     parser.set_defaults(model_words=("model", *later), model_default=default, words_needed=needed)
 
 
@@ -58,7 +58,7 @@ def settle_model(arguments: argparse.Namespace) -> None:
             raise UsageError(f"The {name} is missing.")
 
 
-def _completed(action: argparse.Action) -> None:
+def completed(action: argparse.Action) -> None:
     """Let a shell complete the names of models on this disk (completion.py)."""
     action.completer = complete_models  # type: ignore[attr-defined]
 

@@ -19,6 +19,7 @@ COMMANDS = {  # each is the module of that name: its line in the list of command
     "remove": "remove models, and parts of downloads, from this disk",
     "convert": "write a model once more, as int8, bfloat16 or float32",
     "compare": "show where a model differs from transformers, activation by activation",
+    "diff": "show how two models differ: configs, tensors and activations, without torch",
     "experiments": "compare configurations of TinyStar: size, memory, cost and speed",
     "bench": "measure how fast a model runs here, alone or beside transformers",
     "completion": "print a script by which a shell completes these commands",

@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from tinystar_np.checkpoints.remove_models import Kept, find_kept, partial_downloads, remove
-from tinystar_np.cli.model_argument import complete_models
+from tinystar_np.cli.model_argument import completed
 from tinystar_np.cli.streams import FAILURE, OK, say, tell
 from tinystar_np.cli.terminal import UsageError, add_cache_argument, add_common_arguments
 from tinystar_np.cli.visible import visible
@@ -22,12 +22,12 @@ All revisions of a model go. At a terminal it is asked first; elsewhere --yes is
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    words = parser.add_argument("models", nargs="*", metavar="MODEL", help="of the hub's cache, by its name")
-    words.completer = complete_models  # type: ignore[attr-defined]
+    words = "of the hub's cache, by its name"
+    completed(parser.add_argument("models", nargs="*", metavar="MODEL", help=words))
     option = parser.add_argument(
         "-m", "--model", dest="more", action="append", default=[], metavar="MODEL", help="the same"
     )
-    option.completer = complete_models  # type: ignore[attr-defined]
+    completed(option)
     parser.add_argument("--partial", action="store_true", help="parts of broken downloads, of all models")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     add_cache_argument(parser)
