@@ -122,10 +122,26 @@ def test_the_command(cache: Path, capsys: Any) -> None:
     assert out.splitlines()[-1] == "Removed: 2.00 MB."
     assert listed() == set()
     assert tinystar(["remove", "--partial"]) == 0
-    assert capsys.readouterr().out == "There are no parts of broken downloads.\n"
+    assert capsys.readouterr().out == "There is nothing to remove.\n"
     assert tinystar(["remove"]) == 2
     assert tinystar(["remove", "--yes", MODEL]) == 1
     assert "is not kept on this disk" in capsys.readouterr().err
+
+
+def test_the_history_of_chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    history = tmp_path / "typed"
+    monkeypatch.setenv("TINYSTAR_NP_HISTORY", str(history))
+    assert tinystar(["remove", "--history"]) == 0
+    assert capsys.readouterr().out == "There is nothing to remove.\n"
+    history.write_text('"Hello"\n')
+    assert tinystar(["models"]) == 0
+    assert f"What was typed in chat: 8 B, {history}\n" in capsys.readouterr().out
+    assert tinystar(["remove", "--history"]) == 2  # stdin is no terminal
+    assert history.exists()
+    capsys.readouterr()
+    assert tinystar(["remove", "--history", "--yes"]) == 0
+    assert capsys.readouterr().out.endswith("Removed: 8 B.\n")
+    assert not history.exists()
 
 
 def test_at_a_terminal_it_asks(cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

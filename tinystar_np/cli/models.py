@@ -9,6 +9,7 @@ from dataclasses import asdict
 from tinystar_np.checkpoints.hub import hub_cache_directory
 from tinystar_np.checkpoints.local_models import list_local_models
 from tinystar_np.checkpoints.remove_models import partial_downloads
+from tinystar_np.cli.remove import kept_history
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import add_cache_argument, add_common_arguments
 from tinystar_np.cli.wording import size_of
@@ -66,6 +67,9 @@ def _list(arguments: argparse.Namespace) -> None:
     if together:
         say(f"\nThe hub's cache has {size_of(together)}: {cache}")
         say("`tinystar remove MODEL` removes a model, `tinystar remove --partial` broken downloads.")
+    if history := kept_history():
+        say(f"\nWhat was typed in chat: {size_of(history.stat().st_size)}, {history}")
+        say("`tinystar remove --history` removes it.")
     say("\nArchitectures that run; `tinystar models ARCHITECTURE` says more of one:\n")
     width = max(min(shutil.get_terminal_size().columns, 110) - 26, 20)
     headlines = {name: headline(name) for name in ARCHITECTURES if name != "tinystar"}

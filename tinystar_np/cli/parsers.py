@@ -16,7 +16,7 @@ COMMANDS = {  # each is the module of that name: its line in the list of command
     "chat": "talk with a chat model",
     "inspect": "describe a model, its size and its memory",
     "models": "list the models on this disk and the architectures that run",
-    "remove": "remove models, and parts of downloads, from this disk",
+    "remove": "remove models, broken downloads and what was typed from this disk",
     "convert": "write a model once more, as int8, bfloat16 or float32",
     "compare": "show where a model differs from transformers, activation by activation",
     "diff": "show how two models differ: configs, tensors and activations, without torch",
