@@ -151,7 +151,7 @@ def converse(session: Session, commands: Commands) -> None:
                 history.add(entry.text)
                 lines.remember(entry.text)
             if not entry.is_command:
-                session.answer("say", entry.text)
+                session.answer("say", commands.message(entry.text))
             elif not commands.run(entry.text):
                 return
         except OutputError:
