@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tinystar_np.seeing.interventions import ablate, intervene, patch, steer
     from tinystar_np.seeing.lens import logit_lens, read_lens
     from tinystar_np.seeing.look import look
+    from tinystar_np.seeing.model_difference import diff
     from tinystar_np.seeing.patching import patching
     from tinystar_np.seeing.without import without
 
@@ -39,6 +40,7 @@ __all__ = [
     "TinyStarError",
     "ablate",
     "attribute",
+    "diff",
     "generate",
     "generate_ids",
     "intervene",
@@ -63,6 +65,7 @@ FOUND_IN = {
     "TinyStarError": "errors",
     "ablate": "seeing.interventions",
     "attribute": "seeing.attribution",
+    "diff": "seeing.model_difference",
     "generate": "generation",
     "generate_ids": "generation",
     "intervene": "seeing.interventions",

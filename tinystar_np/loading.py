@@ -1,14 +1,16 @@
 """Loading a model by its name: find the files, read the config, map the weights."""
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_end_ids
+from tinystar_np.checkpoints.files_inside import links_followed
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.model_source import ModelSource, open_source
-from tinystar_np.errors import ConfigError, InputError
+from tinystar_np.errors import ConfigError, InputError, TokenizerError
 from tinystar_np.fast.machine import give_back_memory as give_back
 from tinystar_np.fast.threads import use_threads
 from tinystar_np.models import Decoder, model_class
@@ -31,6 +33,7 @@ def load(
     cache_dir: str | Path | None = None,
     in_memory: bool = False,
     isolated: bool = False,
+    follow_links: bool = False,
 ) -> tuple[Decoder, Tokenizer | None]:
     """Load a model and its tokenizer.
 
@@ -49,6 +52,9 @@ def load(
                then, see models/memory.py
     isolated   run the tokenizer in a process of its own with limits of time and memory, for files that you do
                not trust
+    follow_links
+               follow links in the model's directory that lead out of it, such as yours to weights on another
+               disk; those in a stranger's directory could lead to any file of yours
 
     Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files and the model
     does not read bytes.
@@ -57,6 +63,14 @@ def load(
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype = {dtype!r}, but it must be one of {', '.join(DTYPES)}.")
+    if follow_links:
+        others: Any = {"revision": revision, "offline": offline, "cache_dir": cache_dir}
+        with links_followed():
+            found = load(name, dtype, **others, in_memory=in_memory, isolated=isolated)
+            if found[1] is not None:
+                with suppress(TokenizerError):  # raised again where it is used
+                    found[1].chat_template  # noqa: B018 — read now, while links are followed
+        return found
     use_threads()
     source = open_source(find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir))
     raw = text_config(source.config)

@@ -220,7 +220,8 @@ def test_check_reports_what_is_not_finite(element_type: str, tmp_path: Path, cap
     out, err = capsys.readouterr()
     found = {"wte.weight": {"file": "model.safetensors", "nan": 2, "infinite": 3}}
     text = {"tokenizer": None, "chat_template": None}
-    assert json.loads(out)["check"] == {"tensors": 29, "not_finite": found, **text}
+    names = {"fitting": 28, "missing": [], "unknown": [], "misshapen": {}}
+    assert json.loads(out)["check"] == {"tensors": 29, "not_finite": found, **names, **text}
     assert len(err.splitlines()) == 2
 
 

@@ -2,22 +2,28 @@
 
 import argparse
 import json
+import shlex
 import sys
 import time
+from contextlib import suppress
 
 from tinystar_np.cache import PREFILL
 from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.cli.model_argument import add_model_option
 from tinystar_np.cli.open_model import (
     add_model_arguments,
     add_sampling_arguments,
+    chosen_settings,
     open_model,
     sampling_settings,
 )
-from tinystar_np.cli.streams import OK, read_text, say, tell
-from tinystar_np.cli.terminal import MODEL_HELP, add_common_arguments, add_text_arguments, note, progress_line
-from tinystar_np.errors import InputError
+from tinystar_np.cli.prompt_text import read_prompt
+from tinystar_np.cli.streams import OK, say, tell
+from tinystar_np.cli.terminal import add_common_arguments, add_text_arguments, note, progress_line
+from tinystar_np.errors import TinyStarError
 from tinystar_np.generation import Piece, stream
 from tinystar_np.models import Decoder
+from tinystar_np.text import Tokenizer
 
 BARE = (4, 4096)
 """How many matrices, and their rows and columns, to measure memory with: 0.27 GB, read in 0.1 s."""
@@ -26,20 +32,18 @@ PIECES_UNSEEN = 2  # pieces of a prompt that are read without a progress line
 EPILOG = """examples:
   {command} "The capital city of France is"
   {command} --model stories --temperature 0 "Once upon a time"
-  echo "Once upon a time" | {command} -n 50 --stop "The end" -
+  echo "Once upon a time" | {command} -n 50 --stop "The end"
+  cat story.txt | {command} - "The moral of the story:"
 
 The text goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 failure, 2 usage, 130 after Ctrl-C."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, default_model: str = "stories") -> None:
     """Declare the command's arguments."""
-    parser.add_argument("prompt", nargs="*", help="the text to continue; - or a pipe reads it from stdin")
     parser.add_argument(
-        "-m",
-        "--model",
-        default=default_model,
-        help=f"{MODEL_HELP} (default: %(default)s)",
+        "prompt", nargs="*", help="the text to continue; a text on stdin goes after it, or where - is"
     )
+    add_model_option(parser, default_model)
     add_sampling_arguments(parser, max_new_tokens=100)
     add_model_arguments(parser)
     add_common_arguments(parser)
@@ -57,11 +61,13 @@ def ask(arguments: argparse.Namespace) -> int:
     if not arguments.prompt and sys.stdin.isatty():
         arguments.parser.print_help()
         return OK
-    prompt = read_prompt(arguments.prompt)
+    prompt = read_prompt(arguments.prompt, arguments)
 
     started = time.perf_counter()
     model, tokenizer = open_model(arguments)
     loaded = time.perf_counter()
+    given = chosen_settings(arguments, given, tokenizer)
+    say_how_to_chat(arguments, tokenizer)
     pieces: list[Piece] = []
     arrived: list[float] = []
     at_once = not (arguments.json or arguments.no_stream)
@@ -90,19 +96,12 @@ def ask(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def read_prompt(words: list[str]) -> str:
-    """Return the prompt from the arguments, or from stdin where there are none or a dash.
-
-    The line end that ``echo`` puts after a text is removed.
-    """
-    if not words or words == ["-"]:
-        return read_text(sys.stdin.buffer.read, "The prompt").rstrip("\n")
-    prompt = " ".join(words)
-    try:
-        prompt.encode()
-    except UnicodeEncodeError as error:  # bytes that Python could not decode
-        raise InputError(f"The prompt is not UTF-8 (character {error.start}). Convert it first.") from error
-    return prompt
+def say_how_to_chat(arguments: argparse.Namespace, tokenizer: Tokenizer | None) -> None:
+    """Print a note if the model was taught to answer, which is not asked for here."""
+    with suppress(TinyStarError):  # a damaged template hinders no one who does not use it
+        if tokenizer is not None and tokenizer.chat_template is not None:
+            question = f'tinystar chat -m {shlex.quote(arguments.model)} "…"'
+            note(f"The model answers questions, too: {question} uses its chat template.", arguments)
 
 
 def _result(model: str, prompt: str, text: str, pieces: list[Piece]) -> JsonObject:

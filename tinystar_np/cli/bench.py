@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.cli.model_argument import add_model_word
 from tinystar_np.cli.open_model import add_model_arguments, open_model, raise_for_gguf
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import (
-    MODEL_HELP,
     UsageError,
     add_common_arguments,
     note,
@@ -53,12 +53,7 @@ ENOUGH_SECONDS = 10.0  # a task that has taken so long is not measured again
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "model",
-        nargs="?",
-        default="stories",
-        help=f"{MODEL_HELP} (default: %(default)s)",
-    )
+    add_model_word(parser, default="stories")
     group = parser.add_argument_group("measuring")
     add = group.add_argument
     add("--against", choices=["transformers"], help="run the same model there, too, in turn")

@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
+from tinystar_np.cli.model_argument import add_model_word
 from tinystar_np.cli.streams import OK, say
-from tinystar_np.cli.terminal import MODEL_HELP, add_common_arguments, add_source_arguments
+from tinystar_np.cli.terminal import add_common_arguments, add_source_arguments
 from tinystar_np.cli.wording import count_of, size_of
 from tinystar_np.conversion import ELEMENT_TYPES, convert
 
@@ -21,8 +22,8 @@ gpt-oss it is the experts alone, as published."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", help=MODEL_HELP)
-    parser.add_argument("directory", type=Path, help="where to write it: new, or empty")
+    add_model_word(parser, "directory", needed=("directory",))
+    parser.add_argument("directory", nargs="?", help="where to write it: new, or empty")
     parser.add_argument("--dtype", choices=ELEMENT_TYPES, required=True, help="element type of the matrices")
     add_source_arguments(parser)
     add_common_arguments(parser)
@@ -33,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command."""
     done = convert(
         arguments.model,
-        arguments.directory,
+        Path(arguments.directory),
         arguments.dtype,
         revision=arguments.revision,
         offline=arguments.offline,

@@ -11,13 +11,15 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from tinystar_np.cli.ask import read_prompt
+from tinystar_np.cli.model_argument import add_model_option
 from tinystar_np.cli.open_model import (
     add_model_arguments,
     add_sampling_arguments,
+    chosen_settings,
     open_model,
     sampling_settings,
 )
+from tinystar_np.cli.prompt_text import read_prompt
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import UsageError, add_common_arguments, note, say_styled, say_table
 from tinystar_np.cli.wording import size_of
@@ -41,13 +43,10 @@ Exit codes: 0 ok, 1 failure, 2 usage."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("prompt", nargs="*", help="the text to continue; - or a pipe reads it from stdin")
     parser.add_argument(
-        "-m",
-        "--model",
-        default="stories",
-        help="directory, GGUF file, hub id or shipped model (default: %(default)s)",
+        "prompt", nargs="*", help="the text to continue; a text on stdin goes after it, or where - is"
     )
+    add_model_option(parser, "stories")
     parser.add_argument(
         "--ids", action="store_true", help="the prompt is token ids with commas between: 5,17,3"
     )
@@ -69,8 +68,9 @@ def look(arguments: argparse.Namespace) -> int:
     settings = sampling_settings(arguments)
     if arguments.output is not None and not arguments.output.parent.is_dir():
         raise UsageError(f"-o {arguments.output}: there is no directory {arguments.output.parent}.")
-    prompt = read_prompt(arguments.prompt)
+    prompt = read_prompt(arguments.prompt, arguments)
     model, tokenizer = open_model(arguments)
+    settings = chosen_settings(arguments, settings, tokenizer)
     seen = look_inside(model, tokenizer, _ids(prompt) if arguments.ids else prompt, **settings)
     seen = replace(seen, model_name=arguments.model)
     if to_page:

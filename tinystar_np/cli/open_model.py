@@ -4,6 +4,7 @@ import argparse
 import shlex
 import warnings
 from pathlib import Path
+from typing import Any
 
 from tinystar_np.checkpoints.model_files import GGUF
 from tinystar_np.checkpoints.stored_matrix import ROUNDED
@@ -92,6 +93,17 @@ SAMPLING: tuple[tuple[str, type, float, str, str], ...] = (
 )
 
 
+class Given(argparse.Action):
+    """Stores an option's value, and in ``given`` that there was one: it counts more than the model's own."""
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        """Store a value."""
+        setattr(namespace, self.dest, values)
+        namespace.given = {*getattr(namespace, "given", ()), self.dest}
+
+
 def add_sampling_arguments(
     parser: argparse.ArgumentParser,
     max_new_tokens: int | None,
@@ -103,6 +115,7 @@ def add_sampling_arguments(
     max_new_tokens, temperature  the command's own defaults
     words                        the first of them in words
     """
+    parser.register("action", None, Given)
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument(
         "-n",
@@ -140,6 +153,12 @@ def add_sampling_arguments(
         metavar="TEXT",
         help="end before this text, or this special token; repeatable",
     )
+    sampling.add_argument(
+        "--model-settings",
+        action="store_true",
+        help="what the model's generation_config.json names; other options still count",
+    )
+    parser.set_defaults(given=())
 
 
 def sampling_settings(arguments: argparse.Namespace) -> Sampling:
@@ -153,3 +172,26 @@ def sampling_settings(arguments: argparse.Namespace) -> Sampling:
     except InputError as error:
         raise UsageError(str(error)) from error
     return given
+
+
+def model_settings(tokenizer: Tokenizer | None) -> Sampling:
+    """Return the settings that a loaded model's files recommend."""
+    if tokenizer is None:
+        return Sampling()
+    from tinystar_np.generation.model_settings import read_model_settings  # late: few answers need it
+
+    return read_model_settings(tokenizer.path.parent)
+
+
+def chosen_settings(arguments: argparse.Namespace, given: Sampling, tokenizer: Tokenizer | None) -> Sampling:
+    """Return the settings of sampling: with --model-settings the model's, where no option says otherwise.
+
+    given  what ``sampling_settings`` returned
+    """
+    if not arguments.model_settings:
+        return given
+    found = model_settings(tokenizer)
+    if not found:
+        note(f"{arguments.model} recommends no settings; the usual ones are used.", arguments)
+    of_model = {name: value for name, value in found.items() if name not in arguments.given}
+    return Sampling(**{**given, **of_model})  # type: ignore[typeddict-item]

@@ -78,7 +78,10 @@ class Row:
     tokenizer  None where only ids are wanted
     end_ids    the tokens that end the text
     fits       how many tokens may follow; None for any number
-    apart      whether the new text is decoded as a text of its own, as an answer is, not as the prompt's rest
+    begun      the tokens at the prompt's end that begin the text itself, as those of an answer do, which is
+               decoded as a text of its own; None where the new text continues that of the prompt
+    rng        the random generator; None for one of its own, which begins at the options' seed
+    pauses     whether the text goes on, in another context, after this one is full
     """
 
     def __init__(
@@ -89,29 +92,41 @@ class Row:
         options: SamplingOptions,
         end_ids: Collection[int],
         fits: int | None,
-        apart: bool = False,
+        begun: Sequence[int] | None = None,
+        rng: "np.random.Generator | None" = None,
+        pauses: bool = False,
     ) -> None:
-        self.ids = list(prompt)
-        self.left = options.max_new_tokens if fits is None else min(options.max_new_tokens, fits)
-        """How many tokens may still follow."""
-        self._last_reason: FinishReason = "length" if self.left == options.max_new_tokens else "context"
+        self._wanted = options.max_new_tokens
+        self.go_on(prompt, fits, pauses)
         self.index, self._options, self._end_ids = index, options, end_ids
         # A generator of its own, so that a row's tokens do not depend on the other rows. None where nothing
         # is drawn, because NumPy loads its random module, 7 MB, at its first use.
-        self._rng = None if options.temperature == 0 else np.random.default_rng(options.seed)
+        self._rng = rng
+        if rng is None and options.temperature != 0:
+            self._rng = np.random.default_rng(options.seed)
         self._tokenizer = tokenizer
-        self._text = TextStream(tokenizer, after=() if apart else self.ids) if tokenizer else None
+        self._text = TextStream(tokenizer, self.ids if begun is None else ()) if tokenizer else None
         self._stops = StopFilter(options.stops)
+        self.begun = "".join(self._text.push(id) for id in begun or ()) if self._text else ""
+        """The text of ``begun``, but for an incomplete character at its end."""
+
+    def go_on(self, ids: Sequence[int], fits: int | None, pauses: bool) -> None:
+        """Let these tokens stand before what follows, of which so many fit."""
+        self.ids = list(ids)
+        self.left = self._wanted if fits is None else min(self._wanted, fits)
+        """How many tokens may still follow."""
+        self._last_reason: FinishReason = "length" if self.left == self._wanted else "context"
+        self.pauses = pauses and self._last_reason == "context"
 
     def step(self, logits: Logits) -> Piece:
         """Choose the next token from its logits (V,)."""
         token_id = sample(logits, self.ids, self._options, self._rng)
         self.ids.append(token_id)
-        self.left -= 1
+        self.left, self._wanted = self.left - 1, self._wanted - 1
         reason: FinishReason | None = self._last_reason if self.left <= 0 else None
         if token_id in self._end_ids:
             reason = "end"
-        text = self._text_of(token_id, last=reason is not None)
+        text = self._text_of(token_id, last=reason == "end" or (reason is not None and not self.pauses))
         if self._stops.stopped and reason != "end":
             reason = "stop"
         return Piece(text, token_id, log_probability(logits, token_id), reason, index=self.index)

@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
+from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD
 from tinystar_np.inspection.engines import Engine
-from tinystar_np.inspection.flops import multiply_adds
+from tinystar_np.inspection.memory import share_of_experts
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.packed import CodedMatrix, Int8Matrix, PackedMatrix
@@ -217,7 +218,14 @@ def bits_per_weight(model: Decoder) -> float:
 
 
 def bytes_per_token(model: Decoder) -> float:
-    """Return the bytes of weights that one token is multiplied by: of experts the chosen, of tables none."""
-    matrices = [array for array in model.weights.values() if len(array.shape) == 2]
-    per_weight = sum(array.nbytes for array in matrices) / sum(prod(array.shape) for array in matrices)
-    return multiply_adds(model, 0) * per_weight
+    """Return the bytes of the matrices that a token is multiplied by: of experts the chosen, of tables none.
+
+    A tied output layer is the table of tokens, and multiplies.
+    """
+    share = share_of_experts(model)
+    read = sum(
+        array.nbytes * (share if ".experts." in name else 1)
+        for name, array in model.weights.items()
+        if len(array.shape) == 2 and not name.startswith("embedding.")
+    )
+    return read if HEAD in model.weights else read + model.weights[EMBEDDING].nbytes

@@ -22,6 +22,7 @@ from tinystar_np.layers.basic import Embedding, Mixer, Norm
 from tinystar_np.layers.rope import rules_by_length
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models import caches
+from tinystar_np.models.as_text import one_line_of, picture_of
 from tinystar_np.models.config import AnyConfig, Config
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
@@ -218,3 +219,11 @@ class Decoder(Generic[AnyConfig]):
     def fingerprint(self) -> str:
         """Tell this model from others by a few numbers of each of its arrays."""
         return caches.fingerprint(self.config, self.weights)
+
+    def __repr__(self) -> str:
+        return one_line_of(type(self).__name__, len(self.blocks), self.config.sizes["D"], self.weights)
+
+    def _repr_html_(self) -> str:
+        """Return the model's parts and their sizes as a picture, for notebooks."""
+        parts = {"embedding": self.embedding, "blocks": self.blocks, "final_norm": self.final_norm}
+        return picture_of(repr(self), {**parts, "head": self.head}, self.weights)

@@ -36,6 +36,7 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, Mixer, RMSNorm, linear_each
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, check_time_step_limit, key, require
@@ -170,7 +171,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Attention beside Mamba 2, then feed-forward; one norm feeds both mixers, whose results are added."""
 
     def __init__(self, w: Weights, c: FalconH1Config, i: int):

@@ -17,6 +17,7 @@ from tinystar_np.layers.alibi import Alibi
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import FeedForward, GatedFeedForward, Layer, LayerNorm, Norm, RMSNorm
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.tinystar_config import TinyStarConfig
@@ -75,7 +76,7 @@ def norm(w: Weights, c: TinyStarConfig) -> Norm:
     return no_norm
 
 
-class Block:
+class Block(Module):
     """Attention and feed-forward, in a row or side by side, with norms where the config wants them.
 
         pre       x + f(norm(x))
@@ -233,7 +234,7 @@ class TinyLatentAttention(LatentAttention):
         return Limits(self.window, causal=self.causal)
 
 
-class Embedder:
+class Embedder(Module):
     """An embedding of tokens, to which vectors of their positions may be added.
 
     tokens     maps ids (B, T) to vectors (B, T, D)

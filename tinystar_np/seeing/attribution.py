@@ -53,7 +53,8 @@ NEEDED = (
     "final_norm",
     "logits*",
 )
-"""Patterns of the taps that ``attribute`` reads: ``ts.record(*NEEDED)`` keeps less than everything."""
+"""Patterns of the taps that ``attribute`` reads, in all kinds of models:
+``ts.record(*NEEDED, optional=True)`` keeps less than everything."""
 
 TOLERANCE = 1e-4
 """How far the parts may be from the logit, as a share of the largest number that was added up."""

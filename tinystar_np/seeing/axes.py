@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from itertools import chain
 
 from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.documents import document
 from tinystar_np.errors import InputError
 from tinystar_np.seeing import tap_facts
 from tinystar_np.seeing.tap_facts import Facts, facts_of
@@ -26,6 +27,7 @@ TABLES: tuple[Facts, ...] = (
     tap_facts.DELTA_NET,
     tap_facts.MAMBA1,
 )
+TAPS = document("docs/taps.md")
 HEADS = ("H", "G")
 """Letters of axes that count heads: of queries, of keys and values, or groups of a recurrence's heads."""
 
@@ -54,7 +56,7 @@ def axes_of(path: str, ndim: int, offered: Collection[str] = ()) -> tuple[str, .
             letters = tuple(facts[name][0].strip("()").split(", "))
             if len(letters) == ndim:
                 return letters
-    raise InputError(f"{path}, an array with {ndim} axes, is no tap whose axes are known. See docs/taps.md.")
+    raise InputError(f"{path}, an array with {ndim} axes, is no tap whose axes are known. See {TAPS}.")
 
 
 def with_heads(path: str) -> list[str]:
@@ -76,7 +78,7 @@ def check_pattern(pattern: object) -> str:
     if not any(fnmatchcase(path, pattern) for path in chain(tap_facts.AROUND, blocks)):
         block = f"blocks.{given[0] if given else 0}."
         near = near_paths(pattern, [*tap_facts.AROUND, *(block + name for name in within)])
-        raise InputError(f"No model has a tap {shown(pattern)}.{near} docs/taps.md lists them.")
+        raise InputError(f"No model has a tap {shown(pattern)}.{near} {TAPS} lists them.")
     return pattern
 
 

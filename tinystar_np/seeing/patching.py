@@ -109,9 +109,9 @@ def patching(
         raise InputError('taps are names of activations in a list, such as ["residual", "attention"].')
     plus, minus = _answer(model, answer)
     patterns = [f"blocks.*.{name}" for tap in taps for name in OUTPUTS.get(tap, (tap,))]
-    with record(*patterns) as clean:
+    with record(*patterns, optional=True) as clean:
         clean_answer = _measured(model(clean_text, last_only=True)[None], plus, minus)
-    with record("embedding", "blocks.*.residual", *patterns) as corrupted:
+    with record("embedding", "blocks.*.residual", *patterns, optional=True) as corrupted:
         corrupted_answer = _measured(model(corrupted_text, last_only=True)[None], plus, minus)
     difference = clean_answer - corrupted_answer
     if not np.isfinite(difference) or difference == 0:
