@@ -292,3 +292,11 @@ def test_nothing_else_is_overwritten(chat: Any) -> None:
     _, err = chat(f"/save {config}\n", code=1)
     assert "no saved conversation. Choose another name." in err
     assert config.read_bytes() == before
+
+
+def test_the_guide_names_every_command_and_option() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "chat.md").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert f"`{name}" in guide
+    for option in ("--whole", "--resume", "--context", "--when-full", "--no-history", "--model-settings"):
+        assert option in guide

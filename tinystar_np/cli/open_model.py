@@ -5,6 +5,7 @@ import shlex
 import warnings
 from typing import Any
 
+from tinystar_np.checkpoints.model_files import GGUF
 from tinystar_np.checkpoints.stored_matrix import ROUNDED
 from tinystar_np.cli.terminal import UsageError, add_loading_arguments, note
 from tinystar_np.errors import InputError
@@ -129,7 +130,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, max_new_tokens: int)
     sampling.add_argument(
         "--model-settings",
         action="store_true",
-        help="what the model's generation_config.json names; other options still count",
+        help="those that the model's generation_config.json or GGUF file names; options still count more",
     )
     parser.set_defaults(given=())
 
@@ -153,7 +154,8 @@ def model_settings(tokenizer: Tokenizer | None) -> Sampling:
         return Sampling()
     from tinystar_np.generation.model_settings import read_model_settings  # late: few answers need it
 
-    return read_model_settings(tokenizer.path.parent)
+    path = tokenizer.path
+    return read_model_settings(path if path.suffix == GGUF else path.parent)
 
 
 def chosen_settings(arguments: argparse.Namespace, given: Sampling, tokenizer: Tokenizer | None) -> Sampling:
