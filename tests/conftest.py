@@ -10,6 +10,7 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["TINYSTAR_NP_HISTORY"] = "off"  # what tests type is nobody's history
 
 import pytest
 import torch

@@ -1,115 +1,40 @@
 """A conversation: the answers are those of reading everything anew, and nothing is read twice."""
 
-from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import conftest
+import conversations
 import numpy as np
 import pytest
 import tokenizers
+from conversations import (
+    CHATML,
+    MESSAGES,
+    REWRITING,
+    SETTINGS,
+    Counted,
+    Scripted,
+    ScriptedUnbending,
+    Unbending,
+    by_hand,
+    common,
+    prompt_of,
+    stream,
+    turn,
+)
 from tokenizers import decoders, normalizers
 from tokenizers.models import BPE
 from transformers import GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
 
 import tinystar_np as ts
 from tinystar_np.errors import ContextFullError, InputError, TokenizerError
-from tinystar_np.generation import Conversation, generate_ids
+from tinystar_np.generation import Conversation
 from tinystar_np.generation import loop as generation_loop
-from tinystar_np.text import Tokenizer
 
-CHATML = """\
-{% for message in messages %}
-[{{ message['role'][0] }}]{{ message['content'] }}<|endoftext|>
-{% endfor %}
-{% if add_generation_prompt %}
-[a]
-{%- endif %}"""
-# Old answers are written shorter than they came, as templates do that leave reasoning out.
-REWRITING = """\
-{%- for message in messages -%}
-[{{ message.role[0] }}]{{ message.content if message.role == 'user' else message.content[3:] }}<|endoftext|>
-{%- endfor -%}
-{%- if add_generation_prompt %}[a]<{% endif %}"""
-MESSAGES = ["Hi", "and then?", "日本?", "no"]
-SETTINGS: dict[str, Any] = {"max_new_tokens": 14, "seed": 3}
-
-
-class Counted:
-    """A model that notes how many tokens it reads in each call."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self.end_ids: tuple[int, ...] = model.end_ids
-        self.context_length = model.context_length
-        self.read: list[int] = []
-        self.interrupt_at: int | None = None
-
-    def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Any:
-        return self._model.new_cache(batch_size, capacity)
-
-    def __call__(self, ids: Any, cache: Any = None, last_only: bool = False) -> Any:
-        if self.interrupt_at is not None and len(self.read) == self.interrupt_at:
-            self.interrupt_at = None
-            raise KeyboardInterrupt
-        self.read.append(np.shape(ids)[1])
-        return self._model(ids, cache=cache, last_only=last_only)
-
-
-class Unbending(Counted):
-    """Like a model with a recurrent state: its cache can be copied, but not cut."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__(model)
-        self.copies = 0
-
-    def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Any:
-        return self.stiff(super().new_cache(batch_size, capacity))
-
-    def stiff(self, cache: Any) -> Any:
-        model, plain = self, type(cache)
-
-        class Stiff(plain):  # type: ignore[misc, valid-type]
-            rewindable = False
-
-            def copy(self) -> Any:
-                model.copies += 1
-                return model.stiff(plain.copy(self))
-
-        cache.__class__ = Stiff
-        return cache
-
-
-@pytest.fixture
-def talking(talking_model: Path, save_gpt2: Any) -> Callable[..., tuple[Any, Tokenizer]]:
-    """Make a model that speaks in bytes, with a template, and perhaps a larger context."""
-
-    def load(template: str = CHATML, kind: type[Counted] = Counted) -> tuple[Any, Tokenizer]:
-        (talking_model / "chat_template.jinja").write_text(template, encoding="utf-8")
-        model, tokenizer = ts.load(talking_model)
-        assert tokenizer is not None
-        return kind(model), tokenizer
-
-    return load
-
-
-@pytest.fixture(autouse=True)
-def _a_context_for_a_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(conftest.SMALL_GPT2, "n_positions", 400)
-
-
-def prompt_of(tokenizer: Tokenizer, messages: list[dict[str, str]]) -> list[int]:
-    template = tokenizer.chat_template
-    assert template is not None
-    return tokenizer.encode(template.render(messages), add_special_tokens=False)
-
-
-def turn(text: str, answer: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
-
-
-def common(a: list[int], b: list[int]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+talking = conversations.talking
+_a_context_for_a_conversation = conversations._a_context_for_a_conversation
 
 
 @pytest.mark.parametrize("system", [None, "Be kind."])
@@ -122,10 +47,10 @@ def test_each_answer_is_that_to_the_whole_conversation(
     plain = model._model
     conversation = Conversation(model, tokenizer, system)
     messages = [] if system is None else [{"role": "system", "content": system}]
-    answers = set()
+    answers, rng = set(), stream()
     for text in MESSAGES:
         messages.append({"role": "user", "content": text})
-        wanted = generate_ids(plain, prompt_of(tokenizer, messages), **SETTINGS)
+        wanted = by_hand(plain, prompt_of(tokenizer, messages), rng)
         pieces = list(conversation.say(text, **SETTINGS))
         assert [piece.token_id for piece in pieces] == wanted
         answer = "".join(piece.text for piece in pieces)
@@ -163,7 +88,7 @@ def test_a_state_that_cannot_be_cut_reads_the_last_answer_again(talking: Any) ->
         read = sum(model.read) - (len(pieces) - 1)
         assert read == len(prompt) - kept
         kept = len(prompt) - len("[a]<")  # a copy stands where the user's message ends
-        assert len(conversation._copies) == min(index + 1, 2)
+        assert len(conversation.read.copies) == min(index + 1, 2)
     assert 0 < read < len(prompt) / 2
 
 
@@ -179,7 +104,7 @@ def test_an_answer_that_is_left_is_kept_as_far_as_it_came(talking: Any) -> None:
         {"role": "assistant", "content": heard},
     ]
     prompt = prompt_of(tokenizer, [*conversation.messages, {"role": "user", "content": "go on"}])
-    wanted = generate_ids(model._model, prompt, **SETTINGS)
+    wanted = by_hand(model._model, prompt, deepcopy(conversation.rng))
     model.read.clear()
     assert [piece.token_id for piece in conversation.say("go on", **SETTINGS)] == wanted
     assert model.read[0] < len(prompt) - 5
@@ -210,7 +135,7 @@ def test_interrupted_anywhere_the_conversation_goes_on(
         before += turn("a longer message", heard)
     assert conversation.messages == before
     prompt = prompt_of(tokenizer, [*before, {"role": "user", "content": "and now"}])
-    wanted = generate_ids(model._model, prompt, **SETTINGS)
+    wanted = by_hand(model._model, prompt, deepcopy(conversation.rng))
     assert [piece.token_id for piece in conversation.say("and now", **SETTINGS)] == wanted
 
 
@@ -220,10 +145,10 @@ def test_a_prompt_that_is_held_already_reads_its_last_token(talking: Any) -> Non
     conversation.say("Hi", **SETTINGS).close()  # never begun: nothing is read or said
     assert (model.read, conversation.messages) == ([], [])
     prompt = prompt_of(tokenizer, [{"role": "user", "content": "Hi"}])
-    conversation._held, conversation._cache = prompt, model.new_cache()
-    model(np.array([prompt]), cache=conversation._cache)
+    conversation.read.hold(prompt, model.new_cache())
+    model(np.array([prompt]), cache=conversation.read.cache)
     model.read.clear()
-    wanted = generate_ids(model._model, prompt, **SETTINGS)
+    wanted = by_hand(model._model, prompt, stream())
     assert [piece.token_id for piece in conversation.say("Hi", **SETTINGS)] == wanted
     assert model.read == [1] * len(wanted)
 
@@ -235,24 +160,7 @@ def test_reset(talking: Any) -> None:
     conversation.reset()
     assert conversation.messages == [{"role": "system", "content": "Be kind."}]
     assert [piece.token_id for piece in conversation.say("Hi", **SETTINGS)] == first
-    assert conversation._copies == []
-
-
-class Scripted(Counted):
-    """Says one token after the other, whatever it hears."""
-
-    script: tuple[int, ...] = ()
-
-    def __call__(self, ids: Any, cache: Any = None, last_only: bool = False) -> Any:
-        logits = super().__call__(ids, cache, last_only)
-        logits[:] = 0
-        said = sum(read == 1 for read in self.read)
-        logits[..., self.script[said % len(self.script)]] = 50
-        return logits
-
-
-class ScriptedUnbending(Scripted, Unbending):
-    pass
+    assert conversation.read.copies == []
 
 
 def test_a_state_that_cannot_be_cut_goes_on_where_nothing_is_rewritten(talking: Any) -> None:
@@ -363,10 +271,10 @@ def test_with_a_real_recurrence(talking_model: Path) -> None:
     model, tokenizer = ts.load(talking_model)
     assert tokenizer is not None
     counted = Counted(model)
-    conversation = Conversation(counted, tokenizer)
+    conversation, rng = Conversation(counted, tokenizer), stream()
     for text in MESSAGES:
         prompt = prompt_of(tokenizer, [*conversation.messages, {"role": "user", "content": text}])
-        wanted = generate_ids(model, prompt, **SETTINGS)
+        wanted = by_hand(model, prompt, rng)
         counted.read.clear()
         assert [piece.token_id for piece in conversation.say(text, **SETTINGS)] == wanted
     assert sum(counted.read) - len(wanted) + 1 < len(prompt) / 2

@@ -204,6 +204,35 @@ def test_text_and_ids_are_those_of_transformers(
         assert tokenizer.encode(text)[:2] == [256, 256]
 
 
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("content", ["Hi, I", " Hi \n", "a", "Hi. Hi", [{"type": "text", "text": "Hi "}]])
+def test_a_message_to_be_continued_ends_as_in_transformers(name: str, content: Any, directory: Path) -> None:
+    if isinstance(content, list) and name != "granite":
+        pytest.skip("the template has no lists")
+    (directory / "chat_template.jinja").write_text(TEMPLATES[name], encoding="utf-8")
+    messages = [SYSTEM, USER, ASSISTANT, {"role": "user", "content": "Hi."}]
+    messages.append({"role": "assistant", "content": content})
+    wanted = AutoTokenizer.from_pretrained(directory).apply_chat_template(
+        messages, tokenize=False, continue_final_message=True
+    )
+    template = template_of(directory)
+    assert template.render(messages, continue_final_message=True) == wanted
+    if content == " Hi \n":  # trimmed as the template trims it; Llama 2's puts a space after, which hides it
+        assert wanted.endswith("Hi") == (name == "llama3")
+    else:  # what is left out is the end of the message
+        assert template.render(messages, add_generation_prompt=False).startswith(wanted)
+
+
+def test_a_message_that_cannot_be_continued(directory: Path) -> None:
+    for source in ("{{ messages[-1].content[:2] }}", "{{ messages[-1].role }}"):
+        (directory / "chat_template.jinja").write_text(source)
+        with pytest.raises(InputError, match="does not write its whole text"):
+            template_of(directory).render([USER], continue_final_message=True)
+    for content in (None, [], [{"type": "image"}], 3):
+        with pytest.raises(InputError, match="no text that could be continued"):
+            template_of(directory).render([{"role": "user", "content": content}], continue_final_message=True)
+
+
 def test_tools_and_documents(directory: Path) -> None:
     tools = [{"type": "function", "function": {"name": "weather", "description": "<é>", "n": 1.5}}]
     documents = [{"title": "A", "text": "ü"}]

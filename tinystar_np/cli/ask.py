@@ -2,22 +2,28 @@
 
 import argparse
 import json
+import shlex
 import sys
 import time
+from contextlib import suppress
 
 from tinystar_np.cache import PREFILL
 from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.cli.model_argument import add_model_option
 from tinystar_np.cli.open_model import (
     add_model_arguments,
     add_sampling_arguments,
+    chosen_settings,
     open_model,
     sampling_settings,
 )
-from tinystar_np.cli.streams import OK, read_text, say, tell
+from tinystar_np.cli.prompt_text import read_prompt
+from tinystar_np.cli.streams import OK, say, tell
 from tinystar_np.cli.terminal import add_common_arguments, add_text_arguments, note, progress_line
-from tinystar_np.errors import InputError
+from tinystar_np.errors import TinyStarError
 from tinystar_np.generation import Piece, stream
 from tinystar_np.models import Decoder
+from tinystar_np.text import Tokenizer
 
 BARE = (4, 4096)
 """How many matrices, and their rows and columns, to measure memory with: 0.27 GB, read in 0.1 s."""
@@ -26,21 +32,18 @@ PIECES_UNSEEN = 2  # pieces of a prompt that are read without a progress line
 EPILOG = """examples:
   {command} "The capital city of France is"
   {command} --model stories --temperature 0 "Once upon a time"
-  echo "Once upon a time" | {command} -n 50 --stop "The end" -
+  echo "Once upon a time" | {command} -n 50 --stop "The end"
+  cat story.txt | {command} - "The moral of the story:"
 
 The text goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 failure, 2 usage, 130 after Ctrl-C."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, default_model: str = "stories") -> None:
     """Declare the command's arguments."""
-    parser.add_argument("prompt", nargs="*", help="the text to continue; - or a pipe reads it from stdin")
     parser.add_argument(
-        "-m",
-        "--model",
-        default=default_model,
-        help="directory, GGUF file, hub id (owner/model:Q4_K_M of a GGUF repository) or shipped model "
-        "(default: %(default)s)",
+        "prompt", nargs="*", help="the text to continue; a text on stdin goes after it, or where - is"
     )
+    add_model_option(parser, default_model)
     add_sampling_arguments(parser, max_new_tokens=100)
     add_model_arguments(parser)
     add_common_arguments(parser)
@@ -58,11 +61,13 @@ def ask(arguments: argparse.Namespace) -> int:
     if not arguments.prompt and sys.stdin.isatty():
         arguments.parser.print_help()
         return OK
-    prompt = read_prompt(arguments.prompt)
+    prompt = read_prompt(arguments.prompt, arguments)
 
     started = time.perf_counter()
     model, tokenizer = open_model(arguments)
     loaded = time.perf_counter()
+    given = chosen_settings(arguments, given, tokenizer)
+    say_how_to_chat(arguments, tokenizer)
     pieces: list[Piece] = []
     arrived: list[float] = []
     at_once = not (arguments.json or arguments.no_stream)
@@ -91,19 +96,12 @@ def ask(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def read_prompt(words: list[str]) -> str:
-    """Return the prompt from the arguments, or from stdin where there are none or a dash.
-
-    The line end that ``echo`` puts after a text is removed.
-    """
-    if not words or words == ["-"]:
-        return read_text(sys.stdin.buffer.read, "The prompt").rstrip("\n")
-    prompt = " ".join(words)
-    try:
-        prompt.encode()
-    except UnicodeEncodeError as error:  # bytes that Python could not decode
-        raise InputError(f"The prompt is not UTF-8 (character {error.start}). Convert it first.") from error
-    return prompt
+def say_how_to_chat(arguments: argparse.Namespace, tokenizer: Tokenizer | None) -> None:
+    """Print a note if the model was taught to answer, which is not asked for here."""
+    with suppress(TinyStarError):  # a damaged template hinders no one who does not use it
+        if tokenizer is not None and tokenizer.chat_template is not None:
+            question = f'tinystar chat -m {shlex.quote(arguments.model)} "…"'
+            note(f"The model answers questions, too: {question} uses its chat template.", arguments)
 
 
 def _result(model: str, prompt: str, text: str, pieces: list[Piece]) -> JsonObject:
@@ -126,11 +124,20 @@ def _statistics(
 ) -> str:
     """Describe the time and memory taken. The first token is part of the prompt's pass.
 
+    Weights that were never touched are counted, too, though they are not in memory yet.
+
     Generating is compared with the speed of memory: each pass reads the weights from memory once.
     """
     # Imported late: an answer without --stats does not need them.
     from tinystar_np.inspection.memory import peak_memory
-    from tinystar_np.inspection.speed import bandwidth, bare_matrices, bytes_per_token
+    from tinystar_np.inspection.speed import (
+        bandwidth,
+        bare_matrices,
+        bits_per_weight,
+        bytes_per_token,
+        weight_bytes,
+        weight_type,
+    )
 
     lines = [f"load       {load_seconds:8.3f} s"]
 
@@ -154,4 +161,5 @@ def _statistics(
             f"bandwidth  {reached / 1e9:8.2f} GB/s of weights, {read / 1e6:.2f} MB per token: "
             f"{reached / limit:.0%} of the {limit / 1e9:.1f} GB/s that bare products read now"
         )
-    return "\n".join([*lines, memory])
+    held = f"weights    {weight_bytes(model) / 1e6:8.0f} MB, {bits_per_weight(model):.3g} bits each"
+    return "\n".join([*lines, f"{held} ({weight_type(model)})", memory])

@@ -1,134 +1,163 @@
-"""Talk with a chat model, which remembers the conversation."""
+"""Talk with a chat model, which remembers the conversation; or ask it one question."""
 
 import argparse
+import shutil
 import sys
-from contextlib import closing
+from pathlib import Path
 
+from tinystar_np.cli.chat_commands import Commands
+from tinystar_np.cli.chat_history import History, history_file
+from tinystar_np.cli.chat_input import PipedLines, TypedLines, read_entry
+from tinystar_np.cli.chat_session import Session
+from tinystar_np.cli.model_argument import add_model_option
 from tinystar_np.cli.open_model import (
     add_model_arguments,
     add_sampling_arguments,
+    chosen_settings,
     open_model,
     sampling_settings,
 )
-from tinystar_np.cli.streams import OK, OutputError, read_text, say, tell
+from tinystar_np.cli.prompt_text import read_prompt
+from tinystar_np.cli.streams import OK, OutputError
 from tinystar_np.cli.terminal import (
+    MODEL_HELP,
+    UsageError,
     add_common_arguments,
     add_text_arguments,
     note,
     say_error,
 )
-from tinystar_np.errors import InputError, TinyStarError
+from tinystar_np.cli.wording import wrapped
+from tinystar_np.errors import ContextFullError, InputError, TinyStarError
 from tinystar_np.generation.conversation import Conversation
 from tinystar_np.generation.options import Sampling
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
-PROMPT = "> "
-
-EPILOG = """one line is one message; a line may also be one of these:
+EPILOG = """With a question, it is answered once; a text on stdin goes after it. Without, each line is a
+message. At a terminal a paste is one, too; lines between \"\"\" and \"\"\" are one; a line that ends in \\
+goes on with the next. A line that begins with a slash is a command. /help lists them; two are:
   /reset   forget the conversation and begin anew
-  /exit    end; so does Ctrl-D, and Ctrl-C where you would type
+  /exit    end; so does Ctrl-D, and Ctrl-C where nothing is typed
 Ctrl-C during an answer stops the answer: what was said of it stays part of the conversation.
 
 examples:
-  {command}
+  {command} -m smollm2 "What is the capital of France?"
+  cat notes.txt | {command} "Sum this up:"
   {command} --model ./llama-3.2-1b-instruct --system "Answer in one sentence."
+  {command} --resume talk.json
   printf 'Hello\\nAnd in French?\\n' | {command} --temperature 0
 
 The answers go to stdout, everything else to stderr. A model without a chat template only continues texts:
-that is what `tinystar ask` is for. Exit codes: 0 ok, 1 failure, 2 usage, 130 after Ctrl-C."""
+that is what `tinystar ask` is for. What is typed is kept for the arrow keys of later conversations, in a
+file that only you can read (/show names it); TINYSTAR_NP_HISTORY=off keeps nothing.
+Exit codes: 0 ok, 1 failure, 2 usage, 130 after Ctrl-C."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "-m",
-        "--model",
-        default=DEFAULT_MODEL,
-        help="directory or hub id of a model with a chat template (default: %(default)s, 0.3 GB)",
-    )
+    parser.add_argument("question", nargs="*", help="answer this and end; - is the whole text on stdin")
+    add_model_option(parser, DEFAULT_MODEL, f"a model with a chat template: {MODEL_HELP}")
     parser.add_argument("--system", metavar="TEXT", help="what the model is told before the first message")
+    conversation = parser.add_argument_group("conversation")
+    conversation.add_argument("--whole", action="store_true", help="all of stdin is one message")
+    conversation.add_argument(
+        "--resume", type=Path, metavar="FILE", help="go on with a conversation that /save has written"
+    )
+    conversation.add_argument(
+        "--context",
+        type=int,
+        metavar="N",
+        help="the most tokens of the conversation (default: those the model has or was trained on)",
+    )
+    conversation.add_argument(
+        "--when-full",
+        choices=("stop", "shift"),
+        default="stop",
+        help="at the end of the context: stop, or leave out the oldest messages and read the others again "
+        "(default: stop)",
+    )
+    conversation.add_argument("--no-history", action="store_true", help="do not keep what is typed")
     add_sampling_arguments(parser, max_new_tokens=512)
     add_model_arguments(parser)
     add_common_arguments(parser)
     add_text_arguments(parser)
+    parser.add_argument("--stats", action="store_true", help="print the figures of each answer to stderr")
     parser.set_defaults(command=chat, parser=parser)
 
 
 def chat(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    settings = sampling_settings(arguments)
-    model, tokenizer = open_model(arguments)
-    conversation = Conversation(model, tokenizer, arguments.system)
-    typed = sys.stdin.isatty()
+    given = sampling_settings(arguments)
+    question = None
+    if arguments.question or arguments.whole:
+        question = read_prompt(arguments.question, arguments)
+        if not question.strip():
+            raise InputError("The question is empty.")
+    typed = question is None and sys.stdin.isatty()
+    session, commands = begin(arguments, given, typed)
+    if question is not None:
+        session.answer("say", question)
+        return OK
     if typed:
-        note("/reset begins anew, /exit or Ctrl-D ends, Ctrl-C stops an answer.", arguments)
+        width = shutil.get_terminal_size().columns - 1
+        note(f"{wrapped(session.about(), width)}\n/help lists the commands, Ctrl-D ends.", arguments)
+    converse(session, commands)
+    return OK
+
+
+def begin(arguments: argparse.Namespace, given: Sampling, typed: bool) -> tuple[Session, Commands]:
+    """Load the model, and the saved conversation if one is resumed."""
+    if arguments.resume and arguments.model == DEFAULT_MODEL:
+        from tinystar_np.generation.saved_conversation import read_conversation
+
+        arguments.model = read_conversation(arguments.resume).model or DEFAULT_MODEL
+    model, tokenizer = open_model(arguments)
+    context = arguments.context
+    try:
+        conversation = Conversation(
+            *(model, tokenizer, arguments.system),
+            context=model.context_length or model.trained_length if context is None else context,
+            when_full=arguments.when_full,
+            on_shift=lambda shift: session.say_shift(shift),
+        )
+    except InputError as error:
+        raise UsageError(str(error)) from error
+    session = Session(arguments, model, conversation, chosen_settings(arguments, given, tokenizer), typed)
+    commands = Commands(session, tokenizer)
+    if arguments.resume:
+        commands.resume(arguments.resume)
+        if arguments.system is not None:
+            conversation.system = arguments.system
+    return session, commands
+
+
+def converse(session: Session, commands: Commands) -> None:
+    """Answer message after message, and run the commands among them."""
+    arguments = session.arguments
+    history = History(history_file() if session.typed and not arguments.no_history else None)
+    lines = TypedLines(history, commands.completions) if session.typed else PipedLines()
     while True:
         try:
-            line = read_typed_line() if typed else read_piped_line()
-            if line is None or line.strip() == "/exit":
-                return OK
-            respond(conversation, line.strip(), settings, arguments, typed)
+            if history.problem:
+                note(f"What is typed is not kept: {history.path}: {history.problem}.", arguments)
+                history.problem = history.path = None
+            entry = read_entry(lines)
+            if entry is None:
+                return
+            if not entry.text:
+                continue
+            if isinstance(lines, TypedLines):
+                history.add(entry.text)
+                lines.remember(entry.text)
+            if not entry.is_command:
+                session.answer("say", commands.message(entry.text))
+            elif not commands.run(entry.text):
+                return
         except OutputError:
             raise
         except TinyStarError as error:
-            if not typed:
+            if not session.typed:
                 raise
-            say_error(f"{error}\n/reset begins a new conversation.", arguments)
-
-
-def respond(
-    conversation: Conversation,
-    message: str,
-    settings: Sampling,
-    arguments: argparse.Namespace,
-    typed: bool,
-) -> None:
-    """Answer a message, or run the command in it; at a terminal Ctrl-C stops an answer and nothing else."""
-    if message == "/reset":
-        conversation.reset()
-        note("A new conversation.", arguments)
-    elif message:
-        try:
-            answer(conversation, message, settings, arguments)
-        except KeyboardInterrupt:
-            if not typed:
-                raise
-            say()
-
-
-def read_typed_line() -> str | None:
-    """Ask for the user's next line; None after Ctrl-D."""
-    try:
-        if sys.stdout.isatty():
-            import readline  # noqa: F401 — gives input() a history, and keys to edit a line
-
-            return input(PROMPT)
-        tell(PROMPT, end="")  # stdout is for the answers alone
-        return input()
-    except EOFError:
-        tell()
-        return None
-    except UnicodeDecodeError as error:
-        raise InputError("What was typed is not in the terminal's encoding.") from error
-
-
-def read_piped_line() -> str | None:
-    """Read the next line of stdin; None at its end."""
-    return read_text(sys.stdin.buffer.readline, "A line") or None
-
-
-def answer(
-    conversation: Conversation, message: str, settings: Sampling, arguments: argparse.Namespace
-) -> None:
-    """Print the answer to a message as it comes."""
-    piece = None
-    # Closed also if Ctrl-C comes while a piece is printed, so that the conversation keeps the answer so far.
-    with closing(conversation.say(message, **settings)) as pieces:
-        for piece in pieces:
-            say(piece.text, end="", raw=arguments.raw)
-    say()
-    if piece and piece.finish_reason == "length":
-        note(f"Cut off after {settings['max_new_tokens']} tokens; --max-tokens allows more.", arguments)
-    elif piece and piece.finish_reason == "context":
-        note("The model's context is full. /reset begins a new conversation.", arguments)
+            what = f"\n{session.what_to_do()}" if isinstance(error, ContextFullError) else ""
+            say_error(f"{error}{what}", arguments)

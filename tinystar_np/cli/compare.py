@@ -18,6 +18,8 @@ from tinystar_np.cli.activations import (
     say_activations,
     say_answer,
 )
+from tinystar_np.cli.model_argument import add_model_word
+from tinystar_np.cli.open_model import raise_for_gguf
 from tinystar_np.cli.streams import FAILURE, OK, say
 from tinystar_np.cli.terminal import ANY_WIDTH, add_common_arguments, add_loading_arguments, note
 from tinystar_np.cli.wording import wrapped
@@ -30,12 +32,12 @@ PROMPT = "Once upon a time, in a small town by the sea, there lived a girl who l
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", help="directory, hub id or shipped model")
+    add_model_word(parser, "prompt")
     parser.add_argument(
         "prompt", nargs="?", help="the text to run both on (default: a text of some 40 tokens)"
     )
     parser.add_argument(
-        "--against", metavar="MODEL", help="what transformers loads (default: the same model)"
+        "--against", metavar="MODEL", help="what transformers loads, no GGUF file (default: the same model)"
     )
     add_comparing_arguments(parser, 1e-4)
     add_loading_arguments(parser)
@@ -52,6 +54,7 @@ def compare(arguments: argparse.Namespace) -> int:
     where = {name: getattr(arguments, name) for name in ("revision", "offline", "cache_dir")}
     directory = find_model(arguments.model, **where)
     reference = find_model(arguments.against, **where) if arguments.against else directory
+    raise_for_gguf(reference)
     model, tokenizer = load(directory, arguments.dtype)
     if arguments.prompt is not None:
         ids = given_ids(arguments.prompt, tokenizer, arguments)

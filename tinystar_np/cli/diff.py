@@ -23,9 +23,11 @@ from tinystar_np.cli.activations import (
     say_activations,
     say_answer,
 )
+from tinystar_np.cli.model_argument import completed
 from tinystar_np.cli.streams import FAILURE, OK, say
 from tinystar_np.cli.terminal import (
     ANY_WIDTH,
+    MODEL_HELP,
     add_common_arguments,
     add_source_arguments,
     say_styled,
@@ -47,8 +49,8 @@ docs/comparing.md says what the answers mean."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("a", metavar="A", help="directory, GGUF file, hub id or shipped model")
-    parser.add_argument("b", metavar="B", help="the one that is held against it")
+    completed(parser.add_argument("a", metavar="A", help=MODEL_HELP))
+    completed(parser.add_argument("b", metavar="B", help="the one that is held against it"))
     parser.add_argument("--prompt", help="the text to run both on (default: 40 random tokens)")
     add_comparing_arguments(parser, TOLERANCE)
     add_source_arguments(parser)

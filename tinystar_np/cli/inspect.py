@@ -23,8 +23,15 @@ from tinystar_np.checkpoints.stored_matrix import is_int8
 from tinystar_np.cli.check_names import CheckedNames, check_names
 from tinystar_np.cli.check_text import CheckedText, check_text
 from tinystar_np.cli.check_weights import CheckedWeights, check_weights
+from tinystar_np.cli.model_argument import add_model_word
 from tinystar_np.cli.streams import OK, say
-from tinystar_np.cli.terminal import add_common_arguments, add_source_arguments, say_styled, say_table
+from tinystar_np.cli.terminal import (
+    MODEL_HELP,
+    add_common_arguments,
+    add_source_arguments,
+    say_styled,
+    say_table,
+)
 from tinystar_np.cli.wording import count_of, in_words, size_of, wrapped
 from tinystar_np.inspection.describe import Description, describe_model
 from tinystar_np.inspection.describe_layers import heads_in_words
@@ -55,10 +62,7 @@ BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "model",
-        help="directory, which need hold no more than config.json, or GGUF file; hub id or shipped model",
-    )
+    add_model_word(parser, words=f"{MODEL_HELP}; a directory need hold no more than config.json")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
         "--check",
@@ -222,7 +226,9 @@ def _print_weights(weights: WeightSizes, stored: JsonObject) -> None:
         known = size_of(stored["nbytes"]) if stored["nbytes"] else "unknown"
         dtype = f"{stored['dtype']} by" if stored["dtype"] else "float32, no type in"
         _row("in the files", f"{known}, {dtype} config.json; they are not here")
-    _row("loaded as", " · ".join(f"{dtype} {size_of(n)}" for dtype, n in weights.nbytes.items()))
+    as_packed = [f"packed {size_of(stored['nbytes'])}"] if stored.get("packed") else []
+    sizes = [f"{dtype} {size_of(n)}" for dtype, n in weights.nbytes.items()]
+    _row("loaded as", " · ".join([*as_packed, *sizes]))
 
 
 def _print_states(states: Sequence[StateSize], lengths: Sequence[int], arguments: argparse.Namespace) -> None:

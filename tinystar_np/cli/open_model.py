@@ -3,7 +3,10 @@
 import argparse
 import shlex
 import warnings
+from pathlib import Path
+from typing import Any
 
+from tinystar_np.checkpoints.model_files import GGUF
 from tinystar_np.checkpoints.stored_matrix import ROUNDED
 from tinystar_np.cli.terminal import UsageError, add_loading_arguments, note
 from tinystar_np.errors import InputError
@@ -70,9 +73,17 @@ def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None
     return found
 
 
+def raise_for_gguf(path: Path) -> None:
+    """Raise InputError for a GGUF file: transformers is given directories, to run the same weights."""
+    if path.suffix == GGUF:
+        raise InputError(
+            f"{path}: transformers reads directories.\n"
+            f"Make one: tinystar convert {shlex.quote(str(path))} DIR --dtype float32"
+        )
+
+
 SAMPLING: tuple[tuple[str, type, float, str, str], ...] = (
     # option, type, default, placeholder, help
-    ("--temperature --temp", float, 0.8, "T", "0 takes the likeliest (default: 0.8)"),
     ("--top-k", int, 40, "K", "of the K likeliest; 0 is off (default: 40)"),
     ("--top-p", float, 0.95, "P", "1 is off (default: 0.95)"),
     ("--min-p", float, 0.0, "P", "0 is off (default)"),
@@ -82,8 +93,29 @@ SAMPLING: tuple[tuple[str, type, float, str, str], ...] = (
 )
 
 
-def add_sampling_arguments(parser: argparse.ArgumentParser, max_new_tokens: int) -> None:
-    """Add the options that choose tokens; ``max_new_tokens`` is the command's own default."""
+class Given(argparse.Action):
+    """Stores an option's value, and in ``given`` that there was one: it counts more than the model's own."""
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        """Store a value."""
+        setattr(namespace, self.dest, values)
+        namespace.given = {*getattr(namespace, "given", ()), self.dest}
+
+
+def add_sampling_arguments(
+    parser: argparse.ArgumentParser,
+    max_new_tokens: int | None,
+    words: str = "%(default)s",
+    temperature: float = 0.8,
+) -> None:
+    """Add the options that choose tokens.
+
+    max_new_tokens, temperature  the command's own defaults
+    words                        the first of them in words
+    """
+    parser.register("action", None, Given)
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument(
         "-n",
@@ -92,10 +124,18 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, max_new_tokens: int)
         type=int,
         default=max_new_tokens,
         metavar="N",
-        help="new tokens (default: %(default)s)",
+        help=f"new tokens (default: {words})",
     )
-    for names, kind, default, metavar, words in SAMPLING:
-        sampling.add_argument(*names.split(), type=kind, default=default, metavar=metavar, help=words)
+    sampling.add_argument(
+        "--temperature",
+        "--temp",
+        type=float,
+        default=temperature,
+        metavar="T",
+        help="0 takes the likeliest (default: %(default)s)",
+    )
+    for names, kind, default, metavar, said in SAMPLING:
+        sampling.add_argument(names, type=kind, default=default, metavar=metavar, help=said)
     sampling.add_argument(
         "--prompt-lookup",
         dest="prompt_lookup_num_tokens",
@@ -113,6 +153,12 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, max_new_tokens: int)
         metavar="TEXT",
         help="end before this text, or this special token; repeatable",
     )
+    sampling.add_argument(
+        "--model-settings",
+        action="store_true",
+        help="those that the model's generation_config.json or GGUF file names; options still count more",
+    )
+    parser.set_defaults(given=())
 
 
 def sampling_settings(arguments: argparse.Namespace) -> Sampling:
@@ -126,3 +172,27 @@ def sampling_settings(arguments: argparse.Namespace) -> Sampling:
     except InputError as error:
         raise UsageError(str(error)) from error
     return given
+
+
+def model_settings(tokenizer: Tokenizer | None) -> Sampling:
+    """Return the settings that a loaded model's files recommend."""
+    if tokenizer is None:
+        return Sampling()
+    from tinystar_np.generation.model_settings import read_model_settings  # late: few answers need it
+
+    path = tokenizer.path
+    return read_model_settings(path if path.suffix == GGUF else path.parent)
+
+
+def chosen_settings(arguments: argparse.Namespace, given: Sampling, tokenizer: Tokenizer | None) -> Sampling:
+    """Return the settings of sampling: with --model-settings the model's, where no option says otherwise.
+
+    given  what ``sampling_settings`` returned
+    """
+    if not arguments.model_settings:
+        return given
+    found = model_settings(tokenizer)
+    if not found:
+        note(f"{arguments.model} recommends no settings; the usual ones are used.", arguments)
+    of_model = {name: value for name, value in found.items() if name not in arguments.given}
+    return Sampling(**{**given, **of_model})  # type: ignore[typeddict-item]

@@ -20,6 +20,7 @@ from tinystar_np.generation.lookup import look_up
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.generation.sampling import Logits, log_probability, sample
 from tinystar_np.generation.stopping import StopFilter
+from tinystar_np.tap import numbered
 from tinystar_np.text import TextStream, Tokenizer
 
 ROOM = 4096  # the most new tokens that a cache is allocated for in advance; it grows when there are more
@@ -77,7 +78,10 @@ class Row:
     tokenizer  None where only ids are wanted
     end_ids    the tokens that end the text
     fits       how many tokens may follow; None for any number
-    apart      whether the new text is decoded as a text of its own, as an answer is, not as the prompt's rest
+    begun      the tokens at the prompt's end that begin the text itself, as those of an answer do, which is
+               decoded as a text of its own; None where the new text continues that of the prompt
+    rng        the random generator; None for one of its own, which begins at the options' seed
+    pauses     whether the text goes on, in another context, after this one is full
     """
 
     def __init__(
@@ -88,32 +92,44 @@ class Row:
         options: SamplingOptions,
         end_ids: Collection[int],
         fits: int | None,
-        apart: bool = False,
+        begun: Sequence[int] | None = None,
+        rng: "np.random.Generator | None" = None,
+        pauses: bool = False,
     ) -> None:
-        self.ids = list(prompt)
-        self.left = options.max_new_tokens if fits is None else min(options.max_new_tokens, fits)
-        """How many tokens may still follow."""
-        self._last_reason: FinishReason = "length" if self.left == options.max_new_tokens else "context"
-        self._index, self._options, self._end_ids = index, options, end_ids
+        self._wanted = options.max_new_tokens
+        self.go_on(prompt, fits, pauses)
+        self.index, self._options, self._end_ids = index, options, end_ids
         # A generator of its own, so that a row's tokens do not depend on the other rows. None where nothing
         # is drawn, because NumPy loads its random module, 7 MB, at its first use.
-        self._rng = None if options.temperature == 0 else np.random.default_rng(options.seed)
+        self._rng = rng
+        if rng is None and options.temperature != 0:
+            self._rng = np.random.default_rng(options.seed)
         self._tokenizer = tokenizer
-        self._text = TextStream(tokenizer, after=() if apart else self.ids) if tokenizer else None
+        self._text = TextStream(tokenizer, self.ids if begun is None else ()) if tokenizer else None
         self._stops = StopFilter(options.stops)
+        self.begun = "".join(self._text.push(id) for id in begun or ()) if self._text else ""
+        """The text of ``begun``, but for an incomplete character at its end."""
+
+    def go_on(self, ids: Sequence[int], fits: int | None, pauses: bool) -> None:
+        """Let these tokens stand before what follows, of which so many fit."""
+        self.ids = list(ids)
+        self.left = self._wanted if fits is None else min(self._wanted, fits)
+        """How many tokens may still follow."""
+        self._last_reason: FinishReason = "length" if self.left == self._wanted else "context"
+        self.pauses = pauses and self._last_reason == "context"
 
     def step(self, logits: Logits) -> Piece:
         """Choose the next token from its logits (V,)."""
         token_id = sample(logits, self.ids, self._options, self._rng)
         self.ids.append(token_id)
-        self.left -= 1
+        self.left, self._wanted = self.left - 1, self._wanted - 1
         reason: FinishReason | None = self._last_reason if self.left <= 0 else None
         if token_id in self._end_ids:
             reason = "end"
-        text = self._text_of(token_id, last=reason is not None)
+        text = self._text_of(token_id, last=reason == "end" or (reason is not None and not self.pauses))
         if self._stops.stopped and reason != "end":
             reason = "stop"
-        return Piece(text, token_id, log_probability(logits, token_id), reason, index=self._index)
+        return Piece(text, token_id, log_probability(logits, token_id), reason, index=self.index)
 
     def check(self, guess: Sequence[int], logits: Logits) -> list[Piece]:
         """Choose tokens as long as they are the guessed ones, and the one after these.
@@ -205,9 +221,11 @@ def generated(
         for ids, cache in zip(unread, caches, strict=True)
     ]
     most = options.prompt_lookup_num_tokens
-    logits = np.concatenate(
-        [prefill(read, ids, cache, progress) for ids, cache in zip(unread, held, strict=True)]
-    )[:, None]  # (B, 1, V)
+    first = []
+    for row, ids, cache in zip(rows, unread, held, strict=True):
+        with numbered([row.index]):
+            first.append(prefill(read, ids, cache, progress))
+    logits = np.concatenate(first)[:, None]  # (B, 1, V)
     cache = held[0] if len(held) == 1 else join_caches(held)
     del held  # the joined cache is a copy
     if most and len(rows) > 1:
@@ -236,7 +254,8 @@ def generated(
             # No guess beyond a length at which rotations change: its tokens would be rotated by other angles.
             guess = look_up(rows[0].ids, min(most, rows[0].left - 1, cache.alike(1 + most) - 1))
         newest = np.array([[row.ids[-1], *guess] for row in rows])  # (B, 1 + G)
-        logits = read(newest, cache=cache, last_only=not guess)  # (B, 1 + G, V)
+        with numbered([row.index for row in rows]):
+            logits = read(newest, cache=cache, last_only=not guess)  # (B, 1 + G, V)
 
 
 def reading(model: LanguageModel, options: SamplingOptions) -> Read:

@@ -30,6 +30,7 @@ from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD
 from tinystar_np.inspection.engines import Engine
 from tinystar_np.inspection.memory import share_of_experts
 from tinystar_np.kernels.block_matrix import BlockMatrix
+from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.packed import CodedMatrix, Int8Matrix, PackedMatrix
 from tinystar_np.models.base import Decoder
 
@@ -197,11 +198,23 @@ def weight_type(model: Decoder) -> str:
 
 
 def _type_of(matrix: PackedMatrix) -> str:
+    if isinstance(matrix, MatrixInTurns):
+        return _type_of(matrix.parts[0])
     if isinstance(matrix, BlockMatrix):
         return matrix.element_type
     if isinstance(matrix, CodedMatrix):
         return "packed"
     return "int8" if isinstance(matrix, Int8Matrix) else "bfloat16"
+
+
+def weight_bytes(model: Decoder) -> int:
+    """Return the bytes of all weights as the model holds them, scales and the like included."""
+    return sum(array.nbytes for array in model.weights.values())
+
+
+def bits_per_weight(model: Decoder) -> float:
+    """Return the bits that the model holds for each weight, scales and the like included."""
+    return 8 * weight_bytes(model) / sum(prod(array.shape) for array in model.weights.values())
 
 
 def bytes_per_token(model: Decoder) -> float:

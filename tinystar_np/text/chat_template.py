@@ -33,6 +33,10 @@ SECONDS = 5.0
 MEMORY = 1_000_000_000  # bytes, of which Python and jinja2 take 40 MB
 SHORTEST, GROWTH = 100_000, 10  # characters of the text, and further ones for each byte of the conversation
 
+END_MARK = "⟦the message goes on⟧ "
+"""Put after the content of a message that is to be continued, to find its end in what a template writes. The
+space says whether the template trims messages."""
+
 WORKER = Worker(Path(__file__).with_name("template.py"), ["jinja2", "markupsafe"], MEMORY)
 
 NO_JINJA = (
@@ -62,6 +66,7 @@ class ChatTemplate:
         messages: Sequence[Mapping[str, object]],
         add_generation_prompt: bool = True,
         chat_template: str | None = None,
+        continue_final_message: bool = False,
         **variables: object,
     ) -> str:
         """Write a conversation as text.
@@ -69,6 +74,8 @@ class ChatTemplate:
         messages               [{"role": "system" | "user" | "assistant", "content": "…"}, …], at least one
         add_generation_prompt  end with the beginning of an answer
         chat_template          the name of one of the model's templates; None chooses
+        continue_final_message end within the last message, so that the model goes on with it; there is no
+                               beginning of another answer then
         variables              further variables of the template: tools, documents, …
 
         The template gets copies. A message's keys whose value is None are left out, because many templates
@@ -85,14 +92,17 @@ class ChatTemplate:
             names = {"tools": None, "documents": None} | self._special_tokens | _plain_dict(variables)
         except RecursionError:
             raise InputError("The conversation's lists or dicts are nested too deeply.") from None
-        names["add_generation_prompt"] = add_generation_prompt
+        names["add_generation_prompt"] = add_generation_prompt and not continue_final_message
         for name in ("tools", "documents"):
             given = names[name]
             is_list = isinstance(given, list | tuple) and all(isinstance(item, dict) for item in given)
             if given is not None and not is_list:
                 raise InputError(f"{name} must be a list of dicts, as JSON has them; found {shown(given)}")
         source = self._source(chat_template or self._choose(names["tools"]))
-        return self._written(source, plain, names)
+        if not continue_final_message:
+            return self._written(source, plain, names)
+        plain[-1], last = _marked(plain[-1])
+        return _up_to_mark(self._written(source, plain, names), last)
 
     def _written(self, source: str, messages: list[dict[str, Json]], names: dict[str, Json]) -> str:
         """Let the worker run a template."""
@@ -135,6 +145,38 @@ class ChatTemplate:
             f"{self.path}: the model's chat template does not work: {problem}.\n"
             "Use the model without it (tinystar ask), or replace the template."
         )
+
+
+def _marked(message: dict[str, Json]) -> tuple[dict[str, Json], str]:
+    """Put the mark after the last text of a message: its content, or the last part of that which is text.
+
+    Returns the message and that text.
+    """
+    content = message.get("content")
+    if isinstance(content, str):
+        return {**message, "content": content + END_MARK}, content
+    parts = list(content) if isinstance(content, list | tuple) else []
+    for i in reversed(range(len(parts))):
+        part = parts[i]
+        if isinstance(part, dict) and isinstance(text := part.get("text"), str):
+            parts[i] = {**part, "text": text + END_MARK}
+            return {**message, "content": parts}, text
+    raise InputError(f"The last message has no text that could be continued; its content is {shown(content)}")
+
+
+def _up_to_mark(text: str, last: str) -> str:
+    """Cut a written conversation where the content of its last message ends.
+
+    last  the content
+    """
+    end = text.rfind(END_MARK.strip())
+    if end < 0 or last.strip() not in text:
+        raise InputError(
+            "The last message cannot be continued: the model's chat template does not write its whole text."
+        )
+    # A template that trims messages has removed the space after the mark. Then it would have removed that
+    # before the mark, too.
+    return text[:end] if text.startswith(END_MARK, end) else text[:end].rstrip()
 
 
 def _plain(value: object) -> Json:
