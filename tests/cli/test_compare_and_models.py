@@ -76,7 +76,7 @@ def test_the_answer_comes_last(talking_model: Path, edited: Path, capsys: Any) -
     assert tinystar(["compare", str(talking_model), "--against", str(edited), "-q", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["answer"].splitlines() == lines[-2:]
-    assert 30 < found["tokens"] <= 96
+    assert found["tokens"] > 30
 
 
 def test_without_a_prompt_there_is_a_default(talking_model: Path, capsys: Any) -> None:

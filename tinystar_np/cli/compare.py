@@ -26,7 +26,10 @@ from tinystar_np.cli.wording import wrapped
 from tinystar_np.loading import load
 from tinystar_np.seeing.model_difference import default_ids
 
-PROMPT = "Once upon a time, in a small town by the sea, there lived a girl who loved to count: 1, 2, 3."
+PROMPT = (
+    "Once upon a time, in a small town by the sea, there lived a girl who loved to count: 1, 2, 3. "
+    "What comes next? asked her friend."
+)
 """Some forty tokens: enough for positions, masks and small windows to count."""
 
 
