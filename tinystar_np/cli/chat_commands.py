@@ -173,15 +173,18 @@ class Commands:
 
     def save(self, rest: str) -> bool:
         """Save the conversation."""
-        session = self.session
         with_cache = f" {rest}".endswith(WITH_CACHE)
         path = self._path(f" {rest}".removesuffix(WITH_CACHE).strip())
-        save_conversation(
-            session.conversation, path, session.arguments.model, session.settings, with_cache=with_cache
-        )
-        session.file = path
-        note(f"Saved: {path}{', and its cache' if with_cache else ''}", session.arguments)
+        self.save_to(path, with_cache)
+        note(f"Saved: {path}{', and its cache' if with_cache else ''}", self.session.arguments)
         return True
+
+    def save_to(self, path: Path, with_cache: bool = False) -> None:
+        """Save the conversation to a file, with its settings."""
+        session = self.session
+        given = session.conversation, path, session.arguments.model, session.settings
+        save_conversation(*given, with_cache=with_cache)
+        session.file = path
 
     def load(self, rest: str) -> bool:
         """Load a conversation."""
