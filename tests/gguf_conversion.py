@@ -52,11 +52,18 @@ ARCHITECTURES = {  # transformers' model_type: llama.cpp's architecture
 }
 
 
-def write_gguf(directory: Path, path: Path, kind: GGMLQuantizationType = F32, unpacked: bool = False) -> Path:
+def write_gguf(
+    directory: Path,
+    path: Path,
+    kind: GGMLQuantizationType = F32,
+    unpacked: bool = False,
+    fused: bool = False,
+) -> Path:
     """Convert a directory with config.json and model.safetensors.
 
     kind      the type of matrices whose rows it can divide
     unpacked  write them as float32 after rounding them to that type
+    fused     as with --fuse-qkv and --fuse-gate-up-exps
 
     Returns the path.
     """
@@ -68,8 +75,11 @@ def write_gguf(directory: Path, path: Path, kind: GGMLQuantizationType = F32, un
     SPECIAL_KEYS.get(config["model_type"], lambda *_: None)(writer, config, find)
     names = gguf.get_tensor_name_map(architecture, find("layers"))
     tensors = load_file(directory / "model.safetensors")
-    for name, tensor in converted(config, find, tensors):
-        ours = names.get_name(name, try_suffixes=(".weight", ".bias")) or name
+    ready = (
+        (names.get_name(name, try_suffixes=(".weight", ".bias")) or name, tensor)
+        for name, tensor in converted(config, find, tensors)
+    )
+    for ours, tensor in together(dict(ready)).items() if fused else ready:
         if tensor.ndim > 1 and tensor.shape[-1] % gguf.GGML_QUANT_SIZES[kind][0] == 0 and keeps(ours):
             rounded = gguf.quantize(np.ascontiguousarray(tensor), kind)
             if unpacked:
@@ -83,6 +93,24 @@ def write_gguf(directory: Path, path: Path, kind: GGMLQuantizationType = F32, un
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def together(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Put matrices below each other where llama.cpp's conversion can: of attention, and of experts."""
+    joined = {}
+    for name in list(tensors):
+        found = re.fullmatch(r"(blk.\d+.)(attn_q|ffn_gate_exps)\.(weight|bias)", name)
+        if found is None:
+            continue
+        layer, first, end = found.groups()
+        parts, whole, axis = {
+            "attn_q": (["attn_q", "attn_k", "attn_v"], "attn_qkv", 0),
+            "ffn_gate_exps": (["ffn_gate_exps", "ffn_up_exps"], "ffn_gate_up_exps", 1),
+        }[first]
+        if all(f"{layer}{part}.{end}" in tensors for part in parts):
+            rows = [tensors.pop(f"{layer}{part}.{end}") for part in parts]
+            joined[f"{layer}{whole}.{end}"] = np.concatenate(rows, axis=axis)
+    return tensors | joined
 
 
 def keeps(name: str) -> bool:

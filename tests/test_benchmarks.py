@@ -10,7 +10,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+import tinystar_np as ts
+from tinystar_np.kernels.packed import CodedMatrix
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -172,3 +176,22 @@ def test_the_floor_from_end_to_end(tmp_path: Path) -> None:
     for row in rows:
         assert len(row["ours"]) == (2 if "prompt" in row["name"] else 3)
         assert row["ratios"] == [bare / whole for whole, bare in zip(row["ours"], row["theirs"], strict=True)]
+
+
+def test_packed_types_take_turns_with_float32() -> None:
+    command = [sys.executable, str(BENCHMARKS / "packed.py"), "tiny", "Q8_0", "MXFP4", "--rounds", "1"]
+    done = subprocess.run([*command, "--new", "2", "--prefill", "4"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in ("Q8_0", "MXFP4"):
+        assert re.search(rf"tokens/s +{name} +float32 +ratio +range\ngenerate 2 .*\nread 4 ", done.stdout)
+
+
+def test_a_checkpoint_in_mxfp4(scripts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 32, "num_local_experts": 4}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "vocab_size": 300}
+    shapes = import_module("shapes")
+    monkeypatch.setitem(shapes.SHAPES, "oss", {"model_type": "gpt_oss", **sizes, **heads})
+    import_module("checkpoint").write("oss", "mxfp4", tmp_path)
+    model, _ = ts.load(tmp_path)
+    assert isinstance(model.weights["blocks.0.feed_forward.experts.3.down.weight"], CodedMatrix)
+    assert np.isfinite(model([1, 2, 3])).all()

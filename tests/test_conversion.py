@@ -180,7 +180,7 @@ def test_what_int8_files_hold(tmp_path: Path) -> None:
 
 
 def test_an_unknown_type(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"float16.*must be one of int8, bfloat16, float32"):
+    with pytest.raises(InputError, match=r"float16.*must be one of int8, mxfp4, bfloat16, float32"):
         convert("stories", tmp_path / "new", "float16")
 
 

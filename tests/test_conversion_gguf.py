@@ -15,6 +15,7 @@ from tinystar_np.cli.main import tinystar
 from tinystar_np.conversion import convert
 from tinystar_np.errors import TokenizerError
 from tinystar_np.loading import load
+from tinystar_np.text.gguf_metadata import GgufVocabulary
 
 gguf = pytest.importorskip("gguf", reason="the reference for GGUF: pip install --no-deps gguf")
 
@@ -187,3 +188,29 @@ def test_a_damaged_tokenizer_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="does not join two tokens"):
         convert(path, tmp_path / "new", "float32")
     assert not (tmp_path / "new").exists()
+
+
+def test_transformers_is_given_a_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(small(tmp_path))
+    for arguments in (["compare", path, "--ids", "1,2"], ["bench", path, "--against", "transformers"]):
+        assert tinystar(arguments) == 1
+        message = f"transformers reads directories.\nMake one: tinystar convert {path} DIR --dtype float32"
+        assert message in capsys.readouterr().err
+    assert tinystar(["convert", path, str(tmp_path / "new"), "--dtype", "float32"]) == 0
+    assert tinystar(["compare", path, "--ids", "1,2", "--against", str(tmp_path / "new")]) == 0
+
+
+def test_a_vocabulary_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = small(tmp_path, **BYTE_LEVEL)
+    made = []
+    known = GgufVocabulary.__init__
+
+    def counted(self: GgufVocabulary, *arguments: Any) -> None:
+        made.append(self)
+        known(self, *arguments)
+
+    monkeypatch.setattr(GgufVocabulary, "__init__", counted)
+    model, tokenizer = load(path)
+    assert tokenizer is not None
+    assert model.end_ids == (9, 10)
+    assert len(made) == 1

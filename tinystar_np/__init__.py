@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from tinystar_np.models.tinystar import TinyStar
     from tinystar_np.models.tinystar_config import TinyStarConfig
     from tinystar_np.seeing import record
+    from tinystar_np.seeing.attribution import attribute
+    from tinystar_np.seeing.interventions import ablate, intervene, patch, steer
+    from tinystar_np.seeing.lens import logit_lens, read_lens
+    from tinystar_np.seeing.look import look
+    from tinystar_np.seeing.model_difference import diff
+    from tinystar_np.seeing.patching import patching
+    from tinystar_np.seeing.without import without
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,11 +38,22 @@ __all__ = [
     "TinyStar",
     "TinyStarConfig",
     "TinyStarError",
+    "ablate",
+    "attribute",
+    "diff",
     "generate",
     "generate_ids",
+    "intervene",
     "load",
+    "logit_lens",
+    "look",
+    "patch",
+    "patching",
+    "read_lens",
     "record",
+    "steer",
     "stream",
+    "without",
 ]
 
 
@@ -45,11 +63,22 @@ FOUND_IN = {
     "TinyStar": "models.tinystar",
     "TinyStarConfig": "models.tinystar_config",
     "TinyStarError": "errors",
+    "ablate": "seeing.interventions",
+    "attribute": "seeing.attribution",
+    "diff": "seeing.model_difference",
     "generate": "generation",
     "generate_ids": "generation",
+    "intervene": "seeing.interventions",
     "load": "loading",
+    "logit_lens": "seeing.lens",
+    "look": "seeing.look",
+    "patch": "seeing.interventions",
+    "patching": "seeing.patching",
+    "read_lens": "seeing.lens",
     "record": "seeing",
+    "steer": "seeing.interventions",
     "stream": "generation",
+    "without": "seeing.without",
 }
 
 

@@ -22,17 +22,17 @@ from tinystar_np.text.gguf_tokenizer_files import gguf_tokenizer_files, special_
 OTHER_CLASSES = {"gpt2": "GPT2LMHeadModel", "gemma3_text": "Gemma3ForCausalLM"}
 
 
-def converted_config(source: ModelSource, dtype: str, settings: Mapping[str, object] | None) -> str:
+def converted_config(source: ModelSource, dtype: str | None, settings: Mapping[str, object] | None) -> str:
     """Return the text of the new config.json.
 
-    dtype     of the new weights
+    dtype     of the new weights, or of those that are not packed; None where they keep theirs
     settings  of their packing, for its key quantization_config
     """
     if isinstance(source, GgufModel):
         ids = special_ids(source.file.metadata, source.path)
-        # What is not in 8 bits, such as the embedding, is float32 in any model that was packed.
+        # What keeps its type, such as the embedding, is float32 in any model that was packed.
         config = {"architectures": [_class_in_transformers(source.config["model_type"])], **source.config}
-        config |= ids | {"dtype": "float32" if dtype == "int8" else dtype}
+        config |= ids | {"dtype": dtype or "float32"}
     else:
         # It was checked before. Infinity stays as it is spelled there.
         config = json.loads(file_inside(source.path, CONFIG_FILE).read_bytes())
@@ -41,7 +41,7 @@ def converted_config(source: ModelSource, dtype: str, settings: Mapping[str, obj
                 part.pop("quantization_config", None)
                 part.pop("quantization", None)
                 for key in ("dtype", "torch_dtype"):
-                    if key in part and dtype != "int8":
+                    if key in part and dtype is not None:
                         part[key] = dtype
     return _json(config | ({"quantization_config": settings} if settings else {}))
 

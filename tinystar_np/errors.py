@@ -30,3 +30,10 @@ class InputError(TinyStarError, ValueError):
 
 class ContextFullError(TinyStarError):
     """The model has no positions left for the given tokens."""
+
+
+class NotRecordedError(TinyStarError, KeyError):
+    """A recording has no array of this path."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError's own is in quotation marks

@@ -1,19 +1,25 @@
 """Loading a model by its name: find the files, read the config, map the weights."""
 
 import warnings
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_end_ids
+from tinystar_np.checkpoints.files_inside import links_followed
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.model_source import ModelSource, open_source
-from tinystar_np.errors import ConfigError, InputError
+from tinystar_np.errors import ConfigError, InputError, TokenizerError
 from tinystar_np.fast.machine import give_back_memory as give_back
 from tinystar_np.fast.threads import use_threads
 from tinystar_np.models import Decoder, model_class
 from tinystar_np.models.config import Config
 from tinystar_np.models.text_part import text_config, text_tensors
 from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
+
+if TYPE_CHECKING:
+    from tinystar_np.text.gguf_metadata import GgufVocabulary
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
 
@@ -27,6 +33,7 @@ def load(
     cache_dir: str | Path | None = None,
     in_memory: bool = False,
     isolated: bool = False,
+    follow_links: bool = False,
 ) -> tuple[Decoder, Tokenizer | None]:
     """Load a model and its tokenizer.
 
@@ -45,6 +52,9 @@ def load(
                then, see models/memory.py
     isolated   run the tokenizer in a process of its own with limits of time and memory, for files that you do
                not trust
+    follow_links
+               follow links in the model's directory that lead out of it, such as yours to weights on another
+               disk; those in a stranger's directory could lead to any file of yours
 
     Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files and the model
     does not read bytes.
@@ -53,15 +63,28 @@ def load(
     """
     if dtype not in DTYPES:
         raise InputError(f"dtype = {dtype!r}, but it must be one of {', '.join(DTYPES)}.")
+    if follow_links:
+        others: Any = {"revision": revision, "offline": offline, "cache_dir": cache_dir}
+        with links_followed():
+            found = load(name, dtype, **others, in_memory=in_memory, isolated=isolated)
+            if found[1] is not None:
+                with suppress(TokenizerError):  # raised again where it is used
+                    found[1].chat_template  # noqa: B018 — read now, while links are followed
+        return found
     use_threads()
     source = open_source(find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir))
     raw = text_config(source.config)
     architecture, config = model_config(source, raw)  # raises its errors before any weight is read
-    end_ids = _end_ids(source, raw)
+    vocabulary = _vocabulary(source)
+    end_ids = read_end_ids(source.path, raw) if vocabulary is None else tuple(vocabulary.end_ids)
     if getattr(config, "tokens", None) == "bytes":
         tokenizer: Tokenizer | None = tokenizer_of_bytes(source.path / CONFIG_FILE)
+    elif vocabulary is None:
+        tokenizer = load_tokenizer(source.path, isolated)
     else:
-        tokenizer = _tokenizer(source, isolated)
+        from tinystar_np.text.gguf_tokenizer import gguf_tokenizer  # late: other models need none of it
+
+        tokenizer = gguf_tokenizer(vocabulary, isolated)
     give_back()
     checkpoint = text_tensors(source.checkpoint(raw), source.config)
     if checkpoint.unused:
@@ -92,19 +115,10 @@ def model_config(source: ModelSource, raw: JsonObject) -> tuple[type[Decoder], C
         raise ConfigError(f"{source.path}: as a {error}") from None  # as a config.json: …
 
 
-def _end_ids(source: ModelSource, config: JsonObject) -> tuple[int, ...]:
-    """Return the ids of the tokens after which generation stops."""
-    if source.metadata is not None:
-        from tinystar_np.text.gguf_tokenizer import gguf_end_ids  # late: other models need none of it
+def _vocabulary(source: ModelSource) -> "GgufVocabulary | None":
+    """Return what a GGUF file says of its tokenizer, to be checked once; None for a directory."""
+    if source.metadata is None:
+        return None
+    from tinystar_np.text.gguf_metadata import GgufVocabulary  # late: other models need none of it
 
-        return tuple(gguf_end_ids(source.metadata, source.path))
-    return read_end_ids(source.path, config)
-
-
-def _tokenizer(source: ModelSource, isolated: bool) -> Tokenizer | None:
-    """Load the tokenizer of a model's files."""
-    if source.metadata is not None:
-        from tinystar_np.text.gguf_tokenizer import load_gguf_tokenizer
-
-        return load_gguf_tokenizer(source.metadata, source.path, isolated)
-    return load_tokenizer(source.path, isolated)
+    return GgufVocabulary(source.metadata, source.path)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from parity import edit_config, reference_model
 from safetensors.torch import save_file
+from transformers.pytorch_utils import Conv1D
 
 LLAMA: dict[str, Any] = {
     "hidden_size": 64,
@@ -16,6 +17,7 @@ LLAMA: dict[str, Any] = {
     "num_key_value_heads": 2,
     "tie_word_embeddings": False,
 }
+GPT2: dict[str, Any] = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64}
 Packed = tuple[torch.Tensor, dict[str, torch.Tensor]]
 """The float32 weights (out, in) that parts stand for, and the parts by the ends of their names."""
 
@@ -42,9 +44,10 @@ def save_packed(
     edit_config(directory, **{key: settings})
     tensors = dict(reference.state_dict())
     for name, layer in linear_layers(reference):
-        wide, parts = pack(layer.weight.detach())
+        turned = isinstance(layer, Conv1D)  # (in, out)
+        wide, parts = pack(layer.weight.detach().T.contiguous() if turned else layer.weight.detach())
         with torch.no_grad():
-            layer.weight.copy_(wide)
+            layer.weight.copy_(wide.T if turned else wide)
         del tensors[f"{name}.weight"]
         tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
     kept = {name: tensor for name, tensor in (tensors | (changes or {})).items() if tensor is not None}
@@ -53,8 +56,8 @@ def save_packed(
     return reference
 
 
-def linear_layers(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Linear]]:
+def linear_layers(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
     """The linear layers of the blocks, by name."""
     for name, layer in model.named_modules():
-        if isinstance(layer, torch.nn.Linear) and ".layers." in name:
+        if isinstance(layer, torch.nn.Linear | Conv1D) and (".layers." in name or ".h." in name):
             yield name, layer

@@ -98,7 +98,8 @@ ROWS: dict[str, Row] = {
     "config: a pipe": refused(in_place(C, os.mkfifo), rf"/config\.json: {NOT_REGULAR}"),
     "config: a link to a device": refused(in_place(C, link("/dev/zero")), rf"/config\.json: {OUT}/dev/zero"),
     "config: a link to elsewhere": refused(
-        in_place(C, link("/etc/passwd")), rf"/config\.json: {OUT}/etc/passwd\.\nCopy that file"
+        in_place(C, link("/etc/passwd")),
+        rf"/config\.json: {OUT}/etc/passwd\.\nIf you made this link: --follow-links",
     ),
     "config: a link upwards": refused(in_place(C, link("..")), rf"/config\.json: {OUT}"),
     "config: a link to nothing": Row(in_place(C, link("none")), HubError, r"has no config\.json"),

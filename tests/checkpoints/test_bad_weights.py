@@ -168,7 +168,9 @@ ROWS: dict[str, Row] = {
     **{
         f"shape: {str(shape)[:15]}": refused(
             shaped(*shape),
-            rf"{TENSOR} shape \({shape[0]}, .*\), the config asks for \(8, 32\)\.\n.*download both",
+            rf"{TENSOR} shape \({shape[0]}, .*\), the config asks for \(8, 32\)"
+            + (r", of which it is the transpose" if shape == (32, 8) else "")
+            + r"\.\n.*download both",
         )
         for shape in SHAPES
     },

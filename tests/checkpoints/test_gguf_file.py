@@ -202,6 +202,7 @@ DAMAGED = {
     "version 4": (made(version=struct.pack("<I", 4)), "of version 4"),
     "version 0": (made(version=bytes(4)), "of version 0"),
     "big-endian": (made(version=struct.pack(">I", 3)), "big-endian"),
+    "big-endian, version 2": (made(version=struct.pack(">I", 2)), "big-endian"),
     "many tensors": (made(counts=(HUGE, 0)), f"it has {HUGE} tensors"),
     "many keys": (made(counts=(0, HUGE)), f"it has {HUGE} keys"),
     "more tensors than there are": (made(counts=(9, 0)), "ends at byte|goes beyond its end"),

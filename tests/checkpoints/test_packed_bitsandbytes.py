@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from packed_models import Packed, save_packed
+from packed_models import GPT2, Packed, save_packed
 from parity import assert_close, logits_of, random_ids
 
 from tinystar_np.errors import CheckpointError
@@ -112,6 +112,17 @@ def test_bit_for_bit(packer: str, tmp_path: Path) -> None:
     assert {type(a) for name, a in model.weights.items() if "feed_forward." in name} == {CodedMatrix}
     for dtype in ("bfloat16", "int8"):
         assert_close(load(tmp_path, dtype)[0](ids), expected, 0.2)
+
+
+@pytest.mark.parametrize("packer", ["blocks of 64", "quantised twice", "8 bits"])
+def test_layers_that_lie_as_in_out_are_packed_as_out_in(packer: str, tmp_path: Path) -> None:
+    """transformers transposes those of GPT-2 before it rounds them."""
+    settings = IN_8_BITS if packer == "8 bits" else SETTINGS
+    reference = save_packed(tmp_path, PACKERS[packer], settings, model_type="gpt2", sizes=GPT2)
+    ids = random_ids(2, 30)
+    model, _ = load(tmp_path)
+    assert_close(model(ids), logits_of(reference, ids))
+    assert type(model.weights["blocks.1.feed_forward.up.weight"]) is CodedMatrix
 
 
 def test_every_8_bit_weight_is_within_a_rounding_of_the_packages() -> None:

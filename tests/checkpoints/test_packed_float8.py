@@ -1,6 +1,7 @@
 """FP8: all 256 codes, scales of blocks, outputs and matrices, as transformers and torch have them."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from packed_models import Packed, save_packed
 from parity import assert_close, edit_config, logits_of, random_ids, reference_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, FineGrainedFP8Config
 from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
@@ -82,6 +84,27 @@ def test_logits(pack: Callable[[torch.Tensor], Packed], tmp_path: Path) -> None:
         assert len(kept) == (2 * 7 if dtype == "auto" else 0)
     for dtype in ("bfloat16", "int8"):
         assert_close(load(tmp_path, dtype)[0](ids), expected, 0.2)
+
+
+@pytest.mark.parametrize(("pack", "side"), [(by_blocks, 32), (in_bfloat16, 32), (by_blocks, 16)])
+def test_transformers_reads_the_same_file(
+    pack: Callable[[torch.Tensor], Packed], side: int, tmp_path: Path
+) -> None:
+    """Widened when it is loaded, which is all that it can do without a graphics card."""
+    pytest.importorskip("accelerate", reason="transformers reads FP8 with this package only")
+    side_by_side = partial(pack, side=side) if pack is by_blocks else pack
+    save_packed(tmp_path, side_by_side, BLOCKS | {"weight_block_size": [side, side]})
+    reference, report = AutoModelForCausalLM.from_pretrained(
+        tmp_path,
+        quantization_config=FineGrainedFP8Config(dequantize=True),
+        dtype=torch.float32,
+        attn_implementation="eager",
+        output_loading_info=True,
+    )
+    assert not any(report.values())
+    ids = random_ids(2, 40)
+    model, _ = load(tmp_path)
+    assert_close(model(ids), logits_of(reference.eval(), ids))
 
 
 def test_bit_for_bit_as_transformers_unpacks(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from packed_models import LLAMA, Packed, save_packed
+from packed_models import GPT2, LLAMA, Packed, save_packed
 from parity import assert_close, logits_of, random_ids, reference_model
+from transformers import AutoModelForCausalLM
 
+from tinystar_np.conversion import convert
 from tinystar_np.errors import CheckpointError, ConfigError
 from tinystar_np.kernels.packed import CodedMatrix
 from tinystar_np.loading import load
@@ -122,6 +124,23 @@ FORMS: dict[str, tuple[Callable[[torch.Tensor], Packed], dict[str, Any]]] = {
     "mlx, 4 bits": (partial(mlx, bits=4, size=32, kind=torch.float16), {"group_size": 32, "bits": 4}),
     "mlx, 8 bits": (partial(mlx, bits=8, size=32, kind=torch.bfloat16), {"group_size": 32, "bits": 8}),
 }
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_layers_that_lie_as_in_out_are_packed_as_out_in(form: str, tmp_path: Path) -> None:
+    """Those of GPT-2, some of which are square."""
+    pack, settings = FORMS[form]
+    reference = save_packed(tmp_path, pack, settings, model_type="gpt2", sizes=GPT2)
+    ids = random_ids(2, 30)
+    expected = logits_of(reference, ids)
+    model, _ = load(tmp_path)
+    assert_close(model(ids), expected)
+    assert_close(model(ids[0, :1]), expected[0, :1])
+    assert type(model.weights["blocks.1.feed_forward.up.weight"]) is CodedMatrix
+    convert(tmp_path, tmp_path / "new", "float32")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "new", attn_implementation="eager")
+    for name, weights in again.state_dict().items():
+        assert torch.equal(weights, reference.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -1,6 +1,7 @@
 """Packed models in the commands: inspected, and converted into types that others read."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def test_inspect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "14 tensors AWQ 4 bits" in shown
     assert "14 of these are packed matrices; all together 1" in shown
+    assert re.search(r"loaded as +packed [\d.]+ KB · float32", shown)
     assert tinystar(["inspect", str(tmp_path), "--json"]) == 0
     stored = json.loads(capsys.readouterr().out)["weights"]["stored"]
     assert stored["packed"] == 14

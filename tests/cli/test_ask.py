@@ -77,7 +77,8 @@ def test_statistics_go_to_stderr(talking_model: Path, expected: str, capsys: Any
     out, err = capsys.readouterr()
     assert out == expected + "\n"
     lines = {line.split()[0]: line for line in err.splitlines()}
-    assert list(lines) == ["load", "prompt", "generation", "bandwidth", "memory"]
+    assert list(lines) == ["load", "prompt", "generation", "bandwidth", "weights", "memory"]
+    assert lines["weights"].endswith("MB, 32 bits each (float32)")
     assert "   11 tokens" in err
     # 3 blocks of 12 D² weights, and the output layer, of four bytes each.
     assert f" {4 * (3 * 12 * 48**2 + 257 * 48) / 1e6:.2f} MB per token" in lines["bandwidth"]
@@ -88,13 +89,18 @@ def test_statistics_of_other_types_and_of_one_token(talking_model: Path, capsys:
     for dtype, size in (("bfloat16", 2), ("int8", 1)):
         arguments = ["ask", "-m", str(talking_model), *GREEDY, "--dtype", dtype, "--stats", "Once upon"]
         assert tinystar(arguments) == 0
-        found = re.search(r"([\d.]+) MB per token", capsys.readouterr().err)
+        said = capsys.readouterr().err
+        bits = re.search(r"weights .* MB, ([\d.]+) bits each \((\w+)\)", said)
+        assert bits
+        assert bits[2] == dtype
+        assert 8 * size < float(bits[1]) < 8 * size + 3  # vectors stay float32, and there are scales
+        found = re.search(r"([\d.]+) MB per token", said)
         weights = 3 * 12 * 48**2 + 257 * 48
         assert found
         assert size * weights <= float(found[1]) * 1e6 + 5e3 <= (size + 0.3) * weights  # scales are few
     assert tinystar(["ask", "-m", str(talking_model), "-n", "1", "--stats", "Once upon"]) == 0
     lines = [line.split()[0] for line in capsys.readouterr().err.splitlines()]
-    assert lines == ["load", "prompt", "memory"]
+    assert lines == ["load", "prompt", "weights", "memory"]
 
 
 SHORT_PIECES = (

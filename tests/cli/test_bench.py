@@ -45,6 +45,8 @@ def test_output(talking_model: Path, capsys: Any) -> None:
     assert [row.split("  ")[0] for row in rows] == names
     assert len({len(line) for line in (head, *rows)}) == 1
     assert "GB/s" in notes
+    assert "The weights are " in notes
+    assert ", 32 bits each." in notes
     assert "Decode reaches " in notes
     assert "medians (lowest–highest) of 2 rounds" in notes
 
@@ -56,6 +58,7 @@ def test_json(talking_model: Path, capsys: Any) -> None:
     (ours,) = found["engines"]
     assert (ours["name"], ours["dtype"]) == ("tinystar_np", "float32")
     assert ours["peak_bytes"] > found["weight_bytes"] > 0
+    assert found["bits_per_weight"] == 32
     assert set(ours["tokens_per_second"]) == {"prefill 64", "decode", "decode, 2 at once"}
     measured = [*ours["tokens_per_second"].values(), found["bandwidth_bytes_per_second"]]
     for spread in [*measured, found["share_of_bandwidth"]]:

@@ -13,7 +13,9 @@ from terminals import TINYSTAR
 
 import tinystar_np as ts
 from tinystar_np.cli.chat_commands import COMMANDS
+from tinystar_np.cli.chat_texts import edited
 from tinystar_np.cli.main import tinystar
+from tinystar_np.errors import InputError
 from tinystar_np.generation import Conversation
 
 TEMPLATE = """\
@@ -309,6 +311,56 @@ def test_nothing_else_is_overwritten(chat: Any) -> None:
     _, err = chat(f"/save {config}\n", code=1)
     assert "no saved conversation. Choose another name." in err
     assert config.read_bytes() == before
+
+
+def test_the_text_of_files_stands_before_the_next_message(chat: Any, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("first\nlines\n", encoding="utf-8")
+    (tmp_path / "two words.txt").write_text("ähm", encoding="utf-8")
+    text = f"/read {tmp_path}/one.txt\n/read {tmp_path}/two words.txt\nAnd then?\nno\n"
+    out, err = chat(text, *GREEDY)
+    wanted = said(Conversation(*chat.model), "first\nlines\n\nähm\n\nAnd then?", "no")
+    assert out == flat(wanted)
+    assert "11 characters stand before the next message." in err
+    out, _ = chat(f"/read {tmp_path}/one.txt\n/reset\nno\n", *GREEDY)
+    assert out == flat(said(Conversation(*chat.model), "no"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing", None, "there is no such file"),
+        ("latin", b"\xe4", "latin is not UTF-8 (byte 0)"),
+        ("", None, "Which file?"),
+    ],
+)
+def test_files_that_cannot_be_read(
+    name: str, content: bytes | None, message: str, chat: Any, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    path = tmp_path / name if name else ""
+    out, err = chat(f"/read {path}\nno\n", *GREEDY, code=1)
+    assert message in err
+    assert out == []
+
+
+def test_an_editor_needs_a_terminal(chat: Any) -> None:
+    assert "/edit needs a terminal" in chat("/edit\n", code=1)[1]
+
+
+def test_an_editor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    editor = tmp_path / "my editor"
+    editor.write_text(f"#!{sys.executable}\nimport sys\nopen(sys.argv[1], 'a').write(' 日本\\nmore\\n')\n")
+    editor.chmod(0o700)
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", f"'{editor}'")
+    assert edited("begun") == "begun 日本\nmore"
+    monkeypatch.setenv("VISUAL", "false")
+    with pytest.raises(InputError, match="ended with code 1: nothing is sent"):
+        edited("")
+    monkeypatch.setenv("VISUAL", str(tmp_path / "none"))
+    with pytest.raises(InputError, match=r"cannot be started \(No such file or directory\)\. Set EDITOR"):
+        edited("")
 
 
 def test_the_guide_names_every_command_and_option() -> None:

@@ -28,9 +28,12 @@ def edited(talking_model: Path) -> Path:
 def test_agreement(talking_model: Path, capsys: Any) -> None:
     assert tinystar(["compare", str(talking_model), "Once upon a time", "-q"]) == 0
     out = capsys.readouterr().out
+    assert out.startswith("All ")
+    assert out.endswith(" activations agree within 0.0001\n")
+    assert tinystar(["compare", str(talking_model), "Once upon a time", "-q", "--all"]) == 0
+    out = capsys.readouterr().out
     assert "←" not in out
-    assert "activations agree within 0.0001" in out
-    names = [line.split()[0] for line in out.splitlines()[1:-2]]
+    names = [line.split()[0] for line in out.splitlines()[1:-1]]
     assert names[:2] == ["embedding.tokens", "embedding.positions"]
     assert names[-1] == "logits"
     inside = (
@@ -62,6 +65,32 @@ def test_the_first_difference_is_marked(talking_model: Path, edited: Path, capsy
     assert tinystar([*arguments, "--tolerance", "10"]) == 0
 
 
+def test_the_answer_comes_last(talking_model: Path, edited: Path, capsys: Any) -> None:
+    assert tinystar(["compare", str(talking_model), "--against", str(edited), "-q"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if line.startswith("blocks.")]) == 11  # and the answer's second line
+    assert lines[-2].startswith("first: blocks.1.attention.out, ")
+    assert lines[-2].endswith(" (transformer.h.1.attn.c_proj); its inputs agree")
+    assert lines[-1].startswith("h.1.attn.c_proj.bias: one number differs: [3] is ")
+    assert tinystar(["compare", str(talking_model), "--against", str(edited), "-q", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["answer"].splitlines() == lines[-2:]
+    assert 30 < found["tokens"] <= 96
+
+
+def test_without_a_prompt_there_is_a_default(talking_model: Path, capsys: Any) -> None:
+    assert tinystar(["compare", str(talking_model)]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("All ")
+    assert "Not to be seen" not in err
+    for word in ("a", "abc"):
+        assert tinystar(["compare", str(talking_model), "--tolerance", "1e-3", word]) == 0
+        assert "Not to be seen with this prompt: " in capsys.readouterr().err
+    (talking_model / "tokenizer.json").unlink()
+    assert tinystar(["compare", str(talking_model)]) == 0
+    assert "40 tokens" in capsys.readouterr().err
+
+
 def test_not_a_number_is_a_difference(talking_model: Path, edited: Path, capsys: Any) -> None:
     tensors = load_file(edited / "model.safetensors")
     tensors["transformer.h.1.attn.c_proj.bias"][3] = torch.nan
@@ -73,8 +102,8 @@ def test_not_a_number_is_a_difference(talking_model: Path, edited: Path, capsys:
 
 def test_ids_instead_of_text(talking_model: Path, capsys: Any) -> None:
     (talking_model / "tokenizer.json").unlink()
-    assert tinystar(["compare", str(talking_model), "--ids", "1,2,3,200", "-q"]) == 0
-    assert "(1, 4, 257)" in capsys.readouterr().out
+    assert tinystar(["compare", str(talking_model), "--ids", "1,2,3,200", "-q", "--all"]) == 0
+    assert "1 × 4 × 257" in capsys.readouterr().out
     assert tinystar(["compare", str(talking_model), "text", "-q"]) == 1
     assert "--ids" in capsys.readouterr().err
     for wrong in (["--ids", "1,x"], ["text", "--tolerance", "-1"]):
@@ -116,4 +145,4 @@ def test_models_describe_an_architecture(capsys: Any) -> None:
     assert json.loads(capsys.readouterr().out)["docstring"] in out
     with pytest.raises(SystemExit, match="2"):
         tinystar(["models", "gemma9"])
-    assert "'gemma2'" in capsys.readouterr().err
+    assert "gemma2" in capsys.readouterr().err

@@ -180,6 +180,22 @@ def test_damaged_weights_are_said(talking_model: Path, capsys: Any) -> None:
     assert "not a complete safetensors file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("element_type", "nan", "infinite"),
+    [("F8_E4M3", [0x7F, 0xFF], []), ("F8_E5M2", [0x7D, 0xFF], [0x7C, 0xFC]), ("F8_E8M0", [0xFF], [])],
+)
+def test_check_counts_codes_that_stand_for_no_number(
+    element_type: str, nan: list[int], infinite: list[int], tmp_path: Path, capsys: Any
+) -> None:
+    directory = write_good(tmp_path / "m")
+    values = np.full(48 * 8, 0x30, np.uint8)
+    values[: len(nan + infinite)] = nan + infinite
+    weights(lambda t: t.update({"wte.weight": (element_type, [48, 8], values.tobytes())}))(directory)
+    assert tinystar(["inspect", str(directory), "--check", "--json", "-q"]) == 1
+    counts = json.loads(capsys.readouterr().out)["check"]["not_finite"]["wte.weight"]
+    assert (counts["nan"], counts["infinite"]) == (len(nan), len(infinite))
+
+
 @pytest.mark.parametrize("element_type", ["F64", "F32", "F16", "BF16"])
 def test_check_reports_what_is_not_finite(element_type: str, tmp_path: Path, capsys: Any) -> None:
     directory = write_good(tmp_path / "m")
@@ -204,7 +220,8 @@ def test_check_reports_what_is_not_finite(element_type: str, tmp_path: Path, cap
     out, err = capsys.readouterr()
     found = {"wte.weight": {"file": "model.safetensors", "nan": 2, "infinite": 3}}
     text = {"tokenizer": None, "chat_template": None}
-    assert json.loads(out)["check"] == {"tensors": 29, "not_finite": found, **text}
+    names = {"fitting": 28, "missing": [], "unknown": [], "misshapen": {}}
+    assert json.loads(out)["check"] == {"tensors": 29, "not_finite": found, **names, **text}
     assert len(err.splitlines()) == 2
 
 

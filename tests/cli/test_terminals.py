@@ -180,7 +180,7 @@ def test_names_in_the_cache(tmp_path: Path) -> None:
 def test_arguments(capsys: Any) -> None:
     with pytest.raises(SystemExit):
         tinystar(["ask", f"--{ESC}[31m", "hi"])
-    assert "unrecognized arguments: --^[[31m\n" in capsys.readouterr().err
+    assert "there is no option --^[[31m.\n" in capsys.readouterr().err
 
 
 # Colour, width, encoding.

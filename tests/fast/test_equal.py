@@ -22,6 +22,7 @@ from tinystar_np.kernels.codes import INT8, Code, whole_numbers
 from tinystar_np.kernels.delta_rule import unit_vectors
 from tinystar_np.kernels.int8 import quantise
 from tinystar_np.kernels.masks import Mask
+from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.mxfp4 import E2M1
 from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix
 
@@ -86,6 +87,10 @@ def matmul() -> Iterator[Case]:
             for vectors in ((), (1,), (2, 3), (200,), (0,)):
                 yield case(normal(*vectors, inputs), blocks)
             yield case(normal(3, outputs), blocks.T)
+    parts = [random_block_matrix("MXFP4", 40, 64) for _ in range(2)]
+    for vectors in ((), (1,), (2, 3), (200,), (0,)):
+        yield case(normal(*vectors, 64), MatrixInTurns(parts))
+        yield case(normal(*vectors, 80), MatrixInTurns(parts).T)
 
 
 def matmul_each() -> Iterator[Case]:

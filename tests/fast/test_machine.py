@@ -1,12 +1,13 @@
 """What a process may use: the limits of control groups, of both versions, as files say them."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import tinystar_np.fast.machine as usable
-from tinystar_np.fast.machine import LEAST_PERIOD, CoresTaken, usable_cores, usable_memory
+from tinystar_np.fast.machine import LEAST_PERIOD, CoresTaken, leave_cores, usable_cores, usable_memory
 
 
 def write(folder: Path, **numbers: str) -> None:
@@ -176,3 +177,22 @@ def test_a_system_without_a_choice_of_cores(processor: Processor, monkeypatch: p
     taken = CoresTaken()
     processor.after(1)
     assert taken() == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no threads to cores")
+@pytest.mark.parametrize(
+    ("taken", "calls"),
+    [({1}, [{0, 2}, {0, 1, 2}]), ({0, 1, None}, [{2}, {0, 1, 2}]), ({0, 1, 2}, []), ({0, 1, 2, 3}, [])],
+)
+def test_a_thread_leaves_cores_that_are_taken(
+    taken: set[int | None], calls: list[set[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[set[int]] = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _, cores: made.append(cores))
+    leave_cores(taken)
+    assert made == calls
+
+
+def test_the_core_is_one_that_may_be_used() -> None:
+    assert usable.current_core() is None or usable.current_core() in os.sched_getaffinity(0)

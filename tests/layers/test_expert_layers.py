@@ -1,8 +1,7 @@
 """Experts as a layer: which of them a token touches, what is heard, and one that all tokens use."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 
@@ -63,14 +62,10 @@ class Listener:
         self.heard: Counter[str] = Counter()
         self.arrays: dict[str, np.ndarray] = {}
 
-    def catch(self, name: str, x: np.ndarray) -> np.ndarray:
-        self.heard[name] += 1
-        self.arrays[name] = x.copy()
+    def catch(self, path: str, x: np.ndarray) -> np.ndarray:
+        self.heard[path] += 1
+        self.arrays[path] = x.copy()
         return x
-
-    @contextmanager
-    def scope(self, name: str) -> Iterator[None]:
-        yield
 
 
 def test_taps_are_heard_once() -> None:
@@ -78,10 +73,10 @@ def test_taps_are_heard_once() -> None:
     experts = layer(layer_weights())
     shared: Callable[[np.ndarray], np.ndarray] = np.tanh
     silent = ExpertsAndShared(experts, shared)(x)
-    with listen(Listener()) as listener:
+    listener = Listener()
+    with listen(listener):
         heard = ExpertsAndShared(experts, shared)(x)
     np.testing.assert_array_equal(heard, silent)
-    assert isinstance(listener, Listener)
     assert {name: array.shape for name, array in listener.arrays.items()} == {
         "feed_forward.router": (2, 9, E),
         "feed_forward.chosen": (2, 9, 2),
@@ -103,9 +98,9 @@ def test_a_gate_for_the_shared_layer() -> None:
         "shared.down.weight": random(F, D),
     }
     config = Qwen2MoeConfig(num_experts=E, num_experts_per_tok=2, norm_topk_prob=True)
-    with listen(Listener()) as listener:
+    listener = Listener()
+    with listen(listener):
         found = feed_forward(Weights(arrays), config, 0)(x)
-    assert isinstance(listener, Listener)
     gate = x @ arrays["shared_gate.weight"]
     np.testing.assert_allclose(listener.arrays["feed_forward.shared_gate"], gate, rtol=1e-5, atol=1e-6)
     shared = GatedFeedForward(Weights(arrays) / "shared", silu)(x)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from transformers import AutoModelForCausalLM
 
 from tinystar_np.conversion import convert
 from tinystar_np.errors import CheckpointError, ConfigError, TinyStarError
+from tinystar_np.fast.mapped import on_file
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.linear import unpacked
-from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
+from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
+from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix
 from tinystar_np.loading import load
 
 pytest.importorskip("gguf", reason="the reference for GGUF: pip install --no-deps gguf")
@@ -98,6 +101,40 @@ def test_transformers_reads_it_converted(model_type: str, changes: Keys, tmp_pat
     assert_close(load(tmp_path / "new")[0](ids), expected)
 
 
+FUSED = [m for m in ARCHITECTURES if m not in ("gpt2", "gpt_neox", "falcon", "mpt", "bloom", "phi3")]
+"""Those that may have several matrices in one tensor; the others always have."""
+
+
+@pytest.mark.parametrize("model_type", [m for m in FUSED if m not in ("mamba", "mamba2")])
+@pytest.mark.parametrize("kind", ["F32", "Q8_0"])
+def test_several_matrices_in_one_tensor(model_type: str, kind: str, tmp_path: Path) -> None:
+    known = ROWS[model_type].smallest
+    make(model_type, {key: value for key, value in WIDE.items() if key in known}, tmp_path)
+    of_type = GGMLQuantizationType[kind]
+    apart = load(write_gguf(tmp_path, tmp_path / "apart.gguf", of_type))[0]
+    path = write_gguf(tmp_path, tmp_path / "fused.gguf", of_type, fused=True)
+    assert re.search(rb"blk.\d+.(attn_qkv|ffn_gate_up_exps).weight", path.read_bytes())
+    fused = load(path)[0]
+    assert fused.weights.keys() == apart.weights.keys()
+    for name, matrix in fused.weights.items():
+        assert type(matrix) is type(apart.weights[name])
+        np.testing.assert_array_equal(unpacked(matrix), unpacked(apart.weights[name]), name)
+    ids = random_ids(2, 30)
+    assert_close(fused(ids), apart(ids))
+
+
+def test_rows_that_are_too_few_are_refused_by_name(tmp_path: Path) -> None:
+    make("llama", {"num_attention_heads": 4, "num_key_value_heads": 4}, tmp_path)
+    path = write_gguf(tmp_path, tmp_path / "fused.gguf", fused=True)
+    data = path.read_bytes()
+    heads = b"llama.attention.head_count" + (4).to_bytes(4, "little")
+    place = data.index(heads) + len(heads)
+    assert data[place : place + 4] == (4).to_bytes(4, "little")
+    path.write_bytes(data[:place] + (12).to_bytes(4, "little") + data[place + 4 :])
+    with pytest.raises(TinyStarError, match=r"attn_qkv|head"):
+        load(path)
+
+
 # Rows of 32 and more, so that they make blocks.
 WIDE = dict.fromkeys(("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size"), 64)
 
@@ -110,10 +147,40 @@ def test_packed(model_type: str, tmp_path: Path) -> None:
     kind = GGMLQuantizationType.Q8_0
     packed = load(write_gguf(tmp_path, tmp_path / "packed.gguf", kind))[0]
     plain = load(write_gguf(tmp_path, tmp_path / "plain.gguf", kind, unpacked=True))[0]
-    count = sum(isinstance(matrix, BlockMatrix) for matrix in packed.weights.values())
+    in_blocks = BlockMatrix | MatrixInTurns
+    count = sum(isinstance(matrix, in_blocks) for matrix in packed.weights.values())
     assert count > 2 * len(packed.blocks)
     ids = random_ids(2, 30)
     assert_close(packed(ids), plain(ids))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_experts_of_gpt_oss_are_not_copied(fused: bool, tmp_path: Path) -> None:
+    """Gates and ups alternate for transformers, and are in two tensors of the file, or halves of one."""
+    make("gpt_oss", {"intermediate_size": 64}, tmp_path)
+    path = write_gguf(tmp_path, tmp_path / "packed.gguf", GGMLQuantizationType.Q8_0, fused=fused)
+    model, _ = load(path)
+    experts = {name: matrix for name, matrix in model.weights.items() if re.search(r"experts.*weight", name)}
+    assert {type(matrix) for matrix in experts.values()} == {BlockMatrix, MatrixInTurns}
+    for matrix in experts.values():
+        for each in matrix.parts if isinstance(matrix, MatrixInTurns) else [matrix]:
+            assert on_file(each.stored)
+    convert(path, tmp_path / "new", "float32")
+    ids = random_ids(2, 30)
+    assert_close(model(ids), load(tmp_path / "new")[0](ids))
+
+
+def test_experts_in_mxfp4_are_converted_as_they_are(tmp_path: Path) -> None:
+    """What the gguf package rounded to MXFP4 stays so, number by number, in transformers' layout."""
+    make("gpt_oss", {"hidden_size": 64, "intermediate_size": 64}, tmp_path)
+    path = write_gguf(tmp_path, tmp_path / "packed.gguf", GGMLQuantizationType.MXFP4)
+    convert(path, tmp_path / "new", "mxfp4")
+    old, new = load(path)[0], load(tmp_path / "new")[0]
+    experts = [name for name in old.weights if re.search(r"experts.*weight", name)]
+    assert len(experts) >= 8
+    for name in experts:
+        assert type(new.weights[name]) is CodedMatrix
+        np.testing.assert_array_equal(unpacked(new.weights[name]), unpacked(old.weights[name]), name)
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
@@ -167,11 +234,12 @@ def test_an_unknown_tensor_is_refused_by_name(tmp_path: Path) -> None:
         load(path)
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("model_type", ["llama", "deepseek_v3", "gpt_oss", "granitemoehybrid", "gemma3_text"])
-def test_mutated_headers(model_type: str, tmp_path: Path) -> None:
+def test_mutated_headers(model_type: str, fused: bool, tmp_path: Path) -> None:
     """With any bytes of its keys and names changed, a file loads or gives our error."""
     make(model_type, {}, tmp_path)
-    data = write_gguf(tmp_path, tmp_path / "model.gguf").read_bytes()
+    data = write_gguf(tmp_path, tmp_path / "model.gguf", fused=fused).read_bytes()
     end, generator = data.rindex(b".weight"), random.Random(1)
     refused = 0
     for _ in range(60):

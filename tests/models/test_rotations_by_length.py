@@ -4,7 +4,6 @@ The reference is transformers without a cache, for the text of each length anew.
 """
 
 import json
-from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -298,12 +297,9 @@ def test_taps_hear_of_the_new_tokens(known: Known) -> None:
     heard: list[str] = []
 
     class Listener:
-        def catch(self, name: str, x: np.ndarray) -> np.ndarray:
-            heard.append(name)
+        def catch(self, path: str, x: np.ndarray) -> np.ndarray:
+            heard.append(path)
             return x
-
-        def scope(self, name: str) -> Any:
-            return nullcontext()
 
     with listen(Listener()):
         known.model(IDS[:1])

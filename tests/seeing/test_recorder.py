@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from parity import reference_model, save
 
+from tinystar_np.cache import Step
 from tinystar_np.checkpoints.weight_table import size_of
+from tinystar_np.errors import InputError, TinyStarError
+from tinystar_np.generation import generate_ids
 from tinystar_np.loading import load
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig
@@ -39,6 +42,15 @@ MOE = {
     "moe_intermediate_size": 32,
     "shared_expert_intermediate_size": 40,
 }
+LATENT = {
+    "first_k_dense_replace": 2,
+    "kv_lora_rank": 20,
+    "q_lora_rank": 14,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 8,
+    "num_key_value_heads": 6,
+}
 DELTA = {
     "layer_types": ["linear_attention", "full_attention"],
     "linear_num_key_heads": 2,
@@ -55,11 +67,13 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("qwen3", {**GROUPS, "head_dim": 8}),
     "falcon": ("falcon", {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6}),
     "llama4_text": ("llama4_text", {**GROUPS, "head_dim": 8, "moe_layers": [], "no_rope_layer_interval": 2}),
+    "gemma2": ("gemma2", {**GROUPS, "head_dim": 8}),
     "mamba": ("mamba", {"hidden_size": 48, "num_hidden_layers": 2}),
     "granitemoehybrid": ("granitemoehybrid", {**GROUPS, **HYBRID}),
     "falcon_h1": ("falcon_h1", {**GROUPS, "mamba_d_ssm": 96, "mamba_n_heads": 8, "mamba_n_groups": 2}),
     "qwen3_next": ("qwen3_next", {**GROUPS, **MOE, **DELTA, "head_dim": 8}),
     "tinystar, parallel": ("tinystar", {"norm_placement": "post", "parallel": True, "positions": "learned"}),
+    "deepseek_v2": ("deepseek_v2", {**GROUPS, **LATENT}),
     "tinystar, latent": ("tinystar", {"norm_placement": "sandwich", "attention": "mla"}),
 }
 
@@ -85,7 +99,8 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
         with record() as caught:
             model(IDS)
         assert next(iter(caught)) == "embedding.tokens"
-        assert list(caught)[-2:] == ["final_norm", "logits"]
+        last = ["logits_before_cap"] if model_type == "gemma2" else []
+        assert list(caught)[-2 - len(last) :] == ["final_norm", *last, "logits"]
         for path, array in caught.items():
             rows = [row for row in documented if row[0] == re.sub(r"^blocks\.\d+", "blocks.{i}", path)]
             letters = sizes
@@ -94,6 +109,8 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
                 letters = {**sizes, "F": sizes["J"], **mixer}
             if model_type == "falcon_h1" and ".mixer." in path:
                 letters = {**sizes, "H": sizes["M"], "G": sizes["U"]}
+            if model_type == "deepseek_v2":
+                letters = {**sizes, "J": sizes["P"]}
             if model_type == "qwen3_next" and ".mixer" in path:
                 letters = {**sizes, **{"G": sizes["X"], "K": sizes["P"], "H": sizes["Y"], "J": sizes["U"]}}
             if model_type == "qwen3_next" and ".feed_forward" in path:
@@ -155,3 +172,118 @@ def test_a_recording_hears_its_own_thread_only(model: Any) -> None:
         other.start()
         other.join()
     assert len(caught) == 0
+
+
+def test_a_pattern_that_matches_nothing(model: Any) -> None:
+    with (
+        pytest.raises(
+            InputError, match=r"(?s)^blocks\.\*\.atention\.out was never reached: .*no such tap.*Near it: "
+        ),
+        record("blocks.*.residual", "blocks.*.atention.out"),
+    ):
+        model(IDS)
+    with (
+        pytest.raises(InputError, match=r"residual was never reached: no model ran"),
+        record("blocks.*.residual"),
+    ):
+        pass
+    with pytest.raises(ZeroDivisionError), record("blocks.*.nothing"):  # which that one does not hide
+        1 / 0  # noqa: B018
+    with record("blocks.*.nothing", "logits", optional=True) as caught:
+        model(IDS)
+    assert list(caught) == ["logits"]
+    with pytest.raises(InputError, match="patterns such as"), record(["logits"]):  # type: ignore[arg-type]
+        model(IDS)
+
+
+def test_a_path_that_was_not_recorded(model: Any) -> None:
+    with record("logits") as caught:
+        with pytest.raises(KeyError, match="no model ran inside the block"):
+            caught["logits"]
+        model(IDS)
+    for error in (KeyError, TinyStarError):
+        with pytest.raises(
+            error, match=r"^blocks\.1\.residual was computed, but .* matches it: record\('logits'\)\.$"
+        ):
+            caught["blocks.1.residual"]
+    with pytest.raises(
+        KeyError, match=r"^blocks\.7\.residual was not recorded: .* Near it: blocks\.\d\.residual"
+    ):
+        caught["blocks.7.residual"]
+    with pytest.raises(KeyError, match="no such tap"):
+        caught.positions("blocks.7.residual")
+    with pytest.raises(KeyError, match="found 3"):
+        caught[3]
+    assert caught.get("blocks.7.residual") is None
+    assert "blocks.7.residual" not in caught
+
+
+def test_nested_recordings_both_catch(model: Any) -> None:
+    with record("logits") as outer, record("final_norm", "logits") as inner:
+        model(IDS)
+    assert list(outer) == ["logits"]
+    assert list(inner) == ["final_norm", "logits"]
+    np.testing.assert_array_equal(outer["logits"], inner["logits"])
+
+
+def test_every_call(model: Any) -> None:
+    """The pieces of a text, each as the model reads it; joined they are the text read at once."""
+    pieces = [IDS[:, :50], IDS[:, 50:79], IDS[:, 79:]]
+    cache = model.new_cache(2)
+    with record("blocks.*.residual", "logits", every_call=True) as caught:
+        logits = [model(piece, cache=cache) for piece in pieces]
+    with record("blocks.*.residual") as whole:
+        model(IDS)
+    assert [len(call) for call in caught.calls] == [4, 4, 4]
+    for call, piece, at_once in zip(caught.calls, pieces, logits, strict=True):
+        np.testing.assert_array_equal(call["logits"], at_once)
+        assert call["blocks.2.residual"].shape == (*piece.shape, 48)
+    for path in whole:
+        joined = np.concatenate([call[path] for call in caught.calls], axis=1)
+        assert np.abs(joined - whole[path]).max() < 1e-5 * np.abs(whole[path]).max()
+    starts = [call.positions("logits")[0, 0] for call in caught.calls]  # type: ignore[index]
+    assert starts == [0, 50, 79]
+    np.testing.assert_array_equal(caught["logits"], logits[-1])
+    assert caught.nbytes == sum(array.nbytes for call in caught.calls for array in call.values())
+    assert str(caught).startswith("Recording(4 arrays of each of 3 calls, ")
+
+
+def test_every_call_of_a_generation(model: Any) -> None:
+    with record("logits", every_call=True) as caught:
+        new = generate_ids(model, [1, 2, 3], max_new_tokens=4, temperature=0.0)
+    assert len(new) == 4
+    assert [int(call["logits"][0, -1].argmax()) for call in caught.calls] == new
+    with record("logits") as last:
+        generate_ids(model, [1, 2, 3], max_new_tokens=4, temperature=0.0)
+    np.testing.assert_array_equal(last["logits"], caught.calls[-1]["logits"])
+    with pytest.raises(InputError, match="every_call=True"):
+        last.calls  # noqa: B018
+
+
+def test_every_call_where_only_a_part_of_each_is_recorded(model: Any) -> None:
+    """Calls are told apart also where a call has nothing in common with the one before."""
+    other = TinyStar(TinyStarConfig(hidden_size=48, num_layers=1, num_heads=4))
+    with record("blocks.2.residual", "blocks.0.attention_norm", every_call=True, optional=True) as caught:
+        other([1, 2])
+        model([1, 2])
+        other.blocks[0](np.zeros((1, 2, 48), dtype=np.float32), Step(np.zeros(1, dtype=np.int64), 2), None)
+    assert [list(call) for call in caught.calls] == [
+        ["blocks.0.attention_norm"],
+        ["blocks.0.attention_norm", "blocks.2.residual"],
+    ]
+
+
+def test_as_a_table(model: Any) -> None:
+    with record("blocks.*.residual", "blocks.1.attention.q", "logits") as caught:
+        model(IDS)
+    sizes = (3 * 2 * 80 * 48 + 2 * 80 * 48 + 2 * 80 * 211) * 4
+    assert str(caught).splitlines() == [
+        f"Recording(5 arrays, {sizes / 1000:.0f} KB)",
+        "  blocks.{0…2}.residual  (2, 80, 48)     float32",
+        "  blocks.1.attention.q   (2, 4, 80, 12)  float32",
+        "  logits                 (2, 80, 211)    float32",
+    ]
+    html = caught._repr_html_()
+    assert html.count("<tr>") == 4
+    assert "<td" in html
+    assert "blocks.{0…2}.residual" in html

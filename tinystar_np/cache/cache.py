@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.amounts import counted, size_of
 from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.saved import write_states
 from tinystar_np.cache.step import Step
@@ -93,6 +94,13 @@ class Cache:
     def rewindable(self) -> bool:
         """Whether tokens can be taken back: not where a recurrence has mixed them into its state."""
         return all(state.rewindable for state in self.states)
+
+    def __repr__(self) -> str:
+        most = int(self.lengths.max(initial=0))
+        fewest = int(self.lengths.min(initial=most))
+        tokens = counted(most, "token") if fewest == most else f"{fewest} to {counted(most, 'token')}"
+        held = (array.nbytes for state in self.states for array in state.arrays(most).values())
+        return f"{type(self).__name__}({counted(self.batch_size, 'row')}, {tokens}, {size_of(sum(held))})"
 
     def span(self, new_tokens: int) -> Step:
         """Return the positions that the next ``new_tokens`` tokens of each row will take."""

@@ -1,12 +1,13 @@
-"""The ``quantization_config`` of 8-bit weights, as the compressed-tensors package writes it into config.json.
+"""The ``quantization_config`` of weights in int8 and MXFP4, as the compressed-tensors package writes it.
 
     {"quantization_config": {"quant_method": "compressed-tensors", "format": "int-quantized",
                              "quantization_status": "compressed", "ignore": ["lm_head", …],
                              "config_groups": {"group_0": {"targets": ["Linear"], "weights": {…}}}}}
 
 A linear layer's NAME.weight (out, in) is then int8, and NAME.weight_scale (out, 1) multiplies its rows; the
-layers under ``ignore`` are not quantised. transformers reads such files with that package. Of the package's
-many schemes only this one is read here: 8-bit integers, a scale per output, activations not quantised.
+layers under ``ignore`` are not quantised. transformers reads such files with that package. This one of its
+schemes is not packed: 8-bit integers, a scale per output, activations not quantised. MXFP4 is, like the
+others (checkpoints/packed_compressed.py).
 GPT-2's layers are of the kind "Conv1D", with weights (in, out) and scales (1, out): transformers reads those
 with ``CompressedTensorsConfig(dequantize=True)``, and raises an error without. Source:
 https://github.com/vllm-project/compressed-tensors, ``QuantizationConfig`` and ``QuantizationArgs``.
@@ -14,12 +15,21 @@ https://github.com/vllm-project/compressed-tensors, ``QuantizationConfig`` and `
 
 from collections.abc import Mapping, Sequence
 
-METHOD, FORMAT = "compressed-tensors", "int-quantized"
+METHOD, FORMAT, MXFP4_FORMAT = "compressed-tensors", "int-quantized", "mxfp4-pack-quantized"
 LINEAR, CONV1D = "Linear", "Conv1D"
 """What transformers calls the modules with weights (out, in) and (in, out)."""
 SCALE = "_scale"
 """The ending of a scale tensor's name, after the name of its tensor."""
 WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
+MXFP4_WEIGHTS = {
+    "num_bits": 4,
+    "type": "float",
+    "symmetric": True,
+    "strategy": "group",
+    "group_size": 32,
+    "dynamic": False,
+    "scale_dtype": "torch.uint8",
+}
 SAYS_NOTHING: tuple[object, ...] = (None, False, {}, [])
 """Values with which any other key changes nothing."""
 NO_MATTER = ("observer", "observer_kwargs", "scale_dtype", "zp_dtype")
@@ -28,10 +38,21 @@ NO_MATTER = ("observer", "observer_kwargs", "scale_dtype", "zp_dtype")
 
 def int8_settings(kinds: Sequence[str], ignored: Sequence[str]) -> dict[str, object]:
     """Return the ``quantization_config`` for 8 bits in all layers of these kinds but the ``ignored``."""
-    group = {"targets": list(kinds), "format": FORMAT, "weights": WEIGHTS}
+    return _settings(FORMAT, WEIGHTS, kinds, ignored)
+
+
+def mxfp4_settings(kinds: Sequence[str], ignored: Sequence[str]) -> dict[str, object]:
+    """Return the ``quantization_config`` for MXFP4 in all layers of these kinds but the ``ignored``."""
+    return _settings(MXFP4_FORMAT, MXFP4_WEIGHTS, kinds, ignored)
+
+
+def _settings(
+    form: str, weights: Mapping[str, object], kinds: Sequence[str], ignored: Sequence[str]
+) -> dict[str, object]:
+    group = {"targets": list(kinds), "format": form, "weights": weights}
     return {
         "quant_method": METHOD,
-        "format": FORMAT,
+        "format": form,
         "quantization_status": "compressed",
         "ignore": list(ignored),
         "config_groups": {"group_0": group},

@@ -9,12 +9,15 @@ integer. bfloat16 is the upper half of a float32 (the same sign and exponent, 7 
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from tinystar_np.kernels.codes import Code
 
 # The format is little-endian on every machine, hence "<".
 WEIGHT_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -64,8 +67,17 @@ class NotFinite(NamedTuple):
 def count_not_finite(blocks: Iterable[NDArray], element_type: str) -> NotFinite:
     """Count NaN and infinity among a tensor's elements, given in blocks of its storage type, or unpacked."""
     nan = infinite = 0
+    codes: Code | None = None
+    if element_type in CODE_TYPES:
+        # Late: other tensors need none of it.
+        from tinystar_np.kernels.float8 import E4M3, E5M2
+        from tinystar_np.kernels.mxfp4 import E8M0
+
+        codes = {"F8_E4M3": E4M3, "F8_E5M2": E5M2, "F8_E8M0": E8M0}[element_type]
     for block in blocks:
         numbers = to_float32(block, "BF16") if element_type == "BF16" else block
+        if codes is not None:
+            numbers = codes.decode(block)
         if numbers.dtype.kind == "f":
             nan += int(np.count_nonzero(np.isnan(numbers)))
             infinite += int(np.count_nonzero(np.isinf(numbers)))

@@ -1,7 +1,7 @@
 """From a checkpoint to a model's weights: every array of its weight table, taken from where it lies."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from tinystar_np.checkpoints.stored_matrix import (
     read_stored,
     rounded_matrix,
 )
-from tinystar_np.checkpoints.weight_table import EMBEDDING, HasSizes, Row, WeightTable, expand, known_as, rows
+from tinystar_np.checkpoints.weight_table import EMBEDDING, HasSizes, Row, WeightTable, known_as, rows
 from tinystar_np.errors import CheckpointError
 from tinystar_np.fast.mapped import on_file
 from tinystar_np.kernels.linear import Matrix
@@ -41,6 +41,38 @@ class FittedTable(NamedTuple):
     tied_head: str | None
 
 
+class Faults(NamedTuple):
+    """What keeps a checkpoint from fitting a weight table.
+
+    missing    tensors that the table names and the checkpoint lacks
+    left_over  tensors that the checkpoint has and the table does not know
+    misfits    {the checkpoint's name of a tensor: its shape, and the one that the config asks for}
+    """
+
+    missing: Sequence[str]
+    left_over: Sequence[str]
+    misfits: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+
+    def raise_if_any(self, checkpoint: Checkpoint) -> None:
+        """Raise CheckpointError, naming the tensors, unless there are none."""
+        if self.missing or self.left_over:
+            faults = [f"it lacks {_listed(self.missing)}"] if self.missing else []
+            if self.left_over:
+                faults.append(f"it has {_listed(self.left_over)}, which this architecture does not know")
+            raise CheckpointError(
+                f"{checkpoint.files[0].parent}: the weights do not fit config.json: {'; '.join(faults)}.\n"
+                "The files are of another model or incomplete; check model_type and the sizes, or download "
+                "again."
+            )
+        for name, (found, asked) in self.misfits.items():
+            turned = ", of which it is the transpose" if found == asked[::-1] else ""
+            raise CheckpointError(
+                f"{checkpoint.file_of(name)}: tensor {shown(name)} has shape {shown(found)}, "
+                f"the config asks for {asked}{turned}.\n"
+                "The file and config.json are of different models; download both again."
+            )
+
+
 def fit(
     checkpoint: Checkpoint,
     table: WeightTable,
@@ -50,7 +82,7 @@ def fit(
     other_names: Mapping[str, str],
     ignored: str,
     tied_head: str | None = None,
-) -> FittedTable:
+) -> tuple[FittedTable, Faults]:
     """Find every row of a table in a checkpoint.
 
     prefix, other_names  see ``known_as``
@@ -59,7 +91,8 @@ def fit(
     tied_head  the output layer's name where it is tied to the embedding: a file holds the one or the other,
                or a copy
 
-    Raises CheckpointError naming the tensors that are missing, left over, or of the wrong shape.
+    Returns the rows whose tensors are there in the right shape, and what is wrong with the others.
+    Raises CheckpointError for a tensor that is not in the file that the index says.
     """
     stored = checkpoint.by_other_names(
         lambda name: None if is_scale(checkpoint, name) else known_as(name, prefix, other_names)
@@ -74,17 +107,30 @@ def fit(
     for name, file in checkpoint.absent.items():
         if not is_needless(known_as(name, prefix, other_names)):
             raise not_held(name, file)
-
-    def may_be_left(name: str) -> bool:
-        return is_needless(name) is not None or _is_zero_bias(checkpoint, stored[name])
-
-    _check_fit(checkpoint, table, config, stored, may_be_left)
-    # Only now, as the rows of a wrong config may be many more than the file's tensors.
-    written_out = expand(table, config)
+    fitting: dict[str, Row] = {}
     tensors: dict[str, list[Row]] = {}
-    for row in written_out.values():
-        tensors.setdefault(stored[row.theirs], []).append(row)
-    return FittedTable(written_out, tensors, tied_head)
+    known: set[str] = set()
+    missing: dict[str, None] = {}
+    misfits: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    # Only rows that fit are kept: those of a wrong config may be many more than the file's tensors.
+    for row in rows(table, config):
+        if row.theirs not in stored:
+            missing[row.theirs] = None
+            continue
+        known.add(row.theirs)
+        name = stored[row.theirs]
+        found = checkpoint.shape(name)
+        if found != row.stored:
+            misfits[name] = found, row.stored
+            continue
+        fitting[row.ours] = row
+        tensors.setdefault(name, []).append(row)
+    left_over = sorted(
+        name
+        for name in stored.keys() - known
+        if not (is_needless(name) or _is_zero_bias(checkpoint, stored[name]))
+    )
+    return FittedTable(fitting, tensors, tied_head), Faults(list(missing), left_over, misfits)
 
 
 def gather(checkpoint: Checkpoint, table: FittedTable, dtype: str) -> dict[str, Matrix]:
@@ -130,48 +176,6 @@ def gather(checkpoint: Checkpoint, table: FittedTable, dtype: str) -> dict[str, 
                 checkpoint.let_go(name)
             del tensor, part  # before the next is made
     return {ours: arrays[ours] for ours in table.rows}
-
-
-def _check_fit(
-    checkpoint: Checkpoint,
-    table: WeightTable,
-    config: HasSizes,
-    stored: Mapping[str, str],
-    is_needless: Callable[[str], bool],
-) -> None:
-    """Raise CheckpointError for tensors that are missing, left over, or of the wrong shape.
-
-    stored       {the table's name: the file's}
-    is_needless  whether a tensor of this name may be left over
-    """
-    known: set[str] = set()
-    missing: dict[str, None] = {}
-    misfit: Row | None = None
-    for row in rows(table, config):
-        if row.theirs in known:
-            continue  # the same tensor once more
-        if row.theirs not in stored:
-            missing[row.theirs] = None
-            continue
-        known.add(row.theirs)
-        if misfit is None and checkpoint.shape(stored[row.theirs]) != row.stored:
-            misfit = row
-    left_over = sorted(name for name in stored.keys() - known if not is_needless(name))
-    if missing or left_over:
-        faults = [f"it lacks {_listed(list(missing))}"] if missing else []
-        if left_over:
-            faults.append(f"it has {_listed(left_over)}, which this architecture does not know")
-        raise CheckpointError(
-            f"{checkpoint.files[0].parent}: the weights do not fit config.json: {'; '.join(faults)}.\n"
-            "The files are of another model or incomplete; check model_type and the sizes, or download again."
-        )
-    if misfit is not None:
-        name = stored[misfit.theirs]
-        raise CheckpointError(
-            f"{checkpoint.file_of(name)}: tensor {shown(name)} has shape {shown(checkpoint.shape(name))}, "
-            f"the config asks for {misfit.stored}.\n"
-            "The file and config.json are of different models; download both again."
-        )
 
 
 def _is_zero_bias(checkpoint: Checkpoint, name: str) -> bool:

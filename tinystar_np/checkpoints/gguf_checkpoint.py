@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cache, lru_cache
 from math import prod
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.element_types import WEIGHT_TYPES, to_float32
 from tinystar_np.checkpoints.gguf_file import GgufFile, GgufTensor
+from tinystar_np.checkpoints.gguf_fused import taken_apart
 from tinystar_np.checkpoints.gguf_names import NO_WEIGHTS, Names
 from tinystar_np.checkpoints.gguf_undo import Heads, Undo, as_it_is
 from tinystar_np.checkpoints.json_file import download_again, shown
@@ -23,6 +24,7 @@ from tinystar_np.errors import CheckpointError
 from tinystar_np.fast.mapped import let_go
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.block_types import BLOCK_TYPES, unpack
+from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 
 NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "I8": "i1", "I16": "<i2"}
 NUMPY_TYPES |= {"I32": "<i4", "I64": "<i8"}
@@ -88,6 +90,10 @@ class Converted(NamedTuple):
         array = self.undo.of([self._float32(source) for source in self.sources], self.heads)
         return array.swapaxes(-1, -2) if self.undo.transposed else array
 
+    def parts_of(self, expert: int) -> list[NDArray[np.uint8]]:
+        """Return the rows of blocks that each of its tensors has for an expert, as they lie."""
+        return [self._rows(source)[expert] for source in self.sources]
+
     def _rows(self, source: GgufTensor) -> NDArray:
         """View a tensor, or its part for one expert, in the stored type; blocks as bytes."""
         rows: NDArray = source.rows()
@@ -141,7 +147,7 @@ class GgufCheckpoint(Checkpoint):
         self.files = file.files
         self.absent = {}
         self.unused = ()
-        self._converted = _converted(file, names, heads)
+        self._converted = _converted(taken_apart(file.tensors, names, heads), names, heads)
         self._sources = list(file.tensors.values())
         self.nbytes = sum(tensor.memory.nbytes for tensor in self._sources)
 
@@ -187,9 +193,14 @@ class GgufCheckpoint(Checkpoint):
             return None
         rows = cache(tensor.stored)  # of all experts, which may have been in two tensors
 
-        def read(expert: int | None) -> BlockMatrix:
-            blocks = rows() if expert is None else rows()[expert]
-            return BlockMatrix(blocks, tensor.element_type, tensor.undo.transposed)
+        def read(expert: int | None) -> BlockMatrix | MatrixInTurns:
+            if tensor.undo.in_turns and expert is not None:
+                parts = tensor.parts_of(expert)
+                return MatrixInTurns([blocks(part) for part in parts])
+            return blocks(rows() if expert is None else rows()[expert])
+
+        def blocks(stored: NDArray[np.uint8]) -> BlockMatrix:
+            return BlockMatrix(stored, tensor.element_type, tensor.undo.transposed)
 
         path = tensor.sources[0].path
         return PackedTensor(path, name, tensor.element_type, tensor.shape, tensor.sources, read)
@@ -220,23 +231,23 @@ class GgufCheckpoint(Checkpoint):
         return other
 
 
-def _converted(file: GgufFile, names: Names, heads: Heads) -> dict[str, Converted]:
-    """Return the tensors of a file by transformers' names; raises CheckpointError where two have one."""
+def _converted(tensors: Mapping[str, GgufTensor], names: Names, heads: Heads) -> dict[str, Converted]:
+    """Return the tensors by transformers' names; raises CheckpointError where two have one."""
     found: dict[str, Converted] = {}
     patterns = {pattern.split(" + ")[0]: pattern for pattern in names}
     used = set(NO_WEIGHTS)
-    for name in file.tensors:
+    for name in tensors:
         layer, pattern, ending = _pattern_of(name)
         known = next((patterns[each] for each in pattern if each in patterns), None)
         if known is None:
             continue
         in_file = [part.replace("{i}", layer).replace("*", ending) for part in known.split(" + ")]
-        if not all(each in file.tensors for each in in_file):
+        if not all(each in tensors for each in in_file):
             continue
         value = names[known]
         theirs, undo = value if isinstance(value, tuple) else (value, as_it_is)
         theirs = theirs.replace("{i}", layer).replace("*", ending)
-        sources = tuple(file.tensors[each] for each in in_file)
+        sources = tuple(tensors[each] for each in in_file)
         experts: Sequence[int | None] = range(sources[0].shape[0]) if "{e}" in theirs else (None,)
         if len(found) + len(experts) > MOST_NAMES:
             raise CheckpointError(f"{sources[0].path}: has more than {MOST_NAMES} matrices of experts.")
@@ -252,7 +263,7 @@ def _converted(file: GgufFile, names: Names, heads: Heads) -> dict[str, Converte
     # Whoever gathers weights refuses those by name.
     return found | {
         name: Converted((tensor,), as_it_is, heads, None)
-        for name, tensor in file.tensors.items()
+        for name, tensor in tensors.items()
         if name not in used
     }
 

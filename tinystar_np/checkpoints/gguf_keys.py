@@ -50,8 +50,8 @@ class ModelKeys:
         return key in self._values
 
     def has(self, tensor: str) -> bool:
-        """Say whether the file has a tensor of this name."""
-        return tensor in self.tensors
+        """Say whether the file has a tensor of this name, or one in which it is (gguf_fused.py)."""
+        return tensor in self.tensors or tensor.replace("attn_q.", "attn_qkv.") in self.tensors
 
     def value(self, key: str, otherwise: object = None) -> object:
         """Return a value as JSON has it: a list, where it is an array."""

@@ -40,11 +40,13 @@ class Undo(NamedTuple):
     of          (tensors of the file, heads) → the tensor that was converted
     by_rows     whether it only moves rows, so that numbers in a row may be in packed form
     transposed  whether what ``of`` returns lies transposed in its last two axes
+    in_turns    whether its rows are those of the tensors in turns, so that matrices need not be copied
     """
 
     of: Callable[[Sequence[NDArray], Heads], NDArray]
     by_rows: bool = True
     transposed: bool = False
+    in_turns: bool = False
 
 
 def _unpermuted(tensors: Sequence[NDArray], heads: Heads) -> NDArray:
@@ -94,7 +96,7 @@ by_group = Undo(_by_group)
 joined = Undo(_joined)
 in_turns = Undo(_in_turns, by_rows=False)  # of biases, which have no rows
 transposed = Undo(lambda tensors, heads: tensors[0], transposed=True)
-in_turns_transposed = Undo(_in_turns, transposed=True)
+in_turns_transposed = Undo(_in_turns, transposed=True, in_turns=True)
 
 up_of_latents = Undo(_up_of_latents, by_rows=False)
 minus_one = Undo(lambda tensors, heads: tensors[0] - np.float32(1), by_rows=False)

@@ -26,9 +26,9 @@ from pathlib import Path
 from tinystar_np.checkpoints.config_file import CONFIG_FILE
 from tinystar_np.checkpoints.gguf_choice import LABEL
 from tinystar_np.checkpoints.hub_errors import hub_error
-from tinystar_np.checkpoints.hub_gguf import find_gguf, why_not_here
+from tinystar_np.checkpoints.hub_gguf import find_gguf, known_files, why_not_here
 from tinystar_np.checkpoints.installed import find_installed
-from tinystar_np.checkpoints.json_file import one_line, read_json_object
+from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.checkpoints.model_files import (
     GGUF,
     gguf_models,
@@ -37,7 +37,8 @@ from tinystar_np.checkpoints.model_files import (
     model_in,
     small_files,
 )
-from tinystar_np.errors import CheckpointError, HubError
+from tinystar_np.checkpoints.near_names import did_you_mean
+from tinystar_np.errors import HubError
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -80,6 +81,20 @@ def find_model(
     path = os.path.expanduser(name)
     if _looks_like_path(name) or os.path.exists(path):
         return _checked_directory(path, revision)
+    try:
+        return _find_named(name, revision, offline, cache_dir, config_only)
+    except HubError as error:
+        meant = did_you_mean(name, cache_dir)
+        if not meant:
+            raise
+        problem, _, what_to_do = str(error).partition("\n")
+        raise hub_error(f"{problem}\n{meant} {what_to_do}".rstrip()) from None
+
+
+def _find_named(
+    name: str, revision: str | None, offline: bool, cache_dir: str | Path | None, config_only: bool
+) -> Path:
+    """Find a model that is no path; arguments and errors as of ``find_model``."""
     parsed = NAME.fullmatch(name)
     if parsed is None or ".." in parsed[1]:
         raise hub_error(
@@ -139,7 +154,8 @@ def _checked_directory(path: str, revision: str | None) -> Path:
     if "://" in path:
         problem = "this is an address.\nGive only the model's name; HF_ENDPOINT says where another hub is."
     elif not os.path.exists(path):
-        problem = "there is no such directory or file.\nA model of the hub is named owner/model."
+        problem = "there is no such directory or file.\n"
+        problem += did_you_mean(path) or "A model of the hub is named owner/model."
     elif not os.path.isdir(path) and not path.endswith(GGUF):
         problem = (
             f"this is a file.\nGive the directory that holds {CONFIG_FILE} and the weights, or a GGUF file."
@@ -268,9 +284,7 @@ def _is_complete(snapshot: Path) -> bool:
     """
     if not has_model(snapshot):
         return False
-    listing = snapshot.parent.parent / "trees" / f"{snapshot.name}.json"
-    try:
-        needed = small_files(read_json_object(listing)["files"])
-    except (CheckpointError, KeyError, TypeError):  # no list, or one of unknown form
+    known = known_files(snapshot)
+    if known is None:
         return has_tokenizer(snapshot)
-    return all((snapshot / name).exists() for name in needed)
+    return all((snapshot / name).exists() for name in small_files(known))

@@ -34,7 +34,7 @@ def find_gguf(directory: Path, repository: str, wanted: str | None) -> Path | No
     of the cache.
     """
     here = _files_in(directory)
-    names = {*here, *known_files(directory)}
+    names = {*here, *(known_files(directory) or ())}
     if wanted is None and not has_gguf_alone(names):
         return None
     try:
@@ -47,20 +47,21 @@ def find_gguf(directory: Path, repository: str, wanted: str | None) -> Path | No
 def list_gguf(directory: Path) -> Iterator[tuple[str | None, Path]]:
     """Yield each GGUF model that is here as a whole, after what to ask for; None if only its path will do."""
     here = _files_in(directory)
-    for model, label in gguf_labels({*here, *known_files(directory)}).items():
+    for model, label in gguf_labels({*here, *(known_files(directory) or ())}).items():
         if _is_whole(model, here):
             with suppress(CheckpointError):  # where it leads out of the cache
                 yield label, _checked(directory, model)
 
 
-def known_files(snapshot: Path) -> list[str]:
-    """List the names of all files that a snapshot's repository has, if the cache knows them, or else none."""
+def known_files(snapshot: Path) -> list[str] | None:
+    """List the names of all files that a snapshot's repository has; None if the cache does not know them."""
     try:
         files = read_json_object(snapshot.parent.parent / "trees" / f"{snapshot.name}.json").get("files")
     except CheckpointError:
-        return []
-    names = list(files) if isinstance(files, dict) else []
-    return [name for name in names if max(map(len, name.split("/"))) <= LONGEST_NAME]
+        return None
+    if not isinstance(files, dict):  # of unknown form
+        return None
+    return [name for name in files if max(map(len, name.split("/"))) <= LONGEST_NAME]
 
 
 def why_not_here(snapshots: Iterable[Path], repository: str, wanted: str | None) -> str:
@@ -69,7 +70,7 @@ def why_not_here(snapshots: Iterable[Path], repository: str, wanted: str | None)
     Arguments are as in ``find_gguf``. Raises HubError if the repository has no such file at all.
     """
     for snapshot in snapshots:
-        known = known_files(snapshot)
+        known = known_files(snapshot) or []
         if has_gguf_alone(known) if wanted is None else known:
             choose(repository, known, wanted)
         if here := [f"{repository}:{label}" if label else str(path) for label, path in list_gguf(snapshot)]:

@@ -25,7 +25,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.checkpoints.compressed_tensors import FORMAT
+from tinystar_np.checkpoints.compressed_tensors import FORMAT, MXFP4_FORMAT
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.packed_groups import (
     BITS,
@@ -57,7 +57,7 @@ FORMATS = (
     "float-quantized",
     "naive-quantized",
     "nvfp4-pack-quantized",
-    "mxfp4-pack-quantized",
+    MXFP4_FORMAT,
     "mixed-precision",
 )
 KEYS = {

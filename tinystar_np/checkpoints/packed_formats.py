@@ -25,6 +25,10 @@ OF_ACTIVATIONS = re.compile(
 )
 """Tensors about how others round activations, keys and values."""
 
+STORED_AS_IN_OUT = {"gpt2": re.compile(r".+\.(c_attn|c_proj|c_fc)\.weight")}
+"""The layers of an architecture that lie as (in, out) where they are not packed. Whoever packs them makes
+ordinary linear layers of them, (out, in); only compressed-tensors leaves them as they lie."""
+
 
 class Format(NamedTuple):
     """How one format is read.
@@ -97,5 +101,9 @@ def with_packed(checkpoint: Checkpoint, raw: JsonObject) -> Checkpoint:
         return checkpoint
     assert isinstance(settings, Mapping)
     packed = list(found.packed_tensors(checkpoint.parts(), settings))
+    model_type = raw.get("model_type")
+    turned = STORED_AS_IN_OUT.get(model_type) if isinstance(model_type, str) else None
+    if turned is not None and settings.get("quant_method") != "compressed-tensors":
+        packed = [each.with_axes_exchanged() if turned.fullmatch(each.name) else each for each in packed]
     of_activations = {name for name in checkpoint if OF_ACTIVATIONS.fullmatch(name)}
     return checkpoint.with_packed(packed, of_activations)

@@ -16,6 +16,16 @@ from tinystar_np.kernels.mxfp4 import BLOCK, E2M1, E8M0
 from tinystar_np.kernels.packed import CodedMatrix
 
 CODES, EXPONENTS = "_blocks", "_scales"
+SETTINGS = {
+    "quant_method": "mxfp4",
+    "modules_to_not_convert": [
+        "model.layers.*.self_attn",
+        "model.layers.*.mlp.router",
+        "model.embed_tokens",
+        "lm_head",
+    ],
+}
+"""The ``quantization_config`` of the published models."""
 
 
 def accepts(settings: Mapping[str, object]) -> bool:

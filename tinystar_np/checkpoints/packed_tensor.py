@@ -19,13 +19,14 @@ from tinystar_np.fast.mapped import let_go
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.codes import Code
 from tinystar_np.kernels.linear import unpacked
+from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.packed import CodedMatrix
 
 if TYPE_CHECKING:
     from tinystar_np.checkpoints.gguf_file import GgufTensor
 
 Shape = tuple[int, ...]
-Packed = CodedMatrix | BlockMatrix
+Packed = CodedMatrix | BlockMatrix | MatrixInTurns
 FLOATS = ("F32", "F16", "BF16")
 
 
@@ -53,6 +54,15 @@ class PackedTensor(NamedTuple):
         if len(self.shape) == 2:
             return unpacked(self.read(None))
         return np.stack([unpacked(self.read(e)) for e in range(self.shape[0])])
+
+    def with_axes_exchanged(self) -> "PackedTensor":
+        """Return the same matrix, or matrices, with rows and columns exchanged."""
+        *experts, rows, columns = self.shape
+
+        def read(expert: int | None) -> Packed:
+            return self.read(expert).T
+
+        return self._replace(shape=(*experts, columns, rows), read=read)
 
     def let_go(self) -> None:
         """Release the memory of its parts' pages in the mapped file."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from tinystar_np.cache import PREFILL
 from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.cli.model_argument import add_model_option
 from tinystar_np.cli.open_model import (
     add_model_arguments,
     add_sampling_arguments,
@@ -42,13 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser, default_model: str = "stories
     parser.add_argument(
         "prompt", nargs="*", help="the text to continue; a text on stdin goes after it, or where - is"
     )
-    parser.add_argument(
-        "-m",
-        "--model",
-        default=default_model,
-        help="directory, GGUF file, hub id (owner/model:Q4_K_M of a GGUF repository) or shipped model "
-        "(default: %(default)s)",
-    )
+    add_model_option(parser, default_model)
     add_sampling_arguments(parser, max_new_tokens=100)
     add_model_arguments(parser)
     add_common_arguments(parser)
@@ -129,11 +124,20 @@ def _statistics(
 ) -> str:
     """Describe the time and memory taken. The first token is part of the prompt's pass.
 
+    Weights that were never touched are counted, too, though they are not in memory yet.
+
     Generating is compared with the speed of memory: each pass reads the weights from memory once.
     """
     # Imported late: an answer without --stats does not need them.
     from tinystar_np.inspection.memory import peak_memory
-    from tinystar_np.inspection.speed import bandwidth, bare_matrices, bytes_per_token
+    from tinystar_np.inspection.speed import (
+        bandwidth,
+        bare_matrices,
+        bits_per_weight,
+        bytes_per_token,
+        weight_bytes,
+        weight_type,
+    )
 
     lines = [f"load       {load_seconds:8.3f} s"]
 
@@ -157,4 +161,5 @@ def _statistics(
             f"bandwidth  {reached / 1e9:8.2f} GB/s of weights, {read / 1e6:.2f} MB per token: "
             f"{reached / limit:.0%} of the {limit / 1e9:.1f} GB/s that bare products read now"
         )
-    return "\n".join([*lines, memory])
+    held = f"weights    {weight_bytes(model) / 1e6:8.0f} MB, {bits_per_weight(model):.3g} bits each"
+    return "\n".join([*lines, f"{held} ({weight_type(model)})", memory])

@@ -16,9 +16,16 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import JsonObject
-from tinystar_np.cli.open_model import add_model_arguments, open_model
+from tinystar_np.cli.model_argument import add_model_word
+from tinystar_np.cli.open_model import add_model_arguments, open_model, raise_for_gguf
 from tinystar_np.cli.streams import OK, say
-from tinystar_np.cli.terminal import UsageError, add_common_arguments, note, progress_line, say_table
+from tinystar_np.cli.terminal import (
+    UsageError,
+    add_common_arguments,
+    note,
+    progress_line,
+    say_table,
+)
 from tinystar_np.cli.wording import count_of, size_of, speed_of
 from tinystar_np.inspection.engines import Engine, EngineProcess, TinyStarEngine
 from tinystar_np.inspection.machine import describe_machine, load_warning
@@ -29,8 +36,10 @@ from tinystar_np.inspection.speed import (
     Task,
     bandwidth,
     bare_matrices,
+    bits_per_weight,
     by_turns,
     bytes_per_token,
+    weight_bytes,
     weight_type,
 )
 from tinystar_np.models import Decoder
@@ -44,12 +53,7 @@ ENOUGH_SECONDS = 10.0  # a task that has taken so long is not measured again
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "model",
-        nargs="?",
-        default="stories",
-        help="directory, hub id or shipped model (default: %(default)s)",
-    )
+    add_model_word(parser, default="stories")
     group = parser.add_argument_group("measuring")
     add = group.add_argument
     add("--against", choices=["transformers"], help="run the same model there, too, in turn")
@@ -96,6 +100,7 @@ def bench(arguments: argparse.Namespace) -> int:
         if arguments.against:
             where = {name: getattr(arguments, name) for name in ("revision", "offline", "cache_dir")}
             directory = find_model(arguments.model, **where)
+            raise_for_gguf(directory)
             theirs = until_then.enter_context(EngineProcess(directory))
         model, _ = open_model(arguments)
         machine = describe_machine()
@@ -129,6 +134,7 @@ def bench(arguments: argparse.Namespace) -> int:
     say_table(["tokens/s", *columns, *beside], rows, arguments)
     say()
     limit = found.bandwidth.text(lambda nbytes: f"{nbytes / 1e9:.1f}")
+    say(f"The weights are {size_of(weight_bytes(model))}, {bits_per_weight(model):.3g} bits each.")
     say(f"Memory is read at {limit} GB/s. A token reads {size_of(round(read))} of weights.")
     for task in filter(_is_one_text, tasks):
         share = found.share(task, read).text("{:.0%}".format)
@@ -202,7 +208,8 @@ def _facts(found: Found, model: Decoder, names: list[str], dtypes: list[str], re
     alone = next(filter(_is_one_text, found.speeds), None)
     return {
         "parameters": model.parameters,
-        "weight_bytes": sum(array.nbytes for array in model.weights.values()),
+        "weight_bytes": weight_bytes(model),
+        "bits_per_weight": round(bits_per_weight(model), 3),
         "weight_bytes_per_token": round(read),
         "engines": [
             {

@@ -9,6 +9,7 @@ from tinystar_np.cli.chat_commands import Commands
 from tinystar_np.cli.chat_history import History, history_file
 from tinystar_np.cli.chat_input import PipedLines, TypedLines, read_entry
 from tinystar_np.cli.chat_session import Session
+from tinystar_np.cli.model_argument import add_model_option
 from tinystar_np.cli.open_model import (
     add_model_arguments,
     add_sampling_arguments,
@@ -19,6 +20,7 @@ from tinystar_np.cli.open_model import (
 from tinystar_np.cli.prompt_text import read_prompt
 from tinystar_np.cli.streams import OK, OutputError
 from tinystar_np.cli.terminal import (
+    MODEL_HELP,
     UsageError,
     add_common_arguments,
     add_text_arguments,
@@ -56,12 +58,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 130 after Ctrl-C."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("question", nargs="*", help="answer this and end; - is the whole text on stdin")
-    parser.add_argument(
-        "-m",
-        "--model",
-        default=DEFAULT_MODEL,
-        help="directory or hub id of a model with a chat template (default: %(default)s, 0.3 GB)",
-    )
+    add_model_option(parser, DEFAULT_MODEL, f"a model with a chat template: {MODEL_HELP}")
     parser.add_argument("--system", metavar="TEXT", help="what the model is told before the first message")
     conversation = parser.add_argument_group("conversation")
     conversation.add_argument("--whole", action="store_true", help="all of stdin is one message")
@@ -160,7 +157,7 @@ def converse(session: Session, commands: Commands) -> None:
                 history.add(entry.text)
                 lines.remember(entry.text)
             if not entry.is_command:
-                session.answer("say", entry.text)
+                session.answer("say", commands.message(entry.text))
             elif not commands.run(entry.text):
                 return
         except OutputError:

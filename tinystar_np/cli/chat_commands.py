@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tinystar_np.cli.chat_history import OFF, SETTING, history_file
 from tinystar_np.cli.chat_session import Session
+from tinystar_np.cli.chat_texts import edited, read_file
 from tinystar_np.cli.open_model import model_settings
 from tinystar_np.cli.streams import tell
 from tinystar_np.cli.terminal import note
@@ -52,6 +53,12 @@ class Commands:
 
     def __init__(self, session: Session, tokenizer: Tokenizer | None) -> None:
         self.session, self._tokenizer = session, tokenizer
+        self._read: list[str] = []  # texts of files, which stand before the next message
+
+    def message(self, text: str) -> str:
+        """Return a message with what was read before it."""
+        texts, self._read = [*self._read, text], []
+        return "\n\n".join(texts)
 
     def run(self, text: str) -> bool:
         """Run a command; returns whether the conversation goes on. Raises InputError for an unknown one."""
@@ -165,8 +172,28 @@ class Commands:
         self.session.answer("continue_answer")
         return True
 
+    def read(self, rest: str) -> bool:
+        """Put the text of a file before the next message."""
+        if not rest:
+            raise InputError("Which file? /read notes.txt")
+        text = read_file(Path(rest).expanduser())
+        self._read.append(text)
+        note(f"{len(text)} characters stand before the next message.", self.session.arguments)
+        return True
+
+    def edit(self, rest: str) -> bool:
+        """Send what is written in an editor."""
+        if not self.session.typed:
+            raise InputError("/edit needs a terminal. A pipe is the message with --whole.")
+        text = edited(rest)
+        if text.strip():
+            note(cut(text), self.session.arguments)
+            self.session.answer("say", self.message(text))
+        return True
+
     def reset(self, rest: str) -> bool:
         """Begin a new conversation."""
+        self._read = []
         self.session.conversation.reset()
         note("A new conversation.", self.session.arguments)
         return True
@@ -228,7 +255,7 @@ class Commands:
             return [f"{name} " for name in COMMANDS if word and name.startswith(word)]
         if before == "/set":
             return [f"{key} " for key in KEYS if key.startswith(word)]
-        if before in ("/save", "/load"):
+        if before in ("/save", "/load", "/read"):
             directory, name = Path(word).parent.expanduser(), word.rpartition("/")[2]
             try:
                 found = sorted(path.name for path in directory.iterdir() if path.name.startswith(name))
@@ -247,6 +274,8 @@ COMMANDS = {
     "/undo": Command("", "forget the last message and its answer", Commands.undo),
     "/retry": Command("", "another answer to the last message", Commands.retry),
     "/continue": Command("", "go on with the last answer", Commands.go_on),
+    "/read": Command("FILE", "put the text of a file before the next message", Commands.read),
+    "/edit": Command("TEXT", "write the message in your editor ($EDITOR), and send it", Commands.edit),
     "/reset": Command("", "forget the conversation and begin anew", Commands.reset),
     "/save": Command("FILE [--cache]", "save the conversation, and what the model has read", Commands.save),
     "/load": Command("FILE", "go on with a saved conversation", Commands.load),

@@ -7,6 +7,7 @@ from pathlib import Path
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.element_types import NotFinite, count_not_finite
 from tinystar_np.checkpoints.json_file import JsonObject, one_line
+from tinystar_np.cli.check_names import remedy
 from tinystar_np.cli.terminal import note
 from tinystar_np.errors import CheckpointError
 
@@ -51,10 +52,7 @@ class CheckedWeights:
         """Raise CheckpointError if a tensor has NaN or infinity."""
         if self.found:
             share = f"{len(self.found)} of {self.tensors} tensors"
-            raise CheckpointError(
-                f"{self.path}: {share} have NaN or infinity in them.\n"
-                "A file is damaged, or the training went wrong: download it again, or use another checkpoint."
-            )
+            raise CheckpointError(f"{self.path}: {share} have NaN or infinity in them.\n{remedy(self.path)}")
 
 
 def check_weights(checkpoint: Checkpoint, path: Path, arguments: argparse.Namespace) -> CheckedWeights:

@@ -1,7 +1,7 @@
 """Run a model here and in transformers on the same prompt, and show how far each activation differs.
 
-The first activation that differs by more than the tolerance is marked: that is where to look. Needs torch and
-transformers. Exit code 1 if any activation exceeds the tolerance.
+The last lines are the answer: the first activation that differs by more than the tolerance, and why. Needs
+torch and transformers. Exit code 1 if any activation exceeds the tolerance.
 """
 
 import argparse
@@ -9,32 +9,34 @@ import json
 from dataclasses import asdict
 
 from tinystar_np.checkpoints.hub import find_model
-from tinystar_np.cli.streams import FAILURE, OK, say
-from tinystar_np.cli.terminal import (
-    UsageError,
-    add_common_arguments,
-    add_loading_arguments,
-    note,
-    say_table,
+from tinystar_np.cli.activations import (
+    add_comparing_arguments,
+    check_tolerance,
+    given_ids,
+    say_activations,
+    say_answer,
 )
-from tinystar_np.errors import TokenizerError
+from tinystar_np.cli.model_argument import add_model_word
+from tinystar_np.cli.open_model import raise_for_gguf
+from tinystar_np.cli.streams import FAILURE, OK, say
+from tinystar_np.cli.terminal import add_common_arguments, add_loading_arguments, note
 from tinystar_np.loading import load
+from tinystar_np.seeing.model_difference import default_ids
+
+PROMPT = "Once upon a time, in a small town by the sea, there lived a girl who loved to count: 1, 2, 3."
+"""Some forty tokens: enough for positions, masks and small windows to count."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", help="directory, hub id or shipped model")
-    parser.add_argument("prompt", help="the text to run both on")
+    add_model_word(parser, "prompt")
     parser.add_argument(
-        "--ids", action="store_true", help="the prompt is token ids with commas between: 5,17,3"
+        "prompt", nargs="?", help="the text to run both on (default: a text of some 40 tokens)"
     )
     parser.add_argument(
-        "--against", metavar="MODEL", help="what transformers loads (default: the same model)"
+        "--against", metavar="MODEL", help="what transformers loads, no GGUF file (default: the same model)"
     )
-    parser.add_argument(
-        "--tolerance", type=float, default=1e-4, help="largest difference over largest value (default: 1e-4)"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_comparing_arguments(parser, 1e-4)
     add_loading_arguments(parser)
     add_common_arguments(parser)
     parser.set_defaults(command=compare, parser=parser)
@@ -42,58 +44,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compare(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from tinystar_np.seeing.compare import compare_with_transformers
+    from tinystar_np.seeing.compare import run_both
+    from tinystar_np.seeing.differences import first_beyond
 
-    if not arguments.tolerance >= 0:
-        raise UsageError(f"--tolerance {arguments.tolerance}: it must be 0 or more.")
+    check_tolerance(arguments)
     where = {name: getattr(arguments, name) for name in ("revision", "offline", "cache_dir")}
     directory = find_model(arguments.model, **where)
     reference = find_model(arguments.against, **where) if arguments.against else directory
+    raise_for_gguf(reference)
     model, tokenizer = load(directory, arguments.dtype)
-    if arguments.ids:
-        ids = _parsed(arguments.prompt)
-    elif tokenizer is None:
-        raise TokenizerError(f"{directory}: has no tokenizer files. Give token ids: --ids 5,17,3")
+    if arguments.prompt is not None:
+        ids = given_ids(arguments.prompt, tokenizer, arguments)
+    elif tokenizer is not None:
+        ids = tokenizer.encode(PROMPT)[: model.context_length]
     else:
-        ids = tokenizer.encode(arguments.prompt)
+        ids = default_ids(model).tolist()
     note(f"{len(ids)} tokens; loading torch and transformers …", arguments)
-    rows = compare_with_transformers(model, ids, reference)
+    found = run_both(model, ids, reference)
 
-    first = next((row for row in rows if row.exceeds(arguments.tolerance)), None)
+    rows = found.differences
+    first = first_beyond(rows, arguments.tolerance)
+    answer = found.answer(arguments.tolerance)
     if arguments.json:
-        listed = [asdict(row) | {"relative": row.relative} for row in rows]
-        say(
-            json.dumps(
-                {"first": first and first.name, "tolerance": arguments.tolerance, "activations": listed}
-            )
-        )
+        facts = {
+            "answer": answer,
+            "first": first and first.name,
+            "tolerance": arguments.tolerance,
+            "tokens": found.tokens,
+            "unseen": found.unseen,
+            "activations": [asdict(row) | {"relative": row.relative} for row in rows],
+        }
+        say(json.dumps(facts))
         return FAILURE if first else OK
-    mark = f"← the first beyond {arguments.tolerance:g}"
-    cells = [
-        (
-            row.name,
-            str(row.shape),
-            f"{row.largest:.2e}",
-            f"{row.error:.1e}",
-            f"{row.relative:.1e}",
-            mark if row is first else "",
-        )
-        for row in rows
-    ]
-    red = [i for i, row in enumerate(rows) if row.exceeds(arguments.tolerance)]
-    head = ("activation", "shape", "largest", "differs by", "relative", "")
-    say_table(head, cells, arguments, left=(0, 1, 5), red=red)
-    beyond = len(red)
-    say(
-        f"\n{beyond} of {len(rows)} activations differ by more than {arguments.tolerance:g}."
-        if beyond
-        else f"\nAll {len(rows)} activations agree within {arguments.tolerance:g}."
-    )
+    say_activations(rows, first, arguments)
+    beyond = sum(row.exceeds(arguments.tolerance) for row in rows)
+    if beyond:
+        say(f"\n{beyond} of {len(rows)} activations differ by more than {arguments.tolerance:g}.")
+    for words in found.unseen:
+        note(f"Not to be seen with this prompt: {words}.", arguments)
+    say_answer(answer, arguments)
     return FAILURE if first else OK
-
-
-def _parsed(ids: str) -> list[int]:
-    try:
-        return [int(part) for part in ids.split(",")]
-    except ValueError as error:
-        raise UsageError(f"--ids {ids}: token ids must be whole numbers with commas between.") from error

@@ -1,6 +1,7 @@
 """Describe a model, its size and its memory, from its config alone: no weights are read or fetched.
 
-With --check they are, and searched for NaN and infinity; the tokenizer and the chat template are tried.
+With --check they are: their names and shapes are held against the architecture's, and they are searched for
+NaN and infinity; the tokenizer and the chat template are tried.
 
 Sizes are decimal: 1 KB is 1000 bytes.
 """
@@ -19,10 +20,18 @@ from tinystar_np.checkpoints.model_files import has_model
 from tinystar_np.checkpoints.model_source import ModelSource, open_source
 from tinystar_np.checkpoints.packed_formats import packed_method
 from tinystar_np.checkpoints.stored_matrix import is_int8
+from tinystar_np.cli.check_names import CheckedNames, check_names
 from tinystar_np.cli.check_text import CheckedText, check_text
 from tinystar_np.cli.check_weights import CheckedWeights, check_weights
+from tinystar_np.cli.model_argument import add_model_word
 from tinystar_np.cli.streams import OK, say
-from tinystar_np.cli.terminal import add_common_arguments, add_source_arguments, say_styled, say_table
+from tinystar_np.cli.terminal import (
+    MODEL_HELP,
+    add_common_arguments,
+    add_source_arguments,
+    say_styled,
+    say_table,
+)
 from tinystar_np.cli.wording import count_of, in_words, size_of, wrapped
 from tinystar_np.inspection.describe import Description, describe_model
 from tinystar_np.inspection.describe_layers import heads_in_words
@@ -53,15 +62,13 @@ BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "model",
-        help="directory, which need hold no more than config.json, or GGUF file; hub id or shipped model",
-    )
+    add_model_word(parser, words=f"{MODEL_HELP}; a directory need hold no more than config.json")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
         "--check",
         action="store_true",
-        help="read all weights, report NaN and infinity among them; try the tokenizer and the chat template",
+        help="hold names and shapes of the weights against the architecture's, and report NaN and infinity "
+        "among them; try the tokenizer and the chat template",
     )
     add_source_arguments(parser)
     add_common_arguments(parser)
@@ -87,6 +94,7 @@ def inspect(arguments: argparse.Namespace) -> int:
     stored = _stored(source, raw, weights)
     lengths = lengths_to_show(model)
     checked = check_weights(source.tensors(), source.path, arguments) if arguments.check else None
+    names = check_names(source, model) if arguments.check else None
     text = check_text(source.path) if arguments.check else None
     if arguments.json:
         found = {
@@ -106,10 +114,10 @@ def inspect(arguments: argparse.Namespace) -> int:
                 for size in states
             ],
             "llama": like and like._asdict(),
-            **({"check": checked.facts | text.facts} if checked and text else {}),
+            **({"check": names.facts | checked.facts | text.facts} if names and checked and text else {}),
         }
         say(json.dumps(found, indent=2))
-        _raise_faults(checked, text)
+        _raise_faults(names, checked, text)
         return OK
 
     def title(words: str) -> None:
@@ -129,16 +137,20 @@ def inspect(arguments: argparse.Namespace) -> int:
     if like:
         title("\nWhich Llama?")
         _print_likeness(like)
-    if checked and text:
+    if names and checked and text:
         title("\nCheck")
-        for line in (*checked.lines, *text.lines):
+        for line in (*names.lines, *checked.lines, *text.lines):
             say(f"  {line}")
-    _raise_faults(checked, text)
+    _raise_faults(names, checked, text)
     return OK
 
 
-def _raise_faults(weights: CheckedWeights | None, text: CheckedText | None) -> None:
+def _raise_faults(
+    names: CheckedNames | None, weights: CheckedWeights | None, text: CheckedText | None
+) -> None:
     """Raise the error of what was checked, after all is printed."""
+    if names:
+        names.raise_if_any()
     if weights:
         weights.raise_if_any()
     if text and text.error:
@@ -214,7 +226,9 @@ def _print_weights(weights: WeightSizes, stored: JsonObject) -> None:
         known = size_of(stored["nbytes"]) if stored["nbytes"] else "unknown"
         dtype = f"{stored['dtype']} by" if stored["dtype"] else "float32, no type in"
         _row("in the files", f"{known}, {dtype} config.json; they are not here")
-    _row("loaded as", " · ".join(f"{dtype} {size_of(n)}" for dtype, n in weights.nbytes.items()))
+    as_packed = [f"packed {size_of(stored['nbytes'])}"] if stored.get("packed") else []
+    sizes = [f"{dtype} {size_of(n)}" for dtype, n in weights.nbytes.items()]
+    _row("loaded as", " · ".join([*as_packed, *sizes]))
 
 
 def _print_states(states: Sequence[StateSize], lengths: Sequence[int], arguments: argparse.Namespace) -> None:

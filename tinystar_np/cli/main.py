@@ -29,10 +29,15 @@ def _run(program: str, given: "Sequence[str] | None") -> int:
     from tinystar_np.cli.streams import guarded
 
     with guarded(alone=given is None) as ended:
-        from tinystar_np.cli.parsers import PARSERS
-        from tinystar_np.cli.terminal import errors_told
+        from tinystar_np.cli.completion import complete, is_asked_for
+        from tinystar_np.cli.model_argument import settle_model
+        from tinystar_np.cli.parsers import PARSERS, completed_parser
+        from tinystar_np.cli.terminal import as_asked, errors_told
 
+        if given is None and is_asked_for():
+            complete(completed_parser(program))
         arguments = PARSERS[program]().parse_args(given)
-        with errors_told(arguments, ended):
+        with errors_told(arguments, ended), as_asked(arguments):
+            settle_model(arguments)
             ended.code = arguments.command(arguments)
     return ended.code

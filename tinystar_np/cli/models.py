@@ -6,9 +6,13 @@ import shutil
 import textwrap
 from dataclasses import asdict
 
+from tinystar_np.checkpoints.hub import hub_cache_directory
 from tinystar_np.checkpoints.local_models import list_local_models
+from tinystar_np.checkpoints.remove_models import partial_downloads
+from tinystar_np.cli.remove import kept_history
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import add_cache_argument, add_common_arguments
+from tinystar_np.cli.wording import size_of
 from tinystar_np.models import ARCHITECTURES
 from tinystar_np.models.facts import docstring, headline, model_file
 
@@ -43,15 +47,29 @@ def _describe(model_type: str, as_json: bool) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    found = list_local_models(arguments.cache_dir)
+    found, cache = list_local_models(arguments.cache_dir), hub_cache_directory(arguments.cache_dir)
+    parts = partial_downloads(arguments.cache_dir)
     if arguments.json:
         rows = [asdict(model) | {"path": str(model.path)} for model in found]
-        say(json.dumps({"architectures": sorted(ARCHITECTURES), "models": rows}, indent=2))
+        partial = [{"name": part.name, "nbytes": part.nbytes, "folder": str(part.folder)} for part in parts]
+        found_here = {"architectures": sorted(ARCHITECTURES), "models": rows, "partial_downloads": partial}
+        say(json.dumps({**found_here, "hub_cache": str(cache)}, indent=2))
         return
-    width = max([len(model.name) for model in found], default=0)
+    names = [*(model.name for model in found), *(part.name for part in parts)]
+    width = max(map(len, names), default=0)
     for model in found:
         revision = f" @ {model.revision}" if model.revision else ""
         say(f"{model.name:{width}}  {model.nbytes / 1e6:9.1f} MB  {model.place}{revision}")
+    for part in parts:
+        say(f"{part.name:{width}}  {part.nbytes / 1e6:9.1f} MB  parts of a broken download")
+    paths = {model.path: model.nbytes for model in found if model.place == "hub cache"}
+    together = sum(paths.values()) + sum(part.nbytes for part in parts)
+    if together:
+        say(f"\nThe hub's cache has {size_of(together)}: {cache}")
+        say("`tinystar remove MODEL` removes a model, `tinystar remove --partial` broken downloads.")
+    if history := kept_history():
+        say(f"\nWhat was typed in chat: {size_of(history.stat().st_size)}, {history}")
+        say("`tinystar remove --history` removes it.")
     say("\nArchitectures that run; `tinystar models ARCHITECTURE` says more of one:\n")
     width = max(min(shutil.get_terminal_size().columns, 110) - 26, 20)
     headlines = {name: headline(name) for name in ARCHITECTURES if name != "tinystar"}

@@ -104,24 +104,25 @@ def tell(text: str = "", end: str = "\n") -> None:
         _discard(sys.stderr)
 
 
-def read_text(source: Callable[[int], bytes], what: str) -> str:
-    """Read UTF-8 from stdin; \\r\\n becomes \\n, as everywhere in Python, and a byte order mark is dropped.
+def read_text(source: Callable[[int], bytes], what: str, on: str = " on stdin") -> str:
+    """Read UTF-8 from stdin, or a file; \\r\\n becomes \\n, as in all of Python, without a byte order mark.
 
     source  reads at most so many bytes: ``sys.stdin.buffer.read``, or its ``readline``
     what    is read, for messages: "The prompt"
+    on      where, for messages
 
     Raises InputError where it is not UTF-8, too long, or cannot be read.
     """
     try:
         data = source(MOST_INPUT + 1)
     except OSError as error:
-        raise InputError(f"{what} on stdin cannot be read ({error.strerror}).") from error
+        raise InputError(f"{what}{on} cannot be read ({error.strerror}).") from error
     if len(data) > MOST_INPUT:
-        raise InputError(f"{what} on stdin has more than {MOST_INPUT / 1e6:.0f} MB. Shorten it.")
+        raise InputError(f"{what}{on} has more than {MOST_INPUT / 1e6:.0f} MB. Shorten it.")
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
-        raise InputError(f"{what} on stdin is not UTF-8 (byte {error.start}). Convert it first.") from error
+        raise InputError(f"{what}{on} is not UTF-8 (byte {error.start}). Convert it first.") from error
     return text.removeprefix("\ufeff").replace("\r\n", "\n")
 
 

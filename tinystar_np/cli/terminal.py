@@ -7,10 +7,11 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal, NoReturn, TextIO
 
+from tinystar_np.checkpoints.files_inside import links_followed
 from tinystar_np.cli.streams import FAILURE, USAGE, Ended, say, tell
 from tinystar_np.cli.visible import visible
 from tinystar_np.errors import TinyStarError
@@ -19,6 +20,8 @@ from tinystar_np.loading import DTYPES
 STYLES = {"bold": "1", "dim": "2", "red": "31"}
 LONGEST_ERROR, LONGEST_TRACEBACK = 4_000, 20_000  # characters; libraries may quote a whole file
 ANY_WIDTH = 10_000  # columns of a table in a pipe, where no line is broken
+
+MODEL_HELP = "directory, GGUF file, hub id (owner/model:Q4_K_M of a GGUF repository) or shipped model"
 
 
 class UsageError(TinyStarError):
@@ -31,6 +34,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the error and how to get help, and exit."""
         self.exit(USAGE, f"error: {visible(message)}\nHelp: {self.prog} --help\n")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        """Raise argparse's error for what is none of an action's choices, with the nearest of them."""
+        if action.choices is not None and value not in action.choices:
+            from tinystar_np.cli.nearest import no_such  # late: only mistakes need it
+
+            words = str(action.metavar or action.dest).lower()
+            what = action.option_strings[-1] if action.option_strings else words
+            raise argparse.ArgumentError(None, no_such(what.removesuffix("s"), value, list(action.choices)))
 
     def _print_message(self, message: str, file: object = None) -> None:
         """Print help or an error as commands do: argparse ignores errors of writing."""
@@ -64,6 +76,11 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentG
     group = parser.add_argument_group("loading")
     group.add_argument("--revision", help="branch, tag or commit of the hub's repository")
     group.add_argument("--offline", action="store_true", help="do not touch the network")
+    group.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="follow links in the model's directory that lead out of it, if you made them yourself",
+    )
     add_cache_argument(group)
     return group
 
@@ -80,6 +97,11 @@ def add_loading_arguments(parser: argparse.ArgumentParser) -> argparse._Argument
     group = add_source_arguments(parser)
     group.add_argument("--dtype", choices=DTYPES, default="auto", help="element type of the weights")
     return group
+
+
+def as_asked(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+    """Return the context in which a command runs: with --follow-links, one that follows links."""
+    return links_followed() if vars(arguments).get("follow_links") else nullcontext()
 
 
 @contextmanager

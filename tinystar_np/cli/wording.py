@@ -4,6 +4,10 @@ import re
 import textwrap
 from collections.abc import Sequence
 
+from tinystar_np.amounts import count_of, in_words, size_of
+
+__all__ = ["count_of", "in_words", "listed", "size_of", "speed_of", "wrapped"]
+
 UNBROKEN = re.compile(r"(?<=[0-9]) (?=[KMGTB]B?\b|×)|(?<=×) (?=[0-9])")
 """Spaces between a number and its unit, and in products, at which no line is broken."""
 
@@ -23,33 +27,6 @@ def wrapped(words: str, width: int, first: str = "", indent: int = 0) -> str:
         break_on_hyphens=False,
     )
     return filled.replace("\u00a0", " ")
-
-
-def in_words(count: float) -> str:
-    """Write a number of parameters: "8.03 billion"."""
-    for unit, word in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million"), (10**3, "thousand")):
-        if count >= unit:
-            return f"{_digits(count / unit)} {word}"
-    return f"{count:.0f}"
-
-
-def count_of(count: float) -> str:
-    """Write a number of parameters in short: "8.03 B"."""
-    number, _, word = in_words(count).partition(" ")
-    return f"{number} {'K' if word == 'thousand' else word[:1].upper()}".rstrip()
-
-
-def size_of(nbytes: float) -> str:
-    """Write a number of bytes: "1.07 GB"."""
-    for unit, word in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB")):
-        if nbytes >= unit:
-            return f"{_digits(nbytes / unit)} {word}"
-    return f"{nbytes:.0f} B" if nbytes else "0"
-
-
-def _digits(number: float) -> str:
-    """Write three digits of a number from 1 on."""
-    return f"{number:.2f}" if number < 9.995 else f"{number:.1f}" if number < 99.95 else f"{number:.0f}"
 
 
 def speed_of(tokens_per_second: float) -> str:

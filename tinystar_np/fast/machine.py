@@ -10,8 +10,9 @@ import ctypes
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,27 @@ def allowed_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def current_core() -> int | None:
+    """Return the number of the core that the calling thread runs on; None where the system does not tell."""
+    tell = _core_of_thread()
+    return None if tell is None else tell()
+
+
+@cache
+def _core_of_thread() -> Callable[[], int] | None:
+    # With PyDLL a call keeps Python's lock, which would cost more than the call.
+    return getattr(ctypes.PyDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
+
+
+def leave_cores(taken: set[int | None]) -> None:
+    """Move the calling thread to a core that is not taken, if there is one that it may run on."""
+    with suppress(OSError):
+        allowed = os.sched_getaffinity(0)
+        if allowed - taken:
+            os.sched_setaffinity(0, allowed - taken)  # which moves it at once
+            os.sched_setaffinity(0, allowed)
 
 
 class CoreTimes(NamedTuple):

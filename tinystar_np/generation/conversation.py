@@ -15,6 +15,7 @@ from typing import Literal, Unpack
 
 import numpy as np
 
+from tinystar_np.amounts import counted
 from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.generation.conversation_prompt import Prompt, Prompts
 from tinystar_np.generation.full_context import (
@@ -25,8 +26,10 @@ from tinystar_np.generation.full_context import (
     without_oldest,
 )
 from tinystar_np.generation.loop import LanguageModel, Piece, Progress, Row, generated
+from tinystar_np.generation.messages_as_html import messages_as_html
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.read_text import ReadText, common_length
+from tinystar_np.generation.setting_names import takes_sampling
 from tinystar_np.text import Tokenizer
 from tinystar_np.text.byte_run import UNKNOWN
 
@@ -77,6 +80,13 @@ class Conversation:
         self._tokens: int | None = None
         self.system = system
         self.reset()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._model!r}, {counted(len(self.messages), 'message')})"
+
+    def _repr_html_(self) -> str:
+        """Return the messages, for notebooks."""
+        return messages_as_html(self.messages)
 
     @property
     def context(self) -> int | None:
@@ -135,6 +145,7 @@ class Conversation:
         self.tokens_read = 0
         """How many tokens of its prompt the last answer made the model read."""
 
+    @takes_sampling
     def say(self, text: str, *, progress: Progress | None = None, **sampling: Unpack[Sampling]) -> Pieces:
         """Send the user's message and generate the answer.
 
@@ -150,6 +161,7 @@ class Conversation:
         """
         return self._answers([*self.messages, {"role": "user", "content": text}], progress, sampling)
 
+    @takes_sampling
     def answer_again(self, *, progress: Progress | None = None, **sampling: Unpack[Sampling]) -> Pieces:
         """Generate another answer to the last message, in place of the one there is.
 
@@ -158,6 +170,7 @@ class Conversation:
         """
         return self._answers(self.messages[: self._last_turn() + 1], progress, sampling)
 
+    @takes_sampling
     def continue_answer(self, *, progress: Progress | None = None, **sampling: Unpack[Sampling]) -> Pieces:
         """Go on with the last answer, which was cut off.
 

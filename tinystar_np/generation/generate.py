@@ -12,6 +12,7 @@ from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.generation.loop import LanguageModel, Piece, Progress, check_prompt, run
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.prompt import encode_prompt
+from tinystar_np.generation.setting_names import takes_sampling
 from tinystar_np.text import Tokenizer
 
 
@@ -41,6 +42,7 @@ def generate_ids(
     cache: Cache | None = None,
     **sampling: Unpack[Sampling],
 ) -> Any: ...
+@takes_sampling
 def generate_ids(
     model: LanguageModel,
     prompt_ids: Sequence[int] | Sequence[Sequence[int]] | NDArray[np.integer],
@@ -89,6 +91,7 @@ def generate(  # type: ignore[overload-overlap]  # a text is a sequence of texts
 def generate(
     model: LanguageModel, tokenizer: Tokenizer | None, prompt: Sequence[str], **sampling: Unpack[Sampling]
 ) -> list[str]: ...
+@takes_sampling
 def generate(
     model: LanguageModel,
     tokenizer: Tokenizer | None,
@@ -119,6 +122,7 @@ def generate(
     return texts[0] if isinstance(prompt, str) else texts
 
 
+@takes_sampling
 def stream(
     model: LanguageModel,
     tokenizer: Tokenizer | None,

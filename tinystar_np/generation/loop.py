@@ -20,6 +20,7 @@ from tinystar_np.generation.lookup import look_up
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.generation.sampling import Logits, log_probability, sample
 from tinystar_np.generation.stopping import StopFilter
+from tinystar_np.tap import numbered
 from tinystar_np.text import TextStream, Tokenizer
 
 ROOM = 4096  # the most new tokens that a cache is allocated for in advance; it grows when there are more
@@ -97,7 +98,7 @@ class Row:
     ) -> None:
         self._wanted = options.max_new_tokens
         self.go_on(prompt, fits, pauses)
-        self._index, self._options, self._end_ids = index, options, end_ids
+        self.index, self._options, self._end_ids = index, options, end_ids
         # A generator of its own, so that a row's tokens do not depend on the other rows. None where nothing
         # is drawn, because NumPy loads its random module, 7 MB, at its first use.
         self._rng = rng
@@ -128,7 +129,7 @@ class Row:
         text = self._text_of(token_id, last=reason == "end" or (reason is not None and not self.pauses))
         if self._stops.stopped and reason != "end":
             reason = "stop"
-        return Piece(text, token_id, log_probability(logits, token_id), reason, index=self._index)
+        return Piece(text, token_id, log_probability(logits, token_id), reason, index=self.index)
 
     def check(self, guess: Sequence[int], logits: Logits) -> list[Piece]:
         """Choose tokens as long as they are the guessed ones, and the one after these.
@@ -220,9 +221,11 @@ def generated(
         for ids, cache in zip(unread, caches, strict=True)
     ]
     most = options.prompt_lookup_num_tokens
-    logits = np.concatenate(
-        [prefill(read, ids, cache, progress) for ids, cache in zip(unread, held, strict=True)]
-    )[:, None]  # (B, 1, V)
+    first = []
+    for row, ids, cache in zip(rows, unread, held, strict=True):
+        with numbered([row.index]):
+            first.append(prefill(read, ids, cache, progress))
+    logits = np.concatenate(first)[:, None]  # (B, 1, V)
     cache = held[0] if len(held) == 1 else join_caches(held)
     del held  # the joined cache is a copy
     if most and len(rows) > 1:
@@ -251,7 +254,8 @@ def generated(
             # No guess beyond a length at which rotations change: its tokens would be rotated by other angles.
             guess = look_up(rows[0].ids, min(most, rows[0].left - 1, cache.alike(1 + most) - 1))
         newest = np.array([[row.ids[-1], *guess] for row in rows])  # (B, 1 + G)
-        logits = read(newest, cache=cache, last_only=not guess)  # (B, 1 + G, V)
+        with numbered([row.index for row in rows]):
+            logits = read(newest, cache=cache, last_only=not guess)  # (B, 1 + G, V)
 
 
 def reading(model: LanguageModel, options: SamplingOptions) -> Read:

@@ -8,7 +8,8 @@ Each takes logits and returns new ones; a token that must not be chosen gets -in
 000 additions would move the threshold of `top_p`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -37,23 +38,34 @@ def sample(
     Returns a token id.
     Raises TinyStarError where the model gave NaN or infinity, InputError where no token is left.
     """
+    logits = filtered(finite(logits), history, options)
+    best = likeliest(logits, options)
+    if options.temperature == 0:
+        return best
+    assert rng is not None
+    return draw(logits, rng).token_id
+
+
+def finite(logits: Logits) -> Logits:
+    """Return a model's logits (V,) as float32; raises TinyStarError where they are NaN or infinite."""
     logits = np.asarray(logits, dtype=np.float32)
     if not np.isfinite(logits.max()):  # NaN and +inf both come out as the maximum
         raise TinyStarError(
             "The model's logits are not finite numbers, so no token can be chosen. Its weights are damaged, "
             "or their element type is too small for it: try dtype='float32'."
         )
-    logits = filtered(logits, history, options)
+    return logits
+
+
+def likeliest(logits: Logits, options: SamplingOptions) -> int:
+    """Return the id of the largest of the filtered logits (V,); raises InputError where no token is left."""
     best = int(logits.argmax())
     if logits[best] == NEVER:
         raise InputError(
             f"no_repeat_ngram_size={options.no_repeat_ngram_size} forbids every token of the vocabulary. "
             "Use a larger size, or 0 (off)."
         )
-    if options.temperature == 0:
-        return best
-    assert rng is not None
-    return draw(logits, rng)
+    return best
 
 
 def filtered(logits: Logits, history: Sequence[int], options: SamplingOptions) -> Logits:
@@ -64,23 +76,34 @@ def filtered(logits: Logits, history: Sequence[int], options: SamplingOptions) -
 
     Returns (V,), forbidden tokens at -inf.
     """
-    if options.repetition_penalty != 1:
-        logits = repetition_penalty(logits, history, options.repetition_penalty)
-    if options.no_repeat_ngram_size > 0:
-        logits = no_repeat_ngram(logits, history, options.no_repeat_ngram_size)
-    if options.temperature == 0:
-        return logits  # greedy: the functions below never change which is the largest
-    if options.temperature != 1:
-        logits = temperature(logits, options.temperature)
-    if options.top_k > 0:
-        logits = top_k(logits, options.top_k)
-    if options.top_p < 1:
-        logits = top_p(logits, options.top_p)
-    if options.min_p > 0:
-        logits = min_p(logits, options.min_p)
-    if options.typical_p < 1:
-        logits = typical_p(logits, options.typical_p)
+    for function in functions(history, options).values():
+        logits = function(logits)
     return logits
+
+
+def functions(history: Sequence[int], options: SamplingOptions) -> dict[str, Callable[[Logits], Logits]]:
+    """Return the functions that the options turn on, by the option's name, in the order of their application.
+
+    history  ids of the prompt and the tokens generated so far
+    """
+    on: dict[str, Callable[[Logits], Logits]] = {}
+    if (penalty := options.repetition_penalty) != 1:
+        on["repetition_penalty"] = lambda logits: repetition_penalty(logits, history, penalty)
+    if (size := options.no_repeat_ngram_size) > 0:
+        on["no_repeat_ngram_size"] = lambda logits: no_repeat_ngram(logits, history, size)
+    if options.temperature == 0:
+        return on  # greedy: the functions below never change which is the largest
+    if options.temperature != 1:
+        on["temperature"] = lambda logits: temperature(logits, options.temperature)
+    if options.top_k > 0:
+        on["top_k"] = lambda logits: top_k(logits, options.top_k)
+    if options.top_p < 1:
+        on["top_p"] = lambda logits: top_p(logits, options.top_p)
+    if options.min_p > 0:
+        on["min_p"] = lambda logits: min_p(logits, options.min_p)
+    if options.typical_p < 1:
+        on["typical_p"] = lambda logits: typical_p(logits, options.typical_p)
+    return on
 
 
 def repetition_penalty(logits: Logits, history: Sequence[int], penalty: float) -> Logits:
@@ -179,21 +202,56 @@ def typical_p(logits: Logits, p: float) -> Logits:
     return only(logits, possible[distance <= distance[last]])
 
 
-def draw(logits: Logits, rng: "np.random.Generator") -> int:
+class Landing(NamedTuple):
+    """Where a random number came down among weights that are laid end to end from 0 to 1.
+
+    chosen      the index of the chosen weight
+    number      the random number
+    start, end  the interval of the chosen weight: start ≤ number < end, but for rounding
+    """
+
+    chosen: int
+    number: float
+    start: float
+    end: float
+
+
+class Draw(NamedTuple):
+    """A drawn token.
+
+    block   the block of neighbouring tokens, drawn first
+    within  the token within it
+    """
+
+    block: Landing
+    within: Landing
+
+    @property
+    def token_id(self) -> int:
+        """The drawn token."""
+        return BLOCK * self.block.chosen + self.within.chosen
+
+
+def draw(logits: Logits, rng: "np.random.Generator") -> Draw:
     """Draw a token from the softmax of the logits.
 
     First a block of neighbours, then a token within it: the same probabilities without a cumulative sum over
     the whole vocabulary, which would take longer than everything else here.
     """
     weights = np.exp(logits - logits.max())
-    start = BLOCK * pick(np.add.reduceat(weights, np.arange(0, len(weights), BLOCK)), rng)
-    return start + pick(weights[start : start + BLOCK], rng)
+    block = pick(np.add.reduceat(weights, np.arange(0, len(weights), BLOCK)), rng)
+    start = BLOCK * block.chosen
+    return Draw(block, pick(weights[start : start + BLOCK], rng))
 
 
-def pick(weights: Logits, rng: "np.random.Generator") -> int:
+def pick(weights: Logits, rng: "np.random.Generator") -> Landing:
     """Draw an index with probability proportional to its weight."""
     sums = np.cumsum(weights, dtype=np.float64)
-    return int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))
+    total = float(sums[-1])
+    number = rng.random()
+    chosen = int(np.searchsorted(sums, number * total, side="right"))
+    start = float(sums[chosen - 1]) / total if chosen else 0.0
+    return Landing(chosen, number, start, float(sums[chosen]) / total)
 
 
 def only(logits: Logits, ids: NDArray[np.int64]) -> Logits:

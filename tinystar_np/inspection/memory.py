@@ -52,7 +52,7 @@ def weight_sizes(model: Decoder) -> WeightSizes:
     """Count a model's weights; a hollow one will do (inspection/hollow.py)."""
     parts: dict[str, int] = {}
     active = 0.0
-    share = _share_of_experts(model)
+    share = share_of_experts(model)
     for name, array in model.weights.items():
         part, count = _part(name), prod(array.shape)
         parts[part] = parts.get(part, 0) + count
@@ -73,7 +73,7 @@ def _part(name: str) -> str:
     return "norms" if part.endswith("norm") else PART_NAMES.get(part, part)
 
 
-def _share_of_experts(model: Decoder) -> float:
+def share_of_experts(model: Decoder) -> float:
     """Return k/E, 1 where there are no experts."""
     for block in model.blocks:
         layer = vars(block).get("feed_forward")

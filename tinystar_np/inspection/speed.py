@@ -26,9 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
+from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD
 from tinystar_np.inspection.engines import Engine
-from tinystar_np.inspection.flops import multiply_adds
+from tinystar_np.inspection.memory import share_of_experts
 from tinystar_np.kernels.block_matrix import BlockMatrix
+from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.packed import CodedMatrix, Int8Matrix, PackedMatrix
 from tinystar_np.models.base import Decoder
 
@@ -196,6 +198,8 @@ def weight_type(model: Decoder) -> str:
 
 
 def _type_of(matrix: PackedMatrix) -> str:
+    if isinstance(matrix, MatrixInTurns):
+        return _type_of(matrix.parts[0])
     if isinstance(matrix, BlockMatrix):
         return matrix.element_type
     if isinstance(matrix, CodedMatrix):
@@ -203,8 +207,25 @@ def _type_of(matrix: PackedMatrix) -> str:
     return "int8" if isinstance(matrix, Int8Matrix) else "bfloat16"
 
 
+def weight_bytes(model: Decoder) -> int:
+    """Return the bytes of all weights as the model holds them, scales and the like included."""
+    return sum(array.nbytes for array in model.weights.values())
+
+
+def bits_per_weight(model: Decoder) -> float:
+    """Return the bits that the model holds for each weight, scales and the like included."""
+    return 8 * weight_bytes(model) / sum(prod(array.shape) for array in model.weights.values())
+
+
 def bytes_per_token(model: Decoder) -> float:
-    """Return the bytes of weights that one token is multiplied by: of experts the chosen, of tables none."""
-    matrices = [array for array in model.weights.values() if len(array.shape) == 2]
-    per_weight = sum(array.nbytes for array in matrices) / sum(prod(array.shape) for array in matrices)
-    return multiply_adds(model, 0) * per_weight
+    """Return the bytes of the matrices that a token is multiplied by: of experts the chosen, of tables none.
+
+    A tied output layer is the table of tokens, and multiplies.
+    """
+    share = share_of_experts(model)
+    read = sum(
+        array.nbytes * (share if ".experts." in name else 1)
+        for name, array in model.weights.items()
+        if len(array.shape) == 2 and not name.startswith("embedding.")
+    )
+    return read if HEAD in model.weights else read + model.weights[EMBEDDING].nbytes

@@ -26,6 +26,9 @@ and each u depends on the u before it:
 
 That is one system of L equations, (I + A) U = B, with A below the diagonal; once it is solved, all y and the
 new S are matrix products, as in kernels/ssm.py. Yang et al. 2024, arXiv:2406.06484.
+
+For a whole text S₀ = 0, and everything is one matrix, ``delta_matrix``: what each token takes of each value.
+Unlike in attention and Mamba 2 an entry depends on the tokens in between, which may have overwritten it.
 """
 
 import numpy as np
@@ -73,6 +76,24 @@ def delta_rule(
     return y, S.reshape(batch, H, K, K_v)
 
 
+def delta_matrix(q: NDArray, k: NDArray, g: NDArray, beta: NDArray) -> NDArray:
+    """Write the rule from its beginning out as a matrix: what each token takes from each earlier one's value.
+
+        M = (Q Kᵀ ∘ decay) (I + A)⁻¹ diag(β)            decay[t, s] = e^{a_t − a_s} for s ≤ t, otherwise 0
+
+    Arguments as of ``delta_rule``.
+
+    Returns (batch, H, T, T) in q's type, with y_t = Σ_s M[t, s] v_s.
+    """
+    batch, T, G, _ = k.shape
+    H = g.shape[-1]
+    queries, keys = (x.swapaxes(1, 2)[:, :, None] for x in (q, k))  # (batch, G, 1, T, K)
+    gates, shares = (x.swapaxes(1, 2).reshape(batch, G, H // G, T) for x in (g, beta))
+    faded, A = _within(keys, gates, shares)
+    written = np.linalg.solve(np.eye(T, dtype=A.dtype) + A, np.eye(T, dtype=A.dtype) * shares[..., None])
+    return ((faded * (queries @ keys.swapaxes(-1, -2))) @ written).reshape(batch, H, T, T)
+
+
 def chunked_delta_rule(
     q: NDArray,
     k: NDArray,
@@ -109,15 +130,23 @@ def _one_chunk(
     Returns y (..., R, L, K_v) and the new S (..., R, K, K_v).
     """
     L = g.shape[-1]
-    sums = np.cumsum(g, axis=-1, dtype=np.float64)  # a
-    apart = np.minimum(sums[..., :, None] - sums[..., None, :], 0).astype(g.dtype)  # above 0 only where s > t
-    faded = np.tril(np.exp(apart))  # (..., R, L, L): e^{a_t − a_s}
-    since_start = np.exp(sums.astype(g.dtype))[..., None]
+    since_start = np.exp(np.cumsum(g, axis=-1, dtype=np.float64).astype(g.dtype))[..., None]
+    faded, A = _within(k, g, beta)
     keys = k.swapaxes(-1, -2)
     share = beta[..., None]
-    A = np.tril(share * faded * (k @ keys), -1)
     u = np.linalg.solve(np.eye(L, dtype=A.dtype) + A, share * (v - since_start * (k @ S)))
     y = since_start * (q @ S)
     y += (faded * (q @ keys)) @ u
     to_end = faded[..., -1, :, None]  # the decay from each token to the chunk's end
     return y, since_start[..., -1:, :] * S + keys @ (to_end * u)
+
+
+def _within(k: NDArray, g: NDArray, beta: NDArray) -> tuple[NDArray, NDArray]:
+    """Compute what L tokens have to do with one another; arguments as of ``_one_chunk``.
+
+    Returns the decays e^{a_t − a_s} and the matrix A of the system for u, (..., R, L, L) each.
+    """
+    sums = np.cumsum(g, axis=-1, dtype=np.float64)  # a
+    apart = np.minimum(sums[..., :, None] - sums[..., None, :], 0).astype(g.dtype)  # above 0 only where s > t
+    faded = np.tril(np.exp(apart))
+    return faded, np.tril(beta[..., None] * faded * (k @ k.swapaxes(-1, -2)), -1)

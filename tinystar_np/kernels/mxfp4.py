@@ -11,8 +11,20 @@ They lie closer together near 0, where most weights are. The scale is a bare exp
 it loses nothing, so every weight is exact in bfloat16. 4.25 bits a weight. gpt-oss was trained so that its
 experts, nine tenths of all its weights, are exact in this type.
 
-Open Compute Project, Microscaling Formats (MX) Specification 1.0, 2023; Rouhani et al. 2023,
-arXiv:2310.10537. Exponent 255 stands for NaN.
+Other weights are rounded, each to the nearest number, of two as near to that whose code is even. The exponent
+is that of the block's largest weight, once this is rounded to one bit of mantissa itself:
+
+    e = ⌊log2 round(max_i |W_i|)⌋ − 2 + 127        q_i = argmin_q |E2M1[q] − W_i / 2^(e − 127)|
+
+So the largest is at least 3.5 and below 7 times the scale: 6 loses a seventh of it at most. The specification
+names another rule, without the rounding, where it is up to 8 times. Measured on SmolLM2 135M, perplexity with
+that rule is 28.5, with this one 24.4, and 17.6 in float32 (the first 2048 tokens of WikiText-2's test part).
+
+Weights that are in this type already stay exactly what they are, though the exponent may change.
+
+Open Compute Project, Microscaling Formats (MX) Specification 1.0, 2023 (section 6.3: its rule for rounding);
+Rouhani et al. 2023, arXiv:2310.10537. The rule here is the compressed-tensors package's. Exponent 255 stands
+for NaN.
 """
 
 import numpy as np
@@ -39,3 +51,33 @@ def dequantise(codes: NDArray[np.uint8], exponents: NDArray[np.uint8]) -> NDArra
     """
     numbers = E2M1.decode(codes)
     return numbers * spread(E8M0.decode(exponents), BLOCK, numbers.shape[-1])
+
+
+SIZE_EXPONENT = 2  # of 4, the largest power of two among the sizes
+LARGEST_EXPONENT = 252  # with which 6 is a number that float32 has
+MIDDLES = (E2M1.numbers[:7] + E2M1.numbers[1:8]) / 2
+MIDDLES[1::2] = np.nextafter(MIDDLES[1::2], np.float32(0))
+"""As many of these are below a size as its code says. What is in the middle goes to the even code."""
+
+
+def to_mxfp4(weight: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Round a matrix to MXFP4.
+
+    weight  (out, in), in a multiple of 32
+
+    Returns the codes (out, in / 2), two to a byte, the first in the lower half, and the exponents of blocks
+    (out, in / 32). A block with an infinite weight, or none that is a number, becomes NaN.
+    """
+    rows, columns = weight.shape
+    blocks = weight.reshape(rows, columns // BLOCK, BLOCK)
+    largest = np.max(np.abs(blocks), axis=-1)
+    mantissa, exponent = np.frexp(largest)  # largest = mantissa · 2^exponent, 0.5 ≤ mantissa < 1
+    floor_of_log2 = exponent - 1 + (mantissa >= 0.875)
+    exponents = np.clip(floor_of_log2 - SIZE_EXPONENT + 127, 0, LARGEST_EXPONENT)
+    exponents[largest == 0] = 0
+    exponents[~np.isfinite(largest)] = 255
+    sizes = np.ldexp(np.abs(blocks), 127 - exponents[..., None]).reshape(rows, columns)
+    codes = np.where(np.signbit(weight), np.uint8(8), np.uint8(0))
+    for middle in MIDDLES:
+        codes += sizes > middle
+    return codes[:, ::2] | codes[:, 1::2] << np.uint8(4), exponents.astype(np.uint8)

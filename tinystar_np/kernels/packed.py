@@ -30,6 +30,9 @@ class PackedMatrix(ABC):
     transposed  whether the matrix to multiply by is the transpose of the stored rows
     """
 
+    element_type: str = "packed"
+    """What the numbers are kept as, for people."""
+
     def __init__(self, stored: NDArray, columns: int, transposed: bool):
         self.stored = stored
         self.columns = columns
@@ -57,6 +60,9 @@ class PackedMatrix(ABC):
         other.transposed = not self.transposed
         return other
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({' × '.join(map(str, self.shape))}, {self.element_type})"
+
 
 class Bfloat16Matrix(PackedMatrix):
     """A matrix in bfloat16 (kernels/bfloat16.py): half the memory of float32.
@@ -64,6 +70,8 @@ class Bfloat16Matrix(PackedMatrix):
     bits        (in, out), or (out, in) with ``transposed``; a view of the mapped file will do
     transposed  whether the matrix to multiply by is the transpose of ``bits``
     """
+
+    element_type = "bfloat16"
 
     def __init__(self, bits: NDArray[np.uint16], transposed: bool = False):
         super().__init__(bits, bits.shape[1], transposed)
@@ -80,6 +88,8 @@ class Int8Matrix(PackedMatrix):
     scales  one per row of ``values``
     table   whether it is an embedding table, whose rows are looked up
     """
+
+    element_type = "int8"
 
     def __init__(self, values: NDArray[np.int8], scales: NDArray[np.float32], *, table: bool = False):
         super().__init__(values, values.shape[1], not table)
@@ -136,6 +146,7 @@ class CodedMatrix(PackedMatrix):
         transposed: bool = False,
     ):
         super().__init__(codes, codes.shape[1] * 8 // code.bits, transposed)
+        self.element_type = f"{code.bits} bits"
         self.code, self.scale_code = code, scale_code
         self.block = block
         self.scales, self.zeros, self.biases, self.order = scales, zeros, biases, order

@@ -12,6 +12,12 @@ rates A; B_t and C_t are shared by all channels. Neither the cost of a token nor
 on how many tokens came before. Gu & Dao 2023, arXiv:2312.00752, algorithm 2; the decay exp(ΔA) is the exact
 solution over a step of length Δ (zero-order hold), the input Δ B is its first-order approximation.
 
+Written out, a channel's output is a sum over all tokens so far:
+
+    y_t = Σ_{s ≤ t} Σ_n C_t[n] · exp((Δ_{s+1} + … + Δ_t) A[n]) · B_s[n] · Δ_s x_s  +  D x_t
+
+``selective_matrix`` is that sum's T × T matrix, one for each channel.
+
 Because every channel decays at N rates of its own, a prompt cannot be computed by matrix products, as in
 Mamba 2 (kernels/ssm.py): N·F exponentials per token are unavoidable.
 
@@ -50,3 +56,23 @@ def selective_scan(
         h = np.exp(dt_t * A) * h + B[:, t, :, None] * (dt_t * x_t)  # (batch, N, F)
         y[:, t] = (C[:, t, None] @ h + D * x_t)[:, 0]
     return y, h
+
+
+def selective_matrix(dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray) -> NDArray:
+    """Write the recurrence from its beginning out as matrices: what each token takes from each earlier one.
+
+    Arguments as of ``selective_scan``; F may be some of the channels. A column is what the scan makes of an
+    input of 1 at one token: the same decays, without an exponential for each pair of tokens.
+
+    Returns (batch, F, T, T) in dt's type, with y_t = Σ_s M[t, s] x_s for each channel.
+    """
+    N, F = A.shape
+    batch, T, _ = dt.shape
+    left = np.zeros((batch, T, N, F), dtype=dt.dtype)  # of each earlier token's share of the state, for x = 1
+    weights = np.zeros((batch, F, T, T), dtype=dt.dtype)
+    for t in range(T):
+        left[:, :t] *= np.exp(dt[:, t, None] * A)[:, None]
+        left[:, t] = B[:, t, :, None] * dt[:, t, None]
+        read = C[:, t, None, None] @ left[:, : t + 1]  # (batch, t + 1, 1, F)
+        weights[:, :, t, : t + 1] = read[:, :, 0].swapaxes(1, 2)
+    return weights + D[:, None, None] * np.eye(T, dtype=dt.dtype)

@@ -15,7 +15,7 @@ Written out, the output is a sum over all tokens so far, each decayed by every s
 
 That is attention without a softmax: C is the query, B the key, Δ x is the value, and the decay is the mask.
 Read from left to right it is a recurrence with a state of fixed size; computed at once it is a product with a
-T × T matrix. Dao & Gu 2024 call this duality, arXiv:2405.21060.
+T × T matrix. Dao & Gu 2024 call this duality, arXiv:2405.21060. ``ssm_matrix`` is that matrix.
 
 ``ssm_scan`` is the recurrence. For every token it reads and writes the whole state (H·P·N numbers, far more
 than a token's H·P).
@@ -86,6 +86,23 @@ def ssm_scan(
         read = h @ C[:, t, :, None, :, None]  # (batch, G, R, P, 1)
         y[:, t] = read.reshape(batch, H, P) + D[:, None] * x[:, t]
     return y, h.reshape(batch, H, P, N)
+
+
+def ssm_matrix(dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray) -> NDArray:
+    """Write the recurrence from its beginning out as a matrix: what each token takes from each earlier one.
+
+        M[t, s] = (C_t · B_s) · exp(Δ_{s+1} A + … + Δ_t A) · Δ_s  for s ≤ t, and D more where s = t
+
+    Arguments as of ``ssm_scan``.
+
+    Returns (batch, H, T, T) in dt's type, with y_t = Σ_s M[t, s] x_s for each of a head's P channels.
+    """
+    H, G = dt.shape[-1], B.shape[2]
+    sums = np.cumsum(dt * A, axis=1, dtype=np.float64).swapaxes(1, 2)  # (batch, H, T)
+    apart = np.minimum(sums[..., :, None] - sums[..., None, :], 0)  # above 0 only where s > t
+    products = C.swapaxes(1, 2) @ B.transpose(0, 2, 3, 1)  # (batch, G, T, T): C_t · B_s
+    weights = np.repeat(products, H // G, axis=1) * np.exp(apart) * dt.swapaxes(1, 2)[..., None, :]
+    return np.asarray(np.tril(weights) + D[:, None, None] * np.eye(dt.shape[1]), dtype=dt.dtype)
 
 
 def chunked_ssm_scan(

@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import Step
 from tinystar_np.kernels.masks import Mask
+from tinystar_np.layers.module import Module
 
 
-class Alibi:
+class Alibi(Module):
     """Adds to scores by the keys' positions (kernels/alibi.py). Layers that share one share its arrays.
 
     bias  maps positions of keys (S,) to what is added to their scores (H, S)

@@ -8,12 +8,13 @@ from tinystar_np.cache import KeyValueState, Limits, Step, new_key_value_state
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.layers.alibi import Alibi
 from tinystar_np.layers.basic import Linear, Norm, linear_each
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import listening, tap
 
 
-class Attention:
+class Attention(Module):
     """Self-attention with H heads of queries and G heads of keys and values.
 
         q, k, v = heads of x W_q, x W_k, x W_v                 normed, rotated where the model does so
@@ -198,11 +199,11 @@ def attend(
     soft_cap: float | None = None,
     sinks: NDArray | None = None,
 ) -> NDArray:
-    """Apply the attention kernel, one step at a time while taps are recorded: arguments as of the kernel.
+    """Apply the attention kernel, one step at a time where somebody listens to the steps.
 
-    Taps ``attention.scores`` and ``attention.probabilities``.
+    Arguments as of the kernel. Taps ``attention.scores`` and ``attention.probabilities``.
     """
-    if not listening():
+    if not listening("attention.scores", "attention.probabilities"):
         return fast.attention(q, k, v, mask, scale=scale, bias=bias, soft_cap=soft_cap, sinks=sinks)
     scores = fast.attention_scores(q, k, scale=scale, bias=bias, soft_cap=soft_cap)
     scores = tap("attention.scores", scores)

@@ -14,6 +14,7 @@ from tinystar_np import fast
 from tinystar_np.cache import LayerState, Step
 from tinystar_np.kernels.activations import Activation
 from tinystar_np.kernels.linear import Matrix
+from tinystar_np.layers.module import Module, element_type
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 
@@ -44,7 +45,7 @@ class Mixer(Protocol):
         """
 
 
-class Linear:
+class Linear(Module):
     """Linear map: y = x W + b.
 
     w  ``weight`` (in, out), an array or a packed matrix, and in some models ``bias`` (out,)
@@ -57,6 +58,11 @@ class Linear:
     def __call__(self, x: NDArray) -> NDArray:
         """Map (..., in) to (..., out), a new array."""
         return _plus(fast.matmul(x, self.weight), self.bias)
+
+    def __repr__(self) -> str:
+        inputs, outputs = self.weight.shape
+        bias = "" if self.bias is None else "bias, "
+        return f"{type(self).__name__}({inputs} → {outputs}, {bias}{element_type(self.weight)})"
 
 
 def linear_each(layers: Sequence[Linear], x: NDArray) -> list[NDArray]:
@@ -71,7 +77,7 @@ def _plus(y: NDArray, bias: NDArray | None) -> NDArray:
     return y
 
 
-class Embedding:
+class Embedding(Module):
     """Table of vectors, one for each token or each position.
 
     w  ``weight`` (V, D), an array or a packed matrix
@@ -84,8 +90,12 @@ class Embedding:
         """Look up (...) ids: (..., D), a new array."""
         return fast.embedding(ids, self.weight)
 
+    def __repr__(self) -> str:
+        rows, width = self.weight.shape
+        return f"{type(self).__name__}({rows} × {width}, {element_type(self.weight)})"
 
-class LayerNorm:
+
+class LayerNorm(Module):
     """Layer normalisation: each vector is centred and scaled to unit variance.
 
     w    ``gain`` (D,) and ``bias`` (D,); some models have no bias, OLMo neither
@@ -102,7 +112,7 @@ class LayerNorm:
         return fast.layer_norm(x, self.gain, self.bias, self.eps)
 
 
-class RMSNorm:
+class RMSNorm(Module):
     """Root mean square normalisation: each vector is scaled to unit mean square.
 
     w       ``gain`` (D,)
@@ -121,7 +131,7 @@ class RMSNorm:
         return fast.rms_norm(x, self.gain, self.eps)
 
 
-class FeedForward:
+class FeedForward(Module):
     """Feed-forward layer: expand to F features, apply the activation, project back to D.
 
     w           ``up`` (D, F) and ``down`` (F, D), linear layers
@@ -139,7 +149,7 @@ class FeedForward:
         return tap("feed_forward.down", self.down(hidden))
 
 
-class GatedFeedForward:
+class GatedFeedForward(Module):
     """Feed-forward layer with a gate: y = (activation(x W_gate) ∘ x W_up) W_down.
 
     One half decides how much of the other half passes. With SiLU it is called SwiGLU, with GELU GeGLU. At the

@@ -10,11 +10,12 @@ from tinystar_np import fast
 from tinystar_np.cache import RecurrentState, Step
 from tinystar_np.kernels.activations import sigmoid, silu, softplus
 from tinystar_np.layers.basic import Linear
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 
 
-class GatedDeltaNet:
+class GatedDeltaNet(Module):
     """Linear attention with H heads of values and G of queries and keys, which corrects what it remembers.
 
         q, k, v, z = in(input)                      b, a = in_gates(input)

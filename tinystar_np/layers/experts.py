@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tinystar_np import fast
 from tinystar_np.kernels.activations import Activation, sigmoid
 from tinystar_np.layers.basic import Layer, Linear, linear_each
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 
@@ -15,7 +16,7 @@ Routing = Callable[[NDArray, int], tuple[NDArray[np.integer], NDArray]]
 """A rule of kernels/experts.py: router logits (..., E), k → chosen experts and weights, (..., k) each."""
 
 
-class Experts:
+class Experts(Module):
     """Adds up k of E feed-forward layers, for each token those that the router scores highest.
 
     w             ``router`` (D, E), a linear layer
@@ -58,7 +59,7 @@ class Experts:
         return tap("feed_forward.experts", y.reshape(x.shape))
 
 
-class Expert:
+class Expert(Module):
     """A gated feed-forward layer for the tokens that chose it; arguments as of ``GatedFeedForward``.
 
     Its intermediates have no taps: they are rows of some tokens only, and each expert's would overwrite the
@@ -80,7 +81,7 @@ def gated_experts(w: Weights, count: int, activation: Activation) -> list[Expert
     return [Expert(w / str(e), activation) for e in range(count)]
 
 
-class ExpertsAndShared:
+class ExpertsAndShared(Module):
     """Experts, and a feed-forward layer that every token uses: y = experts(x) + shared(x).
 
     What every token needs stands once, and the experts learn the rest. Dai et al. 2024 (DeepSeekMoE),
@@ -98,7 +99,7 @@ class ExpertsAndShared:
         return tap("feed_forward.out", self.experts(x) + self.shared(x))
 
 
-class ExpertsAndGatedShared:
+class ExpertsAndGatedShared(Module):
     """Experts, and a gated layer that every token uses: y = experts(x) + sigmoid(gate(x)) · shared(x).
 
     experts  the routed ones

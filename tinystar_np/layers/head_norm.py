@@ -3,10 +3,11 @@
 from numpy.typing import NDArray
 
 from tinystar_np import fast
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 
 
-class LayerNormOfHeads:
+class LayerNormOfHeads(Module):
     """Layer normalisation of each head's vector by itself, without bias.
 
     w    ``gain`` (H, K)

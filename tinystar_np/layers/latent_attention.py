@@ -13,12 +13,13 @@ from tinystar_np.kernels.masks import Mask
 from tinystar_np.layers.alibi import Alibi
 from tinystar_np.layers.attention import attend, heads_apart, heads_joined
 from tinystar_np.layers.basic import Linear, RMSNorm
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import listening, tap
 
 
-class LatentAttention:
+class LatentAttention(Module):
     """Self-attention whose keys and values are made from one latent per token (kernels/latent_attention.py).
 
     w          linear layers: ``kv_down`` (D, R + K_r) makes the latent and the key that is rotated,
@@ -106,7 +107,7 @@ class LatentAttention:
     def attend(self, q: NDArray, latents: NDArray, mask: Mask, step: Step) -> NDArray:
         """Apply the kernel: (B, H, T, K + K_r), with S latents (B, 1, S, R + K_r) → (B, H, T, K_v)."""
         bias = None if self.alibi is None else self.alibi(mask, step)
-        if not listening():
+        if not listening("attention.scores", "attention.probabilities"):
             return fast.latent_attention(q, latents, *self.up, mask, scale=self.scale, bias=bias)
         return attend(q, *expanded(latents, *self.up), mask, scale=self.scale, bias=bias)
 

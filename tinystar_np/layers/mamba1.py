@@ -9,11 +9,12 @@ from tinystar_np import fast
 from tinystar_np.cache import RecurrentState, Step
 from tinystar_np.kernels.activations import silu, softplus
 from tinystar_np.layers.basic import Linear
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 
 
-class Mamba1:
+class Mamba1(Module):
     """State-space mixer with F channels that each keep N numbers.
 
         x, z    = in(input)                      one product

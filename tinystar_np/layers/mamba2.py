@@ -10,11 +10,12 @@ from tinystar_np import fast
 from tinystar_np.cache import RecurrentState, Step
 from tinystar_np.kernels.activations import silu, softplus
 from tinystar_np.layers.basic import Linear
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 
 
-class Mamba2:
+class Mamba2(Module):
     """State-space mixer with H heads of width P, whose B and C are shared by G groups of heads.
 
         z, x, B, C, Δ = in(input)                one product

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from tinystar_np import fast
 from tinystar_np.cache import Step
 from tinystar_np.kernels.rope import rotary_angles
+from tinystar_np.layers.module import Module
 
 
-class FrequenciesByLength:
+class FrequenciesByLength(Module):
     """Frequencies that depend on the length of a text, its earlier tokens and its later ones alike.
 
     When the length changes, so does what the model makes of every earlier token. Such a model's cache keeps
@@ -42,7 +43,7 @@ Frequencies = NDArray[np.float32] | FrequenciesByLength
 """(J,), the same for every text or by its length."""
 
 
-class Rotary:
+class Rotary(Module):
     """Rotates queries and keys by their positions. Layers that share one share its rotations of a call.
 
     frequencies       one per pair; 2J ≤ K, and numbers of a head from 2J on are left as they are

@@ -12,7 +12,7 @@ from typing import ClassVar, Generic, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinystar_np.cache import Cache, HeldText, Step
+from tinystar_np.cache import Cache, HeldText, LayerState, Step
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.gather import gather
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, WeightTable
@@ -22,10 +22,11 @@ from tinystar_np.layers.basic import Embedding, Mixer, Norm
 from tinystar_np.layers.rope import rules_by_length
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models import caches
+from tinystar_np.models.as_text import one_line_of, picture_of
 from tinystar_np.models.config import AnyConfig, Config
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
-from tinystar_np.tap import listening, scope, tap
+from tinystar_np.tap import at, listening, scope, tap, timed
 
 in_silence = np.errstate(over="ignore", invalid="ignore", divide="ignore")
 """Weights and configs may be of any size: what overflows is infinity or NaN in the result, and not a warning
@@ -99,23 +100,47 @@ class Decoder(Generic[AnyConfig]):
         Raises InputError for ids that are no tokens of this model, and ContextFullError where they do not
         fit; the cache is then as it was.
         """
-        given = self._checked(ids)
+        given = self.checked(ids)
         tokens = np.atleast_2d(given)  # (B, T)
         step = self._step(tokens, cache)
         current = cache if cache is None or cache.text is None else caches.up_to_date(self, cache, step)
-        x = self.embed(tokens, step)  # (B, T, D)
-        for i, block in enumerate(self.blocks):
-            if last_only and i + 1 == len(self.blocks) and step.length > 1 and not listening():
-                step = step.for_last_token()  # the rest of the last block's work would be thrown away
-            with scope(f"blocks.{i}"):
-                x = block(x, step, None if current is None else current.states[i])
-        x = x[:, -1:] if last_only else x
-        logits = tap("logits", self.logits(tap("final_norm", self.final_norm(x))))  # (B, T, V)
+        with at(step.positions):
+            with timed("embedding"):
+                x = self.embed(tokens, step)  # (B, T, D)
+            states = None if current is None else current.states
+            logits = self.from_block(0, x, step, states, last_only)  # (B, T, V)
         if cache is not None and current is not None:
             cache.commit(current, tokens, step)
         return logits if given.ndim == 2 else logits[0]
 
-    def _checked(self, ids: ArrayLike) -> NDArray[np.integer]:
+    @in_silence
+    def from_block(
+        self,
+        first: int,
+        x: NDArray,
+        step: Step,
+        states: Sequence[LayerState] | None = None,
+        last_only: bool = False,
+    ) -> NDArray[np.float32]:
+        """Run the blocks from number ``first`` on, the last norm and the output layer.
+
+        x          (B, T, D), the residual stream before that block
+        step       where the tokens stand
+        states     of all layers, extended by the tokens; None where nothing came before
+        last_only  only the logits after the last token
+
+        Returns (B, T, V), or (B, 1, V).
+        """
+        for i in range(first, len(self.blocks)):
+            if last_only and i + 1 == len(self.blocks) and step.length > 1 and not listening():
+                step = step.for_last_token()  # the rest of the last block's work would be thrown away
+            with scope(f"blocks.{i}"):
+                x = self.blocks[i](x, step, None if states is None else states[i])
+        x = x[:, -1:] if last_only else x
+        with timed("output"):
+            return tap("logits", self.logits(tap("final_norm", self.final_norm(x))))
+
+    def checked(self, ids: ArrayLike) -> NDArray[np.integer]:
         """Return ids as an array of ints, (T,) or (B, T); raises InputError for any others."""
         try:
             given = np.asarray(ids)
@@ -194,3 +219,11 @@ class Decoder(Generic[AnyConfig]):
     def fingerprint(self) -> str:
         """Tell this model from others by a few numbers of each of its arrays."""
         return caches.fingerprint(self.config, self.weights)
+
+    def __repr__(self) -> str:
+        return one_line_of(type(self).__name__, len(self.blocks), self.config.sizes["D"], self.weights)
+
+    def _repr_html_(self) -> str:
+        """Return the model's parts and their sizes as a picture, for notebooks."""
+        parts = {"embedding": self.embedding, "blocks": self.blocks, "final_norm": self.final_norm}
+        return picture_of(repr(self), {**parts, "head": self.head}, self.weights)

@@ -30,6 +30,7 @@ from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.layers.alibi import Alibi
 from tinystar_np.layers.attention import GroupedFusedAttention
 from tinystar_np.layers.basic import Embedding, FeedForward, LayerNorm, Linear
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, key
@@ -78,7 +79,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Attention, then feed-forward: each reads a normed copy of the residual stream and adds its result."""
 
     def __init__(self, w: Weights, c: BloomConfig, alibi: Alibi):

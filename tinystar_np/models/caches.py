@@ -18,7 +18,7 @@ from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.errors import CheckpointError
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.models.config import AnyConfig, Config
-from tinystar_np.tap import unheard
+from tinystar_np.tap import numbered, read_again, row_numbers
 
 if TYPE_CHECKING:
     from tinystar_np.models.base import Decoder
@@ -34,13 +34,14 @@ def up_to_date(model: "Decoder[AnyConfig]", cache: Cache, step: Step) -> Cache:
     outdated = cache.text.outdated(step)
     if not outdated.any():
         return cache
-    with unheard():
-        again = [
-            _read_again(model, cache.text.ids[b : b + 1, : step.start[b]], int(step.text_lengths[b]))
-            if outdated[b]
-            else cache.select([b])
-            for b in range(len(outdated))
-        ]
+    again = []
+    for b, row in enumerate(row_numbers(cache.batch_size).tolist()):
+        if outdated[b]:
+            ids = cache.text.ids[b : b + 1, : step.start[b]]
+            with read_again(), numbered([row]):
+                again.append(_read_again(model, ids, int(step.text_lengths[b])))
+        else:
+            again.append(cache.select([b]))
     return again[0] if len(again) == 1 else join_caches(again)
 
 

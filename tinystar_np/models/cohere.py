@@ -27,6 +27,7 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, LayerNorm, Linear
 from tinystar_np.layers.head_norm import LayerNormOfHeads
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
@@ -86,7 +87,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Attention and feed-forward side by side: both read the same normed copy of the stream and add to it."""
 
     def __init__(self, w: Weights, c: CohereConfig, i: int):

@@ -29,6 +29,7 @@ from tinystar_np.kernels.experts import softmax_top_k, softmax_top_k_normed
 from tinystar_np.layers.attention import FusedAttention
 from tinystar_np.layers.basic import Embedding, LayerNorm, Linear
 from tinystar_np.layers.experts import Experts, gated_experts
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, key, known, require
@@ -120,7 +121,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Attention, then experts: each reads a normed copy of the residual stream and adds its result."""
 
     def __init__(self, w: Weights, c: DbrxConfig, i: int):

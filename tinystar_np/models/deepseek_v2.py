@@ -29,6 +29,7 @@ from tinystar_np.kernels.experts import group_limited_top_k
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
 from tinystar_np.layers.latent_attention import LatentAttention, LatentQueryAttention
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, at_least_1, key, known, require
@@ -204,7 +205,7 @@ FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a laye
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Latent attention, then experts or dense feed-forward: each reads a normed copy and adds its result."""
 
     def __init__(self, w: Weights, c: DeepseekV2Config, i: int):

@@ -40,6 +40,7 @@ from tinystar_np.kernels.alibi import alibi_bias_in_bfloat16, alibi_slopes
 from tinystar_np.layers.alibi import Alibi
 from tinystar_np.layers.attention import GroupedFusedAttention
 from tinystar_np.layers.basic import Embedding, FeedForward, LayerNorm, Linear
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
@@ -174,7 +175,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Attention and feed-forward side by side, with one norm or two; in the RW models one after the other."""
 
     def __init__(self, w: Weights, c: FalconConfig, alibi: Alibi | None):

@@ -36,6 +36,7 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, Mixer, RMSNorm, linear_each
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, check_time_step_limit, key, require
@@ -170,7 +171,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Attention beside Mamba 2, then feed-forward; one norm feeds both mixers, whose results are added."""
 
     def __init__(self, w: Weights, c: FalconH1Config, i: int):
@@ -207,8 +208,10 @@ class Block:
         """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
         keys_and_values, recurrent = (None, None) if state is None else state.states
         normed = tap("mixer_norm", self.mixer_norm(x))
-        y = self.attention(normed * self.attention_in, step, keys_and_values) * self.attention_out
-        z = self.mixer(normed * self.mixer_in, step, recurrent) * self.mixer_out
+        y = self.attention(normed * self.attention_in, step, keys_and_values)
+        z = self.mixer(normed * self.mixer_in, step, recurrent)
+        y = tap("attention_scaled", y * self.attention_out)
+        z = tap("mixer_scaled", z * self.mixer_out)
         x = tap("residual_middle", step.wanted(x) + tap("mixers", y + z))
         normed = tap("feed_forward_norm", self.feed_forward_norm(x))
         return tap("residual", x + self.feed_forward(normed))
@@ -226,7 +229,8 @@ class ScaledFeedForward(GatedFeedForward):
         gate, up = linear_each((self.gate, self.up), x)  # (B, T, F) each
         gate, up = tap("feed_forward.gate", gate), tap("feed_forward.up", up)
         hidden = fast.gated_activation(gate * self.of_gate, up, self.activation)
-        return tap("feed_forward.down", self.down(tap("feed_forward.activation", hidden))) * self.of_result
+        y = tap("feed_forward.down", self.down(tap("feed_forward.activation", hidden)))
+        return tap("feed_forward_scaled", y * self.of_result)
 
 
 class FalconH1(Decoder[FalconH1Config]):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
-from tinystar_np.checkpoints.gather import FittedTable, fit
+from tinystar_np.checkpoints.gather import Faults, FittedTable, fit
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, filled_in, known_as, rows
 from tinystar_np.models.config import AnyConfig
 
@@ -22,6 +22,18 @@ def fitted(
 
     Returns the config, untied where the file has two tables of the vocabulary, and the fitted table.
     Raises CheckpointError where the weights do not fit the config.
+    """
+    config, table, faults = fitting(model, config, checkpoint)
+    faults.raise_if_any(checkpoint)
+    return config, table
+
+
+def fitting(
+    model: type["Decoder[AnyConfig]"], config: AnyConfig, checkpoint: Checkpoint
+) -> tuple[AnyConfig, FittedTable, Faults]:
+    """Find where a checkpoint has the rows of a model's weight table, and what is wrong with those it lacks.
+
+    Returns the config and the table as ``fitted`` does.
     """
     stored = {known_as(name, model.PREFIX, model.OTHER_NAMES): name for name in checkpoint}
     table = model.WEIGHTS
@@ -39,7 +51,7 @@ def fitted(
             config = replace(config, **{"tie_word_embeddings": False})
         elif head_axes.strip("()ᵀ") == axes:  # so that one can stand for the other
             tied_head = head
-    fitted_table = fit(
+    fitted_table, faults = fit(
         checkpoint,
         table,
         config,
@@ -48,7 +60,7 @@ def fitted(
         ignored=model.IGNORED,
         tied_head=tied_head,
     )
-    return config, fitted_table
+    return config, fitted_table, faults
 
 
 def _differ(checkpoint: Checkpoint, names: Sequence[str]) -> bool:

@@ -30,6 +30,7 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.attention import capped
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
@@ -105,7 +106,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Each branch reads a normed copy of the residual stream, norms its result, and adds it."""
 
     def __init__(self, w: Weights, c: Gemma2Config, i: int):
@@ -156,7 +157,7 @@ class Gemma2(Decoder[Gemma2Config]):
     def logits(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary, none above the cap: (B, T, D) → (B, T, V)."""
         cap, logits = self.config.final_logit_softcapping, self.head(x)
-        return logits if cap is None else capped(logits, cap)
+        return logits if cap is None else capped(tap("logits_before_cap", logits), cap)
 
 
 FACTS = Facts(

@@ -29,6 +29,7 @@ from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
@@ -113,7 +114,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Attention, then experts: each reads a normed copy of the residual stream and adds its result."""
 
     def __init__(self, w: Weights, c: GptOssConfig, i: int):
@@ -140,7 +141,7 @@ class Block:
         return tap("residual", x + self.feed_forward(normed))
 
 
-class Expert:
+class Expert(Module):
     """A feed-forward layer with the clamped SwiGLU (kernels/clamped_swiglu.py).
 
     w             linear layers ``gate_up`` (D, 2M), in which gate and up alternate, and ``down`` (M, D)

@@ -23,6 +23,7 @@ from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, FeedForward, LayerNorm, Linear
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
@@ -83,7 +84,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Attention and feed-forward side by side: both read the same normed copy of the stream."""
 
     def __init__(self, w: Weights, c: GPTJConfig):

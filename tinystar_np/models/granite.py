@@ -27,6 +27,7 @@ from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
@@ -91,7 +92,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Each branch reads a normed copy of the residual stream and adds r times its result."""
 
     def __init__(self, w: Weights, c: GraniteConfig, i: int):
@@ -109,10 +110,10 @@ class Block:
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
         """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
         normed = tap("attention_norm", self.attention_norm(x))
-        y = self.attention(normed, step, state) * self.residual_multiplier
+        y = tap("attention_scaled", self.attention(normed, step, state) * self.residual_multiplier)
         x = tap("residual_middle", step.wanted(x) + y)
         normed = tap("feed_forward_norm", self.feed_forward_norm(x))
-        y = self.feed_forward(normed) * self.residual_multiplier
+        y = tap("feed_forward_scaled", self.feed_forward(normed) * self.residual_multiplier)
         return tap("residual", x + y)
 
 

@@ -28,6 +28,7 @@ from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, gated_experts
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
@@ -97,7 +98,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Attention, then experts: each reads a normed copy of the stream and adds r times its result."""
 
     def __init__(self, w: Weights, c: GraniteMoeConfig, i: int):
@@ -119,9 +120,10 @@ class Block:
         """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
         r = self.residual_multiplier
         normed = tap("attention_norm", self.attention_norm(x))
-        x = tap("residual_middle", step.wanted(x) + r * self.attention(normed, step, state))
+        y = tap("attention_scaled", r * self.attention(normed, step, state))
+        x = tap("residual_middle", step.wanted(x) + y)
         normed = tap("feed_forward_norm", self.feed_forward_norm(x))
-        return tap("residual", x + r * self.feed_forward(normed))
+        return tap("residual", x + tap("feed_forward_scaled", r * self.feed_forward(normed)))
 
 
 class GraniteMoe(Decoder[GraniteMoeConfig]):

@@ -36,6 +36,7 @@ from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, Mixer, RMSNorm
 from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, check_time_step_limit, key, require
@@ -208,7 +209,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Mamba or attention, then feed-forward: each reads a normed copy and adds r times its result."""
 
     def __init__(self, w: Weights, c: GraniteMoeHybridConfig, i: int):
@@ -229,9 +230,10 @@ class Block:
         """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
         r = self.residual_multiplier
         normed = tap(f"{self.name}_norm", self.mixer_norm(x))
-        x = tap("residual_middle", step.wanted(x) + r * self.mixer(normed, step, state))
+        y = tap(f"{self.name}_scaled", r * self.mixer(normed, step, state))
+        x = tap("residual_middle", step.wanted(x) + y)
         normed = tap("feed_forward_norm", self.feed_forward_norm(x))
-        return tap("residual", x + r * self.feed_forward(normed))
+        return tap("residual", x + tap("feed_forward_scaled", r * self.feed_forward(normed)))
 
 
 def mamba(w: Weights, c: GraniteMoeHybridConfig) -> Mamba2:

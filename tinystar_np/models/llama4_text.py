@@ -33,6 +33,7 @@ from tinystar_np.kernels.temperature import temperature
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
@@ -190,7 +191,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Attention, then experts or a dense feed-forward layer: each reads a normed copy and adds its result."""
 
     def __init__(self, w: Weights, c: Llama4TextConfig, i: int):

@@ -24,6 +24,7 @@ from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.basic import Embedding, Linear, RMSNorm
 from tinystar_np.layers.mamba1 import Mamba1
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
@@ -93,7 +94,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """The mixer reads a normed copy of the stream and adds its result; there is no feed-forward layer."""
 
     def __init__(self, w: Weights, c: MambaConfig, i: int):

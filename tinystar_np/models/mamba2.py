@@ -25,6 +25,7 @@ from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.basic import Embedding, Linear, RMSNorm
 from tinystar_np.layers.mamba2 import Mamba2 as Mamba2Mixer
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, check_time_step_limit, key, require
@@ -96,7 +97,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """The mixer reads a normed copy of the residual stream and adds its result. There is no feed-forward."""
 
     def __init__(self, w: Weights, c: Mamba2Config, i: int):

@@ -25,6 +25,7 @@ from tinystar_np.kernels.experts import top_k_softmax
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, gated_experts
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
@@ -106,7 +107,7 @@ FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a laye
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Attention, then experts: each reads a normed copy of the residual stream and adds its result."""
 
     def __init__(self, w: Weights, c: MixtralConfig, i: int):

@@ -29,6 +29,7 @@ from tinystar_np.kernels.experts import softmax_top_k, top_k_softmax
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, gated_experts
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, at_least_1, key, require
@@ -160,7 +161,7 @@ FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a laye
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Attention, then experts or a dense feed-forward layer: each reads a normed copy and adds its result."""
 
     def __init__(self, w: Weights, c: Qwen2MoeConfig, i: int):

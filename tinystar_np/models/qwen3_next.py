@@ -29,6 +29,7 @@ from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, Mixer, RMSNorm
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, gated_experts
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, at_least_1, key, require
@@ -201,7 +202,7 @@ FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a laye
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Delta net or attention, then feed-forward: each reads a normed copy and adds its result."""
 
     def __init__(self, w: Weights, c: Qwen3NextConfig, i: int):

@@ -29,6 +29,7 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, LayerNorm, Linear
 from tinystar_np.layers.head_norm import LayerNormOfHeads
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
@@ -130,7 +131,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class Block:
+class Block(Module):
     """Attention and feed-forward: one after the other, or side by side after the same norm."""
 
     def __init__(self, w: Weights, c: StableLmConfig, i: int):

@@ -17,6 +17,7 @@ from tinystar_np.layers.alibi import Alibi
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import FeedForward, GatedFeedForward, Layer, LayerNorm, Norm, RMSNorm
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.tinystar_config import TinyStarConfig
@@ -75,7 +76,7 @@ def norm(w: Weights, c: TinyStarConfig) -> Norm:
     return no_norm
 
 
-class Block:
+class Block(Module):
     """Attention and feed-forward, in a row or side by side, with norms where the config wants them.
 
         pre       x + f(norm(x))
@@ -194,7 +195,7 @@ class TinyAttention(Attention):
         if self.relative is None:
             return super().attend(q, k, v, mask, step)
         key_vectors, value_vectors = self.relative
-        if not listening():
+        if not listening("attention.scores", "attention.probabilities"):
             return fast.relative_attention(q, k, v, mask, key_vectors, value_vectors, scale=self.scale)
         scores = fast.attention_scores(q, k, scale=self.scale)
         scores = scores + relative_scores(q, key_vectors, mask, scale=self.scale)
@@ -233,7 +234,7 @@ class TinyLatentAttention(LatentAttention):
         return Limits(self.window, causal=self.causal)
 
 
-class Embedder:
+class Embedder(Module):
     """An embedding of tokens, to which vectors of their positions may be added.
 
     tokens     maps ids (B, T) to vectors (B, T, D)

@@ -1,72 +1,100 @@
 """Comparing two implementations of a model, ours and transformers', activation by activation.
 
-The weight table of a model says which module of the reference has the weights of each of our layers, and so
-which activations to compare: the output of module ``h.3.attn.c_attn`` is our ``blocks.3.attention.qkv``. A
-layer's input is the activation before it, for those that are no module's output.
+Where they first part, the weights of that layer are compared (tensor_kinds.py), and then what it computed
+(activation_kinds.py): together they say what is wrong.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.checkpoints.config_file import read_config
-from tinystar_np.checkpoints.json_file import one_line
-from tinystar_np.checkpoints.packed_formats import packed_method
-from tinystar_np.checkpoints.weight_table import expand
+from tinystar_np.checkpoints.weight_table import Row, expand
 from tinystar_np.errors import TinyStarError
+from tinystar_np.kernels.linear import unpacked
 from tinystar_np.models import Decoder
-from tinystar_np.models.text_part import TEXT_PARTS
+from tinystar_np.seeing.activation_kinds import Compared, activation_kind
+from tinystar_np.seeing.differences import Difference, first_beyond
+from tinystar_np.seeing.prompt_reach import unseen_in
 from tinystar_np.seeing.recorder import record
+from tinystar_np.seeing.reference import Reference, run_transformers
+from tinystar_np.seeing.sides import heads_of
+from tinystar_np.seeing.tensor_kinds import tensor_kind
 
-INPUTS = {  # our activation: the layer of the same block that reads it
-    "attention.mixed": "attention.out",
-    "attention.gated": "attention.out",
-    "residual_middle": "feed_forward_norm",
-    "feed_forward.activation": "feed_forward.down",
-    "mixer.scan": "mixer.gated_norm",
-    "mixer.gated": "mixer.out",
-}
-
-UNPACKING = {
-    "compressed-tensors": "CompressedTensorsConfig",
-    "fp8": "FineGrainedFP8Config",
-    "mxfp4": "Mxfp4Config",
-}
-"""The settings of transformers that unpack weights of a format when they are loaded."""
-BEFORE = ("", "model.language_model.", "language_model.")
-"""Prefixes of modules' names: a text part is within the model of text and images."""
-
-BY_HEAD = tuple(f"attention.{name}" for name in ("q", "k", "v", "q_norm", "k_norm", "mixed", "gated"))
+BY_HEAD = tuple(
+    f"attention.{name}"
+    for name in ("q", "k", "v", "q_norm", "k_norm", "q_rotated", "q_scaled", "k_rotated", "mixed", "gated")
+)
 
 
 @dataclass(frozen=True)
-class Difference:
-    """The difference of one activation from the reference's.
+class Comparison:
+    """One text in both implementations. A is transformers, B is ours.
 
-    name     our name for it (docs/taps.md)
-    shape    its shape, the batch axis included
-    largest  the largest absolute value in the reference's
-    error    the largest absolute difference; NaN where either has a NaN
+    model      ours
+    tokens     T
+    pairs      {our name: (theirs, ours)}, in the order of the computation and of the same shapes
+    ours       all of our activations
+    reference  all of theirs
     """
 
-    name: str
-    shape: tuple[int, ...]
-    largest: float
-    error: float
+    model: Decoder
+    tokens: int
+    pairs: Mapping[str, tuple[NDArray, NDArray]]
+    ours: Mapping[str, NDArray]
+    reference: Reference
 
     @property
-    def relative(self) -> float:
-        """The largest difference as a share of the largest value."""
-        return self.error / self.largest if self.largest else self.error
+    def differences(self) -> list[Difference]:
+        """How far each activation differs; the logits come last."""
+        return [Difference.between(name, ours, theirs) for name, (theirs, ours) in self.pairs.items()]
 
-    def exceeds(self, tolerance: float) -> bool:
-        """Say whether the relative difference is above ``tolerance``, or not a number."""
-        return not self.relative <= tolerance
+    @property
+    def unseen(self) -> list[str]:
+        """What so few tokens cannot show."""
+        return unseen_in(self.model, self.tokens)
+
+    def answer(self, tolerance: float) -> str:
+        """Say which activation is the first to differ, in which module, and why."""
+        rows = self.differences
+        first = first_beyond(rows, tolerance)
+        if first is None:
+            return f"All {len(rows)} activations agree within {tolerance:g}"
+        at = rows.index(first)
+        tensors = [
+            row for row in expand(self.model.WEIGHTS, self.model.config).values() if _is_of(row, first.name)
+        ]
+        module = f" ({type(self.model).PREFIX}{tensors[0].theirs.rpartition('.')[0]})" if tensors else ""
+        inputs = "its inputs agree" if at else "nothing comes before it"
+        said = [f"first: {first.name}, {first.relative:.1e}{module}; {inputs}"]
+        weights = list(self._weights(tensors))
+        if weights:
+            return "\n".join([*said, *weights])
+        theirs, ours = self.pairs[first.name]
+        own = {row.ours.rpartition(".")[2]: unpacked(self.model.weights[row.ours]) for row in tensors}
+        kind = activation_kind(
+            Compared(first.name, theirs, ours, self.ours, own.get("gain"), own.get("bias"))
+        )
+        agree = "its weights agree: " if tensors else ""
+        return "\n".join([*said, f"{agree}{kind or _where_to_look(first.name)}"])
+
+    def _weights(self, rows: Sequence[Row]) -> Iterator[str]:
+        """Yield how each tensor of a layer differs, of those that do."""
+        for row in rows:
+            theirs = self.reference.parameters.get(row.theirs)
+            if theirs is None or theirs.shape != row.stored:
+                continue
+            a, b = row.taken_from(theirs), unpacked(self.model.weights[row.ours])
+            b = b.T if row.transposed else b
+            if row.is_matrix and not row.transposed and not row.is_table:
+                a, b = a.T, b.T  # a row for each output
+            if not np.array_equal(a, b, equal_nan=True):
+                N, M = (*b.shape, 1, 1)[:2]
+                rows_and_columns = heads_of(row.ours, N, M, self.model.config.sizes)
+                kind = tensor_kind(a, b, (rows_and_columns[0], rows_and_columns[1]))
+                yield f"{row.theirs}: {kind} (A: transformers, B: here)"
 
 
 def compare_with_transformers(model: Decoder, ids: Sequence[int], reference: Path) -> list[Difference]:
@@ -79,103 +107,71 @@ def compare_with_transformers(model: Decoder, ids: Sequence[int], reference: Pat
     Returns the differences in the order of the computation; the logits come last.
     Raises TinyStarError where torch or transformers is missing, or cannot load the directory.
     """
+    return run_both(model, ids, reference).differences
+
+
+def run_both(model: Decoder, ids: Sequence[int], reference: Path) -> Comparison:
+    """Run both models on the same tokens: arguments and errors as of ``compare_with_transformers``."""
     with record() as ours:
         model(np.asarray(ids))
-    theirs = _run_transformers(model, ids, reference, list(ours))
-    # A module that computes queries and their gates together has no counterpart here.
-    paired = [
-        name
-        for name in ours
-        if name in theirs and not (name.endswith(BY_HEAD) and ours[name].size != theirs[name].size)
-    ]
-    return [_difference(name, ours[name], theirs[name]) for name in paired]
+    theirs = run_transformers(model, ids, reference, list(ours))
+    pairs = {}
+    for name in ours:
+        if name not in theirs.activations:
+            continue
+        there = _rotated_part(name, theirs.activations[name], ours[name])
+        # A module that computes queries and their gates together has no counterpart here.
+        if name.endswith(BY_HEAD) and ours[name].size != there.size:
+            continue
+        pairs[name] = _alike(name, there, ours[name])
+    return Comparison(model, len(ids), pairs, ours, theirs)
 
 
-def _difference(name: str, ours: NDArray, theirs: NDArray) -> Difference:
-    if name.endswith(BY_HEAD) and ours.ndim == 4:  # theirs may be (B, T, H, K) or (B, T, HK)
-        side_by_side = ours.transpose(0, 2, 1, 3)
-        forms = [form.reshape(*form.shape[:2], -1) for form in (ours, side_by_side)] + [ours, side_by_side]
-        fitting = [form for form in forms if form.shape == theirs.shape]
-        # With as many heads as tokens two forms fit: the nearer one is right.
-        ours = min(fitting, key=lambda form: float(np.abs(form - theirs).max()), default=ours)
+def _rotated_part(name: str, theirs: NDArray, ours: NDArray) -> NDArray:
+    """Take the part of their queries or keys that ours are: latent attention rotates the last numbers."""
+    J = ours.shape[-1]
+    if not name.endswith("_rotated") or theirs.ndim != 4 or theirs.shape[-1] <= J:
+        return theirs
+    part = theirs[:, : ours.shape[1], :, -J:]  # of keys one for all heads
+    # They may put pairs into halves before the rotation, which no product of queries and keys sees.
+    in_turn = part.reshape(*part.shape[:-1], 2, J // 2).swapaxes(-1, -2).reshape(part.shape)
+    return min((part, in_turn), key=lambda form: float(np.abs(form - ours).max()))
+
+
+def _alike(name: str, theirs: NDArray, ours: NDArray) -> tuple[NDArray, NDArray]:
+    """Bring both to our shape, where theirs has heads elsewhere: (theirs, ours)."""
+    if name.endswith(BY_HEAD) and ours.ndim == 4 and theirs.size == ours.size:
+        tokens_first = theirs.reshape(len(ours), ours.shape[2], ours.shape[1], ours.shape[3])  # (B, T, H, K)
+        if theirs.ndim == 3:
+            of_tokens = name.endswith("gated")  # ours has heads after tokens, too
+            theirs = theirs.reshape(ours.shape) if of_tokens else tokens_first.transpose(0, 2, 1, 3)
+        elif theirs.shape != ours.shape or ours.shape[1] == ours.shape[2]:
+            forms = [
+                form for form in (theirs, tokens_first.transpose(0, 2, 1, 3)) if form.shape == ours.shape
+            ]
+            # With as many heads as tokens both fit: the nearer one is right.
+            theirs = min(forms, key=lambda form: float(np.abs(form - ours).mean()))
     if ours.shape != theirs.shape:
         raise TinyStarError(f"{name} has shape {ours.shape} here and {theirs.shape} in transformers.")
-    return Difference(name, ours.shape, float(np.abs(theirs).max()), float(np.abs(ours - theirs).max()))
+    return theirs, ours
 
 
-def _run_transformers(
-    model: Decoder, ids: Sequence[int], directory: Path, names: Sequence[str]
-) -> dict[str, NDArray]:
-    """Run the reference; return its activations under our names, those of ``names`` that can be paired."""
-    try:
-        import torch
-        import transformers
-        from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-    except ImportError as error:
-        raise TinyStarError(
-            f"Comparing needs torch and transformers ({error}).\nInstall them: pip install torch transformers"
-        ) from error
-    # "eager" gives the attention probabilities. But Falcon's eager form in transformers 5.23 adds ALiBi
-    # twice, in the mask and once more; its default form and the published models add it once.
-    doubled = getattr(model.config, "alibi", False)
-    config = read_config(directory)
-    sees = config["model_type"] in TEXT_PARTS
-    # Otherwise GPT-2's layers would be called with integers, and others would round activations too.
-    unpacking = UNPACKING.get(packed_method(config) or "")
-    unpacked = {"quantization_config": getattr(transformers, unpacking)(dequantize=True)} if unpacking else {}
-    try:
-        reference = (
-            (AutoModelForImageTextToText if sees else AutoModelForCausalLM)
-            .from_pretrained(
-                directory,
-                attn_implementation="sdpa" if doubled else "eager",
-                dtype=torch.float32,
-                local_files_only=True,
-                **unpacked,
-            )
-            .eval()
-        )
-    except Exception as error:  # transformers raises whatever its parts raise
-        said = one_line(error, 1000)
-        raise TinyStarError(f"{directory}: transformers cannot load this model: {said}") from error
-
-    caught: dict[str, NDArray] = {}
-
-    def keep(name: str, value: Any, which: int = 0) -> None:
-        tensor = value[which] if isinstance(value, tuple) else value
-        array = tensor.numpy().copy()  # torch refuses this where gradients are on
-        # Positions are looked up once for the whole batch: (T, D) or (1, T, D).
-        caught[name] = array if array.ndim > 2 else array[None]
-
-    for name, module in _modules(model, reference):
-        which = 1 if type(module).__name__ == "Llama4Router" else 0  # others give their scores first
-        module.register_forward_hook(lambda _, __, output, name=name, i=which: keep(name, output, i))
-        for activation, reader in INPUTS.items():
-            path = name.removesuffix(reader) + activation
-            gated = activation == "attention.mixed" and path.replace("mixed", "gated") in names
-            if name.endswith("." + reader) and not gated:
-                module.register_forward_pre_hook(lambda _, inputs, path=path: keep(path, inputs))
-    with torch.no_grad():
-        output = reference(torch.tensor([list(ids)]), output_attentions=not doubled, use_cache=False)
-    # The reference lists only those of attention layers, which in a hybrid are a few.
-    attending = [name for name in names if name.endswith("attention.probabilities")]
-    for name, probabilities in zip(attending, getattr(output, "attentions", None) or (), strict=False):
-        keep(name, probabilities)
-    keep("logits", output.logits)
-    return caught
+def _is_of(row: Row, activation: str) -> bool:
+    """Say whether an activation is the output of the layer that has a tensor."""
+    return row.ours.rpartition(".")[0] == ("head" if activation == "logits" else activation)
 
 
-def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
-    """Pair our names with the reference's modules: layers with weights, and whole blocks."""
-    # A tensor that holds several of our matrices is left out: its module's output is that of all of them.
-    rows = [row for row in expand(model.WEIGHTS, model.config).values() if not row.part]
-    layers = {row.ours.rpartition(".")[0]: row.theirs.rpartition(".")[0] for row in rows}
-    before = re.split(r"\b0\b", next(row.theirs for row in rows if row.ours.startswith("blocks.0.")))[0]
-    layers |= {f"blocks.{i}.residual": f"{before}{i}" for i in range(len(model.blocks))}
-    modules: Mapping[str, Any] = dict(reference.named_modules())
-    for ours, theirs in layers.items():
-        for whole in BEFORE:
-            module = modules.get(whole + type(model).PREFIX + theirs, modules.get(whole + theirs))
-            if module is not None:
-                yield ours, module
-                break
+def _where_to_look(activation: str) -> str:
+    """Say what an activation is made of, where its numbers do not say what is wrong."""
+    looks = {
+        "attention.probabilities": "the mask, the scale, a cap or a bias of the scores",
+        "attention.mixed": "the order of heads, or which values each head reads",
+        "attention.q": "the product, or how it is divided into heads",
+        "residual_middle": "what is added to the stream, or a multiplier of it",
+        "residual": "what is added to the stream, or a multiplier of it",
+        "feed_forward.activation": "the activation function, or which half is the gate",
+        "feed_forward.chosen": "how the router's scores choose",
+        "mixer.scan": "the recurrence",
+    }
+    found = [words for name, words in looks.items() if activation.endswith(name)]
+    return f"look at {found[0]}" if found else "look at how it is computed"

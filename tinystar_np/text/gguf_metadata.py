@@ -209,6 +209,8 @@ class GgufVocabulary:
     @cached_property
     def end_ids(self) -> list[int]:
         """The ids that end an answer: eos_token, the end of a turn, and those known by their names."""
+        if self.model is None:
+            return []
         roles = [self.roles[role] for role in ("eos_token", "eot_token", "eom_token") if role in self.roles]
         ends = dict.fromkeys((*roles, *(self.ids[name] for name in ENDS if name in self.ids)))
         if any(part <= self.ids.keys() for part in PARTS):

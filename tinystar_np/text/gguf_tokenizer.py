@@ -48,12 +48,17 @@ def load_gguf_tokenizer(
     Returns None where the file has no tokenizer.
     Raises TokenizerError where a key is missing or damaged, or the kind of tokenizer is not known.
     """
+    return gguf_tokenizer(GgufVocabulary(metadata, path), isolated)
+
+
+def gguf_tokenizer(vocabulary: GgufVocabulary, isolated: bool = False) -> Tokenizer | None:
+    """Load a tokenizer as above, of a vocabulary some of which may have been checked already."""
+    path = vocabulary.path
     if not isolated:
         try:
-            return load_gguf_in_this_process(metadata, path, ordinary_only=True)
+            return _in_this_process(vocabulary, ordinary_only=True)
         except NotOrdinaryError:
             pass
-    vocabulary = GgufVocabulary(metadata, path)
     if vocabulary.model is None:
         return None
     settings = settings_of(vocabulary)
@@ -69,7 +74,11 @@ def load_gguf_in_this_process(
 
     ordinary_only  raise NotOrdinaryError for one that is not like those of known models
     """
-    vocabulary = GgufVocabulary(metadata, path)
+    return _in_this_process(GgufVocabulary(metadata, path), ordinary_only)
+
+
+def _in_this_process(vocabulary: GgufVocabulary, ordinary_only: bool) -> Tokenizer | None:
+    path = vocabulary.path
     if vocabulary.model is None:
         return None
     if vocabulary.model not in BUILDERS:
@@ -94,8 +103,7 @@ def gguf_end_ids(metadata: Mapping[str, object], path: Path) -> list[int]:
 
     Raises TokenizerError where a key is missing or damaged.
     """
-    vocabulary = GgufVocabulary(metadata, path)
-    return [] if vocabulary.model is None else vocabulary.end_ids
+    return GgufVocabulary(metadata, path).end_ids
 
 
 def settings_of(vocabulary: GgufVocabulary) -> TokenizerSettings:

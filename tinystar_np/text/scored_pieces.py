@@ -5,8 +5,8 @@
 A text is cut into characters. Of all neighbours that together are a piece those with the highest score are
 joined, the leftmost of several first, until none are left; training gave an earlier piece a higher score. A
 character that is no piece is written as its UTF-8 bytes (`<0xE2>`), or is the unknown token where bytes are
-no pieces. A heap holds the pairs, so that the work grows with n · log n. Sennrich et al. 2016,
-arXiv:1508.07909; Kudo & Richardson 2018, arXiv:1808.06226; the details are llama.cpp's.
+no pieces. joining.py has the loop. Sennrich et al. 2016, arXiv:1508.07909; Kudo & Richardson 2018,
+arXiv:1808.06226; the details are llama.cpp's.
 
 It is Python's own code, unlike other tokenizers: there is nothing in it that a file could keep busy.
 """
@@ -15,11 +15,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from heapq import heapify, heappop, heappush
 
 from tokenizers import AddedToken
 
 from tinystar_np.text.byte_run import ByteRun
+from tinystar_np.text.joining import Join, join
 from tinystar_np.text.sentencepiece import Encoding
 
 SPACE = "▁"
@@ -87,9 +87,9 @@ class ScoredPieces:
         prefix: bool,
     ) -> None:
         self.encode_special_tokens = False
-        self._vocabulary = vocabulary
+        self.vocabulary = vocabulary
         self._ids = vocabulary.ids
-        self._cut = cut
+        self.cut = cut
         self._added = dict(added)
         self._begin, self._end = map(list, ends)
         self._prefix = prefix
@@ -101,19 +101,22 @@ class ScoredPieces:
 
         With ``encode_special_tokens`` the text of a special token is like any other, as in the package.
         """
-        added = self._ordinary if self.encode_special_tokens else self._all
         ids: list[int] = []
-        for part in added.cut_out(text):
-            ids += [part] if isinstance(part, int) else self._cut(part)
+        for part in self.stretches(text):
+            ids += [part] if isinstance(part, int) else self.cut(part)
         return Encoding([*self._begin, *ids, *self._end] if add_special_tokens else ids)
+
+    def stretches(self, text: str) -> Iterator[str | int]:
+        """Yield the ids of added tokens and the texts between them, which are cut each by itself."""
+        return (self._ordinary if self.encode_special_tokens else self._all).cut_out(text)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
         """Join tokens to text, without the space that was put before it; unknown ids give nothing."""
         text, run = "", ByteRun()
         strips = self._prefix
         for id in ids:
-            if id in self._vocabulary.bytes:
-                text += run.push(self._vocabulary.bytes[id])
+            if id in self.vocabulary.bytes:
+                text += run.push(self.vocabulary.bytes[id])
                 strips = False
                 continue
             text += run.flush()
@@ -121,8 +124,8 @@ class ScoredPieces:
             if token is not None:
                 shown = "" if token.special and skip_special_tokens else token.content
                 strips = strips and not shown
-            elif 0 <= id < len(self._vocabulary.pieces) and id not in self._vocabulary.silent:
-                shown = self._vocabulary.pieces[id].replace(SPACE, " ")
+            elif 0 <= id < len(self.vocabulary.pieces) and id not in self.vocabulary.silent:
+                shown = self.vocabulary.pieces[id].replace(SPACE, " ")
                 if strips:
                     shown, strips = shown.removeprefix(" "), False
             else:
@@ -132,8 +135,8 @@ class ScoredPieces:
 
     def id_to_token(self, id: int) -> str | None:
         """Return the token of an id, or None."""
-        inside = 0 <= id < len(self._vocabulary.pieces) and id not in self._vocabulary.silent
-        return self._vocabulary.pieces[id] if inside else None
+        inside = 0 <= id < len(self.vocabulary.pieces) and id not in self.vocabulary.silent
+        return self.vocabulary.pieces[id] if inside else None
 
     def token_to_id(self, token: str) -> int | None:
         """Return the id of a token, or None."""
@@ -141,7 +144,7 @@ class ScoredPieces:
 
     def get_vocab_size(self, with_added_tokens: bool = True) -> int:
         """Count the tokens."""
-        return len(self._vocabulary.pieces)
+        return len(self.vocabulary.pieces)
 
     def get_added_tokens_decoder(self) -> dict[int, AddedToken]:
         """Return the tokens that are found in a text before it is cut."""
@@ -157,40 +160,21 @@ class Joining:
 
     def __call__(self, text: str) -> list[int]:
         """Return the ids of a text without added tokens."""
-        if not text:
-            return []
-        pieces = self._joined(((" " if self._prefix else "") + text).replace(" ", SPACE))
+        pieces, _ = join(self.characters(text), self._order)
         return self._vocabulary.written((self._ids.get(piece), piece) for piece in pieces)
 
-    def _joined(self, text: str) -> list[str]:
-        """Join neighbours, beginning with characters; returns pieces, and characters that are none."""
-        ids, scores = self._ids, self._vocabulary.scores
-        parts = list(text)
-        before, after = list(range(-1, len(parts) - 1)), [*range(1, len(parts)), -1]
-        # The heap's entries: which two are joined to what. Those that no longer are so are skipped.
-        heap = []
-        for left in range(len(parts) - 1):
-            id = ids.get(parts[left] + parts[left + 1])
-            if id is not None:
-                heap.append((-scores[id], left, left + 1, parts[left] + parts[left + 1]))
-        heapify(heap)
-        while heap:
-            _, left, right, joined = heappop(heap)
-            if not parts[left] or not parts[right] or parts[left] + parts[right] != joined:
-                continue
-            parts[left], parts[right] = joined, ""
-            behind, following = before[left], after[right]
-            after[left] = following
-            if following >= 0:
-                before[following] = left
-                id = ids.get(joined + parts[following])
-                if id is not None:
-                    heappush(heap, (-scores[id], left, following, joined + parts[following]))
-            if behind >= 0:
-                id = ids.get(parts[behind] + joined)
-                if id is not None:
-                    heappush(heap, (-scores[id], behind, left, parts[behind] + joined))
-        return [part for part in parts if part]
+    def characters(self, text: str) -> str:
+        """Return what a text is before any are joined: its characters, and ▁ for each space."""
+        return (" " + text if text and self._prefix else text).replace(" ", SPACE)
+
+    def joins(self, text: str) -> list[Join]:
+        """Return the joins that lead to the pieces of a text, in their order: by falling scores."""
+        return join(self.characters(text), self._order)[1]
+
+    @cached_property
+    def _order(self) -> Callable[[str, str], float | None]:
+        orders = {piece: -self._vocabulary.scores[id] for piece, id in self._ids.items()}.get
+        return lambda left, right: orders(left + right)
 
 
 class AddedTokens:

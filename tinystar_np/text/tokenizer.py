@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, SupportsIndex, TypeAlias
 
 import tokenizers
 
-from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.checkpoints.json_file import one_line, shown
 from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.text.chat_template import ChatTemplate, load_chat_template
 from tinystar_np.text.isolated import IsolatedTokenizer
@@ -127,6 +127,14 @@ class Tokenizer:
     def chat_template(self) -> ChatTemplate | None:
         """The model's chat template, or None; raises TokenizerError where its file is damaged."""
         return load_chat_template(self.path, self.settings)
+
+    def __repr__(self) -> str:
+        try:
+            template = "no chat template" if self.chat_template is None else "a chat template"
+        except TokenizerError:
+            template = "a damaged chat template"
+        counts = f"{self.vocab_size} tokens, {len(self.special_ids)} of them special"
+        return f"{type(self).__name__}({one_line(self.path.name)}: {counts}, {template})"
 
 
 def _ids(ids: Iterable[SupportsIndex]) -> list[int]:

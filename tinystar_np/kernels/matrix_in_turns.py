@@ -1,0 +1,62 @@
+"""A matrix whose outputs are those of several others in turns, without a copy of any.
+
+    stored row   0       1       2       3       4    …
+    is row       0 of A  0 of B  1 of A  1 of B  2 of A
+
+    y_0, y_2, … = x A        y_1, y_3, … = x B
+
+gpt-oss has gates and ups so; GGUF files have them apart. All parts have the same inputs and as many outputs.
+"""
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.kernels.block_matrix import BlockMatrix
+from tinystar_np.kernels.packed import PackedMatrix, Rows
+
+
+class MatrixInTurns(PackedMatrix):
+    """A matrix made of packed ones.
+
+    parts  matrices whose stored rows alternate, all alike transposed or not
+    """
+
+    def __init__(self, parts: Sequence[BlockMatrix]):
+        super().__init__(parts[0].stored, parts[0].columns, parts[0].transposed)
+        self.parts = list(parts)
+
+    def rows(self, some: Rows) -> NDArray[np.float32]:
+        """Unpack some of the stored rows: (...) → (..., columns)."""
+        numbers = np.arange(self._count)[some]
+        out = np.empty((*numbers.shape, self.columns), np.float32)
+        for turn, part in enumerate(self.parts):
+            of_this = numbers % len(self.parts) == turn
+            out[of_this] = part.rows(numbers[of_this] // len(self.parts))
+        return out
+
+    def part(self, some: slice) -> Self:
+        """Return the matrix of some neighbouring stored rows, without a copy."""
+        start, stop, _ = some.indices(self._count)
+        turns = len(self.parts)
+        parts = []
+        for first in range(start, start + turns):
+            count = max(0, -(-(stop - first) // turns))
+            parts.append(self.parts[first % turns].part(slice(first // turns, first // turns + count)))
+        return type(self)(parts)
+
+    @property
+    def _count(self) -> int:
+        return sum(len(part.stored) for part in self.parts)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(in, out), as it is multiplied by."""
+        return (self.columns, self._count) if self.transposed else (self._count, self.columns)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it occupies."""
+        return sum(part.nbytes for part in self.parts)

@@ -1,0 +1,88 @@
+"""Which axis of a tap is which: the letters of its shape, by the table in tap_facts.py.
+
+Most taps are (B, T, …), but attention's queries, scores and means are (B, H, T, …): whoever wants a head or a
+position of an array must know which of its axes that is.
+"""
+
+import re
+from collections.abc import Collection
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from itertools import chain
+
+from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.documents import document
+from tinystar_np.errors import InputError
+from tinystar_np.seeing import tap_facts
+from tinystar_np.seeing.tap_facts import Facts, facts_of
+
+TABLES: tuple[Facts, ...] = (
+    tap_facts.AROUND,
+    tap_facts.STREAM,
+    tap_facts.ATTENTION,
+    tap_facts.LATENT_ATTENTION,
+    tap_facts.COMPRESSED_QUERIES,
+    tap_facts.FEED_FORWARD,
+    tap_facts.MAMBA2,
+    tap_facts.DELTA_NET,
+    tap_facts.MAMBA1,
+)
+TAPS = document("docs/taps.md")
+HEADS = ("H", "G")
+"""Letters of axes that count heads: of queries, of keys and values, or groups of a recurrence's heads."""
+
+
+def name_of(path: str) -> tuple[str, str]:
+    """Divide a path into the block's prefix and the name: "blocks.3." and "attention.q"; "" around blocks."""
+    if not path.startswith("blocks."):
+        return "", path
+    _, number, name = path.split(".", 2)
+    return f"blocks.{number}.", name
+
+
+def axes_of(path: str, ndim: int, offered: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the letters of a tap's axes, such as ("B", "H", "T", "K").
+
+    path     the tap's
+    ndim     how many axes its array has: some names stand for different things in different layers
+    offered  paths of other taps of the model, by which layers are told apart
+
+    Raises InputError for a tap that the table does not have.
+    """
+    prefix, name = name_of(path)
+    beside = {other.removeprefix(prefix) for other in offered if other.startswith(prefix)}
+    for facts in (facts_of({*beside, name}), *TABLES):
+        if name in facts:
+            letters = tuple(facts[name][0].strip("()").split(", "))
+            if len(letters) == ndim:
+                return letters
+    raise InputError(f"{path}, an array with {ndim} axes, is no tap whose axes are known. See {TAPS}.")
+
+
+def with_heads(path: str) -> list[str]:
+    """Return the names of the taps of the same layer that have an axis of heads."""
+    layer = name_of(path)[1].split(".")[0] + "."
+    found = chain.from_iterable(facts.items() for facts in TABLES)
+    by_head = [name for name, (shape, _) in found if {*shape.strip("()").split(", ")} & {*HEADS}]
+    return list(dict.fromkeys(name for name in by_head if name.startswith(layer)))
+
+
+def check_pattern(pattern: object) -> str:
+    """Return a pattern of paths that some model may have; raises InputError for others, with near names."""
+    if not isinstance(pattern, str):
+        raise InputError(f"A tap is chosen by a str such as 'blocks.3.residual'; found {shown(pattern)}")
+    names = list(dict.fromkeys(chain.from_iterable(TABLES)))
+    within = [name for name in names if name not in tap_facts.AROUND]
+    given = [int(digits) for digits in re.findall(r"\d+", pattern)]
+    blocks = (f"blocks.{i}.{name}" for i in (*given, *range(100)) for name in within)
+    if not any(fnmatchcase(path, pattern) for path in chain(tap_facts.AROUND, blocks)):
+        block = f"blocks.{given[0] if given else 0}."
+        near = near_paths(pattern, [*tap_facts.AROUND, *(block + name for name in within)])
+        raise InputError(f"No model has a tap {shown(pattern)}.{near} {TAPS} lists them.")
+    return pattern
+
+
+def near_paths(pattern: str, paths: Collection[str]) -> str:
+    """Say which of the paths look most like a pattern: a sentence after a space, or nothing."""
+    near = get_close_matches(pattern.replace("*", "0"), paths, n=3, cutoff=0.5)
+    return f" Near it: {', '.join(near)}." if near else ""

@@ -1,0 +1,209 @@
+"""A model of transformers, run with its activations and weights under our names.
+
+The weight table of a model says which module of the reference has the weights of each of our layers, and so
+which activation its output is: that of ``h.3.attn.c_attn`` is our ``blocks.3.attention.qkv``. A layer's input
+is the activation before it, for those that are no module's output. Queries and keys as attention reads them,
+rotated, are the arguments of transformers' attention function.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tinystar_np.checkpoints.config_file import read_config
+from tinystar_np.checkpoints.json_file import one_line
+from tinystar_np.checkpoints.packed_formats import packed_method
+from tinystar_np.checkpoints.weight_table import expand
+from tinystar_np.errors import TinyStarError
+from tinystar_np.models import Decoder
+from tinystar_np.models.text_part import TEXT_PARTS
+
+INPUTS = {  # our activation: the layer of the same block that reads it
+    "attention.mixed": "attention.out",
+    "attention.gated": "attention.out",
+    "residual_middle": "feed_forward_norm",
+    "feed_forward.activation": "feed_forward.down",
+    "mixer.scan": "mixer.gated_norm",
+    "mixer.gated": "mixer.out",
+}
+
+UNPACKING = {
+    "compressed-tensors": "CompressedTensorsConfig",
+    "fp8": "FineGrainedFP8Config",
+    "mxfp4": "Mxfp4Config",
+}
+"""The settings of transformers that unpack weights of a format when they are loaded."""
+UNLIKE = {"falcon_h1": "k"}
+"""Models whose queries ("q") or keys ("k") are multiplied before attention there, and scores here."""
+BEFORE = ("", "model.language_model.", "language_model.")
+"""Prefixes of modules' names: a text part is within the model of text and images."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What transformers made of the same tokens.
+
+    activations  {our name: array}, those that can be paired
+    parameters   {the weight table's name of a tensor: array}
+    """
+
+    activations: Mapping[str, NDArray]
+    parameters: Mapping[str, NDArray]
+
+
+def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names: Sequence[str]) -> Reference:
+    """Run the reference on the same tokens.
+
+    model      ours
+    ids        T token ids
+    directory  what transformers loads
+    names      our names of all activations, in their order
+
+    Raises TinyStarError where torch or transformers is missing, or cannot load the directory.
+    """
+    try:
+        import torch
+        import transformers
+        from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    except ImportError as error:
+        raise TinyStarError(
+            f"Comparing needs torch and transformers ({error}).\nInstall them: pip install torch transformers"
+        ) from error
+    # "eager" gives the attention probabilities. But Falcon's eager form in transformers 5.23 adds ALiBi
+    # twice, in the mask and once more; its default form and the published models add it once.
+    doubled = getattr(model.config, "alibi", False)
+    config = read_config(directory)
+    sees = config["model_type"] in TEXT_PARTS
+    # Otherwise GPT-2's layers would be called with integers, and others would round activations too.
+    unpacking = UNPACKING.get(packed_method(config) or "")
+    unpacked = {"quantization_config": getattr(transformers, unpacking)(dequantize=True)} if unpacking else {}
+    try:
+        reference = (
+            (AutoModelForImageTextToText if sees else AutoModelForCausalLM)
+            .from_pretrained(
+                directory,
+                attn_implementation="sdpa" if doubled else "eager",
+                dtype=torch.float32,
+                local_files_only=True,
+                **unpacked,
+            )
+            .eval()
+        )
+    except Exception as error:  # transformers raises whatever its parts raise
+        said = one_line(error, 1000)
+        raise TinyStarError(f"{directory}: transformers cannot load this model: {said}") from error
+
+    caught: dict[str, NDArray] = {}
+
+    def keep(name: str, value: Any, which: int = 0) -> None:
+        tensor = value[which] if isinstance(value, tuple) else value
+        array = tensor.numpy().copy()  # torch refuses this where gradients are on
+        # Positions are looked up once for the whole batch: (T, D) or (1, T, D).
+        caught[name] = array if array.ndim > 2 else array[None]
+
+    for name, module in _modules(model, reference):
+        which = 1 if type(module).__name__ == "Llama4Router" else 0  # others give their scores first
+        module.register_forward_hook(lambda _, __, output, name=name, i=which: keep(name, output, i))
+        for activation, reader in INPUTS.items():
+            path = name.removesuffix(reader) + activation
+            gated = activation == "attention.mixed" and path.replace("mixed", "gated") in names
+            if name.endswith("." + reader) and not gated:
+                module.register_forward_pre_hook(lambda _, inputs, path=path: keep(path, inputs))
+    with torch.no_grad(), _attention_watched(reference, names, keep):
+        output = reference(torch.tensor([list(ids)]), output_attentions=not doubled, use_cache=False)
+    # The reference lists only those of attention layers, which in a hybrid are a few.
+    attending = [name for name in names if name.endswith("attention.probabilities")]
+    for name, probabilities in zip(attending, getattr(output, "attentions", None) or (), strict=False):
+        keep(name, probabilities)
+    keep("logits", output.logits)
+    parameters = {
+        _short(name, type(model).PREFIX): value.detach().numpy()
+        for name, value in reference.named_parameters()
+    }
+    return Reference(caught, parameters)
+
+
+def _short(name: str, prefix: str) -> str:
+    """Return a parameter's name as the weight table has it."""
+    for before in sorted({*BEFORE, *(whole + prefix for whole in BEFORE)}, key=len, reverse=True):
+        if before and name.startswith(before):
+            return name.removeprefix(before)
+    return name
+
+
+@contextmanager
+def _attention_watched(
+    reference: Any, names: Sequence[str], keep: Callable[[str, Any], None]
+) -> Iterator[None]:
+    """Keep the queries and keys that attention reads, inside the ``with`` block.
+
+    A model's file has a function that computes attention, ``eager_attention_forward(module, query, key, …)``.
+    Older ones have none, but one that rotates those of a layer, ``apply_rotary_pos_emb(query, key, …)``.
+    """
+    module = sys.modules[type(reference).__module__]
+    model_type = type(reference).__module__.rpartition("modeling_")[2]
+    last = {kind: _last_of(kind, names) if kind not in UNLIKE.get(model_type, "") else {} for kind in "qk"}
+    blocks = list(last["q"])
+
+    def keep_both(block: int, query: Any, key: Any) -> None:
+        for kind, tensor in (("q", query), ("k", key)):
+            name = last[kind].get(block)
+            if name is not None and not name.endswith(f"attention.{kind}"):  # those are modules' outputs
+                keep(name, tensor)
+
+    changed = {}
+    if hasattr(module, "eager_attention_forward"):
+        attend = module.eager_attention_forward
+
+        def watched(layer: Any, query: Any, key: Any, *rest: Any, **more: Any) -> Any:
+            keep_both(getattr(layer, "layer_idx", -1), query, key)
+            return attend(layer, query, key, *rest, **more)
+
+        changed["eager_attention_forward"] = watched
+    elif hasattr(module, "apply_rotary_pos_emb"):
+        rotate, remaining = module.apply_rotary_pos_emb, iter(blocks)
+
+        def rotated(*given: Any, **more: Any) -> Any:
+            both = rotate(*given, **more)
+            block = next(remaining, None)
+            if block is not None and isinstance(both, tuple):
+                keep_both(block, *both)
+            return both
+
+        changed["apply_rotary_pos_emb"] = rotated
+    before = {name: getattr(module, name) for name in changed}
+    for name, function in changed.items():
+        setattr(module, name, function)
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(module, name, function)
+
+
+def _last_of(kind: str, names: Sequence[str]) -> dict[int, str]:
+    """Find what attention reads of each block: the last of our names of its queries ("q") or keys ("k")."""
+    pattern = re.compile(rf"blocks\.(\d+)\.attention\.{kind}(_norm|_rotated|_scaled)?")
+    return {int(found[1]): name for name in names if (found := pattern.fullmatch(name))}
+
+
+def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
+    """Pair our names with the reference's modules: layers with weights, and whole blocks."""
+    # A tensor that holds several of our matrices is left out: its module's output is that of all of them.
+    rows = [row for row in expand(model.WEIGHTS, model.config).values() if not row.part]
+    layers = {row.ours.rpartition(".")[0]: row.theirs.rpartition(".")[0] for row in rows}
+    before = re.split(r"\b0\b", next(row.theirs for row in rows if row.ours.startswith("blocks.0.")))[0]
+    layers |= {f"blocks.{i}.residual": f"{before}{i}" for i in range(len(model.blocks))}
+    modules: Mapping[str, Any] = dict(reference.named_modules())
+    for ours, theirs in layers.items():
+        for whole in BEFORE:
+            module = modules.get(whole + type(model).PREFIX + theirs, modules.get(whole + theirs))
+            if module is not None:
+                yield ours, module
+                break

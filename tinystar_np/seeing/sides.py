@@ -1,0 +1,112 @@
+"""A model as one side of a comparison: its config and weights by our names, even where they do not fit."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.checkpoints.gather import Faults, gather
+from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.model_source import open_source
+from tinystar_np.checkpoints.weight_table import Row, expand
+from tinystar_np.kernels.linear import Matrix, unpacked
+from tinystar_np.kernels.packed import PackedMatrix
+from tinystar_np.models import Decoder, model_class
+from tinystar_np.models.config import Config
+from tinystar_np.models.fitted import fitting
+from tinystar_np.models.text_part import text_config, text_tensors
+from tinystar_np.seeing.orders import Heads
+
+NO_FAULTS = Faults((), (), {})
+SAMPLED = 32  # numbers that tell a tensor from others
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two models that are compared.
+
+    config   as its class has read it
+    raw      config.json of the text part; None of a model that was loaded before
+    rows     {our name: row of the weight table}, of what is there
+    weights  {our name: array or matrix}
+    faults   tensors that are missing, unknown or of another shape
+    model    None where there are such faults
+    """
+
+    config: Config
+    raw: JsonObject | None
+    rows: Mapping[str, Row]
+    weights: Mapping[str, Matrix]
+    faults: Faults
+    model: Decoder | None
+
+    def tensor(self, name: str) -> NDArray:
+        """Return an array in the order of the file, but matrices with a row for each output."""
+        array = unpacked(self.weights[name])
+        return array.T if _is_multiplied(self.rows[name]) else array
+
+    def sample(self, name: str) -> tuple[object, ...]:
+        """Return what tells a tensor from most others: its shape and some of its numbers."""
+        matrix, shape = self.weights[name], self.weights[name].shape
+        if isinstance(matrix, PackedMatrix):
+            numbers = matrix.rows(slice(0, 1)).ravel()
+        else:
+            numbers = matrix[tuple(np.linspace(0, size - 1, SAMPLED, dtype=int) for size in shape)]
+        return (*shape, isinstance(matrix, PackedMatrix), *numbers[:SAMPLED].tolist())
+
+
+def _is_multiplied(row: Row) -> bool:
+    """Say whether an array is the matrix (in, out) of a linear layer."""
+    return row.is_matrix and not row.is_table
+
+
+def open_side(
+    model: Decoder | str | Path,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    cache_dir: str | Path | None = None,
+) -> Side:
+    """Open a model to be compared.
+
+    model  a loaded one, or what ``load`` takes; the other arguments are those of ``load``
+
+    Raises TinyStarError where the files cannot be read, but not where tensors are missing or misshapen.
+    """
+    if isinstance(model, Decoder):
+        rows = expand(model.WEIGHTS, model.config)
+        return Side(model.config, None, rows, model.weights, NO_FAULTS, model)
+    source = open_source(find_model(str(model), revision=revision, offline=offline, cache_dir=cache_dir))
+    raw = text_config(source.config)
+    architecture = model_class(raw["model_type"])
+    config = architecture.Config.from_dict(raw)
+    checkpoint = text_tensors(source.checkpoint(raw), source.config)
+    config, table, faults = fitting(architecture, config, checkpoint)
+    weights = gather(checkpoint, table, "auto")
+    fits = not any(faults)
+    return Side(config, raw, table.rows, weights, faults, architecture(config, weights) if fits else None)
+
+
+def heads_of(name: str, rows: int, columns: int, sizes: Mapping[str, int]) -> Sequence[Heads | None]:
+    """Say how the rows (outputs) and columns (inputs) of a tensor are divided into heads.
+
+    name   our name of it
+    sizes  the config's shape letters
+    """
+    H, G = sizes.get("H"), sizes.get("G", sizes.get("H"))
+    found = re.search(r"attention\.(\w+)\.(?:weight|bias|gain)$", name)
+    layer = found[1] if found else ""
+    if not H or not G:
+        return None, None
+    if layer == "qkv" and rows % (H + 2 * G) == 0:
+        return Heads(rows // (H + 2 * G), parts=3 if H == G else 1), None
+    count = {"q": H, "q_norm": H, "kv_up": H, "k": G, "v": G, "k_norm": G}.get(layer)
+    if count is not None and rows % count == 0:
+        return Heads(rows // count), None
+    if layer == "out" and name.endswith("weight") and columns % H == 0:
+        return None, Heads(columns // H)
+    return None, None

@@ -1,0 +1,140 @@
+"""What every tap holds: its shape in letters, and one line of words. The same tables as docs/taps.md.
+
+A few names mean different things in different mixers (``mixer.in``); ``facts_of`` finds out by the other taps
+of the block which mixer it is.
+"""
+
+from collections.abc import Collection
+
+Facts = dict[str, tuple[str, str]]
+"""{name without its block: (shape in letters, what it is)}"""
+
+AROUND: Facts = {
+    "embedding.tokens": ("(B, T, D)", "the tokens' rows of the embedding table (in Gemma times √D)"),
+    "embedding.positions": (
+        "(B, T, D)",
+        "the vectors of their positions, where positions are added to tokens",
+    ),
+    "embedding": ("(B, T, D)", "the residual stream before the first block"),
+    "final_norm": ("(B, T, D)", "what the output layer reads"),
+    "logits_before_cap": ("(B, T, V)", "scores of the next token before the soft cap, in models with one"),
+    "logits": ("(B, T, V)", "scores of the next token"),
+}
+STREAM: Facts = {
+    "attention_norm": ("(B, T, D)", "what attention reads"),
+    "mixer_norm": ("(B, T, D)", "what a Mamba mixer reads"),
+    "attention_scaled": ("(B, T, D)", "attention's result times the model's factor (Granite, Falcon-H1)"),
+    "mixer_scaled": ("(B, T, D)", "the mixer's, likewise"),
+    "attention_post_norm": ("(B, T, D)", "a norm after attention"),
+    "mixers": ("(B, T, D)", "what attention and a recurrence beside it add together"),
+    "residual_middle": (
+        "(B, T, D)",
+        "the stream between attention and feed-forward; none in parallel blocks",
+    ),
+    "feed_forward_norm": ("(B, T, D)", "what the feed-forward layer reads"),
+    "feed_forward_post_norm": ("(B, T, D)", "a norm after it"),
+    "feed_forward_scaled": ("(B, T, D)", "its result times the model's factor (Granite, Falcon-H1)"),
+    "post_norm": ("(B, T, D)", "the one norm after a parallel block"),
+    "residual": ("(B, T, D)", "the stream after the block"),
+}
+ATTENTION: Facts = {
+    "attention.qkv": ("(B, T, HK+2GK)", "queries, keys and values, where one product makes them"),
+    "attention.q": ("(B, H, T, K)", "queries by head"),
+    "attention.k": ("(B, G, T, K)", "keys of the new tokens by head"),
+    "attention.v": ("(B, G, T, K)", "values of the new tokens by head"),
+    "attention.q_norm": ("(B, H, T, K)", "queries after their norm"),
+    "attention.k_norm": ("(B, G, T, K)", "keys after their norm"),
+    "attention.q_rotated": ("(B, H, T, K)", "queries, rotated by their positions"),
+    "attention.q_scaled": ("(B, H, T, K)", "queries, scaled by their positions (Llama 4)"),
+    "attention.k_rotated": ("(B, G, T, K)", "keys, rotated by their positions"),
+    "attention.scores": (
+        "(B, H, T, S)",
+        "scaled products of queries and keys, biases added, before the mask",
+    ),
+    "attention.probabilities": ("(B, H, T, S)", "softmax of the masked scores: the attention weights"),
+    "attention.mixed": ("(B, H, T, K)", "weighted means of the values"),
+    "attention.gate": ("(B, T, H, K)", "the gate of each head's output, before its sigmoid"),
+    "attention.gated": ("(B, T, H, K)", "each head's output times its gate"),
+    "attention.out": ("(B, T, D)", "what attention adds to the stream, before a norm or factor after it"),
+}
+LATENT_ATTENTION: Facts = {
+    "attention.q": ("(B, H, T, K+J)", "queries by head, the part that is rotated after the other"),
+    "attention.q_rotated": ("(B, H, T, J)", "that part, rotated"),
+    "attention.kv_down": ("(B, T, R+J)", "the latent before its norm, and the key that all heads share"),
+    "attention.kv_norm": ("(B, T, R)", "the latent as it is cached"),
+    "attention.k_rotated": ("(B, 1, T, J)", "the shared key, rotated"),
+}
+FEED_FORWARD: Facts = {
+    "feed_forward.gate": ("(B, T, F)", "the gate before its activation"),
+    "feed_forward.up": ("(B, T, F)", "what is gated; in a layer without gate, before the activation"),
+    "feed_forward.activation": ("(B, T, F)", "after the activation, and the gate"),
+    "feed_forward.down": ("(B, T, D)", "the output of the feed-forward layer"),
+    "feed_forward.router": ("(B, T, E)", "the router's scores of the experts"),
+    "feed_forward.chosen": ("(B, T, k)", "the chosen experts, integers, the best first"),
+    "feed_forward.weights": ("(B, T, k)", "their weights"),
+    "feed_forward.experts": ("(B, T, D)", "the weighted sum of their outputs"),
+    "feed_forward.shared_gate": ("(B, T, 1)", "the gate of the shared layer's output, before the sigmoid"),
+    "feed_forward.out": ("(B, T, D)", "experts and shared layer together, where there are both"),
+}
+MAMBA2: Facts = {
+    "mixer.in": ("(B, T, 2HP+2GN+H)", "z, x, B, C and Δ in one product"),
+    "mixer.convolution": ("(B, T, HP+2GN)", "x, B, C after the convolution, before the activation"),
+    "mixer.x": ("(B, T, H, P)", "what is written into the state"),
+    "mixer.B": ("(B, T, G, N)", "where in the state it is written"),
+    "mixer.C": ("(B, T, G, N)", "what is read from the state"),
+    "mixer.time_step": ("(B, T, H)", "Δ, after softplus and limits"),
+    "mixer.scan": ("(B, T, HP)", "what the recurrence gives, D x included"),
+    "mixer.gated_norm": ("(B, T, HP)", "gated and normed"),
+    "mixer.gated": ("(B, T, HP)", "gated, where there is no norm"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+DELTA_NET: Facts = {
+    "mixer.in": ("(B, T, 2GK+2HJ)", "queries, keys, values and gates in one product, group by group"),
+    "mixer.convolution": (
+        "(B, T, 2GK+HJ)",
+        "queries, keys, values after the convolution, before the activation",
+    ),
+    "mixer.q": ("(B, T, G, K)", "queries, of length 1/√K"),
+    "mixer.k": ("(B, T, G, K)", "keys, of length 1: where in the state is written"),
+    "mixer.v": ("(B, T, H, J)", "values: what should stand there"),
+    "mixer.beta": ("(B, T, H)", "how much of the difference is written"),
+    "mixer.decay": ("(B, T, H)", "the logarithm of what is left of the state"),
+    "mixer.scan": ("(B, T, H, J)", "what the recurrence gives"),
+    "mixer.gated_norm": ("(B, T, HJ)", "normed and gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+MAMBA1: Facts = {
+    "mixer.in": ("(B, T, 2F)", "x and z in one product"),
+    "mixer.convolution": ("(B, T, F)", "x after the convolution, before the activation"),
+    "mixer.x": ("(B, T, F)", "what is written into the state"),
+    "mixer.selection": ("(B, T, R+2N)", "Δ of low rank, B and C in one product"),
+    "mixer.time_step": ("(B, T, F)", "Δ, after softplus"),
+    "mixer.B": ("(B, T, N)", "where in the state it is written"),
+    "mixer.C": ("(B, T, N)", "what is read from the state"),
+    "mixer.scan": ("(B, T, F)", "what the recurrence gives, D x included"),
+    "mixer.gated": ("(B, T, F)", "gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+COMPRESSED_QUERIES: Facts = {
+    "attention.q_down": ("(B, T, Q)", "queries compressed, before their norm"),
+    "attention.q_norm": ("(B, T, Q)", "queries compressed, after their norm"),
+}
+
+
+def facts_of(names: Collection[str]) -> Facts:
+    """Return the facts of the taps of one block, or of those around the blocks.
+
+    names  of the taps, without their block: "attention.scores"
+    """
+    facts = AROUND | STREAM | ATTENTION | FEED_FORWARD
+    if "attention.kv_down" in names:
+        facts = facts | LATENT_ATTENTION
+    if "mixer.beta" in names:
+        facts = facts | DELTA_NET
+    elif "mixer.selection" in names:
+        facts = facts | MAMBA1
+    elif "mixer.in" in names:
+        facts = facts | MAMBA2
+    if "attention.q_down" in names:
+        facts = facts | COMPRESSED_QUERIES
+    return {name: facts[name] for name in names if name in facts}
