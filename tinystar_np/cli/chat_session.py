@@ -73,16 +73,16 @@ class Session:
                 if tokens > 2 * PREFILL:
                     show(f"reading {read}/{tokens} tokens" if read < tokens else "")
 
-            pieces = self._pieces(how, message, reading)
             try:
-                self._print(pieces)
+                self._print(self._pieces(how, message, reading))
             except KeyboardInterrupt:
                 if not self.typed:
                     raise
                 say()
-        self._say_how_full()
-        if self.arguments.stats:
-            tell(self.figures())
+        if self.answered is not None:
+            self._say_how_full()
+            if self.arguments.stats:
+                tell(self.figures())
 
     def _pieces(self, how: str, message: str, progress: Progress) -> Pieces:
         conversation, settings = self.conversation, self.settings
