@@ -34,7 +34,7 @@ GROUND = {"amounts", "documents", "errors", "progress_bar", "tap", "whole_file"}
 
 def test_every_folder_is_a_floor() -> None:
     folders = {path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")} - {"."}
-    assert folders == set(FLOORS)
+    assert folders == {*FLOORS, "seeing/page"}
     assert all((PACKAGE / folder / "__init__.py").exists() for folder in folders)
 
 
@@ -55,7 +55,7 @@ def test_imports_point_down(floor: str) -> None:
     below = set(FLOORS[: FLOORS.index(floor) + 1]) | GROUND
     if floor == "cli":
         below |= {"loading", "conversion"}
-    files = list((PACKAGE / floor).glob("*.py"))
+    files = list((PACKAGE / floor).rglob("*.py"))
     assert files
     for file in files:
         for module in imports(file):
@@ -125,7 +125,9 @@ def test_what_ships_is_code_and_the_shipped_model() -> None:
     assert settings["tool"]["hatch"]["build"]["targets"]["wheel"] == {"packages": ["tinystar_np"]}
     files = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     others = {path.relative_to(PACKAGE) for path in files if path.suffix != ".py"}
-    assert {path for path in others if path.parts[0] != "shipped"} == {Path("py.typed")}
+    page = {path for path in others if path.parts[:2] == ("seeing", "page")}
+    assert {path.suffix for path in page} == {".html", ".css", ".js"}
+    assert {path for path in others - page if path.parts[0] != "shipped"} == {Path("py.typed")}
 
 
 def shell_commands() -> list[str]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tinystar_np.seeing.attribution import attribute
     from tinystar_np.seeing.interventions import ablate, intervene, patch, steer
     from tinystar_np.seeing.lens import logit_lens, read_lens
+    from tinystar_np.seeing.look import look
     from tinystar_np.seeing.model_difference import diff
     from tinystar_np.seeing.patching import patching
     from tinystar_np.seeing.without import without
@@ -45,6 +46,7 @@ __all__ = [
     "intervene",
     "load",
     "logit_lens",
+    "look",
     "patch",
     "patching",
     "read_lens",
@@ -69,6 +71,7 @@ FOUND_IN = {
     "intervene": "seeing.interventions",
     "load": "loading",
     "logit_lens": "seeing.lens",
+    "look": "seeing.look",
     "patch": "seeing.interventions",
     "patching": "seeing.patching",
     "read_lens": "seeing.lens",

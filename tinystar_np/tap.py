@@ -9,9 +9,13 @@ Several may listen at once, each to the paths of its own patterns. They get an a
 they were opened, each what the one before it returned: a recording inside an intervention sees changed
 arrays, one around it sees what was there before.
 
-Listeners are in a context variable, not a global: a thread's listener gets no taps of other threads.
+A clock is told how long the parts of a model take: blocks by their scope, the rest by ``timed``. It is no
+listener: with one, all forms and threads run that run without, so that what is timed is the ordinary run.
+
+Listeners and the clock are in context variables, not globals: a thread's get nothing of other threads.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -28,6 +32,13 @@ class Listener(Protocol):
 
     def catch(self, path: str, x: NDArray) -> NDArray:
         """Receive ``x`` by its full path; return it, or another array to use in its place."""
+
+
+class Clock(Protocol):
+    """A receiver of times."""
+
+    def add(self, part: str, seconds: float) -> None:
+        """Receive how long a part took."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,7 @@ _listeners: ContextVar[tuple[Listening, ...]] = ContextVar("tinystar_np_listener
 _prefix: ContextVar[str] = ContextVar("tinystar_np_prefix", default="")
 _place: ContextVar[Place | None] = ContextVar("tinystar_np_place", default=None)
 _rows: ContextVar[Sequence[int] | None] = ContextVar("tinystar_np_rows", default=None)
+_clock: ContextVar[Clock | None] = ContextVar("tinystar_np_clock", default=None)
 _SILENCE = nullcontext()
 
 
@@ -87,8 +99,19 @@ def tap(name: str, x: NDArray) -> NDArray:
 
 
 def scope(name: str) -> AbstractContextManager[None]:
-    """Prefix the names tapped within: ``with scope("blocks.3"): ...``."""
-    return _set(_prefix, f"{_prefix.get()}{name}.") if _listeners.get() else _SILENCE
+    """Prefix the names tapped within, and time it as a part: ``with scope("blocks.3"): ...``."""
+    return _named(name) if _listeners.get() else timed(name)
+
+
+def timed(part: str) -> AbstractContextManager[None]:
+    """Time the ``with`` block for the clock of this thread (or task), if there is one."""
+    clock = _clock.get()
+    return _SILENCE if clock is None else _timed(clock, part)
+
+
+def timing(clock: Clock) -> AbstractContextManager[None]:
+    """Let ``clock``, and no other, receive the times of all parts inside the ``with`` block."""
+    return _set(_clock, clock)
 
 
 def listening(*names: str) -> bool:
@@ -149,6 +172,21 @@ def row_numbers(batch_size: int) -> NDArray[np.int64]:
     """Return which text each row of a batch is, (B,): as ``numbered`` says, or counted from 0."""
     rows = _rows.get()
     return np.arange(batch_size) if rows is None else np.asarray(rows, dtype=np.int64)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    with _set(_prefix, f"{_prefix.get()}{name}."), timed(name):
+        yield
+
+
+@contextmanager
+def _timed(clock: Clock, part: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        clock.add(part, time.perf_counter() - start)
 
 
 @contextmanager

@@ -66,3 +66,14 @@ def test_answers() -> None:
         piece.text for piece in conversation.say("What is the capital of France?", temperature=0.0)
     )
     assert "Paris" in answer
+
+
+def test_its_page_fits() -> None:
+    """32 tokens seen inside, on a page of less than 2 MB."""
+    text = "The capital city of France is Paris, and the capital city of Germany is Berlin. It is a city of"
+    model, tokenizer = loaded("float32")
+    seen = ts.look(
+        model, tokenizer, f"{text} museums, of parks and of rain.", max_new_tokens=2, temperature=0.0
+    )
+    assert 30 <= len(seen.ids) <= 34
+    assert len(seen.page().encode()) <= 2_000_000

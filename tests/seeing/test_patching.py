@@ -11,6 +11,8 @@ from small_models import small_model
 
 import tinystar_np as ts
 from tinystar_np.errors import InputError
+from tinystar_np.models.tinystar import TinyStar
+from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.seeing import patching as module
 from tinystar_np.seeing.maps import LINE
 
@@ -62,7 +64,7 @@ RECURRENT = ["mamba 1", "mamba 2", "mamba 2 and attention", "experts, delta rule
 def test_each_cell_is_a_whole_run_with_one_patch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also with few positions at a time."""
     model = small_model(name)
-    monkeypatch.setattr(module, "TOKENS_AT_ONCE", 20)
+    monkeypatch.setattr(module, "POSITIONS_AT_ONCE", 3)
     found = ts.patching(model, CLEAN, CORRUPTED, answer=RIGHT)
     with ts.record() as clean:
         best = model(CLEAN)[-1, RIGHT]
@@ -82,6 +84,27 @@ def test_each_cell_is_a_whole_run_with_one_patch(name: str, monkeypatch: pytest.
                 assert value == pytest.approx((logits[-1, RIGHT] - worst) / (best - worst), abs=1e-4)
 
 
+def test_every_key_of_a_query_and_a_model_that_looks_ahead() -> None:
+    """Whose runs begin with the text's first token."""
+    windowed = small_model("window")
+    looking = TinyStar(
+        TinyStarConfig(hidden_size=32, num_layers=2, num_heads=4, mask="bidirectional", init_std=0.3), seed=3
+    )
+    clean, corrupted = (np.tile(ids, 3) for ids in (CLEAN, CORRUPTED))  # longer than the window
+    for model, tap in ((windowed, "attention.probabilities"), (looking, "attention.out")):
+        found = ts.patching(model, clean, corrupted, answer=RIGHT, taps=[tap])
+        with ts.record() as recording:
+            best = model(clean)[-1, RIGHT]
+        worst = model(corrupted)[-1, RIGHT]
+        for layer in range(2):
+            for position in range(27):
+                with ts.patch(recording, f"blocks.{layer}.{tap}", positions=position):
+                    logits = model(corrupted)
+                expected = (logits[-1, RIGHT] - worst) / (best - worst)
+                assert found.values[0, layer, position] == pytest.approx(expected, abs=1e-4)
+        assert np.abs(found.values).max() > 0.01
+
+
 def test_blocks_without_such_a_layer_have_no_number() -> None:
     found = ts.patching(small_model("mamba 2 and attention"), CLEAN, CORRUPTED, answer=RIGHT)
     assert found.taps == ("residual", "attention", "mixer", "feed_forward")
@@ -95,7 +118,7 @@ def test_within_an_intervention() -> None:
     model = small_model("rope, groups")
 
     def opened() -> Any:
-        return ts.ablate("blocks.1.attention.mixed", heads=[0, 3], positions=slice(4, None))
+        return ts.ablate("blocks.1.attention.mixed", heads=[0, 3], rows=[0], positions=slice(4, None))
 
     with opened():
         found = ts.patching(model, CLEAN, CORRUPTED, answer=RIGHT)

@@ -1,7 +1,6 @@
 """Recurrences written out: matrix × inputs is the recorded output, and the scan itself by hand."""
 
 import re
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -102,25 +101,21 @@ def test_over_several_chunks_and_for_chosen_heads(name: str) -> None:
         np.testing.assert_allclose(mean_mixing(model, recording, layer, 2), halves, rtol=1e-4)
 
 
-class Changed:
-    """Adds 1 to the inputs of token 5, and keeps what the scan then gives."""
+class Kept:
+    """Keeps the array that it hears."""
 
-    def __init__(self, inputs: str, outputs: str) -> None:
-        self._inputs, self._outputs, self._prefix = inputs, outputs, ""
-
-    def catch(self, name: str, x: np.ndarray) -> np.ndarray:
-        if self._prefix + name == self._inputs:
-            x = x.copy()
-            x[:, 5] += 1
-        if self._prefix + name == self._outputs:
-            self.given = x.copy()
+    def catch(self, path: str, x: np.ndarray) -> np.ndarray:
+        self.given = x.copy()
         return x
 
-    @contextmanager
-    def scope(self, name: str) -> Any:
-        self._prefix = f"{name}."
-        yield
-        self._prefix = ""
+
+class Raised:
+    """Adds 1 to the array that it hears at token 5."""
+
+    def catch(self, path: str, x: np.ndarray) -> np.ndarray:
+        raised = x.copy()
+        raised[:, 5] += 1
+        return raised
 
 
 @pytest.mark.parametrize("name", [name for name in SMALL if name != "mamba 1"])
@@ -131,8 +126,9 @@ def test_a_change_of_one_input_moves_the_outputs_by_its_column(name: str) -> Non
     layer = recurrent_layers(model)[0]
     matrix = mixing_matrix(model, recording, layer)
     path = f"blocks.{layer}.mixer"
-    changed = Changed(f"{path}.v" if f"{path}.v" in recording else f"{path}.x", f"{path}.scan")
-    with listen(changed):
+    inputs = f"{path}.v" if f"{path}.v" in recording else f"{path}.x"
+    changed = Kept()
+    with listen(Raised(), inputs), listen(changed, f"{path}.scan"):
         model(random_ids(20))
     moved = (changed.given - recording[f"{path}.scan"]).reshape(20, len(matrix), -1)  # (T, H, P)
     for p in range(moved.shape[-1]):

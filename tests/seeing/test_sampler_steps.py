@@ -131,7 +131,7 @@ def test_the_steps_of_a_generated_text():
         "no_repeat_ngram_size": 3,
     }
     options = SamplingOptions(**settings)
-    with record("logits"):  # the plain forms run, as below
+    with record("logits"):  # heard as below, so that the same forms run
         new = generate_ids(model, prompt, max_new_tokens=25, seed=3, **settings)
     cache, rng = model.new_cache(), np.random.default_rng(3)
     history, unread = list(prompt), list(prompt)

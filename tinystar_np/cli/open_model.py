@@ -84,7 +84,6 @@ def raise_for_gguf(path: Path) -> None:
 
 SAMPLING: tuple[tuple[str, type, float, str, str], ...] = (
     # option, type, default, placeholder, help
-    ("--temperature --temp", float, 0.8, "T", "0 takes the likeliest (default: 0.8)"),
     ("--top-k", int, 40, "K", "of the K likeliest; 0 is off (default: 40)"),
     ("--top-p", float, 0.95, "P", "1 is off (default: 0.95)"),
     ("--min-p", float, 0.0, "P", "0 is off (default)"),
@@ -105,8 +104,17 @@ class Given(argparse.Action):
         namespace.given = {*getattr(namespace, "given", ()), self.dest}
 
 
-def add_sampling_arguments(parser: argparse.ArgumentParser, max_new_tokens: int) -> None:
-    """Add the options that choose tokens; ``max_new_tokens`` is the command's own default."""
+def add_sampling_arguments(
+    parser: argparse.ArgumentParser,
+    max_new_tokens: int | None,
+    words: str = "%(default)s",
+    temperature: float = 0.8,
+) -> None:
+    """Add the options that choose tokens.
+
+    max_new_tokens, temperature  the command's own defaults
+    words                        the first of them in words
+    """
     parser.register("action", None, Given)
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument(
@@ -116,10 +124,18 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, max_new_tokens: int)
         type=int,
         default=max_new_tokens,
         metavar="N",
-        help="new tokens (default: %(default)s)",
+        help=f"new tokens (default: {words})",
     )
-    for names, kind, default, metavar, words in SAMPLING:
-        sampling.add_argument(*names.split(), type=kind, default=default, metavar=metavar, help=words)
+    sampling.add_argument(
+        "--temperature",
+        "--temp",
+        type=float,
+        default=temperature,
+        metavar="T",
+        help="0 takes the likeliest (default: %(default)s)",
+    )
+    for names, kind, default, metavar, said in SAMPLING:
+        sampling.add_argument(names, type=kind, default=default, metavar=metavar, help=said)
     sampling.add_argument(
         "--prompt-lookup",
         dest="prompt_lookup_num_tokens",

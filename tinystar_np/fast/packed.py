@@ -169,7 +169,7 @@ def _sums_of_blocks(x: Vectors, matrix: BlockMatrix, some: slice, rows: slice) -
     return y
 
 
-def _in_blocks(x: Vectors, outputs: int, product: Callable[[slice, Vectors], Vectors]) -> Vectors:
+def _in_blocks(x: Vectors, outputs: int, product: Part) -> Vectors:
     """Compute a product (T, out) some outputs at a time, each thread its own share.
 
     product  maps a run of n outputs and room for n · in numbers to (T, n)

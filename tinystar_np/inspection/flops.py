@@ -62,7 +62,7 @@ def _linear(layer: Linear, context: int) -> int:
 @multiply_adds.register
 def _attention(layer: Attention, context: int) -> int:
     both = layer.head_dim + layer.value_dim()  # a product with the key and one with the value
-    pairs = _in_reach(layer.limits(), context) * both
+    pairs = in_reach(layer.limits(), context) * both
     if layer.relative is not None:  # one more for each distance that has a vector
         pairs += len(layer.relative[0]) * both
     return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * pairs
@@ -72,7 +72,7 @@ def _attention(layer: Attention, context: int) -> int:
 def _latent_attention(layer: LatentAttention, context: int) -> int:
     """Count the form that runs; kernels/latent_attention.py has both formulas."""
     H, R, K, K_r, K_v = layer.heads, layer.rank, layer.head_dim, layer.rope_dim, layer.value_dim
-    S = _in_reach(layer.limits(), context)
+    S = in_reach(layer.limits(), context)
     if not layer.limits().causal:  # the whole text is read at once: each key and value is computed once
         mixing = R * (K + K_v) + S * (K + K_r + K_v)
     elif absorbing_is_cheaper(1, S, *layer.up):
@@ -82,7 +82,7 @@ def _latent_attention(layer: LatentAttention, context: int) -> int:
     return sum(multiply_adds(part, context) for part in _parts(layer)) + H * mixing
 
 
-def _in_reach(limits: Limits, context: int) -> int:
+def in_reach(limits: Limits, context: int) -> int:
     """Return how many tokens a token attends to; in a window to both sides where not causal."""
     if limits.chunk is not None:
         return (context - 1) % limits.chunk + 1

@@ -61,18 +61,18 @@ def selective_scan(
 def selective_matrix(dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray) -> NDArray:
     """Write the recurrence from its beginning out as matrices: what each token takes from each earlier one.
 
-    Arguments as of ``selective_scan``; F may be some of the channels.
+    Arguments as of ``selective_scan``; F may be some of the channels. A column is what the scan makes of an
+    input of 1 at one token: the same decays, without an exponential for each pair of tokens.
 
     Returns (batch, F, T, T) in dt's type, with y_t = Σ_s M[t, s] x_s for each channel.
     """
     N, F = A.shape
     batch, T, _ = dt.shape
-    steps = dt.swapaxes(1, 2)  # (batch, F, T)
-    sums = np.cumsum(steps, axis=2, dtype=np.float64)
-    apart = np.tril(sums[..., :, None] - sums[..., None, :]).astype(dt.dtype)  # Δ_{s+1} + … + Δ_t
+    left = np.zeros((batch, T, N, F), dtype=dt.dtype)  # of each earlier token's share of the state, for x = 1
     weights = np.zeros((batch, F, T, T), dtype=dt.dtype)
-    for n in range(N):
-        products = C[:, :, n, None] * B[:, None, :, n]  # (batch, T, T)
-        weights += products[:, None] * np.exp(apart * A[n, :, None, None])
-    weights *= steps[..., None, :]
-    return np.tril(weights) + D[:, None, None] * np.eye(T, dtype=dt.dtype)
+    for t in range(T):
+        left[:, :t] *= np.exp(dt[:, t, None] * A)[:, None]
+        left[:, t] = B[:, t, :, None] * dt[:, t, None]
+        read = C[:, t, None, None] @ left[:, : t + 1]  # (batch, t + 1, 1, F)
+        weights[:, :, t, : t + 1] = read[:, :, 0].swapaxes(1, 2)
+    return weights + D[:, None, None] * np.eye(T, dtype=dt.dtype)

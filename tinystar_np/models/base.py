@@ -26,7 +26,7 @@ from tinystar_np.models.as_text import one_line_of, picture_of
 from tinystar_np.models.config import AnyConfig, Config
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
-from tinystar_np.tap import at, listening, scope, tap
+from tinystar_np.tap import at, listening, scope, tap, timed
 
 in_silence = np.errstate(over="ignore", invalid="ignore", divide="ignore")
 """Weights and configs may be of any size: what overflows is infinity or NaN in the result, and not a warning
@@ -105,7 +105,8 @@ class Decoder(Generic[AnyConfig]):
         step = self._step(tokens, cache)
         current = cache if cache is None or cache.text is None else caches.up_to_date(self, cache, step)
         with at(step.positions):
-            x = self.embed(tokens, step)  # (B, T, D)
+            with timed("embedding"):
+                x = self.embed(tokens, step)  # (B, T, D)
             states = None if current is None else current.states
             logits = self.from_block(0, x, step, states, last_only)  # (B, T, V)
         if cache is not None and current is not None:
@@ -136,7 +137,8 @@ class Decoder(Generic[AnyConfig]):
             with scope(f"blocks.{i}"):
                 x = self.blocks[i](x, step, None if states is None else states[i])
         x = x[:, -1:] if last_only else x
-        return tap("logits", self.logits(tap("final_norm", self.final_norm(x))))
+        with timed("output"):
+            return tap("logits", self.logits(tap("final_norm", self.final_norm(x))))
 
     def checked(self, ids: ArrayLike) -> NDArray[np.integer]:
         """Return ids as an array of ints, (T,) or (B, T); raises InputError for any others."""

@@ -11,8 +11,9 @@ layers and positions shows the way that the information takes: at first at the t
 at the last one. Meng et al. 2022 (causal tracing), arXiv:2202.05262; Wang et al. 2022, arXiv:2211.00593; how
 to choose texts and measure: Zhang & Nanda 2023, arXiv:2309.16042.
 
-The corrupted run is computed once. A patched run is the same up to the patched layer, so it begins there,
-with many positions as the rows of one batch; where both runs have the same numbers, nothing is computed.
+The corrupted run is computed once. A patched run is the same in earlier layers and at earlier positions: it
+begins at the patched layer, with the positions before it in a cache, and neighbouring positions are the rows
+of a batch. Where both runs have the same numbers, nothing is computed.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinystar_np.cache import Step
+from tinystar_np.cache import Cache, Step
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder
 from tinystar_np.seeing.axes import axes_of, near_paths
@@ -32,7 +33,8 @@ from tinystar_np.seeing.recorder import Recording, record
 from tinystar_np.tap import at, listen, numbered, scope
 
 USUAL = ("residual", "attention", "mixer", "feed_forward")
-TOKENS_AT_ONCE = 4096  # of all rows of a batch, which bounds the memory
+POSITIONS_AT_ONCE = 8
+"""Rows of a batch. The first position of them sets where all begin; 4 and 16 were slower on GPT-2 124M."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,22 @@ def patching(
         )
     found = _kinds(model, clean, taps)
     values = np.full((len(found), len(model.blocks), len(clean_text)), np.nan, dtype=np.float32)
-    for n, paths in enumerate(found.values()):
-        for layer, path in paths.items():
-            patched = _patched(model, layer, path, clean, corrupted, plus, minus, corrupted_answer)
-            values[n, layer] = (patched - corrupted_answer) / difference
+    runs = [
+        (values[n, layer], _Patch(layer, path, clean, corrupted))
+        for n, paths in enumerate(found.values())
+        for layer, path in paths.items()
+    ]
+    differing = np.logical_or.reduce([patch.differing for _, patch in runs])
+    first = int(differing.argmax()) if differing.any() else len(clean_text)
+    for row, _ in runs:
+        row[:] = 0  # where nothing differs, nothing is restored
+    for start in range(first, len(clean_text), POSITIONS_AT_ONCE):
+        beginning = _beginning(model, corrupted_text, start)
+        for row, patch in runs:
+            positions = start + np.flatnonzero(patch.differing[start : start + POSITIONS_AT_ONCE])
+            if positions.size:
+                logits = patch.run(model, positions, beginning)
+                row[positions] = (_differences(logits, plus, minus) - corrupted_answer) / difference
     labels = tokens if tokens is not None else _labels(clean_text, corrupted_text)
     return Patching(tuple(found), values, clean_answer, corrupted_answer, tuple(labels))
 
@@ -166,54 +180,81 @@ def _kinds(model: Decoder, clean: Recording, taps: Sequence[str]) -> dict[str, d
     return found
 
 
-def _patched(
-    model: Decoder,
-    layer: int,
-    path: str,
-    clean: Recording,
-    corrupted: Recording,
-    plus: int,
-    minus: int | None,
-    unchanged: float,
-) -> NDArray[np.float64]:
-    """Return the answers (T,) of runs in which one layer's activation is the clean one, at one position."""
-    new, old = clean[path], corrupted[path]
-    time = axes_of(path, old.ndim, list(clean)).index("T")
-    new, old = np.moveaxis(new, time, 1)[0], np.moveaxis(old, time, 1)[0]  # (T, …) each
-    answers = np.full(len(new), unchanged)
-    differing = np.flatnonzero((new != old).any(axis=tuple(range(1, new.ndim))))
-    before = corrupted["embedding" if layer == 0 else f"blocks.{layer - 1}.residual"]  # (1, T, D)
-    rows = max(1, TOKENS_AT_ONCE // len(new))
-    for start in range(0, len(differing), rows):
-        positions = differing[start : start + rows]
-        patch, B = _OnePosition(new, time, positions), len(positions)
-        step = Step(np.zeros(B, dtype=np.int64), len(new))
+def _beginning(model: Decoder, ids: NDArray[np.integer], length: int) -> Cache | None:
+    """Read the tokens before the first position that is patched, which is all that layers need of them.
+
+    Returns None where there are none, or where the model has no cache because it also looks ahead.
+    """
+    if length == 0:
+        return None
+    try:
+        cache = model.new_cache(capacity=len(ids))
+    except InputError:
+        return None
+    with cache.reading(len(ids)):
+        model(ids[:length], cache=cache, last_only=True)
+    return cache
+
+
+class _Patch:
+    """Runs in which one layer's activation is the clean one, at one position each.
+
+    layer      the block's number
+    path       the tap
+    clean      the recording whose arrays are put in
+    corrupted  the recording of the other run, with the residual stream before each block
+
+    differing  (T,) at which positions both runs have different numbers there
+    """
+
+    def __init__(self, layer: int, path: str, clean: Recording, corrupted: Recording):
+        self.layer, self.path = layer, path
+        axes = axes_of(path, clean[path].ndim, list(clean))
+        self.time, self.of_keys = axes.index("T"), "S" in axes
+        self.recorded, there = (np.moveaxis(run[path], self.time, 1)[0] for run in (clean, corrupted))
+        self.differing = (self.recorded != there).any(axis=tuple(range(1, there.ndim)))
+        self.before = corrupted["embedding" if layer == 0 else f"blocks.{layer - 1}.residual"]  # (1, T, D)
+        self.after = corrupted[f"blocks.{layer}.residual"]
+
+    def run(
+        self, model: Decoder, positions: NDArray[np.int64], beginning: Cache | None
+    ) -> NDArray[np.float32]:
+        """Return the last logits (B, 1, V) of B runs, patched at one of these positions each.
+
+        beginning  the tokens before the first of them; None to compute these, too
+        """
+        # A cache may hold keys in another order than the recording has them.
+        cache = None if self.of_keys else beginning
+        B, T, start = len(positions), len(self.recorded), 0 if cache is None else int(cache.lengths[0])
+        rows, step = cache and cache.select([0] * B), Step(np.full(B, start), T - start, np.full(B, T))
+        states = None if rows is None else rows.states
+        patch = _OnePosition(self.recorded[positions], self.time, positions - start)
         with numbered([0] * B), at(step.positions):  # for interventions around: all rows are the one text
-            if path.endswith(".residual"):
-                x = patch.catch(path, np.repeat(corrupted[path], B, axis=0))
+            if self.path.endswith(".residual"):
+                x = patch.catch(self.path, np.repeat(self.after[:, start:], B, axis=0))
             else:
-                with listen(patch, path), scope(f"blocks.{layer}"):  # a scope counts for those who listen
-                    x = model.blocks[layer](np.repeat(before, B, axis=0), step, None)  # (B, T, D)
-            logits = model.from_block(layer + 1, x, step, last_only=True)
-        answers[positions] = _differences(logits, plus, minus)
-    return answers
+                x = np.repeat(self.before[:, start:], B, axis=0)  # (B, T, D)
+                # The scope is inside: it counts for those who listen already.
+                with listen(patch, self.path), scope(f"blocks.{self.layer}"):
+                    x = model.blocks[self.layer](x, step, None if states is None else states[self.layer])
+            return model.from_block(self.layer + 1, x, step, states, last_only=True)
 
 
 class _OnePosition:
     """A listener that puts another activation into each row, at a position of its own.
 
-    recorded   (T, …) what is put in, tokens first
-    time       which axis of the tap is T
-    positions  (B,) of each row
+    recorded  (B, …) what is put into each row
+    time      which axis of the tap is T
+    places    (B,) which of the tokens on that axis it is put in place of
     """
 
-    def __init__(self, recorded: NDArray, time: int, positions: NDArray[np.int64]):
-        self.recorded, self.time, self.positions = recorded, time, positions
+    def __init__(self, recorded: NDArray, time: int, places: NDArray[np.int64]):
+        self.recorded, self.time, self.places = recorded, time, places
 
     def catch(self, path: str, x: NDArray) -> NDArray:
-        """Return a copy of ``x`` in which each row has the recorded numbers at its position."""
+        """Return a copy of ``x`` in which each row has the recorded numbers at its place."""
         y = x.copy()
-        np.moveaxis(y, self.time, 1)[np.arange(len(y)), self.positions] = self.recorded[self.positions]
+        np.moveaxis(y, self.time, 1)[np.arange(len(y)), self.places] = self.recorded
         return y
 
 

@@ -1,0 +1,164 @@
+"""Look inside a model while it writes: what it would say at each layer, who wrote the token, where it looked.
+
+With -o a page is written, one HTML file to open in any browser, which shows this for every token, with all
+values in between and the lines of code they come from.
+"""
+
+import argparse
+import json
+import re
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from tinystar_np.cli.model_argument import add_model_option
+from tinystar_np.cli.open_model import (
+    add_model_arguments,
+    add_sampling_arguments,
+    chosen_settings,
+    open_model,
+    sampling_settings,
+)
+from tinystar_np.cli.prompt_text import read_prompt
+from tinystar_np.cli.streams import OK, say
+from tinystar_np.cli.terminal import UsageError, add_common_arguments, note, say_styled, say_table
+from tinystar_np.cli.wording import size_of
+from tinystar_np.seeing.glance import PARTS, Glance, glance
+from tinystar_np.seeing.look import look as look_inside
+
+NEW_TOKENS, NEW_TOKENS_SHOWN = 12, 1
+"""How many tokens are written for a page, and for the terminal, which shows the last of them."""
+BAR = 16  # characters
+EIGHTHS = " ▏▎▍▌▋▊▉"
+LONGEST_TOKEN = 16  # characters
+LONGEST_TEXT = 200
+
+EPILOG = """examples:
+  {command} "The capital city of France is" -m openai-community/gpt2
+  {command} "Once upon a time" -n 12 -o page.html --open
+  {command} "Once upon a time" --json
+
+Exit codes: 0 ok, 1 failure, 2 usage."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("prompt", nargs="*", help="the text to continue; - or a pipe reads it from stdin")
+    add_model_option(parser, "stories")
+    parser.add_argument(
+        "--ids", action="store_true", help="the prompt is token ids with commas between: 5,17,3"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the page to this file")
+    parser.add_argument("--open", action="store_true", help="show the page in the browser")
+    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+    words = f"{NEW_TOKENS} for a page, otherwise {NEW_TOKENS_SHOWN}"
+    add_sampling_arguments(parser, max_new_tokens=None, words=words, temperature=0.0)
+    add_model_arguments(parser)
+    add_common_arguments(parser)
+    parser.set_defaults(command=look, parser=parser)
+
+
+def look(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    to_page = arguments.output is not None or arguments.open
+    if arguments.max_new_tokens is None:
+        arguments.max_new_tokens = NEW_TOKENS if to_page else NEW_TOKENS_SHOWN
+    settings = sampling_settings(arguments)
+    if arguments.output is not None and not arguments.output.parent.is_dir():
+        raise UsageError(f"-o {arguments.output}: there is no directory {arguments.output.parent}.")
+    prompt = read_prompt(arguments.prompt, arguments)
+    model, tokenizer = open_model(arguments)
+    settings = chosen_settings(arguments, settings, tokenizer)
+    seen = look_inside(model, tokenizer, _ids(prompt) if arguments.ids else prompt, **settings)
+    seen = replace(seen, model_name=arguments.model)
+    if to_page:
+        page = arguments.output or Path(tempfile.mkdtemp(prefix="tinystar-")) / "page.html"
+        seen.save(page)
+        note(f"{page}: {len(seen.ids)} tokens, {size_of(page.stat().st_size)}", arguments)
+        if arguments.open:
+            import webbrowser
+
+            webbrowser.open(page.resolve().as_uri())
+    if arguments.json:
+        say(json.dumps(glance(seen).as_json()))
+    elif not to_page:
+        _say(glance(seen), arguments)
+    return OK
+
+
+def _ids(prompt: str) -> list[int]:
+    try:
+        return [int(part) for part in prompt.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--ids {prompt}: token ids must be whole numbers with commas between.") from error
+
+
+def _say(seen: Glance, arguments: argparse.Namespace) -> None:
+    """Print the essentials: layers from the first to the last, then the parts that count most."""
+    before = "".join(seen.texts)[-LONGEST_TEXT:]
+    say_styled(f"{before}→{seen.token.text}", "bold", arguments)
+    say(f"probability {_percent(seen.token.probability)}, rank {seen.layers[-1].rank}\n")
+    say_styled("What it would say after each layer", "bold", arguments)
+    rows = [
+        (
+            "embedding" if each.layer < 0 else f"layer {each.layer}",
+            _bar(each.likeliest[0].probability),
+            _percent(each.likeliest[0].probability),
+            " ".join(quoted(candidate.text) for candidate in each.likeliest),
+            str(each.rank),
+        )
+        for each in seen.layers
+    ]
+    head = ("", "likeliest", "", "the five likeliest", f"rank of {quoted(seen.token.text)}")
+    say_table(head, rows, arguments, left=(0, 1, 3))
+    if seen.refused:
+        say(f"\nWho wrote it cannot be said: {seen.refused}")
+        return
+    against = f" rather than {quoted(seen.against.text)}" if seen.against else ""
+    say()
+    say_styled(f"Who wrote {quoted(seen.token.text)}{against}", "bold", arguments)
+    most = max(abs(writer.value) for writer in seen.writers)
+    writers = [
+        (
+            in_words(writer.name),
+            _signed(writer.value),
+            _bar(abs(writer.value) / most) if writer.value > 0 else f"−{_bar(abs(writer.value) / most)}",
+            " ".join(f"{quoted(link.text)} {100 * link.weight:.0f} %" for link in writer.links),
+        )
+        for writer in seen.writers[:PARTS]
+    ]
+    say_table(("", "adds", "", "takes from"), writers, arguments, left=(0, 2, 3))
+    rest = sum(writer.value for writer in seen.writers[PARTS:])
+    say(f"{len(seen.writers) - PARTS} others add {_signed(rest)}; all together {_signed(seen.difference)}.")
+
+
+def in_words(part: str) -> str:
+    """Say a part's name: "blocks.3.attention head 2" is layer 3, head 2."""
+    found = re.fullmatch(r"blocks\.(\d+)\.(\w+)(?: (.*))?", part)
+    if found is None:
+        return part
+    layer, kind, which = found.groups()
+    words = which or kind.replace("_", "-")
+    if which and not (kind == "attention" and which.startswith("head")):
+        words = f"{kind.replace('_', '-')} {which}"
+    return f"layer {layer}, {words}"
+
+
+def quoted(text: str) -> str:
+    """Put a token into quotes, cut and on one line."""
+    shown = text.replace("\n", "↵").replace("\t", "⇥")
+    return f"‘{shown if len(shown) <= LONGEST_TOKEN else shown[: LONGEST_TOKEN - 1] + '…'}’"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share >= 0.0005 else "0.0 %"
+
+
+def _bar(share: float) -> str:
+    """Draw a share from 0 to 1 as a bar."""
+    eighths = round(8 * BAR * min(1.0, max(0.0, share)))
+    return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()

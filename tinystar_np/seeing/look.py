@@ -1,0 +1,198 @@
+"""Looking at a model at work: it writes a few tokens, and everything that happened within is kept to be seen.
+
+seen = ts.look(model, tokenizer, "The cat sat on the", max_new_tokens=12)
+seen                          # in a notebook: the page
+seen.save("page.html")        # the same as one file
+seen.attention(3)             # and every number as an array
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from secrets import randbits
+from typing import Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.errors import InputError, TokenizerError
+from tinystar_np.generation.loop import check_prompt, run
+from tinystar_np.generation.options import Sampling, SamplingOptions
+from tinystar_np.generation.prompt import encode_prompt
+from tinystar_np.generation.setting_names import takes_sampling
+from tinystar_np.models import Decoder
+from tinystar_np.progress_bar import bar
+from tinystar_np.seeing.attribution import attribute
+from tinystar_np.seeing.cost import Times, block_times
+from tinystar_np.seeing.lens import Lens, checked_position, read_lens
+from tinystar_np.seeing.parts import Attribution
+from tinystar_np.seeing.recorder import Recording, record
+from tinystar_np.seeing.recurrence import mixing_matrix
+from tinystar_np.text import Tokenizer
+from tinystar_np.whole_file import whole_file
+
+NEW_TOKENS = 12
+NOTEBOOK_HEIGHT = 900  # pixels
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What happened while a model wrote a text.
+
+    model          the model
+    tokenizer      its tokenizer, or None where it has none
+    ids            the prompt's tokens and the new ones
+    prompt_length  how many of them are the prompt's
+    options        how the new ones were chosen
+    recording      every tap of one pass over all ids, with the batch axis: B = 1
+    times          how long each part took while the tokens were written: the first pass read the prompt
+    prompt         its text, where it was given as one
+    model_name     a name for headings
+    """
+
+    model: Decoder
+    tokenizer: Tokenizer | None
+    ids: tuple[int, ...]
+    prompt_length: int
+    options: SamplingOptions
+    recording: Recording
+    times: Times
+    prompt: str | None = None
+    model_name: str = ""
+
+    @cached_property
+    def _lenses(self) -> dict[int, Lens]:
+        return {}
+
+    @cached_property
+    def followed(self) -> NDArray[np.int64]:
+        """(T,): for each position the token that came next; for the last one the likeliest."""
+        last = int(self.recording["logits"][0, -1].argmax())
+        return np.array([*self.ids[1:], last])
+
+    def logit_lens(self, top: int = 5) -> Lens:
+        """Return what the model would say after each layer: the likeliest tokens, and the one that came next.
+
+        It is computed once for each ``top``.
+        """
+        if top not in self._lenses:
+            self._lenses[top] = read_lens(self.model, self.recording, tokens=self.followed, top=top)
+        return self._lenses[top]
+
+    def attention(self, layer: int) -> NDArray:
+        """Return the attention weights of a layer: (H, T, S).
+
+        Raises InputError for a layer that there is not, or that has no attention.
+        """
+        path = f"blocks.{self.checked_layer(layer)}.attention.probabilities"
+        if path not in self.recording:
+            raise InputError(f"Layer {layer} has no attention.")
+        return self.recording[path][0]
+
+    def attributions(self, position: int, token: int | None = None, other: int | None = None) -> Attribution:
+        """Return the parts that a logit at a position is the sum of.
+
+        position  whose next token it is about; from the end where negative
+        token     its id; None for the token that came next
+        other     a token whose logit is subtracted; None for nothing
+
+        Raises InputError for a position or an id outside, and for a model whose logits are no such sums.
+        """
+        chosen = int(self.followed[checked_position(position, len(self.ids))]) if token is None else token
+        return attribute(self.model, self.recording, position, chosen, other)
+
+    def recurrence(self, layer: int) -> NDArray:
+        """Return what each token takes from each earlier one in a recurrence: (H, T, T).
+
+        Raises InputError for a layer that there is not, or that has no recurrence.
+        """
+        return mixing_matrix(self.model, self.recording, self.checked_layer(layer))
+
+    def checked_layer(self, layer: int) -> int:
+        """Return the layer, counted from the beginning; raises InputError where there is none."""
+        layers = len(self.model.blocks)
+        if not -layers <= layer < layers:
+            raise InputError(f"layer {layer} is outside the model, 0 to {layers - 1}.")
+        return layer % layers
+
+    def page(self) -> str:
+        """Return the page: one HTML file that needs no other, and no network."""
+        from tinystar_np.seeing.page.data import MOST_BYTES, page_data
+        from tinystar_np.seeing.page.file import bare_size, page_text
+
+        return page_text(page_data(self, MOST_BYTES - bare_size()), self._title())
+
+    def save(self, path: str | Path) -> None:
+        """Write the page to a file.
+
+        Raises InputError where the file cannot be written.
+        """
+        text = self.page()
+        with whole_file(Path(path), InputError) as file:
+            file.write(text.encode())
+
+    def _title(self) -> str:
+        name = self.model_name or type(self.model).__name__
+        return f"{name}: {len(self.ids)} tokens seen"
+
+    def __repr__(self) -> str:
+        return f"<Seen: {self._title()}, {self.prompt_length} of them the prompt's>"
+
+    def _repr_html_(self) -> str:
+        """Show the page in a notebook, in a frame of its own: its styles and keys do not mix with others'."""
+        page = html.escape(self.page(), quote=True)
+        return (
+            f'<iframe srcdoc="{page}" sandbox="allow-scripts" title="{html.escape(self._title())}" '
+            f'style="width:100%;height:{NOTEBOOK_HEIGHT}px;border:0"></iframe>'
+        )
+
+
+@takes_sampling
+def look(
+    model: Decoder, tokenizer: Tokenizer | None, prompt: str | Sequence[int], **sampling: Unpack[Sampling]
+) -> Seen:
+    """Continue a prompt, and keep everything that happens on the way.
+
+    prompt    a text; or token ids, which need no tokenizer
+    sampling  see SamplingOptions; max_new_tokens is 12 where it is not given, and 0 looks at the prompt alone
+
+    The tokens are read once more in one pass, without a cache, whose every intermediate is recorded: memory
+    grows with the square of their number where there is attention.
+
+    Raises InputError for an empty prompt or an option out of range, ContextFullError for a prompt too long,
+    TokenizerError for a text where there is no tokenizer.
+    """
+    settings: Sampling = {"max_new_tokens": NEW_TOKENS, **sampling}
+    if settings.get("temperature") != 0 and settings.get("seed") is None:
+        settings["seed"] = randbits(32)  # so that the same random numbers can be drawn again, to be shown
+    options = SamplingOptions(**settings)
+    ids = _prompt_ids(model, tokenizer, prompt)
+    check_prompt(model, ids)
+    passes = options.max_new_tokens + 1
+    with bar(model.parameters * passes, "looking", " weights") as advance:
+        whole = [*ids]
+        stopping = tokenizer if options.stops else None
+        with block_times() as times:
+            for piece in run(model, [ids], stopping, options) if options.max_new_tokens else ():
+                whole.append(piece.token_id)
+                advance(model.parameters)
+        whole = whole[: model.context_length]  # the last token may have no position
+        with record() as recording:
+            model(np.array(whole))
+    text = prompt if isinstance(prompt, str) else None
+    return Seen(model, tokenizer, tuple(whole), len(ids), options, recording, times, text)
+
+
+def _prompt_ids(model: Decoder, tokenizer: Tokenizer | None, prompt: str | Sequence[int]) -> list[int]:
+    """Return the ids of a prompt, which may be ids already."""
+    if isinstance(prompt, str):
+        if tokenizer is None:
+            raise TokenizerError("This model has no tokenizer files. Give look token ids instead of a text.")
+        return encode_prompt(model, tokenizer, prompt)
+    ids = np.asarray(prompt)
+    if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+        raise InputError(f"A prompt must be a text or a list of token ids; found {shown(prompt)}")
+    return [int(id) for id in ids]

@@ -1,0 +1,87 @@
+"use strict";
+/* The text as a strip of tokens: coloured by how much the model expected each, chosen by click or arrow keys. */
+
+const strip = { tokens: [] };
+
+function buildStrip() {
+  const box = document.getElementById("tokens");
+  const T = seen.tokens.length;
+  for (let i = 0; i < T; i++) {
+    const token = el("span", {
+      class: `token${i >= seen.prompt_length ? " new" : ""}${i <= seen.first ? " unseen" : ""}`,
+      role: "option", id: `token-${i}`,
+    }, tokenNodes(tokenText(i)));
+    if (i > seen.first) token.addEventListener("click", () => choose({ token: i }));
+    hinted(token, () => tokenWords(i));
+    strip.tokens.push(token);
+  }
+  const next = el("span", { class: "token next", role: "option", id: `token-${T}` }, "…");
+  next.addEventListener("click", () => choose({ token: T }));
+  hinted(next, () => `What would come next: likeliest ${tokenLabel(textOf(seen.follow[T - 1]))}`);
+  strip.tokens.push(next);
+  box.append(...strip.tokens);
+  box.tabIndex = 0;
+  document.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) return;
+    if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
+      event.preventDefault();
+      choose({ token: chosen.token + (event.key === "ArrowRight" ? 1 : -1) });
+    }
+  });
+}
+
+/** What is said of a token when the pointer is over it. */
+function tokenWords(i) {
+  const words = [`${tokenLabel(tokenText(i))}   id ${seen.tokens[i].id}, position ${i}`];
+  const p = i - 1;
+  if (p < seen.first) return words.join("\n");
+  words.push(`probability ${percent(chosenProbability(p))}, rank ${count(chosenRank(p))}`);
+  return words.join("\n");
+}
+
+/** The probability of the token that follows a position, under the model itself. */
+function chosenProbability(p) {
+  return ofLastLayer("lens.chosen", p);
+}
+
+/** Its rank among all tokens: 1 is the likeliest. */
+function chosenRank(p) {
+  return ofLastLayer("lens.ranks", p);
+}
+
+function ofLastLayer(name, p) {
+  const found = arrayOf(name);
+  const [layers, positions] = found.shape;
+  return found[(layers - 1) * positions + p - seen.first];
+}
+
+/** The colour behind a token: the less it was expected, the stronger. A nat of surprise is a tenth of it. */
+function surpriseColour(p) {
+  const surprise = -Math.log(Math.max(1e-12, chosenProbability(p)));
+  return mixed(palette.paper, palette.below, Math.min(0.62, surprise / 12));
+}
+
+function updateStrip() {
+  const T = seen.tokens.length;
+  strip.tokens.forEach((token, i) => {
+    token.setAttribute("aria-selected", String(i === chosen.token));
+    if (i > seen.first && i < T) {
+      const colour = surpriseColour(i - 1);
+      token.style.backgroundColor = css(colour);
+    }
+  });
+  const box = document.getElementById("tokens");
+  box.setAttribute("aria-activedescendant", `token-${chosen.token}`);
+  const token = strip.tokens[chosen.token];
+  if (token.offsetTop < box.scrollTop + box.offsetTop || token.offsetTop + token.offsetHeight > box.scrollTop + box.offsetTop + box.clientHeight) {
+    box.scrollTop = token.offsetTop - box.offsetTop - 30;
+  }
+  const p = position();
+  const next = chosen.token === T;
+  fill(document.getElementById("chosen"),
+    next ? "What would come next, most likely " : chosen.token >= seen.prompt_length ? "The model wrote " : "The prompt has ",
+    el("b", {}, tokenNodes(followed(p))), next ? "" : ` at position ${chosen.token}`,
+    ` — probability ${percent(chosenProbability(p))}, rank ${count(chosenRank(p))} of ${count(seen.model.vocabulary)}. `,
+    el("span", { class: "legend-words" }, seen.tokens.length > seen.prompt_length ? "Underlined: written by the model. " : "", "Darker: less expected."));
+}
