@@ -344,3 +344,11 @@ def test_an_editor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VISUAL", str(tmp_path / "none"))
     with pytest.raises(InputError, match=r"cannot be started \(No such file or directory\)\. Set EDITOR"):
         edited("")
+
+
+def test_the_guide_names_every_command_and_option() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "chat.md").read_text(encoding="utf-8")
+    for name in COMMANDS:
+        assert f"`{name}" in guide
+    for option in ("--whole", "--resume", "--context", "--when-full", "--no-history", "--model-settings"):
+        assert option in guide

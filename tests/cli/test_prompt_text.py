@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from terminals import TINYSTAR, Terminal, on_terminal
 from transformers import GenerationConfig
@@ -153,6 +154,25 @@ def test_what_a_file_does_not_name(talking_model: Path, capsys: Any) -> None:
 
 
 NAME = "generation_config.json"
+
+
+def test_settings_in_a_gguf_file(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    for named in (True, False):
+        writer = gguf.GGUFWriter(str(tmp_path / "model.gguf"), "llama")
+        if named:
+            writer.add_float32(gguf.Keys.General.SAMPLING_TEMP, 0.5)
+            writer.add_int32(gguf.Keys.General.SAMPLING_TOP_K, 20)
+            writer.add_float32(gguf.Keys.General.SAMPLING_MIN_P, 0.125)
+            writer.add_float32(gguf.Keys.General.SAMPLING_PENALTY_REPEAT, 1.25)
+        writer.add_tensor("token_embd.weight", np.zeros((2, 32), dtype=np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        off = {"top_p": 1.0, "typical_p": 1.0}
+        wanted = {"temperature": 0.5, "top_k": 20, "min_p": 0.125, "repetition_penalty": 1.25, **off}
+        assert read_model_settings(tmp_path / "model.gguf") == (wanted if named else {})
 
 
 def test_a_value_that_cannot_be(talking_model: Path, capsys: Any) -> None:

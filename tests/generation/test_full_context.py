@@ -1,5 +1,6 @@
 """A conversation that fills its context: it stops, or goes on exactly as the shorter conversation does."""
 
+from pathlib import Path
 from typing import Any
 
 import conftest
@@ -7,7 +8,9 @@ import conversations
 import numpy as np
 import pytest
 from conversations import CHATML, REWRITING, Counted, Unbending, prompt_of, stream
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, GraniteMoeHybridConfig
 
+import tinystar_np as ts
 from tinystar_np.errors import ContextFullError, InputError
 from tinystar_np.generation import Conversation, SamplingOptions, sample
 from tinystar_np.generation.full_context import Shift
@@ -107,6 +110,55 @@ def _with_positions(request: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     request.getfixturevalue("_a_context_for_a_conversation")
     monkeypatch.setitem(conftest.SMALL_GPT2, "n_positions", CONTEXT)
     return request.getfixturevalue("talking")
+
+
+WINDOW = Gemma3TextConfig(
+    vocab_size=257,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=3,
+    layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    sliding_window=16,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    eos_token_id=256,
+)
+RECURRENCE = GraniteMoeHybridConfig(
+    vocab_size=257,
+    hidden_size=32,
+    num_hidden_layers=3,
+    layer_types=["mamba", "attention", "mamba"],
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    num_local_experts=0,
+    num_experts_per_tok=0,
+    shared_intermediate_size=48,
+    mamba_n_heads=4,
+    mamba_d_head=16,
+    mamba_d_state=8,
+    eos_token_id=256,
+)
+
+
+@pytest.mark.parametrize("config", [WINDOW, RECURRENCE], ids=["window", "recurrence"])
+@pytest.mark.parametrize("template", [CHATML, REWRITING], ids=["adding", "rewriting"])
+def test_states_that_cannot_be_cut(config: Any, template: str, talking_model: Path) -> None:
+    """Windows that let go of their beginning, and recurrences, which mix everything into one state."""
+    reference = AutoModelForCausalLM.from_config(config)
+    conftest.randomise(reference)
+    reference.save_pretrained(talking_model)
+    (talking_model / "chat_template.jinja").write_text(template, encoding="utf-8")
+    model, tokenizer = ts.load(talking_model)
+    by_hand = Reference(model, tokenizer, "Be kind.")
+    shifts: list[Shift] = []
+    conversation = Conversation(
+        *(model, tokenizer, "Be kind."), context=CONTEXT, when_full="shift", on_shift=shifts.append
+    )
+    for text in TEXTS:
+        found = [piece.token_id for piece in conversation.say(text, max_new_tokens=20, seed=3)]
+        assert found == by_hand.say(text, 20)
+    assert len(shifts) == len(by_hand.shifts) > 1
 
 
 def test_turns_that_were_left_out_come_back(talking: Any) -> None:

@@ -139,7 +139,7 @@ class Commands:
             "messages": f"{len(conversation.messages)}{left_out}",
             "system": "none" if system is None else cut(system),
             "settings": in_words(session.settings),
-            "model's own": in_words(recommended) or "none named (generation_config.json)",
+            "model's own": in_words(recommended) or "its files name none",
             "history": f"{kept} ({SETTING}={OFF} keeps none)" if kept else OFF,
         }.items():
             tell(wrapped(visible(words), width, name, 12))

@@ -14,6 +14,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import NamedTuple, Protocol
 
 from tinystar_np.cli.chat_history import History
@@ -54,12 +55,11 @@ class TypedLines:
     """
 
     def __init__(self, history: History, complete: Callable[[str], list[str]]) -> None:
-        self._editing = sys.stdout.isatty()  # else stdout is for the answers alone
+        self._readline = _readline() if sys.stdout.isatty() else None  # else stdout is for answers alone
         self._marks_pastes = False
-        if not self._editing:
+        readline = self._readline
+        if readline is None:
             return
-        import readline  # late: only a person at a terminal needs it
-
         libedit = "libedit" in (readline.__doc__ or "")
         self._marks_pastes = not libedit
         readline.set_auto_history(False)
@@ -93,27 +93,32 @@ class TypedLines:
             raise InputError("What was typed is not in the terminal's encoding.") from error
 
     def _asked(self, prompt: str) -> str:
-        if not self._editing:
+        if not sys.stdout.isatty():
             tell(prompt, end="")
             return input()
         while True:
             try:
                 return input(prompt)
             except KeyboardInterrupt:
-                import readline
-
                 say()
                 if prompt == MORE:
                     raise DiscardedError from None
-                if not readline.get_line_buffer():
+                if self._readline is None or not self._readline.get_line_buffer():
                     raise
 
     def remember(self, entry: str) -> None:
         """Give the arrow keys a message."""
-        if self._editing:
-            import readline
+        if self._readline is not None:
+            self._readline.add_history(entry)
 
-            readline.add_history(entry)
+
+def _readline() -> ModuleType | None:
+    """Return the module that edits lines; None where Python was built without it."""
+    try:
+        import readline  # late: only a person at a terminal needs it
+    except ImportError:
+        return None
+    return readline
 
 
 def _is_waiting() -> bool:

@@ -156,7 +156,7 @@ def add_sampling_arguments(
     sampling.add_argument(
         "--model-settings",
         action="store_true",
-        help="what the model's generation_config.json names; other options still count",
+        help="those that the model's generation_config.json or GGUF file names; options still count more",
     )
     parser.set_defaults(given=())
 
@@ -180,7 +180,8 @@ def model_settings(tokenizer: Tokenizer | None) -> Sampling:
         return Sampling()
     from tinystar_np.generation.model_settings import read_model_settings  # late: few answers need it
 
-    return read_model_settings(tokenizer.path.parent)
+    path = tokenizer.path
+    return read_model_settings(path if path.suffix == GGUF else path.parent)
 
 
 def chosen_settings(arguments: argparse.Namespace, given: Sampling, tokenizer: Tokenizer | None) -> Sampling:
