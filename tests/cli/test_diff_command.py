@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from terminals import on_terminal
 
+import tinystar_np
 from tinystar_np.cli.main import tinystar
 
 
@@ -45,6 +46,39 @@ def test_the_last_lines_are_the_answer(talking_model: Path, edited: Path, capsys
     assert "← the first beyond" in table[5]
     assert tinystar(["diff", str(talking_model), str(edited), "--all"]) == 1
     assert "logits" in capsys.readouterr().out
+
+
+def test_the_shipped_model(tmp_path: Path, capsys: Any) -> None:
+    shipped = Path(tinystar_np.__file__).parent / "shipped" / "stories"
+    for name, what in (
+        (
+            "gains",
+            "blocks.1.attention_norm.gain (h.1.ln_1.weight): exchanged with blocks.4.attention_norm.gain",
+        ),
+        ("epsilon", "layer_norm_epsilon is 1e-05 in A and 1e-06 in B"),
+        ("shifted", "embedding.positions.weight (wpe.weight): rows are shifted by 1"),
+    ):
+        copy = tmp_path / name
+        shutil.copytree(shipped, copy)
+        config = json.loads((copy / "config.json").read_text())
+        tensors = load_file(copy / "model.safetensors")
+        ends = {
+            end: key
+            for key in tensors
+            for end in ("h.1.ln_1.weight", "h.4.ln_1.weight", "wpe.weight")
+            if key.endswith(end)
+        }
+        if name == "gains":
+            one, other = ends["h.1.ln_1.weight"], ends["h.4.ln_1.weight"]
+            tensors[one], tensors[other] = tensors[other], tensors[one]
+        elif name == "epsilon":
+            config["layer_norm_epsilon"] = 1e-6
+        else:
+            tensors[ends["wpe.weight"]] = np.roll(tensors[ends["wpe.weight"]], 1, axis=0)
+        (copy / "config.json").write_text(json.dumps(config))
+        save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+        assert tinystar(["diff", "stories", str(copy)]) == 1
+        assert capsys.readouterr().out.splitlines()[-1] == what
 
 
 def test_equal_models(talking_model: Path, capsys: Any) -> None:

@@ -12,6 +12,7 @@ from parity_cases import ROWS
 from safetensors.numpy import load_file, save_file
 
 import tinystar_np as ts
+from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.conversion import convert
 from tinystar_np.errors import InputError
 from tinystar_np.seeing.config_difference import differing_keys
@@ -81,6 +82,29 @@ def test_two_heads_exchanged_in_one_k(model_type: str, tmp_path: Path) -> None:
     assert one_kind(found) == "heads 0 and 1 are exchanged"
     assert found.tensors[0].name == "blocks.1.attention.k.weight"
     assert first_of(found) == "blocks.1.attention.k"
+
+
+@pytest.mark.parametrize("model_type", sorted(ROWS))
+def test_a_factor_in_every_architecture(model_type: str, tmp_path: Path) -> None:
+    """In the last block, in a matrix that is a tensor of its own."""
+    pair = Pair(tmp_path, model_type)
+    model, _ = ts.load(pair.a)
+    last = f"blocks.{len(model.blocks) - 1}."
+    rows = [row for row in expand(model.WEIGHTS, model.config).values() if row.ours.startswith(last)]
+    row = next(row for row in rows if row.is_matrix and not row.part and row.expert is None)
+    name = pair.name(row.theirs)
+    pair.change(name, lambda w: np.float32(1.25) * w)
+    found = pair.diff()
+    assert one_kind(found) == "times 1.25"
+    assert found.tensors[0].name == row.ours
+    assert first_of(found).startswith(last)
+
+
+def test_tinystar_models() -> None:
+    config = {"hidden_size": 32, "num_layers": 2, "num_heads": 4}
+    a, b = (ts.TinyStar(ts.TinyStarConfig(**config, positions=positions)) for positions in ("rope", "alibi"))
+    assert not ts.diff(a, a).differs
+    assert ts.diff(a, b).keys["positions"] == ("rope", "alibi")
 
 
 def test_heads_of_other_tensors(tmp_path: Path) -> None:
@@ -377,6 +401,35 @@ def test_loaded_models_and_tokens(tmp_path: Path) -> None:
     assert any("3 tokens show little" in words for words in found.unseen)
     with pytest.raises(InputError, match="one text"):
         ts.diff(a, b, np.ones((2, 3), int))
+
+
+def test_printed(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, "llama")
+    pair.change("layers.1.mlp.up_proj.weight", lambda w: 2 * w)
+    found = pair.diff()
+    assert repr(found) == "ModelDifference(0 keys, 1 tensors, first blocks.1.feed_forward.up)"
+    assert str(found) == found.answer
+
+
+def test_models_of_two_sizes(tmp_path: Path) -> None:
+    a = save(reference_model("llama", **ROWS["llama"].config("plain")), tmp_path / "a")
+    b = save(reference_model("gpt2", n_embd=48, n_layer=3, n_head=4), tmp_path / "b")
+    found = ts.diff(a, b)
+    assert found.activations == [] or found.first is not None
+    assert "model_type is 'llama' in A and 'gpt2' in B" in found.answer
+    assert "of another shape" in dict(found.grouped())["embedding.tokens.weight (embed_tokens.weight)"]
+
+
+def test_tensors_that_differ_alike_are_one_line(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, "llama", num_hidden_layers=6)
+    random = np.random.default_rng(0)
+    for name, w in pair.tensors.items():
+        pair.tensors[name] = w + (0.03 * w.std() * random.standard_normal(w.shape)).astype(np.float32)
+    found = pair.diff()
+    lines = dict(found.grouped())
+    assert len(found.tensors) == 6 * 9 + 3
+    assert len(lines) == 9 + 3
+    assert lines["blocks.{0–5}.attention.q.weight (6 tensors)"].startswith("close: 3.")
 
 
 def test_models_of_two_architectures(tmp_path: Path) -> None:

@@ -127,7 +127,8 @@ def _print(found: ModelDifference, arguments: argparse.Namespace) -> None:
 
     title("\nactivations")
     if not found.activations:
-        paragraph("not compared: a model whose tensors do not fit does not run")
+        why = "none has the same shape in both" if found.tokens else "tensors that do not fit do not run"
+        paragraph(f"not compared: {why}")
     else:
         beyond = sum(row.exceeds(arguments.tolerance) for row in found.activations)
         paragraph(

@@ -1,6 +1,6 @@
 """Two models side by side: which keys and tensors differ, how, and at which activation it first shows.
 
-    print(ts.diff("original", "converted").answer)
+    print(ts.diff("original", "converted"))
 
 What a conversion got wrong is mostly one simple thing: an epsilon, a transposed matrix, two heads exchanged.
 The tensors say what it is (tensor_kinds.py), and the first activation that differs says where it counts.
@@ -31,7 +31,7 @@ TOLERANCE = 1e-5
 NAMED = 3  # causes that the answer names
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelDifference:
     """How two models differ.
 
@@ -70,11 +70,18 @@ class ModelDifference:
             return f"no difference: {self.compared} tensors are equal, and so are the configs"
         causes = "; ".join(self._causes())
         if self.first is None:
-            ran = f"on {self.tokens} tokens no activation differs" if self.tokens else "not run"
-            return f"{causes} ({ran})"
+            return f"{causes} ({self._not_found()})"
         agree = self.activations.index(self.first)
         before = f"the {agree} before it agree" if agree else "nothing comes before it"
         return f"first: {self.first.name}, {self.first.relative:.1e} of its largest; {before}\n{causes}"
+
+    def _not_found(self) -> str:
+        """Say why there is no first activation that differs."""
+        if not self.tokens:
+            return "what does not fit does not run"
+        if not self.activations:
+            return "no activation has the same shape in both"
+        return f"on {self.tokens} tokens no activation differs"
 
     def _causes(self) -> list[str]:
         """Name what differs, what makes the first activation differ before the rest."""
@@ -87,8 +94,8 @@ class ModelDifference:
             if names and not any(self.faults)
         ]
         if self.first is not None:
-            at = {each.kind for each in self.tensors if _is_read_by(each.name, self.first.name)}
-            alike = [each for each in self.tensors if each.kind in at]
+            at = {each.family for each in self.tensors if _is_read_by(each.name, self.first.name)}
+            alike = [each for each in self.tensors if each.family in at]
             at_first = [f"{where}: {kind}" for where, kind in grouped(alike)]
             lone = [
                 f"only {side} has {_listed(its)}"
@@ -97,9 +104,16 @@ class ModelDifference:
             ]
             if at_first or lone:
                 return [*at_first[:NAMED], *lone]
-        causes = [*faults, *only, *keys, *tensors]
+        causes = [*faults, *keys, *only, *tensors]
         more = len(causes) - NAMED
         return [*causes[:NAMED], f"and {more} more"] if more > 0 else causes
+
+    def __repr__(self) -> str:
+        first = self.first.name if self.first else None
+        return f"ModelDifference({len(self.keys)} keys, {len(self.tensors)} tensors, first {first})"
+
+    def __str__(self) -> str:
+        return self.answer
 
     def grouped(self) -> list[tuple[str, str]]:
         """Return the differing tensors, those of several layers that differ alike as one: (names, kind)."""

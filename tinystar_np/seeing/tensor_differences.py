@@ -16,6 +16,7 @@ from tinystar_np.seeing.sides import Side, heads_of
 from tinystar_np.seeing.tensor_kinds import tensor_kind
 
 NUMBERS = 1 << 20  # compared together
+MEASURED = ("close", "other numbers", "each ")
 EXCHANGED = "exchanged with "
 LAYER = re.compile(r"^blocks\.(\d+)\.")
 
@@ -34,6 +35,11 @@ class TensorDifference:
     theirs: str
     kind: str
     relative: float
+
+    @property
+    def family(self) -> str:
+        """The kind without its numbers, where they are measured: so differ tensors alike."""
+        return re.sub(r"[-\d.]+(e[-+]\d+)?", "…", self.kind) if self.kind.startswith(MEASURED) else self.kind
 
 
 def differing_tensors(a: Side, b: Side, names: Sequence[str]) -> Iterator[TensorDifference]:
@@ -119,8 +125,7 @@ def grouped(tensors: Sequence[TensorDifference]) -> list[tuple[str, str]]:
     """Put those of several layers that differ alike together: (names, kind)."""
     groups: dict[tuple[str, str], list[TensorDifference]] = defaultdict(list)
     for each in tensors:
-        kind = "close" if each.kind.startswith("close") else each.kind
-        groups[LAYER.sub("blocks.{i}.", each.name), kind].append(each)
+        groups[LAYER.sub("blocks.{i}.", each.name), each.family].append(each)
     lines = []
     there = {each.name for each in tensors}
     for (template, kind), its in groups.items():

@@ -22,6 +22,7 @@ from tinystar_np.seeing.orders import (
 )
 
 EXACTLY = 1e-5  # of the root mean square: what float32 loses in a product or sum
+SAMPLE = 64  # rows that are tried first
 FEW = 0.5  # the largest share of rows of which it is said that these alone differ
 
 Axes = tuple[Heads | None, Heads | None]
@@ -91,7 +92,7 @@ def _rounding(a: NDArray, b: NDArray) -> str:
                 return f"rounded to {element_type} in {name}"
     if np.abs(a - b).max() > ROUNDED * np.abs(a).max() or np.count_nonzero(a != b) < FEW * a.size:
         return ""
-    return f"close: {apart / size:.1e} of its size apart, as rounding makes it"
+    return f"close: {apart / size:.1e} of its size apart: rounded to few bits, or trained further"
 
 
 def _to_float16(x: NDArray) -> NDArray:
@@ -119,6 +120,8 @@ def _affine(a: NDArray, b: NDArray) -> str:
     size = root_mean_square(b)
     if a.size < 2:
         return f"{b.flat[0]:g} in B, {a.flat[0]:g} in A"
+    if len(a) > SAMPLE and not _affine(a[:SAMPLE], b[:SAMPLE]):
+        return ""  # what does not hold of some rows does not hold of all
     c, left = _slope(a, b)
     if left <= EXACTLY * size:
         return "of the opposite sign" if abs(c + 1) < EXACTLY else f"times {_number(c)}"
@@ -199,4 +202,6 @@ def _unlike(a: NDArray, b: NDArray) -> str:
     size_a, size_b = root_mean_square(a), root_mean_square(b)
     mean = float(np.mean(a.astype(np.float64) * b))
     correlation = mean / (size_a * size_b) if size_a and size_b else 0.0
-    return f"other numbers: correlation {correlation:.2f}, {size_b / size_a:.2f} times as large"
+    return (
+        f"other numbers: correlation {round(correlation, 2) + 0.0:.2f}, {size_b / size_a:.2f} times as large"
+    )
