@@ -73,9 +73,8 @@ class Session:
                 if tokens > 2 * PREFILL:
                     show(f"reading {read}/{tokens} tokens" if read < tokens else "")
 
-            pieces = self._pieces(how, message, reading)
             try:
-                self._print(pieces)
+                self._print(self._pieces(how, message, reading))  # the template may be busy for long, too
             except KeyboardInterrupt:
                 if not self.typed:
                     raise
