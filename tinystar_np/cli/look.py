@@ -43,7 +43,9 @@ Exit codes: 0 ok, 1 failure, 2 usage."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("prompt", nargs="*", help="the text to continue; - or a pipe reads it from stdin")
+    parser.add_argument(
+        "prompt", nargs="*", help="the text to continue; a text on stdin goes after it, or where - is"
+    )
     add_model_option(parser, "stories")
     parser.add_argument(
         "--ids", action="store_true", help="the prompt is token ids with commas between: 5,17,3"
