@@ -53,10 +53,11 @@ def test_the_shipped_model(tmp_path: Path, capsys: Any) -> None:
     for name, what in (
         (
             "gains",
-            "blocks.1.attention_norm.gain (h.1.ln_1.weight): exchanged with blocks.4.attention_norm.gain",
+            "blocks.1.attention_norm.gain (transformer.h.1.ln_1.weight): "
+            "exchanged with blocks.4.attention_norm.gain",
         ),
         ("epsilon", "layer_norm_epsilon is 1e-05 in A and 1e-06 in B"),
-        ("shifted", "embedding.positions.weight (wpe.weight): rows are shifted by 1"),
+        ("shifted", "embedding.positions.weight (transformer.wpe.weight): rows are shifted by 1"),
     ):
         copy = tmp_path / name
         shutil.copytree(shipped, copy)

@@ -208,7 +208,7 @@ def test_layers_off_by_one(tmp_path: Path) -> None:
     assert len(found.tensors) == 12
 
 
-@pytest.mark.parametrize("model_type", LLAMA_LIKE)
+@pytest.mark.parametrize("model_type", [*LLAMA_LIKE, "gemma3_text", "phi", "qwen3_moe"])
 @pytest.mark.parametrize("to", ["neighbours", "halves"])
 def test_the_other_rotary_layout(model_type: str, to: str, tmp_path: Path) -> None:
     pair = Pair(tmp_path, model_type)
@@ -219,7 +219,7 @@ def test_the_other_rotary_layout(model_type: str, to: str, tmp_path: Path) -> No
         return w.reshape(-1, *inner, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
 
     for name in pair.tensors:
-        if "q_proj" in name or "k_proj" in name:
+        if any(layer in name for layer in ("q_proj", "k_proj", "q_norm", "k_norm")):
             pair.change(name, turned)
     found = pair.diff()
     words = {"neighbours": "pairs are neighbours instead", "halves": "pairs are in two halves instead"}
@@ -261,7 +261,7 @@ def test_a_bias_that_config_and_file_lack(model_type: str, tmp_path: Path) -> No
     found = pair.diff()
     assert found.keys == {"attention_bias": (True, False)}
     assert first_of(found) == "blocks.0.attention.q"
-    assert "only A has layers.0.self_attn.q_proj.bias" in found.answer
+    assert found.answer.endswith("only A has model.layers.0.self_attn.q_proj.bias")
 
 
 def test_transposed(tmp_path: Path) -> None:
@@ -417,7 +417,7 @@ def test_models_of_two_sizes(tmp_path: Path) -> None:
     found = ts.diff(a, b)
     assert found.activations == [] or found.first is not None
     assert "model_type is 'llama' in A and 'gpt2' in B" in found.answer
-    assert "of another shape" in dict(found.grouped())["embedding.tokens.weight (embed_tokens.weight)"]
+    assert "of another shape" in dict(found.grouped())["embedding.tokens.weight (model.embed_tokens.weight)"]
 
 
 def test_tensors_that_differ_alike_are_one_line(tmp_path: Path) -> None:

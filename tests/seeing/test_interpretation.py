@@ -170,7 +170,20 @@ def test_heads_exchanged_in_the_reference(model_type: str, tmp_path: Path) -> No
     first, why = answer(directory, against=other)
     assert first.startswith("first: blocks.1.attention.k, ")
     assert "(model.layers.1.self_attn.k_proj); its inputs agree" in first
-    assert why.startswith("layers.1.self_attn.k_proj.weight: heads 0 and 1 are exchanged")
+    assert why.startswith("model.layers.1.self_attn.k_proj.weight: heads 0 and 1 are exchanged")
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "mixtral"])
+def test_a_gain_of_another_layer_in_the_reference(model_type: str, tmp_path: Path) -> None:
+    directory = saved(model_type, tmp_path)
+    other = save(reference_model(model_type, **ROWS[model_type].config("plain")), tmp_path / "other")
+    tensors = load_file(other / "model.safetensors")
+    one, two = (f"model.layers.{i}.input_layernorm.weight" for i in (0, 1))
+    tensors[one], tensors[two] = tensors[two], tensors[one]
+    save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
+    first, why = answer(directory, against=other)
+    assert first.startswith("first: blocks.0.attention_norm, ")
+    assert why.startswith(f"{one}: A's is blocks.1.attention_norm.gain of B")
 
 
 def test_heads_exchanged_in_the_computation(tmp_path: Path) -> None:
@@ -181,7 +194,7 @@ def test_heads_exchanged_in_the_computation(tmp_path: Path) -> None:
 
     first, why = answer(saved("llama", tmp_path), fault)
     assert first.startswith("first: blocks.1.attention.q, ")
-    assert why == "its weights agree: heads 0 and 1 are exchanged"
+    assert why == "its weights agree: heads 0 and 1 are exchanged (A: transformers, B: here)"
 
 
 @pytest.mark.parametrize("model_type", ["qwen2", "starcoder2", "phi"])

@@ -64,11 +64,11 @@ def say_activations(
             return
         at = rows.index(first)
         start, stop = max(at - AROUND, 0), min(at + AROUND + 1, len(rows))
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else ANY_WIDTH
     if start:
         say(f"… {start} before these agree …")
     shown = rows[start:stop]
     red = [i for i, row in enumerate(shown) if row.exceeds(arguments.tolerance)]
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else ANY_WIDTH
     if columns < NARROW:
         for i, row in enumerate(shown):
             words = f"{row.name} {row.relative:.1e}{' ← first' if row is first else ''}"
@@ -96,7 +96,9 @@ def say_activations(
         say_table(head, cells, arguments, left=(0, 1, 5), red=red)
     if stop < len(rows):
         after = sum(row.exceeds(arguments.tolerance) for row in rows[stop:])
-        say(f"… {len(rows) - stop} after these, of which {after} differ (--all lists them) …")
+        say(
+            wrapped(f"… {len(rows) - stop} after these, of which {after} differ; --all lists them …", columns)
+        )
 
 
 def _shape(row: Difference) -> str:

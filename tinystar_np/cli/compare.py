@@ -6,6 +6,8 @@ torch and transformers. Exit code 1 if any activation exceeds the tolerance.
 
 import argparse
 import json
+import shutil
+import sys
 from dataclasses import asdict
 
 from tinystar_np.checkpoints.hub import find_model
@@ -19,11 +21,15 @@ from tinystar_np.cli.activations import (
 from tinystar_np.cli.model_argument import add_model_word
 from tinystar_np.cli.open_model import raise_for_gguf
 from tinystar_np.cli.streams import FAILURE, OK, say
-from tinystar_np.cli.terminal import add_common_arguments, add_loading_arguments, note
+from tinystar_np.cli.terminal import ANY_WIDTH, add_common_arguments, add_loading_arguments, note
+from tinystar_np.cli.wording import wrapped
 from tinystar_np.loading import load
 from tinystar_np.seeing.model_difference import default_ids
 
-PROMPT = "Once upon a time, in a small town by the sea, there lived a girl who loved to count: 1, 2, 3."
+PROMPT = (
+    "Once upon a time, in a small town by the sea, there lived a girl who loved to count: 1, 2, 3. "
+    "What comes next? asked her friend."
+)
 """Some forty tokens: enough for positions, masks and small windows to count."""
 
 
@@ -79,8 +85,11 @@ def compare(arguments: argparse.Namespace) -> int:
     say_activations(rows, first, arguments)
     beyond = sum(row.exceeds(arguments.tolerance) for row in rows)
     if beyond:
-        say(f"\n{beyond} of {len(rows)} activations differ by more than {arguments.tolerance:g}.")
+        paragraph = f"{beyond} of {len(rows)} activations differ by more than {arguments.tolerance:g}."
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else ANY_WIDTH
+        say(f"\n{wrapped(paragraph, columns)}")
+    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else ANY_WIDTH
     for words in found.unseen:
-        note(f"Not to be seen with this prompt: {words}.", arguments)
+        note(wrapped(f"Not to be seen with this prompt: {words}.", columns), arguments)
     say_answer(answer, arguments)
     return FAILURE if first else OK

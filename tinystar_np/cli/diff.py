@@ -1,7 +1,9 @@
-"""Compare two models without torch: their configs, their tensors, and what they compute on the same tokens.
+"""Compare two models without torch: their configs, their tensors, and what
+they compute on the same tokens.
 
-For each tensor that differs, it says how: rows or heads in another order, transposed, another layer's, times
-a factor. The last lines are the answer: the first activation that differs, and why. Exit code 1 if any.
+Of each tensor that differs it says how: rows or heads in another order,
+transposed, another layer's, times a factor, rounded. The last lines are the
+answer: the first activation that differs, and why. Exit code 1 if any does.
 """
 
 import argparse
@@ -9,9 +11,11 @@ import json
 import shutil
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import one_line, shown
+from tinystar_np.checkpoints.model_files import GGUF
 from tinystar_np.cli.activations import (
     add_comparing_arguments,
     check_tolerance,
@@ -30,8 +34,9 @@ from tinystar_np.cli.terminal import (
     say_table,
 )
 from tinystar_np.cli.wording import wrapped
-from tinystar_np.seeing.model_difference import TOLERANCE, ModelDifference, diff
-from tinystar_np.text import load_tokenizer
+from tinystar_np.loading import load
+from tinystar_np.seeing.model_difference import TOLERANCE, ModelDifference, diff, names_listed
+from tinystar_np.text import Tokenizer, load_tokenizer
 
 MOST = 12  # lines of tensors
 
@@ -39,7 +44,7 @@ EPILOG = """examples:
   {command} HuggingFaceTB/SmolLM2-135M converted/
   {command} model.Q8_0.gguf original/ --prompt "Once upon a time"
 
-What differs in files only (rounding to other types, names, order) is reported as what it is."""
+docs/comparing.md says what the answers mean."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,14 +65,18 @@ def run(arguments: argparse.Namespace) -> int:
     a, b = (find_model(name, **where) for name in (arguments.a, arguments.b))
     ids = None
     if arguments.prompt is not None:
-        tokenizer = None if arguments.ids else load_tokenizer(a)
-        ids = given_ids(arguments.prompt, tokenizer, arguments)
+        ids = given_ids(arguments.prompt, None if arguments.ids else _tokenizer(a), arguments)
     found = diff(a, b, ids, tolerance=arguments.tolerance)
     if arguments.json:
         say(json.dumps(_facts(found)))
     else:
         _print(found, arguments)
     return FAILURE if found.differs else OK
+
+
+def _tokenizer(path: Path) -> Tokenizer | None:
+    """Load a model's tokenizer; that of a directory even where its tensors do not fit."""
+    return load(path)[1] if path.suffix == GGUF else load_tokenizer(path)
 
 
 def _facts(found: ModelDifference) -> dict[str, object]:
@@ -116,9 +125,7 @@ def _print(found: ModelDifference, arguments: argparse.Namespace) -> None:
         for fault in faults:
             paragraph(f"{side} does not fit its own config.json: it {fault}", 4)
         if only and not any(found.faults):
-            paragraph(f"only in {side}: {', '.join(map(one_line, only[:MOST]))}", 4)
-            if len(only) > MOST:
-                paragraph(f"… and {len(only) - MOST} more", 4)
+            paragraph(f"only in {side}: {names_listed(only.values())}", 4)
     lines = found.grouped()
     for where, kind in lines[:MOST]:
         paragraph(f"{where}: {kind}", 4)

@@ -23,6 +23,7 @@ from tinystar_np.seeing.reference import Reference, run_transformers
 from tinystar_np.seeing.sides import heads_of
 from tinystar_np.seeing.tensor_kinds import tensor_kind
 
+SIDES = "(A: transformers, B: here)"
 BY_HEAD = tuple(
     f"attention.{name}"
     for name in ("q", "k", "v", "q_norm", "k_norm", "q_rotated", "q_scaled", "k_rotated", "mixed", "gated")
@@ -78,7 +79,8 @@ class Comparison:
             Compared(first.name, theirs, ours, self.ours, own.get("gain"), own.get("bias"))
         )
         agree = "its weights agree: " if tensors else ""
-        return "\n".join([*said, f"{agree}{kind or _where_to_look(first.name)}"])
+        why = f"{kind} {SIDES}" if kind else _where_to_look(first.name)
+        return "\n".join([*said, f"{agree}{why}"])
 
     def _weights(self, rows: Sequence[Row]) -> Iterator[str]:
         """Yield how each tensor of a layer differs, of those that do."""
@@ -93,8 +95,19 @@ class Comparison:
             if not np.array_equal(a, b, equal_nan=True):
                 N, M = (*b.shape, 1, 1)[:2]
                 rows_and_columns = heads_of(row.ours, N, M, self.model.config.sizes)
-                kind = tensor_kind(a, b, (rows_and_columns[0], rows_and_columns[1]))
-                yield f"{row.theirs}: {kind} (A: transformers, B: here)"
+                twin = self._twin(row, theirs)
+                kind = twin or tensor_kind(a, b, (rows_and_columns[0], rows_and_columns[1]))
+                yield f"{type(self.model).PREFIX}{row.theirs}: {kind} {SIDES}"
+
+    def _twin(self, row: Row, theirs: NDArray) -> str:
+        """Find another of our tensors that equals theirs."""
+        part = row.taken_from(theirs)
+        wanted = part.T if row.transposed else part
+        for name, matrix in self.model.weights.items():
+            alike = matrix.shape == wanted.shape and np.ptp(wanted) > 0
+            if name != row.ours and alike and np.array_equal(unpacked(matrix), wanted):
+                return f"A's is {name} of B"
+        return ""
 
 
 def compare_with_transformers(model: Decoder, ids: Sequence[int], reference: Path) -> list[Difference]:

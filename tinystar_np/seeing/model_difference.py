@@ -8,7 +8,7 @@ The tensors say what it is (tensor_kinds.py), and the first activation that diff
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class ModelDifference:
     without_effect  keys that differ and change nothing
     compared        how many tensors both have
     tensors         those that differ
-    only            names of tensors that only one has: (in A, in B)
+    only            tensors that only one has, (in A, in B): {our name: its name in the files}
     faults          what is wrong with the tensors of each by its own config, in words
     activations     the differences of all activations; empty where one of them cannot run
     first           the first that differs by more than the tolerance
@@ -51,7 +51,7 @@ class ModelDifference:
     without_effect: Sequence[str]
     compared: int
     tensors: Sequence[TensorDifference]
-    only: tuple[Sequence[str], Sequence[str]]
+    only: tuple[Mapping[str, str], Mapping[str, str]]
     faults: tuple[Sequence[str], Sequence[str]]
     activations: Sequence[Difference]
     first: Difference | None
@@ -89,7 +89,7 @@ class ModelDifference:
         keys = [f"{key} is {shown(a)} in A and {shown(b)} in B" for key, (a, b) in self.keys.items()]
         tensors = [f"{where}: {kind}" for where, kind in self.grouped()]
         only = [
-            f"only {side} has {_listed(names)}"
+            f"only {side} has {names_listed(names.values())}"
             for side, names in zip("AB", self.only, strict=True)
             if names and not any(self.faults)
         ]
@@ -98,9 +98,9 @@ class ModelDifference:
             alike = [each for each in self.tensors if each.family in at]
             at_first = [f"{where}: {kind}" for where, kind in grouped(alike)]
             lone = [
-                f"only {side} has {_listed(its)}"
+                f"only {side} has {names_listed(its)}"
                 for side, names in zip("AB", self.only, strict=True)
-                if (its := [name for name in names if _is_read_by(name, self.first.name)])
+                if (its := [name for ours, name in names.items() if _is_read_by(ours, self.first.name)])
             ]
             if at_first or lone:
                 return [*at_first[:NAMED], *lone]
@@ -149,8 +149,8 @@ def compare_sides(
 ) -> ModelDifference:
     """Compare two opened models: arguments and result as of ``diff``."""
     common = [name for name in a.weights if name in b.weights]
-    only_a = [a.rows[name].theirs for name in a.weights if name not in b.weights]
-    only_b = [b.rows[name].theirs for name in b.weights if name not in a.weights]
+    only_a = {name: a.names[name] for name in a.weights if name not in b.weights}
+    only_b = {name: b.names[name] for name in b.weights if name not in a.weights}
     keys: dict[str, tuple[object, object]] = {}
     if type(a.config) is not type(b.config):
         keys["model_type"] = (_architecture(a.config), _architecture(b.config))
@@ -170,7 +170,7 @@ def compare_sides(
         without,
         len(common),
         list(differing_tensors(a, b, common)),
-        (list(dict.fromkeys(only_a)), list(dict.fromkeys(only_b))),
+        (only_a, only_b),
         (_faults(a), _faults(b)),
         activations,
         first_beyond(activations, tolerance),
@@ -193,18 +193,18 @@ def default_ids(*models: Decoder) -> NDArray[np.integer]:
 
 def _faults(side: Side) -> list[str]:
     missing, left_over, misfits = side.faults
-    said = [f"lacks {_listed(missing)}"] if missing else []
-    said += [f"has {_listed(left_over)}, unknown to the architecture"] if left_over else []
+    said = [f"lacks {names_listed(missing)}"] if missing else []
+    said += [f"has {names_listed(left_over)}, unknown to the architecture"] if left_over else []
     for name, (found, asked) in misfits.items():
         turned = ": it is transposed" if found == asked[::-1] else ""
         said.append(f"{one_line(name)} has shape {shown(found)}, expected {asked}{turned}")
     return said
 
 
-def _listed(names: Sequence[str]) -> str:
+def names_listed(names: Iterable[str]) -> str:
     """List names; those that differ by the layer's number alone are one."""
     templates: dict[str, list[str]] = defaultdict(list)
-    for name in names:
+    for name in dict.fromkeys(names):
         templates[re.sub(r"\d+", "{}", one_line(name))].append(one_line(name))
     said = [
         its[0] if len(its) == 1 else f"{its[0]} … {its[-1]} ({len(its)})" for its in list(templates.values())

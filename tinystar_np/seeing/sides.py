@@ -32,6 +32,7 @@ class Side:
     config   as its class has read it
     raw      config.json of the text part; None of a model that was loaded before
     rows     {our name: row of the weight table}, of what is there
+    names    {our name: the name of the tensor that it is taken from}
     weights  {our name: array or matrix}
     faults   tensors that are missing, unknown or of another shape
     model    None where there are such faults
@@ -40,6 +41,7 @@ class Side:
     config: Config
     raw: JsonObject | None
     rows: Mapping[str, Row]
+    names: Mapping[str, str]
     weights: Mapping[str, Matrix]
     faults: Faults
     model: Decoder | None
@@ -79,7 +81,8 @@ def open_side(
     """
     if isinstance(model, Decoder):
         rows = expand(model.WEIGHTS, model.config)
-        return Side(model.config, None, rows, model.weights, NO_FAULTS, model)
+        names = {name: type(model).PREFIX + row.theirs for name, row in rows.items()}
+        return Side(model.config, None, rows, names, model.weights, NO_FAULTS, model)
     source = open_source(find_model(str(model), revision=revision, offline=offline, cache_dir=cache_dir))
     raw = text_config(source.config)
     architecture = model_class(raw["model_type"])
@@ -87,8 +90,9 @@ def open_side(
     checkpoint = text_tensors(source.checkpoint(raw), source.config)
     config, table, faults = fitting(architecture, config, checkpoint)
     weights = gather(checkpoint, table, "auto")
-    fits = not any(faults)
-    return Side(config, raw, table.rows, weights, faults, architecture(config, weights) if fits else None)
+    names = {row.ours: tensor for tensor, its in table.tensors.items() for row in its}
+    runs = None if any(faults) else architecture(config, weights)
+    return Side(config, raw, table.rows, names, weights, faults, runs)
 
 
 def heads_of(name: str, rows: int, columns: int, sizes: Mapping[str, int]) -> Sequence[Heads | None]:
@@ -104,7 +108,10 @@ def heads_of(name: str, rows: int, columns: int, sizes: Mapping[str, int]) -> Se
         return None, None
     if layer == "qkv" and rows % (H + 2 * G) == 0:
         return Heads(rows // (H + 2 * G), parts=3 if H == G else 1), None
-    count = {"q": H, "q_norm": H, "kv_up": H, "k": G, "v": G, "k_norm": G}.get(layer)
+    if layer in ("q_norm", "k_norm"):  # of one head, or of all together
+        K = sizes.get("K", rows)
+        return (Heads(K) if rows % K == 0 else None), None
+    count = {"q": H, "kv_up": H, "k": G, "v": G}.get(layer)
     if count is not None and rows % count == 0:
         return Heads(rows // count), None
     if layer == "out" and name.endswith("weight") and columns % H == 0:

@@ -57,7 +57,7 @@ def differing_tensors(a: Side, b: Side, names: Sequence[str]) -> Iterator[Tensor
         apart = float("inf")
         if ours.shape == theirs.shape:
             apart = root_mean_square(ours - theirs) / (root_mean_square(ours) or 1)
-        yield TensorDifference(name, a.rows[name].theirs, kind, apart)
+        yield TensorDifference(name, a.names[name], kind, apart)
 
 
 def same_numbers(a: Matrix, b: Matrix) -> bool:
