@@ -12,7 +12,7 @@ from tinystar_np.errors import InputError
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.setting_names import ADVICE, CALLED
 
-FUNCTIONS = (ts.generate, ts.generate_ids, ts.stream, ts.Conversation.say)
+FUNCTIONS = (ts.generate, ts.generate_ids, ts.stream, ts.Conversation.say, ts.look)
 
 
 @pytest.fixture(scope="module")

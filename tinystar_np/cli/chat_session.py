@@ -74,7 +74,7 @@ class Session:
                     show(f"reading {read}/{tokens} tokens" if read < tokens else "")
 
             try:
-                self._print(self._pieces(how, message, reading))
+                self._print(self._pieces(how, message, reading))  # the template may be busy for long, too
             except KeyboardInterrupt:
                 if not self.typed:
                     raise

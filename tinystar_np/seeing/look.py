@@ -22,6 +22,7 @@ from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.generation.loop import check_prompt, run
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.prompt import encode_prompt
+from tinystar_np.generation.setting_names import takes_sampling
 from tinystar_np.models import Decoder
 from tinystar_np.progress_bar import bar
 from tinystar_np.seeing.attribution import attribute
@@ -149,6 +150,7 @@ class Seen:
         )
 
 
+@takes_sampling
 def look(
     model: Decoder, tokenizer: Tokenizer | None, prompt: str | Sequence[int], **sampling: Unpack[Sampling]
 ) -> Seen:
