@@ -244,6 +244,23 @@ def test_saved_and_resumed(chat: Any, tmp_path: Path) -> None:
     assert "read again" in err
 
 
+def test_questions_one_by_one(chat: Any, tmp_path: Path) -> None:
+    """Each in a process of its own: together they are one conversation."""
+    file = tmp_path / "talk.json"
+    wanted = said(Conversation(*chat.model), "a", "b", temperature=2.0, seed=5, top_k=40, top_p=0.95)
+    found = chat("", "--temp", "2", "--seed", "5", "-n", "6", "--save", str(file), "a")[0]
+    found += chat("", "--resume", str(file), "--save", str(file), "b")[0]
+    assert found == flat(wanted)
+    assert len(json.loads(file.read_text())["messages"]) == 4
+    # What is there stays where it is something else, and nothing is asked.
+    found, err = chat("", "--save", str(chat.directory / "config.json"), "a", code=1)
+    assert found == []
+    assert "no saved conversation" in err
+    # An error later on: what was said until then is saved.
+    chat("a\n/unknown\n", *GREEDY, "--save", str(tmp_path / "other.json"), code=1)
+    assert len(json.loads((tmp_path / "other.json").read_text())["messages"]) == 2
+
+
 def test_a_conversation_written_by_hand(chat: Any, tmp_path: Path) -> None:
     file = tmp_path / "talk.json"
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
@@ -350,5 +367,13 @@ def test_the_guide_names_every_command_and_option() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "chat.md").read_text(encoding="utf-8")
     for name in COMMANDS:
         assert f"`{name}" in guide
-    for option in ("--whole", "--resume", "--context", "--when-full", "--no-history", "--model-settings"):
+    for option in (
+        "--whole",
+        "--resume",
+        "--save",
+        "--context",
+        "--when-full",
+        "--no-history",
+        "--model-settings",
+    ):
         assert option in guide

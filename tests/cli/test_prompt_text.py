@@ -184,3 +184,25 @@ def test_a_value_that_cannot_be(talking_model: Path, capsys: Any) -> None:
         err = capsys.readouterr().err
         assert f"{NAME}: {next(iter(named))} is" in err
         assert len(err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [
+        ("ask", ["tinystar_np.generation.conversation", "tinystar_np.cli.chat", "readline", "difflib"]),
+        ("chat", ["readline", "tinystar_np.inspection.speed", "tinystar_np.cli.ask"]),
+    ],
+)
+def test_only_what_is_needed_is_imported(command: str, without: list[str], talking_model: Path) -> None:
+    (talking_model / "chat_template.jinja").write_text(TEMPLATE)
+    arguments = [command, "-m", str(talking_model), *GREEDY, "Hi"]
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", TINYSTAR, *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "tinystar_np.generation.loop" in imported
+    assert not imported.intersection(without)

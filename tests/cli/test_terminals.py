@@ -426,7 +426,9 @@ def test_what_is_typed_in_another_encoding_does_not_end_a_conversation(nasty_mod
     os.write(terminal.main, b"caf\xe9\n")
     place = terminal.wait_for("What was typed is not in the terminal's encoding.", place)
     place = terminal.wait_for("> ", place)
-    terminal.type("hello\n/exit\n")
+    terminal.type("hello\n")
+    terminal.wait_for("> ", place)  # both at once would be a paste
+    terminal.type("/exit\n")
     assert terminal.end() == 0
     assert terminal.process.stdout is not None
     assert terminal.process.stdout.read().decode() == NASTY + "\n"

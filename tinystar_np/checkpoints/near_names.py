@@ -1,7 +1,6 @@
 """Models on this disk whose names are near one that was not found."""
 
 import os
-from difflib import get_close_matches
 
 from tinystar_np.checkpoints.json_file import one_line
 
@@ -29,7 +28,7 @@ def _near_models(name: str, cache_dir: str | None) -> list[str]:
             spellings.setdefault(spelling.casefold(), model)
     found: list[str] = []
     for asked in (name, name.rpartition("/")[2]):
-        near = get_close_matches(asked.casefold(), spellings, n=MOST, cutoff=NEAR)
+        near = _near(asked.casefold(), list(spellings))
         found += [spellings[spelling] for spelling in near]
     return [model for model in dict.fromkeys(found) if model != name][:MOST]
 
@@ -42,4 +41,10 @@ def _near_paths(path: str) -> list[str]:
             names = [entry.name for _, entry in zip(range(10_000), entries, strict=False)]
     except OSError:
         return []
-    return [os.path.join(folder, near) for near in get_close_matches(wanted, names, n=MOST, cutoff=NEAR)]
+    return [os.path.join(folder, near) for near in _near(wanted, names)]
+
+
+def _near(name: str, names: list[str]) -> list[str]:
+    from difflib import get_close_matches  # late: models that are found do not wait for it
+
+    return get_close_matches(name, names, n=MOST, cutoff=NEAR)

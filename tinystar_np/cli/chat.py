@@ -31,6 +31,7 @@ from tinystar_np.cli.wording import wrapped
 from tinystar_np.errors import ContextFullError, InputError, TinyStarError
 from tinystar_np.generation.conversation import Conversation
 from tinystar_np.generation.options import Sampling
+from tinystar_np.generation.saved_conversation import check_free, read_conversation
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -45,7 +46,7 @@ examples:
   {command} -m smollm2 "What is the capital of France?"
   cat notes.txt | {command} "Sum this up:"
   {command} --model ./llama-3.2-1b-instruct --system "Answer in one sentence."
-  {command} --resume talk.json
+  {command} --resume talk.json --save talk.json "And in winter?"
   printf 'Hello\\nAnd in French?\\n' | {command} --temperature 0
 
 The answers go to stdout, everything else to stderr. A model without a chat template only continues texts:
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     conversation.add_argument(
         "--resume", type=Path, metavar="FILE", help="go on with a conversation that /save has written"
     )
+    conversation.add_argument("--save", type=Path, metavar="FILE", help="save the conversation at its end")
     conversation.add_argument(
         "--context",
         type=int,
@@ -95,22 +97,26 @@ def chat(arguments: argparse.Namespace) -> int:
         if not question.strip():
             raise InputError("The question is empty.")
     typed = question is None and sys.stdin.isatty()
+    if arguments.save:
+        check_free(arguments.save)
     session, commands = begin(arguments, given, typed)
-    if question is not None:
-        session.answer("say", question)
-        return OK
-    if typed:
-        width = shutil.get_terminal_size().columns - 1
-        note(f"{wrapped(session.about(), width)}\n/help lists the commands, Ctrl-D ends.", arguments)
-    converse(session, commands)
+    try:
+        if question is not None:
+            session.answer("say", question)
+        else:
+            if typed:
+                width = shutil.get_terminal_size().columns - 1
+                note(f"{wrapped(session.about(), width)}\n/help lists the commands, Ctrl-D ends.", arguments)
+            converse(session, commands)
+    finally:  # after Ctrl-C and errors, too
+        if arguments.save and session.conversation.messages:
+            commands.save_to(arguments.save)
     return OK
 
 
 def begin(arguments: argparse.Namespace, given: Sampling, typed: bool) -> tuple[Session, Commands]:
     """Load the model, and the saved conversation if one is resumed."""
     if arguments.resume and arguments.model == DEFAULT_MODEL:
-        from tinystar_np.generation.saved_conversation import read_conversation
-
         arguments.model = read_conversation(arguments.resume).model or DEFAULT_MODEL
     model, tokenizer = open_model(arguments)
     context = arguments.context

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tinystar_np.cli.chat_history import OFF, SETTING, history_file
 from tinystar_np.cli.chat_session import Session
+from tinystar_np.cli.chat_settings import KEYS, in_words, setting, whole_number
 from tinystar_np.cli.chat_texts import edited, read_file
 from tinystar_np.cli.open_model import model_settings
 from tinystar_np.cli.streams import tell
@@ -20,15 +21,6 @@ from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.saved_conversation import read_conversation, resume, save_conversation
 from tinystar_np.text import Tokenizer
 
-WHOLE = ("top_k", "no_repeat_ngram_size", "max_new_tokens", "prompt_lookup_num_tokens", "seed")
-FRACTIONS = ("temperature", "top_p", "min_p", "typical_p", "repetition_penalty")
-OTHERS = ("stop", "context", "when_full")
-OTHER_NAMES = {
-    "max_tokens": "max_new_tokens",
-    "prompt_lookup": "prompt_lookup_num_tokens",
-    "temp": "temperature",
-}
-KEYS = sorted((*(set(WHOLE) - set(OTHER_NAMES.values())), *FRACTIONS, *OTHERS, "max_tokens", "prompt_lookup"))
 WITH_CACHE = " --cache"
 MOST_SHOWN = 300  # characters of a message that is quoted
 
@@ -97,26 +89,14 @@ class Commands:
         if not rest:
             return self.show("")
         key, _, value = rest.partition(" ")
-        name = key.replace("-", "_")
-        name, value = OTHER_NAMES.get(name, name), value.strip()
+        value = value.strip()
         conversation = self.session.conversation
-        if name == "context":
-            conversation.context = None if value == OFF else _number(key, value)
-        elif name == "when_full":
+        if key == "context":
+            conversation.context = None if value == OFF else whole_number(key, value)
+        elif key.replace("-", "_") == "when_full":
             conversation.when_full = value  # type: ignore[assignment] # it is checked there
-        elif name == "stop":
-            self._change(Sampling(stop=[value] if value else []))
-        elif name == "seed" and value in ("", OFF):
-            self._change(Sampling(seed=None))
-        elif name in WHOLE:
-            self._change(Sampling(**{name: _number(key, value)}))  # type: ignore[misc]
-        elif name in FRACTIONS:
-            self._change(Sampling(**{name: _fraction(key, value)}))  # type: ignore[misc]
         else:
-            near = difflib.get_close_matches(name, KEYS, 1)
-            guess = f" Did you mean {near[0]}?" if near else ""
-            keys = wrapped(f"Settings: {' '.join(KEYS)}", _columns())
-            raise InputError(f"There is no setting {key[:40]}.{guess}\n{keys}")
+            self._change(setting(key, value, _columns()))
         note(f"{key}: {value or 'off'}", self.session.arguments)
         return True
 
@@ -200,15 +180,18 @@ class Commands:
 
     def save(self, rest: str) -> bool:
         """Save the conversation."""
-        session = self.session
         with_cache = f" {rest}".endswith(WITH_CACHE)
         path = self._path(f" {rest}".removesuffix(WITH_CACHE).strip())
-        save_conversation(
-            session.conversation, path, session.arguments.model, session.settings, with_cache=with_cache
-        )
-        session.file = path
-        note(f"Saved: {path}{', and its cache' if with_cache else ''}", session.arguments)
+        self.save_to(path, with_cache)
+        note(f"Saved: {path}{', and its cache' if with_cache else ''}", self.session.arguments)
         return True
+
+    def save_to(self, path: Path, with_cache: bool = False) -> None:
+        """Save the conversation to a file, with its settings."""
+        session = self.session
+        given = session.conversation, path, session.arguments.model, session.settings
+        save_conversation(*given, with_cache=with_cache)
+        session.file = path
 
     def load(self, rest: str) -> bool:
         """Load a conversation."""
@@ -291,29 +274,7 @@ def _columns() -> int:
     return min(shutil.get_terminal_size().columns, 80) - 1
 
 
-def in_words(settings: Sampling) -> str:
-    """Write settings of sampling, but for what is off: "temperature 0.8, top_k 40"."""
-    off = vars(SamplingOptions(temperature=1.0, max_new_tokens=0))
-    shown = {name: value for name, value in settings.items() if value not in (off[name], [])}
-    shown = {"temperature": settings["temperature"], **shown} if "temperature" in settings else shown
-    names = {theirs: ours for ours, theirs in OTHER_NAMES.items() if ours != "temp"}
-    return ", ".join(f"{names.get(name, name)} {value}" for name, value in shown.items())
-
-
 def cut(text: str, most: int = MOST_SHOWN) -> str:
     """Cut a text to its beginning, on one line."""
     line = " ".join(text.split())
     return line if len(line) <= most else f"{line[:most]}…"
-
-
-def _number(key: str, value: str) -> int:
-    if not (value.isascii() and value.isdigit()) or len(value) > 18:
-        raise InputError(f"{key} is {value[:40]!r}; it must be a whole number, 0 or more.")
-    return int(value)
-
-
-def _fraction(key: str, value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise InputError(f"{key} is {value[:40]!r}; it must be a number.") from None

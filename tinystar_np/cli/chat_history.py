@@ -60,7 +60,7 @@ class History:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _opened(self.path, os.O_APPEND) as file:
-                file.write(f"{json.dumps(entry)}\n")
+                file.writelines([f"{json.dumps(entry)}\n"])
         except OSError as error:
             self.problem = str(error.strerror)
 

@@ -74,14 +74,15 @@ class Session:
                     show(f"reading {read}/{tokens} tokens" if read < tokens else "")
 
             try:
-                self._print(self._pieces(how, message, reading))  # the template may be busy for long, too
+                self._print(self._pieces(how, message, reading))
             except KeyboardInterrupt:
                 if not self.typed:
                     raise
                 say()
-        self._say_how_full()
-        if self.arguments.stats:
-            tell(self.figures())
+        if self.answered is not None:
+            self._say_how_full()
+            if self.arguments.stats:
+                tell(self.figures())
 
     def _pieces(self, how: str, message: str, progress: Progress) -> Pieces:
         conversation, settings = self.conversation, self.settings

@@ -82,8 +82,7 @@ def save_conversation(
 
     Raises InputError where the file is something else, CheckpointError where it cannot be written.
     """
-    if path.exists() and not _is_saved(path):
-        raise InputError(f"{path}: it exists and is no saved conversation. Choose another name.")
+    check_free(path)
     content: JsonObject = {"format": FORMAT}
     if model is not None:
         content["model"] = model
@@ -155,11 +154,14 @@ def resume(conversation: Conversation, saved: Saved, path: Path, model: Decoder)
     return None
 
 
-def _is_saved(path: Path) -> bool:
+def check_free(path: Path) -> None:
+    """Raise InputError where a file is there that is no saved conversation."""
     try:
-        return read_json_object(path).get("format") == FORMAT
+        if not path.exists() or read_json_object(path).get("format") == FORMAT:
+            return
     except CheckpointError:
-        return False
+        pass
+    raise InputError(f"{path}: it exists and is no saved conversation. Choose another name.")
 
 
 def _is_message(value: Any) -> bool:

@@ -10,7 +10,6 @@ InputError: generate has no setting max_tokens. It is called max_new_tokens here
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import fields
-from difflib import get_close_matches
 from functools import wraps
 from typing import ParamSpec, TypeVar, get_type_hints
 
@@ -119,6 +118,8 @@ def called_here(name: str, known: Collection[str]) -> str:
         return f"It is called {CALLED[name]} here."
     if name in ADVICE:
         return ADVICE[name]
+    from difflib import get_close_matches  # late: names that are known do not wait for it
+
     near = get_close_matches(name.lower(), [*known, *CALLED], n=1)
     if near:
         return f"Did you mean {CALLED.get(near[0], near[0])}?"
