@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from tinystar_np.cache import join_caches
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder
-from tinystar_np.seeing.compare import compare_with_transformers
+from tinystar_np.seeing.comparison.with_transformers import compare_with_transformers
 
 TOLERANCE = 1e-5  # of the largest logit; the project promises 1e-4
 LONG_TEXT = 700

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from tinystar_np.models.tinystar_config import TinyStarConfig
     from tinystar_np.seeing import record
     from tinystar_np.seeing.attribution import attribute
+    from tinystar_np.seeing.comparison.models import diff
     from tinystar_np.seeing.interventions import ablate, intervene, patch, steer
     from tinystar_np.seeing.lens import logit_lens, read_lens
     from tinystar_np.seeing.look import look
-    from tinystar_np.seeing.model_difference import diff
     from tinystar_np.seeing.patching import patching
     from tinystar_np.seeing.without import without
 
@@ -65,7 +65,7 @@ FOUND_IN = {
     "TinyStarError": "errors",
     "ablate": "seeing.interventions",
     "attribute": "seeing.attribution",
-    "diff": "seeing.model_difference",
+    "diff": "seeing.comparison.models",
     "generate": "generation",
     "generate_ids": "generation",
     "intervene": "seeing.interventions",

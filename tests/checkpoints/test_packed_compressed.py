@@ -15,7 +15,7 @@ from tinystar_np import fast
 from tinystar_np.errors import CheckpointError, ConfigError
 from tinystar_np.kernels.packed import CodedMatrix, Int8Matrix
 from tinystar_np.loading import load
-from tinystar_np.seeing.compare import compare_with_transformers
+from tinystar_np.seeing.comparison.with_transformers import compare_with_transformers
 
 pytest.importorskip("compressed_tensors", reason="the package of this format is not installed")
 

@@ -22,7 +22,7 @@ from tinystar_np.inspection.flops import flops_per_token
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.inspection.memory import state_sizes, weight_sizes
 from tinystar_np.loading import load
-from tinystar_np.seeing.compare import compare_with_transformers
+from tinystar_np.seeing.comparison.with_transformers import compare_with_transformers
 
 MULTIPLIERS: dict[str, Any] = {  # none like another, so that none can stand in another's place
     "embedding_multiplier": 5.5,

@@ -15,7 +15,7 @@ from tinystar_np.inspection.describe import describe_model
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.loading import load
 from tinystar_np.seeing import record
-from tinystar_np.seeing.compare import compare_with_transformers
+from tinystar_np.seeing.comparison.with_transformers import compare_with_transformers
 
 SMALL = {
     "hidden_size": 48,

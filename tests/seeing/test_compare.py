@@ -7,7 +7,7 @@ import pytest
 from parity import random_ids, reference_model, save
 
 from tinystar_np.loading import load
-from tinystar_np.seeing.compare import compare_with_transformers
+from tinystar_np.seeing.comparison.with_transformers import compare_with_transformers
 
 WIDTHS = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 6}
 GROUPS = {**WIDTHS, "num_key_value_heads": 2, "intermediate_size": 80}

@@ -15,8 +15,8 @@ import tinystar_np as ts
 from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.conversion import convert
 from tinystar_np.errors import InputError
-from tinystar_np.seeing.config_difference import differing_keys
-from tinystar_np.seeing.model_difference import ModelDifference
+from tinystar_np.seeing.comparison.configs import differing_keys
+from tinystar_np.seeing.comparison.models import ModelDifference
 
 Change = Callable[[np.ndarray], np.ndarray]
 LLAMA_LIKE = ("llama", "qwen2", "qwen3", "mistral", "mixtral", "gemma2", "granite", "olmo2", "smollm3")

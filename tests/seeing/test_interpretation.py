@@ -13,9 +13,9 @@ from safetensors.numpy import load_file, save_file
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder
-from tinystar_np.seeing.activation_kinds import Compared, activation_kind
-from tinystar_np.seeing.compare import run_both
-from tinystar_np.seeing.rotation_kinds import base_of, read_rotation, rotation_kind
+from tinystar_np.seeing.comparison.activation_kinds import Compared, activation_kind
+from tinystar_np.seeing.comparison.rotation_kinds import base_of, read_rotation, rotation_kind
+from tinystar_np.seeing.comparison.with_transformers import run_both
 
 TOLERANCE = 1e-4
 Fault = Callable[[Decoder], None]

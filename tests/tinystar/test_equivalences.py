@@ -30,7 +30,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.loading import load
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig
-from tinystar_np.seeing.compare import compare_with_transformers
+from tinystar_np.seeing.comparison.with_transformers import compare_with_transformers
 
 T, W = 90, 16
 H, K, D, L, V = 8, 8, 64, 3, 256

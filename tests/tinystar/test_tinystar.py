@@ -21,7 +21,7 @@ from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.kernels.packed import PackedMatrix
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_names
-from tinystar_np.seeing.compare import compare_with_transformers
+from tinystar_np.seeing.comparison.with_transformers import compare_with_transformers
 from tinystar_np.tap import tap
 
 SMALL: dict[str, Any] = {

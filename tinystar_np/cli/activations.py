@@ -9,7 +9,7 @@ from tinystar_np.cli.streams import say
 from tinystar_np.cli.terminal import ANY_WIDTH, UsageError, say_styled, say_table, styled
 from tinystar_np.cli.wording import wrapped
 from tinystar_np.errors import TokenizerError
-from tinystar_np.seeing.differences import Difference
+from tinystar_np.seeing.comparison.activations import Difference
 from tinystar_np.text import Tokenizer
 
 AROUND = 5  # lines shown before and after the first that differs

@@ -24,7 +24,7 @@ from tinystar_np.cli.streams import FAILURE, OK, say
 from tinystar_np.cli.terminal import ANY_WIDTH, add_common_arguments, add_loading_arguments, note
 from tinystar_np.cli.wording import wrapped
 from tinystar_np.loading import load
-from tinystar_np.seeing.model_difference import default_ids
+from tinystar_np.seeing.comparison.models import default_ids
 
 PROMPT = (
     "Once upon a time, in a small town by the sea, there lived a girl who loved to count: 1, 2, 3. "
@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def compare(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    from tinystar_np.seeing.compare import run_both
-    from tinystar_np.seeing.differences import first_beyond
+    from tinystar_np.seeing.comparison.activations import first_beyond
+    from tinystar_np.seeing.comparison.with_transformers import run_both
 
     check_tolerance(arguments)
     where = {name: getattr(arguments, name) for name in ("revision", "offline", "cache_dir")}

@@ -35,7 +35,7 @@ from tinystar_np.cli.terminal import (
 )
 from tinystar_np.cli.wording import wrapped
 from tinystar_np.loading import load
-from tinystar_np.seeing.model_difference import TOLERANCE, ModelDifference, diff, names_listed
+from tinystar_np.seeing.comparison.models import TOLERANCE, ModelDifference, diff, names_listed
 from tinystar_np.text import Tokenizer, load_tokenizer
 
 MOST = 12  # lines of tensors

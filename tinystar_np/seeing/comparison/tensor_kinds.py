@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.kernels.bfloat16 import from_bfloat16, to_bfloat16
 from tinystar_np.kernels.int8 import dequantise, quantise
-from tinystar_np.seeing.orders import (
+from tinystar_np.seeing.comparison.orders import (
     ROUNDED,
     Heads,
     order_in_words,

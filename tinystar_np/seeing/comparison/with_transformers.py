@@ -15,13 +15,13 @@ from tinystar_np.checkpoints.weight_table import Row, expand
 from tinystar_np.errors import TinyStarError
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.models import Decoder
-from tinystar_np.seeing.activation_kinds import Compared, activation_kind
-from tinystar_np.seeing.differences import Difference, first_beyond
-from tinystar_np.seeing.prompt_reach import unseen_in
+from tinystar_np.seeing.comparison.activation_kinds import Compared, activation_kind
+from tinystar_np.seeing.comparison.activations import Difference, first_beyond
+from tinystar_np.seeing.comparison.prompt_reach import unseen_in
+from tinystar_np.seeing.comparison.sides import heads_of
+from tinystar_np.seeing.comparison.tensor_kinds import tensor_kind
+from tinystar_np.seeing.comparison.transformers_model import Reference, run_transformers
 from tinystar_np.seeing.recorder import record
-from tinystar_np.seeing.reference import Reference, run_transformers
-from tinystar_np.seeing.sides import heads_of
-from tinystar_np.seeing.tensor_kinds import tensor_kind
 
 SIDES = "(A: transformers, B: here)"
 BY_HEAD = tuple(

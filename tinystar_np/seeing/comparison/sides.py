@@ -19,7 +19,7 @@ from tinystar_np.models import Decoder, model_class
 from tinystar_np.models.config import Config
 from tinystar_np.models.fitted import fitting
 from tinystar_np.models.text_part import text_config, text_tensors
-from tinystar_np.seeing.orders import Heads
+from tinystar_np.seeing.comparison.orders import Heads
 
 NO_FAULTS = Faults((), (), {})
 SAMPLED = 32  # numbers that tell a tensor from others

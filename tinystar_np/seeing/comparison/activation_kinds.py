@@ -11,9 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.seeing.orders import Heads, order_in_words, root_mean_square, runs_in_words, same_rows
-from tinystar_np.seeing.rotation_kinds import rotation_kind
-from tinystar_np.seeing.tensor_differences import LAYER
+from tinystar_np.seeing.comparison.orders import (
+    Heads,
+    order_in_words,
+    root_mean_square,
+    runs_in_words,
+    same_rows,
+)
+from tinystar_np.seeing.comparison.rotation_kinds import rotation_kind
+from tinystar_np.seeing.comparison.tensors import LAYER
 
 LEFT_OVER = 1e-2
 """What a kind may leave unexplained, as a share of the difference."""

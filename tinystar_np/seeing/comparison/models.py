@@ -19,12 +19,12 @@ from tinystar_np.checkpoints.json_file import one_line, shown
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder
-from tinystar_np.seeing.config_difference import differing_keys, keys_without_effect
-from tinystar_np.seeing.differences import Difference, first_beyond
-from tinystar_np.seeing.prompt_reach import unseen_in
+from tinystar_np.seeing.comparison.activations import Difference, first_beyond
+from tinystar_np.seeing.comparison.configs import differing_keys, keys_without_effect
+from tinystar_np.seeing.comparison.prompt_reach import unseen_in
+from tinystar_np.seeing.comparison.sides import Side, open_side
+from tinystar_np.seeing.comparison.tensors import TensorDifference, differing_tensors, grouped
 from tinystar_np.seeing.recorder import record
-from tinystar_np.seeing.sides import Side, open_side
-from tinystar_np.seeing.tensor_differences import TensorDifference, differing_tensors, grouped
 
 TOKENS = 40  # enough for rotations, masks and small windows to count
 TOLERANCE = 1e-5

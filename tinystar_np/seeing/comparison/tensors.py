@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.kernels.linear import Matrix, unpacked
 from tinystar_np.kernels.packed import PackedMatrix
-from tinystar_np.seeing.orders import root_mean_square
-from tinystar_np.seeing.sides import Side, heads_of
-from tinystar_np.seeing.tensor_kinds import tensor_kind
+from tinystar_np.seeing.comparison.orders import root_mean_square
+from tinystar_np.seeing.comparison.sides import Side, heads_of
+from tinystar_np.seeing.comparison.tensor_kinds import tensor_kind
 
 NUMBERS = 1 << 20  # compared together
 MEASURED = ("close", "other numbers", "each ")
