@@ -30,7 +30,9 @@ def _near_models(name: str, cache_dir: str | None) -> list[str]:
     for asked in (name, name.rpartition("/")[2]):
         near = _near(asked.casefold(), list(spellings))
         found += [spellings[spelling] for spelling in near]
-    return [model for model in dict.fromkeys(found) if model != name][:MOST]
+    # A repository that is there and lacks a type of file says itself which types it has.
+    others = (model for model in dict.fromkeys(found) if model.partition(":")[0] != name.partition(":")[0])
+    return list(others)[:MOST]
 
 
 def _near_paths(path: str) -> list[str]:
