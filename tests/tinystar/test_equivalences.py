@@ -340,9 +340,12 @@ def test_compared_activation_by_activation(tmp_path: Path) -> None:
     weights = weights_from(reference, pair, config)
     ids = random_ids(12, vocabulary=V).tolist()
     found = compare_with_transformers(TinyStar(config, weights), ids, tmp_path)
-    attention = [f"blocks.{i}.attention.probabilities" for i in range(L)]
+    names = ("q_rotated", "k_rotated", "probabilities")
+    attention = [f"blocks.{i}.attention.{name}" for i in range(L) for name in names]
     assert [row.name for row in found] == [*attention, "logits"]
     assert not any(row.exceeds(1e-5) for row in found)
     weights["blocks.1.attention.k.weight"] *= 2
     found = compare_with_transformers(TinyStar(config, weights), ids, tmp_path)
-    assert [row.exceeds(1e-5) for row in found] == [False, True, True, True]
+    differing = ["blocks.1.attention.k_rotated", "blocks.1.attention.probabilities"]
+    later = [name for name in attention if name > "blocks.2"]
+    assert [row.name for row in found if row.exceeds(1e-5)] == [*differing, *later, "logits"]
