@@ -4,7 +4,9 @@ import io
 import keyword
 import re
 import tokenize
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,6 +85,16 @@ def test_a_text_of_another_kind_is_refused() -> None:
         seen.recurrence(0)
     with pytest.raises(InputError, match="position"):
         seen.attributions(99)
+    wrong: Any
+    for wrong in ("1", 1.0, None):
+        with pytest.raises(InputError, match=f"layer {wrong!r} is outside"):
+            seen.attention(wrong)
+        with pytest.raises(InputError, match=f"position {wrong!r} is outside"):
+            seen.attributions(wrong)
+        with pytest.raises(InputError, match=f"top = {wrong!r}"):
+            seen.logit_lens(wrong)
+    with pytest.raises(InputError, match="A token is given by its id, an int; found 'the'"):
+        seen.attributions(0, "the")  # type: ignore[arg-type]
     hybrid = ts.look(small_model("mamba 1"), None, IDS, max_new_tokens=0)
     with pytest.raises(InputError, match="no attention"):
         hybrid.attention(0)
@@ -112,6 +124,14 @@ def test_save(tmp_path: Path) -> None:
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == seen.page()
     with pytest.raises(InputError, match="cannot be written"):
         seen.save(tmp_path / "nowhere" / "page.html")
+    with pytest.raises(InputError, match="is a directory"):
+        seen.save("")
+
+
+def test_the_signature_has_its_own_number_of_tokens() -> None:
+    parameters = signature(ts.look).parameters
+    assert parameters["max_new_tokens"].default == 12
+    assert parameters["top_k"].default == signature(ts.generate).parameters["top_k"].default
 
 
 def test_a_model_that_sees_later_tokens_too() -> None:

@@ -115,7 +115,10 @@ def _position(recording: Recording, position: int) -> int:
     """Check what a recording is of; return the position counted from the beginning."""
     for name in ("embedding", "logits"):
         if name not in recording:
-            raise InputError(f"The recording lacks {name}: record the call with no patterns, or with NEEDED.")
+            raise InputError(
+                f"The recording lacks {name}: record the call with no patterns, or with those of "
+                "tinystar_np.seeing.attribution.NEEDED."
+            )
     rows, T, _ = recording["embedding"].shape
     if rows != 1:
         raise InputError(f"The recording is of {rows} texts at once; record a call with one.")

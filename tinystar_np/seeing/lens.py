@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError
 from tinystar_np.models.base import Decoder, in_silence
 from tinystar_np.seeing.recorder import Recording
@@ -93,8 +94,10 @@ def read_lens(
     Raises InputError for a recording that lacks what is needed, and for positions or ids outside.
     """
     places = _places(recording, positions)
-    if not 1 <= top <= model.vocab_size:
-        raise InputError(f"top = {top}, but it must be from 1 to {model.vocab_size}, the vocabulary's size.")
+    if not isinstance(top, int | np.integer) or not 1 <= top <= model.vocab_size:
+        raise InputError(
+            f"top = {shown(top)}, but it must be from 1 to {model.vocab_size}, the vocabulary's size."
+        )
     streams = list(_streams(model, recording, positions))
     if tokens is None:
         followed = np.concatenate([y.argmax(axis=-1) for y in _in_pieces(model, streams[-1])])
@@ -186,8 +189,8 @@ def _places(recording: Recording, positions: Sequence[int] | None) -> NDArray[np
 
 def checked_position(position: int, T: int) -> int:
     """Return a position of T that counts from the beginning; raises InputError for one outside."""
-    if not -T <= position < T:
-        raise InputError(f"position {position} is outside the recorded text, 0 to {T - 1}.")
+    if not isinstance(position, int | np.integer) or not -T <= position < T:
+        raise InputError(f"position {shown(position)} is outside the recorded text, 0 to {T - 1}.")
     return position % T
 
 
@@ -201,6 +204,8 @@ def _ids(model: Decoder, tokens: ArrayLike, n: int) -> NDArray[np.int64]:
 
 def checked_token(model: Decoder, token: int) -> int:
     """Return a token id; raises InputError for one that the model has not."""
+    if not isinstance(token, int | np.integer):
+        raise InputError(f"A token is given by its id, an int; found {shown(token)}")
     if not 0 <= token < model.vocab_size:
         raise InputError(f"token id {token} is outside the vocabulary, 0 to {model.vocab_size - 1}.")
     return token
