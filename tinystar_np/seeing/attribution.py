@@ -271,12 +271,14 @@ def _embedding(place: RecordedPlace, directions: Directions) -> Iterator[Term]:
 
 def _check(what: str, recorded: NDArray[np.float64], terms: NDArray[np.float64]) -> None:
     """Raise TinyStarError unless terms (n, ...) sum to what was recorded (...)."""
+    if not np.isfinite(recorded).all():
+        raise TinyStarError(f"{what} is not finite (NaN or infinity), and so is no sum of parts.")
     found = terms.sum(axis=0)
     error = float(np.abs(found - recorded).max())
     if not error <= TOLERANCE * float(np.abs(terms).max()):  # not for NaN either
         worst = np.unravel_index(np.abs(found - recorded).argmax(), recorded.shape)
         raise TinyStarError(
             f"{what}: the parts add up to {found[worst]:.6g}, but {recorded[worst]:.6g} was recorded.\n"
-            "Either the recording lacks taps of NEEDED, or something changed activations during the call, or "
-            "the model adds what is not known here."
+            "Either something changed activations during the call, or the recording lacks taps of "
+            "tinystar_np.seeing.attribution.NEEDED, or the model adds what is not known here."
         )
