@@ -19,12 +19,13 @@ It says what each part *added*. What the model would have said without it is ano
 layers read what earlier ones wrote.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.layers.basic import Linear, Norm
 from tinystar_np.models.base import Decoder, in_silence
@@ -113,6 +114,8 @@ def attribute_each(
 
 def _position(recording: Recording, position: int) -> int:
     """Check what a recording is of; return the position counted from the beginning."""
+    if not isinstance(recording, Mapping):
+        raise InputError(f"A recording is wanted, such as ts.record gives; found {shown(recording)}")
     for name in ("embedding", "logits"):
         if name not in recording:
             raise InputError(

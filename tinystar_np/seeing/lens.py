@@ -13,7 +13,7 @@ with ts.record("embedding", "blocks.*.residual", "logits") as recording:
     model(ids)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -177,11 +177,15 @@ def _streams(
 
 def _places(recording: Recording, positions: Sequence[int] | None) -> NDArray[np.int64]:
     """Return the positions, none of them negative: (n,)."""
+    if not isinstance(recording, Mapping):
+        raise InputError(f"A recording is wanted, such as ts.record gives; found {shown(recording)}")
     if "embedding" not in recording:
         raise InputError("The recording lacks embedding: record the call with no patterns, or with it.")
     rows, T, _ = recording["embedding"].shape
     if rows != 1:
         raise InputError(f"The recording is of {rows} texts at once; record a call with one.")
+    if isinstance(positions, int | np.integer):
+        raise InputError(f"positions is a list, such as [{positions}], or None for all; found {positions}")
     if positions is not None and len(positions) == 0:
         raise InputError("positions is empty; give at least one, or None for all.")
     return np.arange(T) if positions is None else np.array([checked_position(p, T) for p in positions], int)
