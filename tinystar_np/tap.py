@@ -41,7 +41,7 @@ class Clock(Protocol):
         """Receive how long a part took."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Listening:
     """A listener, and what it listens to.
 
@@ -49,15 +49,19 @@ class Listening:
     patterns       shell-style patterns of paths; none for every path
     rereads        whether it also gets the taps of earlier tokens that are read again (``read_again``)
     paths          every path that was offered to it, in order, and whether it wants it
+    closed         whether its block has ended
     """
 
     listener: Listener
     patterns: tuple[str, ...]
     rereads: bool
     paths: dict[str, bool] = field(default_factory=dict)
+    closed: bool = False
 
     def wants(self, path: str) -> bool:
         """Say whether a pattern matches."""
+        if self.closed:
+            return False
         if path not in self.paths:
             matches = any(fnmatchcase(path, pattern) for pattern in self.patterns)
             self.paths[path] = matches or not self.patterns
@@ -134,8 +138,18 @@ def listen(listener: Listener, *patterns: str, rereads: bool = False) -> Iterato
     rereads   whether also those of earlier tokens that are read again, see ``read_again``
     """
     opened = Listening(listener, patterns, rereads)
-    with _set(_listeners, (*_listeners.get(), opened)):
+    _listeners.set((*_still_open(), opened))
+    try:
         yield opened
+    finally:
+        # What there was before is not put back: generators that hold such blocks may be closed in any order,
+        # and in another thread, whose variable is another.
+        opened.closed = True
+        _listeners.set(_still_open())
+
+
+def _still_open() -> tuple[Listening, ...]:
+    return tuple(each for each in _listeners.get() if not each.closed)
 
 
 def unheard() -> AbstractContextManager[None]:

@@ -34,7 +34,7 @@ def whole_file(path: Path, error: type[TinyStarError] = CheckpointError) -> Iter
     If the block ends in an exception, Ctrl-C included, ``path`` is unchanged and nothing is left beside it.
     Raises ``error``, which names the file and the reason, for every OSError, those of the block included.
     """
-    partial = path.with_name(f".{path.name[:NAME]}.{token_hex(4)}{UNFINISHED}")
+    partial = path.parent / f".{path.name[:NAME]}.{token_hex(4)}{UNFINISHED}"
     try:
         with _created(partial, path) as file:
             yield file

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parity import reference_model, save
+from small_models import ATTENTION
+from terminals import on_terminal
 
 from tinystar_np.cli.main import tinystar
 
@@ -40,7 +43,7 @@ def test_json_has_all_of_it(capsys: Any) -> None:
 
 def test_the_page(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("webbrowser.open", lambda uri: not opened.append(uri))
     page = tmp_path / "page.html"
     assert tinystar(["look", PROMPT, "-o", str(page), "--open"]) == 0
     out, err = capsys.readouterr()
@@ -50,6 +53,37 @@ def test_the_page(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) 
     assert opened == [page.as_uri()]
     data = page.read_text(encoding="utf-8").split('type="application/json">')[1].split("</script>")[0]
     assert len(json.loads(data)["sampler"]) == 12
+    monkeypatch.setattr("webbrowser.open", lambda uri: False)
+    assert tinystar(["look", PROMPT, "-n", "0", "-q", "-o", str(page), "--open"]) == 1
+    assert f"{page}: no browser could be started" in capsys.readouterr().err
+
+
+def test_the_page_on_stdout(capfdbinary: Any) -> None:
+    assert tinystar(["look", PROMPT, "-n", "0", "-o", "-"]) == 0
+    out, err = capfdbinary.readouterr()
+    assert out.startswith(b"<!doctype html>")
+    assert not err
+    assert tinystar(["look", PROMPT, "-o", "-", "--json"]) == 2
+
+
+@pytest.mark.parametrize("columns", [40, 50, 80])
+def test_a_terminal(columns: int) -> None:
+    """No line is longer than the terminal is wide, and no token is broken."""
+    code, text = on_terminal("look", "Once upon a time, in a small village", "-q", columns=columns)
+    assert code == 0
+    text = re.sub("\x1b\\[[0-9;?]*[A-Za-z]", "", text)
+    lines = text[text.index("What it would say") :].splitlines()
+    assert max(map(len, lines)) <= columns + 2  # the last one is a sentence
+    assert all(line.count("‘") == line.count("’") for line in lines)
+    assert text.count("█") == 0 if columns < 60 else text.count("█") > 50
+
+
+def test_a_model_of_few_parts(tmp_path: Path, capsys: Any) -> None:
+    save(
+        reference_model("llama", **{**ATTENTION, "num_hidden_layers": 1, "num_attention_heads": 2}), tmp_path
+    )
+    assert tinystar(["look", "-m", str(tmp_path), "--ids", "5,9,2"]) == 0
+    assert re.search(r"\nAll together [+−]\d", capsys.readouterr().out)
 
 
 def test_ids_for_a_model_without_tokenizer(shared: Path, capsys: Any) -> None:

@@ -11,6 +11,7 @@ import tinystar_np as ts
 from tinystar_np.errors import InputError
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.setting_names import ADVICE, CALLED
+from tinystar_np.seeing.look import NEW_TOKENS
 
 FUNCTIONS = (ts.generate, ts.generate_ids, ts.stream, ts.Conversation.say, ts.look)
 
@@ -26,7 +27,8 @@ def test_every_setting_is_a_keyword_with_its_default_and_type(function: Any) -> 
     types = get_type_hints(Sampling)
     for field in dataclasses.fields(SamplingOptions):
         assert seen[field.name].kind is inspect.Parameter.KEYWORD_ONLY
-        assert seen[field.name].default == field.default
+        own = function is ts.look and field.name == "max_new_tokens"
+        assert seen[field.name].default == (NEW_TOKENS if own else field.default)
         assert seen[field.name].annotation == types[field.name]
     assert all(each.kind is not inspect.Parameter.VAR_KEYWORD for each in seen.values())
     assert set(types) == {field.name for field in dataclasses.fields(SamplingOptions)}

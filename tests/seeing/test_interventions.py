@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from gpt2_by_hand import forward
+from numpy.typing import NDArray
 from parity import assert_close, random_ids, reference_model, save
 from parity_cases import CASES, Case
 from small_models import DENSE, EXPERTS, small_model
@@ -447,6 +450,38 @@ def test_after_the_block_all_is_as_before(gpt2: Decoder) -> None:
     np.testing.assert_array_equal(gpt2(IDS), plain)
 
 
+def test_generators_may_be_closed_in_any_order(gpt2: Decoder) -> None:
+    """Each holds a block open: closing one leaves the other's open, and closing both leaves none."""
+
+    def steered(tap: str, scale: float) -> Generator[NDArray, None, None]:
+        with ts.steer(tap, np.arange(48), scale=scale):
+            yield gpt2(IDS)
+
+    before = gpt2(IDS)
+    first, second = steered("blocks.0.residual", 3.0), steered("blocks.1.residual", -0.5)
+    next(first)
+    next(second)
+    first.close()
+    held = gpt2(IDS)
+    second.close()
+    np.testing.assert_array_equal(gpt2(IDS), before)
+    with ts.steer("blocks.1.residual", np.arange(48), scale=-0.5):
+        np.testing.assert_array_equal(gpt2(IDS), held)
+    assert np.abs(held - before).max() > 0.01
+
+
+def test_a_generator_that_another_thread_closes(gpt2: Decoder) -> None:
+    def steered() -> Generator[NDArray, None, None]:
+        with ts.steer("blocks.0.residual", np.arange(48)):
+            yield gpt2(IDS)
+
+    before, held = gpt2(IDS), steered()
+    assert np.abs(next(held) - before).max() > 0.01
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(held.close).result()
+    np.testing.assert_array_equal(gpt2(IDS), before)
+
+
 def test_what_is_not_a_number_passes(gpt2: Decoder) -> None:
     with ts.steer("blocks.0.residual", np.full(D, np.nan), positions=[6]):
         found = gpt2(IDS)
@@ -474,10 +509,18 @@ def test_what_is_not_a_number_passes(gpt2: Decoder) -> None:
         (lambda: ts.ablate("logits", rows=[1.5]), "rows"),
         (lambda: ts.ablate("logits", positions=slice(-3, None)), "counted from 0"),
         (lambda: ts.steer("logits", np.ones((2, 2))), "steer needs a vector"),
-        (lambda: ts.steer("logits", "north"), "steer needs a vector; found|steer needs a vector, an array"),
+        (lambda: ts.steer("logits", "north"), "steer needs a vector of numbers, an array .* found .north"),
         (lambda: ts.patch({}, "logits"), "The recording has no logits"),
         (lambda: ts.patch(None, "logits"), "A recording is wanted"),
         (lambda: ts.ablate("logits", mean_of=[]), "mean_of has no recording"),
+        (lambda: ts.ablate("logits", mean_of=5), "mean_of takes a recording, .* found 5"),
+        (lambda: ts.steer("logits", np.ones(3) * 1j), "steer needs a vector of numbers"),
+        (lambda: ts.steer("logits", ["1", "2"]), "steer needs a vector of numbers"),
+        (lambda: ts.steer("logits", [[1], [2, 3]]), "steer needs a vector"),
+        (lambda: ts.steer("logits", np.ones(3), scale=None), "scale is a number .* found None"),
+        (lambda: ts.steer("logits", np.ones(3), scale="2"), "scale is a number .* found '2'"),
+        (lambda: ts.steer("logits", np.ones(3), scale=np.ones(3)), "scale is a number"),
+        (lambda: ts.patch({"logits": [[1.0]]}, "logits"), r"logits is no array; found \[\[1.0\]\]"),
     ],
 )
 def test_mistakes_that_are_seen_at_once(opened: Any, words: str) -> None:

@@ -129,3 +129,7 @@ def test_what_it_refuses(gpt2: Any) -> None:
         logit_lens(gpt2, recorded(gpt2, "blocks.*.residual"))
     with pytest.raises(InputError, match="The recording is of 2 texts at once"):
         logit_lens(gpt2, recorded(gpt2, ids=random_ids(2, 5)))
+    with pytest.raises(InputError, match=r"positions is a list, such as \[3\]"):
+        logit_lens(gpt2, recording, 3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"A recording is wanted, .* found None"):
+        logit_lens(gpt2, None)  # type: ignore[arg-type]

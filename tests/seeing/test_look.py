@@ -1,10 +1,13 @@
 """ts.look: what it keeps, the arrays it gives, its errors; and the parts of the page that need no browser."""
 
 import io
+import json
 import keyword
 import re
 import tokenize
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ from tinystar_np.seeing.glance import glance
 from tinystar_np.seeing.origins import tap_origins
 from tinystar_np.seeing.page.arrays import coded, pooled
 from tinystar_np.seeing.page.file import FOLDER, page_text
-from tinystar_np.seeing.shown_tokens import text_alone, texts_in_order
+from tinystar_np.seeing.shown_tokens import bytes_spelled, text_alone, texts_alone, texts_in_order
 from tinystar_np.seeing.source_text import source_of
 
 PACKAGE = Path(ts.__file__).parent
@@ -83,6 +86,16 @@ def test_a_text_of_another_kind_is_refused() -> None:
         seen.recurrence(0)
     with pytest.raises(InputError, match="position"):
         seen.attributions(99)
+    wrong: Any
+    for wrong in ("1", 1.0, None):
+        with pytest.raises(InputError, match=f"layer {wrong!r} is outside"):
+            seen.attention(wrong)
+        with pytest.raises(InputError, match=f"position {wrong!r} is outside"):
+            seen.attributions(wrong)
+        with pytest.raises(InputError, match=f"top = {wrong!r}"):
+            seen.logit_lens(wrong)
+    with pytest.raises(InputError, match="A token is given by its id, an int; found 'the'"):
+        seen.attributions(0, "the")  # type: ignore[arg-type]
     hybrid = ts.look(small_model("mamba 1"), None, IDS, max_new_tokens=0)
     with pytest.raises(InputError, match="no attention"):
         hybrid.attention(0)
@@ -96,6 +109,21 @@ def test_without_temperature_zero_the_draw_can_be_shown_again() -> None:
     again = ts.generate_ids(model, IDS, max_new_tokens=8, temperature=1.0, top_k=50, seed=seen.options.seed)
     assert list(seen.ids[len(IDS) :]) == again
     assert seen.page().count('"same":true') == 8
+
+
+@pytest.mark.parametrize("value", [0.0, 1e30, np.nan, np.inf])
+def test_a_changed_run_is_seen_without_who_wrote_it(value: float) -> None:
+    """A stream that is put in is no sum of what the blocks wrote; the rest of the page is as always."""
+    with ts.intervene({"blocks.0.residual": lambda x: np.full_like(x, value)}):
+        seen = ts.look(small_model("rope, groups"), None, IDS, max_new_tokens=0)
+    data = seen.page().split('type="application/json">')[1].split("</script>")[0]
+    shown, found = json.loads(data), glance(seen)
+    why = "blocks.0.residual: the parts add up to" if np.isfinite(value) else "is not finite"
+    assert why in shown["writers"]["refused"]
+    assert why in found.refused
+    assert len(shown["tokens"]) == len(IDS)
+    json.dumps(found.as_json(), allow_nan=False)
+    assert (found.as_json()["token"]["probability"] is None) == (not np.isfinite(value))  # type: ignore[index]
 
 
 def test_a_frame_for_notebooks() -> None:
@@ -112,6 +140,14 @@ def test_save(tmp_path: Path) -> None:
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == seen.page()
     with pytest.raises(InputError, match="cannot be written"):
         seen.save(tmp_path / "nowhere" / "page.html")
+    with pytest.raises(InputError, match="is a directory"):
+        seen.save("")
+
+
+def test_the_signature_has_its_own_number_of_tokens() -> None:
+    parameters = signature(ts.look).parameters
+    assert parameters["max_new_tokens"].default == 12
+    assert parameters["top_k"].default == signature(ts.generate).parameters["top_k"].default
 
 
 def test_a_model_that_sees_later_tokens_too() -> None:
@@ -213,6 +249,8 @@ def test_the_text_of_a_token_alone(talking_model: Path) -> None:
     ids = bytewise.encode("é")
     assert texts_in_order(bytewise, ids) == ["", "é"]
     assert text_alone(bytewise, ids[0]) == "\ufffd"
+    assert texts_alone(bytewise, ids) == {ids[0]: "<0xC3>", ids[1]: "<0xA9>"}
+    assert bytes_spelled("né".encode()[:2] + b"e\xff") == "n<0xC3>e<0xFF>"
     assert texts_in_order(bytewise, [*ids[:1], 256]) == ["", "\ufffd" + bytewise.token(256)]
 
 

@@ -1,6 +1,7 @@
 """The page in a real browser: it opens from a file, asks for nothing else, obeys clicks and keys, is true."""
 
 import json
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -212,6 +213,13 @@ def test_widths_and_themes(opened: Open, seen: Seen, width: int, theme: str) -> 
     page = opened(seen.page(), viewport={"width": width, "height": 844}, color_scheme=theme).page
     assert page.evaluate("document.documentElement.dataset.theme") == theme
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # Not even a token of 5000 letters, in every view that shows it.
+    page.evaluate(
+        "seen.tokens[1].text = seen.tokens[2].text = seen.vocabulary[seen.follow[1]] = 'A'.repeat(5000)"
+    )
+    page.evaluate("choose({ token: 3 }); choose({ token: 2 })")
+    assert page.locator("#story .stack").count() == 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 HOSTILE = "<script>window.harmed = 1</script><img src=x onerror='window.harmed = 1'>"
@@ -322,6 +330,23 @@ def test_every_kind_of_model_has_its_views(opened: Open, name: str, views: set[s
             for (const view of views) if (view.go) for (let i = 0; i < view.steps.length; i++) view.go(i);
         }"""
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "tap"), [("mamba 2", "mixer.B"), ("experts, latent attention", "attention.q_rotated")]
+)
+def test_every_letter_of_a_shape_is_explained(opened: Open, name: str, tap: str) -> None:
+    page = opened(ts.look(small_model(name), None, [5, 9, 2], max_new_tokens=0).page()).page
+    page.evaluate(f"choose({{ tap: {tap!r} }})")
+    shape = page.locator("#details .shape .mono").inner_text()
+    words = page.locator("#details .letters").inner_text().split(" · ")
+    assert {word.split(" ")[0] for word in words} == set(re.findall("[A-Za-z]", shape))
+    unexplained = page.evaluate(
+        "[...seen.pictures.kinds.flat(), ...seen.pictures.around].filter(node => "
+        "[...(node.letters.match(/[A-Za-z]/g) ?? [])].some(letter => !lettersInWords(node).textContent"
+        ".split(' · ').some(words => words.startsWith(letter + ' ')))).map(node => node.name)"
+    )
+    assert unexplained == []
 
 
 def test_recurrences_read_back(opened: Open) -> None:

@@ -195,7 +195,9 @@ def test_drawn(ending: str, tmp_path: Path) -> None:
         ({"answer": "yes"}, "two different ones|token ids are integers"),
         ({"taps": ["residul"]}, "No block of this model has 'residul'. Near it: blocks.0.residual"),
         ({"taps": []}, "taps"),
-        ({"tokens": ["a"]}, "1 labels for 9 tokens"),
+        ({"tokens": ["a"]}, "1 labels, but the text has 9 tokens"),
+        ({"answer": None}, "answer is one token id, .* found None"),
+        ({"answer": 1.5}, "answer is one token id, .* found 1.5"),
     ],
 )
 def test_mistakes(changes: dict[str, Any], words: str) -> None:

@@ -118,6 +118,9 @@ def test_what_it_refuses(tiny: Any) -> None:
         ("blocks.1.attention expert 0", "has no experts"),
         ("blocks.1.feed_forward shared", "has no shared experts"),
         ("blocks.1.attention head 4", "heads = 4"),
+        ([], r"a list of parts, is to be taken out; found \[\]"),
+        (None, "found None"),
+        ([3], "3 is no part that can be taken out"),
     ):
         with pytest.raises(InputError, match=message):
             ts.without(tiny, IDS, part)

@@ -7,8 +7,12 @@ values in between and the lines of code they come from.
 import argparse
 import json
 import re
+import shutil
+import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 
 from tinystar_np.cli.model_argument import add_model_option
@@ -21,8 +25,9 @@ from tinystar_np.cli.open_model import (
 )
 from tinystar_np.cli.prompt_text import read_prompt
 from tinystar_np.cli.streams import OK, say
-from tinystar_np.cli.terminal import UsageError, add_common_arguments, note, say_styled, say_table
+from tinystar_np.cli.terminal import KEPT_SPACE, UsageError, add_common_arguments, note, say_styled, say_table
 from tinystar_np.cli.wording import size_of
+from tinystar_np.errors import TinyStarError
 from tinystar_np.seeing.glance import PARTS, Glance, glance
 from tinystar_np.seeing.look import look as look_inside
 
@@ -32,6 +37,9 @@ BAR = 16  # characters
 EIGHTHS = " ▏▎▍▌▋▊▉"
 LONGEST_TOKEN = 16  # characters
 LONGEST_TEXT = 200
+NARROW = 60
+"""On terminals of fewer columns there are no bars, and tokens are shorter."""
+SHORT_TOKEN = 10
 
 EPILOG = """examples:
   {command} "The capital city of France is" -m openai-community/gpt2
@@ -50,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ids", action="store_true", help="the prompt is token ids with commas between: 5,17,3"
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the page to this file")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write the page to this file, - for stdout"
+    )
     parser.add_argument("--open", action="store_true", help="show the page in the browser")
     parser.add_argument("--json", action="store_true", help="print all of it as JSON")
     words = f"{NEW_TOKENS} for a page, otherwise {NEW_TOKENS_SHOWN}"
@@ -66,6 +76,10 @@ def look(arguments: argparse.Namespace) -> int:
     if arguments.max_new_tokens is None:
         arguments.max_new_tokens = NEW_TOKENS if to_page else NEW_TOKENS_SHOWN
     settings = sampling_settings(arguments)
+    to_stdout = arguments.output == Path("-")
+    if to_stdout and (arguments.open or arguments.json):
+        other = "--open" if arguments.open else "--json"
+        raise UsageError(f"-o - writes the page to stdout; {other} needs it in a file.")
     if arguments.output is not None and not arguments.output.parent.is_dir():
         raise UsageError(f"-o {arguments.output}: there is no directory {arguments.output.parent}.")
     prompt = read_prompt(arguments.prompt, arguments)
@@ -73,6 +87,9 @@ def look(arguments: argparse.Namespace) -> int:
     settings = chosen_settings(arguments, settings, tokenizer)
     seen = look_inside(model, tokenizer, _ids(prompt) if arguments.ids else prompt, **settings)
     seen = replace(seen, model_name=arguments.model)
+    if to_stdout:
+        say(seen.page(), end="", raw=True)
+        return OK
     if to_page:
         page = arguments.output or Path(tempfile.mkdtemp(prefix="tinystar-")) / "page.html"
         seen.save(page)
@@ -80,7 +97,8 @@ def look(arguments: argparse.Namespace) -> int:
         if arguments.open:
             import webbrowser
 
-            webbrowser.open(page.resolve().as_uri())
+            if not webbrowser.open(page.resolve().as_uri()):
+                raise TinyStarError(f"{page}: no browser could be started here. Open the file in one.")
     if arguments.json:
         say(json.dumps(glance(seen).as_json()))
     elif not to_page:
@@ -97,41 +115,60 @@ def _ids(prompt: str) -> list[int]:
 
 def _say(seen: Glance, arguments: argparse.Namespace) -> None:
     """Print the essentials: layers from the first to the last, then the parts that count most."""
+    narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < NARROW
     before = "".join(seen.texts)[-LONGEST_TEXT:]
-    say_styled(f"{before}→{seen.token.text}", "bold", arguments)
+    say_styled(f"{before}→{_cut(seen.token.text, LONGEST_TEXT)}", "bold", arguments)
     say(f"probability {_percent(seen.token.probability)}, rank {seen.layers[-1].rank}\n")
     say_styled("What it would say after each layer", "bold", arguments)
     rows = [
         (
             "embedding" if each.layer < 0 else f"layer {each.layer}",
-            _bar(each.likeliest[0].probability),
-            _percent(each.likeliest[0].probability),
-            " ".join(quoted(candidate.text) for candidate in each.likeliest),
+            "" if narrow else _bar(each.likeliest[0].probability),
+            _percent(each.likeliest[0].probability).replace(" ", KEPT_SPACE),
+            " ".join(_in_table(candidate.text, narrow) for candidate in each.likeliest),
             str(each.rank),
         )
         for each in seen.layers
     ]
-    head = ("", "likeliest", "", "the five likeliest", f"rank of {quoted(seen.token.text)}")
-    say_table(head, rows, arguments, left=(0, 1, 3))
+    rank = "rank" if narrow else f"rank of {_in_table(seen.token.text)}"
+    head = ("", "" if narrow else "likeliest", "", "the five likeliest", rank)
+    _say_columns(head, rows, arguments, left=(0, 1, 3))
     if seen.refused:
         say(f"\nWho wrote it cannot be said: {seen.refused}")
         return
     against = f" rather than {quoted(seen.against.text)}" if seen.against else ""
     say()
     say_styled(f"Who wrote {quoted(seen.token.text)}{against}", "bold", arguments)
-    most = max(abs(writer.value) for writer in seen.writers)
+    most = max(abs(writer.value) for writer in seen.writers) or 1.0
     writers = [
         (
             in_words(writer.name),
             _signed(writer.value),
-            _bar(abs(writer.value) / most) if writer.value > 0 else f"−{_bar(abs(writer.value) / most)}",
-            " ".join(f"{quoted(link.text)} {100 * link.weight:.0f} %" for link in writer.links),
+            "" if narrow else f"{'−' if writer.value < 0 else ''}{_bar(abs(writer.value) / most)}",
+            " ".join(
+                f"{_in_table(link.text, narrow)} {100 * link.weight:.0f}{KEPT_SPACE}%"
+                for link in writer.links
+            ),
         )
         for writer in seen.writers[:PARTS]
     ]
-    say_table(("", "adds", "", "takes from"), writers, arguments, left=(0, 2, 3))
-    rest = sum(writer.value for writer in seen.writers[PARTS:])
-    say(f"{len(seen.writers) - PARTS} others add {_signed(rest)}; all together {_signed(seen.difference)}.")
+    _say_columns(("", "adds", "", "takes from"), writers, arguments, left=(0, 2, 3))
+    rest = [writer.value for writer in seen.writers[PARTS:]]
+    others = f"{len(rest)} others add {_signed(sum(rest))}; all" if rest else "All"
+    say(f"{others} together {_signed(seen.difference)}.")
+
+
+def _say_columns(
+    head: Sequence[str], rows: Sequence[Sequence[str]], arguments: argparse.Namespace, left: Sequence[int]
+) -> None:
+    """Print a table without the columns in which nothing stands."""
+    full = [i for i, cells in enumerate(zip(head, *rows, strict=True)) if any(cells)]
+    say_table(
+        [head[i] for i in full],
+        [[row[i] for i in full] for row in rows],
+        arguments,
+        left=[full.index(i) for i in left if i in full],
+    )
 
 
 def in_words(part: str) -> str:
@@ -146,10 +183,18 @@ def in_words(part: str) -> str:
     return f"layer {layer}, {words}"
 
 
-def quoted(text: str) -> str:
+def quoted(text: str, most: int = LONGEST_TOKEN) -> str:
     """Put a token into quotes, cut and on one line."""
-    shown = text.replace("\n", "↵").replace("\t", "⇥")
-    return f"‘{shown if len(shown) <= LONGEST_TOKEN else shown[: LONGEST_TOKEN - 1] + '…'}’"
+    return f"‘{_cut(text.replace(chr(10), '↵').replace(chr(9), '⇥'), most)}’"
+
+
+def _in_table(text: str, narrow: bool = False) -> str:
+    """Quote a token for a cell, where no line ends within it."""
+    return quoted(text, SHORT_TOKEN if narrow else LONGEST_TOKEN).replace(" ", KEPT_SPACE)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _signed(value: float) -> str:
@@ -157,10 +202,12 @@ def _signed(value: float) -> str:
 
 
 def _percent(share: float) -> str:
+    if isnan(share):
+        return "NaN"
     return f"{100 * share:.1f} %" if share >= 0.0005 else "0.0 %"
 
 
 def _bar(share: float) -> str:
     """Draw a share from 0 to 1 as a bar."""
-    eighths = round(8 * BAR * min(1.0, max(0.0, share)))
+    eighths = 0 if isnan(share) else round(8 * BAR * min(1.0, max(0.0, share)))
     return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()

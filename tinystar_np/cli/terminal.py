@@ -156,6 +156,10 @@ def coloured(stream: TextIO, arguments: argparse.Namespace) -> bool:
     return arguments.color == "on" or (arguments.color == "auto" and not plain)
 
 
+KEPT_SPACE = "\ue000"
+"""In a table's cell: a space at which no line ends."""
+
+
 def say_table(
     head: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -199,7 +203,7 @@ def say_table(
         _environ={},  # colours and width are decided above
     )
     console.print(table, crop=False)
-    lines = drawn.getvalue().splitlines()
+    lines = drawn.getvalue().replace(KEPT_SPACE, " ").splitlines()
     say("\n".join((" " * indent + line).rstrip() for line in lines), raw=True)
 
 

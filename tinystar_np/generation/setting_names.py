@@ -81,8 +81,10 @@ ADVICE = {
 DEFAULTS = {field.name: field.default for field in fields(SamplingOptions)}
 
 
-def takes_sampling(function: Callable[P, R]) -> Callable[P, R]:
+def takes_sampling(function: Callable[P, R], **defaults: object) -> Callable[P, R]:
     """Let a function with ``**sampling`` show each setting in its signature, and refuse any other name.
+
+    defaults  of the function's own, where they are not those of SamplingOptions
 
     A call with an unknown name raises InputError, which says how it is called here.
     """
@@ -94,7 +96,7 @@ def takes_sampling(function: Callable[P, R]) -> Callable[P, R]:
     kinds = get_type_hints(Sampling)
     settings = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kinds[name])
-        for name, default in DEFAULTS.items()
+        for name, default in (DEFAULTS | defaults).items()
     ]
     known = [parameter.name for parameter in (*own, *settings)]
 

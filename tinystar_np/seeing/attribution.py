@@ -19,12 +19,13 @@ It says what each part *added*. What the model would have said without it is ano
 layers read what earlier ones wrote.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.layers.basic import Linear, Norm
 from tinystar_np.models.base import Decoder, in_silence
@@ -113,9 +114,14 @@ def attribute_each(
 
 def _position(recording: Recording, position: int) -> int:
     """Check what a recording is of; return the position counted from the beginning."""
+    if not isinstance(recording, Mapping):
+        raise InputError(f"A recording is wanted, such as ts.record gives; found {shown(recording)}")
     for name in ("embedding", "logits"):
         if name not in recording:
-            raise InputError(f"The recording lacks {name}: record the call with no patterns, or with NEEDED.")
+            raise InputError(
+                f"The recording lacks {name}: record the call with no patterns, or with those of "
+                "tinystar_np.seeing.attribution.NEEDED."
+            )
     rows, T, _ = recording["embedding"].shape
     if rows != 1:
         raise InputError(f"The recording is of {rows} texts at once; record a call with one.")
@@ -268,12 +274,14 @@ def _embedding(place: RecordedPlace, directions: Directions) -> Iterator[Term]:
 
 def _check(what: str, recorded: NDArray[np.float64], terms: NDArray[np.float64]) -> None:
     """Raise TinyStarError unless terms (n, ...) sum to what was recorded (...)."""
+    if not np.isfinite(recorded).all():
+        raise TinyStarError(f"{what} is not finite (NaN or infinity), and so is no sum of parts.")
     found = terms.sum(axis=0)
     error = float(np.abs(found - recorded).max())
     if not error <= TOLERANCE * float(np.abs(terms).max()):  # not for NaN either
         worst = np.unravel_index(np.abs(found - recorded).argmax(), recorded.shape)
         raise TinyStarError(
             f"{what}: the parts add up to {found[worst]:.6g}, but {recorded[worst]:.6g} was recorded.\n"
-            "Either the recording lacks taps of NEEDED, or something changed activations during the call, or "
-            "the model adds what is not known here."
+            "Either something changed activations during the call, or the recording lacks taps of "
+            "tinystar_np.seeing.attribution.NEEDED, or the model adds what is not known here."
         )

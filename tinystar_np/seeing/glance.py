@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import Any
 
 import numpy as np
 
-from tinystar_np.errors import InputError
+from tinystar_np.errors import TinyStarError
 from tinystar_np.seeing.look import Seen
 from tinystar_np.seeing.parts import Part
-from tinystar_np.seeing.shown_tokens import text_alone
+from tinystar_np.seeing.shown_tokens import texts_alone
 
 TOP = 5
 PARTS = 10
@@ -89,8 +91,17 @@ class Glance:
     refused: str = ""
 
     def as_json(self) -> Json:
-        """Return all of it for ``json.dumps``."""
-        return asdict(self)
+        """Return all of it for ``json.dumps``; JSON has no NaN and no infinity, which are null."""
+        made: Json = _in_json(asdict(self))
+        return made
+
+
+def _in_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _in_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_in_json(each) for each in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def glance(seen: Seen, position: int | None = None) -> Glance:
@@ -103,10 +114,15 @@ def glance(seen: Seen, position: int | None = None) -> Glance:
     p = (last - 1 if len(seen.ids) > seen.prompt_length else last) if position is None else position
     top = min(TOP, seen.model.vocab_size)
     lens = seen.logit_lens(top)
+    token_id = int(seen.followed[p])
+    known = texts_alone(seen.tokenizer, {*seen.ids[: p + 1], *map(int, lens.top_ids[:, p].flat), token_id})
     layers = tuple(
         LayerSays(
             layer - 1,
-            tuple(_candidate(seen, *each) for each in zip(ids, probabilities, strict=True)),
+            tuple(
+                Candidate(int(id), known[int(id)], float(share))
+                for id, share in zip(ids, probabilities, strict=True)
+            ),
             float(lens.probabilities[layer, p]),
             int(lens.ranks[layer, p]),
         )
@@ -114,21 +130,17 @@ def glance(seen: Seen, position: int | None = None) -> Glance:
             zip(lens.top_ids[:, p], lens.top_probabilities[:, p], strict=True)
         )
     )
-    token = _candidate(seen, int(seen.followed[p]), lens.probabilities[-1, p])
+    token = Candidate(token_id, known[token_id], float(lens.probabilities[-1, p]))
     against = next((each for each in layers[-1].likeliest if each.token_id != token.token_id), None)
-    texts = tuple(text_alone(seen.tokenizer, id) for id in seen.ids[: p + 1])
+    texts = tuple(known[id] for id in seen.ids[: p + 1])
     try:
         attribution = seen.attributions(p, token.token_id, against.token_id if against else None)
-    except InputError as error:
+    except TinyStarError as error:
         return Glance(p, texts, token, against, layers, 0.0, (), str(error))
     writers = tuple(
         Writer(part.name, part.value, _links(seen, part, p, texts)) for part in attribution.by_size()
     )
     return Glance(p, texts, token, against, layers, attribution.logit, writers)
-
-
-def _candidate(seen: Seen, id: int, probability: float) -> Candidate:
-    return Candidate(int(id), text_alone(seen.tokenizer, int(id)), float(probability))
 
 
 def _links(seen: Seen, part: Part, position: int, texts: Sequence[str]) -> tuple[Link, ...]:

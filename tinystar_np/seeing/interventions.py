@@ -92,7 +92,11 @@ def ablate(
 
     Raises InputError as ``intervene`` does, and where a recording lacks a tap.
     """
-    recordings = [mean_of] if isinstance(mean_of, Mapping) else [] if mean_of is None else list(mean_of)
+    recordings = [mean_of] if isinstance(mean_of, Mapping) else [] if mean_of is None else mean_of
+    if not isinstance(recordings, list | tuple):
+        raise InputError(
+            f"mean_of takes a recording, such as ts.record gives, or a list; found {shown(mean_of)}"
+        )
     patterns = _patterns(pattern)
     for recording in recordings:
         for each in patterns:
@@ -185,11 +189,14 @@ def steer(
     Raises InputError as ``intervene`` does, and where the vector has another length than the tap.
     """
     try:
-        direction = np.asarray(vector, dtype=np.float32) * np.float32(scale)
-    except (TypeError, ValueError):
-        direction = np.zeros(())
-    if direction.ndim != 1:
-        raise InputError(f"steer needs a vector, an array with one axis; found {shown(vector)}")
+        given, factor = np.asarray(vector), np.asarray(scale)
+    except ValueError as error:  # a list of lists of several lengths
+        raise InputError(f"steer needs a vector, an array with one axis; found {shown(vector)}") from error
+    if given.ndim != 1 or given.dtype.kind not in "iuf":
+        raise InputError(f"steer needs a vector of numbers, an array with one axis; found {shown(vector)}")
+    if factor.ndim != 0 or factor.dtype.kind not in "iuf":
+        raise InputError(f"scale is a number that the vector is multiplied by; found {shown(scale)}")
+    direction = given.astype(np.float32) * np.float32(factor)
 
     def change(activation: Activation) -> NDArray:
         path, x = activation.path, activation.x

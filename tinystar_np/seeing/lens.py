@@ -13,13 +13,14 @@ with ts.record("embedding", "blocks.*.residual", "logits") as recording:
     model(ids)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError
 from tinystar_np.models.base import Decoder, in_silence
 from tinystar_np.seeing.recorder import Recording
@@ -93,8 +94,10 @@ def read_lens(
     Raises InputError for a recording that lacks what is needed, and for positions or ids outside.
     """
     places = _places(recording, positions)
-    if not 1 <= top <= model.vocab_size:
-        raise InputError(f"top = {top}, but it must be from 1 to {model.vocab_size}, the vocabulary's size.")
+    if not isinstance(top, int | np.integer) or not 1 <= top <= model.vocab_size:
+        raise InputError(
+            f"top = {shown(top)}, but it must be from 1 to {model.vocab_size}, the vocabulary's size."
+        )
     streams = list(_streams(model, recording, positions))
     if tokens is None:
         followed = np.concatenate([y.argmax(axis=-1) for y in _in_pieces(model, streams[-1])])
@@ -174,11 +177,15 @@ def _streams(
 
 def _places(recording: Recording, positions: Sequence[int] | None) -> NDArray[np.int64]:
     """Return the positions, none of them negative: (n,)."""
+    if not isinstance(recording, Mapping):
+        raise InputError(f"A recording is wanted, such as ts.record gives; found {shown(recording)}")
     if "embedding" not in recording:
         raise InputError("The recording lacks embedding: record the call with no patterns, or with it.")
     rows, T, _ = recording["embedding"].shape
     if rows != 1:
         raise InputError(f"The recording is of {rows} texts at once; record a call with one.")
+    if isinstance(positions, int | np.integer):
+        raise InputError(f"positions is a list, such as [{positions}], or None for all; found {positions}")
     if positions is not None and len(positions) == 0:
         raise InputError("positions is empty; give at least one, or None for all.")
     return np.arange(T) if positions is None else np.array([checked_position(p, T) for p in positions], int)
@@ -186,8 +193,8 @@ def _places(recording: Recording, positions: Sequence[int] | None) -> NDArray[np
 
 def checked_position(position: int, T: int) -> int:
     """Return a position of T that counts from the beginning; raises InputError for one outside."""
-    if not -T <= position < T:
-        raise InputError(f"position {position} is outside the recorded text, 0 to {T - 1}.")
+    if not isinstance(position, int | np.integer) or not -T <= position < T:
+        raise InputError(f"position {shown(position)} is outside the recorded text, 0 to {T - 1}.")
     return position % T
 
 
@@ -201,6 +208,8 @@ def _ids(model: Decoder, tokens: ArrayLike, n: int) -> NDArray[np.int64]:
 
 def checked_token(model: Decoder, token: int) -> int:
     """Return a token id; raises InputError for one that the model has not."""
+    if not isinstance(token, int | np.integer):
+        raise InputError(f"A token is given by its id, an int; found {shown(token)}")
     if not 0 <= token < model.vocab_size:
         raise InputError(f"token id {token} is outside the vocabulary, 0 to {model.vocab_size - 1}.")
     return token

@@ -9,7 +9,7 @@ seen.attention(3)             # and every number as an array
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from secrets import randbits
 from typing import Unpack
@@ -114,8 +114,8 @@ class Seen:
     def checked_layer(self, layer: int) -> int:
         """Return the layer, counted from the beginning; raises InputError where there is none."""
         layers = len(self.model.blocks)
-        if not -layers <= layer < layers:
-            raise InputError(f"layer {layer} is outside the model, 0 to {layers - 1}.")
+        if not isinstance(layer, int | np.integer) or not -layers <= layer < layers:
+            raise InputError(f"layer {shown(layer)} is outside the model, 0 to {layers - 1}.")
         return layer % layers
 
     def page(self) -> str:
@@ -150,7 +150,7 @@ class Seen:
         )
 
 
-@takes_sampling
+@partial(takes_sampling, max_new_tokens=NEW_TOKENS)
 def look(
     model: Decoder, tokenizer: Tokenizer | None, prompt: str | Sequence[int], **sampling: Unpack[Sampling]
 ) -> Seen:

@@ -139,6 +139,6 @@ class RecordedPlace:
         if path not in self.arrays:
             raise InputError(
                 f"The recording lacks {path}, which the parts of a logit are read from: record the call with "
-                "no patterns, or with those of seeing.attribution.NEEDED."
+                "no patterns, or with those of tinystar_np.seeing.attribution.NEEDED."
             )
         return self.arrays[path]

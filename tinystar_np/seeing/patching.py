@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinystar_np.cache import Cache, Step
+from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder
 from tinystar_np.seeing.axes import axes_of, near_paths
@@ -100,11 +101,11 @@ def patching(
     clean_text, corrupted_text = model.checked(clean_ids), model.checked(corrupted_ids)
     if clean_text.shape != corrupted_text.shape or clean_text.ndim != 1:
         raise InputError(
-            f"Patching wants two texts of one length: the clean ids have shape {clean_text.shape}, the "
-            f"corrupted ones {corrupted_text.shape}."
+            "Patching wants two texts of one length, (T,) each, and no batch: the clean ids have shape "
+            f"{clean_text.shape}, the corrupted ones {corrupted_text.shape}."
         )
     if tokens is not None and len(tokens) != len(clean_text):
-        raise InputError(f"There are {len(tokens)} labels for {len(clean_text)} tokens.")
+        raise InputError(f"tokens has {len(tokens)} labels, but the text has {len(clean_text)} tokens.")
     if isinstance(taps, str) or not taps:
         raise InputError('taps are names of activations in a list, such as ["residual", "attention"].')
     plus, minus = _answer(model, answer)
@@ -144,8 +145,11 @@ def patching(
 def _answer(model: Decoder, answer: object) -> tuple[int, int | None]:
     """Return the token that counts for and the one that counts against, if any."""
     pair = tuple(answer) if isinstance(answer, Sequence) else (answer,)
-    if not 1 <= len(pair) <= 2 or len(set(pair)) != len(pair):
-        raise InputError("answer is one token id, or two different ones: (right, wrong).")
+    ids = all(isinstance(each, int | np.integer) for each in pair)
+    if not ids or not 1 <= len(pair) <= 2 or len(set(pair)) != len(pair):
+        raise InputError(
+            f"answer is one token id, or two different ones: (right, wrong); found {shown(answer)}"
+        )
     plus, *rest = model.checked(pair).tolist()
     return plus, rest[0] if rest else None
 

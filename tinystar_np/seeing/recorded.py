@@ -21,6 +21,9 @@ def check_recorded(recording: Mapping[str, NDArray], pattern: str) -> list[str]:
     if not found:
         near = near_paths(pattern, list(recording))
         raise InputError(f"The recording has no {pattern}.{near} It has {len(recording)} arrays.")
+    for path in found:
+        if not isinstance(recording[path], np.ndarray):
+            raise InputError(f"The recording's {path} is no array; found {shown(recording[path])}")
     return found
 
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
+from tinystar_np.seeing.tokens import TokenizerView
 from tinystar_np.text import TextStream, Tokenizer
 
 SPACE = "▁"
 """How sentencepiece spells the space before a word."""
+BROKEN = "\ufffd"
+"""What stands for bytes that are no whole character."""
 
 
 def texts_in_order(tokenizer: Tokenizer | None, ids: Sequence[int]) -> list[str]:
@@ -27,12 +30,28 @@ def texts_in_order(tokenizer: Tokenizer | None, ids: Sequence[int]) -> list[str]
 
 
 def texts_alone(tokenizer: Tokenizer | None, ids: Iterable[int]) -> dict[int, str]:
-    """Return the text of each token by itself, the space before it included; a broken character is U+FFFD."""
-    return {id: text_alone(tokenizer, id) for id in ids}
+    """Return the text of each token by itself, the space before it included.
+
+    Bytes that are no whole character are spelled out, `<0xC3>`, where they are known: many tokens of one byte
+    would look alike.
+    """
+    texts = {id: text_alone(tokenizer, id) for id in ids}
+    broken = [id for id, text in texts.items() if BROKEN in text]
+    if tokenizer is not None and broken:
+        for token in TokenizerView(tokenizer).tokens(broken):
+            if token.bytes is not None:
+                texts[token.id] = bytes_spelled(token.bytes)
+    return texts
+
+
+def bytes_spelled(given: bytes) -> str:
+    """Return the text of UTF-8 bytes, in which those that are no whole character are spelled `<0xC3>`."""
+    text = given.decode("utf-8", "surrogateescape")
+    return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if "\udc80" <= c <= "\udcff" else c for c in text)
 
 
 def text_alone(tokenizer: Tokenizer | None, id: int) -> str:
-    """Return the text of one token by itself."""
+    """Return the text of one token by itself; a broken character is U+FFFD."""
     if tokenizer is None:
         return str(id)
     spelled = tokenizer.token(id)

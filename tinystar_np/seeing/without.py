@@ -49,7 +49,9 @@ def without(
 
     Returns float32 (T, V) or (B, T, V). Raises InputError for what is no head, layer or expert of the model.
     """
-    listed = [parts] if isinstance(parts, Part | str) else list(parts)
+    listed = [parts] if isinstance(parts, Part | str) else parts
+    if not isinstance(listed, list | tuple) or not listed:
+        raise InputError(f"A part, or a list of parts, is to be taken out; found {shown(parts)}")
     with ExitStack() as stack:
         for part in listed:
             name = part.name if isinstance(part, Part) else part
@@ -59,7 +61,7 @@ def without(
 
 def _taken_out(model: Decoder, name: str, positions: Numbers | None) -> AbstractContextManager[None]:
     """Return a context in which the part of this name adds nothing."""
-    found = NAME.fullmatch(name)
+    found = NAME.fullmatch(name) if isinstance(name, str) else None
     if found is None:
         raise InputError(
             f"{shown(name)} is no part that can be taken out: those are layers, such as "

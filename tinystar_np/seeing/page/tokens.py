@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tinystar_np.seeing.shown_tokens import texts_in_order
+from tinystar_np.seeing.shown_tokens import bytes_spelled, texts_in_order
 from tinystar_np.seeing.tokens import TokenizerView, Word
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def token_rows(seen: "Seen") -> list[Json]:
         {
             "id": id,
             "text": text,
-            "spelled": token.piece,
+            # For a token that ends within a character, and so adds no text yet.
+            "spelled": token.piece if text or token.bytes is None else bytes_spelled(token.bytes),
             "bytes": "" if token.bytes is None else token.bytes.hex(" "),
             "special": token.special,
         }

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.errors import InputError
+from tinystar_np.errors import TinyStarError
 from tinystar_np.fast.threads import beside_others
 from tinystar_np.seeing.attribution import attribute_each
 from tinystar_np.seeing.page.arrays import Arrays
@@ -30,7 +30,7 @@ def writers(seen: "Seen") -> list[list[Attribution]] | str:
     divide = beside_others(attributions_at)
     try:
         return [divide(seen, p) for p in range(start, len(seen.ids))]
-    except InputError as error:
+    except TinyStarError as error:
         return str(error)
 
 

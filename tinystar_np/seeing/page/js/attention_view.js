@@ -129,7 +129,7 @@ views.push({
     this.labels(size, height, T, positions, p);
     const row = attentionRow(layer, head, p);
     const rest = 255 - row.reduce((a, b) => a + b, 0);
-    fill(this.text, el("span", { class: "soft" }, "Reading at "), el("b", {}, tokenNodes(tokenText(p))), el("span", { class: "soft" }, ` (position ${p}) it takes from: `),
+    fill(this.text, el("span", { class: "soft" }, "Reading at "), tokenInWords(tokenText(p)), el("span", { class: "soft" }, ` (position ${p}) it takes from: `),
       seen.tokens.slice(0, p + 1).map((_, s) => {
         const colour = shareColour(0.9 * Math.sqrt(row[s] / 255));
         const piece = el("span", { class: "token" }, tokenNodes(tokenText(s)));

@@ -83,7 +83,7 @@ function blockPicture(kind, select) {
 function stepOf(node) {
   if (node.kernels.length) return node.kernels.map((key) => key.split(":")[1]).join(", ");
   if (node.reads.length > 1) return "sum";
-  return node.part === "" ? "times a factor" : "other form";
+  return node.part === "" ? "times a factor" : "rearranged";
 }
 
 /** The path of an arrow between two boxes; one that skips rows along the stream goes around on the left. */

@@ -85,7 +85,7 @@ function pathOf(node) {
 function tapDetails(node, path) {
   const parts = [el("h3", { class: "path" }, el("code", {}, path)), el("p", { class: "words" }, `${capital(node.words)}.`)];
   const letters = node.letters || `(${node.shape.map(() => "·").join(", ")})`;
-  parts.push(el("p", { class: "shape mono" }, `${letters} = (${node.shape.join(", ")})`));
+  parts.push(el("p", { class: "shape" }, el("span", { class: "mono" }, `${letters} = (${node.shape.join(", ")})`), lettersInWords(node)));
   const tap = tapOf(path);
   if (node.name === "attention.probabilities") parts.push(attentionLink());
   else if (node.name === "logits") parts.push(logitBars());
@@ -104,10 +104,24 @@ function tapDetails(node, path) {
   return parts;
 }
 
+const LETTERS = {
+  B: "texts", T: "tokens", S: "tokens that are looked at", D: "numbers in the stream", H: "heads", G: "heads of keys and values",
+  K: "numbers in a head", F: "numbers inside the feed-forward layer", V: "tokens of the vocabulary", E: "experts",
+  k: "experts chosen for a token", R: "numbers in the latent", J: "numbers that are rotated", Q: "numbers in the compressed queries",
+};
+const MIXER_LETTERS = { G: "groups of heads", K: "numbers in a key", J: "numbers in a value", P: "numbers in a head", N: "numbers in the state for each of these", F: "numbers inside the mixer", R: "rank of Δ" };
+
+/** What the letters of a tap's shape stand for. */
+function lettersInWords(node) {
+  const known = node.name.startsWith("mixer.") ? { ...LETTERS, ...MIXER_LETTERS } : LETTERS;
+  const used = [...new Set(node.letters.match(/[A-Za-z]/g) ?? [])].filter((letter) => known[letter]);
+  return used.length ? el("span", { class: "letters" }, used.map((letter) => `${letter} ${known[letter]}`).join(" · ")) : null;
+}
+
 const STEP_WORDS = {
   sum: "The sum of what the arrows bring: see the marked line.",
   "times a factor": "The model multiplies it by a number of its config: see the marked line.",
-  "other form": "The same numbers in another form: see the marked line.",
+  rearranged: "The same numbers, cut apart or in another order of axes: see the marked line.",
 };
 
 function capital(words) {
@@ -144,7 +158,7 @@ function tapValues(tap) {
   return [
     el("div", { class: "picture" }, canvas, marker),
     legend(most),
-    el("p", { class: "note" }, `Rows are tokens, columns the ${count(tap.n)} values of each.${share} The frame is position ${p}, `, el("b", {}, tokenNodes(tokenText(p))), "."),
+    el("p", { class: "note" }, `Rows are tokens, columns the ${count(tap.n)} values of each.${share} The frame is position ${p}, `, tokenInWords(tokenText(p)), "."),
     el("dl", { class: "facts" },
       fact("smallest", number(low)), fact("largest", number(high)), fact("mean", number(mean)), fact("root mean square", number(rms)),
       fact("furthest from 0", largest.map(([at, value]) => `${number(value)} at ${placeOf(tap, at, 1)}`).join(" · "))),

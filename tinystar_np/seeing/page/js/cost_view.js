@@ -21,7 +21,7 @@ views.push({
     // The first pass reads the prompt as a whole; each later one reads the token that was written last.
     const pass = p - (seen.prompt_length - 1);
     const took = pass >= 0 && pass < seconds.length ? seconds[pass] : null;
-    fill(this.words, "Reading ", el("b", {}, tokenNodes(tokenText(p))), " after the tokens before it costs ", el("b", { class: "mono" }, sizeOf(sum(weights))), " of weights, ",
+    fill(this.words, "Reading ", tokenInWords(tokenText(p)), " after the tokens before it costs ", el("b", { class: "mono" }, sizeOf(sum(weights))), " of weights, ",
       el("b", { class: "mono" }, sizeOf(sum(cache[p]))), " of cache and ", el("b", { class: "mono" }, `${(sum(flops[p]) / 1e6).toFixed(1)} million`), " floating-point operations. ",
       took ? (pass ? `It took ${milliseconds(sum(took))} here.` : `The whole prompt took ${milliseconds(sum(took))} here, in one pass.`) : "");
     const most = { weights: Math.max(...weights, 1), cache: Math.max(...cache[p], 1), flops: Math.max(...flops[p], 1), time: took ? Math.max(...took, 1e-9) : 1 };

@@ -49,6 +49,15 @@ function tokenNodes(text) {
   return nodes;
 }
 
+/** A token within a sentence, cut where it is long: a vocabulary may have tokens of thousands of letters. */
+function tokenInWords(text) {
+  const letters = [...text];
+  const shown = letters.length > LONGEST_IN_WORDS ? `${letters.slice(0, LONGEST_IN_WORDS - 1).join("")}…` : text;
+  return el("b", { class: "in-words" }, tokenNodes(shown));
+}
+
+const LONGEST_IN_WORDS = 40;
+
 /** The same as plain text, for labels and hints. */
 function tokenLabel(text, most = 24) {
   if (text === "") return "∅";

@@ -69,7 +69,7 @@ views.push({
     }));
     const row = p - seen.first;
     const own = [...arrayOf(`experts.${layer}.chosen`).subarray(row * k, (row + 1) * k)];
-    fill(this.words, "At ", el("b", {}, tokenNodes(tokenText(p))), ` the router chose ${own.map((e) => `expert ${e} (weight ${number(this.weightOf(layer, row, e))})`).join(", ")}. Dark cells are chosen experts, pale ones the scores of the others.`);
+    fill(this.words, "At ", tokenInWords(tokenText(p)), ` the router chose ${own.map((e) => `expert ${e} (weight ${number(this.weightOf(layer, row, e))})`).join(", ")}. Dark cells are chosen experts, pale ones the scores of the others.`);
     const loads = new Array(experts).fill(0);
     for (const e of arrayOf(`experts.${layer}.chosen`)) loads[e] += 1;
     const most = Math.max(...loads, 1);

@@ -73,7 +73,7 @@ views.push({
     }
     fill(this.side, el("div", { class: "scroll" }, el("table", { class: "rows" },
       el("thead", {}, el("tr", {}, el("th", {}, "after"), el("th", {}, "the five likeliest"),
-        el("th", { colspan: 2 }, "probability of ", el("b", {}, tokenNodes(followed(p)))), el("th", { class: "number" }, "rank"))),
+        el("th", { colspan: 2 }, "probability of ", tokenInWords(followed(p))), el("th", { class: "number" }, "rank"))),
       el("tbody", {}, rows))));
   },
 });

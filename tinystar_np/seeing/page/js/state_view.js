@@ -19,8 +19,8 @@ views.push({
     const p = position();
     const T = seen.tokens.length;
     const totals = Array.from({ length: T }, (_, t) => seen.state.reduce((sum, layer) => sum + layer.bytes[t], 0));
-    fill(this.words, "After ", el("b", { class: "mono" }, count(p + 1)), " tokens it keeps ", el("b", { class: "mono" }, sizeOf(totals[p])),
-      p ? `, ${sizeOf(totals[p] - totals[p - 1])} more than one token before.` : ".");
+    fill(this.words, "After ", el("b", { class: "mono" }, count(p + 1)), p ? " tokens it keeps " : " token it keeps ", el("b", { class: "mono" }, sizeOf(totals[p])),
+      !p ? "." : totals[p] === totals[p - 1] ? ", as much as one token before." : `, ${sizeOf(totals[p] - totals[p - 1])} more than one token before.`);
     fill(this.chart, lineChart(totals.slice(seen.first), Math.max(...totals), p - seen.first, sizeOf));
     const most = Math.max(...seen.state.map((layer) => layer.bytes[p]), 1);
     fill(this.table, el("table", { class: "rows" }, el("tbody", {}, seen.state.map((layer) => el("tr", { class: layer.layer === chosen.layer ? "choice is-chosen" : "choice", onclick: () => choose({ layer: layer.layer }) },

@@ -81,7 +81,7 @@ function updateStrip() {
   const next = chosen.token === T;
   fill(document.getElementById("chosen"),
     next ? "What would come next, most likely " : chosen.token >= seen.prompt_length ? "The model wrote " : "The prompt has ",
-    el("b", {}, tokenNodes(followed(p))), next ? "" : ` at position ${chosen.token}`,
+    tokenInWords(followed(p)), next ? "" : ` at position ${chosen.token}`,
     ` — probability ${percent(chosenProbability(p))}, rank ${count(chosenRank(p))} of ${count(seen.model.vocabulary)}. `,
     el("span", { class: "legend-words" }, seen.tokens.length > seen.prompt_length ? "Underlined: written by the model. " : "", "Darker: less expected."));
 }

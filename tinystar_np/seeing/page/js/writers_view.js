@@ -17,7 +17,7 @@ views.push({
     this.sum = el("p", { class: "sum" });
     this.layers = el("div", { class: "scroll" });
     this.parts = el("div", { class: "ranked" });
-    section.append(el("p", { class: "slider" }, el("label", {}, "The logit of ", this.token = el("b")), el("label", {}, " minus that of ", this.other)),
+    section.append(el("p", { class: "slider" }, el("label", {}, "The logit of ", this.token = el("span")), el("label", {}, " minus that of ", this.other)),
       this.sum, el("h3", {}, "Layer by layer"), this.layers, el("h3", {}, "The parts that count most"), this.parts,
       el("p", { class: "note" }, "Blue parts speak for the token, orange ones against it. The scale of each norm is held at what it was for this text; nothing else is approximated. \u201cWithout it\u201d is computed again with the part taken out at every token, for the parts that count most in this text."));
   },
@@ -25,7 +25,7 @@ views.push({
   update(changed) {
     if (!["token", "layer", "head", "theme"].some((name) => changed.has(name))) return;
     const p = position();
-    fill(this.token, tokenNodes(followed(p)));
+    fill(this.token, tokenInWords(followed(p)));
     const row = p - seen.writers.start;
     this.stored = row >= 0;
     if (!this.stored) {
@@ -157,8 +157,8 @@ function takenOut(i) {
   const probability = arrayOf("without.probability")[at];
   const best = arrayOf("without.best")[at];
   const own = seen.follow[position()];
-  const words = [el("b", {}, tokenNodes(followed(position()))), ` ${percent(probability)}`];
-  if (best !== own) words.push(", the likeliest is then ", el("b", {}, tokenNodes(textOf(best))), ` ${percent(arrayOf("without.of_best")[at])}`);
+  const words = [tokenInWords(followed(position())), ` ${percent(probability)}`];
+  if (best !== own) words.push(", the likeliest is then ", tokenInWords(textOf(best)), ` ${percent(arrayOf("without.of_best")[at])}`);
   return ["without it: ", words];
 }
 
