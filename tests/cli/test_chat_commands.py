@@ -244,6 +244,25 @@ def test_saved_and_resumed(chat: Any, tmp_path: Path) -> None:
     assert "read again" in err
 
 
+def test_what_is_no_conversation_is_not_to_be_deleted(chat: Any, tmp_path: Path) -> None:
+    """It is the user's own file, and may be anything."""
+    file = tmp_path / "notes.txt"
+    for text in ("no JSON", "[1]", '{"a": 1, "a": 2}', '{"a": 1}'):
+        file.write_text(text)
+        for given in (("", "--resume", str(file)), (f"/load {file}\n",)):
+            _, err = chat(*given, code=1)
+            assert "notes.txt" in err
+            assert "messages" in err
+            assert "Delete" not in err
+            assert "download" not in err
+
+
+def test_retry_without_a_message(chat: Any) -> None:
+    _, err = chat("/retry\n", *GREEDY, code=1)
+    assert "no message yet" in err
+    assert "temperature" not in err
+
+
 def test_questions_one_by_one(chat: Any, tmp_path: Path) -> None:
     """Each in a process of its own: together they are one conversation."""
     file = tmp_path / "talk.json"

@@ -142,7 +142,7 @@ class Commands:
 
     def retry(self, rest: str) -> bool:
         """Answer once more."""
-        if self.session.settings.get("temperature") == 0:
+        if self.session.settings.get("temperature") == 0 and self.session.conversation.messages:
             note("At temperature 0 the answer is the same.", self.session.arguments)
         self.session.answer("answer_again")
         return True
