@@ -207,6 +207,10 @@ def test_a_full_context_is_never_silent(chat: Any) -> None:
     assert "nearly full" in err or "The context is full" in err
     assert "holds 60" in err
     assert "--when-full shift" in err
+    _, err = chat(f"{'x' * 40}\n{'y' * 40}\n", *GREEDY, "--context", "60", code=1)  # full without a warning
+    assert "nearly" not in err
+    assert "its context holds 60" in err
+    assert "--when-full shift goes on" in err
     found, err = chat(talk, *GREEDY, "--context", "60", "--when-full", "shift")
     assert len(re.findall(r"full\. From here on the .* left out \(\d+ tokens\), and \d+ tokens", err)) > 1
     conversation = Conversation(*chat.model, context=60, when_full="shift", on_shift=lambda shift: None)

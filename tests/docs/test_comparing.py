@@ -12,6 +12,6 @@ def test_every_phrase_is_in_the_code() -> None:
     page = (ROOT.parent / "docs" / "comparing.md").read_text(encoding="utf-8")
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     phrases = [phrase for row in rows for phrase in re.findall("`([^`]+)`", row)]
-    said = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "seeing").glob("*.py")))
+    said = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "seeing").rglob("*.py")))
     assert len(phrases) > 30
     assert [phrase for phrase in phrases if phrase not in said] == []

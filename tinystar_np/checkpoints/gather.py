@@ -41,6 +41,10 @@ class FittedTable(NamedTuple):
     tied_head: str | None
 
 
+OF_HEAD = HEAD.removesuffix("weight")
+"""The output layer's tensors, of which no file puts the prefix before their names."""
+
+
 class Faults(NamedTuple):
     """What keeps a checkpoint from fitting a weight table.
 
@@ -116,7 +120,9 @@ def fit(
     # Only rows that fit are kept: those of a wrong config may be many more than the file's tensors.
     for row in rows(table, config):
         if row.theirs not in stored:
-            missing[prefix + row.theirs if named_long and row.ours != HEAD else row.theirs] = None
+            missing[
+                prefix + row.theirs if named_long and not row.ours.startswith(OF_HEAD) else row.theirs
+            ] = None
             continue
         known.add(row.theirs)
         name = stored[row.theirs]

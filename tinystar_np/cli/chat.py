@@ -163,7 +163,10 @@ def converse(session: Session, commands: Commands) -> None:
         except OutputError:
             raise
         except TinyStarError as error:
-            if not session.typed:
+            words = f"{error}\n{session.what_to_do()}" if isinstance(error, ContextFullError) else str(error)
+            if session.typed:
+                say_error(words, arguments)
+            elif isinstance(error, ContextFullError):
+                raise ContextFullError(words) from error
+            else:
                 raise
-            what = f"\n{session.what_to_do()}" if isinstance(error, ContextFullError) else ""
-            say_error(f"{error}{what}", arguments)
