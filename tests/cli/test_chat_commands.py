@@ -261,6 +261,19 @@ def test_what_is_no_conversation_is_not_to_be_deleted(chat: Any, tmp_path: Path)
             assert "download" not in err
 
 
+def test_a_model_in_the_place_of_the_question_is_pointed_out(
+    chat: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``ollama run MODEL`` has it; here the words are the question."""
+    import tinystar_np.cli.chat as command
+
+    monkeypatch.setattr(command, "DEFAULT_MODEL", str(chat.directory))
+    _, err = chat("", *GREEDY, "stories")
+    assert "tinystar chat -m stories" in err
+    _, err = chat("", *GREEDY, "hello")
+    assert "tinystar chat -m" not in err
+
+
 def test_retry_without_a_message(chat: Any) -> None:
     _, err = chat("/retry\n", *GREEDY, code=1)
     assert "no message yet" in err

@@ -15,7 +15,7 @@ GROUPED = {"new_decoder_architecture": True, "num_kv_heads": 2}
 CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [  # saved as, with, what is said, the answer
     ("cohere", {}, {"use_qk_norm": True}, r"lacks 'model.layers.0.self_attn.q_norm.weight'"),
     ("dbrx", {}, {"ffn_config": {"ffn_hidden_size": 12, "moe_num_experts": 6}}, r" \(4, 32\), .* \(6, 32\)"),
-    ("falcon", GROUPED, {"num_ln_in_parallel_attn": 1}, "lacks 'transformer.h.0.input_layernorm.* has 'transformer.h.0.ln_a"),
+    ("falcon", GROUPED, {"num_ln_in_parallel_attn": 1}, "lacks 'transformer.h.0.inp.* has 'transformer.h.0"),
     ("falcon", GROUPED, {"bias": True}, "lacks 'transformer.h.0.self_attention.query_key_value.bias'"),
     ("falcon", GROUPED, {"num_kv_heads": 4}, r"query_key_value.weight' has shape \(64, 32\), .* \(96, 32\)"),
     ("falcon", GROUPED, {"tie_word_embeddings": False}, "lacks 'lm_head.weight'"),
