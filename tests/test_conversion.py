@@ -326,7 +326,7 @@ Q = "model.layers.0.self_attn.q_proj.weight"
         ({f"{Q}_scale": torch.ones(23, 1)}, r"_scale' has shape \(23, 1\), but .* needs .*: \(24, 1\)"),
         ({f"{Q}_scale": torch.ones(24)}, r"has shape \(24,\), but"),
         ({f"{Q}_scale": None}, "has element type I8"),
-        ({Q: None}, "it lacks 'layers.0.self_attn.q_proj.weight'; it has .*_scale"),
+        ({Q: None}, "it lacks 'model.layers.0.self_attn.q_proj.weight'; it has .*_scale"),
         ({f"{Q}_scale": torch.ones(24, 1, dtype=torch.int32)}, "has element type I32"),
         ({Q: torch.ones(24, 23, dtype=torch.int8)}, r"has shape \(24, 23\), the config asks for \(24, 24\)"),
     ],

@@ -20,7 +20,7 @@ def size_of(nbytes: float) -> str:
     for unit, word in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "KB")):
         if nbytes >= unit:
             return f"{_digits(nbytes / unit)} {word}"
-    return f"{nbytes:.0f} B" if nbytes else "0"
+    return f"{nbytes:.0f} B"
 
 
 def counted(count: int, thing: str) -> str:

@@ -154,5 +154,5 @@ def test_untied_the_head_does_not_stand_for_the_embedding(tmp_path: Path) -> Non
     tensors = load_file(path)
     tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
     save_file(tensors, path)
-    with pytest.raises(CheckpointError, match=r"it lacks 'embed_tokens\.weight'"):
+    with pytest.raises(CheckpointError, match=r"it lacks 'model\.embed_tokens\.weight'"):
         load(tmp_path)

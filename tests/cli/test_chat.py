@@ -98,7 +98,7 @@ def test_a_model_without_a_template(
     ("text", "message"),
     [
         (b"Hello\nabc\xff\n", "not UTF-8 \\(byte 3\\)"),
-        ("x" * 100, "conversation has 10. tokens, but the model holds 96"),
+        ("x" * 100, "conversation has 10. tokens, but its context holds 96"),
     ],
 )
 def test_a_failure_in_a_pipe_ends_it(
@@ -173,8 +173,8 @@ def test_ctrl_c_where_one_types_ends(terminal: Terminal) -> None:
 def test_a_failure_at_a_terminal_does_not_end_the_conversation(terminal: Terminal) -> None:
     place = terminal.wait_for("> ")
     terminal.type("x" * 100 + "\n")
-    place = terminal.wait_for("the model holds 96", place)
-    place = terminal.wait_for("/reset begins a new conversation", place)
+    place = terminal.wait_for("its context holds 96", place)
+    place = terminal.wait_for("/reset begins", place)
     terminal.wait_for("> ", place)
     terminal.type("/exit\n")
     assert terminal.end() == 0

@@ -207,6 +207,10 @@ def test_a_full_context_is_never_silent(chat: Any) -> None:
     assert "nearly full" in err or "The context is full" in err
     assert "holds 60" in err
     assert "--when-full shift" in err
+    _, err = chat(f"{'x' * 40}\n{'y' * 40}\n", *GREEDY, "--context", "60", code=1)  # full without a warning
+    assert "nearly" not in err
+    assert "its context holds 60" in err
+    assert "--when-full shift goes on" in err
     found, err = chat(talk, *GREEDY, "--context", "60", "--when-full", "shift")
     assert len(re.findall(r"full\. From here on the .* left out \(\d+ tokens\), and \d+ tokens", err)) > 1
     conversation = Conversation(*chat.model, context=60, when_full="shift", on_shift=lambda shift: None)
@@ -242,6 +246,38 @@ def test_saved_and_resumed(chat: Any, tmp_path: Path) -> None:
     rest, err = chat("c\nd\n", "--resume", str(file))
     assert first + rest == whole
     assert "read again" in err
+
+
+def test_what_is_no_conversation_is_not_to_be_deleted(chat: Any, tmp_path: Path) -> None:
+    """It is the user's own file, and may be anything."""
+    file = tmp_path / "notes.txt"
+    for text in ("no JSON", "[1]", '{"a": 1, "a": 2}', '{"a": 1}'):
+        file.write_text(text)
+        for given in (("", "--resume", str(file)), (f"/load {file}\n",)):
+            _, err = chat(*given, code=1)
+            assert "notes.txt" in err
+            assert "messages" in err
+            assert "Delete" not in err
+            assert "download" not in err
+
+
+def test_a_model_in_the_place_of_the_question_is_pointed_out(
+    chat: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``ollama run MODEL`` has it; here the words are the question."""
+    import tinystar_np.cli.chat as command
+
+    monkeypatch.setattr(command, "DEFAULT_MODEL", str(chat.directory))
+    _, err = chat("", *GREEDY, "stories")
+    assert "tinystar chat -m stories" in err
+    _, err = chat("", *GREEDY, "hello")
+    assert "tinystar chat -m" not in err
+
+
+def test_retry_without_a_message(chat: Any) -> None:
+    _, err = chat("/retry\n", *GREEDY, code=1)
+    assert "no message yet" in err
+    assert "temperature" not in err
 
 
 def test_questions_one_by_one(chat: Any, tmp_path: Path) -> None:

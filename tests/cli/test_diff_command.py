@@ -108,8 +108,8 @@ def test_what_is_wrong_with_the_files(talking_model: Path, edited: Path, capsys:
     save_file(tensors, edited / "model.safetensors", metadata={"format": "pt"})
     assert tinystar(["diff", str(talking_model), str(edited)]) == 1
     out = capsys.readouterr().out
-    assert "B does not fit its own config.json: it lacks h.2.attn.c_attn.bias" in out
-    assert "B: lacks h.2.attn.c_attn.bias" in out.splitlines()[-1]
+    assert "B does not fit its own config.json: it lacks transformer.h.2.attn.c_attn.bias" in out
+    assert "B: lacks transformer.h.2.attn.c_attn.bias" in out.splitlines()[-1]
     assert tinystar(["diff", str(talking_model), str(talking_model.parent / "nothing")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
     assert tinystar(["diff", str(talking_model), str(edited), "--tolerance", "-1"]) == 2

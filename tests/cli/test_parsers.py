@@ -159,6 +159,23 @@ def test_the_shipped_model_is_not_removed(capsys: Any) -> None:
     assert load("stories")[0].parameters > 0
 
 
+def test_a_model_of_a_package_is_not_removed(
+    capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes with the package, whose files are pip's."""
+    (tmp_path / "llm_small" / "small.gguf").parent.mkdir()
+    (tmp_path / "llm_small" / "small.gguf").write_bytes(b"GGUF")
+    about = tmp_path / "llm_small-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: llm-small\nVersion: 1\n")
+    (about / "RECORD").write_text("llm_small/small.gguf,,\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    code, out, err = run(capsys, "remove", "--yes", "small")
+    assert (code, out) == (1, "")
+    assert "small is part of an installed package, and goes with it (pip uninstall)" in err
+    assert (tmp_path / "llm_small" / "small.gguf").exists()
+
+
 # Completion
 
 

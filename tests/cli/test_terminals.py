@@ -40,6 +40,22 @@ def run(*arguments: str, **how: Any) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([sys.executable, "-c", TINYSTAR, *arguments], timeout=120, **given)
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.parametrize(
+    "arguments", [("aks",), ("ask", "--max_tokens", "3", "hi"), ("ask", "-m", "storeis", "--offline", "hi")]
+)
+def test_errors_are_broken_between_words(columns: int, arguments: tuple[str, ...]) -> None:
+    terminal = Terminal(*arguments, columns=columns, environment={"NO_COLOR": "1"})
+    assert terminal.end() in (1, 2)
+    terminal.close()
+    lines = terminal.shown.replace("\r", "").rstrip("\n").split("\n")
+    assert max(map(len, lines)) <= columns
+    assert lines[0].startswith("error: ")
+    piped = run(*arguments).stderr.decode()
+    assert piped.split() == terminal.shown.split()  # the same words, none in two parts
+    assert piped.count("\n") < len(lines) or max(map(len, piped.split("\n"))) <= columns
+
+
 @pytest.fixture
 def nasty_model(tmp_path: Path) -> Path:
     """A model that writes NASTY: of its bytes each is a token, so every sequence is spread over several."""

@@ -238,7 +238,7 @@ def test_what_cannot_be(talking: Any, talking_model: Path) -> None:
     conversation = Conversation(model, tokenizer)
     with pytest.raises(InputError, match="temperature is -1"):
         conversation.say("Hi", temperature=-1)
-    with pytest.raises(ContextFullError, match=r"conversation has 4\d\d tokens, but the model holds 400"):
+    with pytest.raises(ContextFullError, match=r"conversation has 4\d\d tokens, but its context holds 400"):
         conversation.say("a" * 430)
     assert conversation.messages == []
     assert list(conversation.say("Hi", max_new_tokens=2))  # it goes on after an error

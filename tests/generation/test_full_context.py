@@ -227,7 +227,7 @@ def test_a_single_turn_that_fills_the_context(talking: Any) -> None:
     for when_full in ("stop", "shift"):
         model, tokenizer = talking()
         conversation = Conversation(model, tokenizer, context=40, when_full=when_full)  # type: ignore[arg-type]
-        with pytest.raises(ContextFullError, match=r"conversation has 6\d tokens, but the model holds 40"):
+        with pytest.raises(ContextFullError, match=r"conversation has 6\d tokens, but its context holds 40"):
             conversation.say("a" * 60)
         pieces = list(conversation.say("Hi", max_new_tokens=100, seed=3))
         assert pieces[-1].finish_reason == "context"

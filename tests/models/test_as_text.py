@@ -81,7 +81,7 @@ def test_what_a_block_looks_like(stories: Any) -> None:
 def test_a_cache(stories: Any) -> None:
     model, _ = stories
     cache = model.new_cache(capacity=500)
-    assert repr(cache) == "Cache(1 row, 0 tokens, 0)"
+    assert repr(cache) == "Cache(1 row, 0 tokens, 0 B)"
     model([1, 2, 3, 4], cache=cache)
     assert repr(cache) == f"Cache(1 row, 4 tokens, {6 * 2 * 4 * 192 * 4 / 1000:.1f} KB)"  # not the room
     rows = model.new_cache(2)

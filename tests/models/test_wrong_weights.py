@@ -13,17 +13,17 @@ from tinystar_np.loading import load
 
 GROUPED = {"new_decoder_architecture": True, "num_kv_heads": 2}
 CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [  # saved as, with, what is said, the answer
-    ("cohere", {}, {"use_qk_norm": True}, r"lacks 'layers.0.self_attn.q_norm.weight'"),
+    ("cohere", {}, {"use_qk_norm": True}, r"lacks 'model.layers.0.self_attn.q_norm.weight'"),
     ("dbrx", {}, {"ffn_config": {"ffn_hidden_size": 12, "moe_num_experts": 6}}, r" \(4, 32\), .* \(6, 32\)"),
-    ("falcon", GROUPED, {"num_ln_in_parallel_attn": 1}, "lacks 'h.0.input_layernorm.weight'.* has 'h.0.ln_a"),
-    ("falcon", GROUPED, {"bias": True}, "lacks 'h.0.self_attention.query_key_value.bias'"),
+    ("falcon", GROUPED, {"num_ln_in_parallel_attn": 1}, "lacks 'transformer.h.0.inp.* has 'transformer.h.0"),
+    ("falcon", GROUPED, {"bias": True}, "lacks 'transformer.h.0.self_attention.query_key_value.bias'"),
     ("falcon", GROUPED, {"num_kv_heads": 4}, r"query_key_value.weight' has shape \(64, 32\), .* \(96, 32\)"),
     ("falcon", GROUPED, {"tie_word_embeddings": False}, "lacks 'lm_head.weight'"),
-    ("gpt_neox", {}, {"attention_bias": False}, r"has 'layers.0.attention.dense.bias'"),
-    ("llama", {}, {"model_type": "qwen2"}, r"lacks 'layers.0.self_attn.q_proj.bias'"),
-    ("mixtral", {}, {"num_local_experts": 6}, r"lacks 'layers\.0\.block_sparse_moe\.experts\.4\.w1\.weight'"),
-    ("stablelm", {}, {"use_parallel_residual": True}, "has 'layers.0.post_attention_layernorm.bias'"),
-    ("starcoder2", {}, {"use_bias": False}, "has 'layers.0.mlp.c_fc.bias'"),
+    ("gpt_neox", {}, {"attention_bias": False}, r"has 'gpt_neox.layers.0.attention.dense.bias'"),
+    ("llama", {}, {"model_type": "qwen2"}, r"lacks 'model.layers.0.self_attn.q_proj.bias'"),
+    ("mixtral", {}, {"num_local_experts": 6}, r"lacks 'model.layers.0.block_sparse_moe.experts.4.w1.weight'"),
+    ("stablelm", {}, {"use_parallel_residual": True}, "has 'model.layers.0.post_attention_layernorm.bias'"),
+    ("starcoder2", {}, {"use_bias": False}, "has 'model.layers.0.mlp.c_fc.bias'"),
 ]  # fmt: skip
 
 

@@ -389,6 +389,32 @@ def test_other_element_types(tmp_path: Path) -> None:
         assert not found.keys
 
 
+def test_what_is_rounded_alike_is_named_once(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, "llama", num_hidden_layers=3)
+    for name, w in pair.tensors.items():
+        pair.tensors[name] = w.astype(np.float16).astype(np.float32) if w.ndim == 2 else w
+    _, why = pair.diff().answer.splitlines()
+    assert why.count("rounded to float16 in B") == 1
+    assert why.endswith(" and 7 more: rounded to float16 in B")
+
+
+def test_where_texts_end(tmp_path: Path) -> None:
+    """The same numbers, but an answer ends at another token, or never."""
+    pair = Pair(tmp_path, "llama")
+    (pair.a / "generation_config.json").unlink(missing_ok=True)
+    edit_config(pair.a, eos_token_id=2)
+    generation = pair.b / "generation_config.json"
+    generation.write_text('{"eos_token_id": [5, 2]}')
+    edit_config(pair.b, eos_token_id=7)  # not read beside a generation_config.json
+    found = pair.diff()
+    assert found.differs
+    assert found.answer == "eos_token_id is [2] in A and [2, 5] in B (on 40 tokens no activation differs)"
+    generation.write_text('{"eos_token_id": 2}')
+    found = pair.diff()
+    assert not found.differs
+    assert found.without_effect == ["eos_token_id"]
+
+
 def test_loaded_models_and_tokens(tmp_path: Path) -> None:
     pair = Pair(tmp_path, "llama")
     a, b = (ts.load(directory)[0] for directory in (pair.a, pair.b))
@@ -417,7 +443,12 @@ def test_models_of_two_sizes(tmp_path: Path) -> None:
     found = ts.diff(a, b)
     assert found.activations == [] or found.first is not None
     assert "model_type is 'llama' in A and 'gpt2' in B" in found.answer
-    assert "of another shape" in dict(found.grouped())["embedding.tokens.weight (model.embed_tokens.weight)"]
+    lines = dict(found.grouped())
+    assert "of another shape" in lines["embedding.tokens.weight (model.embed_tokens.weight)"]
+    assert lines["final_norm.gain (model.norm.weight)"] == "of another shape: 32 in A, 48 in B"
+    assert found.keys["hidden_size / n_embd"] == (32, 48)
+    assert "hidden_size" not in found.keys
+    assert "None" not in found.answer  # sizes that both have come first
 
 
 def test_tensors_that_differ_alike_are_one_line(tmp_path: Path) -> None:

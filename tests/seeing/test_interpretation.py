@@ -263,6 +263,40 @@ def rotated(x: np.ndarray, frequencies: np.ndarray, start: int = 0, interleaved:
     return result
 
 
+@pytest.mark.parametrize("capped", ["A", "B"])
+def test_a_cap_of_the_scores(capped: str, tmp_path: Path) -> None:
+    sides = {"A": tmp_path / "a" / "model", "B": tmp_path / "b" / "model"}
+    reference = reference_model("gemma2", **ROWS["gemma2"].config("plain"))
+    for side, directory in sides.items():
+        save(reference, directory)
+        edit_config(directory, attn_logit_softcapping=20.0 if side == capped else 1e6)
+    first, why = answer(sides["B"], against=sides["A"])
+    assert first.startswith("first: blocks.0.attention.probabilities, ")
+    other = "B" if capped == "A" else "A"
+    assert f"large scores are smaller in {capped}: a soft cap, of about 20 if {other} has none" in why
+
+
+def test_a_multiplier_of_the_embedding(tmp_path: Path) -> None:
+    """The first norm hides it: what enters the first block is compared itself."""
+    one, other = tmp_path / "one" / "model", tmp_path / "other" / "model"
+    reference = reference_model("granite", **ROWS["granite"].config("plain"))
+    for directory, multiplier in ((one, 3.0), (other, 1.5)):
+        save(reference, directory)
+        edit_config(directory, embedding_multiplier=multiplier)
+    first, why = answer(other, against=one)
+    assert first.startswith("first: embedding, ")
+    assert "times 0.5 in B: a multiplier" in why
+
+
+def test_what_differs_from_the_second_token_on_is_no_mask() -> None:
+    """The first token sees itself alone, so that it agrees whatever is wrong with how tokens are mixed."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(1, 4, 12, 16))
+    b = a.copy()
+    b[:, :, 1:] = rng.normal(size=(1, 4, 11, 16))
+    assert activation_kind(Compared("blocks.0.mixer.scan", a, b, {})) == ""
+
+
 def test_rotations_are_read_off() -> None:
     x = np.random.default_rng(0).standard_normal((1, 3, 40, 16)).astype(np.float32)
     frequencies = 10000.0 ** (-np.arange(8) / 8)

@@ -287,3 +287,12 @@ def test_as_a_table(model: Any) -> None:
     assert html.count("<tr>") == 4
     assert "<td" in html
     assert "blocks.{0…2}.residual" in html
+
+
+def test_an_abbreviated_name_is_near_the_whole_one() -> None:
+    model, _ = load("stories")
+    with (
+        pytest.raises(InputError, match=r"Near it: blocks\.0\.attention\.probabilities"),
+        record("blocks.*.attention.probs"),
+    ):
+        model([1, 2])

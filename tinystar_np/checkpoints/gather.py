@@ -16,7 +16,7 @@ from tinystar_np.checkpoints.stored_matrix import (
     read_stored,
     rounded_matrix,
 )
-from tinystar_np.checkpoints.weight_table import EMBEDDING, HasSizes, Row, WeightTable, known_as, rows
+from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, HasSizes, Row, WeightTable, known_as, rows
 from tinystar_np.errors import CheckpointError
 from tinystar_np.fast.mapped import on_file
 from tinystar_np.kernels.linear import Matrix
@@ -39,6 +39,10 @@ class FittedTable(NamedTuple):
     rows: Mapping[str, Row]
     tensors: Mapping[str, Sequence[Row]]
     tied_head: str | None
+
+
+OF_HEAD = HEAD.removesuffix("weight")
+"""The output layer's tensors, of which no file puts the prefix before their names."""
 
 
 class Faults(NamedTuple):
@@ -110,12 +114,15 @@ def fit(
     fitting: dict[str, Row] = {}
     tensors: dict[str, list[Row]] = {}
     known: set[str] = set()
-    missing: dict[str, None] = {}
+    missing: dict[str, None] = {}  # as the file would call them
+    named_long = prefix and any(name.startswith(prefix) for name in stored.values())
     misfits: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
     # Only rows that fit are kept: those of a wrong config may be many more than the file's tensors.
     for row in rows(table, config):
         if row.theirs not in stored:
-            missing[row.theirs] = None
+            missing[
+                prefix + row.theirs if named_long and not row.ours.startswith(OF_HEAD) else row.theirs
+            ] = None
             continue
         known.add(row.theirs)
         name = stored[row.theirs]
@@ -126,7 +133,7 @@ def fit(
         fitting[row.ours] = row
         tensors.setdefault(name, []).append(row)
     left_over = sorted(
-        name
+        stored[name]
         for name in stored.keys() - known
         if not (is_needless(name) or _is_zero_bias(checkpoint, stored[name]))
     )

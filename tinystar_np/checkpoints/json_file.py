@@ -29,10 +29,11 @@ LONGEST = 200  # characters of an untrusted text in an error message
 JsonObject = dict[str, Any]
 
 
-def read_json_object(path: Path, limit: int | None = None) -> JsonObject:
+def read_json_object(path: Path, limit: int | None = None, remedy: str | None = None) -> JsonObject:
     """Read a file that holds one JSON object.
 
-    limit  the most bytes it may have, ``SIZE_LIMIT`` if None
+    limit   the most bytes it may have, ``SIZE_LIMIT`` if None
+    remedy  what to do where it is damaged; None for a file of a model, which is downloaded again
 
     Raises CheckpointError if the file is missing, unreadable, larger than that, or no JSON object.
     """
@@ -47,38 +48,36 @@ def read_json_object(path: Path, limit: int | None = None) -> JsonObject:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
     if max(size, len(data)) > limit:
         raise CheckpointError(
-            f"{path}: larger than {limit / 1e6:g} MB, which no model's file of this name is.\n"
-            f"{download_again(path)}"
+            f"{path}: larger than {limit / 1e6:g} MB, which no file of its kind is.\n"
+            f"{remedy or download_again(path)}"
         )
-    return parse_json_object(data, path)
+    return parse_json_object(data, path, remedy)
 
 
-def parse_json_object(data: bytes, source: Path) -> JsonObject:
+def parse_json_object(data: bytes, source: Path, remedy: str | None = None) -> JsonObject:
     """Parse the bytes of a JSON object.
 
     data    UTF-8 text
     source  the file the bytes are from, for error messages
+    remedy  as of ``read_json_object``
 
     Raises CheckpointError if the bytes are not UTF-8, not JSON, nested too deeply, not an object, or hold the
     same key twice in one object.
     """
+    remedy = remedy or download_again(source)
 
     def build_object(pairs: list[tuple[str, Any]]) -> JsonObject | float:
         result = dict(pairs)
         if len(result) < len(pairs):
             key = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-            raise CheckpointError(
-                f"{source}: the key {shown(key)} stands there twice.\n{download_again(source)}"
-            )
+            raise CheckpointError(f"{source}: the key {shown(key)} stands there twice.\n{remedy}")
         if list(result) == ["__float__"]:
             return SPECIAL_FLOATS.get(str(result["__float__"]), result)
         return result
 
     too_deep = "its lists or objects are nested too deeply"
     if data.count(b"{") + data.count(b"[") > MOST_PARTS:
-        raise CheckpointError(
-            f"{source}: it has more than {MOST_PARTS} lists and objects.\n{download_again(source)}"
-        )
+        raise CheckpointError(f"{source}: it has more than {MOST_PARTS} lists and objects.\n{remedy}")
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=build_object)
     except UnicodeDecodeError as error:
@@ -96,7 +95,7 @@ def parse_json_object(data: bytes, source: Path) -> JsonObject:
             problem = too_deep
         else:
             return value
-    raise CheckpointError(f"{source}: {problem}.\n{download_again(source)}")
+    raise CheckpointError(f"{source}: {problem}.\n{remedy}")
 
 
 def _is_deeper(value: JsonObject, limit: int) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinystar_np.checkpoints.hub import OLD_NAMES, hub_cache_directory, model_folders, repository_folder
+from tinystar_np.checkpoints.installed import find_installed
 from tinystar_np.errors import HubError
 
 PARTIAL = "*.incomplete"
@@ -58,6 +59,8 @@ def find_kept(name: str, cache_dir: str | Path | None = None) -> Kept:
                 if called == "shipped":
                     raise HubError(f"{name} is part of this package, and goes with it.")
                 return Kept(spelling, place / spelling, _size(place / spelling))
+    if (path := find_installed(name)) is not None:
+        raise HubError(f"{name} is part of an installed package, and goes with it (pip uninstall): {path}")
     raise HubError(f"{name} is not kept on this disk, or not as something that can be removed by name.")
 
 

@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.cli.chat_commands import Commands
 from tinystar_np.cli.chat_history import History, history_file
 from tinystar_np.cli.chat_input import PipedLines, TypedLines, read_entry
@@ -96,6 +97,10 @@ def chat(arguments: argparse.Namespace) -> int:
         question = read_prompt(arguments.question, arguments)
         if not question.strip():
             raise InputError("The question is empty.")
+        if arguments.model == DEFAULT_MODEL and len(arguments.question) == 1 and _is_model(question):
+            note(
+                f"{question} is taken as the question. For that model: tinystar chat -m {question}", arguments
+            )
     typed = question is None and sys.stdin.isatty()
     if arguments.save:
         check_free(arguments.save)
@@ -112,6 +117,14 @@ def chat(arguments: argparse.Namespace) -> int:
         if arguments.save and session.conversation.messages:
             commands.save_to(arguments.save)
     return OK
+
+
+def _is_model(word: str) -> bool:
+    """Say whether a model on this disk has this name."""
+    try:
+        return find_model(word, offline=True, config_only=True).exists()
+    except TinyStarError:
+        return False
 
 
 def begin(arguments: argparse.Namespace, given: Sampling, typed: bool) -> tuple[Session, Commands]:
@@ -163,7 +176,10 @@ def converse(session: Session, commands: Commands) -> None:
         except OutputError:
             raise
         except TinyStarError as error:
-            if not session.typed:
+            words = f"{error}\n{session.what_to_do()}" if isinstance(error, ContextFullError) else str(error)
+            if session.typed:
+                say_error(words, arguments)
+            elif isinstance(error, ContextFullError):
+                raise ContextFullError(words) from error
+            else:
                 raise
-            what = f"\n{session.what_to_do()}" if isinstance(error, ContextFullError) else ""
-            say_error(f"{error}{what}", arguments)

@@ -56,7 +56,7 @@ class Commands:
         """Run a command; returns whether the conversation goes on. Raises InputError for an unknown one."""
         name, _, rest = text.partition(" ")
         if name not in COMMANDS:
-            near = difflib.get_close_matches(name, COMMANDS, 1, 0.5)
+            near = difflib.get_close_matches(name, COMMANDS, 1, 0.7)
             guess = f" Did you mean {near[0]}?" if near else ""
             raise InputError(
                 f"There is no command {name[:40]}.{guess} /{name[:40]} sends it as a message.\n"
@@ -142,7 +142,7 @@ class Commands:
 
     def retry(self, rest: str) -> bool:
         """Answer once more."""
-        if self.session.settings.get("temperature") == 0:
+        if self.session.settings.get("temperature") == 0 and self.session.conversation.messages:
             note("At temperature 0 the answer is the same.", self.session.arguments)
         self.session.answer("answer_again")
         return True

@@ -79,6 +79,8 @@ class Session:
                 if not self.typed:
                     raise
                 say()
+                if self.answered is None and how == "say":
+                    note("Nothing was answered yet: the message is forgotten.", self.arguments)
         if self.answered is not None:
             self._say_how_full()
             if self.arguments.stats:

@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error and how to get help, and exit."""
-        self.exit(USAGE, f"error: {visible(message)}\nHelp: {self.prog} --help\n")
+        self.exit(USAGE, in_lines(f"error: {visible(message)}\nHelp: {self.prog} --help\n"))
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         """Raise argparse's error for what is none of an action's choices, with the nearest of them."""
@@ -127,13 +127,24 @@ def errors_told(arguments: argparse.Namespace, ended: Ended) -> Iterator[None]:
 def say_error(message: str, arguments: argparse.Namespace) -> None:
     """Print an error on stderr, cut and with control characters spelled out: it may quote untrusted files."""
     cut = message if len(message) <= LONGEST_ERROR else f"{message[:LONGEST_ERROR]}…"
-    tell(f"{styled('error:', 'red', sys.stderr, arguments)} {visible(cut)}")
+    words = in_lines(f"error: {visible(cut)}").removeprefix("error:")
+    tell(f"{styled('error:', 'red', sys.stderr, arguments)}{words}")
 
 
 def note(message: str, arguments: argparse.Namespace) -> None:
     """Print a note on stderr, unless told to be quiet."""
     if not arguments.quiet:
-        tell(styled(visible(message), "dim", sys.stderr, arguments))
+        tell(styled(in_lines(visible(message)), "dim", sys.stderr, arguments))
+
+
+def in_lines(words: str) -> str:
+    """Break what goes to stderr between words, where that is a terminal and a line is wider than it."""
+    columns = shutil.get_terminal_size().columns if sys.stderr is not None and sys.stderr.isatty() else 0
+    if not columns or max(map(len, words.split("\n"))) <= columns:
+        return words
+    from tinystar_np.cli.wording import wrapped  # late: most commands print nothing so wide
+
+    return "\n".join(wrapped(line, columns) if len(line) > columns else line for line in words.split("\n"))
 
 
 def say_styled(text: str, style: str, arguments: argparse.Namespace) -> None:

@@ -89,6 +89,6 @@ class Prompts:
             left_out, ids = more, shorter
         if len(ids) > context:
             raise ContextFullError(
-                f"The conversation has {len(ids)} tokens, but the model holds {context}. Shorten it."
+                f"The conversation has {len(ids)} tokens, but its context holds {context}. Shorten it."
             )
         return Prompt(ids, answer, left_out, shift)

@@ -37,6 +37,7 @@ from tinystar_np.whole_file import whole_file
 
 FORMAT = "tinystar_np conversation 1"
 ROLES = ("system", "user", "assistant")
+NOT_ONE = 'A saved conversation is expected: a JSON object with "messages".'
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def save_conversation(
 
 def read_conversation(path: Path) -> Saved:
     """Read a conversation; raises CheckpointError where the file is missing or damaged, or is none."""
-    content = read_json_object(path)
+    content = read_json_object(path, remedy=NOT_ONE)
     if content.get("format", FORMAT) != FORMAT:
         raise CheckpointError(f"{path}: 'format' is {shown(content['format'])}, expected {FORMAT!r}.")
     messages = content.get("messages")

@@ -84,5 +84,7 @@ def check_pattern(pattern: object) -> str:
 
 def near_paths(pattern: str, paths: Collection[str]) -> str:
     """Say which of the paths look most like a pattern: a sentence after a space, or nothing."""
-    near = get_close_matches(pattern.replace("*", "0"), paths, n=3, cutoff=0.5)
+    wanted = pattern.replace("*", "0")
+    begun = [path for path in paths if path.startswith(wanted[:-1])]  # an abbreviation, a plural
+    near = list(dict.fromkeys([*begun, *get_close_matches(wanted, paths, n=3, cutoff=0.5)]))[:3]
     return f" Near it: {', '.join(near)}." if near else ""

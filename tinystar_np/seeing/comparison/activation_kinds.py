@@ -133,7 +133,9 @@ def _positions(a: NDArray, b: NDArray) -> str:
         return ""
     axes = tuple(axis for axis in range(a.ndim) if axis != tokens)
     wrong = np.flatnonzero(np.abs(a - b).max(axis=axes) > 1e-4 * np.abs(a).max())
-    if len(wrong) and wrong[0] > 0:
+    if (
+        len(wrong) and wrong[0] > 1
+    ):  # the first sees itself alone, whatever is wrong with how tokens are mixed
         return f"the first {wrong[0]} tokens agree: positions, a window or the mask"
     return ""
 
@@ -215,4 +217,37 @@ def _probabilities(x: Compared) -> str:
     sums = [float(np.abs(p.sum(axis=-1) - 1).max()) for p in (a, b)]
     if max(sums) > 1e-3 > min(sums):
         return f"probabilities of {'A' if sums[0] > sums[1] else 'B'} do not add up to 1: sinks"
-    return _by_head(a, b)
+    return _cap(x, log_a, both) or _by_head(a, b)
+
+
+def _cap(x: Compared, log_a: NDArray, both: NDArray) -> str:
+    """Recognise scores that one caps and the other does not, or less: c · tanh(score / c).
+
+    log_a  logarithms of A's probabilities, less their mean in each row
+    both   which of them count
+    """
+    scores = x.ours.get(x.name.replace("probabilities", "scores"))
+    if scores is None or scores.shape != log_a.shape:
+        return ""
+    s = np.where(both, scores, 0).astype(np.float64)
+    counts = np.maximum(both.sum(axis=-1, keepdims=True), 1)
+
+    def centred(values: NDArray) -> NDArray:
+        return np.where(both, values - values.sum(axis=-1, keepdims=True) / counts, 0)
+
+    def apart(side: str, caps: NDArray) -> list[float]:
+        """How far A's scores are from what they were if that side had each of these caps."""
+        forms = (c * np.tanh(s / c) if side == "A" else c * np.arctanh(s / c) for c in caps)
+        return [root_mean_square(centred(form) - log_a) for form in forms]
+
+    largest = float(np.abs(s).max())
+    tried = {"A": largest * np.geomspace(0.1, 100, 40), "B": largest * (1 + np.geomspace(1e-3, 100, 40))}
+    for side, caps in tried.items() if largest else ():
+        best = int(np.argmin(apart(side, caps)))
+        finer = np.geomspace(caps[max(best - 1, 0)], caps[min(best + 1, len(caps) - 1)], 100)
+        errors = apart(side, finer)
+        if min(errors) <= LEFT_OVER * root_mean_square(centred(s) - log_a):
+            c = finer[int(np.argmin(errors))]
+            other = "B" if side == "A" else "A"
+            return f"large scores are smaller in {side}: a soft cap, of about {c:.2g} if {other} has none"
+    return ""

@@ -21,14 +21,32 @@ OF_ROTARY = {
 DICTIONARIES = ("rope_scaling", "rope_parameters")
 SAYING_NOTHING = (("rope_type", "default"), ("partial_rotary_factor", 1.0))
 Pair = tuple[object, object]
+Values = dict[str, object]
 
 
 def differing_keys(a: Config, b: Config) -> dict[str, Pair]:
     """Return the keys whose values differ: {key: (in A, in B)}; None where a config has no such key."""
     values_a, values_b = _values(a), _values(b)
+    if type(a) is not type(b):
+        values_a, values_b = _same_sizes(a, b, values_a, values_b)
     names = [*values_a, *(name for name in values_b if name not in values_a)]
+    names.sort(key=lambda name: name not in values_a or name not in values_b)  # what both have comes first
     pairs = {name: (values_a.get(name), values_b.get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _same_sizes(a: Config, b: Config, values_a: Values, values_b: Values) -> tuple[Values, Values]:
+    """Name alike the sizes that two architectures name otherwise: "hidden_size / n_embd"."""
+    names_a, names_b = a.letters(), b.letters()
+    both_a, both_b = {}, {}
+    for letter in names_a.keys() & names_b.keys():
+        one, other = names_a[letter], names_b[letter]
+        if one != other and one in values_a and other in values_b:
+            both_a[one] = both_b[other] = f"{one} / {other}"
+    return (
+        {both_a.get(name, name): value for name, value in values_a.items()},
+        {both_b.get(name, name): value for name, value in values_b.items()},
+    )
 
 
 def _values(config: Config) -> dict[str, object]:

@@ -23,19 +23,21 @@ from tinystar_np.seeing.comparison.activations import Difference, first_beyond
 from tinystar_np.seeing.comparison.configs import differing_keys, keys_without_effect
 from tinystar_np.seeing.comparison.prompt_reach import unseen_in
 from tinystar_np.seeing.comparison.sides import Side, open_side
-from tinystar_np.seeing.comparison.tensors import TensorDifference, differing_tensors, grouped
+from tinystar_np.seeing.comparison.tensors import TensorDifference, differing_tensors, grouped, in_words
 from tinystar_np.seeing.recorder import record
 
 TOKENS = 40  # enough for rotations, masks and small windows to count
 TOLERANCE = 1e-5
 NAMED = 3  # causes that the answer names
+END = "eos_token_id"
+"""Read from generation_config.json where there is one."""
 
 
 @dataclass(frozen=True, repr=False)
 class ModelDifference:
     """How two models differ.
 
-    keys            {key of config.json: (in A, in B)}, of those that change what is computed
+    keys            {key of config.json: (in A, in B)}, of those that change what is computed or where it ends
     without_effect  keys that differ and change nothing
     compared        how many tensors both have
     tensors         those that differ
@@ -87,7 +89,7 @@ class ModelDifference:
         """Name what differs, what makes the first activation differ before the rest."""
         faults = [f"{side}: {fault}" for side, its in zip("AB", self.faults, strict=True) for fault in its]
         keys = [f"{key} is {shown(a)} in A and {shown(b)} in B" for key, (a, b) in self.keys.items()]
-        tensors = [f"{where}: {kind}" for where, kind in self.grouped()]
+        tensors = in_words(self.grouped())
         only = [
             f"only {side} has {names_listed(names.values())}"
             for side, names in zip("AB", self.only, strict=True)
@@ -96,7 +98,7 @@ class ModelDifference:
         if self.first is not None:
             at = {each.family for each in self.tensors if _is_read_by(each.name, self.first.name)}
             alike = [each for each in self.tensors if each.family in at]
-            at_first = [f"{where}: {kind}" for where, kind in grouped(alike)]
+            at_first = in_words(grouped(alike))
             lone = [
                 f"only {side} has {names_listed(its)}"
                 for side, names in zip("AB", self.only, strict=True)
@@ -155,8 +157,11 @@ def compare_sides(
     if type(a.config) is not type(b.config):
         keys["model_type"] = (_architecture(a.config), _architecture(b.config))
     keys |= differing_keys(a.config, b.config)
+    if a.end_ids is not None and b.end_ids is not None and set(a.end_ids) != set(b.end_ids):
+        keys[END] = (sorted(set(a.end_ids)), sorted(set(b.end_ids)))
     known = a.raw is not None and b.raw is not None and "model_type" not in keys
     without = keys_without_effect(a.raw or {}, b.raw or {}, type(a.config)) if known else []
+    without = [key for key in without if key not in keys]
     activations: list[Difference] = []
     unseen: list[str] = []
     tokens = 0
@@ -209,7 +214,11 @@ def names_listed(names: Iterable[str]) -> str:
     said = [
         its[0] if len(its) == 1 else f"{its[0]} … {its[-1]} ({len(its)})" for its in list(templates.values())
     ]
-    return ", ".join(said[:NAMED]) + (f" and {len(said) - NAMED} more kinds" if len(said) > NAMED else "")
+    return ", ".join(said[:NAMED]) + (
+        f" and {len(said) - NAMED} more kind{'s' if len(said) > NAMED + 1 else ''}"
+        if len(said) > NAMED
+        else ""
+    )
 
 
 def _is_read_by(tensor: str, activation: str) -> bool:

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.checkpoints.config_file import read_end_ids
 from tinystar_np.checkpoints.gather import Faults, gather
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import JsonObject
-from tinystar_np.checkpoints.model_source import open_source
+from tinystar_np.checkpoints.model_source import ModelSource, open_source
 from tinystar_np.checkpoints.weight_table import Row, expand
+from tinystar_np.errors import TokenizerError
 from tinystar_np.kernels.linear import Matrix, unpacked
 from tinystar_np.kernels.packed import PackedMatrix
 from tinystar_np.models import Decoder, model_class
@@ -30,6 +32,7 @@ class Side:
     """One of two models that are compared.
 
     config   as its class has read it
+    end_ids  the tokens that end a text; None where a GGUF file has no vocabulary, or a damaged one
     raw      config.json of the text part; None of a model that was loaded before
     rows     {our name: row of the weight table}, of what is there
     names    {our name: the name of the tensor that it is taken from}
@@ -39,6 +42,7 @@ class Side:
     """
 
     config: Config
+    end_ids: tuple[int, ...] | None
     raw: JsonObject | None
     rows: Mapping[str, Row]
     names: Mapping[str, str]
@@ -82,7 +86,7 @@ def open_side(
     if isinstance(model, Decoder):
         rows = expand(model.WEIGHTS, model.config)
         names = {name: type(model).PREFIX + row.theirs for name, row in rows.items()}
-        return Side(model.config, None, rows, names, model.weights, NO_FAULTS, model)
+        return Side(model.config, tuple(model.end_ids), None, rows, names, model.weights, NO_FAULTS, model)
     source = open_source(find_model(str(model), revision=revision, offline=offline, cache_dir=cache_dir))
     raw = text_config(source.config)
     architecture = model_class(raw["model_type"])
@@ -92,7 +96,18 @@ def open_side(
     weights = gather(checkpoint, table, "auto")
     names = {row.ours: tensor for tensor, its in table.tensors.items() for row in its}
     runs = None if any(faults) else architecture(config, weights)
-    return Side(config, raw, table.rows, names, weights, faults, runs)
+    return Side(config, _end_ids(source, raw), raw, table.rows, names, weights, faults, runs)
+
+
+def _end_ids(source: ModelSource, raw: JsonObject) -> tuple[int, ...] | None:
+    if source.metadata is None:
+        return read_end_ids(source.path, raw)
+    from tinystar_np.text.gguf_tokenizer import gguf_end_ids  # late: other models need none of it
+
+    try:
+        return tuple(gguf_end_ids(source.metadata, source.path))
+    except TokenizerError:
+        return None
 
 
 def heads_of(name: str, rows: int, columns: int, sizes: Mapping[str, int]) -> Sequence[Heads | None]:

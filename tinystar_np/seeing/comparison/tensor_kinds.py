@@ -62,9 +62,9 @@ def _shapes_in_words(a: NDArray, b: NDArray) -> str:
         return f"transposed: {both}"
     if a.shape[1:] == b.shape[1:] and len(a) != len(b):
         common = min(len(a), len(b))
-        same = ", the others are equal" if np.array_equal(a[:common], b[:common]) else ""
-        longer = "B" if len(b) > len(a) else "A"
-        return f"{abs(len(a) - len(b))} more rows in {longer}{same}"
+        longer, rows = "B" if len(b) > len(a) else "A", "rows" if a.ndim > 1 else "numbers"
+        if np.array_equal(a[:common], b[:common]):
+            return f"{abs(len(a) - len(b))} more {rows} in {longer}, the others are equal"
     return f"of another shape: {both}"
 
 

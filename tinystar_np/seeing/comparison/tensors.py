@@ -16,6 +16,7 @@ from tinystar_np.seeing.comparison.sides import Side, heads_of
 from tinystar_np.seeing.comparison.tensor_kinds import tensor_kind
 
 NUMBERS = 1 << 20  # compared together
+NAMED = 2  # of several that differ alike
 MEASURED = ("close", "other numbers", "each ")
 EXCHANGED = "exchanged with "
 LAYER = re.compile(r"^blocks\.(\d+)\.")
@@ -140,6 +141,18 @@ def grouped(tensors: Sequence[TensorDifference]) -> list[tuple[str, str]]:
         largest = max(its, key=lambda each: each.relative)
         lines.append((f"{where} ({len(its)} tensors)", largest.kind))
     return lines
+
+
+def in_words(lines: Sequence[tuple[str, str]]) -> list[str]:
+    """Say what ``grouped`` found: "names: kind", with those of the same kind together."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for where, kind in lines:
+        kinds[kind].append(where)
+    said = []
+    for kind, its in kinds.items():
+        more = f" and {len(its) - NAMED} more" if len(its) > NAMED else ""
+        said.append(f"{', '.join(its[:NAMED])}{more}: {kind}")
+    return said
 
 
 def _runs(numbers: Sequence[int]) -> str:

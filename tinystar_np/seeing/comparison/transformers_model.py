@@ -115,6 +115,12 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
             gated = activation == "attention.mixed" and path.replace("mixed", "gated") in names
             if name.endswith("." + reader) and not gated:
                 module.register_forward_pre_hook(lambda _, inputs, path=path: keep(path, inputs))
+        if (
+            name == "blocks.0.residual"
+        ):  # what enters the first block is no module's output where it is scaled
+            module.register_forward_pre_hook(
+                lambda _, inputs, more: keep("embedding", inputs or more["hidden_states"]), with_kwargs=True
+            )
     with torch.no_grad(), _attention_watched(reference, names, keep):
         output = reference(torch.tensor([list(ids)]), output_attentions=not doubled, use_cache=False)
     # The reference lists only those of attention layers, which in a hybrid are a few.
