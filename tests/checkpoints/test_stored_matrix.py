@@ -55,7 +55,7 @@ def test_progress_is_shown_on_a_terminal(talking_model: Path, tmp_path: Path) ->
     code, shown = on_terminal(*rounding, program=AT_ONCE + TINYSTAR)
     assert code == 0
     assert "rounding to bfloat16: " in shown
-    assert "DIR --dtype bfloat16 keeps the result." in shown
+    assert "DIR --dtype bfloat16 keeps the result." in " ".join(shown.split())  # broken to fit
     code, converted = on_terminal(
         "convert",
         str(talking_model),

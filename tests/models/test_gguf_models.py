@@ -230,7 +230,7 @@ def test_an_unknown_tensor_is_refused_by_name(tmp_path: Path) -> None:
     make("llama", {"attention_bias": True}, tmp_path)
     edit_config(tmp_path, model_type="qwen2")
     path = write_gguf(tmp_path, tmp_path / "model.gguf")
-    with pytest.raises(CheckpointError, match=r"it has 'layers.0.self_attn.o_proj.bias'"):
+    with pytest.raises(CheckpointError, match=r"it has 'model.layers.0.self_attn.o_proj.bias'"):
         load(path)
 
 

@@ -373,7 +373,7 @@ def test_each_is_tried_and_named() -> None:
 def test_a_missing_tensor_is_named_as_in_the_file(tmp_path: Path) -> None:
     tensors = olmo_tensors(tensors_of(reference_model("olmo", **OLMO), tmp_path))
     del tensors["model.transformer.blocks.1.ff_proj.weight"]
-    with pytest.raises(CheckpointError, match=r"it lacks 'transformer\.blocks\.1\.ff_proj\.weight'\."):
+    with pytest.raises(CheckpointError, match=r"it lacks 'model\.transformer\.blocks\.1\.ff_proj\.weight'\."):
         load(write(tmp_path, OLD_OLMO, tensors))
 
 
