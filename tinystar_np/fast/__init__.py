@@ -25,8 +25,7 @@ from tinystar_np.fast.elementwise import (
     softmax,
     unit_vectors,
 )
-from tinystar_np.fast.in_turns import matmul
-from tinystar_np.fast.linear import embedding, matmul_each
+from tinystar_np.fast.linear import embedding, matmul, matmul_each
 from tinystar_np.fast.rounding import quantise, to_bfloat16
 from tinystar_np.fast.scans import causal_convolution, delta_rule, selective_scan, ssm_scan
 from tinystar_np.kernels.attention import attention_mean

@@ -21,6 +21,7 @@ from tinystar_np.fast.threads import blas_multiplies_directly, divided, shares
 from tinystar_np.kernels import linear
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.block_types import BLOCK_TYPES
+from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix
 
 Vectors = NDArray[np.float32]
@@ -60,6 +61,8 @@ def packed_product(x: Vectors, matrix: PackedMatrix) -> Vectors:
         return _coded_product(x, matrix)
     if isinstance(matrix, BlockMatrix) and matrix.transposed:
         return _product_with_blocks(x, matrix)
+    if isinstance(matrix, MatrixInTurns):
+        return _product_in_turns(x, matrix)
     return linear.matmul(x, matrix)
 
 
@@ -131,10 +134,19 @@ def _product_with_blocks(x: Vectors, matrix: BlockMatrix) -> Vectors:
     if count < BLOCKS_IN_A_SHARE * len(parts):
         of_some = divided(lambda rows: _sums_of_blocks(x, matrix, every_block, rows), shares(outputs))
         return np.concatenate(of_some, axis=1)
-    first, *others = divided(lambda some: _sums_of_blocks(x, matrix, some, every_output), parts)
-    for other in others:
-        first += other
-    return first
+    return _summed(divided(lambda some: _sums_of_blocks(x, matrix, some, every_output), parts))
+
+
+def _product_in_turns(x: Vectors, matrix: MatrixInTurns) -> Vectors:
+    """Multiply (T, in) by a matrix that is made of others: one product with each, so that all are quick."""
+    turns = len(matrix.parts)
+    parts = [part if part.transposed == matrix.transposed else part.T for part in matrix.parts]
+    if not matrix.transposed:  # its inputs alternate
+        return _summed([packed_product(x[:, turn::turns], part) for turn, part in enumerate(parts)])
+    y = np.empty((len(x), matrix.shape[1]), np.float32)
+    for turn, part in enumerate(parts):
+        y[:, turn::turns] = packed_product(x, part)
+    return y
 
 
 def _with_rows(x: Vectors, matrix: BlockMatrix, some: slice, room: Vectors) -> Vectors:
@@ -238,7 +250,12 @@ def in_threads(multiply: Rows, x: NDArray, stored: NDArray, transposed: bool, le
     rows = shares(len(stored))
     if transposed:
         return np.concatenate(divided(lambda some: multiply(x, stored[some]), rows), axis=1)
-    first, *others = divided(lambda some: multiply(x[:, some], stored[some]), rows)
+    return _summed(divided(lambda some: multiply(x[:, some], stored[some]), rows))
+
+
+def _summed(results: list[NDArray]) -> NDArray:
+    """Add up results of the same outputs, in the first of them."""
+    first, *others = results
     for other in others:
         first += other
     return first
