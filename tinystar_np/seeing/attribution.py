@@ -19,13 +19,12 @@ It says what each part *added*. What the model would have said without it is ano
 layers read what earlier ones wrote.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.layers.basic import Linear, Norm
 from tinystar_np.models.base import Decoder, in_silence
@@ -33,6 +32,7 @@ from tinystar_np.seeing.branch_parts import Branch, Directions, branches_of, par
 from tinystar_np.seeing.frozen_norms import FrozenNorm, freeze
 from tinystar_np.seeing.lens import checked_position, checked_token
 from tinystar_np.seeing.parts import Attribution, Part, RecordedPlace, Term
+from tinystar_np.seeing.recorded import length_of_one_text
 from tinystar_np.seeing.recorder import Recording
 
 NEEDED = (
@@ -114,17 +114,8 @@ def attribute_each(
 
 def _position(recording: Recording, position: int) -> int:
     """Check what a recording is of; return the position counted from the beginning."""
-    if not isinstance(recording, Mapping):
-        raise InputError(f"A recording is wanted, such as ts.record gives; found {shown(recording)}")
-    for name in ("embedding", "logits"):
-        if name not in recording:
-            raise InputError(
-                f"The recording lacks {name}: record the call with no patterns, or with those of "
-                "tinystar_np.seeing.attribution.NEEDED."
-            )
-    rows, T, _ = recording["embedding"].shape
-    if rows != 1:
-        raise InputError(f"The recording is of {rows} texts at once; record a call with one.")
+    those = "those of tinystar_np.seeing.attribution.NEEDED"
+    T = length_of_one_text(recording, ["embedding", "logits"], those)
     if recording["logits"].shape[1] != T:
         raise InputError(
             "The recording is of a call with last_only, which has the last position's logits only."

@@ -82,6 +82,17 @@ def check_pattern(pattern: object) -> str:
     return pattern
 
 
+def never_reached(pattern: str, offered: Collection[str]) -> InputError:
+    """Return the error for a pattern that matched none of the taps that came, ``offered``."""
+    if not offered:
+        return InputError(
+            f"{pattern} was never reached: no model ran inside the block. Call it there, in the same "
+            "thread; what stream returns must be used up there, too."
+        )
+    near = near_paths(pattern, offered)
+    return InputError(f"{pattern} was never reached: the model that ran has no such tap.{near}")
+
+
 def near_paths(pattern: str, paths: Collection[str]) -> str:
     """Say which of the paths look most like a pattern: a sentence after a space, or nothing."""
     wanted = pattern.replace("*", "0")

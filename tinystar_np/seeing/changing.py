@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError
-from tinystar_np.seeing.axes import axes_of, check_pattern, name_of, near_paths
+from tinystar_np.seeing.axes import axes_of, check_pattern, name_of, never_reached
 from tinystar_np.seeing.choice import Choice
 from tinystar_np.tap import Place, listen, place, unheard
 
@@ -82,15 +82,8 @@ class Intervention:
     def check_reached(self) -> None:
         """Raise InputError for what was to be changed and never came."""
         for pattern in self.changes:
-            if pattern in self._reached:
-                continue
-            if not self.offered:
-                raise InputError(
-                    f"{pattern} was never reached: no model ran inside the block. Call it there, in the same "
-                    "thread; what stream returns must be used up there, too."
-                )
-            near = near_paths(pattern, self.offered)
-            raise InputError(f"{pattern} was never reached: the model that ran has no such tap.{near}")
+            if pattern not in self._reached:
+                raise never_reached(pattern, self.offered)
         missing = self.choice.missing()
         if missing:
             raise InputError(f"{', '.join(self.changes)}: {missing} while the block was open.")

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.errors import InputError
 from tinystar_np.layers.experts import Experts
 from tinystar_np.models.base import Decoder
+from tinystar_np.seeing.recorded import of_one_text
 
 TAPS = ("router", "chosen", "weights")
 
@@ -97,9 +97,4 @@ def _experts_of(feed_forward: object) -> Experts | None:
 def _tap(recording: Mapping[str, NDArray], layer: int, name: str) -> NDArray:
     """Return an array of the recording without its batch axis."""
     path = f"blocks.{layer}.feed_forward.{name}"
-    if path not in recording:
-        raise InputError(f"The recording has no {path}. Record it: ts.record('blocks.*.feed_forward.*').")
-    array = recording[path]
-    if len(array) != 1:
-        raise InputError(f"The recording is of {len(array)} texts; record one.")
-    return array[0]
+    return of_one_text(recording, path, "Record it: ts.record('blocks.*.feed_forward.*').")[0]

@@ -13,9 +13,8 @@ with ts.record("embedding", "blocks.*.residual", "logits") as recording:
     model(ids)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError
 from tinystar_np.models.base import Decoder, in_silence
+from tinystar_np.seeing.recorded import length_of_one_text
 from tinystar_np.seeing.recorder import Recording
 from tinystar_np.tap import unheard
 
@@ -115,20 +115,9 @@ def scores(model: Decoder, x: NDArray) -> NDArray[np.float32]:
     return logits
 
 
-class _Summary(NamedTuple):
-    """One layer's part of a ``Lens``, in its order: (n,) and (n, k) each."""
-
-    logits: NDArray[np.float32]
-    probabilities: NDArray[np.float32]
-    ranks: NDArray[np.int64]
-    top_ids: NDArray[np.int64]
-    top_logits: NDArray[np.float32]
-    top_probabilities: NDArray[np.float32]
-
-
 @in_silence
-def _summary(model: Decoder, x: NDArray, tokens: NDArray[np.int64], top: int) -> _Summary:
-    """Sum up what the stream (n, D) of one layer says."""
+def _summary(model: Decoder, x: NDArray, tokens: NDArray[np.int64], top: int) -> list[NDArray]:
+    """Sum up what the stream (n, D) of one layer says: the arrays of a ``Lens`` from ``logits`` on."""
     pieces, done = [], 0
     for y in _in_pieces(model, x):  # (m, V)
         those = tokens[done : done + len(y)]
@@ -141,7 +130,7 @@ def _summary(model: Decoder, x: NDArray, tokens: NDArray[np.int64], top: int) ->
         best = np.take_along_axis(best, order, axis=-1)
         of_best = np.take_along_axis(y, best, axis=-1)
         pieces.append(
-            _Summary(
+            (
                 own[:, 0],
                 np.exp(own - log_sum)[:, 0],
                 1 + (y > own).sum(axis=-1),
@@ -150,7 +139,7 @@ def _summary(model: Decoder, x: NDArray, tokens: NDArray[np.int64], top: int) ->
                 np.exp(of_best - log_sum),
             )
         )
-    return _Summary(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
+    return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
 
 
 def _in_pieces(model: Decoder, x: NDArray) -> Iterator[NDArray[np.float32]]:
@@ -177,13 +166,7 @@ def _streams(
 
 def _places(recording: Recording, positions: Sequence[int] | None) -> NDArray[np.int64]:
     """Return the positions, none of them negative: (n,)."""
-    if not isinstance(recording, Mapping):
-        raise InputError(f"A recording is wanted, such as ts.record gives; found {shown(recording)}")
-    if "embedding" not in recording:
-        raise InputError("The recording lacks embedding: record the call with no patterns, or with it.")
-    rows, T, _ = recording["embedding"].shape
-    if rows != 1:
-        raise InputError(f"The recording is of {rows} texts at once; record a call with one.")
+    T = length_of_one_text(recording, ["embedding"], "it")
     if isinstance(positions, int | np.integer):
         raise InputError(f"positions is a list, such as [{positions}], or None for all; found {positions}")
     if positions is not None and len(positions) == 0:

@@ -27,6 +27,42 @@ def check_recorded(recording: Mapping[str, NDArray], pattern: str) -> list[str]:
     return found
 
 
+def length_of_one_text(recording: object, needed: Sequence[str], others: str) -> int:
+    """Return T of a recording of one text: of its first needed array, (1, T, …).
+
+    needed  paths that it must have
+    others  in words, the patterns with which it would
+
+    Raises InputError for anything else.
+    """
+    if not isinstance(recording, Mapping):
+        raise InputError(f"A recording is wanted, such as ts.record gives; found {shown(recording)}")
+    for path in needed:
+        if path not in recording:
+            raise InputError(
+                f"The recording lacks {path}: record the call with no patterns, or with {others}."
+            )
+    rows, T = recording[needed[0]].shape[:2]
+    if rows != 1:
+        raise InputError(f"The recording is of {rows} texts at once; record a call with one.")
+    return int(T)
+
+
+def of_one_text(recording: Mapping[str, NDArray], path: str, advice: str) -> NDArray:
+    """Return an array of a recording of one text, (1, …).
+
+    advice  how to record it, in words
+
+    Raises InputError where it is missing, or of a batch.
+    """
+    if path not in recording:
+        raise InputError(f"The recording has no {path}. {advice}")
+    array = recording[path]
+    if len(array) != 1:
+        raise InputError(f"The recording is of {len(array)} texts; record one.")
+    return array
+
+
 def mean(recordings: Sequence[Mapping[str, NDArray]], activation: Activation) -> NDArray:
     """Return the mean of a tap over the rows and tokens of recordings, with these axes of length 1."""
     path, axes = activation.path, activation.axes

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.amounts import counted, size_of
 from tinystar_np.errors import InputError, NotRecordedError
-from tinystar_np.seeing.axes import name_of, near_paths
+from tinystar_np.seeing.axes import name_of, near_paths, never_reached
 from tinystar_np.tap import Place, listen, place
 
 
@@ -115,15 +115,8 @@ class Recording(Mapping[str, NDArray]):
     def check_patterns(self) -> None:
         """Raise InputError for a pattern that matches nothing."""
         for pattern in self._patterns:
-            if any(fnmatchcase(path, pattern) for path in self._arrays):
-                continue
-            if not self.offered:
-                raise InputError(
-                    f"{pattern} was never reached: no model ran inside the block. Call it there, in the same "
-                    "thread; what stream returns must be used up there, too."
-                )
-            near = near_paths(pattern, self.offered)
-            raise InputError(f"{pattern} was never reached: the model that ran has no such tap.{near}")
+            if not any(fnmatchcase(path, pattern) for path in self._arrays):
+                raise never_reached(pattern, self.offered)
 
     # As text
 

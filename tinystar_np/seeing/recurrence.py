@@ -31,6 +31,7 @@ from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.models.base import Decoder
+from tinystar_np.seeing.recorded import of_one_text
 
 Recurrence = Mamba1 | Mamba2 | GatedDeltaNet
 Recorded = Mapping[str, NDArray]
@@ -199,14 +200,7 @@ def _recurrence(model: Decoder, layer: int) -> Recurrence:
 def _tap(recording: Recorded, layer: int, name: str) -> NDArray:
     """Return an array of the recording, (1, T, …); raises InputError where it is missing, or of a batch."""
     path = f"blocks.{layer}.mixer.{name}"
-    if path not in recording:
-        raise InputError(
-            f"The recording has no {path}. Record all taps of the layer: ts.record('blocks.{layer}.mixer.*')."
-        )
-    array = recording[path]
-    if len(array) != 1:
-        raise InputError(f"The recording is of {len(array)} texts; record one.")
-    return array
+    return of_one_text(recording, path, f"Record all taps of the layer: ts.record('blocks.{layer}.mixer.*').")
 
 
 def _heads(mixer: Recurrence) -> int:
