@@ -72,8 +72,7 @@ views.push({
 
   /** The layer that is shown: the chosen one, or the nearest that has attention. */
   layer() {
-    const near = [...seen.attention].sort((a, b) => Math.abs(a.layer - chosen.layer) - Math.abs(b.layer - chosen.layer));
-    return near[0];
+    return nearestLayer(seen.attention);
   },
 
   head() {
@@ -124,9 +123,9 @@ views.push({
     // Of a long text few rows are stored: they may be higher than columns are wide.
     const height = Math.max(size, Math.min(16, Math.floor(320 / positions)));
     this.canvas.style.height = `${height * positions}px`;
-    this.marker.style.top = `${(100 * (p - seen.first)) / positions}%`;
-    this.marker.style.height = `${100 / positions}%`;
-    this.labels(size, height, T, positions, p);
+    markRow(this.marker);
+    labelRows(this.rows, height);
+    labelColumns(this.columns, size, T, Math.ceil(11 / size), (s) => tokenLabel(tokenText(s), 12));
     const row = attentionRow(layer, head, p);
     const rest = 255 - row.reduce((a, b) => a + b, 0);
     fill(this.text, el("span", { class: "soft" }, "Reading at "), tokenInWords(tokenText(p)), el("span", { class: "soft" }, ` (position ${p}) it takes from: `),
@@ -138,24 +137,6 @@ views.push({
         return hinted(piece, () => `${tokenLabel(tokenText(s))} (${s}): ${this.weightWords(p, s)}`);
       }),
       this.layer().sinks && rest > 2 ? el("span", { class: "soft" }, ` and ${(rest / 2.55).toFixed(0)} % from nothing: the sink.`) : "");
-  },
-
-  /** Tokens along the enlarged picture, as many as there is room for. */
-  labels(size, height, T, positions, p) {
-    const every = Math.ceil(11 / height);
-    const apart = Math.ceil(11 / size);
-    fill(this.rows, Array.from({ length: positions }, (_, i) => {
-      const q = seen.first + i;
-      const label = el("span", { class: q === p ? "is-here" : "" }, i % every === 0 || q === p ? tokenLabel(tokenText(q), 12) : "");
-      label.style.height = `${height}px`;
-      label.style.lineHeight = `${height}px`;
-      return label;
-    }));
-    fill(this.columns, Array.from({ length: T }, (_, s) => {
-      const label = el("span", {}, s % apart === 0 ? tokenLabel(tokenText(s), 12) : "");
-      label.style.width = `${size}px`;
-      return label;
-    }));
   },
 });
 

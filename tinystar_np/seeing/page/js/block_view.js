@@ -142,8 +142,7 @@ function tapValues(tap) {
   canvas.className = "values";
   canvas.style.height = `${Math.max(60, Math.min(260, positions * 9))}px`;
   const marker = el("div", { class: "row-marker" });
-  marker.style.top = `${(100 * (p - seen.first)) / positions}%`;
-  marker.style.height = `${100 / positions}%`;
+  markRow(marker);
   hinted(canvas, (event) => {
     const [row, column] = cellAt(event, canvas, positions, tap.columns);
     const q = seen.first + row;

@@ -199,6 +199,40 @@ function showHint(words, x = 0, y = 0) {
   hint.style.top = `${y + 18 + box.height > innerHeight ? y - box.height - 10 : y + 18}px`;
 }
 
+/** Frame the row of the chosen position in a picture of all stored positions. */
+function markRow(marker) {
+  const positions = storedPositions();
+  marker.style.top = `${(100 * (position() - seen.first)) / positions}%`;
+  marker.style.height = `${100 / positions}%`;
+}
+
+/** Write the stored positions' tokens along the rows of a picture, as many as there is room for. */
+function labelRows(axis, height) {
+  const every = Math.ceil(11 / height);
+  fill(axis, Array.from({ length: storedPositions() }, (_, i) => {
+    const q = seen.first + i;
+    const here = q === position();
+    const label = el("span", { class: here ? "is-here" : "" }, i % every === 0 || here ? tokenLabel(tokenText(q), 12) : "");
+    label.style.height = `${height}px`;
+    label.style.lineHeight = `${height}px`;
+    return label;
+  }));
+}
+
+/** Write along the columns of a picture, on every n-th of them: text(column) → its label. */
+function labelColumns(axis, width, columns, every, text) {
+  fill(axis, Array.from({ length: columns }, (_, i) => {
+    const label = el("span", {}, i % every === 0 ? text(i) : "");
+    label.style.width = `${width}px`;
+    return label;
+  }));
+}
+
+/** Of some layers, each { layer, … }, the chosen one or the nearest. */
+function nearestLayer(layers) {
+  return [...layers].sort((a, b) => Math.abs(a.layer - chosen.layer) - Math.abs(b.layer - chosen.layer))[0];
+}
+
 /** The width of an enlarged picture: so many pixels, less where the window is narrow. */
 function roomFor(pixels) {
   return Math.min(pixels, innerWidth - 140);

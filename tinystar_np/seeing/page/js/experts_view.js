@@ -28,7 +28,7 @@ views.push({
   },
 
   layer() {
-    return [...seen.experts].sort((a, b) => Math.abs(a.layer - chosen.layer) - Math.abs(b.layer - chosen.layer))[0];
+    return nearestLayer(seen.experts);
   },
 
   /** The weight of an expert at a stored row; null where it was not chosen. */
@@ -52,21 +52,9 @@ views.push({
     const size = Math.max(6, Math.min(22, Math.floor(roomFor(600) / Math.max(experts, positions))));
     this.canvas.style.width = `${size * experts}px`;
     this.canvas.style.height = `${size * positions}px`;
-    this.marker.style.top = `${(100 * (p - seen.first)) / positions}%`;
-    this.marker.style.height = `${100 / positions}%`;
-    const every = Math.ceil(11 / size);
-    fill(this.rows, Array.from({ length: positions }, (_, i) => {
-      const q = seen.first + i;
-      const label = el("span", { class: q === p ? "is-here" : "" }, i % every === 0 || q === p ? tokenLabel(tokenText(q), 12) : "");
-      label.style.height = `${size}px`;
-      label.style.lineHeight = `${size}px`;
-      return label;
-    }));
-    fill(this.columns, Array.from({ length: experts }, (_, e) => {
-      const label = el("span", {}, e % Math.ceil(14 / size) === 0 ? String(e) : "");
-      label.style.width = `${size}px`;
-      return label;
-    }));
+    markRow(this.marker);
+    labelRows(this.rows, size);
+    labelColumns(this.columns, size, experts, Math.ceil(14 / size), String);
     const row = p - seen.first;
     const own = [...arrayOf(`experts.${layer}.chosen`).subarray(row * k, (row + 1) * k)];
     fill(this.words, "At ", tokenInWords(tokenText(p)), ` the router chose ${own.map((e) => `expert ${e} (weight ${number(this.weightOf(layer, row, e))})`).join(", ")}. Dark cells are chosen experts, pale ones the scores of the others.`);

@@ -36,7 +36,7 @@ views.push({
   },
 
   layer() {
-    return [...seen.recurrences].sort((a, b) => Math.abs(a.layer - chosen.layer) - Math.abs(b.layer - chosen.layer))[0];
+    return nearestLayer(seen.recurrences);
   },
 
   head() {
@@ -75,21 +75,9 @@ views.push({
     const size = Math.max(5, Math.min(22, Math.floor(roomFor(480) / T)));
     this.canvas.style.width = `${size * T}px`;
     this.canvas.style.height = `${size * positions}px`;
-    this.marker.style.top = `${(100 * (p - seen.first)) / positions}%`;
-    this.marker.style.height = `${100 / positions}%`;
-    const every = Math.ceil(11 / size);
-    fill(this.rows, Array.from({ length: positions }, (_, i) => {
-      const q = seen.first + i;
-      const label = el("span", { class: q === p ? "is-here" : "" }, i % every === 0 || q === p ? tokenLabel(tokenText(q), 12) : "");
-      label.style.height = `${size}px`;
-      label.style.lineHeight = `${size}px`;
-      return label;
-    }));
-    fill(this.columns, Array.from({ length: T }, (_, s) => {
-      const label = el("span", {}, s % every === 0 ? tokenLabel(tokenText(s), 12) : "");
-      label.style.width = `${size}px`;
-      return label;
-    }));
+    markRow(this.marker);
+    labelRows(this.rows, size);
+    labelColumns(this.columns, size, T, Math.ceil(11 / size), (s) => tokenLabel(tokenText(s), 12));
     const decay = arrayOf(`recurrence.${layer.layer}.decay`);
     const kept = Array.from({ length: positions }, (_, i) => decay[head * positions + i] / 255);
     const norms = [...arrayOf(`recurrence.${layer.layer}.norms`)];
