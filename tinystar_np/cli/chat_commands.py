@@ -1,6 +1,5 @@
 """The commands of a conversation: /help and the others."""
 
-import difflib
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from tinystar_np.cli.chat_history import OFF, SETTING, history_file
 from tinystar_np.cli.chat_session import Session
 from tinystar_np.cli.chat_settings import KEYS, in_words, setting, whole_number
 from tinystar_np.cli.chat_texts import edited, read_file
+from tinystar_np.cli.nearest import did_you_mean
 from tinystar_np.cli.open_model import model_settings
 from tinystar_np.cli.streams import tell
 from tinystar_np.cli.terminal import note
@@ -56,11 +56,10 @@ class Commands:
         """Run a command; returns whether the conversation goes on. Raises InputError for an unknown one."""
         name, _, rest = text.partition(" ")
         if name not in COMMANDS:
-            near = difflib.get_close_matches(name, COMMANDS, 1, 0.7)
-            guess = f" Did you mean {near[0]}?" if near else ""
+            guess = did_you_mean(name, COMMANDS, cutoff=0.7)
+            said = [f"There is no command {name[:40]}.", guess, f"/{name[:40]} sends it as a message."]
             raise InputError(
-                f"There is no command {name[:40]}.{guess} /{name[:40]} sends it as a message.\n"
-                + wrapped(f"Commands: {' '.join(COMMANDS)}", _columns())
+                f"{' '.join(filter(None, said))}\n" + wrapped(f"Commands: {' '.join(COMMANDS)}", _columns())
             )
         return COMMANDS[name].run(self, rest.strip())
 

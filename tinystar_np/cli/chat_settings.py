@@ -1,8 +1,7 @@
 """The settings that /set changes: their names, and their values in words."""
 
-import difflib
-
 from tinystar_np.cli.chat_history import OFF
+from tinystar_np.cli.nearest import did_you_mean
 from tinystar_np.cli.wording import wrapped
 from tinystar_np.errors import InputError
 from tinystar_np.generation.options import Sampling, SamplingOptions
@@ -35,10 +34,9 @@ def setting(key: str, value: str, width: int) -> Sampling:
         return Sampling(**{name: whole_number(key, value)})  # type: ignore[misc]
     if name in FRACTIONS:
         return Sampling(**{name: number(key, value)})  # type: ignore[misc]
-    near = difflib.get_close_matches(name, KEYS, 1)
-    guess = f" Did you mean {near[0]}?" if near else ""
+    guess = did_you_mean(name, KEYS)
     keys = wrapped(f"Settings: {' '.join(KEYS)}", width)
-    raise InputError(f"There is no setting {key[:40]}.{guess}\n{keys}")
+    raise InputError(f"There is no setting {key[:40]}. {guess}".rstrip() + f"\n{keys}")
 
 
 def in_words(settings: Sampling) -> str:

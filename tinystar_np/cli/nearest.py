@@ -55,7 +55,12 @@ def _meant(option: str, known: Collection[str]) -> str:
         return f"It is called {spelled} here."
     if name in ADVICE and "(" not in ADVICE[name]:
         return ADVICE[name]
-    near = get_close_matches(option, known, n=1, cutoff=0.6)
+    return did_you_mean(option, known)
+
+
+def did_you_mean(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
+    """Ask whether the known word nearest to one was meant; "" if none is near."""
+    near = get_close_matches(word, known, n=1, cutoff=cutoff)
     return f"Did you mean {near[0]}?" if near else ""
 
 
