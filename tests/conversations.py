@@ -7,6 +7,7 @@ from typing import Any
 import conftest
 import numpy as np
 import pytest
+from transformers import GraniteMoeHybridConfig
 
 import tinystar_np as ts
 from tinystar_np.generation import SamplingOptions, sample
@@ -27,6 +28,22 @@ REWRITING = """\
 {%- if add_generation_prompt %}[a]<{% endif %}"""
 MESSAGES = ["Hi", "and then?", "日本?", "no"]
 SETTINGS: dict[str, Any] = {"max_new_tokens": 14, "seed": 3}
+RECURRENCE = GraniteMoeHybridConfig(
+    vocab_size=257,
+    hidden_size=32,
+    num_hidden_layers=3,
+    layer_types=["mamba", "attention", "mamba"],
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    num_local_experts=0,
+    num_experts_per_tok=0,
+    shared_intermediate_size=48,
+    mamba_n_heads=4,
+    mamba_d_head=16,
+    mamba_d_state=8,
+    eos_token_id=256,
+)
+"""Mamba 2 and attention in one small model."""
 
 
 class Counted:

@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from parity import edit_config, reference_model
 from safetensors.torch import save_file
 from transformers.pytorch_utils import Conv1D
+
+from tinystar_np.models import Decoder
 
 LLAMA: dict[str, Any] = {
     "hidden_size": 64,
@@ -61,3 +64,15 @@ def linear_layers(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
     for name, layer in model.named_modules():
         if isinstance(layer, torch.nn.Linear | Conv1D) and (".layers." in name or ".h." in name):
             yield name, layer
+
+
+def assert_equal_weights(ours: Decoder, reference: Any) -> None:
+    """A Llama's linear layers, read as float32, have the reference's numbers, bit for bit."""
+    for block, theirs in zip("01", reference.model.layers, strict=True):
+        for name, layer in (
+            ("attention.k", theirs.self_attn.k_proj),
+            ("feed_forward.gate", theirs.mlp.gate_proj),
+            ("feed_forward.down", theirs.mlp.down_proj),
+        ):
+            found = ours.weights[f"blocks.{block}.{name}.weight"]
+            np.testing.assert_array_equal(found, layer.weight.detach().T)

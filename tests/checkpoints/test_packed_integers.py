@@ -5,10 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from packed_models import GPT2, LLAMA, Packed, save_packed
+from packed_models import GPT2, LLAMA, Packed, assert_equal_weights, save_packed
 from parity import assert_close, logits_of, random_ids, reference_model
 from transformers import AutoModelForCausalLM
 
@@ -150,14 +149,7 @@ def test_by_its_definition(form: str, tmp_path: Path) -> None:
     ids = random_ids(2, 30)
     expected = logits_of(reference, ids)
     wide, _ = load(tmp_path, "float32")
-    for block, theirs in zip("01", reference.model.layers, strict=True):
-        for ours, layer in (
-            ("attention.k", theirs.self_attn.k_proj),
-            ("feed_forward.gate", theirs.mlp.gate_proj),
-            ("feed_forward.down", theirs.mlp.down_proj),
-        ):
-            found = wide.weights[f"blocks.{block}.{ours}.weight"]
-            np.testing.assert_array_equal(found, layer.weight.detach().T)
+    assert_equal_weights(wide, reference)
     assert_close(wide(ids), expected)
     model, _ = load(tmp_path)
     assert_close(model(ids), expected)

@@ -12,6 +12,7 @@ import tokenizers
 from conversations import (
     CHATML,
     MESSAGES,
+    RECURRENCE,
     REWRITING,
     SETTINGS,
     Counted,
@@ -26,7 +27,7 @@ from conversations import (
 )
 from tokenizers import decoders, normalizers
 from tokenizers.models import BPE
-from transformers import GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
+from transformers import GraniteMoeHybridForCausalLM
 
 import tinystar_np as ts
 from tinystar_np.errors import ContextFullError, InputError, TokenizerError
@@ -249,22 +250,7 @@ def test_what_cannot_be(talking: Any, talking_model: Path) -> None:
 
 def test_with_a_real_recurrence(talking_model: Path) -> None:
     """Mamba2 and attention in one model: the state goes back to its copy, and answers stay the same."""
-    config = GraniteMoeHybridConfig(
-        vocab_size=257,
-        hidden_size=32,
-        num_hidden_layers=3,
-        layer_types=["mamba", "attention", "mamba"],
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        num_local_experts=0,
-        num_experts_per_tok=0,
-        shared_intermediate_size=48,
-        mamba_n_heads=4,
-        mamba_d_head=16,
-        mamba_d_state=8,
-        eos_token_id=256,
-    )
-    reference = GraniteMoeHybridForCausalLM(config)
+    reference = GraniteMoeHybridForCausalLM(RECURRENCE)
     conftest.randomise(reference)
     reference.save_pretrained(talking_model)
     (talking_model / "chat_template.jinja").write_text(REWRITING, encoding="utf-8")

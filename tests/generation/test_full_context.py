@@ -7,8 +7,8 @@ import conftest
 import conversations
 import numpy as np
 import pytest
-from conversations import CHATML, REWRITING, Counted, Unbending, prompt_of, stream
-from transformers import AutoModelForCausalLM, Gemma3TextConfig, GraniteMoeHybridConfig
+from conversations import CHATML, RECURRENCE, REWRITING, Counted, Unbending, prompt_of, stream
+from transformers import AutoModelForCausalLM, Gemma3TextConfig
 
 import tinystar_np as ts
 from tinystar_np.errors import ContextFullError, InputError
@@ -122,21 +122,6 @@ WINDOW = Gemma3TextConfig(
     num_attention_heads=4,
     num_key_value_heads=2,
     head_dim=8,
-    eos_token_id=256,
-)
-RECURRENCE = GraniteMoeHybridConfig(
-    vocab_size=257,
-    hidden_size=32,
-    num_hidden_layers=3,
-    layer_types=["mamba", "attention", "mamba"],
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    num_local_experts=0,
-    num_experts_per_tok=0,
-    shared_intermediate_size=48,
-    mamba_n_heads=4,
-    mamba_d_head=16,
-    mamba_d_state=8,
     eos_token_id=256,
 )
 
