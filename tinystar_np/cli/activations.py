@@ -1,12 +1,11 @@
 """The table of activations that two runs were compared by, and the arguments that choose tokens for them."""
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 
 from tinystar_np.cli.streams import say
-from tinystar_np.cli.terminal import ANY_WIDTH, UsageError, say_styled, say_table, styled
+from tinystar_np.cli.terminal import UsageError, columns_of, say_styled, say_table, styled
 from tinystar_np.cli.wording import wrapped
 from tinystar_np.errors import TokenizerError
 from tinystar_np.seeing.comparison.activations import Difference
@@ -64,7 +63,7 @@ def say_activations(
             return
         at = rows.index(first)
         start, stop = max(at - AROUND, 0), min(at + AROUND + 1, len(rows))
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else ANY_WIDTH
+    columns = columns_of(sys.stdout)
     if start:
         say(f"… {start} before these agree …")
     shown = rows[start:stop]
@@ -107,6 +106,6 @@ def _shape(row: Difference) -> str:
 
 def say_answer(answer: str, arguments: argparse.Namespace) -> None:
     """Print the last lines of a comparison."""
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else ANY_WIDTH
+    columns = columns_of(sys.stdout)
     for line in answer.splitlines():
         say_styled(wrapped(line, columns), "bold", arguments)

@@ -6,7 +6,6 @@ torch and transformers. Exit code 1 if any activation exceeds the tolerance.
 
 import argparse
 import json
-import shutil
 import sys
 from dataclasses import asdict
 
@@ -21,7 +20,7 @@ from tinystar_np.cli.activations import (
 from tinystar_np.cli.model_argument import add_model_word
 from tinystar_np.cli.open_model import raise_for_gguf
 from tinystar_np.cli.streams import FAILURE, OK, say
-from tinystar_np.cli.terminal import ANY_WIDTH, add_common_arguments, add_loading_arguments, note
+from tinystar_np.cli.terminal import add_common_arguments, add_loading_arguments, columns_of, note
 from tinystar_np.cli.wording import wrapped
 from tinystar_np.loading import load
 from tinystar_np.seeing.comparison.models import default_ids
@@ -86,9 +85,9 @@ def compare(arguments: argparse.Namespace) -> int:
     beyond = sum(row.exceeds(arguments.tolerance) for row in rows)
     if beyond:
         paragraph = f"{beyond} of {len(rows)} activations differ by more than {arguments.tolerance:g}."
-        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else ANY_WIDTH
+        columns = columns_of(sys.stdout)
         say(f"\n{wrapped(paragraph, columns)}")
-    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else ANY_WIDTH
+    columns = columns_of(sys.stderr)
     for words in found.unseen:
         note(wrapped(f"Not to be seen with this prompt: {words}.", columns), arguments)
     say_answer(answer, arguments)

@@ -8,7 +8,6 @@ answer: the first activation that differs, and why. Exit code 1 if any does.
 
 import argparse
 import json
-import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -26,10 +25,10 @@ from tinystar_np.cli.activations import (
 from tinystar_np.cli.model_argument import completed
 from tinystar_np.cli.streams import FAILURE, OK, say
 from tinystar_np.cli.terminal import (
-    ANY_WIDTH,
     MODEL_HELP,
     add_common_arguments,
     add_source_arguments,
+    columns_of,
     say_styled,
     say_table,
 )
@@ -100,7 +99,7 @@ def _plain(value: object) -> object:
 
 
 def _print(found: ModelDifference, arguments: argparse.Namespace) -> None:
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else ANY_WIDTH
+    columns = columns_of(sys.stdout)
 
     def paragraph(words: str, indent: int = 2) -> None:
         say(wrapped(words, columns, first=" " * indent, indent=indent))

@@ -171,6 +171,11 @@ KEPT_SPACE = "\ue000"
 """In a table's cell: a space at which no line ends."""
 
 
+def columns_of(stream: TextIO) -> int:
+    """Return how wide a stream is: a terminal's columns, and as many as are wanted in a pipe or file."""
+    return shutil.get_terminal_size().columns if stream.isatty() else ANY_WIDTH
+
+
 def say_table(
     head: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -194,7 +199,7 @@ def say_table(
     from rich.table import Table
     from rich.text import Text
 
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else ANY_WIDTH
+    columns = columns_of(sys.stdout)
     table = Table(box=None, padding=(0, 0, 0, 2), pad_edge=False, header_style="bold", show_header=any(head))
     shown = [[visible(cell) for cell in row] for row in (head, *rows)]
     for i, cells in enumerate(zip(*shown, strict=True)):
