@@ -1,0 +1,19 @@
+"""An image as a vision encoder takes it."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Pixels(NamedTuple):
+    """The normalised pixels of one image.
+
+    tiles  (n, C, h, w) the parts that it was cut into; (1, C, h, w) where it was not
+    size   height and width of the image before it was resized
+    grid   rows and columns of tiles; (0, 0) where it was not cut
+    """
+
+    tiles: NDArray[np.float32]
+    size: tuple[int, int]
+    grid: tuple[int, int] = (0, 0)
