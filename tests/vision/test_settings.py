@@ -24,9 +24,9 @@ def test_sizes_are_spelled_as_transformers_spells_them(value: Any, square: bool)
     assert given == get_size_dict(value, default_to_square=not square)
 
 
-def test_null_is_the_default() -> None:
+def test_null_as_number_or_text_is_the_default() -> None:
     nothing: dict[str, Any] = dict.fromkeys(
-        ["size", "resample", "do_rescale", "do_normalize", "rescale_factor", "image_mean", "image_token"]
+        ["size", "resample", "rescale_factor", "image_mean", "image_token"]
     )
     for settings in (Settings(nothing), Settings({})):
         assert settings.size("size", Edges(shortest_edge=9)) == Edges(shortest_edge=9)
@@ -36,13 +36,20 @@ def test_null_is_the_default() -> None:
         assert settings.part("size").values == {}
 
 
+@pytest.mark.parametrize("default", [False, True])
+def test_null_as_flag_is_false(default: bool) -> None:
+    assert not Settings({"do_resize": None}).flag("do_resize", default)
+    assert Settings({}).flag("do_resize", default) == default
+    assert Settings({"do_resize": not default}).flag("do_resize", default) != default
+
+
 def test_steps_that_are_left_out() -> None:
     assert Settings({"do_rescale": False, "image_mean": 0.5}).scaling(OPENAI_MEAN, (1.0, 2.0, 3.0)) == (
         None,
         (0.5, 0.5, 0.5),
         (1.0, 2.0, 3.0),
     )
-    assert Settings({"do_normalize": False, "rescale_factor": 2}).scaling(OPENAI_MEAN, OPENAI_STD) == (
+    assert Settings({"do_normalize": None, "rescale_factor": 2}).scaling(OPENAI_MEAN, OPENAI_STD) == (
         2.0,
         None,
         None,

@@ -1,6 +1,7 @@
 """The keys of preprocessor_config.json and config.json, each checked where it is read.
 
-transformers' image processors take null for a missing key: both mean the processor's default.
+To transformers' image processors null is no missing key: a step whose flag is null is left out, whatever the
+default. A number or size of null is refused there by a step that needs it; here it is the default then.
 """
 
 from collections.abc import Sequence
@@ -58,10 +59,10 @@ class Settings:
         return ConfigError(f"{self.file}: {self.within}{key} {found}, but it {why}.")
 
     def flag(self, key: str, default: bool) -> bool:
-        """Return true or false."""
-        value = self.values.get(key)
+        """Return true or false; null is false."""
+        value = self.values.get(key, default)
         if value is None:
-            return default
+            return False
         if not isinstance(value, bool):
             raise self.wrong(key, "must be true or false")
         return value
