@@ -1,0 +1,164 @@
+"""Image files, as photographs and programs write them → (H, W, 3) uint8.
+
+Turned as EXIF says, transparency put before white, all colours as red, green and blue, without their ICC
+profile. Files come from anywhere: of one no more is read than its header before its size is known to be
+bearable.
+"""
+
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.checkpoints.json_file import one_line
+from tinystar_np.errors import InputError
+from tinystar_np.vision.arrays import rgb_from_array
+from tinystar_np.vision.pillow import require_pillow
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+    ImageSource = str | Path | bytes | PillowImage | NDArray
+
+# Those that pictures are kept in. Pillow knows more, and starts other programs for some of them (PostScript).
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM", "ICO", "TGA")
+ORIENTATION = 0x0112  # EXIF's tag
+WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+WHITE = (255, 255, 255, 255)
+LARGEST_16_BIT = 65535
+
+
+def read_image(source: "ImageSource") -> NDArray[np.uint8]:
+    """Read one image.
+
+    source  a path, a file's bytes, a ``PIL.Image.Image``, or an array: see ``rgb_from_array``
+
+    Transparent pixels are put before white, as transformers' image processors do with a PIL image. Given a
+    path, its ``load_image`` drops the transparency and shows the colours under it, often black: there
+    the two differ. 16-bit grey is scaled to 8 bits; Pillow, and transformers with it, cuts it at 255, which
+    leaves a white sheet. Of a file with several pictures the first is taken, and a warning says so.
+
+    Returns (H, W, 3) uint8. Raises InputError, with the file's name, for what is no image, is damaged, or has
+    more pixels than Pillow's ``Image.MAX_IMAGE_PIXELS``; TinyStarError where Pillow is needed and absent.
+    """
+    if isinstance(source, np.ndarray):
+        return rgb_from_array(source)
+    require_pillow()
+    from PIL import Image
+
+    if isinstance(source, Image.Image):
+        return _rgb(source, "images: the given PIL image")
+    if isinstance(source, bytes):
+        name = f"images: the {len(source)} given bytes"
+        if not source:
+            raise InputError("images: the given bytes are empty.")
+        return _read_file(BytesIO(source), name)
+    if not isinstance(source, str | Path):
+        raise InputError(
+            f"images: got a {type(source).__name__}. Give a path, a file's bytes, a PIL image or an array."
+        )
+    path = Path(source)
+    name = one_line(source)
+    if str(source).startswith(("http://", "https://", "data:")):
+        raise InputError(f"{name}: addresses are not opened. Download the image and give its path.")
+    _check_path(path, name)
+    return _read_file(path, name)
+
+
+def _check_path(path: Path, name: str) -> None:
+    """Raise InputError unless this is a file with something in it."""
+    try:
+        if path.is_dir():
+            raise InputError(f"{name}: is a directory. Give the path of an image.")
+        # Reading from a pipe or a device may never end.
+        if not path.is_file():
+            raise InputError(f"{name}: there is no such file.")
+        if not path.stat().st_size:
+            raise InputError(f"{name}: the file is empty.")
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name}: cannot be read ({one_line(error)}).") from error
+
+
+def _read_file(file: Path | BytesIO, name: str) -> NDArray[np.uint8]:
+    """Read an image's file."""
+    from PIL import Image, UnidentifiedImageError
+
+    with warnings.catch_warnings():
+        # Pillow refuses only what has more than twice its limit, and of the rest it warns.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            image = Image.open(file, formats=FORMATS)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise InputError(f"{name}: {_TOO_LARGE.format(Image.MAX_IMAGE_PIXELS)}") from error
+        except UnidentifiedImageError as error:
+            raise InputError(f"{name}: is no image that is read here ({', '.join(FORMATS)}).") from error
+        except Exception as error:  # a decoder fails on a broken file with whatever it meets
+            raise _damaged(name, error) from error
+    with image:
+        # A phone's JPEG of several pictures (MPO) holds one, and its depth or brightness.
+        if image.format != "MPO" and getattr(image, "is_animated", False):
+            warnings.warn(f"{name}: has several pictures; the first is used.", stacklevel=3)
+        return _rgb(image, name)
+
+
+def _rgb(image: "PillowImage", name: str) -> NDArray[np.uint8]:
+    """Return an image's pixels, upright and without transparency."""
+    from PIL import Image, ImageOps
+
+    if 0 in image.size:
+        raise InputError(f"{name} has no pixels: it is {image.width} wide and {image.height} high.")
+    try:
+        with warnings.catch_warnings():
+            # Said only now of what lies within a file: an ICO is a list of other images.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image.load()
+            if image.getexif().get(ORIENTATION, 1) != 1:
+                image = ImageOps.exif_transpose(image)
+            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+                return _grey(image, name)
+            if image.mode in WITH_ALPHA or image.info.get("transparency") is not None:
+                if image.mode == "La":
+                    image = image.convert("LA")
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
+            return np.array(image.convert("RGB"))
+    except InputError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{name}: {_TOO_LARGE.format(Image.MAX_IMAGE_PIXELS)}") from error
+    except Exception as error:  # a decoder fails on a broken file with whatever it meets
+        raise _damaged(name, error) from error
+
+
+def _grey(image: "PillowImage", name: str) -> NDArray[np.uint8]:
+    """Return grey of more than 8 bits: 16 of them scaled to 8, floats from 0 to 1."""
+    grey = np.asarray(image)
+    if image.mode == "F":
+        return rgb_from_array(grey)
+    if grey.min() < 0 or grey.max() > LARGEST_16_BIT:
+        raise InputError(
+            f"{name}: grey from {grey.min()} to {grey.max()}; up to 16 bits are read.\n"
+            "Convert the image to 8 or 16 bits."
+        )
+    eight = ((grey.astype(np.uint32) * 255 + LARGEST_16_BIT // 2) // LARGEST_16_BIT).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        eight[grey == transparent] = 255
+    return rgb_from_array(eight)
+
+
+_TOO_LARGE = (
+    "has more than {} pixels, Pillow's limit against files that fill the memory.\n"
+    "Make the image smaller; models look at far fewer."
+)
+
+
+def _damaged(name: str, error: Exception) -> InputError:
+    """Return the error for a file that cannot be decoded."""
+    reason = one_line(f"{type(error).__name__}: {error}", 120)
+    return InputError(f"{name}: the image is damaged or cut off ({reason}).\nDownload or save it again.")

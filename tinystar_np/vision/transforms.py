@@ -1,0 +1,106 @@
+"""What is done to an image before an encoder sees it: resized, cropped, padded, its values centred on 0.
+
+Pure functions. An image is (H, W, 3) uint8 until ``normalised`` makes (3, H, W) float32 of it. Each equals
+the one of transformers' image processors for PIL and NumPy bit for bit: models have learned from such pixels.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.errors import InputError
+from tinystar_np.vision.pillow import require_pillow
+
+Image = NDArray[np.uint8]
+Size = tuple[int, int]
+"""Height and width."""
+Triple = tuple[float, float, float]
+"""A number for red, green and blue."""
+
+# A strip of 1 × 10 000 whose short side is to be 224 would fill the memory.
+MOST_PIXELS = 100_000_000
+
+
+def resized(image: Image, size: Size, filter: int) -> Image:
+    """Resize with antialiasing, as Pillow does it in whole numbers of a byte.
+
+    image   (H, W, 3)
+    size    the height and width it gets
+    filter  Pillow's number: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming
+
+    Returns (height, width, 3). Raises InputError if that is too large for the memory.
+    """
+    require_pillow()
+    from PIL import Image as Pillow
+
+    height, width = size
+    if min(size) < 1 or height * width > MOST_PIXELS:
+        raise InputError(
+            f"images: one of {image.shape[0]} × {image.shape[1]} pixels would become {height} × {width}; "
+            "its sides are too unequal.\nCrop it."
+        )
+    return np.array(Pillow.fromarray(image).resize((width, height), Pillow.Resampling(filter)))
+
+
+def centre_cropped(image: Image, size: Size) -> Image:
+    """Cut out the middle; where the image is smaller, black is put around it.
+
+    image  (H, W, 3)
+    size   the height and width it gets
+
+    Returns (height, width, 3).
+    """
+    result = np.zeros((*size, image.shape[2]), image.dtype)
+    inner, outer = zip(*map(_overlap, image.shape[:2], size), strict=True)
+    result[outer] = image[inner]
+    return result
+
+
+def _overlap(length: int, cropped: int) -> tuple[slice, slice]:
+    """Say which part of an axis is kept, and where it lies afterwards."""
+    if length >= cropped:
+        start = (length - cropped) // 2
+        return slice(start, start + cropped), slice(0, cropped)
+    start = (cropped - length + 1) // 2  # of an odd border the larger part comes before, as in transformers
+    return slice(0, length), slice(start, start + length)
+
+
+def padded(image: Image, rows: tuple[int, int], columns: tuple[int, int], colour: tuple[int, ...]) -> Image:
+    """Put a border around an image.
+
+    image    (H, W, 3)
+    rows     how many come above and below
+    columns  how many come left and right
+    colour   (3,) red, green and blue of the border
+
+    Returns (above + H + below, left + W + right, 3).
+    """
+    height, width, channels = image.shape
+    result = np.empty((sum(rows) + height, sum(columns) + width, channels), image.dtype)
+    result[:] = colour
+    result[rows[0] : rows[0] + height, columns[0] : columns[0] + width] = image
+    return result
+
+
+def normalised(
+    image: Image, scale: float | None, mean: Triple | None, std: Triple | None
+) -> NDArray[np.float32]:
+    """Scale the values, and make the mean of the data 0 and its standard deviation 1.
+
+        y = (x · scale − mean) / std
+
+    image      (H, W, 3)
+    scale      1/255 makes 0 … 1 of bytes; None leaves them
+    mean, std  (3,) of each colour; None, both of them, leaves the values
+
+    Returns (3, H, W).
+    """
+    # 256 values can stand in a byte, so each colour's are computed once, in transformers' order and types.
+    values = np.arange(256, dtype=np.float64)
+    scaled = (values if scale is None else values * scale).astype(np.float32)
+    result = np.empty((3, *image.shape[:2]), np.float32)
+    for colour in range(3):
+        table = scaled
+        if mean is not None and std is not None:
+            table = (scaled - np.float32(mean[colour])) / np.float32(std[colour])
+        np.take(table, image[..., colour], out=result[colour], mode="clip")
+    return result
