@@ -1,7 +1,7 @@
 """The messages of a conversation: a text each, or parts, of which some are images.
 
     {"role": "user", "content": "Hello"}
-    {"role": "user", "content": [{"type": "image", "image": "cat.jpg"}, {"type": "text", "text": "Its name?"}]}
+    {"role": "user", "content": [{"type": "image", "image": "cat.jpg"}, {"type": "text", "text": "Who?"}]}
 
 An image is a file's name, bytes, a PIL image or an array (H, W, 3), under "image", "path" or "url" (the name
 of a file: nothing is fetched from the network), or "base64", the text of a file's bytes.
@@ -27,12 +27,17 @@ IMAGE_KEYS = ("image", "path", "url", "base64")
 
 def user_message(text: str, images: Sequence["ImageSource"] = ()) -> Message:
     """Make the user's message: a text, and the images that stand before it."""
-    if isinstance(images, str | bytes | Path):
-        raise InputError('images must be a list: images=["cat.jpg"].')
+    check_is_list(images)
     if len(images) == 0:
         return {"role": "user", "content": text}
     parts: list[Part] = [{"type": "image", "image": image} for image in images]
     return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
+
+
+def check_is_list(images: object) -> None:
+    """Raise InputError where images are not given as a list, as one alone is easily given."""
+    if not isinstance(images, list | tuple):
+        raise InputError(f'images must be a list, as images=["cat.jpg"]; found {shown(images)}')
 
 
 def text_of(message: Mapping[str, Any]) -> str:
