@@ -171,6 +171,7 @@ def test_text_is_the_processors() -> None:
     [
         ({"size": {"height": 336, "width": 300}}, "size = .*must have an equal height and width"),
         ({"size": {"shortest_edge": 336}}, "size = .*must have an equal height and width"),
+        ({"size": 20}, "size = 20, but it is too small for a token"),
         ({"do_resize": False}, "do_resize = False, but it must be true"),
         ({"do_rescale": False}, "do_rescale = False, but it must be true where do_normalize is"),
         ({"max_patches": 0}, "max_patches = 0, but it must be a whole number from 1"),

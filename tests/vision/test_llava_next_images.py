@@ -179,6 +179,7 @@ def test_the_patch_size_is_the_encoders() -> None:
         ({"crop_size": None}, "crop_size is not given, but it must have height and width"),
         ({"crop_size": {"shortest_edge": 336}}, "crop_size = .*must have height and width"),
         ({"crop_size": {"height": 336, "width": 300}}, "crop_size = .*is not the size that the tiles get"),
+        ({"crop_size": 12}, "crop_size = 12, but it is less than a patch"),
         ({"do_center_crop": False, "size": 300}, "crop_size = .*is not the size that the tiles get"),
         ({"do_center_crop": False, "do_resize": False, "size": 300}, "crop_size = .*is not the size"),
         (

@@ -229,4 +229,7 @@ def _tokens_per_tile(side: int, file: Settings, model: Settings) -> int:
         raise file.wrong("pixel_shuffle_ratio", f"is {ratio} to the encoder of config.json")
     if not 1 / side <= ratio <= 1:
         raise vision.wrong("pixel_shuffle_ratio", "must be a fraction, such as 0.5")
-    return (side // patch) ** 2 // round(1 / ratio**2)
+    tokens = (side // patch) ** 2 // round(1 / ratio**2)
+    if not tokens:
+        raise file.wrong("size", f"is too small for a token: patches have a side of {patch} pixels")
+    return tokens

@@ -101,6 +101,10 @@ class LlavaNextImages:
             extra_vectors=_extra_vectors(file, model),
             image_token=file.text("image_token", "<image>"),
         )
+        if prepared.tile < prepared.patch_size:
+            raise file.wrong(
+                "crop_size", f"is less than a patch, which has a side of {prepared.patch_size} pixels"
+            )
         # The encoder lays vectors out by the tiles that it is given.
         if prepared.sides != {(prepared.tile, prepared.tile)}:
             raise file.wrong("crop_size", "is not the size that the tiles get")
