@@ -24,6 +24,7 @@ FLOORS = [
     "layers",
     "models",
     "text",
+    "vision",
     "generation",
     "inspection",
     "seeing",
@@ -34,7 +35,7 @@ GROUND = {"amounts", "documents", "errors", "progress_bar", "tap", "whole_file"}
 
 def test_every_folder_is_a_floor() -> None:
     folders = {path.parent.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py")} - {"."}
-    assert folders == {*FLOORS, "seeing/comparison", "seeing/page"}
+    assert folders == {*FLOORS, "models/vision", "seeing/comparison", "seeing/page"}
     assert all((PACKAGE / folder / "__init__.py").exists() for folder in folders)
 
 

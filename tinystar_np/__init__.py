@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tinystar_np.errors import TinyStarError
-    from tinystar_np.generation import Conversation, Piece, generate, generate_ids, stream
+    from tinystar_np.generation import Conversation, Piece
+    from tinystar_np.generation.generate import generate, generate_ids, stream
     from tinystar_np.loading import load
     from tinystar_np.models.tinystar import TinyStar
     from tinystar_np.models.tinystar_config import TinyStarConfig

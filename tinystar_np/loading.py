@@ -13,9 +13,10 @@ from tinystar_np.checkpoints.model_source import ModelSource, open_source
 from tinystar_np.errors import ConfigError, InputError, TokenizerError
 from tinystar_np.fast.machine import give_back_memory as give_back
 from tinystar_np.fast.threads import use_threads
-from tinystar_np.models import Decoder, model_class
+from tinystar_np.models import Decoder, model_class, vision_class
 from tinystar_np.models.config import Config
-from tinystar_np.models.text_part import text_config, text_tensors
+from tinystar_np.models.text_part import has_vision, text_config, text_tensors
+from tinystar_np.models.vision_part import VisionPart
 from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def load(
     source = open_source(find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir))
     raw = text_config(source.config)
     architecture, config = model_config(source, raw)  # raises its errors before any weight is read
+    sees = vision_config(source, config)
     vocabulary = _vocabulary(source)
     end_ids = read_end_ids(source.path, raw) if vocabulary is None else tuple(vocabulary.end_ids)
     if getattr(config, "tokens", None) == "bytes":
@@ -86,7 +88,8 @@ def load(
 
         tokenizer = gguf_tokenizer(vocabulary, isolated)
     give_back()
-    checkpoint = text_tensors(source.checkpoint(raw), source.config)
+    whole = source.checkpoint(raw)
+    checkpoint = text_tensors(whole, source.config)
     if checkpoint.unused:
         warnings.warn(
             f"{len(checkpoint.unused)} scales for rounding activations are ignored: activations stay float32 "
@@ -94,6 +97,13 @@ def load(
             stacklevel=2,
         )
     model = architecture.from_checkpoint(config, checkpoint, end_ids, dtype)
+    if sees is not None and has_vision(whole):
+        part, its_config = sees
+        model.vision = part.from_checkpoint(its_config, whole, dtype)
+        if tokenizer is not None:
+            from tinystar_np.vision.processor import with_images  # late: models of text need none of it
+
+            tokenizer = with_images(tokenizer, source.path, source.config)
     if in_memory:
         model.move_into_memory()
     if tokenizer is not None:
@@ -113,6 +123,17 @@ def model_config(source: ModelSource, raw: JsonObject) -> tuple[type[Decoder], C
         if source.metadata is None:
             raise
         raise ConfigError(f"{source.path}: as a {error}") from None  # as a config.json: …
+
+
+def vision_config(source: ModelSource, text: Config) -> tuple[type[VisionPart], Config] | None:
+    """Return what reads a model's images, and its config; None for a model of text alone.
+
+    Raises ConfigError where it asks for what is not implemented.
+    """
+    part = vision_class(source.config["model_type"])
+    if part is None or source.metadata is not None:
+        return None
+    return part, part.Config.from_dict({**source.config, "text_width": text.sizes["D"]})
 
 
 def _vocabulary(source: ModelSource) -> "GgufVocabulary | None":

@@ -26,6 +26,8 @@ from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.loading import load
 from tinystar_np.models.text_part import TEXT_PARTS, text_config
 
+KINDS = ("gemma3", "llama4", "mistral3")
+
 # Llama 4 of transformers 5.24 asks the output of its text part for this, which has none.
 if not hasattr(MoeCausalLMOutputWithPast, "image_outputs"):
     MoeCausalLMOutputWithPast.image_outputs = None
@@ -80,11 +82,11 @@ def whole_model(kind: str, **settings: Any) -> PreTrainedModel:
     return model.eval()
 
 
-@pytest.mark.parametrize("kind", TEXT_PARTS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_text_part(kind: str, tmp_path: Path) -> None:
     reference = whole_model(kind)
     model = check(reference, save(reference, tmp_path), length=40)
-    assert type(model).__module__ == f"tinystar_np.models.{TEXT_PARTS[kind]}"
+    assert type(model).__module__ == f"tinystar_np.models.{TEXT_PARTS[kind][0]}"
 
 
 def test_an_output_layer_of_its_own(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_an_output_layer_of_its_own(tmp_path: Path) -> None:
     assert not model.config.tie_word_embeddings
 
 
-@pytest.mark.parametrize("kind", TEXT_PARTS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_names_as_of_2025(kind: str, tmp_path: Path) -> None:
     """Files of some versions of transformers have everything below ``model.``."""
     reference = whole_model(kind)

@@ -1,6 +1,7 @@
 """Cache: what a model remembers between calls, always passed in, never hidden in the model."""
 
 from tinystar_np.cache.cache import PREFILL, Cache, join_caches
+from tinystar_np.cache.images import SeenImage
 from tinystar_np.cache.keys_and_values import KeyValueState
 from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.recurrent import HybridState, RecurrentState
@@ -20,6 +21,7 @@ __all__ = [
     "LengthRule",
     "Limits",
     "RecurrentState",
+    "SeenImage",
     "SlidingKeyValueState",
     "Step",
     "join_caches",

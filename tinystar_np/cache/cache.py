@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.amounts import counted, size_of
+from tinystar_np.cache.images import Images, SeenImage, begun, merged
 from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.saved import write_states
 from tinystar_np.cache.step import Step
@@ -35,6 +36,7 @@ class _Held(NamedTuple):
     states: list[LayerState]
     lengths: NDArray[np.int64]
     text: HeldText | None
+    images: Sequence[Images] | None
 
 
 class Cache:
@@ -44,6 +46,7 @@ class Cache:
     lengths      (B,) ints: tokens held by each row; may be set
     fingerprint  tells which model it belongs to; asked when it is saved
     text         the tokens themselves, where the model's rotations depend on the length of a text
+    images       of each row's text; None for none
     """
 
     def __init__(
@@ -52,9 +55,11 @@ class Cache:
         lengths: NDArray[np.int64],
         fingerprint: Callable[[], str],
         text: HeldText | None = None,
+        images: Sequence[Images] | None = None,
     ):
-        self._held = _Held(list(states), lengths, text)
-        self._next: tuple[NDArray[np.int64], HeldText | None] | None = None
+        some = images if images is not None and any(images) else None
+        self._held = _Held(list(states), lengths, text, some)
+        self._next: tuple[NDArray[np.int64], HeldText | None, Sequence[Images] | None] | None = None
         self._whole: NDArray[np.int64] | None = None
         self.fingerprint = fingerprint
 
@@ -72,13 +77,19 @@ class Cache:
     @lengths.setter
     def lengths(self, lengths: NDArray[np.int64]) -> None:
         self._next = None
-        self._held = self._held._replace(lengths=lengths)
+        self._held = self._held._replace(lengths=lengths, images=begun(self._held.images, lengths))
 
     @property
     def text(self) -> HeldText | None:
         """The tokens that the rows hold, None in most models: they need them no more."""
         self._move()
         return self._held.text
+
+    @property
+    def images(self) -> Sequence[Images] | None:
+        """Those of which each row holds a part; None where no row has any."""
+        self._move()
+        return self._held.images
 
     @property
     def batch_size(self) -> int:
@@ -102,11 +113,14 @@ class Cache:
         held = (array.nbytes for state in self.states for array in state.arrays(most).values())
         return f"{type(self).__name__}({counted(self.batch_size, 'row')}, {tokens}, {size_of(sum(held))})"
 
-    def span(self, new_tokens: int) -> Step:
-        """Return the positions that the next ``new_tokens`` tokens of each row will take."""
-        if self._whole is None:
-            return Step(self.lengths, new_tokens)
-        return Step(self.lengths, new_tokens, np.maximum(self.lengths + new_tokens, self._whole))
+    def span(self, new_tokens: int, images: Sequence[Sequence[SeenImage]] | None = None) -> Step:
+        """Return the positions that the next ``new_tokens`` tokens of each row will take.
+
+        images  of each row's text, those that the cache holds or not; None for no further ones
+        """
+        whole = None if self._whole is None else np.maximum(self.lengths + new_tokens, self._whole)
+        known = self.images if images is None else merged(self.images, images)
+        return Step(self.lengths, new_tokens, whole, known)
 
     @contextmanager
     def reading(self, new_tokens: int) -> Iterator[None]:
@@ -127,12 +141,17 @@ class Cache:
         """
         return most if self.text is None else self.text.alike(self.lengths, most)
 
-    def advance(self, new_tokens: int, text: HeldText | None = None) -> None:
+    def advance(
+        self, new_tokens: int, text: HeldText | None = None, images: Sequence[Images] | None = None
+    ) -> None:
         """Count ``new_tokens`` more tokens in every row; the layers have already computed them.
 
-        text  what the rows then hold, in a cache that keeps it
+        text    what the rows then hold, in a cache that keeps it
+        images  of the rows' texts; None for none
         """
-        self._next = self.lengths + new_tokens, text  # from this line on the call counts
+        lengths = self.lengths + new_tokens
+        held = None if images is None else begun(images, lengths)
+        self._next = lengths, text, held  # from this line on the call counts
         self._move()
 
     def commit(self, current: "Cache", ids: NDArray[np.integer], step: Step) -> None:
@@ -143,7 +162,7 @@ class Cache:
         step     where they stand
         """
         text = current.text
-        current.advance(step.length, None if text is None else text.extended(ids, step))
+        current.advance(step.length, None if text is None else text.extended(ids, step), step.images)
         self.become(current)
 
     def _move(self) -> None:
@@ -184,14 +203,15 @@ class Cache:
         index = np.asarray(rows, dtype=np.int64)
         lengths = self.lengths[index]
         text = None if self.text is None else self.text.select(index)
-        return Cache([state.select(index) for state in self.states], lengths, self.fingerprint, text)
+        images = None if self.images is None else [self.images[i] for i in index.tolist()]
+        return Cache([state.select(index) for state in self.states], lengths, self.fingerprint, text, images)
 
     def save(self, path: str | Path) -> None:
         """Write it to a file, from which ``model.load_cache(path)`` of the same model makes it again.
 
         Raises CheckpointError where the file cannot be written.
         """
-        write_states(Path(path), self.states, self.lengths, self.fingerprint(), self.text)
+        write_states(Path(path), self.states, self.lengths, self.fingerprint(), self.text, self.images)
 
 
 def join_caches(caches: Sequence[Cache]) -> Cache:
@@ -205,4 +225,6 @@ def join_caches(caches: Sequence[Cache]) -> Cache:
     layers = zip(*(cache.states for cache in caches), strict=True)
     states = [type(layer[0]).join(list(layer)) for layer in layers]
     texts = [cache.text for cache in caches if cache.text is not None]
-    return Cache(states, lengths, caches[0].fingerprint, HeldText.join(texts) if texts else None)
+    text = HeldText.join(texts) if texts else None
+    images = [row for cache in caches for row in cache.images or [()] * cache.batch_size]
+    return Cache(states, lengths, caches[0].fingerprint, text, images)

@@ -4,12 +4,13 @@ Keys and values of one model mean nothing to another, not even to one of the sam
 carries a fingerprint of the model's weights, and is refused by any other model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.cache.images import Images, arrays_of
 from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.text import HeldText
 from tinystar_np.checkpoints.safetensors_file import map_safetensors
@@ -28,6 +29,7 @@ def write_states(
     lengths: NDArray[np.int64],
     fingerprint: str,
     text: HeldText | None = None,
+    images: Sequence[Images] | None = None,
 ) -> None:
     """Write the states of all layers to a file, which replaces an older one only when it is complete.
 
@@ -35,6 +37,8 @@ def write_states(
     """
     tokens = int(lengths.max())
     arrays = {"lengths": lengths, **({} if text is None else text.arrays(tokens))}
+    if images is not None:
+        arrays |= arrays_of(images)
     for i, state in enumerate(states):
         for name, array in state.arrays(tokens).items():
             arrays[f"{i}.{name}"] = array
@@ -44,12 +48,13 @@ def write_states(
 
 def read_states(
     path: Path, fingerprint: str
-) -> tuple[NDArray[np.int64], list[Mapping[str, NDArray]], Mapping[str, NDArray]]:
+) -> tuple[NDArray[np.int64], list[Mapping[str, NDArray]], Mapping[str, NDArray], Mapping[str, NDArray]]:
     """Read what ``write_states`` wrote. The arrays are views of the file, so that those that do not fit the
     model are never read; ``restore`` copies the others.
 
-    Returns the lengths (B,), the arrays of each layer, and those of the text, none where it was not kept.
-    Raises CheckpointError where the file is missing, damaged, something else, or of another model.
+    Returns the lengths (B,), the arrays of each layer, those of the text, none where it was not kept, and
+    those of images. Raises CheckpointError where the file is missing, damaged, something else, or of
+    another model.
     """
     try:
         tensors, metadata = map_safetensors(path)
@@ -65,6 +70,7 @@ def read_states(
     try:
         lengths = arrays.pop("lengths")
         text: dict[str, NDArray] = {name: arrays.pop(name) for name in OF_TEXT if name in arrays}
+        of_images = {name: arrays.pop(name) for name in list(arrays) if name.startswith("images.")}
         for name, array in arrays.items():
             i, _, part = name.partition(".")
             if str(int(i)) != i:  # "01" would be layer 1 once more
@@ -79,4 +85,4 @@ def read_states(
     is_list = lengths.dtype == np.int64 and lengths.ndim == 1 and lengths.size > 0
     if not is_list or lengths.min() < 0 or lengths.max() > MOST_TOKENS:
         raise CheckpointError(f"{path}: no complete saved cache (its lengths are no numbers of tokens).")
-    return lengths.copy(), [layers[i] for i in sorted(layers)], text
+    return lengths.copy(), [layers[i] for i in sorted(layers)], text, of_images

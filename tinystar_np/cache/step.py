@@ -4,7 +4,7 @@ Rows of a batch may stand at different lengths, since prompts differ: each row c
 is padded, so position p of a row is always its p-th token.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from copy import copy
 from functools import cached_property, partial
 from typing import NamedTuple, Protocol, Self, TypeVar
@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.cache.images import Images
 from tinystar_np.kernels.masks import Mask
 
 Value = TypeVar("Value")
@@ -45,6 +46,7 @@ class Step:
     length        T
     text_lengths  (B,) the length of the text that each row's new tokens are a part of, by which rotations go
                   that depend on it; None where the text ends with them
+    images        those of each row's text, earlier ones included; None where no row has any
 
     positions     (B, T) of every new token
     uniform       whether all rows stand at the same length
@@ -53,9 +55,16 @@ class Step:
                   of that block's work would be thrown away
     """
 
-    def __init__(self, start: Positions, length: int, text_lengths: Positions | None = None):
+    def __init__(
+        self,
+        start: Positions,
+        length: int,
+        text_lengths: Positions | None = None,
+        images: Sequence[Images] | None = None,
+    ):
         self.start = start
         self.length = length
+        self.images = images if images is not None and any(images) else None
         self.text_lengths: Positions = start + length if text_lengths is None else text_lengths
         self.positions: Positions = start[:, None] + np.arange(length)
         self.uniform = bool((start == start[0]).all())
@@ -85,7 +94,7 @@ class Step:
 
     @cached_property
     def _last(self) -> "Step":
-        return Step(self.start + self.length - 1, 1, self.text_lengths)
+        return Step(self.start + self.length - 1, 1, self.text_lengths, self.images)
 
     def remember(
         self, k: NDArray, v: NDArray, state: KeysAndValues | None

@@ -54,6 +54,8 @@ SMALL_FILES = {
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
 }
 
 

@@ -106,7 +106,7 @@ def rows(table: WeightTable, config: HasSizes) -> Iterator[Row]:
     sizes = config.sizes
     for ours, (named, axes, *condition) in table.items():
         theirs = filled_in(named, config)
-        layers = _layers(condition[0], config) if condition else range(sizes["L"])
+        layers = _layers(condition[0], config) if condition else range(sizes.get("L", 1))
         if "{i}" not in ours:
             if layers:
                 yield from _counted(ours, theirs, axes, sizes)
@@ -123,7 +123,7 @@ def filled_in(name: str, config: HasSizes) -> str:
 
 def _layers(condition: str, config: HasSizes) -> Collection[int]:
     """Return the layers that have a row."""
-    there: Collection[int] = range(config.sizes["L"])
+    there: Collection[int] = range(config.sizes.get("L", 1))
     for wanted in condition.split(" and "):
         name = wanted.removeprefix("not ")
         value = getattr(config, name)

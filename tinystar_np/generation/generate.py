@@ -1,19 +1,23 @@
 """The public functions of generation: ids to ids, text to text, text to a stream of pieces."""
 
 from collections.abc import Generator, Sequence
-from typing import Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.cache import Cache
+from tinystar_np.cache import Cache, SeenImage
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TokenizerError
+from tinystar_np.generation.image_prompt import encode_with_images, read_images
 from tinystar_np.generation.loop import LanguageModel, Piece, Progress, check_prompt, run
+from tinystar_np.generation.messages import check_is_list
 from tinystar_np.generation.options import Sampling, SamplingOptions
-from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.generation.setting_names import takes_sampling
 from tinystar_np.text import Tokenizer
+
+if TYPE_CHECKING:
+    from tinystar_np.vision.reading import ImageSource
 
 
 @overload
@@ -84,12 +88,18 @@ def generate(  # type: ignore[overload-overlap]  # a text is a sequence of texts
     tokenizer: Tokenizer | None,
     prompt: str,
     *,
+    images: Sequence["ImageSource"] = (),
     cache: Cache | None = None,
     **sampling: Unpack[Sampling],
 ) -> str: ...
 @overload
 def generate(
-    model: LanguageModel, tokenizer: Tokenizer | None, prompt: Sequence[str], **sampling: Unpack[Sampling]
+    model: LanguageModel,
+    tokenizer: Tokenizer | None,
+    prompt: Sequence[str],
+    *,
+    images: Sequence[Sequence["ImageSource"]] = (),
+    **sampling: Unpack[Sampling],
 ) -> list[str]: ...
 @takes_sampling
 def generate(
@@ -97,12 +107,16 @@ def generate(
     tokenizer: Tokenizer | None,
     prompt: str | Sequence[str],
     *,
+    images: Sequence["ImageSource"] | Sequence[Sequence["ImageSource"]] = (),
     cache: Cache | None = None,
     **sampling: Unpack[Sampling],
 ) -> str | list[str]:
     """Continue a text, or each text of a list.
 
     prompt    one text, or a list of texts of any lengths; each is continued as if alone
+    images    of the text, or for a list of texts those of each: files' names, bytes, PIL images, or arrays
+              (H, W, 3). The text has a mark at the place of each (``processor.form.mark``); without any the
+              images stand before it.
     cache     holds the tokens before a single prompt, see ``generate_ids``; no bos_token is added then
     sampling  see SamplingOptions
 
@@ -115,9 +129,11 @@ def generate(
     is_list = isinstance(given, Sequence) and not isinstance(given, bytes)
     if not is_list or not all(isinstance(text, str) for text in given):
         raise InputError(f"A prompt must be a str, or a list of them; found {shown(prompt)}")
-    prompts = _encode(model, tokenizer, given, cache)
+    check_is_list(images)
+    of_each = [images] if isinstance(prompt, str) else images or [()] * len(given)
+    prompts, seen = _encode(model, tokenizer, given, cache, of_each)
     texts = ["" for _ in prompts]
-    for piece in run(model, prompts, tokenizer, options, cache):
+    for piece in run(model, prompts, tokenizer, options, cache, images=seen):
         texts[piece.index] += piece.text
     return texts[0] if isinstance(prompt, str) else texts
 
@@ -128,6 +144,7 @@ def stream(
     tokenizer: Tokenizer | None,
     prompt: str,
     *,
+    images: Sequence["ImageSource"] = (),
     cache: Cache | None = None,
     progress: Progress | None = None,
     **sampling: Unpack[Sampling],
@@ -135,6 +152,7 @@ def stream(
     """Continue a text, token by token.
 
     prompt    a text
+    images    its images, see ``generate``
     cache     holds the tokens before it, see ``generate``
     progress  called with how many tokens of a long prompt have been read, and how many there are
     sampling  see SamplingOptions
@@ -145,22 +163,32 @@ def stream(
     options = SamplingOptions(**sampling)
     if not isinstance(prompt, str):
         raise InputError(f"A prompt must be a str; found {shown(prompt)}")
-    prompts = _encode(model, tokenizer, [prompt], cache)
-    return run(model, prompts, tokenizer, options, cache, progress)
+    prompts, seen = _encode(model, tokenizer, [prompt], cache, [images])
+    return run(model, prompts, tokenizer, options, cache, progress, seen)
 
 
 def _encode(
-    model: LanguageModel, tokenizer: Tokenizer | None, texts: Sequence[str], cache: Cache | None
-) -> list[list[int]]:
+    model: LanguageModel,
+    tokenizer: Tokenizer | None,
+    texts: Sequence[str],
+    cache: Cache | None,
+    images: Sequence[Any],
+) -> tuple[list[list[int]], list[tuple[SeenImage, ...]]]:
+    """Cut texts into tokens, and read the images of each."""
     if tokenizer is None:
         raise TokenizerError("This model has no tokenizer files. Use generate_ids, which works on token ids.")
     begins = cache is None or not cache.lengths.any()
+    held = 0 if cache is None else int(cache.lengths[0])
+    for its_images in images:
+        check_is_list(its_images)
+    if len(images) != len(texts):
+        raise InputError(f"images must be a list for each of the {len(texts)} prompts; found {len(images)}.")
     prompts = [
-        encode_prompt(model, tokenizer, text, _name(index, texts), add_special_tokens=begins)
-        for index, text in enumerate(texts)
+        encode_with_images(model, tokenizer, text, its_images, _name(index, texts), begins)
+        for index, (text, its_images) in enumerate(zip(texts, images, strict=True))
     ]
-    _check(model, prompts, cache)
-    return prompts
+    _check(model, [prompt.ids for prompt in prompts], cache)
+    return [prompt.ids for prompt in prompts], [read_images(model, prompt, held) for prompt in prompts]
 
 
 def _ids(prompt: object) -> list[int]:

@@ -8,12 +8,13 @@ and a row that has ended leaves the batch.
 
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinystar_np.cache import PREFILL, Cache, join_caches
+from tinystar_np.cache import PREFILL, Cache, SeenImage, join_caches
 from tinystar_np.errors import ContextFullError, InputError
 from tinystar_np.fast.threads import beside_others
 from tinystar_np.generation.lookup import look_up
@@ -178,6 +179,7 @@ def run(
     options: SamplingOptions,
     cache: Cache | None = None,
     progress: Progress | None = None,
+    images: Sequence[Sequence[SeenImage]] | None = None,
 ) -> Generator[Piece, None, None]:
     """Generate a continuation of each prompt, all at the same time.
 
@@ -185,6 +187,7 @@ def run(
     tokenizer  for the text of the pieces; None for ids alone
     cache      holds the tokens before a single prompt, and is extended; None for none
     progress   see ``Progress``
+    images     those of each prompt; None for none
 
     Returns a generator that yields one piece for each prompt that has not ended, in rounds.
     """
@@ -192,7 +195,7 @@ def run(
         Row(index, prompt, tokenizer, options, model.end_ids, room_after(model, prompt, cache))
         for index, prompt in enumerate(prompts)
     ]
-    return generated(model, rows, prompts, [cache] * len(rows), options, progress)
+    return generated(model, rows, prompts, [cache] * len(rows), options, progress, images)
 
 
 def generated(
@@ -202,6 +205,7 @@ def generated(
     caches: Sequence[Cache | None],
     options: SamplingOptions,
     progress: Progress | None = None,
+    images: Sequence[Sequence[SeenImage]] | None = None,
 ) -> Generator[Piece, None, None]:
     """Read the unread rest of the prompts, then choose and read tokens until every row has ended.
 
@@ -209,6 +213,7 @@ def generated(
     unread    for each, the ids that its cache does not hold, at least one
     caches    for each, extended by all tokens but the last one, which is never read; None for a new cache
     progress  see ``Progress``
+    images    of each text, those that its cache holds or not; None for none
 
     Where the options say so, each pass also checks a guess (lookup.py); wrong tokens are removed from the
     cache. Raises InputError where the cache cannot be truncated.
@@ -222,9 +227,10 @@ def generated(
     ]
     most = options.prompt_lookup_num_tokens
     first = []
-    for row, ids, cache in zip(rows, unread, held, strict=True):
+    seen = [()] * len(rows) if images is None else images
+    for row, ids, cache, its_images in zip(rows, unread, held, seen, strict=True):
         with numbered([row.index]):
-            first.append(prefill(read, ids, cache, progress))
+            first.append(prefill(read, ids, cache, progress, its_images))
     logits = np.concatenate(first)[:, None]  # (B, 1, V)
     cache = held[0] if len(held) == 1 else join_caches(held)
     del held  # the joined cache is a copy
@@ -267,15 +273,24 @@ def reading(model: LanguageModel, options: SamplingOptions) -> Read:
     return model if options.seed is not None else beside_others(model)
 
 
-def prefill(read: Read, ids: Sequence[int], cache: Cache, progress: Progress | None = None) -> Logits:
+def prefill(
+    read: Read,
+    ids: Sequence[int],
+    cache: Cache,
+    progress: Progress | None = None,
+    images: Sequence[SeenImage] = (),
+) -> Logits:
     """Read a prompt, or the rest of one, in pieces.
 
     ids       (T,) at least one, which follow the tokens in the cache
     progress  see ``Progress``; called where there is more than one piece
+    images    of the whole text
 
     Returns the logits (1, V) after it.
     """
     rows = np.asarray(ids)[None]  # (1, T)
+    if images:
+        read = partial(read, images=[images])
     if len(ids) <= PREFILL:
         return read(rows, cache=cache, last_only=True)[:, -1]
     tell = progress or (lambda read, of: None)

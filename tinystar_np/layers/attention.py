@@ -135,6 +135,14 @@ class Attention(Module):
         return attend(q, k, v, mask, scale=self.scale, bias=bias, soft_cap=self.soft_cap, sinks=self.sinks)
 
 
+class EncoderAttention(Attention):
+    """Attention in which each vector sees all the others, as in vision encoders. Nothing is remembered."""
+
+    def limits(self) -> Limits:
+        """Say that nothing is hidden."""
+        return Limits(causal=False)
+
+
 class JointNormAttention(Attention):
     """Attention that norms all queries of a token as one vector, and all its keys as another.
 

@@ -12,7 +12,7 @@ from typing import ClassVar, Generic, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinystar_np.cache import Cache, HeldText, LayerState, Step
+from tinystar_np.cache import Cache, HeldText, LayerState, SeenImage, Step
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.gather import gather
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, WeightTable
@@ -26,6 +26,7 @@ from tinystar_np.models.as_text import one_line_of, picture_of
 from tinystar_np.models.config import AnyConfig, Config
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
+from tinystar_np.models.vision_part import Image, VisionPart, check_places, images_of_rows, with_images
 from tinystar_np.tap import at, listening, scope, tap, timed
 
 in_silence = np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -56,6 +57,8 @@ class Decoder(Generic[AnyConfig]):
     blocks: Sequence[Mixer]
     final_norm: Norm
     head: Callable[[NDArray], NDArray]
+    vision: VisionPart | None = None
+    """What reads images, in models of text and images."""
 
     @in_silence
     def __init__(self, config: AnyConfig, weights: Mapping[str, Matrix], end_ids: Sequence[int] = ()):
@@ -76,7 +79,8 @@ class Decoder(Generic[AnyConfig]):
 
     def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
         """Turn ids (B, T) into the first vectors of the residual stream (B, T, D)."""
-        return tap("embedding", tap("embedding.tokens", self.embedding(ids)))
+        x = tap("embedding.tokens", self.embedding(ids))
+        return tap("embedding", x if step.images is None else with_images(x, step))
 
     def logits(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary: (B, T, D) → (B, T, V)."""
@@ -84,25 +88,32 @@ class Decoder(Generic[AnyConfig]):
 
     @in_silence
     def __call__(
-        self, ids: ArrayLike, cache: Cache | None = None, last_only: bool = False
+        self,
+        ids: ArrayLike,
+        cache: Cache | None = None,
+        last_only: bool = False,
+        images: Sequence[Image] | Sequence[Sequence[Image]] = (),
     ) -> NDArray[np.float32]:
         """Compute the logits of the next token after each given token.
 
         ids        (T,) or (B, T) ints
         cache      what came before; the new tokens are added to it. Without one, the text begins here.
         last_only  only the logits after the last token, which is all that generation needs
+        images     of the whole text, or of those of each row; those outside these tokens may be among them,
+                   and those that the cache holds may be left out
 
         Where rotations depend on the length of a text (longrope, dynamic NTK) and change with this call, rows
         of the cache are read again: when they cross the trained length, and beyond it under dynamic NTK with
         every call. So the logits are those of the same text without a cache, and cost as much.
 
         Returns float32 (T, V) or (B, T, V); (1, V) or (B, 1, V) with ``last_only``.
-        Raises InputError for ids that are no tokens of this model, and ContextFullError where they do not
-        fit; the cache is then as it was.
+        Raises InputError for ids that are no tokens of this model, or images that do not fit them, and
+        ContextFullError where they do not fit; the cache is then as it was.
         """
         given = self.checked(ids)
         tokens = np.atleast_2d(given)  # (B, T)
-        step = self._step(tokens, cache)
+        seen = images_of_rows(self.vision, images, given) if len(images) else None
+        step = self._step(tokens, cache, seen)
         current = cache if cache is None or cache.text is None else caches.up_to_date(self, cache, step)
         with at(step.positions):
             with timed("embedding"):
@@ -157,20 +168,27 @@ class Decoder(Generic[AnyConfig]):
             raise InputError(f"token id {outside[0]} is outside the vocabulary, 0 to {self.vocab_size - 1}.")
         return given
 
-    def _step(self, tokens: NDArray[np.integer], cache: Cache | None) -> Step:
+    def _step(
+        self,
+        tokens: NDArray[np.integer],
+        cache: Cache | None,
+        images: Sequence[tuple[SeenImage, ...]] | None = None,
+    ) -> Step:
         """Say where the new tokens (B, T) stand; raises InputError or ContextFullError where they cannot."""
         if cache is None:
-            step = Step(np.zeros(len(tokens), dtype=np.int64), tokens.shape[1])
+            step = Step(np.zeros(len(tokens), dtype=np.int64), tokens.shape[1], images=images)
         elif cache.batch_size != len(tokens):
             raise InputError(f"ids have {len(tokens)} rows, but the cache was made for {cache.batch_size}.")
         else:
-            step = cache.span(tokens.shape[1])
+            step = cache.span(tokens.shape[1], images)
         if self.context_length is not None and step.end > self.context_length:
             taken = step.end - step.length
             raise ContextFullError(
                 f"The model's context is {self.context_length} tokens: "
                 f"{taken} are taken and {step.length} more were given."
             )
+        if self.vision is not None:
+            check_places(tokens, step, self.vision.image_token_id)
         return step
 
     @classmethod
@@ -192,7 +210,7 @@ class Decoder(Generic[AnyConfig]):
 
         Raises InputError where there is no room.
         """
-        move_into_memory([self.blocks, self.head])
+        move_into_memory([self.blocks, self.head, self.vision])
 
     def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Cache:
         """Make an empty cache.

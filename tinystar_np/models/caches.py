@@ -5,7 +5,7 @@ a cache already holds by other angles (cache/text.py says why). The model then r
 a new cache.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.cache import PREFILL, Cache, Step, join_caches, read_states
+from tinystar_np.cache import PREFILL, Cache, SeenImage, Step, join_caches, read_states
+from tinystar_np.cache.images import restored
 from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.errors import CheckpointError
 from tinystar_np.kernels.linear import Matrix
@@ -39,18 +40,21 @@ def up_to_date(model: "Decoder[AnyConfig]", cache: Cache, step: Step) -> Cache:
         if outdated[b]:
             ids = cache.text.ids[b : b + 1, : step.start[b]]
             with read_again(), numbered([row]):
-                again.append(_read_again(model, ids, int(step.text_lengths[b])))
+                images = () if step.images is None else step.images[b]
+                again.append(_read_again(model, ids, int(step.text_lengths[b]), images))
         else:
             again.append(cache.select([b]))
     return again[0] if len(again) == 1 else join_caches(again)
 
 
-def _read_again(model: "Decoder[AnyConfig]", ids: NDArray[np.integer], text_length: int) -> Cache:
-    """Read tokens (1, T) into a new cache, as the beginning of a text of this length."""
+def _read_again(
+    model: "Decoder[AnyConfig]", ids: NDArray[np.integer], text_length: int, images: Sequence[SeenImage]
+) -> Cache:
+    """Read tokens (1, T) into a new cache, as the beginning of a text of this length, with its images."""
     cache = model.new_cache(1, capacity=text_length)
     with cache.reading(text_length):
         for start in range(0, ids.shape[1], PREFILL):
-            model(ids[:, start : start + PREFILL], cache=cache, last_only=True)
+            model(ids[:, start : start + PREFILL], cache=cache, last_only=True, images=[images])
     return cache
 
 
@@ -59,7 +63,7 @@ def load_cache(model: "Decoder[AnyConfig]", path: str | Path) -> Cache:
 
     Raises CheckpointError where the file is missing, damaged, or of another model.
     """
-    lengths, layers, texts = read_states(Path(path), model.fingerprint())
+    lengths, layers, texts, of_images = read_states(Path(path), model.fingerprint())
     tokens = int(lengths.max())
     try:
         if model.context_length is not None and tokens > model.context_length:
@@ -71,13 +75,14 @@ def load_cache(model: "Decoder[AnyConfig]", path: str | Path) -> Cache:
         if texts and kept is None:
             raise ValueError(f"its tokens ({', '.join(texts)}), which this model does not keep")
         text = None if kept is None else kept.restored(texts, lengths, model.vocab_size)
+        images = restored(of_images, lengths, model.config.sizes["D"])
         for state, arrays in zip(cache.states, layers, strict=True):
             state.restore(arrays, tokens)
     except (ValueError, MemoryError) as error:
         raise CheckpointError(
             f"{path}: this cache does not fit the model ({one_line(error)}). Read the prompt again."
         ) from error
-    return Cache(cache.states, lengths, model.fingerprint, text)
+    return Cache(cache.states, lengths, model.fingerprint, text, images)
 
 
 def fingerprint(config: Config, weights: Mapping[str, Matrix]) -> str:

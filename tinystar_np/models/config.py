@@ -230,7 +230,7 @@ class Config:
     @property
     def windows(self) -> Sequence[int | None]:
         """The window (or chunk) of each layer, None where it sees everything."""
-        return (None,) * self.sizes["L"]
+        return (None,) * self.sizes.get("L", 1)
 
     def check(self) -> None:
         """Raise ConfigError where values contradict each other; subclasses add to it."""

@@ -1,22 +1,29 @@
 """Where a checkpoint has an architecture's weights: which form of names it has, and whether it is tied."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.gather import Faults, FittedTable, fit
-from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, filled_in, known_as, rows
+from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, WeightTable, filled_in, known_as, rows
 from tinystar_np.models.config import AnyConfig
 
-if TYPE_CHECKING:
-    from tinystar_np.models.base import Decoder
+
+class HasWeights(Protocol):
+    """A class whose weights are found in a checkpoint: a decoder, a vision encoder, what is between them."""
+
+    WEIGHTS: ClassVar[WeightTable]
+    OTHER_FORMS: ClassVar[Sequence[WeightTable]]
+    PREFIX: ClassVar[str]
+    OTHER_NAMES: ClassVar[Mapping[str, str]]
+    IGNORED: ClassVar[str]
 
 
 def fitted(
-    model: type["Decoder[AnyConfig]"], config: AnyConfig, checkpoint: Checkpoint
+    model: type[HasWeights], config: AnyConfig, checkpoint: Checkpoint
 ) -> tuple[AnyConfig, FittedTable]:
     """Find where a checkpoint has each row of a model's weight table.
 
@@ -29,7 +36,7 @@ def fitted(
 
 
 def fitting(
-    model: type["Decoder[AnyConfig]"], config: AnyConfig, checkpoint: Checkpoint
+    model: type[HasWeights], config: AnyConfig, checkpoint: Checkpoint
 ) -> tuple[AnyConfig, FittedTable, Faults]:
     """Find where a checkpoint has the rows of a model's weight table, and what is wrong with those it lacks.
 

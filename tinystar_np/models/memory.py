@@ -79,6 +79,8 @@ def linears_of(layer: object) -> Iterator[Linear]:
     elif isinstance(layer, list | tuple):
         for part in layer:
             yield from linears_of(part)
-    elif type(layer).__module__.startswith("tinystar_np.") and hasattr(layer, "__dict__"):
+    elif (
+        layer is not None and type(layer).__module__.startswith("tinystar_np.") and hasattr(layer, "__dict__")
+    ):
         for part in vars(layer).values():
             yield from linears_of(part)

@@ -3,17 +3,27 @@
 import re
 from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import ConfigError
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.text_part import TEXT_PARTS
+from tinystar_np.models.vision_part import VisionPart
 
-MODEL = re.compile(rb"\nclass \w+\(Decoder\[")
-ARCHITECTURES = tuple(  # the files are read, not imported: all of them in a millisecond
-    sorted(file.stem for file in Path(__file__).parent.glob("*.py") if MODEL.search(file.read_bytes()))
-)
-"""Every ``model_type`` that has a file."""
+Kind = TypeVar("Kind")
+
+
+def _files_with(kind: str) -> tuple[str, ...]:
+    """Name the files here that define such a class; they are read, not imported: all in a millisecond."""
+    defined = re.compile(rf"\nclass \w+\({kind}\[".encode())
+    return tuple(sorted(f.stem for f in Path(__file__).parent.glob("*.py") if defined.search(f.read_bytes())))
+
+
+ARCHITECTURES = _files_with("Decoder")
+"""Every ``model_type`` of text that has a file."""
+VISION_ARCHITECTURES = _files_with("VisionPart")
+"""Every ``model_type`` of text and images of which a file says how images are read."""
 OLD_SPELLINGS = {
     "RefinedWeb": "falcon",
     "RefinedWebModel": "falcon",
@@ -36,10 +46,20 @@ def model_class(model_type: str) -> type[Decoder]:
             f"config.json says model_type {shown(model_type)}, which is not implemented here.\n"
             f"Implemented: {', '.join(sorted({*ARCHITECTURES, *OLD_SPELLINGS, *TEXT_PARTS}))}."
         )
+    return _class_in(name, Decoder)
+
+
+def vision_class(model_type: str) -> type[VisionPart] | None:
+    """Return what reads images in a whole model of this ``model_type``; None for a model of text alone."""
+    return _class_in(model_type, VisionPart) if model_type in VISION_ARCHITECTURES else None
+
+
+def _class_in(name: str, kind: type[Kind]) -> type[Kind]:
+    """Return the only class of a kind that a file defines."""
     module = import_module(f"tinystar_np.models.{name}")
     (found,) = (
         each
         for each in vars(module).values()
-        if isinstance(each, type) and issubclass(each, Decoder) and each.__module__ == module.__name__
+        if isinstance(each, type) and issubclass(each, kind) and each.__module__ == module.__name__
     )
     return found

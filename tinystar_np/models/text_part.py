@@ -11,8 +11,14 @@ from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.models.config import require
 
-TEXT_PARTS = {"gemma3": "gemma3_text", "llama4": "llama4_text", "mistral3": "mistral"}
-"""``model_type`` of the whole model, and of its text part."""
+TEXT_PARTS = {
+    "gemma3": ("gemma3_text",),
+    "idefics3": ("llama",),
+    "llama4": ("llama4_text",),
+    "mistral3": ("mistral",),
+    "smolvlm": ("llama",),
+}
+"""``model_type`` of the whole model, and of the text parts that it may have; the first is the usual one."""
 FIRST_FILES = {"phi": ("n_embd", "phi-msft"), "olmo": ("d_model", "hf_olmo")}
 """Architectures whose first files have today's ``model_type``, but other keys: (one of these, our name)."""
 OF_THE_WHOLE = (
@@ -24,8 +30,9 @@ OF_THE_WHOLE = (
     "torch_dtype",
 )
 """Keys of the whole model's config that hold for the text part."""
-TEXT = re.compile(r"(model\.)?language_model\.")
-PICTURES = re.compile(r"(model\.)?(vision_tower|vision_model|multi_modal_projector)\.")
+TEXT = re.compile(r"(model\.)?(language_model|text_model)\.")
+ENCODER = re.compile(r"(model\.)?(vision_tower|vision_model|visual)\.")
+PROJECTOR = re.compile(r"(model\.)?(?=(multi_modal_projector|connector|image_newline)\b)")
 
 
 def text_config(raw: JsonObject) -> JsonObject:
@@ -44,10 +51,11 @@ def text_config(raw: JsonObject) -> JsonObject:
     require(isinstance(part, Mapping), f"text_config = {shown(part)}, but in {whole} it must be an object.")
     assert isinstance(part, Mapping)
     expected = TEXT_PARTS[whole]
-    found = part.get("model_type", expected)
-    require(found == expected, f"text_config.model_type = {shown(found)}, but {whole} has {expected!r}.")
+    found = part.get("model_type", expected[0])
+    names = " or ".join(map(repr, expected))
+    require(found in expected, f"text_config.model_type = {shown(found)}, but {whole} has {names}.")
     beside = {key: raw[key] for key in OF_THE_WHOLE if raw.get(key) is not None}
-    return {**part, **beside, "model_type": expected}
+    return {**part, **beside, "model_type": found}
 
 
 def text_tensors(checkpoint: Checkpoint, raw: JsonObject) -> Checkpoint:
@@ -57,4 +65,28 @@ def text_tensors(checkpoint: Checkpoint, raw: JsonObject) -> Checkpoint:
     """
     if raw["model_type"] not in TEXT_PARTS:
         return checkpoint
-    return checkpoint.renamed(lambda name: None if PICTURES.match(name) else TEXT.sub("", name, count=1))
+
+    def named(name: str) -> str | None:
+        return None if ENCODER.match(name) or PROJECTOR.match(name) else TEXT.sub("", name, count=1)
+
+    return checkpoint.renamed(named)
+
+
+def has_vision(checkpoint: Checkpoint) -> bool:
+    """Say whether a checkpoint has a vision encoder's tensors; one of the text part alone has none."""
+    return any(ENCODER.match(name) for name in checkpoint)
+
+
+def vision_tensors(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the vision encoder's tensors, without what stands before their names in the whole model."""
+    return checkpoint.renamed(lambda name: _after(ENCODER, name))
+
+
+def projector_tensors(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the tensors of what stands between encoder and decoder."""
+    return checkpoint.renamed(lambda name: _after(PROJECTOR, name))
+
+
+def _after(beginning: re.Pattern[str], name: str) -> str | None:
+    found = beginning.match(name)
+    return name[found.end() :] if found else None

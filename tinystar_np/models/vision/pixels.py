@@ -1,5 +1,6 @@
 """An image as a vision encoder takes it."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,3 +18,15 @@ class Pixels(NamedTuple):
     tiles: NDArray[np.float32]
     size: tuple[int, int]
     grid: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageInput:
+    """An image in a prompt, not yet read: its pixels, and its places among the tokens.
+
+    pixels  the normalised pixels
+    places  (N,) ascending positions in the text, one for each vector that the model makes of it
+    """
+
+    pixels: Pixels
+    places: NDArray[np.int64]

@@ -1,0 +1,61 @@
+"""Prompts with images: a text and its images as tokens, and the images as the model reads them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tinystar_np.cache import SeenImage
+from tinystar_np.errors import InputError
+from tinystar_np.generation.loop import LanguageModel
+from tinystar_np.generation.prompt import encode_prompt
+from tinystar_np.models.base import Decoder
+from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.text import Tokenizer
+from tinystar_np.vision.processor import Processor, Prompt
+
+if TYPE_CHECKING:
+    from tinystar_np.vision.reading import ImageSource
+
+
+def encode_with_images(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    text: str,
+    images: Sequence["ImageSource | Pixels"],
+    name: str = "The prompt",
+    add_special_tokens: bool = True,
+) -> Prompt:
+    """Cut a text and its images into tokens.
+
+    name                of the text, for messages
+    add_special_tokens  see ``Tokenizer.encode``
+
+    Raises InputError where there are more images than places for them, or fewer, or one cannot be read,
+    or the model reads text alone.
+    """
+    if isinstance(tokenizer, Processor) and (images or tokenizer.form.mark in text):
+        return tokenizer.prompt(text, images, add_special_tokens)
+    if images:
+        raise no_images(model)
+    return Prompt(encode_prompt(model, tokenizer, text, name, add_special_tokens))
+
+
+def read_images(model: LanguageModel, prompt: Prompt, held: int = 0) -> tuple[SeenImage, ...]:
+    """Let the model read a prompt's images.
+
+    held  how many tokens the cache holds before the prompt
+
+    Returns them at their places in the whole text.
+    """
+    if not prompt.images:
+        return ()
+    if not isinstance(model, Decoder) or model.vision is None:
+        raise no_images(model)
+    return tuple(image.moved(held) for image in model.vision.see(prompt.images))
+
+
+def no_images(model: LanguageModel) -> InputError:
+    """Return the error for images that are given to a model that reads none."""
+    return InputError(
+        f"{type(model).__name__} reads text alone: it cannot be given images.\n"
+        "Models that see are listed by: tinystar models"
+    )

@@ -1,0 +1,71 @@
+"""What all vision encoders share: how they are found in a checkpoint, and how their weights are held."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import ClassVar, Generic, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.cache import Step
+from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.checkpoints.gather import gather
+from tinystar_np.checkpoints.weight_table import WeightTable
+from tinystar_np.kernels.linear import Matrix
+from tinystar_np.layers.basic import Mixer
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.config import AnyConfig, Config
+from tinystar_np.models.fitted import fitted
+from tinystar_np.models.memory import side_by_side
+from tinystar_np.tap import scope
+
+
+class VisionEncoder(Generic[AnyConfig]):
+    """A transformer that reads the patches of an image, each of which sees all the others.
+
+    config   a checked config of the encoder's own class
+    weights  {our name: array, or packed matrix}, as the weight table names them
+    """
+
+    Config: ClassVar[type[Config]]
+    WEIGHTS: ClassVar[WeightTable]
+    OTHER_FORMS: ClassVar[Sequence[WeightTable]] = ()
+    PREFIX: ClassVar[str] = ""
+    OTHER_NAMES: ClassVar[Mapping[str, str]] = {}
+    IGNORED: ClassVar[str] = ""
+    """As in ``Decoder``."""
+
+    blocks: Sequence[Mixer]
+
+    def __init__(self, config: AnyConfig, weights: Mapping[str, Matrix]):
+        self.config = config
+        self.weights = weights
+        self.parameters = sum(prod(array.shape) for array in weights.values())
+        self.build(Weights(weights), config)
+
+    def build(self, w: Weights, c: AnyConfig) -> None:
+        """Build ``blocks`` and what stands before and after them."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_checkpoint(cls, config: AnyConfig, checkpoint: Checkpoint, dtype: str = "auto") -> Self:
+        """Build the encoder that a config describes, with a checkpoint's weights.
+
+        checkpoint  the encoder's tensors, and no others
+        dtype       the element type to keep matrices in, see ``load``
+
+        Raises CheckpointError where the weights do not fit the config.
+        """
+        config, table = fitted(cls, config, checkpoint)
+        return cls(config, side_by_side(gather(checkpoint, table, dtype)))
+
+    def through_blocks(self, x: NDArray, step: Step | None = None) -> NDArray:
+        """Run all blocks on the vectors of patches: (n, N, D) → (n, N, D).
+
+        step  where the patches stand; None for one after the other, in every image alike
+        """
+        step = Step(np.zeros(len(x), dtype=np.int64), x.shape[1]) if step is None else step
+        for i, block in enumerate(self.blocks):
+            with scope(f"blocks.{i}"):
+                x = block(x, step, None)
+        return x

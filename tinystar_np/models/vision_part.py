@@ -1,0 +1,193 @@
+"""The vision part of models of text and images: an encoder, and what turns its vectors into those of tokens.
+
+    image → encoder → projector → vectors, each in the place of a token's embedding
+
+The decoder reads these vectors as it reads those of tokens; it is an ordinary one (models/text_part.py
+finds its config and its tensors). Where an image stands in a text its prompt has a token for each of its
+vectors.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any, ClassVar, Generic, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.cache import SeenImage, Step
+from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.checkpoints.gather import gather
+from tinystar_np.checkpoints.json_file import JsonObject, shown
+from tinystar_np.checkpoints.weight_table import WeightTable
+from tinystar_np.errors import ConfigError, InputError
+from tinystar_np.kernels.linear import Matrix
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.config import AnyConfig, Config, require
+from tinystar_np.models.fitted import fitted
+from tinystar_np.models.text_part import projector_tensors, vision_tensors
+from tinystar_np.models.vision.base import VisionEncoder
+from tinystar_np.models.vision.pixels import ImageInput, Pixels
+from tinystar_np.tap import scope, tap
+
+EncoderConfig: TypeAlias = Config
+Image = ImageInput | SeenImage
+"""An image in a prompt, read by the model or not yet."""
+
+
+def encoder_config(kind: type[AnyConfig], raw: JsonObject | None, names: Sequence[str]) -> AnyConfig:
+    """Build the config of a vision encoder.
+
+    kind   its class
+    raw    the vision_config of a config.json; None for transformers' defaults
+    names  what its model_type may be
+
+    Raises ConfigError, naming key and value.
+    """
+    given = raw or {}
+    found = given.get("model_type", names[0])
+    known = " or ".join(map(repr, names))
+    require(found in names, f"vision_config.model_type = {shown(found)}, but it must be {known} here.")
+    try:
+        return kind.from_dict(given)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("config.json: ", "config.json, vision_config: ", 1)) from None
+
+
+class VisionPart(Generic[AnyConfig]):
+    """The part of a model that reads images.
+
+    config   a checked config: what the whole model's says of images, and ``text_width``, the decoder's D
+    encoder  the vision encoder
+    weights  {our name: array, or packed matrix} of what stands between encoder and decoder
+    """
+
+    Config: ClassVar[type[Config]]
+    WEIGHTS: ClassVar[WeightTable]
+    OTHER_FORMS: ClassVar[Sequence[WeightTable]] = ()
+    PREFIX: ClassVar[str] = ""
+    OTHER_NAMES: ClassVar[Mapping[str, str]] = {}
+    IGNORED: ClassVar[str] = ""
+    """As in ``Decoder``."""
+
+    read_whole: ClassVar[bool] = False
+    """Whether the tokens of an image see one another, so that no call of the model may end within one."""
+
+    image_token_id: int
+    """The token that stands in a prompt for each vector of an image."""
+
+    def __init__(self, config: AnyConfig, encoder: VisionEncoder, weights: Mapping[str, Matrix]):
+        self.config = config
+        self.encoder = encoder
+        self.weights = weights
+        self.parameters = encoder.parameters + sum(prod(array.shape) for array in weights.values())
+        self.build(Weights(weights), config)
+
+    def build(self, w: Weights, c: AnyConfig) -> None:
+        """Build what stands between encoder and decoder, and say what ``image_token_id`` is."""
+        raise NotImplementedError
+
+    @staticmethod
+    def encoder_of(config: AnyConfig) -> tuple[type[VisionEncoder], EncoderConfig]:
+        """Return the class of the encoder, and its checked config; raises ConfigError."""
+        raise NotImplementedError
+
+    def vectors(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Encode one image: the vectors (N, D) that stand for it in a text, in the order of their places."""
+        raise NotImplementedError
+
+    def seen(self, image: ImageInput) -> SeenImage:
+        """Read one image.
+
+        Raises InputError where it has more places than vectors, or fewer.
+        """
+        vectors = tap("vectors", self.vectors(image.pixels))
+        if len(vectors) != len(image.places):
+            raise InputError(
+                f"An image has {len(image.places)} places in the prompt, but {len(vectors)} vectors."
+            )
+        return SeenImage(image.places, vectors)
+
+    def see(self, images: Sequence[Image]) -> tuple[SeenImage, ...]:
+        """Read the images of a prompt; those that have been read stay as they are.
+
+        A prompt that is read in pieces, or continued more than once, needs its images read once:
+        ``model(piece, cache=cache, images=seen)``.
+        """
+        found = []
+        for number, image in enumerate(images):
+            if isinstance(image, SeenImage):
+                found.append(image)
+            else:
+                with scope(f"images.{number}"):
+                    found.append(self.seen(image))
+        return tuple(found)
+
+    @classmethod
+    def from_checkpoint(cls, config: AnyConfig, checkpoint: Checkpoint, dtype: str = "auto") -> Self:
+        """Build the vision part that a config describes, with the whole checkpoint's weights.
+
+        dtype  the element type to keep matrices in, see ``load``
+
+        Raises CheckpointError where the weights do not fit the config.
+        """
+        encoder_class, encoder_config = cls.encoder_of(config)
+        encoder = encoder_class.from_checkpoint(encoder_config, vision_tensors(checkpoint), dtype)
+        config, table = fitted(cls, config, projector_tensors(checkpoint))
+        return cls(config, encoder, gather(projector_tensors(checkpoint), table, dtype))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.encoder).__name__}, {self.parameters} parameters)"
+
+
+def images_of_rows(
+    vision: VisionPart | None, images: Sequence[Image] | Sequence[Sequence[Image]], ids: NDArray[np.integer]
+) -> Sequence[tuple[SeenImage, ...]] | None:
+    """Read the images of each row.
+
+    vision  what reads them; None in a model of text alone
+    images  of ids (T,), or for each row of ids (B, T) a list of its own
+
+    Returns them; None where no row has any. Raises InputError where they cannot be read.
+    """
+    rows: Any = [images] if ids.ndim == 1 else images
+    if len(rows) != np.atleast_2d(ids).shape[0] or not all(isinstance(row, Sequence) for row in rows):
+        raise InputError("images must be a list, or for several rows of ids a list for each of them.")
+    if not any(rows):
+        return None
+    if vision is None:
+        raise InputError("This model reads text alone: it cannot be given images.")
+    return [vision.see(row) for row in rows]
+
+
+def with_images(x: NDArray, step: Step) -> NDArray:
+    """Put the vectors of images in the places of tokens.
+
+    x     (B, T, D) the embeddings of a call's tokens; changed in place
+    step  where they stand, and the images of each row
+
+    Returns x.
+    """
+    for b, images in enumerate(step.images or ()):
+        start = int(step.start[b])
+        for image in images:
+            new = image.within(start, start + step.length)
+            x[b, image.places[new] - start] = image.vectors[new]
+    return tap("embedding.images", x)
+
+
+def check_places(tokens: NDArray[np.integer], step: Step, image_token_id: int) -> None:
+    """Raise InputError where an image has a place at which there is no image token.
+
+    tokens  (B, T) of a call
+    """
+    for b, images in enumerate(step.images or ()):
+        start = int(step.start[b])
+        for image in images:
+            places = image.places[image.within(start, start + step.length)]
+            wrong = places[tokens[b, places - start] != image_token_id]
+            if wrong.size:
+                raise InputError(
+                    f"An image has its place at token {wrong[0]}, which is {tokens[b, wrong[0] - start]} and "
+                    f"not the image token {image_token_id}. Prompt and images are of one another: give those "
+                    "that processor.prompt returned together."
+                )

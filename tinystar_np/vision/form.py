@@ -1,0 +1,39 @@
+"""How images are prepared for one family of models, and what stands for them in a prompt."""
+
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.models.vision.pixels import Pixels
+
+
+class Form(Protocol):
+    """The settings of preprocessor_config.json, with what a processor of the family does with them.
+
+    mark         the text that stands for one image in a prompt before it is expanded
+    image_token  the token whose places take the vectors of an image
+    """
+
+    mark: str
+    image_token: str
+
+    @classmethod
+    def read(cls, settings: JsonObject, config: JsonObject) -> Self:
+        """Read the settings.
+
+        settings  of preprocessor_config.json, or of processor_config.json in newer repositories
+        config    the whole config.json
+
+        Raises ConfigError, naming key and value.
+        """
+
+    def pixels(self, image: NDArray[np.uint8]) -> Pixels:
+        """Prepare an image (H, W, 3) for the encoder."""
+
+    def text(self, pixels: Pixels) -> str:
+        """Write what stands for an image in a prompt: a token for each of its vectors, and what is around."""
+
+    def before(self, count: int) -> str:
+        """Write marks for so many images, to stand before a prompt that names no place for them."""

@@ -1,0 +1,174 @@
+"""The processor: a tokenizer that also takes images.
+
+A prompt names the places of its images by a mark, such as <image>. Each mark is expanded to a token for every
+vector that the encoder makes of the image, and the tokens that the model was trained to see around them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinystar_np.amounts import counted
+from tinystar_np.checkpoints.files_inside import file_inside
+from tinystar_np.checkpoints.json_file import JsonObject, read_json_object, shown
+from tinystar_np.errors import ConfigError, InputError
+from tinystar_np.models.vision.pixels import ImageInput, Pixels
+from tinystar_np.text.tokenizer import Tokenizer
+from tinystar_np.vision.form import Form
+from tinystar_np.vision.reading import read_image
+
+if TYPE_CHECKING:
+    from tinystar_np.vision.reading import ImageSource
+
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+FORMS = {
+    "CLIPImageProcessor": "clip.ClipImages",
+    "Gemma3ImageProcessor": "gemma3.Gemma3Images",
+    "Idefics3ImageProcessor": "idefics3.Idefics3Images",
+    "Llama4ImageProcessor": "llama4.Llama4Images",
+    "LlavaImageProcessor": "clip.ClipImages",
+    "LlavaNextImageProcessor": "llava_next.LlavaNextImages",
+    "PixtralImageProcessor": "pixtral.PixtralImages",
+    "Qwen2VLImageProcessor": "qwen2_vl.Qwen2VLImages",
+    "SiglipImageProcessor": "siglip.SiglipImages",
+    "SmolVLMImageProcessor": "idefics3.Idefics3Images",
+}
+"""Which class here prepares images as a class of transformers does."""
+USUAL = {
+    "clip": "CLIPImageProcessor",
+    "gemma3": "Gemma3ImageProcessor",
+    "idefics3": "Idefics3ImageProcessor",
+    "llama4": "Llama4ImageProcessor",
+    "llava": "CLIPImageProcessor",
+    "llava_next": "LlavaNextImageProcessor",
+    "mistral3": "PixtralImageProcessor",
+    "paligemma": "SiglipImageProcessor",
+    "qwen2_5_vl": "Qwen2VLImageProcessor",
+    "qwen2_vl": "Qwen2VLImageProcessor",
+    "qwen3_vl": "Qwen2VLImageProcessor",
+    "siglip": "SiglipImageProcessor",
+    "smolvlm": "SmolVLMImageProcessor",
+    "vipllava": "CLIPImageProcessor",
+}
+"""The class of a ``model_type`` whose files do not name one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A prompt as a model reads it: ``model(prompt.ids, images=prompt.images)``.
+
+    ids     the tokens
+    images  its images, in the order of their places
+    """
+
+    ids: list[int]
+    images: tuple[ImageInput, ...] = ()
+
+
+class Processor(Tokenizer):
+    """A tokenizer that also takes images.
+
+    tokenizer  the model's tokenizer, all of whose methods the processor has
+    form       how the model's images are prepared
+    """
+
+    def __init__(self, tokenizer: Tokenizer, form: Form) -> None:
+        super().__init__(tokenizer.backend, tokenizer.path, tokenizer.settings, tokenizer.rows)
+        self.form = form
+
+    def pixels(self, image: "ImageSource") -> Pixels:
+        """Read an image and prepare it for the encoder; raises InputError where it cannot be read."""
+        return self.form.pixels(read_image(image))
+
+    def tokens_of(self, pixels: Pixels) -> int:
+        """Return how many tokens of a prompt an image takes, those around it included."""
+        return len(self.encode(self.form.text(pixels), add_special_tokens=False))
+
+    def prompt(
+        self, text: str, images: Sequence["ImageSource | Pixels"] = (), add_special_tokens: bool = True
+    ) -> Prompt:
+        """Cut a text with images into tokens.
+
+        text                the text, with a mark (``form.mark``) at the place of each image; without any, the
+                            images stand before it
+        images              as many as marks: files' names, bytes, PIL images, arrays (H, W, 3), or what
+                            ``pixels`` made of them
+        add_special_tokens  as in ``encode``
+
+        Raises InputError where there are more images than marks, or fewer, or an image cannot be read.
+        """
+        parts = text.split(self.form.mark)
+        if len(parts) == 1 and images:
+            parts = (self.form.before(len(images)) + text).split(self.form.mark)
+        if len(parts) - 1 != len(images):
+            named, given = counted(len(parts) - 1, "image"), counted(len(images), "image")
+            raise InputError(
+                f"The prompt has places for {named} ({shown(self.form.mark)}), but {given} "
+                f"{'was' if len(images) == 1 else 'were'} given."
+            )
+        prepared = [each if isinstance(each, Pixels) else self.pixels(each) for each in images]
+        written = [self.form.text(pixels) for pixels in prepared]
+        whole = "".join(part for pair in zip(parts, [*written, ""], strict=True) for part in pair)
+        ids = self.encode(whole, add_special_tokens)
+        places = np.flatnonzero(np.asarray(ids) == self.image_token_id)
+        counts = [each.count(self.form.image_token) for each in written]
+        if len(places) != sum(counts):
+            raise InputError(
+                f"The prompt has {counted(len(places), 'image token')} ({shown(self.form.image_token)}), "
+                f"but its images take {sum(counts)}. Leave that token out of the text."
+            )
+        ends = np.cumsum([0, *counts]).tolist()
+        return Prompt(
+            ids,
+            tuple(
+                ImageInput(pixels, places[start:end])
+                for pixels, start, end in zip(prepared, ends, ends[1:], strict=False)
+            ),
+        )
+
+    @property
+    def image_token_id(self) -> int:
+        """The id of the token that stands for a vector of an image; ConfigError where there is none."""
+        found = self.backend.token_to_id(self.form.image_token)
+        if found is None:
+            raise ConfigError(
+                f"{self.path}: has no token {shown(self.form.image_token)}, which stands for an image."
+            )
+        return found
+
+
+def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Processor:
+    """Return the processor of a model of text and images.
+
+    tokenizer  its tokenizer
+    directory  holds preprocessor_config.json, or processor_config.json with the same within
+    config     the whole config.json
+
+    Raises ConfigError for settings that are not implemented, CheckpointError where the files are damaged.
+    """
+    settings = tokenizer.settings.special_tokens | _settings(directory)
+    named = settings.get("image_processor_type", USUAL.get(config["model_type"], ""))
+    name = str(named).removesuffix("Fast").removesuffix("Pil")
+    if name not in FORMS:
+        raise ConfigError(
+            f"{directory / PREPROCESSOR}: image_processor_type = {shown(named)} is not implemented here.\n"
+            f"Implemented: {', '.join(sorted(FORMS))}."
+        )
+    module, _, class_name = FORMS[name].partition(".")
+    kind: type[Form] = getattr(import_module(f"tinystar_np.vision.{module}"), class_name)
+    return Processor(tokenizer, kind.read(settings, config))
+
+
+def _settings(directory: Path) -> JsonObject:
+    """Read how images are prepared: the keys of both files; processor_config.json goes before."""
+    found: JsonObject = {}
+    for name in (PREPROCESSOR, PROCESSOR):
+        if (directory / name).exists():
+            read = read_json_object(file_inside(directory, name))
+            within = read.pop("image_processor", None)
+            found |= read | (within if isinstance(within, dict) else {})
+    return found
