@@ -271,5 +271,8 @@ def _extra_vectors(file: Settings, model: Settings) -> int:
     if file.one_of(key, chosen, strategies) != chosen:
         raise file.wrong(key, f"is {chosen!r} in config.json")
     has_cls = model.part("vision_config").values.get("model_type", "clip_vision_model") == "clip_vision_model"
-    file.same("num_additional_image_tokens", int(has_cls))
+    if (
+        file.values.get("num_additional_image_tokens") != 0
+    ):  # the default of the processor's class, says nothing
+        file.same("num_additional_image_tokens", int(has_cls))
     return has_cls - (chosen == "default")
