@@ -133,10 +133,10 @@ def tokens_of(tokenizer: Tokenizer | None, prompt: str, images: Sequence[Path]) 
     """Count the tokens of a prompt, and of its images, without those of a template."""
     if tokenizer is None:
         return 0
-    seen = (
-        [tokenizer.tokens_of(tokenizer.pixels(i)) for i in images] if isinstance(tokenizer, Processor) else []
-    )
-    return len(tokenizer.encode(prompt)) + sum(seen)
+    tokens = len(tokenizer.encode(prompt))
+    if isinstance(tokenizer, Processor):
+        tokens += sum(tokenizer.tokens_of(tokenizer.pixels(image)) for image in images)
+    return tokens
 
 
 def say_how_to_chat(arguments: argparse.Namespace, tokenizer: Tokenizer | None) -> None:

@@ -76,9 +76,8 @@ class Session:
                     show(f"reading {read}/{tokens} tokens" if read < tokens else "")
 
             try:
-                self._print(
-                    self._pieces(how, message, images, reading)
-                )  # the template may be busy for long, too
+                # The template may be busy for long, too, and the reading of images.
+                self._print(self._pieces(how, message, images, reading))
             except KeyboardInterrupt:
                 if not self.typed:
                     raise

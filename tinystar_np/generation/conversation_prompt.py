@@ -69,7 +69,7 @@ class Prompts:
         return self.encoded(messages, add_generation_prompt).ids
 
     def _wants_parts(self) -> bool:
-        """Say whether the template takes no text as content, but only a list of parts, as some do that see."""
+        """Say whether the template takes only lists of parts as content, as those of some models that see."""
         if self._images is None:
             return False
         if self._all_parts is None:

@@ -1,10 +1,10 @@
 """The messages of a conversation: a text each, or parts, of which some are images.
 
-    {"role": "user", "content": "What is this?"}
-    {"role": "user", "content": [{"type": "image", "image": "cat.jpg"}, {"type": "text", "text": "What is this?"}]}
+    {"role": "user", "content": "Hello"}
+    {"role": "user", "content": [{"type": "image", "image": "cat.jpg"}, {"type": "text", "text": "Who?"}]}
 
-An image is a file's name, bytes, a PIL image or an array (H, W, 3), under "image", "path" or "url" (the name of a
-file: nothing is fetched from the network), or "base64", the text of a file's bytes.
+An image is a file's name, bytes, a PIL image or an array (H, W, 3), under "image", "path" or "url" (the name
+of a file: nothing is fetched from the network), or "base64", the text of a file's bytes.
 """
 
 import base64
@@ -27,12 +27,17 @@ IMAGE_KEYS = ("image", "path", "url", "base64")
 
 def user_message(text: str, images: Sequence["ImageSource"] = ()) -> Message:
     """Make the user's message: a text, and the images that stand before it."""
-    if isinstance(images, str | bytes | Path):
-        raise InputError('images must be a list: images=["cat.jpg"].')
+    check_is_list(images)
     if len(images) == 0:
         return {"role": "user", "content": text}
     parts: list[Part] = [{"type": "image", "image": image} for image in images]
     return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
+
+
+def check_is_list(images: object) -> None:
+    """Raise InputError where images are not given as a list, as one alone is easily given."""
+    if not isinstance(images, list | tuple):
+        raise InputError(f'images must be a list, as images=["cat.jpg"]; found {shown(images)}')
 
 
 def text_of(message: Mapping[str, Any]) -> str:
@@ -45,10 +50,8 @@ def text_of(message: Mapping[str, Any]) -> str:
 
 def image_parts(messages: Sequence[Mapping[str, Any]]) -> list[Part]:
     """Return the parts of messages that are images, in their order."""
-    contents = [message["content"] for message in messages]
-    return [
-        part for content in contents if not isinstance(content, str) for part in content if _is_image(part)
-    ]
+    contents = [message["content"] for message in messages if not isinstance(message["content"], str)]
+    return [part for content in contents for part in content if _is_image(part)]
 
 
 def check_message(message: Mapping[str, Any]) -> None:
@@ -59,13 +62,10 @@ def check_message(message: Mapping[str, Any]) -> None:
     if not isinstance(content, list | tuple):
         raise InputError(f"A message's content is a text or a list of parts; found {shown(content)}")
     for part in content:
-        is_text = (
-            isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
-        )
-        if not is_text and not _is_image(part):
+        if not _is_text(part) and not _is_image(part):
             raise InputError(
-                'A part of a message is {"type": "text", "text": "…"} or {"type": "image", "image": "cat.jpg"}; '
-                f"found {shown(part)}"
+                'A part of a message is {"type": "text", "text": "…"} or {"type": "image", "image": '
+                f'"cat.jpg"}}; found {shown(part)}'
             )
 
 
@@ -80,7 +80,7 @@ def source_of(part: Mapping[str, Any]) -> "ImageSource":
             raise InputError(f"An image's base64 is damaged: {shown(found)}") from None
     if isinstance(found, str) and found.startswith(("http://", "https://")):
         raise InputError(
-            f"{shown(found)}: images are not fetched from the network. Download it, and name the file."
+            f"{shown(found)}: nothing is fetched from the network. Download it, and name the file."
         )
     if isinstance(found, str) and found.startswith("file://"):
         return found.removeprefix("file://")
@@ -88,7 +88,7 @@ def source_of(part: Mapping[str, Any]) -> "ImageSource":
 
 
 def to_save(message: Message) -> Message:
-    """Return a message as JSON can hold it: images are named by their files, others written as PNG in base64."""
+    """Return a message as JSON can hold it: an image by its file's name, or as PNG in base64."""
     if isinstance(message["content"], str):
         return message
     return {**message, "content": [_saved(p) if _is_image(p) else p for p in message["content"]]}
@@ -119,6 +119,10 @@ def _plain(content: Any, all_parts: bool) -> Any:
     if isinstance(content, str):
         return [{"type": "text", "text": content}] if all_parts else content
     return [{"type": "image"} if _is_image(part) else part for part in content]
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def _is_image(part: Any) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from html import escape
 
-from tinystar_np.generation.messages import Message, text_of
+from tinystar_np.generation.messages import Message, image_parts, text_of
 
 BOX = "max-width: 40em; margin: 0.3em 0; padding: 0.4em 0.8em; border-radius: 0.6em; white-space: pre-wrap"
 STYLES = {
@@ -17,7 +17,7 @@ def messages_as_html(messages: Iterable[Message]) -> str:
     """Return the messages, {"role": …, "content": …}, as HTML; nothing in their text is obeyed."""
     boxes = []
     for message in messages:
-        role, text = message["role"], text_of(message)
+        role, text = message["role"], "[image]\n" * len(image_parts([message])) + text_of(message)
         style = f"{BOX}; {STYLES.get(role, OTHERS)}"
         # The direction of a text, and what it says about directions, ends with its box.
         shown = f'<bdi dir="auto">{escape(text)}</bdi>'

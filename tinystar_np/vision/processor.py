@@ -150,7 +150,7 @@ def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Pr
 
     Raises ConfigError for settings that are not implemented, CheckpointError where the files are damaged.
     """
-    settings = _settings(directory)
+    settings = tokenizer.settings.special_tokens | _settings(directory)
     named = settings.get("image_processor_type", USUAL.get(config["model_type"], ""))
     name = str(named).removesuffix("Fast").removesuffix("Pil")
     if name not in FORMS:
