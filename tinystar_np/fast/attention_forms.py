@@ -182,8 +182,8 @@ def _blockwise(
     out = np.empty_like(q, shape=(H, T, v.shape[-1]))
     all_visible = reach.offset + T - 1 <= reach.before and reach.offset + reach.after >= S - 1
     together, rows, keys = _large_block(T, S) if all_visible else (HEADS_TOGETHER, QUERY_BLOCK, KEY_BLOCK)
-    # For the scores of one block after another, the last of which may be larger.
-    room = np.empty(together * min(2 * rows, T) * min(2 * keys, S), q.dtype)
+    # For the scores of one block after another, the last of which may be half as large again.
+    room = np.empty(min(together, H) * min(3 * rows // 2, T) * min(3 * keys // 2, S), q.dtype)
     for heads, kv_heads in _heads_together(H, len(k), together):
         for start, stop in blocks_between(0, T, rows):
             some = slice(start, stop)
