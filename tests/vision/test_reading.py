@@ -110,7 +110,6 @@ KINDS: dict[str, bytes] = {
     "L": encoded(Image.fromarray(PHOTO).convert("L"), "PNG"),
     "CMYK JPEG": encoded(Image.fromarray(PHOTO).convert("CMYK"), "JPEG"),
     "CMYK TIFF": encoded(Image.fromarray(PHOTO).convert("CMYK"), "TIFF"),
-    "YCbCr": encoded(Image.fromarray(PHOTO).convert("YCbCr"), "TIFF"),
     "RGBA WebP": encoded(rgba(), "WEBP", lossless=True),
     "GIF with a transparent colour": encoded(Image.fromarray(PHOTO).quantize(8), "GIF", transparency=2),
 }
@@ -122,6 +121,12 @@ def test_each_mode_is_as_transformers_converts_it(kind: str) -> None:
     expected = convert_to_rgb(image, return_numpy=True)
     assert_array_equal(read_image(KINDS[kind]), expected)
     assert_array_equal(read_image(Image.open(BytesIO(KINDS[kind]))), expected)
+
+
+@pytest.mark.parametrize("mode", ["YCbCr", "HSV", "CMYK", "RGBX", "LA", "PA", "P", "1", "L"])
+def test_a_given_image_of_each_mode_is_as_transformers_converts_it(mode: str) -> None:
+    image = Image.fromarray(PHOTO).convert("P" if mode == "PA" else mode).convert(mode)
+    assert_array_equal(read_image(image), convert_to_rgb(image, return_numpy=True))
 
 
 def test_what_is_transparent_becomes_white() -> None:

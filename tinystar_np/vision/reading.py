@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     ImageSource = str | Path | bytes | PillowImage | NDArray
 
 # Those that pictures are kept in. Pillow knows more, and starts other programs for some of them (PostScript).
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM", "ICO", "TGA")
+# The first five are loaded at once, the others on demand, and before 11.3 AVIF is unknown: a KeyError.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "ICO", "TGA", "AVIF")
 ORIENTATION = 0x0112  # EXIF's tag
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 FILTERS = Lock()  # of warnings, which are the same for all threads
@@ -97,7 +98,7 @@ def _read_file(file: Path | BytesIO, name: str) -> NDArray[np.uint8]:
             image = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(name) from error
-    except UnidentifiedImageError as error:
+    except (UnidentifiedImageError, KeyError) as error:
         raise InputError(f"{name}: is no image that is read here ({', '.join(FORMATS)}).") from error
     except Exception as error:  # a decoder fails on a broken file with whatever it meets
         raise _damaged(name, error) from error
