@@ -99,6 +99,8 @@ def sizes() -> list[tuple[int, int]]:
         *rng.integers(1, 1500, (150, 2)),
         *rng.integers(1, 90, (50, 2)),
         *(336 * rng.integers(1, 9, (50, 2))),
+        (47, 1128),  # whose bars end on a whole patch, but for the last digits of a product
+        (88, 99),
     ]
     return [(image.shape[0], image.shape[1]) for image in IMAGES.values()] + [
         (int(h), int(w)) for h, w in drawn

@@ -131,6 +131,15 @@ def test_older_names_within_size_are_limits_too() -> None:
     assert older == Qwen2VLImages.read(SETTINGS_2_5, QWEN2)
 
 
+def test_an_image_of_as_many_pixels_as_are_allowed() -> None:
+    for limits in ((1, 2 * 28 * 28), (2 * 28 * 28, 10_000)):
+        images = Qwen2VLImages(*limits)
+        for size in ((43, 28), (28, 55), (13, 50)):
+            expected = smart_resize(*size, factor=28, min_pixels=limits[0], max_pixels=limits[1])
+            assert images.fitting(size, *limits) == expected, size
+        assert images.fitting((43, 28), *limits) == (56, 28)
+
+
 def test_sizes() -> None:
     rng = np.random.default_rng(0)
     for settings, config, factor in ((SETTINGS_2_5, QWEN2, 28), (SETTINGS_3, QWEN3, 32), (SMALL, QWEN2, 28)):
