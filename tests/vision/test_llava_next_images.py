@@ -200,6 +200,7 @@ def test_the_patch_size_is_the_encoders() -> None:
         ({"num_additional_image_tokens": 2}, "num_additional_image_tokens = 2, but it is 1"),
         ({"vision_feature_select_strategy": "full"}, "= 'full', but it is 'default' in config.json"),
         ({"vision_feature_select_strategy": "both"}, "must be one of default, full"),
+        ({"image_processor_type": "CLIPImageProcessor"}, "image_processor_type = .* is not implemented"),
         ({"do_resize": "no"}, "do_resize = 'no'"),
     ],
 )

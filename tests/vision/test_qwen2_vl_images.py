@@ -182,6 +182,11 @@ def test_prompts() -> None:
     assert Qwen2VLImages.read(named, QWEN2).before(1) == "<s><i><e>"
 
 
+def test_the_first_files_had_another_name_for_the_same() -> None:
+    first = SETTINGS_2_5 | {"image_processor_type": "Qwen2_5_VLImageProcessor"}
+    assert Qwen2VLImages.read(first, QWEN2_5) == Qwen2VLImages.read(SETTINGS_2_5, QWEN2_5)
+
+
 def test_the_patch_size_is_the_encoders() -> None:
     assert Qwen2VLImages.read({}, QWEN3).square == 32
     assert Qwen2VLImages.read({}, {"model_type": "qwen3_vl"}).square == 32
@@ -197,6 +202,7 @@ def test_the_patch_size_is_the_encoders() -> None:
         ({"size": {"shortest_edge": 1, "longest_edge": 10**9}}, "size.longest_edge = 1000000000, but"),
         ({"min_pixels": 0}, "min_pixels = 0, but it must be a whole number from 1"),
         ({"max_pixels": 10**400}, "max_pixels = .*, but it must be a whole number"),
+        ({"image_processor_type": "CLIPImageProcessor"}, "image_processor_type = .* is not implemented"),
         ({"patch_size": 16}, "patch_size = 16, but it is 14"),
         ({"merge_size": 1}, "merge_size = 1, but it is 2"),
         ({"temporal_patch_size": 1}, "temporal_patch_size = 1, but it is 2"),
