@@ -1,7 +1,7 @@
-"""Real text weights that read images: SmolLM2-135M, the decoder of SmolVLM-256M, behind a random encoder of its size.
+"""Real text weights that read images: SmolLM2-135M, SmolVLM-256M's decoder, behind a random encoder.
 
-No trained vision encoder is used here: this shows that vectors of the real size, among real tokens, give what
-transformers gives, and nothing about what a trained encoder sees.
+The encoder has the size of SmolVLM's, but was not trained: this shows that vectors of the real size, among
+real tokens, give what transformers gives, and nothing about what a trained encoder sees.
 """
 
 from pathlib import Path
