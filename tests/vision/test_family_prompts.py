@@ -135,10 +135,11 @@ class OfPictures(Qwen2VLProcessor):  # type: ignore[misc]  # transformers has no
     def check_argument_for_proper_class(self, argument_name: str, argument: object) -> None: ...
 
 
-def test_qwen2_vl(ours: Callable[..., Processor], tokenizer: Tokenizer) -> None:
+@pytest.mark.parametrize("named", [{}, {"image_processor_type": "Qwen2_5_VLImageProcessor"}])
+def test_qwen2_vl(named: dict[str, str], ours: Callable[..., Processor], tokenizer: Tokenizer) -> None:
     theirs = OfPictures(Qwen2VLImageProcessorPil(**QWEN), PreTrainedTokenizerFast(tokenizer_object=tokenizer))
     config = {"model_type": "qwen2_vl", "vision_config": {"patch_size": 14}}
-    processor = ours(config, QWEN, {})
+    processor = ours(config, QWEN | named, {})
     text = marked("<|vision_start|><|image_pad|><|vision_end|>")
     expected = given(theirs, text)
     prompt = processor.prompt(text, IMAGES)
