@@ -94,6 +94,11 @@ def vision_tensors(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint.renamed(lambda name: _after(ENCODER, name))
 
 
+def without_vision(checkpoint: Checkpoint) -> Checkpoint:
+    """Return all tensors but the vision encoder's, with their names."""
+    return checkpoint.renamed(lambda name: None if ENCODER.match(name) else name)
+
+
 def projector_tensors(checkpoint: Checkpoint) -> Checkpoint:
     """Return the tensors of what stands between encoder and decoder."""
     return checkpoint.renamed(lambda name: _after(PROJECTOR, name))

@@ -34,23 +34,26 @@ Image = ImageInput | SeenImage
 """An image in a prompt, read by the model or not yet."""
 
 
-def encoder_config(kind: type[AnyConfig], raw: JsonObject | None, names: Sequence[str]) -> AnyConfig:
+def encoder_config(
+    kind: type[AnyConfig], raw: JsonObject | None, names: Sequence[str], within: str = "vision_config"
+) -> AnyConfig:
     """Build the config of a vision encoder.
 
-    kind   its class
-    raw    the vision_config of a config.json; None for transformers' defaults
-    names  what its model_type may be
+    kind    its class
+    raw     the vision_config of a config.json; None for transformers' defaults
+    names   what its model_type may be
+    within  the key under which it stands, where it is another: that of a text encoder
 
     Raises ConfigError, naming key and value.
     """
     given = raw or {}
     found = given.get("model_type", names[0])
     known = " or ".join(map(repr, names))
-    require(found in names, f"vision_config.model_type = {shown(found)}, but it must be {known} here.")
+    require(found in names, f"{within}.model_type = {shown(found)}, but it must be {known} here.")
     try:
         return kind.from_dict(given)
     except ConfigError as error:
-        raise ConfigError(str(error).replace("config.json: ", "config.json, vision_config: ", 1)) from None
+        raise ConfigError(str(error).replace("config.json: ", f"config.json, {within}: ", 1)) from None
 
 
 def tower_config(

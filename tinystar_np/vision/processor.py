@@ -157,6 +157,11 @@ def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Pr
 
     Raises ConfigError for settings that are not implemented, CheckpointError where the files are damaged.
     """
+    return Processor(tokenizer, read_form(tokenizer, directory, config))
+
+
+def read_form(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Form:
+    """Read how a model's images are prepared; arguments and errors as of ``with_images``."""
     settings = tokenizer.settings.special_tokens | _settings(directory)
     named = settings.get("image_processor_type", USUAL.get(config["model_type"], ""))
     name = str(named).removesuffix("Fast").removesuffix("Pil")
@@ -168,7 +173,7 @@ def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Pr
     form = FORMS_IN_MODELS.get((config["model_type"], name), FORMS[name])
     module, _, class_name = form.partition(".")
     kind: type[Form] = getattr(import_module(f"tinystar_np.vision.{module}"), class_name)
-    return Processor(tokenizer, kind.read(settings, config))
+    return kind.read(settings, config)
 
 
 def _settings(directory: Path) -> JsonObject:
