@@ -44,7 +44,7 @@ class EmbeddingProcessor(Tokenizer):
             )
         if self.pad_id is None:
             raise TokenizerError(
-                f"{self.path.parent}: no file names a pad_token, but texts are padded to {self.length} tokens."
+                f"{self.path.parent}: no file names a pad_token; texts are padded to {self.length} tokens."
             )
         return ids + [self.pad_id] * (self.length - len(ids))
 
