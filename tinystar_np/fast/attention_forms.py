@@ -138,6 +138,18 @@ def _heads_together(heads: int, kv_heads: int) -> Iterator[tuple[slice, slice]]:
             yield some, some if kv_heads == heads else slice(first // run, first // run + 1)
 
 
+def blocks_between(begin: int, end: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut a range into blocks; what is left of less than half a block goes with the one before it.
+
+    An image of 24 × 24 patches and its class vector would otherwise end in blocks of 1 query and of 65 keys,
+    which takes a fifth longer.
+    """
+    while begin < end:
+        stop = end if 2 * (end - begin) < 3 * size else begin + size
+        yield begin, stop
+        begin = stop
+
+
 def _blockwise(
     q: NDArray,
     k: NDArray,
@@ -152,8 +164,8 @@ def _blockwise(
     H, T, _ = q.shape
     out = np.empty_like(q, shape=(H, T, v.shape[-1]))
     for heads, kv_heads in _heads_together(H, len(k)):
-        for start in range(0, T, QUERY_BLOCK):
-            some = slice(start, start + QUERY_BLOCK)
+        for start, stop in blocks_between(0, T, QUERY_BLOCK):
+            some = slice(start, stop)
             out[heads, some] = _attend_to_blocks(
                 q[heads, some] * q.dtype.type(scale),
                 k[kv_heads],
@@ -181,8 +193,7 @@ def _attend_to_blocks(
     end = min(last + after + 1, k.shape[-2])  # keys from here on are hidden from the whole block
     begin = max(0, first - before)  # as are those before this one
     places = np.arange(first, last + 1)[:, None]
-    for start in range(begin, end, KEY_BLOCK):
-        stop = min(start + KEY_BLOCK, end)
+    for start, stop in blocks_between(begin, end, KEY_BLOCK):
         scores = q @ k[:, start:stop].swapaxes(-1, -2)
         if soft_cap is not None:
             _cap(scores, soft_cap)
