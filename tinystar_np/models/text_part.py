@@ -18,6 +18,7 @@ TEXT_PARTS = {
     "llava": ("llama", "mistral", "qwen2", "mixtral", "qwen3", "phi3", "granite"),
     "llava_next": ("llama", "mistral", "qwen2", "mixtral", "qwen3", "phi3", "granite"),
     "mistral3": ("mistral",),
+    "paligemma": ("gemma", "gemma2"),
     "smolvlm": ("llama",),
     "vipllava": ("llama", "mistral"),
 }
@@ -67,6 +68,9 @@ def text_config(raw: JsonObject) -> JsonObject:
         del beside["tie_word_embeddings"]
     if whole in WITH_A_PLAIN_HEAD:
         beside |= PLAIN_HEAD
+    if whole == "paligemma":
+        # Which tokens see later ones says the prompt; transformers masks them alike whatever stands here.
+        beside["use_bidirectional_attention"] = None
     return {**part, **beside, "model_type": found}
 
 

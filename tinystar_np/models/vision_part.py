@@ -9,12 +9,13 @@ vectors.
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, ClassVar, Generic, Self, TypeAlias
+from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import SeenImage, Step
+from tinystar_np.cache.images import grouped
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.gather import gather
 from tinystar_np.checkpoints.json_file import JsonObject, shown
@@ -88,8 +89,9 @@ class VisionPart(Generic[AnyConfig]):
     IGNORED: ClassVar[str] = ""
     """As in ``Decoder``."""
 
-    read_whole: ClassVar[bool] = False
-    """Whether the tokens of an image see one another, so that no call of the model may end within one."""
+    seeing_each_other: ClassVar[Literal["image", "prompt"] | None] = None
+    """Whose tokens see one another, the later ones too: those of each image, or all of a prompt with images,
+    which must then be read in one call; None where every token sees earlier ones alone."""
 
     image_token_id: int
     """The token that stands in a prompt for each vector of an image."""
@@ -124,7 +126,7 @@ class VisionPart(Generic[AnyConfig]):
             raise InputError(
                 f"An image has {len(image.places)} places in the prompt, but {len(vectors)} vectors."
             )
-        return SeenImage(image.places, vectors)
+        return SeenImage(image.places, vectors, prefix=self.seeing_each_other == "prompt")
 
     def see(self, images: Sequence[Image]) -> tuple[SeenImage, ...]:
         """Read the images of a prompt; those that have been read stay as they are.
@@ -139,7 +141,7 @@ class VisionPart(Generic[AnyConfig]):
             else:
                 with scope(f"images.{number}"):
                     found.append(self.seen(image))
-        return tuple(found)
+        return grouped(found) if self.seeing_each_other == "image" else tuple(found)
 
     @classmethod
     def from_checkpoint(cls, config: AnyConfig, checkpoint: Checkpoint, dtype: str = "auto") -> Self:

@@ -42,6 +42,7 @@ LLAVA = "clip.LlavaImages"
 FORMS_IN_MODELS = {
     ("llava", "CLIPImageProcessor"): LLAVA,
     ("llava", "SiglipImageProcessor"): LLAVA,
+    ("paligemma", "SiglipImageProcessor"): "siglip.PaliGemmaImages",
     ("vipllava", "CLIPImageProcessor"): LLAVA,
 }
 """The class instead of that, in models that take the images of an encoder by itself as parts of a prompt."""
