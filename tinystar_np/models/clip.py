@@ -128,11 +128,12 @@ class Block(Module):
         self.attention = Attention(w / "attention", heads=H, head_dim=K)
         self.feed_forward_norm = LayerNorm(w / "feed_forward_norm", eps=eps)
         self.feed_forward = FeedForward(w / "feed_forward", ACTIVATIONS[c.hidden_act])
+        self.new_state = self.attention.new_state
 
-    def __call__(self, x: NDArray, step: Step) -> NDArray:
+    def __call__(self, x: NDArray, step: Step, state: None = None) -> NDArray:
         """Map the residual stream of a text (B, T, D) to the residual stream (B, T, D)."""
         normed = tap("attention_norm", self.attention_norm(x))
-        x = tap("residual_middle", x + self.attention(normed, step, None))
+        x = tap("residual_middle", x + self.attention(normed, step, state))
         normed = tap("feed_forward_norm", self.feed_forward_norm(x))
         return tap("residual", x + self.feed_forward(normed))
 
@@ -171,7 +172,7 @@ class Clip(EmbeddingModel[ClipConfig]):
             x = tap("embedding", tokens + tap("embedding.positions", self.positions(step.positions)))
             for i, block in enumerate(self.blocks):
                 with scope(f"blocks.{i}"):
-                    x = block(x, step)  # (B, T, D)
+                    x = block(x, step, None)  # (B, T, D)
             x = tap("final_norm", self.final_norm(x))
         return self.text_projection(x[np.arange(len(x)), ends])
 

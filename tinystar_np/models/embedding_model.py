@@ -21,6 +21,7 @@ from tinystar_np.checkpoints.gather import gather
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.errors import InputError
 from tinystar_np.kernels.linear import Matrix
+from tinystar_np.layers.basic import Mixer
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import in_silence
 from tinystar_np.models.config import AnyConfig, Config
@@ -43,6 +44,7 @@ class EmbeddingModel(Generic[AnyConfig]):
     encoder  the vision encoder
     weights  {our name: array, or packed matrix} of all the rest: the text encoder, and what follows both
 
+    blocks          those of the text encoder
     vocab_size      V
     context_length  the most tokens that a text may have
     padded_length   how many tokens each text must be filled up to with padding, as the model has learned from
@@ -58,6 +60,7 @@ class EmbeddingModel(Generic[AnyConfig]):
     IGNORED: ClassVar[str] = ""
     """As in ``Decoder``."""
 
+    blocks: Sequence[Mixer]
     end_ids: tuple[int, ...] = ()
     padded_length: int | None = None
     pad_token_id: int | None = None

@@ -15,7 +15,7 @@ TEXT_PARTS = {
     "gemma3": ("gemma3_text",),
     "idefics3": ("llama",),
     "llama4": ("llama4_text",),
-    "llava": ("llama", "mistral", "qwen2", "mixtral", "qwen3", "phi3", "granite"),
+    "llava": ("llama", "mistral", "qwen2", "mixtral", "qwen3", "phi3", "gemma", "granite"),
     "llava_next": ("llama", "mistral", "qwen2", "mixtral", "qwen3", "phi3", "granite"),
     "mistral3": ("mistral",),
     "paligemma": ("gemma", "gemma2"),
