@@ -10,14 +10,15 @@ from tinystar_np.models.vision.pixels import Pixels
 
 
 class Form(Protocol):
-    """The settings of preprocessor_config.json, with what a processor of the family does with them.
+    """The settings of preprocessor_config.json, with what a processor of the family does with them."""
 
-    mark         the text that stands for one image in a prompt before it is expanded
-    image_token  the token whose places take the vectors of an image
-    """
+    @property
+    def mark(self) -> str:
+        """The text that stands for one image in a prompt before it is expanded."""
 
-    mark: str
-    image_token: str
+    @property
+    def image_token(self) -> str:
+        """The token whose places take the vectors of an image."""
 
     @classmethod
     def read(cls, settings: JsonObject, config: JsonObject) -> Self:
