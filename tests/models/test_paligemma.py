@@ -346,7 +346,7 @@ def test_where_a_prefix_cannot_be_cut(tmp_path: Path) -> None:
     model, _ = load(save(reference, tmp_path), dtype="float32")
     ids, images = small_rows()[1]  # images at 3 to 18 and at 21 to 36
     cache = model.new_cache()
-    with pytest.raises(InputError, match="ends at token 10, within an image of 16 tokens.* in one call"):
+    with pytest.raises(InputError, match=r"ends at token 10, within an image of 16 tokens.* in one call"):
         model(ids[:10], cache=cache, images=images)
     assert (cache.lengths.tolist(), cache.images) == ([0], None)
     model(ids, cache=cache, images=images)
