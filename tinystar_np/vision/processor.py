@@ -34,6 +34,7 @@ FORMS = {
     "LlavaNextImageProcessor": "llava_next.LlavaNextImages",
     "PixtralImageProcessor": "pixtral.PixtralImages",
     "Qwen2VLImageProcessor": "qwen2_vl.Qwen2VLImages",
+    "Qwen2_5_VLImageProcessor": "qwen2_vl.Qwen2VLImages",  # of the first files of Qwen2.5-VL
     "SiglipImageProcessor": "siglip.SiglipImages",
     "SmolVLMImageProcessor": "idefics3.Idefics3Images",
 }
