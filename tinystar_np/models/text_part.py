@@ -34,9 +34,9 @@ OF_THE_WHOLE = (
     "torch_dtype",
 )
 """Keys of the whole model's config that hold for the text part."""
-WITH_A_PLAIN_HEAD = ("llava", "llava_next", "vipllava")
+WITH_A_PLAIN_HEAD = ("gemma3", "llava", "llava_next", "vipllava")
 """Models whose output layer is a matrix and no more, whatever that of the text part alone does beyond."""
-PLAIN_HEAD: JsonObject = {"logits_scaling": 1.0}
+PLAIN_HEAD: JsonObject = {"final_logit_softcapping": None, "logits_scaling": 1.0}
 """The keys of such text parts, with values under which they do nothing."""
 TEXT = re.compile(r"(model\.)?(language_model|text_model)\.")
 ENCODER = re.compile(r"(model\.)?(vision_tower|vision_model|visual)\.")
