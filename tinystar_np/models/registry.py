@@ -33,6 +33,8 @@ OLD_SPELLINGS = {
     "stablelm_epoch": "stablelm",
 }
 """``model_type`` in the first files of some architectures, and today's."""
+ALIKE = {"qwen2_5_vl_text": "qwen2_vl_text"}
+"""Architectures that are equal to another, and that other."""
 
 
 def model_class(model_type: str) -> type[Decoder]:
@@ -40,11 +42,11 @@ def model_class(model_type: str) -> type[Decoder]:
 
     Raises ConfigError for a type that is not implemented here.
     """
-    name = OLD_SPELLINGS.get(model_type, model_type)
+    name = {**OLD_SPELLINGS, **ALIKE}.get(model_type, model_type)
     if name not in ARCHITECTURES:
         raise ConfigError(
             f"config.json says model_type {shown(model_type)}, which is not implemented here.\n"
-            f"Implemented: {', '.join(sorted({*ARCHITECTURES, *OLD_SPELLINGS, *TEXT_PARTS}))}."
+            f"Implemented: {', '.join(sorted({*ARCHITECTURES, *OLD_SPELLINGS, *ALIKE, *TEXT_PARTS}))}."
         )
     return _class_in(name, Decoder)
 

@@ -16,11 +16,17 @@ TEXT_PARTS = {
     "idefics3": ("llama",),
     "llama4": ("llama4_text",),
     "mistral3": ("mistral",),
+    "qwen2_5_vl": ("qwen2_5_vl_text",),
+    "qwen2_vl": ("qwen2_vl_text",),
+    "qwen3_vl": ("qwen3_vl_text",),
     "smolvlm": ("llama",),
 }
 """``model_type`` of the whole model, and of the text parts that it may have; the first is the usual one."""
 FIRST_FILES = {"phi": ("n_embd", "phi-msft"), "olmo": ("d_model", "hf_olmo")}
 """Architectures whose first files have today's ``model_type``, but other keys: (one of these, our name)."""
+FLAT = ("qwen2_5_vl", "qwen2_vl")
+"""Those whose first files have the text part's keys beside ``vision_config``, and no ``text_config``."""
+NOT_OF_TEXT = ("model_type", "vision_config", "text_config")
 OF_THE_WHOLE = (
     "tie_word_embeddings",
     "eos_token_id",
@@ -48,6 +54,8 @@ def text_config(raw: JsonObject) -> JsonObject:
         key, older = FIRST_FILES.get(whole, ("", ""))
         return {**raw, "model_type": older} if key in raw else raw
     part = raw.get("text_config")
+    if part is None and whole in FLAT:
+        part = {key: value for key, value in raw.items() if key not in NOT_OF_TEXT}
     require(isinstance(part, Mapping), f"text_config = {shown(part)}, but in {whole} it must be an object.")
     assert isinstance(part, Mapping)
     expected = TEXT_PARTS[whole]
@@ -55,6 +63,8 @@ def text_config(raw: JsonObject) -> JsonObject:
     names = " or ".join(map(repr, expected))
     require(found in expected, f"text_config.model_type = {shown(found)}, but {whole} has {names}.")
     beside = {key: raw[key] for key in OF_THE_WHOLE if raw.get(key) is not None}
+    if whole in FLAT and part.get("tie_word_embeddings"):
+        beside["tie_word_embeddings"] = True  # where either says so
     return {**part, **beside, "model_type": found}
 
 
