@@ -27,12 +27,12 @@ def mrope(keys: Mapping[str, object], head_dim: int, order: Order) -> RopeParame
 
     order  of the sections in this architecture
 
-    The rule "mrope" of old files is the default one: that there are sections says all else.
+    The rule "mrope" of Qwen2-VL's files is the default one: that there are sections says all else.
     Raises ConfigError, naming key and value.
     """
     given = RopeKeys.of(keys, None)
     rule = "type" if given.inside.get("rope_type") is None else "rope_type"
-    if given.inside.get(rule) == "mrope":
+    if given.inside.get(rule) == "mrope" and order == "one after the other":
         keys = {**keys, "rope_scaling": None, "rope_parameters": {**given.inside, rule: "default"}}
     parameters = RopeParameters.read(keys, head_dim=head_dim)
     require(
