@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3VLConfig
-from vision_parity import IMAGE, TEXT, Row, random_pixels
+from vision_parity import IMAGE, TEXT, Row, random_pixels, row_of
 
 from tinystar_np.models.vision.pixels import Pixels
 
@@ -54,8 +54,6 @@ def pixels_of(rows: int, columns: int, side: int = 8, channels: int = 3, seed: i
 
 def small_rows() -> list[Row]:
     """A batch of rows with two images, one, and none, of several shapes."""
-    from vision_parity import row_of
-
     wide, tall, one = pixels_of(2, 5), pixels_of(3, 2, seed=1), pixels_of(1, 1, seed=2)
     return [
         row_of(3, (wide, 10), 2, (tall, 6), 5),
