@@ -20,7 +20,7 @@ GRIDS = [
     ((16, 16), (15, 1)),
 ]
 
-TOLERANCE = 5e-6  # of numbers around 1
+TOLERANCE = 3e-6  # of numbers around 1
 
 
 def table(rows: int, columns: int, width: int = 5) -> np.ndarray:
