@@ -64,8 +64,21 @@ class VisionEncoder(Generic[AnyConfig]):
 
         step  where the patches stand; None for one after the other, in every image alike
         """
+        return self.residuals(x, [-1], step)[0]
+
+    def residuals(self, x: NDArray, numbers: Sequence[int], step: Step | None = None) -> list[NDArray]:
+        """Run the blocks as far as needed: the residual stream at some places, each (n, N, D).
+
+        x        (n, N, D) the vectors before the first block
+        numbers  of the places: 0 is before the first block, i after so many of them, −1 after the last
+        step     as in ``through_blocks``
+        """
+        wanted = [number % (len(self.blocks) + 1) for number in numbers]
         step = Step(np.zeros(len(x), dtype=np.int64), x.shape[1]) if step is None else step
-        for i, block in enumerate(self.blocks):
+        found = {0: x}
+        for i in range(max(wanted)):
             with scope(f"blocks.{i}"):
-                x = block(x, step, None)
-        return x
+                x = self.blocks[i](x, step, None)
+            if i + 1 in wanted:
+                found[i + 1] = x
+        return [found[number] for number in wanted]

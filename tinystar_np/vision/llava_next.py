@@ -1,0 +1,258 @@
+"""LLaVA-NeXT's images: a small picture of the whole, and tiles of it at the resolution that suits its shape.
+
+    picture ─┬→ resized to one tile, whatever its shape ─────────────────→ tile 0
+             └→ fitted into the best of a list of resolutions, ┌──┬──┐
+                black bars on two sides, cut into tiles ───────┤1 │2 ├──→ tiles 1 … n
+                                                               └──┴──┘
+The encoder's vectors of tiles 1 … n are laid out as the picture was; rows or columns of them that lie within
+the bars are dropped, and a learned ``image_newline`` ends each row that is left. So the number of tokens
+depends on the picture's shape. Liu et al. 2024, "LLaVA-NeXT"; first tried in arXiv:2310.03744.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.vision.settings import LARGEST_AREA, OPENAI_MEAN, OPENAI_STD, Edges, Settings
+from tinystar_np.vision.transforms import Image, Size, Triple, centre_cropped, normalised, padded, resized
+
+RESOLUTIONS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
+MOST_RESOLUTIONS = 1000  # LLaVA-OneVision has 36
+BLACK = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class LlavaNextImages:
+    """How LLaVA-NeXT's images are prepared, and what stands in the text for one.
+
+    resolutions        (height, width) that a picture may be fitted into: ``image_grid_pinpoints``
+    overview           height and width of tile 0 before it is treated as the others are
+    tile               the side of the squares that the resolution is cut into
+    resize             what each tile is resized to: (height, width), or its shorter side; None leaves it
+    crop               height and width of the middle that is cut out of each tile; None leaves it
+    resample           Pillow's number of the filter
+    scale, mean, std   as of ``normalised``
+    patch_size         the side of the encoder's patches, in pixels
+    extra_vectors      how many vectors more than patches are kept of tile 0: 1 with a CLS token, else 0
+    image_token        the token that vectors take the place of, and that stands for an image in a prompt
+    """
+
+    resolutions: tuple[Size, ...] = RESOLUTIONS
+    overview: Size = (224, 224)
+    tile: int = 224
+    resize: Size | int | None = 224
+    crop: Size | None = (224, 224)
+    resample: int = 3
+    scale: float | None = 1 / 255
+    mean: Triple | None = OPENAI_MEAN
+    std: Triple | None = OPENAI_STD
+    patch_size: int = 14
+    extra_vectors: int = 0
+    image_token: str = "<image>"
+
+    @classmethod
+    def read(cls, settings: JsonObject, config: JsonObject) -> Self:
+        """Read a repository's settings.
+
+        settings  the object of preprocessor_config.json, with processor_config.json's keys
+        config    the whole config.json
+
+        Raises ConfigError for values of a wrong type, and for such as would change the pixels in a way that
+        is not known here.
+        """
+        file, model = Settings(settings), Settings(config, "config.json")
+        size = file.size("size", Edges(shortest_edge=224), square=False)
+        crop = file.size("crop_size", Edges(224, 224))
+        does_crop = file.flag("do_center_crop", True)
+        resolutions = _resolutions(file)
+        if size.height and size.width:
+            overview = (size.height, size.width)
+            resize: Size | int = overview
+        elif size.shortest_edge and not size.longest_edge:
+            overview = (size.shortest_edge, size.shortest_edge)
+            resize = size.shortest_edge
+        else:
+            raise file.wrong("size", "must have height and width, or shortest_edge alone")
+        has_crop = file.values.get("crop_size", crop) is not None
+        if not (crop.height and crop.width) or (does_crop and not has_crop):
+            raise file.wrong("crop_size", "must have height and width")
+        tile = crop.height if has_crop else overview[0]
+        if any(edge % tile for resolution in resolutions for edge in resolution):
+            raise file.wrong("image_grid_pinpoints", f"cannot be cut into tiles of {tile} pixels")
+        if model.values.get("image_grid_pinpoints") is not None and _resolutions(model) != resolutions:
+            raise file.wrong("image_grid_pinpoints", "is not the same in config.json")
+        scale, mean, std = file.scaling(OPENAI_MEAN, OPENAI_STD)
+        prepared = cls(
+            resolutions=resolutions,
+            overview=overview,
+            tile=tile,
+            resize=resize if file.flag("do_resize", True) else None,
+            crop=(crop.height, crop.width) if does_crop else None,
+            resample=file.resample(3),
+            scale=scale,
+            mean=mean,
+            std=std,
+            patch_size=_patch_size(file, model),
+            extra_vectors=_extra_vectors(file, model),
+            image_token=file.text("image_token", "<image>"),
+        )
+        # The encoder lays vectors out by the tiles that it is given.
+        if prepared.sides != {(prepared.tile, prepared.tile)}:
+            raise file.wrong("crop_size", "is not the size that the tiles get")
+        return prepared
+
+    @property
+    def sides(self) -> set[Size]:
+        """Height and width of the prepared tiles, which must be one and the same."""
+        squares = {self.overview, (self.tile, self.tile)}
+        if self.crop is not None:
+            return {self.crop}
+        if isinstance(self.resize, int):
+            return {_with_shorter_side(square, self.resize) for square in squares}
+        return squares if self.resize is None else {self.resize}
+
+    @property
+    def mark(self) -> str:
+        """What stands for one image in a prompt."""
+        return self.image_token
+
+    def before(self, count: int) -> str:
+        """Return what stands before a prompt that names no place for its images: a line for each."""
+        return f"{self.mark}\n" * count
+
+    def pixels(self, image: Image) -> Pixels:
+        """Prepare one image: (H, W, 3) → tile 0, which shows the whole, and the tiles row by row."""
+        size = _size(image)
+        resolution = self.resolution(size)
+        canvas = _fitted(image, resolution, self.resample)
+        tiles = [resized(image, self.overview, self.resample), *_cut(canvas, self.tile)]
+        prepared = [self._prepared(tile) for tile in tiles]
+        rows, columns = (-(-edge // self.tile) for edge in resolution)
+        return Pixels(np.stack(prepared), size, (rows, columns))
+
+    def resolution(self, size: Size) -> Size:
+        """Choose the resolution that shows most of an image, and of those the one with the least around it.
+
+        size  the image's height and width
+        """
+
+        def shown_and_waste(resolution: Size) -> tuple[int, int]:
+            scale = min(resolution[1] / size[1], resolution[0] / size[0])
+            shown = min(int(size[1] * scale) * int(size[0] * scale), size[0] * size[1])
+            return -shown, resolution[0] * resolution[1] - shown
+
+        return min(self.resolutions, key=shown_and_waste)
+
+    def text(self, pixels: Pixels) -> str:
+        """Return an image's tokens: tile 0's patches, then the others' without the bars, with newlines."""
+        height, width = pixels.tiles.shape[-2:]
+        rows, columns = height // self.patch_size, width // self.patch_size
+        lines, length = without_bars((rows * pixels.grid[0], columns * pixels.grid[1]), pixels.size)
+        return self.image_token * (rows * columns + self.extra_vectors + lines * (length + 1))
+
+    def _prepared(self, tile: Image) -> NDArray[np.float32]:
+        """Resize, crop and normalise one tile: (h, w, 3) → (3, h, w)."""
+        if isinstance(self.resize, int):
+            tile = resized(tile, _with_shorter_side(_size(tile), self.resize), self.resample)
+        elif self.resize is not None:
+            tile = resized(tile, self.resize, self.resample)
+        if self.crop is not None:
+            tile = centre_cropped(tile, self.crop)
+        return normalised(tile, self.scale, self.mean, self.std)
+
+
+def without_bars(patches: Size, size: Size) -> Size:
+    """Say how many rows and columns of patches are left when those that lie in the bars are dropped.
+
+    patches  rows and columns of patches of all tiles together
+    size     height and width of the image
+
+    As many are dropped on either side, so a row that is half in a bar stays.
+    """
+    rows, columns = patches
+    height, width = size
+    if width / height > columns / rows:
+        filled = int(round(height * (columns / width), 7))
+        return rows - (rows - filled) // 2 * 2, columns
+    filled = int(round(width * (rows / height), 7))
+    return rows, columns - (columns - filled) // 2 * 2
+
+
+def _size(image: Image) -> Size:
+    return image.shape[0], image.shape[1]
+
+
+def _with_shorter_side(size: Size, side: int) -> Size:
+    """Return the height and width of the same shape whose shorter side is this one."""
+    height, width = size
+    if width <= height:
+        return int(side * height / width), side
+    return side, int(side * width / height)
+
+
+def _fitted(image: Image, resolution: Size, resample: int) -> Image:
+    """Resize an image to the largest that fits into a resolution, and fill up with black on two sides."""
+    height, width = _size(image)
+    by_height, by_width = resolution[0] / height, resolution[1] / width
+    if by_width < by_height:
+        fitting = min(math.ceil(height * by_width), resolution[0]), resolution[1]
+    else:
+        fitting = resolution[0], min(math.ceil(width * by_height), resolution[1])
+    rows, columns = (resolution[axis] - fitting[axis] for axis in (0, 1))
+    inside = resized(image, fitting, resample)
+    return padded(inside, (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), BLACK)
+
+
+def _cut(canvas: Image, side: int) -> list[Image]:
+    """Cut an image into squares, row by row; the last of a row or column may be smaller."""
+    height, width = _size(canvas)
+    return [
+        canvas[row : row + side, column : column + side]
+        for row in range(0, height, side)
+        for column in range(0, width, side)
+    ]
+
+
+def _resolutions(settings: Settings) -> tuple[Size, ...]:
+    """Read ``image_grid_pinpoints``: a list of [height, width]."""
+    key = "image_grid_pinpoints"
+    pairs = settings.values.get(key)
+    if pairs is None:
+        return RESOLUTIONS
+    is_list = isinstance(pairs, list) and 1 <= len(pairs) <= MOST_RESOLUTIONS
+    if not is_list or not all(map(_is_pair, pairs)):
+        raise settings.wrong(key, f"must be a list of [height, width], of at most {LARGEST_AREA} pixels each")
+    return tuple((height, width) for height, width in pairs)
+
+
+def _is_pair(pair: object) -> bool:
+    """Say whether a JSON value is a height and a width whose product is bearable."""
+    if not isinstance(pair, list) or [type(edge) for edge in pair] != [int, int]:
+        return False
+    height, width = pair
+    return bool(min(pair) >= 1 and height * width <= LARGEST_AREA)
+
+
+def _patch_size(file: Settings, model: Settings) -> int:
+    """Return the side of the encoder's patches, which its config leaves out where it is the default."""
+    vision = model.part("vision_config")
+    is_siglip = vision.values.get("model_type") == "siglip_vision_model"
+    patch_size = vision.whole("patch_size", 14 if not vision.values else 16 if is_siglip else 32)
+    file.same("patch_size", patch_size)
+    return patch_size
+
+
+def _extra_vectors(file: Settings, model: Settings) -> int:
+    """Say how many vectors more than patches are kept of a tile: CLIP's CLS token, if it is not dropped."""
+    key, strategies = "vision_feature_select_strategy", ("default", "full")
+    chosen = model.one_of(key, "default", strategies)
+    if file.one_of(key, chosen, strategies) != chosen:
+        raise file.wrong(key, f"is {chosen!r} in config.json")
+    has_cls = model.part("vision_config").values.get("model_type", "clip_vision_model") == "clip_vision_model"
+    file.same("num_additional_image_tokens", int(has_cls))
+    return has_cls - (chosen == "default")
