@@ -58,7 +58,7 @@ def test_every_place_of_the_stream(settings: dict[str, Any], tmp_path: Path) -> 
     assert_close(x, expected.last_hidden_state.numpy())
     assert_close(ours.pooled(x), expected.pooler_output.numpy())
     numbers = [*range(-len(ours.blocks) - 1, len(ours.blocks) + 1)]
-    for number, found in zip(numbers, ours.residuals(ours.embedded(images), numbers), strict=True):
+    for number, found in zip(numbers, ours.hidden_states(images, numbers), strict=True):
         assert_close(found, expected.hidden_states[number].numpy(), what=f"place {number}")
 
 
@@ -78,7 +78,7 @@ def test_other_sizes(size: tuple[int, int], tmp_path: Path) -> None:
 def test_what_no_block_needs_is_not_computed(tmp_path: Path) -> None:
     _, ours = pair(tmp_path, num_hidden_layers=3)
     with ts.record() as caught:
-        ours.residuals(ours.embedded(random_images(1, 3, 28, 28)), [-2])
+        ours.hidden_states(random_images(1, 3, 28, 28), [-2])
     assert "blocks.1.residual" in caught
     assert not any(name.startswith("blocks.2") for name in caught)
 

@@ -15,6 +15,7 @@ TEXT_PARTS = {
     "gemma3": ("gemma3_text",),
     "idefics3": ("llama",),
     "llama4": ("llama4_text",),
+    "llava": ("llama", "mistral", "qwen2", "mixtral", "qwen3", "phi3", "granite"),
     "mistral3": ("mistral",),
     "smolvlm": ("llama",),
 }
@@ -30,6 +31,10 @@ OF_THE_WHOLE = (
     "torch_dtype",
 )
 """Keys of the whole model's config that hold for the text part."""
+WITH_A_PLAIN_HEAD = ("llava", "llava_next", "vipllava")
+"""Models whose output layer is a matrix and no more, whatever that of the text part alone does beyond."""
+PLAIN_HEAD: JsonObject = {"logits_scaling": 1.0}
+"""The keys of such text parts, with values under which they do nothing."""
 TEXT = re.compile(r"(model\.)?(language_model|text_model)\.")
 ENCODER = re.compile(r"(model\.)?(vision_tower|vision_model|visual)\.")
 PROJECTOR = re.compile(r"(model\.)?(?=(multi_modal_projector|connector|image_newline)\b)")
@@ -55,6 +60,11 @@ def text_config(raw: JsonObject) -> JsonObject:
     names = " or ".join(map(repr, expected))
     require(found in expected, f"text_config.model_type = {shown(found)}, but {whole} has {names}.")
     beside = {key: raw[key] for key in OF_THE_WHOLE if raw.get(key) is not None}
+    if whole == "llava" and beside.get("tie_word_embeddings") is False:
+        # transformers writes its default here, and ties where the text part says so.
+        del beside["tie_word_embeddings"]
+    if whole in WITH_A_PLAIN_HEAD:
+        beside |= PLAIN_HEAD
     return {**part, **beside, "model_type": found}
 
 

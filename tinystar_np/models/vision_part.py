@@ -53,6 +53,22 @@ def encoder_config(kind: type[AnyConfig], raw: JsonObject | None, names: Sequenc
         raise ConfigError(str(error).replace("config.json: ", "config.json, vision_config: ", 1)) from None
 
 
+def tower_config(
+    towers: Mapping[str, type[VisionEncoder]], raw: JsonObject
+) -> tuple[type[VisionEncoder], EncoderConfig]:
+    """Choose the encoder of a model that was published with several, and build its config.
+
+    towers  {model_type: the encoder's class}; the first is the usual one
+    raw     the vision_config of a config.json
+
+    Raises ConfigError, naming key and value.
+    """
+    names = tuple(towers)
+    found = raw.get("model_type", names[0])
+    kind = towers[found if found in names else names[0]]
+    return kind, encoder_config(kind.Config, {**raw, "model_type": found}, names)
+
+
 class VisionPart(Generic[AnyConfig]):
     """The part of a model that reads images.
 

@@ -136,13 +136,13 @@ class ClipVision(VisionEncoder[ClipVisionConfig]):
 
         Raises InputError for another size, unless ``interpolate`` is set.
         """
-        return self.through_blocks(self.embedded(tiles, interpolate))
+        return self.through_blocks(self.embed(tiles, interpolate))
 
     def pooled(self, x: NDArray) -> NDArray:
         """Return what is said of the whole image: (n, 1+N, D), what the call returns → (n, D)."""
         return tap("final_norm", self.final_norm(x[:, 0]))
 
-    def embedded(self, tiles: NDArray[np.float32], interpolate: bool = False) -> NDArray:
+    def embed(self, tiles: NDArray[np.float32], interpolate: bool = False) -> NDArray:
         """Turn images (n, C, h, w) into the first vectors of the residual stream (n, 1+N, D)."""
         x = tap("embedding.patches", self.patches(tiles))  # (n, h/p, w/p, D)
         n, rows, columns, D = x.shape
