@@ -1,13 +1,11 @@
 """Mistral 3 against transformers, with images of any size and shape."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from parity import TOLERANCE, assert_close, edit_config, save
 from safetensors.numpy import load_file, save_file
 from transformers import Mistral3Config, PixtralVisionConfig
@@ -17,6 +15,7 @@ from vision_parity import (
     VISION,
     Row,
     check_images,
+    images_of_any_size,
     logits_with_images,
     random_pixels,
     row_of,
@@ -43,18 +42,6 @@ def small_config(
     )
 
 
-def theirs(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-    """All images one after the other, each below and to the right filled up to the largest."""
-    tiles = [image.pixels.tiles for _, images in rows for image in images]
-    sizes = [each.shape[-2:] for each in tiles]
-    height, width = (max(edges) for edges in zip(*sizes, strict=True))
-    padded = [
-        np.pad(each, ((0, 0), (0, 0), (0, height - h), (0, width - w)), constant_values=7.0)
-        for each, (h, w) in zip(tiles, sizes, strict=True)
-    ]
-    return {"pixel_values": torch.tensor(np.concatenate(padded)), "image_sizes": torch.tensor(sizes)}
-
-
 def small_rows(square: int = 2 * PATCH, channels: int = 3) -> list[Row]:
     """Rows with two images of different shapes, with one, and with none.
 
@@ -67,7 +54,7 @@ def small_rows(square: int = 2 * PATCH, channels: int = 3) -> list[Row]:
 
 def test_images(tmp_path: Path) -> None:
     reference = whole_model(small_config())
-    check_images(reference, save(reference, tmp_path), small_rows(), theirs)
+    check_images(reference, save(reference, tmp_path), small_rows(), images_of_any_size)
 
 
 def test_rows_of_an_image_with_tokens_between_them(tmp_path: Path) -> None:
@@ -77,7 +64,7 @@ def test_rows_of_an_image_with_tokens_between_them(tmp_path: Path) -> None:
     ids = [5, 7, *[IMAGE, IMAGE, 12] * 2, IMAGE, IMAGE, 13, 20, 21]
     places = np.flatnonzero(np.array(ids) == IMAGE)
     rows = [(ids, [ImageInput(pixels, places)])]
-    check_images(reference, save(reference, tmp_path), rows, theirs)
+    check_images(reference, save(reference, tmp_path), rows, images_of_any_size)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +88,7 @@ def test_rows_of_an_image_with_tokens_between_them(tmp_path: Path) -> None:
 def test_the_encoders_keys(vision: dict[str, Any], tmp_path: Path) -> None:
     reference = whole_model(small_config(vision))
     rows = small_rows(2 * vision.get("patch_size", PATCH), vision.get("num_channels", 3))[:1]
-    check_images(reference, save(reference, tmp_path), rows, theirs)
+    check_images(reference, save(reference, tmp_path), rows, images_of_any_size)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +111,7 @@ def test_the_encoders_keys(vision: dict[str, Any], tmp_path: Path) -> None:
 def test_the_whole_models_keys(settings: dict[str, Any], tmp_path: Path) -> None:
     reference = whole_model(small_config(**settings))
     rows = small_rows(PATCH * settings.get("spatial_merge_size", 2))[:1]
-    check_images(reference, save(reference, tmp_path), rows, theirs)
+    check_images(reference, save(reference, tmp_path), rows, images_of_any_size)
 
 
 @pytest.mark.parametrize(("height", "width", "vectors"), [(33, 45, 6), (21, 28, 2), (28, 41, 4)])
@@ -132,7 +119,7 @@ def test_sizes_that_are_no_whole_squares(height: int, width: int, vectors: int, 
     """What is left of a square of patches takes part in attention, and is cut off when they are merged."""
     reference = whole_model(small_config())
     rows = [row_of(3, (random_pixels(1, 3, height, width), vectors), 4)]
-    check_images(reference, save(reference, tmp_path), rows, theirs)
+    check_images(reference, save(reference, tmp_path), rows, images_of_any_size)
 
 
 def test_names_below_model(tmp_path: Path) -> None:
@@ -151,7 +138,7 @@ def test_names_below_model(tmp_path: Path) -> None:
     head = below.pop("model.language_model.lm_head.weight")
     save_file({**below, "lm_head.weight": head}, path)
     (row,) = small_rows()[:1]
-    expected = logits_with_images(reference, [row], theirs)[0]
+    expected = logits_with_images(reference, [row], images_of_any_size)[0]
     assert_close(load(tmp_path)[0](row[0], images=row[1]), expected, TOLERANCE, "other names")
 
 
@@ -163,7 +150,7 @@ def test_a_config_as_on_the_hub(tmp_path: Path) -> None:
     del encoder["rope_parameters"], encoder["num_channels"]
     edit_config(tmp_path, vision_config={**encoder, "rope_theta": 30.0, "is_composition": True})
     (row,) = small_rows()[:1]
-    expected = logits_with_images(reference, [row], theirs)[0]
+    expected = logits_with_images(reference, [row], images_of_any_size)[0]
     assert_close(load(tmp_path)[0](row[0], images=row[1]), expected, TOLERANCE, "old spelling")
 
 
