@@ -84,9 +84,12 @@ class Llama4VisionConfig(Config):
 
     def check(self) -> None:
         """Refuse sizes that contradict each other."""
+        require(
+            1 <= self.patch_size <= self.image_size,
+            f"patch_size = {self.patch_size} must be at least 1 and at most image_size = {self.image_size}.",
+        )
         super().check()
         side, f, _ = self.side, self.shuffled, self.rope_base
-        require(side >= 1, f"image_size = {self.image_size} is less than patch_size = {self.patch_size}.")
         require(
             f >= 1 and abs(1 / self.pixel_shuffle_ratio - f) < 1e-6,
             f"pixel_shuffle_ratio = {self.pixel_shuffle_ratio}, but it must be 1, 1/2, 1/3, …",
