@@ -5,10 +5,13 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from tinystar_np.cache import PREFILL
 from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.cli.image_option import add_image_option, settle_seeing_model
 from tinystar_np.cli.model_argument import add_model_option
 from tinystar_np.cli.open_model import (
     add_model_arguments,
@@ -21,9 +24,12 @@ from tinystar_np.cli.prompt_text import read_prompt
 from tinystar_np.cli.streams import OK, say, tell
 from tinystar_np.cli.terminal import add_common_arguments, add_text_arguments, note, progress_line
 from tinystar_np.errors import TinyStarError
-from tinystar_np.generation import Piece, stream
+from tinystar_np.generation import Conversation, Piece, stream
+from tinystar_np.generation.loop import Progress
+from tinystar_np.generation.options import Sampling
 from tinystar_np.models import Decoder
 from tinystar_np.text import Tokenizer
+from tinystar_np.vision.processor import Processor
 
 BARE = (4, 4096)
 """How many matrices, and their rows and columns, to measure memory with: 0.27 GB, read in 0.1 s."""
@@ -34,16 +40,23 @@ EPILOG = """examples:
   {command} --model stories --temperature 0 "Once upon a time"
   echo "Once upon a time" | {command} -n 50 --stop "The end"
   cat story.txt | {command} - "The moral of the story:"
+  tinystar ask --image cat.jpg "What is on the table?"
 
 The text goes to stdout, everything else to stderr. Exit codes: 0 ok, 1 failure, 2 usage, 130 after Ctrl-C."""
 
 
-def add_arguments(parser: argparse.ArgumentParser, default_model: str = "stories") -> None:
-    """Declare the command's arguments."""
+def add_arguments(
+    parser: argparse.ArgumentParser, default_model: str = "stories", images: bool = True
+) -> None:
+    """Declare the command's arguments; ``images`` says whether images may be given."""
     parser.add_argument(
         "prompt", nargs="*", help="the text to continue; a text on stdin goes after it, or where - is"
     )
     add_model_option(parser, default_model)
+    if images:
+        add_image_option(parser, "an image that the prompt is about")
+    else:
+        parser.set_defaults(image=[])
     add_sampling_arguments(parser, max_new_tokens=100)
     add_model_arguments(parser)
     add_common_arguments(parser)
@@ -62,12 +75,14 @@ def ask(arguments: argparse.Namespace) -> int:
         arguments.parser.print_help()
         return OK
     prompt = read_prompt(arguments.prompt, arguments)
+    settle_seeing_model(arguments)
 
     started = time.perf_counter()
     model, tokenizer = open_model(arguments)
     loaded = time.perf_counter()
     given = chosen_settings(arguments, given, tokenizer)
-    say_how_to_chat(arguments, tokenizer)
+    if not arguments.image:
+        say_how_to_chat(arguments, tokenizer)
     pieces: list[Piece] = []
     arrived: list[float] = []
     at_once = not (arguments.json or arguments.no_stream)
@@ -77,7 +92,7 @@ def ask(arguments: argparse.Namespace) -> int:
             if tokens > PIECES_UNSEEN * PREFILL:
                 show(f"reading the prompt {read}/{tokens}" if read < tokens else "")
 
-        for piece in stream(model, tokenizer, prompt, progress=reading, **given):
+        for piece in answer(model, tokenizer, prompt, arguments.image, reading, given):
             pieces.append(piece)
             arrived.append(time.perf_counter())
             if at_once:
@@ -90,10 +105,38 @@ def ask(arguments: argparse.Namespace) -> int:
     if pieces and pieces[-1].finish_reason == "context":
         note(f"The model's context of {model.context_length} tokens is full.", arguments)
     if arguments.stats:
-        prompt_tokens = len(tokenizer.encode(prompt)) if tokenizer else 0
+        prompt_tokens = tokens_of(tokenizer, prompt, arguments.image)
         guessed = sum(piece.guessed for piece in pieces) if given["prompt_lookup_num_tokens"] else None
         tell(_statistics(loaded - started, loaded, arrived, prompt_tokens, guessed, model))
     return OK
+
+
+def answer(
+    model: Decoder,
+    tokenizer: Tokenizer | None,
+    prompt: str,
+    images: Sequence[Path],
+    progress: Progress,
+    settings: Sampling,
+) -> Iterator[Piece]:
+    """Continue a text; with images, answer it by the model's chat template where it has one.
+
+    A model that sees was taught to answer questions about images, and to continue no text after them.
+    """
+    if images and tokenizer is not None and tokenizer.chat_template is not None:
+        conversation = Conversation(model, tokenizer)
+        return conversation.say(prompt, images=images, progress=progress, **settings)
+    return stream(model, tokenizer, prompt, images=images, progress=progress, **settings)
+
+
+def tokens_of(tokenizer: Tokenizer | None, prompt: str, images: Sequence[Path]) -> int:
+    """Count the tokens of a prompt, and of its images, without those of a template."""
+    if tokenizer is None:
+        return 0
+    tokens = len(tokenizer.encode(prompt))
+    if isinstance(tokenizer, Processor):
+        tokens += sum(tokenizer.tokens_of(tokenizer.pixels(image)) for image in images)
+    return tokens
 
 
 def say_how_to_chat(arguments: argparse.Namespace, tokenizer: Tokenizer | None) -> None:

@@ -10,6 +10,7 @@ from tinystar_np.cli.chat_commands import Commands
 from tinystar_np.cli.chat_history import History, history_file
 from tinystar_np.cli.chat_input import PipedLines, TypedLines, read_entry
 from tinystar_np.cli.chat_session import Session
+from tinystar_np.cli.image_option import add_image_option, settle_seeing_model
 from tinystar_np.cli.model_argument import add_model_option
 from tinystar_np.cli.open_model import (
     add_model_arguments,
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", nargs="*", help="answer this and end; - is the whole text on stdin")
     add_model_option(parser, DEFAULT_MODEL, f"a model with a chat template: {MODEL_HELP}")
     parser.add_argument("--system", metavar="TEXT", help="what the model is told before the first message")
+    add_image_option(parser, "an image that the question is about")
     conversation = parser.add_argument_group("conversation")
     conversation.add_argument("--whole", action="store_true", help="all of stdin is one message")
     conversation.add_argument(
@@ -92,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def chat(arguments: argparse.Namespace) -> int:
     """Run the command."""
     given = sampling_settings(arguments)
+    settle_seeing_model(arguments)
     question = None
     if arguments.question or arguments.whole:
         question = read_prompt(arguments.question, arguments)
@@ -101,13 +104,15 @@ def chat(arguments: argparse.Namespace) -> int:
             note(
                 f"{question} is taken as the question. For that model: tinystar chat -m {question}", arguments
             )
+    if arguments.image and question is None:
+        raise UsageError("--image needs a question; in a conversation /image FILE shows a picture.")
     typed = question is None and sys.stdin.isatty()
     if arguments.save:
         check_free(arguments.save)
     session, commands = begin(arguments, given, typed)
     try:
         if question is not None:
-            session.answer("say", question)
+            session.answer("say", question, arguments.image)
         else:
             if typed:
                 width = shutil.get_terminal_size().columns - 1
@@ -170,7 +175,7 @@ def converse(session: Session, commands: Commands) -> None:
                 history.add(entry.text)
                 lines.remember(entry.text)
             if not entry.is_command:
-                session.answer("say", commands.message(entry.text))
+                commands.send(entry.text)
             elif not commands.run(entry.text):
                 return
         except OutputError:

@@ -17,9 +17,12 @@ from tinystar_np.cli.terminal import note
 from tinystar_np.cli.visible import visible
 from tinystar_np.cli.wording import wrapped
 from tinystar_np.errors import InputError
+from tinystar_np.generation.image_prompt import no_images
+from tinystar_np.generation.messages import text_of
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.saved_conversation import read_conversation, resume, save_conversation
 from tinystar_np.text import Tokenizer
+from tinystar_np.vision.processor import Processor
 
 WITH_CACHE = " --cache"
 MOST_SHOWN = 300  # characters of a message that is quoted
@@ -46,11 +49,13 @@ class Commands:
     def __init__(self, session: Session, tokenizer: Tokenizer | None) -> None:
         self.session, self._tokenizer = session, tokenizer
         self._read: list[str] = []  # texts of files, which stand before the next message
+        self._images: list[Path] = []  # so do these
 
-    def message(self, text: str) -> str:
-        """Return a message with what was read before it."""
+    def send(self, text: str) -> None:
+        """Send a message, with the texts and images of the files that were named before it."""
         texts, self._read = [*self._read, text], []
-        return "\n\n".join(texts)
+        images, self._images = self._images, []
+        self.session.answer("say", "\n\n".join(texts), images)
 
     def run(self, text: str) -> bool:
         """Run a command; returns whether the conversation goes on. Raises InputError for an unknown one."""
@@ -160,6 +165,18 @@ class Commands:
         note(f"{len(text)} characters stand before the next message.", self.session.arguments)
         return True
 
+    def image(self, rest: str) -> bool:
+        """Put an image before the next message."""
+        if not rest:
+            raise InputError("Which file? /image cat.jpg")
+        path = Path(rest).expanduser()
+        if not isinstance(self._tokenizer, Processor):
+            raise no_images(self.session.model)
+        tokens = self._tokenizer.tokens_of(self._tokenizer.pixels(path))
+        self._images.append(path)
+        note(f"{path.name} stands before the next message: {tokens} tokens.", self.session.arguments)
+        return True
+
     def edit(self, rest: str) -> bool:
         """Send what is written in an editor."""
         if not self.session.typed:
@@ -167,12 +184,12 @@ class Commands:
         text = edited(rest)
         if text.strip():
             note(cut(text), self.session.arguments)
-            self.session.answer("say", self.message(text))
+            self.send(text)
         return True
 
     def reset(self, rest: str) -> bool:
         """Begin a new conversation."""
-        self._read = []
+        self._read, self._images = [], []
         self.session.conversation.reset()
         note("A new conversation.", self.session.arguments)
         return True
@@ -209,7 +226,7 @@ class Commands:
         named = {name: value for name, value in saved.settings.items() if name not in session.arguments.given}
         self._change(Sampling(**named))  # type: ignore[typeddict-item]
         session.file = path
-        last = saved.messages[-1]["content"] if saved.messages else ""
+        last = text_of(saved.messages[-1]) if saved.messages else ""
         note(f"{len(saved.messages)} messages, the last: {cut(last)}", session.arguments)
 
     def _path(self, rest: str) -> Path:
@@ -234,7 +251,7 @@ class Commands:
             return [f"{name} " for name in COMMANDS if word and name.startswith(word)]
         if before == "/set":
             return [f"{key} " for key in KEYS if key.startswith(word)]
-        if before in ("/save", "/load", "/read"):
+        if before in ("/save", "/load", "/read", "/image"):
             directory, name = Path(word).parent.expanduser(), word.rpartition("/")[2]
             try:
                 found = sorted(path.name for path in directory.iterdir() if path.name.startswith(name))
@@ -254,6 +271,7 @@ COMMANDS = {
     "/retry": Command("", "another answer to the last message", Commands.retry),
     "/continue": Command("", "go on with the last answer", Commands.go_on),
     "/read": Command("FILE", "put the text of a file before the next message", Commands.read),
+    "/image": Command("FILE", "show the model a picture with the next message", Commands.image),
     "/edit": Command("TEXT", "write the message in your editor ($EDITOR), and send it", Commands.edit),
     "/reset": Command("", "forget the conversation and begin anew", Commands.reset),
     "/save": Command("FILE [--cache]", "save the conversation, and what the model has read", Commands.save),

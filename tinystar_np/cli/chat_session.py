@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,11 +61,12 @@ class Session:
         self.answered: Answered | None = None
         self._told = False
 
-    def answer(self, how: str, message: str = "") -> None:
+    def answer(self, how: str, message: str = "", images: Sequence[Path] = ()) -> None:
         """Print an answer as it comes; at a terminal Ctrl-C stops it and nothing else.
 
         how      "say" a message, "answer_again", or "continue_answer"
         message  the message
+        images   that stand before it
         """
         self.answered = None
         with progress_line(self.arguments) as show:
@@ -74,7 +76,8 @@ class Session:
                     show(f"reading {read}/{tokens} tokens" if read < tokens else "")
 
             try:
-                self._print(self._pieces(how, message, reading))  # the template may be busy for long, too
+                # The template may be busy for long, too, and the reading of images.
+                self._print(self._pieces(how, message, images, reading))
             except KeyboardInterrupt:
                 if not self.typed:
                     raise
@@ -86,10 +89,10 @@ class Session:
             if self.arguments.stats:
                 tell(self.figures())
 
-    def _pieces(self, how: str, message: str, progress: Progress) -> Pieces:
+    def _pieces(self, how: str, message: str, images: Sequence[Path], progress: Progress) -> Pieces:
         conversation, settings = self.conversation, self.settings
         if how == "say":
-            return conversation.say(message, progress=progress, **settings)
+            return conversation.say(message, images=images, progress=progress, **settings)
         again = conversation.answer_again if how == "answer_again" else conversation.continue_answer
         return again(progress=progress, **settings)
 

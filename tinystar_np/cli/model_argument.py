@@ -6,13 +6,26 @@ tinystar compare stories "Hi"   tinystar compare -m stories "Hi"
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from tinystar_np.cli.terminal import MODEL_HELP, UsageError
 
 
+class Given(argparse.Action):
+    """Stores an option's value, and in ``given`` that there was one: it counts more than the model's own."""
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        """Store a value."""
+        setattr(namespace, self.dest, values)
+        namespace.given = {*getattr(namespace, "given", ()), self.dest}
+
+
 def add_model_option(parser: argparse.ArgumentParser, default: str, words: str = MODEL_HELP) -> None:
     """Add -m to a command whose words are all its prompt."""
-    completed(parser.add_argument("-m", "--model", default=default, help=f"{words} (default: %(default)s)"))
+    said = f"{words} (default: %(default)s)"
+    completed(parser.add_argument("-m", "--model", default=default, action=Given, help=said))
 
 
 def add_model_word(

@@ -4,10 +4,10 @@ import argparse
 import shlex
 import warnings
 from pathlib import Path
-from typing import Any
 
 from tinystar_np.checkpoints.model_files import GGUF
 from tinystar_np.checkpoints.stored_matrix import ROUNDED
+from tinystar_np.cli.model_argument import Given
 from tinystar_np.cli.terminal import UsageError, add_loading_arguments, note
 from tinystar_np.errors import InputError
 from tinystar_np.fast.threads import use_threads
@@ -91,17 +91,6 @@ SAMPLING: tuple[tuple[str, type, float, str, str], ...] = (
     ("--repetition-penalty", float, 1.0, "X", "1 is off (default)"),
     ("--no-repeat-ngram-size", int, 0, "N", "0 is off (default)"),
 )
-
-
-class Given(argparse.Action):
-    """Stores an option's value, and in ``given`` that there was one: it counts more than the model's own."""
-
-    def __call__(
-        self, parser: object, namespace: argparse.Namespace, values: Any, option_string: str | None = None
-    ) -> None:
-        """Store a value."""
-        setattr(namespace, self.dest, values)
-        namespace.given = {*getattr(namespace, "given", ()), self.dest}
 
 
 def add_sampling_arguments(

@@ -32,7 +32,7 @@ def ask_gpt2_parser() -> Parser:
     """Make the parser of ``ask-gpt2``."""
     parser = CommandParser(prog="ask-gpt2")
     _add_version(parser)
-    _declare("ask", parser, default_model="openai-community/gpt2")
+    _declare("ask", parser, default_model="openai-community/gpt2", images=False)
     parser.description = "Continue a text with GPT-2, which is downloaded the first time (0.5 GB)."
     return parser
 
@@ -120,7 +120,7 @@ def _words_marked(args: Sequence[str] | None) -> list[str]:
     return [*words[:end], *(MARK + word if word.startswith("-") else word for word in words[end + 1 :])]
 
 
-def _declare(name: str, parser: Parser, **how: str) -> None:
+def _declare(name: str, parser: Parser, **how: str | bool) -> None:
     """Let a command's module declare its options and its description."""
     module = import_module(f"tinystar_np.cli.{name}")
     module.add_arguments(parser, **how)

@@ -9,9 +9,9 @@ to similar messages repeat themselves.
 """
 
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from typing import Literal, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 
@@ -19,19 +19,22 @@ from tinystar_np.amounts import counted
 from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.generation.conversation_prompt import Prompt, Prompts
 from tinystar_np.generation.full_context import (
-    Message,
     Shift,
     system_length,
     turn_starts,
     without_oldest,
 )
 from tinystar_np.generation.loop import LanguageModel, Piece, Progress, Row, generated
+from tinystar_np.generation.messages import Message, check_message, text_of, user_message
 from tinystar_np.generation.messages_as_html import messages_as_html
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.read_text import ReadText, common_length
 from tinystar_np.generation.setting_names import takes_sampling
 from tinystar_np.text import Tokenizer
 from tinystar_np.text.byte_run import UNKNOWN
+
+if TYPE_CHECKING:
+    from tinystar_np.vision.reading import ImageSource
 
 WhenFull = Literal["stop", "shift"]
 Pieces = Generator[Piece, None, None]
@@ -48,8 +51,9 @@ class Conversation:
                "shift" leaves out the oldest turns, see full_context.py
     on_shift   called with what was left out; without it there is a warning
 
-    ``messages`` is the conversation so far: [{"role": "user", "content": "…"}, …]. ``left_out`` of them,
-    after the system message, the model has no longer before it.
+    ``messages`` is the conversation so far: [{"role": "user", "content": "…"}, …]; the content of one with
+    images is a list of parts (messages.py). ``left_out`` of them, after the system message, the model has no
+    longer before it.
     Raises TokenizerError where the model has no chat template, InputError for a context it does not have.
     """
 
@@ -116,7 +120,7 @@ class Conversation:
     def system(self) -> str | None:
         """The system message; None for none. Another one counts from the next answer on."""
         first = self.messages[0] if self.messages else {"role": ""}
-        return first["content"] if first["role"] == "system" else None
+        return text_of(first) if first["role"] == "system" else None
 
     @system.setter
     def system(self, text: str | None) -> None:
@@ -146,10 +150,18 @@ class Conversation:
         """How many tokens of its prompt the last answer made the model read."""
 
     @takes_sampling
-    def say(self, text: str, *, progress: Progress | None = None, **sampling: Unpack[Sampling]) -> Pieces:
+    def say(
+        self,
+        text: str,
+        *,
+        images: Sequence["ImageSource"] = (),
+        progress: Progress | None = None,
+        **sampling: Unpack[Sampling],
+    ) -> Pieces:
         """Send the user's message and generate the answer.
 
         text      the user's message
+        images    that stand before it: files' names, bytes, PIL images, or arrays (H, W, 3)
         progress  see ``Progress``
         sampling  see SamplingOptions. A seed begins the conversation's stream of random numbers, which goes
                   on from answer to answer until another seed is given.
@@ -159,7 +171,7 @@ class Conversation:
         Raises, at the call, InputError for an option out of range or a message that the template refuses,
         and ContextFullError where the conversation has become too long for the model.
         """
-        return self._answers([*self.messages, {"role": "user", "content": text}], progress, sampling)
+        return self._answers([*self.messages, user_message(text, images)], progress, sampling)
 
     @takes_sampling
     def answer_again(self, *, progress: Progress | None = None, **sampling: Unpack[Sampling]) -> Pieces:
@@ -177,13 +189,13 @@ class Conversation:
         The result is the rest; the arguments and the errors are those of ``answer_again``.
         """
         turn = self._last_turn()
-        begun = "".join(message["content"] for message in self.messages[turn + 1 :])
+        begun = "".join(map(text_of, self.messages[turn + 1 :]))
         return self._answers(self.messages[: turn + 1], progress, sampling, begun)
 
     def undo(self) -> str:
         """Forget the last message and its answer; returns the message. InputError where there is none."""
         turn = self._last_turn()
-        message = self.messages[turn]["content"]
+        message = text_of(self.messages[turn])
         self.messages = self.messages[:turn]
         self.left_out = _left_out(self.messages, self.left_out)
         self._tokens = None
@@ -204,6 +216,8 @@ class Conversation:
         begun     the beginning of the answer
         """
         options = SamplingOptions(**sampling)
+        for message in messages:
+            check_message(message)
         self.left_out = _left_out(messages, self.left_out)
         known = self._tokens_of(messages, begun)
         begun = begun.rstrip(UNKNOWN) if known is None else begun
@@ -234,7 +248,7 @@ class Conversation:
         text = begun if answer is None else row.begun
         try:
             while not ended:
-                cache = self.read.go_back(row.ids, options)
+                cache = self.read.go_back(row.ids, options, prompt.images)
                 held = int(cache.lengths[0])
                 self.read.hold(row.ids, cache)
                 self.tokens_read += len(row.ids) - held
@@ -246,9 +260,10 @@ class Conversation:
                         without_oldest(messages, self.left_out), add_generation_prompt=False
                     )
                     end = common_length(asked, row.ids[:-1])
-                    self.read.read_and_copy(row.ids, end, cache, options, progress)
+                    self.read.read_and_copy(row.ids, end, cache, options, progress, prompt.images)
                     held = int(cache.lengths[0])
-                for piece in generated(self._model, [row], [row.ids[held:]], [cache], options, progress):
+                unread, images = row.ids[held:], [prompt.images]
+                for piece in generated(self._model, [row], [unread], [cache], options, progress, images):
                     pauses = row.pauses and piece.finish_reason == "context"
                     ended = piece.finish_reason is not None and not pauses
                     text, said = text + piece.text, said or bool(piece.text)

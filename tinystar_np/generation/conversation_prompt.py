@@ -3,12 +3,20 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tinystar_np.errors import ContextFullError
-from tinystar_np.generation.full_context import Message, Shift, to_leave_out, without_oldest
+from tinystar_np.cache import SeenImage
+from tinystar_np.errors import ContextFullError, InputError, TokenizerError
+from tinystar_np.generation.full_context import Shift, to_leave_out, without_oldest
+from tinystar_np.generation.image_prompt import encode_with_images, no_images
+from tinystar_np.generation.images_read import ImagesRead
 from tinystar_np.generation.loop import LanguageModel
-from tinystar_np.generation.prompt import encode_prompt
+from tinystar_np.generation.messages import Message, for_template, image_parts
 from tinystar_np.text import Tokenizer
 from tinystar_np.text.chat_template import ChatTemplate
+from tinystar_np.vision.processor import Processor
+from tinystar_np.vision.processor import Prompt as Encoded
+
+PROBE = "What is asked?"
+"""A message that shows whether a template takes a text, or a list of parts alone."""
 
 
 class Prompt(NamedTuple):
@@ -18,12 +26,14 @@ class Prompt(NamedTuple):
     answer    those at their end that are the beginning of the answer; None where nobody knows
     left_out  how many messages are left out
     shift     what was left out for this prompt; None for nothing
+    images    those of the messages, as the model reads them
     """
 
     ids: list[int]
     answer: list[int] | None
     left_out: int
     shift: Shift | None
+    images: tuple[SeenImage, ...] = ()
 
 
 class Prompts:
@@ -31,29 +41,58 @@ class Prompts:
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self._model, self._tokenizer, self._template = model, tokenizer, template
+        self._images = ImagesRead(model, tokenizer) if isinstance(tokenizer, Processor) else None
+        self._all_parts: bool | None = None
 
-    def ids(
+    def encoded(
         self,
         messages: Sequence[Message],
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
-    ) -> list[int]:
-        """Write messages as tokens; the arguments are those of ``ChatTemplate.render``."""
+    ) -> Encoded:
+        """Write messages as tokens, with their images; the arguments are those of ``ChatTemplate.render``."""
         text = self._template.render(
-            messages,
+            for_template(messages, self._wants_parts()),
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
         )
-        return encode_prompt(self._model, self._tokenizer, text, "The conversation", add_special_tokens=False)
+        parts = image_parts(messages)
+        if parts and self._images is None:
+            raise no_images(self._model)
+        pixels = [self._images.pixels(part) for part in parts] if self._images is not None else []
+        return encode_with_images(
+            self._model, self._tokenizer, text, pixels, "The conversation", add_special_tokens=False
+        )
+
+    def ids(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> list[int]:
+        """Write messages as tokens."""
+        return self.encoded(messages, add_generation_prompt).ids
+
+    def _wants_parts(self) -> bool:
+        """Say whether the template takes only lists of parts as content, as those of some models that see."""
+        if self._images is None:
+            return False
+        if self._all_parts is None:
+            try:
+                written = self._template.render([{"role": "user", "content": PROBE}])
+            except (InputError, TokenizerError):
+                written = ""
+            self._all_parts = PROBE not in written
+        return self._all_parts
 
     def written(
         self, messages: Sequence[Message], left_out: int, text: str, answer: list[int] | None
-    ) -> list[int]:
+    ) -> Encoded:
         """Write a conversation and the beginning of an answer as tokens; the arguments are those below."""
         asked = without_oldest(messages, left_out)
         if answer is not None:
-            return self.ids(asked) + answer
-        return self.ids([*asked, {"role": "assistant", "content": text}], continue_final_message=True)
+            prompt = self.encoded(asked)
+            return Encoded(prompt.ids + answer, prompt.images)
+        return self.encoded([*asked, {"role": "assistant", "content": text}], continue_final_message=True)
+
+    def read(self, prompt: Encoded) -> tuple[SeenImage, ...]:
+        """Let the model read a prompt's images, each of them once in the conversation."""
+        return () if self._images is None else self._images.seen(prompt.images)
 
     def fitted(
         self,
@@ -75,20 +114,20 @@ class Prompts:
 
         Raises ContextFullError where it is too long.
         """
-        ids, shift = self.written(messages, left_out, text, answer), None
-        if context is None or len(ids) <= context:
-            return Prompt(ids, answer, left_out, shift)
+        prompt, shift = self.written(messages, left_out, text, answer), None
+        if context is None or len(prompt.ids) <= context:
+            return Prompt(prompt.ids, answer, left_out, shift, self.read(prompt))
 
         def count(left_out: int) -> int:
-            return len(self.written(messages, left_out, text, answer))
+            return len(self.written(messages, left_out, text, answer).ids)
 
         more = to_leave_out(messages, left_out, context, count) if may_leave_out else None
         if more is not None:
             shorter = self.written(messages, more, text, answer)
-            shift = Shift(more - left_out, len(ids) - len(shorter), 0, context)
-            left_out, ids = more, shorter
-        if len(ids) > context:
+            shift = Shift(more - left_out, len(prompt.ids) - len(shorter.ids), 0, context)
+            left_out, prompt = more, shorter
+        if len(prompt.ids) > context:
             raise ContextFullError(
-                f"The conversation has {len(ids)} tokens, but its context holds {context}. Shorten it."
+                f"The conversation has {len(prompt.ids)} tokens, but its context holds {context}. Shorten it."
             )
-        return Prompt(ids, answer, left_out, shift)
+        return Prompt(prompt.ids, answer, left_out, shift, self.read(prompt))

@@ -11,7 +11,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-Message = dict[str, str]
+from tinystar_np.generation.messages import Message
+
 FREE = 4  # a quarter of the context is free after turns were left out, if there are so many
 
 

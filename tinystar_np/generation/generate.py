@@ -11,6 +11,7 @@ from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.generation.image_prompt import encode_with_images, read_images
 from tinystar_np.generation.loop import LanguageModel, Piece, Progress, check_prompt, run
+from tinystar_np.generation.messages import check_is_list
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.setting_names import takes_sampling
 from tinystar_np.text import Tokenizer
@@ -128,6 +129,7 @@ def generate(
     is_list = isinstance(given, Sequence) and not isinstance(given, bytes)
     if not is_list or not all(isinstance(text, str) for text in given):
         raise InputError(f"A prompt must be a str, or a list of them; found {shown(prompt)}")
+    check_is_list(images)
     of_each = [images] if isinstance(prompt, str) else images or [()] * len(given)
     prompts, seen = _encode(model, tokenizer, given, cache, of_each)
     texts = ["" for _ in prompts]
@@ -177,6 +179,8 @@ def _encode(
         raise TokenizerError("This model has no tokenizer files. Use generate_ids, which works on token ids.")
     begins = cache is None or not cache.lengths.any()
     held = 0 if cache is None else int(cache.lengths[0])
+    for its_images in images:
+        check_is_list(its_images)
     if len(images) != len(texts):
         raise InputError(f"images must be a list for each of the {len(texts)} prompts; found {len(images)}.")
     prompts = [

@@ -8,6 +8,7 @@ from tinystar_np.errors import InputError
 from tinystar_np.generation.loop import LanguageModel
 from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.models.base import Decoder
+from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.text import Tokenizer
 from tinystar_np.vision.processor import Processor, Prompt
 
@@ -19,7 +20,7 @@ def encode_with_images(
     model: LanguageModel,
     tokenizer: Tokenizer,
     text: str,
-    images: Sequence["ImageSource"],
+    images: Sequence["ImageSource | Pixels"],
     name: str = "The prompt",
     add_special_tokens: bool = True,
 ) -> Prompt:
@@ -31,7 +32,7 @@ def encode_with_images(
     Raises InputError where there are more images than places for them, or fewer, or one cannot be read,
     or the model reads text alone.
     """
-    if isinstance(tokenizer, Processor):
+    if isinstance(tokenizer, Processor) and (images or tokenizer.form.mark in text):
         return tokenizer.prompt(text, images, add_special_tokens)
     if images:
         raise no_images(model)

@@ -1,7 +1,9 @@
 """The messages of a conversation as a notebook shows them: the user's on the right, answers on the left."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from html import escape
+
+from tinystar_np.generation.messages import Message, image_parts, text_of
 
 BOX = "max-width: 40em; margin: 0.3em 0; padding: 0.4em 0.8em; border-radius: 0.6em; white-space: pre-wrap"
 STYLES = {
@@ -11,11 +13,11 @@ STYLES = {
 OTHERS = "border: 1px solid #999999; font-style: italic"
 
 
-def messages_as_html(messages: Iterable[Mapping[str, str]]) -> str:
+def messages_as_html(messages: Iterable[Message]) -> str:
     """Return the messages, {"role": …, "content": …}, as HTML; nothing in their text is obeyed."""
     boxes = []
     for message in messages:
-        role, text = message["role"], message["content"]
+        role, text = message["role"], "[image]\n" * len(image_parts([message])) + text_of(message)
         style = f"{BOX}; {STYLES.get(role, OTHERS)}"
         # The direction of a text, and what it says about directions, ends with its box.
         shown = f'<bdi dir="auto">{escape(text)}</bdi>'

@@ -11,10 +11,12 @@ cannot be truncated, so a copy of it is kept at places to which prompts are like
 """
 
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import takewhile, zip_longest
 from operator import eq
 
-from tinystar_np.cache import Cache
+import numpy as np
+
+from tinystar_np.cache import Cache, SeenImage
 from tinystar_np.generation.loop import LanguageModel, Progress, prefill, reading, roomy_cache
 from tinystar_np.generation.options import SamplingOptions
 
@@ -49,8 +51,8 @@ class ReadText:
         """Go on with this cache, which holds all or the first of these tokens; the list may grow."""
         self._held = ids, cache
 
-    def go_back(self, prompt: list[int], options: SamplingOptions) -> Cache:
-        """Return a cache that holds as much of the prompt's beginning as possible.
+    def go_back(self, prompt: list[int], options: SamplingOptions, images: Sequence[SeenImage] = ()) -> Cache:
+        """Return a cache that holds as much of the prompt's beginning as possible, with the same images.
 
         Never the whole prompt: its last token must be read for the logits after it.
         """
@@ -58,7 +60,7 @@ class ReadText:
         if cache is not None:
             # The last turn may have been interrupted anywhere: the cache knows how many ids were read.
             held = min(int(cache.lengths[0]), len(ids))
-            shared = common_length(ids[:held], prompt[:-1])
+            shared = same_images(common_length(ids[:held], prompt[:-1]), cache, images)
             if shared < held and cache.rewindable:
                 cache.truncate(shared)
                 held = shared
@@ -66,7 +68,7 @@ class ReadText:
                 self.hold(prompt[:held], cache)
                 return cache
         for ids, earlier in reversed(self.copies):
-            if common_length(ids, prompt[:-1]) == len(ids):
+            if same_images(common_length(ids, prompt[:-1]), earlier, images) == len(ids):
                 cache = earlier.copy()
                 self.hold(ids, cache)
                 return cache
@@ -81,12 +83,27 @@ class ReadText:
         cache: Cache,
         options: SamplingOptions,
         progress: Progress | None = None,
+        images: Sequence[SeenImage] = (),
     ) -> None:
         """Read the first ``end`` of these tokens that the cache does not hold yet, and keep a copy of it."""
         start = int(cache.lengths[0])
         if end > start:
-            prefill(reading(self._model, options), ids[start:end], cache, progress)
+            prefill(reading(self._model, options), ids[start:end], cache, progress, images)
             self.copies = [*self.copies, (ids[:end], cache.copy())][-COPIES:]
+
+
+def same_images(length: int, cache: Cache, images: Sequence[SeenImage]) -> int:
+    """Return how many of the first ``length`` tokens have the images that a cache of one row holds there.
+
+    Images have the same token everywhere: which one it is, only its vectors tell.
+    """
+    held = () if cache.images is None else cache.images[0]
+    for old, new in zip_longest(held, images):
+        same = old is not None and new is not None and np.array_equal(old.places, new.places)
+        if not same or old.vectors is not new.vectors:
+            first = min(int(image.places[0]) for image in (old, new) if image is not None)
+            return min(length, first)
+    return length
 
 
 def common_length(a: Sequence[int], b: Sequence[int]) -> int:

@@ -30,7 +30,8 @@ import numpy as np
 from tinystar_np.checkpoints.json_file import JsonObject, read_json_object, shown
 from tinystar_np.errors import CheckpointError, InputError
 from tinystar_np.generation.conversation import Conversation
-from tinystar_np.generation.full_context import Message, system_length
+from tinystar_np.generation.full_context import system_length
+from tinystar_np.generation.messages import Message, check_message, to_save
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.models import Decoder
 from tinystar_np.whole_file import whole_file
@@ -99,7 +100,7 @@ def save_conversation(
         beside = cache_beside(path)
         cache.save(beside)
         content["cache"] = {"sha256": _digest(beside), "tokens": conversation.read.ids}
-    content["messages"] = conversation.messages
+    content["messages"] = [to_save(message) for message in conversation.messages]
     with whole_file(path) as file:
         file.write(_readable(content).encode())
 
@@ -113,7 +114,7 @@ def read_conversation(path: Path) -> Saved:
     if not isinstance(messages, list) or not all(map(_is_message, messages)):
         raise CheckpointError(
             f"{path}: 'messages' is {shown(messages)}, expected a list of objects with a 'role' "
-            f"({', '.join(ROLES)}) and a 'content', which is text."
+            f"({', '.join(ROLES)}) and a 'content', which is text, or a list of texts and images."
         )
     messages = [{"role": message["role"], "content": message["content"]} for message in messages]
     roles = [message["role"] for message in messages]
@@ -166,7 +167,13 @@ def check_free(path: Path) -> None:
 
 
 def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("role") in ROLES and isinstance(value.get("content"), str)
+    if not isinstance(value, dict) or value.get("role") not in ROLES:
+        return False
+    try:
+        check_message(value)
+    except InputError:
+        return False
+    return True
 
 
 def _checked(content: JsonObject, messages: list[Message]) -> Saved:

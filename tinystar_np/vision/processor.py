@@ -84,6 +84,10 @@ class Processor(Tokenizer):
         """Read an image and prepare it for the encoder; raises InputError where it cannot be read."""
         return self.form.pixels(read_image(image))
 
+    def tokens_of(self, pixels: Pixels) -> int:
+        """Return how many tokens of a prompt an image takes, those around it included."""
+        return len(self.encode(self.form.text(pixels), add_special_tokens=False))
+
     def prompt(
         self, text: str, images: Sequence["ImageSource | Pixels"] = (), add_special_tokens: bool = True
     ) -> Prompt:
@@ -146,7 +150,7 @@ def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Pr
 
     Raises ConfigError for settings that are not implemented, CheckpointError where the files are damaged.
     """
-    settings = _settings(directory)
+    settings = tokenizer.settings.special_tokens | _settings(directory)
     named = settings.get("image_processor_type", USUAL.get(config["model_type"], ""))
     name = str(named).removesuffix("Fast").removesuffix("Pil")
     if name not in FORMS:

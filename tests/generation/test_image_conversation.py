@@ -1,0 +1,167 @@
+"""Conversations with images: as transformers answers the whole text, with every image read once."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_seeing import picture, small_seeing_model, their_answer
+
+import tinystar_np as ts
+from tinystar_np.errors import InputError
+from tinystar_np.generation.messages import for_template
+from tinystar_np.generation.saved_conversation import read_conversation, resume, save_conversation
+
+GREEDY: dict[str, Any] = {"max_new_tokens": 7, "temperature": 0.0}
+PICTURES = {name: picture(30 + 9 * n, 60, seed=n) for n, name in enumerate("abc")}
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    """Our model and processor, and transformers'."""
+    directory = tmp_path_factory.mktemp("seeing")
+    reference, theirs = small_seeing_model(directory)
+    return *ts.load(directory), reference, theirs
+
+
+@pytest.fixture
+def tiles_read(seeing: tuple, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tiles the encoder reads, call by call."""
+    counted: list[int] = []
+    kind = type(seeing[0].vision)
+    encode = kind.of_tiles
+    monkeypatch.setattr(kind, "of_tiles", lambda self, t: counted.append(len(t)) or encode(self, t))
+    return counted
+
+
+def said(pieces: Any) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+def test_images_in_any_turn(seeing: tuple, tiles_read: list[int]) -> None:
+    model, processor, reference, theirs = seeing
+    talk = ts.Conversation(model, processor)
+    turns = [("Hello", []), ("What is it?", ["a"]), ("And these?", ["b", "c"]), ("Bye", [])]
+    messages: list[dict[str, Any]] = []
+    shown: list[np.ndarray] = []
+    for text, names in turns:
+        images = [PICTURES[name] for name in names]
+        answer = said(talk.say(text, images=images, **GREEDY))
+        parts = [{"type": "image"} for _ in images]
+        messages.append({"role": "user", "content": [*parts, {"type": "text", "text": text}]})
+        shown += images
+        prompt = theirs.apply_chat_template(messages, add_generation_prompt=True)
+        ids, expected = their_answer(reference, theirs, prompt, shown, tokens=GREEDY["max_new_tokens"])
+        assert answer == expected
+        assert talk.tokens_read < len(ids) or len(messages) == 1
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    tiles = [len(processor.pixels(PICTURES[name]).tiles) for name in "abc"]
+    assert sum(tiles_read) == sum(tiles)  # each of them once
+
+
+def test_another_image_in_the_same_place_is_read(seeing: tuple) -> None:
+    model, processor, *_ = seeing
+    same = picture(30, 60, seed=8), picture(30, 60, seed=9)  # of one size: the ids are the same
+    talk = ts.Conversation(model, processor)
+    said(talk.say("What is it?", images=[same[0]], **GREEDY))
+    talk.undo()
+    second = said(talk.say("What is it?", images=[same[1]], **GREEDY))
+    fresh = ts.Conversation(model, processor)
+    assert second == said(fresh.say("What is it?", images=[same[1]], **GREEDY))
+    assert talk.read.cache is not None
+    np.testing.assert_array_equal(talk.read.cache.images[0][0].vectors, fresh.read.cache.images[0][0].vectors)
+
+
+def test_again_undone_and_continued(seeing: tuple, tiles_read: list[int]) -> None:
+    model, processor, *_ = seeing
+    talk = ts.Conversation(model, processor)
+    first = said(talk.say("What is it?", images=[PICTURES["a"]], **GREEDY))
+    read = sum(tiles_read)
+    assert said(talk.answer_again(**GREEDY)) == first
+    said(talk.answer_again(max_new_tokens=3, temperature=0.0))
+    assert said(talk.continue_answer(max_new_tokens=4, temperature=0.0)) == first[-4:]
+    assert talk.undo() == "What is it?"
+    assert talk.messages == []
+    assert sum(tiles_read) == read
+
+
+def test_messages_of_ones_own(seeing: tuple, tmp_path: Path) -> None:
+    """Parts in every spelling of an image."""
+    model, processor, *_ = seeing
+    file = tmp_path / "a.png"
+    Image.fromarray(PICTURES["a"]).save(file)
+    import base64
+
+    encoded = base64.b64encode(file.read_bytes()).decode()
+    expected = said(ts.Conversation(model, processor).say("Hm?", images=[PICTURES["a"]], **GREEDY))
+    for part in (
+        {"image": str(file)},
+        {"path": str(file)},
+        {"url": f"file://{file}"},
+        {"base64": encoded},
+        {"url": f"data:image/png;base64,{encoded}"},
+        {"image": PICTURES["a"]},
+    ):
+        talk = ts.Conversation(model, processor)
+        content = [{"type": "image", **part}, {"type": "text", "text": "Hm?"}]
+        talk.messages = [{"role": "user", "content": content}]
+        assert said(talk.answer_again(**GREEDY)) == expected
+    assert for_template([{"role": "user", "content": "Hm?"}], True)[0]["content"][0]["text"] == "Hm?"
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["a file", "an array"])
+def test_saved_and_resumed(named: bool, seeing: tuple, tmp_path: Path) -> None:
+    model, processor, *_ = seeing
+    image: Any = PICTURES["b"]
+    if named:
+        image = tmp_path / "b.png"
+        Image.fromarray(PICTURES["b"]).save(image)
+    talk = ts.Conversation(model, processor)
+    said(talk.say("What is it?", images=[image], **GREEDY))
+    save_conversation(talk, tmp_path / "talk.json", with_cache=True)
+    assert talk._repr_html_().count("[image]") == 1
+    then = said(talk.say("Sure?", **GREEDY))
+    saved = read_conversation(tmp_path / "talk.json")
+    part = json.loads((tmp_path / "talk.json").read_text())["messages"][0]["content"][0]
+    assert part.keys() == {"type", "path" if named else "base64"}
+    again = ts.Conversation(model, processor)
+    assert resume(again, saved, tmp_path / "talk.json", model) is None
+    assert said(again.say("Sure?", **GREEDY)) == then
+
+
+def test_a_full_context_leaves_images_out_with_their_turn(seeing: tuple) -> None:
+    model, processor, *_ = seeing
+    shifts: list[Any] = []
+    talk = ts.Conversation(model, processor, context=150, when_full="shift", on_shift=shifts.append)
+    for n, name in enumerate("abc"):
+        said(talk.say(f"What is it? {n}", images=[PICTURES[name]], **GREEDY))
+    assert shifts
+    rest = ts.Conversation(model, processor, context=150)
+    rest.messages = talk.messages[talk.left_out : -1]
+    assert said(rest.answer_again(**GREEDY)) == talk.messages[-1]["content"]
+
+
+def test_what_cannot_be_said(seeing: tuple, talking_model: Path, tmp_path: Path) -> None:
+    model, processor, *_ = seeing
+    talk = ts.Conversation(model, processor)
+    for images, message in (
+        ([tmp_path / "no.png"], "no.png"),
+        ("cat.jpg", "must be a list"),
+        (["https://example.org/cat.jpg"], "nothing is fetched"),
+    ):
+        with pytest.raises(InputError, match=message):
+            talk.say("Hm?", images=images)
+    with pytest.raises(InputError, match="places for 1 image"):
+        talk.say("What does <image> mean?")
+    for content in (7, [7], [{"type": "video"}], [{"type": "image"}]):
+        talk.messages = [{"role": "user", "content": content}]
+        with pytest.raises(InputError, match=r"part of a message|content is"):
+            talk.answer_again()
+    blind = ts.load(talking_model)
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    (talking_model / "chat_template.jinja").write_text(template)
+    blind = ts.load(talking_model)
+    with pytest.raises(InputError, match="reads text alone"):
+        ts.Conversation(*blind).say("Hm?", images=[PICTURES["a"]])

@@ -1,0 +1,148 @@
+"""The processor against transformers': ids and pixels of prompts with images, and what cannot be."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_seeing import VECTORS, picture, small_seeing_model, their_answer
+
+import tinystar_np as ts
+from tinystar_np.errors import InputError
+from tinystar_np.vision.processor import Processor
+
+PROMPTS = {
+    "one": ("What is <image>?", [picture(40, 60)]),
+    "two": ("<image><image>Which is larger?", [picture(90, 20), picture(28, 28, seed=1)]),
+    "apart": ("First <image>, then <image>.", [picture(1, 1), picture(3, 200)]),
+    "none": ("No picture at all.", []),
+}
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    """Our model and processor, and transformers'."""
+    directory = tmp_path_factory.mktemp("seeing")
+    reference, theirs = small_seeing_model(directory)
+    return *ts.load(directory), reference, theirs
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_a_prompt_is_that_of_transformers(name: str, seeing: tuple) -> None:
+    model, processor, reference, theirs = seeing
+    text, images = PROMPTS[name]
+    pictures = [[Image.fromarray(image) for image in images]] if images else None
+    given = theirs(text=text, images=pictures, return_tensors="np")
+    prompt = processor.prompt(text, images)
+    assert prompt.ids == given["input_ids"][0].tolist()
+    tiles = [tile for image in prompt.images for tile in image.pixels.tiles]
+    if images:
+        np.testing.assert_array_equal(np.stack(tiles), given["pixel_values"][0])
+    ids, expected = their_answer(reference, theirs, text, images, tokens=12)
+    assert ids == prompt.ids
+    found = ts.generate(model, processor, text, images=images, max_new_tokens=12, temperature=0.0)
+    assert found == expected
+
+
+def test_several_prompts_at_once(seeing: tuple) -> None:
+    model, processor, *_ = seeing
+    texts, images = zip(*PROMPTS.values(), strict=True)
+    settings = {"max_new_tokens": 9, "temperature": 0.0}
+    alone = [ts.generate(model, processor, t, images=i, **settings) for t, i in PROMPTS.values()]
+    assert ts.generate(model, processor, list(texts), images=list(images), **settings) == alone
+
+
+def test_without_a_mark_images_stand_before_the_text(seeing: tuple) -> None:
+    _, processor, *_ = seeing
+    images = [picture(30, 30), picture(20, 20)]
+    marked = processor.prompt("<image><image>What is it?", images)
+    assert processor.prompt("What is it?", images).ids == marked.ids
+
+
+def test_every_kind_of_source_is_the_same_image(seeing: tuple, tmp_path: Path) -> None:
+    _, processor, *_ = seeing
+    array = picture(50, 40)
+    image = Image.fromarray(array)
+    image.save(tmp_path / "a.png")
+    file = tmp_path / "a.png"
+    expected = processor.pixels(array).tiles
+    for source in (str(file), file, file.read_bytes(), image):
+        np.testing.assert_array_equal(processor.pixels(source).tiles, expected)
+
+
+def test_images_after_what_a_cache_holds(seeing: tuple) -> None:
+    model, processor, *_ = seeing
+    cache, settings = model.new_cache(), {"max_new_tokens": 6, "temperature": 0.0}
+    first, second = processor.encode("It was "), processor.prompt("<image>, and ", [picture(40, 40)])
+    model(first, cache=cache)
+    found = ts.generate(model, processor, "<image>, and ", images=[picture(40, 40)], cache=cache, **settings)
+    whole = ts.generate(model, processor, "It was <image>, and ", images=[picture(40, 40)], **settings)
+    assert found == whole
+    assert cache.images is not None
+    assert cache.images[0][0].places[0] == len(first) + second.images[0].places[0]
+
+
+def test_a_saved_cache_keeps_its_images(seeing: tuple, tmp_path: Path) -> None:
+    model, processor, *_ = seeing
+    prompt = processor.prompt("See <image>", [picture(40, 40)])
+    cache = model.new_cache()
+    model(prompt.ids, cache=cache, images=prompt.images)
+    cache.save(tmp_path / "c")
+    loaded = model.load_cache(tmp_path / "c")
+    np.testing.assert_array_equal(loaded.images[0][0].vectors, cache.images[0][0].vectors)
+    np.testing.assert_array_equal(loaded.images[0][0].places, prompt.images[0].places)
+    np.testing.assert_array_equal(model([5, 6], cache=loaded), model([5, 6], cache=cache))
+    loaded.truncate(int(prompt.images[0].places[0]))
+    assert loaded.images is None
+
+
+def test_what_cannot_be(seeing: tuple, talking_model: Path, tmp_path: Path) -> None:
+    model, processor, *_ = seeing
+    image, blind = picture(20, 20), ts.load(talking_model)
+    for text, images, message in (
+        ("<image> and <image>", [image], "places for 2 images .*, but 1 image was given"),
+        ("<image>", [], "places for 1 image .*, but 0 images were given"),
+        ("<image>", [image, image], "places for 1 image .*, but 2 images were given"),
+        ("Hi", [tmp_path / "no.png"], "no.png"),
+        ("Hi", [np.zeros((0, 3, 3), np.uint8)], "0"),
+        ("Hi", "cat.jpg", "must be a list"),
+        ("Hi", [None], "image"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ts.generate(model, processor, text, images=images)
+    with pytest.raises(InputError, match="a list for each of the 2 prompts"):
+        ts.generate(model, processor, ["a", "b"], images=[[image]])
+    with pytest.raises(InputError, match="reads text alone"):
+        ts.generate(*blind, "Hi", images=[image])
+    with pytest.raises(InputError, match="reads text alone"):
+        blind[0]([1, 2], images=processor.prompt("<image>", [image]).images)
+    prompt = processor.prompt("a <image>", [image])
+    with pytest.raises(InputError, match="not the image token"):
+        model(prompt.ids[1:], images=prompt.images)
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no jpeg")
+    with pytest.raises(InputError, match=r"broken\.jpg"):
+        ts.generate(model, processor, "Hi", images=[tmp_path / "broken.jpg"])
+
+
+def test_an_image_is_read_once(seeing: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor, *_ = seeing
+    counted = []
+    encode = type(model.vision).of_tiles
+    monkeypatch.setattr(
+        type(model.vision), "of_tiles", lambda self, tiles: counted.append(len(tiles)) or encode(self, tiles)
+    )
+    prompt = processor.prompt("<image>" + "a" * 700, [picture(20, 20)])
+    ts.generate(model, processor, "<image>" + "a" * 700, images=[picture(20, 20)], max_new_tokens=2)
+    assert len(prompt.ids) > 512 + VECTORS  # so that it is read in two pieces
+    assert counted == [len(prompt.images[0].pixels.tiles)] or sum(counted) == len(
+        prompt.images[0].pixels.tiles
+    )
+
+
+def test_the_processor_is_a_tokenizer(seeing: tuple) -> None:
+    _, processor, _, theirs = seeing
+    assert isinstance(processor, Processor)
+    assert processor.encode("Hello") == theirs.tokenizer("Hello")["input_ids"]
+    assert processor.decode(processor.encode("Hello")) == "Hello"
+    assert torch.is_tensor(torch.tensor(processor.prompt("a", []).ids))

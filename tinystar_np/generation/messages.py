@@ -1,0 +1,133 @@
+"""The messages of a conversation: a text each, or parts, of which some are images.
+
+    {"role": "user", "content": "Hello"}
+    {"role": "user", "content": [{"type": "image", "image": "cat.jpg"}, {"type": "text", "text": "Who?"}]}
+
+An image is a file's name, bytes, a PIL image or an array (H, W, 3), under "image", "path" or "url" (the name
+of a file: nothing is fetched from the network), or "base64", the text of a file's bytes.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.errors import InputError
+
+if TYPE_CHECKING:
+    from tinystar_np.vision.reading import ImageSource
+
+Message = dict[str, Any]
+Part = dict[str, Any]
+IMAGE_KEYS = ("image", "path", "url", "base64")
+
+
+def user_message(text: str, images: Sequence["ImageSource"] = ()) -> Message:
+    """Make the user's message: a text, and the images that stand before it."""
+    check_is_list(images)
+    if len(images) == 0:
+        return {"role": "user", "content": text}
+    parts: list[Part] = [{"type": "image", "image": image} for image in images]
+    return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
+
+
+def check_is_list(images: object) -> None:
+    """Raise InputError where images are not given as a list, as one alone is easily given."""
+    if not isinstance(images, list | tuple):
+        raise InputError(f'images must be a list, as images=["cat.jpg"]; found {shown(images)}')
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """Return the text of a message, without its images."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part.get("type") == "text")
+
+
+def image_parts(messages: Sequence[Mapping[str, Any]]) -> list[Part]:
+    """Return the parts of messages that are images, in their order."""
+    contents = [message["content"] for message in messages if not isinstance(message["content"], str)]
+    return [part for content in contents for part in content if _is_image(part)]
+
+
+def check_message(message: Mapping[str, Any]) -> None:
+    """Raise InputError where a message's content is neither text nor parts that are text or images."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return
+    if not isinstance(content, list | tuple):
+        raise InputError(f"A message's content is a text or a list of parts; found {shown(content)}")
+    for part in content:
+        if not _is_text(part) and not _is_image(part):
+            raise InputError(
+                'A part of a message is {"type": "text", "text": "…"} or {"type": "image", "image": '
+                f'"cat.jpg"}}; found {shown(part)}'
+            )
+
+
+def source_of(part: Mapping[str, Any]) -> "ImageSource":
+    """Return the image of a part, as ``read_image`` takes it; raises InputError where it would be fetched."""
+    name = next(key for key in IMAGE_KEYS if part.get(key) is not None)
+    found: Any = part[name]
+    if name == "base64" or (isinstance(found, str) and found.startswith("data:")):
+        try:
+            return base64.b64decode(str(found).rpartition(",")[2], validate=True)
+        except (binascii.Error, ValueError):
+            raise InputError(f"An image's base64 is damaged: {shown(found)}") from None
+    if isinstance(found, str) and found.startswith(("http://", "https://")):
+        raise InputError(
+            f"{shown(found)}: nothing is fetched from the network. Download it, and name the file."
+        )
+    if isinstance(found, str) and found.startswith("file://"):
+        return found.removeprefix("file://")
+    return found
+
+
+def to_save(message: Message) -> Message:
+    """Return a message as JSON can hold it: an image by its file's name, or as PNG in base64."""
+    if isinstance(message["content"], str):
+        return message
+    return {**message, "content": [_saved(p) if _is_image(p) else p for p in message["content"]]}
+
+
+def _saved(part: Part) -> Part:
+    source = source_of(part)
+    if isinstance(source, str | Path):
+        return {"type": "image", "path": str(Path(source).absolute())}
+    from PIL import Image  # it has read the image
+
+    from tinystar_np.vision.reading import read_image
+
+    file = BytesIO()
+    Image.fromarray(read_image(source)).save(file, "PNG")
+    return {"type": "image", "base64": base64.b64encode(file.getvalue()).decode()}
+
+
+def for_template(messages: Sequence[Message], all_parts: bool) -> list[Message]:
+    """Return messages as a chat template takes them: of an image it learns that there is one.
+
+    all_parts  whether a text, too, is given as a list of one part
+    """
+    return [{**message, "content": _plain(message["content"], all_parts)} for message in messages]
+
+
+def _plain(content: Any, all_parts: bool) -> Any:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if all_parts else content
+    return [{"type": "image"} if _is_image(part) else part for part in content]
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _is_image(part: Any) -> bool:
+    return (
+        isinstance(part, Mapping)
+        and part.get("type") in ("image", "image_url")
+        and any(part.get(key) is not None for key in IMAGE_KEYS)
+    )
