@@ -28,9 +28,9 @@ from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.loading import load
 from tinystar_np.models.llama4 import Llama4Config as OurConfig
+from tinystar_np.models.vision.axial import axial_theta
 from tinystar_np.models.vision.llama4_vision import WEIGHTS
 from tinystar_np.models.vision.llama4_vision import Llama4VisionConfig as EncoderConfig
-from tinystar_np.models.vision.rope_keys import rope_base
 
 # Llama 4 of transformers 5.24 asks the output of its text part for this, which has none.
 if not hasattr(MoeCausalLMOutputWithPast, "image_outputs"):
@@ -173,7 +173,7 @@ def test_defaults() -> None:
     for each in dataclasses.fields(EncoderConfig):
         if not each.name.startswith("rope"):
             assert each.default == getattr(usual, each.name), each.name
-    assert rope_base({}) == usual.rope_parameters["rope_theta"]
+    assert axial_theta({}) == usual.rope_parameters["rope_theta"]
     with pytest.raises(ConfigError, match="vision_config: intermediate_size = 5632, but 2 × 2 patches of"):
         OurConfig.from_dict({})
 

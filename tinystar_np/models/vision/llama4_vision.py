@@ -31,8 +31,8 @@ from tinystar_np.layers.module import Module
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.config import Config, key, require
+from tinystar_np.models.vision.axial import axial_theta
 from tinystar_np.models.vision.base import VisionEncoder
-from tinystar_np.models.vision.rope_keys import rope_base
 from tinystar_np.tap import scope, tap
 
 NORM_EPS = 1e-5
@@ -78,9 +78,9 @@ class Llama4VisionConfig(Config):
         return {**super().sizes, "N": self.side**2}
 
     @property
-    def rope_base(self) -> float:
+    def theta(self) -> float:
         """The base of the rotations by columns and rows."""
-        return rope_base(vars(self))
+        return axial_theta(vars(self))
 
     def check(self) -> None:
         """Refuse sizes that contradict each other."""
@@ -89,7 +89,7 @@ class Llama4VisionConfig(Config):
             f"patch_size = {self.patch_size} must be at least 1 and at most image_size = {self.image_size}.",
         )
         super().check()
-        side, f, _ = self.side, self.shuffled, self.rope_base
+        side, f, _ = self.side, self.shuffled, self.theta
         require(
             f >= 1 and abs(1 / self.pixel_shuffle_ratio - f) < 1e-6,
             f"pixel_shuffle_ratio = {self.pixel_shuffle_ratio}, but it must be 1, 1/2, 1/3, …",
@@ -202,7 +202,7 @@ class Llama4Vision(VisionEncoder[Llama4VisionConfig]):
 
     def build(self, w: Weights, c: Llama4VisionConfig) -> None:
         """Build the patch embedding, the class, the positions, the blocks, both norms and the adapter."""
-        rope = TileRotary(c.sizes["K"], c.rope_base)
+        rope = TileRotary(c.sizes["K"], c.theta)
         self.patches = Linear(w / "patches")
         self.class_vector: NDArray = w["class"]
         self.positions: NDArray = w["positions"]

@@ -27,8 +27,8 @@ from tinystar_np.layers.patches import PatchEmbedding
 from tinystar_np.layers.rope_axes import GridRotary, GridStep
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.config import Config, activation_key, key, require
+from tinystar_np.models.vision.axial import axial_theta
 from tinystar_np.models.vision.base import VisionEncoder
-from tinystar_np.models.vision.rope_keys import rope_base
 from tinystar_np.tap import tap
 
 NORM_EPS = 1e-5
@@ -56,14 +56,14 @@ class PixtralVisionConfig(Config):
     rope_parameters: JsonObject | None = None
 
     @property
-    def rope_base(self) -> float:
+    def theta(self) -> float:
         """The base of the rotations by rows and columns."""
-        return rope_base(vars(self))
+        return axial_theta(vars(self))
 
     def check(self) -> None:
         """Refuse heads that have no pairs, or another width than their part of the vectors."""
         super().check()
-        K, _ = self.sizes["K"], self.rope_base
+        K, _ = self.sizes["K"], self.theta
         heads = f"hidden_size = {self.hidden_size} and num_attention_heads = {self.num_attention_heads}"
         require(K % 2 == 0, f"{heads} make heads of {K} numbers, which are no pairs to rotate.")
         require(
@@ -116,7 +116,7 @@ class PixtralVision(VisionEncoder[PixtralVisionConfig]):
     def build(self, w: Weights, c: PixtralVisionConfig) -> None:
         """Build the patch embedding, the first norm and the blocks."""
         K = c.sizes["K"]
-        rope = GridRotary(frequencies_in_turns(K, c.rope_base), halves(K // 2))
+        rope = GridRotary(frequencies_in_turns(K, c.theta), halves(K // 2))
         self.patches = PatchEmbedding(w / "patches")
         self.first_norm = RMSNorm(w / "first_norm", eps=NORM_EPS)
         self.blocks = [Block(w / f"blocks.{i}", c, rope) for i in range(c.num_hidden_layers)]
