@@ -85,6 +85,7 @@ def read_all(file: Settings) -> None:
         ({"image_mean": [0.5, 0.5, "0.5"]}, "must be three numbers"),
         ({"image_mean": float("inf")}, "must be three numbers"),
         ({"image_std": [0.5, 0, 0.5]}, r"image_std = \[0.5, 0, 0.5\], but it must not be 0"),
+        ({"image_std": 1e-300}, "image_std = 1e-300, but it must not be 0"),
         ({"image_token": ""}, "image_token = '', but it must be a token's text"),
         ({"image_token": {"content": 3}}, "must be a token's text"),
         ({"image_token": "\x1b[2J", "size": "\x1b[2J"}, r"size = '\\x1b\[2J', but"),

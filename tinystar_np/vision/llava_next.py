@@ -21,9 +21,11 @@ from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.settings import LARGEST_AREA, OPENAI_MEAN, OPENAI_STD, Edges, Settings
 from tinystar_np.vision.transforms import Image, Size, Triple, centre_cropped, normalised, padded, resized
 
+PINPOINTS = "image_grid_pinpoints"
 RESOLUTIONS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 MOST_RESOLUTIONS = 1000  # LLaVA-OneVision has 36
 BLACK = (0, 0, 0)
+BICUBIC = 3
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class LlavaNextImages:
     tile: int = 224
     resize: Size | int | None = 224
     crop: Size | None = (224, 224)
-    resample: int = 3
+    resample: int = BICUBIC
     scale: float | None = 1 / 255
     mean: Triple | None = OPENAI_MEAN
     std: Triple | None = OPENAI_STD
@@ -66,34 +68,16 @@ class LlavaNextImages:
         is not known here.
         """
         file, model = Settings(settings), Settings(config, "config.json")
-        size = file.size("size", Edges(shortest_edge=224), square=False)
-        crop = file.size("crop_size", Edges(224, 224))
-        does_crop = file.flag("do_center_crop", True)
-        resolutions = _resolutions(file)
-        if size.height and size.width:
-            overview = (size.height, size.width)
-            resize: Size | int = overview
-        elif size.shortest_edge and not size.longest_edge:
-            overview = (size.shortest_edge, size.shortest_edge)
-            resize = size.shortest_edge
-        else:
-            raise file.wrong("size", "must have height and width, or shortest_edge alone")
-        has_crop = file.values.get("crop_size", crop) is not None
-        if not (crop.height and crop.width) or (does_crop and not has_crop):
-            raise file.wrong("crop_size", "must have height and width")
-        tile = crop.height if has_crop else overview[0]
-        if any(edge % tile for resolution in resolutions for edge in resolution):
-            raise file.wrong("image_grid_pinpoints", f"cannot be cut into tiles of {tile} pixels")
-        if model.values.get("image_grid_pinpoints") is not None and _resolutions(model) != resolutions:
-            raise file.wrong("image_grid_pinpoints", "is not the same in config.json")
+        overview, resize = _overview_and_resize(file)
+        tile, crop = _tile_and_crop(file, overview)
         scale, mean, std = file.scaling(OPENAI_MEAN, OPENAI_STD)
-        prepared = cls(
-            resolutions=resolutions,
+        images = cls(
+            resolutions=_resolutions(file),
             overview=overview,
             tile=tile,
             resize=resize if file.flag("do_resize", True) else None,
-            crop=(crop.height, crop.width) if does_crop else None,
-            resample=file.resample(3),
+            crop=crop,
+            resample=file.resample(BICUBIC),
             scale=scale,
             mean=mean,
             std=std,
@@ -101,10 +85,18 @@ class LlavaNextImages:
             extra_vectors=_extra_vectors(file, model),
             image_token=file.text("image_token", "<image>"),
         )
-        # The encoder lays vectors out by the tiles that it is given.
-        if prepared.sides != {(prepared.tile, prepared.tile)}:
+        if model.values.get(PINPOINTS) is not None and _resolutions(model) != images.resolutions:
+            raise file.wrong(PINPOINTS, "is not the same in config.json")
+        # The encoder lays vectors out as the tiles lay: there must be a whole number of them, of one size.
+        if any(edge % tile for resolution in images.resolutions for edge in resolution):
+            raise file.wrong(PINPOINTS, f"cannot be cut into tiles of {tile} pixels")
+        if images.sides != {(tile, tile)}:
             raise file.wrong("crop_size", "is not the size that the tiles get")
-        return prepared
+        if tile < images.patch_size:
+            raise file.wrong(
+                "crop_size", f"is less than a patch, which has a side of {images.patch_size} pixels"
+            )
+        return images
 
     @property
     def sides(self) -> set[Size]:
@@ -218,15 +210,40 @@ def _cut(canvas: Image, side: int) -> list[Image]:
     ]
 
 
+def _overview_and_resize(file: Settings) -> tuple[Size, Size | int]:
+    """Read ``size``: of the small picture of the whole, and what each tile is resized to."""
+    size = file.size("size", Edges(shortest_edge=224), square=False)
+    if size.height and size.width:
+        return (size.height, size.width), (size.height, size.width)
+    if size.shortest_edge and not size.longest_edge:
+        return (size.shortest_edge, size.shortest_edge), size.shortest_edge
+    raise file.wrong("size", "must have height and width, or shortest_edge alone")
+
+
+def _tile_and_crop(file: Settings, overview: Size) -> tuple[int, Size | None]:
+    """Read ``crop_size``: the side of the tiles that are cut, whether or not they are then cropped to it.
+
+    Where it is null, they are as large as the small picture of the whole.
+    """
+    does_crop = file.flag("do_center_crop", True)
+    if "crop_size" in file.values and file.values["crop_size"] is None and not does_crop:
+        return overview[0], None
+    crop = file.size("crop_size", Edges() if "crop_size" in file.values else Edges(224, 224))
+    if not (crop.height and crop.width):
+        raise file.wrong("crop_size", "must have height and width")
+    return crop.height, (crop.height, crop.width) if does_crop else None
+
+
 def _resolutions(settings: Settings) -> tuple[Size, ...]:
     """Read ``image_grid_pinpoints``: a list of [height, width]."""
-    key = "image_grid_pinpoints"
-    pairs = settings.values.get(key)
+    pairs = settings.values.get(PINPOINTS)
     if pairs is None:
         return RESOLUTIONS
     is_list = isinstance(pairs, list) and 1 <= len(pairs) <= MOST_RESOLUTIONS
     if not is_list or not all(map(_is_pair, pairs)):
-        raise settings.wrong(key, f"must be a list of [height, width], of at most {LARGEST_AREA} pixels each")
+        raise settings.wrong(
+            PINPOINTS, f"must be a list of [height, width], of at most {LARGEST_AREA} pixels each"
+        )
     return tuple((height, width) for height, width in pairs)
 
 
@@ -254,5 +271,8 @@ def _extra_vectors(file: Settings, model: Settings) -> int:
     if file.one_of(key, chosen, strategies) != chosen:
         raise file.wrong(key, f"is {chosen!r} in config.json")
     has_cls = model.part("vision_config").values.get("model_type", "clip_vision_model") == "clip_vision_model"
-    file.same("num_additional_image_tokens", int(has_cls))
+    if (
+        file.values.get("num_additional_image_tokens") != 0
+    ):  # the default of the processor's class, says nothing
+        file.same("num_additional_image_tokens", int(has_cls))
     return has_cls - (chosen == "default")

@@ -136,11 +136,11 @@ def _square(file: Settings, model: Settings) -> int:
     # Without a vision_config Mistral 3 has another default than the encoder by itself.
     patch = vision.whole("patch_size", 14 if is_mistral3 and not vision.values else 16)
     merged = model.whole("spatial_merge_size", 2) if is_mistral3 else 1
-    given = file.values.get("patch_size"), file.values.get("spatial_merge_size")
-    # In some repositories of Mistral Small 3 processor_config.json has only the defaults of its class.
-    if given != (16, 1):
-        # The image processor's own is an object, {"height", "width"}; transformers goes by the processor's.
-        if not isinstance(given[0], dict):
-            file.same("patch_size", patch)
+    # Files of models with other numbers have 16 and 1, the processor class's defaults: they say nothing.
+    # An object, {"height", "width"}, is the image processor's own, which the processor passes over.
+    given = file.values.get("patch_size")
+    if given != 16 and not isinstance(given, dict):
+        file.same("patch_size", patch)
+    if file.values.get("spatial_merge_size") != 1:
         file.same("spatial_merge_size", merged)
     return patch * merged

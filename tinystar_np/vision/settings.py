@@ -14,6 +14,7 @@ from tinystar_np.errors import ConfigError
 PREPROCESSOR = "preprocessor_config.json"
 LARGEST_EDGE = 16_384  # pixels; real files ask for up to 4 096
 LARGEST_AREA = 2**26  # pixels; real files ask for up to 2²⁴
+LEAST_DIVISOR = 1e-30  # float32 still holds a byte's value divided by it
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -134,8 +135,8 @@ class Settings:
         if not self.flag("do_normalize", True):
             return scale, None, None
         mean, std = self.colours("image_mean", mean), self.colours("image_std", std)
-        if 0 in std:
-            raise self.wrong("image_std", "must not be 0")
+        if min(map(abs, std)) < LEAST_DIVISOR:
+            raise self.wrong("image_std", "must not be 0, nor about that")
         return scale, mean, std
 
     def size(self, key: str, default: Edges, *, square: bool = True, most: int = LARGEST_EDGE) -> Edges:

@@ -118,8 +118,9 @@ def test_text_is_the_processors(strategy: str, has_cls: bool) -> None:
     named = {"image_token": "<picture>"}
     settings = SETTINGS | named | {"num_additional_image_tokens": int(has_cls), "patch_size": 14}
     ours = LlavaNextImages.read(settings, config)
-    # What the file leaves out is the encoder's.
+    # What the file leaves out, or has as the processor's class has it, is the encoder's.
     assert LlavaNextImages.read(SETTINGS | named, config) == ours
+    assert LlavaNextImages.read(SETTINGS | named | {"num_additional_image_tokens": 0}, config) == ours
     theirs = object.__new__(LlavaNextProcessor)
     theirs.image_processor = LlavaNextImageProcessorPil(**SETTINGS)
     theirs.image_token = "<picture>"
@@ -179,6 +180,7 @@ def test_the_patch_size_is_the_encoders() -> None:
         ({"crop_size": None}, "crop_size is not given, but it must have height and width"),
         ({"crop_size": {"shortest_edge": 336}}, "crop_size = .*must have height and width"),
         ({"crop_size": {"height": 336, "width": 300}}, "crop_size = .*is not the size that the tiles get"),
+        ({"crop_size": 12}, "crop_size = 12, but it is less than a patch"),
         ({"do_center_crop": False, "size": 300}, "crop_size = .*is not the size that the tiles get"),
         ({"do_center_crop": False, "do_resize": False, "size": 300}, "crop_size = .*is not the size"),
         (
@@ -193,7 +195,7 @@ def test_the_patch_size_is_the_encoders() -> None:
         ({"image_grid_pinpoints": [[336, 336]] * 1001}, "must be a list of"),
         ({"image_grid_pinpoints": "[[336, 336]]"}, "must be a list of"),
         ({"patch_size": 16}, "patch_size = 16, but it is 14"),
-        ({"num_additional_image_tokens": 0}, "num_additional_image_tokens = 0, but it is 1"),
+        ({"num_additional_image_tokens": 2}, "num_additional_image_tokens = 2, but it is 1"),
         ({"vision_feature_select_strategy": "full"}, "= 'full', but it is 'default' in config.json"),
         ({"vision_feature_select_strategy": "both"}, "must be one of default, full"),
         ({"do_resize": "no"}, "do_resize = 'no'"),

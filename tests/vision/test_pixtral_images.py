@@ -150,6 +150,7 @@ def test_what_one_token_stands_for() -> None:
     assert square({"patch_size": 14, "spatial_merge_size": 2}, MISTRAL3) == 28
     # What the processor's class has by itself, beside a model that has something else.
     assert square({"patch_size": 16, "spatial_merge_size": 1}, MISTRAL3) == 28
+    assert square({"patch_size": 14, "spatial_merge_size": 1}, MISTRAL3) == 28
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_what_one_token_stands_for() -> None:
             "crop_size = .*must have height and width",
         ),
         ({"patch_size": 12}, "patch_size = 12, but it is 14"),
-        ({"patch_size": 14, "spatial_merge_size": 1}, "spatial_merge_size = 1, but it is 2"),
+        ({"patch_size": 14, "spatial_merge_size": 3}, "spatial_merge_size = 3, but it is 2"),
         ({"image_break_token": 7}, "image_break_token = 7, but it must be a token's text"),
     ],
 )
