@@ -16,8 +16,10 @@ TEXT_PARTS = {
     "idefics3": ("llama",),
     "llama4": ("llama4_text",),
     "llava": ("llama", "mistral", "qwen2", "mixtral", "qwen3", "phi3", "granite"),
+    "llava_next": ("llama", "mistral", "qwen2", "mixtral", "qwen3", "phi3", "granite"),
     "mistral3": ("mistral",),
     "smolvlm": ("llama",),
+    "vipllava": ("llama", "mistral"),
 }
 """``model_type`` of the whole model, and of the text parts that it may have; the first is the usual one."""
 FIRST_FILES = {"phi": ("n_embd", "phi-msft"), "olmo": ("d_model", "hf_olmo")}

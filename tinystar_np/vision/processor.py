@@ -30,7 +30,7 @@ FORMS = {
     "Gemma3ImageProcessor": "gemma3.Gemma3Images",
     "Idefics3ImageProcessor": "idefics3.Idefics3Images",
     "Llama4ImageProcessor": "llama4.Llama4Images",
-    "LlavaImageProcessor": "clip.ClipImages",
+    "LlavaImageProcessor": "clip.LlavaImages",
     "LlavaNextImageProcessor": "llava_next.LlavaNextImages",
     "PixtralImageProcessor": "pixtral.PixtralImages",
     "Qwen2VLImageProcessor": "qwen2_vl.Qwen2VLImages",
@@ -38,6 +38,13 @@ FORMS = {
     "SmolVLMImageProcessor": "idefics3.Idefics3Images",
 }
 """Which class here prepares images as a class of transformers does."""
+LLAVA = "clip.LlavaImages"
+FORMS_IN_MODELS = {
+    ("llava", "CLIPImageProcessor"): LLAVA,
+    ("llava", "SiglipImageProcessor"): LLAVA,
+    ("vipllava", "CLIPImageProcessor"): LLAVA,
+}
+"""The class instead of that, in models that take the images of an encoder by itself as parts of a prompt."""
 USUAL = {
     "clip": "CLIPImageProcessor",
     "gemma3": "Gemma3ImageProcessor",
@@ -158,7 +165,8 @@ def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Pr
             f"{directory / PREPROCESSOR}: image_processor_type = {shown(named)} is not implemented here.\n"
             f"Implemented: {', '.join(sorted(FORMS))}."
         )
-    module, _, class_name = FORMS[name].partition(".")
+    form = FORMS_IN_MODELS.get((config["model_type"], name), FORMS[name])
+    module, _, class_name = form.partition(".")
     kind: type[Form] = getattr(import_module(f"tinystar_np.vision.{module}"), class_name)
     return Processor(tokenizer, kind.read(settings, config))
 

@@ -18,13 +18,14 @@ Triple = tuple[float, float, float]
 
 # A strip of 1 × 10 000 whose short side is to be 224 would fill the memory.
 MOST_PIXELS = 100_000_000
+AT_ONCE = 8_000_000  # pixels that may be made and then cut off
 
 
 def resized(image: Image, size: Size, filter: int) -> Image:
     """Resize with antialiasing, as Pillow does it in whole numbers of a byte.
 
     image   (H, W, 3)
-    size    the height and width it gets
+    size    the height and width it gets; -1 leaves one of them
     filter  Pillow's number: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming
 
     Returns (height, width, 3). Raises InputError if that is too large for the memory.
@@ -32,13 +33,40 @@ def resized(image: Image, size: Size, filter: int) -> Image:
     require_pillow()
     from PIL import Image as Pillow
 
-    height, width = size
-    if min(size) < 1 or height * width > MOST_PIXELS:
+    height, width = (old if new == -1 else new for old, new in zip(image.shape, size, strict=False))
+    if min(height, width) < 1 or height * width > MOST_PIXELS:
         raise InputError(
             f"images: one of {image.shape[0]} × {image.shape[1]} pixels would become {height} × {width}; "
             "its sides are too unequal.\nCrop it."
         )
     return np.array(Pillow.fromarray(image).resize((width, height), Pillow.Resampling(filter)))
+
+
+def resized_and_cropped(image: Image, size: Size, crop: Size, filter: int) -> Image:
+    """Resize, then cut out the middle, and of a strip make little more than that: the pixels are the same.
+
+    A strip of 3 × 4000 whose short side becomes 336 would be one of 336 × 448 000, of which 336 × 336 stay.
+
+    image   (H, W, 3)
+    size    the height and width it is resized to
+    crop    the height and width it gets then
+    filter  as of ``resized``
+
+    Returns (*crop, 3). Raises InputError as ``resized`` does.
+    """
+    if size[0] < image.shape[0] or not AT_ONCE < size[0] * size[1] < 3 * MOST_PIXELS:
+        return centre_cropped(resized(image, size, filter), crop)
+    # Pillow resizes along the rows, rounds to bytes, and then resizes along the columns (since Pillow 13 in
+    # the other order where an image becomes much lower). So what is not kept can be left out on the way.
+    result = np.zeros((*crop, image.shape[2]), image.dtype)
+    (kept_rows, rows), (kept_columns, columns) = map(_overlap, size, crop)
+    wide = resized(image, (-1, size[1]), filter)[:, kept_columns]
+    at_once = max(1, AT_ONCE // size[0])
+    for start in range(0, wide.shape[1], at_once):
+        block = resized(wide[:, start : start + at_once], (size[0], -1), filter)[kept_rows]
+        first = columns.start + start
+        result[rows, first : first + block.shape[1]] = block
+    return result
 
 
 def centre_cropped(image: Image, size: Size) -> Image:
