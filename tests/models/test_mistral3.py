@@ -57,6 +57,18 @@ def test_images(tmp_path: Path) -> None:
     check_images(reference, save(reference, tmp_path), small_rows(), images_of_any_size)
 
 
+def test_ministral_reads_the_text(tmp_path: Path) -> None:
+    """Its queries grow with their position, images included."""
+    grows = {"llama_4_scaling_beta": 0.7, "original_max_position_embeddings": 8, "factor": 4.0}
+    text = {
+        "model_type": "ministral3",
+        "rope_parameters": {"rope_type": "yarn", "rope_theta": 100.0, **grows},
+    }
+    reference = whole_model(small_config(text=text))
+    model = check_images(reference, save(reference, tmp_path), small_rows(), images_of_any_size)
+    assert type(model).__module__ == "tinystar_np.models.ministral3"
+
+
 def test_rows_of_an_image_with_tokens_between_them(tmp_path: Path) -> None:
     """As prompts have them: [IMG] [IMG] [IMG_BREAK] [IMG] [IMG] [IMG_END]."""
     reference = whole_model(small_config())
@@ -161,6 +173,9 @@ def test_defaults() -> None:
     assert ours.feature_layer == whole.vision_feature_layer
     assert ours.projector_hidden_act == whole.projector_hidden_act
     assert ours.multimodal_projector_bias == whole.multimodal_projector_bias
+    for kind in ("mistral", "ministral3"):
+        text = Mistral3Config(text_config={"model_type": kind}).text_config
+        assert OurConfig.from_dict({"text_config": {"model_type": kind}}).norm_eps == text.rms_norm_eps
     encoders = [
         (ours.vision, whole.vision_config),
         (OurConfig.from_dict({"vision_config": {}}).vision, PixtralVisionConfig()),

@@ -32,7 +32,7 @@ from tinystar_np.tap import scope, tap
 
 USUAL_VISION = {"patch_size": 14}
 """What differs from the encoder's own defaults where a config.json has no vision_config."""
-USUAL_EPS = 1e-6
+USUAL_EPS = {"mistral": 1e-6, "ministral3": 1e-5}
 """The decoder's epsilon where its config says none."""
 
 
@@ -61,7 +61,8 @@ class Mistral3Config(Config):
     @property
     def norm_eps(self) -> float:
         """The epsilon of the projector's norm."""
-        return float((self.text_config or {}).get("rms_norm_eps", USUAL_EPS))
+        text = self.text_config or {}
+        return float(text.get("rms_norm_eps", USUAL_EPS[text.get("model_type", "mistral")]))
 
     @property
     def feature_layer(self) -> int:
