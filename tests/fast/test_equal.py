@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from block_matrices import random_block_matrix
-from masks import last_queries
+from masks import last_queries, with_groups
 
 import tinystar_np.fast.linear as fast_linear
 import tinystar_np.fast.packed as fast_packed
@@ -192,9 +192,41 @@ def masks() -> Iterator[tuple[int, int, Mask | None]]:
         yield t, 20 + t, Mask(queries, np.arange(20 + t), chunk=25)
         earlier = start[:, None] + np.arange(-15, t)  # negative ones stand for nothing
         yield t, 15 + t, Mask(queries, earlier, window=16)
+    yield from masks_with_groups()
+    yield 400, 2100, None  # more keys than are taken at once where all are visible, and more queries
     shuffled = np.random.default_rng(0).permutation(100)  # as in the places of a window
     yield 1, 100, Mask(np.array([99]), shuffled, window=60)
     yield 70, 100, Mask(np.arange(30, 100), shuffled)
+
+
+def masks_with_groups() -> Iterator[tuple[int, int, Mask]]:
+    """Images of several lengths, alone, in a row, and cut by a cache; prefixes; both kinds of window."""
+    images = [(0, 1), (3, 66), (69, 20), (450, 90), (590, 10)]
+    for t, s in ((1, 90), (70, 70), (120, 600)):
+        for runs in (images, [(0, s - 10)]):
+            for causal in (True, False):
+                for window, chunk in ((None, None), (20, None), (80, None), (20, 50)):
+                    rules = Mask(np.arange(s - t, s), np.arange(s), window, chunk, causal)
+                    yield t, s, with_groups(rules, runs)
+                    yield t, s, with_groups(rules, runs, groups_in_window=True)
+    start = np.array([3, 20])  # two rows, each with images of its own
+    queries, earlier = start[:, None] + np.arange(90), start[:, None] + np.arange(-15, 90)
+    for keys in (np.arange(110), earlier):  # negative ones stand for nothing, of whatever group
+        for window in (None, 16):
+            yield 90, keys.shape[-1], with_groups(Mask(queries, keys, window), [(25, 40), (70, 9)])
+    whole = Mask(np.arange(90), np.arange(90))
+    for place, group in ((20, -1), (60, 0)):  # a group with a hole, and one in two places
+        torn = with_groups(whole, [(10, 30)])
+        torn.key_groups[place] = group
+        yield 90, 90, torn
+    hidden = Mask(np.arange(90), np.arange(-10, 80))
+    yield 90, 90, hidden._replace(query_groups=np.zeros(90, int), key_groups=np.zeros(90, int))
+    yield (
+        90,
+        90,
+        with_groups(whole, [(10, 30)])._replace(key_groups=np.full(90, -1)),
+    )  # no key is of the group
+    yield 90, 90, whole._replace(query_groups=np.array([-1, -2] * 45), key_groups=np.array([-2, -1] * 45))
 
 
 def attention() -> Iterator[Case]:

@@ -5,13 +5,12 @@ from numpy.typing import NDArray
 
 from tinystar_np.fast.attention_forms import (
     QUERY_BLOCK,
-    Reach,
     attention,
     attention_probabilities,
     attention_scores,
     in_parts,
-    parts_of,
 )
+from tinystar_np.fast.attention_parts import Reach, parts_of
 from tinystar_np.fast.elementwise import softmax
 from tinystar_np.kernels.attention import attention_mean
 from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
