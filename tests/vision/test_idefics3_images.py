@@ -15,7 +15,7 @@ from transformers import (
     SmolVLMProcessor,
 )
 
-from tinystar_np.errors import ConfigError
+from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.vision.idefics3 import Idefics3Images
 
 IMAGES = awkward_images()
@@ -79,8 +79,8 @@ def test_pixels_and_text_are_transformers(kind: str) -> None:
 
 
 def test_no_image_becomes_larger_than_4096() -> None:
-    settings = {"size": {"longest_edge": 5000}, "max_image_size": {"longest_edge": 2048}}
-    for image in (photo(20, 61), photo(61, 20)):
+    settings = {"size": {"longest_edge": 5000}, "max_image_size": {"longest_edge": 512}}
+    for image in (photo(5, 61), photo(61, 5)):
         found = Idefics3Images.read(settings, {}).pixels(image)
         expected = Idefics3ImageProcessorPil(**settings)(Image.fromarray(image), return_tensors="np")
         assert_array_equal(found.tiles, expected["pixel_values"][0])
@@ -141,3 +141,13 @@ def test_how_many_vectors_a_tile_becomes(tile: int, config: dict[str, Any], vect
 def test_settings_that_nobody_can_follow_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=f"^preprocessor_config.json: {words}"):
         Idefics3Images.read(settings, {})
+
+
+def test_tiles_and_tokens_without_end_are_refused() -> None:
+    tiny = Idefics3Images.read({"max_image_size": {"longest_edge": 1}}, {})
+    with pytest.raises(InputError, match=r"one of 728 × 1456 pixels would become 728 × 1456 tiles"):
+        tiny.pixels(photo(20, 40))
+    config = {"vision_config": {"patch_size": 1}, "scale_factor": 1}
+    many = Idefics3Images.read({"size": {"longest_edge": 364}}, config)
+    with pytest.raises(InputError, match=r"one would become 132496 tokens"):
+        many.text(many.pixels(photo(20, 40)))

@@ -14,7 +14,7 @@ from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.settings import OPENAI_MEAN, OPENAI_STD, Edges, Settings
 from tinystar_np.vision.siglip import SIGLIP
-from tinystar_np.vision.steps import BICUBIC, Steps, image_processor
+from tinystar_np.vision.steps import BICUBIC, Steps, image_processor, repeated
 from tinystar_np.vision.transforms import Image, padded
 
 CLIP_SIZE = Edges(shortest_edge=224)
@@ -115,7 +115,7 @@ class LlavaImages:
         """Return an image's tokens: one for each vector that the encoder makes."""
         height, width = pixels.tiles.shape[-2:]
         patches = (height // self.patch_size) * (width // self.patch_size)
-        return self.image_token * (patches + self.extra_vectors)
+        return repeated(self.image_token, patches + self.extra_vectors)
 
 
 def _clip_steps(file: Settings) -> Steps:

@@ -17,7 +17,7 @@ import numpy as np
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.settings import Edges, Settings
-from tinystar_np.vision.steps import BILINEAR, HALF, Steps, image_processor
+from tinystar_np.vision.steps import BILINEAR, HALF, Steps, image_processor, repeated
 from tinystar_np.vision.transforms import Image
 
 GEMMA3 = Steps(Edges(224, 224), BILINEAR, None, 1 / 255, HALF, HALF)
@@ -124,7 +124,7 @@ class Gemma3Images:
 
     def text(self, pixels: Pixels) -> str:
         """Return an image's tokens; between those of the whole and of its parts, words that say so."""
-        one = f"\n\n{self.begin}{self.image_token * self.vectors}{self.end}\n\n"
+        one = f"\n\n{self.begin}{repeated(self.image_token, self.vectors)}{self.end}\n\n"
         parts = len(pixels.tiles) - 1
         if not parts:
             return one

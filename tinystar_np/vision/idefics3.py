@@ -18,12 +18,14 @@ from typing import Self
 import numpy as np
 
 from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.errors import InputError
 from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.settings import Edges, Settings
-from tinystar_np.vision.steps import HALF, LANCZOS, image_processor
+from tinystar_np.vision.steps import HALF, LANCZOS, image_processor, repeated
 from tinystar_np.vision.transforms import Image, Size, normalised, resized
 
 SIZE = Edges(longest_edge=1456)
+MOST_TILES = 1000  # real files ask for up to 144
 LONGEST = 4096  # no image becomes larger than this, whatever the file asks for
 PROCESSORS = ("Idefics3ImageProcessor", "SmolVLMImageProcessor")
 
@@ -113,7 +115,7 @@ class Idefics3Images:
             image = resized(image, self._first_size(size), self.filter)
         grid = (0, 0)
         if self.is_split:
-            image = resized(image, self._whole_tiles(image), self.filter)
+            image = resized(image, self._whole_tiles((image.shape[0], image.shape[1])), self.filter)
             rows, columns = image.shape[0] // self.tile, image.shape[1] // self.tile
             grid = (rows, columns) if rows * columns > 1 else (0, 0)
         side = self.tile
@@ -129,7 +131,7 @@ class Idefics3Images:
 
     def text(self, pixels: Pixels) -> str:
         """Return an image's tokens: each tile's with its row and column, then those of the whole."""
-        tokens = self.image_token * self.vectors
+        tokens = repeated(self.image_token, self.vectors)
         rows, columns = pixels.grid
         lines = [
             "".join(
@@ -149,29 +151,30 @@ class Idefics3Images:
             assert self.resize.height is not None
             assert self.resize.width is not None
             return self.resize.height, self.resize.width
-        longest, ratio = self.resize.longest_edge, size[1] / size[0]
-        if ratio >= 1:
-            height, width = int(longest / ratio), longest
-            height += height % 2
-        else:
-            height, width = longest, int(longest * ratio)
-            width += width % 2
+        ratio = size[1] / size[0]
+        height, width = _with_longer_side(self.resize.longest_edge, ratio)
+        height, width = (height + height % 2, width) if ratio >= 1 else (height, width + width % 2)
         height, width = max(height, 1), max(width, 1)
         if max(height, width) > LONGEST:
-            ratio = width / height
-            height, width = (
-                (int(LONGEST / ratio), LONGEST) if width >= height else (LONGEST, int(LONGEST * ratio))
-            )
+            height, width = _with_longer_side(LONGEST, width / height)
         return max(height, 1), max(width, 1)
 
-    def _whole_tiles(self, image: Image) -> Size:
+    def _whole_tiles(self, size: Size) -> Size:
         """Round an image's sides up to whole tiles, the shorter one after it was scaled with the longer."""
-        height, width = image.shape[:2]
-        ratio = width / height
-        if width >= height:
-            width = math.ceil(width / self.tile) * self.tile
-            height = int(width / ratio)
-        else:
-            height = math.ceil(height / self.tile) * self.tile
-            width = int(height * ratio)
-        return math.ceil(height / self.tile) * self.tile, math.ceil(width / self.tile) * self.tile
+        longer = math.ceil(max(size) / self.tile) * self.tile
+        height, width = _with_longer_side(longer, size[1] / size[0])
+        rows, columns = math.ceil(height / self.tile), math.ceil(width / self.tile)
+        if rows * columns > MOST_TILES:
+            raise InputError(
+                f"images: one of {size[0]} × {size[1]} pixels would become {rows} × {columns} tiles; "
+                f"up to {MOST_TILES} are made.\nMake it smaller."
+            )
+        return rows * self.tile, columns * self.tile
+
+
+def _with_longer_side(longer: int, ratio: float) -> Size:
+    """Return the height and width of an image whose longer side is this one, the other rounded down.
+
+    ratio  of width to height
+    """
+    return (int(longer / ratio), longer) if ratio >= 1 else (longer, int(longer * ratio))

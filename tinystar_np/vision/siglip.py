@@ -12,7 +12,7 @@ from typing import Self
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.settings import Edges, Settings
-from tinystar_np.vision.steps import BICUBIC, HALF, Steps, image_processor
+from tinystar_np.vision.steps import BICUBIC, HALF, Steps, image_processor, repeated
 from tinystar_np.vision.transforms import Image
 
 SIGLIP = Steps(Edges(224, 224), BICUBIC, None, 1 / 255, HALF, HALF)
@@ -105,4 +105,4 @@ class PaliGemmaImages:
 
     def text(self, pixels: Pixels) -> str:
         """Return an image's tokens: one for each vector that the encoder makes."""
-        return self.image_token * self.vectors
+        return repeated(self.image_token, self.vectors)

@@ -24,6 +24,8 @@ from tinystar_np.vision.transforms import (
 BILINEAR, BICUBIC, LANCZOS = 2, 3, 1
 """Pillow's numbers of its filters."""
 
+MOST_VECTORS = 100_000  # of an image or one of its tiles; published models make up to some thousand
+
 HALF = (0.5, 0.5, 0.5)
 """Mean and standard deviation that make −1 … 1 of 0 … 1."""
 
@@ -124,6 +126,16 @@ def image_processor(settings: Settings, default: str, known: tuple[str, ...]) ->
             f"Known: {', '.join(known)}."
         )
     return name
+
+
+def repeated(token: str, vectors: int) -> str:
+    """Return a token as often as there are vectors. Raises InputError for more than a context holds."""
+    if vectors > MOST_VECTORS:
+        raise InputError(
+            f"images: one would become {vectors} tokens, of which up to {MOST_VECTORS} are made.\n"
+            "The patches of config.json are too small for the images of preprocessor_config.json."
+        )
+    return token * vectors
 
 
 def _height_and_width(settings: Settings, key: str, default: Size | None) -> Size:
