@@ -2,10 +2,9 @@
 
     image → encoder → h × w vectors → norm → patch merger (2) → h/2 × w/2 → W → GELU → W → vectors of width D
 
-| encoder                  | projector                      | places                          | decoder     |
-|--------------------------|--------------------------------|---------------------------------|-------------|
-| Pixtral, any size, 2-D   | norm, patch merger, two layers | one for 28 × 28 pixels, a break | Mistral, or |
-| rotations, patches of 14 |                                | token after each row of them    | Ministral 3 |
+| encoder           | projector                    | places                          | decoder              |
+|-------------------|------------------------------|---------------------------------|----------------------|
+| Pixtral, any size | norm, patch merger, 2 layers | one a 28 × 28 square, one a row | Mistral; Ministral 3 |
 
 New in it, beside Pixtral 12B: the patch merger. An image of 1540 × 1540 pixels, the largest, is 12 100
 patches, and as many places would fill a context with a few images. The vectors of 2 × 2 neighbours become one
