@@ -564,6 +564,24 @@ CASES = [
         },
     ),
     Case(
+        "ministral3",
+        # From 8 of thousands on: otherwise nothing grows within a test.
+        small={
+            "rope_parameters": rope(
+                "yarn", factor=4.0, llama_4_scaling_beta=0.7, original_max_position_embeddings=8
+            )
+        },
+        variants={
+            "published": {"rope_parameters": None},
+            "not_scaled": {
+                "rope_parameters": rope(llama_4_scaling_beta=0.5, original_max_position_embeddings=3)
+            },
+            "no_growth": {"rope_parameters": {**YARN, "llama_4_scaling_beta": 0.0}},
+            **windows("sliding_window", 5, 17),
+        },
+        of_today=("not_scaled",),  # old files said nothing of growth without scaling
+    ),
+    Case(
         "mistral",
         small={"sliding_window": 5},
         variants=windows("sliding_window", 1, 2, 17, 64, 69, 70, 71, None),

@@ -193,6 +193,7 @@ OF_SECTIONS: dict[str, list[Any]] = {
 OF_GROUPS = {"new_decoder_architecture": True}
 YARN_IN_ROPE = {"position_embedding_type": "rope", "rope_parameters": rope("yarn", factor=4.0)}
 
+GROWING = rope("yarn", factor=4.0, llama_4_scaling_beta=0.7, original_max_position_embeddings=8)
 OTHERS_OF: dict[str, dict[str, list[Any]]] = {
     "bloom": {"original_max_position_embeddings": [32]},  # it does not turn, whatever the rule
     "dbrx": {
@@ -280,6 +281,25 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
         "head_dim": [Other(32, also={"num_heads": 2})],
         "expand": [Other(1, also={"head_dim": 8})],
         "n_groups": [1],
+    },
+    "ministral3": {
+        "rope_parameters": [
+            {**GROWING, "rope_theta": 50.0},
+            {**GROWING, "llama_4_scaling_beta": 0.2},
+            {**GROWING, "original_max_position_embeddings": 6},
+            {**GROWING, "factor": 2.0},
+            rope(llama_4_scaling_beta=0.7, original_max_position_embeddings=8),
+            rope("yarn", factor=4.0, original_max_position_embeddings=8),
+        ],
+        "rope_scaling": [Other({**GROWING, "factor": 2.0}, given={"rope_parameters": None})],
+        "rope_theta": [
+            Other(50.0, given={"rope_parameters": {k: v for k, v in GROWING.items() if k != "rope_theta"}})
+        ],
+        "max_position_embeddings": [
+            Other(10, given={"rope_parameters": {k: v for k, v in GROWING.items() if k[:8] != "original"}})
+        ],
+        "original_max_position_embeddings": [7],
+        "sliding_window": [3],
     },
     "mpt": {
         "max_seq_len": [Other(32, same=True)],

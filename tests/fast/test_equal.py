@@ -193,6 +193,7 @@ def masks() -> Iterator[tuple[int, int, Mask | None]]:
         earlier = start[:, None] + np.arange(-15, t)  # negative ones stand for nothing
         yield t, 15 + t, Mask(queries, earlier, window=16)
     yield from masks_with_groups()
+    yield 400, 2100, None  # more keys than are taken at once where all are visible, and more queries
     shuffled = np.random.default_rng(0).permutation(100)  # as in the places of a window
     yield 1, 100, Mask(np.array([99]), shuffled, window=60)
     yield 70, 100, Mask(np.arange(30, 100), shuffled)

@@ -17,7 +17,7 @@ TEXT_PARTS = {
     "llama4": ("llama4_text",),
     "llava": ("llama", "mistral", "qwen2", "mixtral", "qwen3", "phi3", "gemma", "granite"),
     "llava_next": ("llama", "mistral", "qwen2", "mixtral", "qwen3", "phi3", "granite"),
-    "mistral3": ("mistral",),
+    "mistral3": ("mistral", "ministral3"),
     "paligemma": ("gemma", "gemma2"),
     "qwen2_5_vl": ("qwen2_5_vl_text",),
     "qwen2_vl": ("qwen2_vl_text",),

@@ -123,8 +123,7 @@ class VisionPart(Generic[AnyConfig]):
         """
         return self.placed(image, tap("vectors", self.vectors(image.pixels)))
 
-    @staticmethod
-    def placed(image: ImageInput, vectors: NDArray[np.float32]) -> SeenImage:
+    def placed(self, image: ImageInput, vectors: NDArray[np.float32]) -> SeenImage:
         """Put an image's vectors at its places; raises InputError where these are more, or fewer."""
         if len(vectors) != len(image.places):
             raise InputError(
