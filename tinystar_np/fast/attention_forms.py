@@ -154,18 +154,6 @@ def _heads_together(heads: int, kv_heads: int, most: int) -> Iterator[tuple[slic
             yield some, some if kv_heads == heads else slice(first // run, first // run + 1)
 
 
-def blocks_between(begin: int, end: int, size: int) -> Iterator[tuple[int, int]]:
-    """Cut a range into blocks; what is left of less than half a block goes with the one before it.
-
-    577 queries of as many keys would otherwise end in blocks of 1 query and of 65 keys, which took a fifth
-    longer.
-    """
-    while begin < end:
-        stop = end if 2 * (end - begin) < 3 * size else begin + size
-        yield begin, stop
-        begin = stop
-
-
 def _blockwise(
     q: NDArray,
     k: NDArray,
@@ -182,11 +170,11 @@ def _blockwise(
     out = np.empty_like(q, shape=(H, T, v.shape[-1]))
     all_visible = reach.offset + T - 1 <= reach.before and reach.offset + reach.after >= S - 1
     together, rows, keys = _large_block(T, S) if all_visible else (HEADS_TOGETHER, QUERY_BLOCK, KEY_BLOCK)
-    # For the scores of one block after another, the last of which may be half as large again.
-    room = np.empty(min(together, H) * min(3 * rows // 2, T) * min(3 * keys // 2, S), q.dtype)
+    # For the scores of one block after another.
+    room = np.empty(min(together, H) * rows * min(keys, S), q.dtype)
     for heads, kv_heads in _heads_together(H, len(k), together):
-        for start, stop in blocks_between(0, T, rows):
-            some = slice(start, stop)
+        for start in range(0, T, rows):
+            some = slice(start, start + rows)
             out[heads, some] = _attend_to_blocks(
                 q[heads, some] * q.dtype.type(scale),
                 k[kv_heads],
@@ -233,7 +221,8 @@ def _attend_to_blocks(
     end = min(last + after + 1, k.shape[-2])  # keys from here on are hidden from the whole block
     begin = max(0, first - before)  # as are those before this one
     places = np.arange(first, last + 1)[:, None]
-    for start, stop in blocks_between(begin, end, key_block):
+    for start in range(begin, end, key_block):
+        stop = min(start + key_block, end)
         shape = *q.shape[:-1], stop - start
         scores = np.matmul(q, k[:, start:stop].swapaxes(-1, -2), out=room[: prod(shape)].reshape(shape))
         if soft_cap is not None:
