@@ -8,16 +8,17 @@ Run it after a change to any model's docstring or facts; a test says so.
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
 from tinystar_np.inspection.hollow import hollow_model
-from tinystar_np.models import ARCHITECTURES
+from tinystar_np.models import ARCHITECTURES, VISION_ARCHITECTURES
 from tinystar_np.models.facts import Facts, docstring, headline
 
 PAGE = Path(__file__).parents[1] / "architectures.md"
 COLUMNS = ("attention", "position", "norm", "activation", "block", "context")
+VISION_COLUMNS = ("encoder", "projector", "places", "decoder")
 ALIASES = {"feed-forward": "activation", "mixer": "attention"}
 COLOURS = {  # of Facts.kind
     "attention": "fill:#cfe3ff,stroke:#3b82f6",
@@ -33,13 +34,16 @@ TYPES = sorted(set(ARCHITECTURES) - {"tinystar"}, key=lambda name: (headline(nam
 FACTS: dict[str, Facts] = {name: import_module(f"tinystar_np.models.{name}").FACTS for name in TYPES}
 
 
+SEEING = sorted(VISION_ARCHITECTURES, key=lambda name: (headline(name)[0], name))
+
+
 def name_of(model_type: str) -> str:
     """Return the name that an architecture's docstring begins with, without what it says of it."""
     return re.split(r" \(|[:.] |[:.]$", docstring(model_type).split("\n\n")[0], maxsplit=1)[0]
 
 
-def parts(text: str) -> dict[str, str]:
-    """Read the table of a docstring: a cell for each of ``COLUMNS``, with what variants differ in listed."""
+def parts(text: str, columns: Sequence[str] = COLUMNS) -> dict[str, str]:
+    """Read the table of a docstring: a cell for each column, with what variants differ in listed."""
     lines = [line.strip() for line in text.splitlines() if line.strip().startswith("|")]
     header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     joined: list[list[str]] = []
@@ -49,7 +53,7 @@ def parts(text: str) -> dict[str, str]:
         else:
             joined.append(row)
     cells = {ALIASES.get(name, name): [row[i] for row in joined] for i, name in enumerate(header)}
-    return {column: " / ".join(filter(None, dict.fromkeys(cells.get(column, [])))) for column in COLUMNS}
+    return {column: " / ".join(filter(None, dict.fromkeys(cells.get(column, [])))) for column in columns}
 
 
 def remembered(model_type: str) -> str:
@@ -97,7 +101,8 @@ def steps(parent: str | None = None, depth: int = 0) -> Iterator[str]:
 
 def section(model_type: str) -> Iterator[str]:
     """Write what the page says of one architecture: its papers, formulas and what was new."""
-    text, parent = docstring(model_type), FACTS[model_type].grew_from
+    text, facts = docstring(model_type), FACTS.get(model_type)
+    parent = facts.grew_from if facts else None
     papers = ", ".join(
         f"[{number}](https://arxiv.org/abs/{number})"
         for number in dict.fromkeys(re.findall(r"\b\d{4}\.\d{4,5}\b", text))
@@ -110,6 +115,12 @@ def section(model_type: str) -> Iterator[str]:
     if formulas:
         yield from ("", "```", textwrap.dedent(formulas[0]).rstrip(), "```")
     yield from ("", " ".join(text[text.index("\nNew in it") :].split("\n\n")[0].split()))
+
+
+def seeing_row(model_type: str) -> list[str]:
+    """Return the cells of a model of text and images."""
+    link = f"[{name_of(model_type)}](#{model_type})"
+    return [headline(model_type)[0], link, *parts(docstring(model_type), VISION_COLUMNS).values()]
 
 
 def page() -> str:
@@ -151,8 +162,17 @@ def page() -> str:
         "## What each step changed",
         "",
         *steps(),
+        "",
+        "## Models of text and images",
+        "",
+        "What stands before the decoder, and how many of its places an image takes "
+        "([images.md](images.md) says how they are used):",
+        "",
+        f"| year | model | {' | '.join(VISION_COLUMNS)} |",
+        "|---" * (2 + len(VISION_COLUMNS)) + "|",
+        *(f"| {' | '.join(seeing_row(name))} |" for name in SEEING),
     ]
-    for name in TYPES:
+    for name in (*TYPES, *SEEING):
         lines += section(name)
     return "\n".join(lines) + "\n"
 

@@ -1,7 +1,7 @@
-"""Real text weights that read images: SmolLM2-135M, the decoder of SmolVLM-256M, behind a random encoder of its size.
+"""Real text weights that read images: SmolLM2-135M, SmolVLM-256M's decoder, behind a random encoder.
 
-No trained vision encoder is used here: this shows that vectors of the real size, among real tokens, give what
-transformers gives, and nothing about what a trained encoder sees.
+The encoder has the size of SmolVLM's, but was not trained: this shows that vectors of the real size, among
+real tokens, give what transformers gives, and nothing about what a trained encoder sees.
 """
 
 from pathlib import Path
@@ -18,6 +18,8 @@ from tinystar_np.models.vision.pixels import ImageInput, Pixels
 IMAGE = 49190
 ADDED = 128  # tokens of SmolVLM that SmolLM2 does not have
 NEW = 20
+TOLERANCE = 1e-4
+"""Random vectors magnify rounding in 30 layers: transformers' own float32 is 1e-5 from its float64."""
 
 
 def reference_model() -> PreTrainedModel:
@@ -70,10 +72,10 @@ def test_images_before_real_words(tmp_path: Path) -> None:
     pixels = torch.from_numpy(tiles)[None]
     with torch.no_grad():
         expected = reference(torch.tensor([ids]), pixel_values=pixels).logits[0].numpy()
-    assert_close(model(ids, images=seen), expected, what="whole")
+    assert_close(model(ids, images=seen), expected, TOLERANCE, "whole")
     cache = model.new_cache()
     pieces = [model(ids[a:b], cache=cache, images=seen) for a, b in ((0, 70), (70, 71), (71, len(ids)))]
-    assert_close(np.concatenate(pieces), expected, what="in pieces")
+    assert_close(np.concatenate(pieces), expected, TOLERANCE, "in pieces")
     chosen = [int(pieces[-1][-1].argmax())]
     while len(chosen) < NEW:
         chosen.append(int(model(chosen[-1:], cache=cache).argmax()))

@@ -4,6 +4,7 @@ import argparse
 import json
 import shutil
 import textwrap
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from tinystar_np.checkpoints.hub import hub_cache_directory
@@ -13,14 +14,15 @@ from tinystar_np.cli.remove import kept_history
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import add_cache_argument, add_common_arguments
 from tinystar_np.cli.wording import size_of
-from tinystar_np.models import ARCHITECTURES
+from tinystar_np.models import ARCHITECTURES, VISION_ARCHITECTURES
 from tinystar_np.models.facts import docstring, headline, model_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "architecture", nargs="?", choices=sorted(ARCHITECTURES), metavar="ARCHITECTURE",
+        "architecture", nargs="?", metavar="ARCHITECTURE",
+        choices=sorted({*ARCHITECTURES, *VISION_ARCHITECTURES}),
         help="a model_type, as the list has it: print what it is and where its file is",
     )  # fmt: skip
     add_cache_argument(parser)
@@ -52,7 +54,12 @@ def _list(arguments: argparse.Namespace) -> None:
     if arguments.json:
         rows = [asdict(model) | {"path": str(model.path)} for model in found]
         partial = [{"name": part.name, "nbytes": part.nbytes, "folder": str(part.folder)} for part in parts]
-        found_here = {"architectures": sorted(ARCHITECTURES), "models": rows, "partial_downloads": partial}
+        found_here = {
+            "architectures": sorted(ARCHITECTURES),
+            "with_images": sorted(VISION_ARCHITECTURES),
+            "models": rows,
+            "partial_downloads": partial,
+        }
         say(json.dumps({**found_here, "hub_cache": str(cache)}, indent=2))
         return
     names = [*(model.name for model in found), *(part.name for part in parts)]
@@ -71,8 +78,14 @@ def _list(arguments: argparse.Namespace) -> None:
         say(f"\nWhat was typed in chat: {size_of(history.stat().st_size)}, {history}")
         say("`tinystar remove --history` removes it.")
     say("\nArchitectures that run; `tinystar models ARCHITECTURE` says more of one:\n")
+    _list_architectures(name for name in ARCHITECTURES if name != "tinystar")
+    say("  your  tinystar          TinyStar: every part as you choose")
+    say("\nModels of text and images, each with one of these decoders (--image, /image):\n")
+    _list_architectures(VISION_ARCHITECTURES)
+
+
+def _list_architectures(names: Iterable[str]) -> None:
     width = max(min(shutil.get_terminal_size().columns, 110) - 26, 20)
-    headlines = {name: headline(name) for name in ARCHITECTURES if name != "tinystar"}
+    headlines = {name: headline(name) for name in names}
     for name, (year, line) in sorted(headlines.items(), key=lambda item: (item[1][0], item[0])):
         say(f"  {year}  {name:16}  {textwrap.shorten(line, width, placeholder=' …')}")
-    say("  your  tinystar          TinyStar: every part as you choose")

@@ -2,6 +2,20 @@
 
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.embedding_model import EmbeddingModel
-from tinystar_np.models.registry import ARCHITECTURES, embedding_class, model_class, vision_class
+from tinystar_np.models.registry import (
+    ARCHITECTURES,
+    VISION_ARCHITECTURES,
+    embedding_class,
+    model_class,
+    vision_class,
+)
 
-__all__ = ["ARCHITECTURES", "Decoder", "EmbeddingModel", "embedding_class", "model_class", "vision_class"]
+__all__ = [
+    "ARCHITECTURES",
+    "VISION_ARCHITECTURES",
+    "Decoder",
+    "EmbeddingModel",
+    "embedding_class",
+    "model_class",
+    "vision_class",
+]

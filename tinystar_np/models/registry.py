@@ -36,6 +36,8 @@ OLD_SPELLINGS = {
     "stablelm_epoch": "stablelm",
 }
 """``model_type`` in the first files of some architectures, and today's."""
+ALIKE = {"qwen2_5_vl_text": "qwen2_vl_text"}
+"""Architectures that are equal to another, and that other."""
 
 
 def model_class(model_type: str) -> type[Decoder]:
@@ -48,9 +50,9 @@ def model_class(model_type: str) -> type[Decoder]:
             f"config.json says model_type {shown(model_type)}, which embeds texts and images and does not "
             "write.\ntinystar_np.load gives a model with embed_text, embed_image and similarity."
         )
-    name = OLD_SPELLINGS.get(model_type, model_type)
+    name = {**OLD_SPELLINGS, **ALIKE}.get(model_type, model_type)
     if name not in ARCHITECTURES:
-        known = {*ARCHITECTURES, *OLD_SPELLINGS, *TEXT_PARTS, *EMBEDDING_ARCHITECTURES}
+        known = {*ARCHITECTURES, *OLD_SPELLINGS, *ALIKE, *TEXT_PARTS, *EMBEDDING_ARCHITECTURES}
         raise ConfigError(
             f"config.json says model_type {shown(model_type)}, which is not implemented here.\n"
             f"Implemented: {', '.join(sorted(known))}."

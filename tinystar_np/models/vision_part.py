@@ -121,7 +121,10 @@ class VisionPart(Generic[AnyConfig]):
 
         Raises InputError where it has more places than vectors, or fewer.
         """
-        vectors = tap("vectors", self.vectors(image.pixels))
+        return self.placed(image, tap("vectors", self.vectors(image.pixels)))
+
+    def placed(self, image: ImageInput, vectors: NDArray[np.float32]) -> SeenImage:
+        """Put an image's vectors at its places; raises InputError where these are more, or fewer."""
         if len(vectors) != len(image.places):
             raise InputError(
                 f"An image has {len(image.places)} places in the prompt, but {len(vectors)} vectors."
@@ -194,6 +197,25 @@ def with_images(x: NDArray, step: Step) -> NDArray:
             new = image.within(start, start + step.length)
             x[b, image.places[new] - start] = image.vectors[new]
     return tap("embedding.images", x)
+
+
+def plus_deep(x: NDArray, step: Step, layer: int) -> NDArray:
+    """Add the further vectors that images have for a layer, at their places (DeepStack).
+
+    x      (B, T, D) the residual stream after the block, or (B, 1, D) of the last tokens
+    step   where the tokens stand, and whether only the last one's result is wanted
+    layer  the block's number
+
+    Returns x, changed in place.
+    """
+    queries = step.queries
+    for b, images in enumerate(queries.images or ()):
+        start = int(queries.start[b])
+        for image in images:
+            if image.deep is not None and layer < len(image.deep):
+                new = image.within(start, start + queries.length)
+                x[b, image.places[new] - start] += image.deep[layer, new]
+    return x
 
 
 def check_places(tokens: NDArray[np.integer], step: Step, image_token_id: int) -> None:

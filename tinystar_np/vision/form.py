@@ -27,14 +27,15 @@ class ImageForm(Protocol):
 
 
 class Form(ImageForm, Protocol):
-    """The same, and what a processor of a family of models puts into prompts.
+    """The same, and what a processor of a family of models puts into prompts."""
 
-    mark         the text that stands for one image in a prompt before it is expanded
-    image_token  the token whose places take the vectors of an image
-    """
+    @property
+    def mark(self) -> str:
+        """The text that stands for one image in a prompt before it is expanded."""
 
-    mark: str
-    image_token: str
+    @property
+    def image_token(self) -> str:
+        """The token whose places take the vectors of an image."""
 
     def text(self, pixels: Pixels) -> str:
         """Write what stands for an image in a prompt: a token for each of its vectors, and what is around."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,7 @@ FORMS = {
     "LlavaNextImageProcessor": "llava_next.LlavaNextImages",
     "PixtralImageProcessor": "pixtral.PixtralImages",
     "Qwen2VLImageProcessor": "qwen2_vl.Qwen2VLImages",
+    "Qwen2_5_VLImageProcessor": "qwen2_vl.Qwen2VLImages",  # of the first files of Qwen2.5-VL
     "SiglipImageProcessor": "siglip.SiglipImages",
     "SmolVLMImageProcessor": "idefics3.Idefics3Images",
 }
@@ -46,6 +47,8 @@ FORMS_IN_MODELS = {
     ("vipllava", "CLIPImageProcessor"): LLAVA,
 }
 """The class instead of that, in models that take the images of an encoder by itself as parts of a prompt."""
+PROCESSORS = {"paligemma": "paligemma.PaliGemmaProcessor"}
+"""The processor of a ``model_type`` whose prompts have more around an image than its form writes."""
 USUAL = {
     "clip": "CLIPImageProcessor",
     "gemma3": "Gemma3ImageProcessor",
@@ -158,7 +161,8 @@ def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Pr
 
     Raises ConfigError for settings that are not implemented, CheckpointError where the files are damaged.
     """
-    return Processor(tokenizer, read_form(tokenizer, directory, config))
+    kind: type[Processor] = _class_named(PROCESSORS.get(config["model_type"], "processor.Processor"))
+    return kind(tokenizer, read_form(tokenizer, directory, config))
 
 
 def read_form(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Form:
@@ -171,10 +175,13 @@ def read_form(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Form
             f"{directory / PREPROCESSOR}: image_processor_type = {shown(named)} is not implemented here.\n"
             f"Implemented: {', '.join(sorted(FORMS))}."
         )
-    form = FORMS_IN_MODELS.get((config["model_type"], name), FORMS[name])
-    module, _, class_name = form.partition(".")
-    kind: type[Form] = getattr(import_module(f"tinystar_np.vision.{module}"), class_name)
-    return kind.read(settings, config)
+    form: type[Form] = _class_named(FORMS_IN_MODELS.get((config["model_type"], name), FORMS[name]))
+    return form.read(settings, config)
+
+
+def _class_named(name: str) -> Any:
+    module, _, class_name = name.partition(".")
+    return getattr(import_module(f"tinystar_np.vision.{module}"), class_name)
 
 
 def _settings(directory: Path) -> JsonObject:

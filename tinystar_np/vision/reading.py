@@ -8,6 +8,7 @@ bearable.
 import warnings
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     ImageSource = str | Path | bytes | PillowImage | NDArray
 
 # Those that pictures are kept in. Pillow knows more, and starts other programs for some of them (PostScript).
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "JPEG2000", "AVIF", "PPM", "ICO", "TGA")
+# The first five are loaded at once, the others on demand, and before 11.3 AVIF is unknown: a KeyError.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "ICO", "TGA", "AVIF")
 ORIENTATION = 0x0112  # EXIF's tag
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+FILTERS = Lock()  # of warnings, which are the same for all threads
 WHITE = (255, 255, 255, 255)
 LARGEST_16_BIT = 65535
 
@@ -88,18 +91,19 @@ def _read_file(file: Path | BytesIO, name: str) -> NDArray[np.uint8]:
     """Read an image's file."""
     from PIL import Image, UnidentifiedImageError
 
-    with warnings.catch_warnings():
+    try:
         # Pillow refuses only what has more than twice its limit, and of the rest it warns.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
+        with FILTERS, warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(file, formats=FORMATS)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise InputError(f"{name}: {_TOO_LARGE.format(Image.MAX_IMAGE_PIXELS)}") from error
-        except UnidentifiedImageError as error:
-            raise InputError(f"{name}: is no image that is read here ({', '.join(FORMATS)}).") from error
-        except Exception as error:  # a decoder fails on a broken file with whatever it meets
-            raise _damaged(name, error) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(name) from error
+    except (UnidentifiedImageError, KeyError) as error:
+        raise InputError(f"{name}: is no image that is read here ({', '.join(FORMATS)}).") from error
+    except Exception as error:  # a decoder fails on a broken file with whatever it meets
+        raise _damaged(name, error) from error
     with image:
+        _check_size(image, name)
         # A phone's JPEG of several pictures (MPO) holds one, and its depth or brightness.
         if image.format != "MPO" and getattr(image, "is_animated", False):
             warnings.warn(f"{name}: has several pictures; the first is used.", stacklevel=3)
@@ -110,36 +114,50 @@ def _rgb(image: "PillowImage", name: str) -> NDArray[np.uint8]:
     """Return an image's pixels, upright and without transparency."""
     from PIL import Image, ImageOps
 
-    if 0 in image.size:
-        raise InputError(f"{name} has no pixels: it is {image.width} wide and {image.height} high.")
     try:
-        with warnings.catch_warnings():
-            # Said only now of what lies within a file: an ICO is a list of other images.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image.load()
-            if image.getexif().get(ORIENTATION, 1) != 1:
-                image = ImageOps.exif_transpose(image)
-            if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-                return _grey(image, name)
-            if image.mode in WITH_ALPHA or image.info.get("transparency") is not None:
-                if image.mode == "La":
-                    image = image.convert("LA")
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
-            return np.array(image.convert("RGB"))
-    except InputError:
+        image.load()
+        _check_size(image, name)  # again, as an ICO is a list of other images
+        if _orientation(image) != 1:
+            image = ImageOps.exif_transpose(image)
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            return _grey(image, name)
+        if image.mode in WITH_ALPHA or image.info.get("transparency") is not None:
+            if image.mode == "La":
+                image = image.convert("LA")
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    except (InputError, MemoryError):
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{name}: {_TOO_LARGE.format(Image.MAX_IMAGE_PIXELS)}") from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(name) from error
     except Exception as error:  # a decoder fails on a broken file with whatever it meets
         raise _damaged(name, error) from error
+
+
+def _check_size(image: "PillowImage", name: str) -> None:
+    """Raise InputError for an image without pixels, or of so many that they fill the memory."""
+    from PIL import Image
+
+    if 0 in image.size:
+        raise InputError(f"{name} has no pixels: it is {image.width} wide and {image.height} high.")
+    if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise _too_large(name)
+
+
+def _orientation(image: "PillowImage") -> int:
+    """Read how EXIF says that the camera was held: 1 for upright, and where it is damaged."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # whatever Pillow meets in it: the picture itself is whole
+        return 1
 
 
 def _grey(image: "PillowImage", name: str) -> NDArray[np.uint8]:
     """Return grey of more than 8 bits: 16 of them scaled to 8, floats from 0 to 1."""
     grey = np.asarray(image)
     if image.mode == "F":
-        return rgb_from_array(grey)
+        return rgb_from_array(grey, name)
     if grey.min() < 0 or grey.max() > LARGEST_16_BIT:
         raise InputError(
             f"{name}: grey from {grey.min()} to {grey.max()}; up to 16 bits are read.\n"
@@ -152,10 +170,14 @@ def _grey(image: "PillowImage", name: str) -> NDArray[np.uint8]:
     return rgb_from_array(eight)
 
 
-_TOO_LARGE = (
-    "has more than {} pixels, Pillow's limit against files that fill the memory.\n"
-    "Make the image smaller; models look at far fewer."
-)
+def _too_large(name: str) -> InputError:
+    """Return the error for an image of too many pixels."""
+    from PIL import Image
+
+    return InputError(
+        f"{name}: has more than {Image.MAX_IMAGE_PIXELS} pixels, Pillow's limit against files that fill "
+        "the memory.\nMake the image smaller; models look at far fewer."
+    )
 
 
 def _damaged(name: str, error: Exception) -> InputError:
