@@ -159,3 +159,12 @@ def test_inspect(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (tmp_path / "model.safetensors").unlink()
     assert tinystar(["inspect", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["stored"] is None
+
+
+def test_models_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tinystar(["models", "--cache-dir", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["embedding"] == ["clip", "siglip"]
+    assert tinystar(["models", "--cache-dir", str(tmp_path)]) == 0
+    assert "2021  clip " in capsys.readouterr().out
+    assert tinystar(["models", "siglip"]) == 0
+    assert capsys.readouterr().out.startswith("SigLIP (Zhai et al. 2023")
