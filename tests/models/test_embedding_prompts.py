@@ -97,6 +97,15 @@ def test_padding_of_siglip(tmp_path: Path) -> None:
     # A token that the tokenizer names goes before config.json's number.
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<start>"}))
     assert ts.load(tmp_path)[1].encode("a cat")[-1] == 0
+    for side, expected in (("left", [0] * 9 + [2, 5, 210]), ("right", [2, 5, 210] + [0] * 9)):
+        settings = {"pad_token": "<start>", "padding_side": side}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+        theirs = PreTrainedTokenizerFast(tokenizer_object=small_tokenizer(begins=False), **settings)
+        assert theirs("a cat", padding="max_length", max_length=12)["input_ids"] == expected
+        assert ts.load(tmp_path)[1].encode("a cat") == expected
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"padding_side": ["up"]}))
+    with pytest.raises(TokenizerError, match=r"padding_side is \['up'\], but it must be left or right"):
+        ts.load(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("{}")
     assert ts.load(tmp_path)[1].encode("a cat")[-1] == 1
     config = json.loads((tmp_path / "config.json").read_text())
