@@ -167,6 +167,12 @@ def test_a_config_as_on_the_hub(tmp_path: Path) -> None:
     assert_close(load(tmp_path)[0](row[0], images=row[1]), expected, TOLERANCE, "old spelling")
 
 
+@pytest.mark.parametrize("name", ["image_token_id", "image_token_index"])
+def test_both_names_of_the_image_token(name: str) -> None:
+    given = {"vision_config": {}, name: 7}
+    assert OurConfig.from_dict(given).image_token_id == 7
+
+
 def test_defaults() -> None:
     ours, whole = OurConfig.from_dict({"text_config": {}}), Mistral3Config()
     assert (ours.image_token_id, ours.spatial_merge_size) == (whole.image_token_id, whole.spatial_merge_size)
