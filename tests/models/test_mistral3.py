@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from parity import TOLERANCE, assert_close, edit_config, save
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as torch_tensors
+from safetensors.torch import save_file as save_torch_tensors
 from transformers import Mistral3Config, PixtralVisionConfig
 from vision_parity import (
     IMAGE,
@@ -153,6 +156,34 @@ def test_names_below_model(tmp_path: Path) -> None:
     (row,) = small_rows()[:1]
     expected = logits_with_images(reference, [row], images_of_any_size)[0]
     assert_close(load(tmp_path)[0](row[0], images=row[1]), expected, TOLERANCE, "other names")
+
+
+def test_a_text_part_in_8_bits(tmp_path: Path) -> None:
+    """As Ministral 3 is published: matrices of the decoder's blocks in FP8, the vision part as it is."""
+    reference = whole_model(small_config(text={"model_type": "ministral3"}))
+    path = save(reference, tmp_path) / "model.safetensors"
+    packed = {}
+    for name, tensor in torch_tensors(path).items():
+        if name.startswith("language_model.model.layers.") and tensor.ndim == 2:
+            scale = tensor.abs().max() / 448
+            packed[name] = (tensor / scale).to(torch.float8_e4m3fn)
+            packed[f"{name}_scale_inv"] = scale
+            packed[name.replace("weight", "activation_scale")] = torch.tensor(0.5)
+            parameter = reference.get_parameter(
+                name.replace("language_model.model.", "model.language_model.")
+            )
+            parameter.data.copy_(packed[name].float() * scale)
+        else:
+            packed[name] = tensor
+    save_torch_tensors(packed, path)
+    kept = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
+    said = {"quant_method": "fp8", "activation_scheme": "static", "modules_to_not_convert": kept}
+    edit_config(tmp_path, quantization_config={**said, "weight_block_size": None})
+    (row,) = small_rows()[:1]
+    expected = logits_with_images(reference, [row], images_of_any_size)[0]
+    with pytest.warns(UserWarning, match="scales for rounding activations are ignored"):
+        model, _ = load(tmp_path)
+    assert_close(model(row[0], images=row[1]), expected, TOLERANCE, "FP8")
 
 
 def test_a_config_as_on_the_hub(tmp_path: Path) -> None:
