@@ -108,11 +108,13 @@ def check_images(
     *,
     tolerance: float = TOLERANCE,
     cuts_within_images: bool = True,
+    in_pieces: bool = True,
 ) -> Decoder:
     """Hold the model in ``directory`` against ``reference``, with images.
 
     rows                ids and images of a batch, all of one length
     cuts_within_images  whether pieces may end within an image
+    in_pieces           whether prompts may be read in pieces at all
 
     Returns our model.
     """
@@ -138,7 +140,7 @@ def check_images(
     if cuts_within_images:
         inside = {(a + b) // 2 for row in seen for image in row for a, b in image.runs()}
         cutting += [set(range(length)), inside, {n + 1 for n in starts}, {n - 1 for n in ends}]
-    for cut in cutting:
+    for cut in cutting if in_pieces else ():
         cache = model.new_cache(batch_size=len(rows))
         places = sorted({0, *cut, length})
         found = [model(ids[:, a:b], cache=cache, images=seen) for a, b in pairwise(places)]

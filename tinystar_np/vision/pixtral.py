@@ -17,7 +17,10 @@ from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.errors import InputError
 from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.settings import OPENAI_MEAN, OPENAI_STD, Edges, Settings
+from tinystar_np.vision.steps import BICUBIC, image_processor, repeated
 from tinystar_np.vision.transforms import Image, Size, Triple, centre_cropped, normalised, resized
+
+PROCESSOR = "PixtralImageProcessor"
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class PixtralImages:
 
     limit: Size | None = (1024, 1024)
     crop: Size | None = None
-    resample: int = 3
+    resample: int = BICUBIC
     scale: float | None = 1 / 255
     mean: Triple | None = OPENAI_MEAN
     std: Triple | None = OPENAI_STD
@@ -56,6 +59,7 @@ class PixtralImages:
         is not known here.
         """
         file, model = Settings(settings), Settings(config, "config.json")
+        image_processor(file, PROCESSOR, (PROCESSOR,))
         size = file.size("size", Edges(longest_edge=1024))
         crop = file.size("crop_size", Edges())
         does_crop = file.flag("do_center_crop", False)
@@ -68,7 +72,7 @@ class PixtralImages:
         return cls(
             limit=limit if file.flag("do_resize", True) else None,
             crop=(crop.height or 0, crop.width or 0) if does_crop else None,
-            resample=file.resample(3),
+            resample=file.resample(BICUBIC),
             scale=scale,
             mean=mean,
             std=std,
@@ -108,7 +112,8 @@ class PixtralImages:
     def text(self, pixels: Pixels) -> str:
         """Return an image's tokens, row by row."""
         rows, columns = (edge // self.square for edge in pixels.tiles.shape[-2:])
-        row = self.image_token * columns
+        tokens = repeated(self.image_token, rows * columns)
+        row = tokens[: len(tokens) // rows]
         return (row + self.break_token) * (rows - 1) + row + self.end_token
 
     def fitting(self, size: Size, limit: Size) -> Size:
