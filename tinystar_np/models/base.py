@@ -46,7 +46,8 @@ class Decoder(Generic[AnyConfig]):
     Config: ClassVar[type[Config]]
     WEIGHTS: ClassVar[WeightTable]
     OTHER_FORMS: ClassVar[Sequence[WeightTable]] = ()
-    """Rows that take the place of those with the same names, in files that have their tensors."""
+    """Rows that take the place of those with the same names, in files that have their tensors; where these
+    are called alike, in files that have them in these shapes."""
     PREFIX: ClassVar[str] = ""
     """What some checkpoints put before the names in the weight table and others do not."""
     OTHER_NAMES: ClassVar[Mapping[str, str]] = {}
