@@ -61,6 +61,7 @@ USUAL = {
     "qwen2_5_vl": "Qwen2VLImageProcessor",
     "qwen2_vl": "Qwen2VLImageProcessor",
     "qwen3_vl": "Qwen2VLImageProcessor",
+    "qwen3_vl_moe": "Qwen2VLImageProcessor",
     "siglip": "SiglipImageProcessor",
     "smolvlm": "SmolVLMImageProcessor",
     "vipllava": "CLIPImageProcessor",
