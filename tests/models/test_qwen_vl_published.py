@@ -1,11 +1,14 @@
 """config.json of Qwen's published models of text and images: read as transformers reads it, key by key."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
 import pytest
 from transformers import AutoConfig
 
+from tinystar_np.errors import ConfigError
 from tinystar_np.models import model_class, vision_class
 from tinystar_np.models.text_part import text_config
 
@@ -222,3 +225,28 @@ def test_an_encoder_of_which_nothing_is_said(kind: str) -> None:
             assert list(getattr(eye, ours)) == list(getattr(expected, key))
             object.__setattr__(expected, key, None)  # as ours has it where nothing is said
     assert_same_keys(eye, expected)
+
+
+JUNK: list[Any] = [None, True, 0, -1, 10**30, 1e39, 0.5, "x", [], [None], [10**30], [-1], ["a"], {}]
+JUNK += [{"rope_type": [1]}, {"rope_theta": "x"}, {"mrope_section": [1, 2, 10**40]}, {"mrope_interleaved": 7}]
+
+
+def read(raw: Mapping[str, Any]) -> None:
+    """Read a whole config.json, as loading does."""
+    text = text_config(raw)
+    width = model_class(text["model_type"]).Config.from_dict(text).sizes["D"]
+    part = vision_class(raw["model_type"])
+    assert part is not None
+    part.encoder_of(part.Config.from_dict({**raw, "text_width": width}))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_whatever_a_key_says_is_read_or_refused(name: str) -> None:
+    raw = PUBLISHED[name]
+    read(raw)
+    for part in ("text_config", "vision_config"):
+        inside = raw.get(part, {})
+        for key in (*inside, "rope_parameters", "rope_scaling", "rope_theta", "head_dim"):
+            for value in JUNK:
+                with suppress(ConfigError):
+                    read({**raw, part: {**inside, key: value}})
