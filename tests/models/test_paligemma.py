@@ -25,6 +25,7 @@ from vision_parity import (
 
 from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.generation import loop
+from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.loading import load
 from tinystar_np.models.paligemma import PaliGemmaConfig as OurConfig
 
@@ -382,3 +383,18 @@ def test_a_cache_of_a_prefix_is_saved_with_it(tmp_path: Path) -> None:
         assert [image.groups for image in one] == [image.groups for image in other]
     new = random_ids(len(rows), 7, vocabulary=IMAGE)
     assert_close(model(new, cache=loaded), model(new, cache=cache))
+
+
+def test_guesses_after_a_prefix(tmp_path: Path) -> None:
+    """Wrong guesses are taken back from the answer, never from the prefix."""
+    reference = whole_model(small_config("gemma"))
+    model, _ = load(save(reference, tmp_path), dtype="float32")
+    assert model.vision is not None
+    ids, images = small_rows()[0]
+    texts = []
+    for guesses in (0, 4):
+        options = SamplingOptions(max_new_tokens=30, temperature=0.0, prompt_lookup_num_tokens=guesses)
+        pieces = list(loop.run(model, [ids], None, options, images=[model.vision.see(images)]))
+        texts.append([piece.token_id for piece in pieces])
+    assert any(piece.guessed for piece in pieces)
+    assert texts[0] == texts[1]
