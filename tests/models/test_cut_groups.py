@@ -34,7 +34,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Known:
 
 ROWS = small_rows(16)
 IDS, IMAGES = ROWS[0]  # images at 3 to 18 and at 21 to 36
-BEFORE = 2, 8, 19, 30  # how many tokens are read first, within an image and not
+# How many tokens of which row are read first: before, within and after an image; within and between
+# neighbours; within an image at the beginning of a text.
+FIRST = (0, 2), (0, 8), (0, 19), (0, 30), (1, 30), (1, 42), (2, 8)
 
 
 def uses(directory: Path, model: Decoder) -> dict[str, Callable[[Cache], Cache]]:
@@ -54,24 +56,27 @@ def uses(directory: Path, model: Decoder) -> dict[str, Callable[[Cache], Cache]]
 
 
 @pytest.mark.parametrize("use", uses(Path(), None))  # type: ignore[arg-type]
-@pytest.mark.parametrize("before", BEFORE)
-def test_a_cache_that_is_held_within_an_image(use: str, before: int, small: Known, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", FIRST)
+def test_a_cache_that_is_held_within_an_image(
+    use: str, first: tuple[int, int], small: Known, tmp_path: Path
+) -> None:
     model, reference = small
     assert model.vision is not None
-    expected = logits_with_images(reference, [(IDS, IMAGES)], theirs)[0]
-    seen = model.vision.see(IMAGES)
+    (ids, images), before = ROWS[first[0]], first[1]
+    expected = logits_with_images(reference, [(ids, images)], theirs)[0]
+    seen = model.vision.see(images)
     cache = model.new_cache()
-    assert_close(model(IDS[:before], cache=cache, images=seen), expected[:before])
+    assert_close(model(ids[:before], cache=cache, images=seen), expected[:before])
     assert "1 row" in repr(cache)
     other = uses(tmp_path, model)[use](cache)
     for each in (cache, other):
         assert each.lengths.tolist() == [before]
-        # What a cache holds of an image it knows: only further ones must be given again.
-        further = [image for image in seen if image.places[0] >= before]
-        found = [model(IDS[before : before + 1], cache=each, images=further, last_only=True)]
-        found.append(model(IDS[before + 1 :], cache=each, images=further))
+        # What a cache holds of a group it knows: only images of further ones must be given again.
+        further = [image for image in seen if image.groups[0].first >= before]
+        found = [model(ids[before : before + 1], cache=each, images=further, last_only=True)]
+        found.append(model(ids[before + 1 :], cache=each, images=further))
         assert_close(np.concatenate(found), expected[before:])
-        assert each.lengths.tolist() == [len(IDS)]
+        assert each.lengths.tolist() == [len(ids)]
 
 
 def test_rows_that_stand_within_images_and_between(small: Known) -> None:
