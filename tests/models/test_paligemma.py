@@ -145,6 +145,24 @@ def test_images(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", TEXTS)
+def test_prefixes_that_are_attended_to_in_blocks(kind: str, tmp_path: Path) -> None:
+    text = {"max_position_embeddings": 2048, **({"sliding_window": 40} if kind == "gemma2" else {})}
+    reference = whole_model(small_config(kind, {"image_size": 112}, text))
+    model, _ = load(save(reference, tmp_path), dtype="float32")
+    one, two = (random_pixels(1, 3, 112, 112, seed=seed) for seed in range(2))
+    rows = [row_of((one, 256), 300), row_of(9, (two, 256), (one, 256), 35)]
+    new = random_ids(2, 90, vocabulary=IMAGE)
+    whole = [([*ids, *new[b]], images) for b, (ids, images) in enumerate(rows)]
+    with torch.no_grad():
+        given = theirs(whole, prefix=556)
+        expected = reference(torch.tensor([ids for ids, _ in whole]), **given).logits.numpy()
+    cache = model.new_cache(2)
+    found = [model([ids for ids, _ in rows], cache=cache, images=[images for _, images in rows])]
+    found.append(model(new, cache=cache))
+    assert_close(np.concatenate(found, axis=1), expected)
+
+
+@pytest.mark.parametrize("kind", TEXTS)
 def test_what_follows_a_prefix_is_causal(kind: str, tmp_path: Path) -> None:
     reference = whole_model(small_config(kind))
     model, _ = load(save(reference, tmp_path), dtype="float32")
