@@ -2,9 +2,10 @@
 
     image (336 × 336) → encoder → 24 × 24 vectors → W₁, GELU, W₂ → 576 vectors of width D
 
-| encoder                   | projector            | places            | decoder                         |
-|---------------------------|----------------------|-------------------|---------------------------------|
-| CLIP ViT-L/14; SigLIP     | two layers with GELU | 576, one a patch  | Llama (Vicuna), Mistral, Qwen 2 |
+| encoder                | projector            | places            | decoder                         |
+|------------------------|----------------------|-------------------|---------------------------------|
+| CLIP ViT-L/14; SigLIP; | two layers with GELU | 576, one a patch  | Llama (Vicuna), Mistral, Qwen 2 |
+| Pixtral's              |                      |                   |                                 |
 
 New in it: how little it takes. An encoder that knows images and a decoder that knows language are both
 there; between them stands a projector, trained first and alone, then with the decoder on conversations about
@@ -12,6 +13,9 @@ images that a language model had written from captions. Every patch becomes one 
 tokens, without queries that would choose (BLIP-2), or layers in the decoder that look at the image
 (Flamingo). 1.5 has a projector of two layers instead of one, and larger images. The vectors are those of an
 encoder's block before the last, where they still are of patches; the class before them is left out.
+
+Others published their models in this form, above all Pixtral 12B (Agrawal et al. 2024, arXiv:2410.07073),
+whose encoder reads images of any size, and has no class.
 """
 
 from collections.abc import Mapping
@@ -20,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.basic import FeedForward
@@ -29,12 +33,14 @@ from tinystar_np.models.config import Config, activation_key, key, require
 from tinystar_np.models.vision.base import VisionEncoder
 from tinystar_np.models.vision.clip_vision import ClipVision
 from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.models.vision.pixtral_vision import PixtralVision
 from tinystar_np.models.vision.siglip_vision import SiglipVision
 from tinystar_np.models.vision_part import EncoderConfig, VisionPart, tower_config
 from tinystar_np.tap import scope, tap
 
 TOWERS: Mapping[str, type[VisionEncoder]] = {
     "clip_vision_model": ClipVision,
+    "pixtral": PixtralVision,
     "siglip_vision_model": SiglipVision,
 }
 """The encoders that it was published with."""
@@ -75,11 +81,16 @@ class LlavaConfig(Config):
         return [found] if isinstance(found, int) else found
 
     def check(self) -> None:
-        """Refuse blocks that the encoder does not have."""
-        blocks = self.tower[1].sizes["L"]
+        """Refuse blocks that the encoder does not have, and a class to leave out where there is none."""
+        tower, blocks = self.tower[0], self.tower[1].sizes["L"]
         require(
             self.layers != [] and all(-blocks <= number + 1 <= blocks + 1 for number in self.layers),
             f"vision_feature_layer = {self.vision_feature_layer}, but the encoder has {blocks} blocks.",
+        )
+        require(
+            tower is not PixtralVision or self.vision_feature_select_strategy == "full",
+            f"vision_feature_select_strategy = {shown(self.vision_feature_select_strategy)}, but it must be "
+            "'full' with vision_config.model_type = 'pixtral', whose first vector is that of a patch.",
         )
         super().check()
 
@@ -99,7 +110,7 @@ WEIGHTS: WeightTable = {
 
 
 class Llava(VisionPart[LlavaConfig]):
-    """LLaVA 1.5, BakLLaVA, LLaVA-Interleave and what else was published in their form: what reads images."""
+    """LLaVA 1.5, BakLLaVA, Pixtral 12B and what else was published in their form: what reads images."""
 
     Config = LlavaConfig
     WEIGHTS = WEIGHTS

@@ -35,23 +35,26 @@ Image = ImageInput | SeenImage
 """An image in a prompt, read by the model or not yet."""
 
 
-def encoder_config(kind: type[AnyConfig], raw: JsonObject | None, names: Sequence[str]) -> AnyConfig:
+def encoder_config(
+    kind: type[AnyConfig], raw: JsonObject | None, names: Sequence[str], within: str = "vision_config"
+) -> AnyConfig:
     """Build the config of a vision encoder.
 
-    kind   its class
-    raw    the vision_config of a config.json; None for transformers' defaults
-    names  what its model_type may be
+    kind    its class
+    raw     the vision_config of a config.json; None for transformers' defaults
+    names   what its model_type may be
+    within  the key under which it stands, where it is another: that of a text encoder
 
     Raises ConfigError, naming key and value.
     """
     given = raw or {}
     found = given.get("model_type", names[0])
     known = " or ".join(map(repr, names))
-    require(found in names, f"vision_config.model_type = {shown(found)}, but it must be {known} here.")
+    require(found in names, f"{within}.model_type = {shown(found)}, but it must be {known} here.")
     try:
         return kind.from_dict(given)
     except ConfigError as error:
-        raise ConfigError(str(error).replace("config.json: ", "config.json, vision_config: ", 1)) from None
+        raise ConfigError(str(error).replace("config.json: ", f"config.json, {within}: ", 1)) from None
 
 
 def tower_config(
@@ -118,7 +121,10 @@ class VisionPart(Generic[AnyConfig]):
 
         Raises InputError where it has more places than vectors, or fewer.
         """
-        vectors = tap("vectors", self.vectors(image.pixels))
+        return self.placed(image, tap("vectors", self.vectors(image.pixels)))
+
+    def placed(self, image: ImageInput, vectors: NDArray[np.float32]) -> SeenImage:
+        """Put an image's vectors at its places; raises InputError where these are more, or fewer."""
         if len(vectors) != len(image.places):
             raise InputError(
                 f"An image has {len(image.places)} places in the prompt, but {len(vectors)} vectors."
@@ -191,6 +197,25 @@ def with_images(x: NDArray, step: Step) -> NDArray:
             new = image.within(start, start + step.length)
             x[b, image.places[new] - start] = image.vectors[new]
     return tap("embedding.images", x)
+
+
+def plus_deep(x: NDArray, step: Step, layer: int) -> NDArray:
+    """Add the further vectors that images have for a layer, at their places (DeepStack).
+
+    x      (B, T, D) the residual stream after the block, or (B, 1, D) of the last tokens
+    step   where the tokens stand, and whether only the last one's result is wanted
+    layer  the block's number
+
+    Returns x, changed in place.
+    """
+    queries = step.queries
+    for b, images in enumerate(queries.images or ()):
+        start = int(queries.start[b])
+        for image in images:
+            if image.deep is not None and layer < len(image.deep):
+                new = image.within(start, start + queries.length)
+                x[b, image.places[new] - start] += image.deep[layer, new]
+    return x
 
 
 def check_places(tokens: NDArray[np.integer], step: Step, image_token_id: int) -> None:

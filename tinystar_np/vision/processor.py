@@ -161,6 +161,12 @@ def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Pr
 
     Raises ConfigError for settings that are not implemented, CheckpointError where the files are damaged.
     """
+    kind: type[Processor] = _class_named(PROCESSORS.get(config["model_type"], "processor.Processor"))
+    return kind(tokenizer, read_form(tokenizer, directory, config))
+
+
+def read_form(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Form:
+    """Read how a model's images are prepared; arguments and errors as of ``with_images``."""
     settings = tokenizer.settings.special_tokens | _settings(directory)
     named = settings.get("image_processor_type", USUAL.get(config["model_type"], ""))
     name = str(named).removesuffix("Fast").removesuffix("Pil")
@@ -170,8 +176,7 @@ def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Pr
             f"Implemented: {', '.join(sorted(FORMS))}."
         )
     form: type[Form] = _class_named(FORMS_IN_MODELS.get((config["model_type"], name), FORMS[name]))
-    kind: type[Processor] = _class_named(PROCESSORS.get(config["model_type"], "processor.Processor"))
-    return kind(tokenizer, form.read(settings, config))
+    return form.read(settings, config)
 
 
 def _class_named(name: str) -> Any:
@@ -180,11 +185,11 @@ def _class_named(name: str) -> Any:
 
 
 def _settings(directory: Path) -> JsonObject:
-    """Read how images are prepared: the keys of both files; processor_config.json goes before."""
-    found: JsonObject = {}
-    for name in (PREPROCESSOR, PROCESSOR):
-        if (directory / name).exists():
-            read = read_json_object(file_inside(directory, name))
-            within = read.pop("image_processor", None)
-            found |= read | (within if isinstance(within, dict) else {})
-    return found
+    """Read how images are prepared: an image_processor of processor_config.json, else the older file."""
+    older, newer = (_read_if_there(directory, name) for name in (PREPROCESSOR, PROCESSOR))
+    within = newer.pop("image_processor", None)
+    return {**(within if isinstance(within, dict) else older), **newer}
+
+
+def _read_if_there(directory: Path, name: str) -> JsonObject:
+    return read_json_object(file_inside(directory, name)) if (directory / name).exists() else {}

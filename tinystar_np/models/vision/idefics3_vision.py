@@ -53,10 +53,11 @@ class Idefics3VisionConfig(Config):
 
     def check(self) -> None:
         """Refuse an image smaller than a patch."""
-        super().check()
         require(
-            self.side >= 1, f"image_size = {self.image_size} is less than patch_size = {self.patch_size}."
+            1 <= self.patch_size <= self.image_size,
+            f"patch_size = {self.patch_size} must be at least 1 and at most image_size = {self.image_size}.",
         )
+        super().check()
 
 
 WEIGHTS: WeightTable = {

@@ -20,6 +20,7 @@ from tinystar_np.cache import Step
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.errors import InputError
 from tinystar_np.kernels.activations import ACTIVATIONS
+from tinystar_np.kernels.interpolation import interpolated
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.layers.attention import EncoderAttention, attend, heads_apart, heads_joined
 from tinystar_np.layers.basic import FeedForward, LayerNorm, Linear
@@ -146,26 +147,36 @@ class SiglipVision(VisionEncoder[SiglipVisionConfig]):
         self.blocks = [Block(w / f"blocks.{i}", c) for i in range(c.num_hidden_layers)]
         self.final_norm = LayerNorm(w / "final_norm", eps=c.layer_norm_eps)
 
-    def __call__(self, images: NDArray[np.float32]) -> NDArray:
-        """Encode images (n, C, h, w) of the config's size: (n, rows, columns, D)."""
-        x = self.embed(images)
+    def __call__(self, images: NDArray[np.float32], interpolate: bool = False) -> NDArray:
+        """Encode images (n, C, h, w) of one size: (n, rows, columns, D).
+
+        interpolate  whether images may be of another size than the config's; their patches then have the
+                     positions that ``kernels/interpolation.py`` makes of the learned ones
+        """
+        x = self.embed(images, interpolate)
         n, h, w, D = x.shape
         x = self.through_blocks(x.reshape(n, h * w, D))
         return tap("final_norm", self.final_norm(x)).reshape(n, h, w, D)
 
-    def embed(self, images: NDArray[np.float32]) -> NDArray:
+    def embed(self, images: NDArray[np.float32], interpolate: bool = False) -> NDArray:
         """Turn images (n, C, h, w) into the first vectors of the residual stream (n, rows, columns, D).
 
-        Raises InputError for images of another size than the config's.
+        interpolate  as of the call
+
+        Raises InputError for images of another size than the config's, unless ``interpolate`` is set.
         """
         x = tap("embedding.patches", self.patches(images))
-        if x.shape[1:3] != self.positions.shape[:2]:
+        rows, columns = x.shape[1:3]
+        positions = self.positions
+        if (rows, columns) != positions.shape[:2]:
+            if interpolate and min(rows, columns) > 0:
+                return tap("embedding", x + interpolated(positions, rows, columns))
             side = self.config.image_size
             raise InputError(
                 f"The model reads images of {side} × {side} pixels, and one has {images.shape[2]} × "
                 f"{images.shape[3]}. preprocessor_config.json is perhaps that of another model."
             )
-        return tap("embedding", x + self.positions)
+        return tap("embedding", x + positions)
 
 
 class PoolingHead(Module):
