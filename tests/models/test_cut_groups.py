@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from parity import assert_close, random_ids, save
+from safetensors.numpy import load_file, save_file
 from test_gemma3 import small_config, small_rows, theirs, with_crops
 from vision_parity import IMAGE, logits_with_images, whole_model
 
@@ -238,3 +239,26 @@ def test_greedy_continuations_of_a_cut_text(small: Known) -> None:
     rest = [*IDS[30:], *random_ids(3, vocabulary=IMAGE).tolist()]
     found = model(rest, cache=cache)
     assert_close(found, logits_with_images(reference, [([*prompt, *rest], images)], theirs)[0][30:])
+
+
+def test_a_cache_of_a_model_that_sees_in_one_that_does_not(small: Known, tmp_path: Path) -> None:
+    """The text part alone goes on after an image, as its vectors are in the cache; not from within one."""
+    model, reference = small
+    ids, images = ROWS[2]  # an image, and text
+    save(reference, tmp_path)
+    file = tmp_path / "model.safetensors"
+    text = {n: t for n, t in load_file(file).items() if "vision_tower" not in n and "projector" not in n}
+    save_file(text, file)
+    blind, _ = load(tmp_path, dtype="float32")
+    assert blind.vision is None
+    expected = logits_with_images(reference, [ROWS[2]], theirs)[0]
+    for before in (8, 20):
+        cache = model.new_cache()
+        model(ids[:before], cache=cache, images=images)
+        cache.save(tmp_path / "it.cache")
+        loaded = blind.load_cache(tmp_path / "it.cache")
+        if before == 20:
+            assert_close(blind(ids[before:], cache=loaded), expected[before:])
+        else:
+            with pytest.raises(InputError, match="loaded without what reads images"):
+                blind(ids[before:], cache=loaded)
