@@ -61,7 +61,7 @@ def small_rows() -> list[Row]:
     wide, tall, one = pixels_of(2, 5), pixels_of(3, 2, seed=1), pixels_of(1, 1, seed=2)
     return [
         row_of(3, (wide, 10), 2, (tall, 6), 5),
-        row_of(14, (tall, 6), 3, (one, 1), 2),
+        row_of((tall, 6), 3, (one, 1), 16),
         row_of(26),
     ]
 
