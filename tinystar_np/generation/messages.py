@@ -107,20 +107,6 @@ def _saved(part: Part) -> Part:
     return {"type": "image", "base64": base64.b64encode(file.getvalue()).decode()}
 
 
-def for_template(messages: Sequence[Message], all_parts: bool) -> list[Message]:
-    """Return messages as a chat template takes them: of an image it learns that there is one.
-
-    all_parts  whether a text, too, is given as a list of one part
-    """
-    return [{**message, "content": _plain(message["content"], all_parts)} for message in messages]
-
-
-def _plain(content: Any, all_parts: bool) -> Any:
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}] if all_parts else content
-    return [{"type": "image"} if _is_image(part) else part for part in content]
-
-
 def _is_text(part: Any) -> bool:
     return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
