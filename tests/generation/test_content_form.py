@@ -71,10 +71,10 @@ PIXTRAL = """\
 # llava-hf/llava-v1.6-mistral-7b-hf: everything in parts
 LLAVA = """\
 {% for message in messages %}{% if message['role'] == 'system' %}\
-{{ '<<SYS>>' + message['content'][0]['text'] + '<</SYS>>' }}{% elif message['role'] == 'user' %}{{ '[INST] ' }}\
+{{ '<<SYS>>' + message['content'][0]['text'] + '<</SYS>>' }}{% elif message['role'] == 'user' %}[INST] \
 {% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>' }}{% endfor %}\
 {% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] }}\
-{% endfor %}{{ ' [/INST]' }}{% else %}{{ ' ' + message['content'][0]['text'] + '</s> '}}{% endif %}{% endfor %}"""
+{% endfor %}{{ ' [/INST]' }}{% else %} {{ message['content'][0]['text'] }}</s> {% endif %}{% endfor %}"""
 # Both are taken, and the model learned from texts.
 EITHER = """\
 {% for message in messages %}{{ message['role'] }}:{% if message['content'] is string %}\

@@ -18,7 +18,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 
 import tinystar_np as ts
 from tinystar_np.cli.main import tinystar
-from tinystar_np.errors import InputError, TokenizerError
+from tinystar_np.errors import CheckpointError, InputError, TokenizerError
 
 WORDS = ["<start>", "<pad>", "a", "photo", "of", "cat", "dog", "two", "cats", "."]
 TEXTS = ["a photo of a cat", "two dog cats .", "a"]
@@ -86,6 +86,15 @@ def test_a_picture_in_a_file(tmp_path: Path) -> None:
     model, processor = ts.load(tmp_path)
     from_file = model.embed_image(processor.pixels(tmp_path / "cat.png"))
     np.testing.assert_array_equal(from_file, model.embed_image(processor.pixels(PICTURES[0])))
+
+
+def test_without_a_word_of_how_pictures_are_prepared(tmp_path: Path) -> None:
+    small_files("clip", tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    _, processor = ts.load(tmp_path)
+    assert processor.encode("a cat")
+    with pytest.raises(CheckpointError, match=r"has no preprocessor_config\.json"):
+        processor.pixels(picture(20, 20))
 
 
 def test_padding_of_siglip(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from small_seeing import VECTORS, picture, small_seeing_model, their_answer
 
 import tinystar_np as ts
-from tinystar_np.errors import InputError
+from tinystar_np.errors import CheckpointError, InputError
 from tinystar_np.vision.processor import Processor
 
 PROMPTS = {
@@ -164,3 +164,19 @@ def test_settings_within_the_newer_file(tmp_path: Path) -> None:
     assert ts.load(tmp_path)[1].form == expected
     older.unlink()
     assert ts.load(tmp_path)[1].form == expected
+
+
+@pytest.mark.parametrize("with_processor", [True, False])
+def test_a_directory_that_does_not_say_how_images_are_prepared(with_processor: bool, tmp_path: Path) -> None:
+    """As fine-tuned models are saved without their processor: the defaults of its class are others."""
+    small_seeing_model(tmp_path)
+    model, processor = ts.load(tmp_path)
+    expected = ts.generate(model, processor, "Who?", max_new_tokens=5, temperature=0.0)
+    for name in ("preprocessor_config.json", *(() if with_processor else ("processor_config.json",))):
+        (tmp_path / name).unlink(missing_ok=True)
+    model, processor = ts.load(tmp_path)
+    assert ts.generate(model, processor, "Who?", max_new_tokens=5, temperature=0.0) == expected
+    with pytest.raises(CheckpointError, match=r"has no preprocessor_config\.json, which says how"):
+        ts.generate(model, processor, "<image>Who?", images=[picture(20, 20)])
+    with pytest.raises(CheckpointError, match=r"has no preprocessor_config\.json, which says how"):
+        list(ts.Conversation(model, processor).say("Who?", images=[picture(20, 20)]))

@@ -15,7 +15,7 @@ import numpy as np
 from tinystar_np.amounts import counted
 from tinystar_np.checkpoints.files_inside import file_inside
 from tinystar_np.checkpoints.json_file import JsonObject, read_json_object, shown
-from tinystar_np.errors import ConfigError, InputError
+from tinystar_np.errors import CheckpointError, ConfigError, InputError
 from tinystar_np.models.vision.pixels import ImageInput, Pixels
 from tinystar_np.text.tokenizer import Tokenizer
 from tinystar_np.vision.form import Form
@@ -91,9 +91,15 @@ class Processor(Tokenizer):
     def __init__(self, tokenizer: Tokenizer, form: Form) -> None:
         super().__init__(tokenizer.backend, tokenizer.path, tokenizer.settings, tokenizer.rows)
         self.form = form
+        self.is_told = is_told(tokenizer.path.parent)
 
     def pixels(self, image: "ImageSource") -> Pixels:
-        """Read an image and prepare it for the encoder; raises InputError where it cannot be read."""
+        """Read an image and prepare it for the encoder.
+
+        Raises InputError where it cannot be read, CheckpointError where no file says how it is prepared.
+        """
+        if not self.is_told:
+            raise not_told(self.path.parent)
         return self.form.pixels(read_image(image))
 
     def tokens_of(self, pixels: Pixels) -> int:
@@ -160,6 +166,8 @@ def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Pr
     directory  holds preprocessor_config.json, or processor_config.json with the same within
     config     the whole config.json
 
+    Where neither is there, the model still reads text.
+
     Raises ConfigError for settings that are not implemented, CheckpointError where the files are damaged.
     """
     kind: type[Processor] = _class_named(PROCESSORS.get(config["model_type"], "processor.Processor"))
@@ -177,7 +185,20 @@ def read_form(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Form
             f"Implemented: {', '.join(sorted(FORMS))}."
         )
     form: type[Form] = _class_named(FORMS_IN_MODELS.get((config["model_type"], name), FORMS[name]))
-    return form.read(settings, config)
+    return form.read(settings, config) if is_told(directory) else form()
+
+
+def is_told(directory: Path) -> bool:
+    """Say whether a directory has a file about how images are prepared."""
+    return (directory / PREPROCESSOR).exists() or "image_processor" in _read_if_there(directory, PROCESSOR)
+
+
+def not_told(directory: Path) -> CheckpointError:
+    """Return the error for an image that nobody knows how to prepare: other numbers give other answers."""
+    return CheckpointError(
+        f"{directory}: has no {PREPROCESSOR}, which says how images are prepared.\n"
+        "Download it from where the model comes from. Text is read without it."
+    )
 
 
 def _class_named(name: str) -> Any:
