@@ -1,12 +1,14 @@
 """The processor against transformers': ids and pixels of prompts with images, and what cannot be."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 from small_seeing import VECTORS, picture, small_seeing_model, their_answer
 
 import tinystar_np as ts
@@ -180,3 +182,15 @@ def test_a_directory_that_does_not_say_how_images_are_prepared(with_processor: b
         ts.generate(model, processor, "<image>Who?", images=[picture(20, 20)])
     with pytest.raises(CheckpointError, match=r"has no preprocessor_config\.json, which says how"):
         list(ts.Conversation(model, processor).say("Who?", images=[picture(20, 20)]))
+
+
+def test_the_text_part_of_a_model_that_sees(tmp_path: Path) -> None:
+    small_seeing_model(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    text = {name: tensor for name, tensor in tensors.items() if not re.search("vision|connector", name)}
+    assert len(text) < len(tensors)
+    save_file(text, tmp_path / "model.safetensors")
+    model, tokenizer = ts.load(tmp_path)
+    assert ts.generate(model, tokenizer, "Who?", max_new_tokens=3)
+    with pytest.raises(InputError, match=r"text alone: it cannot .*\n.* without the encoder of images: use"):
+        ts.generate(model, tokenizer, "Who?", images=[picture(20, 20)])
