@@ -11,6 +11,7 @@ from typing import Self
 
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.vision.boxes import Boxes, on_the_image, tile_cells
 from tinystar_np.vision.settings import Edges, Settings
 from tinystar_np.vision.steps import BICUBIC, HALF, Steps, image_processor, repeated
 from tinystar_np.vision.transforms import Image
@@ -106,3 +107,7 @@ class PaliGemmaImages:
     def text(self, pixels: Pixels) -> str:
         """Return an image's tokens: one for each vector that the encoder makes."""
         return repeated(self.image_token, self.vectors)
+
+    def boxes(self, pixels: Pixels) -> Boxes:
+        """Say where on the image each vector lies: (N, 4)."""
+        return on_the_image(tile_cells([self.steps.area(pixels.size)], self.vectors))
