@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import text_references  # noqa: F401 — registers what AutoModelForCausalLM lacks
 import torch
 from parity_cases import FULL, SLIDING, VOCABULARY
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
@@ -211,6 +212,8 @@ def old_spelling(raw: Mapping[str, Any]) -> dict[str, Any]:
         changes |= {"rope_parameters": None, "rope_theta": rope.pop("rope_theta")}
         if "partial_rotary_factor" in rope:
             changes["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
-        if rope["rope_type"] != "default":
+        if raw["model_type"] == "qwen2_vl_text" and rope["rope_type"] == "default":
+            rope["rope_type"] = "mrope"
+        if rope["rope_type"] != "default" or "mrope_section" in rope:
             changes["rope_scaling"] = {"type": rope.pop("rope_type"), **rope}
     return changes

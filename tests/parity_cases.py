@@ -86,6 +86,7 @@ class Case:
     renamed    {today's key: its name in old files}
     buffers    tensors of old files that no layer here has, with {i} for the layer
     of_today   variants that old files could not say
+    must_say   keys that a file cannot leave out
     tolerance  {variant: share of the largest logit} where it is not parity.TOLERANCE
     """
 
@@ -97,6 +98,7 @@ class Case:
     renamed: Mapping[str, str] = field(default_factory=dict)
     buffers: tuple[str, ...] = ()
     of_today: tuple[str, ...] = ()
+    must_say: tuple[str, ...] = ()
     tolerance: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -562,6 +564,24 @@ CASES = [
         },
     ),
     Case(
+        "ministral3",
+        # From 8 of thousands on: otherwise nothing grows within a test.
+        small={
+            "rope_parameters": rope(
+                "yarn", factor=4.0, llama_4_scaling_beta=0.7, original_max_position_embeddings=8
+            )
+        },
+        variants={
+            "published": {"rope_parameters": None},
+            "not_scaled": {
+                "rope_parameters": rope(llama_4_scaling_beta=0.5, original_max_position_embeddings=3)
+            },
+            "no_growth": {"rope_parameters": {**YARN, "llama_4_scaling_beta": 0.0}},
+            **windows("sliding_window", 5, 17),
+        },
+        of_today=("not_scaled",),  # old files said nothing of growth without scaling
+    ),
+    Case(
         "mistral",
         small={"sliding_window": 5},
         variants=windows("sliding_window", 1, 2, 17, 64, 69, 70, 71, None),
@@ -653,6 +673,13 @@ CASES = [
         },
     ),
     Case(
+        "qwen2_vl_text",
+        small={"rope_parameters": rope(mrope_section=[1, 2, 1])},
+        more={"num_hidden_layers": 3},
+        variants={**QWEN, "wide": {"hidden_size": 48, "rope_parameters": rope(mrope_section=[2, 2, 2])}},
+        must_say=("rope_parameters",),  # by default, sections are those of heads of 128
+    ),
+    Case(
         "qwen3",
         small={"head_dim": 8},
         more={"num_hidden_layers": 3},
@@ -692,6 +719,7 @@ CASES = [
         },
         tolerance={"usual_epsilon": 1e-4},
     ),
+    Case("qwen3_vl_text", small={"head_dim": 8, "rope_parameters": rope(mrope_section=[1, 2, 1])}),
     Case(
         "smollm3",
         small={"no_rope_layer_interval": 2},

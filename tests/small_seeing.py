@@ -37,11 +37,16 @@ VECTORS = 4  # of a tile: 28 × 28 pixels, patches of 7 × 7, of which 2 × 2 be
 @cache
 def small_tokenizer() -> Tokenizer:
     """Make the tokenizer."""
+    return byte_tokenizer(SPECIAL)
+
+
+def byte_tokenizer(special: tuple[str, ...]) -> Tokenizer:
+    """Make a tokenizer of bytes and special tokens."""
     alphabet = {token: n for n, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(alphabet, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     return tokenizer
 
 

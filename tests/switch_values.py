@@ -174,9 +174,26 @@ OF_HALVES = {
     ],
     "rope_theta": [Other(50.0, given={**OLD, **HALF})],
 }
+SECTIONS = {"mrope_section": [1, 2, 1]}
+YARN_IN_SECTIONS = {"rope_parameters": rope("yarn", factor=4.0, **SECTIONS)}
+OLD_SECTIONS = {**OLD, "rope_scaling": {"rope_type": "default", **SECTIONS}}
+OLD_MROPE = {**OLD, "rope_scaling": {"type": "mrope", **SECTIONS}}
+OF_SECTIONS: dict[str, list[Any]] = {
+    "rope_parameters": [
+        rope(rope_theta=50.0, **SECTIONS),
+        *YARN_IN_SECTIONS.values(),
+        rope(partial_rotary_factor=0.5, **SECTIONS),
+        rope("dynamic", factor=4.0, **SECTIONS),
+    ],
+    "rope_scaling": [Other({"type": "linear", "factor": 4.0, **SECTIONS}, given=OLD_SECTIONS)],
+    "rope_theta": [Other(50.0, given=OLD_SECTIONS)],
+    "max_position_embeddings": [Other(1024, given=YARN_IN_SECTIONS)],
+    "original_max_position_embeddings": [Other(32, given=YARN_IN_SECTIONS)],
+}
 OF_GROUPS = {"new_decoder_architecture": True}
 YARN_IN_ROPE = {"position_embedding_type": "rope", "rope_parameters": rope("yarn", factor=4.0)}
 
+GROWING = rope("yarn", factor=4.0, llama_4_scaling_beta=0.7, original_max_position_embeddings=8)
 OTHERS_OF: dict[str, dict[str, list[Any]]] = {
     "bloom": {"original_max_position_embeddings": [32]},  # it does not turn, whatever the rule
     "dbrx": {
@@ -265,6 +282,25 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
         "expand": [Other(1, also={"head_dim": 8})],
         "n_groups": [1],
     },
+    "ministral3": {
+        "rope_parameters": [
+            {**GROWING, "rope_theta": 50.0},
+            {**GROWING, "llama_4_scaling_beta": 0.2},
+            {**GROWING, "original_max_position_embeddings": 6},
+            {**GROWING, "factor": 2.0},
+            rope(llama_4_scaling_beta=0.7, original_max_position_embeddings=8),
+            rope("yarn", factor=4.0, original_max_position_embeddings=8),
+        ],
+        "rope_scaling": [Other({**GROWING, "factor": 2.0}, given={"rope_parameters": None})],
+        "rope_theta": [
+            Other(50.0, given={"rope_parameters": {k: v for k, v in GROWING.items() if k != "rope_theta"}})
+        ],
+        "max_position_embeddings": [
+            Other(10, given={"rope_parameters": {k: v for k, v in GROWING.items() if k[:8] != "original"}})
+        ],
+        "original_max_position_embeddings": [7],
+        "sliding_window": [3],
+    },
     "mpt": {
         "max_seq_len": [Other(32, same=True)],
         "expansion_ratio": [2],
@@ -289,6 +325,14 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
         "max_window_layers": [Other(3, given=WINDOW)],
         "layer_types": [Other([FULL, SLIDING, SLIDING], given=WINDOW)],
     },
+    "qwen2_vl_text": QWEN2
+    | OF_SECTIONS
+    | {
+        "rope_theta": [Other(50.0, given=OLD_MROPE)],
+        "head_dim": [Other(8, same=True), 12],
+        "hidden_size": [Other(48, also={"rope_parameters": rope(mrope_section=[2, 2, 2])})],
+        "num_attention_heads": [Other(2, also={"rope_parameters": rope(mrope_section=[3, 3, 2])})],
+    },
     "qwen3": QWEN2,
     "qwen3_moe": QWEN2 | {"intermediate_size": [Other(28, given={"mlp_only_layers": [0]})]},
     "qwen3_next": {
@@ -301,6 +345,7 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
         "linear_num_value_heads": [2],
         "rms_norm_eps": [0.1],
     },
+    "qwen3_vl_text": OF_SECTIONS,
     "smollm3": {
         "no_rope_layers": [[0, 1], [1, 1]],
         "no_rope_layer_interval": [1],

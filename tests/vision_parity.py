@@ -78,6 +78,21 @@ def row_of(*parts: int | tuple[Pixels, int], image_token: int = IMAGE, seed: int
     return ids, images
 
 
+def images_of_any_size(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    """What Pixtral's encoder takes: all images in turn, filled up to the largest, and their sizes.
+
+    What they are filled up with is not read.
+    """
+    tiles = [image.pixels.tiles for _, images in rows for image in images]
+    sizes = [each.shape[-2:] for each in tiles]
+    height, width = (max(edges) for edges in zip(*sizes, strict=True))
+    padded = [
+        np.pad(each, ((0, 0), (0, 0), (0, height - h), (0, width - w)), constant_values=7.0)
+        for each, (h, w) in zip(tiles, sizes, strict=True)
+    ]
+    return {"pixel_values": torch.tensor(np.concatenate(padded)), "image_sizes": torch.tensor(sizes)}
+
+
 def logits_with_images(reference: PreTrainedModel, rows: Sequence[Row], theirs: Theirs) -> np.ndarray:
     """The reference's logits (B, T, V) of rows of one length."""
     given = theirs(rows) if any(images for _, images in rows) else {}
@@ -93,11 +108,13 @@ def check_images(
     *,
     tolerance: float = TOLERANCE,
     cuts_within_images: bool = True,
+    in_pieces: bool = True,
 ) -> Decoder:
     """Hold the model in ``directory`` against ``reference``, with images.
 
     rows                ids and images of a batch, all of one length
     cuts_within_images  whether pieces may end within an image
+    in_pieces           whether prompts may be read in pieces at all
 
     Returns our model.
     """
@@ -123,7 +140,7 @@ def check_images(
     if cuts_within_images:
         inside = {(a + b) // 2 for row in seen for image in row for a, b in image.runs()}
         cutting += [set(range(length)), inside, {n + 1 for n in starts}, {n - 1 for n in ends}]
-    for cut in cutting:
+    for cut in cutting if in_pieces else ():
         cache = model.new_cache(batch_size=len(rows))
         places = sorted({0, *cut, length})
         found = [model(ids[:, a:b], cache=cache, images=seen) for a, b in pairwise(places)]

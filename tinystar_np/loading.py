@@ -13,7 +13,7 @@ from tinystar_np.checkpoints.model_source import ModelSource, open_source
 from tinystar_np.errors import ConfigError, InputError, TokenizerError
 from tinystar_np.fast.machine import give_back_memory as give_back
 from tinystar_np.fast.threads import use_threads
-from tinystar_np.models import Decoder, model_class, vision_class
+from tinystar_np.models import Decoder, EmbeddingModel, embedding_class, model_class, vision_class
 from tinystar_np.models.config import Config
 from tinystar_np.models.text_part import has_vision, text_config, text_tensors
 from tinystar_np.models.vision_part import VisionPart
@@ -35,7 +35,7 @@ def load(
     in_memory: bool = False,
     isolated: bool = False,
     follow_links: bool = False,
-) -> tuple[Decoder, Tokenizer | None]:
+) -> tuple[Decoder | Any, Tokenizer | None]:
     """Load a model and its tokenizer.
 
     name       a directory with config.json and *.safetensors, a GGUF file, the name of a shipped model
@@ -58,7 +58,8 @@ def load(
                disk; those in a stranger's directory could lead to any file of yours
 
     Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files and the model
-    does not read bytes.
+    does not read bytes. Of a model that sees, it takes images too (vision/processor.py). Of CLIP and SigLIP
+    the model is an ``EmbeddingModel`` (models/embedding_model.py), and no ``Decoder``.
     Warns where packed files have scales for rounding activations, which is not done here.
     Raises TinyStarError of the kind that fits, with a message that says what to do.
     """
@@ -74,6 +75,9 @@ def load(
         return found
     use_threads()
     source = open_source(find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir))
+    embedding = embedding_class(source.config["model_type"])
+    if embedding is not None and source.metadata is None:
+        return _load_embedding(embedding, source, dtype, in_memory, isolated)
     raw = text_config(source.config)
     architecture, config = model_config(source, raw)  # raises its errors before any weight is read
     sees = vision_config(source, config)
@@ -109,6 +113,26 @@ def load(
     if tokenizer is not None:
         tokenizer.rows = model.vocab_size
     return model, tokenizer
+
+
+def _load_embedding(
+    kind: type[EmbeddingModel], source: ModelSource, dtype: str, in_memory: bool, isolated: bool
+) -> tuple[EmbeddingModel, Tokenizer | None]:
+    """Load a model that embeds texts and images, and its processor; see ``load``."""
+    config = kind.Config.from_dict(source.config)
+    tokenizer = load_tokenizer(source.path, isolated)
+    give_back()
+    model = kind.from_checkpoint(config, source.checkpoint(source.config), dtype)
+    if in_memory:
+        model.move_into_memory()
+    if tokenizer is None:
+        return model, None
+    from tinystar_np.vision.embedding_processor import embedding_processor  # late: others need none of it
+
+    tokenizer.rows = model.vocab_size
+    return model, embedding_processor(
+        tokenizer, source.path, source.config, model.padded_length, model.pad_token_id
+    )
 
 
 def model_config(source: ModelSource, raw: JsonObject) -> tuple[type[Decoder], Config]:

@@ -165,6 +165,11 @@ def read_again() -> AbstractContextManager[None]:
     return _set(_listeners, tuple(each for each in _listeners.get() if each.rereads))
 
 
+def recording() -> bool:
+    """Say whether somebody listens who would not hear what is read again."""
+    return any(not each.rereads for each in _listeners.get() if not each.closed)
+
+
 def place() -> Place | None:
     """Return where the tokens of the current call stand; None where a layer is called by itself."""
     return _place.get()

@@ -177,7 +177,7 @@ def rotary_embedding() -> Iterator[Case]:
 
 def masks() -> Iterator[tuple[int, int, Mask | None]]:
     """T, S and a mask: one token, few and many; windows, chunks, both ways; rows at different lengths."""
-    for t, s in ((1, 1), (1, 9), (5, 9), (70, 70), (100, 700), (600, 600)):
+    for t, s in ((1, 1), (1, 9), (5, 9), (70, 70), (100, 800), (600, 600)):  # 800 keys are two blocks
         yield t, s, None
         for window in (None, 1, 40):
             yield t, s, last_queries(t, s, window)
@@ -193,6 +193,7 @@ def masks() -> Iterator[tuple[int, int, Mask | None]]:
         earlier = start[:, None] + np.arange(-15, t)  # negative ones stand for nothing
         yield t, 15 + t, Mask(queries, earlier, window=16)
     yield from masks_with_groups()
+    yield 400, 2100, None  # more keys than are taken at once where all are visible, and more queries
     shuffled = np.random.default_rng(0).permutation(100)  # as in the places of a window
     yield 1, 100, Mask(np.array([99]), shuffled, window=60)
     yield 70, 100, Mask(np.arange(30, 100), shuffled)
@@ -200,8 +201,8 @@ def masks() -> Iterator[tuple[int, int, Mask | None]]:
 
 def masks_with_groups() -> Iterator[tuple[int, int, Mask]]:
     """Images of several lengths, alone, in a row, and cut by a cache; prefixes; both kinds of window."""
-    images = [(0, 1), (3, 66), (69, 20), (450, 90), (590, 10)]
-    for t, s in ((1, 90), (70, 70), (120, 600)):
+    images = [(0, 1), (3, 66), (69, 20), (650, 90), (790, 10)]
+    for t, s in ((1, 90), (70, 70), (120, 800)):
         for runs in (images, [(0, s - 10)]):
             for causal in (True, False):
                 for window, chunk in ((None, None), (20, None), (80, None), (20, 50)):

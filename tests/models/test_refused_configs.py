@@ -292,6 +292,21 @@ MINE: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"linear_key_head_dim": 0}, "P = 0"),
         ({"decoder_sparse_step": 0}, "decoder_sparse_step = 0"),
     ],
+    "ministral3": [
+        ({ROPE: rope("yarn", factor=4.0)}, "rope_parameters.llama_4_scaling_beta is missing; it must be a"),
+        (
+            {ROPE: rope("yarn", factor=4.0, llama_4_scaling_beta="much")},
+            "rope_parameters.llama_4_scaling_beta = 'much', but it must be a number",
+        ),
+        (
+            {ROPE: rope(llama_4_scaling_beta=0.1)},
+            "rope_parameters.original_max_position_embeddings is missing; it must be a whole number",
+        ),
+        (
+            {ROPE: rope(llama_4_scaling_beta=0.1, original_max_position_embeddings=0)},
+            "original_max_position_embeddings = 0, but it must be a whole number of tokens",
+        ),
+    ],
     "smollm3": [
         ({"no_rope_layer_interval": 0}, "no_rope_layer_interval = 0 must be at least 1"),
         ({"no_rope_layers": [1]}, r"no_rope_layers = \[1\], but it must be 0 or 1 for each of .* = 2"),

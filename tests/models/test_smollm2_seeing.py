@@ -18,6 +18,8 @@ from tinystar_np.models.vision.pixels import ImageInput, Pixels
 IMAGE = 49190
 ADDED = 128  # tokens of SmolVLM that SmolLM2 does not have
 NEW = 20
+TOLERANCE = 1e-4
+"""Random vectors magnify rounding in 30 layers: transformers' own float32 is 1e-5 from its float64."""
 
 
 def reference_model() -> PreTrainedModel:
@@ -70,10 +72,10 @@ def test_images_before_real_words(tmp_path: Path) -> None:
     pixels = torch.from_numpy(tiles)[None]
     with torch.no_grad():
         expected = reference(torch.tensor([ids]), pixel_values=pixels).logits[0].numpy()
-    assert_close(model(ids, images=seen), expected, what="whole")
+    assert_close(model(ids, images=seen), expected, TOLERANCE, "whole")
     cache = model.new_cache()
     pieces = [model(ids[a:b], cache=cache, images=seen) for a, b in ((0, 70), (70, 71), (71, len(ids)))]
-    assert_close(np.concatenate(pieces), expected, what="in pieces")
+    assert_close(np.concatenate(pieces), expected, TOLERANCE, "in pieces")
     chosen = [int(pieces[-1][-1].argmax())]
     while len(chosen) < NEW:
         chosen.append(int(model(chosen[-1:], cache=cache).argmax()))

@@ -11,6 +11,9 @@ from parity import save
 from transformers import Idefics3Config, SmolVLMConfig
 from vision_parity import IMAGE, TEXT, VISION, Row, check_images, random_pixels, row_of, whole_model
 
+from tinystar_np.errors import ConfigError
+from tinystar_np.models.vision.idefics3_vision import Idefics3VisionConfig
+
 CONFIGS = {"idefics3": Idefics3Config, "smolvlm": SmolVLMConfig}
 
 
@@ -58,3 +61,9 @@ def test_the_encoders_keys(vision: dict[str, Any], tmp_path: Path) -> None:
     C = vision.get("num_channels", 3)
     rows = [row_of(3, (random_pixels(2, C, 28, 28), 8), 5)]
     check_images(reference, save(reference, tmp_path), rows, theirs)
+
+
+@pytest.mark.parametrize("patch_size", [0, 300])
+def test_no_patch_within_an_image(patch_size: int) -> None:
+    with pytest.raises(ConfigError, match=f"patch_size = {patch_size} must be at least 1 and at most image_"):
+        Idefics3VisionConfig.from_dict({"patch_size": patch_size})

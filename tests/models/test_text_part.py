@@ -103,7 +103,9 @@ def test_names_as_of_2025(kind: str, tmp_path: Path) -> None:
     path = save(reference, tmp_path) / "model.safetensors"
     tensors = load_file(path)
     head = tensors.pop("language_model.lm_head.weight", None)
-    renamed = {"model." + name.replace("_model.model.", "_model."): tensors[name] for name in tensors}
+    renamed = {
+        "model." + name.replace("language_model.model.", "language_model."): tensors[name] for name in tensors
+    }
     save_file(renamed | ({} if head is None else {"lm_head.weight": head}), path)
     ids = random_ids(2, 20)
     np.testing.assert_allclose(load(tmp_path)[0](ids), logits_of(reference, ids), rtol=0, atol=2e-5)

@@ -176,6 +176,7 @@ def test_text_is_the_processors() -> None:
         ({"do_rescale": False}, "do_rescale = False, but it must be true where do_normalize is"),
         ({"max_patches": 0}, "max_patches = 0, but it must be a whole number from 1"),
         ({"max_patches": 1000}, "max_patches = 1000, but it makes more than 67108864 pixels"),
+        ({"image_processor_type": "SiglipImageProcessor"}, "image_processor_type = .* is not implemented"),
         ({"patch_size": 28}, "patch_size = 28, but it is 14"),
         ({"pixel_shuffle_ratio": 0.25}, "pixel_shuffle_ratio = 0.25, but it is 0.5"),
         ({"patch_token": "<p>"}, r"patch_token = '<p>', but it must be <\|patch\|>"),
@@ -184,6 +185,12 @@ def test_text_is_the_processors() -> None:
 def test_settings_that_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"^preprocessor_config.json: {message}"):
         Llama4Images.read(SETTINGS | settings, CONFIG)
+
+
+def test_more_tokens_than_any_model_takes() -> None:
+    settings = SETTINGS | {"size": 56, "max_patches": 16_000}
+    with pytest.raises(ConfigError, match="max_patches = 16000, but it makes more than 100000 tokens"):
+        Llama4Images.read(settings, {"vision_config": {"patch_size": 7}})
 
 
 @pytest.mark.parametrize("ratio", [1e-300, 0.001, 1.5])

@@ -99,6 +99,8 @@ def sizes() -> list[tuple[int, int]]:
         *rng.integers(1, 1500, (150, 2)),
         *rng.integers(1, 90, (50, 2)),
         *(336 * rng.integers(1, 9, (50, 2))),
+        (47, 1128),  # whose bars end on a whole patch, but for the last digits of a product
+        (88, 99),
     ]
     return [(image.shape[0], image.shape[1]) for image in IMAGES.values()] + [
         (int(h), int(w)) for h, w in drawn
@@ -198,6 +200,7 @@ def test_the_patch_size_is_the_encoders() -> None:
         ({"num_additional_image_tokens": 2}, "num_additional_image_tokens = 2, but it is 1"),
         ({"vision_feature_select_strategy": "full"}, "= 'full', but it is 'default' in config.json"),
         ({"vision_feature_select_strategy": "both"}, "must be one of default, full"),
+        ({"image_processor_type": "CLIPImageProcessor"}, "image_processor_type = .* is not implemented"),
         ({"do_resize": "no"}, "do_resize = 'no'"),
     ],
 )

@@ -163,6 +163,7 @@ def test_what_one_token_stands_for() -> None:
             {"do_center_crop": True, "crop_size": {"shortest_edge": 3}},
             "crop_size = .*must have height and width",
         ),
+        ({"image_processor_type": "CLIPImageProcessor"}, "image_processor_type = .* is not implemented"),
         ({"patch_size": 12}, "patch_size = 12, but it is 14"),
         ({"patch_size": 14, "spatial_merge_size": 3}, "spatial_merge_size = 3, but it is 2"),
         ({"image_break_token": 7}, "image_break_token = 7, but it must be a token's text"),
@@ -171,3 +172,9 @@ def test_what_one_token_stands_for() -> None:
 def test_settings_that_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"^preprocessor_config.json: {message}"):
         PixtralImages.read(SETTINGS | settings, MISTRAL3)
+
+
+def test_more_tokens_than_any_model_takes() -> None:
+    images = PixtralImages.read({}, {"vision_config": {"patch_size": 1}})
+    with pytest.raises(InputError, match="one would become 102400 tokens"):
+        images.text(Pixels(np.zeros((1, 3, 320, 320), np.float32), (320, 320)))

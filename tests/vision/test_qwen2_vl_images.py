@@ -131,6 +131,15 @@ def test_older_names_within_size_are_limits_too() -> None:
     assert older == Qwen2VLImages.read(SETTINGS_2_5, QWEN2)
 
 
+def test_an_image_of_as_many_pixels_as_are_allowed() -> None:
+    for limits in ((1, 2 * 28 * 28), (2 * 28 * 28, 10_000)):
+        images = Qwen2VLImages(*limits)
+        for size in ((43, 28), (28, 55), (13, 50)):
+            expected = smart_resize(*size, factor=28, min_pixels=limits[0], max_pixels=limits[1])
+            assert images.fitting(size, *limits) == expected, size
+        assert images.fitting((43, 28), *limits) == (56, 28)
+
+
 def test_sizes() -> None:
     rng = np.random.default_rng(0)
     for settings, config, factor in ((SETTINGS_2_5, QWEN2, 28), (SETTINGS_3, QWEN3, 32), (SMALL, QWEN2, 28)):
@@ -173,6 +182,11 @@ def test_prompts() -> None:
     assert Qwen2VLImages.read(named, QWEN2).before(1) == "<s><i><e>"
 
 
+def test_the_first_files_had_another_name_for_the_same() -> None:
+    first = SETTINGS_2_5 | {"image_processor_type": "Qwen2_5_VLImageProcessor"}
+    assert Qwen2VLImages.read(first, QWEN2_5) == Qwen2VLImages.read(SETTINGS_2_5, QWEN2_5)
+
+
 def test_the_patch_size_is_the_encoders() -> None:
     assert Qwen2VLImages.read({}, QWEN3).square == 32
     assert Qwen2VLImages.read({}, {"model_type": "qwen3_vl"}).square == 32
@@ -188,6 +202,7 @@ def test_the_patch_size_is_the_encoders() -> None:
         ({"size": {"shortest_edge": 1, "longest_edge": 10**9}}, "size.longest_edge = 1000000000, but"),
         ({"min_pixels": 0}, "min_pixels = 0, but it must be a whole number from 1"),
         ({"max_pixels": 10**400}, "max_pixels = .*, but it must be a whole number"),
+        ({"image_processor_type": "CLIPImageProcessor"}, "image_processor_type = .* is not implemented"),
         ({"patch_size": 16}, "patch_size = 16, but it is 14"),
         ({"merge_size": 1}, "merge_size = 1, but it is 2"),
         ({"temporal_patch_size": 1}, "temporal_patch_size = 1, but it is 2"),

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.amounts import counted, size_of
-from tinystar_np.cache.images import Images, SeenImage, begun, merged
+from tinystar_np.cache.groups import Group, group_within
+from tinystar_np.cache.images import Images, SeenImage, begun, groups_of, is_of_images, merged
 from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.saved import write_states
 from tinystar_np.cache.step import Step
@@ -192,7 +193,26 @@ class Cache:
             )
         if length < 0:
             raise InputError(f"length = {length}, but a cache holds at least 0 tokens.")
+        prefix = self._prefix_within(length)
+        if prefix is not None:
+            raise InputError(
+                f"length = {length}, but the tokens {prefix.first} to {prefix.after - 1} were read as one "
+                "prompt with images, whose tokens see one another: what they are without the others is not "
+                "known. Keep a copy of the cache (cache.copy()) at the place to return to."
+            )
         self.lengths = np.minimum(self.lengths, length)
+
+    def truncates_to(self, length: int) -> bool:
+        """Say whether ``truncate(length)`` can be done."""
+        return self.rewindable and length >= 0 and self._prefix_within(length) is None
+
+    def _prefix_within(self, length: int) -> Group | None:
+        """Return a prompt read as one that ``length`` tokens are a part of; None where they are of none."""
+        for images, held in zip(self.images or (), self.lengths.tolist(), strict=False):
+            group = group_within(groups_of(images), min(length, held))
+            if group is not None and not is_of_images(images, group):
+                return group
+        return None
 
     def copy(self) -> "Cache":
         """Return a cache that holds the same and goes its own way from here."""
@@ -205,6 +225,21 @@ class Cache:
         text = None if self.text is None else self.text.select(index)
         images = None if self.images is None else [self.images[i] for i in index.tolist()]
         return Cache([state.select(index) for state in self.states], lengths, self.fingerprint, text, images)
+
+    def row(self, number: int) -> "Cache":
+        """Return a copy that holds one row, and reads pieces of its text where this cache does."""
+        row = self.select([number])
+        row._whole = None if self._whole is None else self._whole[number : number + 1]
+        return row
+
+    def count(self, lengths: NDArray[np.int64], images: Sequence[Images]) -> None:
+        """Count tokens that are read no further than the group of images in which they end.
+
+        lengths  (B,) tokens of each row
+        images   of the rows' texts
+        """
+        self._move()
+        self._held = self._held._replace(lengths=lengths, images=begun(images, lengths))
 
     def save(self, path: str | Path) -> None:
         """Write it to a file, from which ``model.load_cache(path)`` of the same model makes it again.

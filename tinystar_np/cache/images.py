@@ -5,10 +5,13 @@ A cache keeps those of its rows. Positions after an image depend on its grid in 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tinystar_np.cache.groups import Group, group_within, groups_of_runs
+from tinystar_np.errors import InputError
 
 Run = tuple[int, int]
 
@@ -22,12 +25,21 @@ class SeenImage:
     grid     (t, h, w) of the vectors, N = t·h·w, where positions depend on it; None elsewhere
     deep     (M, N, D) further vectors, added to the residual stream after each of the first M blocks;
              None for none
+    groups   of tokens that see one another, to which some of its places belong; none in most models
+    prefix   whether all tokens of the call in which it is read are a group, which ``groups`` then names
     """
 
     places: NDArray[np.int64]
     vectors: NDArray[np.float32]
     grid: tuple[int, int, int] | None = None
     deep: NDArray[np.float32] | None = None
+    groups: tuple[Group, ...] = ()
+    prefix: bool = False
+
+    @property
+    def begins(self) -> int:
+        """The first place that it, or a group of it, takes."""
+        return min([int(self.places[0]), *(group.first for group in self.groups)])
 
     def runs(self) -> list[Run]:
         """Return the first place, and the one after the last, of each run of places without a gap."""
@@ -41,11 +53,84 @@ class SeenImage:
 
     def moved(self, by: int) -> "SeenImage":
         """Return it so many places later in a text."""
-        return SeenImage(self.places + by, self.vectors, self.grid, self.deep)
+        groups = tuple(Group(g.first + by, g.after + by, g.in_window) for g in self.groups)
+        return replace(self, places=self.places + by, groups=groups)
 
 
 Images = tuple[SeenImage, ...]
 """Those of one row, in the order of their places."""
+
+
+def groups_of(images: Sequence[SeenImage]) -> list[Group]:
+    """Return the groups of the images of a text, each once, in the order of their places."""
+    return sorted({group for image in images for group in image.groups})
+
+
+def grouped(images: Sequence[SeenImage]) -> Images:
+    """Return images whose tokens see one another, those of each image and of neighbours without a gap."""
+    groups = groups_of_runs(run for image in images for run in image.runs())
+    return tuple(
+        replace(
+            image,
+            groups=tuple(
+                group
+                for group in groups
+                if any(group.first <= first < group.after for first, _ in image.runs())
+            ),
+        )
+        for image in images
+    )
+
+
+def is_of_images(images: Sequence[SeenImage], group: Group) -> bool:
+    """Say whether all tokens of a group are image tokens, whose vectors are known."""
+    within = (image.within(group.first, group.after) for image in images)
+    return sum(some.stop - some.start for some in within) == group.after - group.first
+
+
+def with_prefixes(rows: Sequence[Images], starts: NDArray[np.int64], length: int) -> Sequence[Images]:
+    """Make the new tokens of each row a group where an image asks for it that begins among them.
+
+    starts  (B,) where each row's new tokens begin
+    length  T
+
+    Raises InputError where such an image ends later.
+    """
+    return [
+        _with_prefix(images, start, start + length)
+        for images, start in zip(rows, starts.tolist(), strict=True)
+    ]
+
+
+def _with_prefix(images: Images, start: int, end: int) -> Images:
+    new = [image for image in images if image.prefix and start <= image.places[0] < end and not image.groups]
+    for image in new:
+        if image.places[-1] >= end:
+            raise InputError(
+                f"A call of the model ends at token {end}, within an image of {len(image.places)} tokens. In "
+                "this model all tokens of a prompt with images see one another: give the prompt in one call."
+            )
+    return tuple(replace(image, groups=(Group(start, end),)) if image in new else image for image in images)
+
+
+def piece_ends(images: Sequence[SeenImage], start: int, end: int, most: int) -> list[int]:
+    """Cut the tokens from ``start`` to before ``end`` into pieces, none of which ends within a group.
+
+    images  of the text
+    most    tokens of a piece; only where a group has more, its piece does
+
+    Returns where each piece ends.
+    """
+    if any(image.prefix and not image.groups and start <= image.places[0] < end for image in images):
+        return [end]
+    groups, ends = groups_of(images), [start]
+    while ends[-1] < end:
+        place = min(ends[-1] + most, end)
+        cut = group_within(groups, place)
+        if cut is not None and place < end:
+            place = cut.first if cut.first > ends[-1] else min(cut.after, end)
+        ends.append(place)
+    return ends[1:]
 
 
 def begun(rows: Sequence[Images] | None, lengths: NDArray[np.int64]) -> Sequence[Images] | None:
@@ -53,7 +138,7 @@ def begun(rows: Sequence[Images] | None, lengths: NDArray[np.int64]) -> Sequence
     if rows is None:
         return None
     left = [
-        tuple(image for image in images if image.places[0] < length)
+        tuple(image for image in images if image.begins < length)
         for images, length in zip(rows, lengths.tolist(), strict=True)
     ]
     return left if any(left) else None
@@ -83,6 +168,8 @@ def arrays_of(rows: Sequence[Images]) -> dict[str, NDArray]:
                 found[f"{name}.grid"] = np.asarray(image.grid, dtype=np.int64)
             if image.deep is not None:
                 found[f"{name}.deep"] = image.deep
+            if image.groups:
+                found[f"{name}.groups"] = np.asarray(image.groups, dtype=np.int64)
     return found
 
 
@@ -101,7 +188,7 @@ def restored(arrays: Mapping[str, NDArray], lengths: NDArray[np.int64], width: i
         while (name := f"images.{b}.{len(images)}") + ".places" in left:
             image = _restored(name, left, width)
             after = images[-1].places[0] if images else -1
-            if not after < image.places[0] < length:
+            if not after < image.places[0] or not image.begins < length:
                 raise ValueError(f"{name} begins at {image.places[0]} of {length} tokens")
             images.append(image)
         rows.append(tuple(images))
@@ -113,6 +200,7 @@ def restored(arrays: Mapping[str, NDArray], lengths: NDArray[np.int64], width: i
 def _restored(name: str, left: dict[str, NDArray], width: int) -> SeenImage:
     places, vectors = left.pop(f"{name}.places"), left.pop(f"{name}.vectors", None)
     grid, deep = left.pop(f"{name}.grid", None), left.pop(f"{name}.deep", None)
+    groups = _groups(name, left.pop(f"{name}.groups", np.zeros((0, 3), dtype=np.int64)))
     N = len(places) if places.ndim == 1 else 0
     fits = (
         N > 0
@@ -134,4 +222,14 @@ def _restored(name: str, left: dict[str, NDArray], width: int) -> SeenImage:
         vectors.copy(),
         None if grid is None else (t, h, w),
         None if deep is None else deep.copy(),
+        groups,
     )
+
+
+def _groups(name: str, rows: NDArray) -> tuple[Group, ...]:
+    """Make the groups that were saved as rows of their three numbers."""
+    is_table = rows.dtype == np.int64 and rows.ndim == 2 and rows.shape[1] == 3
+    edges = rows[:, :2].ravel() if is_table else rows.ravel()[:0]
+    if not is_table or (edges < 0).any() or (np.diff(edges) < 0).any() or (rows[:, 0] == rows[:, 1]).any():
+        raise ValueError(f"{name}.groups are no runs of tokens")
+    return tuple(Group(first, after, bool(in_window)) for first, after, in_window in rows.tolist())

@@ -95,6 +95,7 @@ class KeyValueState:
 
     def arrays(self, tokens: int) -> dict[str, NDArray]:
         """Return keys and values without the room after ``tokens``: each (B, G, tokens, K), views."""
+        self._make_room(min(tokens, self.most))  # where some are counted but not read (models/cut_groups.py)
         return {"keys": self.keys[:, :, :tokens], "values": self.values[:, :, :tokens]}
 
     def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:

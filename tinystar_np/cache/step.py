@@ -12,7 +12,8 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.cache.images import Images
+from tinystar_np.cache.groups import Group, group_within, numbers_by_row
+from tinystar_np.cache.images import Images, groups_of, with_prefixes
 from tinystar_np.kernels.masks import Mask
 
 Value = TypeVar("Value")
@@ -48,6 +49,8 @@ class Step:
                   that depend on it; None where the text ends with them
     images        those of each row's text, earlier ones included; None where no row has any
 
+    Raises InputError where it ends within an image whose prompt must be read at once.
+
     positions     (B, T) of every new token
     uniform       whether all rows stand at the same length
     end           S, the length of the longest row once the new tokens are in
@@ -64,7 +67,7 @@ class Step:
     ):
         self.start = start
         self.length = length
-        self.images = images if images is not None and any(images) else None
+        self.images = with_prefixes(images, start, length) if images is not None and any(images) else None
         self.text_lengths: Positions = start + length if text_lengths is None else text_lengths
         self.positions: Positions = start[:, None] + np.arange(length)
         self.uniform = bool((start == start[0]).all())
@@ -112,8 +115,38 @@ class Step:
 
         key_positions  what ``remember`` returned; layers with the same limits have the same
         """
-        make = partial(Mask, self.queries.row_positions, key_positions, *limits)
+        queries = self.queries
+        make = partial(Mask, queries.row_positions, key_positions, *limits)
+        if self.images is not None:
+            make = partial(queries.mask_with_groups, make())
         return self.once((self.only_last, limits), make)
+
+    def mask_with_groups(self, mask: Mask) -> Mask:
+        """Let tokens of a group see one another, as far as this call has them."""
+        if not any(self.groups):
+            return mask
+        return mask._replace(
+            query_groups=numbers_by_row(self.groups, mask.query_positions),
+            key_groups=numbers_by_row(self.groups, mask.key_positions),
+            groups_in_window=any(group.in_window for row in self.groups for group in row),
+        )
+
+    @cached_property
+    def groups(self) -> list[list[Group]]:
+        """The groups of each row that new tokens belong to; no rows where there are no images."""
+        return [
+            [group for group in groups_of(images) if group.meets(start, start + self.length)]
+            for images, start in zip(self.images or (), self.start.tolist(), strict=False)
+        ]
+
+    @property
+    def cuts_groups(self) -> bool:
+        """Whether the new tokens of a row begin or end within a group."""
+        return any(
+            group_within(row, place)
+            for row, start in zip(self.groups, self.start.tolist(), strict=False)
+            for place in (start, start + self.length)
+        )
 
     def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """Return what ``make`` makes, made when first asked for and kept for all layers of this call."""

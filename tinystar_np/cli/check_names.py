@@ -3,13 +3,21 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.gather import Faults
 from tinystar_np.checkpoints.json_file import JsonObject, one_line, shown
 from tinystar_np.checkpoints.model_source import ModelSource
 from tinystar_np.errors import CheckpointError
-from tinystar_np.models import Decoder
+from tinystar_np.models import Decoder, vision_class
 from tinystar_np.models.fitted import fitting
-from tinystar_np.models.text_part import text_config, text_tensors
+from tinystar_np.models.text_part import (
+    has_vision,
+    projector_tensors,
+    text_config,
+    text_tensors,
+    vision_tensors,
+)
+from tinystar_np.models.vision_part import VisionPart
 
 MOST = 20  # tensors of each kind that are listed
 
@@ -73,9 +81,33 @@ def check_names(source: ModelSource, model: Decoder) -> CheckedNames:
 
     Raises CheckpointError where the files cannot be read.
     """
-    checkpoint = text_tensors(source.checkpoint(text_config(source.config)), source.config)
-    _, table, faults = fitting(type(model), model.config, checkpoint)
-    return CheckedNames(source.path, len(table.tensors), faults)
+    whole = source.checkpoint(text_config(source.config))
+    _, table, faults = fitting(type(model), model.config, text_tensors(whole, source.config))
+    found = [(len(table.tensors), faults)]
+    sees = vision_class(source.config["model_type"])
+    if sees is not None and has_vision(whole):
+        found += check_vision(sees, source.config, model, whole)
+    fitted, all_faults = zip(*found, strict=True)
+    missing = [name for each in all_faults for name in each.missing]
+    left_over = [name for each in all_faults for name in each.left_over]
+    misfits = {name: shapes for each in all_faults for name, shapes in each.misfits.items()}
+    return CheckedNames(source.path, sum(fitted), Faults(missing, left_over, misfits))
+
+
+def check_vision(
+    sees: type[VisionPart], raw: JsonObject, model: Decoder, whole: Checkpoint
+) -> list[tuple[int, Faults]]:
+    """Hold the tensors of a vision part against its weight tables: how many fit, and what is wrong."""
+    config = sees.Config.from_dict({**raw, "text_width": model.config.sizes["D"]})
+    encoder, its_config = sees.encoder_of(config)
+    found = []
+    for kind, its, tensors in (
+        (encoder, its_config, vision_tensors(whole)),
+        (sees, config, projector_tensors(whole)),
+    ):
+        _, table, faults = fitting(kind, its, tensors)
+        found.append((len(table.tensors), faults))
+    return found
 
 
 def remedy(path: Path) -> str:

@@ -18,7 +18,7 @@ from tinystar_np.cli.activations import (
     say_answer,
 )
 from tinystar_np.cli.model_argument import add_model_word
-from tinystar_np.cli.open_model import raise_for_gguf
+from tinystar_np.cli.open_model import raise_for_embeddings, raise_for_gguf
 from tinystar_np.cli.streams import FAILURE, OK, say
 from tinystar_np.cli.terminal import add_common_arguments, add_loading_arguments, columns_of, note
 from tinystar_np.cli.wording import wrapped
@@ -58,6 +58,7 @@ def compare(arguments: argparse.Namespace) -> int:
     reference = find_model(arguments.against, **where) if arguments.against else directory
     raise_for_gguf(reference)
     model, tokenizer = load(directory, arguments.dtype)
+    raise_for_embeddings(model)
     if arguments.prompt is not None:
         ids = given_ids(arguments.prompt, tokenizer, arguments)
     elif tokenizer is not None:

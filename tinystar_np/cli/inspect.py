@@ -23,6 +23,7 @@ from tinystar_np.checkpoints.stored_matrix import is_int8
 from tinystar_np.cli.check_names import CheckedNames, check_names
 from tinystar_np.cli.check_text import CheckedText, check_text
 from tinystar_np.cli.check_weights import CheckedWeights, check_weights
+from tinystar_np.cli.inspect_embedding import inspect_embedding
 from tinystar_np.cli.model_argument import add_model_word
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import (
@@ -39,6 +40,7 @@ from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.inspection.llama_generations import Likeness, likeness
 from tinystar_np.inspection.memory import StateSize, WeightSizes, lengths_to_show, state_sizes, weight_sizes
 from tinystar_np.models.llama import LlamaConfig
+from tinystar_np.models.registry import EMBEDDING_ARCHITECTURES
 from tinystar_np.models.text_part import TEXT_PARTS, text_config
 
 LABEL = 15  # columns
@@ -87,6 +89,8 @@ def inspect(arguments: argparse.Namespace) -> int:
         )
     )
     whole = source.config
+    if whole["model_type"] in EMBEDDING_ARCHITECTURES:
+        return inspect_embedding(source, arguments)
     raw = text_config(whole)
     model = hollow_model(raw)
     description, weights, states = describe_model(model), weight_sizes(model), state_sizes(model)

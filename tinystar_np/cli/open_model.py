@@ -13,7 +13,7 @@ from tinystar_np.errors import InputError
 from tinystar_np.fast.threads import use_threads
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.loading import load
-from tinystar_np.models import Decoder
+from tinystar_np.models import Decoder, EmbeddingModel
 from tinystar_np.text import Tokenizer
 
 
@@ -62,6 +62,7 @@ def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None
             in_memory=arguments.in_memory,
             isolated=arguments.isolated,
         )
+    raise_for_embeddings(found[0])
     for warning in warned:
         note(str(warning.message), arguments)
     if arguments.dtype in ROUNDED:
@@ -71,6 +72,12 @@ def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None
             command = f"tinystar convert {shlex.quote(arguments.model)} DIR --dtype {arguments.dtype}"
             note(f"{command} keeps the result.", arguments)
     return found
+
+
+def raise_for_embeddings(model: Decoder | EmbeddingModel) -> None:
+    """Raise InputError for a model that does not write."""
+    if isinstance(model, EmbeddingModel):
+        raise model.does_not_write()
 
 
 def raise_for_gguf(path: Path) -> None:

@@ -30,6 +30,7 @@ from tinystar_np.generation.messages_as_html import messages_as_html
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.read_text import ReadText, common_length
 from tinystar_np.generation.setting_names import takes_sampling
+from tinystar_np.models.embedding_model import EmbeddingModel
 from tinystar_np.text import Tokenizer
 from tinystar_np.text.byte_run import UNKNOWN
 
@@ -67,6 +68,8 @@ class Conversation:
         when_full: WhenFull = "stop",
         on_shift: Callable[[Shift], None] | None = None,
     ) -> None:
+        if isinstance(model, EmbeddingModel):
+            raise model.does_not_write()
         if tokenizer is None:
             raise TokenizerError("This model has no tokenizer files, so it cannot hold a conversation.")
         if tokenizer.chat_template is None:

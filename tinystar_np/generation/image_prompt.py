@@ -8,6 +8,7 @@ from tinystar_np.errors import InputError
 from tinystar_np.generation.loop import LanguageModel
 from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.models.base import Decoder
+from tinystar_np.models.embedding_model import EmbeddingModel
 from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.text import Tokenizer
 from tinystar_np.vision.processor import Processor, Prompt
@@ -54,7 +55,9 @@ def read_images(model: LanguageModel, prompt: Prompt, held: int = 0) -> tuple[Se
 
 
 def no_images(model: LanguageModel) -> InputError:
-    """Return the error for images that are given to a model that reads none."""
+    """Return the error for images that are given to a model that reads none, or does not write."""
+    if isinstance(model, EmbeddingModel):
+        return model.does_not_write()
     return InputError(
         f"{type(model).__name__} reads text alone: it cannot be given images.\n"
         "Models that see are listed by: tinystar models"

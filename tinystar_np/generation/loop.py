@@ -9,12 +9,14 @@ and a row that has ended leaves the batch.
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinystar_np.cache import PREFILL, Cache, SeenImage, join_caches
+from tinystar_np.cache.images import piece_ends
 from tinystar_np.errors import ContextFullError, InputError
 from tinystar_np.fast.threads import beside_others
 from tinystar_np.generation.lookup import look_up
@@ -280,7 +282,7 @@ def prefill(
     progress: Progress | None = None,
     images: Sequence[SeenImage] = (),
 ) -> Logits:
-    """Read a prompt, or the rest of one, in pieces.
+    """Read a prompt, or the rest of one, in pieces; none ends where tokens see later ones.
 
     ids       (T,) at least one, which follow the tokens in the cache
     progress  see ``Progress``; called where there is more than one piece
@@ -294,10 +296,12 @@ def prefill(
     if len(ids) <= PREFILL:
         return read(rows, cache=cache, last_only=True)[:, -1]
     tell = progress or (lambda read, of: None)
+    held = int(cache.lengths[0])
+    ends = [end - held for end in piece_ends(images, held, held + len(ids), PREFILL)]
     with cache.reading(len(ids)):
-        for start in range(0, len(ids), PREFILL):
+        for start, end in pairwise([0, *ends]):
             tell(start, len(ids))
-            logits = read(rows[:, start : start + PREFILL], cache=cache, last_only=True)  # (1, 1, V)
+            logits = read(rows[:, start:end], cache=cache, last_only=True)  # (1, 1, V)
     tell(len(ids), len(ids))
     return logits[:, -1]
 

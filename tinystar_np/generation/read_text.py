@@ -61,7 +61,7 @@ class ReadText:
             # The last turn may have been interrupted anywhere: the cache knows how many ids were read.
             held = min(int(cache.lengths[0]), len(ids))
             shared = same_images(common_length(ids[:held], prompt[:-1]), cache, images)
-            if shared < held and cache.rewindable:
+            if shared < held and cache.truncates_to(shared):
                 cache.truncate(shared)
                 held = shared
             if shared == held:

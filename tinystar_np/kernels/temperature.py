@@ -6,7 +6,8 @@ In a softmax over S scores the weight of the largest, e^m / (e^m + the sum of al
 in long texts every head's weights become flat. Scores that grow with ln S prevent it (Nakanishi 2025,
 arXiv:2501.19399). Here the query at position p is scaled, in steps of f tokens: up to position f − 2 nothing
 changes, so that the rule can be added to a model trained on shorter texts. Llama 4 has it in the layers with
-full attention and without positions, with a = 0.1 and f = 8192; at ten million tokens q' is 1.7 q.
+full attention and without positions, with a = 0.1 and f = 8192; at ten million tokens q' is 1.7 q. Ministral
+3 has it in all layers, with a = 0.1 and f = 16384, in steps that begin one position later: ⌊p / f⌋.
 """
 
 import numpy as np

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.kernels.patches import patches
+from tinystar_np.kernels.patches import patches, still_weight
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 
@@ -27,3 +27,16 @@ class PatchEmbedding(Module):
         if self.bias is not None:
             x += self.bias
         return x
+
+
+class FilmPatchEmbedding(PatchEmbedding):
+    """Linear map of the patches of a film, of which an image is one that stands still.
+
+    w  ``weight`` (D, C, F, p, p) of F frames at once, and in some models ``bias`` (D,)
+    """
+
+    def __init__(self, w: Weights):
+        weight: NDArray = w["weight"]
+        self.size = weight.shape[-1]
+        self.weight = still_weight(weight).T  # (C·p·p, D)
+        self.bias = w.get("bias")

@@ -24,6 +24,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.models import caches
 from tinystar_np.models.as_text import one_line_of, picture_of
 from tinystar_np.models.config import AnyConfig, Config
+from tinystar_np.models.cut_groups import read_cut
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
 from tinystar_np.models.vision_part import Image, VisionPart, check_places, images_of_rows, with_images
@@ -106,6 +107,8 @@ class Decoder(Generic[AnyConfig]):
         of the cache are read again: when they cross the trained length, and beyond it under dynamic NTK with
         every call. So the logits are those of the same text without a cache, and cost as much.
 
+        Calls that end within an image whose tokens see one another are in models/cut_groups.py.
+
         Returns float32 (T, V) or (B, T, V); (1, V) or (B, 1, V) with ``last_only``.
         Raises InputError for ids that are no tokens of this model, or images that do not fit them, and
         ContextFullError where they do not fit; the cache is then as it was.
@@ -114,6 +117,9 @@ class Decoder(Generic[AnyConfig]):
         tokens = np.atleast_2d(given)  # (B, T)
         seen = images_of_rows(self.vision, images, given) if len(images) else None
         step = self._step(tokens, cache, seen)
+        if step.images is not None and step.cuts_groups:
+            logits = read_cut(self, tokens, cache, step, last_only)
+            return logits if given.ndim == 2 else logits[0]
         current = cache if cache is None or cache.text is None else caches.up_to_date(self, cache, step)
         with at(step.positions):
             with timed("embedding"):

@@ -7,6 +7,7 @@ a new cache.
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import PREFILL, Cache, SeenImage, Step, join_caches, read_states
-from tinystar_np.cache.images import restored
+from tinystar_np.cache.images import piece_ends, restored
 from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.errors import CheckpointError
 from tinystar_np.kernels.linear import Matrix
@@ -53,8 +54,9 @@ def _read_again(
     """Read tokens (1, T) into a new cache, as the beginning of a text of this length, with its images."""
     cache = model.new_cache(1, capacity=text_length)
     with cache.reading(text_length):
-        for start in range(0, ids.shape[1], PREFILL):
-            model(ids[:, start : start + PREFILL], cache=cache, last_only=True, images=[images])
+        ends = piece_ends(images, 0, ids.shape[1], PREFILL)
+        for start, end in pairwise([0, *ends]):
+            model(ids[:, start:end], cache=cache, last_only=True, images=[images])
     return cache
 
 

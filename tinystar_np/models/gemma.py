@@ -36,6 +36,7 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.models.vision_part import with_images
 from tinystar_np.tap import tap
 
 
@@ -136,9 +137,10 @@ class Gemma(Decoder[GemmaConfig]):
         self.head = Linear(w / "head")
 
     def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
-        """Look the tokens up and multiply by √D: ids (B, T) → (B, T, D)."""
+        """Look the tokens up and multiply by √D: ids (B, T) → (B, T, D); images are not multiplied."""
         x = self.embedding(ids) * np.sqrt(np.float32(self.config.hidden_size))
-        return tap("embedding", tap("embedding.tokens", x))  # transformers' embedding multiplies as well
+        x = tap("embedding.tokens", x)  # transformers' embedding multiplies as well
+        return tap("embedding", x if step.images is None else with_images(x, step))
 
 
 FACTS = Facts(

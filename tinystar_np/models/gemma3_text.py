@@ -38,6 +38,7 @@ from tinystar_np.models.config import Config, activation_key, at_least_1, key, r
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.models.vision_part import with_images
 from tinystar_np.tap import tap
 
 
@@ -185,9 +186,10 @@ class Gemma3Text(Decoder[Gemma3TextConfig]):
         self.head = Linear(w / "head")
 
     def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
-        """Look the tokens up and multiply by √D: ids (B, T) → (B, T, D)."""
+        """Look the tokens up and multiply by √D: ids (B, T) → (B, T, D); images are not multiplied."""
         x = self.embedding(ids) * np.sqrt(np.float32(self.config.hidden_size))
-        return tap("embedding", tap("embedding.tokens", x))  # transformers' embedding multiplies as well
+        x = tap("embedding.tokens", x)  # transformers' embedding multiplies as well
+        return tap("embedding", x if step.images is None else with_images(x, step))
 
     def logits(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary, within the soft cap: (B, T, D) → (B, T, V)."""

@@ -33,6 +33,7 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.models.vision_part import with_images
 from tinystar_np.tap import tap
 
 
@@ -132,9 +133,10 @@ class Granite(Decoder[GraniteConfig]):
         self.head = Linear(w / "head")
 
     def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
-        """Look the tokens up and multiply: ids (B, T) → (B, T, D)."""
-        tokens = tap("embedding.tokens", self.embedding(ids))
-        return tap("embedding", tokens * np.float32(self.config.embedding_multiplier))
+        """Look the tokens up, put images in their places, and multiply: ids (B, T) → (B, T, D)."""
+        x = tap("embedding.tokens", self.embedding(ids))
+        x = x if step.images is None else with_images(x, step)
+        return tap("embedding", x * np.float32(self.config.embedding_multiplier))
 
     def logits(self, x: NDArray) -> NDArray:
         """Score every token of the vocabulary and divide: (B, T, D) → (B, T, V)."""

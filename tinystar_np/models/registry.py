@@ -8,6 +8,7 @@ from typing import TypeVar
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import ConfigError
 from tinystar_np.models.base import Decoder
+from tinystar_np.models.embedding_model import EmbeddingModel
 from tinystar_np.models.text_part import TEXT_PARTS
 from tinystar_np.models.vision_part import VisionPart
 
@@ -24,6 +25,8 @@ ARCHITECTURES = _files_with("Decoder")
 """Every ``model_type`` of text that has a file."""
 VISION_ARCHITECTURES = _files_with("VisionPart")
 """Every ``model_type`` of text and images of which a file says how images are read."""
+EMBEDDING_ARCHITECTURES = _files_with("EmbeddingModel")
+"""Every ``model_type`` of models that embed texts and images, and do not write."""
 OLD_SPELLINGS = {
     "RefinedWeb": "falcon",
     "RefinedWebModel": "falcon",
@@ -33,18 +36,26 @@ OLD_SPELLINGS = {
     "stablelm_epoch": "stablelm",
 }
 """``model_type`` in the first files of some architectures, and today's."""
+ALIKE = {"qwen2_5_vl_text": "qwen2_vl_text"}
+"""Architectures that are equal to another, and that other."""
 
 
 def model_class(model_type: str) -> type[Decoder]:
     """Return the class for a config's ``model_type``, importing its file only now.
 
-    Raises ConfigError for a type that is not implemented here.
+    Raises ConfigError for a type that is not implemented here, or does not write.
     """
-    name = OLD_SPELLINGS.get(model_type, model_type)
+    if model_type in EMBEDDING_ARCHITECTURES:
+        raise ConfigError(
+            f"config.json says model_type {shown(model_type)}, which embeds texts and images and does not "
+            "write.\ntinystar_np.load gives a model with embed_text, embed_image and similarity."
+        )
+    name = {**OLD_SPELLINGS, **ALIKE}.get(model_type, model_type)
     if name not in ARCHITECTURES:
+        known = {*ARCHITECTURES, *OLD_SPELLINGS, *ALIKE, *TEXT_PARTS, *EMBEDDING_ARCHITECTURES}
         raise ConfigError(
             f"config.json says model_type {shown(model_type)}, which is not implemented here.\n"
-            f"Implemented: {', '.join(sorted({*ARCHITECTURES, *OLD_SPELLINGS, *TEXT_PARTS}))}."
+            f"Implemented: {', '.join(sorted(known))}."
         )
     return _class_in(name, Decoder)
 
@@ -52,6 +63,11 @@ def model_class(model_type: str) -> type[Decoder]:
 def vision_class(model_type: str) -> type[VisionPart] | None:
     """Return what reads images in a whole model of this ``model_type``; None for a model of text alone."""
     return _class_in(model_type, VisionPart) if model_type in VISION_ARCHITECTURES else None
+
+
+def embedding_class(model_type: str) -> type[EmbeddingModel] | None:
+    """Return the class of a model that embeds texts and images; None for a ``model_type`` of another kind."""
+    return _class_in(model_type, EmbeddingModel) if model_type in EMBEDDING_ARCHITECTURES else None
 
 
 def _class_in(name: str, kind: type[Kind]) -> type[Kind]:

@@ -15,12 +15,22 @@ TEXT_PARTS = {
     "gemma3": ("gemma3_text",),
     "idefics3": ("llama",),
     "llama4": ("llama4_text",),
-    "mistral3": ("mistral",),
+    "llava": ("llama", "mistral", "qwen2", "mixtral", "qwen3", "phi3", "gemma", "granite"),
+    "llava_next": ("llama", "mistral", "qwen2", "mixtral", "qwen3", "phi3", "granite"),
+    "mistral3": ("mistral", "ministral3"),
+    "paligemma": ("gemma", "gemma2"),
+    "qwen2_5_vl": ("qwen2_5_vl_text",),
+    "qwen2_vl": ("qwen2_vl_text",),
+    "qwen3_vl": ("qwen3_vl_text",),
     "smolvlm": ("llama",),
+    "vipllava": ("llama", "mistral"),
 }
 """``model_type`` of the whole model, and of the text parts that it may have; the first is the usual one."""
 FIRST_FILES = {"phi": ("n_embd", "phi-msft"), "olmo": ("d_model", "hf_olmo")}
 """Architectures whose first files have today's ``model_type``, but other keys: (one of these, our name)."""
+FLAT = ("qwen2_5_vl", "qwen2_vl")
+"""Those whose first files have the text part's keys beside ``vision_config``, and no ``text_config``."""
+NOT_OF_TEXT = ("model_type", "vision_config", "text_config")
 OF_THE_WHOLE = (
     "tie_word_embeddings",
     "eos_token_id",
@@ -30,6 +40,10 @@ OF_THE_WHOLE = (
     "torch_dtype",
 )
 """Keys of the whole model's config that hold for the text part."""
+WITH_A_PLAIN_HEAD = ("gemma3", "llava", "llava_next", "vipllava")
+"""Models whose output layer is a matrix and no more, whatever that of the text part alone does beyond."""
+PLAIN_HEAD: JsonObject = {"final_logit_softcapping": None, "logits_scaling": 1.0}
+"""The keys of such text parts, with values under which they do nothing."""
 TEXT = re.compile(r"(model\.)?(language_model|text_model)\.")
 ENCODER = re.compile(r"(model\.)?(vision_tower|vision_model|visual)\.")
 PROJECTOR = re.compile(r"(model\.)?(?=(multi_modal_projector|connector|image_newline)\b)")
@@ -48,6 +62,8 @@ def text_config(raw: JsonObject) -> JsonObject:
         key, older = FIRST_FILES.get(whole, ("", ""))
         return {**raw, "model_type": older} if key in raw else raw
     part = raw.get("text_config")
+    if part is None and whole in FLAT:
+        part = {key: value for key, value in raw.items() if key not in NOT_OF_TEXT}
     require(isinstance(part, Mapping), f"text_config = {shown(part)}, but in {whole} it must be an object.")
     assert isinstance(part, Mapping)
     expected = TEXT_PARTS[whole]
@@ -55,6 +71,16 @@ def text_config(raw: JsonObject) -> JsonObject:
     names = " or ".join(map(repr, expected))
     require(found in expected, f"text_config.model_type = {shown(found)}, but {whole} has {names}.")
     beside = {key: raw[key] for key in OF_THE_WHOLE if raw.get(key) is not None}
+    if whole == "llava" and beside.get("tie_word_embeddings") is False:
+        # transformers writes its default here, and ties where the text part says so.
+        del beside["tie_word_embeddings"]
+    if whole in WITH_A_PLAIN_HEAD:
+        beside |= PLAIN_HEAD
+    if whole == "paligemma":
+        # Which tokens see later ones says the prompt; transformers masks them alike whatever stands here.
+        beside["use_bidirectional_attention"] = None
+    if whole in FLAT and part.get("tie_word_embeddings"):
+        beside["tie_word_embeddings"] = True  # where either says so
     return {**part, **beside, "model_type": found}
 
 
@@ -80,6 +106,11 @@ def has_vision(checkpoint: Checkpoint) -> bool:
 def vision_tensors(checkpoint: Checkpoint) -> Checkpoint:
     """Return the vision encoder's tensors, without what stands before their names in the whole model."""
     return checkpoint.renamed(lambda name: _after(ENCODER, name))
+
+
+def without_vision(checkpoint: Checkpoint) -> Checkpoint:
+    """Return all tensors but the vision encoder's, with their names."""
+    return checkpoint.renamed(lambda name: None if ENCODER.match(name) else name)
 
 
 def projector_tensors(checkpoint: Checkpoint) -> Checkpoint:

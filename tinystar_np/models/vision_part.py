@@ -9,12 +9,13 @@ vectors.
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any, ClassVar, Generic, Self, TypeAlias
+from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import SeenImage, Step
+from tinystar_np.cache.images import grouped
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.gather import gather
 from tinystar_np.checkpoints.json_file import JsonObject, shown
@@ -34,23 +35,42 @@ Image = ImageInput | SeenImage
 """An image in a prompt, read by the model or not yet."""
 
 
-def encoder_config(kind: type[AnyConfig], raw: JsonObject | None, names: Sequence[str]) -> AnyConfig:
+def encoder_config(
+    kind: type[AnyConfig], raw: JsonObject | None, names: Sequence[str], within: str = "vision_config"
+) -> AnyConfig:
     """Build the config of a vision encoder.
 
-    kind   its class
-    raw    the vision_config of a config.json; None for transformers' defaults
-    names  what its model_type may be
+    kind    its class
+    raw     the vision_config of a config.json; None for transformers' defaults
+    names   what its model_type may be
+    within  the key under which it stands, where it is another: that of a text encoder
 
     Raises ConfigError, naming key and value.
     """
     given = raw or {}
     found = given.get("model_type", names[0])
     known = " or ".join(map(repr, names))
-    require(found in names, f"vision_config.model_type = {shown(found)}, but it must be {known} here.")
+    require(found in names, f"{within}.model_type = {shown(found)}, but it must be {known} here.")
     try:
         return kind.from_dict(given)
     except ConfigError as error:
-        raise ConfigError(str(error).replace("config.json: ", "config.json, vision_config: ", 1)) from None
+        raise ConfigError(str(error).replace("config.json: ", f"config.json, {within}: ", 1)) from None
+
+
+def tower_config(
+    towers: Mapping[str, type[VisionEncoder]], raw: JsonObject
+) -> tuple[type[VisionEncoder], EncoderConfig]:
+    """Choose the encoder of a model that was published with several, and build its config.
+
+    towers  {model_type: the encoder's class}; the first is the usual one
+    raw     the vision_config of a config.json
+
+    Raises ConfigError, naming key and value.
+    """
+    names = tuple(towers)
+    found = raw.get("model_type", names[0])
+    kind = towers[found if found in names else names[0]]
+    return kind, encoder_config(kind.Config, {**raw, "model_type": found}, names)
 
 
 class VisionPart(Generic[AnyConfig]):
@@ -69,8 +89,9 @@ class VisionPart(Generic[AnyConfig]):
     IGNORED: ClassVar[str] = ""
     """As in ``Decoder``."""
 
-    read_whole: ClassVar[bool] = False
-    """Whether the tokens of an image see one another, so that no call of the model may end within one."""
+    seeing_each_other: ClassVar[Literal["image", "prompt"] | None] = None
+    """Whose tokens see one another, the later ones too: those of each image, or all of a prompt with images,
+    which must then be read in one call; None where every token sees earlier ones alone."""
 
     image_token_id: int
     """The token that stands in a prompt for each vector of an image."""
@@ -100,12 +121,15 @@ class VisionPart(Generic[AnyConfig]):
 
         Raises InputError where it has more places than vectors, or fewer.
         """
-        vectors = tap("vectors", self.vectors(image.pixels))
+        return self.placed(image, tap("vectors", self.vectors(image.pixels)))
+
+    def placed(self, image: ImageInput, vectors: NDArray[np.float32]) -> SeenImage:
+        """Put an image's vectors at its places; raises InputError where these are more, or fewer."""
         if len(vectors) != len(image.places):
             raise InputError(
                 f"An image has {len(image.places)} places in the prompt, but {len(vectors)} vectors."
             )
-        return SeenImage(image.places, vectors)
+        return SeenImage(image.places, vectors, prefix=self.seeing_each_other == "prompt")
 
     def see(self, images: Sequence[Image]) -> tuple[SeenImage, ...]:
         """Read the images of a prompt; those that have been read stay as they are.
@@ -120,7 +144,7 @@ class VisionPart(Generic[AnyConfig]):
             else:
                 with scope(f"images.{number}"):
                     found.append(self.seen(image))
-        return tuple(found)
+        return grouped(found) if self.seeing_each_other == "image" else tuple(found)
 
     @classmethod
     def from_checkpoint(cls, config: AnyConfig, checkpoint: Checkpoint, dtype: str = "auto") -> Self:
@@ -173,6 +197,25 @@ def with_images(x: NDArray, step: Step) -> NDArray:
             new = image.within(start, start + step.length)
             x[b, image.places[new] - start] = image.vectors[new]
     return tap("embedding.images", x)
+
+
+def plus_deep(x: NDArray, step: Step, layer: int) -> NDArray:
+    """Add the further vectors that images have for a layer, at their places (DeepStack).
+
+    x      (B, T, D) the residual stream after the block, or (B, 1, D) of the last tokens
+    step   where the tokens stand, and whether only the last one's result is wanted
+    layer  the block's number
+
+    Returns x, changed in place.
+    """
+    queries = step.queries
+    for b, images in enumerate(queries.images or ()):
+        start = int(queries.start[b])
+        for image in images:
+            if image.deep is not None and layer < len(image.deep):
+                new = image.within(start, start + queries.length)
+                x[b, image.places[new] - start] += image.deep[layer, new]
+    return x
 
 
 def check_places(tokens: NDArray[np.integer], step: Step, image_token_id: int) -> None:

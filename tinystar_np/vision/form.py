@@ -9,15 +9,8 @@ from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.models.vision.pixels import Pixels
 
 
-class Form(Protocol):
-    """The settings of preprocessor_config.json, with what a processor of the family does with them.
-
-    mark         the text that stands for one image in a prompt before it is expanded
-    image_token  the token whose places take the vectors of an image
-    """
-
-    mark: str
-    image_token: str
+class ImageForm(Protocol):
+    """The settings of preprocessor_config.json: how an image is prepared for an encoder."""
 
     @classmethod
     def read(cls, settings: JsonObject, config: JsonObject) -> Self:
@@ -31,6 +24,18 @@ class Form(Protocol):
 
     def pixels(self, image: NDArray[np.uint8]) -> Pixels:
         """Prepare an image (H, W, 3) for the encoder."""
+
+
+class Form(ImageForm, Protocol):
+    """The same, and what a processor of a family of models puts into prompts."""
+
+    @property
+    def mark(self) -> str:
+        """The text that stands for one image in a prompt before it is expanded."""
+
+    @property
+    def image_token(self) -> str:
+        """The token whose places take the vectors of an image."""
 
     def text(self, pixels: Pixels) -> str:
         """Write what stands for an image in a prompt: a token for each of its vectors, and what is around."""

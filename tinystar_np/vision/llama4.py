@@ -26,10 +26,11 @@ from tinystar_np.kernels.bfloat16 import from_bfloat16, to_bfloat16
 from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.boxes import WHOLE, Boxes, cells, on_the_image, tile_cells
 from tinystar_np.vision.settings import LARGEST_AREA, Edges, Settings
+from tinystar_np.vision.steps import BILINEAR, HALF, MOST_VECTORS, image_processor
 from tinystar_np.vision.transforms import Image, Size, Triple, padded, resized
 
-HALVES = (0.5, 0.5, 0.5)
 BLACK = (0, 0, 0)
+PROCESSOR = "Llama4ImageProcessor"
 
 IMAGE, PATCH = "<|image|>", "<|patch|>"
 START, END = "<|image_start|>", "<|image_end|>"
@@ -64,10 +65,10 @@ class Llama4Images:
     tile: int = 336
     most_tiles: int = 16
     is_enlarged: bool = False
-    resample: int = 2
+    resample: int = BILINEAR
     scale: float | None = 1 / 255
-    mean: Triple | None = HALVES
-    std: Triple | None = HALVES
+    mean: Triple | None = HALF
+    std: Triple | None = HALF
     tokens_per_tile: int = 144
     mark: str = IMAGE
     image_token: str = PATCH
@@ -83,6 +84,7 @@ class Llama4Images:
         is not known here.
         """
         file, model = Settings(settings), Settings(config, "config.json")
+        image_processor(file, PROCESSOR, (PROCESSOR,))
         size = file.size("size", Edges(336, 336))
         if not size.height or size.height != size.width:
             raise file.wrong("size", "must have an equal height and width")
@@ -91,7 +93,10 @@ class Llama4Images:
         most_tiles = file.whole("max_patches", 16)
         if most_tiles * size.height**2 > LARGEST_AREA:
             raise file.wrong("max_patches", f"makes more than {LARGEST_AREA} pixels of an image")
-        scale, mean, std = file.scaling(HALVES, HALVES)
+        tokens_per_tile = _tokens_per_tile(size.height, file, model)
+        if (most_tiles + 1) * tokens_per_tile > MOST_VECTORS:
+            raise file.wrong("max_patches", f"makes more than {MOST_VECTORS} tokens of an image")
+        scale, mean, std = file.scaling(HALF, HALF)
         if scale is None and mean is not None:
             raise file.wrong("do_rescale", "must be true where do_normalize is")
         for key, token in TOKENS.items():
@@ -101,11 +106,11 @@ class Llama4Images:
             tile=size.height,
             most_tiles=most_tiles,
             is_enlarged=file.flag("resize_to_max_canvas", False),
-            resample=file.resample(2),
+            resample=file.resample(BILINEAR),
             scale=scale,
             mean=mean,
             std=std,
-            tokens_per_tile=_tokens_per_tile(size.height, file, model),
+            tokens_per_tile=tokens_per_tile,
         )
 
     def before(self, count: int) -> str:

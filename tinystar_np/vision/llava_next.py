@@ -31,13 +31,14 @@ from tinystar_np.vision.boxes import (
     within,
 )
 from tinystar_np.vision.settings import LARGEST_AREA, OPENAI_MEAN, OPENAI_STD, Edges, Settings
+from tinystar_np.vision.steps import BICUBIC, image_processor, repeated
 from tinystar_np.vision.transforms import Image, Size, Triple, centre_cropped, normalised, padded, resized
 
 PINPOINTS = "image_grid_pinpoints"
 RESOLUTIONS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 MOST_RESOLUTIONS = 1000  # LLaVA-OneVision has 36
 BLACK = (0, 0, 0)
-BICUBIC = 3
+PROCESSOR = "LlavaNextImageProcessor"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class LlavaNextImages:
         is not known here.
         """
         file, model = Settings(settings), Settings(config, "config.json")
+        image_processor(file, PROCESSOR, (PROCESSOR,))
         overview, resize = _overview_and_resize(file)
         tile, crop = _tile_and_crop(file, overview)
         scale, mean, std = file.scaling(OPENAI_MEAN, OPENAI_STD)
@@ -157,7 +159,7 @@ class LlavaNextImages:
         height, width = pixels.tiles.shape[-2:]
         rows, columns = height // self.patch_size, width // self.patch_size
         lines, length = without_bars((rows * pixels.grid[0], columns * pixels.grid[1]), pixels.size)
-        return self.image_token * (rows * columns + self.extra_vectors + lines * (length + 1))
+        return repeated(self.image_token, rows * columns + self.extra_vectors + lines * (length + 1))
 
     def boxes(self, pixels: Pixels) -> Boxes:
         """Say where on the image each vector lies: (N, 4); NaN for newlines and CLIP's CLS token."""

@@ -18,7 +18,10 @@ from tinystar_np.errors import InputError
 from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.boxes import WHOLE, Boxes, cropped_area, on_the_image, squares
 from tinystar_np.vision.settings import OPENAI_MEAN, OPENAI_STD, Edges, Settings
+from tinystar_np.vision.steps import BICUBIC, image_processor, repeated
 from tinystar_np.vision.transforms import Image, Size, Triple, centre_cropped, normalised, resized
+
+PROCESSOR = "PixtralImageProcessor"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class PixtralImages:
 
     limit: Size | None = (1024, 1024)
     crop: Size | None = None
-    resample: int = 3
+    resample: int = BICUBIC
     scale: float | None = 1 / 255
     mean: Triple | None = OPENAI_MEAN
     std: Triple | None = OPENAI_STD
@@ -57,6 +60,7 @@ class PixtralImages:
         is not known here.
         """
         file, model = Settings(settings), Settings(config, "config.json")
+        image_processor(file, PROCESSOR, (PROCESSOR,))
         size = file.size("size", Edges(longest_edge=1024))
         crop = file.size("crop_size", Edges())
         does_crop = file.flag("do_center_crop", False)
@@ -69,7 +73,7 @@ class PixtralImages:
         return cls(
             limit=limit if file.flag("do_resize", True) else None,
             crop=(crop.height or 0, crop.width or 0) if does_crop else None,
-            resample=file.resample(3),
+            resample=file.resample(BICUBIC),
             scale=scale,
             mean=mean,
             std=std,
@@ -109,7 +113,8 @@ class PixtralImages:
     def text(self, pixels: Pixels) -> str:
         """Return an image's tokens, row by row."""
         rows, columns = (edge // self.square for edge in pixels.tiles.shape[-2:])
-        row = self.image_token * columns
+        tokens = repeated(self.image_token, rows * columns)
+        row = tokens[: len(tokens) // rows]
         return (row + self.break_token) * (rows - 1) + row + self.end_token
 
     def boxes(self, pixels: Pixels) -> Boxes:

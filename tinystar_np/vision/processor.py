@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,14 +30,25 @@ FORMS = {
     "Gemma3ImageProcessor": "gemma3.Gemma3Images",
     "Idefics3ImageProcessor": "idefics3.Idefics3Images",
     "Llama4ImageProcessor": "llama4.Llama4Images",
-    "LlavaImageProcessor": "clip.ClipImages",
+    "LlavaImageProcessor": "clip.LlavaImages",
     "LlavaNextImageProcessor": "llava_next.LlavaNextImages",
     "PixtralImageProcessor": "pixtral.PixtralImages",
     "Qwen2VLImageProcessor": "qwen2_vl.Qwen2VLImages",
+    "Qwen2_5_VLImageProcessor": "qwen2_vl.Qwen2VLImages",  # of the first files of Qwen2.5-VL
     "SiglipImageProcessor": "siglip.SiglipImages",
     "SmolVLMImageProcessor": "idefics3.Idefics3Images",
 }
 """Which class here prepares images as a class of transformers does."""
+LLAVA = "clip.LlavaImages"
+FORMS_IN_MODELS = {
+    ("llava", "CLIPImageProcessor"): LLAVA,
+    ("llava", "SiglipImageProcessor"): LLAVA,
+    ("paligemma", "SiglipImageProcessor"): "siglip.PaliGemmaImages",
+    ("vipllava", "CLIPImageProcessor"): LLAVA,
+}
+"""The class instead of that, in models that take the images of an encoder by itself as parts of a prompt."""
+PROCESSORS = {"paligemma": "paligemma.PaliGemmaProcessor"}
+"""The processor of a ``model_type`` whose prompts have more around an image than its form writes."""
 USUAL = {
     "clip": "CLIPImageProcessor",
     "gemma3": "Gemma3ImageProcessor",
@@ -150,6 +161,12 @@ def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Pr
 
     Raises ConfigError for settings that are not implemented, CheckpointError where the files are damaged.
     """
+    kind: type[Processor] = _class_named(PROCESSORS.get(config["model_type"], "processor.Processor"))
+    return kind(tokenizer, read_form(tokenizer, directory, config))
+
+
+def read_form(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Form:
+    """Read how a model's images are prepared; arguments and errors as of ``with_images``."""
     settings = tokenizer.settings.special_tokens | _settings(directory)
     named = settings.get("image_processor_type", USUAL.get(config["model_type"], ""))
     name = str(named).removesuffix("Fast").removesuffix("Pil")
@@ -158,9 +175,13 @@ def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Pr
             f"{directory / PREPROCESSOR}: image_processor_type = {shown(named)} is not implemented here.\n"
             f"Implemented: {', '.join(sorted(FORMS))}."
         )
-    module, _, class_name = FORMS[name].partition(".")
-    kind: type[Form] = getattr(import_module(f"tinystar_np.vision.{module}"), class_name)
-    return Processor(tokenizer, kind.read(settings, config))
+    form: type[Form] = _class_named(FORMS_IN_MODELS.get((config["model_type"], name), FORMS[name]))
+    return form.read(settings, config)
+
+
+def _class_named(name: str) -> Any:
+    module, _, class_name = name.partition(".")
+    return getattr(import_module(f"tinystar_np.vision.{module}"), class_name)
 
 
 def _settings(directory: Path) -> JsonObject:

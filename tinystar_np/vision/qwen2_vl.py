@@ -15,11 +15,14 @@ from tinystar_np.errors import InputError
 from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.boxes import WHOLE, Boxes, squares
 from tinystar_np.vision.settings import LARGEST_AREA, OPENAI_MEAN, OPENAI_STD, Settings
+from tinystar_np.vision.steps import BICUBIC, image_processor, repeated
 from tinystar_np.vision.transforms import Image, Size, Triple, normalised, resized
 
 LEAST, MOST = 56 * 56, 28 * 28 * 1280  # pixels, where the file does not say
 MOST_UNEQUAL = 200  # times the shorter edge
 
+# The second is the same under the name that it had in the first files of Qwen2.5-VL.
+PROCESSORS = ("Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor")
 PATCH_SIZES = {"qwen3_vl": 16, "qwen3_vl_moe": 16}
 """Where config.json has no patch_size; 14 in the others."""
 
@@ -38,7 +41,7 @@ class Qwen2VLImages:
 
     least: int | None = LEAST
     most: int | None = MOST
-    resample: int = 3
+    resample: int = BICUBIC
     scale: float | None = 1 / 255
     mean: Triple | None = OPENAI_MEAN
     std: Triple | None = OPENAI_STD
@@ -58,13 +61,14 @@ class Qwen2VLImages:
         is not known here.
         """
         file, model = Settings(settings), Settings(config, "config.json")
+        image_processor(file, PROCESSORS[0], PROCESSORS)
         scale, mean, std = file.scaling(OPENAI_MEAN, OPENAI_STD)
         least, most = _limits(file)
         does_resize = file.flag("do_resize", True)
         return cls(
             least=least if does_resize else None,
             most=most if does_resize else None,
-            resample=file.resample(3),
+            resample=file.resample(BICUBIC),
             scale=scale,
             mean=mean,
             std=std,
@@ -101,7 +105,7 @@ class Qwen2VLImages:
     def text(self, pixels: Pixels) -> str:
         """Return an image's tokens, one for each square of merged patches."""
         height, width = pixels.tiles.shape[-2:]
-        return self.image_token * ((height // self.square) * (width // self.square))
+        return repeated(self.image_token, (height // self.square) * (width // self.square))
 
     def boxes(self, pixels: Pixels) -> Boxes:
         """Say where on the image each vector lies: (N, 4)."""

@@ -47,6 +47,10 @@ class VisionEncoder(Generic[AnyConfig]):
         """Build ``blocks`` and what stands before and after them."""
         raise NotImplementedError
 
+    def embed(self, tiles: NDArray[np.float32]) -> NDArray:
+        """Turn images (n, C, h, w) of one size into the first vectors of the residual stream (n, …, D)."""
+        raise NotImplementedError
+
     @classmethod
     def from_checkpoint(cls, config: AnyConfig, checkpoint: Checkpoint, dtype: str = "auto") -> Self:
         """Build the encoder that a config describes, with a checkpoint's weights.
@@ -64,8 +68,29 @@ class VisionEncoder(Generic[AnyConfig]):
 
         step  where the patches stand; None for one after the other, in every image alike
         """
+        return self.residuals(x, [-1], step)[0]
+
+    def hidden_states(self, tiles: NDArray[np.float32], numbers: Sequence[int]) -> list[NDArray]:
+        """Encode images (n, C, h, w): the residual stream at some places, each (n, N, D).
+
+        numbers  of the places: 0 is before the first block, i after so many of them, −1 after the last
+        """
+        x = self.embed(tiles)
+        return self.residuals(x.reshape(len(x), -1, x.shape[-1]), numbers)
+
+    def residuals(self, x: NDArray, numbers: Sequence[int], step: Step | None = None) -> list[NDArray]:
+        """Run the blocks as far as needed: the residual stream at some places, each (n, N, D).
+
+        x        (n, N, D) the vectors before the first block
+        numbers  as in ``hidden_states``
+        step     as in ``through_blocks``
+        """
+        wanted = [number % (len(self.blocks) + 1) for number in numbers]
         step = Step(np.zeros(len(x), dtype=np.int64), x.shape[1]) if step is None else step
-        for i, block in enumerate(self.blocks):
+        found = {0: x}
+        for i in range(max(wanted)):
             with scope(f"blocks.{i}"):
-                x = block(x, step, None)
-        return x
+                x = self.blocks[i](x, step, None)
+            if i + 1 in wanted:
+                found[i + 1] = x
+        return [found[number] for number in wanted]

@@ -53,10 +53,11 @@ class Idefics3VisionConfig(Config):
 
     def check(self) -> None:
         """Refuse an image smaller than a patch."""
-        super().check()
         require(
-            self.side >= 1, f"image_size = {self.image_size} is less than patch_size = {self.patch_size}."
+            1 <= self.patch_size <= self.image_size,
+            f"patch_size = {self.patch_size} must be at least 1 and at most image_size = {self.image_size}.",
         )
+        super().check()
 
 
 WEIGHTS: WeightTable = {
@@ -119,12 +120,16 @@ class Idefics3Vision(VisionEncoder[Idefics3VisionConfig]):
 
     def __call__(self, tiles: NDArray[np.float32]) -> NDArray:
         """Encode images (n, C, h, w) of one size: (n, h/p, w/p, D)."""
-        x = tap("embedding.patches", self.patches(tiles))  # (n, rows, columns, D)
-        rows, columns = (self.places(count) for count in x.shape[1:3])
-        x = tap("embedding", x + self.positions[rows[:, None] * self.config.side + columns])
+        x = self.embed(tiles)
         n, h, w, D = x.shape
         x = self.through_blocks(x.reshape(n, h * w, D))
         return tap("final_norm", self.final_norm(x)).reshape(n, h, w, D)
+
+    def embed(self, tiles: NDArray[np.float32]) -> NDArray:
+        """Turn images (n, C, h, w) into the first vectors of the residual stream (n, h/p, w/p, D)."""
+        x = tap("embedding.patches", self.patches(tiles))  # (n, rows, columns, D)
+        rows, columns = (self.places(count) for count in x.shape[1:3])
+        return tap("embedding", x + self.positions[rows[:, None] * self.config.side + columns])
 
     def places(self, count: int) -> NDArray[np.intp]:
         """Return where ``count`` patches lie along a side: which of the side's learned positions each has.

@@ -41,7 +41,7 @@ UNPACKING = {
 """The settings of transformers that unpack weights of a format when they are loaded."""
 UNLIKE = {"falcon_h1": "k"}
 """Models whose queries ("q") or keys ("k") are multiplied before attention there, and scores here."""
-BEFORE = ("", "model.language_model.", "language_model.")
+BEFORE = ("", "model.language_model.", "language_model.", "model.text_model.")
 """Prefixes of modules' names: a text part is within the model of text and images."""
 
 

@@ -1,0 +1,161 @@
+"""CLIP and SigLIP from a directory of the hub: how well words and pictures fit, as by transformers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from parity import assert_close, save
+from PIL import Image
+from small_seeing import picture
+from test_embedding_models import small_model
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import CLIPProcessor, PreTrainedTokenizerFast, SiglipProcessor
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+import tinystar_np as ts
+from tinystar_np.cli.main import tinystar
+from tinystar_np.errors import InputError, TokenizerError
+
+WORDS = ["<start>", "<pad>", "a", "photo", "of", "cat", "dog", "two", "cats", "."]
+TEXTS = ["a photo of a cat", "two dog cats .", "a"]
+PICTURES = [picture(40, 60), picture(31, 20, seed=1)]
+SIZES: dict[str, dict[str, Any]] = {
+    "clip": {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}},
+    "siglip": {"size": {"height": 28, "width": 28}},
+}
+
+
+def small_tokenizer(begins: bool) -> Tokenizer:
+    """Words, with an end token that is the last of the vocabulary, and perhaps a start token."""
+    vocabulary = {word: n for n, word in enumerate(WORDS)}
+    vocabulary |= {f"word{n}": n for n in range(len(WORDS), 210)} | {"<end>": 210}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="a"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<start>", "<pad>", "<end>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>" if begins else "$A <end>", special_tokens=[("<start>", 0), ("<end>", 210)]
+    )
+    return tokenizer
+
+
+def small_files(kind: str, directory: Path) -> tuple[Any, Any]:
+    """Save a small random model with all its files; returns transformers' model and processor."""
+    reference = small_model(kind)
+    save(reference, directory)
+    tokenizer = small_tokenizer(begins=kind == "clip")
+    tokenizer.save(str(directory / "tokenizer.json"))
+    pad = "<end>" if kind == "clip" else "<pad>"
+    settings = {"pad_token": pad, "eos_token": "<end>", "model_max_length": 12}
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+    images = SIZES[kind]
+    name = "CLIPImageProcessor" if kind == "clip" else "SiglipImageProcessor"
+    (directory / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": name, **images}))
+    words = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **settings)
+    if kind == "clip":
+        return reference, CLIPProcessor(CLIPImageProcessorPil(**images), words)
+    return reference, SiglipProcessor(SiglipImageProcessorPil(**images), words)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_words_and_pictures(kind: str, tmp_path: Path) -> None:
+    reference, theirs = small_files(kind, tmp_path)
+    padding = {"clip": True, "siglip": "max_length"}[kind]
+    pictures = [Image.fromarray(image) for image in PICTURES]
+    given = theirs(text=TEXTS, images=pictures, padding=padding, return_tensors="pt")
+    with torch.no_grad():
+        # SigLIP is given no attention mask: it has learned from padded texts without one.
+        expected = reference(input_ids=given["input_ids"], pixel_values=given["pixel_values"])
+    model, processor = ts.load(tmp_path, dtype="float32")
+    ids = [processor.encode(text) for text in TEXTS]
+    pixels = [processor.pixels(image) for image in PICTURES]
+    np.testing.assert_array_equal(np.concatenate([each.tiles for each in pixels]), given["pixel_values"])
+    for row, padded in zip(ids, given["input_ids"].tolist(), strict=True):
+        assert padded[: len(row)] == row
+        assert kind == "clip" or len(row) == 12
+    found = model.similarity(model.embed_text(ids), model.embed_image(pixels))
+    assert_close(found, expected.logits_per_image.numpy())
+
+
+def test_a_picture_in_a_file(tmp_path: Path) -> None:
+    small_files("clip", tmp_path)
+    Image.fromarray(PICTURES[0]).save(tmp_path / "cat.png")
+    model, processor = ts.load(tmp_path)
+    from_file = model.embed_image(processor.pixels(tmp_path / "cat.png"))
+    np.testing.assert_array_equal(from_file, model.embed_image(processor.pixels(PICTURES[0])))
+
+
+def test_padding_of_siglip(tmp_path: Path) -> None:
+    small_files("siglip", tmp_path)
+    _, processor = ts.load(tmp_path)
+    assert processor.encode("a cat") == [2, 5, 210] + [1] * 9
+    with pytest.raises(InputError, match=r"The text has 13 tokens, but the model reads 12\. Shorten it"):
+        processor.encode("a " * 12)
+    # A token that the tokenizer names goes before config.json's number.
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<start>"}))
+    assert ts.load(tmp_path)[1].encode("a cat")[-1] == 0
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    assert ts.load(tmp_path)[1].encode("a cat")[-1] == 1
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["text_config"]["pad_token_id"] = None
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(TokenizerError, match="no file names a pad_token; texts are padded to 12 tokens"):
+        ts.load(tmp_path)[1].encode("a cat")
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_it_writes_nothing(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small_files(kind, tmp_path)
+    model, processor = ts.load(tmp_path)
+    message = "embeds texts and images, it does not write.\nWhat it gives: model.embed_text"
+    for call in (
+        lambda: ts.generate(model, processor, "a cat"),
+        lambda: ts.generate(model, processor, ["a cat", "a"]),
+        lambda: ts.generate(model, processor, "a cat", images=[PICTURES[0]]),
+        lambda: list(ts.stream(model, processor, "a cat")),
+        lambda: ts.Conversation(model, processor),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
+    Image.fromarray(PICTURES[0]).save(tmp_path / "cat.png")
+    for command in (
+        ["ask", "-m", str(tmp_path), "a cat"],
+        ["ask", "-m", str(tmp_path), "--image", str(tmp_path / "cat.png"), "a cat"],
+        ["chat", "-m", str(tmp_path)],
+        ["bench", "-m", str(tmp_path)],
+        ["look", "-m", str(tmp_path), "a cat"],
+        ["compare", str(tmp_path), "a cat"],
+    ):
+        assert tinystar(command) == 1
+        assert "embeds texts and images, it does not write" in capsys.readouterr().err
+    assert tinystar(["convert", str(tmp_path), str(tmp_path / "new"), "--dtype", "int8"]) == 1
+    assert "embeds texts and images and does not write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_inspect(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reference, _ = small_files(kind, tmp_path)
+    parameters = sum(p.numel() for p in reference.parameters())
+    of_text = sum(p.numel() for name, p in reference.text_model.named_parameters() if "head." not in name)
+    of_image = sum(p.numel() for p in reference.vision_model.parameters())
+    assert tinystar(["inspect", str(tmp_path), "--check"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{kind}, which embeds texts and images" in said
+    assert f"({parameters:,})" in said
+    assert "28 × 28 pixels; 4 × 4 patches of 7 × 7" in said
+    assert ("filled up to that with padding" in said) == (kind == "siglip")
+    assert "tensors fit config.json by name and shape: none missing, none unknown" in said
+    assert tinystar(["inspect", str(tmp_path), "--check", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["parameters"] == parameters
+    assert facts["text"]["parameters"] == of_text
+    assert facts["image"]["parameters"] == of_image
+    assert facts["text"]["mixer"]["causal"] == (kind == "clip")
+    assert facts["image"]["layers"] == 2
+    assert facts["check"]["missing"] == []
+    (tmp_path / "model.safetensors").unlink()
+    assert tinystar(["inspect", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stored"] is None
