@@ -162,7 +162,7 @@ def test_the_command(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatc
     assert "Weights of the text part" in lines
     assert "  projector    linear, 12288 → 576" in lines
     (row,) = [line for line in lines if line.startswith("  640 × 480")]
-    assert row.split()[3:] == ["13", "512", "×", "512", "13,312", "832", "1.28", "MB"]
+    assert row.split()[3:] == ["13", "512", "×", "512", "13,312", "832", "2.56", "MB"]
     assert tinystar(["inspect", str(tmp_path), "--json", *sizes]) == 0
     found = json.loads(capsys.readouterr().out)["images"]
     assert found["parameters"] == found["encoder"]["parameters"] + 12288 * 576
