@@ -719,6 +719,16 @@ CASES = [
         },
         tolerance={"usual_epsilon": 1e-4},
     ),
+    Case(
+        "qwen3_vl_moe_text",
+        small={"rope_parameters": rope(mrope_section=[1, 2, 1])},
+        variants={
+            "every_second_layer": {"num_hidden_layers": 3, "decoder_sparse_step": 2},
+            "some_dense": {"mlp_only_layers": [0]},
+            "one": ONE_OF_4,
+            "all": ALL_OF_4,
+        },
+    ),
     Case("qwen3_vl_text", small={"head_dim": 8, "rope_parameters": rope(mrope_section=[1, 2, 1])}),
     Case(
         "smollm3",

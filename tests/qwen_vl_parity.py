@@ -1,11 +1,11 @@
-"""Small models of Qwen's three families of text and images, and their images as transformers takes them."""
+"""Small models of Qwen's families of text and images, and their images as transformers takes them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3VLConfig
+from transformers import Qwen2_5_VLConfig, Qwen2VLConfig, Qwen3VLConfig, Qwen3VLMoeConfig
 from vision_parity import IMAGE, TEXT, Row, random_pixels, row_of
 
 from tinystar_np.models.vision.pixels import Pixels
@@ -14,6 +14,7 @@ CONFIGS: dict[str, Any] = {
     "qwen2_vl": Qwen2VLConfig,
     "qwen2_5_vl": Qwen2_5_VLConfig,
     "qwen3_vl": Qwen3VLConfig,
+    "qwen3_vl_moe": Qwen3VLMoeConfig,
 }
 SECTIONS = {"rope_type": "default", "rope_theta": 100.0, "mrope_section": [1, 2, 1]}
 """Rotations that are felt in a short text."""
@@ -31,6 +32,8 @@ VISIONS: dict[str, dict[str, Any]] = {
         **{"num_position_embeddings": 25, "deepstack_visual_indexes": [0, 2]},
     },
 }
+VISIONS["qwen3_vl_moe"] = VISIONS["qwen3_vl"]
+EXPERTS = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 20}
 
 
 def small_config(
@@ -39,7 +42,8 @@ def small_config(
     """The config of a small model whose vectors stand for 8 × 8 pixels each."""
     tokens = {"image_token_id": IMAGE, "video_token_id": 209, "vision_start_token_id": 208}
     # Only Qwen3-VL's heads may have another width than their share.
-    own = {key: value for key, value in TEXT.items() if kind == "qwen3_vl" or key != "head_dim"}
+    own = {key: value for key, value in TEXT.items() if kind.startswith("qwen3") or key != "head_dim"}
+    own |= EXPERTS if kind == "qwen3_vl_moe" else {}
     return CONFIGS[kind](
         text_config={**own, "rope_parameters": SECTIONS, **(text or {})},
         vision_config={**VISIONS[kind], **(vision or {})},
@@ -57,7 +61,7 @@ def small_rows() -> list[Row]:
     wide, tall, one = pixels_of(2, 5), pixels_of(3, 2, seed=1), pixels_of(1, 1, seed=2)
     return [
         row_of(3, (wide, 10), 2, (tall, 6), 5),
-        row_of(14, (tall, 6), 3, (one, 1), 2),
+        row_of((tall, 6), 3, (one, 1), 16),
         row_of(26),
     ]
 

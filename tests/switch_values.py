@@ -345,6 +345,12 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
         "linear_num_value_heads": [2],
         "rms_norm_eps": [0.1],
     },
+    "qwen3_vl_moe_text": OF_SECTIONS
+    | {
+        "intermediate_size": [Other(28, given={"mlp_only_layers": [0]})],
+        "norm_topk_prob": [Other(True, same=True), False],
+        "use_sliding_window": [Other(False, same=True), True],
+    },
     "qwen3_vl_text": OF_SECTIONS,
     "smollm3": {
         "no_rope_layers": [[0, 1], [1, 1]],

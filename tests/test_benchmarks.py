@@ -1,10 +1,12 @@
 """benchmarks/: it runs end to end on a tiny model, and the floor is what a token is multiplied by."""
 
+import argparse
 import json
 import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 import tinystar_np as ts
+from tinystar_np.inspection.engines import EngineProcess
 from tinystar_np.kernels.packed import CodedMatrix
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -195,3 +198,61 @@ def test_a_checkpoint_in_mxfp4(scripts: None, tmp_path: Path, monkeypatch: pytes
     model, _ = ts.load(tmp_path)
     assert isinstance(model.weights["blocks.0.feed_forward.experts.3.down.weight"], CodedMatrix)
     assert np.isfinite(model([1, 2, 3])).all()
+
+
+def test_a_vision_encoder_beside_transformers(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "vision.py"), "--encoder", "tiny", "--images", "1", "3"]
+    command += ["--rounds", "2", "--threads", "1", "--json", str(tmp_path / "found.json")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    apart = re.search(r"vectors apart by (\S+) of the largest", done.stdout)
+    assert apart is not None
+    assert float(apart[1]) < 1e-5
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["an image", "3 images at once", "peak memory"]
+    for row in rows:
+        assert row["ratios"] == [b / a for a, b in zip(row["ours"], row["theirs"], strict=True)]
+        assert len(row["ours"]) == (1 if row["unit"] == "GB" else 2)
+
+
+def test_nothing_is_measured_of_another_encoder(
+    scripts: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vision = import_module("vision")
+    vision.write("tiny", tmp_path / "tiny")
+    ours, theirs = vision.Ours(str(tmp_path / "tiny")), vision.Theirs(str(tmp_path / "tiny"))
+    for side in (ours, theirs):
+        side.load("float32", 1)
+    ours.model.final_norm.eps = 0.5
+    monkeypatch.setattr(
+        vision, "running", lambda name, *_: nullcontext(Asked({"Ours": ours}.get(name, theirs)))
+    )
+    options = argparse.Namespace(threads=1, images=[1], rounds=1, color="never", quiet=True)
+    with pytest.raises(SystemExit, match="two different encoders"):
+        vision.compare(options, tmp_path / "tiny")
+
+
+class Asked:
+    """A side of the benchmark in this process, asked as one in another is."""
+
+    def __init__(self, side: Any) -> None:
+        self.side = side
+
+    def ask(self, method: str, **given: Any) -> Any:
+        return getattr(self.side, method)(**given)
+
+
+def test_openblas_is_told_how_long_to_wait_before_an_engine_imports_numpy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "import os\n"
+        "TOLD = os.environ.get('OPENBLAS_THREAD_TIMEOUT')  # which NumPy's OpenBLAS reads as it is imported\n"
+        "class Engine:\n"
+        "    def __init__(self, directory): pass\n"
+        "    def told(self): return TOLD\n"
+    )
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(BENCHMARKS.parent)]))
+    with EngineProcess(tmp_path, "own", "own:Engine") as engine:
+        assert engine.ask("told") == "16"

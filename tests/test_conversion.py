@@ -11,7 +11,8 @@ import pytest
 import torch
 from parity import edit_config, logits_of, reference_model, save
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, CompressedTensorsConfig
+from transformers import AutoModelForCausalLM, CompressedTensorsConfig, Mistral3Config
+from vision_parity import IMAGE, TEXT, VISION, random_pixels, row_of, whole_model
 
 from tinystar_np import conversion, fast
 from tinystar_np.cli.main import tinystar
@@ -216,20 +217,23 @@ def test_several_files(dtype: str, tmp_path: Path) -> None:
 
 
 def test_the_text_part_of_a_model_that_sees(tmp_path: Path) -> None:
-    old = source(tmp_path)
-    tensors = load_file(old / "model.safetensors")
-    named = {f"language_model.{name}": tensor for name, tensor in tensors.items()}
-    seeing = {"vision_tower.layer.weight": torch.ones(3, 5)}
-    save_file(named | seeing, old / "model.safetensors", {"format": "pt"})
-    text = json.loads((old / "config.json").read_text()) | {"model_type": "mistral"}
-    (old / "config.json").write_text(json.dumps({"model_type": "mistral3", "text_config": text}))
+    text = {**TEXT, "model_type": "mistral", "sliding_window": None}
+    encoder = {**VISION, "num_attention_heads": 2}
+    config = Mistral3Config(text_config=text, vision_config=encoder, image_token_index=IMAGE)
+    old = save(whole_model(config), tmp_path / "old")
     convert(old, tmp_path / "new", "int8")
-    after = load_file(tmp_path / "new" / "model.safetensors")
-    assert after["vision_tower.layer.weight"].dtype == torch.float32
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("old", "new"))
+    seeing = [name for name in before if not name.startswith("language_model.")]
+    assert len(seeing) > 20
+    for name in seeing:
+        assert torch.equal(after[name], before[name]), name
     assert after["language_model.model.layers.0.mlp.up_proj.weight"].dtype == torch.int8
-    said = json.loads((tmp_path / "new" / "config.json").read_text())
-    assert "vision_tower.layer" in said["quantization_config"]["ignore"]
-    np.testing.assert_array_equal(load(tmp_path / "new", "int8")[0](IDS), load(old, "int8")[0](IDS))
+    said = json.loads((tmp_path / "new" / "config.json").read_text())["quantization_config"]["ignore"]
+    assert "vision_tower.transformer.layers.0.attention.q_proj" in said
+    ids, images = row_of(3, (random_pixels(1, 3, 28, 28), 4), 9)
+    found, expected = (load(tmp_path / name, "int8")[0] for name in ("new", "old"))
+    np.testing.assert_array_equal(found(IDS), expected(IDS))
+    np.testing.assert_array_equal(found(ids, images=images), expected(ids, images=images))
 
 
 def test_files_beside_the_weights_go_with_them(talking_model: Path, tmp_path: Path) -> None:

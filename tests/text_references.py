@@ -13,6 +13,11 @@ from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfi
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLPreTrainedModel, Qwen2VLTextModel
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLPreTrainedModel, Qwen3VLTextModel
+from transformers.models.qwen3_vl_moe.configuration_qwen3_vl_moe import Qwen3VLMoeTextConfig
+from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import (
+    Qwen3VLMoePreTrainedModel,
+    Qwen3VLMoeTextModel,
+)
 
 
 class TextAlone:
@@ -54,7 +59,16 @@ class Qwen3VLTextAlone(TextAlone, Qwen3VLPreTrainedModel, GenerationMixin):
     text = Qwen3VLTextModel
 
 
+class Qwen3VLMoeTextAlone(TextAlone, Qwen3VLMoePreTrainedModel, GenerationMixin):
+    """Qwen3-VL's with experts."""
+
+    config: Qwen3VLMoeTextConfig
+    config_class = Qwen3VLMoeTextConfig
+    text = Qwen3VLMoeTextModel
+
+
 for config_class in (Qwen2VLTextConfig, Qwen3VLTextConfig):
     config_class.tie_word_embeddings = False  # the whole model's config has it
 AutoModelForCausalLM.register(Qwen2VLTextConfig, Qwen2VLTextAlone, exist_ok=True)
 AutoModelForCausalLM.register(Qwen3VLTextConfig, Qwen3VLTextAlone, exist_ok=True)
+AutoModelForCausalLM.register(Qwen3VLMoeTextConfig, Qwen3VLMoeTextAlone, exist_ok=True)

@@ -13,12 +13,13 @@ from importlib import import_module
 from pathlib import Path
 
 from tinystar_np.inspection.hollow import hollow_model
-from tinystar_np.models import ARCHITECTURES, VISION_ARCHITECTURES
+from tinystar_np.models import ARCHITECTURES, EMBEDDING_ARCHITECTURES, VISION_ARCHITECTURES
 from tinystar_np.models.facts import Facts, docstring, headline
 
 PAGE = Path(__file__).parents[1] / "architectures.md"
 COLUMNS = ("attention", "position", "norm", "activation", "block", "context")
 VISION_COLUMNS = ("encoder", "projector", "places", "decoder")
+EMBEDDING_COLUMNS = ("text", "image", "loss", "data")
 ALIASES = {"feed-forward": "activation", "mixer": "attention"}
 COLOURS = {  # of Facts.kind
     "attention": "fill:#cfe3ff,stroke:#3b82f6",
@@ -34,7 +35,10 @@ TYPES = sorted(set(ARCHITECTURES) - {"tinystar"}, key=lambda name: (headline(nam
 FACTS: dict[str, Facts] = {name: import_module(f"tinystar_np.models.{name}").FACTS for name in TYPES}
 
 
-SEEING = sorted(VISION_ARCHITECTURES, key=lambda name: (headline(name)[0], name))
+SEEING, EMBEDDING = (
+    sorted(names, key=lambda name: (headline(name)[0], name))
+    for names in (VISION_ARCHITECTURES, EMBEDDING_ARCHITECTURES)
+)
 
 
 def name_of(model_type: str) -> str:
@@ -117,10 +121,13 @@ def section(model_type: str) -> Iterator[str]:
     yield from ("", " ".join(text[text.index("\nNew in it") :].split("\n\n")[0].split()))
 
 
-def seeing_row(model_type: str) -> list[str]:
-    """Return the cells of a model of text and images."""
-    link = f"[{name_of(model_type)}](#{model_type})"
-    return [headline(model_type)[0], link, *parts(docstring(model_type), VISION_COLUMNS).values()]
+def seeing_table(names: Sequence[str], columns: Sequence[str]) -> Iterator[str]:
+    """Write the table of models of text and images."""
+    yield f"| year | model | {' | '.join(columns)} |"
+    yield "|---" * (2 + len(columns)) + "|"
+    for name in names:
+        cells = [headline(name)[0], f"[{name_of(name)}](#{name})", *parts(docstring(name), columns).values()]
+        yield f"| {' | '.join(cells)} |"
 
 
 def page() -> str:
@@ -168,11 +175,16 @@ def page() -> str:
         "What stands before the decoder, and how many of its places an image takes "
         "([images.md](images.md) says how they are used):",
         "",
-        f"| year | model | {' | '.join(VISION_COLUMNS)} |",
-        "|---" * (2 + len(VISION_COLUMNS)) + "|",
-        *(f"| {' | '.join(seeing_row(name))} |" for name in SEEING),
+        *seeing_table(SEEING, VISION_COLUMNS),
+        "",
+        "## Models that compare texts and images",
+        "",
+        "They embed both in one space and do not write "
+        "([images.md](images.md#which-text-fits-which-image) says how they are used):",
+        "",
+        *seeing_table(EMBEDDING, EMBEDDING_COLUMNS),
     ]
-    for name in (*TYPES, *SEEING):
+    for name in (*TYPES, *SEEING, *EMBEDDING):
         lines += section(name)
     return "\n".join(lines) + "\n"
 

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from small_seeing import picture, small_seeing_model
 
 import tinystar_np as ts
-from tinystar_np.cli.image_option import SEEING_MODEL
+from tinystar_np.cli.image_option import SEEING_MODEL, settle_seeing_model
 from tinystar_np.cli.main import ask_gpt2, tinystar
 from tinystar_np.cli.parsers import tinystar_parser
 
@@ -67,12 +67,10 @@ def test_chat_shows_pictures(
     assert "no.png: there is no such file" in err
 
 
-def test_the_model_that_sees_is_the_usual_one() -> None:
-    from tinystar_np.cli.image_option import settle_seeing_model
-
+def test_the_model_that_sees_is_the_usual_one(seeing: Path) -> None:
     for words, model in (
-        (["--image", "a.png", "What?"], SEEING_MODEL),
-        (["--image", "a.png", "-m", "stories", "What?"], "stories"),
+        ([*images(seeing, "a"), "What?"], SEEING_MODEL),
+        ([*images(seeing, "a"), "-m", "stories", "What?"], "stories"),
         (["What?"], "stories"),
     ):
         arguments = tinystar_parser().parse_args(["ask", *words])
@@ -128,6 +126,17 @@ def test_compare_the_text_part(seeing: Path, capsys: pytest.CaptureFixture[str])
     assert tinystar(["compare", str(seeing), "Hello there"]) == 0
     out = capsys.readouterr().out
     assert int(out.split("All ")[1].split()[0]) > 40  # activations
+
+
+def test_of_a_moving_picture_the_first_is_shown_and_a_note_says_so(
+    seeing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (Image.fromarray(picture(30, 30, seed)) for seed in (1, 2))
+    first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
+    words = ["-m", str(seeing), "--image", str(tmp_path / "moving.gif"), *GREEDY, "What?"]
+    for command in ("ask", "chat"):
+        assert tinystar([command, *words]) == 0
+        assert "moving.gif: has several pictures; the first is used" in capsys.readouterr().err
 
 
 def test_models_lists_those_that_see(capsys: pytest.CaptureFixture[str]) -> None:

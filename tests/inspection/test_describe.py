@@ -222,6 +222,15 @@ def test_scores_scaled_layer_by_layer() -> None:
     ]
 
 
+def test_rotations_by_axes() -> None:
+    found = described("qwen2_vl_text", num_hidden_layers=2)
+    said = "RoPE, base 1000000; 16, 24 and 24 pairs by time, row and column"
+    assert words(found, "positions") == said
+    assert found.layers[0]["positions"].facts["pairs_by_axis"] == [16, 24, 24]
+    turns = described("qwen3_vl_text", num_hidden_layers=2)
+    assert words(turns, "positions") == "RoPE, base 500000; 24, 20 and 20 pairs by time, row and column"
+
+
 def test_llama() -> None:
     found = described("llama", **LLAMA_31)
     assert words(found, "mixer") == "attention GQA 32:8, 4 queries to a key and value, heads of 128"

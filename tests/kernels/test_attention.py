@@ -84,6 +84,16 @@ def test_a_long_prompt_builds_no_square_of_scores() -> None:
     assert peak < q.nbytes + blocks
 
 
+def test_many_patches_build_no_square_of_scores() -> None:
+    q, k, v = random_qkv(4096, 4096, heads=4)
+    tracemalloc.start()
+    fast.attention(q[None], k[None], v[None], None, scale=1.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # The result, and of at most four threads each a block of 256 × 1024 scores; those of one head are 64 MB.
+    assert peak < 2 * q.nbytes + 4 * 256 * 1024 * 4
+
+
 def test_softmax() -> None:
     x = np.array([[0, 1, 2], [1000, 1000, -np.inf], [-np.inf] * 3, [-1e30, 0, 88.8]], dtype=np.float32)
     e = np.exp([0.0, 1.0, 2.0])

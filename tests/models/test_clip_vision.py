@@ -45,6 +45,7 @@ def random_images(*shape: int) -> np.ndarray:
         {"image_size": 30},  # two pixels are left of the last patch
         {"patch_size": 14},
         {"hidden_size": 36, "intermediate_size": 20},
+        {"image_size": 336, "patch_size": 14},  # 577 vectors, as in LLaVA 1.5: attention in blocks
     ],
     ids=str,
 )

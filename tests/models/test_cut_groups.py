@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from parity import assert_close, random_ids, save
+from safetensors.numpy import load_file, save_file
 from test_gemma3 import small_config, small_rows, theirs, with_crops
 from vision_parity import IMAGE, logits_with_images, whole_model
 
@@ -34,7 +35,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Known:
 
 ROWS = small_rows(16)
 IDS, IMAGES = ROWS[0]  # images at 3 to 18 and at 21 to 36
-BEFORE = 2, 8, 19, 30  # how many tokens are read first, within an image and not
+# How many tokens of which row are read first: before, within and after an image; within and between
+# neighbours; within an image at the beginning of a text.
+FIRST = (0, 2), (0, 8), (0, 19), (0, 30), (1, 30), (1, 42), (2, 8)
 
 
 def uses(directory: Path, model: Decoder) -> dict[str, Callable[[Cache], Cache]]:
@@ -54,24 +57,27 @@ def uses(directory: Path, model: Decoder) -> dict[str, Callable[[Cache], Cache]]
 
 
 @pytest.mark.parametrize("use", uses(Path(), None))  # type: ignore[arg-type]
-@pytest.mark.parametrize("before", BEFORE)
-def test_a_cache_that_is_held_within_an_image(use: str, before: int, small: Known, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", FIRST)
+def test_a_cache_that_is_held_within_an_image(
+    use: str, first: tuple[int, int], small: Known, tmp_path: Path
+) -> None:
     model, reference = small
     assert model.vision is not None
-    expected = logits_with_images(reference, [(IDS, IMAGES)], theirs)[0]
-    seen = model.vision.see(IMAGES)
+    (ids, images), before = ROWS[first[0]], first[1]
+    expected = logits_with_images(reference, [(ids, images)], theirs)[0]
+    seen = model.vision.see(images)
     cache = model.new_cache()
-    assert_close(model(IDS[:before], cache=cache, images=seen), expected[:before])
+    assert_close(model(ids[:before], cache=cache, images=seen), expected[:before])
     assert "1 row" in repr(cache)
     other = uses(tmp_path, model)[use](cache)
     for each in (cache, other):
         assert each.lengths.tolist() == [before]
-        # What a cache holds of an image it knows: only further ones must be given again.
-        further = [image for image in seen if image.places[0] >= before]
-        found = [model(IDS[before : before + 1], cache=each, images=further, last_only=True)]
-        found.append(model(IDS[before + 1 :], cache=each, images=further))
+        # What a cache holds of a group it knows: only images of further ones must be given again.
+        further = [image for image in seen if image.groups[0].first >= before]
+        found = [model(ids[before : before + 1], cache=each, images=further, last_only=True)]
+        found.append(model(ids[before + 1 :], cache=each, images=further))
         assert_close(np.concatenate(found), expected[before:])
-        assert each.lengths.tolist() == [len(IDS)]
+        assert each.lengths.tolist() == [len(ids)]
 
 
 def test_rows_that_stand_within_images_and_between(small: Known) -> None:
@@ -233,3 +239,26 @@ def test_greedy_continuations_of_a_cut_text(small: Known) -> None:
     rest = [*IDS[30:], *random_ids(3, vocabulary=IMAGE).tolist()]
     found = model(rest, cache=cache)
     assert_close(found, logits_with_images(reference, [([*prompt, *rest], images)], theirs)[0][30:])
+
+
+def test_a_cache_of_a_model_that_sees_in_one_that_does_not(small: Known, tmp_path: Path) -> None:
+    """The text part alone goes on after an image, as its vectors are in the cache; not from within one."""
+    model, reference = small
+    ids, images = ROWS[2]  # an image, and text
+    save(reference, tmp_path)
+    file = tmp_path / "model.safetensors"
+    text = {n: t for n, t in load_file(file).items() if "vision_tower" not in n and "projector" not in n}
+    save_file(text, file)
+    blind, _ = load(tmp_path, dtype="float32")
+    assert blind.vision is None
+    expected = logits_with_images(reference, [ROWS[2]], theirs)[0]
+    for before in (8, 20):
+        cache = model.new_cache()
+        model(ids[:before], cache=cache, images=images)
+        cache.save(tmp_path / "it.cache")
+        loaded = blind.load_cache(tmp_path / "it.cache")
+        if before == 20:
+            assert_close(blind(ids[before:], cache=loaded), expected[before:])
+        else:
+            with pytest.raises(InputError, match="loaded without what reads images"):
+                blind(ids[before:], cache=loaded)

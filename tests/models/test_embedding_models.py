@@ -14,6 +14,7 @@ from vision_parity import VISION, random_pixels
 
 import tinystar_np as ts
 from tinystar_np.errors import CheckpointError, ConfigError, InputError
+from tinystar_np.fast.mapped import on_file
 from tinystar_np.models.clip import ClipConfig, ClipTextConfig
 from tinystar_np.models.siglip import SiglipTextConfig
 
@@ -150,6 +151,18 @@ def test_many_images(tmp_path: Path) -> None:
     mixed = model.embed_image([images[0], other, images[1]], interpolate=True)
     assert_close(mixed[[0, 2]], alone[:2])
     assert_close(mixed[1:2], model.embed_image(other, interpolate=True))
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_in_memory(kind: str, tmp_path: Path) -> None:
+    mapped, _ = ts.load(save(small_model(kind), tmp_path))
+    copied, _ = ts.load(tmp_path, in_memory=True)
+    assert on_file(mapped.blocks[0].feed_forward.up.weight)
+    for each in (copied, copied.encoder):
+        assert not on_file(each.blocks[0].feed_forward.up.weight)
+    assert_close(copied.embed_text(texts()), mapped.embed_text(texts()))
+    image = random_pixels(1, 3, 28, 28)
+    assert_close(copied.embed_image(image), mapped.embed_image(image))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])

@@ -97,6 +97,15 @@ def test_padding_of_siglip(tmp_path: Path) -> None:
     # A token that the tokenizer names goes before config.json's number.
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<start>"}))
     assert ts.load(tmp_path)[1].encode("a cat")[-1] == 0
+    for side, expected in (("left", [0] * 9 + [2, 5, 210]), ("right", [2, 5, 210] + [0] * 9)):
+        settings = {"pad_token": "<start>", "padding_side": side}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+        theirs = PreTrainedTokenizerFast(tokenizer_object=small_tokenizer(begins=False), **settings)
+        assert theirs("a cat", padding="max_length", max_length=12)["input_ids"] == expected
+        assert ts.load(tmp_path)[1].encode("a cat") == expected
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"padding_side": ["up"]}))
+    with pytest.raises(TokenizerError, match=r"padding_side is \['up'\], but it must be left or right"):
+        ts.load(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("{}")
     assert ts.load(tmp_path)[1].encode("a cat")[-1] == 1
     config = json.loads((tmp_path / "config.json").read_text())
@@ -159,3 +168,12 @@ def test_inspect(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (tmp_path / "model.safetensors").unlink()
     assert tinystar(["inspect", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["stored"] is None
+
+
+def test_models_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tinystar(["models", "--cache-dir", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["embedding"] == ["clip", "siglip"]
+    assert tinystar(["models", "--cache-dir", str(tmp_path)]) == 0
+    assert "2021  clip " in capsys.readouterr().out
+    assert tinystar(["models", "siglip"]) == 0
+    assert capsys.readouterr().out.startswith("SigLIP (Zhai et al. 2023")

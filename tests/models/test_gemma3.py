@@ -129,6 +129,24 @@ def test_an_image_and_its_crops(vectors: int, tmp_path: Path) -> None:
     check_images(reference, save(reference, tmp_path), [with_crops(vectors)], theirs)
 
 
+@pytest.mark.parametrize("window", [40, 500])
+def test_images_that_are_attended_to_in_blocks(window: int, tmp_path: Path) -> None:
+    """256 places an image, with windows that are shorter and longer: where scores are not built at once."""
+    vision, text = {"image_size": 112}, {"sliding_window": window, "max_position_embeddings": 2048}
+    reference = whole_model(small_config(vision, text, mm_tokens_per_image=256))
+    model, _ = load(save(reference, tmp_path), dtype="float32")
+    one, two, three = (random_pixels(1, 3, 112, 112, seed=seed) for seed in range(3))
+    v = 256
+    rows = [row_of(70, (one, v), 3, (two, v), 105), row_of((three, v), (two, v), 178)]
+    expected = np.stack([logits_with_images(reference, [row], theirs)[0] for row in rows])
+    ids, images = [row for row, _ in rows], [given for _, given in rows]
+    assert_close(model(ids, images=images), expected)
+    assert_close(model(ids[0], images=images[0], last_only=True), expected[0, -1:])
+    cache = model.new_cache(2)
+    found = [model([row[a:b] for row in ids], cache=cache, images=images) for a, b in ((0, 400), (400, 690))]
+    assert_close(np.concatenate(found, axis=1), expected)
+
+
 @pytest.mark.parametrize("window", [None, 3])
 def test_layers_of_one_kind(window: int | None, tmp_path: Path) -> None:
     kind = "full_attention" if window is None else "sliding_attention"

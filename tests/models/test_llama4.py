@@ -167,6 +167,12 @@ def test_the_published_config() -> None:
     assert config.image_token_id == Llama4Config().image_token_index
 
 
+@pytest.mark.parametrize("name", ["image_token_id", "image_token_index"])
+def test_both_names_of_the_image_token(name: str) -> None:
+    given = {"vision_config": PUBLISHED, name: 7}
+    assert OurConfig.from_dict(given).image_token_id == 7
+
+
 def test_defaults() -> None:
     """Sizes of transformers' defaults contradict each other, and are refused as a whole."""
     usual = Llama4VisionConfig()

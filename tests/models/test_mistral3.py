@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from parity import TOLERANCE, assert_close, edit_config, save
 from safetensors.numpy import load_file, save_file
-from transformers import Mistral3Config, PixtralVisionConfig
+from safetensors.torch import load_file as torch_tensors
+from safetensors.torch import save_file as save_torch_tensors
+from transformers import Mistral3Config, Mistral3ForConditionalGeneration, PixtralVisionConfig
 from vision_parity import (
     IMAGE,
     TEXT,
@@ -22,12 +25,54 @@ from vision_parity import (
     whole_model,
 )
 
+from tinystar_np.checkpoints.weight_table import expand
 from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.loading import load
+from tinystar_np.models.mistral3 import WEIGHTS
 from tinystar_np.models.mistral3 import Mistral3Config as OurConfig
 from tinystar_np.models.vision.pixels import ImageInput
+from tinystar_np.models.vision.pixtral_vision import WEIGHTS as ENCODER_WEIGHTS
 
 PATCH = VISION["patch_size"]
+PUBLISHED = {
+    "image_token_index": 10,
+    "model_type": "mistral3",
+    "multimodal_projector_bias": False,
+    "projector_hidden_act": "gelu",
+    "spatial_merge_size": 2,
+    "text_config": {
+        "head_dim": 128,
+        "hidden_act": "silu",
+        "hidden_size": 5120,
+        "intermediate_size": 32768,
+        "max_position_embeddings": 131072,
+        "model_type": "mistral",
+        "num_attention_heads": 32,
+        "num_hidden_layers": 1,  # of 40, which are alike
+        "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-05,
+        "rope_theta": 1000000000.0,
+        "sliding_window": None,
+        "vocab_size": 131072,
+    },
+    "vision_config": {
+        "attention_dropout": 0.0,
+        "head_dim": 64,
+        "hidden_act": "silu",
+        "hidden_size": 1024,
+        "image_size": 1540,
+        "initializer_range": 0.02,
+        "intermediate_size": 4096,
+        "model_type": "pixtral",
+        "num_attention_heads": 16,
+        "num_channels": 3,
+        "num_hidden_layers": 24,
+        "patch_size": 14,
+        "rope_theta": 10000.0,
+    },
+    "vision_feature_layer": -1,
+}
+"""The config.json of Mistral Small 3.1."""
 AXIAL = {"rope_type": "axial", "rope_theta": 30.0}
 
 
@@ -155,6 +200,34 @@ def test_names_below_model(tmp_path: Path) -> None:
     assert_close(load(tmp_path)[0](row[0], images=row[1]), expected, TOLERANCE, "other names")
 
 
+def test_a_text_part_in_8_bits(tmp_path: Path) -> None:
+    """As Ministral 3 is published: matrices of the decoder's blocks in FP8, the vision part as it is."""
+    reference = whole_model(small_config(text={"model_type": "ministral3"}))
+    path = save(reference, tmp_path) / "model.safetensors"
+    packed = {}
+    for name, tensor in torch_tensors(path).items():
+        if name.startswith("language_model.model.layers.") and tensor.ndim == 2:
+            scale = tensor.abs().max() / 448
+            packed[name] = (tensor / scale).to(torch.float8_e4m3fn)
+            packed[f"{name}_scale_inv"] = scale
+            packed[name.replace("weight", "activation_scale")] = torch.tensor(0.5)
+            parameter = reference.get_parameter(
+                name.replace("language_model.model.", "model.language_model.")
+            )
+            parameter.data.copy_(packed[name].float() * scale)
+        else:
+            packed[name] = tensor
+    save_torch_tensors(packed, path)
+    kept = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
+    said = {"quant_method": "fp8", "activation_scheme": "static", "modules_to_not_convert": kept}
+    edit_config(tmp_path, quantization_config={**said, "weight_block_size": None})
+    (row,) = small_rows()[:1]
+    expected = logits_with_images(reference, [row], images_of_any_size)[0]
+    with pytest.warns(UserWarning, match="scales for rounding activations are ignored"):
+        model, _ = load(tmp_path)
+    assert_close(model(row[0], images=row[1]), expected, TOLERANCE, "FP8")
+
+
 def test_a_config_as_on_the_hub(tmp_path: Path) -> None:
     """Mistral Small 3.1's, with the base of the rotations beside the other keys of the encoder."""
     reference = whole_model(small_config())
@@ -165,6 +238,24 @@ def test_a_config_as_on_the_hub(tmp_path: Path) -> None:
     (row,) = small_rows()[:1]
     expected = logits_with_images(reference, [row], images_of_any_size)[0]
     assert_close(load(tmp_path)[0](row[0], images=row[1]), expected, TOLERANCE, "old spelling")
+
+
+def test_the_published_config() -> None:
+    """The tensors of what reads images in Mistral Small 3.1, by their names and shapes."""
+    config = OurConfig.from_dict({**PUBLISHED, "text_width": 5120})
+    with torch.device("meta"):
+        reference = Mistral3ForConditionalGeneration(Mistral3Config(**PUBLISHED))
+    expected = {name: tuple(tensor.shape) for name, tensor in reference.model.state_dict().items()}
+    encoder = expand(ENCODER_WEIGHTS, config.vision).values()
+    found = {f"vision_tower.{row.theirs}": row.stored for row in encoder}
+    found |= {row.theirs: row.stored for row in expand(WEIGHTS, config).values()}
+    assert found == {name: its for name, its in expected.items() if not name.startswith("language_model.")}
+
+
+@pytest.mark.parametrize("name", ["image_token_id", "image_token_index"])
+def test_both_names_of_the_image_token(name: str) -> None:
+    given = {"vision_config": {}, name: 7}
+    assert OurConfig.from_dict(given).image_token_id == 7
 
 
 def test_defaults() -> None:

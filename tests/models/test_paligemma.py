@@ -25,6 +25,7 @@ from vision_parity import (
 
 from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.generation import loop
+from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.loading import load
 from tinystar_np.models.paligemma import PaliGemmaConfig as OurConfig
 
@@ -141,6 +142,24 @@ def small_rows(vectors: int = 16, channels: int = 3, side: int = 28) -> list[Row
 def test_images(kind: str, tmp_path: Path) -> None:
     reference = whole_model(small_config(kind))
     check_images(reference, save(reference, tmp_path), small_rows(), theirs, in_pieces=False)
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_prefixes_that_are_attended_to_in_blocks(kind: str, tmp_path: Path) -> None:
+    text = {"max_position_embeddings": 2048, **({"sliding_window": 40} if kind == "gemma2" else {})}
+    reference = whole_model(small_config(kind, {"image_size": 112}, text))
+    model, _ = load(save(reference, tmp_path), dtype="float32")
+    one, two = (random_pixels(1, 3, 112, 112, seed=seed) for seed in range(2))
+    rows = [row_of((one, 256), 300), row_of(9, (two, 256), (one, 256), 35)]
+    new = random_ids(2, 90, vocabulary=IMAGE)
+    whole = [([*ids, *new[b]], images) for b, (ids, images) in enumerate(rows)]
+    with torch.no_grad():
+        given = theirs(whole, prefix=556)
+        expected = reference(torch.tensor([ids for ids, _ in whole]), **given).logits.numpy()
+    cache = model.new_cache(2)
+    found = [model([ids for ids, _ in rows], cache=cache, images=[images for _, images in rows])]
+    found.append(model(new, cache=cache))
+    assert_close(np.concatenate(found, axis=1), expected)
 
 
 @pytest.mark.parametrize("kind", TEXTS)
@@ -382,3 +401,18 @@ def test_a_cache_of_a_prefix_is_saved_with_it(tmp_path: Path) -> None:
         assert [image.groups for image in one] == [image.groups for image in other]
     new = random_ids(len(rows), 7, vocabulary=IMAGE)
     assert_close(model(new, cache=loaded), model(new, cache=cache))
+
+
+def test_guesses_after_a_prefix(tmp_path: Path) -> None:
+    """Wrong guesses are taken back from the answer, never from the prefix."""
+    reference = whole_model(small_config("gemma"))
+    model, _ = load(save(reference, tmp_path), dtype="float32")
+    assert model.vision is not None
+    ids, images = small_rows()[0]
+    texts = []
+    for guesses in (0, 4):
+        options = SamplingOptions(max_new_tokens=30, temperature=0.0, prompt_lookup_num_tokens=guesses)
+        pieces = list(loop.run(model, [ids], None, options, images=[model.vision.see(images)]))
+        texts.append([piece.token_id for piece in pieces])
+    assert any(piece.guessed for piece in pieces)
+    assert texts[0] == texts[1]

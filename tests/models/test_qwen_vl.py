@@ -29,7 +29,7 @@ from tinystar_np.loading import load
 from tinystar_np.models import Decoder
 from tinystar_np.models.vision.pixels import ImageInput
 
-QWEN2, QWEN25, QWEN3 = CONFIGS
+QWEN2, QWEN25, QWEN3, EXPERTS = CONFIGS
 Keys = dict[str, Any]
 
 
@@ -226,6 +226,27 @@ def test_tied_where_only_the_text_part_says_so(kind: str, tmp_path: Path) -> Non
     assert_close(load(tmp_path)[0](rows[0][0], images=rows[0][1]), expected)
 
 
+@pytest.mark.parametrize("width", [20, 24])  # 24 makes the larger tensors square
+def test_experts_as_published(width: int, tmp_path: Path) -> None:
+    """The published files have each expert's matrices (in, out), those of transformers 5 (out, in)."""
+    config = small_config(EXPERTS, text={"moe_intermediate_size": width})
+    reference = whole_model(config)
+    rows = rows_for(config)
+    expected = logits_with_images(reference, rows, theirs_of(config))[0]
+    path = save(reference, tmp_path) / "model.safetensors"
+    assert_close(load(tmp_path)[0](rows[0][0], images=rows[0][1]), expected)
+    tensors = load_file(path)
+    for name in tensors:
+        if ".experts." in name:
+            tensors[name] = np.ascontiguousarray(tensors[name].swapaxes(1, 2))
+    save_file(tensors, path)
+    edit_config(tmp_path, text_config={**config.text_config.to_dict(), "norm_topk_prob": True})
+    assert_close(load(tmp_path)[0](rows[0][0], images=rows[0][1]), expected)
+    if width != 24:  # there transformers cannot tell the two
+        again = type(reference).from_pretrained(tmp_path, attn_implementation="eager").eval()
+        assert_close(logits_with_images(again, rows, theirs_of(config))[0], expected, what="they are so")
+
+
 MODELS_OF_TEXT: Mapping[str, tuple[Any, type[PreTrainedModel]]] = {
     QWEN2: (Qwen2Config, Qwen2ForCausalLM),
     QWEN3: (Qwen3Config, Qwen3ForCausalLM),
@@ -337,6 +358,8 @@ WRONG: list[tuple[str, Keys, Keys, str]] = [
         (kind, {}, in_sections(1, 2, 1, rope_type="dynamic", factor=2.0), "'dynamic' is not implemented")
         for kind in CONFIGS
     ),
+    (EXPERTS, {}, {"norm_topk_prob": False}, "norm_topk_prob = False is not implemented"),
+    (EXPERTS, {}, {"use_sliding_window": True}, "use_sliding_window = True is not implemented"),
     (QWEN2, {}, {"head_dim": 12}, "head_dim = 12, but hidden_size = 48"),
     (QWEN2, {"text_config": {"model_type": "llama"}}, {}, "text_config.model_type = 'llama'"),
     (QWEN3, {"text_config": None}, {}, "text_config = None, but in qwen3_vl it must be an object"),

@@ -1,5 +1,6 @@
 """The processor against transformers': ids and pixels of prompts with images, and what cannot be."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,20 @@ def test_the_processor_is_a_tokenizer(seeing: tuple) -> None:
     assert processor.encode("Hello") == theirs.tokenizer("Hello")["input_ids"]
     assert processor.decode(processor.encode("Hello")) == "Hello"
     assert torch.is_tensor(torch.tensor(processor.prompt("a", []).ids))
+
+
+def test_settings_within_the_newer_file(tmp_path: Path) -> None:
+    """Where processor_config.json has them, an older file beside it counts for nothing."""
+    small_seeing_model(tmp_path)
+    older = tmp_path / "preprocessor_config.json"
+    settings = json.loads(older.read_text())
+    expected = ts.load(tmp_path)[1].form
+    vectors = settings.pop("image_seq_len")
+    newer = {"processor_class": "Idefics3Processor", "image_seq_len": vectors, "image_processor": settings}
+    (tmp_path / "processor_config.json").write_text(json.dumps(newer))
+    older.write_text(
+        json.dumps({"image_processor_type": "Idefics3ImageProcessor", "size": {"longest_edge": 7}})
+    )
+    assert ts.load(tmp_path)[1].form == expected
+    older.unlink()
+    assert ts.load(tmp_path)[1].form == expected

@@ -28,7 +28,7 @@ FIRST_OF_SEVERAL = re.compile(r"(.*)-00001-of-([0-9]{5})\.gguf", re.DOTALL)
 
 # Each of these sets is enough for a tokenizer.
 TOKENIZERS = (
-    *({"tokenizer.json"}, {"tekken.json"}, {"tokenizer.model"}, {"qwen.tiktoken"}),
+    *({"tokenizer.json"}, {"tekken.json"}, {"tokenizer.model"}, {"spiece.model"}, {"qwen.tiktoken"}),
     {"vocab.json", "merges.txt"},
 )
 LARGE_TOKENIZERS = {"tekken.json"}  # of no use beside a tokenizer.json
@@ -46,6 +46,7 @@ SMALL_FILES = {
     "tokenizer.json",
     "tekken.json",
     "tokenizer.model",
+    "spiece.model",
     "qwen.tiktoken",
     "tokenizer_config.json",
     "vocab.json",

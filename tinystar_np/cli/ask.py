@@ -22,7 +22,13 @@ from tinystar_np.cli.open_model import (
 )
 from tinystar_np.cli.prompt_text import read_prompt
 from tinystar_np.cli.streams import OK, say, tell
-from tinystar_np.cli.terminal import add_common_arguments, add_text_arguments, note, progress_line
+from tinystar_np.cli.terminal import (
+    add_common_arguments,
+    add_text_arguments,
+    note,
+    progress_line,
+    warnings_noted,
+)
 from tinystar_np.errors import TinyStarError
 from tinystar_np.generation import Conversation, Piece, stream
 from tinystar_np.generation.loop import Progress
@@ -92,7 +98,9 @@ def ask(arguments: argparse.Namespace) -> int:
             if tokens > PIECES_UNSEEN * PREFILL:
                 show(f"reading the prompt {read}/{tokens}" if read < tokens else "")
 
-        for piece in answer(model, tokenizer, prompt, arguments.image, reading, given):
+        with warnings_noted(arguments):  # of images
+            answered = answer(model, tokenizer, prompt, arguments.image, reading, given)
+        for piece in answered:
             pieces.append(piece)
             arrived.append(time.perf_counter())
             if at_once:

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -172,7 +173,9 @@ class Commands:
         path = Path(rest).expanduser()
         if not isinstance(self._tokenizer, Processor):
             raise no_images(self.session.model)
-        tokens = self._tokenizer.tokens_of(self._tokenizer.pixels(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come when it is sent
+            tokens = self._tokenizer.tokens_of(self._tokenizer.pixels(path))
         self._images.append(path)
         note(f"{path.name} stands before the next message: {tokens} tokens.", self.session.arguments)
         return True

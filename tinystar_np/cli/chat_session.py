@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tinystar_np.cache import PREFILL
 from tinystar_np.cli.streams import say, tell
-from tinystar_np.cli.terminal import note, progress_line
+from tinystar_np.cli.terminal import note, progress_line, warnings_noted
 from tinystar_np.cli.wording import count_of, speed_of
 from tinystar_np.generation.conversation import Conversation, Pieces
 from tinystar_np.generation.full_context import Shift
@@ -77,7 +77,9 @@ class Session:
 
             try:
                 # The template may be busy for long, too, and the reading of images.
-                self._print(self._pieces(how, message, images, reading))
+                with warnings_noted(self.arguments):
+                    pieces = self._pieces(how, message, images, reading)
+                self._print(pieces)
             except KeyboardInterrupt:
                 if not self.typed:
                     raise

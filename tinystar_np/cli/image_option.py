@@ -20,6 +20,14 @@ def add_image_option(parser: argparse.ArgumentParser, words: str) -> None:
 
 
 def settle_seeing_model(arguments: argparse.Namespace) -> None:
-    """Let a model that sees be the one where there are images and no model is named."""
+    """Let a model that sees be the one where there are images and no model is named.
+
+    Raises InputError for an image that is not there, before anything is loaded.
+    """
+    if arguments.image:
+        from tinystar_np.vision.reading import check_file  # late: other prompts need none of it
+
+        for path in arguments.image:
+            check_file(path)
     if arguments.image and "model" not in getattr(arguments, "given", ()):
         arguments.model = SEEING_MODEL

@@ -14,7 +14,7 @@ from tinystar_np.cli.remove import kept_history
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import add_cache_argument, add_common_arguments
 from tinystar_np.cli.wording import size_of
-from tinystar_np.models import ARCHITECTURES, VISION_ARCHITECTURES
+from tinystar_np.models import ARCHITECTURES, EMBEDDING_ARCHITECTURES, VISION_ARCHITECTURES
 from tinystar_np.models.facts import docstring, headline, model_file
 
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
         "architecture", nargs="?", metavar="ARCHITECTURE",
-        choices=sorted({*ARCHITECTURES, *VISION_ARCHITECTURES}),
+        choices=sorted({*ARCHITECTURES, *VISION_ARCHITECTURES, *EMBEDDING_ARCHITECTURES}),
         help="a model_type, as the list has it: print what it is and where its file is",
     )  # fmt: skip
     add_cache_argument(parser)
@@ -57,6 +57,7 @@ def _list(arguments: argparse.Namespace) -> None:
         found_here = {
             "architectures": sorted(ARCHITECTURES),
             "with_images": sorted(VISION_ARCHITECTURES),
+            "embedding": sorted(EMBEDDING_ARCHITECTURES),
             "models": rows,
             "partial_downloads": partial,
         }
@@ -82,6 +83,8 @@ def _list(arguments: argparse.Namespace) -> None:
     say("  your  tinystar          TinyStar: every part as you choose")
     say("\nModels of text and images, each with one of these decoders (--image, /image):\n")
     _list_architectures(VISION_ARCHITECTURES)
+    say("\nModels that embed texts and images, to compare them (tinystar_np.load):\n")
+    _list_architectures(EMBEDDING_ARCHITECTURES)
 
 
 def _list_architectures(names: Iterable[str]) -> None:

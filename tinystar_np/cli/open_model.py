@@ -2,13 +2,12 @@
 
 import argparse
 import shlex
-import warnings
 from pathlib import Path
 
 from tinystar_np.checkpoints.model_files import GGUF
 from tinystar_np.checkpoints.stored_matrix import ROUNDED
 from tinystar_np.cli.model_argument import Given
-from tinystar_np.cli.terminal import UsageError, add_loading_arguments, note
+from tinystar_np.cli.terminal import UsageError, add_loading_arguments, note, warnings_noted
 from tinystar_np.errors import InputError
 from tinystar_np.fast.threads import use_threads
 from tinystar_np.generation.options import Sampling, SamplingOptions
@@ -52,7 +51,7 @@ def _threads(given: str) -> int:
 def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None]:
     """Load the model that the arguments name; warnings of ``load`` are printed as notes."""
     use_threads(arguments.threads)
-    with warnings.catch_warnings(record=True) as warned:
+    with warnings_noted(arguments):
         found = load(
             arguments.model,
             arguments.dtype,
@@ -63,8 +62,6 @@ def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None
             isolated=arguments.isolated,
         )
     raise_for_embeddings(found[0])
-    for warning in warned:
-        note(str(warning.message), arguments)
     if arguments.dtype in ROUNDED:
         from tinystar_np.conversion import is_worth_keeping  # late: other answers do not need it
 

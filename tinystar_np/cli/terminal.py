@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -135,6 +136,15 @@ def note(message: str, arguments: argparse.Namespace) -> None:
     """Print a note on stderr, unless told to be quiet."""
     if not arguments.quiet:
         tell(styled(in_lines(visible(message)), "dim", sys.stderr, arguments))
+
+
+@contextmanager
+def warnings_noted(arguments: argparse.Namespace) -> Iterator[None]:
+    """Print warnings of what runs inside the ``with`` block as notes, after it."""
+    with warnings.catch_warnings(record=True) as warned:
+        yield
+    for warning in warned:
+        note(str(warning.message), arguments)
 
 
 def in_lines(words: str) -> str:

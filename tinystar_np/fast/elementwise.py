@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.fast.remembered import remembered
 from tinystar_np.fast.threads import divided, slices
-from tinystar_np.kernels.activations import Activation, gelu_tanh, silu
+from tinystar_np.kernels.activations import Activation, gelu_tanh, quick_gelu, silu
 from tinystar_np.kernels.softmax import log_softmax
 
 __all__ = [
@@ -147,7 +147,25 @@ def _gelu_tanh(x: NDArray) -> NDArray:
     return y
 
 
-QUICK: dict[Activation, Activation] = {gelu_tanh: _gelu_tanh}
+def _sigmoid_gate(slope: float) -> Activation:
+    """Make the function x · sigmoid(slope · x), all in one array: ½ x (1 + tanh(½ slope x))."""
+
+    def gate(x: NDArray) -> NDArray:
+        y = x * x.dtype.type(slope / 2)
+        np.tanh(y, out=y)
+        y += x.dtype.type(1)
+        y *= x
+        y *= x.dtype.type(0.5)
+        return y
+
+    return gate
+
+
+QUICK: dict[Activation, Activation] = {
+    gelu_tanh: _gelu_tanh,
+    quick_gelu: _sigmoid_gate(1.702),
+    silu: _sigmoid_gate(1),
+}
 
 
 def rotary_embedding(x: NDArray, cos: NDArray, sin: NDArray, interleaved: bool = False) -> NDArray:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 
+import numpy as np
+
 from tinystar_np.inspection.describe_layers import Part, describe, first_sentence, side_by_side
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, LayerNorm, Linear, Mixer, RMSNorm
@@ -17,6 +19,7 @@ from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.rope import Rotary
+from tinystar_np.layers.rope_axes import TextRotary
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config
 from tinystar_np.models.rope_parameters import RopeParameters
@@ -117,6 +120,10 @@ def _positions(mixer: Attention | LatentAttention, config: Config) -> Part:
         if not isinstance(rule, RopeParameters):
             return Part("RoPE", {"kind": "RoPE"})
         said = {f.name: getattr(rule, f.name) for f in fields(rule) if getattr(rule, f.name) != f.default}
+        if isinstance(mixer.rope, TextRotary):
+            pairs = np.bincount(mixer.rope.axes, minlength=3).tolist()
+            words = f"{rule}; {pairs[0]}, {pairs[1]} and {pairs[2]} pairs by time, row and column"
+            return Part(words, {"kind": "RoPE", **said, "pairs_by_axis": pairs})
         return Part(str(rule), {"kind": "RoPE", **said})
     if mixer.alibi is not None:
         return Part("ALiBi: scores fall with distance, in each head at another slope", {"kind": "ALiBi"})

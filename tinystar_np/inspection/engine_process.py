@@ -91,6 +91,8 @@ def main() -> None:
     os.dup2(2, 1)
     name, directory = sys.argv[1:]
     module, _, made_by = name.partition(":")
+    if made_by:
+        import_module("tinystar_np")  # before NumPy, whichever the engine imports first: see fast/threads.py
     engine: Any = getattr(import_module(module), made_by)(directory) if made_by else Transformers(directory)
     for line in sys.stdin:
         method, arguments = json.loads(line)

@@ -4,6 +4,7 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.embedding_model import EmbeddingModel
 from tinystar_np.models.registry import (
     ARCHITECTURES,
+    EMBEDDING_ARCHITECTURES,
     VISION_ARCHITECTURES,
     embedding_class,
     model_class,
@@ -12,6 +13,7 @@ from tinystar_np.models.registry import (
 
 __all__ = [
     "ARCHITECTURES",
+    "EMBEDDING_ARCHITECTURES",
     "VISION_ARCHITECTURES",
     "Decoder",
     "EmbeddingModel",

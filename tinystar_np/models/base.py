@@ -46,7 +46,7 @@ class Decoder(Generic[AnyConfig]):
     Config: ClassVar[type[Config]]
     WEIGHTS: ClassVar[WeightTable]
     OTHER_FORMS: ClassVar[Sequence[WeightTable]] = ()
-    """Rows that take the place of those with the same names, in files that have their tensors."""
+    """Rows instead of those with the same names, in files with their tensors, or with their shapes."""
     PREFIX: ClassVar[str] = ""
     """What some checkpoints put before the names in the weight table and others do not."""
     OTHER_NAMES: ClassVar[Mapping[str, str]] = {}

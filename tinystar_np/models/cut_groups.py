@@ -64,16 +64,13 @@ def _read_row(
     for group in (first, last):
         if group is not None:
             _check_can_be_cut(cache, group, images)
-    assert model.vision is not None
-    image_token = model.vision.image_token_id
     begin, stop, until = (
         start if first is None else first.first,  # where the cache stands
         end if last is None else last.first,  # where it is to stand
         end if last is None else last.after,
     )
-    whole = np.concatenate([
-        np.full(start - begin, image_token), tokens, np.full(until - end, image_token)
-    ])  # fmt: skip
+    image = _image_token(model)
+    whole = np.concatenate([np.full(start - begin, image), tokens, np.full(until - end, image)])
     cache.lengths = np.array([begin])
     parts = []
     if stop > begin:
@@ -83,6 +80,14 @@ def _read_row(
         cache.count(np.array([end]), [tuple(images)])
     logits = np.concatenate(parts)[start - begin : end - begin]
     return logits[-1:] if last_only else logits
+
+
+def _image_token(model: "Decoder[AnyConfig]") -> int:
+    if model.vision is None:
+        raise InputError(
+            "The cache holds a part of an image, but this model was loaded without what reads images."
+        )
+    return model.vision.image_token_id
 
 
 def _check_can_be_cut(cache: Cache, group: Group, images: Sequence[SeenImage]) -> None:

@@ -43,12 +43,20 @@ def fitting(
     Returns the config and the table as ``fitted`` does.
     """
     stored = {known_as(name, model.PREFIX, model.OTHER_NAMES): name for name in checkpoint}
+
+    def has_shapes(form: WeightTable) -> bool:
+        """Whether the file has all tensors of a form of the same names in its shapes."""
+        return all(
+            row.theirs in stored and checkpoint.shape(stored[row.theirs]) == row.stored
+            for row in rows(form, config)
+        )
+
     table = model.WEIGHTS
-    usual = {theirs for theirs, *_ in model.WEIGHTS.values()}
+    usual = {_tensor(theirs) for theirs, *_ in model.WEIGHTS.values()}
     for form in model.OTHER_FORMS:
         # A name that both have, of whichever layer, does not tell the one from the other.
-        own = {ours: row for ours, row in form.items() if row[0].replace("{i+1}", "{i}") not in usual}
-        if any(row.theirs in stored for row in rows(own, config)):
+        own = {ours: row for ours, row in form.items() if _tensor(row[0]) not in usual}
+        if any(row.theirs in stored for row in rows(own, config)) if own else has_shapes(form):
             table = {**table, **form}
     tied_head = None
     if HEAD in table and getattr(config, "tie_word_embeddings", False):
@@ -68,6 +76,11 @@ def fitting(
         tied_head=tied_head,
     )
     return config, fitted_table, faults
+
+
+def _tensor(name: str) -> str:
+    """Return the tensor of a row's name, however layers are counted and whichever part of it is meant."""
+    return name.replace("{i+1}", "{i}").partition("[")[0]
 
 
 def _differ(checkpoint: Checkpoint, names: Sequence[str]) -> bool:

@@ -22,6 +22,7 @@ TEXT_PARTS = {
     "qwen2_5_vl": ("qwen2_5_vl_text",),
     "qwen2_vl": ("qwen2_vl_text",),
     "qwen3_vl": ("qwen3_vl_text",),
+    "qwen3_vl_moe": ("qwen3_vl_moe_text",),
     "smolvlm": ("llama",),
     "vipllava": ("llama", "mistral"),
 }

@@ -28,6 +28,7 @@ from tinystar_np.models.fitted import fitted
 from tinystar_np.models.text_part import projector_tensors, vision_tensors
 from tinystar_np.models.vision.base import VisionEncoder
 from tinystar_np.models.vision.pixels import ImageInput, Pixels
+from tinystar_np.models.vision.progress import reading
 from tinystar_np.tap import scope, tap
 
 EncoderConfig: TypeAlias = Config
@@ -138,12 +139,14 @@ class VisionPart(Generic[AnyConfig]):
         ``model(piece, cache=cache, images=seen)``.
         """
         found = []
-        for number, image in enumerate(images):
-            if isinstance(image, SeenImage):
-                found.append(image)
-            else:
-                with scope(f"images.{number}"):
-                    found.append(self.seen(image))
+        unread = [image for image in images if isinstance(image, ImageInput)]
+        with reading(unread, len(self.encoder.blocks)):
+            for number, image in enumerate(images):
+                if isinstance(image, SeenImage):
+                    found.append(image)
+                else:
+                    with scope(f"images.{number}"):
+                        found.append(self.seen(image))
         return grouped(found) if self.seeing_each_other == "image" else tuple(found)
 
     @classmethod

@@ -134,9 +134,11 @@ class SentencePiece:
 
 
 def load_sentencepiece(
-    path: Path, settings: TokenizerSettings, ordinary_only: bool
+    path: Path, settings: TokenizerSettings, ordinary_only: bool, kind: type[SentencePiece] = SentencePiece
 ) -> tuple[SentencePiece, TokenizerSettings]:
     """Load a `tokenizer.model` and the tokens that the files beside it add.
+
+    kind  the class of what runs it
 
     Raises the package's errors where the file is damaged, TokenizerError where the package is missing, and
     NotOrdinaryError: which such a file is ordinary cannot be seen.
@@ -152,7 +154,7 @@ def load_sentencepiece(
         processor = _processor(data)
     except ImportError as error:
         raise TokenizerError(
-            f"{path}: this repository has only tokenizer.model, for which the sentencepiece package is "
+            f"{path}: this repository has only {path.name}, for which the sentencepiece package is "
             "needed.\nInstall it: pip install 'tinystar_np[sentencepiece]'"
         ) from error
     pieces = _pieces(processor)
@@ -164,7 +166,7 @@ def load_sentencepiece(
     settings = settings.with_defaults(
         {role: pieces[id] for role, id in ends.items() if id >= 0 and pieces[id] in ids}
     )
-    return SentencePiece(processor, resolve_added_tokens(settings, ids, {}), settings), settings
+    return kind(processor, resolve_added_tokens(settings, ids, {}), settings), settings
 
 
 def _processor(data: bytes) -> "SentencePieceProcessor":

@@ -2,6 +2,7 @@
 
     tokenizer.json             a complete description, which current models ship
     tekken.json                Mistral's own, which some of its repositories have alone
+    spiece.model               SigLIP's (siglip_pieces.py), of sentencepiece's form
     tokenizer.model            sentencepiece's own file, the only one of Llama's first releases; or one of
                                tiktoken's form, as in Meta's own releases of Llama 3 and 4
     qwen.tiktoken              the only one of the first Qwen
@@ -46,6 +47,15 @@ def load_tiktoken(
     return tiktoken_file.load_tiktoken(path, settings, ordinary_only)
 
 
+def load_siglip(
+    path: Path, settings: TokenizerSettings, ordinary_only: bool
+) -> tuple[Backend, TokenizerSettings]:
+    """Load SigLIP's sentencepiece model."""
+    from tinystar_np.text.siglip_pieces import load_siglip_pieces
+
+    return load_siglip_pieces(path, settings, ordinary_only)
+
+
 def load_tekken(
     path: Path, settings: TokenizerSettings, ordinary_only: bool
 ) -> tuple[Backend, TokenizerSettings]:
@@ -55,11 +65,13 @@ def load_tekken(
     return tekken_file.load_tekken(path, settings, ordinary_only)
 
 
+SIGLIP_FILE = "spiece.model"
 # The files that can hold a tokenizer, the most complete first.
 LOADERS: dict[str, Callable[[Path, TokenizerSettings, bool], tuple[Backend, TokenizerSettings]]] = {
     "tokenizer.json": load_tokenizer_json,
     "tekken.json": load_tekken,
     "tokenizer.model": load_tokenizer_model,
+    SIGLIP_FILE: load_siglip,
     "qwen.tiktoken": load_tiktoken,
     "vocab.json": load_vocab_and_merges,
 }
@@ -116,5 +128,13 @@ def load_in_this_process(directory: Path, ordinary_only: bool = False) -> Tokeni
 
 def _find(directory: Path) -> Path | None:
     """Return the file of a tokenizer; None where there is none."""
-    name = next((name for name in LOADERS if (directory / name).exists()), None)
+    there = (name for name in LOADERS if (directory / name).exists())
+    name = next((name for name in there if name != SIGLIP_FILE or is_siglip(read_settings(directory))), None)
     return None if name is None else small_file(directory, name)
+
+
+def is_siglip(settings: TokenizerSettings) -> bool:
+    """Say whether a `spiece.model` is SigLIP's; T5 and others have one that is used in other ways."""
+    return settings.class_name == "SiglipTokenizer" or (
+        settings.class_name is None and settings.model_type == "siglip"
+    )

@@ -61,6 +61,7 @@ USUAL = {
     "qwen2_5_vl": "Qwen2VLImageProcessor",
     "qwen2_vl": "Qwen2VLImageProcessor",
     "qwen3_vl": "Qwen2VLImageProcessor",
+    "qwen3_vl_moe": "Qwen2VLImageProcessor",
     "siglip": "SiglipImageProcessor",
     "smolvlm": "SmolVLMImageProcessor",
     "vipllava": "CLIPImageProcessor",
@@ -200,11 +201,11 @@ def _class_named(name: str) -> Any:
 
 
 def _settings(directory: Path) -> JsonObject:
-    """Read how images are prepared: the keys of both files; processor_config.json goes before."""
-    found: JsonObject = {}
-    for name in (PREPROCESSOR, PROCESSOR):
-        if (directory / name).exists():
-            read = read_json_object(file_inside(directory, name))
-            within = read.pop("image_processor", None)
-            found |= read | (within if isinstance(within, dict) else {})
-    return found
+    """Read how images are prepared: an image_processor of processor_config.json, else the older file."""
+    older, newer = (_read_if_there(directory, name) for name in (PREPROCESSOR, PROCESSOR))
+    within = newer.pop("image_processor", None)
+    return {**(within if isinstance(within, dict) else older), **newer}
+
+
+def _read_if_there(directory: Path, name: str) -> JsonObject:
+    return read_json_object(file_inside(directory, name)) if (directory / name).exists() else {}

@@ -67,12 +67,13 @@ def read_image(source: "ImageSource") -> NDArray[np.uint8]:
     name = one_line(source)
     if str(source).startswith(("http://", "https://", "data:")):
         raise InputError(f"{name}: addresses are not opened. Download the image and give its path.")
-    _check_path(path, name)
+    check_file(path)
     return _read_file(path, name)
 
 
-def _check_path(path: Path, name: str) -> None:
+def check_file(path: Path) -> None:
     """Raise InputError unless this is a file with something in it."""
+    name = one_line(path)
     try:
         if path.is_dir():
             raise InputError(f"{name}: is a directory. Give the path of an image.")

@@ -220,8 +220,9 @@ class Llama4Vision(VisionEncoder[Llama4VisionConfig]):
         x = self.through_blocks(self.embed(tiles), TileStep(len(tiles), side))
         x = tap("final_norm", self.final_norm(x))[:, :-1]  # without the class
         x = pixel_shuffle(x.reshape(len(x), side, side, -1), self.config.shuffled)
+        x = tap("pixel_shuffle", x)  # (n, side/f, side/f, F)
         with scope("adapter"):
-            x = self.adapter(tap("pixel_shuffle", x))
+            x = self.adapter(x)
         # Unlike in a feed-forward layer, the second map has its activation too.
         return tap("adapter", fast.activate(x, gelu))
 

@@ -1,0 +1,87 @@
+"""Qwen3-VL with experts (Qwen Team 2025, arXiv:2511.21631): 30B-A3B and 235B-A22B.
+
+    image (h × w) → encoder → h/16 × w/16 vectors → 2 × 2 merged → h/32 · w/32 vectors of width D
+                       └→ after early blocks, merged → as many vectors for each of the decoder's first blocks
+
+| encoder                                | projector              | places      | decoder                    |
+|----------------------------------------|------------------------|-------------|----------------------------|
+| SigLIP 2, RoPE by row and column added | mergers of the encoder | h/32 · w/32 | Qwen3 with experts, M-RoPE |
+
+New in it: the decoder's experts. Images are read as by the dense Qwen3-VL (qwen3_vl.py).
+"""
+
+from dataclasses import dataclass, replace
+
+from tinystar_np.cache import SeenImage
+from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.weight_table import WeightTable
+from tinystar_np.layers.weights import Weights
+from tinystar_np.models.config import Config, key, require
+from tinystar_np.models.vision.grid import grid_of
+from tinystar_np.models.vision.pixels import ImageInput
+from tinystar_np.models.vision.qwen3_vl_vision import Qwen3VLVision, Qwen3VLVisionConfig
+from tinystar_np.models.vision_part import VisionPart, encoder_config
+from tinystar_np.tap import scope, tap
+
+
+@dataclass(frozen=True)
+class Qwen3VLMoeConfig(Config):
+    """The keys of a Qwen3-VL config.json that concern images; defaults as in transformers."""
+
+    text_width: int = key(1, letter="D")
+    image_token_id: int = key(151655, least=0)
+    vision_config: JsonObject | None = None
+
+    @property
+    def vision(self) -> Qwen3VLVisionConfig:
+        """The encoder's config."""
+        return encoder_config(
+            Qwen3VLVisionConfig, self.vision_config, ("qwen3_vl_moe_vision", "qwen3_vl_moe")
+        )
+
+    @property
+    def side(self) -> int:
+        """How many pixels of a side become one vector."""
+        return self.vision.patch_size * self.vision.spatial_merge_size
+
+    def check(self) -> None:
+        """Refuse vectors that are not of the decoder's width."""
+        super().check()
+        width = self.vision.out_hidden_size
+        require(
+            width == self.text_width,
+            f"vision_config.out_hidden_size = {width}, but the text part's hidden_size is {self.text_width}.",
+        )
+
+
+WEIGHTS: WeightTable = {}
+"""The mergers are among the encoder's."""
+
+
+class Qwen3VLMoe(VisionPart[Qwen3VLMoeConfig]):
+    """Qwen3-VL-30B-A3B and -235B-A22B: what reads its images."""
+
+    Config = Qwen3VLMoeConfig
+    WEIGHTS = WEIGHTS
+    encoder: Qwen3VLVision
+
+    @staticmethod
+    def encoder_of(config: Qwen3VLMoeConfig) -> tuple[type[Qwen3VLVision], Qwen3VLVisionConfig]:
+        """Return the class of the encoder, and its checked config."""
+        return Qwen3VLVision, config.vision
+
+    def build(self, w: Weights, c: Qwen3VLMoeConfig) -> None:
+        """Say which token stands for a vector; there is no projector but the mergers."""
+        self.image_token_id = c.image_token_id
+
+    def seen(self, image: ImageInput) -> SeenImage:
+        """Read one image, with the grid by which the decoder rotates its vectors, and the further vectors.
+
+        Raises InputError where it does not fit its places, or is no whole number of vectors.
+        """
+        grid = grid_of(image, self.config.side)
+        with scope("encoder"):
+            vectors, deep = self.encoder(image.pixels.tiles)  # (1, h/pm, w/pm, D), (M, 1, h/pm, w/pm, D)
+        N, D = grid[1] * grid[2], vectors.shape[-1]
+        found = self.placed(image, tap("vectors", vectors.reshape(N, D)))
+        return replace(found, grid=grid, deep=tap("vectors.deep", deep.reshape(-1, N, D)))
