@@ -248,3 +248,59 @@ def test_what_is_refused(loaded: tuple[Any, Any]) -> None:
         ts.look(text_model, tokenizer, "What?", images=[CAT])
     with pytest.raises(TokenizerError, match="no chat template"):
         ts.look(text_model, tokenizer, "What?", chat=True)
+
+
+def test_a_head_of_the_encoder_taken_out(directory: Path, loaded: tuple[Any, Any]) -> None:
+    """In a model whose weights of that head's output are zeros, nothing else is different."""
+    model, processor = loaded
+    prompt = processor.prompt("<image>What?", [CAT])
+    ids = np.array(prompt.ids)
+    path = "images.*.encoder.blocks.1.attention.mixed"
+    with ts.ablate(path, heads=[2]), ts.record("images.0.vectors", "logits") as found:
+        model(ids, images=prompt.images)
+    changed, _ = ts.load(directory, dtype="float32")
+    out = changed.vision.encoder.blocks[1].attention.out
+    weight = out.weight.copy()  # (D, D): rows are of heads, 8 numbers each
+    weight[16:24] = 0
+    out.weight = weight
+    with ts.record("images.0.vectors", "logits") as expected:
+        changed(ids, images=prompt.images)
+    for name in expected:
+        assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-5)
+    with ts.record("images.0.vectors") as whole:
+        model(ids, images=prompt.images)
+    assert np.abs(whole["images.0.vectors"] - found["images.0.vectors"]).max() > 0.01
+    with pytest.raises(InputError, match="No model has a tap"), ts.ablate("images.0.encoder.blocks.1.mixt"):
+        pass
+
+
+def test_an_encoders_blocks_are_one_row_of_a_recording(loaded: tuple[Any, Any]) -> None:
+    model, processor = loaded
+    prompt = processor.prompt(TWO, [CAT, STRIP])
+    with ts.record("*.residual") as caught:
+        model(prompt.ids, images=prompt.images)
+    assert [line.split()[0] for line in repr(caught).splitlines()[1:]] == [
+        "images.0.encoder.blocks.{0…1}.residual",
+        "images.1.encoder.blocks.{0…1}.residual",
+        "blocks.{0…2}.residual",
+    ]
+    residual = "images.0.encoder.blocks.0.residual"
+    with pytest.raises(InputError, match="knows no positions"), ts.ablate(residual, positions=[5]):
+        model(prompt.ids, images=prompt.images)
+
+
+def test_the_examples_of_the_docs(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run, with a small model and small pictures in the places of those that they name."""
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("cat.jpg", 3), ("dog.jpg", 4)):
+        Image.fromarray(picture(60, 90, seed)).save(name)
+    docs = Path(__file__).parents[2] / "docs"
+    blocks = re.findall(r"```py\n(.*?)```\n", (docs / "looking_inside.md").read_text(), re.DOTALL)
+    blocks += re.findall(r"```python\n(.*?)```\n", (docs / "taps.md").read_text(), re.DOTALL)
+    examples = [block for block in blocks if "jpg" in block]
+    assert len(examples) == 3
+    names: dict[str, Any] = {"ts": ts, "np": np}
+    for block in examples:
+        small = block.replace("HuggingFaceTB/SmolVLM-256M-Instruct", str(directory))
+        exec(small.replace('" cat", " dog"', '"c", "d"'), names)  # its tokens are letters
+    assert (tmp_path / "page.html").stat().st_size > 100_000
