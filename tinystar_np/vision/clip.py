@@ -26,9 +26,14 @@ CLIP = Steps(CLIP_SIZE, BICUBIC, (224, 224), 1 / 255, OPENAI_MEAN, OPENAI_STD)
 
 @dataclass(frozen=True)
 class ClipImages:
-    """How images are prepared for CLIP by itself."""
+    """How images are prepared for CLIP by itself.
+
+    steps       what is done to the image
+    patch_size  the side of the encoder's patches, in pixels
+    """
 
     steps: Steps = CLIP
+    patch_size: int = 32
 
     @classmethod
     def read(cls, settings: JsonObject, config: JsonObject) -> Self:
@@ -41,11 +46,17 @@ class ClipImages:
         """
         file = Settings(settings)
         image_processor(file, "CLIPImageProcessor", ("CLIPImageProcessor",))
-        return cls(_clip_steps(file))
+        vision = Settings(config, "config.json").part("vision_config")
+        return cls(_clip_steps(file), vision.whole("patch_size", 32))
 
     def pixels(self, image: Image) -> Pixels:
         """Prepare one image: (H, W, 3) → one tile."""
         return Pixels(self.steps(image)[None], (image.shape[0], image.shape[1]))
+
+    def boxes(self, pixels: Pixels) -> Boxes:
+        """Say where on the image each patch lies: (N, 4)."""
+        area = self.steps.area(pixels.size)
+        return on_the_image(squares(area, pixels.tiles.shape[-2:], self.patch_size))
 
 
 @dataclass(frozen=True)
