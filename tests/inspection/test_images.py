@@ -202,3 +202,23 @@ def test_without_pillow(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyP
     said = " ".join(capsys.readouterr().out.split())
     assert "CLIP" in said
     assert "Pillow, which is not installed" in said
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_encoders_by_themselves(kind: str, tmp_path: Path, capsys: Any) -> None:
+    """CLIP sees the middle, of 1920 × 1080 1080 / 1920; SigLIP all of it, and no squares."""
+    config = {"clip": {"model_type": "clip"}, "siglip": {"model_type": "siglip"}}[kind]
+    (tmp_path / "config.json").write_text(json.dumps(whole(config)))
+    assert tinystar(["inspect", str(tmp_path)]) == 0
+    assert "there is no preprocessor_config.json" in " ".join(capsys.readouterr().out.split())
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    sizes = ["--image-size", "1920x1080", "--image-size", "224x224"]
+    assert tinystar(["inspect", str(tmp_path), *sizes]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  1920")]
+    shares = {"clip": ["56%", "154", "×", "154"], "siglip": ["100%", "137", "×", "77"]}
+    assert rows[0][3:7] == shares[kind]
+    assert tinystar(["inspect", str(tmp_path), "--json", *sizes]) == 0
+    found = json.loads(capsys.readouterr().out)["sizes"]
+    assert [size["patches"] for size in found] == [{"clip": 49, "siglip": 196}[kind]] * 2
+    assert found[1]["share"] == pytest.approx(1)
+    assert found[1]["patch"] == pytest.approx([{"clip": 32, "siglip": 16}[kind]] * 2)

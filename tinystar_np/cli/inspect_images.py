@@ -15,15 +15,18 @@ from tinystar_np.inspection.hollow import hollow_vision
 from tinystar_np.inspection.images import (
     USUAL_SIZES,
     ImageCost,
+    SeenPart,
     VisionDescription,
     describe_vision,
     image_costs,
+    seen_parts,
 )
 from tinystar_np.inspection.memory import StateSize
 from tinystar_np.models import Decoder
 from tinystar_np.vision.processor import PREPROCESSOR, form_in, has_settings
 from tinystar_np.vision.transforms import MOST_PIXELS, Size
 
+NO_SETTINGS = f"how images are prepared is not known: there is no {PREPROCESSOR}."
 SIZE = re.compile(r"([0-9]{1,9})[x×]([0-9]{1,9})")
 
 
@@ -87,7 +90,7 @@ def images_of(
         return None
     description = describe_vision(part)
     if not has_settings(source.path):
-        return Images(description, (), f"how images are prepared is not known: there is no {PREPROCESSOR}.")
+        return Images(description, (), NO_SETTINGS)
     form = form_in(source.path, source.config)
     try:
         costs = image_costs(form, description.patch_size, states, sizes or USUAL_SIZES)
@@ -96,6 +99,46 @@ def images_of(
     except TinyStarError as error:  # no Pillow
         return Images(description, (), one_line(error))
     return Images(description, costs)
+
+
+def seen_parts_of(source: ModelSource, sizes: Sequence[Size]) -> tuple[list[SeenPart], str]:
+    """Say what a model that embeds images sees of images of some sizes, and why that is not known.
+
+    Raises ConfigError as ``load`` does.
+    """
+    if not has_settings(source.path):
+        return [], NO_SETTINGS
+    form = form_in(source.path, source.config)
+    try:
+        return seen_parts(form, sizes or USUAL_SIZES), ""
+    except InputError:
+        raise
+    except TinyStarError as error:  # no Pillow
+        return [], one_line(error)
+
+
+def print_seen_parts(parts: Sequence[SeenPart], arguments: argparse.Namespace) -> None:
+    """Print what is seen of images of some sizes."""
+    rows = [
+        (
+            f"{part.width} × {part.height}",
+            *(
+                ("not read", "")
+                if part.refused
+                else (f"{part.share:.0%}", f"{part.patch[1]:.0f} × {part.patch[0]:.0f} of its pixels")
+            ),
+        )
+        for part in parts
+    ]
+    head = ("an image of", "is seen", "a patch shows")
+    say_table(head, [[cell.replace(" ", KEPT_SPACE) for cell in row] for row in rows], arguments, indent=2)
+    _print_refused(parts)
+
+
+def _print_refused(found: Sequence[ImageCost | SeenPart]) -> None:
+    for each in found:
+        if each.refused:
+            say(f"  {each.width} × {each.height}: {one_line(each.refused, 300)}")
 
 
 def image_rows(images: Images) -> list[tuple[str, str]]:
@@ -144,6 +187,4 @@ def print_costs(images: Images, arguments: argparse.Namespace) -> None:
     ]
     head = ("an image of", "tiles", "of pixels", "patches", "tokens", "their cache")
     say_table(head, [[cell.replace(" ", KEPT_SPACE) for cell in row] for row in rows], arguments, indent=2)
-    for cost in images.costs:
-        if cost.refused:
-            say(f"  {cost.width} × {cost.height}: {one_line(cost.refused, 300)}")
+    _print_refused(images.costs)

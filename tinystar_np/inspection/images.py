@@ -19,7 +19,7 @@ from tinystar_np.layers.module import Module
 from tinystar_np.layers.patches import PatchEmbedding
 from tinystar_np.models.vision.base import VisionEncoder
 from tinystar_np.models.vision_part import VisionPart
-from tinystar_np.vision.form import Form
+from tinystar_np.vision.form import Form, ImageForm
 from tinystar_np.vision.transforms import Size
 
 USUAL_SIZES: Sequence[Size] = ((224, 224), (480, 640), (1080, 1920), (4032, 3024))
@@ -175,7 +175,7 @@ def _cost(form: Form, patch_size: int, states: Sequence[StateSize], size: Size) 
         pixels = form.pixels(np.zeros((*size, 3), dtype=np.uint8))
         vectors = form.text(pixels).count(form.image_token)
     except InputError as error:
-        return ImageCost(*size, refused=str(error).replace("images: ", "", 1))
+        return ImageCost(*size, refused=_reason(error))
     tiles, _, height, width = pixels.tiles.shape
     return ImageCost(
         *size,
@@ -185,3 +185,47 @@ def _cost(form: Form, patch_size: int, states: Sequence[StateSize], size: Size) 
         vectors=vectors,
         cache=states[0].at(vectors) - states[0].fixed if states else 0,
     )
+
+
+@dataclass(frozen=True)
+class SeenPart:
+    """What an encoder by itself sees of an image of one size.
+
+    height, width  in pixels
+    patches        how many the encoder reads
+    share          how much of the image they cover together; CLIP cuts out the middle
+    patch          height and width of what one patch shows, in pixels of the image
+    refused        why an image of this size is not read; the numbers are then 0
+    """
+
+    height: int
+    width: int
+    patches: int = 0
+    share: float = 0.0
+    patch: tuple[float, float] = (0.0, 0.0)
+    refused: str = ""
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """The same for programs."""
+        return asdict(self)
+
+
+def seen_parts(form: ImageForm, sizes: Sequence[Size]) -> list[SeenPart]:
+    """Say what of images of some sizes an encoder by itself sees; arguments and errors of ``image_costs``."""
+    return [_seen_part(form, size) for size in sizes]
+
+
+def _seen_part(form: ImageForm, size: Size) -> SeenPart:
+    try:
+        boxes = form.boxes(form.pixels(np.zeros((*size, 3), dtype=np.uint8)))
+    except InputError as error:
+        return SeenPart(*size, refused=_reason(error))
+    widths, heights = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    share = float(np.nansum(widths * heights))
+    patch = float(np.nanmax(heights)) * size[0], float(np.nanmax(widths)) * size[1]
+    return SeenPart(*size, len(boxes), share, patch)
+
+
+def _reason(error: InputError) -> str:
+    return str(error).replace("images: ", "", 1)
