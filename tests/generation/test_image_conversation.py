@@ -1,6 +1,7 @@
 """Conversations with images: as transformers answers the whole text, with every image read once."""
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,75 @@ def test_what_cannot_be_said(seeing: tuple, talking_model: Path, tmp_path: Path)
     blind = ts.load(talking_model)
     with pytest.raises(InputError, match="reads text alone"):
         ts.Conversation(*blind).say("Hm?", images=[PICTURES["a"]])
+
+
+def test_parts_as_other_programs_write_them(seeing: tuple, tmp_path: Path) -> None:
+    """OpenAI's form, base64 in lines, and addresses of files with blanks."""
+    import base64
+
+    model, processor, *_ = seeing
+    file = tmp_path / "my picture.png"
+    Image.fromarray(PICTURES["a"]).save(file)
+    data = file.read_bytes()
+    address = "data:image/png;base64," + base64.b64encode(data).decode()
+    expected = said(ts.Conversation(model, processor).say("Hm?", images=[PICTURES["a"]], **GREEDY))
+    for part in (
+        {"type": "image_url", "image_url": {"url": address}},
+        {"type": "image_url", "image_url": {"url": str(file), "detail": "low"}},
+        {"type": "image_url", "image_url": address},
+        {"type": "image", "base64": base64.encodebytes(data).decode()},
+        {"type": "image", "base64": base64.b64encode(data)},
+        {"type": "image", "url": file.as_uri()},
+        {"type": "image", "url": file.as_uri().replace("file://", "file://localhost")},
+    ):
+        talk = ts.Conversation(model, processor)
+        talk.messages = [{"role": "user", "content": [part, {"type": "text", "text": "Hm?"}]}]
+        assert said(talk.answer_again(**GREEDY)) == expected
+        save_conversation(talk, tmp_path / "talk.json")
+        again = ts.Conversation(model, processor)
+        resume(again, read_conversation(tmp_path / "talk.json"), tmp_path / "talk.json", model)
+        assert said(again.answer_again(**GREEDY)) == expected
+    talk.messages[0]["content"][0] = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    with pytest.raises(InputError, match="nothing is fetched"):
+        talk.answer_again()
+
+
+def test_a_part_that_is_changed_has_its_new_image(seeing: tuple) -> None:
+    model, processor, *_ = seeing
+    first, second = picture(30, 60, seed=8), picture(30, 60, seed=9)  # of one size: the ids are the same
+    expected = said(ts.Conversation(model, processor).say("What is it?", images=[second], **GREEDY))
+    talk = ts.Conversation(model, processor)
+    assert said(talk.say("What is it?", images=[first], **GREEDY)) != expected
+    talk.messages[0]["content"][0]["image"] = second
+    assert said(talk.answer_again(**GREEDY)) == expected
+
+
+def test_pixels_are_let_go_of_once_they_are_read(seeing: tuple, tiles_read: list[int]) -> None:
+    """Of an image a conversation keeps the vectors, and nothing once it is no part of it."""
+    model, processor, *_ = seeing
+    prepared: list[Any] = []
+    talk = ts.Conversation(model, processor)
+    with pytest.MonkeyPatch.context() as patched:
+        pixels = type(processor).pixels
+
+        def kept(self: Any, image: Any) -> Any:
+            found = pixels(self, image)
+            prepared.append(weakref.ref(found.tiles))
+            return found
+
+        patched.setattr(type(processor), "pixels", kept)
+        for name in "ab":
+            said(talk.say("What is it?", images=[PICTURES[name]], **GREEDY))
+        assert [tiles() for tiles in prepared] == [None, None]
+        read = sum(tiles_read)
+        said(talk.say("And?", **GREEDY))
+        assert (len(prepared), sum(tiles_read)) == (2, read)
+    assert talk.read.cache is not None
+    vectors = weakref.ref(talk.read.cache.images[0][1].vectors)
+    talk.undo()
+    talk.undo()
+    said(talk.say("Hello", **GREEDY))
+    assert vectors() is None
+    vectors = weakref.ref(talk.read.cache.images[0][0].vectors)
+    talk.reset()
+    assert vectors() is None

@@ -143,6 +143,7 @@ class Conversation:
         """Start a new conversation, with the system message alone; or with all messages, which are kept."""
         if not keep:
             self.messages = self.messages[: 0 if self.system is None else 1]
+            self._prompts.forget_other_images(())
         self.left_out = 0
         self.read = ReadText(self._model)
         self.rng: np.random.Generator | None = None
@@ -221,6 +222,7 @@ class Conversation:
         options = SamplingOptions(**sampling)
         for message in messages:
             check_message(message)
+        self._prompts.forget_other_images(messages)
         self.left_out = _left_out(messages, self.left_out)
         known = self._tokens_of(messages, begun)
         begun = begun.rstrip(UNKNOWN) if known is None else begun

@@ -94,6 +94,11 @@ class Prompts:
         """Let the model read a prompt's images, each of them once in the conversation."""
         return () if self._images is None else self._images.seen(prompt.images)
 
+    def forget_other_images(self, messages: Sequence[Message]) -> None:
+        """Forget what was made of images that are in none of these messages."""
+        if self._images is not None:
+            self._images.forget_others(messages)
+
     def fitted(
         self,
         messages: Sequence[Message],

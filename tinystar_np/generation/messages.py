@@ -4,7 +4,8 @@
     {"role": "user", "content": [{"type": "image", "image": "cat.jpg"}, {"type": "text", "text": "Who?"}]}
 
 An image is a file's name, bytes, a PIL image or an array (H, W, 3), under "image", "path" or "url" (the name
-of a file: nothing is fetched from the network), or "base64", the text of a file's bytes.
+of a file: nothing is fetched from the network), or "base64", the text of a file's bytes. As OpenAI's clients
+write it: {"type": "image_url", "image_url": {"url": "data:image/png;base64,…"}}.
 """
 
 import base64
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 Message = dict[str, Any]
 Part = dict[str, Any]
-IMAGE_KEYS = ("image", "path", "url", "base64")
+IMAGE_KEYS = ("image", "path", "url", "base64", "image_url")
 
 
 def user_message(text: str, images: Sequence["ImageSource"] = ()) -> Message:
@@ -69,22 +70,42 @@ def check_message(message: Mapping[str, Any]) -> None:
             )
 
 
+def given_in(part: Mapping[str, Any]) -> Any:
+    """Return what a part names as its image, as it stands there."""
+    name = next(key for key in IMAGE_KEYS if part.get(key) is not None)
+    found = part[name]
+    return found.get("url") if name == "image_url" and isinstance(found, Mapping) else found
+
+
 def source_of(part: Mapping[str, Any]) -> "ImageSource":
     """Return the image of a part, as ``read_image`` takes it; raises InputError where it would be fetched."""
-    name = next(key for key in IMAGE_KEYS if part.get(key) is not None)
-    found: Any = part[name]
-    if name == "base64" or (isinstance(found, str) and found.startswith("data:")):
-        try:
-            return base64.b64decode(str(found).rpartition(",")[2], validate=True)
-        except (binascii.Error, ValueError):
-            raise InputError(f"An image's base64 is damaged: {shown(found)}") from None
+    found = given_in(part)
+    if part.get("base64") is found or (isinstance(found, str) and found.startswith("data:")):
+        return _from_base64(found)
     if isinstance(found, str) and found.startswith(("http://", "https://")):
         raise InputError(
             f"{shown(found)}: nothing is fetched from the network. Download it, and name the file."
         )
-    if isinstance(found, str) and found.startswith("file://"):
-        return found.removeprefix("file://")
+    if isinstance(found, str) and found.startswith("file:"):
+        return _path_of(found)
     return found
+
+
+def _path_of(address: str) -> str:
+    """Return the path that a file: address names, as in file:///home/me/my%20cat.jpg."""
+    from urllib.parse import unquote, urlsplit  # late: few conversations have such addresses
+
+    parts = urlsplit(address)
+    return unquote(parts.netloc.removeprefix("localhost") + parts.path)
+
+
+def _from_base64(text: Any) -> bytes:
+    """Return the bytes that base64 stands for, in lines or not, or a data: address with it."""
+    try:
+        letters = text if isinstance(text, bytes) else str(text).rpartition(",")[2].encode("ascii")
+        return base64.b64decode(b"".join(letters.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError(f"An image's base64 is damaged: {shown(text)}") from None
 
 
 def to_save(message: Message) -> Message:
