@@ -1,6 +1,8 @@
 """Conversations with images: as transformers answers the whole text, with every image read once."""
 
 import json
+import os
+import sys
 import weakref
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,33 @@ def test_saved_and_resumed(named: bool, seeing: tuple, tmp_path: Path) -> None:
     again = ts.Conversation(model, processor)
     assert resume(again, saved, tmp_path / "talk.json", model) is None
     assert said(again.say("Sure?", **GREEDY)) == then
+
+
+def test_saved_with_a_name_that_is_no_text(seeing: tuple, tmp_path: Path) -> None:
+    model, processor, *_ = seeing
+    image = tmp_path / os.fsdecode(b"\xff\xe9t\xe9.png")  # as old programs and archives leave them
+    with image.open("wb") as file:
+        Image.fromarray(PICTURES["b"]).save(file, "PNG")
+    talk = ts.Conversation(model, processor)
+    answer = said(talk.say("Été?", images=[image], **GREEDY))
+    save_conversation(talk, tmp_path / "talk.json")
+    assert "Été?" in (tmp_path / "talk.json").read_text()
+    again = ts.Conversation(model, processor)
+    resume(again, read_conversation(tmp_path / "talk.json"), tmp_path / "talk.json", model)
+    assert said(again.answer_again(**GREEDY)) == answer
+
+
+def test_saving_an_array_without_pillow_says_what_to_install(
+    seeing: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = ts.Conversation(*seeing[:2])
+    content = [{"type": "image", "image": PICTURES["a"]}, {"type": "text", "text": "Hm?"}]
+    talk.messages = [{"role": "user", "content": content}]
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(ts.TinyStarError, match=r"tinystar_np\[vision\]"):
+        save_conversation(talk, tmp_path / "talk.json")
+    assert not (tmp_path / "talk.json").exists()
 
 
 def test_a_full_context_leaves_images_out_with_their_turn(seeing: tuple) -> None:

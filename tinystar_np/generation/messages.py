@@ -119,9 +119,11 @@ def _saved(part: Part) -> Part:
     source = source_of(part)
     if isinstance(source, str | Path):
         return {"type": "image", "path": str(Path(source).absolute())}
-    from PIL import Image  # it has read the image
-
+    from tinystar_np.vision.pillow import require_pillow
     from tinystar_np.vision.reading import read_image
+
+    require_pillow()
+    from PIL import Image
 
     file = BytesIO()
     Image.fromarray(read_image(source)).save(file, "PNG")
