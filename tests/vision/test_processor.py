@@ -164,3 +164,38 @@ def test_settings_within_the_newer_file(tmp_path: Path) -> None:
     assert ts.load(tmp_path)[1].form == expected
     older.unlink()
     assert ts.load(tmp_path)[1].form == expected
+
+
+def test_images_that_are_given_as_something_else(seeing: tuple) -> None:
+    """A sentence for each, and no error of Python's."""
+    model, processor, *_ = seeing
+    image = picture(40, 40)
+    prompt = processor.prompt("See <image>", [image])
+    for images in (
+        None,
+        prompt.images[0],
+        [image],
+        [processor.pixels(image)],
+        "cat.jpg",
+        ["cat.jpg"],
+        image,
+        7,
+    ):
+        with pytest.raises(InputError, match="images"):
+            model(prompt.ids, images=images)
+        with pytest.raises(InputError, match="images"):
+            model([prompt.ids], images=images)
+    for texts, given in (
+        (["x", "y"], ["a.png", "b.png"]),
+        (["x"], ["a.png"]),
+        (["x", "y"], [[image]]),
+        (["x", "y"], [[image], None]),
+        (["x"], image),
+    ):
+        with pytest.raises(InputError, match=f"a list for each of the {len(texts)} prompts"):
+            ts.generate(model, processor, texts, images=given)
+    for odd in (None, image, "a.png", iter([image])):
+        with pytest.raises(InputError, match="images must be a list"):
+            ts.generate(model, processor, "x", images=odd)
+        with pytest.raises(InputError, match="images must be a list"):
+            ts.stream(model, processor, "x", images=odd)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.amounts import counted
 from tinystar_np.cache import Cache, SeenImage
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TokenizerError
@@ -129,8 +130,7 @@ def generate(
     is_list = isinstance(given, Sequence) and not isinstance(given, bytes)
     if not is_list or not all(isinstance(text, str) for text in given):
         raise InputError(f"A prompt must be a str, or a list of them; found {shown(prompt)}")
-    check_is_list(images)
-    of_each = [images] if isinstance(prompt, str) else images or [()] * len(given)
+    of_each = [images] if isinstance(prompt, str) else _of_each(images, len(given))
     prompts, seen = _encode(model, tokenizer, given, cache, of_each)
     texts = ["" for _ in prompts]
     for piece in run(model, prompts, tokenizer, options, cache, images=seen):
@@ -181,14 +181,27 @@ def _encode(
     held = 0 if cache is None else int(cache.lengths[0])
     for its_images in images:
         check_is_list(its_images)
-    if len(images) != len(texts):
-        raise InputError(f"images must be a list for each of the {len(texts)} prompts; found {len(images)}.")
     prompts = [
         encode_with_images(model, tokenizer, text, its_images, _name(index, texts), begins)
         for index, (text, its_images) in enumerate(zip(texts, images, strict=True))
     ]
     _check(model, [prompt.ids for prompt in prompts], cache)
     return [prompt.ids for prompt in prompts], [read_images(model, prompt, held) for prompt in prompts]
+
+
+def _of_each(images: Any, prompts: int) -> Sequence[Any]:
+    """Return the images of each of so many prompts; raises InputError unless there is a list for each."""
+    if isinstance(images, list | tuple) and not images:
+        return [()] * prompts
+    if not isinstance(images, list | tuple) or not all(isinstance(each, list | tuple) for each in images):
+        found = f"found {shown(images)}"
+    elif len(images) != prompts:
+        found = f"found {counted(len(images), 'list')}"
+    else:
+        return images
+    raise InputError(
+        f'images must be a list with a list for each of the {prompts} prompts, as [["cat.jpg"], []]; {found}'
+    )
 
 
 def _ids(prompt: object) -> list[int]:
