@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.amounts import count_of
 from tinystar_np.cache import SeenImage, Step
 from tinystar_np.cache.images import grouped
 from tinystar_np.checkpoints.checkpoint import Checkpoint
@@ -168,7 +169,7 @@ class VisionPart(Generic[AnyConfig]):
         return cls(config, encoder, gather(projector_tensors(checkpoint), table, dtype))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({type(self.encoder).__name__}, {self.parameters} parameters)"
+        return f"{type(self).__name__}({type(self.encoder).__name__}, {count_of(self.parameters)} parameters)"
 
 
 def images_of_rows(
