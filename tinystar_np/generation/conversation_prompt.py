@@ -8,8 +8,9 @@ from tinystar_np.errors import ContextFullError, InputError, TokenizerError
 from tinystar_np.generation.full_context import Shift, to_leave_out, without_oldest
 from tinystar_np.generation.image_prompt import encode_with_images, no_images
 from tinystar_np.generation.images_read import ImagesRead
-from tinystar_np.generation.loop import LanguageModel
+from tinystar_np.generation.loop import LanguageModel, number_of_tokens
 from tinystar_np.generation.messages import Message, for_template, image_parts
+from tinystar_np.models.vision_part import places_of
 from tinystar_np.text import Tokenizer
 from tinystar_np.text.chat_template import ChatTemplate
 from tinystar_np.vision.processor import Processor
@@ -132,7 +133,8 @@ class Prompts:
             shift = Shift(more - left_out, len(prompt.ids) - len(shorter.ids), 0, context)
             left_out, prompt = more, shorter
         if len(prompt.ids) > context:
+            tokens = number_of_tokens(len(prompt.ids), places_of(prompt.images))
             raise ContextFullError(
-                f"The conversation has {len(prompt.ids)} tokens, but its context holds {context}. Shorten it."
+                f"The conversation has {tokens}, but its context holds {context}. Shorten it."
             )
         return Prompt(prompt.ids, answer, left_out, shift, self.read(prompt))

@@ -10,6 +10,7 @@ from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.embedding_model import EmbeddingModel
 from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.models.vision_part import Image
 from tinystar_np.text import Tokenizer
 from tinystar_np.vision.processor import Processor, Prompt
 
@@ -40,18 +41,18 @@ def encode_with_images(
     return Prompt(encode_prompt(model, tokenizer, text, name, add_special_tokens))
 
 
-def read_images(model: LanguageModel, prompt: Prompt, held: int = 0) -> tuple[SeenImage, ...]:
+def read_images(model: LanguageModel, images: Sequence[Image], held: int = 0) -> tuple[SeenImage, ...]:
     """Let the model read a prompt's images.
 
     held  how many tokens the cache holds before the prompt
 
     Returns them at their places in the whole text.
     """
-    if not prompt.images:
+    if not images:
         return ()
     if not isinstance(model, Decoder) or model.vision is None:
         raise no_images(model)
-    return tuple(image.moved(held) for image in model.vision.see(prompt.images))
+    return tuple(image.moved(held) for image in model.vision.see(images))
 
 
 def no_images(model: LanguageModel) -> InputError:

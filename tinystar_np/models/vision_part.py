@@ -139,11 +139,7 @@ class VisionPart(Generic[AnyConfig]):
         A prompt that is read in pieces, or continued more than once, needs its images read once:
         ``model(piece, cache=cache, images=seen)``. Raises InputError for what is no image in a prompt.
         """
-        for image in images:
-            if not isinstance(image, ImageInput | SeenImage):
-                raise InputError(
-                    f"images has a {type(image).__name__}; a model takes what processor.prompt returned."
-                )
+        check_images(images)
         found = []
         unread = [image for image in images if isinstance(image, ImageInput)]
         with reading(unread, len(self.encoder.blocks)):
@@ -192,6 +188,20 @@ def images_of_rows(
     if vision is None:
         raise InputError("This model reads text alone: it cannot be given images.")
     return [vision.see(row) for row in rows]
+
+
+def check_images(images: Sequence[object]) -> None:
+    """Raise InputError unless these are images in a prompt."""
+    for image in images:
+        if not isinstance(image, ImageInput | SeenImage):
+            raise InputError(
+                f"images has a {type(image).__name__}; a model takes what processor.prompt returned."
+            )
+
+
+def places_of(images: Sequence[Image]) -> int:
+    """Return how many tokens of a prompt stand for the vectors of its images."""
+    return sum(len(image.places) for image in images)
 
 
 def _is_list(images: object) -> bool:
