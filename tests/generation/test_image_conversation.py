@@ -134,6 +134,42 @@ def test_saved_and_resumed(named: bool, seeing: tuple, tmp_path: Path) -> None:
     assert said(again.say("Sure?", **GREEDY)) == then
 
 
+def test_marks_in_a_message_are_the_places_of_its_images(seeing: tuple) -> None:
+    model, processor, reference, theirs = seeing
+    for text, names in (("Is <image> like <image>?", "ab"), ("<image>", "c"), ("See <image>", "a")):
+        images = [PICTURES[name] for name in names]
+        parts: list[dict[str, str]] = []
+        for n, words in enumerate(text.split("<image>")):
+            parts += [{"type": "image"}] * (n > 0) + [{"type": "text", "text": words}] * bool(words)
+        prompt = theirs.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
+        ids, expected = their_answer(reference, theirs, prompt, images, tokens=GREEDY["max_new_tokens"])
+        talk = ts.Conversation(model, processor)
+        assert said(talk.say(text, images=images, **GREEDY)) == expected
+        assert talk.read.ids[: len(ids)] == ids
+    with pytest.raises(InputError, match=r"message has places for 2 images .* but 1 image was given"):
+        talk.say("Is <image> like <image>?", images=[PICTURES["a"]])
+
+
+def test_an_answer_may_be_about_the_mark(seeing: tuple) -> None:
+    """In an answer the word for an image is a word: letters, and not a place that no image is given for."""
+    model, processor, *_ = seeing
+    answer = "SVG has <image>, and <image>."
+    talk = ts.Conversation(model, processor)
+    said(talk.say("What is it?", images=[PICTURES["a"]], **GREEDY))
+    talk.messages[-1]["content"] = answer
+    said(talk.say("Go on", **GREEDY))
+    assert (
+        list(talk.read.cache.images[0][0].places)
+        == np.flatnonzero(np.array(talk.read.ids) == processor.image_token_id).tolist()
+    )  # as many image tokens as the one image has vectors
+    letters = [id for letter in answer for id in processor.encode(letter, add_special_tokens=False)]
+    assert f" {' '.join(map(str, letters))} " in f" {' '.join(map(str, talk.read.ids))} "
+    without = ts.Conversation(model, processor)
+    without.messages = [{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": answer}]
+    said(without.say("Go on", **GREEDY))
+    assert processor.image_token_id not in without.read.ids
+
+
 def test_saved_with_a_name_that_is_no_text(seeing: tuple, tmp_path: Path) -> None:
     model, processor, *_ = seeing
     image = tmp_path / os.fsdecode(b"\xff\xe9t\xe9.png")  # as old programs and archives leave them

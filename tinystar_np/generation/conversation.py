@@ -165,7 +165,8 @@ class Conversation:
         """Send the user's message and generate the answer.
 
         text      the user's message
-        images    that stand before it: files' names, bytes, PIL images, or arrays (H, W, 3)
+        images    files' names, bytes, PIL images, or arrays (H, W, 3), which stand before it, or at the marks
+                  that it has (``processor.form.mark``)
         progress  see ``Progress``
         sampling  see SamplingOptions. A seed begins the conversation's stream of random numbers, which goes
                   on from answer to answer until another seed is given.
@@ -175,7 +176,8 @@ class Conversation:
         Raises, at the call, InputError for an option out of range or a message that the template refuses,
         and ContextFullError where the conversation has become too long for the model.
         """
-        return self._answers([*self.messages, user_message(text, images)], progress, sampling)
+        message = user_message(text, images, self._prompts.mark)
+        return self._answers([*self.messages, message], progress, sampling)
 
     @takes_sampling
     def answer_again(self, *, progress: Progress | None = None, **sampling: Unpack[Sampling]) -> Pieces:

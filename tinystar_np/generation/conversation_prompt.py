@@ -44,6 +44,10 @@ class Prompts:
         self._model, self._tokenizer, self._template = model, tokenizer, template
         self._images = ImagesRead(model, tokenizer) if isinstance(tokenizer, Processor) else None
         self._all_parts: bool | None = None
+        form = tokenizer.form if isinstance(tokenizer, Processor) else None
+        self.mark = None if form is None else form.mark
+        """The text that stands for an image; None where there are none."""
+        self._marks = () if form is None else {form.mark, form.image_token}
 
     def encoded(
         self,
@@ -53,7 +57,7 @@ class Prompts:
     ) -> Encoded:
         """Write messages as tokens, with their images; the arguments are those of ``ChatTemplate.render``."""
         text = self._template.render(
-            for_template(messages, self._wants_parts()),
+            for_template(messages, self._wants_parts(), self._marks),
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
         )

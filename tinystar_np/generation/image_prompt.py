@@ -12,6 +12,7 @@ from tinystar_np.models.embedding_model import EmbeddingModel
 from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.models.vision_part import Image
 from tinystar_np.text import Tokenizer
+from tinystar_np.vision.form import CUT
 from tinystar_np.vision.processor import Processor, Prompt
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def encode_with_images(
     Raises InputError where there are more images than places for them, or fewer, or one cannot be read,
     or the model reads text alone.
     """
-    if isinstance(tokenizer, Processor) and (images or tokenizer.form.mark in text):
+    if isinstance(tokenizer, Processor) and (images or tokenizer.form.mark in text or CUT in text):
         return tokenizer.prompt(text, images, add_special_tokens)
     if images:
         raise no_images(model)

@@ -10,13 +10,14 @@ write it: {"type": "image_url", "image_url": {"url": "data:image/png;base64,…"
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError
+from tinystar_np.vision.form import CUT
 
 if TYPE_CHECKING:
     from tinystar_np.vision.reading import ImageSource
@@ -26,13 +27,26 @@ Part = dict[str, Any]
 IMAGE_KEYS = ("image", "path", "url", "base64", "image_url")
 
 
-def user_message(text: str, images: Sequence["ImageSource"] = ()) -> Message:
-    """Make the user's message: a text, and the images that stand before it."""
+def user_message(text: str, images: Sequence["ImageSource"] = (), mark: str | None = None) -> Message:
+    """Make the user's message of a text and images.
+
+    images  as many as the text has marks; where it has none they stand before it
+    mark    the text at the place of an image; None for a model that has none
+
+    Raises InputError where there are more images than marks, or fewer.
+    """
     check_is_list(images)
     if len(images) == 0:
         return {"role": "user", "content": text}
-    parts: list[Part] = [{"type": "image", "image": image} for image in images]
-    return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
+    texts = text.split(mark) if mark and mark in text else [*[""] * len(images), text]
+    if len(texts) - 1 != len(images):
+        from tinystar_np.vision.processor import wrong_number  # late: few messages have images
+
+        raise wrong_number("message", len(texts) - 1, len(images), str(mark))
+    parts: list[Part] = [{"type": "text", "text": texts[0]}]
+    for image, after in zip(images, texts[1:], strict=True):
+        parts += {"type": "image", "image": image}, {"type": "text", "text": after}
+    return {"role": "user", "content": [part for part in parts if part.get("text") != ""]}
 
 
 def check_is_list(images: object) -> None:
@@ -130,12 +144,33 @@ def _saved(part: Part) -> Part:
     return {"type": "image", "base64": base64.b64encode(file.getvalue()).decode()}
 
 
-def for_template(messages: Sequence[Message], all_parts: bool) -> list[Message]:
+def for_template(messages: Sequence[Message], all_parts: bool, marks: Collection[str] = ()) -> list[Message]:
     """Return messages as a chat template takes them: of an image it learns that there is one.
 
     all_parts  whether a text, too, is given as a list of one part
+    marks      the words that stand for images: where an answer has one, it is cut (``cut_marks``)
     """
-    return [{**message, "content": _plain(message["content"], all_parts)} for message in messages]
+    plain = [{**message, "content": _plain(message["content"], all_parts)} for message in messages]
+    for message in plain:
+        if message["role"] == "assistant":
+            message["content"] = _cut(message["content"], marks)
+    return plain
+
+
+def _cut(content: Any, marks: Collection[str]) -> Any:
+    if isinstance(content, str):
+        return cut_marks(content, marks)
+    return [{**part, "text": cut_marks(part["text"], marks)} if _is_text(part) else part for part in content]
+
+
+def cut_marks(text: str, marks: Collection[str]) -> str:
+    """Put a cut within each word that would stand for an image: so it is the letters that the model wrote.
+
+    Without it, an answer about the word itself would ask for an image that nobody gave.
+    """
+    for mark in marks:
+        text = text.replace(mark, f"{mark[:1]}{CUT}{mark[1:]}")
+    return text
 
 
 def _plain(content: Any, all_parts: bool) -> Any:
