@@ -8,11 +8,11 @@ template does not expect it leaves out without a word, or writes as Python print
 by writing a word with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from tinystar_np.errors import InputError, TokenizerError
-from tinystar_np.generation.messages import Message, Part
+from tinystar_np.generation.messages import Message, Part, cut_marks
 from tinystar_np.text.chat_template import ChatTemplate
 
 PROBE = "What is asked?"
@@ -44,15 +44,30 @@ class Form(NamedTuple):
 
 
 class ContentForms:
-    """The forms that one template takes, each found when it is first needed."""
+    """The forms that one template takes, each found when it is first needed.
 
-    def __init__(self, template: ChatTemplate) -> None:
-        self._template = template
+    marks  the words that stand for images: where an answer has one, it is cut (``cut_marks``)
+    """
+
+    def __init__(self, template: ChatTemplate, marks: Collection[str] = ()) -> None:
+        self._template, self._marks = template, marks
         self._found: dict[str, Form] = {}
 
     def given(self, messages: Sequence[Message]) -> list[Message]:
         """Return messages as the template takes them."""
-        return [{**each, "content": self.of_role(each["role"]).of(each["content"])} for each in messages]
+        return [{**each, "content": self.of_role(each["role"]).of(self._cut(each))} for each in messages]
+
+    def _cut(self, message: Message) -> str | list[Part]:
+        """Return a message's content, in an answer without words that would stand for images."""
+        content: str | list[Part] = message["content"]
+        if message["role"] != "assistant":
+            return content
+        if isinstance(content, str):
+            return cut_marks(content, self._marks)
+        return [
+            part | {"text": cut_marks(part["text"], self._marks)} if part["type"] == "text" else part
+            for part in content
+        ]
 
     def of_role(self, role: str) -> Form:
         """Return the form of a role's contents; a text where the template takes neither."""

@@ -9,8 +9,9 @@ from tinystar_np.generation.content_form import ContentForms
 from tinystar_np.generation.full_context import Shift, to_leave_out, without_oldest
 from tinystar_np.generation.image_prompt import encode_with_images, no_images
 from tinystar_np.generation.images_read import ImagesRead
-from tinystar_np.generation.loop import LanguageModel
+from tinystar_np.generation.loop import LanguageModel, number_of_tokens
 from tinystar_np.generation.messages import Message, image_parts
+from tinystar_np.models.vision_part import places_of
 from tinystar_np.text import Tokenizer
 from tinystar_np.text.chat_template import ChatTemplate
 from tinystar_np.vision.processor import Processor
@@ -40,7 +41,11 @@ class Prompts:
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self._model, self._tokenizer, self._template = model, tokenizer, template
         self._images = ImagesRead(model, tokenizer) if isinstance(tokenizer, Processor) else None
-        self._forms = ContentForms(template)
+        form = tokenizer.form if isinstance(tokenizer, Processor) else None
+        self.mark = None if form is None else form.mark
+        """The text that stands for an image; None where there are none."""
+        marks = () if form is None else {form.mark, form.image_token}
+        self._forms = ContentForms(template, marks)
 
     def encoded(
         self,
@@ -82,6 +87,11 @@ class Prompts:
         """Let the model read a prompt's images, each of them once in the conversation."""
         return () if self._images is None else self._images.seen(prompt.images)
 
+    def forget_other_images(self, messages: Sequence[Message]) -> None:
+        """Forget what was made of images that are in none of these messages."""
+        if self._images is not None:
+            self._images.forget_others(messages)
+
     def fitted(
         self,
         messages: Sequence[Message],
@@ -115,7 +125,8 @@ class Prompts:
             shift = Shift(more - left_out, len(prompt.ids) - len(shorter.ids), 0, context)
             left_out, prompt = more, shorter
         if len(prompt.ids) > context:
+            tokens = number_of_tokens(len(prompt.ids), places_of(prompt.images))
             raise ContextFullError(
-                f"The conversation has {len(prompt.ids)} tokens, but its context holds {context}. Shorten it."
+                f"The conversation has {tokens}, but its context holds {context}. Shorten it."
             )
         return Prompt(prompt.ids, answer, left_out, shift, self.read(prompt))
