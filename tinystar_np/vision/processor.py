@@ -6,6 +6,7 @@ vector that the encoder makes of the image, and the tokens that the model was tr
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from tinystar_np.checkpoints.files_inside import file_inside
 from tinystar_np.checkpoints.json_file import JsonObject, read_json_object, shown
 from tinystar_np.errors import CheckpointError, ConfigError, InputError
 from tinystar_np.models.vision.pixels import ImageInput, Pixels
+from tinystar_np.text.chat_template import ChatTemplate, load_chat_template
 from tinystar_np.text.tokenizer import Tokenizer
 from tinystar_np.vision.form import CUT, Form
 from tinystar_np.vision.reading import read_image
@@ -149,6 +151,11 @@ class Processor(Tokenizer):
         first, *rest = text.split(CUT)
         ids = self.encode(first, add_special_tokens)
         return ids + [id for part in rest for id in self.encode(part, add_special_tokens=False)]
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate | None:
+        """The processor's chat template, else the tokenizer's; TokenizerError where its file is damaged."""
+        return load_chat_template(self.path, self.settings, sees=True)
 
     @property
     def image_token_id(self) -> int:
