@@ -110,6 +110,7 @@ class Idefics3Vision(VisionEncoder[Idefics3VisionConfig]):
 
     Config = Idefics3VisionConfig
     WEIGHTS = WEIGHTS
+    IGNORED = r"embeddings\.position_ids"
 
     def build(self, w: Weights, c: Idefics3VisionConfig) -> None:
         """Build the patch embedding, the positions, the blocks and the last norm."""
