@@ -162,6 +162,23 @@ def test_too_many_weights_become_means(seen: Seen, monkeypatch: pytest.MonkeyPat
     assert_allclose(means.arrays[name], whole.arrays[name].mean(axis=0, keepdims=True))
 
 
+def test_a_long_prompt(loaded: tuple[Any, Any]) -> None:
+    """Of many tokens attention's scores are not kept, and activations only after the last image."""
+    prompt = "<image>" * 8 + "Which?"
+    seen = ts.look(*loaded, prompt, images=[CAT] * 8, max_new_tokens=2, temperature=0.0)
+    assert len(seen.ids) > 300
+    assert not any(path.endswith("scores") for path in seen.recording)
+    with pytest.raises(KeyError, match="left out of this recording"):
+        seen.recording["blocks.0.attention.scores"]
+    data = data_of(seen)
+    assert data["first"] >= seen.images[-1].span[1]
+    nodes = {node["name"]: node["reads"] for node in data["pictures"]["kinds"][0]}
+    assert nodes["attention.probabilities"] == ["attention.q_rotated", "attention.k_rotated"]
+    rows = len(seen.ids) - data["first"]
+    assert data["places"]["taps.statistics"]["shape"][1] == rows
+    assert data["places"]["image.7.attention.2"]["shape"][1:] == [rows, len(seen.images[7].places)]
+
+
 def test_recorded_taps_of_an_image(loaded: tuple[Any, Any]) -> None:
     model, processor = loaded
     prompt = processor.prompt(TWO, [CAT, STRIP])
