@@ -46,7 +46,10 @@ def small_rows() -> list[Row]:
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_images(kind: str, tmp_path: Path) -> None:
     reference = whole_model(small_config(kind))
-    check_images(reference, save(reference, tmp_path), small_rows(), theirs)
+    model = check_images(reference, save(reference, tmp_path), small_rows(), theirs)
+    assert repr(model).endswith(
+        f"images by {type(model.vision).__name__}(Idefics3Vision, 17.2 K parameters))"
+    )
 
 
 @pytest.mark.parametrize(

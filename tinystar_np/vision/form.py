@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.models.vision.pixels import Pixels
 
+CUT = "\ufdd0"
+"""Where no token goes across, in the text of a prompt: a character that Unicode reserves, so that no text has
+it."""
+
 
 class ImageForm(Protocol):
     """The settings of preprocessor_config.json: how an image is prepared for an encoder."""

@@ -18,7 +18,7 @@ from tinystar_np.checkpoints.json_file import JsonObject, read_json_object, show
 from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.models.vision.pixels import ImageInput, Pixels
 from tinystar_np.text.tokenizer import Tokenizer
-from tinystar_np.vision.form import Form
+from tinystar_np.vision.form import CUT, Form
 from tinystar_np.vision.reading import read_image
 
 if TYPE_CHECKING:
@@ -117,15 +117,11 @@ class Processor(Tokenizer):
         if len(parts) == 1 and images:
             parts = (self.form.before(len(images)) + text).split(self.form.mark)
         if len(parts) - 1 != len(images):
-            named, given = counted(len(parts) - 1, "image"), counted(len(images), "image")
-            raise InputError(
-                f"The prompt has places for {named} ({shown(self.form.mark)}), but {given} "
-                f"{'was' if len(images) == 1 else 'were'} given."
-            )
+            raise wrong_number("prompt", len(parts) - 1, len(images), self.form.mark)
         prepared = [each if isinstance(each, Pixels) else self.pixels(each) for each in images]
         written = [self.form.text(pixels) for pixels in prepared]
         whole = "".join(part for pair in zip(parts, [*written, ""], strict=True) for part in pair)
-        ids = self.encode(whole, add_special_tokens)
+        ids = self._encoded(whole, add_special_tokens)
         places = np.flatnonzero(np.asarray(ids) == self.image_token_id)
         counts = [each.count(self.form.image_token) for each in written]
         if len(places) != sum(counts):
@@ -142,6 +138,12 @@ class Processor(Tokenizer):
             ),
         )
 
+    def _encoded(self, text: str, add_special_tokens: bool) -> list[int]:
+        """Cut a text into tokens, none of which goes across a ``CUT``."""
+        first, *rest = text.split(CUT)
+        ids = self.encode(first, add_special_tokens)
+        return ids + [id for part in rest for id in self.encode(part, add_special_tokens=False)]
+
     @property
     def image_token_id(self) -> int:
         """The id of the token that stands for a vector of an image; ConfigError where there is none."""
@@ -151,6 +153,15 @@ class Processor(Tokenizer):
                 f"{self.path}: has no token {shown(self.form.image_token)}, which stands for an image."
             )
         return found
+
+
+def wrong_number(what: str, places: int, images: int, mark: str) -> InputError:
+    """Return the error for a prompt, or a message, with more images than places for them, or fewer."""
+    named, given = counted(places, "image"), counted(images, "image")
+    return InputError(
+        f"The {what} has places for {named} ({shown(mark)}), but {given} "
+        f"{'was' if images == 1 else 'were'} given."
+    )
 
 
 def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Processor:
