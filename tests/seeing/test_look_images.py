@@ -321,3 +321,11 @@ def test_the_examples_of_the_docs(directory: Path, tmp_path: Path, monkeypatch: 
         small = block.replace("HuggingFaceTB/SmolVLM-256M-Instruct", str(directory))
         exec(small.replace('" cat", " dog"', '"c", "d"'), names)  # its tokens are letters
     assert (tmp_path / "page.html").stat().st_size > 100_000
+
+
+def test_a_file_of_several_pictures_is_noted(directory: Path, tmp_path: Path, capsys: Any) -> None:
+    frames = [Image.fromarray(picture(30, 40, seed)) for seed in (1, 2)]
+    file = tmp_path / "film.gif"
+    frames[0].save(file, save_all=True, append_images=frames[1:])
+    assert tinystar(["look", "-m", str(directory), "--image", str(file), "What?"]) == 0
+    assert "has several pictures; the first is used" in capsys.readouterr().err
