@@ -85,7 +85,9 @@ def model(save_gpt2: Any) -> Any:
 
 def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
     """Nothing is caught that is not documented so, and nothing documented that no model has."""
-    documented = set(re.findall(r"^\| `(.+?)` \| \((.+?)\) \|", DOCUMENT.read_text(), re.MULTILINE))
+    rows = re.findall(r"^\| `(.+?)` \| \((.+?)\) \|", DOCUMENT.read_text(), re.MULTILINE)
+    # Those of images are in test_taps_of_images.py.
+    documented = {row for row in rows if not re.match(r"image|text\.|embedding\.images", row[0])}
     assert len(documented) > 50
     seen = set()
     for name, (model_type, config) in MODELS.items():

@@ -155,8 +155,9 @@ class LlavaNext(VisionPart[LlavaNextConfig]):
         x = np.concatenate(streams, axis=-1)
         if self.config.vision_feature_select_strategy == "default":
             x = x[:, 1:]  # the class
+        x = tap("selected", x)
         with scope("projector"):
-            return self.projector(tap("selected", x))
+            return self.projector(x)
 
 
 def joined(tiles: NDArray, rows: int, columns: int) -> NDArray:

@@ -131,14 +131,16 @@ class VisionPart(Generic[AnyConfig]):
             )
         return SeenImage(image.places, vectors, prefix=self.seeing_each_other == "prompt")
 
-    def see(self, images: Sequence[Image]) -> tuple[SeenImage, ...]:
+    def see(self, images: Sequence[Image], first: int = 0) -> tuple[SeenImage, ...]:
         """Read the images of a prompt; those that have been read stay as they are.
+
+        first  the number that taps give to the first of them
 
         A prompt that is read in pieces, or continued more than once, needs its images read once:
         ``model(piece, cache=cache, images=seen)``.
         """
         found = []
-        for number, image in enumerate(images):
+        for number, image in enumerate(images, first):
             if isinstance(image, SeenImage):
                 found.append(image)
             else:
@@ -180,7 +182,8 @@ def images_of_rows(
         return None
     if vision is None:
         raise InputError("This model reads text alone: it cannot be given images.")
-    return [vision.see(row) for row in rows]
+    firsts = np.cumsum([0, *map(len, rows)]).tolist()
+    return [vision.see(row, first) for row, first in zip(rows, firsts, strict=False)]
 
 
 def with_images(x: NDArray, step: Step) -> NDArray:
