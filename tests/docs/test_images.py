@@ -1,0 +1,62 @@
+"""docs/images.md, and what docs/taps.md says of images: their examples run, and do what they say."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from parity import assert_close
+from PIL import Image
+from small_seeing import picture, small_seeing_model
+from test_embedding_prompts import small_files
+
+import tinystar_np as ts
+
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+SEEING, EMBEDDING = "HuggingFaceTB/SmolVLM-256M-Instruct", "openai/clip-vit-base-patch32"
+
+
+@pytest.fixture
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the names of the page be those of small models, in a folder that has its pictures."""
+    small_seeing_model(tmp_path / "seeing")
+    small_files("clip", tmp_path / "clip")
+    directories = {SEEING: tmp_path / "seeing", EMBEDDING: tmp_path / "clip"}
+    load = ts.load
+    monkeypatch.setattr(ts, "load", lambda name: load(directories[name]))
+    for seed, name in enumerate(("a", "b", "c", "cat")):
+        Image.fromarray(picture(40, 60, seed=seed)).save(tmp_path / f"{name}.jpg")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_examples(loaded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written, pieces, fitting = BLOCK.findall((DOCS / "images.md").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    with ts.record("images.*.vectors", every_call=True) as caught:
+        exec(written, names)
+    assert len(caught.calls) == 2  # of ts.generate and of the conversation's first question, and no more
+    assert [message["role"] for message in names["talk"].messages] == ["user", "assistant"] * 2
+    assert names["talk"].messages[-1]["content"] in capsys.readouterr().out
+
+    exec(pieces, names)
+    model, ids = names["model"], names["prompt"].ids
+    assert names["logits"].shape == (len(ids), model.vocab_size)
+    assert len(ids) > 20
+    whole = model([*ids, 7], images=names["prompt"].images)
+    assert_close(model([7], cache=names["cache"]), whole[-1:], what="after the pieces")
+    assert_close(names["logits"], whole[:-1], what="the prompt at once")
+
+    chapter = (DOCS / "taps.md").read_text(encoding="utf-8").partition("\n## Images\n")[2]
+    (taps,) = BLOCK.findall(chapter)
+    exec(taps.replace("blocks.3", "blocks.1"), {**names, "ts": ts})
+
+    exec(fitting, names)
+    model, texts, images = names["model"], names["texts"], names["images"]
+    found = model.similarity(texts, images)
+    assert found.shape == (3, 2)
+    assert str(found) in capsys.readouterr().out
+    assert_close(images @ texts.T * model.scale, found, what="a search by one product")
+    assert_close(model.probabilities(texts, images).sum(axis=1), np.ones(3), what="which of these texts")
