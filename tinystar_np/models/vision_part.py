@@ -31,6 +31,7 @@ from tinystar_np.models.vision.pixels import ImageInput, Pixels
 from tinystar_np.tap import scope, tap
 
 EncoderConfig: TypeAlias = Config
+"""An encoder's. In a class with a ``Config`` of its own, that name means another."""
 Image = ImageInput | SeenImage
 """An image in a prompt, read by the model or not yet."""
 
@@ -156,8 +157,8 @@ class VisionPart(Generic[AnyConfig]):
 
         Raises CheckpointError where the weights do not fit the config.
         """
-        encoder_class, encoder_config = cls.encoder_of(config)
-        encoder = encoder_class.from_checkpoint(encoder_config, vision_tensors(checkpoint), dtype)
+        kind, its_config = cls.encoder_of(config)
+        encoder = kind.from_checkpoint(its_config, vision_tensors(checkpoint), dtype)
         config, table = fitted(cls, config, projector_tensors(checkpoint))
         return cls(config, encoder, gather(projector_tensors(checkpoint), table, dtype))
 
