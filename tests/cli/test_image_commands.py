@@ -1,6 +1,7 @@
 """The commands with images: ask, chat, convert, inspect --check, compare, models."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,34 @@ def test_the_model_that_sees_is_the_usual_one(seeing: Path) -> None:
         arguments = tinystar_parser().parse_args(["ask", *words])
         settle_seeing_model(arguments)
         assert arguments.model == model
+
+
+def test_without_pillow_nothing_is_loaded_or_downloaded(
+    seeing: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    for words in (["ask", *images(seeing, "a"), "What?"], ["chat", *images(seeing, "a"), "What?"]):
+        assert tinystar(words) == 1  # of a model that is on no disk
+        assert "pip install 'tinystar_np[vision]'" in capsys.readouterr().err
+    assert tinystar(["ask", "-m", str(seeing), *GREEDY, "What?"]) == 0
+
+
+def test_a_picture_in_a_conversation_that_goes_on(
+    seeing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its model goes on, and not the one that is usual where there are images."""
+    talk = str(tmp_path / "talk.json")
+    assert tinystar(["chat", "-m", str(seeing), *images(seeing, "a"), *GREEDY, "--save", talk, "Hm?"]) == 0
+    words = ["chat", "--resume", talk, *images(seeing, "b"), *GREEDY, "And this?"]
+    capsys.readouterr()
+    assert tinystar(words) == 0
+    conversation = ts.Conversation(*ts.load(seeing))
+    for text, name in (("Hm?", "a"), ("And this?", "b")):
+        image = seeing / f"{name}.png"
+        pieces = conversation.say(text, images=[image], max_new_tokens=8, temperature=0.0)
+        answer = "".join(piece.text for piece in pieces)
+    assert capsys.readouterr().out == answer + "\n"
 
 
 def test_what_cannot_be_asked(seeing: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,8 @@
 """SmolVLM and Idefics3 against transformers, with images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from transformers import Idefics3Config, SmolVLMConfig
 from vision_parity import IMAGE, TEXT, VISION, Row, check_images, random_pixels, row_of, whole_model
 
 from tinystar_np.errors import ConfigError
+from tinystar_np.loading import load
 from tinystar_np.models.vision.idefics3_vision import Idefics3VisionConfig
+from tinystar_np.tap import timing
 
 CONFIGS = {"idefics3": Idefics3Config, "smolvlm": SmolVLMConfig}
 
@@ -42,7 +46,10 @@ def small_rows() -> list[Row]:
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_images(kind: str, tmp_path: Path) -> None:
     reference = whole_model(small_config(kind))
-    check_images(reference, save(reference, tmp_path), small_rows(), theirs)
+    model = check_images(reference, save(reference, tmp_path), small_rows(), theirs)
+    assert repr(model).endswith(
+        f"images by {type(model.vision).__name__}(Idefics3Vision, 17.2 K parameters))"
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,3 +74,34 @@ def test_the_encoders_keys(vision: dict[str, Any], tmp_path: Path) -> None:
 def test_no_patch_within_an_image(patch_size: int) -> None:
     with pytest.raises(ConfigError, match=f"patch_size = {patch_size} must be at least 1 and at most image_"):
         Idefics3VisionConfig.from_dict({"patch_size": patch_size})
+
+
+def test_a_bar_says_how_far_the_images_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step for each block of the encoder and each tile; to a clock it is all one part."""
+    shown: list[Any] = []
+
+    @contextmanager
+    def bar(total: int, words: str, unit: str) -> Iterator[Any]:
+        shown.append((total, words))
+        yield shown.append
+
+    monkeypatch.setattr("tinystar_np.models.vision.progress.bar", bar)
+    model, _ = load(save(whole_model(small_config("smolvlm")), tmp_path))
+    ids, images = small_rows()[0]
+    model(ids, images=images)
+    steps = VISION["num_hidden_layers"] * 4  # of the first image one tile, of the second three
+    assert shown == [(steps, "reading 2 images"), *[1] * steps]
+    clock = Times()
+    with timing(clock):
+        model(ids, images=images)
+    assert clock.parts == ["images", "embedding", "blocks.0", "blocks.1", "blocks.2", "output"]
+
+
+@dataclass
+class Times:
+    """A clock that keeps the names of parts."""
+
+    parts: list[str] = field(default_factory=list)
+
+    def add(self, part: str, seconds: float) -> None:
+        self.parts.append(part)

@@ -10,7 +10,7 @@ from PIL import Image
 from small_seeing import VECTORS, picture, small_seeing_model, their_answer
 
 import tinystar_np as ts
-from tinystar_np.errors import ConfigError, InputError
+from tinystar_np.errors import ConfigError, ContextFullError, InputError
 from tinystar_np.models import EMBEDDING_ARCHITECTURES, VISION_ARCHITECTURES
 from tinystar_np.vision.processor import FORMS, Processor
 
@@ -83,6 +83,50 @@ def test_images_after_what_a_cache_holds(seeing: tuple) -> None:
     assert found == whole
     assert cache.images is not None
     assert cache.images[0][0].places[0] == len(first) + second.images[0].places[0]
+
+
+def test_ids_with_images_are_continued(seeing: tuple) -> None:
+    model, processor, reference, theirs = seeing
+    ids, settings = {}, {"max_new_tokens": 9, "temperature": 0.0}
+    for name, (text, images) in PROMPTS.items():
+        prompt = processor.prompt(text, images)
+        their_ids, expected = their_answer(reference, theirs, text, images, tokens=9)
+        assert prompt.ids == their_ids
+        ids[name] = ts.generate_ids(model, prompt.ids, images=prompt.images, **settings)
+        assert processor.decode(ids[name]) == expected
+    prompts = [processor.prompt(text, images) for text, images in PROMPTS.values()]
+    found = ts.generate_ids(
+        model,
+        [prompt.ids for prompt in prompts],
+        images=[prompt.images for prompt in prompts],
+        **settings,
+    )
+    assert found == list(ids.values())
+    prompt = processor.prompt(*PROMPTS["two"])
+    cache = model.new_cache()
+    model(prompt.ids[:4], cache=cache, images=prompt.images)  # within the first
+    rest = [image.moved(-4) for image in model.vision.see(prompt.images)]
+    more = ts.generate_ids(model, prompt.ids[4:], images=rest, cache=cache, **settings)
+    assert more == ids["two"]
+    for images in (None, [picture(20, 20)], prompt.images[0]):
+        with pytest.raises(InputError, match="images"):
+            ts.generate_ids(model, prompt.ids, images=images)
+
+
+def test_a_prompt_too_long_for_its_images(seeing: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error says how many tokens are those of images, before the model reads any."""
+    model, processor, *_ = seeing
+    monkeypatch.setattr(model, "context_length", 40)
+    monkeypatch.setattr(type(model.vision), "see", None)
+    prompt = processor.prompt("Hm?", [picture(80, 80)])
+    tokens, of_images = len(prompt.ids), prompt.ids.count(processor.image_token_id)
+    said = rf"{tokens} tokens \({of_images} of images\), but the model holds 40"
+    with pytest.raises(ContextFullError, match=said):
+        ts.generate(model, processor, "Hm?", images=[picture(80, 80)])
+    with pytest.raises(ContextFullError, match=said):
+        ts.generate_ids(model, prompt.ids, images=prompt.images)
+    with pytest.raises(ContextFullError, match=rf"\({of_images} of images\), but its context holds 40"):
+        ts.Conversation(model, processor, context=40).say("Hm?", images=[picture(80, 80)])
 
 
 def test_a_saved_cache_keeps_its_images(seeing: tuple, tmp_path: Path) -> None:
@@ -202,3 +246,38 @@ def test_the_image_processor_of_another_model_is_refused(name: str, tmp_path: Pa
     path.write_text(json.dumps(json.loads(path.read_text()) | {"image_processor_type": name}))
     with pytest.raises(ConfigError, match=f"preprocessor_config.json: .*'{name}' is not implemented for"):
         ts.load(tmp_path)
+
+
+def test_images_that_are_given_as_something_else(seeing: tuple) -> None:
+    """A sentence for each, and no error of Python's."""
+    model, processor, *_ = seeing
+    image = picture(40, 40)
+    prompt = processor.prompt("See <image>", [image])
+    for images in (
+        None,
+        prompt.images[0],
+        [image],
+        [processor.pixels(image)],
+        "cat.jpg",
+        ["cat.jpg"],
+        image,
+        7,
+    ):
+        with pytest.raises(InputError, match="images"):
+            model(prompt.ids, images=images)
+        with pytest.raises(InputError, match="images"):
+            model([prompt.ids], images=images)
+    for texts, given in (
+        (["x", "y"], ["a.png", "b.png"]),
+        (["x"], ["a.png"]),
+        (["x", "y"], [[image]]),
+        (["x", "y"], [[image], None]),
+        (["x"], image),
+    ):
+        with pytest.raises(InputError, match=f"a list for each of the {len(texts)} prompts"):
+            ts.generate(model, processor, texts, images=given)
+    for odd in (None, image, "a.png", iter([image])):
+        with pytest.raises(InputError, match="images must be a list"):
+            ts.generate(model, processor, "x", images=odd)
+        with pytest.raises(InputError, match="images must be a list"):
+            ts.stream(model, processor, "x", images=odd)

@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def chat(arguments: argparse.Namespace) -> int:
     """Run the command."""
     given = sampling_settings(arguments)
-    settle_seeing_model(arguments)
+    settle_seeing_model(arguments, read_conversation(arguments.resume).model if arguments.resume else None)
     question = None
     if arguments.question or arguments.whole:
         question = read_prompt(arguments.question, arguments)
@@ -134,8 +134,6 @@ def _is_model(word: str) -> bool:
 
 def begin(arguments: argparse.Namespace, given: Sampling, typed: bool) -> tuple[Session, Commands]:
     """Load the model, and the saved conversation if one is resumed."""
-    if arguments.resume and arguments.model == DEFAULT_MODEL:
-        arguments.model = read_conversation(arguments.resume).model or DEFAULT_MODEL
     model, tokenizer = open_model(arguments)
     context = arguments.context
     try:

@@ -160,7 +160,8 @@ class Session:
 
         context = self.conversation.context
         held = "any length of context" if context is None else f"context of {context} tokens"
-        size = count_of(self.model.parameters)
+        vision = self.model.vision
+        size = count_of(self.model.parameters + (0 if vision is None else vision.parameters))
         return f"{self.arguments.model}: {weight_type(self.model)}, {size} parameters, {held}"
 
 

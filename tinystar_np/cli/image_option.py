@@ -19,15 +19,20 @@ def add_image_option(parser: argparse.ArgumentParser, words: str) -> None:
     )
 
 
-def settle_seeing_model(arguments: argparse.Namespace) -> None:
+def settle_seeing_model(arguments: argparse.Namespace, named: str | None = None) -> None:
     """Let a model that sees be the one where there are images and no model is named.
 
-    Raises InputError for an image that is not there, before anything is loaded.
+    named  the model of the conversation that goes on, if it is known
+
+    Raises InputError for an image that is not there, TinyStarError where Pillow is absent, before anything
+    is loaded or downloaded.
     """
     if arguments.image:
-        from tinystar_np.vision.reading import check_file  # late: other prompts need none of it
+        from tinystar_np.vision.pillow import require_pillow  # late: other prompts need none of it
+        from tinystar_np.vision.reading import check_file
 
+        require_pillow()
         for path in arguments.image:
             check_file(path)
-    if arguments.image and "model" not in getattr(arguments, "given", ()):
-        arguments.model = SEEING_MODEL
+    if "model" not in getattr(arguments, "given", ()) and (named or arguments.image):
+        arguments.model = named or SEEING_MODEL

@@ -143,6 +143,7 @@ class Conversation:
         """Start a new conversation, with the system message alone; or with all messages, which are kept."""
         if not keep:
             self.messages = self.messages[: 0 if self.system is None else 1]
+            self._prompts.forget_other_images(())
         self.left_out = 0
         self.read = ReadText(self._model)
         self.rng: np.random.Generator | None = None
@@ -164,7 +165,8 @@ class Conversation:
         """Send the user's message and generate the answer.
 
         text      the user's message
-        images    that stand before it: files' names, bytes, PIL images, or arrays (H, W, 3)
+        images    files' names, bytes, PIL images, or arrays (H, W, 3), which stand before it, or at the marks
+                  that it has (``processor.form.mark``)
         progress  see ``Progress``
         sampling  see SamplingOptions. A seed begins the conversation's stream of random numbers, which goes
                   on from answer to answer until another seed is given.
@@ -174,7 +176,8 @@ class Conversation:
         Raises, at the call, InputError for an option out of range or a message that the template refuses,
         and ContextFullError where the conversation has become too long for the model.
         """
-        return self._answers([*self.messages, user_message(text, images)], progress, sampling)
+        message = user_message(text, images, self._prompts.mark)
+        return self._answers([*self.messages, message], progress, sampling)
 
     @takes_sampling
     def answer_again(self, *, progress: Progress | None = None, **sampling: Unpack[Sampling]) -> Pieces:
@@ -221,6 +224,7 @@ class Conversation:
         options = SamplingOptions(**sampling)
         for message in messages:
             check_message(message)
+        self._prompts.forget_other_images(messages)
         self.left_out = _left_out(messages, self.left_out)
         known = self._tokens_of(messages, begun)
         begun = begun.rstrip(UNKNOWN) if known is None else begun

@@ -8,8 +8,9 @@ from tinystar_np.errors import ContextFullError, InputError, TokenizerError
 from tinystar_np.generation.full_context import Shift, to_leave_out, without_oldest
 from tinystar_np.generation.image_prompt import encode_with_images, no_images
 from tinystar_np.generation.images_read import ImagesRead
-from tinystar_np.generation.loop import LanguageModel
+from tinystar_np.generation.loop import LanguageModel, number_of_tokens
 from tinystar_np.generation.messages import Message, for_template, image_parts
+from tinystar_np.models.vision_part import places_of
 from tinystar_np.text import Tokenizer
 from tinystar_np.text.chat_template import ChatTemplate
 from tinystar_np.vision.processor import Processor
@@ -43,6 +44,10 @@ class Prompts:
         self._model, self._tokenizer, self._template = model, tokenizer, template
         self._images = ImagesRead(model, tokenizer) if isinstance(tokenizer, Processor) else None
         self._all_parts: bool | None = None
+        form = tokenizer.form if isinstance(tokenizer, Processor) else None
+        self.mark = None if form is None else form.mark
+        """The text that stands for an image; None where there are none."""
+        self._marks = () if form is None else {form.mark, form.image_token}
 
     def encoded(
         self,
@@ -52,7 +57,7 @@ class Prompts:
     ) -> Encoded:
         """Write messages as tokens, with their images; the arguments are those of ``ChatTemplate.render``."""
         text = self._template.render(
-            for_template(messages, self._wants_parts()),
+            for_template(messages, self._wants_parts(), self._marks),
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
         )
@@ -94,6 +99,11 @@ class Prompts:
         """Let the model read a prompt's images, each of them once in the conversation."""
         return () if self._images is None else self._images.seen(prompt.images)
 
+    def forget_other_images(self, messages: Sequence[Message]) -> None:
+        """Forget what was made of images that are in none of these messages."""
+        if self._images is not None:
+            self._images.forget_others(messages)
+
     def fitted(
         self,
         messages: Sequence[Message],
@@ -127,7 +137,8 @@ class Prompts:
             shift = Shift(more - left_out, len(prompt.ids) - len(shorter.ids), 0, context)
             left_out, prompt = more, shorter
         if len(prompt.ids) > context:
+            tokens = number_of_tokens(len(prompt.ids), places_of(prompt.images))
             raise ContextFullError(
-                f"The conversation has {len(prompt.ids)} tokens, but its context holds {context}. Shorten it."
+                f"The conversation has {tokens}, but its context holds {context}. Shorten it."
             )
         return Prompt(prompt.ids, answer, left_out, shift, self.read(prompt))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.amounts import counted
 from tinystar_np.cache import Cache, SeenImage
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TokenizerError
@@ -14,6 +15,7 @@ from tinystar_np.generation.loop import LanguageModel, Piece, Progress, check_pr
 from tinystar_np.generation.messages import check_is_list
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.setting_names import takes_sampling
+from tinystar_np.models.vision_part import Image, check_images, places_of
 from tinystar_np.text import Tokenizer
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def generate_ids(
     model: LanguageModel,
     prompt_ids: Sequence[int],
     *,
+    images: Sequence[Image] = (),
     tokenizer: Tokenizer | None = None,
     cache: Cache | None = None,
     **sampling: Unpack[Sampling],
@@ -34,6 +37,7 @@ def generate_ids(
     model: LanguageModel,
     prompt_ids: Sequence[Sequence[int]],
     *,
+    images: Sequence[Sequence[Image]] = (),
     tokenizer: Tokenizer | None = None,
     **sampling: Unpack[Sampling],
 ) -> list[list[int]]: ...
@@ -42,6 +46,7 @@ def generate_ids(
     model: LanguageModel,
     prompt_ids: NDArray[np.integer],
     *,
+    images: Sequence[Image] | Sequence[Sequence[Image]] = (),
     tokenizer: Tokenizer | None = None,
     cache: Cache | None = None,
     **sampling: Unpack[Sampling],
@@ -51,6 +56,7 @@ def generate_ids(
     model: LanguageModel,
     prompt_ids: Sequence[int] | Sequence[Sequence[int]] | NDArray[np.integer],
     *,
+    images: Sequence[Image] | Sequence[Sequence[Image]] = (),
     tokenizer: Tokenizer | None = None,
     cache: Cache | None = None,
     **sampling: Unpack[Sampling],
@@ -58,6 +64,8 @@ def generate_ids(
     """Continue token ids.
 
     prompt_ids  (T,) ints, or a list of such lists of any lengths, or (B, T)
+    images      of the prompt, or for several prompts those of each: what ``processor.prompt`` returned with
+                the ids
     tokenizer   needed for ``stop`` texts only
     cache       holds the tokens before a single prompt, such as ``model.load_cache`` returns; all new tokens
                 but the last are added to it. Penalties do not count its tokens.
@@ -75,9 +83,13 @@ def generate_ids(
     except (TypeError, ValueError, LookupError):
         raise _no_prompt(prompt_ids) from None
     prompts = [_ids(prompt) for prompt in ([prompt_ids] if single else prompt_ids)]
-    _check(model, prompts, cache)
+    check_is_list(images)
+    of_each: Sequence[Any] = [images] if single else _of_each(images, len(prompts))
+    for its_images in of_each:
+        check_images(its_images)
+    seen = _read(model, prompts, of_each, cache)
     new_ids: list[list[int]] = [[] for _ in prompts]
-    for piece in run(model, prompts, tokenizer if options.stop else None, options, cache):
+    for piece in run(model, prompts, tokenizer if options.stop else None, options, cache, images=seen):
         new_ids[piece.index].append(piece.token_id)
     return new_ids[0] if single else new_ids
 
@@ -129,8 +141,7 @@ def generate(
     is_list = isinstance(given, Sequence) and not isinstance(given, bytes)
     if not is_list or not all(isinstance(text, str) for text in given):
         raise InputError(f"A prompt must be a str, or a list of them; found {shown(prompt)}")
-    check_is_list(images)
-    of_each = [images] if isinstance(prompt, str) else images or [()] * len(given)
+    of_each = [images] if isinstance(prompt, str) else _of_each(images, len(given))
     prompts, seen = _encode(model, tokenizer, given, cache, of_each)
     texts = ["" for _ in prompts]
     for piece in run(model, prompts, tokenizer, options, cache, images=seen):
@@ -178,17 +189,44 @@ def _encode(
     if tokenizer is None:
         raise TokenizerError("This model has no tokenizer files. Use generate_ids, which works on token ids.")
     begins = cache is None or not cache.lengths.any()
-    held = 0 if cache is None else int(cache.lengths[0])
     for its_images in images:
         check_is_list(its_images)
-    if len(images) != len(texts):
-        raise InputError(f"images must be a list for each of the {len(texts)} prompts; found {len(images)}.")
     prompts = [
         encode_with_images(model, tokenizer, text, its_images, _name(index, texts), begins)
         for index, (text, its_images) in enumerate(zip(texts, images, strict=True))
     ]
-    _check(model, [prompt.ids for prompt in prompts], cache)
-    return [prompt.ids for prompt in prompts], [read_images(model, prompt, held) for prompt in prompts]
+    ids = [prompt.ids for prompt in prompts]
+    return ids, _read(model, ids, [prompt.images for prompt in prompts], cache)
+
+
+def _read(
+    model: LanguageModel, prompts: list[list[int]], images: Sequence[Sequence[Image]], cache: Cache | None
+) -> list[tuple[SeenImage, ...]]:
+    """Read the images of each prompt; raises the errors of all prompts before the first is read."""
+    if cache is not None and (len(prompts) != 1 or cache.batch_size != 1):
+        raise InputError(
+            f"A cache comes before one prompt: {len(prompts)} prompts and a cache of {cache.batch_size} "
+            "rows were given."
+        )
+    held = 0 if cache is None else int(cache.lengths[0])
+    for index, (prompt, its_images) in enumerate(zip(prompts, images, strict=True)):
+        check_prompt(model, prompt, _name(index, prompts), held, places_of(its_images))
+    return [read_images(model, its_images, held) for its_images in images]
+
+
+def _of_each(images: Any, prompts: int) -> Sequence[Any]:
+    """Return the images of each of so many prompts; raises InputError unless there is a list for each."""
+    if isinstance(images, list | tuple) and not images:
+        return [()] * prompts
+    if not isinstance(images, list | tuple) or not all(isinstance(each, list | tuple) for each in images):
+        found = f"found {shown(images)}"
+    elif len(images) != prompts:
+        found = f"found {counted(len(images), 'list')}"
+    else:
+        return images
+    raise InputError(
+        f'images must be a list with a list for each of the {prompts} prompts, as [["cat.jpg"], []]; {found}'
+    )
 
 
 def _ids(prompt: object) -> list[int]:
@@ -204,18 +242,6 @@ def _ids(prompt: object) -> list[int]:
 
 def _no_prompt(found: object) -> InputError:
     return InputError(f"A prompt must be a list of token ids, or a list of such lists; found {shown(found)}")
-
-
-def _check(model: LanguageModel, prompts: list[list[int]], cache: Cache | None) -> None:
-    """Raise the errors of all prompts before the first is read."""
-    if cache is not None and (len(prompts) != 1 or cache.batch_size != 1):
-        raise InputError(
-            f"A cache comes before one prompt: {len(prompts)} prompts and a cache of {cache.batch_size} "
-            "rows were given."
-        )
-    held = 0 if cache is None else int(cache.lengths[0])
-    for index, prompt in enumerate(prompts):
-        check_prompt(model, prompt, _name(index, prompts), held)
 
 
 def _name(index: int, prompts: Sequence[object]) -> str:

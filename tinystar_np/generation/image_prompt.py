@@ -10,7 +10,9 @@ from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.embedding_model import EmbeddingModel
 from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.models.vision_part import Image
 from tinystar_np.text import Tokenizer
+from tinystar_np.vision.form import CUT
 from tinystar_np.vision.processor import Processor, Prompt
 
 if TYPE_CHECKING:
@@ -33,25 +35,25 @@ def encode_with_images(
     Raises InputError where there are more images than places for them, or fewer, or one cannot be read,
     or the model reads text alone.
     """
-    if isinstance(tokenizer, Processor) and (images or tokenizer.form.mark in text):
+    if isinstance(tokenizer, Processor) and (images or tokenizer.form.mark in text or CUT in text):
         return tokenizer.prompt(text, images, add_special_tokens)
     if images:
         raise no_images(model)
     return Prompt(encode_prompt(model, tokenizer, text, name, add_special_tokens))
 
 
-def read_images(model: LanguageModel, prompt: Prompt, held: int = 0) -> tuple[SeenImage, ...]:
+def read_images(model: LanguageModel, images: Sequence[Image], held: int = 0) -> tuple[SeenImage, ...]:
     """Let the model read a prompt's images.
 
     held  how many tokens the cache holds before the prompt
 
     Returns them at their places in the whole text.
     """
-    if not prompt.images:
+    if not images:
         return ()
     if not isinstance(model, Decoder) or model.vision is None:
         raise no_images(model)
-    return tuple(image.moved(held) for image in model.vision.see(prompt.images))
+    return tuple(image.moved(held) for image in model.vision.see(images))
 
 
 def no_images(model: LanguageModel) -> InputError:

@@ -324,18 +324,28 @@ def room_after(model: LanguageModel, prompt: Sequence[int], cache: Cache | None 
     return model.context_length - (0 if cache is None else int(cache.lengths[0])) - len(prompt) + 1
 
 
+def number_of_tokens(tokens: int, of_images: int) -> str:
+    """Say how many tokens there are, and how many of them are those of images."""
+    return f"{tokens} tokens" + (f" ({of_images} of images)" if of_images else "")
+
+
 def check_prompt(
-    model: LanguageModel, prompt: Sequence[int], name: str = "The prompt", held: int = 0
+    model: LanguageModel,
+    prompt: Sequence[int],
+    name: str = "The prompt",
+    held: int = 0,
+    of_images: int = 0,
 ) -> None:
     """Raise InputError for an empty prompt, ContextFullError for one too long.
 
-    held  how many tokens the cache holds before it
+    held       how many tokens the cache holds before it
+    of_images  how many of its tokens are those of images
     """
     if not prompt:
         raise InputError(f"{name} is empty. The model needs at least one token to continue.")
     if model.context_length is not None and held + len(prompt) > model.context_length:
+        tokens = number_of_tokens(len(prompt), of_images)
         before = f", {held} are in the cache" if held else ""
         raise ContextFullError(
-            f"{name} has {len(prompt)} tokens{before}, but the model holds {model.context_length}. "
-            "Shorten it."
+            f"{name} has {tokens}{before}, but the model holds {model.context_length}. Shorten it."
         )

@@ -4,34 +4,49 @@
     {"role": "user", "content": [{"type": "image", "image": "cat.jpg"}, {"type": "text", "text": "Who?"}]}
 
 An image is a file's name, bytes, a PIL image or an array (H, W, 3), under "image", "path" or "url" (the name
-of a file: nothing is fetched from the network), or "base64", the text of a file's bytes.
+of a file: nothing is fetched from the network), or "base64", the text of a file's bytes. As OpenAI's clients
+write it: {"type": "image_url", "image_url": {"url": "data:image/png;base64,…"}}.
 """
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError
+from tinystar_np.vision.form import CUT
 
 if TYPE_CHECKING:
     from tinystar_np.vision.reading import ImageSource
 
 Message = dict[str, Any]
 Part = dict[str, Any]
-IMAGE_KEYS = ("image", "path", "url", "base64")
+IMAGE_KEYS = ("image", "path", "url", "base64", "image_url")
 
 
-def user_message(text: str, images: Sequence["ImageSource"] = ()) -> Message:
-    """Make the user's message: a text, and the images that stand before it."""
+def user_message(text: str, images: Sequence["ImageSource"] = (), mark: str | None = None) -> Message:
+    """Make the user's message of a text and images.
+
+    images  as many as the text has marks; where it has none they stand before it
+    mark    the text at the place of an image; None for a model that has none
+
+    Raises InputError where there are more images than marks, or fewer.
+    """
     check_is_list(images)
     if len(images) == 0:
         return {"role": "user", "content": text}
-    parts: list[Part] = [{"type": "image", "image": image} for image in images]
-    return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
+    texts = text.split(mark) if mark and mark in text else [*[""] * len(images), text]
+    if len(texts) - 1 != len(images):
+        from tinystar_np.vision.processor import wrong_number  # late: few messages have images
+
+        raise wrong_number("message", len(texts) - 1, len(images), str(mark))
+    parts: list[Part] = [{"type": "text", "text": texts[0]}]
+    for image, after in zip(images, texts[1:], strict=True):
+        parts += {"type": "image", "image": image}, {"type": "text", "text": after}
+    return {"role": "user", "content": [part for part in parts if part.get("text") != ""]}
 
 
 def check_is_list(images: object) -> None:
@@ -69,22 +84,42 @@ def check_message(message: Mapping[str, Any]) -> None:
             )
 
 
+def given_in(part: Mapping[str, Any]) -> Any:
+    """Return what a part names as its image, as it stands there."""
+    name = next(key for key in IMAGE_KEYS if part.get(key) is not None)
+    found = part[name]
+    return found.get("url") if name == "image_url" and isinstance(found, Mapping) else found
+
+
 def source_of(part: Mapping[str, Any]) -> "ImageSource":
     """Return the image of a part, as ``read_image`` takes it; raises InputError where it would be fetched."""
-    name = next(key for key in IMAGE_KEYS if part.get(key) is not None)
-    found: Any = part[name]
-    if name == "base64" or (isinstance(found, str) and found.startswith("data:")):
-        try:
-            return base64.b64decode(str(found).rpartition(",")[2], validate=True)
-        except (binascii.Error, ValueError):
-            raise InputError(f"An image's base64 is damaged: {shown(found)}") from None
+    found = given_in(part)
+    if part.get("base64") is found or (isinstance(found, str) and found.startswith("data:")):
+        return _from_base64(found)
     if isinstance(found, str) and found.startswith(("http://", "https://")):
         raise InputError(
             f"{shown(found)}: nothing is fetched from the network. Download it, and name the file."
         )
-    if isinstance(found, str) and found.startswith("file://"):
-        return found.removeprefix("file://")
+    if isinstance(found, str) and found.startswith("file:"):
+        return _path_of(found)
     return found
+
+
+def _path_of(address: str) -> str:
+    """Return the path that a file: address names, as in file:///home/me/my%20cat.jpg."""
+    from urllib.parse import unquote, urlsplit  # late: few conversations have such addresses
+
+    parts = urlsplit(address)
+    return unquote(parts.netloc.removeprefix("localhost") + parts.path)
+
+
+def _from_base64(text: Any) -> bytes:
+    """Return the bytes that base64 stands for, in lines or not, or a data: address with it."""
+    try:
+        letters = text if isinstance(text, bytes) else str(text).rpartition(",")[2].encode("ascii")
+        return base64.b64decode(b"".join(letters.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise InputError(f"An image's base64 is damaged: {shown(text)}") from None
 
 
 def to_save(message: Message) -> Message:
@@ -98,21 +133,44 @@ def _saved(part: Part) -> Part:
     source = source_of(part)
     if isinstance(source, str | Path):
         return {"type": "image", "path": str(Path(source).absolute())}
-    from PIL import Image  # it has read the image
-
+    from tinystar_np.vision.pillow import require_pillow
     from tinystar_np.vision.reading import read_image
+
+    require_pillow()
+    from PIL import Image
 
     file = BytesIO()
     Image.fromarray(read_image(source)).save(file, "PNG")
     return {"type": "image", "base64": base64.b64encode(file.getvalue()).decode()}
 
 
-def for_template(messages: Sequence[Message], all_parts: bool) -> list[Message]:
+def for_template(messages: Sequence[Message], all_parts: bool, marks: Collection[str] = ()) -> list[Message]:
     """Return messages as a chat template takes them: of an image it learns that there is one.
 
     all_parts  whether a text, too, is given as a list of one part
+    marks      the words that stand for images: where an answer has one, it is cut (``cut_marks``)
     """
-    return [{**message, "content": _plain(message["content"], all_parts)} for message in messages]
+    plain = [{**message, "content": _plain(message["content"], all_parts)} for message in messages]
+    for message in plain:
+        if message["role"] == "assistant":
+            message["content"] = _cut(message["content"], marks)
+    return plain
+
+
+def _cut(content: Any, marks: Collection[str]) -> Any:
+    if isinstance(content, str):
+        return cut_marks(content, marks)
+    return [{**part, "text": cut_marks(part["text"], marks)} if _is_text(part) else part for part in content]
+
+
+def cut_marks(text: str, marks: Collection[str]) -> str:
+    """Put a cut within each word that would stand for an image: so it is the letters that the model wrote.
+
+    Without it, an answer about the word itself would ask for an image that nobody gave.
+    """
+    for mark in marks:
+        text = text.replace(mark, f"{mark[:1]}{CUT}{mark[1:]}")
+    return text
 
 
 def _plain(content: Any, all_parts: bool) -> Any:

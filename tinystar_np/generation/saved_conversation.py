@@ -102,7 +102,8 @@ def save_conversation(
         content["cache"] = {"sha256": _digest(beside), "tokens": conversation.read.ids}
     content["messages"] = [to_save(message) for message in conversation.messages]
     with whole_file(path) as file:
-        file.write(_readable(content).encode())
+        # A file's name may have bytes that are no text: JSON writes those as \\udcff.
+        file.write(_readable(content).encode(errors="backslashreplace"))
 
 
 def read_conversation(path: Path) -> Saved:

@@ -115,7 +115,8 @@ class Decoder(Generic[AnyConfig]):
         """
         given = self.checked(ids)
         tokens = np.atleast_2d(given)  # (B, T)
-        seen = images_of_rows(self.vision, images, given) if len(images) else None
+        without = isinstance(images, tuple) and not images
+        seen = None if without else images_of_rows(self.vision, images, given)
         step = self._step(tokens, cache, seen)
         if step.images is not None and step.cuts_groups:
             logits = read_cut(self, tokens, cache, step, last_only)
@@ -245,7 +246,8 @@ class Decoder(Generic[AnyConfig]):
         return caches.fingerprint(self.config, self.weights)
 
     def __repr__(self) -> str:
-        return one_line_of(type(self).__name__, len(self.blocks), self.config.sizes["D"], self.weights)
+        line = one_line_of(type(self).__name__, len(self.blocks), self.config.sizes["D"], self.weights)
+        return line if self.vision is None else f"{line[:-1]}, images by {self.vision!r})"
 
     def _repr_html_(self) -> str:
         """Return the model's parts and their sizes as a picture, for notebooks."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.amounts import count_of
 from tinystar_np.cache import SeenImage, Step
 from tinystar_np.cache.images import grouped
 from tinystar_np.checkpoints.checkpoint import Checkpoint
@@ -28,6 +29,7 @@ from tinystar_np.models.fitted import fitted
 from tinystar_np.models.text_part import projector_tensors, vision_tensors
 from tinystar_np.models.vision.base import VisionEncoder
 from tinystar_np.models.vision.pixels import ImageInput, Pixels
+from tinystar_np.models.vision.progress import reading
 from tinystar_np.tap import scope, tap
 
 EncoderConfig: TypeAlias = Config
@@ -138,15 +140,18 @@ class VisionPart(Generic[AnyConfig]):
         first  the number that taps give to the first of them
 
         A prompt that is read in pieces, or continued more than once, needs its images read once:
-        ``model(piece, cache=cache, images=seen)``.
+        ``model(piece, cache=cache, images=seen)``. Raises InputError for what is no image in a prompt.
         """
+        check_images(images)
         found = []
-        for number, image in enumerate(images, first):
-            if isinstance(image, SeenImage):
-                found.append(image)
-            else:
-                with scope(f"images.{number}"):
-                    found.append(self.seen(image))
+        unread = [image for image in images if isinstance(image, ImageInput)]
+        with reading(unread, len(self.encoder.blocks)):
+            for number, image in enumerate(images, first):
+                if isinstance(image, SeenImage):
+                    found.append(image)
+                else:
+                    with scope(f"images.{number}"):
+                        found.append(self.seen(image))
         return grouped(found) if self.seeing_each_other == "image" else tuple(found)
 
     @classmethod
@@ -163,7 +168,7 @@ class VisionPart(Generic[AnyConfig]):
         return cls(config, encoder, gather(projector_tensors(checkpoint), table, dtype))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({type(self.encoder).__name__}, {self.parameters} parameters)"
+        return f"{type(self).__name__}({type(self.encoder).__name__}, {count_of(self.parameters)} parameters)"
 
 
 def images_of_rows(
@@ -177,7 +182,7 @@ def images_of_rows(
     Returns them; None where no row has any. Raises InputError where they cannot be read.
     """
     rows: Any = [images] if ids.ndim == 1 else images
-    if len(rows) != np.atleast_2d(ids).shape[0] or not all(isinstance(row, Sequence) for row in rows):
+    if not _is_list(rows) or len(rows) != np.atleast_2d(ids).shape[0] or not all(map(_is_list, rows)):
         raise InputError("images must be a list, or for several rows of ids a list for each of them.")
     if not any(rows):
         return None
@@ -185,6 +190,24 @@ def images_of_rows(
         raise InputError("This model reads text alone: it cannot be given images.")
     firsts = np.cumsum([0, *map(len, rows)]).tolist()
     return [vision.see(row, first) for row, first in zip(rows, firsts, strict=False)]
+
+
+def check_images(images: Sequence[object]) -> None:
+    """Raise InputError unless these are images in a prompt."""
+    for image in images:
+        if not isinstance(image, ImageInput | SeenImage):
+            raise InputError(
+                f"images has a {type(image).__name__}; a model takes what processor.prompt returned."
+            )
+
+
+def places_of(images: Sequence[Image]) -> int:
+    """Return how many tokens of a prompt stand for the vectors of its images."""
+    return sum(len(image.places) for image in images)
+
+
+def _is_list(images: object) -> bool:
+    return isinstance(images, Sequence) and not isinstance(images, str | bytes)
 
 
 def with_images(x: NDArray, step: Step) -> NDArray:

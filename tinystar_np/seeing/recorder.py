@@ -57,7 +57,9 @@ class Recording(Mapping[str, NDArray]):
         """Return the recording of the call that is computed now: each sets a ``Place`` of its own."""
         assert self._calls is not None
         last = self._calls[-1] if self._calls else None
-        if last is None or path in last or next(iter(last._places.values())) is not place():
+        before = next(reversed(last._places.values())) if last is not None else None
+        # What has no place came before a call, as images do, and belongs to it.
+        if last is None or path in last or (before is not None and before is not place()):
             last = Recording(self._patterns, self.offered)
             self._calls.append(last)
         return last

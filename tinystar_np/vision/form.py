@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.models.vision.pixels import Pixels
 
+CUT = "\ufdd0"
+"""Where no token goes across, in the text of a prompt: a character that Unicode reserves, so that no text has
+it."""
+
 
 class ImageForm(Protocol):
     """The settings of preprocessor_config.json: how an image is prepared for an encoder."""
@@ -24,6 +28,13 @@ class ImageForm(Protocol):
 
     def pixels(self, image: NDArray[np.uint8]) -> Pixels:
         """Prepare an image (H, W, 3) for the encoder."""
+
+    def boxes(self, pixels: Pixels) -> NDArray[np.float64]:
+        """Say where on the image each of its vectors lies, in the order of their places in a text.
+
+        Returns (N, 4): left, top, right and bottom as shares of the image that was given, from 0 to 1; NaN
+        for a vector that stands for no part of it.
+        """
 
 
 class Form(ImageForm, Protocol):

@@ -4,7 +4,7 @@ A prompt names the places of its images by a mark, such as <image>. Each mark is
 vector that the encoder makes of the image, and the tokens that the model was trained to see around them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +18,7 @@ from tinystar_np.checkpoints.json_file import JsonObject, one_line, read_json_ob
 from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.models.vision.pixels import ImageInput, Pixels
 from tinystar_np.text.tokenizer import Tokenizer
-from tinystar_np.vision.form import Form
+from tinystar_np.vision.form import CUT, Form
 from tinystar_np.vision.reading import read_image
 from tinystar_np.vision.settings import Settings
 from tinystar_np.vision.steps import image_processor
@@ -107,15 +107,11 @@ class Processor(Tokenizer):
         if len(parts) == 1 and images:
             parts = (self.form.before(len(images)) + text).split(self.form.mark)
         if len(parts) - 1 != len(images):
-            named, given = counted(len(parts) - 1, "image"), counted(len(images), "image")
-            raise InputError(
-                f"The prompt has places for {named} ({shown(self.form.mark)}), but {given} "
-                f"{'was' if len(images) == 1 else 'were'} given."
-            )
+            raise wrong_number("prompt", len(parts) - 1, len(images), self.form.mark)
         prepared = [each if isinstance(each, Pixels) else self.pixels(each) for each in images]
         written = [self.form.text(pixels) for pixels in prepared]
         whole = "".join(part for pair in zip(parts, [*written, ""], strict=True) for part in pair)
-        ids = self.encode(whole, add_special_tokens)
+        ids = self._encoded(whole, add_special_tokens)
         places = np.flatnonzero(np.asarray(ids) == self.image_token_id)
         counts = [each.count(self.form.image_token) for each in written]
         if len(places) != sum(counts):
@@ -132,6 +128,12 @@ class Processor(Tokenizer):
             ),
         )
 
+    def _encoded(self, text: str, add_special_tokens: bool) -> list[int]:
+        """Cut a text into tokens, none of which goes across a ``CUT``."""
+        first, *rest = text.split(CUT)
+        ids = self.encode(first, add_special_tokens)
+        return ids + [id for part in rest for id in self.encode(part, add_special_tokens=False)]
+
     @property
     def image_token_id(self) -> int:
         """The id of the token that stands for a vector of an image; ConfigError where there is none."""
@@ -141,6 +143,15 @@ class Processor(Tokenizer):
                 f"{self.path}: has no token {shown(self.form.image_token)}, which stands for an image."
             )
         return found
+
+
+def wrong_number(what: str, places: int, images: int, mark: str) -> InputError:
+    """Return the error for a prompt, or a message, with more images than places for them, or fewer."""
+    named, given = counted(places, "image"), counted(images, "image")
+    return InputError(
+        f"The {what} has places for {named} ({shown(mark)}), but {given} "
+        f"{'was' if images == 1 else 'were'} given."
+    )
 
 
 def read_processor(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Processor:
@@ -158,7 +169,22 @@ def read_processor(tokenizer: Tokenizer, directory: Path, config: JsonObject) ->
 
 def read_form(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Form:
     """Read how a model's images are prepared; arguments and errors as of ``read_processor``."""
-    settings = tokenizer.settings.special_tokens | _settings(directory)
+    return form_in(directory, config, tokenizer.settings.special_tokens)
+
+
+def has_settings(directory: Path) -> bool:
+    """Say whether a directory has a file that says how images are prepared."""
+    return any((directory / name).exists() for name in (PREPROCESSOR, PROCESSOR))
+
+
+def form_in(directory: Path, config: JsonObject, special_tokens: Mapping[str, str] | None = None) -> Form:
+    """Read how a model's images are prepared, where its tokenizer is not at hand.
+
+    special_tokens  those that the tokenizer's files name; without them the texts around images may be others
+
+    The other arguments and the errors are those of ``read_processor``.
+    """
+    settings: JsonObject = {**(special_tokens or {}), **_settings(directory)}
     known = FORMS[config["model_type"]]
     file = Settings(settings, one_line(directory / PREPROCESSOR))
     name = image_processor(file, next(iter(known)), tuple(known))

@@ -1,4 +1,4 @@
-"""docs/images.md, and what docs/taps.md says of images: their examples run, and do what they say."""
+"""docs/images.md: its examples run as they stand, and do what the page says."""
 
 import re
 from pathlib import Path
@@ -48,10 +48,6 @@ def test_the_examples(loaded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = model([*ids, 7], images=names["prompt"].images)
     assert_close(model([7], cache=names["cache"]), whole[-1:], what="after the pieces")
     assert_close(names["logits"], whole[:-1], what="the prompt at once")
-
-    chapter = (DOCS / "taps.md").read_text(encoding="utf-8").partition("\n## Images\n")[2]
-    (taps,) = BLOCK.findall(chapter)
-    exec(taps.replace("blocks.3", "blocks.1"), {**names, "ts": ts})
 
     exec(fitting, names)
     model, texts, images = names["model"], names["texts"], names["images"]
