@@ -92,7 +92,7 @@ class VisionPart(Generic[AnyConfig]):
     IGNORED: ClassVar[str] = ""
     """As in ``Decoder``."""
 
-    seeing_each_other: ClassVar[Literal["image", "prompt"] | None] = None
+    bidirectional: ClassVar[Literal["image", "prompt"] | None] = None
     """Whose tokens see one another, the later ones too: those of each image, or all of a prompt with images,
     which must then be read in one call; None where every token sees earlier ones alone."""
 
@@ -132,7 +132,7 @@ class VisionPart(Generic[AnyConfig]):
             raise InputError(
                 f"An image has {len(image.places)} places in the prompt, but {len(vectors)} vectors."
             )
-        return SeenImage(image.places, vectors, prefix=self.seeing_each_other == "prompt")
+        return SeenImage(image.places, vectors, prefix=self.bidirectional == "prompt")
 
     def see(self, images: Sequence[Image], first: int = 0) -> tuple[SeenImage, ...]:
         """Read the images of a prompt; those that have been read stay as they are.
@@ -152,7 +152,7 @@ class VisionPart(Generic[AnyConfig]):
                 else:
                     with scope(f"images.{number}"):
                         found.append(self.seen(image))
-        return grouped(found) if self.seeing_each_other == "image" else tuple(found)
+        return grouped(found) if self.bidirectional == "image" else tuple(found)
 
     @classmethod
     def from_checkpoint(cls, config: AnyConfig, checkpoint: Checkpoint, dtype: str = "auto") -> Self:

@@ -116,7 +116,7 @@ class Steps:
             return self.resize.height, self.resize.width
         assert self.resize.shortest_edge is not None
         if self.resize.longest_edge is None:
-            return _by_shorter_edge((height, width), self.resize.shortest_edge)
+            return by_shorter_edge((height, width), self.resize.shortest_edge)
         return _within_edges((height, width), self.resize.shortest_edge, self.resize.longest_edge)
 
 
@@ -158,7 +158,7 @@ def _height_and_width(settings: Settings, key: str, default: Size | None) -> Siz
     return size.height, size.width
 
 
-def _by_shorter_edge(size: Size, edge: int) -> Size:
+def by_shorter_edge(size: Size, edge: int) -> Size:
     """Say how large an image is whose shorter edge becomes this one. The longer is rounded down."""
     height, width = size
     if width <= height:
