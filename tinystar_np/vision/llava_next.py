@@ -33,7 +33,7 @@ from tinystar_np.vision.boxes import (
 )
 from tinystar_np.vision.settings import LARGEST_AREA, OPENAI_MEAN, OPENAI_STD, Edges, Settings
 from tinystar_np.vision.steps import BICUBIC, by_shorter_edge, image_processor, repeated
-from tinystar_np.vision.transforms import Image, Size, Triple, centre_cropped, normalised, padded, resized
+from tinystar_np.vision.transforms import Colours, Image, Size, centre_cropped, normalised, padded, resized
 
 PINPOINTS = "image_grid_pinpoints"
 RESOLUTIONS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
@@ -65,8 +65,8 @@ class LlavaNextImages:
     crop: Size | None = (224, 224)
     resample: int = BICUBIC
     scale: float | None = 1 / 255
-    mean: Triple | None = OPENAI_MEAN
-    std: Triple | None = OPENAI_STD
+    mean: Colours | None = OPENAI_MEAN
+    std: Colours | None = OPENAI_STD
     patch_size: int = 14
     extra_vectors: int = 0
     image_token: str = "<image>"

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.vision.boxes import WHOLE, Area, cropped_area, within
-from tinystar_np.vision.settings import PREPROCESSOR, Colours, Edges, Settings
+from tinystar_np.vision.settings import PREPROCESSOR, Edges, Settings
 from tinystar_np.vision.transforms import (
+    Colours,
     Image,
     Size,
     centre_cropped,
