@@ -1,6 +1,8 @@
 """docs/images.md: its examples run as they stand, and do what the page says."""
 
 import re
+import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +58,32 @@ def test_the_examples(loaded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert str(found) in capsys.readouterr().out
     assert_close(images @ texts.T * model.scale, found, what="a search by one product")
     assert_close(model.probabilities(texts, images).sum(axis=1), np.ones(3), what="which of these texts")
+
+
+def test_the_reading_list_is_what_runs(loaded: Path) -> None:
+    """Each of its files takes part in reading an image, and has what is named there."""
+    text = (DOCS / "images.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([\w/]+\.py)` \| (.+) \|$", text, re.MULTILINE)
+    model, processor = ts.load(SEEING)
+    package, ran = Path(ts.__file__).parent, set()
+
+    def note(frame: Any, event: str, argument: object) -> None:
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(package):
+            ran.add(path.relative_to(package).as_posix())
+
+    sys.settrace(note)
+    try:
+        prompt = processor.prompt("<image>What is this?", ["cat.jpg"])
+        model(prompt.ids, images=prompt.images)
+    finally:
+        sys.settrace(None)
+    # SmolVLM's file is Idefics3's but for what it is called, and the small model is an Idefics3.
+    ran = {file.replace("models/idefics3.py", "models/smolvlm.py") for file in ran}
+    assert len(listed) == 6
+    assert {file for file, _ in listed} <= ran
+    for file, words in listed:
+        for name in re.findall(r"`(\w+(?:\.\w+)?)`", words):
+            found: Any = import_module(f"tinystar_np.{file.removesuffix('.py').replace('/', '.')}")
+            for part in name.split("."):
+                found = getattr(found, part)
