@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import randomise, save
+from parity import assert_close, randomise, save
 from qwen_vl_parity import pixels_of
 from qwen_vl_parity import small_config as small_qwen
 from transformers import (
@@ -172,6 +172,7 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
         of_image = {path: array for path, array in caught.items() if path.startswith("images.")}
         assert len(of_image) > 15
         seen |= check_documented(name, of_image, sizes)
+        assert_close(model.vision.vectors(pixels), caught["images.0.vectors"], what="vectors by themselves")
         with_images = caught["embedding.images"]
         np.testing.assert_array_equal(with_images[0, images[0].places], caught["images.0.vectors"])
         assert with_images.shape == caught["embedding.tokens"].shape == (1, len(ids), O)
