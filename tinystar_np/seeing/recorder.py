@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.amounts import counted, size_of
 from tinystar_np.errors import InputError, NotRecordedError
-from tinystar_np.seeing.axes import name_of, near_paths, never_reached
+from tinystar_np.seeing.axes import near_paths, never_reached
 from tinystar_np.tap import Place, listen, place
 
 
@@ -152,13 +152,13 @@ class Recording(Mapping[str, NDArray]):
         """Return (path, shape, type) of the arrays; those that many blocks have stand in one row."""
         blocks: dict[tuple[str, str, str, str], list[str]] = {}
         for path, array in self.items():
-            prefix, name = name_of(path)
-            of, _, number = prefix.rstrip(".").rpartition(".")  # "blocks" and "3"
             shape = f"({', '.join(map(str, array.shape))})"
-            blocks.setdefault((name, shape, str(array.dtype), of), []).append(number)
+            before, block, name = path.rpartition("blocks.")
+            number, name = name.split(".", 1) if block else ("", name)
+            blocks.setdefault((before + block, name, shape, str(array.dtype)), []).append(number)
         return [
-            (f"{of}.{_numbers(numbers)}.{name}" if of else name, shape, dtype)
-            for (name, shape, dtype, of), numbers in blocks.items()
+            (f"{before}{_numbers(numbers)}.{name}" if before else name, shape, dtype)
+            for (before, name, shape, dtype), numbers in blocks.items()
         ]
 
 
