@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from packed_models import GPT2, LLAMA, Packed, assert_equal_weights, save_packed
+from packed_words import in_words, mlx
 from parity import assert_close, logits_of, random_ids, reference_model
 from transformers import AutoModelForCausalLM
 
@@ -17,16 +18,6 @@ from tinystar_np.kernels.packed import CodedMatrix
 from tinystar_np.loading import load
 
 AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
-
-
-def in_words(values: torch.Tensor, bits: int, order: list[int] | None = None) -> torch.Tensor:
-    """Pack along the last axis: place i of a word, counted from its lowest bits, has its number order[i]."""
-    each = 32 // bits
-    grouped = values.long().reshape(*values.shape[:-1], -1, each)
-    words = torch.zeros(grouped.shape[:-1], dtype=torch.long)
-    for place, which in enumerate(order or range(each)):
-        words |= grouped[..., which] << (place * bits)
-    return torch.where(words >= 2**31, words - 2**32, words).int()
 
 
 def rounded(
@@ -76,17 +67,6 @@ def awq(weight: torch.Tensor, size: int) -> Packed:
         "qzeros": in_words(zeros.T, 4, AWQ_ORDER),
         "scales": scales.T,
     }
-
-
-def mlx(weight: torch.Tensor, bits: int, size: int, kind: torch.dtype) -> Packed:
-    blocks = weight.reshape(len(weight), -1, size)
-    low, high = blocks.amin(2), blocks.amax(2)
-    scales, biases = ((high - low) / (2**bits - 1)).to(kind), low.to(kind)
-    codes = torch.round((blocks - biases.float()[..., None]) / scales.float()[..., None])
-    codes = codes.clamp(0, 2**bits - 1)
-    wide = codes * scales.float()[..., None] + biases.float()[..., None]
-    words = in_words(codes.reshape(weight.shape), bits).view(torch.uint32)
-    return wide.reshape(weight.shape), {"weight": words, "scales": scales, "biases": biases}
 
 
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "sym": True}

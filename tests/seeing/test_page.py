@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from small_models import small_model
+from small_seeing import picture, small_seeing_model
 
 import tinystar_np as ts
 from tinystar_np.seeing.look import Seen
@@ -393,3 +394,98 @@ def test_the_page_to_work_on(browser: Any, seen: Seen, tmp_path: Path) -> None:
     page.wait_for_selector("body[data-ready]")
     assert page.locator("section.view").count() >= 7
     page.close()
+
+
+@pytest.fixture(scope="module")
+def seen_images(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    directory = tmp_path_factory.mktemp("seeing")
+    small_seeing_model(directory)
+    model, processor = ts.load(directory)
+    images = [picture(60, 90), picture(200, 30, seed=1)]
+    prompt = "See <image>this and <image>that?"
+    return ts.look(model, processor, prompt, images=images, max_new_tokens=4, temperature=0.0)
+
+
+def test_images(opened: Open, seen_images: Seen) -> None:
+    """One chip for an image; what a token takes from each of its parts, and the picture coloured by that."""
+    seen = seen_images
+    opened_page = opened(seen.page())
+    page = opened_page.page
+    chips = page.locator("#tokens .image-chip")
+    lengths = [end - start for start, end in (image.span for image in seen.images)]
+    assert chips.all_inner_texts() == [f"image {n + 1}, {count} tokens" for n, count in enumerate(lengths)]
+    assert page.locator("#tokens .token").count() == len(seen.ids) + 1 - sum(lengths) + 2
+    # The keys go over an image in one step.
+    start, end = seen.images[1].span
+    page.evaluate("token => choose({ token })", start - 1)
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("chosen.token") == end
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("chosen.token") == start - 1
+    page.evaluate("token => choose({ token })", start + 2)  # within it, as from a picture of attention
+    assert chips.nth(1).get_attribute("aria-selected") == "true"
+
+    last = len(seen.ids) - 1
+    page.evaluate("token => choose({ token })", last + 1)
+    for layer in range(3):
+        weights = seen.attention(layer)[:, last]
+        for number, image in enumerate(seen.images):
+            for head in (None, 0, 5):
+                found = page.evaluate(
+                    "chosen => [[...imageWeights(...chosen)], imageShare(...chosen)]",
+                    [number, layer, head, last],
+                )
+                expected = (weights.mean(axis=0) if head is None else weights[head])[image.places]
+                most = weights[:, image.places].max()
+                np.testing.assert_allclose(found[0], expected, atol=most / 127)  # steps of a root of 127
+                np.testing.assert_allclose(found[1], expected.sum(), rtol=1e-4)
+            boxes = opened_page.array(f"image.{number}.boxes")
+            np.testing.assert_allclose(boxes, image.boxes, rtol=1e-6)
+    looks = page.locator("#images canvas.image-look")
+    assert looks.count() == 4
+    assert "Mean of all heads" in page.locator("#images").inner_text()
+    page.locator("#images .kinds button").nth(3).click()
+    assert "layer 2, head 2 pays" in page.locator("#images").inner_text()
+    assert page.evaluate("chosen.head") == 2
+    # The part that gets most is drawn in the strongest colour: its middle is the most orange of all.
+    oranges = page.evaluate(
+        """() => {
+            const canvas = document.querySelector("#images canvas.image-look");
+            const boxes = arrayOf("image.0.boxes");
+            const { from, to } = seen.images[0].looks[0];
+            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            return Array.from({ length: to - from }, (_, v) => {
+                const x = Math.floor(canvas.width * (boxes[4 * v] + boxes[4 * v + 2]) / 2);
+                const y = Math.floor(canvas.height * (boxes[4 * v + 1] + boxes[4 * v + 3]) / 2);
+                const at = 4 * (y * canvas.width + x);
+                return data[at] - data[at + 2];
+            });
+        }"""
+    )
+    look = seen.images[0].looks[0]
+    weights = seen.attention(2)[2, last, seen.images[0].places][look]
+    assert int(np.argmax(oranges)) == int(weights.argmax())
+    assert np.corrcoef(oranges, np.sqrt(weights))[0, 1] > 0.98
+    page.locator("#images canvas.image-look").first.hover()
+    assert re.match(r"vector \d+ of", page.locator("#hint").inner_text())
+    page.locator("#theme").click()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_images_fit_the_window(opened: Open, seen_images: Seen, width: int) -> None:
+    page = opened(seen_images.page(), viewport={"width": width, "height": 844}).page
+    for token in range(1, len(seen_images.ids) + 1, 11):
+        page.evaluate("token => choose({ token })", token)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_means_where_there_is_no_room_for_heads(
+    opened: Open, seen_images: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinystar_np.seeing.page.images.MOST_BYTES", 10)
+    opened_page = opened(seen_images.page())
+    assert "no room on this page for each head" in opened_page.page.locator("#images").inner_text()
+    last = len(seen_images.ids) - 1
+    found = opened_page.page.evaluate("p => imageShare(1, 1, null, p)", last)
+    expected = seen_images.attention(1)[:, last, seen_images.images[1].places].mean(axis=0).sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-4)

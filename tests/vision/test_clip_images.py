@@ -89,7 +89,7 @@ def test_of_a_long_strip_only_the_middle_is_made() -> None:
     """3 × 1000 would become 336 × 112 000: here it does not, and the pixels are those that it would have."""
     steps = ClipImages.read(CLIP_SETTINGS["336"], {}).steps
     for strip in (noise(3, 1000), noise(1000, 3)):
-        size = steps.resized_size(strip)
+        size = steps.resized_size(strip.shape[:2])
         assert sorted(size) == [336, 112_000]
         whole = Image.fromarray(strip).resize(size[::-1], Image.Resampling.BICUBIC)
         left, top = (size[1] - 336) // 2, (size[0] - 336) // 2

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from look_parity import check_look
 from parity import save
 from PIL import Image
 from processors import bare
@@ -162,3 +163,9 @@ def test_more_images_than_places(both: Both) -> None:
         InputError, match=r"places for 1 image \('<\|image_pad\|>'\), but 2 images were given"
     ):
         ts.generate(both.model, both.processor, IMAGE, images=PICTURES[:2])
+
+
+def test_looking_at_a_prompt(both: Both) -> None:
+    """Positions by row and column, and vectors that are added in several blocks."""
+    images = [picture(30, 64), picture(28, 28, seed=1)]
+    check_look(both.model, both.processor, PROMPTS[0][0], images, picture(28, 28, seed=5))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.element_types import to_float32
 from tinystar_np.checkpoints.files_inside import file_inside
 from tinystar_np.checkpoints.json_file import shown
+from tinystar_np.checkpoints.mlx_layout import as_in_pytorch
 from tinystar_np.checkpoints.model_files import INDEX_FILE, SINGLE_FILE, instead_of_weights, read_index
 from tinystar_np.checkpoints.packed_tensor import PackedTensor, Parts
 from tinystar_np.checkpoints.safetensors_file import StoredTensor, map_safetensors
@@ -39,7 +40,7 @@ class Checkpoint(Mapping[str, NDArray]):
         self.unused: Collection[str] = ()
         self._tensors: dict[str, StoredTensor | PackedTensor] = {}
         for path in files:
-            tensors = map_safetensors(path).tensors
+            tensors = as_in_pytorch(map_safetensors(path))
             twice = next((name for name in tensors if name in self._tensors), None)
             if twice is not None:
                 raise CheckpointError(

@@ -28,6 +28,7 @@ from tinystar_np.checkpoints.hub_listing import read_listing
 from tinystar_np.checkpoints.hub_store import remove_unless_regular, store
 from tinystar_np.checkpoints.json_file import one_line, shown
 from tinystar_np.checkpoints.model_files import (
+    CONFIG_FILES,
     INDEX_FILE,
     SINGLE_FILE,
     instead_of_weights,
@@ -49,7 +50,7 @@ def download(
     repository   such as "openai-community/gpt2"
     revision     a branch, tag or commit; None is the newest
     cache        the hub's cache
-    config_only  fetch nothing but config.json
+    config_only  fetch nothing but config.json, and what says how images are prepared
     gguf         fetch nothing but the GGUF file whose name has this type, all parts of it. If None, that is
                  done where there are no safetensors, for the type that is usual or the only one
 
@@ -73,7 +74,8 @@ def download(
                     f"{repository} has no {CONFIG_FILE}.\nIt is not a model in the format of transformers."
                 )
             # The weights come last, so that errors of the other files show before the long download.
-            directory = files.fetch([CONFIG_FILE] if config_only else [*files.small(), *files.weights()])
+            wanted = files.configs() if config_only else [*files.small(), *files.weights()]
+            directory = files.fetch(wanted)
             files.record(revision)
             return directory
     except TinyStarError:
@@ -106,6 +108,10 @@ class _Files:
     def small(self) -> list[str]:
         """List the model's files other than its weights."""
         return sorted(small_files(self.on_hub))
+
+    def configs(self) -> list[str]:
+        """List the files that say what the model is."""
+        return sorted(CONFIG_FILES & self.on_hub.keys())
 
     def weights(self) -> list[str]:
         """List the files of the model's weights; raises TinyStarError if there are none that can be read."""

@@ -59,6 +59,9 @@ SMALL_FILES = {
     "processor_config.json",
 }
 
+CONFIG_FILES = {CONFIG_FILE, "preprocessor_config.json", "processor_config.json"}
+"""What says what a model is made of, images included, and holds nothing that it has learned."""
+
 
 def small_files(names: Iterable[str]) -> set[str]:
     """Return the names of a model's files other than weights, of these names."""

@@ -12,7 +12,7 @@ map, whose pages the operating system reads when they are first used, and shares
 import mmap
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,9 +43,17 @@ class StoredTensor(NamedTuple):
     element_type: str  # as the file names it, such as "F32" or "BF16"
     shape: tuple[int, ...]
     memory: NDArray[np.uint8]  # a view of the file
+    channels_last: bool = False  # whether the second axis is the last one in the file
+
+    def channels_moved(self) -> Self:
+        """Return the tensor with its last axis as the second: (out, …, in) → (out, in, …)."""
+        out, *inner, channels = self.shape
+        return self._replace(shape=(out, channels, *inner), channels_last=True)
 
     def elements(self) -> NDArray:
-        """View the elements as a flat array, in the stored type (BF16 as uint16); they may be unaligned.
+        """View the elements as a flat array, in the file's order, in the stored type (BF16 as uint16).
+
+        They may be unaligned.
 
         Raises CheckpointError for a type that NumPy cannot hold.
         """
@@ -62,6 +70,9 @@ class StoredTensor(NamedTuple):
         Raises CheckpointError for a type or shape that NumPy cannot hold.
         """
         try:
+            if self.channels_last:
+                out, channels, *inner = self.shape
+                return np.moveaxis(self.elements().reshape(out, *inner, channels), -1, 1)
             return self.elements().reshape(self.shape)
         # An empty tensor of shape (0, 2⁶²), or one of 65 axes, is a valid file, but not an array.
         except ValueError as error:

@@ -24,10 +24,12 @@ from tinystar_np.cli.check_names import CheckedNames, check_names
 from tinystar_np.cli.check_text import CheckedText, check_text
 from tinystar_np.cli.check_weights import CheckedWeights, check_weights
 from tinystar_np.cli.inspect_embedding import inspect_embedding
+from tinystar_np.cli.inspect_images import Images, add_image_size_option, image_rows, images_of, print_costs
 from tinystar_np.cli.model_argument import add_model_word
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import (
     MODEL_HELP,
+    UsageError,
     add_common_arguments,
     add_source_arguments,
     say_styled,
@@ -41,7 +43,7 @@ from tinystar_np.inspection.llama_generations import Likeness, likeness
 from tinystar_np.inspection.memory import StateSize, WeightSizes, lengths_to_show, state_sizes, weight_sizes
 from tinystar_np.models.llama import LlamaConfig
 from tinystar_np.models.registry import EMBEDDING_ARCHITECTURES
-from tinystar_np.models.text_part import TEXT_PARTS, text_config
+from tinystar_np.models.text_part import TEXT_PARTS, has_vision, text_config
 
 LABEL = 15  # columns
 ROWS = {  # role or part: its label, in the order of printing
@@ -72,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="hold names and shapes of the weights against the architecture's, and report NaN and infinity "
         "among them; try the tokenizer and the chat template",
     )
+    add_image_size_option(parser)
     add_source_arguments(parser)
     add_common_arguments(parser)
     parser.set_defaults(command=inspect, parser=parser)
@@ -94,8 +97,11 @@ def inspect(arguments: argparse.Namespace) -> int:
     raw = text_config(whole)
     model = hollow_model(raw)
     description, weights, states = describe_model(model), weight_sizes(model), state_sizes(model)
+    images = images_of(source, model, states, arguments.image_size)
+    if arguments.image_size and images is None:
+        raise UsageError("--image-size is of models that read images, and this one reads text alone.")
     like = likeness(model.config) if type(model.config) is LlamaConfig else None
-    stored = _stored(source, raw, weights)
+    stored = _stored(source, raw, weights, images)
     lengths = lengths_to_show(model)
     checked = check_weights(source.tensors(), source.path, arguments) if arguments.check else None
     names = check_names(source, model) if arguments.check else None
@@ -117,6 +123,7 @@ def inspect(arguments: argparse.Namespace) -> int:
                 }
                 for size in states
             ],
+            **({"images": images.facts} if images else {}),
             "llama": like and like._asdict(),
             **({"check": names.facts | checked.facts | text.facts} if names and checked and text else {}),
         }
@@ -131,8 +138,15 @@ def inspect(arguments: argparse.Namespace) -> int:
     part = f", the text part of {kind}" if kind in TEXT_PARTS else ""
     title(f"{arguments.model}: {raw['model_type']}{part}")
     _print_architecture(description)
-    title("\nWeights")
+    title("\nWeights of the text part" if images else "\nWeights")
     _print_weights(weights, stored)
+    if images:
+        _row("", f"what reads images is {'' if stored.get('images_here') else 'not '}counted in the files")
+        title("\nImages")
+        for label, words in image_rows(images):
+            _row(label, words)
+        say()
+        print_costs(images, arguments)
     title("\nState of one text, in float32")
     if states:
         _print_states(states, lengths, arguments)
@@ -187,18 +201,20 @@ def _layers(numbers: Sequence[int]) -> str:
     return f"{'layer' if len(numbers) == 1 else 'layers'} {words}"
 
 
-def _stored(source: ModelSource, raw: JsonObject, weights: WeightSizes) -> JsonObject:
+def _stored(source: ModelSource, raw: JsonObject, weights: WeightSizes, images: Images | None) -> JsonObject:
     """Return the bytes of the stored weights: of the files if they are on this disk, else by the config."""
     if has_model(source.path):
         checkpoint = source.checkpoint(raw)
+        parameters = weights.parameters + (images.description.parameters if images else 0)
         packed = {checkpoint.name_in_file(name) for name in checkpoint if checkpoint.packed(name) is not None}
         return {
             "nbytes": checkpoint.nbytes,
-            "bits_per_weight": round(8 * checkpoint.nbytes / max(weights.parameters, 1), 3),
+            "bits_per_weight": round(8 * checkpoint.nbytes / max(parameters, 1), 3),
             "types": checkpoint.types(),
             "packed": len(packed),
             "int8_matrices": sum(is_int8(checkpoint, name) for name in checkpoint),
             "here": True,
+            **({"images_here": has_vision(checkpoint)} if images else {}),
         }
     if is_int8_per_output(raw.get("quantization_config")):
         return {"nbytes": None, "dtype": "int8", "here": False}

@@ -10,6 +10,7 @@ from tinystar_np.checkpoints.model_source import ModelSource
 from tinystar_np.cli.check_names import CheckedNames
 from tinystar_np.cli.check_text import check_text
 from tinystar_np.cli.check_weights import CheckedWeights, check_weights
+from tinystar_np.cli.inspect_images import print_seen_parts, seen_parts_of
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import say_styled
 from tinystar_np.cli.wording import in_words, size_of, wrapped
@@ -27,6 +28,7 @@ def inspect_embedding(source: ModelSource, arguments: argparse.Namespace) -> int
     kind = source.config["model_type"]
     model = hollow_embedding_model(source.config)
     description = describe_embedding_model(model)
+    parts, unknown = seen_parts_of(source, arguments.image_size)
     stored = source.tensors() if has_model(source.path) else None
     checked: list[CheckedNames | CheckedWeights] = []
     if arguments.check:
@@ -40,6 +42,7 @@ def inspect_embedding(source: ModelSource, arguments: argparse.Namespace) -> int
             "model_type": kind,
             **description.facts,
             "stored": in_files,
+            "sizes": [part.facts for part in parts],
         }
         if text is not None:
             facts["check"] = {key: value for each in (*checked, text) for key, value in each.facts.items()}
@@ -50,7 +53,12 @@ def inspect_embedding(source: ModelSource, arguments: argparse.Namespace) -> int
         if stored is not None:
             types = ", ".join(f"{count} tensors {name}" for name, count in stored.types().items())
             _row("in the files", f"{size_of(stored.nbytes)}, {types}")
+        if unknown:
+            _row("sizes", unknown)
         _row("it gives", "model.embed_text(ids), model.embed_image(pixels), model.similarity; no words")
+        if parts:
+            say()
+            print_seen_parts(parts, arguments)
         if text is not None:
             say_styled("\nCheck", "bold", arguments)
             for line in [line for each in (*checked, text) for line in each.lines]:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from math import isnan
 from pathlib import Path
 
+from tinystar_np.cli.image_option import add_image_option, settle_seeing_model
 from tinystar_np.cli.model_argument import add_model_option
 from tinystar_np.cli.open_model import (
     add_model_arguments,
@@ -28,7 +29,7 @@ from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import KEPT_SPACE, UsageError, add_common_arguments, note, say_styled, say_table
 from tinystar_np.cli.wording import size_of
 from tinystar_np.errors import TinyStarError
-from tinystar_np.seeing.glance import PARTS, Glance, glance
+from tinystar_np.seeing.glance import PARTS, Glance, Link, glance
 from tinystar_np.seeing.look import look as look_inside
 
 NEW_TOKENS, NEW_TOKENS_SHOWN = 12, 1
@@ -45,6 +46,7 @@ EPILOG = """examples:
   {command} "The capital city of France is" -m openai-community/gpt2
   {command} "Once upon a time" -n 12 -o page.html --open
   {command} "Once upon a time" --json
+  {command} --image cat.jpg "What is on the table?" -o page.html --open
 
 Exit codes: 0 ok, 1 failure, 2 usage."""
 
@@ -55,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "prompt", nargs="*", help="the text to continue; a text on stdin goes after it, or where - is"
     )
     add_model_option(parser, "stories")
+    add_image_option(
+        parser, "an image that the prompt is about; both are written by the chat template, if any"
+    )
     parser.add_argument(
         "--ids", action="store_true", help="the prompt is token ids with commas between: 5,17,3"
     )
@@ -82,10 +87,16 @@ def look(arguments: argparse.Namespace) -> int:
         raise UsageError(f"-o - writes the page to stdout; {other} needs it in a file.")
     if arguments.output is not None and not arguments.output.parent.is_dir():
         raise UsageError(f"-o {arguments.output}: there is no directory {arguments.output.parent}.")
+    if arguments.ids and arguments.image:
+        raise UsageError("--image is for a prompt that is a text; --ids are tokens.")
     prompt = read_prompt(arguments.prompt, arguments)
+    settle_seeing_model(arguments)
     model, tokenizer = open_model(arguments)
     settings = chosen_settings(arguments, settings, tokenizer)
-    seen = look_inside(model, tokenizer, _ids(prompt) if arguments.ids else prompt, **settings)
+    # As tinystar ask does: a model that sees was taught to answer questions about images.
+    chat = bool(arguments.image) and tokenizer is not None and tokenizer.chat_template is not None
+    given = _ids(prompt) if arguments.ids else prompt
+    seen = look_inside(model, tokenizer, given, images=arguments.image, chat=chat, **settings)
     seen = replace(seen, model_name=arguments.model)
     if to_stdout:
         say(seen.page(), end="", raw=True)
@@ -133,6 +144,7 @@ def _say(seen: Glance, arguments: argparse.Namespace) -> None:
     rank = "rank" if narrow else f"rank of {_in_table(seen.token.text)}"
     head = ("", "" if narrow else "likeliest", "", "the five likeliest", rank)
     _say_columns(head, rows, arguments, left=(0, 1, 3))
+    _say_images(seen, arguments)
     if seen.refused:
         say(f"\nWho wrote it cannot be said: {seen.refused}")
         return
@@ -146,8 +158,7 @@ def _say(seen: Glance, arguments: argparse.Namespace) -> None:
             _signed(writer.value),
             "" if narrow else f"{'−' if writer.value < 0 else ''}{_bar(abs(writer.value) / most)}",
             " ".join(
-                f"{_in_table(link.text, narrow)} {100 * link.weight:.0f}{KEPT_SPACE}%"
-                for link in writer.links
+                f"{_linked(link, narrow)} {100 * link.weight:.0f}{KEPT_SPACE}%" for link in writer.links
             ),
         )
         for writer in seen.writers[:PARTS]
@@ -156,6 +167,30 @@ def _say(seen: Glance, arguments: argparse.Namespace) -> None:
     rest = [writer.value for writer in seen.writers[PARTS:]]
     others = f"{len(rest)} others add {_signed(sum(rest))}; all" if rest else "All"
     say(f"{others} together {_signed(seen.difference)}.")
+
+
+def _say_images(seen: Glance, arguments: argparse.Namespace) -> None:
+    """Print where each layer looks on the images."""
+    if not seen.images:
+        return
+    several = any(look.image for look in seen.images)
+    say()
+    say_styled("Where it looks on the image" + ("s" if several else ""), "bold", arguments)
+    rows = [
+        (
+            f"layer {look.layer}",
+            f"image {look.image + 1}" if several else "",
+            _percent(look.weight).replace(" ", KEPT_SPACE),
+            look.most_at.replace(" ", KEPT_SPACE),
+        )
+        for look in seen.images
+    ]
+    _say_columns(("", "", "attention", "most at"), rows, arguments, left=(0, 1, 3))
+
+
+def _linked(link: Link, narrow: bool) -> str:
+    """Name what a head looks at: a token in quotes, or an image without."""
+    return link.text.replace(" ", KEPT_SPACE) if link.is_image else _in_table(link.text, narrow)
 
 
 def _say_columns(

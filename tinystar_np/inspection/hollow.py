@@ -13,8 +13,9 @@ from tinystar_np.kernels.linear import Matrix
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config
 from tinystar_np.models.embedding_model import EmbeddingModel
-from tinystar_np.models.registry import embedding_class, model_class
+from tinystar_np.models.registry import embedding_class, model_class, vision_class
 from tinystar_np.models.text_part import text_config
+from tinystar_np.models.vision_part import VisionPart
 
 
 def hollow_model(raw: JsonObject) -> Decoder:
@@ -26,6 +27,24 @@ def hollow_model(raw: JsonObject) -> Decoder:
     architecture = model_class(raw["model_type"])
     config = architecture.Config.from_dict(raw)
     return architecture(config, _zeros(architecture.WEIGHTS, config))
+
+
+def hollow_vision(raw: JsonObject, text: Decoder) -> VisionPart | None:
+    """Build what reads a model's images, in the same way; None for a model of text alone.
+
+    raw   the whole parsed config.json
+    text  its text part
+
+    Raises ConfigError as ``load`` does.
+    """
+    kind = vision_class(raw["model_type"])
+    if kind is None:
+        return None
+    config = kind.Config.from_dict({**raw, "text_width": text.config.sizes["D"]})
+    encoder, its_config = kind.encoder_of(config)
+    return kind(
+        config, encoder(its_config, _zeros(encoder.WEIGHTS, its_config)), _zeros(kind.WEIGHTS, config)
+    )
 
 
 def hollow_embedding_model(raw: JsonObject) -> EmbeddingModel:

@@ -27,17 +27,21 @@ TABLES: tuple[Facts, ...] = (
     tap_facts.DELTA_NET,
     tap_facts.MAMBA1,
 )
+BLOCK = re.compile(r"(images\.\d+\.encoder\.)?blocks\.\d+\.")
+ENCODER = re.compile(r"images\.[^.]+\.encoder\.")
+"""What stands before the names of taps in the encoder of an image; in patterns its number may be a ``*``."""
 TAPS = document("docs/taps.md")
 HEADS = ("H", "G")
 """Letters of axes that count heads: of queries, of keys and values, or groups of a recurrence's heads."""
 
 
 def name_of(path: str) -> tuple[str, str]:
-    """Divide a path into the block's prefix and the name: "blocks.3." and "attention.q"; "" around blocks."""
-    if not path.startswith("blocks."):
-        return "", path
-    _, number, name = path.split(".", 2)
-    return f"blocks.{number}.", name
+    """Divide a path into the block's prefix and the name: "blocks.3." and "attention.q"; "" around blocks.
+
+    The prefix of a block in an image's encoder is "images.0.encoder.blocks.3.".
+    """
+    found = BLOCK.match(path)
+    return ("", path) if found is None else (found[0], path[found.end() :])
 
 
 def axes_of(path: str, ndim: int, offered: Collection[str] = ()) -> tuple[str, ...]:
@@ -71,6 +75,9 @@ def check_pattern(pattern: object) -> str:
     """Return a pattern of paths that some model may have; raises InputError for others, with near names."""
     if not isinstance(pattern, str):
         raise InputError(f"A tap is chosen by a str such as 'blocks.3.residual'; found {shown(pattern)}")
+    if (encoder := ENCODER.match(pattern)) is not None:
+        check_pattern(pattern[encoder.end() :])
+        return pattern
     names = list(dict.fromkeys(chain.from_iterable(TABLES)))
     within = [name for name in names if name not in tap_facts.AROUND]
     given = [int(digits) for digits in re.findall(r"\d+", pattern)]

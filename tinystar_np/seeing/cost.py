@@ -30,7 +30,7 @@ from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.models.base import Decoder
 from tinystar_np.tap import timing
 
-EMBEDDING, OUTPUT = "embedding", "output"
+IMAGES, EMBEDDING, OUTPUT = "images", "embedding", "output"
 TABLES = (TOKENS, "embedding.positions.weight")  # of which a token reads one row
 
 
@@ -54,14 +54,16 @@ class PartCost:
 class Times:
     """How long the parts took, in seconds.
 
-    calls  one for each pass through the model, in order: {"embedding": …, "blocks.0": …, …, "output": …}
+    calls  one for each pass through the model, in order: {"embedding": …, "blocks.0": …, …, "output": …};
+           "images" comes before these, where some were given
     """
 
     calls: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, part: str, seconds: float) -> None:
-        """Receive a part's time: the embedding's begins a new pass."""
-        if part == EMBEDDING or not self.calls:
+        """Receive a part's time: that of the images, or the embedding's without them, begins a new pass."""
+        images_read = bool(self.calls) and self.calls[-1].keys() == {IMAGES}
+        if part == IMAGES or (part == EMBEDDING and not images_read) or not self.calls:
             self.calls.append({})
         self.calls[-1][part] = seconds
 

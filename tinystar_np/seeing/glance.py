@@ -46,11 +46,18 @@ class LayerSays:
 
 @dataclass(frozen=True)
 class Link:
-    """How much attention a head pays to a position, and the text of the token there."""
+    """How much attention a head pays to a token, or to an image.
+
+    position  of the token; of an image, that of its vector which gets most
+    text      of the token; of an image, which one it is and where on it most is taken from
+    weight    the attention
+    is_image  whether it is an image, all of whose vectors count together
+    """
 
     position: int
     text: str
     weight: float
+    is_image: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,17 +75,35 @@ class Writer:
 
 
 @dataclass(frozen=True)
+class ImageLook:
+    """How much attention a layer pays to an image, in the mean of its heads.
+
+    layer    its number
+    image    the image's, the first being 0
+    weight   the attention that all its vectors get together
+    most_at  the part of the image that gets most: "upper left", "top", …
+    """
+
+    layer: int
+    image: int
+    weight: float
+    most_at: str
+
+
+@dataclass(frozen=True)
 class Glance:
     """The essentials of one token.
 
     position   after which the token came
-    texts      of the tokens up to that position
+    texts      of the tokens up to that position; the first of an image's has words for all of it in brackets,
+               the others of it have none
     token      the one that came next, or the likeliest where the text ends here
     against    the likeliest other token: parts are of the difference between the two logits
     layers     what the model would say, the embedding first
     difference of the two logits
     writers    all parts, the largest first; none where the logits are no sums
     refused    why there are none
+    images     how much attention each layer pays to each image that it can see
     """
 
     position: int
@@ -89,6 +114,7 @@ class Glance:
     difference: float
     writers: tuple[Writer, ...]
     refused: str = ""
+    images: tuple[ImageLook, ...] = ()
 
     def as_json(self) -> Json:
         """Return all of it for ``json.dumps``; JSON has no NaN and no infinity, which are null."""
@@ -132,22 +158,64 @@ def glance(seen: Seen, position: int | None = None) -> Glance:
     )
     token = Candidate(token_id, known[token_id], float(lens.probabilities[-1, p]))
     against = next((each for each in layers[-1].likeliest if each.token_id != token.token_id), None)
-    texts = tuple(known[id] for id in seen.ids[: p + 1])
+    alone = [known[id] for id in seen.ids[: p + 1]]
+    texts = _texts(seen, alone)
+    images = _image_looks(seen, p)
     try:
         attribution = seen.attributions(p, token.token_id, against.token_id if against else None)
     except TinyStarError as error:
-        return Glance(p, texts, token, against, layers, 0.0, (), str(error))
+        return Glance(p, texts, token, against, layers, 0.0, (), str(error), images)
     writers = tuple(
-        Writer(part.name, part.value, _links(seen, part, p, texts)) for part in attribution.by_size()
+        Writer(part.name, part.value, _links(seen, part, p, alone)) for part in attribution.by_size()
     )
-    return Glance(p, texts, token, against, layers, attribution.logit, writers)
+    return Glance(p, texts, token, against, layers, attribution.logit, writers, images=images)
+
+
+def _texts(seen: Seen, alone: Sequence[str]) -> tuple[str, ...]:
+    """Put one text in the place of those of each image's tokens."""
+    texts = list(alone)
+    for number, image in enumerate(seen.images):
+        start, end = image.span
+        for position in range(start, min(end, len(texts))):
+            texts[position] = f"[{image_name(seen, number)}]" if position == start else ""
+    return tuple(texts)
+
+
+def image_name(seen: Seen, number: int) -> str:
+    """Name an image: "image" where there is one, "image 2" where there are several."""
+    return f"image {number + 1}" if len(seen.images) > 1 else "image"
+
+
+def _image_looks(seen: Seen, position: int) -> tuple[ImageLook, ...]:
+    """Return how much attention each layer pays to each image, reading at a position."""
+    found = []
+    for layer in range(len(seen.model.blocks)):
+        path = f"blocks.{layer}.attention.probabilities"
+        if path not in seen.recording:
+            continue
+        weights = seen.recording[path][0, :, position].mean(axis=0)  # (S,)
+        for number, image in enumerate(seen.images):
+            weight = float(weights[image.places].sum())
+            if weight > 0:
+                found.append(ImageLook(layer, number, weight, image.most_at(weights)))
+    return tuple(found)
 
 
 def _links(seen: Seen, part: Part, position: int, texts: Sequence[str]) -> tuple[Link, ...]:
-    """Return the positions that a head of attention takes most from; none for other parts."""
+    """Return the tokens and images that a head of attention takes most from; none for other parts."""
     path = f"{part.path}.probabilities"
     if part.kind != "head" or path not in seen.recording:
         return ()
     weights = seen.recording[path][0, part.index, position]
-    best = np.argsort(-weights, kind="stable")[:LINKS]
-    return tuple(Link(int(s), texts[s], float(weights[s])) for s in best if s <= position and weights[s] > 0)
+    single = weights.copy()  # of tokens that are no image's
+    of_images = []
+    for number, image in enumerate(seen.images):
+        weight = float(weights[image.places].sum())
+        single[image.places] = 0
+        most = int(image.places[weights[image.places].argmax()])
+        where = f"{image_name(seen, number)}: {image.most_at(weights)}"
+        of_images.append(Link(most, where, weight, is_image=True))
+    best = np.argsort(-single, kind="stable")[:LINKS]
+    tokens = [Link(int(s), texts[s], float(single[s])) for s in best if s <= position]
+    found = sorted((*tokens, *of_images), key=lambda link: -link.weight)
+    return tuple(link for link in found if link.weight > 0)[:LINKS]

@@ -8,31 +8,35 @@ seen.attention(3)             # and every number as an array
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from secrets import randbits
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.cache import SeenImage
 from tinystar_np.checkpoints.json_file import shown
-from tinystar_np.errors import InputError, TokenizerError
-from tinystar_np.generation.loop import check_prompt, run
+from tinystar_np.errors import InputError
+from tinystar_np.generation.loop import Row, check_prompt, generated, room_after
 from tinystar_np.generation.options import Sampling, SamplingOptions
-from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.generation.setting_names import takes_sampling
 from tinystar_np.models import Decoder
 from tinystar_np.progress_bar import bar
 from tinystar_np.seeing.attribution import attribute
 from tinystar_np.seeing.cost import Times, block_times
+from tinystar_np.seeing.images import ImageInText, LookedAt, read_prompt_with_images
 from tinystar_np.seeing.lens import Lens, checked_position, read_lens
 from tinystar_np.seeing.parts import Attribution
 from tinystar_np.seeing.recorder import Recording, record
 from tinystar_np.seeing.recurrence import mixing_matrix
 from tinystar_np.text import Tokenizer
 from tinystar_np.whole_file import whole_file
+
+if TYPE_CHECKING:
+    from tinystar_np.vision.reading import ImageSource
 
 NEW_TOKENS = 12
 NOTEBOOK_HEIGHT = 900  # pixels
@@ -49,8 +53,10 @@ class Seen:
     options        how the new ones were chosen
     recording      every tap of one pass over all ids, with the batch axis: B = 1
     times          how long each part took while the tokens were written: the first pass read the prompt
-    prompt         its text, where it was given as one
+    prompt         its text, where it was given as one and holds no image
     model_name     a name for headings
+    images         those in the prompt
+    read           the same, as the model reads them: ``model(ids, images=seen.read)``
     """
 
     model: Decoder
@@ -62,6 +68,8 @@ class Seen:
     times: Times
     prompt: str | None = None
     model_name: str = ""
+    images: tuple[ImageInText, ...] = ()
+    read: tuple[SeenImage, ...] = ()
 
     @cached_property
     def _lenses(self) -> dict[int, Lens]:
@@ -152,47 +160,68 @@ class Seen:
 
 @partial(takes_sampling, max_new_tokens=NEW_TOKENS)
 def look(
-    model: Decoder, tokenizer: Tokenizer | None, prompt: str | Sequence[int], **sampling: Unpack[Sampling]
+    model: Decoder,
+    tokenizer: Tokenizer | None,
+    prompt: str | Sequence[int],
+    images: Sequence["ImageSource"] = (),
+    chat: bool = False,
+    **sampling: Unpack[Sampling],
 ) -> Seen:
     """Continue a prompt, and keep everything that happens on the way.
 
     prompt    a text; or token ids, which need no tokenizer
+    images    those of the text: files' names, bytes, PIL images, or arrays (H, W, 3); the tokenizer is then
+              the model's processor
+    chat      whether the prompt is a message to answer, to be written by the model's chat template: models
+              that see were taught to answer questions about images
     sampling  see SamplingOptions; max_new_tokens is 12 where it is not given, and 0 looks at the prompt alone
 
     The tokens are read once more in one pass, without a cache, whose every intermediate is recorded: memory
     grows with the square of their number where there is attention.
 
-    Raises InputError for an empty prompt or an option out of range, ContextFullError for a prompt too long,
-    TokenizerError for a text where there is no tokenizer.
+    Raises InputError for an empty prompt, an option out of range, or images that cannot be read,
+    ContextFullError for a prompt too long, TokenizerError for a text where there is no tokenizer, or no chat
+    template.
     """
     settings: Sampling = {"max_new_tokens": NEW_TOKENS, **sampling}
     if settings.get("temperature") != 0 and settings.get("seed") is None:
         settings["seed"] = randbits(32)  # so that the same random numbers can be drawn again, to be shown
     options = SamplingOptions(**settings)
-    ids = _prompt_ids(model, tokenizer, prompt)
+    asked = _asked(model, tokenizer, prompt, images, chat)
+    ids = asked.ids
     check_prompt(model, ids)
+    room = room_after(model, ids, None)
+    ends = () if tokenizer is None or not chat or tokenizer.end_id is None else (tokenizer.end_id,)
+    end_ids = (*model.end_ids, *ends)
     passes = options.max_new_tokens + 1
     with bar(model.parameters * passes, "looking", " weights") as advance:
         whole = [*ids]
-        stopping = tokenizer if options.stops else None
+        rows = [Row(0, ids, tokenizer if options.stops else None, options, end_ids, room)]
         with block_times() as times:
-            for piece in run(model, [ids], stopping, options) if options.max_new_tokens else ():
+            for piece in generated(model, rows, [ids], [None], options, images=[asked.read]):
                 whole.append(piece.token_id)
                 advance(model.parameters)
         whole = whole[: model.context_length]  # the last token may have no position
         with record() as recording:
-            model(np.array(whole))
-    text = prompt if isinstance(prompt, str) else None
-    return Seen(model, tokenizer, tuple(whole), len(ids), options, recording, times, text)
+            model(np.array(whole), images=asked.read)
+    text = prompt if isinstance(prompt, str) and not (chat or asked.images) else None
+    seen = Seen(model, tokenizer, tuple(whole), len(ids), options, recording, times, text)
+    return replace(seen, images=asked.images, read=asked.read)
 
 
-def _prompt_ids(model: Decoder, tokenizer: Tokenizer | None, prompt: str | Sequence[int]) -> list[int]:
-    """Return the ids of a prompt, which may be ids already."""
+def _asked(
+    model: Decoder,
+    tokenizer: Tokenizer | None,
+    prompt: str | Sequence[int],
+    images: Sequence["ImageSource"],
+    chat: bool,
+) -> LookedAt:
+    """Encode a prompt, which may be ids already, and read its images."""
     if isinstance(prompt, str):
-        if tokenizer is None:
-            raise TokenizerError("This model has no tokenizer files. Give look token ids instead of a text.")
-        return encode_prompt(model, tokenizer, prompt)
+        return read_prompt_with_images(model, tokenizer, prompt, images, chat)
+    if len(images) or chat:
+        raise InputError("images and chat are for a prompt that is a text; found token ids.")
     ids = np.asarray(prompt)
     if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
         raise InputError(f"A prompt must be a text or a list of token ids; found {shown(prompt)}")
-    return [int(id) for id in ids]
+    return LookedAt([int(id) for id in ids])

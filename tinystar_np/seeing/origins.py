@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 import tinystar_np
 from tinystar_np.fast import KERNELS
 from tinystar_np.models import Decoder
+from tinystar_np.models.vision_part import Image
 from tinystar_np.tap import listen
 
 PACKAGE = Path(tinystar_np.__file__).parent
@@ -42,14 +43,15 @@ class Origin:
     kernels: tuple[str, ...]
 
 
-def tap_origins(model: Decoder, ids: Sequence[int]) -> dict[str, Origin]:
+def tap_origins(model: Decoder, ids: Sequence[int], images: Sequence[Image] = ()) -> dict[str, Origin]:
     """Return the origin of every tap by its full path.
 
-    ids  token ids; the first two are read
+    ids     token ids; the first two are read, or all where there are images
+    images  those of the text, read by the model
     """
     watcher = Watcher()
     with listen(watcher), watcher.watching():
-        model(np.asarray(ids[:2]))
+        model(np.asarray(ids if images else ids[:2]), images=images)
     return watcher.origins
 
 

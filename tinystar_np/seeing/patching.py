@@ -23,10 +23,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinystar_np.cache import Cache, Step
+from tinystar_np.cache import Cache, SeenImage, Step
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError
+from tinystar_np.generation.image_prompt import no_images
 from tinystar_np.models import Decoder
+from tinystar_np.models.vision_part import Image
 from tinystar_np.seeing.axes import axes_of, near_paths
 from tinystar_np.seeing.branch_parts import OUTPUTS
 from tinystar_np.seeing.maps import Map, map_in_text, plot_maps
@@ -82,6 +84,8 @@ def patching(
     answer: int | tuple[int, int],
     taps: Sequence[str] = USUAL,
     tokens: Sequence[str] | None = None,
+    images: Sequence[Image] = (),
+    corrupted_images: Sequence[Image] | None = None,
 ) -> Patching:
     """Patch each layer's activation at each position of one run into another, and measure the answer.
 
@@ -94,6 +98,9 @@ def patching(
                    "residual_middle", or "attention", "mixer" and "feed_forward" for the outputs of these
                    layers, of which the default takes those that the model has
     tokens         T labels for the positions; None for the ids
+    images         those of the clean text, as the model is called with them
+    corrupted_images
+                   those of the other text; None for the same
 
     Returns the map. Raises InputError for texts of different lengths, tokens out of the vocabulary, a tap
     that no block has, and where both runs answer alike, so that nothing could be restored.
@@ -109,11 +116,15 @@ def patching(
     if isinstance(taps, str) or not taps:
         raise InputError('taps are names of activations in a list, such as ["residual", "attention"].')
     plus, minus = _answer(model, answer)
+    of_clean = _read(model, images)
+    of_corrupted = of_clean if corrupted_images is None else _read(model, corrupted_images)
     patterns = [f"blocks.*.{name}" for tap in taps for name in OUTPUTS.get(tap, (tap,))]
     with record(*patterns, optional=True) as clean:
-        clean_answer = _measured(model(clean_text, last_only=True)[None], plus, minus)
+        clean_answer = _measured(model(clean_text, last_only=True, images=of_clean)[None], plus, minus)
     with record("embedding", "blocks.*.residual", *patterns, optional=True) as corrupted:
-        corrupted_answer = _measured(model(corrupted_text, last_only=True)[None], plus, minus)
+        corrupted_answer = _measured(
+            model(corrupted_text, last_only=True, images=of_corrupted)[None], plus, minus
+        )
     difference = clean_answer - corrupted_answer
     if not np.isfinite(difference) or difference == 0:
         raise InputError(
@@ -132,14 +143,24 @@ def patching(
     for row, _ in runs:
         row[:] = 0  # where nothing differs, nothing is restored
     for start in range(first, len(clean_text), POSITIONS_AT_ONCE):
-        beginning = _beginning(model, corrupted_text, start)
+        # With images a pass begins anew: a text must not be cut where tokens of an image see one another.
+        beginning = None if of_corrupted else _beginning(model, corrupted_text, start)
         for row, patch in runs:
             positions = start + np.flatnonzero(patch.differing[start : start + POSITIONS_AT_ONCE])
             if positions.size:
-                logits = patch.run(model, positions, beginning)
+                logits = patch.run(model, positions, beginning, of_corrupted)
                 row[positions] = (_differences(logits, plus, minus) - corrupted_answer) / difference
     labels = tokens if tokens is not None else _labels(clean_text, corrupted_text)
     return Patching(tuple(found), values, clean_answer, corrupted_answer, tuple(labels))
+
+
+def _read(model: Decoder, images: Sequence[Image]) -> tuple[SeenImage, ...]:
+    """Read the images of a text, once for all runs; raises InputError where the model reads none."""
+    if not images:
+        return ()
+    if model.vision is None:
+        raise no_images(model)
+    return model.vision.see(images)
 
 
 def _answer(model: Decoder, answer: object) -> tuple[int, int | None]:
@@ -221,16 +242,22 @@ class _Patch:
         self.after = corrupted[f"blocks.{layer}.residual"]
 
     def run(
-        self, model: Decoder, positions: NDArray[np.int64], beginning: Cache | None
+        self,
+        model: Decoder,
+        positions: NDArray[np.int64],
+        beginning: Cache | None,
+        images: tuple[SeenImage, ...] = (),
     ) -> NDArray[np.float32]:
         """Return the last logits (B, 1, V) of B runs, patched at one of these positions each.
 
         beginning  the tokens before the first of them; None to compute these, too
+        images     those of the text
         """
         # A cache may hold keys in another order than the recording has them.
         cache = None if self.of_keys else beginning
         B, T, start = len(positions), len(self.recorded), 0 if cache is None else int(cache.lengths[0])
-        rows, step = cache and cache.select([0] * B), Step(np.full(B, start), T - start, np.full(B, T))
+        rows = cache and cache.select([0] * B)
+        step = Step(np.full(B, start), T - start, np.full(B, T), images=[images] * B)
         states = None if rows is None else rows.states
         patch = _OnePosition(self.recorded[positions], self.time, positions - start)
         with numbered([0] * B), at(step.positions):  # for interventions around: all rows are the one text

@@ -57,7 +57,9 @@ class Recording(Mapping[str, NDArray]):
         """Return the recording of the call that is computed now: each sets a ``Place`` of its own."""
         assert self._calls is not None
         last = self._calls[-1] if self._calls else None
-        if last is None or path in last or next(iter(last._places.values())) is not place():
+        before = next(reversed(last._places.values())) if last is not None else None
+        # What has no place came before a call, as images do, and belongs to it.
+        if last is None or path in last or (before is not None and before is not place()):
             last = Recording(self._patterns, self.offered)
             self._calls.append(last)
         return last
@@ -142,14 +144,15 @@ class Recording(Mapping[str, NDArray]):
 
     def _rows(self) -> list[tuple[str, str, str]]:
         """Return (path, shape, type) of the arrays; those that many blocks have stand in one row."""
-        blocks: dict[tuple[str, str, str, bool], list[str]] = {}
+        blocks: dict[tuple[str, str, str, str], list[str]] = {}
         for path, array in self.items():
             prefix, name = name_of(path)
+            of, _, number = prefix.rstrip(".").rpartition(".")  # "blocks" and "3"
             shape = f"({', '.join(map(str, array.shape))})"
-            blocks.setdefault((name, shape, str(array.dtype), bool(prefix)), []).append(prefix[7:-1])
+            blocks.setdefault((name, shape, str(array.dtype), of), []).append(number)
         return [
-            (f"blocks.{_numbers(numbers)}.{name}" if in_block else name, shape, dtype)
-            for (name, shape, dtype, in_block), numbers in blocks.items()
+            (f"{of}.{_numbers(numbers)}.{name}" if of else name, shape, dtype)
+            for (name, shape, dtype, of), numbers in blocks.items()
         ]
 
 

@@ -15,6 +15,7 @@ AROUND: Facts = {
         "(B, T, D)",
         "the vectors of their positions, where positions are added to tokens",
     ),
+    "embedding.images": ("(B, T, D)", "the same, with the vectors of images in the places of image tokens"),
     "embedding": ("(B, T, D)", "the residual stream before the first block"),
     "final_norm": ("(B, T, D)", "what the output layer reads"),
     "logits_before_cap": ("(B, T, V)", "scores of the next token before the soft cap, in models with one"),

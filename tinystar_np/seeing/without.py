@@ -19,6 +19,7 @@ from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, ExpertsAndShared
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.models.base import Decoder
+from tinystar_np.models.vision_part import Image
 from tinystar_np.seeing.branch_parts import layer_of
 from tinystar_np.seeing.choice import Numbers
 from tinystar_np.seeing.interventions import ablate, intervene
@@ -37,6 +38,7 @@ def without(
     parts: Part | str | Sequence[Part | str],
     *,
     positions: Numbers | None = None,
+    images: Sequence[Image] | Sequence[Sequence[Image]] = (),
 ) -> NDArray[np.float32]:
     """Compute the logits with parts taken out, all later layers included: nothing is approximated.
 
@@ -46,6 +48,7 @@ def without(
                that it adds, its bias included; a head ("blocks.3.attention head 2"), an expert
                ("blocks.3.feed_forward expert 5"), or the shared one ("blocks.3.feed_forward shared")
     positions  the tokens at which it is missing; None for all
+    images     those of the text or texts, as the model is called with them
 
     Returns float32 (T, V) or (B, T, V). Raises InputError for what is no head, layer or expert of the model.
     """
@@ -56,7 +59,7 @@ def without(
         for part in listed:
             name = part.name if isinstance(part, Part) else part
             stack.enter_context(_taken_out(model, name, positions))
-        return model(ids)
+        return model(ids, images=images)
 
 
 def _taken_out(model: Decoder, name: str, positions: Numbers | None) -> AbstractContextManager[None]:

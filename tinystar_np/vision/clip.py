@@ -10,12 +10,15 @@ arXiv:2103.00020; Liu et al. 2023, arXiv:2310.03744.
 from dataclasses import dataclass, replace
 from typing import Self
 
+import numpy as np
+
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.vision.boxes import NOWHERE, WHOLE, Boxes, in_shares_of, on_the_image, squares, within
 from tinystar_np.vision.settings import OPENAI_MEAN, OPENAI_STD, Edges, Settings
 from tinystar_np.vision.siglip import SIGLIP
 from tinystar_np.vision.steps import BICUBIC, Steps, image_processor, repeated
-from tinystar_np.vision.transforms import Image, padded
+from tinystar_np.vision.transforms import Image, Size, padded
 
 CLIP_SIZE = Edges(shortest_edge=224)
 CLIP = Steps(CLIP_SIZE, BICUBIC, (224, 224), 1 / 255, OPENAI_MEAN, OPENAI_STD)
@@ -23,9 +26,14 @@ CLIP = Steps(CLIP_SIZE, BICUBIC, (224, 224), 1 / 255, OPENAI_MEAN, OPENAI_STD)
 
 @dataclass(frozen=True)
 class ClipImages:
-    """How images are prepared for CLIP by itself."""
+    """How images are prepared for CLIP by itself.
+
+    steps       what is done to the image
+    patch_size  the side of the encoder's patches, in pixels
+    """
 
     steps: Steps = CLIP
+    patch_size: int = 32
 
     @classmethod
     def read(cls, settings: JsonObject, config: JsonObject) -> Self:
@@ -38,11 +46,17 @@ class ClipImages:
         """
         file = Settings(settings)
         image_processor(file, "CLIPImageProcessor", ("CLIPImageProcessor",))
-        return cls(_clip_steps(file))
+        vision = Settings(config, "config.json").part("vision_config")
+        return cls(_clip_steps(file), vision.whole("patch_size", 32))
 
     def pixels(self, image: Image) -> Pixels:
         """Prepare one image: (H, W, 3) → one tile."""
         return Pixels(self.steps(image)[None], (image.shape[0], image.shape[1]))
+
+    def boxes(self, pixels: Pixels) -> Boxes:
+        """Say where on the image each patch lies: (N, 4)."""
+        area = self.steps.area(pixels.size)
+        return on_the_image(squares(area, pixels.tiles.shape[-2:], self.patch_size))
 
 
 @dataclass(frozen=True)
@@ -106,16 +120,34 @@ class LlavaImages:
         """Prepare one image: (H, W, 3) → one tile."""
         height, width = image.shape[:2]
         if self.border is not None:
-            missing = max(height, width) - height, max(height, width) - width
-            rows, columns = ((more // 2, more - more // 2) for more in missing)
+            rows, columns = _beside((height, width))
             image = padded(image, rows, columns, self.border)
         return Pixels(self.steps(image)[None], (height, width))
+
+    def boxes(self, pixels: Pixels) -> Boxes:
+        """Say where on the image each vector lies: (N, 4); NaN for CLIP's CLS token and in the border."""
+        height, width = pixels.size
+        area = self.steps.area((height, width))
+        if self.border is not None:
+            side = max(height, width)
+            (above, _), (left, _) = _beside((height, width))
+            image = left / side, above / side, (left + width) / side, (above + height) / side
+            whole = in_shares_of(image, np.array([WHOLE]))[0]  # the square, in shares of the image
+            area = within((whole[0], whole[1], whole[2], whole[3]), self.steps.area((side, side)))
+        found = on_the_image(squares(area, pixels.tiles.shape[-2:], self.patch_size))
+        return np.concatenate([NOWHERE, found]) if self.extra_vectors > 0 else found[-self.extra_vectors :]
 
     def text(self, pixels: Pixels) -> str:
         """Return an image's tokens: one for each vector that the encoder makes."""
         height, width = pixels.tiles.shape[-2:]
         patches = (height // self.patch_size) * (width // self.patch_size)
         return repeated(self.image_token, patches + self.extra_vectors)
+
+
+def _beside(size: Size) -> tuple[Size, Size]:
+    """Return how many rows come above and below, and columns left and right, to make an image square."""
+    rows, columns = (max(size) - edge for edge in size)
+    return (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
 
 
 def _clip_steps(file: Settings) -> Steps:

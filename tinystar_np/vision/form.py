@@ -29,6 +29,13 @@ class ImageForm(Protocol):
     def pixels(self, image: NDArray[np.uint8]) -> Pixels:
         """Prepare an image (H, W, 3) for the encoder."""
 
+    def boxes(self, pixels: Pixels) -> NDArray[np.float64]:
+        """Say where on the image each of its vectors lies, in the order of their places in a text.
+
+        Returns (N, 4): left, top, right and bottom as shares of the image that was given, from 0 to 1; NaN
+        for a vector that stands for no part of it.
+        """
+
 
 class Form(ImageForm, Protocol):
     """The same, and what a processor of a family of models puts into prompts."""

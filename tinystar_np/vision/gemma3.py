@@ -16,9 +16,10 @@ import numpy as np
 
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.vision.boxes import Boxes, on_the_image, tile_cells, within
 from tinystar_np.vision.settings import Edges, Settings
 from tinystar_np.vision.steps import BILINEAR, HALF, Steps, image_processor, repeated
-from tinystar_np.vision.transforms import Image
+from tinystar_np.vision.transforms import Image, Size
 
 GEMMA3 = Steps(Edges(224, 224), BILINEAR, None, 1 / 255, HALF, HALF)
 PROCESSOR = "Gemma3ImageProcessor"
@@ -40,7 +41,14 @@ class PanAndScan:
 
     def parts(self, image: Image) -> list[Image]:
         """Cut an image along its longer side: (H, W, 3) → its parts in order, none if it is about square."""
-        longer, shorter = max(image.shape[:2]), min(image.shape[:2])
+        cuts = self.cuts((image.shape[0], image.shape[1]))
+        if image.shape[1] >= image.shape[0]:
+            return [image[:, start:end] for start, end in cuts]
+        return [image[start:end] for start, end in cuts]
+
+    def cuts(self, size: Size) -> list[tuple[int, int]]:
+        """Say where the parts of an image of this height and width begin and end, along its longer side."""
+        longer, shorter = max(size), min(size)
         if longer / shorter < self.least_ratio:
             return []
         count = math.floor(longer / shorter + 0.5)  # as many as make the parts about square
@@ -48,10 +56,7 @@ class PanAndScan:
         side = math.ceil(longer / count)
         if min(side, shorter) < self.least_side:
             return []
-        starts = range(0, longer, side)
-        if image.shape[1] == longer:
-            return [image[:, start : start + side] for start in starts]
-        return [image[start : start + side] for start in starts]
+        return [(start, min(start + side, longer)) for start in range(0, longer, side)]
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,21 @@ class Gemma3Images:
         height, width = image.shape[:2]
         grid = (len(parts), 1) if height > width else (1, len(parts))
         return Pixels(tiles, (height, width), grid if parts else (0, 0))
+
+    def boxes(self, pixels: Pixels) -> Boxes:
+        """Say where on the image each vector lies: (N, 4), those of the whole and then of each part."""
+        height, width = pixels.size
+        tiles = [(0, 0, width, height)]
+        for start, end in [] if self.pan_and_scan is None else self.pan_and_scan.cuts(pixels.size):
+            tiles.append((start, 0, end, height) if width >= height else (0, start, width, end))
+        areas = [
+            within(
+                (left / width, top / height, right / width, bottom / height),
+                self.steps.area((bottom - top, right - left)),
+            )
+            for left, top, right, bottom in tiles
+        ]
+        return on_the_image(tile_cells(areas, self.vectors))
 
     def text(self, pixels: Pixels) -> str:
         """Return an image's tokens; between those of the whole and of its parts, words that say so."""

@@ -20,6 +20,7 @@ import numpy as np
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.errors import InputError
 from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.vision.boxes import WHOLE, Boxes, cells, tile_cells
 from tinystar_np.vision.settings import Edges, Settings
 from tinystar_np.vision.steps import HALF, LANCZOS, image_processor, repeated
 from tinystar_np.vision.transforms import Image, Size, normalised, resized
@@ -143,6 +144,10 @@ class Idefics3Images:
             lines.append("")
         whole = f"{self.around_token}{self.whole_token}{tokens}{self.around_token}"
         return "\n".join([*lines, whole])
+
+    def boxes(self, pixels: Pixels) -> Boxes:
+        """Say where on the image each vector lies: (N, 4), those of the tiles and then of the whole."""
+        return tile_cells([*cells(WHOLE, *pixels.grid), WHOLE], self.vectors)
 
     def _first_size(self, size: Size) -> Size:
         """Say what size an image gets first, with transformers' own rounding: to even, then down."""

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.kernels.bfloat16 import from_bfloat16, to_bfloat16
 from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.vision.boxes import WHOLE, Boxes, cells, on_the_image, tile_cells
 from tinystar_np.vision.settings import LARGEST_AREA, Edges, Settings
 from tinystar_np.vision.steps import BILINEAR, HALF, MOST_VECTORS, image_processor
 from tinystar_np.vision.transforms import Image, Size, Triple, padded, resized
@@ -137,6 +138,14 @@ class Llama4Images:
         rows, columns = pixels.grid
         row = tile + (NEXT_TILE + tile) * (columns - 1) + NEXT_ROW
         return START + row * rows + IMAGE + tile + END
+
+    def boxes(self, pixels: Pixels) -> Boxes:
+        """Say where on the image each vector lies: (N, 4); NaN on what is black beside it."""
+        rows, columns = self.canvas(pixels.size)
+        height, width = self.fitting(pixels.size, (rows, columns))
+        area = (0.0, 0.0, columns * self.tile / width, rows * self.tile / height)
+        overview = [WHOLE] if len(pixels.tiles) > 1 else []
+        return on_the_image(tile_cells([*cells(area, rows, columns), *overview], self.tokens_per_tile))
 
     def canvas(self, size: Size) -> Size:
         """Choose how many rows and columns of tiles an image is put on.

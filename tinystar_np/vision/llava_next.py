@@ -18,6 +18,18 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.vision.boxes import (
+    NOWHERE,
+    WHOLE,
+    Area,
+    Boxes,
+    cells,
+    cropped_area,
+    in_shares_of,
+    on_the_image,
+    squares,
+    within,
+)
 from tinystar_np.vision.settings import LARGEST_AREA, OPENAI_MEAN, OPENAI_STD, Edges, Settings
 from tinystar_np.vision.steps import BICUBIC, image_processor, repeated
 from tinystar_np.vision.transforms import Image, Size, Triple, centre_cropped, normalised, padded, resized
@@ -149,6 +161,48 @@ class LlavaNextImages:
         lines, length = without_bars((rows * pixels.grid[0], columns * pixels.grid[1]), pixels.size)
         return repeated(self.image_token, rows * columns + self.extra_vectors + lines * (length + 1))
 
+    def boxes(self, pixels: Pixels) -> Boxes:
+        """Say where on the image each vector lies: (N, 4); NaN for newlines and CLIP's CLS token."""
+        overview = on_the_image(self._patches(WHOLE, self.overview, pixels))
+        if self.extra_vectors > 0:
+            overview = np.concatenate([NOWHERE, overview])
+        overview = overview[max(0, -self.extra_vectors) :]
+        # The patches of all tiles as they lie on the canvas, from which the rows within the bars are dropped.
+        tiles = (
+            self._patches((left, top, right, bottom), (self.tile, self.tile), pixels)
+            for left, top, right, bottom in cells(WHOLE, *pixels.grid)
+        )
+        rows, columns = (edge // self.patch_size for edge in pixels.tiles.shape[-2:])
+        canvas = np.stack(list(tiles)).reshape(*pixels.grid, rows, columns, 4).swapaxes(1, 2)
+        rows, columns = rows * pixels.grid[0], columns * pixels.grid[1]
+        lines, length = without_bars((rows, columns), pixels.size)
+        above, left = (rows - lines) // 2, (columns - length) // 2
+        kept = canvas.reshape(rows, columns, 4)[above : above + lines, left : left + length]
+        found = on_the_image(in_shares_of(self._filled(pixels.size), kept.reshape(-1, 4)))
+        newlines = np.broadcast_to(NOWHERE, (lines, 1, 4))
+        with_newlines = np.concatenate([found.reshape(lines, length, 4), newlines], axis=1)
+        return np.concatenate([overview, with_newlines.reshape(-1, 4)])
+
+    def _patches(self, area: Area, size: Size, pixels: Pixels) -> Boxes:
+        """Say where the patches of a tile lie that has this area, and this size before it is prepared."""
+        return squares(within(area, self._shown(size)), pixels.tiles.shape[-2:], self.patch_size)
+
+    def _filled(self, size: Size) -> Area:
+        """Say which part of its canvas an image of this size fills."""
+        resolution = self.resolution(size)
+        inside = _fitting(size, resolution)
+        top, left = ((full - edge) // 2 for full, edge in zip(resolution, inside, strict=True))
+        height, width = resolution
+        return left / width, top / height, (left + inside[1]) / width, (top + inside[0]) / height
+
+    def _shown(self, size: Size) -> Area:
+        """Say what of a tile of this size is left when it is prepared, in shares of it."""
+        if self.crop is None:
+            return WHOLE
+        if isinstance(self.resize, int):
+            return cropped_area(_with_shorter_side(size, self.resize), self.crop)
+        return cropped_area(size if self.resize is None else self.resize, self.crop)
+
     def _prepared(self, tile: Image) -> NDArray[np.float32]:
         """Resize, crop and normalise one tile: (h, w, 3) → (3, h, w)."""
         if isinstance(self.resize, int):
@@ -189,14 +243,18 @@ def _with_shorter_side(size: Size, side: int) -> Size:
     return side, int(side * width / height)
 
 
-def _fitted(image: Image, resolution: Size, resample: int) -> Image:
-    """Resize an image to the largest that fits into a resolution, and fill up with black on two sides."""
-    height, width = _size(image)
+def _fitting(size: Size, resolution: Size) -> Size:
+    """Return the largest height and width, of an image's shape, that fit into a resolution."""
+    height, width = size
     by_height, by_width = resolution[0] / height, resolution[1] / width
     if by_width < by_height:
-        fitting = min(math.ceil(height * by_width), resolution[0]), resolution[1]
-    else:
-        fitting = resolution[0], min(math.ceil(width * by_height), resolution[1])
+        return min(math.ceil(height * by_width), resolution[0]), resolution[1]
+    return resolution[0], min(math.ceil(width * by_height), resolution[1])
+
+
+def _fitted(image: Image, resolution: Size, resample: int) -> Image:
+    """Resize an image to the largest that fits into a resolution, and fill up with black on two sides."""
+    fitting = _fitting(_size(image), resolution)
     rows, columns = (resolution[axis] - fitting[axis] for axis in (0, 1))
     inside = resized(image, fitting, resample)
     return padded(inside, (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2), BLACK)

@@ -16,6 +16,7 @@ from typing import Self
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.errors import InputError
 from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.vision.boxes import WHOLE, Boxes, cropped_area, on_the_image, squares
 from tinystar_np.vision.settings import OPENAI_MEAN, OPENAI_STD, Edges, Settings
 from tinystar_np.vision.steps import BICUBIC, image_processor, repeated
 from tinystar_np.vision.transforms import Image, Size, Triple, centre_cropped, normalised, resized
@@ -115,6 +116,14 @@ class PixtralImages:
         tokens = repeated(self.image_token, rows * columns)
         row = tokens[: len(tokens) // rows]
         return (row + self.break_token) * (rows - 1) + row + self.end_token
+
+    def boxes(self, pixels: Pixels) -> Boxes:
+        """Say where on the image each vector lies: (N, 4)."""
+        area = WHOLE
+        if self.crop is not None:
+            size = pixels.size if self.limit is None else self.fitting(pixels.size, self.limit)
+            area = cropped_area(size, self.crop)
+        return on_the_image(squares(area, pixels.tiles.shape[-2:], self.square))
 
     def fitting(self, size: Size, limit: Size) -> Size:
         """Return the height and width in whole squares of an image within the limit.

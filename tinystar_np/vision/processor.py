@@ -4,7 +4,7 @@ A prompt names the places of its images by a mark, such as <image>. Each mark is
 vector that the encoder makes of the image, and the tokens that the model was trained to see around them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -179,7 +179,22 @@ def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Pr
 
 def read_form(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Form:
     """Read how a model's images are prepared; arguments and errors as of ``with_images``."""
-    settings = tokenizer.settings.special_tokens | _settings(directory)
+    return form_in(directory, config, tokenizer.settings.special_tokens)
+
+
+def has_settings(directory: Path) -> bool:
+    """Say whether a directory has a file that says how images are prepared."""
+    return any((directory / name).exists() for name in (PREPROCESSOR, PROCESSOR))
+
+
+def form_in(directory: Path, config: JsonObject, special_tokens: Mapping[str, str] | None = None) -> Form:
+    """Read how a model's images are prepared, where its tokenizer is not at hand.
+
+    special_tokens  those that the tokenizer's files name; without them the texts around images may be others
+
+    The other arguments and the errors are those of ``with_images``.
+    """
+    settings: JsonObject = {**(special_tokens or {}), **_settings(directory)}
     named = settings.get("image_processor_type", USUAL.get(config["model_type"], ""))
     name = str(named).removesuffix("Fast").removesuffix("Pil")
     if name not in FORMS:

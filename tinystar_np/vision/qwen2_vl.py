@@ -13,6 +13,7 @@ from typing import Self
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.errors import InputError
 from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.vision.boxes import WHOLE, Boxes, squares
 from tinystar_np.vision.settings import LARGEST_AREA, OPENAI_MEAN, OPENAI_STD, Settings
 from tinystar_np.vision.steps import BICUBIC, image_processor, repeated
 from tinystar_np.vision.transforms import Image, Size, Triple, normalised, resized
@@ -105,6 +106,10 @@ class Qwen2VLImages:
         """Return an image's tokens, one for each square of merged patches."""
         height, width = pixels.tiles.shape[-2:]
         return repeated(self.image_token, (height // self.square) * (width // self.square))
+
+    def boxes(self, pixels: Pixels) -> Boxes:
+        """Say where on the image each vector lies: (N, 4)."""
+        return squares(WHOLE, pixels.tiles.shape[-2:], self.square)
 
     def fitting(self, size: Size, least: int, most: int) -> Size:
         """Return the height and width that an image gets.

@@ -11,6 +11,7 @@ from typing import Self
 
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.vision.boxes import Boxes, on_the_image, squares, tile_cells
 from tinystar_np.vision.settings import Edges, Settings
 from tinystar_np.vision.steps import BICUBIC, HALF, Steps, image_processor, repeated
 from tinystar_np.vision.transforms import Image
@@ -21,9 +22,14 @@ PROCESSOR = "SiglipImageProcessor"
 
 @dataclass(frozen=True)
 class SiglipImages:
-    """How images are prepared for SigLIP by itself."""
+    """How images are prepared for SigLIP by itself.
+
+    steps       what is done to the image
+    patch_size  the side of the encoder's patches, in pixels
+    """
 
     steps: Steps = SIGLIP
+    patch_size: int = 16
 
     @classmethod
     def read(cls, settings: JsonObject, config: JsonObject) -> Self:
@@ -36,11 +42,17 @@ class SiglipImages:
         """
         file = Settings(settings)
         image_processor(file, PROCESSOR, (PROCESSOR,))
-        return cls(Steps.read(file, SIGLIP))
+        vision = Settings(config, "config.json").part("vision_config")
+        return cls(Steps.read(file, SIGLIP), vision.whole("patch_size", 16))
 
     def pixels(self, image: Image) -> Pixels:
         """Prepare one image: (H, W, 3) → one tile."""
         return Pixels(self.steps(image)[None], (image.shape[0], image.shape[1]))
+
+    def boxes(self, pixels: Pixels) -> Boxes:
+        """Say where on the image each patch lies: (N, 4)."""
+        area = self.steps.area(pixels.size)
+        return on_the_image(squares(area, pixels.tiles.shape[-2:], self.patch_size))
 
 
 @dataclass(frozen=True)
@@ -106,3 +118,7 @@ class PaliGemmaImages:
     def text(self, pixels: Pixels) -> str:
         """Return an image's tokens: one for each vector that the encoder makes."""
         return repeated(self.image_token, self.vectors)
+
+    def boxes(self, pixels: Pixels) -> Boxes:
+        """Say where on the image each vector lies: (N, 4)."""
+        return on_the_image(tile_cells([self.steps.area(pixels.size)], self.vectors))

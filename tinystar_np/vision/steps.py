@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import ConfigError, InputError
+from tinystar_np.vision.boxes import WHOLE, Area, cropped_area, within
 from tinystar_np.vision.settings import PREPROCESSOR, Colours, Edges, Settings
 from tinystar_np.vision.transforms import (
     Image,
@@ -79,9 +80,11 @@ class Steps:
     def __call__(self, image: Image) -> NDArray[np.float32]:
         """Prepare one image: (H, W, 3) → (3, h, w). Raises InputError if it is too thin, or too large."""
         if self.resize is not None and self.crop is not None:
-            image = resized_and_cropped(image, self.resized_size(image), self.crop, self.filter)
+            image = resized_and_cropped(
+                image, self.resized_size((image.shape[0], image.shape[1])), self.crop, self.filter
+            )
         elif self.resize is not None:
-            image = resized(image, self.resized_size(image), self.filter)
+            image = resized(image, self.resized_size((image.shape[0], image.shape[1])), self.filter)
         elif self.crop is not None:
             image = centre_cropped(image, self.crop)
         values = normalised(image, self.scale, self.mean, self.std)
@@ -95,9 +98,18 @@ class Steps:
             )
         return np.pad(values, ((0, 0), (0, below), (0, right)))
 
-    def resized_size(self, image: Image) -> Size:
+    def area(self, size: Size) -> Area:
+        """Say what of an image of this height and width is seen, in shares of it."""
+        now, area = self.resized_size(size), WHOLE
+        if self.crop is not None:
+            now, area = self.crop, cropped_area(now, self.crop)
+        if self.pad is not None:
+            area = within(area, (0.0, 0.0, self.pad[1] / now[1], self.pad[0] / now[0]))
+        return area
+
+    def resized_size(self, size: Size) -> Size:
         """Say what height and width an image is resized to, before it is cropped."""
-        height, width = image.shape[:2]
+        height, width = size
         if self.resize is None:
             return height, width
         if self.resize.height is not None and self.resize.width is not None:

@@ -112,6 +112,7 @@ class PixtralVision(VisionEncoder[PixtralVisionConfig]):
 
     Config = PixtralVisionConfig
     WEIGHTS = WEIGHTS
+    PREFIX = "vision_model."  # in MLX's files
 
     def build(self, w: Weights, c: PixtralVisionConfig) -> None:
         """Build the patch embedding, the first norm and the blocks."""

@@ -136,6 +136,7 @@ class WindowAttention(EncoderAttention):
     def __init__(self, w: Weights, *, heads: int, head_dim: int, rope: GridRotary, side: int):
         super().__init__(w, heads=heads, head_dim=head_dim, rope=rope)
         self.side = side
+        self.remark = f"within windows of {side} × {side} patches"
 
     def attend(self, q: NDArray, k: NDArray, v: NDArray, mask: Mask, step: Step) -> NDArray:
         """Apply the kernel in each window: queries, keys and values (n, H, rows · columns, K) → the same."""

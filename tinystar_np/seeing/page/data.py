@@ -13,6 +13,7 @@ import numpy as np
 from tinystar_np.progress_bar import bar
 from tinystar_np.seeing.page.arrays import Arrays
 from tinystar_np.seeing.page.attention import add_attention, measured_heads
+from tinystar_np.seeing.page.images import add_images, image_rows
 from tinystar_np.seeing.page.layers import add_experts, cost_json, state_rows
 from tinystar_np.seeing.page.model import model_facts, pictures
 from tinystar_np.seeing.page.recurrences import add_mixings, mixings
@@ -69,10 +70,11 @@ class PageData:
         self.heads = measured_heads(seen)
         self.always: Json = {
             "model": model_facts(seen.model, seen.model_name),
-            "pictures": pictures(seen.model, seen.recording, seen.ids),
+            "pictures": pictures(seen.model, seen.recording, seen.ids, seen.read),
             "prompt_length": seen.prompt_length,
             "follow": [int(token) for token in self.lens.tokens],
             "tokens": token_rows(seen),
+            "images": image_rows(seen),
             "words": word_rows(seen),
             "sampler": sampler_json(seen, self.sampler),
             "options": options_json(seen.options),
@@ -125,6 +127,7 @@ class PageData:
             "left_out": _left_out(len(self.seen.ids), taps, first),
             "taps": taps,
             "attention": add_attention(arrays, self.seen, self.heads, first),
+            "images_by_head": add_images(arrays, self.seen, first),
             "writers": add_writers(arrays, self.writers, first),
             "without": add_taken_out(arrays, self.taken_out, first),
             "experts": add_experts(arrays, self.seen, first),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tinystar_np.inspection.describe import describe_model
 from tinystar_np.models import Decoder
 from tinystar_np.models.facts import docstring
+from tinystar_np.models.vision_part import Image
 from tinystar_np.seeing.flow import STREAM, Node, block_flow
 from tinystar_np.seeing.origins import Origin, tap_origins
 from tinystar_np.seeing.source_text import source_of
@@ -40,12 +41,15 @@ def _headline(text: str) -> str:
     return re.sub(r" \([^)]*\)", "", " ".join(text.partition("\n\n")[0].split())).rstrip(".")
 
 
-def pictures(model: Decoder, recording: Mapping[str, NDArray], ids: Sequence[int]) -> Json:
+def pictures(
+    model: Decoder, recording: Mapping[str, NDArray], ids: Sequence[int], images: Sequence[Image] = ()
+) -> Json:
     """Return the picture of each kind of block, which layers have it, and the source text behind it.
 
     recording  of all taps
+    images     those of the text, read by the model
     """
-    origins = tap_origins(model, ids)
+    origins = tap_origins(model, ids, images)
     sources: Json = {}
     kinds: list[list[Json]] = []
     kind_of: list[int] = []

@@ -63,7 +63,7 @@ def parts_to_take_out(rows: list[list[Attribution]], prompt_length: int, paramet
 
 def taken_out(seen: "Seen", name: str) -> TakenOut:
     """Compute what the model says without a part."""
-    logits = without(seen.model, np.array(seen.ids), name)
+    logits = without(seen.model, np.array(seen.ids), name, images=seen.read)
     best = logits.argmax(axis=-1)
     rows = np.arange(len(logits))
     highest = logits[rows, best]

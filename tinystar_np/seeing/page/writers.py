@@ -21,12 +21,13 @@ Name = tuple[str, str, int | None]
 TOKENS = 5
 """How many tokens of a position: the one that was chosen, and the likeliest others."""
 MOST_POSITIONS = 64
-"""The last so many positions."""
+"""The last so many positions, of those after the last image: the parts of an image say nothing next."""
 
 
 def writers(seen: "Seen") -> list[list[Attribution]] | str:
     """Return the parts of logits at the last positions; or why this model's logits are no sums."""
-    start = max(0, len(seen.ids) - MOST_POSITIONS)
+    after_images = max((image.span[1] for image in seen.images), default=0)
+    start = min(max(after_images, len(seen.ids) - MOST_POSITIONS), len(seen.ids) - 1)
     divide = beside_others(attributions_at)
     try:
         return [divide(seen, p) for p in range(start, len(seen.ids))]

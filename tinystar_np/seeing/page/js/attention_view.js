@@ -118,7 +118,7 @@ views.push({
     paintHead(this.canvas, layer, head);
     this.canvas.setAttribute("aria-label", `${headName(layer, head)}: where each token looks`);
     this.canvas.className = "big";
-    const size = Math.max(5, Math.min(22, Math.floor(roomFor(560) / T)));
+    const size = Math.max(seen.images.length ? 1 : 5, Math.min(22, Math.floor(roomFor(560) / T)));
     this.canvas.style.width = `${size * T}px`;
     // Of a long text few rows are stored: they may be higher than columns are wide.
     const height = Math.max(size, Math.min(16, Math.floor(320 / positions)));
@@ -127,14 +127,17 @@ views.push({
     labelRows(this.rows, height);
     labelColumns(this.columns, size, T, Math.ceil(11 / size), (s) => tokenLabel(tokenText(s), 12));
     const row = attentionRow(layer, head, p);
-    const rest = 255 - row.reduce((a, b) => a + b, 0);
+    // Of many small weights the rounded bytes say too little to tell what is left for a sink.
+    const rest = seen.images.length ? 0 : 255 - row.reduce((a, b) => a + b, 0);
     fill(this.text, el("span", { class: "soft" }, "Reading at "), tokenInWords(tokenText(p)), el("span", { class: "soft" }, ` (position ${p}) it takes from: `),
-      seen.tokens.slice(0, p + 1).map((_, s) => {
-        const colour = shareColour(0.9 * Math.sqrt(row[s] / 255));
-        const piece = el("span", { class: "token" }, tokenNodes(tokenText(s)));
-        piece.style.backgroundColor = css(colour);
-        piece.style.color = inkOn(colour);
-        return hinted(piece, () => `${tokenLabel(tokenText(s))} (${s}): ${this.weightWords(p, s)}`);
+      piecesUpTo(p).map((piece) => {
+        const whole = piece.image !== null;
+        const share = whole ? imageShare(piece.image, layer, seen.images_by_head ? head : null, p) : row[piece.from] / 255;
+        const colour = shareColour(0.9 * Math.sqrt(share));
+        const shown = el("span", { class: "token" }, pieceNodes(piece));
+        shown.style.backgroundColor = css(colour);
+        shown.style.color = inkOn(colour);
+        return hinted(shown, () => (whole ? `${imageWords(piece.image)}: ${percent(share)} together` : `${tokenLabel(tokenText(piece.from))} (${piece.from}): ${this.weightWords(p, piece.from)}`));
       }),
       this.layer().sinks && rest > 2 ? el("span", { class: "soft" }, ` and ${(rest / 2.55).toFixed(0)} % from nothing: the sink.`) : "");
   },

@@ -72,7 +72,7 @@ views.push({
     fill(this.words, `${seen.model.layers[layer.layer].mixer}. The state has ${layer.size.map(count).join(" × ")} = ${count(layer.numbers)} numbers, ${sizeOf(layer.nbytes)} with the convolution's, whatever the length of the text.`);
     paintMixing(this.canvas, layer.layer, head);
     this.canvas.setAttribute("aria-label", `${this.heading.textContent}: what each token takes from each earlier one`);
-    const size = Math.max(5, Math.min(22, Math.floor(roomFor(480) / T)));
+    const size = Math.max(seen.images.length ? 1 : 5, Math.min(22, Math.floor(roomFor(480) / T)));
     this.canvas.style.width = `${size * T}px`;
     this.canvas.style.height = `${size * positions}px`;
     markRow(this.marker);

@@ -38,7 +38,7 @@ views.push({
     const says = (title, ...content) => fill(this.card, el("p", { class: "count mono soft" }, `${this.at + 1} of ${this.steps.length}`), el("h3", {}, title), content);
     if (step === "text") {
       says("The text so far", el("p", {}, `The model has read ${p + 1} token${p ? "s" : ""}, each a number in its vocabulary of ${count(seen.model.vocabulary)}. What comes next?`),
-        el("p", { class: "reading" }, seen.tokens.slice(Math.max(0, p - 30), p + 1).map((token, i) => el("span", { class: "stack" }, el("span", { class: "piece" }, tokenNodes(token.text || token.spelled)), el("small", { class: "mono soft" }, String(token.id))))));
+        el("p", { class: "reading" }, piecesUpTo(p).slice(-31).map((piece) => el("span", { class: "stack" }, el("span", { class: "piece" }, pieceNodes(piece)), el("small", { class: "mono soft" }, piece.image === null ? String(seen.tokens[piece.from].id) : "vectors")))));
     } else if (step === "embedding") {
       says("Numbers become vectors", el("p", {}, "The embedding gives each token a vector, one row of a table", seen.pictures.around.some((node) => node.name === "embedding.positions") ? ", and a vector for its position is added" : "", ": the residual stream begins."),
         this.stream("embedding", p), this.wouldSay(0, p));
@@ -74,12 +74,14 @@ views.push({
       const row = attentionRow(layer, head, p);
       for (let s = 0; s <= p; s++) sums[s] += row[s] / 255 / heads;
     }
-    return el("p", { class: "reading" }, seen.tokens.slice(0, p + 1).map((_, s) => {
-      const colour = shareColour(0.9 * Math.sqrt(sums[s]));
-      const piece = el("span", { class: "token" }, tokenNodes(tokenText(s)));
-      piece.style.backgroundColor = css(colour);
-      piece.style.color = inkOn(colour);
-      return hinted(piece, () => `${tokenLabel(tokenText(s))} (${s}): ≈ ${percent(sums[s])} of the ${heads} heads' attention`);
+    return el("p", { class: "reading" }, piecesUpTo(p).map((piece) => {
+      const share = piece.image === null ? sums[piece.from] : imageShare(piece.image, layer, null, p);
+      const colour = shareColour(0.9 * Math.sqrt(share));
+      const shown = el("span", { class: "token" }, pieceNodes(piece));
+      shown.style.backgroundColor = css(colour);
+      shown.style.color = inkOn(colour);
+      const name = piece.image === null ? `${tokenLabel(tokenText(piece.from))} (${piece.from})` : imageWords(piece.image);
+      return hinted(shown, () => `${name}: ≈ ${percent(share)} of the ${heads} heads' attention`);
     }));
   },
 

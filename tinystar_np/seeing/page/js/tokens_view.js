@@ -10,6 +10,16 @@ views.push({
     this.rows = [];
     const body = el("tbody");
     seen.tokens.forEach((token, i) => {
+      const image = imageAt(i);
+      if (image) {
+        if (i === image.start) {
+          this.imageRow = el("tr", {}, el("td", { class: "number" }, `${image.start}–${image.end - 1}`), el("td", {}, el("span", { class: "piece image-word" }, imageWords(image.number))),
+            el("td", { class: "number mono" }, String(token.id)), el("td", { class: "soft wide", colspan: 4 }, `${count(seen.images[image.number].vectors)} vectors of the picture stand here instead of rows of the vocabulary`), el("td", { class: "soft" }, "prompt"));
+          body.append(this.imageRow);
+        }
+        this.rows.push(this.imageRow);
+        return;
+      }
       const stored = i > seen.first;
       const row = el("tr", { class: stored ? "choice" : "" },
         el("td", { class: "number" }, String(i)),
@@ -54,7 +64,8 @@ views.push({
 
   update(changed) {
     if (!changed.has("token")) return;
-    this.rows.forEach((row, i) => row.classList.toggle("is-chosen", i === chosen.token));
+    for (const row of this.rows) row.classList.remove("is-chosen");
+    this.rows[chosen.token]?.classList.add("is-chosen");
   },
 });
 
