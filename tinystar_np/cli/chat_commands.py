@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tinystar_np.cli.chat_history import OFF, SETTING, history_file
+from tinystar_np.cli.chat_paths import completions_of, path_of
 from tinystar_np.cli.chat_session import Session
 from tinystar_np.cli.chat_settings import KEYS, in_words, setting, whole_number
 from tinystar_np.cli.chat_texts import edited, read_file
@@ -161,7 +162,7 @@ class Commands:
         """Put the text of a file before the next message."""
         if not rest:
             raise InputError("Which file? /read notes.txt")
-        text = read_file(Path(rest).expanduser())
+        text = read_file(path_of(rest))
         self._read.append(text)
         note(f"{len(text)} characters stand before the next message.", self.session.arguments)
         return True
@@ -170,7 +171,7 @@ class Commands:
         """Put an image before the next message."""
         if not rest:
             raise InputError("Which file? /image cat.jpg")
-        path = Path(rest).expanduser()
+        path = path_of(rest)
         if not isinstance(self._tokenizer, Processor):
             raise no_images(self.session.model)
         with warnings.catch_warnings():
@@ -233,7 +234,7 @@ class Commands:
         note(f"{len(saved.messages)} messages, the last: {cut(last)}", session.arguments)
 
     def _path(self, rest: str) -> Path:
-        path = Path(rest).expanduser() if rest else self.session.file
+        path = path_of(rest) if rest else self.session.file
         if path is None:
             raise InputError("Which file? /save talk.json")
         return path
@@ -254,14 +255,8 @@ class Commands:
             return [f"{name} " for name in COMMANDS if word and name.startswith(word)]
         if before == "/set":
             return [f"{key} " for key in KEYS if key.startswith(word)]
-        if before in ("/save", "/load", "/read", "/image"):
-            directory, name = Path(word).parent.expanduser(), word.rpartition("/")[2]
-            try:
-                found = sorted(path.name for path in directory.iterdir() if path.name.startswith(name))
-            except OSError:
-                return []
-            return [word[: len(word) - len(name)] + other for other in found]
-        return []
+        command, _, typed = line.partition(" ")
+        return completions_of(typed) if command in ("/save", "/load", "/read", "/image") else []
 
 
 COMMANDS = {
