@@ -19,12 +19,11 @@ from tinystar_np.cli.terminal import note
 from tinystar_np.cli.visible import visible
 from tinystar_np.cli.wording import wrapped
 from tinystar_np.errors import InputError
-from tinystar_np.generation.image_prompt import no_images
+from tinystar_np.generation.image_prompt import no_images, seeing
 from tinystar_np.generation.messages import text_of
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.saved_conversation import read_conversation, resume, save_conversation
 from tinystar_np.text import Tokenizer
-from tinystar_np.vision.processor import Processor
 
 WITH_CACHE = " --cache"
 MOST_SHOWN = 300  # characters of a message that is quoted
@@ -172,11 +171,12 @@ class Commands:
         if not rest:
             raise InputError("Which file? /image cat.jpg")
         path = path_of(rest)
-        if not isinstance(self._tokenizer, Processor):
+        processor = seeing(self._tokenizer)
+        if processor is None:
             raise no_images(self.session.model)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they come when it is sent
-            tokens = self._tokenizer.tokens_of(self._tokenizer.pixels(path))
+            tokens = processor.tokens_of(processor.pixels(path))
         self._images.append(path)
         note(f"{path.name} stands before the next message: {tokens} tokens.", self.session.arguments)
         return True
