@@ -118,9 +118,11 @@ class Cache:
         """Return the positions that the next ``new_tokens`` tokens of each row will take.
 
         images  of each row's text, those that the cache holds or not; None for no further ones
+
+        Raises InputError where images cannot stand together.
         """
         whole = None if self._whole is None else np.maximum(self.lengths + new_tokens, self._whole)
-        known = self.images if images is None else merged(self.images, images)
+        known = self.images if images is None else merged(self.images, images, self.lengths)
         return Step(self.lengths, new_tokens, whole, known)
 
     @contextmanager
