@@ -9,6 +9,7 @@ from parity import assert_close, save
 from test_llava import small_config
 from vision_parity import IMAGE, random_pixels, row_of, whole_model
 
+from tinystar_np.cache import join_caches
 from tinystar_np.errors import InputError
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder
@@ -56,3 +57,20 @@ def test_an_image_after_its_tokens_were_read(small: Decoder[Any]) -> None:
     small(ids, cache=cache)
     with pytest.raises(InputError, match="the cache holds 21 tokens, which were read without it"):
         small([5], cache=cache, images=images)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nothing_is_left_of_an_image_that_a_cache_forgets(bad: float, small: Decoder[Any]) -> None:
+    """Its vectors are NaN, and a batch with a longer row reads the places where it stood with weight 0."""
+    pixels = random_pixels(1, 3, 28, 28)
+    pixels.tiles[0, 0, 5, 5] = bad
+    ids, images = row_of(2, (pixels, 16), 3)
+    long = row_of(40)[0]
+    caches = [small.new_cache() for _ in range(2)]
+    small(ids[:2], cache=caches[0])
+    assert not np.isfinite(small(ids[2:], cache=caches[0], images=images)).any()
+    caches[0].truncate(2)
+    small(long, cache=caches[1])
+    following = np.array([[5, 6, 7], [8, 9, 10]])
+    expected = [small([*ids[:2], *following[0]])[2:], small([*long, *following[1]])[40:]]
+    assert_close(small(following, cache=join_caches(caches)), np.stack(expected))
