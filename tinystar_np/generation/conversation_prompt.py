@@ -7,15 +7,14 @@ from tinystar_np.cache import SeenImage
 from tinystar_np.errors import ContextFullError
 from tinystar_np.generation.content_form import ContentForms
 from tinystar_np.generation.full_context import Shift, to_leave_out, without_oldest
-from tinystar_np.generation.image_prompt import encode_with_images, no_images
+from tinystar_np.generation.image_prompt import encode_with_images, no_images, seeing
 from tinystar_np.generation.images_read import ImagesRead
 from tinystar_np.generation.loop import LanguageModel, number_of_tokens
 from tinystar_np.generation.messages import Message, image_parts
+from tinystar_np.models.vision.pixels import Prompt as Encoded
 from tinystar_np.models.vision_part import places_of
 from tinystar_np.text import Tokenizer
 from tinystar_np.text.chat_template import ChatTemplate
-from tinystar_np.vision.processor import Processor
-from tinystar_np.vision.processor import Prompt as Encoded
 
 
 class Prompt(NamedTuple):
@@ -40,11 +39,11 @@ class Prompts:
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self._model, self._tokenizer, self._template = model, tokenizer, template
-        self._images = ImagesRead(model, tokenizer) if isinstance(tokenizer, Processor) else None
-        form = tokenizer.form if isinstance(tokenizer, Processor) else None
-        self.mark = None if form is None else form.mark
+        processor = seeing(tokenizer)
+        self._images = None if processor is None else ImagesRead(model, processor)
+        self.mark = None if processor is None else processor.form.mark
         """The text that stands for an image; None where there are none."""
-        marks = () if form is None else {form.mark, form.image_token}
+        marks = () if processor is None else {processor.form.mark, processor.form.image_token}
         self._forms = ContentForms(template, marks)
 
     def encoded(
