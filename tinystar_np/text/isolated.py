@@ -48,9 +48,9 @@ class IsolatedTokenizer:
         except WorkerError as error:
             raise self._stopped("To load it failed", error) from error
         self.special_tokens: dict[str, str] = loaded["special_tokens"]
-        self._ids: dict[str, int] = loaded["ids"]
         self._size: int = loaded["size"]
         self._added = {id: AddedToken(text, special=special) for id, text, special in loaded["added"]}
+        self._ids: dict[str, int] = {token.content: id for id, token in self._added.items()} | loaded["ids"]
         self._tokens: dict[int, str | None] = {id: token.content for id, token in self._added.items()}
 
     def encode(self, text: str, add_special_tokens: bool = True) -> Encoding:
@@ -68,7 +68,7 @@ class IsolatedTokenizer:
         return self._tokens[id]
 
     def token_to_id(self, token: str) -> int | None:
-        """Return the id of a special token, or None."""
+        """Return the id of a token that is found in a text before it is cut, or None."""
         return self._ids.get(token)
 
     def get_vocab_size(self, with_added_tokens: bool = True) -> int:
