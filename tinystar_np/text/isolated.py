@@ -48,7 +48,7 @@ class IsolatedTokenizer:
         except WorkerError as error:
             raise self._stopped("To load it failed", error) from error
         self.special_tokens: dict[str, str] = loaded["special_tokens"]
-        self._ids: dict[str, int] = loaded["ids"]
+        self._ids: dict[str, int | None] = loaded["ids"]
         self._size: int = loaded["size"]
         self._added = {id: AddedToken(text, special=special) for id, text, special in loaded["added"]}
         self._tokens: dict[int, str | None] = {id: token.content for id, token in self._added.items()}
@@ -68,8 +68,10 @@ class IsolatedTokenizer:
         return self._tokens[id]
 
     def token_to_id(self, token: str) -> int | None:
-        """Return the id of a special token, or None."""
-        return self._ids.get(token)
+        """Return the id of a token, or None."""
+        if token not in self._ids:
+            self._ids[token] = self._ask("id", token)
+        return self._ids[token]
 
     def get_vocab_size(self, with_added_tokens: bool = True) -> int:
         """Count the tokens."""
