@@ -42,8 +42,8 @@ UNPACKING = {
 UNLIKE = {"falcon_h1": "k"}
 """Models whose queries ("q") or keys ("k") are multiplied before attention there, and scores here."""
 FROM_1 = ("paligemma",)
-"""Models whose positions transformers counts from 1. Rotations go by their differences: the logits are those of
-positions from 0, but rotated queries and keys are not."""
+"""Models whose positions transformers counts from 1. Rotations go by their differences: the logits are those
+of positions from 0, but rotated queries and keys are not."""
 ATTEND, ROTATE = "eager_attention_forward", "apply_rotary_pos_emb"
 BEFORE = ("", "model.language_model.", "language_model.", "model.text_model.")
 """Prefixes of modules' names: a text part is within the model of text and images."""
