@@ -14,6 +14,7 @@ from small_seeing import VECTORS, picture, small_seeing_model, their_answer
 import tinystar_np as ts
 from tinystar_np.errors import CheckpointError, ConfigError, ContextFullError, InputError
 from tinystar_np.models import EMBEDDING_ARCHITECTURES, VISION_ARCHITECTURES
+from tinystar_np.text.isolated import IsolatedTokenizer
 from tinystar_np.vision.processor import FORMS, Processor
 
 PROMPTS = {
@@ -95,6 +96,18 @@ def test_images_after_what_a_cache_holds(seeing: tuple) -> None:
     assert found == whole
     assert cache.images is not None
     assert cache.images[0][0].places[0] == len(first) + second.images[0].places[0]
+
+
+def test_with_the_tokenizer_in_a_process_of_its_own(tmp_path: Path) -> None:
+    small_seeing_model(tmp_path)
+    text, images = PROMPTS["two"]
+    settings = {"max_new_tokens": 9, "temperature": 0.0}
+    here, there = (ts.load(tmp_path, isolated=isolated) for isolated in (False, True))
+    assert isinstance(there[1].backend, IsolatedTokenizer)
+    assert there[1].prompt(text, images).ids == here[1].prompt(text, images).ids
+    expected = ts.generate(*here, text, images=images, **settings)
+    assert ts.generate(*there, text, images=images, **settings) == expected
+    assert there[1].backend.token_to_id("no such token") is None
 
 
 def test_ids_with_images_are_continued(seeing: tuple) -> None:
