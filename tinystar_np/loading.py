@@ -105,9 +105,9 @@ def load(
         part, its_config = sees
         model.vision = part.from_checkpoint(its_config, whole, dtype)
         if tokenizer is not None:
-            from tinystar_np.vision.processor import with_images  # late: models of text need none of it
+            from tinystar_np.vision.processor import read_processor  # late: models of text need none of it
 
-            tokenizer = with_images(tokenizer, source.path, source.config)
+            tokenizer = read_processor(tokenizer, source.path, source.config)
     if in_memory:
         model.move_into_memory()
     if tokenizer is not None:

@@ -1,4 +1,4 @@
-"""Real text weights that read images: SmolLM2-135M, SmolVLM-256M's decoder, behind a random encoder.
+"""Real text weights that read images: SmolLM2-135M, SmolVLM-256M's decoder, after a random encoder.
 
 The encoder has the size of SmolVLM's, but was not trained: this shows that vectors of the real size, among
 real tokens, give what transformers gives, and nothing about what a trained encoder sees.

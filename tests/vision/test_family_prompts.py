@@ -23,7 +23,7 @@ from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
 from tinystar_np.errors import InputError
 from tinystar_np.text import load_tokenizer
-from tinystar_np.vision.processor import Processor, with_images
+from tinystar_np.vision.processor import Processor, read_processor
 
 SPECIAL = [
     *("<image>", "[IMG]", "[IMG_BREAK]", "[IMG_END]"),
@@ -60,7 +60,7 @@ def ours(tmp_path: Path, tokenizer: Tokenizer) -> Callable[..., Processor]:
         (tmp_path / "processor_config.json").write_text(json.dumps(processor))
         loaded = load_tokenizer(tmp_path)
         assert loaded is not None
-        return with_images(loaded, tmp_path, config)
+        return read_processor(loaded, tmp_path, config)
 
     return made
 

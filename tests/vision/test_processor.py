@@ -1,17 +1,18 @@
 """The processor against transformers': ids and pixels of prompts with images, and what cannot be."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from small_seeing import VECTORS, picture, small_seeing_model, their_answer
 
 import tinystar_np as ts
-from tinystar_np.errors import ContextFullError, InputError
-from tinystar_np.vision.processor import Processor
+from tinystar_np.errors import ConfigError, ContextFullError, InputError
+from tinystar_np.models import EMBEDDING_ARCHITECTURES, VISION_ARCHITECTURES
+from tinystar_np.vision.processor import FORMS, Processor
 
 PROMPTS = {
     "one": ("What is <image>?", [picture(40, 60)]),
@@ -142,6 +143,27 @@ def test_a_saved_cache_keeps_its_images(seeing: tuple, tmp_path: Path) -> None:
     assert loaded.images is None
 
 
+def test_the_rest_of_an_image_is_not_that_of_another(seeing: tuple) -> None:
+    """Where a cache ends within an image, another in its place is refused; before it, it is read."""
+    model, processor, *_ = seeing
+    first, second = (processor.prompt("See <image>.", [picture(40, 40, seed=seed)]) for seed in (1, 2))
+    assert first.ids == second.ids
+    place, last = (int(first.images[0].places[n]) for n in (0, -1))
+    whole = {prompt: model(prompt.ids, images=prompt.images) for prompt in (first, second)}
+    for within in (place + 1, last):
+        cache = model.new_cache()
+        model(first.ids, cache=cache, images=first.images)
+        cache.truncate(within)
+        with pytest.raises(InputError, match=rf"ends at token {within}.*truncate\({place}\)"):
+            model(second.ids[within:], cache=cache, images=second.images)
+        assert cache.lengths.tolist() == [within]
+        same = model(first.ids[within:], cache=cache, images=first.images)  # it is read again
+        np.testing.assert_allclose(same, whole[first][within:], atol=1e-4)
+        cache.truncate(place)
+        other = model(second.ids[place:], cache=cache, images=second.images)
+        np.testing.assert_allclose(other, whole[second][place:], atol=1e-4)
+
+
 def test_what_cannot_be(seeing: tuple, talking_model: Path, tmp_path: Path) -> None:
     model, processor, *_ = seeing
     image, blind = picture(20, 20), ts.load(talking_model)
@@ -180,9 +202,7 @@ def test_an_image_is_read_once(seeing: tuple, monkeypatch: pytest.MonkeyPatch) -
     prompt = processor.prompt("<image>" + "a" * 700, [picture(20, 20)])
     ts.generate(model, processor, "<image>" + "a" * 700, images=[picture(20, 20)], max_new_tokens=2)
     assert len(prompt.ids) > 512 + VECTORS  # so that it is read in two pieces
-    assert counted == [len(prompt.images[0].pixels.tiles)] or sum(counted) == len(
-        prompt.images[0].pixels.tiles
-    )
+    assert sum(counted) == len(prompt.images[0].pixels.tiles)
 
 
 def test_the_processor_is_a_tokenizer(seeing: tuple) -> None:
@@ -190,7 +210,7 @@ def test_the_processor_is_a_tokenizer(seeing: tuple) -> None:
     assert isinstance(processor, Processor)
     assert processor.encode("Hello") == theirs.tokenizer("Hello")["input_ids"]
     assert processor.decode(processor.encode("Hello")) == "Hello"
-    assert torch.is_tensor(torch.tensor(processor.prompt("a", []).ids))
+    assert processor.prompt("Hello").ids == processor.encode("Hello")
 
 
 def test_settings_within_the_newer_file(tmp_path: Path) -> None:
@@ -208,6 +228,43 @@ def test_settings_within_the_newer_file(tmp_path: Path) -> None:
     assert ts.load(tmp_path)[1].form == expected
     older.unlink()
     assert ts.load(tmp_path)[1].form == expected
+
+
+def test_every_model_that_sees_has_a_way_to_prepare_images() -> None:
+    assert {*FORMS} == {*VISION_ARCHITECTURES, *EMBEDDING_ARCHITECTURES}
+    for name in {name for known in FORMS.values() for name in known.values()}:
+        module, _, kind = name.partition(".")
+        assert hasattr(import_module(f"tinystar_np.vision.{module}"), kind)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {},
+        {"image_processor_type": "Idefics3ImageProcessorFast"},
+        {"image_processor_type": "SmolVLMImageProcessorPil"},
+        {"image_processor_type": "Idefics3FeatureExtractor"},
+        {"feature_extractor_type": "Idefics3FeatureExtractor"},
+    ],
+    ids=str,
+)
+def test_names_of_one_image_processor(named: dict[str, str], tmp_path: Path) -> None:
+    small_seeing_model(tmp_path)
+    expected = ts.load(tmp_path)[1].form
+    settings = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    del settings["image_processor_type"]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings | named))
+    assert ts.load(tmp_path)[1].form == expected
+
+
+@pytest.mark.parametrize("name", ["LlavaNextImageProcessor", "CLIPImageProcessor", "ViTImageProcessor"])
+def test_the_image_processor_of_another_model_is_refused(name: str, tmp_path: Path) -> None:
+    """Its tiles would not be those that this model was trained on, even where they fit."""
+    small_seeing_model(tmp_path)
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"image_processor_type": name}))
+    with pytest.raises(ConfigError, match=f"preprocessor_config.json: .*'{name}' is not implemented for"):
+        ts.load(tmp_path)
 
 
 def test_images_that_are_given_as_something_else(seeing: tuple) -> None:

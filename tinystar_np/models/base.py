@@ -116,7 +116,8 @@ class Decoder(Generic[AnyConfig]):
         """
         given = self.checked(ids)
         tokens = np.atleast_2d(given)  # (B, T)
-        seen = images_of_rows(self.vision, images, given)
+        without = isinstance(images, tuple) and not images
+        seen = None if without else images_of_rows(self.vision, images, given)
         step = self._step(tokens, cache, seen)
         if step.images is not None and step.cuts_groups:
             logits = read_cut(self, tokens, cache, step, last_only)

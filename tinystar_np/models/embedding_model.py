@@ -211,8 +211,8 @@ class EmbeddingModel(Generic[AnyConfig]):
 
         Raises CheckpointError where the weights do not fit the config.
         """
-        encoder_class, encoder_config = cls.encoder_of(config)
-        encoder = encoder_class.from_checkpoint(encoder_config, vision_tensors(checkpoint), dtype)
+        kind, its_config = cls.encoder_of(config)
+        encoder = kind.from_checkpoint(its_config, vision_tensors(checkpoint), dtype)
         rest = without_vision(checkpoint)
         config, table = fitted(cls, config, rest)
         return cls(config, encoder, side_by_side(gather(rest, table, dtype)))

@@ -79,7 +79,7 @@ class Gemma3(VisionPart[Gemma3Config]):
 
     Config = Gemma3Config
     WEIGHTS = WEIGHTS
-    seeing_each_other = "image"
+    bidirectional = "image"
     encoder: SiglipVision
 
     @staticmethod

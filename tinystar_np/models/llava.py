@@ -132,6 +132,7 @@ class Llava(VisionPart[LlavaConfig]):
         x = np.concatenate(streams, axis=-1)
         if self.config.vision_feature_select_strategy == "default":
             x = x[:, 1:]  # the class, where the encoder has one
+        x = tap("selected", x)
         with scope("projector"):
-            x = self.projector(tap("selected", x))
+            x = self.projector(x)
         return x.reshape(-1, x.shape[-1])

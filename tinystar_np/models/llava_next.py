@@ -143,7 +143,9 @@ class LlavaNext(VisionPart[LlavaNextConfig]):
         tiles = [pixels.tiles] if listening() else np.split(pixels.tiles, len(pixels.tiles))
         x = np.concatenate([self.of_tiles(some) for some in tiles])  # (n, side², D)
         picture = tap("picture", joined(x[1:], rows, columns))
-        picture = without_bars(picture, pixels.size)
+        height, width, _ = picture.shape
+        above, left = bars((height, width), pixels.size)
+        picture = picture[above : height - above, left : width - left]
         ends = np.broadcast_to(self.row_end, (len(picture), 1, x.shape[-1]))
         parts = np.concatenate([picture, ends], axis=1)  # (lines, length + 1, D)
         return np.concatenate([x[0], parts.reshape(-1, x.shape[-1])])
@@ -155,8 +157,9 @@ class LlavaNext(VisionPart[LlavaNextConfig]):
         x = np.concatenate(streams, axis=-1)
         if self.config.vision_feature_select_strategy == "default":
             x = x[:, 1:]  # the class
+        x = tap("selected", x)
         with scope("projector"):
-            return self.projector(tap("selected", x))
+            return self.projector(x)
 
 
 def joined(tiles: NDArray, rows: int, columns: int) -> NDArray:
@@ -166,17 +169,16 @@ def joined(tiles: NDArray, rows: int, columns: int) -> NDArray:
     return by_tile.reshape(rows * side, columns * side, D)
 
 
-def without_bars(picture: NDArray, size: Size) -> NDArray:
-    """Drop the lines of a picture, or its columns, that show nothing but the bars around the image.
+def bars(patches: Size, size: Size) -> Size:
+    """Say how many rows of patches above and below, and columns left and right, show nothing but a bar.
 
-    picture  (height, width, D) of the vectors of patches, in whose middle the image lies
+    patches  rows and columns of all tiles together, in whose middle the image lies
     size     of the image in pixels
 
-    Returns what is left, a view. As many are dropped on either side; a line half in a bar stays.
+    As many are dropped on either side; a row half in a bar stays.
     """
-    height, width, _ = picture.shape
-    if size[1] / size[0] > width / height:
-        bar = (height - int(round(size[0] * (width / size[1]), 7))) // 2
-        return picture[bar : height - bar]
-    bar = (width - int(round(size[1] * (height / size[0]), 7))) // 2
-    return picture[:, bar : width - bar]
+    rows, columns = patches
+    height, width = size
+    if width / height > columns / rows:
+        return (rows - int(round(height * (columns / width), 7))) // 2, 0
+    return 0, (columns - int(round(width * (rows / height), 7))) // 2

@@ -121,9 +121,9 @@ class Mistral3(VisionPart[Mistral3Config]):
         """Encode one image: (1, C, h, w) → (h/pf · w/pf, D), row by row."""
         with scope("encoder"):
             x = self.encoder(pixels.tiles, self.config.feature_layer)  # (1, h/p, w/p, S)
+        x = tap("projector_norm", self.norm(x))
+        x = tap("patch_merger", self.merged(x))  # (1, h/pf, w/pf, S)
         with scope("projector"):
-            x = tap("norm", self.norm(x))
-            x = tap("patch_merger", self.merged(x))  # (1, h/pf, w/pf, S)
             x = self.projector(x)
         return x.reshape(-1, x.shape[-1])
 

@@ -83,7 +83,7 @@ class PaliGemma(VisionPart[PaliGemmaConfig]):
 
     Config = PaliGemmaConfig
     WEIGHTS = WEIGHTS
-    seeing_each_other = "prompt"
+    bidirectional = "prompt"
     encoder: SiglipVision
 
     @staticmethod

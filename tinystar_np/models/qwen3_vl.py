@@ -13,13 +13,16 @@ decoder also reads what it knows at lower depths (qwen3_vl_text.py). A vector st
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tinystar_np.cache import SeenImage
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.config import Config, key, require
 from tinystar_np.models.vision.grid import grid_of
-from tinystar_np.models.vision.pixels import ImageInput
+from tinystar_np.models.vision.pixels import ImageInput, Pixels
 from tinystar_np.models.vision.qwen3_vl_vision import Qwen3VLVision, Qwen3VLVisionConfig
 from tinystar_np.models.vision_part import VisionPart, encoder_config
 from tinystar_np.tap import scope, tap
@@ -73,14 +76,23 @@ class Qwen3VL(VisionPart[Qwen3VLConfig]):
         """Say which token stands for a vector; there is no projector but the mergers."""
         self.image_token_id = c.image_token_id
 
+    def vectors(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Encode one image: (1, C, h, w) → (h/pm · w/pm, D)."""
+        return self.vectors_at_depths(pixels)[0]
+
+    def vectors_at_depths(self, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Encode one image: its N vectors (N, D), and the further ones for the first M blocks (M, N, D)."""
+        with scope("encoder"):
+            vectors, deep = self.encoder(pixels.tiles)  # (1, h/pm, w/pm, D), (M, 1, h/pm, w/pm, D)
+        vectors = vectors.reshape(-1, vectors.shape[-1])
+        return vectors, deep.reshape(-1, *vectors.shape)
+
     def seen(self, image: ImageInput) -> SeenImage:
         """Read one image, with the grid by which the decoder rotates its vectors, and the further vectors.
 
         Raises InputError where it does not fit its places, or is no whole number of vectors.
         """
         grid = grid_of(image, self.config.side)
-        with scope("encoder"):
-            vectors, deep = self.encoder(image.pixels.tiles)  # (1, h/pm, w/pm, D), (M, 1, h/pm, w/pm, D)
-        N, D = grid[1] * grid[2], vectors.shape[-1]
-        found = self.placed(image, tap("vectors", vectors.reshape(N, D)))
-        return replace(found, grid=grid, deep=tap("vectors.deep", deep.reshape(-1, N, D)))
+        vectors, deep = self.vectors_at_depths(image.pixels)
+        found = self.placed(image, tap("vectors", vectors))
+        return replace(found, grid=grid, deep=tap("vectors.deep", deep))

@@ -41,10 +41,19 @@ OF_THE_WHOLE = (
     "torch_dtype",
 )
 """Keys of the whole model's config that hold for the text part."""
-WITH_A_PLAIN_HEAD = ("gemma3", "llava", "llava_next", "vipllava")
-"""Models whose output layer is a matrix and no more, whatever that of the text part alone does beyond."""
+TIED_BY_EITHER = ("llava", "qwen2_5_vl", "qwen2_vl")
+"""Models that are tied where the text part says so, although the whole says false, transformers' default."""
+# The output layer is a matrix and no more, whatever that of the text part alone does beyond.
 PLAIN_HEAD: JsonObject = {"final_logit_softcapping": None, "logits_scaling": 1.0}
-"""The keys of such text parts, with values under which they do nothing."""
+SETTLED: dict[str, JsonObject] = {
+    "gemma3": PLAIN_HEAD,
+    "llava": PLAIN_HEAD,
+    "llava_next": PLAIN_HEAD,
+    # Which tokens see later ones says the prompt; transformers masks them alike whatever stands here.
+    "paligemma": {"use_bidirectional_attention": None},
+    "vipllava": PLAIN_HEAD,
+}
+"""Keys of the text part that do nothing in a whole model, and the values under which they do nothing."""
 TEXT = re.compile(r"(model\.)?(language_model|text_model)\.")
 ENCODER = re.compile(r"(model\.)?(vision_tower|vision_model|visual)\.")
 PROJECTOR = re.compile(r"(model\.)?(?=(multi_modal_projector|connector|image_newline)\b)")
@@ -72,17 +81,9 @@ def text_config(raw: JsonObject) -> JsonObject:
     names = " or ".join(map(repr, expected))
     require(found in expected, f"text_config.model_type = {shown(found)}, but {whole} has {names}.")
     beside = {key: raw[key] for key in OF_THE_WHOLE if raw.get(key) is not None}
-    if whole == "llava" and beside.get("tie_word_embeddings") is False:
-        # transformers writes its default here, and ties where the text part says so.
+    if whole in TIED_BY_EITHER and not beside.get("tie_word_embeddings", True):
         del beside["tie_word_embeddings"]
-    if whole in WITH_A_PLAIN_HEAD:
-        beside |= PLAIN_HEAD
-    if whole == "paligemma":
-        # Which tokens see later ones says the prompt; transformers masks them alike whatever stands here.
-        beside["use_bidirectional_attention"] = None
-    if whole in FLAT and part.get("tie_word_embeddings"):
-        beside["tie_word_embeddings"] = True  # where either says so
-    return {**part, **beside, "model_type": found}
+    return {**part, **beside, **SETTLED.get(whole, {}), "model_type": found}
 
 
 def text_tensors(checkpoint: Checkpoint, raw: JsonObject) -> Checkpoint:

@@ -33,6 +33,7 @@ from tinystar_np.models.vision.progress import reading
 from tinystar_np.tap import scope, tap
 
 EncoderConfig: TypeAlias = Config
+"""An encoder's. In a class with a ``Config`` of its own, that name means another."""
 Image = ImageInput | SeenImage
 """An image in a prompt, read by the model or not yet."""
 
@@ -91,7 +92,7 @@ class VisionPart(Generic[AnyConfig]):
     IGNORED: ClassVar[str] = ""
     """As in ``Decoder``."""
 
-    seeing_each_other: ClassVar[Literal["image", "prompt"] | None] = None
+    bidirectional: ClassVar[Literal["image", "prompt"] | None] = None
     """Whose tokens see one another, the later ones too: those of each image, or all of a prompt with images,
     which must then be read in one call; None where every token sees earlier ones alone."""
 
@@ -131,10 +132,12 @@ class VisionPart(Generic[AnyConfig]):
             raise InputError(
                 f"An image has {len(image.places)} places in the prompt, but {len(vectors)} vectors."
             )
-        return SeenImage(image.places, vectors, prefix=self.seeing_each_other == "prompt")
+        return SeenImage(image.places, vectors, prefix=self.bidirectional == "prompt")
 
-    def see(self, images: Sequence[Image]) -> tuple[SeenImage, ...]:
+    def see(self, images: Sequence[Image], first: int = 0) -> tuple[SeenImage, ...]:
         """Read the images of a prompt; those that have been read stay as they are.
+
+        first  the number that taps give to the first of them
 
         A prompt that is read in pieces, or continued more than once, needs its images read once:
         ``model(piece, cache=cache, images=seen)``. Raises InputError for what is no image in a prompt.
@@ -143,13 +146,13 @@ class VisionPart(Generic[AnyConfig]):
         found = []
         unread = [image for image in images if isinstance(image, ImageInput)]
         with reading(unread, len(self.encoder.blocks)):
-            for number, image in enumerate(images):
+            for number, image in enumerate(images, first):
                 if isinstance(image, SeenImage):
                     found.append(image)
                 else:
                     with scope(f"images.{number}"):
                         found.append(self.seen(image))
-        return grouped(found) if self.seeing_each_other == "image" else tuple(found)
+        return grouped(found) if self.bidirectional == "image" else tuple(found)
 
     @classmethod
     def from_checkpoint(cls, config: AnyConfig, checkpoint: Checkpoint, dtype: str = "auto") -> Self:
@@ -159,8 +162,8 @@ class VisionPart(Generic[AnyConfig]):
 
         Raises CheckpointError where the weights do not fit the config.
         """
-        encoder_class, encoder_config = cls.encoder_of(config)
-        encoder = encoder_class.from_checkpoint(encoder_config, vision_tensors(checkpoint), dtype)
+        kind, its_config = cls.encoder_of(config)
+        encoder = kind.from_checkpoint(its_config, vision_tensors(checkpoint), dtype)
         config, table = fitted(cls, config, projector_tensors(checkpoint))
         return cls(config, encoder, gather(projector_tensors(checkpoint), table, dtype))
 
@@ -178,8 +181,6 @@ def images_of_rows(
 
     Returns them; None where no row has any. Raises InputError where they cannot be read.
     """
-    if isinstance(images, tuple) and not images:
-        return None
     rows: Any = [images] if ids.ndim == 1 else images
     if not _is_list(rows) or len(rows) != np.atleast_2d(ids).shape[0] or not all(map(_is_list, rows)):
         raise InputError("images must be a list, or for several rows of ids a list for each of them.")
@@ -187,7 +188,8 @@ def images_of_rows(
         return None
     if vision is None:
         raise InputError("This model reads text alone: it cannot be given images.")
-    return [vision.see(row) for row in rows]
+    firsts = np.cumsum([0, *map(len, rows)]).tolist()
+    return [vision.see(row, first) for row, first in zip(rows, firsts, strict=False)]
 
 
 def check_images(images: Sequence[object]) -> None:

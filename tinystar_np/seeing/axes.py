@@ -26,22 +26,29 @@ TABLES: tuple[Facts, ...] = (
     tap_facts.MAMBA2,
     tap_facts.DELTA_NET,
     tap_facts.MAMBA1,
+    tap_facts.IMAGES,
+    tap_facts.POOLED,
 )
-BLOCK = re.compile(r"(images\.\d+\.encoder\.)?blocks\.\d+\.")
-ENCODER = re.compile(r"images\.[^.]+\.encoder\.")
-"""What stands before the names of taps in the encoder of an image; in patterns its number may be a ``*``."""
 TAPS = document("docs/taps.md")
 HEADS = ("H", "G")
 """Letters of axes that count heads: of queries, of keys and values, or groups of a recurrence's heads."""
+WITHIN = r"(?:blocks\.\d+|merger|deep\.\d+|adapter|pooling|projector)\."
+ENCODERS = r"(?:images\.\d+|image|text)\.(?:encoder\.)?"
+PREFIX = re.compile(rf"(?:{ENCODERS})?(?:{WITHIN})?")
+"""What stands before a tap's name: in which encoder it is, and in which block or other part of several."""
+OF_IMAGES = ("images.", "image.", "text.")
 
 
 def name_of(path: str) -> tuple[str, str]:
-    """Divide a path into the block's prefix and the name: "blocks.3." and "attention.q"; "" around blocks.
+    """Divide a path into what stands before a tap's name, and the name.
 
-    The prefix of a block in an image's encoder is "images.0.encoder.blocks.3.".
+    "blocks.3.attention.q" is "blocks.3." and "attention.q"; "images.0.encoder.blocks.3.attention.q" is
+    "images.0.encoder.blocks.3." and "attention.q"; there is nothing before "logits".
     """
-    found = BLOCK.match(path)
-    return ("", path) if found is None else (found[0], path[found.end() :])
+    found = PREFIX.match(path)
+    if found is None or any(path in facts for facts in TABLES):
+        return "", path
+    return found.group(), path[found.end() :]
 
 
 def axes_of(path: str, ndim: int, offered: Collection[str] = ()) -> tuple[str, ...]:
@@ -58,6 +65,8 @@ def axes_of(path: str, ndim: int, offered: Collection[str] = ()) -> tuple[str, .
     for facts in (facts_of({*beside, name}), *TABLES):
         if name in facts:
             letters = tuple(facts[name][0].strip("()").split(", "))
+            if len(letters) == ndim - 1 and "T" in letters and prefix.startswith(OF_IMAGES):
+                letters = tuple(chain.from_iterable("hw" if axis == "T" else axis for axis in letters))
             if len(letters) == ndim:
                 return letters
     raise InputError(f"{path}, an array with {ndim} axes, is no tap whose axes are known. See {TAPS}.")
@@ -75,18 +84,27 @@ def check_pattern(pattern: object) -> str:
     """Return a pattern of paths that some model may have; raises InputError for others, with near names."""
     if not isinstance(pattern, str):
         raise InputError(f"A tap is chosen by a str such as 'blocks.3.residual'; found {shown(pattern)}")
-    if (encoder := ENCODER.match(pattern)) is not None:
-        check_pattern(pattern[encoder.end() :])
-        return pattern
     names = list(dict.fromkeys(chain.from_iterable(TABLES)))
-    within = [name for name in names if name not in tap_facts.AROUND]
+    of_images = {*tap_facts.IMAGES}
+    within = [name for name in names if name not in tap_facts.AROUND and name not in of_images]
     given = [int(digits) for digits in re.findall(r"\d+", pattern)]
     blocks = (f"blocks.{i}.{name}" for i in (*given, *range(100)) for name in within)
-    if not any(fnmatchcase(path, pattern) for path in chain(tap_facts.AROUND, blocks)):
-        block = f"blocks.{given[0] if given else 0}."
-        near = near_paths(pattern, [*tap_facts.AROUND, *(block + name for name in within)])
+    in_images = [*map("{}.vectors".format, ("text", "image"))]
+    for image, block in {(0, 0), (given[0], given[-1]) if given else (0, 0)}:
+        in_images += (prefix + name for prefix in _prefixes(image, block) for name in names)
+    if not any(fnmatchcase(path, pattern) for path in chain(tap_facts.AROUND, blocks, in_images)):
+        first = given[0] if given else 0
+        ours = [*tap_facts.AROUND, *(f"blocks.{first}.{name}" for name in within)]
+        near = near_paths(pattern, [*ours, *in_images] if pattern.startswith(OF_IMAGES) else ours)
         raise InputError(f"No model has a tap {shown(pattern)}.{near} {TAPS} lists them.")
     return pattern
+
+
+def _prefixes(image: int, block: int) -> list[str]:
+    """Return what stands before taps of an image, and of encoders by themselves, as PREFIX finds it."""
+    encoders = (f"images.{image}.", f"images.{image}.encoder.", "image.encoder.", "text.")
+    parts = ("", f"blocks.{block}.", "merger.", f"deep.{block}.", "adapter.", "pooling.", "projector.")
+    return [encoder + part for encoder in encoders for part in parts]
 
 
 def never_reached(pattern: str, offered: Collection[str]) -> InputError:

@@ -127,11 +127,16 @@ class Choice:
         """
         mask = np.ones((1,) * len(shape), dtype=bool)
         if self.rows is not None:
+            if "B" not in axes:
+                raise InputError(f"rows were chosen, but {path} ({', '.join(axes)}) is of one image alone.")
             rows = np.arange(shape[0]) if place is None else place.rows
             mask = mask & spread(self.rows.among(rows), axes, "B")
         if self.positions is not None:
             if place is None:
-                raise InputError(f"{path}: a layer called by itself knows no positions; choose none.")
+                raise InputError(
+                    f"{path}: a layer that is called by itself, or reads an image, knows no positions of a "
+                    "text; choose none."
+                )
             tokens = shape[axes.index("T")]
             mask = mask & spread(self.positions.among(place.positions[:, -tokens:]), axes, "B", "T")
         if self.heads is not None:

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError
-from tinystar_np.seeing.axes import check_pattern
+from tinystar_np.seeing.axes import OF_IMAGES, check_pattern
 from tinystar_np.seeing.changing import Activation, Change, changing
 from tinystar_np.seeing.choice import Choice, Numbers
 from tinystar_np.seeing.recorded import check_recorded, mean, positions_of, with_recorded
@@ -144,8 +144,10 @@ def patch(
     """
     patterns = _patterns(pattern)
     recorded = [path for each in patterns for path in check_recorded(clean, each)]
-    held, texts = np.unique(positions_of(clean, recorded[0])), len(clean[recorded[0]])
-    every_row = None if texts == 1 else np.arange(texts)
+    held = every_row = None
+    if not recorded[0].startswith(OF_IMAGES):  # those are read before a text, and have no places in it
+        held, texts = np.unique(positions_of(clean, recorded[0])), len(clean[recorded[0]])
+        every_row = None if texts == 1 else np.arange(texts)
     choice = Choice(
         every_row if rows is None else rows, held if positions is None else positions, heads, experts
     )

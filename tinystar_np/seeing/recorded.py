@@ -68,6 +68,8 @@ def mean(recordings: Sequence[Mapping[str, NDArray]], activation: Activation) ->
     path, axes = activation.path, activation.axes
     if axes[-1] == "S":
         raise InputError(f"{path} has one number for each key, and texts have others: there is no mean.")
+    if not {"B", "T"} <= {*axes}:
+        raise InputError(f"{path} ({', '.join(axes)}) has no rows of tokens: there is no mean over them.")
     over = axes.index("B"), axes.index("T")
     like = activation.x.sum(axis=over, keepdims=True)
     total, tokens = np.zeros(like.shape), 0
@@ -105,9 +107,12 @@ def with_recorded(
     some_rows  whether rows that the recording lacks stay as they are, instead of being an error
     """
     path, x, axes, where = activation.path, activation.x, activation.axes, activation.place
-    recorded, time = recording[path], axes.index("T")
-    if recorded.ndim != x.ndim:
+    recorded, has_tokens = recording[path], {"B", "T"} <= {*axes}
+    if recorded.ndim != x.ndim or (not has_tokens and recorded.shape != x.shape):
         raise InputError(f"{path} has shape {x.shape}, but the recorded array has {recorded.shape}.")
+    if not has_tokens:  # what an encoder makes of an image
+        return recorded
+    time = axes.index("T")
     new, old = np.moveaxis(x, time, 1), np.moveaxis(recorded, time, 1)  # (B, T, …) each
     if new.shape[2:] != old.shape[2:]:
         keys = (

@@ -116,6 +116,25 @@ MAMBA1: Facts = {
     "mixer.gated": ("(B, T, F)", "gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
+IMAGES: Facts = {
+    "embedding.patches": ("(B, h, w, D)", "a vector for each patch, before its position is added"),
+    "norm": ("(B, T, D)", "what a merger reads, normed (Qwen-VL)"),
+    "adapter": ("(B, T, D)", "the encoder's vectors after its adapter (Llama 4)"),
+    "selected": ("(B, T, D)", "the vectors of patches that are used, of one block or several side by side"),
+    "pooling": ("(B, T, D)", "means of neighbouring vectors (Gemma 3)"),
+    "pixel_shuffle": ("(B, T, D)", "neighbouring vectors side by side, as one"),
+    "projector_norm": ("(B, T, D)", "a norm before the projector"),
+    "patch_merger": ("(B, T, D)", "neighbouring vectors, merged by a matrix (Mistral 3)"),
+    "projector": ("(B, T, D)", "vectors of the decoder's width, where one matrix makes them"),
+    "picture": ("(h, w, D)", "the vectors of all tiles, as they lie on the image (LLaVA-NeXT)"),
+    "vectors": ("(T, D)", "the vectors that stand for the image in the text"),
+    "vectors.deep": ("(M, T, D)", "further ones, for the first M blocks of the decoder (Qwen3-VL)"),
+    "text.vectors": ("(B, D)", "a vector for each text (CLIP, SigLIP)"),
+    "image.vectors": ("(B, D)", "a vector for each image (CLIP, SigLIP)"),
+}
+POOLED: Facts = {
+    "final_norm": ("(B, D)", "the class vector after the last norm: what is said of the image (CLIP)"),
+}
 COMPRESSED_QUERIES: Facts = {
     "attention.q_down": ("(B, T, Q)", "queries compressed, before their norm"),
     "attention.q_norm": ("(B, T, Q)", "queries compressed, after their norm"),
@@ -127,7 +146,7 @@ def facts_of(names: Collection[str]) -> Facts:
 
     names  of the taps, without their block: "attention.scores"
     """
-    facts = AROUND | STREAM | ATTENTION | FEED_FORWARD
+    facts = AROUND | STREAM | ATTENTION | FEED_FORWARD | IMAGES
     if "attention.kv_down" in names:
         facts = facts | LATENT_ATTENTION
     if "mixer.beta" in names:

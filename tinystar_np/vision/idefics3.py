@@ -23,7 +23,7 @@ from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.boxes import WHOLE, Boxes, cells, tile_cells
 from tinystar_np.vision.settings import Edges, Settings
 from tinystar_np.vision.steps import HALF, LANCZOS, image_processor, repeated
-from tinystar_np.vision.transforms import Image, Size, normalised, resized
+from tinystar_np.vision.transforms import Colours, Image, Size, normalised, resized
 
 SIZE = Edges(longest_edge=1456)
 MOST_TILES = 1000  # real files ask for up to 144
@@ -53,8 +53,8 @@ class Idefics3Images:
     is_split: bool = True
     filter: int = LANCZOS
     scale: float | None = 1 / 255
-    mean: tuple[float, float, float] | None = HALF
-    std: tuple[float, float, float] | None = HALF
+    mean: Colours | None = HALF
+    std: Colours | None = HALF
     vectors: int = 169
     image_token: str = "<image>"
     around_token: str = "<fake_token_around_image>"

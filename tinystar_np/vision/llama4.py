@@ -27,7 +27,7 @@ from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.boxes import WHOLE, Boxes, cells, on_the_image, tile_cells
 from tinystar_np.vision.settings import LARGEST_AREA, Edges, Settings
 from tinystar_np.vision.steps import BILINEAR, HALF, MOST_VECTORS, image_processor
-from tinystar_np.vision.transforms import Image, Size, Triple, padded, resized
+from tinystar_np.vision.transforms import Colours, Image, Size, padded, resized
 
 BLACK = (0, 0, 0)
 PROCESSOR = "Llama4ImageProcessor"
@@ -67,8 +67,8 @@ class Llama4Images:
     is_enlarged: bool = False
     resample: int = BILINEAR
     scale: float | None = 1 / 255
-    mean: Triple | None = HALF
-    std: Triple | None = HALF
+    mean: Colours | None = HALF
+    std: Colours | None = HALF
     tokens_per_tile: int = 144
     mark: str = IMAGE
     image_token: str = PATCH

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.models.llava_next import bars
 from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.boxes import (
     NOWHERE,
@@ -31,8 +32,8 @@ from tinystar_np.vision.boxes import (
     within,
 )
 from tinystar_np.vision.settings import LARGEST_AREA, OPENAI_MEAN, OPENAI_STD, Edges, Settings
-from tinystar_np.vision.steps import BICUBIC, image_processor, repeated
-from tinystar_np.vision.transforms import Image, Size, Triple, centre_cropped, normalised, padded, resized
+from tinystar_np.vision.steps import BICUBIC, by_shorter_edge, image_processor, repeated
+from tinystar_np.vision.transforms import Colours, Image, Size, centre_cropped, normalised, padded, resized
 
 PINPOINTS = "image_grid_pinpoints"
 RESOLUTIONS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
@@ -64,8 +65,8 @@ class LlavaNextImages:
     crop: Size | None = (224, 224)
     resample: int = BICUBIC
     scale: float | None = 1 / 255
-    mean: Triple | None = OPENAI_MEAN
-    std: Triple | None = OPENAI_STD
+    mean: Colours | None = OPENAI_MEAN
+    std: Colours | None = OPENAI_STD
     patch_size: int = 14
     extra_vectors: int = 0
     image_token: str = "<image>"
@@ -119,7 +120,7 @@ class LlavaNextImages:
         if self.crop is not None:
             return {self.crop}
         if isinstance(self.resize, int):
-            return {_with_shorter_side(square, self.resize) for square in squares}
+            return {by_shorter_edge(square, self.resize) for square in squares}
         return squares if self.resize is None else {self.resize}
 
     @property
@@ -157,9 +158,11 @@ class LlavaNextImages:
     def text(self, pixels: Pixels) -> str:
         """Return an image's tokens: tile 0's patches, then the others' without the bars, with newlines."""
         height, width = pixels.tiles.shape[-2:]
-        rows, columns = height // self.patch_size, width // self.patch_size
-        lines, length = without_bars((rows * pixels.grid[0], columns * pixels.grid[1]), pixels.size)
-        return repeated(self.image_token, rows * columns + self.extra_vectors + lines * (length + 1))
+        patches = (height // self.patch_size) * (width // self.patch_size)
+        rows, columns = self._picture(pixels)
+        above, left = bars((rows, columns), pixels.size)
+        tokens = (rows - 2 * above) * (columns - 2 * left + 1)
+        return repeated(self.image_token, patches + self.extra_vectors + tokens)
 
     def boxes(self, pixels: Pixels) -> Boxes:
         """Say where on the image each vector lies: (N, 4); NaN for newlines and CLIP's CLS token."""
@@ -174,14 +177,19 @@ class LlavaNextImages:
         )
         rows, columns = (edge // self.patch_size for edge in pixels.tiles.shape[-2:])
         canvas = np.stack(list(tiles)).reshape(*pixels.grid, rows, columns, 4).swapaxes(1, 2)
-        rows, columns = rows * pixels.grid[0], columns * pixels.grid[1]
-        lines, length = without_bars((rows, columns), pixels.size)
-        above, left = (rows - lines) // 2, (columns - length) // 2
-        kept = canvas.reshape(rows, columns, 4)[above : above + lines, left : left + length]
+        rows, columns = self._picture(pixels)
+        above, left = bars((rows, columns), pixels.size)
+        kept = canvas.reshape(rows, columns, 4)[above : rows - above, left : columns - left]
         found = on_the_image(in_shares_of(self._filled(pixels.size), kept.reshape(-1, 4)))
-        newlines = np.broadcast_to(NOWHERE, (lines, 1, 4))
-        with_newlines = np.concatenate([found.reshape(lines, length, 4), newlines], axis=1)
+        newlines = np.broadcast_to(NOWHERE, (len(kept), 1, 4))
+        with_newlines = np.concatenate([found.reshape(kept.shape), newlines], axis=1)
         return np.concatenate([overview, with_newlines.reshape(-1, 4)])
+
+    def _picture(self, pixels: Pixels) -> Size:
+        """Return how many rows and columns of patches all tiles have together, but tile 0."""
+        height, width = pixels.tiles.shape[-2:]
+        rows, columns = pixels.grid
+        return height // self.patch_size * rows, width // self.patch_size * columns
 
     def _patches(self, area: Area, size: Size, pixels: Pixels) -> Boxes:
         """Say where the patches of a tile lie that has this area, and this size before it is prepared."""
@@ -200,13 +208,13 @@ class LlavaNextImages:
         if self.crop is None:
             return WHOLE
         if isinstance(self.resize, int):
-            return cropped_area(_with_shorter_side(size, self.resize), self.crop)
+            return cropped_area(by_shorter_edge(size, self.resize), self.crop)
         return cropped_area(size if self.resize is None else self.resize, self.crop)
 
     def _prepared(self, tile: Image) -> NDArray[np.float32]:
         """Resize, crop and normalise one tile: (h, w, 3) → (3, h, w)."""
         if isinstance(self.resize, int):
-            tile = resized(tile, _with_shorter_side(_size(tile), self.resize), self.resample)
+            tile = resized(tile, by_shorter_edge(_size(tile), self.resize), self.resample)
         elif self.resize is not None:
             tile = resized(tile, self.resize, self.resample)
         if self.crop is not None:
@@ -214,33 +222,8 @@ class LlavaNextImages:
         return normalised(tile, self.scale, self.mean, self.std)
 
 
-def without_bars(patches: Size, size: Size) -> Size:
-    """Say how many rows and columns of patches are left when those that lie in the bars are dropped.
-
-    patches  rows and columns of patches of all tiles together
-    size     height and width of the image
-
-    As many are dropped on either side, so a row that is half in a bar stays.
-    """
-    rows, columns = patches
-    height, width = size
-    if width / height > columns / rows:
-        filled = int(round(height * (columns / width), 7))
-        return rows - (rows - filled) // 2 * 2, columns
-    filled = int(round(width * (rows / height), 7))
-    return rows, columns - (columns - filled) // 2 * 2
-
-
 def _size(image: Image) -> Size:
     return image.shape[0], image.shape[1]
-
-
-def _with_shorter_side(size: Size, side: int) -> Size:
-    """Return the height and width of the same shape whose shorter side is this one."""
-    height, width = size
-    if width <= height:
-        return int(side * height / width), side
-    return side, int(side * width / height)
 
 
 def _fitting(size: Size, resolution: Size) -> Size:
@@ -331,8 +314,7 @@ def _extra_vectors(file: Settings, model: Settings) -> int:
     if file.one_of(key, chosen, strategies) != chosen:
         raise file.wrong(key, f"is {chosen!r} in config.json")
     has_cls = model.part("vision_config").values.get("model_type", "clip_vision_model") == "clip_vision_model"
-    if (
-        file.values.get("num_additional_image_tokens") != 0
-    ):  # the default of the processor's class, says nothing
+    # 0 is the default of the processor's class, and says nothing.
+    if file.values.get("num_additional_image_tokens") != 0:
         file.same("num_additional_image_tokens", int(has_cls))
     return has_cls - (chosen == "default")

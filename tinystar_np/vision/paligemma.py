@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.models.vision.pixels import Pixels, Prompt
 from tinystar_np.text.tokenizer import Tokenizer
-from tinystar_np.vision.processor import Processor, Prompt
+from tinystar_np.vision.processor import Processor
 from tinystar_np.vision.siglip import PaliGemmaImages
 
 if TYPE_CHECKING:

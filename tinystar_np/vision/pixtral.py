@@ -19,7 +19,7 @@ from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.boxes import WHOLE, Boxes, cropped_area, on_the_image, squares
 from tinystar_np.vision.settings import OPENAI_MEAN, OPENAI_STD, Edges, Settings
 from tinystar_np.vision.steps import BICUBIC, image_processor, repeated
-from tinystar_np.vision.transforms import Image, Size, Triple, centre_cropped, normalised, resized
+from tinystar_np.vision.transforms import Colours, Image, Size, centre_cropped, normalised, resized
 
 PROCESSOR = "PixtralImageProcessor"
 
@@ -42,8 +42,8 @@ class PixtralImages:
     crop: Size | None = None
     resample: int = BICUBIC
     scale: float | None = 1 / 255
-    mean: Triple | None = OPENAI_MEAN
-    std: Triple | None = OPENAI_STD
+    mean: Colours | None = OPENAI_MEAN
+    std: Colours | None = OPENAI_STD
     square: int = 16
     image_token: str = "[IMG]"
     break_token: str = "[IMG_BREAK]"

@@ -5,7 +5,6 @@ vector that the encoder makes of the image, and the tokens that the model was tr
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,71 +13,49 @@ import numpy as np
 
 from tinystar_np.amounts import counted
 from tinystar_np.checkpoints.files_inside import file_inside
-from tinystar_np.checkpoints.json_file import JsonObject, read_json_object, shown
+from tinystar_np.checkpoints.json_file import JsonObject, one_line, read_json_object, shown
 from tinystar_np.errors import ConfigError, InputError
-from tinystar_np.models.vision.pixels import ImageInput, Pixels
+from tinystar_np.models.vision.pixels import ImageInput, Pixels, Prompt
 from tinystar_np.text.tokenizer import Tokenizer
 from tinystar_np.vision.form import CUT, Form
 from tinystar_np.vision.reading import read_image
+from tinystar_np.vision.settings import Settings
+from tinystar_np.vision.steps import image_processor
 
 if TYPE_CHECKING:
     from tinystar_np.vision.reading import ImageSource
 
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
+CLIP = {"CLIPImageProcessor": "clip.ClipImages"}
+IDEFICS3 = dict.fromkeys(("Idefics3ImageProcessor", "SmolVLMImageProcessor"), "idefics3.Idefics3Images")
+LLAVA = dict.fromkeys(
+    ("CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor"), "clip.LlavaImages"
+)
+PIXTRAL = {"PixtralImageProcessor": "pixtral.PixtralImages"}
+# The second is what the first files of Qwen2.5-VL call it.
+QWEN = dict.fromkeys(("Qwen2VLImageProcessor", "Qwen2_5_VLImageProcessor"), "qwen2_vl.Qwen2VLImages")
+SIGLIP = {"SiglipImageProcessor": "siglip.SiglipImages"}
 FORMS = {
-    "CLIPImageProcessor": "clip.ClipImages",
-    "Gemma3ImageProcessor": "gemma3.Gemma3Images",
-    "Idefics3ImageProcessor": "idefics3.Idefics3Images",
-    "Llama4ImageProcessor": "llama4.Llama4Images",
-    "LlavaImageProcessor": "clip.LlavaImages",
-    "LlavaNextImageProcessor": "llava_next.LlavaNextImages",
-    "PixtralImageProcessor": "pixtral.PixtralImages",
-    "Qwen2VLImageProcessor": "qwen2_vl.Qwen2VLImages",
-    "Qwen2_5_VLImageProcessor": "qwen2_vl.Qwen2VLImages",  # of the first files of Qwen2.5-VL
-    "SiglipImageProcessor": "siglip.SiglipImages",
-    "SmolVLMImageProcessor": "idefics3.Idefics3Images",
+    "clip": CLIP | SIGLIP,
+    "gemma3": {"Gemma3ImageProcessor": "gemma3.Gemma3Images"},
+    "idefics3": IDEFICS3,
+    "llama4": {"Llama4ImageProcessor": "llama4.Llama4Images"},
+    "llava": LLAVA | PIXTRAL,
+    "llava_next": {"LlavaNextImageProcessor": "llava_next.LlavaNextImages"},
+    "mistral3": PIXTRAL,
+    "paligemma": {"SiglipImageProcessor": "siglip.PaliGemmaImages"},
+    "qwen2_5_vl": QWEN,
+    "qwen2_vl": QWEN,
+    "qwen3_vl": QWEN,
+    "qwen3_vl_moe": QWEN,
+    "siglip": SIGLIP | CLIP,
+    "smolvlm": IDEFICS3,
+    "vipllava": LLAVA,
 }
-"""Which class here prepares images as a class of transformers does."""
-LLAVA = "clip.LlavaImages"
-FORMS_IN_MODELS = {
-    ("llava", "CLIPImageProcessor"): LLAVA,
-    ("llava", "SiglipImageProcessor"): LLAVA,
-    ("paligemma", "SiglipImageProcessor"): "siglip.PaliGemmaImages",
-    ("vipllava", "CLIPImageProcessor"): LLAVA,
-}
-"""The class instead of that, in models that take the images of an encoder by itself as parts of a prompt."""
+"""{``model_type``: {image processor of transformers: the class here}}; the first is that of files which name
+none."""
 PROCESSORS = {"paligemma": "paligemma.PaliGemmaProcessor"}
 """The processor of a ``model_type`` whose prompts have more around an image than its form writes."""
-USUAL = {
-    "clip": "CLIPImageProcessor",
-    "gemma3": "Gemma3ImageProcessor",
-    "idefics3": "Idefics3ImageProcessor",
-    "llama4": "Llama4ImageProcessor",
-    "llava": "CLIPImageProcessor",
-    "llava_next": "LlavaNextImageProcessor",
-    "mistral3": "PixtralImageProcessor",
-    "paligemma": "SiglipImageProcessor",
-    "qwen2_5_vl": "Qwen2VLImageProcessor",
-    "qwen2_vl": "Qwen2VLImageProcessor",
-    "qwen3_vl": "Qwen2VLImageProcessor",
-    "qwen3_vl_moe": "Qwen2VLImageProcessor",
-    "siglip": "SiglipImageProcessor",
-    "smolvlm": "SmolVLMImageProcessor",
-    "vipllava": "CLIPImageProcessor",
-}
-"""The class of a ``model_type`` whose files do not name one."""
-
-
-@dataclass(frozen=True, eq=False)
-class Prompt:
-    """A prompt as a model reads it: ``model(prompt.ids, images=prompt.images)``.
-
-    ids     the tokens
-    images  its images, in the order of their places
-    """
-
-    ids: list[int]
-    images: tuple[ImageInput, ...] = ()
 
 
 class Processor(Tokenizer):
@@ -164,7 +141,7 @@ def wrong_number(what: str, places: int, images: int, mark: str) -> InputError:
     )
 
 
-def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Processor:
+def read_processor(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Processor:
     """Return the processor of a model of text and images.
 
     tokenizer  its tokenizer
@@ -178,7 +155,7 @@ def with_images(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Pr
 
 
 def read_form(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Form:
-    """Read how a model's images are prepared; arguments and errors as of ``with_images``."""
+    """Read how a model's images are prepared; arguments and errors as of ``read_processor``."""
     return form_in(directory, config, tokenizer.settings.special_tokens)
 
 
@@ -192,17 +169,13 @@ def form_in(directory: Path, config: JsonObject, special_tokens: Mapping[str, st
 
     special_tokens  those that the tokenizer's files name; without them the texts around images may be others
 
-    The other arguments and the errors are those of ``with_images``.
+    The other arguments and the errors are those of ``read_processor``.
     """
     settings: JsonObject = {**(special_tokens or {}), **_settings(directory)}
-    named = settings.get("image_processor_type", USUAL.get(config["model_type"], ""))
-    name = str(named).removesuffix("Fast").removesuffix("Pil")
-    if name not in FORMS:
-        raise ConfigError(
-            f"{directory / PREPROCESSOR}: image_processor_type = {shown(named)} is not implemented here.\n"
-            f"Implemented: {', '.join(sorted(FORMS))}."
-        )
-    form: type[Form] = _class_named(FORMS_IN_MODELS.get((config["model_type"], name), FORMS[name]))
+    known = FORMS[config["model_type"]]
+    file = Settings(settings, one_line(directory / PREPROCESSOR))
+    name = image_processor(file, next(iter(known)), tuple(known))
+    form: type[Form] = _class_named(known[name])
     return form.read(settings, config)
 
 

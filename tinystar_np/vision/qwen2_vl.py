@@ -16,7 +16,7 @@ from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.boxes import WHOLE, Boxes, squares
 from tinystar_np.vision.settings import LARGEST_AREA, OPENAI_MEAN, OPENAI_STD, Settings
 from tinystar_np.vision.steps import BICUBIC, image_processor, repeated
-from tinystar_np.vision.transforms import Image, Size, Triple, normalised, resized
+from tinystar_np.vision.transforms import Colours, Image, Size, normalised, resized
 
 LEAST, MOST = 56 * 56, 28 * 28 * 1280  # pixels, where the file does not say
 MOST_UNEQUAL = 200  # times the shorter edge
@@ -43,8 +43,8 @@ class Qwen2VLImages:
     most: int | None = MOST
     resample: int = BICUBIC
     scale: float | None = 1 / 255
-    mean: Triple | None = OPENAI_MEAN
-    std: Triple | None = OPENAI_STD
+    mean: Colours | None = OPENAI_MEAN
+    std: Colours | None = OPENAI_STD
     square: int = 28
     image_token: str = "<|image_pad|>"
     start: str = "<|vision_start|>"

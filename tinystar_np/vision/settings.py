@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 
 from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.errors import ConfigError
+from tinystar_np.vision.transforms import Colours
 
 PREPROCESSOR = "preprocessor_config.json"
 LARGEST_EDGE = 16_384  # pixels; real files ask for up to 4 096
@@ -19,9 +20,6 @@ LEAST_DIVISOR = 1e-30  # float32 still holds a byte's value divided by it
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 """Of each colour among the pictures that CLIP learned from, on a scale from 0 to 1."""
-
-Colours = tuple[float, float, float]
-"""One number for each of red, green and blue."""
 
 
 class Edges(NamedTuple):

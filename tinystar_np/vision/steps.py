@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.vision.boxes import WHOLE, Area, cropped_area, within
-from tinystar_np.vision.settings import PREPROCESSOR, Colours, Edges, Settings
+from tinystar_np.vision.settings import PREPROCESSOR, Edges, Settings
 from tinystar_np.vision.transforms import (
+    Colours,
     Image,
     Size,
     centre_cropped,
@@ -116,7 +117,7 @@ class Steps:
             return self.resize.height, self.resize.width
         assert self.resize.shortest_edge is not None
         if self.resize.longest_edge is None:
-            return _by_shorter_edge((height, width), self.resize.shortest_edge)
+            return by_shorter_edge((height, width), self.resize.shortest_edge)
         return _within_edges((height, width), self.resize.shortest_edge, self.resize.longest_edge)
 
 
@@ -158,7 +159,7 @@ def _height_and_width(settings: Settings, key: str, default: Size | None) -> Siz
     return size.height, size.width
 
 
-def _by_shorter_edge(size: Size, edge: int) -> Size:
+def by_shorter_edge(size: Size, edge: int) -> Size:
     """Say how large an image is whose shorter edge becomes this one. The longer is rounded down."""
     height, width = size
     if width <= height:

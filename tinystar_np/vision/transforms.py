@@ -13,8 +13,8 @@ from tinystar_np.vision.pillow import require_pillow
 Image = NDArray[np.uint8]
 Size = tuple[int, int]
 """Height and width."""
-Triple = tuple[float, float, float]
-"""A number for red, green and blue."""
+Colours = tuple[float, float, float]
+"""One number for each of red, green and blue."""
 
 # A strip of 1 × 10 000 whose short side is to be 224 would fill the memory.
 MOST_PIXELS = 100_000_000
@@ -110,7 +110,7 @@ def padded(image: Image, rows: tuple[int, int], columns: tuple[int, int], colour
 
 
 def normalised(
-    image: Image, scale: float | None, mean: Triple | None, std: Triple | None
+    image: Image, scale: float | None, mean: Colours | None, std: Colours | None
 ) -> NDArray[np.float32]:
     """Scale the values, and make the mean of the data 0 and its standard deviation 1.
 

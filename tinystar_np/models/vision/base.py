@@ -17,7 +17,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.models.config import AnyConfig, Config
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import side_by_side
-from tinystar_np.tap import scope
+from tinystar_np.tap import scope, tap
 
 
 class VisionEncoder(Generic[AnyConfig]):
@@ -48,7 +48,10 @@ class VisionEncoder(Generic[AnyConfig]):
         raise NotImplementedError
 
     def embed(self, tiles: NDArray[np.float32]) -> NDArray:
-        """Turn images (n, C, h, w) of one size into the first vectors of the residual stream (n, …, D)."""
+        """Turn images (n, C, h, w) of one size into the first vectors of the residual stream (n, …, D).
+
+        ``residuals`` taps them as "embedding".
+        """
         raise NotImplementedError
 
     @classmethod
@@ -87,6 +90,7 @@ class VisionEncoder(Generic[AnyConfig]):
         """
         wanted = [number % (len(self.blocks) + 1) for number in numbers]
         step = Step(np.zeros(len(x), dtype=np.int64), x.shape[1]) if step is None else step
+        x = tap("embedding", x)
         found = {0: x}
         for i in range(max(wanted)):
             with scope(f"blocks.{i}"):

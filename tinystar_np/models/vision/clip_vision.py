@@ -149,7 +149,7 @@ class ClipVision(VisionEncoder[ClipVisionConfig]):
         positions = self.positions_of(tiles.shape[-2], tiles.shape[-1], interpolate)
         first = np.broadcast_to(self.class_vector, (n, 1, D))
         x = np.concatenate([first, x.reshape(n, rows * columns, D)], axis=1)
-        return tap("embedding", self.first_norm(x + positions))
+        return self.first_norm(x + positions)
 
     def positions_of(self, height: int, width: int, interpolate: bool) -> NDArray:
         """Return the positions of the class and of an image's patches: (1+N, D); raises InputError."""

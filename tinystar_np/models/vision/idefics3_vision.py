@@ -129,7 +129,7 @@ class Idefics3Vision(VisionEncoder[Idefics3VisionConfig]):
         """Turn images (n, C, h, w) into the first vectors of the residual stream (n, h/p, w/p, D)."""
         x = tap("embedding.patches", self.patches(tiles))  # (n, rows, columns, D)
         rows, columns = (self.places(count) for count in x.shape[1:3])
-        return tap("embedding", x + self.positions[rows[:, None] * self.config.side + columns])
+        return x + self.positions[rows[:, None] * self.config.side + columns]
 
     def places(self, count: int) -> NDArray[np.intp]:
         """Return where ``count`` patches lie along a side: which of the side's learned positions each has.

@@ -241,4 +241,4 @@ class Llama4Vision(VisionEncoder[Llama4VisionConfig]):
         x = tap("embedding.patches", self.patches(patches(tiles, c.patch_size)))  # (n, side, side, D)
         last = np.broadcast_to(self.class_vector, (len(x), 1, x.shape[-1]))
         x = np.concatenate([x.reshape(len(x), -1, x.shape[-1]), last], axis=1)
-        return tap("embedding", self.first_norm(x + self.positions))
+        return self.first_norm(x + self.positions)

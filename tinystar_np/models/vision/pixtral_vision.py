@@ -142,5 +142,4 @@ class PixtralVision(VisionEncoder[PixtralVisionConfig]):
 
     def embed(self, tiles: NDArray[np.float32]) -> NDArray:
         """Turn images (n, C, h, w) into the first vectors of the residual stream (n, h/p, w/p, D)."""
-        x = tap("embedding.patches", self.patches(tiles))
-        return tap("embedding", self.first_norm(x))
+        return self.first_norm(tap("embedding.patches", self.patches(tiles)))

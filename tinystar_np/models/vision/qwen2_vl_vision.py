@@ -159,7 +159,7 @@ class Qwen2VLVision(VisionEncoder[Qwen2VLVisionConfig]):
 
     def __call__(self, tiles: NDArray[np.float32]) -> NDArray:
         """Encode images (n, C, h, w) of one size: (n, h/pm, w/pm, O)."""
-        x = tap("embedding", self.patches(tiles))  # (n, rows, columns, D)
+        x = tap("embedding.patches", self.patches(tiles))  # (n, rows, columns, D)
         n, rows, columns, D = x.shape
         x = self.through_blocks(x.reshape(n, rows * columns, D), GridStep(n, rows, columns))
         with scope("merger"):

@@ -209,15 +209,14 @@ class Qwen3VLVision(VisionEncoder[Qwen3VLVisionConfig]):
         x = tap("embedding.patches", self.patches(tiles))  # (n, rows, columns, D)
         n, rows, columns, D = grid = x.shape
         positions = interpolated(self.positions, rows, columns, cubic=False, corners_meet=True)
-        x = tap("embedding", x + positions).reshape(n, rows * columns, D)
-        step, deep = GridStep(n, rows, columns), []
-        for i, block in enumerate(self.blocks):
-            with scope(f"blocks.{i}"):
-                x = block(x, step, None)
-            if i in self.config.deep:
-                number = self.config.deep.index(i)
-                with scope(f"deep.{number}"):
-                    deep.append(self.deep[number](x.reshape(grid)))
+        x = (x + positions).reshape(n, rows * columns, D)
+        early = sorted(self.config.deep)
+        *streams, x = self.residuals(x, [*(i + 1 for i in early), -1], GridStep(n, rows, columns))
         with scope("merger"):
             vectors = self.merger(x.reshape(grid))
-        return vectors, np.stack(deep) if deep else np.zeros((0, *vectors.shape), dtype=vectors.dtype)
+        deep = np.empty((len(early), *vectors.shape), dtype=vectors.dtype)
+        for number, (i, stream) in enumerate(zip(early, streams, strict=True)):
+            merger = self.config.deep.index(i)
+            with scope(f"deep.{merger}"):
+                deep[number] = self.deep[merger](stream.reshape(grid))
+        return vectors, deep

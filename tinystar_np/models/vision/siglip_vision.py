@@ -170,13 +170,13 @@ class SiglipVision(VisionEncoder[SiglipVisionConfig]):
         positions = self.positions
         if (rows, columns) != positions.shape[:2]:
             if interpolate and min(rows, columns) > 0:
-                return tap("embedding", x + interpolated(positions, rows, columns))
+                return x + interpolated(positions, rows, columns)
             side = self.config.image_size
             raise InputError(
                 f"The model reads images of {side} × {side} pixels, and one has {images.shape[2]} × "
                 f"{images.shape[3]}. preprocessor_config.json is perhaps that of another model."
             )
-        return tap("embedding", x + positions)
+        return x + positions
 
 
 class PoolingHead(Module):
