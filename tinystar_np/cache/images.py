@@ -54,9 +54,9 @@ class SeenImage:
 
         length  tokens that the cache holds; nothing need be the same of an image that it holds as a whole
         """
-        if self is held or not np.array_equal(self.places, held.places):
-            return self is held
-        if held.places[-1] < length or self.vectors is held.vectors:
+        if not np.array_equal(self.places, held.places):
+            return False
+        if self.vectors is held.vectors or held.places[-1] < length:
             return True
         difference = np.abs(self.vectors - held.vectors).max()
         return not difference > SAME * np.abs(held.vectors).max()  # of NaN nobody knows
