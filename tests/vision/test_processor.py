@@ -179,7 +179,7 @@ def test_the_rest_of_an_image_is_not_that_of_another(seeing: tuple) -> None:
         cache = model.new_cache()
         model(first.ids, cache=cache, images=first.images)
         cache.truncate(within)
-        message = f"begins at token {place}, .*truncate the cache to {place} tokens"
+        message = rf"ends at token {within}, .*truncate\({place}\)"
         with pytest.raises(InputError, match=message):
             model(second.ids[within:], cache=cache, images=second.images)
         assert cache.lengths.tolist() == [within]
