@@ -27,7 +27,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinystar_np.checkpoints.compressed_tensors import CONV1D, LINEAR, int8_settings, mxfp4_settings
+from tinystar_np.checkpoints.compressed_tensors import (
+    CONV1D,
+    LINEAR,
+    endings,
+    int8_settings,
+    mxfp4_settings,
+)
 from tinystar_np.checkpoints.config_file import CONFIG_FILE
 from tinystar_np.checkpoints.element_types import WEIGHT_TYPES
 from tinystar_np.checkpoints.gather import FittedTable
@@ -48,7 +54,7 @@ from tinystar_np.loading import model_config
 from tinystar_np.models import Decoder
 from tinystar_np.models.base import in_silence
 from tinystar_np.models.fitted import fitted
-from tinystar_np.models.text_part import text_config, text_tensors
+from tinystar_np.models.text_part import has_vision, text_config, text_tensors
 from tinystar_np.progress_bar import FEW, bar
 from tinystar_np.whole_file import whole_directory
 
@@ -111,14 +117,17 @@ def convert(
     new = dict(new_tensors(checkpoint, types, by_columns, dtype))
     tensors = {name: each.tensor for name, each in new.items()}
     rounded = {name for name, found in types.items() if found == ELEMENT_TYPES[dtype]}
+    ignored = _ignored(tensors, table)
+    if has_vision(checkpoint):
+        ignored += endings(ignored, rounded)
     kinds = sorted({CONV1D if name in by_columns else LINEAR for name in rounded})
     settings: Mapping[str, object] | None = None
     if dtype == "int8":
-        settings = int8_settings(kinds, _ignored(tensors, table))
+        settings = int8_settings(kinds, ignored)
     elif dtype == "mxfp4":
         of_experts = raw["model_type"] == EXPERTS_IN_MXFP4
         # transformers may call an output layer by another name than the file.
-        ignored = sorted({OUTPUT_LAYER, *_ignored(tensors, table)})
+        ignored = sorted({OUTPUT_LAYER, *ignored})
         settings = SETTINGS if of_experts else mxfp4_settings(kinds, ignored)
     content = converted_config(source, {"int8": None, "mxfp4": "bfloat16"}.get(dtype, dtype), settings)
     beside = FilesBeside(source)

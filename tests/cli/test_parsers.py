@@ -44,7 +44,7 @@ MISTYPED: dict[str, str] = {  # the line: the error
     "inspect a b c": "'b' is one word too many. Put a text with spaces in quotation marks.",
     "ask --dtype half hi": f"there is no --dtype 'half'. {DTYPES}",
     "ask --dtype bf16 hi": f"there is no --dtype 'bf16'. Did you mean bfloat16? {DTYPES}",
-    "models gema2": "there is no architecture 'gema2'. Did you mean gemma2 or gemma?",
+    "models gema2": "there is no architecture 'gema2'. Did you mean gemma2 or gemma or gemma3?",
 }
 
 

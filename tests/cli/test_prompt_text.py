@@ -186,11 +186,23 @@ def test_a_value_that_cannot_be(talking_model: Path, capsys: Any) -> None:
         assert len(err.splitlines()) <= 2
 
 
+OF_IMAGES = ["PIL", "tinystar_np.vision.processor", "tinystar_np.vision.reading"]
+
+
 @pytest.mark.parametrize(
     ("command", "without"),
     [
-        ("ask", ["tinystar_np.generation.conversation", "tinystar_np.cli.chat", "readline", "difflib"]),
-        ("chat", ["readline", "tinystar_np.inspection.speed", "tinystar_np.cli.ask"]),
+        (
+            "ask",
+            [
+                "tinystar_np.generation.conversation",
+                "tinystar_np.cli.chat",
+                "readline",
+                "difflib",
+                *OF_IMAGES,
+            ],
+        ),
+        ("chat", ["readline", "tinystar_np.inspection.speed", "tinystar_np.cli.ask", *OF_IMAGES]),
     ],
 )
 def test_only_what_is_needed_is_imported(command: str, without: list[str], talking_model: Path) -> None:

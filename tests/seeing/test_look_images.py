@@ -162,6 +162,23 @@ def test_too_many_weights_become_means(seen: Seen, monkeypatch: pytest.MonkeyPat
     assert_allclose(means.arrays[name], whole.arrays[name].mean(axis=0, keepdims=True))
 
 
+def test_a_long_prompt(loaded: tuple[Any, Any]) -> None:
+    """Of many tokens attention's scores are not kept, and activations only after the last image."""
+    prompt = "<image>" * 8 + "Which?"
+    seen = ts.look(*loaded, prompt, images=[CAT] * 8, max_new_tokens=2, temperature=0.0)
+    assert len(seen.ids) > 300
+    assert not any(path.endswith("scores") for path in seen.recording)
+    with pytest.raises(KeyError, match="left out of this recording"):
+        seen.recording["blocks.0.attention.scores"]
+    data = data_of(seen)
+    assert data["first"] >= seen.images[-1].span[1]
+    nodes = {node["name"]: node["reads"] for node in data["pictures"]["kinds"][0]}
+    assert nodes["attention.probabilities"] == ["attention.q_rotated", "attention.k_rotated"]
+    rows = len(seen.ids) - data["first"]
+    assert data["places"]["taps.statistics"]["shape"][1] == rows
+    assert data["places"]["image.7.attention.2"]["shape"][1:] == [rows, len(seen.images[7].places)]
+
+
 def test_recorded_taps_of_an_image(loaded: tuple[Any, Any]) -> None:
     model, processor = loaded
     prompt = processor.prompt(TWO, [CAT, STRIP])
@@ -304,3 +321,11 @@ def test_the_examples_of_the_docs(directory: Path, tmp_path: Path, monkeypatch: 
         small = block.replace("HuggingFaceTB/SmolVLM-256M-Instruct", str(directory))
         exec(small.replace('" cat", " dog"', '"c", "d"'), names)  # its tokens are letters
     assert (tmp_path / "page.html").stat().st_size > 100_000
+
+
+def test_a_file_of_several_pictures_is_noted(directory: Path, tmp_path: Path, capsys: Any) -> None:
+    frames = [Image.fromarray(picture(30, 40, seed)) for seed in (1, 2)]
+    file = tmp_path / "film.gif"
+    frames[0].save(file, save_all=True, append_images=frames[1:])
+    assert tinystar(["look", "-m", str(directory), "--image", str(file), "What?"]) == 0
+    assert "has several pictures; the first is used" in capsys.readouterr().err

@@ -479,6 +479,29 @@ def test_images_fit_the_window(opened: Open, seen_images: Seen, width: int) -> N
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_a_page_of_many_image_tokens(opened: Open, seen_images: Seen) -> None:
+    """Only tokens after the images can be chosen; all views draw, though scores are not among the taps."""
+    assert seen_images.tokenizer is not None
+    prompt = "<image>" * 8 + "Which?"
+    images = [picture(60, 90)] * 8
+    seen = ts.look(seen_images.model, seen_images.tokenizer, prompt, images=images, max_new_tokens=2)
+    opened_page = opened(seen.page())
+    page = opened_page.page
+    first = page.evaluate("seen.first")
+    smallest = opened_page.array("taps.statistics")[..., 0]
+    table = [tap["path"] for tap in page.evaluate("seen.taps")]
+    for path in ("blocks.1.residual", "embedding.images", "blocks.2.feed_forward.up"):
+        expected = seen.recording[path][0, first:].min(axis=-1)
+        np.testing.assert_array_equal(smallest[table.index(path)], expected)
+    assert first >= seen.images[-1].span[1]
+    page.keyboard.press("ArrowLeft")
+    for _ in range(9):
+        page.keyboard.press("ArrowLeft")
+    assert page.evaluate("position()") >= first
+    for name in page.evaluate("seen.pictures.kinds[0].map(node => node.name)"):
+        page.evaluate("tap => choose({ tap })", name)
+
+
 def test_means_where_there_is_no_room_for_heads(
     opened: Open, seen_images: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

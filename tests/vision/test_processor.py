@@ -143,6 +143,27 @@ def test_a_saved_cache_keeps_its_images(seeing: tuple, tmp_path: Path) -> None:
     assert loaded.images is None
 
 
+def test_the_rest_of_an_image_is_not_that_of_another(seeing: tuple) -> None:
+    """Where a cache ends within an image, another in its place is refused; before it, it is read."""
+    model, processor, *_ = seeing
+    first, second = (processor.prompt("See <image>.", [picture(40, 40, seed=seed)]) for seed in (1, 2))
+    assert first.ids == second.ids
+    place, last = (int(first.images[0].places[n]) for n in (0, -1))
+    whole = {prompt: model(prompt.ids, images=prompt.images) for prompt in (first, second)}
+    for within in (place + 1, last):
+        cache = model.new_cache()
+        model(first.ids, cache=cache, images=first.images)
+        cache.truncate(within)
+        with pytest.raises(InputError, match=rf"ends at token {within}.*truncate\({place}\)"):
+            model(second.ids[within:], cache=cache, images=second.images)
+        assert cache.lengths.tolist() == [within]
+        same = model(first.ids[within:], cache=cache, images=first.images)  # it is read again
+        np.testing.assert_allclose(same, whole[first][within:], atol=1e-4)
+        cache.truncate(place)
+        other = model(second.ids[place:], cache=cache, images=second.images)
+        np.testing.assert_allclose(other, whole[second][place:], atol=1e-4)
+
+
 def test_what_cannot_be(seeing: tuple, talking_model: Path, tmp_path: Path) -> None:
     model, processor, *_ = seeing
     image, blind = picture(20, 20), ts.load(talking_model)

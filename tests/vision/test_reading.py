@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import tracemalloc
 import zlib
 from contextlib import suppress
 from io import BytesIO
@@ -322,3 +323,53 @@ def test_without_pillow_arrays_are_read_and_files_say_what_to_install(
     assert_array_equal(read_image(PHOTO), PHOTO)
     with pytest.raises(TinyStarError, match=r"pip install 'tinystar_np\[vision\]'"):
         read_image(path)
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "RGB with a colour"]
+)
+def test_strips_are_converted_as_the_whole(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large picture some rows at a time are converted: as Pillow converts all of them at once."""
+    monkeypatch.setattr("tinystar_np.vision.reading.AT_ONCE", 5 * PHOTO.shape[1] + 3)  # five rows, of 37
+    path = tmp_path / "picture"
+    options: dict[str, Any] = {}
+    if mode == "I;16":
+        grey = (np.arange(PHOTO[..., 0].size).reshape(PHOTO.shape[:2]) * 31 % 65536).astype(np.uint16)
+        image = Image.fromarray(grey)
+        expected = np.repeat(np.rint(grey[..., None] / 257).astype(np.uint8), 3, axis=-1)
+    else:
+        image = Image.fromarray(PHOTO)
+        if mode in ("LA", "RGBA"):
+            image.putalpha(Image.fromarray(MASK))
+        if mode == "RGB with a colour":
+            options = {"transparency": tuple(int(part) for part in PHOTO[20, 20])}
+        elif image.mode != mode:
+            image = image.convert(mode)
+        if mode == "P":
+            options = {"transparency": image.getpixel((20, 20))}
+        path.write_bytes(encoded(image, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG", **options))
+        expected = np.array(convert_to_rgb(Image.open(path)))
+        image = Image.open(path)
+        if mode in ("LA", "P", "RGBA") or options:
+            white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+            expected = np.array(Image.alpha_composite(white, image.convert("RGBA")).convert("RGB"))
+            assert (expected == 255).all(-1).any()
+    assert_array_equal(read_image(image), expected)
+
+
+def test_reading_takes_little_more_than_the_pixels(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (6000, 4000), (10, 200, 30, 128))
+    path = tmp_path / "large.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif, compress_level=1)
+    tracemalloc.start()  # of NumPy and of bytes, not of Pillow
+    try:
+        pixels = read_image(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert pixels.shape == (6000, 4000, 3)
+    assert peak < 1.6 * pixels.nbytes

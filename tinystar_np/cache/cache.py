@@ -120,7 +120,7 @@ class Cache:
         images  of each row's text, those that the cache holds or not; None for no further ones
         """
         whole = None if self._whole is None else np.maximum(self.lengths + new_tokens, self._whole)
-        known = self.images if images is None else merged(self.images, images)
+        known = self.images if images is None else merged(self.images, images, self.lengths)
         return Step(self.lengths, new_tokens, whole, known)
 
     @contextmanager

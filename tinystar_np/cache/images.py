@@ -14,6 +14,8 @@ from tinystar_np.cache.groups import Group, group_within, groups_of_runs
 from tinystar_np.errors import InputError
 
 Run = tuple[int, int]
+SAME = 1e-3
+"""Of the largest number: up to this much the vectors of an image that is read twice may differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,17 +146,41 @@ def begun(rows: Sequence[Images] | None, lengths: NDArray[np.int64]) -> Sequence
     return left if any(left) else None
 
 
-def merged(held: Sequence[Images] | None, given: Sequence[Sequence[SeenImage]]) -> Sequence[Images]:
-    """Return the images of each row's text: those that a cache holds, and those given that are new."""
-    return [
-        _merged(old, new) for old, new in zip([()] * len(given) if held is None else held, given, strict=True)
-    ]
+def merged(
+    held: Sequence[Images] | None, given: Sequence[Sequence[SeenImage]], lengths: NDArray[np.int64]
+) -> Sequence[Images]:
+    """Return the images of each row's text: those that a cache holds, and those given that are new.
+
+    lengths  (B,) tokens that the cache holds of each row
+
+    Raises InputError where a text would go on within an image with the rest of another.
+    """
+    rows = [()] * len(given) if held is None else held
+    return [_merged(old, new, n) for old, new, n in zip(rows, given, lengths.tolist(), strict=True)]
 
 
-def _merged(held: Images, given: Sequence[SeenImage]) -> Images:
-    known = {int(image.places[0]) for image in held}
+def _merged(held: Images, given: Sequence[SeenImage], length: int) -> Images:
+    known = {int(image.places[0]): image for image in held}
+    for image in given:
+        old = known.get(int(image.places[0]))
+        if old is not None and old.places[-1] >= length and not _is_same(old, image):
+            first = int(old.places[0])
+            raise InputError(
+                f"The cache ends at token {length}, within an image, and the one given for token {first} is "
+                f"another. Cut the cache before it, cache.truncate({first}), or give the same image."
+            )
     new = (image for image in given if int(image.places[0]) not in known)
     return tuple(sorted((*held, *new), key=lambda image: int(image.places[0])))
+
+
+def _is_same(one: SeenImage, other: SeenImage) -> bool:
+    """Say whether two images are the same, perhaps read twice, by other numbers of threads."""
+    if one.vectors is other.vectors:
+        return True
+    if one.vectors.shape != other.vectors.shape or not np.array_equal(one.places, other.places):
+        return False
+    most = np.abs(one.vectors).max()
+    return not np.isfinite(most) or bool(np.abs(one.vectors - other.vectors).max() <= SAME * most)
 
 
 def arrays_of(rows: Sequence[Images]) -> dict[str, NDArray]:

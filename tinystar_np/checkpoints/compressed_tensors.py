@@ -13,7 +13,8 @@ with ``CompressedTensorsConfig(dequantize=True)``, and raises an error without. 
 https://github.com/vllm-project/compressed-tensors, ``QuantizationConfig`` and ``QuantizationArgs``.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 METHOD, FORMAT, MXFP4_FORMAT = "compressed-tensors", "int-quantized", "mxfp4-pack-quantized"
 LINEAR, CONV1D = "Linear", "Conv1D"
@@ -39,6 +40,26 @@ NO_MATTER = ("observer", "observer_kwargs", "scale_dtype", "zp_dtype")
 def int8_settings(kinds: Sequence[str], ignored: Sequence[str]) -> dict[str, object]:
     """Return the ``quantization_config`` for 8 bits in all layers of these kinds but the ``ignored``."""
     return _settings(FORMAT, WEIGHTS, kinds, ignored)
+
+
+def endings(ignored: Iterable[str], rounded: Iterable[str]) -> list[str]:
+    """Return patterns for ``ignored`` modules that hold whatever stands before their names.
+
+    In models of text and images transformers calls a module model.vision_tower.… that files call
+    vision_tower.…: by the file's name alone it is taken for one in 8 bits, and stays without weights.
+
+    ignored  names of modules in a file
+    rounded  names of the tensors that are not to be ignored
+    """
+    taken = {ending for name in rounded for ending in _endings_of(name.removesuffix(".weight"))}
+    free = (next((each for each in _endings_of(name) if each not in taken), None) for name in ignored)
+    return [rf"re:(.*\.)?{re.escape(ending)}$" for ending in sorted({each for each in free if each})]
+
+
+def _endings_of(name: str) -> list[str]:
+    """List the endings of a module's name, the shortest first."""
+    parts = name.split(".")
+    return [".".join(parts[i:]) for i in reversed(range(len(parts)))]
 
 
 def mxfp4_settings(kinds: Sequence[str], ignored: Sequence[str]) -> dict[str, object]:

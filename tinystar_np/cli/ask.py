@@ -30,12 +30,12 @@ from tinystar_np.cli.terminal import (
     warnings_noted,
 )
 from tinystar_np.errors import TinyStarError
-from tinystar_np.generation import Conversation, Piece, stream
+from tinystar_np.generation import Piece, stream
+from tinystar_np.generation.image_prompt import seeing
 from tinystar_np.generation.loop import Progress
 from tinystar_np.generation.options import Sampling
 from tinystar_np.models import Decoder
 from tinystar_np.text import Tokenizer
-from tinystar_np.vision.processor import Processor
 
 BARE = (4, 4096)
 """How many matrices, and their rows and columns, to measure memory with: 0.27 GB, read in 0.1 s."""
@@ -132,6 +132,8 @@ def answer(
     A model that sees was taught to answer questions about images, and to continue no text after them.
     """
     if images and tokenizer is not None and tokenizer.chat_template is not None:
+        from tinystar_np.generation import Conversation  # late: a text that is continued does not need it
+
         conversation = Conversation(model, tokenizer)
         return conversation.say(prompt, images=images, progress=progress, **settings)
     return stream(model, tokenizer, prompt, images=images, progress=progress, **settings)
@@ -142,8 +144,9 @@ def tokens_of(tokenizer: Tokenizer | None, prompt: str, images: Sequence[Path]) 
     if tokenizer is None:
         return 0
     tokens = len(tokenizer.encode(prompt))
-    if isinstance(tokenizer, Processor):
-        tokens += sum(tokenizer.tokens_of(tokenizer.pixels(image)) for image in images)
+    processor = seeing(tokenizer)
+    if processor is not None:
+        tokens += sum(processor.tokens_of(processor.pixels(image)) for image in images)
     return tokens
 
 

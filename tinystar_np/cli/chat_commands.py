@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tinystar_np.cli.chat_history import OFF, SETTING, history_file
+from tinystar_np.cli.chat_paths import completions_of, path_of
 from tinystar_np.cli.chat_session import Session
 from tinystar_np.cli.chat_settings import KEYS, in_words, setting, whole_number
 from tinystar_np.cli.chat_texts import edited, read_file
@@ -18,12 +19,11 @@ from tinystar_np.cli.terminal import note
 from tinystar_np.cli.visible import visible
 from tinystar_np.cli.wording import wrapped
 from tinystar_np.errors import InputError
-from tinystar_np.generation.image_prompt import no_images
+from tinystar_np.generation.image_prompt import no_images, seeing
 from tinystar_np.generation.messages import text_of
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.saved_conversation import read_conversation, resume, save_conversation
 from tinystar_np.text import Tokenizer
-from tinystar_np.vision.processor import Processor
 
 WITH_CACHE = " --cache"
 MOST_SHOWN = 300  # characters of a message that is quoted
@@ -161,7 +161,7 @@ class Commands:
         """Put the text of a file before the next message."""
         if not rest:
             raise InputError("Which file? /read notes.txt")
-        text = read_file(Path(rest).expanduser())
+        text = read_file(path_of(rest))
         self._read.append(text)
         note(f"{len(text)} characters stand before the next message.", self.session.arguments)
         return True
@@ -170,12 +170,13 @@ class Commands:
         """Put an image before the next message."""
         if not rest:
             raise InputError("Which file? /image cat.jpg")
-        path = Path(rest).expanduser()
-        if not isinstance(self._tokenizer, Processor):
+        path = path_of(rest)
+        processor = seeing(self._tokenizer)
+        if processor is None:
             raise no_images(self.session.model)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they come when it is sent
-            tokens = self._tokenizer.tokens_of(self._tokenizer.pixels(path))
+            tokens = processor.tokens_of(processor.pixels(path))
         self._images.append(path)
         note(f"{path.name} stands before the next message: {tokens} tokens.", self.session.arguments)
         return True
@@ -233,7 +234,7 @@ class Commands:
         note(f"{len(saved.messages)} messages, the last: {cut(last)}", session.arguments)
 
     def _path(self, rest: str) -> Path:
-        path = Path(rest).expanduser() if rest else self.session.file
+        path = path_of(rest) if rest else self.session.file
         if path is None:
             raise InputError("Which file? /save talk.json")
         return path
@@ -254,14 +255,8 @@ class Commands:
             return [f"{name} " for name in COMMANDS if word and name.startswith(word)]
         if before == "/set":
             return [f"{key} " for key in KEYS if key.startswith(word)]
-        if before in ("/save", "/load", "/read", "/image"):
-            directory, name = Path(word).parent.expanduser(), word.rpartition("/")[2]
-            try:
-                found = sorted(path.name for path in directory.iterdir() if path.name.startswith(name))
-            except OSError:
-                return []
-            return [word[: len(word) - len(name)] + other for other in found]
-        return []
+        command, _, typed = line.partition(" ")
+        return completions_of(typed) if command in ("/save", "/load", "/read", "/image") else []
 
 
 COMMANDS = {

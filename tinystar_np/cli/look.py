@@ -26,7 +26,15 @@ from tinystar_np.cli.open_model import (
 )
 from tinystar_np.cli.prompt_text import read_prompt
 from tinystar_np.cli.streams import OK, say
-from tinystar_np.cli.terminal import KEPT_SPACE, UsageError, add_common_arguments, note, say_styled, say_table
+from tinystar_np.cli.terminal import (
+    KEPT_SPACE,
+    UsageError,
+    add_common_arguments,
+    note,
+    say_styled,
+    say_table,
+    warnings_noted,
+)
 from tinystar_np.cli.wording import size_of
 from tinystar_np.errors import TinyStarError
 from tinystar_np.seeing.glance import PARTS, Glance, Link, glance
@@ -96,7 +104,8 @@ def look(arguments: argparse.Namespace) -> int:
     # As tinystar ask does: a model that sees was taught to answer questions about images.
     chat = bool(arguments.image) and tokenizer is not None and tokenizer.chat_template is not None
     given = _ids(prompt) if arguments.ids else prompt
-    seen = look_inside(model, tokenizer, given, images=arguments.image, chat=chat, **settings)
+    with warnings_noted(arguments):  # of images
+        seen = look_inside(model, tokenizer, given, images=arguments.image, chat=chat, **settings)
     seen = replace(seen, model_name=arguments.model)
     if to_stdout:
         say(seen.page(), end="", raw=True)

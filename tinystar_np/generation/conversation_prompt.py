@@ -6,15 +6,14 @@ from typing import NamedTuple
 from tinystar_np.cache import SeenImage
 from tinystar_np.errors import ContextFullError, InputError, TokenizerError
 from tinystar_np.generation.full_context import Shift, to_leave_out, without_oldest
-from tinystar_np.generation.image_prompt import encode_with_images, no_images
+from tinystar_np.generation.image_prompt import encode_with_images, no_images, seeing
 from tinystar_np.generation.images_read import ImagesRead
 from tinystar_np.generation.loop import LanguageModel, number_of_tokens
 from tinystar_np.generation.messages import Message, for_template, image_parts
+from tinystar_np.models.vision.pixels import Prompt as Encoded
 from tinystar_np.models.vision_part import places_of
 from tinystar_np.text import Tokenizer
 from tinystar_np.text.chat_template import ChatTemplate
-from tinystar_np.vision.processor import Processor
-from tinystar_np.vision.processor import Prompt as Encoded
 
 PROBE = "What is asked?"
 """A message that shows whether a template takes a text, or a list of parts alone."""
@@ -42,12 +41,12 @@ class Prompts:
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self._model, self._tokenizer, self._template = model, tokenizer, template
-        self._images = ImagesRead(model, tokenizer) if isinstance(tokenizer, Processor) else None
+        processor = seeing(tokenizer)
+        self._images = None if processor is None else ImagesRead(model, processor)
         self._all_parts: bool | None = None
-        form = tokenizer.form if isinstance(tokenizer, Processor) else None
-        self.mark = None if form is None else form.mark
+        self.mark = None if processor is None else processor.form.mark
         """The text that stands for an image; None where there are none."""
-        self._marks = () if form is None else {form.mark, form.image_token}
+        self._marks = () if processor is None else {processor.form.mark, processor.form.image_token}
 
     def encoded(
         self,

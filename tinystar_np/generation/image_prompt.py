@@ -9,13 +9,13 @@ from tinystar_np.generation.loop import LanguageModel
 from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.embedding_model import EmbeddingModel
-from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.models.vision.pixels import Pixels, Prompt
 from tinystar_np.models.vision_part import Image
 from tinystar_np.text import Tokenizer
 from tinystar_np.vision.form import CUT
-from tinystar_np.vision.processor import Processor, Prompt
 
 if TYPE_CHECKING:
+    from tinystar_np.vision.processor import Processor
     from tinystar_np.vision.reading import ImageSource
 
 
@@ -35,11 +35,21 @@ def encode_with_images(
     Raises InputError where there are more images than places for them, or fewer, or one cannot be read,
     or the model reads text alone.
     """
-    if isinstance(tokenizer, Processor) and (images or tokenizer.form.mark in text or CUT in text):
-        return tokenizer.prompt(text, images, add_special_tokens)
+    processor = seeing(tokenizer)
+    if processor is not None and (images or processor.form.mark in text or CUT in text):
+        return processor.prompt(text, images, add_special_tokens)
     if images:
         raise no_images(model)
     return Prompt(encode_prompt(model, tokenizer, text, name, add_special_tokens))
+
+
+def seeing(tokenizer: Tokenizer | None) -> "Processor | None":
+    """Return a tokenizer as the processor that it is, where it also takes images; else None."""
+    if tokenizer is None or type(tokenizer) is Tokenizer:
+        return None
+    from tinystar_np.vision.processor import Processor  # late: models of text need none of it
+
+    return tokenizer if isinstance(tokenizer, Processor) else None
 
 
 def read_images(model: LanguageModel, images: Sequence[Image], held: int = 0) -> tuple[SeenImage, ...]:

@@ -6,7 +6,7 @@ made of one does not depend on its place: only the vectors are kept, and put the
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from tinystar_np.generation.loop import LanguageModel
 from tinystar_np.generation.messages import given_in, image_parts, source_of
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.vision.pixels import ImageInput, Pixels
-from tinystar_np.vision.processor import Processor
+
+if TYPE_CHECKING:
+    from tinystar_np.vision.processor import Processor
 
 
 class _Prepared(NamedTuple):
@@ -34,7 +36,7 @@ class ImagesRead:
     processor  prepares the images
     """
 
-    def __init__(self, model: LanguageModel, processor: Processor) -> None:
+    def __init__(self, model: LanguageModel, processor: "Processor") -> None:
         self._model, self._processor = model, processor
         # By identity; the objects are kept, so that no other gets the same.
         self._prepared: dict[int, _Prepared] = {}

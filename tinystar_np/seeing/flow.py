@@ -113,6 +113,8 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
         "k": [each for each in named if each.startswith("k") and not each.startswith("kv_")],
     }
     found: tuple[str, ...]
+    if own == "probabilities" and "scores" not in named:  # left out of the recording of a long text
+        own = "scores"
     if own == "k_rotated" and "kv_down" in named:
         found = ("kv_down",)
     elif own in chains["q"] or own in chains["k"]:

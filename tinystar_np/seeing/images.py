@@ -15,9 +15,10 @@ from tinystar_np.generation.conversation_prompt import Prompts
 from tinystar_np.generation.image_prompt import encode_with_images, no_images
 from tinystar_np.generation.messages import check_is_list, user_message
 from tinystar_np.models import Decoder
+from tinystar_np.models.vision.pixels import Prompt
 from tinystar_np.text import Tokenizer
 from tinystar_np.vision.boxes import Boxes, looks
-from tinystar_np.vision.processor import Processor, Prompt
+from tinystar_np.vision.processor import Processor
 from tinystar_np.vision.reading import read_image
 
 if TYPE_CHECKING:

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 NEW_TOKENS = 12
 NOTEBOOK_HEIGHT = 900  # pixels
+LONG, SCORES = 300, ("blocks.*.attention.scores",)
+"""In a text of more tokens attention's scores are not kept: they would take as much memory as the weights
+that are made of them, and with an image that is a gigabyte or more."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +179,9 @@ def look(
               that see were taught to answer questions about images
     sampling  see SamplingOptions; max_new_tokens is 12 where it is not given, and 0 looks at the prompt alone
 
-    The tokens are read once more in one pass, without a cache, whose every intermediate is recorded: memory
-    grows with the square of their number where there is attention.
+    The tokens are read once more in one pass, without a cache, whose every intermediate is recorded, but for
+    attention's scores in texts of more than 300 tokens: memory grows with the square of their number where
+    there is attention.
 
     Raises InputError for an empty prompt, an option out of range, or images that cannot be read,
     ContextFullError for a prompt too long, TokenizerError for a text where there is no tokenizer, or no chat
@@ -202,7 +206,7 @@ def look(
                 whole.append(piece.token_id)
                 advance(model.parameters)
         whole = whole[: model.context_length]  # the last token may have no position
-        with record() as recording:
+        with record(leave_out=SCORES if len(whole) > LONG else ()) as recording:
             model(np.array(whole), images=asked.read)
     text = prompt if isinstance(prompt, str) and not (chat or asked.images) else None
     seen = Seen(model, tokenizer, tuple(whole), len(ids), options, recording, times, text)

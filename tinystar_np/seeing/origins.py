@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tinystar_np
+from tinystar_np.cache import SeenImage
 from tinystar_np.fast import KERNELS
 from tinystar_np.models import Decoder
-from tinystar_np.models.vision_part import Image
 from tinystar_np.tap import listen
 
 PACKAGE = Path(tinystar_np.__file__).parent
@@ -43,16 +43,26 @@ class Origin:
     kernels: tuple[str, ...]
 
 
-def tap_origins(model: Decoder, ids: Sequence[int], images: Sequence[Image] = ()) -> dict[str, Origin]:
+def tap_origins(model: Decoder, ids: Sequence[int], images: Sequence[SeenImage] = ()) -> dict[str, Origin]:
     """Return the origin of every tap by its full path.
 
-    ids     token ids; the first two are read, or all where there are images
+    ids     token ids; the first two are read, or one and a vector of the first image
     images  those of the text, read by the model
     """
     watcher = Watcher()
     with listen(watcher), watcher.watching():
-        model(np.asarray(ids if images else ids[:2]), images=images)
+        if images:
+            model(np.array([ids[0], ids[images[0].places[0]]]), images=[_one_vector(images[0])])
+        else:
+            model(np.asarray(ids[:2]))
     return watcher.origins
+
+
+def _one_vector(image: SeenImage) -> SeenImage:
+    """Return an image of one vector, at the second place of a text."""
+    grid = None if image.grid is None else (1, 1, 1)
+    deep = None if image.deep is None else image.deep[:, :1]
+    return SeenImage(np.array([1]), image.vectors[:1], grid, deep)
 
 
 class Watcher:

@@ -9,7 +9,7 @@ with ts.record("blocks.*.residual", every_call=True) as caught:
 caught.calls[0]["blocks.3.residual"]  # (B, T, D) of the prompt; calls[1] is of the first new token, (B, 1, D)
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from html import escape
@@ -42,9 +42,13 @@ class Recording(Mapping[str, NDArray]):
         self._arrays: dict[str, NDArray] = {}
         self._places: dict[str, Place | None] = {}
         self._calls: list[Recording] | None = [] if calls else None
+        self.left_out: tuple[str, ...] = ()
+        """Patterns of what is not kept though it is matched."""
 
     def catch(self, path: str, x: NDArray) -> NDArray:
-        """Keep a copy of ``x``."""
+        """Keep a copy of ``x``, unless it is to be left out."""
+        if any(fnmatchcase(path, pattern) for pattern in self.left_out):
+            return x
         if self._calls is not None:
             self._current_call(path).catch(path, x)
             self._arrays[path] = self._calls[-1]._arrays[path]
@@ -109,6 +113,8 @@ class Recording(Mapping[str, NDArray]):
             return f"A recorded array is named by a str, such as 'blocks.3.residual'; found {path!r}"
         if not self.offered:
             return f"{path} was not recorded: no model ran inside the block."
+        if any(fnmatchcase(path, pattern) for pattern in self.left_out):
+            return f"{path} was computed, but left out of this recording."
         if path in self.offered:
             patterns = ", ".join(map(repr, self._patterns))
             return f"{path} was computed, but no pattern of the recording matches it: record({patterns})."
@@ -166,13 +172,16 @@ def _numbers(numbers: list[str]) -> str:
 
 
 @contextmanager
-def record(*patterns: str, every_call: bool = False, optional: bool = False) -> Iterator[Recording]:
+def record(
+    *patterns: str, every_call: bool = False, optional: bool = False, leave_out: Sequence[str] = ()
+) -> Iterator[Recording]:
     """Record every tap inside the ``with`` block, or those whose path matches one of the patterns.
 
     patterns    shell-style, such as "blocks.*.residual"; docs/taps.md lists the names
     every_call  keep the arrays of each call of a model by themselves, as ``calls``: the prompt's and each new
                 token's when a text is generated. Otherwise the later array replaces the earlier one.
     optional    let patterns match nothing, as those must that name taps of several kinds of models
+    leave_out   patterns of what is not kept all the same
 
     Where attention's scores or probabilities are recorded, it runs in its plain form, which builds them: T·S
     numbers per head. Recordings nest: each gets what it asks for. Inside an intervention the recording has
@@ -185,6 +194,7 @@ def record(*patterns: str, every_call: bool = False, optional: bool = False) -> 
         if not isinstance(pattern, str):
             raise InputError(f"record takes patterns such as 'blocks.*.residual'; found {pattern!r}")
     recording = Recording(patterns, calls=every_call)
+    recording.left_out = tuple(leave_out)
     with listen(recording, *patterns) as listening:
         recording.offered = listening.paths
         yield recording

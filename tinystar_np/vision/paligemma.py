@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from tinystar_np.checkpoints.json_file import JsonObject
-from tinystar_np.models.vision.pixels import Pixels
+from tinystar_np.models.vision.pixels import Pixels, Prompt
 from tinystar_np.text.tokenizer import Tokenizer
 from tinystar_np.vision.boxes import Boxes, on_the_image, tile_cells
-from tinystar_np.vision.processor import Processor, Prompt
+from tinystar_np.vision.processor import Processor
 from tinystar_np.vision.settings import Settings
 from tinystar_np.vision.siglip import PROCESSOR, SIGLIP
 from tinystar_np.vision.steps import Steps, image_processor, repeated

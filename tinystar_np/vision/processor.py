@@ -5,7 +5,6 @@ vector that the encoder makes of the image, and the tokens that the model was tr
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from tinystar_np.amounts import counted
 from tinystar_np.checkpoints.files_inside import file_inside
 from tinystar_np.checkpoints.json_file import JsonObject, one_line, read_json_object, shown
 from tinystar_np.errors import ConfigError, InputError
-from tinystar_np.models.vision.pixels import ImageInput, Pixels
+from tinystar_np.models.vision.pixels import ImageInput, Pixels, Prompt
 from tinystar_np.text.tokenizer import Tokenizer
 from tinystar_np.vision.form import CUT, Form
 from tinystar_np.vision.reading import read_image
@@ -57,18 +56,6 @@ FORMS = {
 none."""
 PROCESSORS = {"paligemma": "paligemma.PaliGemmaProcessor"}
 """The processor of a ``model_type`` whose prompts have more around an image than its form writes."""
-
-
-@dataclass(frozen=True, eq=False)
-class Prompt:
-    """A prompt as a model reads it: ``model(prompt.ids, images=prompt.images)``.
-
-    ids     the tokens
-    images  its images, in the order of their places
-    """
-
-    ids: list[int]
-    images: tuple[ImageInput, ...] = ()
 
 
 class Processor(Tokenizer):

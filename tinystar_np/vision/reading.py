@@ -32,6 +32,7 @@ WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 FILTERS = Lock()  # of warnings, which are the same for all threads
 WHITE = (255, 255, 255, 255)
 LARGEST_16_BIT = 65535
+AT_ONCE = 4_000_000  # pixels that are converted at once
 
 
 def read_image(source: "ImageSource") -> NDArray[np.uint8]:
@@ -113,27 +114,61 @@ def _read_file(file: Path | BytesIO, name: str) -> NDArray[np.uint8]:
 
 def _rgb(image: "PillowImage", name: str) -> NDArray[np.uint8]:
     """Return an image's pixels, upright and without transparency."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         image.load()
         _check_size(image, name)  # again, as an ICO is a list of other images
-        if _orientation(image) != 1:
-            image = ImageOps.exif_transpose(image)
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            return _grey(image, name)
-        if image.mode in WITH_ALPHA or image.info.get("transparency") is not None:
-            if image.mode == "La":
-                image = image.convert("LA")
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
-        return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        if image.mode == "F":  # whether 1 is white, or 255, is seen in the whole
+            pixels = rgb_from_array(np.asarray(image), name)
+            return np.ascontiguousarray(_turned(pixels, _orientation(image)))
+        # Strip by strip: 89 million pixels take 360 MB in Pillow, and each copy of them as much again.
+        width, height = image.size
+        rows = max(1, AT_ONCE // width)
+        stored = np.empty((height, width, 3), np.uint8)
+        for top in range(0, height, rows):
+            strip = image.crop((0, top, width, min(top + rows, height)))
+            stored[top : top + rows] = _rgb_of_strip(strip, name)
+        return _turned(stored, _orientation(image))
     except (InputError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise _too_large(name) from error
     except Exception as error:  # a decoder fails on a broken file with whatever it meets
         raise _damaged(name, error) from error
+
+
+def _rgb_of_strip(image: "PillowImage", name: str) -> NDArray[np.uint8]:
+    """Return some rows of an image as red, green and blue, without transparency."""
+    from PIL import Image
+
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _grey(image, name)
+    if image.mode in WITH_ALPHA or image.info.get("transparency") is not None:
+        if image.mode == "La":
+            image = image.convert("LA")
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _turned(stored: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Return an image upright that EXIF says was stored in one of eight ways; another view of the same array.
+
+    The first row and column that are stored lie in the picture: 1 above and left, 2 above and right, 3 below
+    and right, 4 below and left, and from 5 to 8 rows and columns have changed places.
+    """
+    swapped = stored.swapaxes(0, 1)
+    ways = {
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: swapped,
+        6: swapped[:, ::-1],
+        7: swapped[::-1, ::-1],
+        8: swapped[::-1],
+    }
+    return ways.get(orientation, stored)
 
 
 def _check_size(image: "PillowImage", name: str) -> None:
@@ -155,10 +190,8 @@ def _orientation(image: "PillowImage") -> int:
 
 
 def _grey(image: "PillowImage", name: str) -> NDArray[np.uint8]:
-    """Return grey of more than 8 bits: 16 of them scaled to 8, floats from 0 to 1."""
+    """Return grey of 16 bits, scaled to 8."""
     grey = np.asarray(image)
-    if image.mode == "F":
-        return rgb_from_array(grey, name)
     if grey.min() < 0 or grey.max() > LARGEST_16_BIT:
         raise InputError(
             f"{name}: grey from {grey.min()} to {grey.max()}; up to 16 bits are read.\n"

@@ -1,4 +1,4 @@
-"""An image as a vision encoder takes it."""
+"""An image as a vision encoder takes it, and a prompt with images as a model does."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -30,3 +30,15 @@ class ImageInput:
 
     pixels: Pixels
     places: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A prompt as a model reads it: ``model(prompt.ids, images=prompt.images)``.
+
+    ids     the tokens
+    images  its images, in the order of their places
+    """
+
+    ids: list[int]
+    images: tuple[ImageInput, ...] = ()

@@ -41,6 +41,7 @@ UNPACKING = {
 """The settings of transformers that unpack weights of a format when they are loaded."""
 UNLIKE = {"falcon_h1": "k"}
 """Models whose queries ("q") or keys ("k") are multiplied before attention there, and scores here."""
+ATTEND, ROTATE = "eager_attention_forward", "apply_rotary_pos_emb"
 BEFORE = ("", "model.language_model.", "language_model.", "model.text_model.")
 """Prefixes of modules' names: a text part is within the model of text and images."""
 
@@ -150,11 +151,12 @@ def _attention_watched(
     """Keep the queries and keys that attention reads, inside the ``with`` block.
 
     A model's file has a function that computes attention, ``eager_attention_forward(module, query, key, …)``.
-    Older ones have none, but one that rotates those of a layer, ``apply_rotary_pos_emb(query, key, …)``.
+    Older ones have none, but one that rotates those of a layer, ``apply_rotary_pos_emb(query, key, …)``. A
+    whole model of text and images is in several files, of which the decoder's is another than its own.
     """
-    module = sys.modules[type(reference).__module__]
-    model_type = type(reference).__module__.rpartition("modeling_")[2]
-    last = {kind: _last_of(kind, names) if kind not in UNLIKE.get(model_type, "") else {} for kind in "qk"}
+    files = {type(layer).__module__: sys.modules[type(layer).__module__] for layer in reference.modules()}
+    unlike = UNLIKE.get(reference.config.model_type, "")
+    last = {kind: _last_of(kind, names) if kind not in unlike else {} for kind in "qk"}
     blocks = list(last["q"])
 
     def keep_both(block: int, query: Any, key: Any) -> None:
@@ -163,16 +165,18 @@ def _attention_watched(
             if name is not None and not name.endswith(f"attention.{kind}"):  # those are modules' outputs
                 keep(name, tensor)
 
-    changed = {}
-    if hasattr(module, "eager_attention_forward"):
-        attend = module.eager_attention_forward
-
+    def watching(attend: Callable[..., Any]) -> Callable[..., Any]:
         def watched(layer: Any, query: Any, key: Any, *rest: Any, **more: Any) -> Any:
             keep_both(getattr(layer, "layer_idx", -1), query, key)
             return attend(layer, query, key, *rest, **more)
 
-        changed["eager_attention_forward"] = watched
-    elif hasattr(module, "apply_rotary_pos_emb"):
+        return watched
+
+    changed: list[tuple[Any, str, Any]] = [
+        (file, ATTEND, watching(getattr(file, ATTEND))) for file in files.values() if hasattr(file, ATTEND)
+    ]
+    module = files[type(reference).__module__]
+    if not changed and hasattr(module, ROTATE):
         rotate, remaining = module.apply_rotary_pos_emb, iter(blocks)
 
         def rotated(*given: Any, **more: Any) -> Any:
@@ -182,15 +186,15 @@ def _attention_watched(
                 keep_both(block, *both)
             return both
 
-        changed["apply_rotary_pos_emb"] = rotated
-    before = {name: getattr(module, name) for name in changed}
-    for name, function in changed.items():
-        setattr(module, name, function)
+        changed = [(module, ROTATE, rotated)]
+    before = [(file, name, getattr(file, name)) for file, name, _ in changed]
+    for file, name, function in changed:
+        setattr(file, name, function)
     try:
         yield
     finally:
-        for name, function in before.items():
-            setattr(module, name, function)
+        for file, name, function in before:
+            setattr(file, name, function)
 
 
 def _last_of(kind: str, names: Sequence[str]) -> dict[int, str]:

@@ -36,6 +36,10 @@ COLUMNS = (1 << 20, 4096, 2048, 1024, 512, 384, 256, 192, 160, 128, 112, 96, 80,
 FEWEST_POSITIONS = 4
 LIKELY = 1.3
 """A value takes about a byte: it is compressed by a quarter, and base64 adds a third. More is not tried."""
+SHORT = 128
+"""A pass over so many tokens takes about as long as reading the weights; one over more in proportion."""
+LONG = 300
+"""With images in a text of more tokens only what follows the last of them is stored of the activations."""
 TOP = 5  # of the likeliest tokens at each layer
 
 
@@ -45,7 +49,7 @@ def page_data(seen: "Seen", room: int) -> str:
     room  how many bytes it may have; even the least data may have more
     """
     page = PageData(seen)
-    positions = len(seen.ids)
+    positions = len(seen.ids) - page.begin
     while True:
         for columns in COLUMNS:
             text = page.try_to_write(len(seen.ids) - positions, columns, room)
@@ -61,7 +65,8 @@ class PageData:
 
     def __init__(self, seen: "Seen") -> None:
         self.seen = seen
-        self.taps = tap_rows(seen.recording)
+        self.begin = _begin(seen)
+        self.taps = tap_rows(seen.recording, self.begin)
         self.lens = seen.logit_lens(min(TOP, seen.model.vocab_size))
         self.writers = writers(seen)
         self.sampler = steps_of_all(seen)
@@ -88,7 +93,8 @@ class PageData:
         if isinstance(self.writers, str):
             return []
         weights = self.seen.model.parameters
-        names = parts_to_take_out(self.writers, self.seen.prompt_length, weights)
+        work = weights * max(1, len(self.seen.ids) // SHORT)
+        names = parts_to_take_out(self.writers, self.seen.prompt_length, work)
         with bar(weights * len(names), "taking parts out", " weights") as advance:
             return take_out_all(self.seen, names, lambda: advance(weights))
 
@@ -117,7 +123,7 @@ class PageData:
     def written(self, first: int, columns: int) -> str:
         """Write the data: positions from ``first`` on, and at most so many columns of each tap."""
         arrays = Arrays()
-        taps = add_taps(arrays, self.taps, first, columns)
+        taps = add_taps(arrays, self.taps, first - self.begin, columns)
         arrays.add("lens.ids", self.lens.top_ids[:, first:])
         arrays.add("lens.probabilities", self.lens.top_probabilities[:, first:])
         arrays.add("lens.chosen", self.lens.probabilities[:, first:])
@@ -136,6 +142,14 @@ class PageData:
             "bytes": arrays.text(),
         }
         return json_in_html(json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+
+
+def _begin(seen: "Seen") -> int:
+    """Return the first position of which activations may be stored."""
+    if len(seen.ids) <= LONG:
+        return 0
+    after_images = max((image.span[1] for image in seen.images), default=0)
+    return max(0, min(after_images, len(seen.ids) - FEWEST_POSITIONS))
 
 
 def json_in_html(data: str) -> str:

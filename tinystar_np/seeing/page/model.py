@@ -6,10 +6,10 @@ from dataclasses import asdict
 
 from numpy.typing import NDArray
 
+from tinystar_np.cache import SeenImage
 from tinystar_np.inspection.describe import describe_model
 from tinystar_np.models import Decoder
 from tinystar_np.models.facts import docstring
-from tinystar_np.models.vision_part import Image
 from tinystar_np.seeing.flow import STREAM, Node, block_flow
 from tinystar_np.seeing.origins import Origin, tap_origins
 from tinystar_np.seeing.source_text import source_of
@@ -42,7 +42,7 @@ def _headline(text: str) -> str:
 
 
 def pictures(
-    model: Decoder, recording: Mapping[str, NDArray], ids: Sequence[int], images: Sequence[Image] = ()
+    model: Decoder, recording: Mapping[str, NDArray], ids: Sequence[int], images: Sequence[SeenImage] = ()
 ) -> Json:
     """Return the picture of each kind of block, which layers have it, and the source text behind it.
 

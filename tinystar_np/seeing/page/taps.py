@@ -34,8 +34,8 @@ class TapRows:
     largest_at: NDArray[np.int32]
 
 
-def tap_rows(recording: Mapping[str, NDArray]) -> list[TapRows]:
-    """Return all recorded taps of one text as rows."""
+def tap_rows(recording: Mapping[str, NDArray], begin: int = 0) -> list[TapRows]:
+    """Return all recorded taps of one text as rows, from position ``begin`` on."""
     found = []
     for path, array in recording.items():
         if path.endswith(UNSTORED):
@@ -45,13 +45,14 @@ def tap_rows(recording: Mapping[str, NDArray]) -> list[TapRows]:
             if ".attention." in path and not path.endswith((".gate", ".gated")):
                 x = x.transpose(1, 0, 2)  # (T, H, K)
             heads = x.shape[1]
+        x = x[begin:]
         rows = x.reshape(len(x), -1).astype(np.float32)
         found.append(TapRows(path, rows, heads, statistics(rows), *largest_values(rows)))
     return found
 
 
 def add_taps(arrays: Arrays, taps: Sequence[TapRows], first: int, columns: int) -> list[dict[str, object]]:
-    """Store taps from position ``first`` on, each at most ``columns`` wide, and return the table of them.
+    """Store taps from their row ``first`` on, each at most ``columns`` wide, and return the table of them.
 
     Of n values that share a column the one furthest from 0 is stored. ``taps.codes`` has all colours, one tap
     after the other, (P, columns) each; ``taps.scale`` the largest |x| of each row (see page/arrays.py);

@@ -43,7 +43,7 @@ class TakenOut:
 def parts_to_take_out(rows: list[list[Attribution]], prompt_length: int, parameters: int) -> list[str]:
     """Choose the parts that count most for the tokens that were written; for the last one where none was.
 
-    parameters  of the model: fewer parts of a large one
+    parameters  that a pass takes as long as: fewer parts of a large model, or of a long text
     """
     passes = min(MOST_PASSES, max(FEWEST_PASSES, MOST_WEIGHTS // parameters))
     written = [row for row in rows if row[0].position >= prompt_length - 1][:-1] or rows[-1:]
