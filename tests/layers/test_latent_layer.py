@@ -453,7 +453,7 @@ def test_saved_and_loaded(window: int | None, tmp_path: Path) -> None:
     cache = new_cache(layer, 2)
     run(layer, random_x(2, 50), cache)
     cache.save(tmp_path / "cache")
-    lengths, arrays, _ = read_states(tmp_path / "cache", "of a test")
+    lengths, arrays, *_ = read_states(tmp_path / "cache", "of a test")
     loaded = new_cache(layer, 2)
     loaded.states[0].restore(arrays[0], 50)
     loaded.lengths = lengths

@@ -299,6 +299,21 @@ def test_caches(kind: str, tmp_path: Path) -> None:
         assert_close(np.concatenate(one), expected[cut:], what=f"one by one from {cut}")
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_images_are_given_in_any_order(kind: str, tmp_path: Path) -> None:
+    """Positions after an image depend on those before it, wherever they stand in a list, or how often."""
+    config = small_config(kind)
+    reference = whole_model(config)
+    model, _ = load(save(reference, tmp_path), dtype="float32")
+    (ids, (first, second)), *_ = rows = rows_for(config)
+    expected = logits_with_images(reference, rows, theirs_of(config))[0]
+    for images in ([second, first], [first, second, first]):
+        assert_close(model(ids, images=images), expected)
+        cache = model.new_cache()
+        found = [model(ids[:21], cache=cache, images=images), model(ids[21:], cache=cache, images=images)]
+        assert_close(np.concatenate(found), expected)
+
+
 def test_windows_are_alike_whether_watched_or_not(tmp_path: Path) -> None:
     """Where somebody listens, all scores are there, and patches beyond the window weigh nothing."""
     model, _ = load(save(whole_model(small_config(QWEN25)), tmp_path), dtype="float32")

@@ -118,6 +118,8 @@ class Cache:
         """Return the positions that the next ``new_tokens`` tokens of each row will take.
 
         images  of each row's text, those that the cache holds or not; None for no further ones
+
+        Raises InputError where images cannot stand together.
         """
         whole = None if self._whole is None else np.maximum(self.lengths + new_tokens, self._whole)
         known = self.images if images is None else merged(self.images, images, self.lengths)
@@ -200,7 +202,20 @@ class Cache:
                 "prompt with images, whose tokens see one another: what they are without the others is not "
                 "known. Keep a copy of the cache (cache.copy()) at the place to return to."
             )
-        self.lengths = np.minimum(self.lengths, length)
+        before = self.lengths
+        self.lengths = np.minimum(before, length)
+        self._clear(before)
+
+    def _clear(self, before: NDArray[np.int64]) -> None:
+        """Empty the places of forgotten tokens: beside longer rows they get weight 0, and 0 · NaN is NaN.
+
+        before  (B,) tokens that the rows held
+        """
+        most = int(before.max())
+        for state in self.states:
+            for array in state.arrays(most).values():  # views, where each token has a place
+                for row, length, held in zip(array, self.lengths.tolist(), before.tolist(), strict=True):
+                    row[:, length:held] = 0
 
     def truncates_to(self, length: int) -> bool:
         """Say whether ``truncate(length)`` can be done."""

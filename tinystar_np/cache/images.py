@@ -6,6 +6,7 @@ A cache keeps those of its rows. Positions after an image depend on its grid in 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from tinystar_np.errors import InputError
 
 Run = tuple[int, int]
 SAME = 1e-3
-"""Of the largest number: up to this much the vectors of an image that is read twice may differ."""
+"""How far the vectors of one image may lie apart that were computed in other forms, of the largest number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +40,19 @@ class SeenImage:
     prefix: bool = False
 
     @property
+    def first(self) -> int:
+        """The first of its places."""
+        return int(self.places[0])
+
+    @property
     def begins(self) -> int:
         """The first place that it, or a group of it, takes."""
-        return min([int(self.places[0]), *(group.first for group in self.groups)])
+        return min([self.first, *(group.first for group in self.groups)])
+
+    def is_like(self, other: "SeenImage") -> bool:
+        """Say whether the other, with as many vectors, can be this image, read once more."""
+        difference = np.abs(self.vectors - other.vectors).max()
+        return not difference > SAME * np.abs(other.vectors).max()  # of NaN nobody knows
 
     def runs(self) -> list[Run]:
         """Return the first place, and the one after the last, of each run of places without a gap."""
@@ -147,40 +158,46 @@ def begun(rows: Sequence[Images] | None, lengths: NDArray[np.int64]) -> Sequence
 
 
 def merged(
-    held: Sequence[Images] | None, given: Sequence[Sequence[SeenImage]], lengths: NDArray[np.int64]
+    held: Sequence[Images] | None, given: Sequence[Sequence[SeenImage]], starts: NDArray[np.int64]
 ) -> Sequence[Images]:
-    """Return the images of each row's text: those that a cache holds, and those given that are new.
+    """Return the images of each row's text in their order: those that a cache holds, and further ones.
 
-    lengths  (B,) tokens that the cache holds of each row
+    held    by the cache; None for none
+    given   for each row, in any order; those that the cache holds may be among them
+    starts  (B,) how many tokens the cache holds
 
-    Raises InputError where a text would go on within an image with the rest of another.
+    Raises InputError where two images would stand at one place, or one where tokens were read without it.
     """
     rows = [()] * len(given) if held is None else held
-    return [_merged(old, new, n) for old, new, n in zip(rows, given, lengths.tolist(), strict=True)]
+    return [_merged(*row) for row in zip(rows, given, starts.tolist(), strict=True)]
 
 
-def _merged(held: Images, given: Sequence[SeenImage], length: int) -> Images:
-    known = {int(image.places[0]): image for image in held}
+def _merged(held: Images, given: Sequence[SeenImage], start: int) -> Images:
+    known = {image.first: image for image in held}
     for image in given:
-        old = known.get(int(image.places[0]))
-        if old is not None and old.places[-1] >= length and not _is_same(old, image):
-            first = int(old.places[0])
+        same = known.setdefault(image.first, image)
+        if same is image and image.first < start and image not in held:
             raise InputError(
-                f"The cache ends at token {length}, within an image, and the one given for token {first} is "
-                f"another. Cut the cache before it, cache.truncate({first}), or give the same image."
+                f"An image has its first place at token {image.first}, but the cache holds {start} tokens, "
+                "which were read without it. Give an image together with the tokens at its places."
             )
-    new = (image for image in given if int(image.places[0]) not in known)
-    return tuple(sorted((*held, *new), key=lambda image: int(image.places[0])))
+        in_part = image.first < start <= same.places[-1]
+        if not np.array_equal(image.places, same.places) or (in_part and not image.is_like(same)):
+            raise _two_images(image, same)
+    images = tuple(known[first] for first in sorted(known))
+    for image, following in pairwise(images):
+        if following.first <= image.places[-1]:
+            raise _two_images(following, image)
+    return images
 
 
-def _is_same(one: SeenImage, other: SeenImage) -> bool:
-    """Say whether two images are the same, perhaps read twice, by other numbers of threads."""
-    if one.vectors is other.vectors:
-        return True
-    if one.vectors.shape != other.vectors.shape or not np.array_equal(one.places, other.places):
-        return False
-    most = np.abs(one.vectors).max()
-    return not np.isfinite(most) or bool(np.abs(one.vectors - other.vectors).max() <= SAME * most)
+def _two_images(image: SeenImage, other: SeenImage) -> InputError:
+    """Return the error for an image that begins within another."""
+    return InputError(
+        f"An image begins at token {image.first}, among the places of another, the tokens {other.first} to "
+        f"{other.places[-1]}. Where a cache holds a part of an image, read the rest of it, or truncate the "
+        f"cache to {other.first} tokens."
+    )
 
 
 def arrays_of(rows: Sequence[Images]) -> dict[str, NDArray]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinystar_np.cache import Cache, HeldText, LayerState, SeenImage, Step
+from tinystar_np.cache.images import merged
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.gather import gather
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, WeightTable
@@ -100,8 +101,8 @@ class Decoder(Generic[AnyConfig]):
         ids        (T,) or (B, T) ints
         cache      what came before; the new tokens are added to it. Without one, the text begins here.
         last_only  only the logits after the last token, which is all that generation needs
-        images     of the whole text, or of those of each row; those outside these tokens may be among them,
-                   and those that the cache holds may be left out
+        images     of the whole text, or of those of each row, in any order; those outside these tokens may
+                   be among them, and those that the cache holds may be left out
 
         Where rotations depend on the length of a text (longrope, dynamic NTK) and change with this call, rows
         of the cache are read again: when they cross the trained length, and beyond it under dynamic NTK with
@@ -183,7 +184,8 @@ class Decoder(Generic[AnyConfig]):
     ) -> Step:
         """Say where the new tokens (B, T) stand; raises InputError or ContextFullError where they cannot."""
         if cache is None:
-            step = Step(np.zeros(len(tokens), dtype=np.int64), tokens.shape[1], images=images)
+            start = np.zeros(len(tokens), dtype=np.int64)
+            step = Step(start, tokens.shape[1], images=images and merged(None, images, start))
         elif cache.batch_size != len(tokens):
             raise InputError(f"ids have {len(tokens)} rows, but the cache was made for {cache.batch_size}.")
         else:

@@ -256,8 +256,13 @@ def check_places(tokens: NDArray[np.integer], step: Step, image_token_id: int) -
             places = image.places[image.within(start, start + step.length)]
             wrong = places[tokens[b, places - start] != image_token_id]
             if wrong.size:
+                what = f"at token {wrong[0]}, which is {tokens[b, wrong[0] - start]} and not the image token"
+                if image.first < start:
+                    raise InputError(
+                        f"The cache holds a part of an image. Its next place is {what} {image_token_id}. "
+                        f"Read the rest of the image, or truncate the cache to {image.first} tokens."
+                    )
                 raise InputError(
-                    f"An image has its place at token {wrong[0]}, which is {tokens[b, wrong[0] - start]} and "
-                    f"not the image token {image_token_id}. Prompt and images are of one another: give those "
-                    "that processor.prompt returned together."
+                    f"An image has its place {what} {image_token_id}. Prompt and images are of one another: "
+                    "give those that processor.prompt returned together."
                 )
