@@ -26,6 +26,9 @@ ARCHITECTURES = {  # transformers' model_type: llama.cpp's architecture
     "qwen3": MODEL_ARCH.QWEN3,
     "qwen2_moe": MODEL_ARCH.QWEN2MOE,
     "qwen3_moe": MODEL_ARCH.QWEN3MOE,
+    "qwen2_vl_text": MODEL_ARCH.QWEN2VL,
+    "qwen3_vl_text": MODEL_ARCH.QWEN3VL,
+    "qwen3_vl_moe_text": MODEL_ARCH.QWEN3VLMOE,
     "gemma": MODEL_ARCH.GEMMA,
     "gemma2": MODEL_ARCH.GEMMA2,
     "gemma3_text": MODEL_ARCH.GEMMA3,
@@ -196,6 +199,14 @@ def qwen_moe_keys(writer: GGUFWriter, config: Config, find: Keys) -> None:
         writer.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
 
 
+def qwen_vl_keys(writer: GGUFWriter, config: Config, find: Keys) -> None:
+    writer.add_rope_dimension_sections([*config["rope_parameters"]["mrope_section"], 0])
+    if config["model_type"] != "qwen2_vl_text":
+        writer.add_num_deepstack_layers(3)
+    if "moe" in config["model_type"]:
+        qwen_moe_keys(writer, config, find)
+
+
 def gemma2_keys(writer: GGUFWriter, config: Config, find: Keys) -> None:
     writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
     writer.add_final_logit_softcapping(config["final_logit_softcapping"])
@@ -312,6 +323,9 @@ def cohere_keys(writer: GGUFWriter, config: Config, find: Keys) -> None:
 SPECIAL_KEYS: dict[str, Callable[[GGUFWriter, Config, Keys], None]] = {
     "qwen2_moe": qwen_moe_keys,
     "qwen3_moe": qwen_moe_keys,
+    "qwen2_vl_text": qwen_vl_keys,
+    "qwen3_vl_text": qwen_vl_keys,
+    "qwen3_vl_moe_text": qwen_vl_keys,
     "gemma2": gemma2_keys,
     "gemma3_text": gemma3_keys,
     "phi": partly_rotated,
@@ -427,6 +441,12 @@ def renamed(config: Config, name: str, tensor: np.ndarray) -> Tensors:
         yield f"blk.{layer}.ffn_up{ending}.weight", up
     elif name.endswith("shared_mlp.output_linear.weight") and not config["num_local_experts"]:
         yield f"blk.{layer}.ffn_down.weight", tensor
+    elif kind == "qwen3_vl_moe_text" and name.endswith("gate_up_proj"):
+        gate, up = np.split(tensor, 2, axis=-2)
+        yield f"blk.{layer}.ffn_gate_exps.weight", gate
+        yield f"blk.{layer}.ffn_up_exps.weight", up
+    elif kind == "qwen3_vl_moe_text" and name.endswith("experts.down_proj"):
+        yield f"blk.{layer}.ffn_down_exps.weight", tensor
     elif kind == "gpt_oss" and name.endswith("gate_up_proj"):
         rows = tensor.swapaxes(-1, -2)
         yield f"blk.{layer}.ffn_gate_exps.weight", rows[:, ::2]

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from tinystar_np.text.gguf_metadata import GgufVocabulary
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
+OF_GGUF = (
+    "A GGUF file holds the text part of a model. The encoder of images, in a file of its own (mmproj), "
+    "is not read here: use the model's safetensors."
+)
+OF_TEXT_ALONE = "Its files hold the text part, without the encoder of images: use those of the whole model."
+"""Why a model reads text alone though others of its kind see."""
 
 
 def load(
@@ -108,6 +114,10 @@ def load(
             from tinystar_np.vision.processor import read_processor  # late: models of text need none of it
 
             tokenizer = read_processor(tokenizer, source.path, source.config)
+    elif source.metadata is not None:
+        model.why_text_alone = OF_GGUF
+    elif sees is not None:
+        model.why_text_alone = OF_TEXT_ALONE
     if in_memory:
         model.move_into_memory()
     if tokenizer is not None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from parity import assert_close
 from PIL import Image
+from small_embedding import small_files
 from small_seeing import picture, small_seeing_model
-from test_embedding_prompts import small_files
 
 import tinystar_np as ts
 from tinystar_np.cli.parsers import tinystar_parser

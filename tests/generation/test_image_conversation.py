@@ -14,7 +14,6 @@ from small_seeing import picture, small_seeing_model, their_answer
 
 import tinystar_np as ts
 from tinystar_np.errors import InputError
-from tinystar_np.generation.messages import for_template
 from tinystar_np.generation.saved_conversation import read_conversation, resume, save_conversation
 
 GREEDY: dict[str, Any] = {"max_new_tokens": 7, "temperature": 0.0}
@@ -111,7 +110,6 @@ def test_messages_of_ones_own(seeing: tuple, tmp_path: Path) -> None:
         content = [{"type": "image", **part}, {"type": "text", "text": "Hm?"}]
         talk.messages = [{"role": "user", "content": content}]
         assert said(talk.answer_again(**GREEDY)) == expected
-    assert for_template([{"role": "user", "content": "Hm?"}], True)[0]["content"][0]["text"] == "Hm?"
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["a file", "an array"])

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parity import assert_close, edit_config, random_ids, randomise, save
+from parity import assert_close, edit_config, random_ids, save
 from safetensors.numpy import load_file, save_file
-from transformers import CLIPConfig, CLIPModel, PreTrainedModel, SiglipConfig, SiglipModel
+from small_embedding import END, LENGTH, V, small_model
+from transformers import CLIPConfig, CLIPModel, PreTrainedModel, SiglipConfig
 from vision_parity import VISION, random_pixels
 
 import tinystar_np as ts
@@ -17,36 +18,6 @@ from tinystar_np.errors import CheckpointError, ConfigError, InputError
 from tinystar_np.fast.mapped import on_file
 from tinystar_np.models.clip import ClipConfig, ClipTextConfig
 from tinystar_np.models.siglip import SiglipTextConfig
-
-END, V, LENGTH = 210, 211, 12
-TEXT: dict[str, Any] = {
-    "vocab_size": V,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "max_position_embeddings": LENGTH,
-    "bos_token_id": 0,
-    "eos_token_id": END,
-    "pad_token_id": 1,
-}
-
-
-def small_model(
-    kind: str, text: dict[str, Any] | None = None, vision: dict[str, Any] | None = None, **settings: Any
-) -> PreTrainedModel:
-    """A small random CLIP or SigLIP, every parameter random."""
-    parts = {"text_config": {**TEXT, **(text or {})}, "vision_config": {**VISION, **(vision or {})}}
-    if kind == "clip":
-        config = CLIPConfig(**parts, **{"projection_dim": 20, **settings})
-        model = CLIPModel._from_config(config, attn_implementation="eager")
-    else:
-        parts["text_config"] |= {"projection_size": parts["vision_config"]["hidden_size"]}
-        model = SiglipModel._from_config(SiglipConfig(**parts, **settings), attn_implementation="eager")
-    randomise(model)
-    with torch.no_grad():
-        model.logit_scale.fill_(1.7)  # as large as trained ones, so that probabilities are not all alike
-    return model.eval()
 
 
 def texts(rows: int = 3, length: int = LENGTH) -> np.ndarray:

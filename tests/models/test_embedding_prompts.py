@@ -2,62 +2,22 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from parity import assert_close, save
+from parity import assert_close
 from PIL import Image
+from small_embedding import small_files, small_tokenizer
 from small_seeing import picture
-from test_embedding_models import small_model
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import CLIPProcessor, PreTrainedTokenizerFast, SiglipProcessor
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers import PreTrainedTokenizerFast
 
 import tinystar_np as ts
 from tinystar_np.cli.main import tinystar
-from tinystar_np.errors import InputError, TokenizerError
+from tinystar_np.errors import CheckpointError, InputError, TokenizerError
 
-WORDS = ["<start>", "<pad>", "a", "photo", "of", "cat", "dog", "two", "cats", "."]
 TEXTS = ["a photo of a cat", "two dog cats .", "a"]
 PICTURES = [picture(40, 60), picture(31, 20, seed=1)]
-SIZES: dict[str, dict[str, Any]] = {
-    "clip": {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}},
-    "siglip": {"size": {"height": 28, "width": 28}},
-}
-
-
-def small_tokenizer(begins: bool) -> Tokenizer:
-    """Words, with an end token that is the last of the vocabulary, and perhaps a start token."""
-    vocabulary = {word: n for n, word in enumerate(WORDS)}
-    vocabulary |= {f"word{n}": n for n in range(len(WORDS), 210)} | {"<end>": 210}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="a"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.add_special_tokens(["<start>", "<pad>", "<end>"])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<start> $A <end>" if begins else "$A <end>", special_tokens=[("<start>", 0), ("<end>", 210)]
-    )
-    return tokenizer
-
-
-def small_files(kind: str, directory: Path) -> tuple[Any, Any]:
-    """Save a small random model with all its files; returns transformers' model and processor."""
-    reference = small_model(kind)
-    save(reference, directory)
-    tokenizer = small_tokenizer(begins=kind == "clip")
-    tokenizer.save(str(directory / "tokenizer.json"))
-    pad = "<end>" if kind == "clip" else "<pad>"
-    settings = {"pad_token": pad, "eos_token": "<end>", "model_max_length": 12}
-    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
-    images = SIZES[kind]
-    name = "CLIPImageProcessor" if kind == "clip" else "SiglipImageProcessor"
-    (directory / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": name, **images}))
-    words = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **settings)
-    if kind == "clip":
-        return reference, CLIPProcessor(CLIPImageProcessorPil(**images), words)
-    return reference, SiglipProcessor(SiglipImageProcessorPil(**images), words)
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
@@ -86,6 +46,15 @@ def test_a_picture_in_a_file(tmp_path: Path) -> None:
     model, processor = ts.load(tmp_path)
     from_file = model.embed_image(processor.pixels(tmp_path / "cat.png"))
     np.testing.assert_array_equal(from_file, model.embed_image(processor.pixels(PICTURES[0])))
+
+
+def test_without_a_word_of_how_pictures_are_prepared(tmp_path: Path) -> None:
+    small_files("clip", tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    _, processor = ts.load(tmp_path)
+    assert processor.encode("a cat")
+    with pytest.raises(CheckpointError, match=r"has no preprocessor_config\.json"):
+        processor.pixels(picture(20, 20))
 
 
 def test_padding_of_siglip(tmp_path: Path) -> None:

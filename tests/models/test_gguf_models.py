@@ -13,8 +13,9 @@ from parity_cases import FULL, LLAMA3, LONGROPE, ROWS, YARN, Keys, part, rope
 from transformers import AutoModelForCausalLM
 
 from tinystar_np.conversion import convert
-from tinystar_np.errors import CheckpointError, ConfigError, TinyStarError
+from tinystar_np.errors import CheckpointError, ConfigError, InputError, TinyStarError
 from tinystar_np.fast.mapped import on_file
+from tinystar_np.generation import generate
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
@@ -121,6 +122,18 @@ def test_several_matrices_in_one_tensor(model_type: str, kind: str, tmp_path: Pa
         np.testing.assert_array_equal(unpacked(matrix), unpacked(apart.weights[name]), name)
     ids = random_ids(2, 30)
     assert_close(fused(ids), apart(ids))
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen2_vl_text", "gemma3_text"])
+def test_an_image_is_refused(model_type: str, tmp_path: Path) -> None:
+    """The encoder of images would be in another file."""
+    make(model_type, {}, tmp_path)
+    model, _ = load(write_gguf(tmp_path, tmp_path / "model.gguf"))
+    _, tokenizer = load("stories")
+    with pytest.raises(
+        InputError, match=r"text alone: it cannot .*\n.* of its own \(mmproj\), is not read here"
+    ):
+        generate(model, tokenizer, "What?", images=[np.zeros((8, 8, 3), np.uint8)])
 
 
 def test_rows_that_are_too_few_are_refused_by_name(tmp_path: Path) -> None:

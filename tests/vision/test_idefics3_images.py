@@ -143,6 +143,15 @@ def test_settings_that_nobody_can_follow_are_refused(settings: dict[str, Any], w
         Idefics3Images.read(settings, {})
 
 
+def test_tiles_that_the_pixel_shuffle_cannot_read_are_refused() -> None:
+    config = {"vision_config": {"patch_size": 16}, "scale_factor": 4}
+    words = (
+        r"max_image_size is not given, but it makes 22 patches a side, which scale_factor = 4 does not divide"
+    )
+    with pytest.raises(ConfigError, match=words):
+        Idefics3Images.read({}, config)
+
+
 def test_tiles_and_tokens_without_end_are_refused() -> None:
     tiny = Idefics3Images.read({"max_image_size": {"longest_edge": 1}}, {})
     with pytest.raises(InputError, match=r"one of 728 × 1456 pixels would become 728 × 1456 tiles"):

@@ -211,7 +211,7 @@ def test_settings_that_are_refused(settings: dict[str, Any], message: str) -> No
 
 def test_settings_that_contradict_config_json() -> None:
     config = CONFIG | {"image_grid_pinpoints": [[336, 672]]}
-    with pytest.raises(ConfigError, match=r"image_grid_pinpoints = .* is not the same in config\.json"):
+    with pytest.raises(ConfigError, match=r"image_grid_pinpoints = .* must be the same as in config\.json"):
         LlavaNextImages.read(SETTINGS, config)
     config = CONFIG | {"vision_config": {"patch_size": "14"}}
     with pytest.raises(ConfigError, match=r"^config\.json: vision_config\.patch_size = '14'"):

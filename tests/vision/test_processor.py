@@ -1,16 +1,18 @@
 """The processor against transformers': ids and pixels of prompts with images, and what cannot be."""
 
 import json
+import re
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 from small_seeing import VECTORS, picture, small_seeing_model, their_answer
 
 import tinystar_np as ts
-from tinystar_np.errors import ConfigError, ContextFullError, InputError
+from tinystar_np.errors import CheckpointError, ConfigError, ContextFullError, InputError
 from tinystar_np.models import EMBEDDING_ARCHITECTURES, VISION_ARCHITECTURES
 from tinystar_np.vision.processor import FORMS, Processor
 
@@ -154,7 +156,8 @@ def test_the_rest_of_an_image_is_not_that_of_another(seeing: tuple) -> None:
         cache = model.new_cache()
         model(first.ids, cache=cache, images=first.images)
         cache.truncate(within)
-        with pytest.raises(InputError, match=rf"ends at token {within}.*truncate\({place}\)"):
+        message = f"begins at token {place}, .*truncate the cache to {place} tokens"
+        with pytest.raises(InputError, match=message):
             model(second.ids[within:], cache=cache, images=second.images)
         assert cache.lengths.tolist() == [within]
         same = model(first.ids[within:], cache=cache, images=first.images)  # it is read again
@@ -265,6 +268,34 @@ def test_the_image_processor_of_another_model_is_refused(name: str, tmp_path: Pa
     path.write_text(json.dumps(json.loads(path.read_text()) | {"image_processor_type": name}))
     with pytest.raises(ConfigError, match=f"preprocessor_config.json: .*'{name}' is not implemented for"):
         ts.load(tmp_path)
+
+
+@pytest.mark.parametrize("with_processor", [True, False])
+def test_a_directory_that_does_not_say_how_images_are_prepared(with_processor: bool, tmp_path: Path) -> None:
+    """As fine-tuned models are saved without their processor: the defaults of its class are others."""
+    small_seeing_model(tmp_path)
+    model, processor = ts.load(tmp_path)
+    expected = ts.generate(model, processor, "Who?", max_new_tokens=5, temperature=0.0)
+    for name in ("preprocessor_config.json", *(() if with_processor else ("processor_config.json",))):
+        (tmp_path / name).unlink(missing_ok=True)
+    model, processor = ts.load(tmp_path)
+    assert ts.generate(model, processor, "Who?", max_new_tokens=5, temperature=0.0) == expected
+    with pytest.raises(CheckpointError, match=r"has no preprocessor_config\.json, which says how"):
+        ts.generate(model, processor, "<image>Who?", images=[picture(20, 20)])
+    with pytest.raises(CheckpointError, match=r"has no preprocessor_config\.json, which says how"):
+        list(ts.Conversation(model, processor).say("Who?", images=[picture(20, 20)]))
+
+
+def test_the_text_part_of_a_model_that_sees(tmp_path: Path) -> None:
+    small_seeing_model(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    text = {name: tensor for name, tensor in tensors.items() if not re.search("vision|connector", name)}
+    assert len(text) < len(tensors)
+    save_file(text, tmp_path / "model.safetensors")
+    model, tokenizer = ts.load(tmp_path)
+    assert ts.generate(model, tokenizer, "Who?", max_new_tokens=3)
+    with pytest.raises(InputError, match=r"text alone: it cannot .*\n.* without the encoder of images: use"):
+        ts.generate(model, tokenizer, "Who?", images=[picture(20, 20)])
 
 
 def test_images_that_are_given_as_something_else(seeing: tuple) -> None:

@@ -101,6 +101,22 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         {"norm_topk_prob": True, "use_sliding_window": False},
         (*USUAL, facts.attention_bias, facts.count_of_experts),
     ),
+    # Text alone is in these files; without an image Qwen's models that see are those that do not.
+    "qwen2vl": Architecture(
+        "qwen2", DENSE, {"use_sliding_window": False}, (*USUAL, facts.only_of_images)
+    ),
+    "qwen3vl": Architecture(
+        "qwen3",
+        DENSE,
+        {"use_sliding_window": False},
+        (*USUAL, facts.attention_bias, facts.only_of_images),
+    ),
+    "qwen3vlmoe": Architecture(
+        "qwen3_moe",
+        QWEN_MOE,
+        {"norm_topk_prob": True, "use_sliding_window": False},
+        (*USUAL, facts.attention_bias, facts.count_of_experts, facts.only_of_images),
+    ),
     "gemma": Architecture("gemma", DENSE, {"hidden_activation": "gelu_pytorch_tanh"}, USUAL),
     "gemma2": Architecture(
         "gemma2",

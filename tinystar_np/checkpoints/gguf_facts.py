@@ -72,6 +72,13 @@ def mixtral(keys: ModelKeys) -> JsonObject:
     return {"model_type": "mixtral", "num_local_experts": experts, "num_experts_per_tok": used}
 
 
+def only_of_images(keys: ModelKeys) -> JsonObject:
+    """Pass over what rotates by the rows and columns of an image, and how many layers read its vectors."""
+    for unused in ("rope.dimension_sections", "n_deepstack_layers"):
+        keys.value(unused)
+    return {}
+
+
 def count_of_experts(keys: ModelKeys) -> JsonObject:
     """Say how many experts there are."""
     return {"num_experts": keys.whole("expert_count")}

@@ -137,6 +137,9 @@ NAMES: Mapping[str, Names] = {
         "blk.{i}.ffn_down_shexp.weight": "model.layers.{i}.mlp.shared_expert.down_proj.weight",
     },
     "qwen3moe": QWEN2 | HEAD_NORMS | EXPERTS,
+    "qwen2vl": QWEN2,
+    "qwen3vl": QWEN2 | HEAD_NORMS,
+    "qwen3vlmoe": QWEN2 | HEAD_NORMS | EXPERTS,
     "gemma": GEMMA,
     "gemma2": GEMMA2,
     "gemma3": GEMMA2 | {

@@ -4,19 +4,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tinystar_np.cache import SeenImage
-from tinystar_np.errors import ContextFullError, InputError, TokenizerError
+from tinystar_np.errors import ContextFullError
+from tinystar_np.generation.content_form import ContentForms
 from tinystar_np.generation.full_context import Shift, to_leave_out, without_oldest
 from tinystar_np.generation.image_prompt import encode_with_images, no_images, seeing
 from tinystar_np.generation.images_read import ImagesRead
 from tinystar_np.generation.loop import LanguageModel, number_of_tokens
-from tinystar_np.generation.messages import Message, for_template, image_parts
+from tinystar_np.generation.messages import Message, image_parts
 from tinystar_np.models.vision.pixels import Prompt as Encoded
 from tinystar_np.models.vision_part import places_of
 from tinystar_np.text import Tokenizer
 from tinystar_np.text.chat_template import ChatTemplate
-
-PROBE = "What is asked?"
-"""A message that shows whether a template takes a text, or a list of parts alone."""
 
 
 class Prompt(NamedTuple):
@@ -43,10 +41,10 @@ class Prompts:
         self._model, self._tokenizer, self._template = model, tokenizer, template
         processor = seeing(tokenizer)
         self._images = None if processor is None else ImagesRead(model, processor)
-        self._all_parts: bool | None = None
         self.mark = None if processor is None else processor.form.mark
         """The text that stands for an image; None where there are none."""
-        self._marks = () if processor is None else {processor.form.mark, processor.form.image_token}
+        marks = () if processor is None else {processor.form.mark, processor.form.image_token}
+        self._forms = ContentForms(template, marks)
 
     def encoded(
         self,
@@ -55,8 +53,10 @@ class Prompts:
         continue_final_message: bool = False,
     ) -> Encoded:
         """Write messages as tokens, with their images; the arguments are those of ``ChatTemplate.render``."""
+        # A model of text alone has no images, and its template takes texts.
+        given = messages if self._images is None else self._forms.given(messages)
         text = self._template.render(
-            for_template(messages, self._wants_parts(), self._marks),
+            given,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
         )
@@ -71,18 +71,6 @@ class Prompts:
     def ids(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> list[int]:
         """Write messages as tokens."""
         return self.encoded(messages, add_generation_prompt).ids
-
-    def _wants_parts(self) -> bool:
-        """Say whether the template takes only lists of parts as content, as those of some models that see."""
-        if self._images is None:
-            return False
-        if self._all_parts is None:
-            try:
-                written = self._template.render([{"role": "user", "content": PROBE}])
-            except (InputError, TokenizerError):
-                written = ""
-            self._all_parts = PROBE not in written
-        return self._all_parts
 
     def written(
         self, messages: Sequence[Message], left_out: int, text: str, answer: list[int] | None

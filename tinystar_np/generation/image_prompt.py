@@ -73,7 +73,8 @@ def no_images(model: LanguageModel) -> InputError:
     """Return the error for images that are given to a model that reads none, or does not write."""
     if isinstance(model, EmbeddingModel):
         return model.does_not_write()
+    why = model.why_text_alone if isinstance(model, Decoder) else ""
     return InputError(
         f"{type(model).__name__} reads text alone: it cannot be given images.\n"
-        "Models that see are listed by: tinystar models"
+        f"{why or 'Models that see are listed by: tinystar models'}"
     )

@@ -144,25 +144,6 @@ def _saved(part: Part) -> Part:
     return {"type": "image", "base64": base64.b64encode(file.getvalue()).decode()}
 
 
-def for_template(messages: Sequence[Message], all_parts: bool, marks: Collection[str] = ()) -> list[Message]:
-    """Return messages as a chat template takes them: of an image it learns that there is one.
-
-    all_parts  whether a text, too, is given as a list of one part
-    marks      the words that stand for images: where an answer has one, it is cut (``cut_marks``)
-    """
-    plain = [{**message, "content": _plain(message["content"], all_parts)} for message in messages]
-    for message in plain:
-        if message["role"] == "assistant":
-            message["content"] = _cut(message["content"], marks)
-    return plain
-
-
-def _cut(content: Any, marks: Collection[str]) -> Any:
-    if isinstance(content, str):
-        return cut_marks(content, marks)
-    return [{**part, "text": cut_marks(part["text"], marks)} if _is_text(part) else part for part in content]
-
-
 def cut_marks(text: str, marks: Collection[str]) -> str:
     """Put a cut within each word that would stand for an image: so it is the letters that the model wrote.
 
@@ -171,12 +152,6 @@ def cut_marks(text: str, marks: Collection[str]) -> str:
     for mark in marks:
         text = text.replace(mark, f"{mark[:1]}{CUT}{mark[1:]}")
     return text
-
-
-def _plain(content: Any, all_parts: bool) -> Any:
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}] if all_parts else content
-    return [{"type": "image"} if _is_image(part) else part for part in content]
 
 
 def _is_text(part: Any) -> bool:

@@ -61,6 +61,8 @@ class Decoder(Generic[AnyConfig]):
     head: Callable[[NDArray], NDArray]
     vision: VisionPart | None = None
     """What reads images, in models of text and images."""
+    why_text_alone: str = ""
+    """Why a model reads no images that others of its kind read, and what to do: a sentence for errors."""
 
     @in_silence
     def __init__(self, config: AnyConfig, weights: Mapping[str, Matrix], end_ids: Sequence[int] = ()):

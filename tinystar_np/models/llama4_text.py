@@ -189,6 +189,14 @@ WEIGHTS: WeightTable = {
     "final_norm.gain": ("norm.weight", "D"),
     "head.weight": ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
 }  # fmt: skip
+EXPERTS_APART: WeightTable = {  # in most packed files, since formats pack linear layers
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.feed_forward.experts.{e}.gate_proj.weight", "(M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.feed_forward.experts.{e}.up_proj.weight", "(M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.feed_forward.experts.{e}.down_proj.weight", "(D M)ᵀ", "expert_layers"),
+}  # fmt: skip
 
 
 class Block(Module):
@@ -282,6 +290,7 @@ class Llama4Text(Decoder[Llama4TextConfig]):
 
     Config = Llama4TextConfig
     WEIGHTS = WEIGHTS
+    OTHER_FORMS = (EXPERTS_APART,)
     PREFIX = "model."
 
     def build(self, w: Weights, c: Llama4TextConfig) -> None:

@@ -146,6 +146,14 @@ OUT_IN_EXPERTS: WeightTable = {  # as transformers 5 writes them: (out, in) and 
     "blocks.{i}.feed_forward.experts.{e}.down.weight":
         ("layers.{i}.mlp.experts.down_proj", "E (D M)ᵀ", "expert_layers"),
 }  # fmt: skip
+EXPERTS_APART: WeightTable = {  # in most packed files, since formats pack linear layers
+    "blocks.{i}.feed_forward.experts.{e}.gate.weight":
+        ("layers.{i}.mlp.experts.{e}.gate_proj.weight", "(M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.up.weight":
+        ("layers.{i}.mlp.experts.{e}.up_proj.weight", "(M D)ᵀ", "expert_layers"),
+    "blocks.{i}.feed_forward.experts.{e}.down.weight":
+        ("layers.{i}.mlp.experts.{e}.down_proj.weight", "(D M)ᵀ", "expert_layers"),
+}  # fmt: skip
 
 
 class Block(Module):
@@ -192,7 +200,7 @@ class Qwen3VLMoeText(Decoder[Qwen3VLMoeTextConfig]):
 
     Config = Qwen3VLMoeTextConfig
     WEIGHTS = WEIGHTS
-    OTHER_FORMS = (OUT_IN_EXPERTS,)
+    OTHER_FORMS = (OUT_IN_EXPERTS, EXPERTS_APART)
     PREFIX = "model."
 
     def build(self, w: Weights, c: Qwen3VLMoeTextConfig) -> None:

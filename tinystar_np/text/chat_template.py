@@ -12,6 +12,7 @@ found and given its variables; template.py runs it.
 
 import marshal
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from tinystar_np.text.worker import Json, Worker, WorkerError, place_of
 
 JINJA_FILE = "chat_template.jinja"
 OLD_FILE = "chat_template.json"
+PROCESSOR_FILE = "processor_config.json"
 
 LONGEST = 100_000  # characters of a template; those of real models have up to 30 000
 
@@ -204,12 +206,16 @@ def _plain_dict(value: Mapping[str, object]) -> dict[str, Json]:
     return {str(key): _plain(item) for key, item in value.items()}
 
 
-def load_chat_template(tokenizer: Path, settings: TokenizerSettings) -> ChatTemplate | None:
+def load_chat_template(
+    tokenizer: Path, settings: TokenizerSettings, sees: bool = False
+) -> ChatTemplate | None:
     """Load the chat template of a model.
 
     tokenizer  the tokenizer's file. Its directory may hold `chat_template.jinja`, more of them under their
                names in `additional_chat_templates/`, or an older file with the template in it
     settings   what `tokenizer_config.json` says, or a file that holds everything
+    sees       whether the model also takes images: then the template of its processor comes first, since that
+               of the tokenizer is often from the model of text that it was made of, and knows no images
 
     Returns None where the model has none. Raises TokenizerError where a file is damaged.
     """
@@ -217,8 +223,11 @@ def load_chat_template(tokenizer: Path, settings: TokenizerSettings) -> ChatTemp
     places: dict[str, Callable[[], object]] = {
         JINJA_FILE: lambda: _template_files(directory),
         CONFIG_FILE: lambda: settings.chat_template,
-        OLD_FILE: lambda: read_beside(directory, OLD_FILE).get("chat_template"),
+        OLD_FILE: partial(_named_in, directory, OLD_FILE),
     }
+    if sees:
+        of_processor = {name: partial(_named_in, directory, name) for name in (PROCESSOR_FILE, OLD_FILE)}
+        places = of_processor | places
     if settings.complete:
         places = {tokenizer.name: lambda: settings.chat_template}
     for name, read in places.items():
@@ -233,6 +242,11 @@ def load_chat_template(tokenizer: Path, settings: TokenizerSettings) -> ChatTemp
         if sources:
             return ChatTemplate(sources, settings.special_tokens, directory / name)
     return None
+
+
+def _named_in(directory: Path, name: str) -> object:
+    """Return what one of a directory's JSON files says of the template."""
+    return read_beside(directory, name).get("chat_template")
 
 
 def _template_files(directory: Path) -> dict[str, str]:

@@ -84,7 +84,13 @@ class Idefics3Images:
         vectors = 169
         if "vision_config" in config:
             patches = tile // model.part("vision_config").whole("patch_size", 32)
-            vectors = patches**2 // model.whole("scale_factor", 2) ** 2
+            factor = model.whole("scale_factor", 2)
+            if patches % factor:
+                raise file.wrong(
+                    "max_image_size",
+                    f"makes {patches} patches a side, which scale_factor = {factor} does not divide",
+                )
+            vectors = (patches // factor) ** 2
             file.same("image_seq_len", vectors)
         return cls(
             resize=resize if file.flag("do_resize", True) else None,

@@ -101,7 +101,7 @@ class LlavaNextImages:
             image_token=file.text("image_token", "<image>"),
         )
         if model.values.get(PINPOINTS) is not None and _resolutions(model) != images.resolutions:
-            raise file.wrong(PINPOINTS, "is not the same in config.json")
+            raise file.wrong(PINPOINTS, "must be the same as in config.json")
         # The encoder lays vectors out as the tiles lay: there must be a whole number of them, of one size.
         if any(edge % tile for resolution in images.resolutions for edge in resolution):
             raise file.wrong(PINPOINTS, f"cannot be cut into tiles of {tile} pixels")

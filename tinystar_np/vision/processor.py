@@ -5,6 +5,7 @@ vector that the encoder makes of the image, and the tokens that the model was tr
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,9 @@ import numpy as np
 from tinystar_np.amounts import counted
 from tinystar_np.checkpoints.files_inside import file_inside
 from tinystar_np.checkpoints.json_file import JsonObject, one_line, read_json_object, shown
-from tinystar_np.errors import ConfigError, InputError
+from tinystar_np.errors import CheckpointError, ConfigError, InputError
 from tinystar_np.models.vision.pixels import ImageInput, Pixels, Prompt
+from tinystar_np.text.chat_template import ChatTemplate, load_chat_template
 from tinystar_np.text.tokenizer import Tokenizer
 from tinystar_np.vision.form import CUT, Form
 from tinystar_np.vision.reading import read_image
@@ -68,9 +70,15 @@ class Processor(Tokenizer):
     def __init__(self, tokenizer: Tokenizer, form: Form) -> None:
         super().__init__(tokenizer.backend, tokenizer.path, tokenizer.settings, tokenizer.rows)
         self.form = form
+        self.is_told = is_told(tokenizer.path.parent)
 
     def pixels(self, image: "ImageSource") -> Pixels:
-        """Read an image and prepare it for the encoder; raises InputError where it cannot be read."""
+        """Read an image and prepare it for the encoder.
+
+        Raises InputError where it cannot be read, CheckpointError where no file says how it is prepared.
+        """
+        if not self.is_told:
+            raise not_told(self.path.parent)
         return self.form.pixels(read_image(image))
 
     def tokens_of(self, pixels: Pixels) -> int:
@@ -121,6 +129,11 @@ class Processor(Tokenizer):
         ids = self.encode(first, add_special_tokens)
         return ids + [id for part in rest for id in self.encode(part, add_special_tokens=False)]
 
+    @cached_property
+    def chat_template(self) -> ChatTemplate | None:
+        """The processor's chat template, else the tokenizer's; TokenizerError where its file is damaged."""
+        return load_chat_template(self.path, self.settings, sees=True)
+
     @property
     def image_token_id(self) -> int:
         """The id of the token that stands for a vector of an image; ConfigError where there is none."""
@@ -147,6 +160,8 @@ def read_processor(tokenizer: Tokenizer, directory: Path, config: JsonObject) ->
     tokenizer  its tokenizer
     directory  holds preprocessor_config.json, or processor_config.json with the same within
     config     the whole config.json
+
+    Where neither is there, the model still reads text.
 
     Raises ConfigError for settings that are not implemented, CheckpointError where the files are damaged.
     """
@@ -176,7 +191,20 @@ def form_in(directory: Path, config: JsonObject, special_tokens: Mapping[str, st
     file = Settings(settings, one_line(directory / PREPROCESSOR))
     name = image_processor(file, next(iter(known)), tuple(known))
     form: type[Form] = _class_named(known[name])
-    return form.read(settings, config)
+    return form.read(settings, config) if is_told(directory) else form()
+
+
+def is_told(directory: Path) -> bool:
+    """Say whether a directory has a file about how images are prepared."""
+    return (directory / PREPROCESSOR).exists() or "image_processor" in _read_if_there(directory, PROCESSOR)
+
+
+def not_told(directory: Path) -> CheckpointError:
+    """Return the error for an image that nobody knows how to prepare: other numbers give other answers."""
+    return CheckpointError(
+        f"{directory}: has no {PREPROCESSOR}, which says how images are prepared.\n"
+        "Download it from where the model comes from. Text is read without it."
+    )
 
 
 def _class_named(name: str) -> Any:

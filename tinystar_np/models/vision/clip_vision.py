@@ -159,7 +159,7 @@ class ClipVision(VisionEncoder[ClipVisionConfig]):
         if not interpolate or min(height, width) < c.patch_size:
             raise InputError(
                 f"An image has {height} × {width} pixels, but this encoder reads {c.image_size} × "
-                f"{c.image_size}."
+                f"{c.image_size}. preprocessor_config.json is perhaps that of another model."
             )
         learned = self.positions[1:].reshape(c.side, c.side, -1)
         made = interpolated(learned, height // c.patch_size, width // c.patch_size)
