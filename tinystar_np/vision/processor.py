@@ -31,7 +31,7 @@ PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 CLIP = {"CLIPImageProcessor": "clip.ClipImages"}
 IDEFICS3 = dict.fromkeys(("Idefics3ImageProcessor", "SmolVLMImageProcessor"), "idefics3.Idefics3Images")
 LLAVA = dict.fromkeys(
-    ("CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor"), "clip.LlavaImages"
+    ("CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor"), "llava.LlavaImages"
 )
 PIXTRAL = {"PixtralImageProcessor": "pixtral.PixtralImages"}
 # The second is what the first files of Qwen2.5-VL call it.
@@ -45,7 +45,7 @@ FORMS = {
     "llava": LLAVA | PIXTRAL,
     "llava_next": {"LlavaNextImageProcessor": "llava_next.LlavaNextImages"},
     "mistral3": PIXTRAL,
-    "paligemma": {"SiglipImageProcessor": "siglip.PaliGemmaImages"},
+    "paligemma": {"SiglipImageProcessor": "paligemma.PaliGemmaImages"},
     "qwen2_5_vl": QWEN,
     "qwen2_vl": QWEN,
     "qwen3_vl": QWEN,
