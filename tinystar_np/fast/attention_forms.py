@@ -171,7 +171,7 @@ def _blockwise(
     all_visible = reach.offset + T - 1 <= reach.before and reach.offset + reach.after >= S - 1
     together, rows, keys = _large_block(T, S) if all_visible else (HEADS_TOGETHER, QUERY_BLOCK, KEY_BLOCK)
     # For the scores of one block after another.
-    room = np.empty(min(together, H) * rows * min(keys, S), q.dtype)
+    room = np.empty(min(together, H) * min(rows, T) * min(keys, S), q.dtype)
     for heads, kv_heads in _heads_together(H, len(k), together):
         for start in range(0, T, rows):
             some = slice(start, start + rows)
