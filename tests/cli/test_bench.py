@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parity import save
+from transformers import LlavaConfig
+from vision_parity import IMAGE, TEXT, VISION, whole_model
 
 import tinystar_np as ts
 from tinystar_np.cli import bench
@@ -176,12 +179,26 @@ def test_beside_transformers(talking_model: Path, capsys: Any) -> None:
         assert ratio["rounds"] == pytest.approx([a / b for a, b in pairs])
 
 
+def test_a_model_that_sees_beside_transformers(tmp_path: Path, capsys: Any) -> None:
+    """LLaVA is no AutoModelForCausalLM there; its text part is measured by its whole model."""
+    config = LlavaConfig(
+        text_config={**TEXT, "model_type": "llama"},
+        vision_config={**VISION, "model_type": "clip_vision_model"},
+        image_token_index=IMAGE,
+    )
+    save(whole_model(config), tmp_path)
+    capsys.readouterr()
+    out, _ = run(capsys, str(tmp_path), *SHORT, "--against", "transformers", "-q")
+    assert len(out.split("\n\n")[1].splitlines()) == 5
+
+
 def test_what_transformers_cannot_load_is_said(tmp_path: Path, capsys: Any) -> None:
     TinyStar(TinyStarConfig(hidden_size=32, num_layers=1, num_heads=4)).save(tmp_path)
     out, err = run(capsys, str(tmp_path), *SHORT, "--against", "transformers", code=1)
     assert out == ""
     assert f"{tmp_path}: transformers cannot run this model: " in err
     assert len(err.splitlines()) == 1
+    assert len(err) < 800
 
 
 @pytest.mark.parametrize("missing", ["torch", "transformers"])

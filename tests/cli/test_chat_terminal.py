@@ -140,6 +140,22 @@ def test_ctrl_c_discards_what_was_typed(start: Any) -> None:
     assert "Traceback" not in terminal.shown
 
 
+def test_ctrl_c_stops_a_command_and_nothing_else(start: Any, tmp_path: Path) -> None:
+    """As the reading of a large file, from a disk that is far away."""
+    slow = "import time, tinystar_np.cli.chat_commands as c"
+    slow += "; c.read_file = lambda path: print('…', flush=True) or time.sleep(60)"
+    terminal = start(program=f"{slow}; {TINYSTAR}")
+    say(terminal, "one\r")
+    place = len(terminal.shown)
+    terminal.type("/read far.txt\r")
+    terminal.wait_for("…", place)
+    terminal.type("\x03")
+    place = terminal.wait_for("/read was stopped.", place)
+    terminal.wait_for("> ", place)
+    say(terminal, "two\r")
+    assert saved(terminal, tmp_path / "talk.json") == ["one", "two"]
+
+
 def test_without_readline(start: Any, tmp_path: Path) -> None:
     """Lines that are there at once were pasted; but not those that were typed while nobody asked."""
     terminal = start(program=f"import sys; sys.modules['readline'] = None; {TINYSTAR}")

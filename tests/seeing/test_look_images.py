@@ -77,6 +77,18 @@ def test_a_chat_template_writes_the_prompt(loaded: tuple[Any, Any]) -> None:
     assert list(seen.ids[: seen.prompt_length]) == expected
 
 
+def test_marks_in_a_message_are_places_as_in_a_conversation(loaded: tuple[Any, Any]) -> None:
+    settings: dict[str, Any] = {"max_new_tokens": 3, "temperature": 0.0}
+    looked = ts.look(*loaded, TWO, images=[CAT, STRIP], chat=True, **settings)
+    talk = ts.Conversation(*loaded)
+    list(talk.say(TWO, images=[CAT, STRIP], **settings))
+    prompt = list(looked.ids[: looked.prompt_length])
+    assert talk.read.ids[: len(prompt)] == prompt
+    assert [image.places.tolist() for image in talk.read.cache.images[0]] == [
+        image.places.tolist() for image in looked.images
+    ]
+
+
 def test_nine_parts_of_a_picture() -> None:
     """By hand: 2 × 2 vectors, and one of the whole, whose weight is spread over all nine."""
     boxes = np.concatenate([cells((0, 0, 1, 1), 2, 2), [[0, 0, 1, 1], [np.nan] * 4]])

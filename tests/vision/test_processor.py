@@ -14,6 +14,7 @@ from small_seeing import VECTORS, picture, small_seeing_model, their_answer
 import tinystar_np as ts
 from tinystar_np.errors import CheckpointError, ConfigError, ContextFullError, InputError
 from tinystar_np.models import EMBEDDING_ARCHITECTURES, VISION_ARCHITECTURES
+from tinystar_np.text.isolated import IsolatedTokenizer
 from tinystar_np.vision.processor import FORMS, Processor
 
 PROMPTS = {
@@ -47,6 +48,16 @@ def test_a_prompt_is_that_of_transformers(name: str, seeing: tuple) -> None:
     assert ids == prompt.ids
     found = ts.generate(model, processor, text, images=images, max_new_tokens=12, temperature=0.0)
     assert found == expected
+
+
+def test_a_tokenizer_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """Its files name no token for images: it is one of those that are found in any text."""
+    small_seeing_model(tmp_path)
+    _, processor = ts.load(tmp_path)
+    _, isolated = ts.load(tmp_path, isolated=True)
+    assert type(processor.backend) is not type(isolated.backend)
+    for text, images in PROMPTS.values():
+        assert isolated.prompt(text, images).ids == processor.prompt(text, images).ids
 
 
 def test_several_prompts_at_once(seeing: tuple) -> None:
@@ -85,6 +96,18 @@ def test_images_after_what_a_cache_holds(seeing: tuple) -> None:
     assert found == whole
     assert cache.images is not None
     assert cache.images[0][0].places[0] == len(first) + second.images[0].places[0]
+
+
+def test_with_the_tokenizer_in_a_process_of_its_own(tmp_path: Path) -> None:
+    small_seeing_model(tmp_path)
+    text, images = PROMPTS["two"]
+    settings = {"max_new_tokens": 9, "temperature": 0.0}
+    here, there = (ts.load(tmp_path, isolated=isolated) for isolated in (False, True))
+    assert isinstance(there[1].backend, IsolatedTokenizer)
+    assert there[1].prompt(text, images).ids == here[1].prompt(text, images).ids
+    expected = ts.generate(*here, text, images=images, **settings)
+    assert ts.generate(*there, text, images=images, **settings) == expected
+    assert there[1].backend.token_to_id("no such token") is None
 
 
 def test_ids_with_images_are_continued(seeing: tuple) -> None:
@@ -156,7 +179,7 @@ def test_the_rest_of_an_image_is_not_that_of_another(seeing: tuple) -> None:
         cache = model.new_cache()
         model(first.ids, cache=cache, images=first.images)
         cache.truncate(within)
-        message = f"begins at token {place}, .*truncate the cache to {place} tokens"
+        message = rf"ends at token {within}, .*truncate\({place}\)"
         with pytest.raises(InputError, match=message):
             model(second.ids[within:], cache=cache, images=second.images)
         assert cache.lengths.tolist() == [within]

@@ -20,7 +20,7 @@ from tinystar_np.cli.open_model import (
     sampling_settings,
 )
 from tinystar_np.cli.prompt_text import read_prompt
-from tinystar_np.cli.streams import OK, OutputError
+from tinystar_np.cli.streams import OK, OutputError, say
 from tinystar_np.cli.terminal import (
     MODEL_HELP,
     UsageError,
@@ -154,6 +154,21 @@ def begin(arguments: argparse.Namespace, given: Sampling, typed: bool) -> tuple[
     return session, commands
 
 
+def run_command(session: Session, commands: Commands, text: str) -> bool:
+    """Run a command; at a terminal Ctrl-C stops it, as the reading of a large picture, and nothing else.
+
+    Returns whether the conversation goes on.
+    """
+    try:
+        return commands.run(text)
+    except KeyboardInterrupt:
+        if not session.typed:
+            raise
+        say()
+        note(f"{text.split()[0]} was stopped.", session.arguments)
+        return True
+
+
 def converse(session: Session, commands: Commands) -> None:
     """Answer message after message, and run the commands among them."""
     arguments = session.arguments
@@ -174,7 +189,7 @@ def converse(session: Session, commands: Commands) -> None:
                 lines.remember(entry.text)
             if not entry.is_command:
                 commands.send(entry.text)
-            elif not commands.run(entry.text):
+            elif not run_command(session, commands, entry.text):
                 return
         except OutputError:
             raise

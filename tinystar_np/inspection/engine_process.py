@@ -39,9 +39,10 @@ class Transformers:
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)  # for the rest of this process, whatever is called
         self._torch = torch
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(
-            self._directory, dtype=dtype, local_files_only=True
-        ).eval()
+        config = transformers.AutoConfig.from_pretrained(self._directory, local_files_only=True)
+        sees = "vision_config" in config.to_dict()
+        kind = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
+        self.model = kind.from_pretrained(self._directory, dtype=dtype, local_files_only=True).eval()
         self.model.register_forward_pre_hook(self._refuse_gradients)
         return {"torch": torch.__version__, "transformers": transformers.__version__}
 

@@ -14,10 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.errors import TinyStarError
 from tinystar_np.inspection.memory import peak_memory
 from tinystar_np.models.base import Decoder
 
+MOST_SAID = 500  # characters of what an engine says when it fails: transformers lists all it knows
 PROGRAM = Path(__file__).with_name("engine_process.py")
 
 
@@ -134,6 +136,7 @@ class EngineProcess:
             self._process.wait()
             self._complaints.seek(0)
             said = self._complaints.read().decode(errors="replace").strip().splitlines()
-            why = said[-1] if said else f"its process ended with exit code {self._process.returncode}"
+            ended = f"its process ended with exit code {self._process.returncode}"
+            why = one_line(said[-1], MOST_SAID) if said else ended
             raise TinyStarError(f"{self._directory}: {self.name} cannot run this model: {why}")
         return json.loads(line)

@@ -138,4 +138,5 @@ def _encoded(
     template = tokenizer.chat_template
     if template is None:
         raise TokenizerError("This model has no chat template, so it was not taught to answer: chat=False.")
-    return Prompts(model, tokenizer, template).encoded([user_message(prompt, list(pictures))])
+    prompts = Prompts(model, tokenizer, template)
+    return prompts.encoded([user_message(prompt, list(pictures), prompts.mark)])

@@ -48,9 +48,10 @@ class IsolatedTokenizer:
         except WorkerError as error:
             raise self._stopped("To load it failed", error) from error
         self.special_tokens: dict[str, str] = loaded["special_tokens"]
-        self._ids: dict[str, int] = loaded["ids"]
         self._size: int = loaded["size"]
         self._added = {id: AddedToken(text, special=special) for id, text, special in loaded["added"]}
+        known = {token.content: id for id, token in self._added.items()}
+        self._ids: dict[str, int | None] = known | loaded["ids"]
         self._tokens: dict[int, str | None] = {id: token.content for id, token in self._added.items()}
 
     def encode(self, text: str, add_special_tokens: bool = True) -> Encoding:
@@ -68,8 +69,10 @@ class IsolatedTokenizer:
         return self._tokens[id]
 
     def token_to_id(self, token: str) -> int | None:
-        """Return the id of a special token, or None."""
-        return self._ids.get(token)
+        """Return the id of a token, or None."""
+        if token not in self._ids:
+            self._ids[token] = self._ask("id", token)
+        return self._ids[token]
 
     def get_vocab_size(self, with_added_tokens: bool = True) -> int:
         """Count the tokens."""

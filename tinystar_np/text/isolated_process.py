@@ -54,6 +54,7 @@ def answer(request: tuple[str, Any]) -> dict[str, Any]:
         "encode": tokenizer.encode,
         "decode": tokenizer.decode,
         "token": tokenizer.token,
+        "id": tokenizer.backend.token_to_id,
     }
     try:
         return {"result": calls[what](*given)}

@@ -41,6 +41,9 @@ UNPACKING = {
 """The settings of transformers that unpack weights of a format when they are loaded."""
 UNLIKE = {"falcon_h1": "k"}
 """Models whose queries ("q") or keys ("k") are multiplied before attention there, and scores here."""
+FROM_1 = ("paligemma",)
+"""Models whose positions transformers counts from 1. Rotations go by their differences: the logits are those
+of positions from 0, but rotated queries and keys are not."""
 ATTEND, ROTATE = "eager_attention_forward", "apply_rotary_pos_emb"
 BEFORE = ("", "model.language_model.", "language_model.", "model.text_model.")
 """Prefixes of modules' names: a text part is within the model of text and images."""
@@ -122,8 +125,10 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
             module.register_forward_pre_hook(
                 lambda _, inputs, more: keep("embedding", inputs or more["hidden_states"]), with_kwargs=True
             )
+    given = torch.tensor([list(ids)])
+    positions = {"position_ids": torch.arange(len(ids))[None]} if config["model_type"] in FROM_1 else {}
     with torch.no_grad(), _attention_watched(reference, names, keep):
-        output = reference(torch.tensor([list(ids)]), output_attentions=not doubled, use_cache=False)
+        output = reference(given, output_attentions=not doubled, use_cache=False, **positions)
     # The reference lists only those of attention layers, which in a hybrid are a few.
     attending = [name for name in names if name.endswith("attention.probabilities")]
     for name, probabilities in zip(attending, getattr(output, "attentions", None) or (), strict=False):
