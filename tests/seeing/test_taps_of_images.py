@@ -174,6 +174,10 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
         assert len(of_image) > 15
         seen |= check_documented(name, of_image, sizes)
         assert_close(model.vision.vectors(pixels), caught["images.0.vectors"], what="vectors by themselves")
+        at_some_places = model.vision.encoder.hidden_states(pixels.tiles, [0, 1])
+        for stream, place in zip(at_some_places, ("embedding", "blocks.0.residual"), strict=True):
+            recorded = caught[f"images.0.encoder.{place}"]
+            assert_close(stream, recorded.reshape(stream.shape), what=f"{name}: {place}")
         with_images = caught["embedding.images"]
         np.testing.assert_array_equal(with_images[0, images[0].places], caught["images.0.vectors"])
         assert with_images.shape == caught["embedding.tokens"].shape == (1, len(ids), O)

@@ -54,6 +54,13 @@ class VisionEncoder(Generic[AnyConfig]):
         """
         raise NotImplementedError
 
+    def step(self, x: NDArray) -> Step:
+        """Say where patches stand: one after the other, in every image alike.
+
+        x  (n, …, D) what ``embed`` returned
+        """
+        return Step(np.zeros(len(x), dtype=np.int64), prod(x.shape[1:-1]))
+
     @classmethod
     def from_checkpoint(cls, config: AnyConfig, checkpoint: Checkpoint, dtype: str = "auto") -> Self:
         """Build the encoder that a config describes, with a checkpoint's weights.
@@ -66,12 +73,9 @@ class VisionEncoder(Generic[AnyConfig]):
         config, table = fitted(cls, config, checkpoint)
         return cls(config, side_by_side(gather(checkpoint, table, dtype)))
 
-    def through_blocks(self, x: NDArray, step: Step | None = None) -> NDArray:
-        """Run all blocks on the vectors of patches: (n, N, D) → (n, N, D).
-
-        step  where the patches stand; None for one after the other, in every image alike
-        """
-        return self.residuals(x, [-1], step)[0]
+    def through_blocks(self, x: NDArray) -> NDArray:
+        """Run all blocks on vectors that stand one after the other: (n, N, D) → (n, N, D)."""
+        return self.residuals(x, [-1], self.step(x))[0]
 
     def hidden_states(self, tiles: NDArray[np.float32], numbers: Sequence[int]) -> list[NDArray]:
         """Encode images (n, C, h, w): the residual stream at some places, each (n, N, D).
@@ -79,17 +83,16 @@ class VisionEncoder(Generic[AnyConfig]):
         numbers  of the places: 0 is before the first block, i after so many of them, −1 after the last
         """
         x = self.embed(tiles)
-        return self.residuals(x.reshape(len(x), -1, x.shape[-1]), numbers)
+        return self.residuals(x.reshape(len(x), -1, x.shape[-1]), numbers, self.step(x))
 
-    def residuals(self, x: NDArray, numbers: Sequence[int], step: Step | None = None) -> list[NDArray]:
+    def residuals(self, x: NDArray, numbers: Sequence[int], step: Step) -> list[NDArray]:
         """Run the blocks as far as needed: the residual stream at some places, each (n, N, D).
 
         x        (n, N, D) the vectors before the first block
         numbers  as in ``hidden_states``
-        step     as in ``through_blocks``
+        step     where the vectors stand
         """
         wanted = [number % (len(self.blocks) + 1) for number in numbers]
-        step = Step(np.zeros(len(x), dtype=np.int64), x.shape[1]) if step is None else step
         x = tap("embedding", x)
         found = {0: x}
         for i in range(max(wanted)):

@@ -217,7 +217,7 @@ class Llama4Vision(VisionEncoder[Llama4VisionConfig]):
         Raises InputError for tiles of another size.
         """
         side = self.config.side
-        x = self.through_blocks(self.embed(tiles), TileStep(len(tiles), side))
+        (x,) = self.hidden_states(tiles, [-1])
         x = tap("final_norm", self.final_norm(x))[:, :-1]  # without the class
         x = pixel_shuffle(x.reshape(len(x), side, side, -1), self.config.shuffled)
         x = tap("pixel_shuffle", x)  # (n, side/f, side/f, F)
@@ -225,6 +225,10 @@ class Llama4Vision(VisionEncoder[Llama4VisionConfig]):
             x = self.adapter(x)
         # Unlike in a feed-forward layer, the second map has its activation too.
         return tap("adapter", fast.activate(x, gelu))
+
+    def step(self, x: NDArray) -> Step:
+        """Say in which row and column each patch stands: (n, N+1, D), what ``embed`` returned."""
+        return TileStep(len(x), self.config.side)
 
     def embed(self, tiles: NDArray[np.float32]) -> NDArray:
         """Turn tiles (n, C, h, w) into the first vectors of the residual stream (n, N+1, D).

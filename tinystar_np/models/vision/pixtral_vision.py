@@ -9,7 +9,6 @@ size; rotations by row and column know distances, in an image of any height and 
 cut into tiles nor stretched to a square. The patches of an image see one another, and no other image's.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,14 +131,9 @@ class PixtralVision(VisionEncoder[PixtralVisionConfig]):
         n, _, h, w = images.shape
         return self.hidden_states(images, [number])[0].reshape(n, h // P, w // P, -1)
 
-    def hidden_states(self, tiles: NDArray[np.float32], numbers: Sequence[int]) -> list[NDArray]:
-        """Encode images (n, C, h, w) of one size: the residual stream at some places, each (n, N, D).
-
-        numbers  of the places: 0 is before the first block, i after so many of them, −1 after the last
-        """
-        x = self.embed(tiles)
-        n, rows, columns, D = x.shape
-        return self.residuals(x.reshape(n, rows * columns, D), numbers, GridStep(n, rows, columns))
+    def step(self, x: NDArray) -> Step:
+        """Say in which row and column each patch stands: (n, rows, columns, D), what ``embed`` returned."""
+        return GridStep(*x.shape[:3])
 
     def embed(self, tiles: NDArray[np.float32]) -> NDArray:
         """Turn images (n, C, h, w) into the first vectors of the residual stream (n, h/p, w/p, D)."""

@@ -160,8 +160,16 @@ class Qwen2VLVision(VisionEncoder[Qwen2VLVisionConfig]):
 
     def __call__(self, tiles: NDArray[np.float32]) -> NDArray:
         """Encode images (n, C, h, w) of one size: (n, h/pm, w/pm, O)."""
-        x = tap("embedding.patches", self.patches(tiles))  # (n, rows, columns, D)
-        n, rows, columns, D = x.shape
-        x = self.through_blocks(x.reshape(n, rows * columns, D), GridStep(n, rows, columns))
+        P = self.config.patch_size
+        n, _, h, w = tiles.shape
+        (x,) = self.hidden_states(tiles, [-1])
         with scope("merger"):
-            return self.merger(x.reshape(n, rows, columns, D))
+            return self.merger(x.reshape(n, h // P, w // P, -1))
+
+    def step(self, x: NDArray) -> Step:
+        """Say in which row and column each patch stands: (n, rows, columns, D), what ``embed`` returned."""
+        return GridStep(*x.shape[:3])
+
+    def embed(self, tiles: NDArray[np.float32]) -> NDArray:
+        """Turn images (n, C, h, w) into the first vectors of the residual stream (n, h/p, w/p, D)."""
+        return tap("embedding.patches", self.patches(tiles))

@@ -207,12 +207,11 @@ class Qwen3VLVision(VisionEncoder[Qwen3VLVisionConfig]):
         Returns their vectors (n, h/pm, w/pm, O), and the further ones (M, n, h/pm, w/pm, O), of which those
         of the earliest block are the first.
         """
-        x = tap("embedding.patches", self.patches(tiles))  # (n, rows, columns, D)
-        n, rows, columns, D = grid = x.shape
-        positions = interpolated(self.positions, rows, columns, cubic=False, corners_meet=True)
-        x = (x + positions).reshape(n, rows * columns, D)
+        P = self.config.patch_size
+        n, _, h, w = tiles.shape
+        grid = n, h // P, w // P, -1
         early = sorted(self.config.deep)
-        *streams, x = self.residuals(x, [*(i + 1 for i in early), -1], GridStep(n, rows, columns))
+        *streams, x = self.hidden_states(tiles, [*(i + 1 for i in early), -1])
         with scope("merger"):
             vectors = self.merger(x.reshape(grid))
         deep = np.empty((len(early), *vectors.shape), dtype=vectors.dtype)
@@ -221,3 +220,13 @@ class Qwen3VLVision(VisionEncoder[Qwen3VLVisionConfig]):
             with scope(f"deep.{merger}"):
                 deep[number] = self.deep[merger](stream.reshape(grid))
         return vectors, deep
+
+    def step(self, x: NDArray) -> Step:
+        """Say in which row and column each patch stands: (n, rows, columns, D), what ``embed`` returned."""
+        return GridStep(*x.shape[:3])
+
+    def embed(self, tiles: NDArray[np.float32]) -> NDArray:
+        """Turn images (n, C, h, w) into the first vectors of the residual stream (n, h/p, w/p, D)."""
+        x = tap("embedding.patches", self.patches(tiles))
+        rows, columns = x.shape[1:3]
+        return x + interpolated(self.positions, rows, columns, cubic=False, corners_meet=True)
