@@ -48,8 +48,9 @@ def test_an_image_may_have_been_read_again_in_another_form() -> None:
             0,
             "begins at token 2, among the places of another, the tokens 2 to 4",
         ),
-        ([image(2, 5)], [image(3, 6)], 3, "truncate the cache to 2 tokens"),
-        ([image(2, 5)], [image(2, 5, 7.0)], 4, "truncate the cache to 2 tokens"),
+        ([], [image(2, 5), image(2, 5, 7.0)], 0, "begins at token 2, among the places of another"),
+        ([image(2, 5)], [image(3, 6)], 3, r"ends at token 3, within an image.* token 3 .*truncate\(2\)"),
+        ([image(2, 5)], [image(2, 5, 7.0)], 4, r"ends at token 4, within an image.*truncate\(2\)"),
         (
             [],
             [image(2, 5)],

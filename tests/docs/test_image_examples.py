@@ -1,6 +1,7 @@
 """docs/images.md: its examples run as they stand, and do what the page says."""
 
 import re
+import shlex
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ from small_embedding import small_files
 from small_seeing import picture, small_seeing_model
 
 import tinystar_np as ts
+from tinystar_np.cli.parsers import tinystar_parser
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -87,3 +89,15 @@ def test_the_reading_list_is_what_runs(loaded: Path) -> None:
             found: Any = import_module(f"tinystar_np.{file.removesuffix('.py').replace('/', '.')}")
             for part in name.split("."):
                 found = getattr(found, part)
+
+
+def test_the_commands_are_ones() -> None:
+    """Each has the options and arguments that the page gives it."""
+    text = (DOCS / "images.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\.venv/bin/tinystar (.+)$", text, re.MULTILINE)
+    images = [tinystar_parser().parse_args(shlex.split(command)).image for command in commands]
+    assert [[path.name for path in each] for each in images] == [
+        ["cat.jpg"],
+        ["before.png", "after.png"],
+        [],
+    ]

@@ -36,8 +36,16 @@ def test_going_on_from_within_an_image(small: Decoder[Any]) -> None:
             None,
             "holds a part of an image. Its next place is at token 6, which is 7 .* truncate .* 2 tok",
         ),
-        ([IMAGE] * count, range(6, 6 + count), "begins at token 6, among the places of another"),
-        ([IMAGE] * (count - 4), range(2, 2 + count), "begins at token 2, among the places of another"),
+        (
+            [IMAGE] * count,
+            range(6, 6 + count),
+            r"ends at token 6, within an image, and the one given for token 6",
+        ),
+        (
+            [IMAGE] * (count - 4),
+            range(2, 2 + count),
+            r"ends at token 6, within an image, and the one given for token 2",
+        ),
     ):
         given = [] if places is None else [ImageInput(other, np.array(places))]
         with pytest.raises(InputError, match=message):

@@ -9,13 +9,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parity import save
+from parity import assert_close, save
 from transformers import Idefics3Config, SmolVLMConfig
-from vision_parity import IMAGE, TEXT, VISION, Row, check_images, random_pixels, row_of, whole_model
+from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionConfig as TheirVisionConfig
+from transformers.models.idefics3.modeling_idefics3 import Idefics3VisionEmbeddings
+from vision_parity import (
+    IMAGE,
+    TEXT,
+    VISION,
+    Row,
+    check_images,
+    logits_with_images,
+    random_pixels,
+    row_of,
+    whole_model,
+)
 
 from tinystar_np.errors import ConfigError
+from tinystar_np.layers.patches import PatchEmbedding
+from tinystar_np.layers.weights import Weights
 from tinystar_np.loading import load
-from tinystar_np.models.vision.idefics3_vision import Idefics3VisionConfig
+from tinystar_np.models.vision.idefics3_vision import Idefics3Vision, Idefics3VisionConfig
 from tinystar_np.tap import timing
 
 CONFIGS = {"idefics3": Idefics3Config, "smolvlm": SmolVLMConfig}
@@ -68,6 +82,47 @@ def test_the_encoders_keys(vision: dict[str, Any], tmp_path: Path) -> None:
     C = vision.get("num_channels", 3)
     rows = [row_of(3, (random_pixels(2, C, 28, 28), 8), 5)]
     check_images(reference, save(reference, tmp_path), rows, theirs)
+
+
+@pytest.mark.parametrize("side", [4, 26, 27, 32])
+def test_positions_of_any_number_of_patches(side: int) -> None:
+    """Those of the published sides, which other images than the model's own lie on as a fraction."""
+    sizes = {"hidden_size": 2, "num_attention_heads": 1, "image_size": side, "patch_size": 1}
+    theirs = Idefics3VisionEmbeddings(TheirVisionConfig(**sizes, num_channels=1))
+    weights = {
+        "patches.weight": np.zeros((2, 1, 1, 1), dtype=np.float32),
+        "patches.bias": np.zeros(2, dtype=np.float32),
+        "positions": np.arange(2 * side * side, dtype=np.float32).reshape(-1, 2),
+    }
+    with torch.no_grad():
+        for parameter, values in zip(theirs.parameters(), weights.values(), strict=True):
+            parameter.copy_(torch.tensor(values))
+    config = Idefics3VisionConfig.from_dict({**sizes, "num_channels": 1})
+    encoder = Idefics3Vision.__new__(Idefics3Vision)  # of it, no more than the first layer
+    encoder.config, encoder.positions = config, weights["positions"]
+    encoder.patches = PatchEmbedding(Weights(weights) / "patches")
+    for count in range(1, 81):
+        image = np.zeros((1, 1, 2, count), dtype=np.float32)
+        with torch.no_grad():
+            expected = theirs(torch.tensor(image), torch.ones((1, 2, count), dtype=torch.bool)).numpy()
+        np.testing.assert_array_equal(encoder.embed(image).reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_tile_without_a_number_but_zero(kind: str, tmp_path: Path) -> None:
+    """It is seen as any other. transformers takes it for filling, and then counts too few vectors: so one
+    pixel here is not quite zero.
+    """
+    reference = whole_model(small_config(kind))
+    model, _ = load(save(reference, tmp_path), dtype="float32")
+    black, other = random_pixels(1, 3, 28, 28), random_pixels(1, 3, 28, 28, seed=1)
+    black.tiles[:] = 0
+    rows = [row_of(3, (other, 4), 2, (black, 4), 1)]
+    found = model(rows[0][0], images=rows[0][1])
+    with pytest.raises(ValueError, match="do not match"):
+        logits_with_images(reference, rows, theirs)
+    black.tiles[0, 0, 0, 0] = 1e-30
+    assert_close(found, logits_with_images(reference, rows, theirs)[0])
 
 
 @pytest.mark.parametrize("patch_size", [0, 300])

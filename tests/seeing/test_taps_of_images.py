@@ -10,6 +10,7 @@ import pytest
 from parity import assert_close, randomise, save
 from qwen_vl_parity import pixels_of
 from qwen_vl_parity import small_config as small_qwen
+from small_seeing import picture, small_seeing_model
 from transformers import (
     CLIPConfig,
     CLIPModel,
@@ -237,6 +238,19 @@ def test_the_images_of_a_batch_are_counted_row_after_row(tmp_path: Path) -> None
         model(other, images=[third])
     assert list(caught) == ["images.0.vectors", "images.1.vectors", "images.2.vectors"]
     np.testing.assert_array_equal(caught["images.2.vectors"], alone["images.0.vectors"])
+
+
+def test_the_images_of_several_prompts_are_counted_prompt_after_prompt(tmp_path: Path) -> None:
+    small_seeing_model(tmp_path)
+    model, processor = ts.load(tmp_path)
+    pictures = [picture(28, 28, seed=seed) for seed in range(3)]
+    prompts, given = ["<image>one", "none", "<image> and <image>"], [pictures[:1], [], pictures[1:]]
+    with ts.record("images.*.vectors") as caught:
+        ts.generate(model, processor, prompts, images=given, max_new_tokens=1)
+    assert list(caught) == ["images.0.vectors", "images.1.vectors", "images.2.vectors"]
+    for number, image in enumerate(pictures):
+        expected = model.vision.vectors(processor.pixels(image))
+        assert_close(caught[f"images.{number}.vectors"], expected, what=f"image {number}")
 
 
 def test_heads_of_an_encoder(tmp_path: Path) -> None:

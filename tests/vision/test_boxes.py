@@ -16,15 +16,17 @@ from transformers.models.llava_next.modeling_llava_next import unpad_image
 
 from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.vision.boxes import cells, looks
-from tinystar_np.vision.clip import ClipImages, LlavaImages
+from tinystar_np.vision.clip import ClipImages
 from tinystar_np.vision.gemma3 import Gemma3Images, PanAndScan
 from tinystar_np.vision.idefics3 import Idefics3Images
 from tinystar_np.vision.llama4 import Llama4Images
+from tinystar_np.vision.llava import LlavaImages
 from tinystar_np.vision.llava_next import LlavaNextImages
+from tinystar_np.vision.paligemma import PaliGemmaImages
 from tinystar_np.vision.pixtral import PixtralImages
 from tinystar_np.vision.qwen2_vl import Qwen2VLImages
 from tinystar_np.vision.settings import Edges
-from tinystar_np.vision.siglip import PaliGemmaImages, SiglipImages
+from tinystar_np.vision.siglip import SiglipImages
 from tinystar_np.vision.steps import BICUBIC, BILINEAR, Steps
 
 UNCHANGED: dict[str, Any] = {"scale": 1 / 255, "mean": None, "std": None}

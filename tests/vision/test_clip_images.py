@@ -16,7 +16,8 @@ from transformers import (
 )
 
 from tinystar_np.errors import ConfigError, InputError
-from tinystar_np.vision.clip import ClipImages, LlavaImages
+from tinystar_np.vision.clip import ClipImages
+from tinystar_np.vision.llava import LlavaImages
 from tinystar_np.vision.transforms import resized_and_cropped
 
 IMAGES = awkward_images()

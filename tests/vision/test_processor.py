@@ -50,6 +50,16 @@ def test_a_prompt_is_that_of_transformers(name: str, seeing: tuple) -> None:
     assert found == expected
 
 
+def test_a_tokenizer_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """Its files name no token for images: it is one of those that are found in any text."""
+    small_seeing_model(tmp_path)
+    _, processor = ts.load(tmp_path)
+    _, isolated = ts.load(tmp_path, isolated=True)
+    assert type(processor.backend) is not type(isolated.backend)
+    for text, images in PROMPTS.values():
+        assert isolated.prompt(text, images).ids == processor.prompt(text, images).ids
+
+
 def test_several_prompts_at_once(seeing: tuple) -> None:
     model, processor, *_ = seeing
     texts, images = zip(*PROMPTS.values(), strict=True)
@@ -169,7 +179,7 @@ def test_the_rest_of_an_image_is_not_that_of_another(seeing: tuple) -> None:
         cache = model.new_cache()
         model(first.ids, cache=cache, images=first.images)
         cache.truncate(within)
-        message = f"begins at token {place}, .*truncate the cache to {place} tokens"
+        message = rf"ends at token {within}, .*truncate\({place}\)"
         with pytest.raises(InputError, match=message):
             model(second.ids[within:], cache=cache, images=second.images)
         assert cache.lengths.tolist() == [within]

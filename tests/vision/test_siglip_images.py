@@ -11,7 +11,8 @@ from processors import bare, expected_tiles
 from transformers import PaliGemmaProcessor, SiglipImageProcessorPil
 
 from tinystar_np.errors import ConfigError
-from tinystar_np.vision.siglip import PaliGemmaImages, SiglipImages
+from tinystar_np.vision.paligemma import PaliGemmaImages
+from tinystar_np.vision.siglip import SiglipImages
 
 IMAGES = awkward_images()
 

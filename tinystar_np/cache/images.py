@@ -16,7 +16,7 @@ from tinystar_np.errors import InputError
 
 Run = tuple[int, int]
 SAME = 1e-3
-"""How far the vectors of one image may lie apart that were computed in other forms, of the largest number."""
+"""Of the largest number: up to this much the vectors of an image that is read twice may differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +49,17 @@ class SeenImage:
         """The first place that it, or a group of it, takes."""
         return min([self.first, *(group.first for group in self.groups)])
 
-    def is_like(self, other: "SeenImage") -> bool:
-        """Say whether the other, with as many vectors, can be this image, read once more."""
-        difference = np.abs(self.vectors - other.vectors).max()
-        return not difference > SAME * np.abs(other.vectors).max()  # of NaN nobody knows
+    def is_like(self, held: "SeenImage", length: int) -> bool:
+        """Say whether it can be an image that a cache holds, perhaps read once more.
+
+        length  tokens that the cache holds; nothing need be the same of an image that it holds as a whole
+        """
+        if not np.array_equal(self.places, held.places):
+            return False
+        if self.vectors is held.vectors or held.places[-1] < length:
+            return True
+        difference = np.abs(self.vectors - held.vectors).max()
+        return not difference > SAME * np.abs(held.vectors).max()  # of NaN nobody knows
 
     def runs(self) -> list[Run]:
         """Return the first place, and the one after the last, of each run of places without a gap."""
@@ -158,45 +165,48 @@ def begun(rows: Sequence[Images] | None, lengths: NDArray[np.int64]) -> Sequence
 
 
 def merged(
-    held: Sequence[Images] | None, given: Sequence[Sequence[SeenImage]], starts: NDArray[np.int64]
+    held: Sequence[Images] | None, given: Sequence[Sequence[SeenImage]], lengths: NDArray[np.int64]
 ) -> Sequence[Images]:
     """Return the images of each row's text in their order: those that a cache holds, and further ones.
 
-    held    by the cache; None for none
-    given   for each row, in any order; those that the cache holds may be among them
-    starts  (B,) how many tokens the cache holds
+    held     by the cache; None for none
+    given    for each row, in any order; those that the cache holds may be among them
+    lengths  (B,) tokens that the cache holds of each row
 
     Raises InputError where two images would stand at one place, or one where tokens were read without it.
     """
     rows = [()] * len(given) if held is None else held
-    return [_merged(*row) for row in zip(rows, given, starts.tolist(), strict=True)]
+    return [_merged(old, new, n) for old, new, n in zip(rows, given, lengths.tolist(), strict=True)]
 
 
-def _merged(held: Images, given: Sequence[SeenImage], start: int) -> Images:
+def _merged(held: Images, given: Sequence[SeenImage], length: int) -> Images:
     known = {image.first: image for image in held}
     for image in given:
         same = known.setdefault(image.first, image)
-        if same is image and image.first < start and image not in held:
+        if same is image and image.first < length and image not in held:
             raise InputError(
-                f"An image has its first place at token {image.first}, but the cache holds {start} tokens, "
+                f"An image has its first place at token {image.first}, but the cache holds {length} tokens, "
                 "which were read without it. Give an image together with the tokens at its places."
             )
-        in_part = image.first < start <= same.places[-1]
-        if not np.array_equal(image.places, same.places) or (in_part and not image.is_like(same)):
-            raise _two_images(image, same)
+        if not image.is_like(same, length):
+            raise _two_images(image, same, length)
     images = tuple(known[first] for first in sorted(known))
     for image, following in pairwise(images):
         if following.first <= image.places[-1]:
-            raise _two_images(following, image)
+            raise _two_images(following, image, length)
     return images
 
 
-def _two_images(image: SeenImage, other: SeenImage) -> InputError:
-    """Return the error for an image that begins within another."""
+def _two_images(image: SeenImage, other: SeenImage, length: int) -> InputError:
+    """Return the error for an image that begins within another, where a cache holds so many tokens."""
+    if other.first < length <= other.places[-1]:
+        return InputError(
+            f"The cache ends at token {length}, within an image, and the one given for token {image.first} "
+            f"is another. Cut the cache before it, cache.truncate({other.first}), or give the same image."
+        )
     return InputError(
         f"An image begins at token {image.first}, among the places of another, the tokens {other.first} to "
-        f"{other.places[-1]}. Where a cache holds a part of an image, read the rest of it, or truncate the "
-        f"cache to {other.first} tokens."
+        f"{other.places[-1]}. Give each image its own places."
     )
 
 

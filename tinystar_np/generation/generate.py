@@ -1,6 +1,7 @@
 """The public functions of generation: ids to ids, text to text, text to a stream of pieces."""
 
 from collections.abc import Generator, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
@@ -211,7 +212,10 @@ def _read(
     held = 0 if cache is None else int(cache.lengths[0])
     for index, (prompt, its_images) in enumerate(zip(prompts, images, strict=True)):
         check_prompt(model, prompt, _name(index, prompts), held, places_of(its_images))
-    return [read_images(model, its_images, held) for its_images in images]
+    firsts = accumulate(map(len, images), initial=0)
+    return [
+        read_images(model, its_images, held, first) for its_images, first in zip(images, firsts, strict=False)
+    ]
 
 
 def _of_each(images: Any, prompts: int) -> Sequence[Any]:

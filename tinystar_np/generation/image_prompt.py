@@ -52,10 +52,13 @@ def seeing(tokenizer: Tokenizer | None) -> "Processor | None":
     return tokenizer if isinstance(tokenizer, Processor) else None
 
 
-def read_images(model: LanguageModel, images: Sequence[Image], held: int = 0) -> tuple[SeenImage, ...]:
+def read_images(
+    model: LanguageModel, images: Sequence[Image], held: int = 0, first: int = 0
+) -> tuple[SeenImage, ...]:
     """Let the model read a prompt's images.
 
-    held  how many tokens the cache holds before the prompt
+    held   how many tokens the cache holds before the prompt
+    first  the number that taps give to the first of them
 
     Returns them at their places in the whole text.
     """
@@ -63,7 +66,7 @@ def read_images(model: LanguageModel, images: Sequence[Image], held: int = 0) ->
         return ()
     if not isinstance(model, Decoder) or model.vision is None:
         raise no_images(model)
-    return tuple(image.moved(held) for image in model.vision.see(images))
+    return tuple(image.moved(held) for image in model.vision.see(images, first))
 
 
 def no_images(model: LanguageModel) -> InputError:

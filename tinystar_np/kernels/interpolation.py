@@ -62,9 +62,8 @@ def interpolation_weights(
     places = np.arange(new)
     step, half = ((old - 1) / max(new - 1, 1), 0.0) if corners_meet else (old / new, 0.5)
     at = np.float64(np.float32(step)) * (places + half) - half  # u
-    at = at.astype(np.float32).astype(
-        np.float64
-    )  # rounded where torch rounds: at 40 that is 4e-6 of a weight
+    # Rounded where torch rounds: at place 40 that is 4e-6 of a weight.
+    at = at.astype(np.float32).astype(np.float64)
     near = np.floor(at).astype(int)
     weights = np.zeros((new, old))
     for offset in (-1, 0, 1, 2) if cubic else (0, 1):

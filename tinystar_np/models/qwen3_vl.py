@@ -1,4 +1,4 @@
-"""Qwen3-VL (Qwen Team 2025, arXiv:2511.21631): images heard at several depths.
+"""Qwen3-VL (Qwen Team 2025, arXiv:2511.21631): images read at several depths.
 
     image (h × w) → encoder → h/16 × w/16 vectors → 2 × 2 merged → h/32 · w/32 vectors of width D
                        └→ after early blocks, merged → as many vectors for each of the decoder's first blocks

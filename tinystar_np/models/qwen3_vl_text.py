@@ -144,7 +144,7 @@ FACTS = Facts(
     grew_from="qwen3",
     kind="position",
     changed="Rotations by time, row and column in turns; images are added in the first blocks too",
-    why="every axis has fast and slow pairs, and the encoder's early layers are heard",
+    why="every axis has fast and slow pairs, and the encoder's early layers are read too",
     published="8B",
     keys={"num_key_value_heads": 8},
 )

@@ -48,9 +48,10 @@ class IsolatedTokenizer:
         except WorkerError as error:
             raise self._stopped("To load it failed", error) from error
         self.special_tokens: dict[str, str] = loaded["special_tokens"]
-        self._ids: dict[str, int | None] = loaded["ids"]
         self._size: int = loaded["size"]
         self._added = {id: AddedToken(text, special=special) for id, text, special in loaded["added"]}
+        known = {token.content: id for id, token in self._added.items()}
+        self._ids: dict[str, int | None] = known | loaded["ids"]
         self._tokens: dict[int, str | None] = {id: token.content for id, token in self._added.items()}
 
     def encode(self, text: str, add_special_tokens: bool = True) -> Encoding:

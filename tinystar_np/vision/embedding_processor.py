@@ -9,7 +9,7 @@ from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.text.tokenizer import Tokenizer
 from tinystar_np.text.tokenizer_settings import CONFIG_FILE, read_beside
 from tinystar_np.vision.form import ImageForm
-from tinystar_np.vision.processor import is_told, not_told, read_form
+from tinystar_np.vision.processor import has_settings, not_told, read_form
 from tinystar_np.vision.reading import read_image
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class EmbeddingProcessor(Tokenizer):
     ) -> None:
         super().__init__(tokenizer.backend, tokenizer.path, tokenizer.settings, tokenizer.rows)
         self.form, self.length, self.pad_id, self.pads_left = form, length, pad_id, pads_left
-        self.is_told = is_told(tokenizer.path.parent)
+        self.has_settings = has_settings(tokenizer.path.parent)
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Cut a text into tokens, and fill them up where the model has learned from texts of one length.
@@ -64,7 +64,7 @@ class EmbeddingProcessor(Tokenizer):
 
         Raises InputError where it cannot be read, CheckpointError where no file says how it is prepared.
         """
-        if not self.is_told:
+        if not self.has_settings:
             raise not_told(self.path.parent)
         return self.form.pixels(read_image(image))
 

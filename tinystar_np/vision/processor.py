@@ -31,7 +31,7 @@ PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 CLIP = {"CLIPImageProcessor": "clip.ClipImages"}
 IDEFICS3 = dict.fromkeys(("Idefics3ImageProcessor", "SmolVLMImageProcessor"), "idefics3.Idefics3Images")
 LLAVA = dict.fromkeys(
-    ("CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor"), "clip.LlavaImages"
+    ("CLIPImageProcessor", "LlavaImageProcessor", "SiglipImageProcessor"), "llava.LlavaImages"
 )
 PIXTRAL = {"PixtralImageProcessor": "pixtral.PixtralImages"}
 # The second is what the first files of Qwen2.5-VL call it.
@@ -45,7 +45,7 @@ FORMS = {
     "llava": LLAVA | PIXTRAL,
     "llava_next": {"LlavaNextImageProcessor": "llava_next.LlavaNextImages"},
     "mistral3": PIXTRAL,
-    "paligemma": {"SiglipImageProcessor": "siglip.PaliGemmaImages"},
+    "paligemma": {"SiglipImageProcessor": "paligemma.PaliGemmaImages"},
     "qwen2_5_vl": QWEN,
     "qwen2_vl": QWEN,
     "qwen3_vl": QWEN,
@@ -70,14 +70,14 @@ class Processor(Tokenizer):
     def __init__(self, tokenizer: Tokenizer, form: Form) -> None:
         super().__init__(tokenizer.backend, tokenizer.path, tokenizer.settings, tokenizer.rows)
         self.form = form
-        self.is_told = is_told(tokenizer.path.parent)
+        self.has_settings = has_settings(tokenizer.path.parent)
 
     def pixels(self, image: "ImageSource") -> Pixels:
         """Read an image and prepare it for the encoder.
 
         Raises InputError where it cannot be read, CheckpointError where no file says how it is prepared.
         """
-        if not self.is_told:
+        if not self.has_settings:
             raise not_told(self.path.parent)
         return self.form.pixels(read_image(image))
 
@@ -176,7 +176,7 @@ def read_form(tokenizer: Tokenizer, directory: Path, config: JsonObject) -> Form
 
 def has_settings(directory: Path) -> bool:
     """Say whether a directory has a file that says how images are prepared."""
-    return any((directory / name).exists() for name in (PREPROCESSOR, PROCESSOR))
+    return (directory / PREPROCESSOR).exists() or "image_processor" in _read_if_there(directory, PROCESSOR)
 
 
 def form_in(directory: Path, config: JsonObject, special_tokens: Mapping[str, str] | None = None) -> Form:
@@ -191,12 +191,7 @@ def form_in(directory: Path, config: JsonObject, special_tokens: Mapping[str, st
     file = Settings(settings, one_line(directory / PREPROCESSOR))
     name = image_processor(file, next(iter(known)), tuple(known))
     form: type[Form] = _class_named(known[name])
-    return form.read(settings, config) if is_told(directory) else form()
-
-
-def is_told(directory: Path) -> bool:
-    """Say whether a directory has a file about how images are prepared."""
-    return (directory / PREPROCESSOR).exists() or "image_processor" in _read_if_there(directory, PROCESSOR)
+    return form.read(settings, config) if has_settings(directory) else form()
 
 
 def not_told(directory: Path) -> CheckpointError:

@@ -1,4 +1,4 @@
-"""The base of rotations by rows and columns, as the vision configs of Qwen's models have it."""
+"""The base of rotations by rows and columns, as the vision configs of Pixtral, Llama 4 and Qwen have it."""
 
 from collections.abc import Mapping
 

@@ -110,6 +110,7 @@ class Idefics3Vision(VisionEncoder[Idefics3VisionConfig]):
 
     Config = Idefics3VisionConfig
     WEIGHTS = WEIGHTS
+    IGNORED = r"embeddings\.position_ids"
 
     def build(self, w: Weights, c: Idefics3VisionConfig) -> None:
         """Build the patch embedding, the positions, the blocks and the last norm."""
@@ -135,6 +136,8 @@ class Idefics3Vision(VisionEncoder[Idefics3VisionConfig]):
         """Return where ``count`` patches lie along a side: which of the side's learned positions each has.
 
         The comparison is that of transformers, in float32, whose rounding decides for patches at a border.
+        How torch rounds the borders depends on the processor. With the 26, 27 and 32 patches of the published
+        models that changes nothing; with some other sides (19, 25, 29, 38) a patch may get the next position.
         """
         side = self.config.side
         borders = np.arange(1 / side, 1.0, 1 / side).astype(np.float32)

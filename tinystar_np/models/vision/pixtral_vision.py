@@ -112,6 +112,7 @@ class PixtralVision(VisionEncoder[PixtralVisionConfig]):
 
     Config = PixtralVisionConfig
     WEIGHTS = WEIGHTS
+    IGNORED = r"patch_positional_embedding\.inv_freq"
     PREFIX = "vision_model."  # in MLX's files
 
     def build(self, w: Weights, c: PixtralVisionConfig) -> None:

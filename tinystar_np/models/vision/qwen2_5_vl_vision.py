@@ -222,6 +222,7 @@ class Qwen25VLVision(VisionEncoder[Qwen25VLVisionConfig]):
 
     Config = Qwen25VLVisionConfig
     WEIGHTS = WEIGHTS
+    IGNORED = r"rotary_pos_emb\.inv_freq"
 
     def build(self, w: Weights, c: Qwen25VLVisionConfig) -> None:
         """Build the patch embedding, the blocks and the merger."""

@@ -148,6 +148,7 @@ class Qwen2VLVision(VisionEncoder[Qwen2VLVisionConfig]):
 
     Config = Qwen2VLVisionConfig
     WEIGHTS = WEIGHTS
+    IGNORED = r"rotary_pos_emb\.inv_freq"
 
     def build(self, w: Weights, c: Qwen2VLVisionConfig) -> None:
         """Build the patch embedding, the blocks and the merger."""

@@ -189,6 +189,7 @@ class Qwen3VLVision(VisionEncoder[Qwen3VLVisionConfig]):
 
     Config = Qwen3VLVisionConfig
     WEIGHTS = WEIGHTS
+    IGNORED = r"rotary_pos_emb\.inv_freq"
 
     def build(self, w: Weights, c: Qwen3VLVisionConfig) -> None:
         """Build the patch embedding, the positions, the blocks and the mergers."""
