@@ -113,6 +113,7 @@ def test_what_cannot_be_asked(seeing: Path, capsys: pytest.CaptureFixture[str]) 
         (["ask", "-m", "stories", "--image", a, "What?"], "GPT2 reads text alone"),
         (["chat", "-m", str(seeing), "--image", a], "--image needs a question"),
         (["ask", "-m", str(seeing), "--image", "no.png", "What?"], "no.png: there is no such file"),
+        (["ask", "--image", "https://example.org/a.png", "What?"], "addresses are not opened"),
         (["ask", "-m", str(seeing), "--image", __file__, "What?"], "test_image_commands.py"),
     ):
         assert tinystar(words) in (1, 2)

@@ -168,6 +168,30 @@ def test_an_answer_may_be_about_the_mark(seeing: tuple) -> None:
     assert processor.image_token_id not in without.read.ids
 
 
+def test_a_folder_with_a_conversation_and_its_pictures_may_be_moved(seeing: tuple, tmp_path: Path) -> None:
+    model, processor, *_ = seeing
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    Image.fromarray(PICTURES["b"]).save(old / "b.png")
+    talk = ts.Conversation(model, processor)
+    said(talk.say("What is it?", images=[old / "b.png"], **GREEDY))
+    save_conversation(talk, old / "talk.json", with_cache=True)
+    then = said(talk.say("Sure?", **GREEDY))
+    old.rename(new)
+    again = ts.Conversation(model, processor)
+    assert resume(again, read_conversation(new / "talk.json"), new / "talk.json", model) is None
+    assert said(again.say("Sure?", **GREEDY)) == then
+    by_hand = {"messages": [{"role": "user", "content": [{"type": "image", "path": "b.png"}]}]}
+    (new / "by hand.json").write_text(json.dumps(by_hand))
+    saved = read_conversation(new / "by hand.json")
+    assert saved.messages[0]["content"] == [{"type": "image", "path": str(new / "b.png")}]
+    (new / "b.png").unlink()
+    lost = ts.Conversation(model, processor)
+    resume(lost, read_conversation(new / "talk.json"), new / "talk.json", model)
+    with pytest.raises(InputError, match=r"old/b\.png: there is no such file"):
+        lost.say("Sure?", **GREEDY)
+
+
 def test_saved_with_a_name_that_is_no_text(seeing: tuple, tmp_path: Path) -> None:
     model, processor, *_ = seeing
     image = tmp_path / os.fsdecode(b"\xff\xe9t\xe9.png")  # as old programs and archives leave them

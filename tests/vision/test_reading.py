@@ -296,6 +296,8 @@ def test_what_is_no_image(tmp_path: Path) -> None:
         ("x" * 5000, r"there is no such file|cannot be read"),
         ("/dev/zero", r"/dev/zero: there is no such file"),
         ("https://example.com/cat.jpg", r"addresses are not opened\. Download"),
+        (Path("HTTPS://example.com/cat.jpg"), r"addresses are not opened\. Download"),
+        ("file:///home/me/cat.jpg", r"addresses are not opened\. Download"),
         (b"", r"the given bytes are empty"),
         (b"GIF89a", r"the 6 given bytes"),
         (17, r"got a int\. Give a path"),

@@ -11,6 +11,7 @@
     }
 
 Only "messages" is needed, so that conversations of other programs, or written by hand, can be resumed.
+An image that is no longer where it was is looked for beside the file: a folder with both may be moved.
 "random" is where the stream of random numbers has arrived: a resumed conversation goes on as if it had not
 been left. "left_out" counts the oldest messages that are no longer before the model.
 
@@ -117,7 +118,7 @@ def read_conversation(path: Path) -> Saved:
             f"{path}: 'messages' is {shown(messages)}, expected a list of objects with a 'role' "
             f"({', '.join(ROLES)}) and a 'content', which is text, or a list of texts and images."
         )
-    messages = [{"role": message["role"], "content": message["content"]} for message in messages]
+    messages = [{"role": each["role"], "content": _found(each["content"], path.parent)} for each in messages]
     roles = [message["role"] for message in messages]
     if "system" in roles[1:] or "assistant" in roles[: system_length(messages)]:
         raise CheckpointError(f"{path}: a conversation begins with the system message, if any, and the user.")
@@ -165,6 +166,25 @@ def check_free(path: Path) -> None:
     except CheckpointError:
         pass
     raise InputError(f"{path}: it exists and is no saved conversation. Choose another name.")
+
+
+def _found(content: Any, folder: Path) -> Any:
+    """Return a message's content with the images that lie beside the conversation, moved there with it."""
+    if isinstance(content, str):
+        return content
+    return [_part_found(part, folder) for part in content]
+
+
+def _part_found(part: Any, folder: Path) -> Any:
+    key = next((key for key in ("path", "image", "url") if isinstance(part.get(key), str)), None)
+    if part["type"] != "image" or key is None:
+        return part
+    name, beside = Path(part[key]), folder / Path(part[key]).name
+    try:
+        moved = not name.is_file() and beside.is_file()
+    except (OSError, ValueError):  # a name that is too long, or none
+        moved = False
+    return {**part, key: str(beside)} if moved else part
 
 
 def _is_message(value: Any) -> bool:

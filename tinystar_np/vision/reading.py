@@ -5,6 +5,7 @@ profile. Files come from anywhere: of one no more is read than its header before
 bearable.
 """
 
+import re
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "ICO", "TGA", "AVIF")
 ORIENTATION = 0x0112  # EXIF's tag
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+ADDRESS = re.compile(r"data:|[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a Path leaves it one slash
 FILTERS = Lock()  # of warnings, which are the same for all threads
 WHITE = (255, 255, 255, 255)
 LARGEST_16_BIT = 65535
@@ -66,8 +68,6 @@ def read_image(source: "ImageSource") -> NDArray[np.uint8]:
         )
     path = Path(source)
     name = one_line(source)
-    if str(source).startswith(("http://", "https://", "data:")):
-        raise InputError(f"{name}: addresses are not opened. Download the image and give its path.")
     check_file(path)
     return _read_file(path, name)
 
@@ -75,6 +75,8 @@ def read_image(source: "ImageSource") -> NDArray[np.uint8]:
 def check_file(path: Path) -> None:
     """Raise InputError unless this is a file with something in it."""
     name = one_line(path)
+    if ADDRESS.match(str(path)):
+        raise InputError(f"{name}: addresses are not opened. Download the image and give its path.")
     try:
         if path.is_dir():
             raise InputError(f"{name}: is a directory. Give the path of an image.")
