@@ -243,7 +243,7 @@ def test_what_cannot_be_said(seeing: tuple, talking_model: Path, tmp_path: Path)
             talk.say("Hm?", images=images)
     with pytest.raises(InputError, match="places for 1 image"):
         talk.say("What does <image> mean?")
-    for content in (7, [7], [{"type": "video"}], [{"type": "image"}]):
+    for content in (7, [], [7], [{"type": "video"}], [{"type": "image"}]):
         talk.messages = [{"role": "user", "content": content}]
         with pytest.raises(InputError, match=r"part of a message|content is"):
             talk.answer_again()

@@ -74,7 +74,7 @@ def check_message(message: Mapping[str, Any]) -> None:
     content = message.get("content")
     if isinstance(content, str):
         return
-    if not isinstance(content, list | tuple):
+    if not isinstance(content, list | tuple) or not content:
         raise InputError(f"A message's content is a text or a list of parts; found {shown(content)}")
     for part in content:
         if not _is_text(part) and not _is_image(part):
