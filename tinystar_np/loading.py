@@ -167,7 +167,7 @@ def vision_config(source: ModelSource, text: Config) -> tuple[type[VisionPart], 
     part = vision_class(source.config["model_type"])
     if part is None or source.metadata is not None:
         return None
-    return part, part.Config.from_dict({**source.config, "text_width": text.sizes["D"]})
+    return part, part.config_of(source.config, text)
 
 
 def _vocabulary(source: ModelSource) -> "GgufVocabulary | None":

@@ -98,7 +98,7 @@ def check_vision(
     sees: type[VisionPart], raw: JsonObject, model: Decoder, whole: Checkpoint
 ) -> list[tuple[int, Faults]]:
     """Hold the tensors of a vision part against its weight tables: how many fit, and what is wrong."""
-    config = sees.Config.from_dict({**raw, "text_width": model.config.sizes["D"]})
+    config = sees.config_of(raw, model.config)
     encoder, its_config = sees.encoder_of(config)
     found = []
     for kind, its, tensors in (

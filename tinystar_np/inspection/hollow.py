@@ -40,7 +40,7 @@ def hollow_vision(raw: JsonObject, text: Decoder) -> VisionPart | None:
     kind = vision_class(raw["model_type"])
     if kind is None:
         return None
-    config = kind.Config.from_dict({**raw, "text_width": text.config.sizes["D"]})
+    config = kind.config_of(raw, text.config)
     encoder, its_config = kind.encoder_of(config)
     return kind(
         config, encoder(its_config, _zeros(encoder.WEIGHTS, its_config)), _zeros(kind.WEIGHTS, config)

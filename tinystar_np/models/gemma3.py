@@ -27,8 +27,8 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.models.config import Config, key, require
 from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.models.vision.siglip_vision import SiglipVision, SiglipVisionConfig
-from tinystar_np.models.vision_part import VisionPart, encoder_config
-from tinystar_np.tap import listening, scope, tap
+from tinystar_np.models.vision_part import VisionPart, encoder_config, tile_by_tile
+from tinystar_np.tap import scope, tap
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,7 @@ class Gemma3(VisionPart[Gemma3Config]):
 
     def vectors(self, pixels: Pixels) -> NDArray[np.float32]:
         """Encode one image and its crops, one by one: (n, C, h, w) → (n · N, D)."""
-        # One at a time, so that memory does not grow with the crops.
-        tiles = [pixels.tiles] if listening() else np.split(pixels.tiles, len(pixels.tiles))
-        return np.concatenate([self.of_tiles(some) for some in tiles])
+        return tile_by_tile(self.of_tiles, pixels.tiles)
 
     def of_tiles(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         """Encode images (n, C, h, w): (n · N, D)."""

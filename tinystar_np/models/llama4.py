@@ -26,8 +26,8 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.models.config import Config, key
 from tinystar_np.models.vision.llama4_vision import Llama4Vision, Llama4VisionConfig
 from tinystar_np.models.vision.pixels import Pixels
-from tinystar_np.models.vision_part import VisionPart, encoder_config
-from tinystar_np.tap import listening, scope, tap
+from tinystar_np.models.vision_part import VisionPart, encoder_config, tile_by_tile
+from tinystar_np.tap import scope, tap
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ class Llama4(VisionPart[Llama4Config]):
 
     def vectors(self, pixels: Pixels) -> NDArray[np.float32]:
         """Encode one image, tile by tile: (n, C, h, w) → (n · h/pf · w/pf, D)."""
-        # A tile at a time, so that memory does not grow with the image.
-        tiles = [pixels.tiles] if listening() else np.split(pixels.tiles, len(pixels.tiles))
-        return np.concatenate([self.of_tiles(some) for some in tiles])
+        return tile_by_tile(self.of_tiles, pixels.tiles)
 
     def of_tiles(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         """Encode tiles (n, C, h, w): (n · h/pf · w/pf, D)."""

@@ -33,8 +33,8 @@ from tinystar_np.models.vision.base import VisionEncoder
 from tinystar_np.models.vision.clip_vision import ClipVision
 from tinystar_np.models.vision.pixels import Pixels
 from tinystar_np.models.vision.siglip_vision import SiglipVision
-from tinystar_np.models.vision_part import EncoderConfig, VisionPart, tower_config
-from tinystar_np.tap import listening, scope, tap
+from tinystar_np.models.vision_part import EncoderConfig, VisionPart, tile_by_tile, tower_config
+from tinystar_np.tap import scope, tap
 
 TOWERS: Mapping[str, type[VisionEncoder]] = {
     "clip_vision_model": ClipVision,
@@ -139,9 +139,7 @@ class LlavaNext(VisionPart[LlavaNextConfig]):
                 f"An image has {len(pixels.tiles)} tiles, but one of the whole and {rows} × {columns} of its "
                 "parts are read. Prepare it by the model's own processor."
             )
-        # A tile at a time, so that memory does not grow with the image.
-        tiles = [pixels.tiles] if listening() else np.split(pixels.tiles, len(pixels.tiles))
-        x = np.concatenate([self.of_tiles(some) for some in tiles])  # (n, side², D)
+        x = tile_by_tile(self.of_tiles, pixels.tiles)  # (n, side², D)
         picture = tap("picture", joined(x[1:], rows, columns))
         height, width, _ = picture.shape
         above, left = bars((height, width), pixels.size)

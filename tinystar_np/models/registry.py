@@ -15,17 +15,18 @@ from tinystar_np.models.vision_part import VisionPart
 Kind = TypeVar("Kind")
 
 
-def _files_with(kind: str) -> tuple[str, ...]:
-    """Name the files here that define such a class; they are read, not imported: all in a millisecond."""
-    defined = re.compile(rf"\nclass \w+\({kind}\[".encode())
-    return tuple(sorted(f.stem for f in Path(__file__).parent.glob("*.py") if defined.search(f.read_bytes())))
-
-
-ARCHITECTURES = _files_with("Decoder")
+MODEL = re.compile(rb"\nclass \w+\((Decoder|VisionPart|EmbeddingModel)\[")
+FOUND = {  # the files are read, not imported: all of them in a millisecond
+    file.stem: found[1].decode()
+    for file in sorted(Path(__file__).parent.glob("*.py"))
+    if (found := MODEL.search(file.read_bytes()))
+}
+"""{``model_type``: the kind of class that its file defines}"""
+ARCHITECTURES = tuple(name for name, kind in FOUND.items() if kind == "Decoder")
 """Every ``model_type`` of text that has a file."""
-VISION_ARCHITECTURES = _files_with("VisionPart")
+VISION_ARCHITECTURES = tuple(name for name, kind in FOUND.items() if kind == "VisionPart")
 """Every ``model_type`` of text and images of which a file says how images are read."""
-EMBEDDING_ARCHITECTURES = _files_with("EmbeddingModel")
+EMBEDDING_ARCHITECTURES = tuple(name for name, kind in FOUND.items() if kind == "EmbeddingModel")
 """Every ``model_type`` of models that embed texts and images, and do not write."""
 OLD_SPELLINGS = {
     "RefinedWeb": "falcon",

@@ -7,7 +7,7 @@ finds its config and its tensors). Where an image stands in a text its prompt ha
 vectors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias
 
@@ -30,10 +30,10 @@ from tinystar_np.models.text_part import projector_tensors, vision_tensors
 from tinystar_np.models.vision.base import VisionEncoder
 from tinystar_np.models.vision.pixels import ImageInput, Pixels
 from tinystar_np.models.vision.progress import reading
-from tinystar_np.tap import scope, tap
+from tinystar_np.tap import listening, scope, tap
 
 EncoderConfig: TypeAlias = Config
-"""An encoder's. In a class with a ``Config`` of its own, that name means another."""
+"""An encoder's, or any. In a class with a ``Config`` of its own, that name means another."""
 Image = ImageInput | SeenImage
 """An image in a prompt, read by the model or not yet."""
 
@@ -110,6 +110,14 @@ class VisionPart(Generic[AnyConfig]):
         """Build what stands between encoder and decoder, and say what ``image_token_id`` is."""
         raise NotImplementedError
 
+    @classmethod
+    def config_of(cls, raw: JsonObject, text: EncoderConfig) -> EncoderConfig:
+        """Build the config from a whole model's parsed config.json and its decoder's config.
+
+        Raises ConfigError, naming key and value.
+        """
+        return cls.Config.from_dict({**raw, "text_width": text.sizes["D"]})
+
     @staticmethod
     def encoder_of(config: AnyConfig) -> tuple[type[VisionEncoder], EncoderConfig]:
         """Return the class of the encoder, and its checked config; raises ConfigError."""
@@ -169,6 +177,19 @@ class VisionPart(Generic[AnyConfig]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self.encoder).__name__}, {count_of(self.parameters)} parameters)"
+
+
+def tile_by_tile(encode: Callable[[NDArray[np.float32]], NDArray], tiles: NDArray[np.float32]) -> NDArray:
+    """Encode the tiles of an image one at a time, so that memory does not grow with the image.
+
+    encode  from tiles (n, C, h, w) to vectors (n·N, D), or what else has n on its first axis
+    tiles   (n, C, h, w)
+
+    Where somebody listens all of them go together: taps then have them in one array.
+    """
+    if listening():
+        return encode(tiles)
+    return np.concatenate([encode(tile) for tile in np.split(tiles, len(tiles))])
 
 
 def images_of_rows(
