@@ -83,6 +83,26 @@ def small_seeing_model(directory: Path, **text: Any) -> tuple[PreTrainedModel, I
     return reference, processor
 
 
+def saved_with_words(config: Any, tokenizer: Tokenizer, end: str, directory: Path) -> PreTrainedModel:
+    """Save a small random model for a tokenizer, with it; returns transformers' model.
+
+    config  of the whole model; the vocabulary and the end token of its text part are the tokenizer's then
+    end     the token that ends a text
+    """
+    config.eos_token_id = tokenizer.token_to_id(end)
+    for name, value in {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "max_position_embeddings": 1024,
+        "eos_token_id": config.eos_token_id,
+    }.items():
+        setattr(config.text_config, name, value)
+    reference = whole_model(config)
+    save(reference, directory)
+    (directory / "generation_config.json").unlink(missing_ok=True)
+    tokenizer.save(str(directory / "tokenizer.json"))
+    return reference
+
+
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Make a picture (H, W, 3) of smooth colours and some noise."""
     noise = np.random.default_rng(seed)

@@ -4,7 +4,7 @@
 called.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,38 @@ def row_of(*parts: int | tuple[Pixels, int], image_token: int = IMAGE, seed: int
             images.append(ImageInput(pixels, np.arange(len(ids), len(ids) + count)))
             ids += [image_token] * count
     return ids, images
+
+
+def images_in_turn(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    """The tiles of all images of all rows, one after the other: (n, C, h, w)."""
+    return {"pixel_values": torch.tensor(np.concatenate([i.pixels.tiles for _, row in rows for i in row]))}
+
+
+def two_one_none(count: int = 16, C: int = 3) -> list[Row]:
+    """Rows with two images among words, with one at the end, and with none; of ``count`` vectors each."""
+    one, other = random_pixels(1, C, 28, 28), random_pixels(1, C, 28, 28, seed=1)
+    length = 10 + 2 * count
+    return [
+        row_of(3, (one, count), 2, (other, count), 5),
+        row_of(length - count, (one, count)),
+        row_of(length),
+    ]
+
+
+def renamed_as(kind: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Return tensors as the first files name them, or, "of transformers 5", as its newest do."""
+    named = {}
+    for name, tensor in tensors.items():
+        plain = name.removeprefix("model.").replace("vision_tower.vision_model.", "vision_tower.")
+        plain = plain.replace("language_model.model.", "language_model.")
+        plain = plain.replace("language_model.lm_head.", "lm_head.")
+        if kind != "of transformers 5":
+            plain = plain.replace("vision_tower.", "vision_tower.vision_model.")
+            plain = plain.replace("language_model.", "language_model.model.")
+            named[plain.replace("lm_head.", "language_model.lm_head.")] = tensor
+        else:
+            named[plain if plain.startswith("lm_head.") else f"model.{plain}"] = tensor
+    return named
 
 
 def images_of_any_size(rows: Sequence[Row]) -> dict[str, torch.Tensor]:

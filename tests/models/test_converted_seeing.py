@@ -20,7 +20,14 @@ import test_vipllava
 import torch
 from parity import assert_close, save
 from transformers import AutoModelForImageTextToText, CompressedTensorsConfig
-from vision_parity import Theirs, images_of_any_size, logits_with_images, whole_model
+from vision_parity import (
+    Theirs,
+    images_in_turn,
+    images_of_any_size,
+    logits_with_images,
+    two_one_none,
+    whole_model,
+)
 
 from tinystar_np.conversion import convert
 from tinystar_np.loading import load
@@ -31,12 +38,12 @@ WIDE = {"hidden_size": 64, "intermediate_size": 96}
 Case = tuple[Any, Any, Theirs | None]
 CASES: dict[str, Case] = {
     "gemma3": (test_gemma3.small_config(), test_gemma3.small_rows(), test_gemma3.theirs),
-    "llava": (test_llava.small_config(), test_llava.small_rows(), test_llava.theirs),
+    "llava": (test_llava.small_config(), two_one_none(), images_in_turn),
     "llava_next": (test_llava_next.small_config(), test_llava_next.small_rows(), test_llava_next.theirs),
     "mistral3": (test_mistral3.small_config(), test_mistral3.small_rows(), images_of_any_size),
     "paligemma": (test_paligemma.small_config("gemma"), test_paligemma.small_rows(), test_paligemma.theirs),
     "smolvlm": (test_smolvlm.small_config("smolvlm"), test_smolvlm.small_rows(), test_smolvlm.theirs),
-    "vipllava": (test_vipllava.small_config(), test_vipllava.small_rows(), test_vipllava.theirs),
+    "vipllava": (test_vipllava.small_config(), two_one_none(), images_in_turn),
     **{
         kind: (qwen_vl_parity.small_config(kind), qwen_vl_parity.small_rows(), None)
         for kind in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")

@@ -13,7 +13,7 @@ import test_smolvlm
 import torch
 from parity import assert_close, save
 from safetensors.torch import load_file, save_file
-from vision_parity import images_of_any_size, logits_with_images, whole_model
+from vision_parity import images_in_turn, images_of_any_size, logits_with_images, two_one_none, whole_model
 
 from tinystar_np.errors import CheckpointError
 from tinystar_np.loading import load
@@ -29,8 +29,8 @@ CASES: dict[str, Case] = {
     ),
     "llava": (
         test_llava.small_config,
-        test_llava.small_rows,
-        test_llava.theirs,
+        two_one_none,
+        images_in_turn,
         f"vision_tower.{POSITIONS}",
     ),
     "gemma3": (

@@ -17,8 +17,10 @@ from vision_parity import (
     VISION,
     Row,
     check_images,
+    images_in_turn,
     logits_with_images,
     random_pixels,
+    renamed_as,
     row_of,
     whole_model,
 )
@@ -73,12 +75,11 @@ def small_config(
 
 def theirs(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
     """All images of all rows one after the other; 1 marks the tokens of images."""
-    tiles = [image.pixels.tiles for _, images in rows for image in images]
     kinds = np.zeros((len(rows), len(rows[0][0])), dtype=np.int64)
     for b, (_, images) in enumerate(rows):
         for image in images:
             kinds[b, image.places] = 1
-    return {"pixel_values": torch.tensor(np.concatenate(tiles)), "token_type_ids": torch.tensor(kinds)}
+    return {**images_in_turn(rows), "token_type_ids": torch.tensor(kinds)}
 
 
 def small_rows(vectors: int = 4) -> list[Row]:
@@ -198,17 +199,7 @@ def test_another_image_token(token: int, tmp_path: Path) -> None:
 def test_names_of_tensors(kind: str, tied: bool, tmp_path: Path) -> None:
     reference = whole_model(small_config(tie_word_embeddings=tied))
     path = save(reference, tmp_path) / "model.safetensors"
-    named = {}
-    for name, tensor in load_file(path).items():
-        plain = name.removeprefix("model.").replace("vision_tower.vision_model.", "vision_tower.")
-        plain = plain.replace("language_model.model.", "language_model.")
-        plain = plain.replace("language_model.lm_head.", "lm_head.")
-        if kind == "of 2025":
-            plain = plain.replace("vision_tower.", "vision_tower.vision_model.")
-            plain = plain.replace("language_model.", "language_model.model.")
-            named[plain.replace("lm_head.", "language_model.lm_head.")] = tensor
-        else:
-            named[plain if plain.startswith("lm_head.") else f"model.{plain}"] = tensor
+    named = renamed_as(kind, load_file(path))
     head = "language_model.lm_head.weight" if kind == "of 2025" else "lm_head.weight"
     assert (head in named) == (not tied)
     beginning = "" if kind == "of 2025" else "model."

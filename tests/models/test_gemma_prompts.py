@@ -9,14 +9,12 @@ import pytest
 import test_gemma3
 import test_paligemma
 import torch
-from parity import save
 from PIL import Image
-from small_seeing import picture
+from small_seeing import picture, saved_with_words
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import Gemma3Processor, PaliGemmaProcessor, PreTrainedTokenizerFast
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
-from vision_parity import whole_model
 
 import tinystar_np as ts
 
@@ -59,15 +57,7 @@ def small_tokenizer(*special: str) -> Tokenizer:
 
 def saved(config: Any, tokenizer: Tokenizer, settings: dict[str, Any], directory: Path) -> Any:
     """Save a small random model with all its files; returns transformers' model."""
-    end = tokenizer.token_to_id(END)
-    new = {"vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 1024, "eos_token_id": end}
-    for name, value in new.items():
-        setattr(config.text_config, name, value)
-    config.eos_token_id = end
-    reference = whole_model(config)
-    save(reference, directory)
-    (directory / "generation_config.json").unlink(missing_ok=True)
-    tokenizer.save(str(directory / "tokenizer.json"))
+    reference = saved_with_words(config, tokenizer, END, directory)
     (directory / "preprocessor_config.json").write_text(json.dumps(settings))
     return reference
 

@@ -1,11 +1,9 @@
 """Llama 4 against transformers, with images in tiles."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from parity import TOLERANCE, assert_close, edit_config, save
@@ -18,6 +16,7 @@ from vision_parity import (
     VISION,
     Row,
     check_images,
+    images_in_turn,
     logits_with_images,
     random_pixels,
     row_of,
@@ -74,12 +73,6 @@ def small_config(vision: dict[str, Any] | None = None, **settings: Any) -> Llama
     )
 
 
-def theirs(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-    """The tiles of all images one after the other."""
-    tiles = np.concatenate([image.pixels.tiles for _, images in rows for image in images])
-    return {"pixel_values": torch.tensor(tiles)}
-
-
 def small_rows(channels: int = 3, side: int = SIDE, vectors: int = 4) -> list[Row]:
     """Rows with an image of one tile and one of three, with one, and with none."""
     one = random_pixels(1, channels, side, side)
@@ -90,7 +83,7 @@ def small_rows(channels: int = 3, side: int = SIDE, vectors: int = 4) -> list[Ro
 
 def test_images(tmp_path: Path) -> None:
     reference = whole_model(small_config())
-    check_images(reference, save(reference, tmp_path), small_rows(), theirs)
+    check_images(reference, save(reference, tmp_path), small_rows(), images_in_turn)
 
 
 @pytest.mark.parametrize(
@@ -119,14 +112,14 @@ def test_the_encoders_keys(vision: dict[str, Any], tmp_path: Path) -> None:
     c = reference.config.vision_config
     side = c.image_size // c.patch_size
     rows = small_rows(c.num_channels, c.image_size, round((side * c.pixel_shuffle_ratio) ** 2))[:1]
-    check_images(reference, save(reference, tmp_path), rows, theirs)
+    check_images(reference, save(reference, tmp_path), rows, images_in_turn)
 
 
 def test_a_tied_head(tmp_path: Path) -> None:
     config = small_config(tie_word_embeddings=True)
     config.text_config.tie_word_embeddings = True
     reference = whole_model(config)
-    check_images(reference, save(reference, tmp_path), small_rows()[:1], theirs)
+    check_images(reference, save(reference, tmp_path), small_rows()[:1], images_in_turn)
     assert not any("lm_head" in name for name in load_file(tmp_path / "model.safetensors"))
 
 
@@ -137,7 +130,7 @@ def test_a_config_as_on_the_hub(tmp_path: Path) -> None:
     del encoder["rope_parameters"], encoder["num_channels"]
     edit_config(tmp_path, vision_config={**encoder, "rope_theta": 30.0}, boi_token_index=7)
     (row,) = small_rows()[:1]
-    expected = logits_with_images(reference, [row], theirs)[0]
+    expected = logits_with_images(reference, [row], images_in_turn)[0]
     assert_close(load(tmp_path)[0](row[0], images=row[1]), expected, TOLERANCE, "old spelling")
 
 
@@ -152,7 +145,7 @@ def test_names_below_model(tmp_path: Path) -> None:
     head = below.pop("model.language_model.lm_head.weight")
     save_file({**below, "lm_head.weight": head}, path)
     (row,) = small_rows()[:1]
-    expected = logits_with_images(reference, [row], theirs)[0]
+    expected = logits_with_images(reference, [row], images_in_turn)[0]
     assert_close(load(tmp_path)[0](row[0], images=row[1]), expected, TOLERANCE, "other names")
 
 

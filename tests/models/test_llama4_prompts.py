@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 import test_llama4
 import torch
-from parity import save
-from small_seeing import byte_tokenizer, picture
+from small_seeing import byte_tokenizer, picture, saved_with_words
 from transformers import PreTrainedTokenizerFast
 from transformers.models.llama4.processing_llama4 import Llama4Processor, chat_template
-from vision_parity import whole_model
 
 import tinystar_np as ts
 from tinystar_np.models.vision.pixels import Pixels
@@ -39,15 +37,8 @@ def seeing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any, Any
     directory = tmp_path_factory.mktemp("llama4")
     tokenizer = byte_tokenizer(SPECIAL)
     config = test_llama4.small_config()
-    end = tokenizer.token_to_id("<|eot|>")
-    new = {"vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 1024, "eos_token_id": end}
-    for name, value in new.items():
-        setattr(config.text_config, name, value)
-    config.image_token_index, config.eos_token_id = tokenizer.token_to_id("<|patch|>"), end
-    reference = whole_model(config)
-    save(reference, directory)
-    (directory / "generation_config.json").unlink(missing_ok=True)
-    tokenizer.save(str(directory / "tokenizer.json"))
+    config.image_token_index = tokenizer.token_to_id("<|patch|>")
+    reference = saved_with_words(config, tokenizer, "<|eot|>", directory)
     (directory / "tokenizer_config.json").write_text(json.dumps(OF_TEXTS))
     images = {"size": {"height": 28, "width": 28}, "max_patches": 6}
     settings = {"image_processor_type": "Llama4ImageProcessorFast", **images}

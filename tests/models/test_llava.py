@@ -1,7 +1,6 @@
 """LLaVA against transformers, with images."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,17 @@ import torch
 from parity import assert_close, edit_config, logits_of, random_ids, save
 from safetensors.numpy import load_file, save_file
 from transformers import LlavaConfig
-from vision_parity import IMAGE, TEXT, VISION, Row, check_images, random_pixels, row_of, whole_model
+from vision_parity import (
+    IMAGE,
+    TEXT,
+    VISION,
+    check_images,
+    images_in_turn,
+    random_pixels,
+    row_of,
+    two_one_none,
+    whole_model,
+)
 
 from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.loading import load
@@ -38,26 +47,10 @@ def small_config(
     )
 
 
-def theirs(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-    """All images of all rows, one after the other: (n, C, h, w)."""
-    return {"pixel_values": torch.tensor(np.concatenate([i.pixels.tiles for _, row in rows for i in row]))}
-
-
-def small_rows(count: int = 16, C: int = 3) -> list[Row]:
-    """Two images among words; one at the end; none."""
-    one, other = random_pixels(1, C, 28, 28), random_pixels(1, C, 28, 28, seed=1)
-    length = 10 + 2 * count
-    return [
-        row_of(3, (one, count), 2, (other, count), 5),
-        row_of(length - count, (one, count)),
-        row_of(length),
-    ]
-
-
 @pytest.mark.parametrize("text", TEXT_PARTS["llava"])
 def test_every_text_part(text: str, tmp_path: Path) -> None:
     reference = whole_model(small_config(text=text))
-    model = check_images(reference, save(reference, tmp_path), small_rows(), theirs)
+    model = check_images(reference, save(reference, tmp_path), two_one_none(), images_in_turn)
     assert type(model).__module__ == f"tinystar_np.models.{text}"
 
 
@@ -87,14 +80,14 @@ def test_every_switch(settings: dict[str, Any], count: int, tmp_path: Path) -> N
     vision = reference.config.vision_config
     C, side = vision.num_channels, vision.image_size
     rows = [row_of(3, (random_pixels(1, C, side, side, seed=2), count), 4), row_of(count + 7)]
-    check_images(reference, save(reference, tmp_path), rows, theirs)
+    check_images(reference, save(reference, tmp_path), rows, images_in_turn)
 
 
 def expected_and_found(reference: Any, directory: Path) -> tuple[np.ndarray, np.ndarray]:
     """Logits of a row with an image."""
-    ids, images = small_rows()[0]
+    ids, images = two_one_none()[0]
     with torch.no_grad():
-        expected = reference(torch.tensor([ids]), **theirs([(ids, images)])).logits[0].numpy()
+        expected = reference(torch.tensor([ids]), **images_in_turn([(ids, images)])).logits[0].numpy()
     return expected, load(directory, dtype="float32")[0](ids, images=images)
 
 

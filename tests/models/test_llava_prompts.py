@@ -10,14 +10,12 @@ import test_llava
 import test_llava_next
 import test_vipllava
 import torch
-from parity import save
 from PIL import Image
-from small_seeing import picture, small_tokenizer
+from small_seeing import picture, saved_with_words, small_tokenizer
 from transformers import LlavaNextProcessor, LlavaProcessor, PreTrainedTokenizerFast
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
-from vision_parity import whole_model
 
 import tinystar_np as ts
 
@@ -59,15 +57,7 @@ def small_files(case: str, directory: Path) -> tuple[Any, Any]:
     kind, config_of, settings, image_processor, images = CASES[case]
     tokenizer = small_tokenizer()
     config = config_of(**settings, image_token_index=tokenizer.token_to_id("<image>"))
-    end = tokenizer.token_to_id("<end_of_utterance>")
-    new = {"vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 1024, "eos_token_id": end}
-    for name, value in new.items():
-        setattr(config.text_config, name, value)
-    config.eos_token_id = end
-    reference = whole_model(config)
-    save(reference, directory)
-    (directory / "generation_config.json").unlink(missing_ok=True)
-    tokenizer.save(str(directory / "tokenizer.json"))
+    reference = saved_with_words(config, tokenizer, "<end_of_utterance>", directory)
     name = image_processor.__name__.removesuffix("Pil")
     strategy = settings.get("vision_feature_select_strategy", "default")
     has_class = int("tower" not in settings)

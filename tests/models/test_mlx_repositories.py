@@ -17,7 +17,7 @@ from packed_words import mlx
 from parity import assert_close, edit_config, logits_of, random_ids, reference_model, save
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
-from vision_parity import images_of_any_size, logits_with_images, whole_model
+from vision_parity import images_in_turn, images_of_any_size, logits_with_images, two_one_none, whole_model
 
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.conversion import convert
@@ -59,7 +59,7 @@ def as_by_mlx(reference: Any, path: Path, kind: str) -> None:
 
 CASES: dict[str, tuple[Callable[[], Any], Callable[[], Any], Any]] = {
     "smolvlm": (lambda: test_smolvlm.small_config("smolvlm"), test_smolvlm.small_rows, test_smolvlm.theirs),
-    "llava": (test_llava.small_config, test_llava.small_rows, test_llava.theirs),
+    "llava": (test_llava.small_config, two_one_none, images_in_turn),
     "gemma3": (test_gemma3.small_config, test_gemma3.small_rows, test_gemma3.theirs),
     "pixtral": (test_pixtral.small_config, test_pixtral.small_rows, images_of_any_size),
     **{

@@ -12,12 +12,10 @@ import pytest
 import test_mistral3
 import test_pixtral
 import torch
-from parity import save
 from PIL import Image
-from small_seeing import byte_tokenizer, picture
+from small_seeing import byte_tokenizer, picture, saved_with_words
 from transformers import PreTrainedTokenizerFast
 from transformers.models.pixtral import image_processing_pil_pixtral
-from vision_parity import whole_model
 
 import tinystar_np as ts
 
@@ -54,15 +52,8 @@ def small_files(case: str, kind: type, directory: Path) -> tuple[Any, Any]:
     module, merged = CASES[case]
     tokenizer = byte_tokenizer(SPECIAL)
     config = module.small_config()
-    end = tokenizer.token_to_id("</s>")
-    new = {"vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 1024, "eos_token_id": end}
-    for name, value in new.items():
-        setattr(config.text_config, name, value)
-    config.image_token_index, config.eos_token_id = tokenizer.token_to_id("[IMG]"), end
-    reference = whole_model(config)
-    save(reference, directory)
-    (directory / "generation_config.json").unlink(missing_ok=True)
-    tokenizer.save(str(directory / "tokenizer.json"))
+    config.image_token_index = tokenizer.token_to_id("[IMG]")
+    reference = saved_with_words(config, tokenizer, "</s>", directory)
     special = {"bos_token": "<s>", "eos_token": "</s>"}
     (directory / "tokenizer_config.json").write_text(json.dumps(special))
     images = {"size": {"longest_edge": 84}, "patch_size": {"height": PATCH, "width": PATCH}}

@@ -1,17 +1,25 @@
 """ViP-LLaVA against transformers, with images."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from parity import assert_close, edit_config, save
 from safetensors.numpy import load_file, save_file
 from transformers import VipLlavaConfig
-from vision_parity import IMAGE, TEXT, VISION, Row, check_images, random_pixels, row_of, whole_model
+from vision_parity import (
+    IMAGE,
+    TEXT,
+    VISION,
+    check_images,
+    images_in_turn,
+    random_pixels,
+    row_of,
+    two_one_none,
+    whole_model,
+)
 
 from tinystar_np.errors import ConfigError
 from tinystar_np.loading import load
@@ -31,26 +39,10 @@ def small_config(
     )
 
 
-def theirs(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-    """All images of all rows, one after the other: (n, C, h, w)."""
-    return {"pixel_values": torch.tensor(np.concatenate([i.pixels.tiles for _, row in rows for i in row]))}
-
-
-def small_rows(count: int = 16) -> list[Row]:
-    """Two images among words; one at the end; none."""
-    one, other = random_pixels(1, 3, 28, 28), random_pixels(1, 3, 28, 28, seed=1)
-    length = 10 + 2 * count
-    return [
-        row_of(3, (one, count), 2, (other, count), 5),
-        row_of(length - count, (one, count)),
-        row_of(length),
-    ]
-
-
 @pytest.mark.parametrize("text", TEXT_PARTS["vipllava"])
 def test_every_text_part(text: str, tmp_path: Path) -> None:
     reference = whole_model(small_config(text))
-    model = check_images(reference, save(reference, tmp_path), small_rows(), theirs)
+    model = check_images(reference, save(reference, tmp_path), two_one_none(), images_in_turn)
     assert type(model).__module__ == f"tinystar_np.models.{text}"
 
 
@@ -70,7 +62,7 @@ def test_every_text_part(text: str, tmp_path: Path) -> None:
 def test_every_switch(settings: dict[str, Any], tmp_path: Path) -> None:
     reference = whole_model(small_config(**settings))
     rows = [row_of(3, (random_pixels(1, 3, 28, 28, seed=2), 16), 4), row_of(23)]
-    check_images(reference, save(reference, tmp_path), rows, theirs)
+    check_images(reference, save(reference, tmp_path), rows, images_in_turn)
 
 
 def test_names_of_the_hubs_files(tmp_path: Path) -> None:
@@ -85,9 +77,9 @@ def test_names_of_the_hubs_files(tmp_path: Path) -> None:
     names = (name.removeprefix("model.") for name in tensors)
     old = dict(zip(names, tensors.values(), strict=True))
     save_file(old, path)
-    ids, images = small_rows()[0]
+    ids, images = two_one_none()[0]
     with torch.no_grad():
-        expected = reference(torch.tensor([ids]), **theirs([(ids, images)])).logits[0].numpy()
+        expected = reference(torch.tensor([ids]), **images_in_turn([(ids, images)])).logits[0].numpy()
     edit_config(tmp_path, vision_feature_layer=None)
     assert_close(load(tmp_path, dtype="float32")[0](ids, images=images), expected)
     edit_config(tmp_path, vision_feature_layers=[-2, -5, -8, -11, 6], image_seq_length=9)
