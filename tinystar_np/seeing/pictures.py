@@ -1,0 +1,211 @@
+"""Pictures for notebooks and the book: matrices as coloured squares with their numbers, bars, and curves.
+
+Each function returns a ``Picture``, which a notebook shows; ``save`` writes it to a file. Needs matplotlib
+(``pip install 'tinystar_np[plot]'``), which is imported when a picture is drawn.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tinystar_np.errors import InputError
+from tinystar_np.seeing.plots import check_plotting
+from tinystar_np.whole_file import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#3b82f6", "#b7791f", "#15803d", "#8b5cf6", "#dc2626", "#6b7280", "#0e7490", "#be185d")
+"""Of curves and bars, in turn: told apart also by readers who do not see red and green apart."""
+
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.prop_cycle": None,  # set below: a cycler needs matplotlib
+    "legend.frameon": False,
+    "svg.fonttype": "path",  # the same letters on every machine
+    "svg.hashsalt": "tinystar",  # the same file from the same numbers
+}
+MOST_NUMBERS = 400
+"""Squares of a matrix that still have their numbers written in them, unless asked for."""
+
+
+class Picture:
+    """A figure of matplotlib that a notebook shows as SVG.
+
+    figure  the ``matplotlib.figure.Figure``: whatever is not offered here can be done to it
+    """
+
+    def __init__(self, figure: "Figure"):
+        self.figure = figure
+
+    def _repr_svg_(self) -> str:
+        import matplotlib
+
+        written = io.StringIO()
+        with matplotlib.rc_context(_style()):
+            self.figure.savefig(written, format="svg", metadata={"Date": None}, bbox_inches="tight")
+        return written.getvalue()
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture to a .png or .svg.
+
+        Raises the errors of ``check_plotting``.
+        """
+        check_plotting(Path(path))
+        with whole_file(Path(path), InputError) as file:
+            self.figure.savefig(file, format=Path(path).suffix[1:].lower(), dpi=150, bbox_inches="tight")
+
+
+def axes(columns: int = 1, width: float = 7.0, height: float = 2.6, rows: int = 1) -> "tuple[Picture, Any]":
+    """Make an empty picture to draw on: (picture, axes).
+
+    columns, rows  of panels; of several, the axes are an array (rows × columns, without axes of length 1)
+    width, height  of the whole, in inches
+
+    Raises TinyStarError where matplotlib is missing.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_style()):
+        figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
+        return Picture(figure), figure.subplots(rows, columns)
+
+
+def matrices(
+    shown: Mapping[str, ArrayLike],
+    rows: Sequence[object] | None = None,
+    columns: Sequence[object] | None = None,
+    digits: int = 2,
+    numbers: bool | None = None,
+    limit: float | None = None,
+) -> Picture:
+    """Draw matrices side by side: blue for positive numbers, red for negative, white for 0 and −inf.
+
+    shown          {title: matrix}; a vector is drawn as one row
+    rows, columns  what is written beside each row and under each column; None for nothing
+    digits         after the point
+    numbers        whether to write them into the squares; None: where there are few
+    limit          the number that has the full colour; None: the largest of each matrix
+    """
+    drawn = {title: np.atleast_2d(np.asarray(values, dtype=np.float64)) for title, values in shown.items()}
+    squares = sum(values.shape[1] for values in drawn.values())
+    most = max(values.shape[0] for values in drawn.values())
+    few = max(values.size for values in drawn.values()) <= MOST_NUMBERS if numbers is None else numbers
+    side = min(0.46 if few else 0.25, 9.5 / squares)
+    width = max(squares * side + 0.6 * len(drawn) + 0.5, 2.4 * len(drawn))
+    picture, found = axes(len(drawn), width=width, height=most * side + 0.9)
+    for axis, (title, values) in zip(np.atleast_1d(found), drawn.items(), strict=True):
+        matrix(axis, values, title=title, rows=rows, columns=columns, digits=digits, numbers=few, limit=limit)
+    return picture
+
+
+def matrix(
+    axis: "Axes",
+    values: NDArray,
+    *,
+    title: str = "",
+    rows: Sequence[object] | None = None,
+    columns: Sequence[object] | None = None,
+    digits: int = 2,
+    numbers: bool = True,
+    limit: float | None = None,
+) -> None:
+    """Draw one matrix on axes of yours; arguments as in ``matrices``."""
+    finite = np.where(np.isfinite(values), values, 0)
+    most = limit or float(np.abs(finite).max()) or 1.0
+    axis.imshow(
+        finite, cmap="RdBu", vmin=-1.25 * most, vmax=1.25 * most, interpolation="nearest", aspect="equal"
+    )
+    axis.set_title(title)
+    for side in ("left", "bottom"):
+        axis.spines[side].set_visible(False)
+    axis.set_yticks(range(len(values)), [str(row) for row in rows]) if rows is not None else axis.set_yticks(
+        []
+    )
+    if columns is None:
+        axis.set_xticks([])
+    else:
+        upright = max(len(str(column)) for column in columns) > 3
+        axis.set_xticks(
+            range(values.shape[1]), [str(column) for column in columns], rotation=90 if upright else 0
+        )
+    axis.tick_params(length=0)
+    if numbers:
+        for i, row in enumerate(values):
+            for j, value in enumerate(row):
+                axis.text(j, i, _number(value, digits), ha="center", va="center", fontsize=7)
+
+
+def bars(values: Mapping[str, Sequence[float]], names: Sequence[object], title: str = "") -> Picture:
+    """Draw bars, a panel for each sequence of numbers, all on one scale: a distribution before and after.
+
+    values  {title of the panel: a number for each name}
+    names   written under the bars
+    title   of the whole
+    """
+    picture, found = axes(
+        len(values), width=max(2.4 * len(values), 0.28 * len(names) * len(values) + 1), height=2.4
+    )
+    top = max(max(each) for each in values.values()) * 1.08
+    for axis, (said, numbers), colour in zip(np.atleast_1d(found), values.items(), COLOURS * 9, strict=False):
+        axis.bar(range(len(names)), numbers, color=colour)
+        axis.set_ylim(min(0.0, min(min(each) for each in values.values()) * 1.08), top)
+        axis.set_title(said)
+        axis.set_xticks(range(len(names)), [str(name) for name in names], rotation=90)
+        axis.tick_params(length=0)
+    if title:
+        picture.figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return picture
+
+
+def curves(
+    lines: Mapping[str, Sequence[float] | NDArray],
+    x: Sequence[float] | NDArray | None = None,
+    *,
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    logx: bool = False,
+    logy: bool = False,
+) -> Picture:
+    """Draw curves over one axis.
+
+    lines         {name for the legend: its numbers}
+    x             where they lie; None for 0, 1, 2, …
+    xlabel, ylabel, title  words
+    logx, logy    whether an axis is logarithmic
+    """
+    picture, axis = axes(width=6.4, height=3.0)
+    for name, numbers in lines.items():
+        axis.plot(np.arange(len(numbers)) if x is None else x, numbers, label=name, linewidth=1.6)
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if logx:
+        axis.set_xscale("log", base=2)
+    if logy:
+        axis.set_yscale("log")
+    if len(lines) > 1:
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return picture
+
+
+def _style() -> dict[str, Any]:
+    from cycler import cycler
+
+    return STYLE | {"axes.prop_cycle": cycler(color=COLOURS)}
+
+
+def _number(value: float, digits: int) -> str:
+    """Write a number into a square: "0.25", "−∞"; whole numbers without a point."""
+    if not np.isfinite(value):
+        return "−∞" if value < 0 else "∞"
+    return f"{value:.0f}" if value == round(value) else f"{value:.{digits}f}"
