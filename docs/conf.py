@@ -7,6 +7,7 @@ from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from jupyter_client.manager import KernelManager
 from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
@@ -16,10 +17,13 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
 )  # of the kernels
 
+if hasattr(KernelManager, "transport_encryption"):  # without it newer kernels warn, once for each chapter
+    KernelManager.transport_encryption.default_value = "auto"
+
 project = "tinystar_np"
 author = "the tinystar_np developers"
 html_title = "tinystar_np"
-extensions = ["myst_nb", "sphinx_copybutton", "sphinx_design", "sphinxarg.ext"]
+extensions = ["myst_nb", "sphinx_copybutton", "sphinx_design"]
 exclude_patterns = ["tools", "_build"]
 
 html_theme = "furo"

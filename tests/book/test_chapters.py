@@ -21,7 +21,7 @@ NOT_CODE = {
     "{literalinclude}",
     "{dropdown}",
 }
-NOT_CODE |= {"{note}", "{argparse}"}
+NOT_CODE |= {"{note}"}
 RUN_ELSEWHERE = {
     # pages whose examples have a test of their own
     "images.md": "docs/test_image_examples.py",

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
-from types import ModuleType
+from types import FunctionType, ModuleType
+from typing import Any
 
 import tinystar_np
 
@@ -61,6 +62,44 @@ def read(thing: Callable[..., object] | ModuleType) -> Reading:
         f"**`{thing.__name__}`** · {place}\n\n{said}\n\n"
         f"```python\n{without_docstring(dedent(''.join(lines)))}\n```"
     )
+
+
+def describe(thing: Callable[..., object]) -> Reading:
+    """Return how a function or class is called and what its docstring says; of a class, its public methods too."""
+    said = [_called(thing)]
+    if inspect.isclass(thing):
+        own = [name for name in vars(thing) if name == "__call__" or not name.startswith("_")]
+        said += [_called(getattr(thing, name), of=thing.__name__) for name in own if _documented(thing, name)]
+    return Reading("\n\n".join(said))
+
+
+def _documented(owner: type, name: str) -> bool:
+    """Say whether an attribute of a class is something to call or to read, with a docstring."""
+    found = inspect.getattr_static(owner, name)
+    return isinstance(found, FunctionType | classmethod | staticmethod | property) and bool(found.__doc__)
+
+
+def _called(thing: Any, of: str = "") -> str:
+    """Return a line of code that shows how it is called, and the docstring."""
+    if isinstance(thing, property):
+        line = f"{of}.{thing.fget.__name__}"
+    else:
+        line = f"{of}.{thing.__name__}" if of else thing.__name__
+        line = line.replace(".__call__", "")  # of the class's object: model(ids)
+        given = inspect.signature(thing)
+        shown = [each.replace(annotation=inspect.Parameter.empty) for each in given.parameters.values()]
+        if of and shown and shown[0].name == "self":
+            del shown[0]
+        line += str(given.replace(parameters=shown, return_annotation=inspect.Signature.empty))
+    return f"```python\n{_wrapped(line)}\n```\n\n{as_markdown(inspect.getdoc(thing) or '')}"
+
+
+def _wrapped(line: str) -> str:
+    """Break a long call into one line for each argument."""
+    if len(line) <= 88:
+        return line
+    name, _, inside = line.partition("(")
+    return f"{name}(\n    " + ",\n    ".join(re.split(r", (?![^\[({]*[\])}])", inside[:-1])) + ",\n)"
 
 
 def without_docstring(source: str) -> str:
