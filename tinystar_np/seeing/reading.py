@@ -65,7 +65,7 @@ def read(thing: Callable[..., object] | ModuleType) -> Reading:
 
 
 def describe(thing: Callable[..., object]) -> Reading:
-    """Return how a function or class is called and what its docstring says; of a class, its public methods too."""
+    """Return how a function is called and what its docstring says; of a class, its public methods too."""
     said = [_called(thing)]
     if inspect.isclass(thing):
         own = [name for name in vars(thing) if name == "__call__" or not name.startswith("_")]
