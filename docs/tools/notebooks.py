@@ -2,8 +2,8 @@
 
     python docs/tools/notebooks.py
 
-The chapters in docs/ are the source (jupytext reads them); what only Sphinx understands is written out. Run it after
-a change to one of them; a test says so.
+The chapters in docs/ are the source (jupytext reads them); what only Sphinx understands is written out. Run
+it after a change to one of them; a test says so.
 """
 
 import ast
