@@ -9,7 +9,7 @@ import pytest
 from architectures import FACTS, TYPES, docstring, headline, name_of, parts, steps
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 
 @pytest.mark.parametrize("tool", [architectures, config_keys], ids=lambda tool: tool.__name__)
@@ -42,7 +42,8 @@ def headings(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_link_leads_nowhere(page: Path) -> None:
-    for target in re.findall(r"\]\((.+?)\)", page.read_text(encoding="utf-8")):
+    prose = re.sub(r"^```.*?^```|`[^`\n]+`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\((.+?)\)", prose):
         if not target.startswith("https://"):
             file, _, heading = target.partition("#")
             there = page.parent / file if file else page
