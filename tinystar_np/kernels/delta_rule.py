@@ -43,6 +43,9 @@ def unit_vectors(x: NDArray, eps: float = 1e-6) -> NDArray:
     x  (..., K)
 
     Returns (..., K) in x's type, a new array.
+
+    >>> unit_vectors(np.array([3.0, 4.0])).round(6).tolist()
+    [0.6, 0.8]
     """
     return x / np.sqrt(np.sum(x * x, axis=-1, keepdims=True) + x.dtype.type(eps))
 
@@ -59,6 +62,12 @@ def delta_rule(
     state  (batch, H, K, K_v), S after the tokens that came before; None for zeros
 
     Returns y (batch, T, H, K_v) and the state after the last token (batch, H, K, K_v), both new arrays.
+
+    >>> k = np.ones((1, 2, 1, 1))  # two tokens of the same key, 1, which are their queries as well
+    >>> v = np.array([5.0, 7.0]).reshape(1, 2, 1, 1)
+    >>> y, S = delta_rule(k, k, v, g=np.zeros((1, 2, 1)), beta=np.ones((1, 2, 1)))
+    >>> y.ravel().tolist()  # 7 has replaced 5; added to it they would be 12
+    [5.0, 7.0]
     """
     batch, T, H, K_v = v.shape
     G, K = k.shape[2:]
@@ -84,6 +93,10 @@ def delta_matrix(q: NDArray, k: NDArray, g: NDArray, beta: NDArray) -> NDArray:
     Arguments as of ``delta_rule``.
 
     Returns (batch, H, T, T) in q's type, with y_t = Σ_s M[t, s] v_s.
+
+    >>> k = np.ones((1, 2, 1, 1))  # as in ``delta_rule``, but each token writes only half of the difference
+    >>> delta_matrix(k, k, g=np.zeros((1, 2, 1)), beta=np.full((1, 2, 1), 0.5))[0, 0].tolist()
+    [[0.5, 0.0], [0.25, 0.5]]
     """
     batch, T, G, _ = k.shape
     H = g.shape[-1]
@@ -103,7 +116,13 @@ def chunked_delta_rule(
     state: NDArray | None = None,
     chunk_size: int = CHUNK,
 ) -> tuple[NDArray, NDArray]:
-    """Compute ``delta_rule``, with the same arguments, ``chunk_size`` tokens at a time."""
+    """Compute ``delta_rule``, with the same arguments, ``chunk_size`` tokens at a time.
+
+    >>> k, v = np.ones((1, 2, 1, 1)), np.array([5.0, 7.0]).reshape(1, 2, 1, 1)
+    >>> y, S = chunked_delta_rule(k, k, v, g=np.zeros((1, 2, 1)), beta=np.ones((1, 2, 1)))
+    >>> y.ravel().tolist()
+    [5.0, 7.0]
+    """
     batch, T, H, K_v = v.shape
     G, K = k.shape[2:]
     R = H // G

@@ -22,6 +22,10 @@ class MatrixInTurns(PackedMatrix):
     """A matrix made of packed ones.
 
     parts  matrices whose stored rows alternate, all alike transposed or not
+
+    >>> a, b = (BlockMatrix(np.float32(rows).view(np.uint8), "F32") for rows in ([[1], [3]], [[2], [4]]))
+    >>> MatrixInTurns([a, b]).rows(slice(None)).tolist()
+    [[1.0], [2.0], [3.0], [4.0]]
     """
 
     def __init__(self, parts: Sequence[BlockMatrix]):

@@ -48,6 +48,11 @@ def selective_scan(
     state  (batch, N, F), h after the tokens that came before; None for zeros
 
     Returns y (batch, T, F) and the state after the last token (batch, N, F), both new arrays.
+
+    >>> x, ones = np.array([[[8.0], [1.0]]]), np.ones((1, 2, 1))  # one channel, one number of state
+    >>> y, h = selective_scan(x, dt=ones, A=np.log([[0.5]]), B=ones, C=ones, D=np.zeros(1))
+    >>> y.ravel().round(6).tolist()  # 8, then half of it and 1
+    [8.0, 5.0]
     """
     h = np.zeros((len(x), *A.shape), dtype=x.dtype) if state is None else state
     y = np.empty(x.shape, dtype=x.dtype)
@@ -65,6 +70,10 @@ def selective_matrix(dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray
     input of 1 at one token: the same decays, without an exponential for each pair of tokens.
 
     Returns (batch, F, T, T) in dt's type, with y_t = Σ_s M[t, s] x_s for each channel.
+
+    >>> ones = np.ones((1, 2, 1))
+    >>> selective_matrix(dt=ones, A=np.log([[0.5]]), B=ones, C=ones, D=np.zeros(1))[0, 0].round(6).tolist()
+    [[1.0, 0.0], [0.5, 1.0]]
     """
     N, F = A.shape
     batch, T, _ = dt.shape
