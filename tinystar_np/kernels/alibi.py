@@ -16,9 +16,9 @@ A softmax does not change when one number is added to all scores of a query, and
 m_h s, which depends on the key's position alone, gives the same weights as −m_h (t − s), and is one row for
 all queries: ``alibi_bias``.
 
-Falcon was trained with that row in bfloat16, eight significant bits, and its checkpoints expect to be run
-so. ``alibi_bias_in_bfloat16`` rounds where Falcon does: slopes, positions and products. From position 257 on
-several positions round to the same number, 64 of them near 10 000, and the bias becomes a staircase.
+Falcon was trained with that row in bfloat16, eight significant bits, and its checkpoints expect the same
+rounding. ``alibi_bias_in_bfloat16`` rounds where Falcon does: slopes, positions and products. From position
+257 on several positions round to the same number, 64 of them near 10 000, and the bias becomes a staircase.
 """
 
 import numpy as np

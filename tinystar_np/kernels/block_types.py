@@ -1,6 +1,6 @@
 """The types of blocks by name: how many weights and bytes a block has, and what its bytes mean.
 
-What each is, is in kernels/gguf_blocks.py (one number, or 32 weights) and kernels/gguf_superblocks.py (256).
+kernels/gguf_blocks.py defines those of one number or 32 weights, kernels/gguf_superblocks.py those of 256.
 """
 
 from collections.abc import Callable

@@ -2,9 +2,9 @@
 
     W_oi = (T[q_oi] − z_b) · s_b + m_b          b: the block that row o and column i are in
 
-Every narrow type is such a table, and a rule which weights share a scale. A whole number stands for itself;
-a float of 4 or 8 bits is one of 16 or 256 numbers, and so is a type whose numbers follow a bell curve. Small
-blocks follow the weights' sizes more closely, and have more scales to store:
+Every narrow type is such a table, and a rule that says which weights share a scale. A whole number stands
+for itself; a float of 4 or 8 bits is one of 16 or 256 numbers, and so is a type whose numbers follow a bell
+curve. Small blocks follow the weights' sizes more closely, and have more scales to store:
 
     type                             bits   block      scale, zero point      bits a weight
     integers of GPTQ, AWQ, MLX       4      1 × 128    float16, 4 bits        4.2

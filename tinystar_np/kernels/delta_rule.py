@@ -90,7 +90,7 @@ def delta_matrix(q: NDArray, k: NDArray, g: NDArray, beta: NDArray) -> NDArray:
 
         M = (Q Kᵀ ∘ decay) (I + A)⁻¹ diag(β)            decay[t, s] = e^{a_t − a_s} for s ≤ t, otherwise 0
 
-    Arguments as of ``delta_rule``.
+    Arguments as in ``delta_rule``.
 
     Returns (batch, H, T, T) in q's type, with y_t = Σ_s M[t, s] v_s.
 
@@ -161,7 +161,7 @@ def _one_chunk(
 
 
 def _within(k: NDArray, g: NDArray, beta: NDArray) -> tuple[NDArray, NDArray]:
-    """Compute what L tokens have to do with one another; arguments as of ``_one_chunk``.
+    """Compute what L tokens have to do with one another; arguments as in ``_one_chunk``.
 
     Returns the decays e^{a_t − a_s} and the matrix A of the system for u, (..., R, L, L) each.
     """

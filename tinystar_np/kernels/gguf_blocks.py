@@ -18,6 +18,8 @@ so that one instruction splits 16 bytes into weights 0 to 15, another into weigh
 The layouts are those of ggml-common.h in llama.cpp (Gerganov and others, from 2023 on). MXFP4 is from the
 Open Compute Project's Microscaling Formats specification 1.0 (2023): E2M1 numbers and a power of two for 32.
 
+In the examples d and m are float16 1 (bytes 0x00, 0x3C) or 2 (0x00, 0x40).
+
 Every function maps bytes (n, bytes of a block) to float32 (n, weights of a block), a new array.
 """
 
@@ -114,7 +116,7 @@ def q8_0(blocks: Blocks) -> Weights:
 
 
 def iq4_nl(blocks: Blocks) -> Weights:
-    """Widen 4 bits that number one of 16 values, with a scale: 2 bytes d, 16 bytes of halves.
+    """Widen 4 bits, the index of one of 16 values, with a scale: 2 bytes d, 16 bytes of halves.
 
     >>> iq4_nl(np.uint8([[0x00, 0x3C, *[0xF0] * 16]]))[0, [0, 16]].tolist()  # d = 1; first and last value
     [-127.0, 113.0]

@@ -14,10 +14,13 @@ of 4, 6 or 8 bits instead, and all groups of the block a common float16:
     Q5_K        5           6         6          5.5
     Q6_K        6           8         –          6.5625
 
-Bits of equal place are together. 32 bytes hold the low halves of 32 weights and the high halves of the next
-32, or two bits each of four times 32; further bits of weights stand apart in the same manner.
+Bits of the same place value are stored together. 32 bytes hold the low halves of 32 weights and the high
+halves of the next 32, or two bits each of four times 32; further bits of weights stand apart in the same
+manner.
 
 The layouts are those of ggml-common.h and ggml-quants.c in llama.cpp (Kawrakow 2023, pull request 1684).
+
+In the examples d and dmin are float16 1, the bytes 0x00 and 0x3C.
 
 Every function maps bytes (n, bytes of a block) to float32 (n, 256), a new array.
 """
@@ -95,7 +98,7 @@ def q6_k(blocks: Blocks) -> Weights:
 
 
 def iq4_xs(blocks: Blocks) -> Weights:
-    """Widen 4 bits that number one of 16 values: 2 bytes d, 2 and 4 bytes of scales, 128 bytes of halves.
+    """Widen 4 bits, the index of one of 16 values: 2 bytes d, 2 and 4 bytes of scales, 128 bytes of halves.
 
     s_g is from −32 to 31: its lower 4 bits are in 4 bytes, its upper 2 in 2 bytes before them.
 

@@ -59,7 +59,7 @@ def interpolated(
 def interpolation_weights(
     old: int, new: int, *, cubic: bool = True, corners_meet: bool = False
 ) -> NDArray[np.float64]:
-    """Return what each old place of an axis weighs in each new one: (new, old), each row summing to 1.
+    """Return the weight of each old place of an axis in each new one: (new, old); each row sums to 1.
 
     cubic, corners_meet  as in ``interpolated``
 

@@ -5,7 +5,8 @@
 
     y_0, y_2, … = x A        y_1, y_3, … = x B
 
-gpt-oss has gates and ups so; GGUF files have them apart. All parts have the same inputs and as many outputs.
+In gpt-oss gates and ups alternate like this; GGUF files keep them apart. All parts have the same
+inputs and as many outputs.
 """
 
 from collections.abc import Sequence

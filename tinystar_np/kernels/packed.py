@@ -31,7 +31,7 @@ class PackedMatrix(ABC):
     """
 
     element_type: str = "packed"
-    """What the numbers are kept as, for people."""
+    """How the numbers are stored, in words to be shown."""
 
     def __init__(self, stored: NDArray, columns: int, transposed: bool):
         self.stored = stored

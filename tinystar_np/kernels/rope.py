@@ -146,7 +146,7 @@ def yarn_frequencies(
     """Slow down slow pairs by ``factor``, keep fast ones, and blend between (YaRN).
 
     factor          new length over trained length
-    trained_length  the length of text of the first training
+    trained_length  the length of the texts of the first training
     beta_fast       pairs that rotate this often over the trained length, or more, keep their frequency
     beta_slow       those that rotate this often, or less, are slowed down in full
     truncate        whether the two ends of the blend are moved outwards to whole pairs
@@ -203,7 +203,7 @@ def llama3_frequencies(
 
     low_freq_factor   waves that fit into the trained length fewer times than this slow down in full
     high_freq_factor  those that fit more times than this stay
-    trained_length    the length of text of the first training
+    trained_length    the length of the texts of the first training
 
     Llama 3.1, Dubey et al. 2024, arXiv:2407.21783.
 

@@ -112,9 +112,9 @@ def positions_by_axis(positions: NDArray[np.integer], images: Sequence[ImagePlac
     """Return where tokens stand in time, row and column: (T,) → (3, T).
 
     positions  their places in the text, where every token of an image is one place
-    images     those of the text in their order, also such as lie before or after these places
+    images     all of the text in their order, those before or after these places too
 
-    A token after images stands at its place less Σ (count − max(t, h, w)) over them.
+    A token after images stands at its place minus Σ (count − max(t, h, w)) over them.
 
     >>> print(positions_by_axis(np.arange(10), [(2, 6, (1, 2, 3))]))  # the example above
     [[0 1 2 2 2 2 2 2 5 6]

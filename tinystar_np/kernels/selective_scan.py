@@ -66,7 +66,7 @@ def selective_scan(
 def selective_matrix(dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray) -> NDArray:
     """Write the recurrence from its beginning out as matrices: what each token takes from each earlier one.
 
-    Arguments as of ``selective_scan``; F may be some of the channels. A column is what the scan makes of an
+    Arguments as in ``selective_scan``; F may be some of the channels. A column is what the scan makes of an
     input of 1 at one token: the same decays, without an exponential for each pair of tokens.
 
     Returns (batch, F, T, T) in dt's type, with y_t = Σ_s M[t, s] x_s for each channel.

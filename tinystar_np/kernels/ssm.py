@@ -98,7 +98,7 @@ def ssm_matrix(dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray) -> N
 
         M[t, s] = (C_t · B_s) · exp(Δ_{s+1} A + … + Δ_t A) · Δ_s  for s ≤ t, and D more where s = t
 
-    Arguments as of ``ssm_scan``.
+    Arguments as in ``ssm_scan``.
 
     Returns (batch, H, T, T) in dt's type, with y_t = Σ_s M[t, s] x_s for each of a head's P channels.
 
