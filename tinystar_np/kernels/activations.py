@@ -173,8 +173,8 @@ def gelu(x: NDArray) -> NDArray:
 
     Hendrycks & Gimpel 2016, arXiv:1606.08415. BERT, Falcon.
 
-    >>> gelu(np.array([-1.0, 0.0, 1.0])).round(3).tolist()  # Φ(1) = 0.841
-    [-0.159, 0.0, 0.841]
+    >>> gelu(np.array([-2.0, 1.0, 2.0])).round(4).tolist()  # Φ(1) = 0.8413
+    [-0.0455, 0.8413, 1.9545]
     """
     half = x.dtype.type(0.5)
     return x * (half + half * erf(x * x.dtype.type(math.sqrt(0.5))))
@@ -185,8 +185,8 @@ def gelu_tanh(x: NDArray) -> NDArray:
 
     ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))
 
-    >>> gelu_tanh(np.array([-1.0, 0.0, 1.0])).round(3).tolist()
-    [-0.159, 0.0, 0.841]
+    >>> gelu_tanh(np.array([-2.0, 1.0, 2.0])).round(4).tolist()  # ``gelu``: −0.0455, 0.8413, 1.9545
+    [-0.0454, 0.8412, 1.9546]
     """
     half, one = x.dtype.type(0.5), x.dtype.type(1)
     inner = x.dtype.type(math.sqrt(2 / math.pi)) * (x + x.dtype.type(0.044715) * (x * x * x))
@@ -196,8 +196,8 @@ def gelu_tanh(x: NDArray) -> NDArray:
 def gelu_clipped(x: NDArray) -> NDArray:
     """Exact GELU kept between −10 and 10, for quantised models. arXiv:2004.09602.
 
-    >>> gelu_clipped(np.array([1.0, 20.0])).round(3).tolist()
-    [0.841, 10.0]
+    >>> gelu_clipped(np.array([1.0, 20.0])).round(4).tolist()
+    [0.8413, 10.0]
     """
     return np.clip(gelu(x), x.dtype.type(-10), x.dtype.type(10))
 
@@ -205,8 +205,8 @@ def gelu_clipped(x: NDArray) -> NDArray:
 def quick_gelu(x: NDArray) -> NDArray:
     """x · sigmoid(1.702 x), the roughest approximation of GELU. CLIP.
 
-    >>> quick_gelu(np.array([-1.0, 0.0, 1.0])).round(3).tolist()  # ``gelu``: −0.159, 0, 0.841
-    [-0.154, 0.0, 0.846]
+    >>> quick_gelu(np.array([-2.0, 1.0, 2.0])).round(4).tolist()  # ``gelu``: −0.0455, 0.8413, 1.9545
+    [-0.0643, 0.8458, 1.9357]
     """
     return x * sigmoid(x.dtype.type(1.702) * x)
 

@@ -55,8 +55,8 @@ def complex_rotary_embedding(
 def complex_scores(q: ComplexArray, k: ComplexArray, scale: float) -> NDArray:
     """Return scale · Re(q kᴴ): (..., H, T, K), (..., G, S, K) → (..., H, T, S), real.
 
-    >>> complex_scores(np.array([[[2j]]]), np.array([[[3j], [3 + 0j]]]), scale=1.0).tolist()
-    [[[6.0, 0.0]]]
+    >>> complex_scores(np.array([[[2j]]]), np.array([[[3j], [3 + 0j]]]), scale=0.5).tolist()
+    [[[3.0, 0.0]]]
     """
     k = np.repeat(k, q.shape[-3] // k.shape[-3], axis=-3)
     return (q @ k.conj().swapaxes(-1, -2)).real * q.real.dtype.type(scale)

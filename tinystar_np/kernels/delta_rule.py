@@ -94,9 +94,9 @@ def delta_matrix(q: NDArray, k: NDArray, g: NDArray, beta: NDArray) -> NDArray:
 
     Returns (batch, H, T, T) in q's type, with y_t = Σ_s M[t, s] v_s.
 
-    >>> k = np.ones((1, 2, 1, 1))  # as in ``delta_rule``, but each token writes only half of the difference
-    >>> delta_matrix(k, k, g=np.zeros((1, 2, 1)), beta=np.full((1, 2, 1), 0.5))[0, 0].tolist()
-    [[0.5, 0.0], [0.25, 0.5]]
+    >>> k, half = np.ones((1, 2, 1, 1)), np.full((1, 2, 1), 0.5)  # S halves, and is written by halves
+    >>> delta_matrix(k, k, np.log(half), half)[0, 0].round(6).tolist()
+    [[0.5, 0.0], [0.125, 0.5]]
     """
     batch, T, G, _ = k.shape
     H = g.shape[-1]
@@ -118,10 +118,10 @@ def chunked_delta_rule(
 ) -> tuple[NDArray, NDArray]:
     """Compute ``delta_rule``, with the same arguments, ``chunk_size`` tokens at a time.
 
-    >>> k, v = np.ones((1, 2, 1, 1)), np.array([5.0, 7.0]).reshape(1, 2, 1, 1)
-    >>> y, S = chunked_delta_rule(k, k, v, g=np.zeros((1, 2, 1)), beta=np.ones((1, 2, 1)))
-    >>> y.ravel().tolist()
-    [5.0, 7.0]
+    >>> k, half = np.ones((1, 2, 1, 1)), np.full((1, 2, 1), 0.5)  # as in ``delta_matrix``
+    >>> y, S = chunked_delta_rule(k, k, 8 * k, np.log(half), half)
+    >>> y.ravel().round(6).tolist()  # 0.5 · 8, then 0.125 · 8 + 0.5 · 8
+    [4.0, 5.0]
     """
     batch, T, H, K_v = v.shape
     G, K = k.shape[2:]

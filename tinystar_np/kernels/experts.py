@@ -241,9 +241,9 @@ def grouped_mixture(
 
     Experts that no token chose are not called.
 
-    >>> experts = [lambda x: 10 * x, lambda x: 100 * x]
-    >>> grouped_mixture(np.array([[1.0], [2.0]]), np.array([[1], [0]]), np.ones((2, 1)), experts).tolist()
-    [[100.0], [20.0]]
+    >>> x, chosen, weights = np.array([[1.0], [2.0]]), np.array([[1], [0]]), np.array([[0.5], [1.0]])
+    >>> grouped_mixture(x, chosen, weights, [lambda x: 10 * x, lambda x: 100 * x]).tolist()
+    [[50.0], [20.0]]
     """
     y = np.zeros_like(x)
     k = chosen.shape[-1]

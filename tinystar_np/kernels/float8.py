@@ -10,8 +10,8 @@ most a 254th of the largest weight with the same scale. A scale brings weights i
 
 Micikevicius et al. 2022, arXiv:2209.05433; DeepSeek-AI 2024, arXiv:2412.19437.
 
->>> E4M3.decode(np.uint8([0b0_0111_000, 0b0_0111_100, 0b0_1111_110])).tolist()
-[1.0, 1.5, 448.0]
+>>> E4M3.decode(np.uint8([0b0_0111_000, 0b0_0111_100, 0b0_1111_110, 0b0_0000_001])).tolist()
+[1.0, 1.5, 448.0, 0.001953125]
 """
 
 import numpy as np

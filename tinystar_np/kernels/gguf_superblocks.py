@@ -33,9 +33,9 @@ from tinystar_np.kernels.gguf_blocks import NON_LINEAR, Blocks, Weights, half
 def q2_k(blocks: Blocks) -> Weights:
     """Widen 2 bits: 16 bytes of scales and minima, 64 bytes of bits, 2 bytes d, 2 bytes dmin.
 
-    >>> scales, packed = [0x21] * 16, [0b11_10_01_00] * 64  # s_g = 1, m_g = 2; 32 weights each of 0, 1, 2, 3
-    >>> q2_k(np.uint8([[*scales, *packed, 0x00, 0x3C, 0x00, 0x3C]]))[0, :128:32].tolist()  # d = dmin = 1
-    [-2.0, -1.0, 0.0, 1.0]
+    >>> scales, packed = [0x23] * 16, [0b11_10_01_00] * 64  # s_g = 3, m_g = 2; 32 weights each of 0, 1, 2, 3
+    >>> q2_k(np.uint8([[*scales, *packed, 0x00, 0x3C, 0x00, 0x3C]]))[0, :128:32].tolist()
+    [-2.0, 1.0, 4.0, 7.0]
     """
     scales, packed, d, dmin = np.split(blocks, [16, 80, 82], axis=1)
     scale = half(d) * (scales & 15).astype(np.float32)
@@ -48,9 +48,10 @@ def q3_k(blocks: Blocks) -> Weights:
 
     q_i is from −4 to 3, s_g from −32 to 31.
 
-    >>> packed, scales = [0b11_10_01_00] * 64, [0x11] * 8 + [0b10_10_10_10] * 4  # s_g = 0b10_0001 − 32 = 1
-    >>> q3_k(np.uint8([[*[0] * 32, *packed, *scales, 0x00, 0x3C]]))[0, :128:32].tolist()  # d = 1
-    [-4.0, -3.0, -2.0, -1.0]
+    >>> third, packed = [1] * 32, [0b11_10_01_00] * 64  # 32 weights each of 4 + 0, 1, 2, 3
+    >>> scales = [0x22] * 8 + [0b10_10_10_10] * 4  # s_g = 0b10_0010 − 32 = 2
+    >>> q3_k(np.uint8([[*third, *packed, *scales, 0x00, 0x3C]]))[0, :128:32].tolist()
+    [0.0, -6.0, -4.0, -2.0]
     """
     third, packed, scales, d = np.split(blocks, [32, 96, 108], axis=1)
     q = (bits(packed, 2) | bits(third, 1) << 2).astype(np.int8) - np.int8(4)
@@ -62,8 +63,8 @@ def q3_k(blocks: Blocks) -> Weights:
 def q4_k(blocks: Blocks) -> Weights:
     """Widen 4 bits: 2 bytes d, 2 bytes dmin, 12 bytes of scales and minima, 128 bytes of halves.
 
-    >>> scales, packed = [1] * 4 + [2] * 4 + [0x21] * 4, [0x30] * 128  # s_g = 1, m_g = 2; 32 weights 0, 32 3
-    >>> q4_k(np.uint8([[0x00, 0x3C, 0x00, 0x3C, *scales, *packed]]))[0, :64:32].tolist()  # d = dmin = 1
+    >>> scales, packed = [3] * 4 + [2] * 4 + [0x23] * 4, [0x10] * 128  # s_g = 3, m_g = 2; 32 weights 0, 32 1
+    >>> q4_k(np.uint8([[0x00, 0x3C, 0x00, 0x3C, *scales, *packed]]))[0, :64:32].tolist()
     [-2.0, 1.0]
     """
     d, dmin, scales, packed = np.split(blocks, [2, 4, 16], axis=1)
@@ -74,9 +75,9 @@ def q4_k(blocks: Blocks) -> Weights:
 def q5_k(blocks: Blocks) -> Weights:
     """Widen 5 bits: 2 bytes d, 2 dmin, 12 of scales and minima, 32 of fifth bits, 128 bytes of halves.
 
-    >>> scales, packed = [1] * 4 + [2] * 4 + [0x21] * 4, [0x30] * 128  # as in ``q4_k``; weight 32 is 16 + 3
+    >>> scales, packed = [3] * 4 + [2] * 4 + [0x23] * 4, [0x10] * 128  # as in ``q4_k``; weight 32 is 16 + 1
     >>> q5_k(np.uint8([[0x00, 0x3C, 0x00, 0x3C, *scales, *[0b10] * 32, *packed]]))[0, :64:32].tolist()
-    [-2.0, 17.0]
+    [-2.0, 49.0]
     """
     d, dmin, scales, fifth, packed = np.split(blocks, [2, 4, 16, 48], axis=1)
     s, m = scales_and_minima(scales)
@@ -89,7 +90,7 @@ def q6_k(blocks: Blocks) -> Weights:
     q_i is from −32 to 31.
 
     >>> lower, upper = [0x10] * 128, [0b10_10_10_10] * 64  # 64 weights of 0b10_0000 = 32, 64 of 33
-    >>> q6_k(np.uint8([[*lower, *upper, *[3] * 16, 0x00, 0x3C]]))[0, :128:64].tolist()  # s_g = 3, d = 1
+    >>> q6_k(np.uint8([[*lower, *upper, *[3] * 16, 0x00, 0x3C]]))[0, :128:64].tolist()  # s_g = 3
     [0.0, 3.0]
     """
     lower, upper, scales, d = np.split(blocks, [128, 192, 208], axis=1)
@@ -102,9 +103,9 @@ def iq4_xs(blocks: Blocks) -> Weights:
 
     s_g is from −32 to 31: its lower 4 bits are in 4 bytes, its upper 2 in 2 bytes before them.
 
-    >>> scales, packed = [0b10_10_10_10] * 2 + [0x11] * 4, [0xF0] * 128  # s_g = 0b10_0001 − 32 = 1
-    >>> iq4_xs(np.uint8([[0x00, 0x3C, *scales, *packed]]))[0, [0, 16]].tolist()  # d = 1
-    [-127.0, 113.0]
+    >>> scales, packed = [0b10_10_10_10] * 2 + [0x22] * 4, [0xF0] * 128  # s_g = 0b10_0010 − 32 = 2
+    >>> iq4_xs(np.uint8([[0x00, 0x3C, *scales, *packed]]))[0, [0, 16]].tolist()  # first and last value
+    [-254.0, 226.0]
     """
     d, upper, lower, packed = np.split(blocks, [2, 4, 8], axis=1)
     s = (bits(lower, 4, 1) | bits(upper, 2, 1) << 4).astype(np.int8) - np.int8(32)
@@ -118,9 +119,9 @@ def scales_and_minima(packed: Blocks) -> tuple[Weights, Weights]:
     4 to 7 and, in their high halves, those of minima 4 to 7. Their upper 2 bits are the highest of bytes 0 to
     7, of which the first eight numbers need only 6.
 
-    >>> s, m = scales_and_minima(np.uint8([[1, 1, 1, 1, 2, 2, 2, 2, 0x43, 0x43, 0x43, 0x43]]))
-    >>> s.tolist(), m.tolist()
-    ([[1.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0, 3.0]], [[2.0, 2.0, 2.0, 2.0, 4.0, 4.0, 4.0, 4.0]])
+    >>> s, m = scales_and_minima(np.uint8([[0b01_000001] * 4 + [0b10_000010] * 4 + [0b0100_0011] * 4]))
+    >>> s[0, [0, 4]].tolist(), m[0, [0, 4]].tolist()  # 0b01_0011 = 19, 0b10_0100 = 36
+    ([1.0, 19.0], [2.0, 36.0])
     """
     scales, minima, more = packed[:, :4], packed[:, 4:8], packed[:, 8:]
     s = np.concatenate([scales & 63, more & 15 | scales >> 6 << 4], axis=1)

@@ -65,6 +65,8 @@ def interpolation_weights(
 
     >>> interpolation_weights(2, 4, cubic=False).tolist()
     [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
+    >>> interpolation_weights(4, 3, corners_meet=True)[1].tolist()  # cubic, in the middle of four
+    [-0.09375, 0.59375, 0.59375, -0.09375]
     """
     places = np.arange(new)
     step, half = ((old - 1) / max(new - 1, 1), 0.0) if corners_meet else (old / new, 0.5)

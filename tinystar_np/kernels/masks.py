@@ -41,6 +41,12 @@ class Mask(NamedTuple):
      [1 1 0 0]
      [0 1 1 0]
      [0 0 1 1]]
+    >>> image = np.array([-1, 0, 0, -1])  # the two tokens in the middle
+    >>> print(visible(Mask(np.arange(4), np.arange(4), query_groups=image, key_groups=image)).astype(int))
+    [[1 0 0 0]
+     [1 1 1 0]
+     [1 1 1 0]
+     [1 1 1 1]]
     """
 
     query_positions: NDArray[np.integer]

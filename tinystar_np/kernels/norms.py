@@ -40,7 +40,7 @@ def layer_norm(x: NDArray, gain: NDArray | None, bias: NDArray | None, eps: floa
 
     Returns (..., D) in x's type, a new array.
 
-    >>> layer_norm(np.array([1.0, 3.0]), np.array([1.0, 10.0]), np.array([0.0, 5.0]), eps=0.0).tolist()
+    >>> layer_norm(np.array([1.0, 5.0]), np.array([1.0, 10.0]), np.array([0.0, 5.0]), eps=0.0).tolist()
     [-1.0, 15.0]
     """
     centred = x - np.mean(x, axis=-1, keepdims=True)
@@ -60,8 +60,8 @@ def rms_norm(x: NDArray, gain: NDArray, eps: float) -> NDArray:
 
     Returns (..., D) in x's type, a new array.
 
-    >>> rms_norm(np.array([1.0, 7.0]), np.ones(2), eps=0.0).tolist()  # √((1 + 49) / 2) = 5
-    [0.2, 1.4]
+    >>> rms_norm(np.array([1.0, 7.0]), np.array([1.0, 10.0]), eps=0.0).tolist()  # √((1 + 49) / 2) = 5
+    [0.2, 14.0]
     """
     return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + x.dtype.type(eps)) * gain
 
@@ -79,11 +79,11 @@ def gated_rms_norm(
 
     Returns (..., D) in x's type, a new array.
 
-    >>> x, gate, gain = np.array([1.0, 7.0]), np.array([100.0, 100.0]), np.ones(2)
-    >>> gated_rms_norm(x, gate, gain, eps=0.0).round(6).tolist()  # what all features share is normed away
+    >>> x, gate, gain = np.array([1.0, 1.0]), np.array([100.0, 700.0]), np.ones(2)  # silu(100) = 100
+    >>> gated_rms_norm(x, gate, gain, eps=0.0).round(6).tolist()
     [0.2, 1.4]
     >>> gated_rms_norm(x, gate, gain, eps=0.0, norm_first=True).round(6).tolist()
-    [20.0, 140.0]
+    [100.0, 700.0]
     """
 
     def normed(y: NDArray) -> NDArray:

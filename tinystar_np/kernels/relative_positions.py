@@ -85,8 +85,8 @@ def relative_scores(q: NDArray, key_vectors: NDArray, mask: Mask, *, scale: floa
     scale        what the products are multiplied by
 
     >>> q, mask = np.array([[[[1.0], [2.0]]]]), Mask(np.arange(2), np.arange(2))
-    >>> relative_scores(q, np.array([[5.0], [6.0], [7.0]]), mask, scale=1.0).tolist()
-    [[[[6.0, 7.0], [10.0, 12.0]]]]
+    >>> relative_scores(q, np.array([[5.0], [6.0], [7.0]]), mask, scale=0.5).tolist()
+    [[[[3.0, 3.5], [5.0, 6.0]]]]
     """
     by_distance = (q * q.dtype.type(scale)) @ key_vectors.T  # (B, H, T, 2C + 1)
     index = relative_index(mask, len(key_vectors) // 2)

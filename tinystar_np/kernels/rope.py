@@ -56,9 +56,9 @@ def rotary_embedding(x: NDArray, cos: NDArray, sin: NDArray, interleaved: bool =
 
     Returns (..., T, K), a new array. Numbers from 2J on are copied.
 
-    >>> angles = rotary_angles(np.array([0, 1]), np.float32([np.pi / 3]))  # 60 degrees per token
-    >>> rotary_embedding(np.array([[1.0, 0.0], [1.0, 0.0]]), np.cos(angles), np.sin(angles)).round(3).tolist()
-    [[1.0, 0.0], [0.5, 0.866]]
+    >>> angles = rotary_angles(np.arange(3), np.float32([np.pi / 3]))  # 60 degrees per token
+    >>> rotary_embedding(np.array([[1.0, 0.0]] * 3), np.cos(angles), np.sin(angles)).round(3).tolist()
+    [[1.0, 0.0], [0.5, 0.866], [-0.5, 0.866]]
     >>> x, cos, sin = np.array([[1.0, 2.0, 3.0, 4.0]]), np.zeros((1, 2)), np.ones((1, 2))  # 90 degrees
     >>> rotary_embedding(x, cos, sin).tolist(), rotary_embedding(x, cos, sin, interleaved=True).tolist()
     ([[-3.0, -4.0, 1.0, 2.0]], [[-2.0, 1.0, -4.0, 3.0]])

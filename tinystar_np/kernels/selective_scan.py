@@ -49,10 +49,10 @@ def selective_scan(
 
     Returns y (batch, T, F) and the state after the last token (batch, N, F), both new arrays.
 
-    >>> x, ones = np.array([[[8.0], [1.0]]]), np.ones((1, 2, 1))  # one channel, one number of state
-    >>> y, h = selective_scan(x, dt=ones, A=np.log([[0.5]]), B=ones, C=ones, D=np.zeros(1))
-    >>> y.ravel().round(6).tolist()  # 8, then half of it and 1
-    [8.0, 5.0]
+    >>> x, ones = np.array([[[8.0], [1.0]]]), np.ones((1, 2, 1))  # one channel, N = 1
+    >>> y, h = selective_scan(x, dt=ones, A=np.log([[0.5]]), B=ones, C=ones, D=np.ones(1))
+    >>> y.ravel().round(6).tolist()  # h is 8, then 8/2 + 1 = 5; D x adds 8, then 1
+    [16.0, 6.0]
     """
     h = np.zeros((len(x), *A.shape), dtype=x.dtype) if state is None else state
     y = np.empty(x.shape, dtype=x.dtype)
@@ -72,8 +72,9 @@ def selective_matrix(dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray
     Returns (batch, F, T, T) in dt's type, with y_t = Σ_s M[t, s] x_s for each channel.
 
     >>> ones = np.ones((1, 2, 1))
-    >>> selective_matrix(dt=ones, A=np.log([[0.5]]), B=ones, C=ones, D=np.zeros(1))[0, 0].round(6).tolist()
-    [[1.0, 0.0], [0.5, 1.0]]
+    >>> M = selective_matrix(dt=ones, A=np.log([[0.5]]), B=ones, C=ones, D=np.ones(1))[0, 0].round(6)
+    >>> M.tolist(), (M @ [8.0, 1.0]).tolist()  # ``selective_scan`` gives the same
+    ([[2.0, 0.0], [0.5, 2.0]], [16.0, 6.0])
     """
     N, F = A.shape
     batch, T, _ = dt.shape

@@ -72,9 +72,9 @@ def ssm_scan(
     Returns y (batch, T, H, P) and the state after the last token (batch, H, P, N), both new arrays.
 
     >>> x, dt, ones = np.array([8.0, 1.0]).reshape(1, 2, 1, 1), np.ones((1, 2, 1)), np.ones((1, 2, 1, 1))
-    >>> y, h = ssm_scan(x, dt, A=np.log([0.5]), B=ones, C=ones, D=np.zeros(1))
-    >>> y.ravel().round(6).tolist()  # 8, then half of it and 1
-    [8.0, 5.0]
+    >>> y, h = ssm_scan(x, dt, A=np.log([0.5]), B=ones, C=ones, D=np.ones(1))
+    >>> y.ravel().round(6).tolist()  # h is 8, then 8/2 + 1 = 5; D x adds 8, then 1
+    [16.0, 6.0]
     """
     batch, T, H, P = x.shape
     G, N = B.shape[2:]
@@ -103,9 +103,9 @@ def ssm_matrix(dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray) -> N
     Returns (batch, H, T, T) in dt's type, with y_t = Σ_s M[t, s] x_s for each of a head's P channels.
 
     >>> dt, ones = np.ones((1, 2, 1)), np.ones((1, 2, 1, 1))
-    >>> M = ssm_matrix(dt, A=np.log([0.5]), B=ones, C=ones, D=np.zeros(1))[0, 0].round(6)
+    >>> M = ssm_matrix(dt, A=np.log([0.5]), B=ones, C=ones, D=np.ones(1))[0, 0].round(6)
     >>> M.tolist(), (M @ [8.0, 1.0]).tolist()  # ``ssm_scan`` gives the same
-    ([[1.0, 0.0], [0.5, 1.0]], [8.0, 5.0])
+    ([[2.0, 0.0], [0.5, 2.0]], [16.0, 6.0])
     """
     H, G = dt.shape[-1], B.shape[2]
     sums = np.cumsum(dt * A, axis=1, dtype=np.float64).swapaxes(1, 2)  # (batch, H, T)
@@ -130,9 +130,9 @@ def chunked_ssm_scan(
     Memory beyond the result is one chunk's weights of one row, H·L² numbers.
 
     >>> x, dt, ones = np.array([8.0, 1.0]).reshape(1, 2, 1, 1), np.ones((1, 2, 1)), np.ones((1, 2, 1, 1))
-    >>> y, h = chunked_ssm_scan(x, dt, A=np.log([0.5]), B=ones, C=ones, D=np.zeros(1), chunk_size=1)
+    >>> y, h = chunked_ssm_scan(x, dt, A=np.log([0.5]), B=ones, C=ones, D=np.ones(1), chunk_size=1)
     >>> y.ravel().round(6).tolist()
-    [8.0, 5.0]
+    [16.0, 6.0]
     """
     batch, T, H, P = x.shape
     L = max(min(chunk_size, T), 1)
