@@ -57,6 +57,10 @@ def attention(
     sinks     (H,), one more score for every query of a head; None for none
 
     Returns (..., H, T, K), as wide as the values.
+
+    >>> q, k = np.array([[[1.0]]]), np.log([[[1.0], [3.0]]])  # scores 0 and log(3): weights 1/4 and 3/4
+    >>> attention(q, k, np.array([[[0.0], [4.0]]]), None, scale=1.0).round(6).tolist()
+    [[[3.0]]]
     """
     scores = attention_scores(q, k, scale=scale, bias=bias, soft_cap=soft_cap)
     probabilities = attention_probabilities(scores, mask, sinks)
@@ -69,6 +73,9 @@ def attention_scores(
     """Compare every query with the keys of its group: (..., H, T, K), (..., G, S, K) → (..., H, T, S).
 
     scale, bias, soft_cap  as in ``attention``
+
+    >>> attention_scores(np.array([[[1.0, 2.0]]]), np.array([[[3.0, 4.0], [2.0, -1.0]]]), scale=0.5).tolist()
+    [[[5.5, 0.0]]]
     """
     *batch, H, T, K = q.shape
     G, S, _ = k.shape[-3:]
@@ -82,7 +89,11 @@ def attention_scores(
 
 
 def capped(scores: NDArray, soft_cap: float) -> NDArray:
-    """Keep scores within −c … c: c · tanh(scores / c)."""
+    """Keep scores within −c … c: c · tanh(scores / c).
+
+    >>> capped(np.array([0.0, 1.0, 1000.0]), 50.0).round(2).tolist()
+    [0.0, 1.0, 50.0]
+    """
     c = scores.dtype.type(soft_cap)
     return c * np.tanh(scores / c)
 
@@ -91,6 +102,9 @@ def attention_probabilities(scores: NDArray, mask: Mask | None, sinks: NDArray |
     """Take the softmax of the scores, 0 where a key is hidden: (..., H, T, S) → (..., H, T, S).
 
     sinks  (H,), one more score for every query of a head; None for none
+
+    >>> attention_probabilities(np.zeros((1, 2, 2)), Mask(np.arange(2), np.arange(2))).tolist()
+    [[[1.0, 0.0], [0.5, 0.5]]]
     """
     # −inf, not a large negative number: real models have scores beyond −1e5.
     masked = scores if mask is None else np.where(visible(mask), scores, scores.dtype.type(-np.inf))
@@ -98,7 +112,11 @@ def attention_probabilities(scores: NDArray, mask: Mask | None, sinks: NDArray |
 
 
 def attention_mean(probabilities: NDArray, v: NDArray) -> NDArray:
-    """Return the weighted means of the values: (..., H, T, S), (..., G, S, K) → (..., H, T, K), wide as v."""
+    """Return the weighted means of the values: (..., H, T, S), (..., G, S, K) → (..., H, T, K), wide as v.
+
+    >>> attention_mean(np.array([[[0.25, 0.75]]]), np.array([[[0.0], [4.0]]])).tolist()
+    [[[3.0]]]
+    """
     *batch, H, T, S = probabilities.shape
     G, _, K = v.shape[-3:]
     return (probabilities.reshape(*batch, G, H // G * T, S) @ v).reshape(*batch, H, T, K)
@@ -111,6 +129,9 @@ def bias_by_distance(table: NDArray, queries: int) -> NDArray:
     queries  T
 
     Returns (H, T, S), a read-only view: each row is the table, shifted by one place from the row before.
+
+    >>> bias_by_distance(np.array([[-2, -1, 0, 1]]), 2).tolist()  # as a table, the distances themselves
+    [[[-1, 0, 1], [-2, -1, 0]]]
     """
     keys = table.shape[-1] - queries + 1
     return sliding_window_view(table, keys, axis=-1)[:, ::-1]

@@ -18,6 +18,9 @@ def average_pool(x: NDArray, factor: int) -> NDArray:
     factor  f, at least 1
 
     Returns a new array.
+
+    >>> average_pool(np.array([[[0.0], [2.0], [9.0]], [[4.0], [6.0], [9.0]]]), 2).tolist()
+    [[[3.0]]]
     """
     *batch, rows, columns, D = x.shape
     whole = x[..., : rows // factor * factor, : columns // factor * factor, :]

@@ -14,7 +14,11 @@ HALF = np.uint32(16)  # bits
 
 
 def to_bfloat16(x: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Round float32 to bfloat16, to the nearest and ties to even: (...) → (...) as 16-bit integers."""
+    """Round float32 to bfloat16, to the nearest and ties to even: (...) → (...) as 16-bit integers.
+
+    >>> [f"{bits:04x}" for bits in to_bfloat16(np.float32([1, 1 / 3]))]  # as float32: 3f800000, 3eaaaaab
+    ['3f80', '3eab']
+    """
     bits = np.ascontiguousarray(x).view(np.uint32)
     upper = bits >> HALF
     # Half of the last kept bit, less one where that bit is even, carries upwards exactly when it should.
@@ -24,5 +28,9 @@ def to_bfloat16(x: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 def from_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Return the float32 values of bfloat16 bits, exactly: (...) → (...)."""
+    """Return the float32 values of bfloat16 bits, exactly: (...) → (...).
+
+    >>> from_bfloat16(np.uint16([0x3F80, 0x3EAB])).tolist()
+    [1.0, 0.333984375]
+    """
     return (bits.astype(np.uint32) << HALF).view(np.float32)

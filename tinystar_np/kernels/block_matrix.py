@@ -22,6 +22,10 @@ class BlockMatrix(PackedMatrix):
     blocks        (out, bytes of a row), or of a table (V, bytes of a row); a view of the mapped file will do
     element_type  of ``BLOCK_TYPES``, such as "Q4_K"
     transposed    whether the matrix to multiply by is the transpose of the rows, as for all but tables
+
+    >>> matrix = BlockMatrix(np.uint8([[0x00, 0x3C, *range(32)]]), "Q8_0")  # d = 1, q = 0, 1, …, 31
+    >>> matrix, matrix.rows(slice(None))[0, :4].tolist()
+    (BlockMatrix(1 × 32, Q8_0), [0.0, 1.0, 2.0, 3.0])
     """
 
     def __init__(self, blocks: NDArray[np.uint8], element_type: str, transposed: bool = False):

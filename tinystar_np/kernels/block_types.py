@@ -1,6 +1,6 @@
 """The types of blocks by name: how many weights and bytes a block has, and what its bytes mean.
 
-What each is, is in kernels/gguf_blocks.py (one number, or 32 weights) and kernels/gguf_superblocks.py (256).
+kernels/gguf_blocks.py defines those of one number or 32 weights, kernels/gguf_superblocks.py those of 256.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,9 @@ class BlockType(NamedTuple):
     weights  in a block
     bytes    of a block
     unpack   the definition: bytes (n, bytes) → float32 (n, weights)
+
+    >>> 8 * BLOCK_TYPES["Q4_0"].bytes / BLOCK_TYPES["Q4_0"].weights  # bits for a weight
+    4.5
     """
 
     weights: int
@@ -53,6 +56,9 @@ def unpack(element_type: str, blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
     blocks        (..., k · bytes): k blocks, one after another
 
     Returns (..., k · weights), a new array.
+
+    >>> unpack("F16", np.uint8([0x00, 0x3C, 0x00, 0xC0])).tolist()
+    [1.0, -2.0]
     """
     kind = BLOCK_TYPES[element_type]
     shape = *blocks.shape[:-1], blocks.shape[-1] // kind.bytes * kind.weights

@@ -66,6 +66,13 @@ def blockwise_attention(
     offset    the key that stands where the first query does; None for S − T: queries and keys end together
 
     Returns (..., H, T, K), as wide as the values.
+
+    >>> q = k = np.zeros((1, 3, 1))  # all scores equal: each query takes the mean of the values so far
+    >>> v = np.array([[[0.0], [2.0], [4.0]]])
+    >>> blockwise_attention(q, k, v, scale=1.0).tolist()
+    [[[0.0], [1.0], [2.0]]]
+    >>> blockwise_attention(q, k, v, scale=1.0, window=2).tolist()
+    [[[0.0], [1.0], [3.0]]]
     """
     H, T, _ = q.shape[-3:]
     G, S, _ = k.shape[-3:]
@@ -112,6 +119,11 @@ def attend_to_blocks(
     sink  (h, 1, 1) or None
 
     Returns (h, T, K), a new array.
+
+    >>> k, v = np.zeros((1, 4, 1)), np.array([[[0.0], [2.0], [4.0], [9.0]]])
+    >>> block = Block(first=2, before=1, after=0)  # one query, at key 2, attends to keys 1 and 2
+    >>> attend_to_blocks(np.zeros((1, 1, 1)), k, v, block, scale=1.0).tolist()
+    [[[3.0]]]
     """
     q = q * q.dtype.type(scale)
     first, before, after = block

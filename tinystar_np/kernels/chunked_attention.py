@@ -17,6 +17,10 @@ from collections.abc import Iterator
 
 
 def pieces(start: int, stop: int, chunk: int) -> Iterator[range]:
-    """Cut the positions ``start``, …, ``stop − 1`` where chunks end: ranges, each in one chunk."""
+    """Cut the positions ``start``, …, ``stop − 1`` where chunks end: ranges, each in one chunk.
+
+    >>> list(pieces(2, 7, 4))
+    [range(2, 4), range(4, 7)]
+    """
     for first in range(start - start % chunk, stop, chunk):
         yield range(max(first, start), min(first + chunk, stop))

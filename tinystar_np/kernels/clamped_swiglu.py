@@ -24,6 +24,10 @@ def clamped_swiglu(gate: NDArray, up: NDArray, alpha: float, limit: float) -> ND
     limit     largest gate, and largest absolute value of ``up``
 
     Returns (..., F) in gate's type, a new array.
+
+    >>> gate, up = np.array([100.0, 100.0]), np.array([0.0, 100.0])
+    >>> clamped_swiglu(gate, up, alpha=1.702, limit=7.0).round(2).tolist()  # 7 · (0 + 1) and 7 · (7 + 1)
+    [7.0, 56.0]
     """
     bound = gate.dtype.type(limit)
     g = np.minimum(gate, bound)

@@ -2,9 +2,9 @@
 
     W_oi = (T[q_oi] − z_b) · s_b + m_b          b: the block that row o and column i are in
 
-Every narrow type is such a table, and a rule which weights share a scale. A whole number stands for itself;
-a float of 4 or 8 bits is one of 16 or 256 numbers, and so is a type whose numbers follow a bell curve. Small
-blocks follow the weights' sizes more closely, and have more scales to store:
+Every narrow type is such a table, and a rule that says which weights share a scale. A whole number stands
+for itself; a float of 4 or 8 bits is one of 16 or 256 numbers, and so is a type whose numbers follow a bell
+curve. Small blocks follow the weights' sizes more closely, and have more scales to store:
 
     type                             bits   block      scale, zero point      bits a weight
     integers of GPTQ, AWQ, MLX       4      1 × 128    float16, 4 bits        4.2
@@ -28,6 +28,9 @@ class Code:
     bits        4 or 8
     numbers     (2^bits,)
     high_first  whether the first of two codes in a byte is in its upper half
+
+    >>> Code(4, np.arange(0, 160, 10)).decode(np.uint8([0x21, 0x43])).tolist()
+    [10, 20, 30, 40]
     """
 
     def __init__(self, bits: int, numbers: NDArray[np.float32], high_first: bool = False):
@@ -50,7 +53,11 @@ class Code:
 
 
 def whole_numbers(bits: int, zero: int = 0) -> Code:
-    """Return the code of unsigned whole numbers, counted from −``zero``: 0, 1, … for zero = 0."""
+    """Return the code of unsigned whole numbers, counted from −``zero``: 0, 1, … for zero = 0.
+
+    >>> whole_numbers(4, zero=8).numbers[[0, 8, 15]].tolist()
+    [-8.0, 0.0, 7.0]
+    """
     return Code(bits, np.arange(2**bits, dtype=np.float32) - np.float32(zero))
 
 
@@ -59,5 +66,9 @@ INT8 = Code(8, np.arange(256, dtype=np.uint8).view(np.int8).astype(np.float32))
 
 
 def spread(per_block: NDArray, block: int, columns: int) -> NDArray:
-    """Give each column the number of its block: (..., blocks) → (..., columns); the last may be shorter."""
+    """Give each column the number of its block: (..., blocks) → (..., columns); the last may be shorter.
+
+    >>> spread(np.array([10.0, 20.0]), block=2, columns=3).tolist()
+    [10.0, 10.0, 20.0]
+    """
     return per_block[..., np.arange(columns) // block]

@@ -43,13 +43,21 @@ def complex_rotary_embedding(
     frequencies  f, (K,): radians per token
 
     Returns (..., T, K) complex.
+
+    >>> z, right_angle = np.array([[1 + 0j], [1 + 0j]]), np.array([np.pi / 2])
+    >>> complex_rotary_embedding(z, np.array([0, 1]), right_angle).round(6).tolist()
+    [[(1+0j)], [1j]]
     """
     angles = positions[..., None].astype(frequencies.dtype) * frequencies
     return z * np.exp(1j * angles).astype(z.dtype)
 
 
 def complex_scores(q: ComplexArray, k: ComplexArray, scale: float) -> NDArray:
-    """Return scale · Re(q kᴴ): (..., H, T, K), (..., G, S, K) → (..., H, T, S), real."""
+    """Return scale · Re(q kᴴ): (..., H, T, K), (..., G, S, K) → (..., H, T, S), real.
+
+    >>> complex_scores(np.array([[[2j]]]), np.array([[[3j], [3 + 0j]]]), scale=0.5).tolist()
+    [[[3.0, 0.0]]]
+    """
     k = np.repeat(k, q.shape[-3] // k.shape[-3], axis=-3)
     return (q @ k.conj().swapaxes(-1, -2)).real * q.real.dtype.type(scale)
 
@@ -73,6 +81,10 @@ def complex_attention(
     bias   added to the scaled scores: (H, S), for every query alike; None for nothing
 
     Returns (..., H, T, K) real, as wide as the values.
+
+    >>> q, k = np.array([[[1 + 0j]]]), np.array([[[1j], [-1j]]])  # both at right angles to q: equal weights
+    >>> complex_attention(q, k, np.array([[[0.0], [4.0]]]), None, scale=1.0).tolist()
+    [[[2.0]]]
     """
     scores = complex_scores(q, k, scale)
     if bias is not None:
@@ -81,10 +93,18 @@ def complex_attention(
 
 
 def real_pairs(z: ComplexArray) -> NDArray:
-    """See complex numbers as pairs of real ones: (..., K) complex → (..., 2K), a view where contiguous."""
+    """See complex numbers as pairs of real ones: (..., K) complex → (..., 2K), a view where contiguous.
+
+    >>> real_pairs(np.array([1 + 2j, 3 + 4j])).tolist()
+    [1.0, 2.0, 3.0, 4.0]
+    """
     return np.ascontiguousarray(z).view(z.real.dtype)
 
 
 def complex_numbers(pairs: NDArray) -> ComplexArray:
-    """See pairs of neighbours as complex numbers: (..., 2K) → (..., K) complex, a view where contiguous."""
+    """See pairs of neighbours as complex numbers: (..., 2K) → (..., K) complex, a view where contiguous.
+
+    >>> complex_numbers(np.array([1.0, 2.0, 3.0, 4.0])).tolist()
+    [(1+2j), (3+4j)]
+    """
     return np.ascontiguousarray(pairs).view(np.result_type(pairs.dtype, np.complex64))

@@ -25,6 +25,11 @@ def causal_convolution(
     state   (B, W − 1, C), the inputs before x, oldest first; None for zeros
 
     Returns y (B, T, C) and the state after x (B, W − 1, C), both new arrays.
+
+    >>> x, weight = np.array([[[1.0], [2.0], [3.0]]]), np.array([[10.0], [1.0]])  # y_t = 10 x_{t−1} + x_t
+    >>> y, state = causal_convolution(x, weight)
+    >>> y.ravel().tolist(), state.ravel().tolist()
+    ([1.0, 12.0, 23.0], [3.0])
     """
     B, T, C = x.shape
     W = len(weight)

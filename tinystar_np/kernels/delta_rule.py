@@ -43,6 +43,9 @@ def unit_vectors(x: NDArray, eps: float = 1e-6) -> NDArray:
     x  (..., K)
 
     Returns (..., K) in x's type, a new array.
+
+    >>> unit_vectors(np.array([3.0, 4.0])).round(6).tolist()
+    [0.6, 0.8]
     """
     return x / np.sqrt(np.sum(x * x, axis=-1, keepdims=True) + x.dtype.type(eps))
 
@@ -59,6 +62,12 @@ def delta_rule(
     state  (batch, H, K, K_v), S after the tokens that came before; None for zeros
 
     Returns y (batch, T, H, K_v) and the state after the last token (batch, H, K, K_v), both new arrays.
+
+    >>> k = np.ones((1, 2, 1, 1))  # two tokens of the same key, 1, which are their queries as well
+    >>> v = np.array([5.0, 7.0]).reshape(1, 2, 1, 1)
+    >>> y, S = delta_rule(k, k, v, g=np.zeros((1, 2, 1)), beta=np.ones((1, 2, 1)))
+    >>> y.ravel().tolist()  # 7 has replaced 5; added to it they would be 12
+    [5.0, 7.0]
     """
     batch, T, H, K_v = v.shape
     G, K = k.shape[2:]
@@ -81,9 +90,13 @@ def delta_matrix(q: NDArray, k: NDArray, g: NDArray, beta: NDArray) -> NDArray:
 
         M = (Q Kᵀ ∘ decay) (I + A)⁻¹ diag(β)            decay[t, s] = e^{a_t − a_s} for s ≤ t, otherwise 0
 
-    Arguments as of ``delta_rule``.
+    Arguments as in ``delta_rule``.
 
     Returns (batch, H, T, T) in q's type, with y_t = Σ_s M[t, s] v_s.
+
+    >>> k, half = np.ones((1, 2, 1, 1)), np.full((1, 2, 1), 0.5)  # S halves, and is written by halves
+    >>> delta_matrix(k, k, np.log(half), half)[0, 0].round(6).tolist()
+    [[0.5, 0.0], [0.125, 0.5]]
     """
     batch, T, G, _ = k.shape
     H = g.shape[-1]
@@ -103,7 +116,13 @@ def chunked_delta_rule(
     state: NDArray | None = None,
     chunk_size: int = CHUNK,
 ) -> tuple[NDArray, NDArray]:
-    """Compute ``delta_rule``, with the same arguments, ``chunk_size`` tokens at a time."""
+    """Compute ``delta_rule``, with the same arguments, ``chunk_size`` tokens at a time.
+
+    >>> k, half = np.ones((1, 2, 1, 1)), np.full((1, 2, 1), 0.5)  # as in ``delta_matrix``
+    >>> y, S = chunked_delta_rule(k, k, 8 * k, np.log(half), half)
+    >>> y.ravel().round(6).tolist()  # 0.5 · 8, then 0.125 · 8 + 0.5 · 8
+    [4.0, 5.0]
+    """
     batch, T, H, K_v = v.shape
     G, K = k.shape[2:]
     R = H // G
@@ -142,7 +161,7 @@ def _one_chunk(
 
 
 def _within(k: NDArray, g: NDArray, beta: NDArray) -> tuple[NDArray, NDArray]:
-    """Compute what L tokens have to do with one another; arguments as of ``_one_chunk``.
+    """Compute what L tokens have to do with one another; arguments as in ``_one_chunk``.
 
     Returns the decays e^{a_t − a_s} and the matrix A of the system for u, (..., R, L, L) each.
     """

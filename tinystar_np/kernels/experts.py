@@ -46,7 +46,11 @@ Expert = Callable[[NDArray], NDArray]
 
 
 def top_k(scores: NDArray, k: int) -> NDArray[np.intp]:
-    """Return the indices of the k largest scores: (..., E) → (..., k), the largest first, ties by index."""
+    """Return the indices of the k largest scores: (..., E) → (..., k), the largest first, ties by index.
+
+    >>> top_k(np.array([0.1, 0.7, 0.2]), 2).tolist()
+    [1, 2]
+    """
     # np.argpartition would compare less, but beside the experts' products neither takes measurable time.
     return np.argsort(-scores, axis=-1, kind="stable")[..., :k]
 
@@ -59,6 +63,10 @@ def top_k_softmax(logits: NDArray, k: int) -> tuple[NDArray[np.intp], NDArray]:
     A softmax over all E whose k largest values are scaled to sum to 1 is the same.
 
     Returns the chosen experts and their weights, each (..., k), the best first.
+
+    >>> chosen, weights = top_k_softmax(np.log([6.0, 1.0, 2.0, 1.0]), 2)
+    >>> chosen.tolist(), weights.round(6).tolist()  # 6/8 and 2/8
+    ([0, 2], [0.75, 0.25])
     """
     chosen = top_k(logits, k)
     return chosen, softmax(np.take_along_axis(logits, chosen, axis=-1))
@@ -72,6 +80,10 @@ def softmax_top_k(logits: NDArray, k: int) -> tuple[NDArray[np.intp], NDArray]:
     The weights sum to less than 1 where k < E: where all scores are alike, the layer adds little.
 
     Returns the chosen experts and their weights, each (..., k), the best first.
+
+    >>> chosen, weights = softmax_top_k(np.log([6.0, 1.0, 2.0, 1.0]), 2)
+    >>> chosen.tolist(), weights.round(6).tolist()  # 6/10 and 2/10
+    ([0, 2], [0.6, 0.2])
     """
     chosen = top_k(logits, k)  # a softmax keeps the order
     return chosen, np.take_along_axis(softmax(logits), chosen, axis=-1)
@@ -83,6 +95,10 @@ def sigmoid_top_k(logits: NDArray, k: int) -> tuple[NDArray[np.intp], NDArray]:
     logits  (..., E), the router's scores
 
     Returns the chosen experts and their weights, each (..., k), the best first.
+
+    >>> chosen, weights = sigmoid_top_k(np.log([1.0, 3.0, 9.0]), 2)
+    >>> chosen.tolist(), weights.round(6).tolist()  # 9/10 and 3/4
+    ([2, 1], [0.9, 0.75])
     """
     chosen = top_k(logits, k)  # by the scores: sigmoids of large ones are equal, 1 in float32
     return chosen, _exact_sigmoid(np.take_along_axis(logits, chosen, axis=-1))
@@ -95,6 +111,10 @@ def softmax_top_k_normed(logits: NDArray, k: int, p: float) -> tuple[NDArray[np.
     p       of ‖w‖_p = (Σ |w|^p)^(1/p), above 0; infinity for the largest. With 1, this is ``top_k_softmax``.
 
     Returns the chosen experts and their weights, each (..., k), the best first.
+
+    >>> chosen, weights = softmax_top_k_normed(np.log([4.0, 1.0, 3.0]), 2, p=2.0)
+    >>> chosen.tolist(), weights.round(6).tolist()  # 4 : 3, and 0.8² + 0.6² = 1
+    ([0, 2], [0.8, 0.6])
     """
     chosen, weights = top_k_softmax(logits, k)  # what these were scaled by before makes no difference
     return chosen, weights / np.linalg.norm(weights, ord=p, axis=-1, keepdims=True)
@@ -114,6 +134,10 @@ def group_limited_top_k(
     DeepSeek-V2, Liu et al. 2024, arXiv:2405.04434.
 
     Returns the chosen experts and their weights, each (..., k), the best first.
+
+    >>> chosen, weights = group_limited_top_k(np.log([6.0, 1.0, 2.0, 1.0]), 2, groups=2)
+    >>> chosen.tolist(), weights.round(6).tolist()  # expert 2 is better than 1, but in the other group
+    ([0, 1], [0.6, 0.1])
     """
     scores = softmax(logits)
     by_group = scores.reshape(*scores.shape[:-1], groups, -1)
@@ -146,6 +170,11 @@ def sigmoid_grouped_top_k(
     DeepSeek-V3, arXiv:2412.19437; Wang et al. 2024, arXiv:2408.15664.
 
     Returns the chosen experts and their weights, each (..., k), the best first.
+
+    >>> logits, correction = np.log([3.0, 1.0]), np.array([0.0, 0.5])  # corrected scores 0.75 and 1
+    >>> chosen, weights = sigmoid_grouped_top_k(logits, 1, correction=correction, normed=False)
+    >>> chosen.tolist(), weights.round(6).tolist()
+    ([1], [0.5])
     """
     scores = _exact_sigmoid(logits)
     corrected = scores + correction
@@ -186,6 +215,10 @@ def mixture(
     weigh_inputs  whether a weight multiplies its expert's input instead of its output
 
     Returns (T, D), a new array.
+
+    >>> experts = [lambda x: 10 * x, lambda x: 100 * x]
+    >>> mixture(np.array([[1.0]]), np.array([[1, 0]]), np.array([[0.75, 0.25]]), experts).tolist()
+    [[77.5]]
     """
     y = np.zeros_like(x)
     for t in range(len(x)):
@@ -207,6 +240,10 @@ def grouped_mixture(
     """Compute ``mixture``, with the same arguments, one expert after the other, all its tokens at once.
 
     Experts that no token chose are not called.
+
+    >>> x, chosen, weights = np.array([[1.0], [2.0]]), np.array([[1], [0]]), np.array([[0.5], [1.0]])
+    >>> grouped_mixture(x, chosen, weights, [lambda x: 10 * x, lambda x: 100 * x]).tolist()
+    [[50.0], [20.0]]
     """
     y = np.zeros_like(x)
     k = chosen.shape[-1]

@@ -20,6 +20,10 @@ def quantise(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.
     weight  (out, in)
 
     Returns the whole numbers (out, in) and the scales (out,).
+
+    >>> values, scales = quantise(np.float32([[254, -100, 0.5]]))
+    >>> values.tolist(), scales.tolist()  # in steps of 254/127 = 2
+    ([[127, -50, 0]], [2.0])
     """
     scales = np.max(np.abs(weight), axis=1) / np.float32(127)
     # Where all weights are zero, or too small to divide by, the scale is 1.
@@ -28,5 +32,9 @@ def quantise(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.
 
 
 def dequantise(values: NDArray[np.int8], scales: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the float32 weights of whole numbers and their scales: (..., in), (...) → (..., in)."""
+    """Return the float32 weights of whole numbers and their scales: (..., in), (...) → (..., in).
+
+    >>> dequantise(np.int8([[127, -50, 0]]), np.float32([2])).tolist()
+    [[254.0, -100.0, 0.0]]
+    """
     return values.astype(np.float32) * scales[..., None]

@@ -45,6 +45,10 @@ def interpolated(
     corners_meet  whether the corners of both grids are the same places, or the areas that they cover
 
     Returns a new array in the table's type.
+
+    >>> table = np.array([[[0.0], [3.0]]])  # one row, two columns
+    >>> interpolated(table, 1, 4, cubic=False, corners_meet=True).round(6).ravel().tolist()
+    [0.0, 1.0, 2.0, 3.0]
     """
     by_row = interpolation_weights(table.shape[0], rows, cubic=cubic, corners_meet=corners_meet)
     by_column = interpolation_weights(table.shape[1], columns, cubic=cubic, corners_meet=corners_meet)
@@ -55,9 +59,14 @@ def interpolated(
 def interpolation_weights(
     old: int, new: int, *, cubic: bool = True, corners_meet: bool = False
 ) -> NDArray[np.float64]:
-    """Return what each old place of an axis weighs in each new one: (new, old), each row summing to 1.
+    """Return the weight of each old place of an axis in each new one: (new, old); each row sums to 1.
 
     cubic, corners_meet  as in ``interpolated``
+
+    >>> interpolation_weights(2, 4, cubic=False).tolist()
+    [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
+    >>> interpolation_weights(4, 3, corners_meet=True)[1].tolist()  # cubic, in the middle of four
+    [-0.09375, 0.59375, 0.59375, -0.09375]
     """
     places = np.arange(new)
     step, half = ((old - 1) / max(new - 1, 1), 0.0) if corners_meet else (old / new, 0.5)

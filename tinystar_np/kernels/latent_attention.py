@@ -65,6 +65,11 @@ def latent_attention(
     bias    added to the scaled scores, as in ``attention``; None for nothing
 
     Returns (..., H, T, K_v).
+
+    >>> memory = np.array([[[0, 0, 0], [np.log(3), 4, 0]]])  # two tokens: R = 2, K_r = 1
+    >>> up_k, up_v = np.array([[[1], [0]]]), np.array([[[0], [1]]])  # keys 0 and log(3), values 0 and 4
+    >>> latent_attention(np.array([[[1.0, 0.0]]]), memory, up_k, up_v, None, scale=1.0).round(6).tolist()
+    [[[3.0]]]
     """
     keys, values = expanded(memory, up_k, up_v)
     return attention(q, keys, values, mask, scale=scale, bias=bias)
@@ -80,14 +85,25 @@ def absorbed_latent_attention(
     scale: float,
     bias: NDArray | None = None,
 ) -> NDArray:
-    """Attend to the latents themselves: ``latent_attention`` with the matrices moved; arguments as there."""
+    """Attend to the latents themselves: ``latent_attention`` with the matrices moved; arguments as there.
+
+    >>> memory = np.array([[[0, 0, 0], [np.log(3), 4, 0]]])
+    >>> q, up_k, up_v = np.array([[[1.0, 0.0]]]), np.array([[[1], [0]]]), np.array([[[0], [1]]])
+    >>> absorbed_latent_attention(q, memory, up_k, up_v, None, scale=1.0).round(6).tolist()
+    [[[3.0]]]
+    """
     latents = memory[..., : up_k.shape[1]]
     mean = attention(absorbed(q, up_k), memory, latents, mask, scale=scale, bias=bias)  # (..., H, T, R)
     return mean @ up_v
 
 
 def expanded(memory: NDArray, up_k: NDArray, up_v: NDArray) -> tuple[NDArray, NDArray]:
-    """Compute all keys and values: (..., 1, S, R + K_r) → (..., H, S, K + K_r), (..., H, S, K_v)."""
+    """Compute all keys and values: (..., 1, S, R + K_r) → (..., H, S, K + K_r), (..., H, S, K_v).
+
+    >>> up_k, up_v = np.array([[[1], [0]]]), np.array([[[0], [1]]])
+    >>> [made.tolist() for made in expanded(np.array([[[5, 7, 9]]]), up_k, up_v)]  # rotated key 9
+    [[[[5, 9]]], [[[7]]]]
+    """
     R = up_k.shape[1]
     latents, rotated = memory[..., :R], memory[..., R:]  # (..., 1, S, R), (..., 1, S, K_r)
     keys = latents @ up_k  # (..., H, S, K)
@@ -96,13 +112,22 @@ def expanded(memory: NDArray, up_k: NDArray, up_v: NDArray) -> tuple[NDArray, ND
 
 
 def absorbed(q: NDArray, up_k: NDArray) -> NDArray:
-    """Map queries into the space of the latents: (..., H, T, K + K_r) → (..., H, T, R + K_r)."""
+    """Map queries into the space of the latents: (..., H, T, K + K_r) → (..., H, T, R + K_r).
+
+    >>> absorbed(np.array([[[2, 9]]]), np.array([[[1], [10]]])).tolist()
+    [[[2, 20, 9]]]
+    """
     K = up_k.shape[-1]
     return np.concatenate((q[..., :K] @ up_k.swapaxes(-1, -2), q[..., K:]), axis=-1)
 
 
 def absorbing_is_cheaper(queries: int, keys: int, up_k: NDArray, up_v: NDArray) -> bool:
-    """Say whether the absorbed form takes fewer multiplications, or as many, for T queries and S keys."""
+    """Say whether the absorbed form takes fewer multiplications, or as many, for T queries and S keys.
+
+    >>> up = np.zeros((1, 512, 128))  # DeepSeek-V2's sizes
+    >>> [absorbing_is_cheaper(T, 1_000_000, up, up) for T in (1, 170, 171)]
+    [True, True, False]
+    """
     _, R, K = up_k.shape
     made = R * (K + up_v.shape[-1])  # for one token's key and value
     wider = 2 * R - K - up_v.shape[-1]  # by how much a pair of query and key costs more

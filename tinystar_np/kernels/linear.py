@@ -28,6 +28,9 @@ def matmul(x: NDArray, weight: Matrix) -> NDArray:
     weight  (in, out)
 
     Returns (..., out), a new array.
+
+    >>> matmul(np.array([1.0, 2.0]), np.array([[1.0, 0.0, 3.0], [0.0, 1.0, 4.0]])).tolist()
+    [1.0, 2.0, 11.0]
     """
     return x @ unpacked(weight)
 
@@ -39,6 +42,9 @@ def matmul_each(x: NDArray, weights: Sequence[Matrix]) -> list[NDArray]:
     weights  (in, out) each; the widths of their outputs may differ
 
     Returns one (..., out) for each, new arrays.
+
+    >>> matmul_each(np.array([1.0, 2.0]), [np.array([[1.0], [1.0]]), np.array([[1.0], [10.0]])])
+    [array([3.]), array([21.])]
     """
     return [matmul(x, weight) for weight in weights]
 
@@ -50,12 +56,20 @@ def embedding(ids: NDArray[np.integer], table: Matrix) -> NDArray:
     table  (V, D)
 
     Returns (..., D), a new array.
+
+    >>> embedding(np.array([2, 0]), np.array([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])).tolist()
+    [[4.0, 5.0], [0.0, 1.0]]
     """
     return unpacked(table)[ids]
 
 
 def unpacked(matrix: Matrix) -> NDArray:
-    """Return the float32 matrix (in, out) of a packed one; an array as it is."""
+    """Return the float32 matrix (in, out) of a packed one; an array as it is.
+
+    >>> from tinystar_np.kernels.packed import Int8Matrix
+    >>> unpacked(Int8Matrix(np.int8([[1, 2], [3, 4]]), np.float32([10, 100]))).tolist()
+    [[10.0, 300.0], [20.0, 400.0]]
+    """
     if not isinstance(matrix, PackedMatrix):
         return matrix
     rows = matrix.rows(slice(None))

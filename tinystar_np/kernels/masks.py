@@ -35,6 +35,18 @@ class Mask(NamedTuple):
     query_groups      (T,), or (B, T): the group of each query, negative for none; None for no groups at all
     key_groups        (S,), or (B, S), likewise; a query attends to the keys of its group, whatever else holds
     groups_in_window  whether the window hides earlier keys of its group all the same, as in Gemma 3
+
+    >>> print(visible(Mask(np.arange(4), np.arange(4), window=2)).astype(int))
+    [[1 0 0 0]
+     [1 1 0 0]
+     [0 1 1 0]
+     [0 0 1 1]]
+    >>> image = np.array([-1, 0, 0, -1])  # the two tokens in the middle
+    >>> print(visible(Mask(np.arange(4), np.arange(4), query_groups=image, key_groups=image)).astype(int))
+    [[1 0 0 0]
+     [1 1 1 0]
+     [1 1 1 0]
+     [1 1 1 1]]
     """
 
     query_positions: NDArray[np.integer]
@@ -48,7 +60,13 @@ class Mask(NamedTuple):
 
 
 def visible(mask: Mask) -> NDArray[np.bool_]:
-    """Return whether each query may attend to each key: (T, S), or (B, 1, T, S) where rows differ."""
+    """Return whether each query may attend to each key: (T, S), or (B, 1, T, S) where rows differ.
+
+    >>> print(visible(Mask(np.arange(3), np.arange(3))).astype(int))
+    [[1 0 0]
+     [1 1 0]
+     [1 1 1]]
+    """
     t, s = mask.query_positions[..., :, None], mask.key_positions[..., None, :]
     shown = np.broadcast_to(s >= 0, np.broadcast_shapes(t.shape, s.shape))
     if mask.causal:

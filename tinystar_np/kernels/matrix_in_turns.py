@@ -5,7 +5,8 @@
 
     y_0, y_2, … = x A        y_1, y_3, … = x B
 
-gpt-oss has gates and ups so; GGUF files have them apart. All parts have the same inputs and as many outputs.
+In gpt-oss gates and ups alternate like this; GGUF files keep them apart. All parts have the same
+inputs and as many outputs.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,10 @@ class MatrixInTurns(PackedMatrix):
     """A matrix made of packed ones.
 
     parts  matrices whose stored rows alternate, all alike transposed or not
+
+    >>> a, b = (BlockMatrix(np.float32(rows).view(np.uint8), "F32") for rows in ([[1], [3]], [[2], [4]]))
+    >>> MatrixInTurns([a, b]).rows(slice(None)).tolist()
+    [[1.0], [2.0], [3.0], [4.0]]
     """
 
     def __init__(self, parts: Sequence[BlockMatrix]):

@@ -48,6 +48,9 @@ def dequantise(codes: NDArray[np.uint8], exponents: NDArray[np.uint8]) -> NDArra
     exponents  (..., in / 32)
 
     Returns (..., in).
+
+    >>> dequantise(np.uint8([[0x72] * 16]), np.uint8([[128]]))[0, :4].tolist()  # codes 2 and 7, times 2
+    [2.0, 12.0, 2.0, 12.0]
     """
     numbers = E2M1.decode(codes)
     return numbers * spread(E8M0.decode(exponents), BLOCK, numbers.shape[-1])
@@ -67,6 +70,10 @@ def to_mxfp4(weight: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np
 
     Returns the codes (out, in / 2), two to a byte, the first in the lower half, and the exponents of blocks
     (out, in / 32). A block with an infinite weight, or none that is a number, becomes NaN.
+
+    >>> codes, exponents = to_mxfp4(np.float32([[1, 2.4, 4.9, 6] * 8]))
+    >>> exponents.tolist(), dequantise(codes, exponents)[0, :4].tolist()
+    ([[127]], [1.0, 2.0, 4.0, 6.0])
     """
     rows, columns = weight.shape
     blocks = weight.reshape(rows, columns // BLOCK, BLOCK)

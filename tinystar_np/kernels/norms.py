@@ -39,6 +39,9 @@ def layer_norm(x: NDArray, gain: NDArray | None, bias: NDArray | None, eps: floa
     eps   added to the variance, under the root
 
     Returns (..., D) in x's type, a new array.
+
+    >>> layer_norm(np.array([1.0, 5.0]), np.array([1.0, 10.0]), np.array([0.0, 5.0]), eps=0.0).tolist()
+    [-1.0, 15.0]
     """
     centred = x - np.mean(x, axis=-1, keepdims=True)
     variance = np.mean(centred * centred, axis=-1, keepdims=True)  # over D, not D − 1: the biased one
@@ -56,6 +59,9 @@ def rms_norm(x: NDArray, gain: NDArray, eps: float) -> NDArray:
     eps   added to the mean square, under the root
 
     Returns (..., D) in x's type, a new array.
+
+    >>> rms_norm(np.array([1.0, 7.0]), np.array([1.0, 10.0]), eps=0.0).tolist()  # √((1 + 49) / 2) = 5
+    [0.2, 14.0]
     """
     return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + x.dtype.type(eps)) * gain
 
@@ -72,6 +78,12 @@ def gated_rms_norm(
     norm_first  whether the gate comes after the norm instead
 
     Returns (..., D) in x's type, a new array.
+
+    >>> x, gate, gain = np.array([1.0, 1.0]), np.array([100.0, 700.0]), np.ones(2)  # silu(100) = 100
+    >>> gated_rms_norm(x, gate, gain, eps=0.0).round(6).tolist()
+    [0.2, 1.4]
+    >>> gated_rms_norm(x, gate, gain, eps=0.0, norm_first=True).round(6).tolist()
+    [100.0, 700.0]
     """
 
     def normed(y: NDArray) -> NDArray:

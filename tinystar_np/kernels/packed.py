@@ -31,7 +31,7 @@ class PackedMatrix(ABC):
     """
 
     element_type: str = "packed"
-    """What the numbers are kept as, for people."""
+    """How the numbers are stored, in words to be shown."""
 
     def __init__(self, stored: NDArray, columns: int, transposed: bool):
         self.stored = stored
@@ -69,6 +69,10 @@ class Bfloat16Matrix(PackedMatrix):
 
     bits        (in, out), or (out, in) with ``transposed``; a view of the mapped file will do
     transposed  whether the matrix to multiply by is the transpose of ``bits``
+
+    >>> matrix = Bfloat16Matrix(np.uint16([[0x3F80, 0x4000]]))
+    >>> matrix, matrix.rows(slice(None)).tolist()
+    (Bfloat16Matrix(1 × 2, bfloat16), [[1.0, 2.0]])
     """
 
     element_type = "bfloat16"
@@ -87,6 +91,9 @@ class Int8Matrix(PackedMatrix):
     values  (out, in); of a table (V, D)
     scales  one per row of ``values``
     table   whether it is an embedding table, whose rows are looked up
+
+    >>> Int8Matrix(np.int8([[1, 2], [3, 4]]), np.float32([10, 100])).rows(slice(None)).tolist()
+    [[10.0, 20.0], [300.0, 400.0]]
     """
 
     element_type = "int8"
@@ -130,6 +137,10 @@ class CodedMatrix(PackedMatrix):
     biases      what is added to the scaled numbers, likewise, or None
     order       which column each stored column is, where they are stored in another order; or None
     transposed  whether the matrix to multiply by is the transpose of the stored rows
+
+    >>> code, scales = Code(4, np.arange(16, dtype=np.float32)), np.float32([[10, 100]])
+    >>> CodedMatrix(np.uint8([[0x21, 0x43]]), code, scales, block=(1, 2)).rows(slice(None)).tolist()
+    [[10.0, 20.0, 300.0, 400.0]]
     """
 
     def __init__(

@@ -32,6 +32,9 @@ def patches(images: NDArray, size: int) -> NDArray:
 
     Returns a new array of ⌊H / p⌋ rows and ⌊W / p⌋ columns. A patch's numbers are in the order of a
     convolution's weights: by channel, then by row, then by column.
+
+    >>> patches(np.arange(8).reshape(1, 2, 4), 2).tolist()  # of an image of the rows 0 1 2 3 and 4 5 6 7
+    [[[0, 1, 4, 5], [2, 3, 6, 7]]]
     """
     *batch, C, H, W = images.shape
     rows, columns = H // size, W // size
@@ -45,5 +48,8 @@ def still_weight(weight: NDArray) -> NDArray:
     """Return the weights by which a still image's patches are mapped: (D, C, F, p, p) → (D, C·p·p).
 
     weight  of a convolution over F frames at once; an image counts as F equal frames
+
+    >>> still_weight(np.array([1.0, 2.0]).reshape(1, 1, 2, 1, 1)).tolist()
+    [[3.0]]
     """
     return weight.sum(axis=2).reshape(len(weight), -1)

@@ -25,6 +25,9 @@ def pixel_shuffle(x: NDArray, factor: int) -> NDArray:
     factor  f, which divides rows and columns
 
     Returns a new array. Its vectors are those of a square one after the other, row by row.
+
+    >>> pixel_shuffle(np.arange(8).reshape(2, 2, 2), 2).tolist()  # of vectors 0 1, 2 3 and, below, 4 5, 6 7
+    [[[0, 1, 2, 3, 4, 5, 6, 7]]]
     """
     *batch, rows, columns, D = x.shape
     return _squares(x, factor).reshape(*batch, rows // factor, columns // factor, factor * factor * D)
@@ -34,6 +37,9 @@ def pixel_shuffle_by_channel(x: NDArray, factor: int) -> NDArray:
     """Do as ``pixel_shuffle``, but collect each number of the f² vectors before the next number.
 
     Mistral 3's patch merger; the order in which torch unfolds an image.
+
+    >>> pixel_shuffle_by_channel(np.arange(8).reshape(2, 2, 2), 2).tolist()
+    [[[0, 2, 4, 6, 1, 3, 5, 7]]]
     """
     *batch, rows, columns, D = x.shape
     channels_first = np.moveaxis(_squares(x, factor), -1, -3)  # (..., rows/f, columns/f, D, f, f)

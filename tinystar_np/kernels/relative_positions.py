@@ -49,6 +49,12 @@ def relative_attention(
     bias           added to the scaled scores, as in ``attention``; None for nothing
 
     Returns (B, H, T, K).
+
+    >>> q = k = np.zeros((1, 1, 2, 1))  # equal weights
+    >>> v, mask = np.array([[[[0.0], [4.0]]]]), Mask(np.arange(2), np.arange(2))
+    >>> a, b = np.zeros((3, 1)), np.array([[100.0], [10.0], [1.0]])  # b: distances −1, 0 and 1
+    >>> relative_attention(q, k, v, mask, a, b, scale=1.0).tolist()  # 0 + 10, then (0 + 100 + 4 + 10) / 2
+    [[[[10.0], [57.0]]]]
     """
     scores = attention_scores(q, k, scale=scale, bias=bias) + relative_scores(
         q, key_vectors, mask, scale=scale
@@ -63,6 +69,9 @@ def relative_index(mask: Mask, furthest: int) -> NDArray[np.integer]:
     furthest  C
 
     Returns clip(s − t, −C, C) + C: (T, S), or (B, 1, T, S) where rows differ.
+
+    >>> relative_index(Mask(np.arange(3), np.arange(3)), 1).tolist()
+    [[1, 2, 2], [0, 1, 2], [0, 0, 1]]
     """
     t, s = mask.query_positions[..., :, None], mask.key_positions[..., None, :]
     index = np.clip(s - t, -furthest, furthest) + furthest
@@ -74,6 +83,10 @@ def relative_scores(q: NDArray, key_vectors: NDArray, mask: Mask, *, scale: floa
 
     key_vectors  (2C + 1, K)
     scale        what the products are multiplied by
+
+    >>> q, mask = np.array([[[[1.0], [2.0]]]]), Mask(np.arange(2), np.arange(2))
+    >>> relative_scores(q, np.array([[5.0], [6.0], [7.0]]), mask, scale=0.5).tolist()
+    [[[[3.0, 3.5], [5.0, 6.0]]]]
     """
     by_distance = (q * q.dtype.type(scale)) @ key_vectors.T  # (B, H, T, 2C + 1)
     index = relative_index(mask, len(key_vectors) // 2)
@@ -84,13 +97,21 @@ def relative_mean(probabilities: NDArray, value_vectors: NDArray, mask: Mask) ->
     """Return what distances add to the weighted mean of the values: (B, H, T, S) → (B, H, T, K).
 
     value_vectors  (2C + 1, K)
+
+    >>> probabilities, mask = np.array([[[[1.0, 0.0], [0.25, 0.75]]]]), Mask(np.arange(2), np.arange(2))
+    >>> relative_mean(probabilities, np.array([[100.0], [10.0], [1.0]]), mask).tolist()
+    [[[[10.0], [32.5]]]]
     """
     index = np.broadcast_to(relative_index(mask, len(value_vectors) // 2), probabilities.shape)
     return sums_by_index(probabilities, index, len(value_vectors)) @ value_vectors
 
 
 def sums_by_index(x: NDArray, index: NDArray[np.integer], length: int) -> NDArray:
-    """Sum the numbers of the last axis that have the same index: (..., S), (..., S) → (..., length)."""
+    """Sum the numbers of the last axis that have the same index: (..., S), (..., S) → (..., length).
+
+    >>> sums_by_index(np.array([1.0, 2.0, 4.0]), np.array([0, 2, 0]), 3).tolist()
+    [5.0, 0.0, 2.0]
+    """
     rows = index.reshape(prod(index.shape[:-1]), index.shape[-1])
     counters = rows + length * np.arange(len(rows))[:, None]  # each row has ``length`` counters of its own
     sums = np.bincount(counters.ravel(), x.ravel(), length * len(rows))

@@ -40,6 +40,9 @@ def rotary_angles(positions: NDArray[np.integer], frequencies: Float32s) -> Floa
     frequencies  (J,), or (..., 1, J) where rows differ
 
     Returns (..., T, J), in float32 as in the models' training.
+
+    >>> rotary_angles(np.arange(3), np.float32([1, 1 / 2])).tolist()
+    [[0.0, 0.0], [1.0, 0.5], [2.0, 1.0]]
     """
     return positions.astype(np.float32)[..., None] * frequencies
 
@@ -52,6 +55,13 @@ def rotary_embedding(x: NDArray, cos: NDArray, sin: NDArray, interleaved: bool =
     interleaved  whether neighbours make a pair; otherwise x_j and x_J+j do
 
     Returns (..., T, K), a new array. Numbers from 2J on are copied.
+
+    >>> angles = rotary_angles(np.arange(3), np.float32([np.pi / 3]))  # 60 degrees per token
+    >>> rotary_embedding(np.array([[1.0, 0.0]] * 3), np.cos(angles), np.sin(angles)).round(3).tolist()
+    [[1.0, 0.0], [0.5, 0.866], [-0.5, 0.866]]
+    >>> x, cos, sin = np.array([[1.0, 2.0, 3.0, 4.0]]), np.zeros((1, 2)), np.ones((1, 2))  # 90 degrees
+    >>> rotary_embedding(x, cos, sin).tolist(), rotary_embedding(x, cos, sin, interleaved=True).tolist()
+    ([[-3.0, -4.0, 1.0, 2.0]], [[-2.0, 1.0, -4.0, 3.0]])
     """
     a, b = _pairs(x, cos.shape[-1], interleaved)
     y = x.copy()
@@ -73,6 +83,9 @@ def default_frequencies(rotary_dim: int, theta: float) -> Float32s:
 
     rotary_dim  how many numbers of a head are rotated; an odd one is rounded up to a whole pair
     theta       θ, the base
+
+    >>> print(default_frequencies(8, 10_000))
+    [1.    0.1   0.01  0.001]
     """
     return np.float32(1) / _wavelengths(rotary_dim, theta)
 
@@ -88,6 +101,9 @@ def linear_frequencies(rotary_dim: int, theta: float, factor: float) -> Float32s
     """Rotate every pair ``factor`` times as slowly: positions are interpolated between those of the training.
 
     Chen et al. 2023, arXiv:2306.15595; kaiokendev 2023.
+
+    >>> linear_frequencies(4, 16, factor=2).tolist()  # of 1 and 1/4
+    [0.5, 0.125]
     """
     return default_frequencies(rotary_dim, theta) / np.float32(factor)
 
@@ -105,6 +121,11 @@ def dynamic_frequencies(
     be read again for each. A cache saves nothing there.
 
     bloc97 and emozilla 2023; section 3 of Peng et al. 2023, arXiv:2309.00071.
+
+    >>> dynamic_frequencies(4, 16, factor=1, trained_length=100, length=100).tolist()
+    [1.0, 0.25]
+    >>> dynamic_frequencies(4, 16, factor=1, trained_length=100, length=400).tolist()  # 1/4 of 1/4
+    [1.0, 0.0625]
     """
     if length <= trained_length:
         return default_frequencies(rotary_dim, theta)
@@ -125,12 +146,16 @@ def yarn_frequencies(
     """Slow down slow pairs by ``factor``, keep fast ones, and blend between (YaRN).
 
     factor          new length over trained length
-    trained_length  the length of text of the first training
+    trained_length  the length of the texts of the first training
     beta_fast       pairs that rotate this often over the trained length, or more, keep their frequency
     beta_slow       those that rotate this often, or less, are slowed down in full
     truncate        whether the two ends of the blend are moved outwards to whole pairs
 
     Peng et al. 2023, arXiv:2309.00071. ``yarn_attention_factor`` belongs to it.
+
+    >>> slowed = yarn_frequencies(8, 10_000, factor=4, trained_length=1000)
+    >>> print((slowed / default_frequencies(8, 10_000)).round(3))
+    [1.   0.75 0.5  0.25]
     """
     wavelengths = _wavelengths(rotary_dim, theta)
 
@@ -155,6 +180,9 @@ def yarn_attention_factor(
     """Return what YaRN multiplies queries and keys by, which sharpens attention over many keys.
 
     0.1 · ln(factor) + 1; DeepSeek multiplies the logarithm by ``mscale`` and divides two of these.
+
+    >>> yarn_attention_factor(1), round(yarn_attention_factor(math.e), 6)
+    (1.0, 1.1)
     """
 
     def of(weight: float) -> float:
@@ -175,9 +203,13 @@ def llama3_frequencies(
 
     low_freq_factor   waves that fit into the trained length fewer times than this slow down in full
     high_freq_factor  those that fit more times than this stay
-    trained_length    the length of text of the first training
+    trained_length    the length of the texts of the first training
 
     Llama 3.1, Dubey et al. 2024, arXiv:2407.21783.
+
+    >>> slowed = llama3_frequencies(8, 10_000, 4, low_freq_factor=1, high_freq_factor=4, trained_length=1571)
+    >>> print((slowed / default_frequencies(8, 10_000)).round(3))  # pair 2: 2.5 waves, midway from 1 to 4
+    [1.    1.    0.625 0.25 ]
     """
     frequencies = default_frequencies(rotary_dim, theta)
     waves = np.float32(1) / frequencies * np.float32(2 * math.pi)  # tokens for one whole rotation
@@ -197,12 +229,19 @@ def longrope_frequencies(rotary_dim: int, theta: float, factors: Sequence[float]
     factors  (J,); a model has two lists, one for texts within the trained length and one for longer ones
 
     Ding et al. 2024, arXiv:2402.13753. Phi-3. ``longrope_attention_factor`` belongs to it.
+
+    >>> longrope_frequencies(4, 16, factors=[1, 2]).tolist()  # of 1 and 1/4
+    [1.0, 0.125]
     """
     return np.float32(1) / (np.asarray(factors, dtype=np.float32) * _wavelengths(rotary_dim, theta))
 
 
 def longrope_attention_factor(factor: float, trained_length: int) -> float:
-    """Return what LongRoPE multiplies queries and keys by: √(1 + ln(factor) / ln(trained_length))."""
+    """Return what LongRoPE multiplies queries and keys by: √(1 + ln(factor) / ln(trained_length)).
+
+    >>> round(longrope_attention_factor(2**9, trained_length=2**16), 6)  # √(1 + 9/16)
+    1.25
+    """
     return 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(trained_length))
 
 
@@ -215,6 +254,9 @@ def proportional_frequencies(
 
     Returns (K/2,): unlike in partial rotation, the pairs are spread over the whole head and its θ^(−2j/K).
     p-RoPE, Barbero et al. 2024, arXiv:2410.06205.
+
+    >>> print(proportional_frequencies(8, 10_000, proportion=0.5))
+    [1.  0.1 0.  0. ]
     """
     frequencies = default_frequencies(head_dim, theta)
     frequencies[int(proportion * head_dim // 2) :] = 0

@@ -61,17 +61,29 @@ def rotary_angles_by_axis(
     axes         (J,) which axis each pair goes by
 
     ``rotary_embedding`` takes the cosines and sines.
+
+    >>> row_and_column = np.array([[2], [3]])  # of one token
+    >>> rotary_angles_by_axis(row_and_column, np.float32([1, 1 / 2]), np.array([0, 1])).tolist()
+    [[2.0, 1.5]]
     """
     return np.moveaxis(positions[axes].astype(np.float32), 0, -1) * frequencies
 
 
 def grid_positions(rows: int, columns: int) -> NDArray[np.int64]:
-    """Return the row and the column of each patch of an image, row by row: (2, rows·columns)."""
+    """Return the row and the column of each patch of an image, row by row: (2, rows·columns).
+
+    >>> grid_positions(2, 3).tolist()
+    [[0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2]]
+    """
     return np.indices((rows, columns)).reshape(2, -1)
 
 
 def halves(pairs: int) -> NDArray[np.int64]:
-    """Give the first half of the pairs to rows, 0, and the second to columns, 1: (J,)."""
+    """Give the first half of the pairs to rows, 0, and the second to columns, 1: (J,).
+
+    >>> halves(4).tolist()
+    [0, 0, 1, 1]
+    """
     return np.repeat([0, 1], [pairs - pairs // 2, pairs // 2])
 
 
@@ -79,13 +91,20 @@ def frequencies_in_turns(head_dim: int, theta: float) -> Float32s:
     """Divide the frequencies of a head: rows get the first, third, …, columns the others: (K/2,).
 
     theta  θ of kernels/rope.py
+
+    >>> print(frequencies_in_turns(8, 10_000))
+    [1.    0.01  0.1   0.001]
     """
     frequencies = default_frequencies(head_dim, theta)
     return np.concatenate([frequencies[0::2], frequencies[1::2]])
 
 
 def frequencies_twice(head_dim: int, theta: float) -> Float32s:
-    """Give rows and columns the same frequencies, those of half a head: (K/2,), K a multiple of 4."""
+    """Give rows and columns the same frequencies, those of half a head: (K/2,), K a multiple of 4.
+
+    >>> print(frequencies_twice(8, 10_000))
+    [1.   0.01 1.   0.01]
+    """
     return np.tile(default_frequencies(head_dim // 2, theta), 2)
 
 
@@ -93,9 +112,14 @@ def positions_by_axis(positions: NDArray[np.integer], images: Sequence[ImagePlac
     """Return where tokens stand in time, row and column: (T,) → (3, T).
 
     positions  their places in the text, where every token of an image is one place
-    images     those of the text in their order, also such as lie before or after these places
+    images     all of the text in their order, those before or after these places too
 
-    A token after images stands at its place less Σ (count − max(t, h, w)) over them.
+    A token after images stands at its place minus Σ (count − max(t, h, w)) over them.
+
+    >>> print(positions_by_axis(np.arange(10), [(2, 6, (1, 2, 3))]))  # the example above
+    [[0 1 2 2 2 2 2 2 5 6]
+     [0 1 2 2 2 3 3 3 5 6]
+     [0 1 2 3 4 2 3 4 5 6]]
     """
     found = np.broadcast_to(positions, (3, len(positions))).astype(np.int64)
     saved = 0  # Σ (count − max(t, h, w)) of the images so far
@@ -113,6 +137,9 @@ def sections(sizes: Sequence[int]) -> NDArray[np.int64]:
     """Give the pairs to time, rows and columns, one section after the other: (J,), Qwen2-VL.
 
     sizes  how many pairs each section has, J together; a fourth section would be time's again
+
+    >>> sections([2, 1, 1]).tolist()
+    [0, 0, 1, 2]
     """
     return np.repeat(np.arange(len(sizes)) % 3, sizes)
 
@@ -122,6 +149,9 @@ def sections_in_turns(sizes: Sequence[int], pairs: int) -> NDArray[np.int64]:
 
     sizes  how many pairs go by time, rows and columns; where rows or columns have had theirs, time goes on
     pairs  J
+
+    >>> sections_in_turns([3, 2, 1], 6).tolist()
+    [0, 1, 2, 0, 1, 0]
     """
     axes = np.full(pairs, TIME)
     for axis in (ROW, COLUMN):

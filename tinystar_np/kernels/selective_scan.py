@@ -48,6 +48,11 @@ def selective_scan(
     state  (batch, N, F), h after the tokens that came before; None for zeros
 
     Returns y (batch, T, F) and the state after the last token (batch, N, F), both new arrays.
+
+    >>> x, ones = np.array([[[8.0], [1.0]]]), np.ones((1, 2, 1))  # one channel, N = 1
+    >>> y, h = selective_scan(x, dt=ones, A=np.log([[0.5]]), B=ones, C=ones, D=np.ones(1))
+    >>> y.ravel().round(6).tolist()  # h is 8, then 8/2 + 1 = 5; D x adds 8, then 1
+    [16.0, 6.0]
     """
     h = np.zeros((len(x), *A.shape), dtype=x.dtype) if state is None else state
     y = np.empty(x.shape, dtype=x.dtype)
@@ -61,10 +66,15 @@ def selective_scan(
 def selective_matrix(dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray) -> NDArray:
     """Write the recurrence from its beginning out as matrices: what each token takes from each earlier one.
 
-    Arguments as of ``selective_scan``; F may be some of the channels. A column is what the scan makes of an
+    Arguments as in ``selective_scan``; F may be some of the channels. A column is what the scan makes of an
     input of 1 at one token: the same decays, without an exponential for each pair of tokens.
 
     Returns (batch, F, T, T) in dt's type, with y_t = Σ_s M[t, s] x_s for each channel.
+
+    >>> ones = np.ones((1, 2, 1))
+    >>> M = selective_matrix(dt=ones, A=np.log([[0.5]]), B=ones, C=ones, D=np.ones(1))[0, 0].round(6)
+    >>> M.tolist(), (M @ [8.0, 1.0]).tolist()  # ``selective_scan`` gives the same
+    ([[2.0, 0.0], [0.5, 2.0]], [16.0, 6.0])
     """
     N, F = A.shape
     batch, T, _ = dt.shape

@@ -24,6 +24,10 @@ def sinusoidal_positions(
 
     width  D; an odd one ends in a sine
     theta  θ; the longest wave is nearly 2πθ tokens
+
+    >>> print(sinusoidal_positions(np.array([0, 1]), 4).round(3))  # angles 0 and 0, then 1 and 0.01
+    [[0.    1.    0.    1.   ]
+     [0.841 0.54  0.01  1.   ]]
     """
     # In float64, rounded once: in float32 the angle of position 100 000 has an error of 0.004 radians.
     frequencies = float(theta) ** (-np.arange(0, width, 2) / width)

@@ -20,6 +20,9 @@ def softmax(x: NDArray, sink: NDArray | None = None) -> NDArray:
 
     Returns (..., S) in x's type. A row of nothing but −inf becomes zeros, not NaN. Scores whose difference
     overflows the type give the right weights and NumPy's overflow warning.
+
+    >>> softmax(np.array([0.0, np.log(3), -np.inf])).round(6).tolist()
+    [0.25, 0.75, 0.0]
     """
     # Finite even where all scores are −inf: −inf − (−inf) would be NaN.
     largest = np.max(x, axis=-1, keepdims=True, initial=np.finfo(x.dtype).min)
@@ -38,6 +41,9 @@ def log_softmax(x: NDArray) -> NDArray:
     x  (..., V), at least one finite value per row
 
     Returns (..., V) in x's type.
+
+    >>> log_softmax(np.array([1000.0, 1000.0, 0.0])).round(3).tolist()  # log(1/2) = −0.693
+    [-0.693, -0.693, -1000.693]
     """
     shifted = x - np.max(x, axis=-1, keepdims=True)
     return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))

@@ -22,6 +22,9 @@ def temperature(positions: NDArray[np.integer], floor: int, scale: float) -> NDA
     scale      a
 
     Returns float32 in the shape of the positions.
+
+    >>> print(temperature(np.array([0, 8, 9]), floor=10, scale=1.0).round(3))  # 1 + ln(2) from position 9 on
+    [1.    1.    1.693]
     """
     steps = ((positions + 1) // floor).astype(np.float32)
     return np.float32(1) + np.float32(scale) * np.log1p(steps)

@@ -81,13 +81,18 @@ def summary_of(doc: str) -> str:
 
 
 def formula_in(doc: str) -> str:
-    """Return the first block of indented lines of a docstring that is no list of arguments."""
+    """Return the first block of indented lines of a docstring that has an empty line before it.
+
+    Indented lines that go on from the line before are of a list of arguments, or what an example prints.
+    """
     block: list[str] = []
+    before = ""
     for line in [*doc.splitlines(), ""]:
-        if line.startswith("    ") or (block and not line.strip()):
+        if (line.startswith("    ") and (block or not before.strip())) or (block and not line.strip()):
             block.append(line)
         elif block:
             break
+        before = line
     return dedent("\n".join(block)).strip("\n")
 
 
