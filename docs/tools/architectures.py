@@ -117,7 +117,7 @@ def section(model_type: str) -> Iterator[str]:
     yield from ("", f"## {model_type}", "", f"{head} · read it: [`{path}`](../tinystar_np/{path})")
     formulas = re.findall(r"(?:^    .*\n?)+", text, re.MULTILINE)
     if formulas:
-        yield from ("", "```", textwrap.dedent(formulas[0]).rstrip(), "```")
+        yield from ("", "```text", textwrap.dedent(formulas[0]).rstrip(), "```")
     yield from ("", " ".join(text[text.index("\nNew in it") :].split("\n\n")[0].split()))
 
 
