@@ -67,7 +67,8 @@ def test_comparing_two_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_conversation(talking: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setattr(ts, "load", lambda name: talking())
+    loaded = talking()
+    monkeypatch.setattr(ts, "load", lambda name: loaded)
     (example,) = blocks("chat.md")
     exec(example, {})
     assert capsys.readouterr().out
