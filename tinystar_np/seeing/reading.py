@@ -52,6 +52,8 @@ def read(thing: Callable[..., object] | ModuleType) -> Reading:
 
     thing  a function or class of this package; or a module, of which only the docstring is shown
     """
+    if not isinstance(thing, ModuleType):
+        thing = inspect.unwrap(thing)  # a decorator's wrapper is defined in the decorator's file
     said = as_markdown(inspect.getdoc(thing) or "")
     file = Path(inspect.getsourcefile(thing) or "").relative_to(PACKAGE).as_posix()
     if isinstance(thing, ModuleType):
@@ -59,7 +61,7 @@ def read(thing: Callable[..., object] | ModuleType) -> Reading:
     lines, first = inspect.getsourcelines(thing)
     place = f"[{file}]({SOURCE}{file}#L{first})"
     return Reading(
-        f"**`{thing.__name__}`** · {place}\n\n{said}\n\n"
+        f"**`{thing.__qualname__}`** · {place}\n\n{said}\n\n"
         f"```python\n{without_docstring(dedent(''.join(lines)))}\n```"
     )
 
