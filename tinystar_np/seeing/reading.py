@@ -128,7 +128,8 @@ def as_markdown(docstring: str) -> str:
         elif block.startswith(">>>"):
             written.append(f"```pycon\n{block}\n```")
         elif ARGUMENT.match(block):
-            written.append(f"```text\n{block}\n```")
+            plain = block.replace("``", "")  # within a fence these would be shown
+            written.append(f"```text\n{plain}\n```")
         else:
             written.append(ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", block))
     return "\n\n".join(written)
