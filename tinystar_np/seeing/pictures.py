@@ -208,4 +208,5 @@ def _number(value: float, digits: int) -> str:
     """Write a number into a square: "0.25", "−∞"; whole numbers without a point."""
     if not np.isfinite(value):
         return "−∞" if value < 0 else "∞"
-    return f"{value:.0f}" if value == round(value) else f"{value:.{digits}f}"
+    digits = 0 if value == round(value) else digits
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0: without the sign of −0
