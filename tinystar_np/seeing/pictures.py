@@ -65,11 +65,18 @@ class Picture:
             self.figure.savefig(file, format=Path(path).suffix[1:].lower(), dpi=150, bbox_inches="tight")
 
 
-def axes(columns: int = 1, width: float = 7.0, height: float = 2.6, rows: int = 1) -> "tuple[Picture, Any]":
+def axes(
+    columns: int = 1,
+    width: float = 7.0,
+    height: float = 2.6,
+    rows: int = 1,
+    shares: Sequence[float] | None = None,
+) -> "tuple[Picture, Any]":
     """Make an empty picture to draw on: (picture, axes).
 
     columns, rows  of panels; of several, the axes are an array (rows × columns, without axes of length 1)
     width, height  of the whole, in inches
+    shares         of the width, one for each column of panels; None: all alike
 
     Raises TinyStarError where matplotlib is missing.
     """
@@ -78,7 +85,7 @@ def axes(columns: int = 1, width: float = 7.0, height: float = 2.6, rows: int = 
 
     with matplotlib.rc_context(_style()):
         figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
-        return Picture(figure), figure.subplots(rows, columns)
+        return Picture(figure), figure.subplots(rows, columns, width_ratios=shares)
 
 
 def matrices(
@@ -103,7 +110,8 @@ def matrices(
     few = max(values.size for values in drawn.values()) <= MOST_NUMBERS if numbers is None else numbers
     side = min(0.46 if few else 0.25, 9.5 / squares)
     width = max(squares * side + 0.6 * len(drawn) + 0.5, 2.4 * len(drawn))
-    picture, found = axes(len(drawn), width=width, height=most * side + 0.9)
+    shares = [values.shape[1] for values in drawn.values()]
+    picture, found = axes(len(drawn), width=width, height=most * side + 0.9, shares=shares)
     for axis, (title, values) in zip(np.atleast_1d(found), drawn.items(), strict=True):
         matrix(axis, values, title=title, rows=rows, columns=columns, digits=digits, numbers=few, limit=limit)
     return picture
