@@ -27,7 +27,7 @@ def test_where_a_text_may_be_cut() -> None:
     def same(left: str, right: str) -> bool:
         return tokenizer.encode(left) + tokenizer.encode(right) == tokenizer.encode(left + right)
 
-    assert same("Tom saw", " a butterfly.")  # words are cut before anything is joined, and begin with the space
+    assert same("Tom saw", " a butterfly.")  # a word begins with its space, and is cut by itself
     assert not same("Tom saw ", "a butterfly.")  # the space is a token of its own, and "a" has none
     assert not same("Tom saw a butt", "erfly.")  # "butterfly" is one token
 
