@@ -30,7 +30,6 @@ STYLE = {
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "axes.prop_cycle": None,  # set below: a cycler needs matplotlib
-    "legend.frameon": False,
     "svg.fonttype": "path",  # the same letters on every machine
     "svg.hashsalt": "tinystar",  # the same file from the same numbers
 }
@@ -202,7 +201,7 @@ def curves(
     if logy:
         axis.set_yscale("log")
     if len(lines) > 1:
-        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return picture
 
 
