@@ -13,8 +13,8 @@ def rotated(x: np.ndarray, positions: np.ndarray, frequencies: np.ndarray) -> np
 
 
 def test_a_query_at_5_and_a_key_at_4() -> None:
-    # Five quarter turns are one: (1, 0) becomes (0, 1). Four are none: (0, 1) stays. Their product is 1. Or by
-    # the distance alone: a quarter turn of the query towards the key, which is a quarter ahead of it.
+    # Five quarter turns are one: (1, 0) becomes (0, 1). Four are none: (0, 1) stays. Their product is 1.
+    # Or by the distance alone: a quarter turn of the query towards the key, which is a quarter ahead of it.
     quarter = np.array([np.pi / 2], dtype=np.float32)
     q = rotated(np.array([[1.0, 0]]), np.array([5]), quarter)
     k = rotated(np.array([[0.0, 1]]), np.array([4]), quarter)
@@ -29,8 +29,8 @@ def test_exchanged_positions() -> None:
     def score(q: np.ndarray, k: np.ndarray, t: int, s: int) -> float:
         return (rotated(q, np.array([t]), f) @ rotated(k, np.array([s]), f).T).item()
 
-    # No: the angle between the two arrows of a pair is what it was plus (t − s) f, and now what it was minus it.
-    # Rotary embedding knows before from after.
+    # No: the angle between the two arrows of a pair was changed by (t − s) f, and now by minus that. Rotary
+    # embedding knows before from after.
     assert abs(score(q, k, 9, 2) - score(q, k, 2, 9)) > 0.1
     # Only where both are the same vector the angle was 0, and a cosine is the same for both signs.
     np.testing.assert_allclose(score(q, q, 9, 2), score(q, q, 2, 9), rtol=1e-4)

@@ -7,7 +7,7 @@ from tinystar_np.kernels.masks import Mask, visible
 
 
 def test_layers_until_the_first_token_is_heard() -> None:
-    # Each layer reaches W − 1 = 127 tokens further back, and 4095 are to be bridged: 4095 / 127 = 32.2, so 33.
+    # Each layer reaches W − 1 = 127 tokens further back, and 4095 are needed: 4095 / 127 = 32.2, so 33.
     layers = 33
     assert (layers - 1) * 127 < 4095 <= layers * 127
     # The same with small numbers and the masks themselves: 12 tokens, W = 4, 11 / 3 = 3.7.
