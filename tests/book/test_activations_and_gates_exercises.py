@@ -18,9 +18,10 @@ def test_without_an_activation_nothing_is_folded() -> None:
     x, up, down = (rng.standard_normal(shape) for shape in ((5, 3), (3, 8), (8, 3)))
     # The identity leaves a product of two matrices, which is one matrix of 3 × 3.
     np.testing.assert_allclose(identity(x @ up) @ down, x @ (up @ down))
-    # A gate that does not look at the token is a constant factor: again one matrix, here times 20.
+    # A gate that does not look at the token is a constant factor: one matrix, times 20.
     open_gate = np.full((5, 8), 20.0)
-    np.testing.assert_allclose(gated_activation(open_gate, x @ up, silu) @ down, 20 * x @ (up @ down))
+    y = gated_activation(open_gate, x @ up, silu) @ down
+    np.testing.assert_allclose(y, 20 * x @ (up @ down))
     # With ReLU it is no linear map: that would give for −x minus what it gives for x.
     assert np.abs(relu(-x @ up) @ down + relu(x @ up) @ down).max() > 1
 

@@ -18,12 +18,13 @@ def test_two_of_four_by_hand() -> None:
 
 def test_copies_of_one_expert() -> None:
     rng = np.random.default_rng(0)
-    x, scores, up, down = (rng.standard_normal(shape) for shape in ((5, 3), (5, 4), (3, 8), (8, 3)))
+    shapes = (5, 3), (5, 4), (3, 8), (8, 3)
+    x, scores, up, down = (rng.standard_normal(shape) for shape in shapes)
     copies = [lambda rows: relu(rows @ up) @ down] * 4
     one = relu(x @ up) @ down
     # Weights that sum to 1: the router makes no difference.
     np.testing.assert_allclose(grouped_mixture(x, *top_k_softmax(scores, 2), copies), one)
-    # Weights of a softmax over all: each token gets less, and how much less is up to its scores.
+    # Weights of a softmax over all: each token gets less, by how much depends on its scores.
     chosen, weights = softmax_top_k(scores, 2)
     sums = weights.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(grouped_mixture(x, chosen, weights, copies), sums * one)
@@ -35,14 +36,14 @@ def test_a_layer_cut_into_experts() -> None:
     rng = np.random.default_rng(0)
     T, D, F, E = 6, 5, 12, 4
     x, up, down = (rng.standard_normal(shape) for shape in ((T, D), (D, F), (F, D)))
-    columns, rows = np.split(up, E, axis=1), np.split(down, E, axis=0)  # features 0 to 2, 3 to 5, …
+    columns, rows = np.split(up, E, axis=1), np.split(down, E)  # features 0 to 2, 3 to 5, …
     experts = [lambda x, e=e: relu(x @ columns[e]) @ rows[e] for e in range(E)]
     all_of_them = np.tile(np.arange(E), (T, 1))
     y = relu(x @ up) @ down
     np.testing.assert_allclose(grouped_mixture(x, all_of_them, np.ones((T, E)), experts), y)
 
     added = np.stack([expert(x) for expert in experts], axis=1)  # (T, E, D)
-    best = top_k(np.linalg.norm(added, axis=-1), E - 1)  # no router knows this before it has computed all
+    best = top_k(np.linalg.norm(added, axis=-1), E - 1)  # a router would have to guess these
     without = grouped_mixture(x, best, np.ones((T, E - 1)), experts)
     least = np.linalg.norm(added, axis=-1).min(axis=1)
     np.testing.assert_allclose(np.linalg.norm(y - without, axis=1), least, atol=1e-12)
