@@ -6,7 +6,7 @@ import tinystar_np as ts
 
 
 def test_the_first_token_takes_its_own_value() -> None:
-    """It sees only itself, and one weight with the sum 1 is 1: the mean of one value is that value."""
+    """It sees only itself, so its one weight is 1, and a mean of one value is that value."""
     model, tokenizer = ts.load("stories")
     with ts.record() as taps:
         model(tokenizer.encode("The cat sat"))
@@ -25,7 +25,7 @@ def test_changes_travel_to_the_right_only() -> None:
         difference = model(tokenizer.encode(one)) - model(tokenizer.encode(other))  # (T, V)
         return (abs(difference).max(axis=-1) > 1e-3).tolist()
 
-    # A token is seen by itself and by later ones: the last one by nobody else, the first one by all.
+    # A token is seen by itself and by later ones: the last by no other, the first by all.
     assert changed_rows("The cat sat", "The cat ran") == [False, False, True]
     assert changed_rows("The cat sat", "A cat sat") == [True, True, True]
 

@@ -24,7 +24,7 @@ def test_a_wrong_letter_does_not_mislead_it() -> None:
     written = ts.generate(model, tokenizer, "CABBACC", max_new_tokens=5, temperature=0)
     assert written == "ABBCC"  # the second letter of the right answer, and the others
 
-    # So it is after every input, whatever stands first in the answer: it says the letter of that place.
+    # So it is after every input, whatever stands first in the answer.
     given = np.array(list(product(range(3), repeat=6)))
     for first in range(3):
         logits = model(np.c_[given, np.full(len(given), first)])[:, -1]
@@ -32,9 +32,9 @@ def test_a_wrong_letter_does_not_mislead_it() -> None:
 
 
 def test_a_head_that_counts() -> None:
-    """Queries of 0 give equal scores and so equal weights: the result is the plain mean of the values.
+    """Queries of 0 give equal scores, so equal weights: the result is the plain mean.
 
-    A value says which letter it is, by a 1: the mean is each letter's share.
+    A value has a 1 at its letter and 0 elsewhere: the mean is each letter's share.
     """
     letters = np.array([2, 0, 1, 1, 0, 2, 2])  # C A B B A C C
     values = np.eye(3, dtype=np.float32)[letters]  # (S, 3)
