@@ -113,7 +113,7 @@ def dynamic_frequencies(
 ) -> Float32s:
     """Raise θ with the length of the text ("dynamic NTK"): slow pairs rotate more slowly, fast ones hardly.
 
-    factor          how much more slowly the slowest pairs rotate with each further trained length
+    factor          f: after n trained lengths the slowest pair rotates f·n − (f − 1) times as slowly
     trained_length  up to here nothing changes
     length          of the text so far, new tokens included
 
