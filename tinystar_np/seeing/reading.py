@@ -58,7 +58,7 @@ def read(thing: Callable[..., object] | ModuleType) -> Reading:
     lines, first = inspect.getsourcelines(thing)
     place = f"[{file}]({SOURCE}{file}#L{first})"
     return Reading(
-        f"**`{thing.__name__}`** · {place}\n\n{said}\n\n"
+        f"**`{thing.__qualname__}`** · {place}\n\n{said}\n\n"
         f"```python\n{without_docstring(dedent(''.join(lines)))}\n```"
     )
 
