@@ -28,7 +28,7 @@ That is one system of L equations, (I + A) U = B, with A below the diagonal; onc
 new S are matrix products, as in kernels/ssm.py. Yang et al. 2024, arXiv:2406.06484.
 
 For a whole text S₀ = 0, and everything is one matrix, ``delta_matrix``: what each token takes of each value.
-Unlike in attention and Mamba 2 an entry depends on the tokens in between, which may have overwritten it.
+Unlike in attention and Mamba 2 an entry depends on the keys in between, which may have overwritten it.
 """
 
 import numpy as np

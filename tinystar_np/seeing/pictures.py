@@ -150,7 +150,8 @@ def matrix(
     if numbers:
         for i, row in enumerate(values):
             for j, value in enumerate(row):
-                axis.text(j, i, _number(value, digits), ha="center", va="center", fontsize=7)
+                ink = "white" if np.isfinite(value) and abs(value) > 0.75 * most else "black"
+                axis.text(j, i, _number(value, digits), ha="center", va="center", fontsize=7, color=ink)
 
 
 def bars(values: Mapping[str, Sequence[float]], names: Sequence[object], title: str = "") -> Picture:
