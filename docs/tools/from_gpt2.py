@@ -156,7 +156,8 @@ def table(rows: Sequence[Sequence[str]]) -> Reading:
     columns = zip(*rows[1:], strict=True)
     numbers = (all(cell[:1].isdigit() or cell in ("–", "all", "") for cell in column) for column in columns)
     marks = "".join("|--:" if each else "|---" for each in numbers)
-    first, *others = (f"| {' | '.join(row)} |" for row in rows)
+    joined = [[cell.replace(" ", "\u00a0") if len(cell) < 8 else cell for cell in row] for row in rows]
+    first, *others = (f"| {' | '.join(row)} |" for row in joined)
     return Reading("\n".join([first, f"{marks}|", *others]))
 
 

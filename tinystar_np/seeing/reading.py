@@ -19,7 +19,7 @@ import ast
 import difflib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -27,6 +27,7 @@ from types import ModuleType
 
 import tinystar_np
 from tinystar_np.models.facts import parts
+from tinystar_np.models.registry import model_class
 
 PACKAGE = Path(tinystar_np.__file__).parent
 SOURCE = "https://github.com/tinystar-np/tinystar_np/blob/main/tinystar_np/"
@@ -69,7 +70,7 @@ def read(thing: Callable[..., object] | ModuleType) -> Reading:
     lines, first = inspect.getsourcelines(thing)
     place = f"[{file}]({SOURCE}{file}#L{first})"
     return Reading(
-        f"**`{thing.__name__}`** · {place}\n\n{said}\n\n"
+        f"**`{thing.__qualname__}`** · {place}\n\n{said}\n\n"
         f"```python\n{without_docstring(dedent(''.join(lines)))}\n```"
     )
 
@@ -123,7 +124,7 @@ def difference(
 def lines_of(thing: Callable[..., object] | ModuleType) -> list[str]:
     """Return what ``difference`` compares: lines of code, or of a model file's table of weights."""
     if isinstance(thing, ModuleType):
-        return [_row(name, *row[1:]) for name, row in thing.WEIGHTS.items()]
+        return _rows(thing)
     lines = dedent("".join(inspect.getsourcelines(thing)[0])).rstrip("\n").splitlines()
     for node in ast.walk(ast.parse("\n".join(lines))):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
@@ -134,10 +135,23 @@ def lines_of(thing: Callable[..., object] | ModuleType) -> list[str]:
     return [line for line, above in zip(kept, ["", *kept], strict=False) if line or not above.endswith(":")]
 
 
-def _row(name: str, shape: str, where: str = "") -> str:
-    """Write a row of a table of weights, with the shape that we multiply by: "(F D)ᵀ" is "D F"."""
-    shape = TRANSPOSED.sub(r"\2 \1", shape)
-    return f"{name}  {shape}" + (f"  if {where}" if where else "")
+def _rows(file: ModuleType) -> list[str]:
+    """Write a table of weights: our names and their tensors' shapes, turned as we multiply, "D F" for "(F D)ᵀ".
+
+    What the config can ask for and by default does not, such as biases, is left out.
+    """
+    config = model_class(Path(file.__file__ or "").stem).Config()
+
+    def is_there(condition: str) -> bool:
+        value = getattr(config, condition.removeprefix("not "))
+        in_some_layers = isinstance(value, Collection) and not isinstance(value, str)
+        return in_some_layers or bool(value) != condition.startswith("not ")
+
+    return [
+        f"{name}  " + TRANSPOSED.sub(r"\2 \1", row[1])
+        for name, row in file.WEIGHTS.items()
+        if len(row) < 3 or all(map(is_there, row[2].split(" and ")))
+    ]
 
 
 def _place(thing: Callable[..., object] | ModuleType) -> str:
@@ -146,7 +160,7 @@ def _place(thing: Callable[..., object] | ModuleType) -> str:
     if isinstance(thing, ModuleType):
         return f"[`{file.stem}.WEIGHTS`]({SOURCE}{file.as_posix()})"
     line = inspect.getsourcelines(thing)[1]
-    return f"[`{file.stem}.{thing.__name__}`]({SOURCE}{file.as_posix()}#L{line})"
+    return f"[`{file.stem}.{thing.__qualname__}`]({SOURCE}{file.as_posix()}#L{line})"
 
 
 def compared(*models: ModuleType) -> Reading:
