@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "tools"))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched while the book is built
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    [str(HERE.parent), str(HERE / "tools"), os.environ.get("PYTHONPATH", "")]
 )  # of the kernels
 
 if hasattr(KernelManager, "transport_encryption"):  # without it newer kernels warn, once for each chapter

@@ -14,13 +14,11 @@ from pathlib import Path
 
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.models import ARCHITECTURES, EMBEDDING_ARCHITECTURES, VISION_ARCHITECTURES
-from tinystar_np.models.facts import Facts, docstring, headline
+from tinystar_np.models.facts import COLUMNS, Facts, docstring, headline, parts
 
 PAGE = Path(__file__).parents[1] / "architectures.md"
-COLUMNS = ("attention", "position", "norm", "activation", "block", "context")
 VISION_COLUMNS = ("encoder", "projector", "places", "decoder")
 EMBEDDING_COLUMNS = ("text", "image", "loss", "data")
-ALIASES = {"feed-forward": "activation", "mixer": "attention"}
 COLOURS = {  # of Facts.kind
     "attention": "fill:#cfe3ff,stroke:#3b82f6",
     "position": "fill:#fdecc0,stroke:#b7791f",
@@ -44,20 +42,6 @@ SEEING, EMBEDDING = (
 def name_of(model_type: str) -> str:
     """Return the name that an architecture's docstring begins with, without what it says of it."""
     return re.split(r" \(|[:.] |[:.]$", docstring(model_type).split("\n\n")[0], maxsplit=1)[0]
-
-
-def parts(text: str, columns: Sequence[str] = COLUMNS) -> dict[str, str]:
-    """Read the table of a docstring: a cell for each column, with what variants differ in listed."""
-    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("|")]
-    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    joined: list[list[str]] = []
-    for row in rows:
-        if joined and not row[-1]:  # it continues the one above
-            joined[-1] = [f"{cell} {more}".strip() for cell, more in zip(joined[-1], row, strict=True)]
-        else:
-            joined.append(row)
-    cells = {ALIASES.get(name, name): [row[i] for row in joined] for i, name in enumerate(header)}
-    return {column: " / ".join(filter(None, dict.fromkeys(cells.get(column, [])))) for column in columns}
 
 
 def remembered(model_type: str) -> str:

@@ -6,9 +6,12 @@ docs/architectures.md is written from both.
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+COLUMNS = ("attention", "position", "norm", "activation", "block", "context")
+ALIASES = {"feed-forward": "activation", "mixer": "attention"}
 
 
 class Facts(NamedTuple):
@@ -48,3 +51,17 @@ def headline(model_type: str) -> tuple[str, str]:
     year = re.search(r"\b20\d\d\b", title)
     assert year, f"{model_type}.py: the first line of the docstring has no year"
     return year.group(), re.sub(r" \([^)]*\b20\d\d\b[^)]*\)", "", title).rstrip(".")
+
+
+def parts(text: str, columns: Sequence[str] = COLUMNS) -> dict[str, str]:
+    """Read the table of a docstring: a cell for each column, with what variants differ in listed."""
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("|")]
+    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    joined: list[list[str]] = []
+    for row in rows:
+        if joined and not row[-1]:  # it continues the one above
+            joined[-1] = [f"{cell} {more}".strip() for cell, more in zip(joined[-1], row, strict=True)]
+        else:
+            joined.append(row)
+    cells = {ALIASES.get(name, name): [row[i] for row in joined] for i, name in enumerate(header)}
+    return {column: " / ".join(filter(None, dict.fromkeys(cells.get(column, [])))) for column in columns}

@@ -5,14 +5,21 @@
 
     read(softmax)
 
+and two of them, laid over each other:
+
+    from tinystar_np.models import gpt2, llama
+
+    difference(gpt2.Block, llama.Block)
+
 Notebooks show it as Markdown; ``print`` shows the same text. The book's chapters show docstrings so, and do
 not say again what these say.
 """
 
 import ast
+import difflib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -20,12 +27,17 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import tinystar_np
+from tinystar_np.models.facts import parts
+from tinystar_np.models.registry import model_class
 
 PACKAGE = Path(tinystar_np.__file__).parent
 SOURCE = "https://github.com/tinystar-np/tinystar_np/blob/main/tinystar_np/"
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 ARGUMENT = re.compile(r"\S.*? {2,}\S")
 """The first line of a table of arguments: a name, two spaces or more, what it is."""
+ITS_CONFIG = re.compile(r"\b[A-Z]\w*Config\b")
+"""The name of an architecture's config: "Gemma2Config"."""
+TRANSPOSED = re.compile(r"\((\S+) (\S+)\)ᵀ")
 
 
 @dataclass(frozen=True)
@@ -133,3 +145,78 @@ def as_markdown(docstring: str) -> str:
         else:
             written.append(ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", block))
     return "\n\n".join(written)
+
+
+def difference(
+    before: Callable[..., object] | ModuleType, after: Callable[..., object] | ModuleType, context: int = 60
+) -> Reading:
+    """Lay two functions or classes over each other as ``diff`` does: removed lines "-", new ones "+".
+
+    before, after  functions or classes of this package, whose docstrings are left out, and the model's name
+                   in that of its config (``c: GPT2Config`` is ``c: Config``); or two model files, of whose
+                   tables of weights our names and the shapes are compared
+    context        how many equal lines are kept around each difference
+    """
+    old, new = lines_of(before), lines_of(after)
+    lines = list(difflib.unified_diff(old, new, lineterm="", n=context))[2:]
+    shown = "\n".join("  ⋮" if line.startswith("@@") else line for line in lines[1:]) or " (no difference)"
+    return Reading(f"{_place(before)} → {_place(after)}\n\n```diff\n{shown}\n```")
+
+
+def lines_of(thing: Callable[..., object] | ModuleType) -> list[str]:
+    """Return what ``difference`` compares: lines of code, or of a model file's table of weights."""
+    if isinstance(thing, ModuleType):
+        return _rows(thing)
+    lines = dedent("".join(inspect.getsourcelines(thing)[0])).rstrip("\n").splitlines()
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            said = node.body[0]
+            end = said.end_lineno or said.lineno
+            lines[said.lineno - 1 : end] = ["\0"] * (end + 1 - said.lineno)
+    kept = [ITS_CONFIG.sub("Config", line) for line in lines if line != "\0"]
+    return [line for line, above in zip(kept, ["", *kept], strict=False) if line or not above.endswith(":")]
+
+
+def _rows(file: ModuleType) -> list[str]:
+    """Write a table of weights: our names and their tensors' shapes, turned as we multiply, "D F" for "(F D)ᵀ".
+
+    What the config can ask for and by default does not, such as biases, is left out.
+    """
+    config = model_class(Path(file.__file__ or "").stem).Config()
+
+    def is_there(condition: str) -> bool:
+        value = getattr(config, condition.removeprefix("not "))
+        in_some_layers = isinstance(value, Collection) and not isinstance(value, str)
+        return in_some_layers or bool(value) != condition.startswith("not ")
+
+    return [
+        f"{name}  " + TRANSPOSED.sub(r"\2 \1", row[1])
+        for name, row in file.WEIGHTS.items()
+        if len(row) < 3 or all(map(is_there, row[2].split(" and ")))
+    ]
+
+
+def _place(thing: Callable[..., object] | ModuleType) -> str:
+    """Name a thing of a file and link to it: "[gpt2.Block](…)"."""
+    file = Path(inspect.getsourcefile(thing) or "").relative_to(PACKAGE)
+    if isinstance(thing, ModuleType):
+        return f"[`{file.stem}.WEIGHTS`]({SOURCE}{file.as_posix()})"
+    line = inspect.getsourcelines(thing)[1]
+    return f"[`{file.stem}.{thing.__qualname__}`]({SOURCE}{file.as_posix()}#L{line})"
+
+
+def compared(*models: ModuleType) -> Reading:
+    """Return the tables in the docstrings of model files as one: a row a part, a column a model.
+
+    What differs from the column before is bold.
+    """
+    cells = [parts(inspect.getdoc(model) or "") for model in models]
+    names = (f"[`{Path(model.__file__ or '').stem}`]({SOURCE}models/{Path(model.__file__ or '').name})"
+             for model in models)  # fmt: skip
+    rows = [f"| | {' | '.join(names)} |", "|---" * (1 + len(models)) + "|"]
+    for part in cells[0]:
+        of_each = [each[part] for each in cells]
+        pairs = zip([of_each[0], *of_each], of_each, strict=False)
+        said = (cell if cell in (above, "") else f"**{cell}**" for above, cell in pairs)
+        rows.append(f"| {part} | {' | '.join(said)} |")
+    return Reading("\n".join(rows))
