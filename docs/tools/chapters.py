@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jupytext
+import numpy as np
 
 DOCS = Path(__file__).parents[1]
 
@@ -52,8 +53,9 @@ def chapters() -> list[Chapter]:
 def run(cells: list[str]) -> Iterator[object]:
     """Run cells one after another in one namespace; yield what the last line of each is, None for nothing."""
     names: dict[str, Any] = {"__name__": "chapter"}
-    for cell in cells:
-        tree = ast.parse(cell)
-        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, "<cell>", "exec"), names)
-        yield eval(compile(ast.Expression(last.value), "<cell>", "eval"), names) if last else None
+    with np.printoptions():  # what a chapter sets ends with it
+        for cell in cells:
+            tree = ast.parse(cell)
+            last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+            exec(compile(tree, "<cell>", "exec"), names)
+            yield eval(compile(ast.Expression(last.value), "<cell>", "eval"), names) if last else None

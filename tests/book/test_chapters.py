@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from chapters import DOCS, Chapter, chapters, run
 
@@ -86,6 +87,12 @@ def blocks(text: str) -> list[tuple[str, str]]:
         if line.strip():
             before = line
     return found
+
+
+def test_print_options_of_a_chapter_end_with_it() -> None:
+    before = np.get_printoptions()
+    assert list(run(["import numpy", "numpy.set_printoptions(precision=1)", "str(numpy.array(1 / 3))"]))[1:]
+    assert np.get_printoptions() == before
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
