@@ -1,12 +1,18 @@
 """A real, trained GPT that sorts letters: every activation that its makers published is a tap's value."""
 
+import re
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 import tinystar_np as ts
+from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.cli.main import ask_gpt2, tinystar
+from tinystar_np.errors import InputError
 
 TAPS = {
     # their name: ours, of the first block where it is one's
@@ -58,9 +64,48 @@ def test_every_published_activation(shared: Path, published: dict[str, NDArray])
         np.testing.assert_allclose(found[name], expected, rtol=1e-6, atol=3e-6, err_msg=name)
 
 
-def test_it_sorts(shared: Path) -> None:
-    """The first six letters are given; what follows the last of them is sorted."""
-    model, _ = ts.load(shared / "checkpoints" / "gpt-nano-sort")
-    for letters in ([2, 1, 0, 2, 1, 1], [0, 0, 2, 1, 0, 1], [2, 2, 2, 1, 1, 0]):
-        written = ts.generate_ids(model, letters, max_new_tokens=6, temperature=0.0)
-        assert written == sorted(letters)
+def test_the_shipped_model_is_the_published_one(shared: Path) -> None:
+    published = load_file(shared / "checkpoints" / "gpt-nano-sort" / "model.safetensors")
+    shipped = load_file(find_model("letters") / "model.safetensors")
+    assert published.keys() == shipped.keys()
+    for name, array in published.items():
+        np.testing.assert_array_equal(shipped[name], array, err_msg=name)
+    assert sum(array.size for array in shipped.values()) == 85728
+
+
+def test_it_sorts_whatever_it_is_given() -> None:
+    """Six letters are given, and the next six are the same, sorted: all 3⁶ inputs, as one batch."""
+    model, tokenizer = ts.load("letters")
+    inputs = ["".join(letters) for letters in product("ABC", repeat=6)]
+    assert len(inputs) == 729
+    written = ts.generate(model, tokenizer, inputs, max_new_tokens=6, temperature=0.0)
+    assert written == ["".join(sorted(letters)) for letters in inputs]
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_other_characters_are_refused(isolated: bool) -> None:
+    _, tokenizer = ts.load("letters", isolated=isolated)
+    assert tokenizer.encode("ABC") == [0, 1, 2]
+    assert tokenizer.decode([2, 0, 1, 1, 0, 2]) == "CABBAC"
+    assert tokenizer.encode("") == []
+    for text, letter in (("ABDC", "'D'"), ("A B", "' '"), ("AB\n", r"'\n'"), ("Á", "'Á'"), ("c", "'c'")):
+        with pytest.raises(InputError, match=re.escape(f"no token for {letter}")) as caught:
+            tokenizer.encode(text)
+        assert str(caught.value).endswith("Its tokens are A, B, C.")
+
+
+def test_the_commands_take_a_vocabulary_of_three_letters(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also those that try a tokenizer, or a model, on a text of their own."""
+    assert ask_gpt2(["--model", "letters", "--temperature", "0", "-n", "6", "CABBAC"]) == 0
+    assert capsys.readouterr().out == "AABBCC\n"
+    assert ask_gpt2(["--model", "letters", "cab"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, "no token for 'c'" in err) == ("", True)
+    assert tinystar(["inspect", "letters", "--check"]) == 0
+    assert "a line of text was refused: This model's tokenizer has no token for 'T'" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert tinystar(["compare", "letters"]) == 0
+    assert "activations agree" in capsys.readouterr().out
+    assert tinystar(["look", "-m", "letters", "CABBAC", "-n", "6", "--temperature", "0"]) == 0
+    assert capsys.readouterr().out.startswith("CABBACAABB→C")

@@ -98,3 +98,30 @@ tinystar(["--help"])
     )
     assert f"{HOME}/blob/main/docs/taps.md lists them" in done.stdout
     assert f"{HOME}/blob/main/README.md" in done.stdout
+
+
+def files_of(target: str) -> dict[str, int]:
+    """The files of a release and their bytes, by the rules that build it."""
+    builder = pytest.importorskip(f"hatchling.builders.{target}", reason="hatchling is not installed")
+    kind = getattr(builder, f"{target.capitalize()}Builder")
+    included = kind(str(ROOT)).recurse_included_files()
+    return {file.distribution_path.replace("\\", "/"): Path(file.path).stat().st_size for file in included}
+
+
+def test_the_wheel_has_the_shipped_models_and_nothing_from_elsewhere() -> None:
+    files = files_of("wheel")
+    assert {path.split("/")[0] for path in files} == {"tinystar_np"}
+    shipped = {path for path in files if path.endswith(".safetensors")}
+    assert shipped == {f"tinystar_np/shipped/{name}/model.safetensors" for name in ("letters", "stories")}
+    assert "tinystar_np/shipped/letters/LICENSE" in files
+    assert "tinystar_np/shipped/seven_designs.json" in files
+    assert sum(files.values()) < 12_000_000
+
+
+def test_the_source_has_the_cards_of_the_trained_designs_without_their_weights() -> None:
+    files = files_of("sdist")
+    ours = [path for path in files if path.startswith("examples/seven_designs/")]
+    assert "examples/seven_designs/README.md" in ours
+    assert "examples/seven_designs/v0.2-modern/config.json" in ours
+    assert not [path for path in ours if path.endswith(".safetensors")]
+    assert sum(files.values()) < 20_000_000

@@ -157,11 +157,12 @@ def test_the_public_face() -> None:
         assert hasattr(tinystar_np, name)
 
 
-def test_the_shipped_model_is_small_and_complete() -> None:
-    directory = PACKAGE / "shipped" / "stories"
+@pytest.mark.parametrize(("name", "most"), [("stories", 8_000_000), ("letters", 400_000)])
+def test_the_shipped_models_are_small_and_complete(name: str, most: int) -> None:
+    directory = PACKAGE / "shipped" / name
     files = {path.name for path in directory.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= files
-    assert sum(path.stat().st_size for path in directory.iterdir()) <= 8_000_000
+    assert sum(path.stat().st_size for path in directory.iterdir()) <= most
 
 
 def test_each_promise_names_tests_that_exist() -> None:

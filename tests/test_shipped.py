@@ -1,4 +1,4 @@
-"""The shipped model: transformers loads it too, and both compute and write the same."""
+"""The shipped models: transformers loads them too, and both compute and write the same."""
 
 import numpy as np
 import pytest
@@ -64,3 +64,21 @@ def test_it_speaks_english(ours: tuple) -> None:
     common = {"the", "and", "a", "to", "was", "she", "he", "it", "they", "her", "his", "in", "said", "with"}
     words = text.lower().replace(",", " ").replace(".", " ").split()
     assert sum(word in common for word in words) > len(words) / 4
+
+
+def test_letters_in_transformers() -> None:
+    """The model that sorts: the same tokens, logits and letters; both refuse a fourth letter."""
+    directory = find_model("letters")
+    model, tokenizer = ts.load("letters")
+    reference = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    their_tokenizer = AutoTokenizer.from_pretrained(directory)
+    ids = tokenizer.encode("CABBAC")
+    assert their_tokenizer("CABBAC")["input_ids"] == ids == [2, 0, 1, 1, 0, 2]
+    with pytest.raises(Exception, match="UNK"):
+        their_tokenizer("CABD")
+    with torch.no_grad():
+        expected = reference(torch.tensor([ids])).logits[0].numpy()
+    assert np.abs(model(ids) - expected).max() < 1e-5 * np.abs(expected).max()
+    new = reference.generate(torch.tensor([ids]), max_new_tokens=5, do_sample=False)[0, len(ids) :].tolist()
+    assert their_tokenizer.decode(new) == tokenizer.decode(new) == "AABBC"
+    assert "".join(piece.text for piece in ts.stream(model, tokenizer, "CABBAC", temperature=0)) == "AABBCC"

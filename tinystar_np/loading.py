@@ -45,7 +45,7 @@ def load(
     """Load a model and its tokenizer.
 
     name       a directory with config.json and *.safetensors, a GGUF file, the name of a shipped model
-               ("stories") or of one in an installed package ("smollm2"), or a hub id such as
+               ("stories", "letters") or of one in an installed package ("smollm2"), or a hub id such as
                "openai-community/gpt2", which is downloaded unless it is already on this disk
                ("owner/model:Q4_K_M" of a repository of GGUF files)
     dtype      the type of the weight matrices in memory: "float32"; "bfloat16", half the memory; "int8", a

@@ -207,6 +207,9 @@ def test_source_text_is_the_files() -> None:
     assert source_of("kernels/norms.py", "rms_norm").summary.startswith("Scale each vector")
     for name in ("attention", "attention_scores"):  # not what a list of arguments has in further lines
         assert source_of("kernels/attention.py", name).formula.startswith("attention(q, k, v) = softmax")
+    assert source_of("kernels/norms.py", "rms_norm").formula == "y = x / sqrt(mean(x²) + eps) · gain"
+    assert "mean(x)) / sqrt(var(x)" in source_of("kernels/norms.py", "layer_norm").formula
+    assert "softmax(scale" in source_of("kernels/attention.py", "attention_scores").formula
 
 
 @pytest.mark.parametrize("name", [*DENSE, *EXPERTS])

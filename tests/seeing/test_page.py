@@ -296,7 +296,7 @@ def test_a_large_page_keeps_what_fits(opened: Open, seen: Seen) -> None:
     assert data["first"] > 0
     assert "of the first" in data["left_out"][0]
     page = opened(page_text(tiny, "cut"))
-    assert "Left out" in page.text("#foot")
+    assert re.search(r"Left out: values .*\. Single values", page.text("#foot"))
     page.page.locator("#token-0").click()  # nothing is stored of its making
     assert page.page.evaluate("position()") >= data["first"]
     page.page.keyboard.press("ArrowRight")
@@ -348,6 +348,22 @@ def test_every_letter_of_a_shape_is_explained(opened: Open, name: str, tap: str)
         ".split(' · ').some(words => words.startsWith(letter + ' ')))).map(node => node.name)"
     )
     assert unexplained == []
+
+
+def test_the_state_of_a_window_grows_until_it_is_full(opened: Open) -> None:
+    config = ts.TinyStarConfig(
+        hidden_size=32, num_layers=1, num_heads=4, mask="sliding_window", window_size=4
+    )
+    page = opened(ts.look(ts.TinyStar(config), None, [5, 9, 2, 7, 3, 1], max_new_tokens=2).page()).page
+    grown = {}
+    for t in range(8):
+        page.evaluate("t => choose({ token: t })", t)
+        position = page.evaluate("position()")
+        grown[position] = page.locator("#state tbody td.soft").inner_text()
+    each = "64 B a token"  # a key and a value of 8 floats
+    assert grown.pop(3) == f"grows by {each}"
+    assert {grown[t] for t in grown if t < 4} == {f"grows by {each}"}
+    assert {grown[t] for t in grown if t >= 4} == {f"grew by {each} until its window was full"}
 
 
 def test_recurrences_read_back(opened: Open) -> None:

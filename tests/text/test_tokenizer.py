@@ -162,3 +162,20 @@ def test_end_id(backend, tmp_path):
         assert load_tokenizer(tmp_path).end_id == id
     with pytest.raises(InputError, match="too large"):
         load_tokenizer(tmp_path).decode([2**32])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [models.Unigram([("a", -1.0), ("b", -2.0)]), models.WordLevel({"a": 0, "b": 1}, unk_token="<unk>")],
+)
+def test_a_character_without_a_token_is_named(model: models.Model) -> None:
+    """Where there is no token for unknown ones either; the files are not damaged."""
+    backend = tokenizers.Tokenizer(model)
+    backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r"[\s\S]"), "isolated")
+    tokenizer = Tokenizer(backend, Path("tokenizer.json"))
+    assert tokenizer.encode("abba") == [0, 1, 1, 0]
+    with pytest.raises(InputError) as caught:
+        tokenizer.encode("abécx")
+    assert str(caught.value) == (
+        "This model's tokenizer has no token for 'é', and none for unknown characters. Its tokens are a, b."
+    )

@@ -99,7 +99,7 @@ def _find_named(
     if parsed is None or ".." in parsed[1]:
         raise hub_error(
             f"{name!r} is no name of a model.\n"
-            "Give a directory, a GGUF file, a shipped model (stories), or one of the hub "
+            "Give a directory, a GGUF file, a shipped model (stories, letters), or one of the hub "
             "(openai-community/gpt2)."
         )
     repository, gguf = parsed.groups()

@@ -40,17 +40,24 @@ def check_text(directory: Path) -> CheckedText:
         tokenizer = load_tokenizer(directory, isolated=True)
         if tokenizer is None:
             return CheckedText(None, None, ["no tokenizer files"])
-        ids = tokenizer.encode(SAMPLE)
-        tokenizer.decode(ids)
-        counts = {"tokens": tokenizer.vocab_size, "ids": len(ids)}
-        lines.append(
-            f"{tokenizer.vocab_size:,} tokens; a line of text was cut into {len(ids)}, and joined again"
-        )
+        counts, line = _check_tokens(tokenizer)
+        lines.append(line)
         written, line = _check_template(tokenizer)
         lines.append(line)
     except TinyStarError as error:
         return CheckedText(counts, written, lines, error)
     return CheckedText(counts, written, lines)
+
+
+def _check_tokens(tokenizer: Tokenizer) -> tuple[dict[str, int], str]:
+    counts = {"tokens": tokenizer.vocab_size}
+    begin = f"{tokenizer.vocab_size:,} tokens; a line of text was"
+    try:
+        ids = tokenizer.encode(SAMPLE)
+    except InputError as error:  # a vocabulary of a few letters
+        return counts, f"{begin} refused: {error}"
+    tokenizer.decode(ids)
+    return {**counts, "ids": len(ids)}, f"{begin} cut into {len(ids)}, and joined again"
 
 
 def _check_template(tokenizer: Tokenizer) -> tuple[int | None, str]:

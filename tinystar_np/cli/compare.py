@@ -7,6 +7,7 @@ torch and transformers. Exit code 1 if any activation exceeds the tolerance.
 import argparse
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 
 from tinystar_np.checkpoints.hub import find_model
@@ -22,6 +23,7 @@ from tinystar_np.cli.open_model import raise_for_embeddings, raise_for_gguf
 from tinystar_np.cli.streams import FAILURE, OK, say
 from tinystar_np.cli.terminal import add_common_arguments, add_loading_arguments, columns_of, note
 from tinystar_np.cli.wording import wrapped
+from tinystar_np.errors import InputError
 from tinystar_np.loading import load
 from tinystar_np.seeing.comparison.models import default_ids
 
@@ -61,10 +63,11 @@ def compare(arguments: argparse.Namespace) -> int:
     raise_for_embeddings(model)
     if arguments.prompt is not None:
         ids = given_ids(arguments.prompt, tokenizer, arguments)
-    elif tokenizer is not None:
-        ids = tokenizer.encode(PROMPT)[: model.context_length]
     else:
         ids = default_ids(model).tolist()
+        if tokenizer is not None:
+            with suppress(InputError):  # of a vocabulary of a few letters
+                ids = tokenizer.encode(PROMPT)[: model.context_length]
     note(f"{len(ids)} tokens; loading torch and transformers …", arguments)
     found = run_both(model, ids, reference)
 

@@ -1,6 +1,7 @@
 """Compare configurations of TinyStar: the size, memory and cost of each, and its speed on this machine.
 
-Weights are random, in float32: nothing is measured about how well a model would learn. 1 KB is 1000 bytes.
+Weights are random, in float32: nothing is measured about how well a model would learn. --trained tells that
+of the shipped configurations, as one training run of small models showed it. 1 KB is 1000 bytes.
 """
 
 import argparse
@@ -23,6 +24,10 @@ from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_nam
 from tinystar_np.seeing.plots import check_plotting, plot_small_multiples
 
 MOST_COLUMNS = 100  # of a terminal
+TOKENS, TOKENS_TRAINED = (
+    512,
+    480,
+)  # of the prompt; the trained models have places for 512, with the new tokens
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,10 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="shipped configurations by name, or .yaml, .toml and .json files (default: all shipped)",
     )
     add = parser.add_argument_group("measuring").add_argument
-    add("--tokens", type=int, default=512, metavar="N", help="length of the prompt (default: 512)")
+    add("--tokens", type=int, metavar="N", help="length of the prompt (default: 512; 480 with --trained)")
     add("--new", type=int, default=32, metavar="N", help="tokens to generate after it (default: 32)")
     add("--rounds", type=int, default=5, metavar="N", help="turns of each; 0: do not measure (default: 5)")
     add_threads_argument(parser)
+    parser.add_argument("--trained", action="store_true", help="also what small models learnt with each")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a picture, too: a .png or .svg")
     add_common_arguments(parser)
@@ -46,14 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def experiments(arguments: argparse.Namespace) -> int:
     """Run the command."""
+    if arguments.tokens is None:
+        arguments.tokens = TOKENS_TRAINED if arguments.trained else TOKENS
+    if arguments.trained:
+        from tinystar_np.cli.trained import trained  # late: it imports what is shared from here
+
+        return trained(arguments)
     tokens, new, rounds = arguments.tokens, arguments.new, arguments.rounds
     configs = find_configs(arguments.configs)
-    _check(arguments, configs)
-    use_threads(arguments.threads)
-    if arguments.plot:
-        check_plotting(arguments.plot)
+    check_lengths(arguments, configs)
+    prepare(arguments)
     counted = {name: takes(config, sorted({tokens, LONG})) for name, config in configs.items()}
-    speeds = _measured(configs, arguments) if rounds else {}
+    speeds = measured(configs, arguments) if rounds else {}
     compared = [Experiment(name, configs[name], counted[name], speeds.get(name)) for name in configs]
     machine = describe_machine()
     shown = quantities(tokens, new, measured=rounds > 0)
@@ -109,7 +119,14 @@ def find_configs(asked: Sequence[str]) -> dict[str, TinyStarConfig]:
     return found
 
 
-def _check(arguments: argparse.Namespace, configs: Mapping[str, TinyStarConfig]) -> None:
+def prepare(arguments: argparse.Namespace) -> None:
+    """Set the number of threads; raise an error if no picture can be written, before the work is done."""
+    use_threads(arguments.threads)
+    if arguments.plot:
+        check_plotting(arguments.plot)
+
+
+def check_lengths(arguments: argparse.Namespace, configs: Mapping[str, TinyStarConfig]) -> None:
     """Raise UsageError for numbers that make no sense."""
     for key, least in (("tokens", 1), ("new", 1), ("rounds", 0)):
         if getattr(arguments, key) < least:
@@ -123,7 +140,7 @@ def _check(arguments: argparse.Namespace, configs: Mapping[str, TinyStarConfig])
             )
 
 
-def _measured(configs: Mapping[str, TinyStarConfig], arguments: argparse.Namespace) -> dict[str, Speed]:
+def measured(configs: Mapping[str, TinyStarConfig], arguments: argparse.Namespace) -> dict[str, Speed]:
     """Measure, with a progress line on a terminal."""
     warning = load_warning()
     if warning:

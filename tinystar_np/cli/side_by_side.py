@@ -131,9 +131,9 @@ def findings(compared: Sequence[Experiment], tokens: int) -> list[str]:
         said.append(f"Least at {LONG} tokens: {listed(_least(whole))}, {size_of(min(whole.values()))}{why}.")
     flops = {one.name: one.takes.flops[tokens] for one in compared}
     said.append(_least_and_most(f"FLOPs of a token that sees {tokens}", flops, count_of))
-    said.append(_fastest("prefill", {one.name: one.speed.prefill for one in compared if one.speed}))
+    said.append(fastest("prefill", {one.name: one.speed.prefill for one in compared if one.speed}))
     said.append(
-        _fastest("decode", {one.name: one.speed.decode for one in compared if one.speed and one.speed.decode})
+        fastest("decode", {one.name: one.speed.decode for one in compared if one.speed and one.speed.decode})
     )
     return list(filter(None, said))
 
@@ -153,8 +153,8 @@ def _least(values: Mapping[str, int]) -> list[str]:
     return [name for name in values if values[name] == min(values.values())]
 
 
-def _fastest(what: str, speeds: Mapping[str, Rounds]) -> str:
-    """Name the fastest by the median, and those that were faster in some round.
+def fastest(what: str, speeds: Mapping[str, Rounds]) -> str:
+    """Name the fastest by the median, and those that were faster in some round; "" for too few rounds.
 
     Within a round the machine's load is the same for all, so rounds are compared one by one.
     """

@@ -33,6 +33,8 @@ from tinystar_np.kernels.activations import silu
 def layer_norm(x: NDArray, gain: NDArray | None, bias: NDArray | None, eps: float) -> NDArray:
     """Bring each vector of the last axis to mean 0 and variance 1, then apply ``gain`` and ``bias``.
 
+        y = (x − mean(x)) / sqrt(var(x) + eps) · gain + bias
+
     x     (..., D)
     gain  (D,) or None for 1
     bias  (D,) or None for 0
@@ -54,6 +56,8 @@ def layer_norm(x: NDArray, gain: NDArray | None, bias: NDArray | None, eps: floa
 def rms_norm(x: NDArray, gain: NDArray, eps: float) -> NDArray:
     """Scale each vector of the last axis to unit root mean square, then by ``gain``.
 
+        y = x / sqrt(mean(x²) + eps) · gain
+
     x     (..., D)
     gain  (D,)
     eps   added to the mean square, under the root
@@ -70,6 +74,8 @@ def gated_rms_norm(
     x: NDArray, gate: NDArray, gain: NDArray, eps: float, groups: int = 1, norm_first: bool = False
 ) -> NDArray:
     """Multiply by the activated gate, then apply ``rms_norm`` in groups of features.
+
+        y = rms_norm(x · silu(gate)) · gain
 
     x, gate     (..., D)
     gain        (D,)

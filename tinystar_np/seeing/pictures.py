@@ -202,7 +202,7 @@ def curves(
     if logy:
         axis.set_yscale("log")
     if len(lines) > 1:
-        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        picture.figure.legend(loc="outside lower left", ncols=3, frameon=False)  # also on a telephone
     return picture
 
 

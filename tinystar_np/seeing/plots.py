@@ -84,14 +84,14 @@ def plot_small_multiples(
         figure.supxlabel(note, fontsize=8.5, color=TEXT, x=0.01, ha="left")
     axes = figure.subplots(rows, min(COLUMNS, len(panels)), sharey=True, squeeze=False).ravel()
     for axis, panel in zip(axes, panels, strict=False):
-        _draw(axis, names, panel)
+        draw_panel(axis, names, panel)
     for axis in axes[len(panels) :]:
         axis.axis("off")
     with whole_file(path, InputError) as file:
         figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
 
 
-def _draw(axis: Any, names: Sequence[str], panel: Panel) -> None:
+def draw_panel(axis: Any, names: Sequence[str], panel: Panel) -> None:
     """Draw one panel: bars from the top, each with its label after it."""
     places = range(len(names))
     ranges = panel.ranges or [None] * len(names)

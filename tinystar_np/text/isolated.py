@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import AddedToken
 
-from tinystar_np.errors import TokenizerError
+from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.text.sentencepiece import Encoding
 from tinystar_np.text.worker import Worker, WorkerError
 
@@ -93,7 +93,7 @@ class IsolatedTokenizer:
 
     def _checked(self, answer: Any) -> Any:
         if "error" in answer:
-            raise TokenizerError(answer["error"])
+            raise (InputError if answer.get("of_input") else TokenizerError)(answer["error"])
         return answer["result"]
 
     def _stopped(self, what: str, error: WorkerError) -> TokenizerError:

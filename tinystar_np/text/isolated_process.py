@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tinystar_np.errors import TinyStarError
+from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.text.tokenizer import Tokenizer
 from tinystar_np.text.tokenizer_files import load_in_this_process
 
@@ -59,4 +59,4 @@ def answer(request: tuple[str, Any]) -> dict[str, Any]:
     try:
         return {"result": calls[what](*given)}
     except TinyStarError as error:
-        return {"error": str(error)}
+        return {"error": str(error), "of_input": isinstance(error, InputError)}

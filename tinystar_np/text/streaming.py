@@ -18,6 +18,7 @@ from `decode`'s.
 import re
 from collections.abc import Sequence
 
+from tinystar_np.errors import InputError
 from tinystar_np.text.byte_run import UNKNOWN, ByteRun
 from tinystar_np.text.tokenizer import Tokenizer
 
@@ -92,12 +93,20 @@ class TextStream:
 
     def _context_after(self, ids: Sequence[int]) -> list[int]:
         """Return one token as context for what follows a text: its last complete one, or else a word."""
-        for candidates in (ids, self._tokenizer.encode("a")):
-            for id in reversed(candidates):
-                text = self._tokenizer.decode([id])  # a context's text must be complete by itself
-                if text and not text.endswith(UNKNOWN) and self._byte(id) is None:
-                    return [id]
+        return self._last_complete(ids) or self._last_complete(self._a_word())
+
+    def _last_complete(self, ids: Sequence[int]) -> list[int]:
+        for id in reversed(ids):
+            text = self._tokenizer.decode([id])  # a context's text must be complete by itself
+            if text and not text.endswith(UNKNOWN) and self._byte(id) is None:
+                return [id]
         return []
+
+    def _a_word(self) -> list[int]:
+        try:
+            return self._tokenizer.encode("a")
+        except InputError:  # a vocabulary of a few letters, without that one
+            return []
 
     def _byte(self, token_id: int) -> int | None:
         """Return the byte of a byte token; None for every other token."""

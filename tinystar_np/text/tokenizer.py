@@ -19,13 +19,15 @@ from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.text.chat_template import ChatTemplate, load_chat_template
 from tinystar_np.text.isolated import IsolatedTokenizer
 from tinystar_np.text.sentencepiece import SentencePiece
-from tinystar_np.text.tokenizer_faults import package_faults
+from tinystar_np.text.tokenizer_faults import is_unknown, package_faults
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
 
 if TYPE_CHECKING:
     from tinystar_np.text.scored_pieces import ScoredPieces
 
 Backend: TypeAlias = "tokenizers.Tokenizer | SentencePiece | ScoredPieces | IsolatedTokenizer"
+
+FEW = 10  # tokens, which an error lists
 
 
 class Tokenizer:
@@ -59,8 +61,8 @@ class Tokenizer:
         add_special_tokens  add the tokens that begin and end a text, where the tokenizer's files say so
 
         Returns the token ids.
-        Raises InputError where it is no str, or not valid Unicode; TokenizerError where the tokenizer is
-        damaged, or an id is beyond the model's vocabulary.
+        Raises InputError where it is no str, not valid Unicode, or has a character without a token;
+        TokenizerError where the tokenizer is damaged, or an id is beyond the model's vocabulary.
         """
         if not isinstance(text, str):
             raise InputError(f"A text must be a str; found {type(text).__name__}: {shown(text)}")
@@ -72,7 +74,12 @@ class Tokenizer:
                 "surrogate pair. It was read in a wrong encoding; read it as UTF-8."
             ) from None
         with package_faults(self.path):
-            ids = self.backend.encode(text, add_special_tokens=add_special_tokens).ids
+            try:
+                ids = self.backend.encode(text, add_special_tokens=add_special_tokens).ids
+            except Exception as error:
+                if not is_unknown(error):
+                    raise
+                raise self._no_token(text) from error
         if self.rows is not None and max(ids, default=0) >= self.rows:
             id = next(id for id in ids if id >= self.rows)
             raise TokenizerError(
@@ -111,6 +118,21 @@ class Tokenizer:
         if not 0 <= number < 2**32:
             return ""
         return self._renamed.get(number) or self.backend.id_to_token(number) or ""
+
+    def _no_token(self, text: str) -> InputError:
+        """Return the error for a text with a character that no token stands for."""
+        for letter in dict.fromkeys(text):
+            try:
+                self.backend.encode(letter)
+            except Exception:
+                found = repr(letter)
+                break
+        else:
+            found = "a part of this text"
+        problem = f"This model's tokenizer has no token for {found}, and none for unknown characters."
+        if self.vocab_size <= FEW:
+            problem += f" Its tokens are {', '.join(map(self.token, range(self.vocab_size)))}."
+        return InputError(problem)
 
     @property
     def vocab_size(self) -> int:

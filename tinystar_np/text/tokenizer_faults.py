@@ -13,6 +13,9 @@ from tinystar_np.errors import CheckpointError, TinyStarError, TokenizerError
 
 SIZE_LIMIT = 64_000_000  # bytes of a file; the largest of real models have 35 MB
 
+UNKNOWN = ("Missing [UNK] token from the vocabulary", "`unk_id` is missing")
+"""What the package's models say of a text for which they have neither a token nor one for unknown words."""
+
 
 class NotOrdinaryError(Exception):
     """A tokenizer is not like those of known models (ordinary.py), so that it must run in a worker."""
@@ -48,6 +51,11 @@ def package_faults(path: Path, beside: Path | None = None) -> Iterator[None]:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             raise damaged(path, error, beside) from error
         raise
+
+
+def is_unknown(error: Exception) -> bool:
+    """Say whether a tokenizer has no token for a part of a text; its files are in order."""
+    return any(words in str(error) for words in UNKNOWN)
 
 
 def damaged(path: Path, problem: BaseException | str, beside: Path | None = None) -> TokenizerError:

@@ -166,8 +166,9 @@ def _left_out(T: int, taps: list[Json], first: int) -> list[str]:
         said.append(f"values and attention of the first {first} of {T} tokens: too large for one page.")
     shares = [tap["share"] for tap in taps if isinstance(tap["share"], int)]
     if max(shares, default=1) > 1:
+        begin = "Single" if said else "single"  # after a sentence, or after "Left out:"
         said.append(
-            f"single values of wide activations: up to {max(shares)} neighbours share a column of a picture. "
-            "Statistics and the values furthest from 0 are exact."
+            f"{begin} values of wide activations: up to {max(shares)} neighbours share a column of a "
+            "picture. Statistics and the values furthest from 0 are exact."
         )
     return said

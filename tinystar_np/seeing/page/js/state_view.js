@@ -25,6 +25,15 @@ views.push({
     const most = Math.max(...seen.state.map((layer) => layer.bytes[p]), 1);
     fill(this.table, el("table", { class: "rows" }, el("tbody", {}, seen.state.map((layer) => el("tr", { class: layer.layer === chosen.layer ? "choice is-chosen" : "choice", onclick: () => choose({ layer: layer.layer }) },
       el("th", { scope: "row" }, `layer ${layer.layer}`), el("td", {}, bar(layer.bytes[p] / most)), el("td", { class: "number mono" }, sizeOf(layer.bytes[p])),
-      el("td", { class: "soft" }, layer.fixed && layer.fixed === layer.bytes[T - 1] ? "does not grow" : `grows by ${sizeOf(layer.bytes[Math.min(1, T - 1)] - layer.bytes[0])} a token`))))));
+      el("td", { class: "soft" }, growth(layer, p)))))));
   },
 });
+
+/* How a layer's state grows from the token before position p to that one: not at all where it is of a recurrence,
+   or where its window is full. */
+function growth(layer, p) {
+  const first = layer.bytes[Math.min(1, layer.bytes.length - 1)] - layer.bytes[0];
+  if (layer.fixed && layer.fixed === layer.bytes.at(-1)) return "does not grow";
+  const isFull = p > 0 && layer.bytes[p] === layer.bytes[p - 1];
+  return isFull ? `grew by ${sizeOf(first)} a token until its window was full` : `grows by ${sizeOf(first)} a token`;
+}
