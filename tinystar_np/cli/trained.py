@@ -15,7 +15,7 @@ from tinystar_np.cli.experiments import MOST_COLUMNS, check_lengths, measured, p
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import UsageError, note, say_table
 from tinystar_np.cli.trained_findings import findings, limits
-from tinystar_np.cli.trained_picture import draw
+from tinystar_np.cli.trained_picture import picture
 from tinystar_np.cli.trained_table import LONG, SHORT, Compared, facts, parts
 from tinystar_np.cli.wording import wrapped
 from tinystar_np.inspection.experiments import takes
@@ -68,7 +68,7 @@ def trained(arguments: argparse.Namespace) -> int:
         say("\n".join(wrapped(words, width, "- ", 2) for words in said))
         say("\n" + "\n".join(wrapped(words, width) for words in notes))
     if arguments.plot:
-        draw(arguments.plot, compared, training, tokens, new, "\n".join(notes))
+        picture(compared, training, tokens, new, "\n".join(notes)).save(arguments.plot)
         note(f"Picture: {arguments.plot}", arguments)
     return OK
 

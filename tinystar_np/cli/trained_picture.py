@@ -2,20 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from math import ceil, floor, log10
-from pathlib import Path
 
 from tinystar_np.cli.trained_table import LONG, SHORT, Compared
 from tinystar_np.cli.wording import size_of, speed_of
 from tinystar_np.inspection.speed import Rounds
 from tinystar_np.inspection.trained import Training
+from tinystar_np.seeing.pictures import Picture
 from tinystar_np.seeing.plots import Panel
-from tinystar_np.seeing.trade_off import Scales, Thing, plot_trade_off
+from tinystar_np.seeing.trade_off import Scales, Thing, trade_off
 
 
-def draw(
-    path: Path, compared: Sequence[Compared], training: Training, tokens: int, new: int, note: str
-) -> None:
-    """Draw the picture and save it; raises the errors of ``check_plotting``."""
+def picture(
+    compared: Sequence[Compared], training: Training, tokens: int, new: int, note: str = ""
+) -> Picture:
+    """Draw the picture; arguments as in ``trained_table.parts``, and lines to stand below."""
     things = [
         Thing(
             one.name + "*" * one.ends_early, (one.cache(SHORT), one.cache(LONG)), one.design.losses().median
@@ -32,7 +32,7 @@ def draw(
         noise=f"noise: {len(seeds.values)} seeds of {base.name}",
     )
     title = "What a cache costs, and what it is worth: small models trained alike"
-    plot_trade_off(path, title, things, scales, panels(compared, training, tokens, new), note)
+    return trade_off(title, things, scales, panels(compared, training, tokens, new), note)
 
 
 def ticks(costs: Sequence[float]) -> list[tuple[float, str]]:

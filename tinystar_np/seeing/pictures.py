@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinystar_np.errors import InputError
-from tinystar_np.seeing.plots import check_plotting
-from tinystar_np.whole_file import whole_file
+from tinystar_np.seeing.plots import save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,9 +57,7 @@ class Picture:
 
         Raises the errors of ``check_plotting``.
         """
-        check_plotting(Path(path))
-        with whole_file(Path(path), InputError) as file:
-            self.figure.savefig(file, format=Path(path).suffix[1:].lower(), dpi=150, bbox_inches="tight")
+        save(self.figure, Path(path))
 
 
 def axes(

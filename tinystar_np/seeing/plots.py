@@ -87,6 +87,12 @@ def plot_small_multiples(
         draw_panel(axis, names, panel)
     for axis in axes[len(panels) :]:
         axis.axis("off")
+    save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure of matplotlib to a .png or .svg; raises the errors of ``check_plotting``."""
+    check_plotting(path)
     with whole_file(path, InputError) as file:
         figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
 

@@ -96,7 +96,7 @@ def _documented(owner: type, name: str) -> bool:
 def _called(thing: Any, of: str = "") -> str:
     """Return a line of code that shows how it is called, and the docstring."""
     if isinstance(thing, property):
-        line = f"{of}.{thing.fget.__name__}"
+        line = f"{of}.{getattr(thing.fget, '__name__', '')}"
     else:
         line = f"{of}.{thing.__name__}" if of else thing.__name__
         line = line.replace(".__call__", "")  # of the class's object: model(ids)

@@ -6,12 +6,10 @@ is logarithmic. Needs matplotlib, which is imported when a picture is drawn.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from tinystar_np.errors import InputError
-from tinystar_np.seeing.plots import FAINT, TEXT, Panel, check_plotting, draw_panel
-from tinystar_np.whole_file import whole_file
+from tinystar_np.seeing.pictures import Picture
+from tinystar_np.seeing.plots import FAINT, TEXT, Panel, draw_panel
 
 POINT = "#2f6db0"
 BAND = "#f3dcc0"
@@ -52,17 +50,14 @@ class Scales:
     noise: str
 
 
-def plot_trade_off(
-    path: Path, title: str, things: Sequence[Thing], scales: Scales, panels: Sequence[Panel], note: str
-) -> None:
-    """Draw the picture and save it, as PNG or SVG by the path's ending.
+def trade_off(
+    title: str, things: Sequence[Thing], scales: Scales, panels: Sequence[Panel], note: str
+) -> Picture:
+    """Draw the picture.
 
     panels  bar charts below, side by side; their rows are the things
     note    lines below
-
-    Raises the errors of ``check_plotting``.
     """
-    check_plotting(path)
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -81,8 +76,7 @@ def plot_trade_off(
         first = first or axis
         if column:
             axis.tick_params(labelleft=False)
-    with whole_file(path, InputError) as file:
-        figure.savefig(file, format=path.suffix[1:].lower(), dpi=150)
+    return Picture(figure)
 
 
 def _draw_lines(axis: Any, things: Sequence[Thing], scales: Scales) -> None:
