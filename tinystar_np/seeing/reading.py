@@ -69,7 +69,7 @@ def read(thing: Callable[..., object] | ModuleType) -> Reading:
     said = as_markdown(inspect.getdoc(thing) or "")
     file = Path(inspect.getsourcefile(thing) or "").relative_to(PACKAGE).as_posix()
     if isinstance(thing, ModuleType):
-        return Reading(f"{said}\n\n*From the docstring of [{file}]({SOURCE}{file}).*")
+        return Reading(f"{said}\n\n*From the docstring of [`{file}`]({SOURCE}{file}).*")
     lines, first = inspect.getsourcelines(thing)
     place = f"[{file}]({SOURCE}{file}#L{first})"
     return Reading(
