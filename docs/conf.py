@@ -71,7 +71,8 @@ class Mermaid(Directive):
         import mermaidx
 
         drawn = mermaidx.render("\n".join(self.content)).svg()
-        return [nodes.raw("", f'<div class="mermaid">{drawn}</div>', format="html")]
+        wide = " wide" if self.content[0].endswith("LR") else ""
+        return [nodes.raw("", f'<div class="mermaid{wide}">{drawn}</div>', format="html")]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tinystar_np.amounts import count_of, size_of
 from tinystar_np.checkpoints.weight_table import expand
+from tinystar_np.fast.threads import at_most
 from tinystar_np.inspection.flops import flops_per_token
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.inspection.memory import StateSize, state_sizes, weight_sizes
@@ -214,15 +215,18 @@ def tinystar(**keys: Any) -> TinyStar:
 
 
 def speed(models: Mapping[str, Decoder], tokens: int, new: int = 6, rounds: int = 15) -> Reading:
-    """Measure models by turns, and tabulate how many times as fast as the first each generates.
+    """Measure models by turns and tabulate how many times as fast as the first each generates.
+
+    In one thread, since threads that wait for a busy core would be what is measured.
 
     tokens  in the cache when generating begins
     new     tokens that are generated in a turn
     rounds  how often each has its turn; a ratio is computed within a round, and the table shows the median
             and between which numbers the middle half of the rounds lies
     """
-    found = by_turns({"": [turn_of(model, tokens, new) for model in models.values()]}, rounds)[""]
-    rows = [("", f"generating after {tokens} tokens", "middle half of the rounds")]
+    with at_most(1):
+        found = by_turns({"": [turn_of(model, tokens, new) for model in models.values()]}, rounds)[""]
+    rows = [("", f"generating after {tokens} tokens, in one thread", "middle half of the rounds")]
     for name, seconds in zip(models, found, strict=True):
         times = np.divide(found[0], seconds)
         low, middle, high = np.quantile(times, (0.25, 0.5, 0.75))

@@ -178,7 +178,7 @@ def lines_of(thing: Callable[..., object] | ModuleType) -> list[str]:
 
 
 def _rows(file: ModuleType) -> list[str]:
-    """Write a table of weights: our names, and their shapes turned as we multiply, "D F" for "(F D)ᵀ".
+    """Write a table of weights: our names and their tensors' shapes, "(F D)ᵀ" as "D F".
 
     What the config can ask for and by default does not, such as biases, is left out.
     """
