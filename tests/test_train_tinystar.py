@@ -2,8 +2,6 @@
 
 import json
 import math
-import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from parity import assert_close, random_ids
+from scripts import import_script
 from tokenizers import Tokenizer
 
 import tinystar_np as ts
@@ -37,21 +36,9 @@ OTHERS: dict[str, dict[str, Any]] = {  # what no named configuration has
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_positions": 24}
 
 
-def module_of(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Import a script by its path, as if it were run where it lies."""
-    monkeypatch.syspath_prepend(str(path.parent))
-    spec = spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, path.stem, module)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return module_of(ROOT / "examples" / "train_tinystar.py", monkeypatch)
+    return import_script(ROOT / "examples" / "train_tinystar.py", monkeypatch)
 
 
 def config_named(kind: str) -> ts.TinyStarConfig:
@@ -101,8 +88,8 @@ def test_what_is_not_in_the_script_is_refused(script: ModuleType) -> None:
 
 def trained(script: ModuleType, out: Path, *more: str, text: Path = TEXT) -> tuple[Any, Any, dict[str, Any]]:
     """Run the command, 30 steps on a tiny model; returns what it wrote."""
-    sizes = "--width 32 --layers 1 --heads 4 --context 32 --batch 8 --steps 30".split()
-    logged = "--log-every 5 --measure-every 10".split()
+    sizes = ["--width=32", "--layers=1", "--heads=4", "--context=32", "--batch=8", "--steps=30"]
+    logged = ["--log-every=5", "--measure-every=10"]
     script.main(["--text", str(text), "--out", str(out), *sizes, *logged, *more])
     return *ts.load(out), json.loads((out / "training.json").read_text())
 
@@ -209,7 +196,7 @@ def given_run(shared: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     path = shared / "experiments" / "train_designs.py"
     if not path.exists():
         pytest.skip("the given run is not here")
-    return module_of(path, monkeypatch)
+    return import_script(path, monkeypatch)
 
 
 def test_the_given_run_begins_so(script: ModuleType, given_run: ModuleType, shared: Path) -> None:
