@@ -24,10 +24,8 @@ from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_nam
 from tinystar_np.seeing.plots import check_plotting, plot_small_multiples
 
 MOST_COLUMNS = 100  # of a terminal
-TOKENS, TOKENS_TRAINED = (
-    512,
-    480,
-)  # of the prompt; the trained models have places for 512, with the new tokens
+TOKENS = 512  # of the prompt
+TOKENS_TRAINED = 480  # the trained models have places for 512, with the new tokens
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
