@@ -15,7 +15,7 @@ from chapters import DOCS, Chapter
 
 FOLDER = DOCS.parent / "examples" / "notebooks"
 FIRST = ("start", "one_token", "three_letters", "kernels/attention", "kernels/grouped_heads")
-REPOSITORY = "https://github.com/tinystar-np/tinystar_np/blob/main/"
+REPOSITORY = "https://github.com/tinystar-np/tinystar_np/"
 SOLUTION = re.compile(r":::\{dropdown\} (.+)\n```\{literalinclude\} (\S+)\n:pyobject: (\w+)\n```\n:::")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(#[^)]*)?\)")
 
@@ -48,7 +48,8 @@ def plain(markdown: str, folder: Path) -> str:
 
     def link(found: re.Match[str]) -> str:
         there = (folder / found[1]).resolve().relative_to(DOCS.parent)
-        return f"]({REPOSITORY}{there.as_posix()}{found[2] or ''})"
+        kind = "raw" if there.suffix == ".png" else "blob"  # the picture itself, or a page about a file
+        return f"]({REPOSITORY}{kind}/main/{there.as_posix()}{found[2] or ''})"
 
     return LINK.sub(link, SOLUTION.sub(solution, markdown))
 

@@ -26,5 +26,11 @@ def test_nothing_of_sphinx_is_left() -> None:
         assert ":::" not in text, path
 
 
+def test_pictures_are_shown_and_files_are_linked() -> None:
+    start = WRITTEN[notebooks.FOLDER / "01_start.ipynb"]
+    assert "/raw/main/docs/look.png)" in start
+    assert "/blob/main/docs/one_token.md)" in start
+
+
 def test_no_other_notebook_lies_there() -> None:
     assert set(notebooks.FOLDER.glob("*.ipynb")) == set(WRITTEN)
