@@ -39,7 +39,9 @@ EPYC (Zen 5), twelve minutes in all:
 A patch costs about as much as a byte, in training too: in the same time the model of patches sees 5.6 times
 as much text, and in NumPy it reads and writes five times as fast. Its cache is an eighth, as six bytes share
 an entry and it has three blocks instead of four. From the same amount of text it learns far less. In the same
-time it catches up with the model of bytes; one seed does not tell whether it is ahead. It does not replace a
+time it catches up with the model of bytes and is 0.01 to 0.02 ahead, little beside seeds, which differ by up
+to 0.008, and it has 6 % more parameters: on 64 windows of the held-out text two seeds gave 1.689 and 1.684
+for bytes, 2.132 and 2.140 for patches on as many bytes, 1.667 and 1.674 after 3,953 steps. It replaces no
 vocabulary: train_tinystar.py, in seven minutes on the same text, comes to 1.518 nats per byte with 1,024
 tokens of byte-pair encoding.
 """
