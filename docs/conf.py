@@ -36,6 +36,7 @@ html_theme_options = {
     "source_directory": "docs/",
 }
 pygments_style = "friendly"
+pygments_dark_style = "github-dark"
 
 myst_enable_extensions = ["colon_fence"]
 myst_fence_as_directive = ["mermaid"]
@@ -45,6 +46,8 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_render_markdown_format = "gfm"
 nb_merge_streams = True
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
 copybutton_exclude = ".linenos, .gp, .go"
 html_copy_source = False
 
@@ -62,6 +65,10 @@ def link_to_the_repository(app: Sphinx, docname: str, source: list[str]) -> None
     source[0] = re.sub(r"\]\((\.\./[^)#]+)", absolute, source[0])
 
 
+SMALLEST = 0.6
+"""A diagram is not drawn smaller than this share of its size, so that its words can be read: it scrolls."""
+
+
 class Mermaid(Directive):
     """A diagram in Mermaid's language, drawn as SVG at build time."""
 
@@ -72,8 +79,9 @@ class Mermaid(Directive):
         import mermaidx
 
         drawn = mermaidx.render("\n".join(self.content)).svg()
-        wide = " wide" if self.content[0].endswith("LR") else ""
-        return [nodes.raw("", f'<div class="mermaid{wide}">{drawn}</div>', format="html")]
+        width = re.search(r'viewBox="\S+ \S+ (\S+) ', drawn)
+        least = f"--least: {SMALLEST * float(width[1]):.0f}px" if width else ""
+        return [nodes.raw("", f'<div class="mermaid" style="{least}">{drawn}</div>', format="html")]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

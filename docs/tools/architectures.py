@@ -157,14 +157,14 @@ def page() -> str:
         "## Models of text and images",
         "",
         "What stands before the decoder, and how many of its places an image takes "
-        "([images.md](images.md) says how they are used):",
+        "([a page](images.md) says how they are used):",
         "",
         *seeing_table(SEEING, VISION_COLUMNS),
         "",
         "## Models that compare texts and images",
         "",
         "They embed both in one space and do not write "
-        "([images.md](images.md#which-text-fits-which-image) says how they are used):",
+        "([that page](images.md#which-text-fits-which-image) says how they are used):",
         "",
         *seeing_table(EMBEDDING, EMBEDDING_COLUMNS),
     ]

@@ -104,5 +104,7 @@ def test_what_compare_prints_is_what_the_chapter_says(
         said.append(re.search(r"^first: .*", capsys.readouterr().out, re.MULTILINE | re.DOTALL)[0].strip())  # type: ignore[index]
     printed = re.search(r"```text\n(first: .*?)\n```", CHAPTER.text, re.DOTALL)
     assert printed is not None
-    assert printed[1].split("\n\n") == said
+    assert [" ".join(each.split()) for each in printed[1].split("\n\n")] == [
+        " ".join(each.split()) for each in said
+    ]
     assert json.loads((names["original"] / "config.json").read_text())["rope_theta"] == 10000.0

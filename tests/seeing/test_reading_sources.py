@@ -8,7 +8,7 @@ import pytest
 from tinystar_np.errors import InputError
 from tinystar_np.kernels import softmax as module
 from tinystar_np.kernels.softmax import softmax
-from tinystar_np.models import gpt2
+from tinystar_np.models import gpt2, llama4_text
 from tinystar_np.models.base import Decoder
 from tinystar_np.seeing.reading import describe, read
 
@@ -55,3 +55,10 @@ def test_what_cannot_be_called_is_not_described(thing: object) -> None:
 def test_a_function_is_described_by_its_call_and_its_docstring() -> None:
     said = describe(softmax).text
     assert said.startswith("```python\nsoftmax(x, sink=None)\n```\n\nCompute the softmax")
+
+
+def test_a_row_of_a_table_that_goes_on_is_one_row() -> None:
+    rows = [line for line in read(llama4_text).text.splitlines() if line.startswith("|")]
+    assert len(rows) == 3  # the header, the line below it, the model
+    assert "| GQA 40:8, chunks of 8192 in three of four, q and k normed there |" in rows[2]
+    assert len({row.count("|") for row in rows}) == 1

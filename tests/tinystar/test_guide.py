@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "examples" / "adding_an_architecture.md").read_text(encoding="utf-8")
 NEEDED = ("tinystar_np", "tests", "pyproject.toml", "README.md", "CHANGELOG.md")
-ARCHITECTURE, COMPONENT = GUIDE.split("\n# A component")
+ARCHITECTURE, COMPONENT = GUIDE.split("\n## A component")
 
 BLOCK = r"\n\n```(?:python|markdown)\n(.*?)```\n"
 CREATE = re.compile(rf"^Create `([^`]+)`:{BLOCK}", re.MULTILINE | re.DOTALL)

@@ -118,7 +118,7 @@ def chunked_delta_rule(
 ) -> tuple[NDArray, NDArray]:
     """Compute ``delta_rule``, with the same arguments, ``chunk_size`` tokens at a time.
 
-    >>> k, half = np.ones((1, 2, 1, 1)), np.full((1, 2, 1), 0.5)  # as in ``delta_matrix``
+    >>> k, half = np.ones((1, 2, 1, 1)), np.full((1, 2, 1), 0.5)  # as in delta_matrix
     >>> y, S = chunked_delta_rule(k, k, 8 * k, np.log(half), half)
     >>> y.ravel().round(6).tolist()  # 0.5 · 8, then 0.125 · 8 + 0.5 · 8
     [4.0, 5.0]

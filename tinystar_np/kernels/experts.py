@@ -259,5 +259,5 @@ def grouped_mixture(
         else:
             part = experts[e](x[tokens])
             part *= weight
-        y[tokens] += part  # no token is in ``tokens`` twice: it chose k different experts
+        y[tokens] += part  # no token is in it twice: it chose k different experts
     return y

@@ -73,7 +73,7 @@ def selective_matrix(dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray
 
     >>> ones = np.ones((1, 2, 1))
     >>> M = selective_matrix(dt=ones, A=np.log([[0.5]]), B=ones, C=ones, D=np.ones(1))[0, 0].round(6)
-    >>> M.tolist(), (M @ [8.0, 1.0]).tolist()  # ``selective_scan`` gives the same
+    >>> M.tolist(), (M @ [8.0, 1.0]).tolist()  # selective_scan gives the same
     ([[2.0, 0.0], [0.5, 2.0]], [16.0, 6.0])
     """
     N, F = A.shape

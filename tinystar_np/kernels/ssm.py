@@ -104,7 +104,7 @@ def ssm_matrix(dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray) -> N
 
     >>> dt, ones = np.ones((1, 2, 1)), np.ones((1, 2, 1, 1))
     >>> M = ssm_matrix(dt, A=np.log([0.5]), B=ones, C=ones, D=np.ones(1))[0, 0].round(6)
-    >>> M.tolist(), (M @ [8.0, 1.0]).tolist()  # ``ssm_scan`` gives the same
+    >>> M.tolist(), (M @ [8.0, 1.0]).tolist()  # ssm_scan gives the same
     ([[2.0, 0.0], [0.5, 2.0]], [16.0, 6.0])
     """
     H, G = dt.shape[-1], B.shape[2]

@@ -55,13 +55,19 @@ def headline(model_type: str) -> tuple[str, str]:
 
 def parts(text: str, columns: Sequence[str] = COLUMNS) -> dict[str, str]:
     """Read the table of a docstring: a cell for each column, with what variants differ in listed."""
+    header, *rows = table(text)
+    cells = {ALIASES.get(name, name): [row[i] for row in rows] for i, name in enumerate(header)}
+    return {column: " / ".join(filter(None, dict.fromkeys(cells.get(column, [])))) for column in columns}
+
+
+def table(text: str) -> list[list[str]]:
+    """Read the table of a docstring: its header and its rows, the lines of one row joined."""
     lines = [line.strip() for line in text.splitlines() if line.strip().startswith("|")]
     header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    joined: list[list[str]] = []
+    joined: list[list[str]] = [header]
     for row in rows:
-        if joined and not row[-1]:  # it continues the one above
+        if len(joined) > 1 and not row[-1]:  # it continues the one above
             joined[-1] = [f"{cell} {more}".strip() for cell, more in zip(joined[-1], row, strict=True)]
         else:
             joined.append(row)
-    cells = {ALIASES.get(name, name): [row[i] for row in joined] for i, name in enumerate(header)}
-    return {column: " / ".join(filter(None, dict.fromkeys(cells.get(column, [])))) for column in columns}
+    return joined

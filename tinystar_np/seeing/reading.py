@@ -28,7 +28,7 @@ from typing import Any
 
 import tinystar_np
 from tinystar_np.errors import InputError
-from tinystar_np.models.facts import parts
+from tinystar_np.models.facts import parts, table
 from tinystar_np.models.registry import model_class
 
 PACKAGE = Path(tinystar_np.__file__).parent
@@ -143,8 +143,11 @@ def as_markdown(docstring: str) -> str:
     """
     written = []
     for block in re.split(r"\n{2,}", docstring):
-        if block.startswith("    ") or block.startswith("|"):
+        if block.startswith("    "):
             written.append(block)
+        elif block.startswith("|"):
+            header, *rows = (f"| {' | '.join(row)} |" for row in table(block))
+            written.append("\n".join([header, "|---" * header.count(" | ") + "|---|", *rows]))
         elif block.startswith(">>>"):
             written.append(f"```pycon\n{block}\n```")
         elif ARGUMENT.match(block):
