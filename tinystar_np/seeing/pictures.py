@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tinystar_np.seeing.plots import save
+from tinystar_np.seeing.plots import check_matplotlib, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,6 +75,7 @@ def axes(
 
     Raises TinyStarError where matplotlib is missing.
     """
+    check_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure
 
