@@ -24,7 +24,7 @@ project = "tinystar_np"
 author = "the tinystar_np developers"
 html_title = "tinystar_np"
 extensions = ["myst_nb", "sphinx_copybutton", "sphinx_design"]
-exclude_patterns = ["tools", "_build"]
+exclude_patterns = ["tools", "_build", "**.ipynb"]  # a chapter opened as a notebook is not a second page
 
 html_theme = "furo"
 html_static_path = ["_static"]
