@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "tools"))
+os.environ["HF_HUB_CACHE"] = "/home/you/.cache/huggingface/hub"  # not this machine's models and user
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched while the book is built
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(HERE.parent), str(HERE / "tools"), os.environ.get("PYTHONPATH", "")]
