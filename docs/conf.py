@@ -15,7 +15,7 @@ sys.path.insert(0, str(HERE / "tools"))
 os.environ["HF_HUB_CACHE"] = "/home/you/.cache/huggingface/hub"  # not this machine's models and user
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched while the book is built
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(HERE.parent), str(HERE / "tools"), os.environ.get("PYTHONPATH", "")]
+    filter(None, (str(HERE.parent), str(HERE / "tools"), os.environ.get("PYTHONPATH")))
 )  # of the kernels
 
 if hasattr(KernelManager, "transport_encryption"):  # without it newer kernels warn, once for each chapter
@@ -39,6 +39,7 @@ html_theme_options = {
 pygments_style = "friendly"
 
 myst_enable_extensions = ["colon_fence"]
+myst_fence_as_directive = ["mermaid"]
 myst_heading_anchors = 4
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
@@ -81,6 +82,3 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", link_to_the_repository)
     app.add_directive("mermaid", Mermaid)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
-
-
-myst_fence_as_directive = ["mermaid"]

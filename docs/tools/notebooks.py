@@ -15,10 +15,9 @@ from chapters import DOCS, Chapter
 
 FOLDER = DOCS.parent / "examples" / "notebooks"
 FIRST = ("start", "one_token", "three_letters", "kernels/attention", "kernels/grouped_heads")
-REPOSITORY = "https://github.com/tinystar-np/tinystar_np/blob/main/"
+REPOSITORY = "https://github.com/tinystar-np/tinystar_np/"
 SOLUTION = re.compile(r":::\{dropdown\} (.+)\n```\{literalinclude\} (\S+)\n:pyobject: (\w+)\n```\n:::")
-IMAGES = "https://raw.githubusercontent.com/tinystar-np/tinystar_np/main/"  # the files themselves, not pages
-LINK = re.compile(r"(!\[[^\]]*)?\]\((?!https?://|#)([^)#\s]+)(#[^)]*)?\)")
+LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(#[^)]*)?\)")
 
 
 def notebooks() -> dict[Path, str]:
@@ -48,9 +47,9 @@ def plain(markdown: str, folder: Path) -> str:
         return f"<details><summary>{found[1]}</summary>\n\n```python\n{code}\n```\n\n</details>"
 
     def link(found: re.Match[str]) -> str:
-        there = (folder / found[2]).resolve().relative_to(DOCS.parent)
-        base = IMAGES if found[1] else REPOSITORY
-        return f"{found[1] or ''}]({base}{there.as_posix()}{found[3] or ''})"
+        there = (folder / found[1]).resolve().relative_to(DOCS.parent)
+        kind = "raw" if there.suffix == ".png" else "blob"  # the picture itself, or a page about a file
+        return f"]({REPOSITORY}{kind}/main/{there.as_posix()}{found[2] or ''})"
 
     return LINK.sub(link, SOLUTION.sub(solution, markdown))
 

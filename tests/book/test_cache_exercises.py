@@ -13,7 +13,7 @@ def test_the_cache_of_gpt2() -> None:
     gpt2 = hollow_model({"model_type": "gpt2"})  # its config alone
     assert gpt2.new_cache(1, capacity=1024).nbytes == 1024 * of_a_token == 75_497_472  # 75 MB
     weights = 4 * gpt2.parameters  # 498 MB
-    # Nearly seven full contexts: with a context of 1024 the weights of GPT-2 are always the larger part.
+    # Six and a half full contexts: for one text the weights of GPT-2 are always the larger part.
     assert 6 < weights / (1024 * of_a_token) < 7
 
 

@@ -19,7 +19,7 @@ def test_pairs_of_pairs_lose_less() -> None:
     # rounds a sum that itself grows as √n, and the error grows about as n. NumPy adds in pairs, pairs of
     # pairs, …, and a number takes part in log n additions only: its error hardly grows faster than the sum.
     random = np.random.default_rng(0)
-    worse = []
+    worse, errors = [], []
     for n in (10, 1000, 100_000):
         one_by_one, in_pairs = [], []
         for _ in range(10):
@@ -28,7 +28,12 @@ def test_pairs_of_pairs_lose_less() -> None:
             one_by_one.append(abs(float(np.add.accumulate(x)[-1]) - exact))
             in_pairs.append(abs(float(x.sum()) - exact))
         worse.append(np.mean(one_by_one) / max(np.mean(in_pairs), 1e-12))
+        errors.append((np.mean(one_by_one), np.mean(in_pairs)))
     assert worse[-1] > 5
+    # From 1000 to 100 000 numbers the first grows about a hundredfold, the second about as √100 = 10.
+    one, pairs = np.divide(errors[2], errors[1])
+    assert 30 < one < 300
+    assert 3 < pairs < 30
 
 
 def test_the_form_of_a_difference() -> None:

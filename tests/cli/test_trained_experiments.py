@@ -262,3 +262,13 @@ def test_errors(arguments: list[str], words: list[str], capsys: Any, monkeypatch
     assert out == ""
     for word in words:
         assert word in err
+
+
+@pytest.mark.parametrize("name", list(read_training().designs))
+def test_one_design_alone_is_not_compared(name: str, capsys: Any, training: Training) -> None:
+    words = " ".join(run(capsys, name, "--rounds", "0")[0].split())
+    assert "between two that were trained once" not in words
+    assert "They differ in size" not in words
+    others_once = f", {name} once" if name != training.repeated.name else ""
+    assert f"{training.repeated.name} was trained 3 times{others_once}: the noise itself is known" in words
+    assert ("The loss was" in words) == bool(others_once)  # three seeds have three losses

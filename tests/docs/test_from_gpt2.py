@@ -1,10 +1,24 @@
 """What the chapters from GPT-2 to today count: published sizes, and models with random weights."""
 
+from inspect import getsource
+
 import numpy as np
 import pytest
 from from_gpt2 import PUBLISHED, costs, hollow, small_model, speed, table, tinystar
 
 from tinystar_np.inspection.memory import weight_sizes
+from tinystar_np.models import (
+    deepseek_v2,
+    gemma3_text,
+    gpt2,
+    gpt_oss,
+    gptj,
+    granitemoehybrid,
+    llama,
+    mistral,
+    mixtral,
+    qwen3_next,
+)
 
 # Billions of parameters, and of those that a token uses, as their makers published them.
 SAID = {
@@ -70,3 +84,12 @@ def test_speed_is_a_ratio_to_the_first() -> None:
     rows = speed({"one": tinystar(), "eight": tinystar(num_layers=16)}, 8, new=2, rounds=5).text.splitlines()
     assert "ms a token" in rows[2]
     assert float(rows[3].split("|")[2].split()[0]) < 0.6  # eight times the layers
+
+
+def test_the_blocks_that_compute_as_gpt2s_does() -> None:
+    """docs/from_gpt2/index.md says so of these, and of no other on the path."""
+    said = (deepseek_v2, gpt2, gpt_oss, llama, mistral, mixtral)
+    changed = (gemma3_text, gptj, granitemoehybrid, qwen3_next)
+    first = getsource(gpt2.Block.__call__)
+    assert {getsource(file.Block.__call__) for file in said} == {first}
+    assert first not in {getsource(file.Block.__call__) for file in changed}

@@ -1,8 +1,14 @@
 """Two files of models laid over each other: ``difference`` and ``compared``."""
 
 import re
+from types import ModuleType
 
-from tinystar_np.models import gpt2, gptj, llama, mistral
+import numpy as np
+import pytest
+
+from tinystar_np.errors import InputError
+from tinystar_np.kernels import softmax
+from tinystar_np.models import base, gpt2, gptj, llama, mistral
 from tinystar_np.seeing.reading import compared, difference, lines_of
 
 
@@ -67,3 +73,17 @@ def test_tables_of_parts_as_one() -> None:
     cells = {row[0].strip("| "): [cell.strip(" |") for cell in row[1:]] for row in rows}
     assert cells["norm"] == ["LayerNorm", "**RMSNorm**"]
     assert cells["block"] == ["sequential", "sequential"]
+
+
+@pytest.mark.parametrize("other", [softmax, base], ids=lambda module: module.__name__)
+def test_only_files_of_decoders_have_tables(other: ModuleType) -> None:
+    for show in (compared, difference):
+        with pytest.raises(InputError, match=f"{other.__name__} is not the file of a decoder"):
+            show(gpt2, other)
+
+
+def test_a_file_and_a_class_cannot_be_laid_over_each_other() -> None:
+    with pytest.raises(InputError, match="or two model files"):
+        difference(gpt2, gpt2.Block)
+    with pytest.raises(InputError, match="of tinystar_np can be read so"):
+        difference(gpt2.Block, np.sum)

@@ -1,9 +1,16 @@
 """Docstrings and code, as chapters of the book show them."""
 
+import json
+
+import numpy as np
+import pytest
+
+from tinystar_np.errors import InputError
 from tinystar_np.kernels import softmax as module
 from tinystar_np.kernels.softmax import softmax
+from tinystar_np.models import gpt2
 from tinystar_np.models.base import Decoder
-from tinystar_np.seeing.reading import read
+from tinystar_np.seeing.reading import describe, read
 
 
 def test_a_function_is_its_docstring_and_its_code() -> None:
@@ -25,3 +32,26 @@ def test_a_decorated_function_is_shown_as_it_is_written() -> None:
     said = read(Decoder.from_block).text
     assert said.startswith("**`Decoder.from_block`** · [models/base.py]")
     assert "for i in range(first, len(self.blocks)):" in said
+
+
+def test_a_method_without_a_docstring_has_none() -> None:
+    said = read(gpt2.Block.__init__).text
+    assert "Initialize self" not in said  # what object says of every class
+    assert "self.attention_norm = LayerNorm(" in said
+
+
+@pytest.mark.parametrize("thing", [np.sum, len, json, lambda x: x, 3], ids=repr)
+def test_what_is_not_of_this_package_is_refused(thing: object) -> None:
+    with pytest.raises(InputError, match=r"of tinystar_np can be read so; .* is none\."):
+        read(thing)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("thing", [json, 3], ids=repr)
+def test_what_cannot_be_called_is_not_described(thing: object) -> None:
+    with pytest.raises(InputError, match="A function or a class is described; found "):
+        describe(thing)  # type: ignore[arg-type]
+
+
+def test_a_function_is_described_by_its_call_and_its_docstring() -> None:
+    said = describe(softmax).text
+    assert said.startswith("```python\nsoftmax(x, sink=None)\n```\n\nCompute the softmax")

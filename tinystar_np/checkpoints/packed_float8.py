@@ -1,4 +1,4 @@
-"""FP8: matrices in floats of 8 bits (kernels/float8.py), as DeepSeek-V3 and Qwen3's FP8 models have them.
+"""FP8: matrices in floats of 8 bits (kernels/float8.py), as in DeepSeek-V3 and (fbgemm) Llama 3.1 405B.
 
     NAME             F8_E4M3 (out, in)
     NAME_scale_inv   float, (out / 128, in / 128) with ``weight_block_size`` [128, 128], rounded up; or one

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tinystar_np.amounts import counted
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.cli.open_model import add_threads_argument
 from tinystar_np.cli.side_by_side import COUNTED, LONG, ends_early, findings, panels, quantities
@@ -24,10 +25,8 @@ from tinystar_np.models.tinystar_config import TinyStarConfig, configuration_nam
 from tinystar_np.seeing.plots import check_plotting, plot_small_multiples
 
 MOST_COLUMNS = 100  # of a terminal
-TOKENS, TOKENS_TRAINED = (
-    512,
-    480,
-)  # of the prompt; the trained models have places for 512, with the new tokens
+TOKENS = 512  # of the prompt
+TOKENS_TRAINED = 480  # the trained models have places for 512, with the new tokens
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,9 +61,9 @@ def experiments(arguments: argparse.Namespace) -> int:
     configs = find_configs(arguments.configs)
     check_lengths(arguments, configs)
     prepare(arguments)
-    counted = {name: takes(config, sorted({tokens, LONG})) for name, config in configs.items()}
+    costs = {name: takes(config, sorted({tokens, LONG})) for name, config in configs.items()}
     speeds = measured(configs, arguments) if rounds else {}
-    compared = [Experiment(name, configs[name], counted[name], speeds.get(name)) for name in configs]
+    compared = [Experiment(name, configs[name], costs[name], speeds.get(name)) for name in configs]
     machine = describe_machine()
     shown = quantities(tokens, new, measured=rounds > 0)
     notes = _notes(compared, machine, arguments)
@@ -151,7 +150,7 @@ def measured(configs: Mapping[str, TinyStarConfig], arguments: argparse.Namespac
 
 
 def _notes(
-    compared: Sequence[Experiment], machine: Mapping[str, object], arguments: argparse.Namespace
+    compared: Sequence[Experiment], machine: Mapping[str, str | int], arguments: argparse.Namespace
 ) -> list[str]:
     """Return notes on what the numbers mean and how they were measured."""
     ending = [f"{one.name} has {one.takes.context_length}" for one in compared if ends_early(one)]
@@ -160,7 +159,8 @@ def _notes(
     if arguments.rounds:
         rounds = arguments.rounds
         how = "one round" if rounds == 1 else f"median (lowest–highest) of {rounds} rounds"
-        notes.append(f"Speeds: {machine['processor']}, {machine['threads']} threads; {how}.")
+        threads = counted(int(machine["threads"]), "thread")
+        notes.append(f"Speeds: {machine['processor']}, {threads}; {how}.")
     return notes
 
 

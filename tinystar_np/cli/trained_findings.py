@@ -184,20 +184,26 @@ def limits(compared: Sequence[Compared], training: Training) -> list[str]:
     steps, epochs = listed(sorted({f"{run.steps:,}" for run in runs})), max(run.epochs for run in runs)
     once = [one.name for one in compared if len(one.design.runs) == 1]
     several = f"{training.repeated.name} was trained {len(training.repeated.runs)} times"
-    others = "the others" if len(once) > 1 else listed(once)
-    counted = f"{several}, {others} once" if once else several
+    counted = f"{several}, {'the others' if len(once) > 1 else once[0]} once" if once else several
+    cautions = ["the noise itself is known roughly"]
+    if len(once) > 1:
+        cautions.append(
+            "between two that were trained once a difference of less than twice the noise may still be chance"
+        )
     said = [
         f"One run, on {training.device}: {steps} steps a design, {epochs:.1f} times through the text, "
-        f"windows of {training.context} tokens. {counted}: the noise itself is known roughly, and between "
-        "two that were trained once a difference of less than twice the noise may still be chance."
+        f"windows of {training.context} tokens. {counted}: "
+        f"{', and '.join(cautions)}."
     ]
     falls = [run.last_fall for run in runs]
     before, last = list(runs[0].looks)[-2:]
     between = f"between steps {before:,} and {last:,}"
     if min(falls) > 0:
+        by = " to ".join(dict.fromkeys((f"{min(falls):.3f}", f"{max(falls):.3f}")))
+        all_losses = "All losses were" if len(falls) > 1 else "The loss was"
         said.append(
-            f"All losses were still falling: {between} by {min(falls):.3f} to {max(falls):.3f} nats "
-            "per byte. More steps, another size or other text may order the designs otherwise."
+            f"{all_losses} still falling: {between} by {by} nats per byte. "
+            "More steps, another size or other text may order the designs otherwise."
         )
     else:
         said.append(f"{sum(fall <= 0 for fall in falls)} of {len(falls)} losses no longer fell {between}.")

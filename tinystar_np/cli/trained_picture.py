@@ -31,7 +31,7 @@ def picture(
         band=(seeds.lowest, seeds.highest),
         noise=f"noise: {len(seeds.values)} seeds of {base.name}",
     )
-    title = "What a cache costs, and what it is worth: small models trained alike"
+    title = "Loss on held-out text and size of the cache: small models trained alike"
     return trade_off(title, things, scales, panels(compared, training, tokens, new), note)
 
 

@@ -1,11 +1,11 @@
-"""Clamped SwiGLU: a gated activation whose two factors are kept within limits, for weights of few bits.
+"""Clamped SwiGLU: a gated activation whose two factors are kept within limits.
 
     g = min(gate, limit)
     u = min(max(up, −limit), limit)
     y = g · sigmoid(α g) · (u + 1)
 
-SwiGLU multiplies two linear maps, so a few features grow with the square of the input, and in a type of few
-bits one large number costs all others their precision. Limits bound both factors. A gate far below 0 needs
+SwiGLU multiplies two linear maps, so a few features grow with the square of the input, which costs all others
+their precision where numbers have few bits. Limits bound both factors. A gate far below 0 needs
 none: its activation is nearly 0. With u + 1 an ``up`` of 0 passes the activated gate on unchanged; α = 1.702
 makes g · sigmoid(α g) an approximation of GELU. OpenAI 2025 (gpt-oss), arXiv:2508.10925.
 """

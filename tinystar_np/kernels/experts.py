@@ -166,8 +166,8 @@ def sigmoid_grouped_top_k(
     factor      what they are multiplied by after that
 
     The correction is not trained by gradients: each step of training raises it for experts that got too few
-    tokens and lowers it for those that got too many, so that loads are even without a penalty in the loss.
-    DeepSeek-V3, arXiv:2412.19437; Wang et al. 2024, arXiv:2408.15664.
+    tokens and lowers it for those that got too many, so that loads are even with hardly a penalty in the
+    loss. DeepSeek-V3, arXiv:2412.19437; Wang et al. 2024, arXiv:2408.15664.
 
     Returns the chosen experts and their weights, each (..., k), the best first.
 

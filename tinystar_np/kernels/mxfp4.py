@@ -9,7 +9,7 @@ A float of 4 bits has a sign, two bits of exponent and one of mantissa, E2M1, so
 
 They lie closer together near 0, where most weights are. The scale is a bare exponent, E8M0: multiplying by
 it loses nothing, so every weight is exact in bfloat16. 4.25 bits a weight. gpt-oss was trained so that its
-experts, nine tenths of all its weights, are exact in this type.
+experts, more than nine tenths of all its weights, are exact in this type.
 
 Other weights are rounded, each to the nearest number, of two as near to that whose code is even. The exponent
 is that of the block's largest weight, once this is rounded to one bit of mantissa itself:

@@ -7,7 +7,7 @@
 |-----------------|-------------------------|---------|-----------------------|------------|---------------|
 | latent, R = 512 | RoPE on 64 of 192, yarn | RMSNorm | SwiGLU; 1 + 8 experts | sequential | 163840 (yarn) |
 
-New in it: experts with even loads without a penalty in the loss. Each expert's score is a sigmoid; experts
+New in it: experts with even loads and hardly a penalty in the loss. Each expert's score is a sigmoid; experts
 are chosen by score plus correction, and weighted by the score alone (``sigmoid_grouped_top_k`` in
 kernels/experts.py). One more layer was trained to predict the token after the next; it is in the file, but
 not needed for the next token. All else is DeepSeek-V2's (deepseek_v2.py).
@@ -273,7 +273,7 @@ FACTS = Facts(
     grew_from="deepseek_v2",
     kind="experts",
     changed="Sigmoid router scores, and a correction that only chooses experts",
-    why="256 experts with even loads without a penalty in the loss",
+    why="256 experts with even loads and hardly a penalty in the loss",
     published="V3",
     keys={"num_hidden_layers": 1},
 )

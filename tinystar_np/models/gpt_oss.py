@@ -9,9 +9,9 @@
 
 New in it: a learned sink in each head, one more score that takes a share of the softmax and has no value, so
 that a head need not attend to any token (Xiao et al. 2023, arXiv:2309.17453, had seen heads use the first
-token for that). Windows of 128 tokens in every second layer, the smallest of any large model. Nearly all
-weights are in experts and were trained for 4 bits each, hence the clamps in their SwiGLU; everything has a
-bias, experts and router too. The ends of yarn's blend are not rounded to whole pairs.
+token for that). Windows of 128 tokens in every second layer. Nearly all weights are in experts, and these
+were in 4 bits in the last part of the training; their SwiGLU is clamped. Attention, router and experts have
+biases. The ends of yarn's blend are not rounded to whole pairs.
 
 Files in 4 bits (kernels/mxfp4.py) stay so in memory: for a token, the experts that it chose are widened.
 """

@@ -4,17 +4,17 @@
     feed-forward(x) = shared(x) + expert_e(σ(s_e) · x)      e the best of E by its score s_e
     logits = norm(x) · W
 
-| attention              | position             | norm    | feed-forward              | block      | context |
-|------------------------|----------------------|---------|---------------------------|------------|---------|
-| GQA 40:8, chunks of    | RoPE, neighbours, in | RMSNorm | SwiGLU, shared + 1 of 16  | sequential | 131072  |
-| 8192 in three of four, | these; none in each  |         | or 128; in Maverick every |            |         |
-| q and k normed there   | 4th, but temperature |         | second layer is dense     |            |         |
+| attention              | position             | norm    | feed-forward             | block      | context  |
+|------------------------|----------------------|---------|--------------------------|------------|----------|
+| GQA 40:8, chunks of    | RoPE, neighbours, in | RMSNorm | SwiGLU, shared + 1 of 16 | sequential | 10485760 |
+| 8192 in three of four, | these; none in each  |         | or 128; in Maverick each |            |          |
+| q and k normed there   | 4th, but temperature |         | second layer is dense    |            |          |
 
-New in it: two kinds of layers, for texts of millions of tokens. Three layers of four have rotary positions
-and attend within a chunk; the fourth attends to the whole text without positions (Kazemnejad et al. 2023,
-arXiv:2305.19466), and its queries grow with the position (Nakanishi 2025, arXiv:2501.19399). Rotated queries
-and keys are normed, without a gain. An expert's weight is a sigmoid of its score, and multiplies the expert's
-input. Published in "The Llama 4 herd", April 2025.
+New in it: two kinds of layers, for texts of millions of tokens (10485760 by Scout's config, 1048576 by
+Maverick's). Three layers of four have rotary positions and attend within a chunk; the fourth attends to the
+whole text without positions (Kazemnejad et al. 2023, arXiv:2305.19466), and its queries grow with the
+position (Nakanishi 2025, arXiv:2501.19399). Rotated queries and keys are normed, without a gain. An expert's
+weight is a sigmoid of its score, and multiplies the expert's input. Published in "The Llama 4 herd" (2025).
 """
 
 from collections.abc import Sequence

@@ -6,12 +6,14 @@ Each function returns a ``Picture``, which a notebook shows; ``save`` writes it 
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tinystar_np.errors import InputError
 from tinystar_np.seeing.plots import check_matplotlib, save
 
 if TYPE_CHECKING:
@@ -92,15 +94,20 @@ def matrices(
     numbers: bool | None = None,
     limit: float | None = None,
 ) -> Picture:
-    """Draw matrices side by side: blue for positive numbers, red for negative, white for 0 and −inf.
+    """Draw matrices side by side: blue for positive numbers, red for negative; white for 0, −inf and NaN.
 
     shown          {title: matrix}; a vector is drawn as one row
     rows, columns  what is written beside each row and under each column; None for nothing
     digits         after the point
     numbers        whether to write them into the squares; None: where there are few
     limit          the number that has the full colour; None: the largest of each matrix
+
+    Raises InputError where there is nothing to draw, or what there is does not fit together.
     """
+    _check_some(shown)
     drawn = {title: np.atleast_2d(np.asarray(values, dtype=np.float64)) for title, values in shown.items()}
+    for title, values in drawn.items():
+        _check_matrix(title, values)
     squares = sum(values.shape[1] for values in drawn.values())
     most = max(values.shape[0] for values in drawn.values())
     few = max(values.size for values in drawn.values()) <= MOST_NUMBERS if numbers is None else numbers
@@ -124,7 +131,12 @@ def matrix(
     numbers: bool = True,
     limit: float | None = None,
 ) -> None:
-    """Draw one matrix on axes of yours; arguments as in ``matrices``."""
+    """Draw one matrix on axes of yours; arguments and errors as in ``matrices``."""
+    _check_matrix(title, values)
+    for names, side, count in ((rows, "rows", len(values)), (columns, "columns", values.shape[1])):
+        _check_names(names, side, title, count)
+    if limit is not None and not limit > 0:
+        raise InputError(f"The limit of colours must be above 0; found {limit}.")
     finite = np.where(np.isfinite(values), values, 0)
     most = limit or float(np.abs(finite).max()) or 1.0
     axis.imshow(
@@ -157,14 +169,23 @@ def bars(values: Mapping[str, Sequence[float]], names: Sequence[object], title: 
     values  {title of the panel: a number for each name}
     names   written under the bars
     title   of the whole
+
+    Raises InputError where there is nothing to draw, or there are not as many numbers as names.
     """
+    _check_some(values)
+    _check_some(names)
+    for said, numbers in values.items():
+        _check_names(names, "bars", said, len(numbers))
     picture, found = axes(
         len(values), width=max(2.4 * len(values), 0.28 * len(names) * len(values) + 1), height=2.4
     )
-    top = max(max(each) for each in values.values()) * 1.08
-    for axis, (said, numbers), colour in zip(np.atleast_1d(found), values.items(), COLOURS * 9, strict=False):
+    heights = np.array(list(values.values()), dtype=np.float64)
+    heights = np.append(heights[np.isfinite(heights)], 0)  # bars begin at 0, whatever else there is
+    low, high = 1.08 * heights.min(), 1.08 * heights.max()
+    panels = zip(np.atleast_1d(found), values.items(), cycle(COLOURS), strict=False)
+    for axis, (said, numbers), colour in panels:
         axis.bar(range(len(names)), numbers, color=colour)
-        axis.set_ylim(min(0.0, min(min(each) for each in values.values()) * 1.08), top)
+        axis.set_ylim(low, high if high > low else 1)
         axis.set_title(said)
         axis.set_xticks(range(len(names)), [str(name) for name in names], rotation=90)
         axis.tick_params(length=0)
@@ -189,10 +210,15 @@ def curves(
     x             where they lie; None for 0, 1, 2, …
     xlabel, ylabel, title  words
     logx, logy    whether an axis is logarithmic
+
+    Raises InputError where there is nothing to draw.
     """
+    _check_some(lines)
     picture, axis = axes(width=6.4, height=3.0)
     for name, numbers in lines.items():
-        axis.plot(np.arange(len(numbers)) if x is None else x, numbers, label=name, linewidth=1.6)
+        places = np.arange(len(numbers)) if x is None else x
+        dot = "o" if len(numbers) == 1 else ""  # a line through one point has no length
+        axis.plot(places, numbers, label=name, linewidth=1.6, marker=dot)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if logx:
         axis.set_xscale("log", base=2)
@@ -209,8 +235,25 @@ def _style() -> dict[str, Any]:
     return STYLE | {"axes.prop_cycle": cycler(color=COLOURS)}
 
 
+def _check_some(drawn: Sequence[object] | Mapping[str, object]) -> None:
+    if not len(drawn):
+        raise InputError("There is nothing to draw: no numbers were given.")
+
+
+def _check_matrix(title: str, values: NDArray) -> None:
+    if values.ndim != 2 or values.size == 0:
+        raise InputError(f"A matrix has rows and columns; {title!r} has the shape {values.shape}.")
+
+
+def _check_names(names: Sequence[object] | None, what: str, title: str, count: int) -> None:
+    if names is not None and len(names) != count:
+        raise InputError(f"{title!r} has {count} {what}, and {len(names)} names were given for them.")
+
+
 def _number(value: float, digits: int) -> str:
-    """Write a number into a square: "0.25", "−∞"; whole numbers without a point."""
+    """Write a number into a square: "0.25", "−∞", "NaN"; whole numbers without a point."""
+    if np.isnan(value):
+        return "NaN"
     if not np.isfinite(value):
         return "−∞" if value < 0 else "∞"
     digits = 0 if value == round(value) else digits

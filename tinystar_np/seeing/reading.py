@@ -27,6 +27,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import tinystar_np
+from tinystar_np.errors import InputError
 from tinystar_np.models.facts import parts
 from tinystar_np.models.registry import model_class
 
@@ -63,11 +64,13 @@ def read(thing: Callable[..., object] | ModuleType) -> Reading:
     """Return what a docstring says, as Markdown, and the code after it.
 
     thing  a function or class of this package; or a module, of which only the docstring is shown
+
+    Raises InputError for anything else.
     """
-    if not isinstance(thing, ModuleType):
+    if not isinstance(thing, ModuleType) and callable(thing):
         thing = inspect.unwrap(thing)  # a decorator's wrapper is defined in the decorator's file
-    said = as_markdown(inspect.getdoc(thing) or "")
-    file = Path(inspect.getsourcefile(thing) or "").relative_to(PACKAGE).as_posix()
+    file = _file(thing).as_posix()
+    said = as_markdown(_docstring(thing))
     if isinstance(thing, ModuleType):
         return Reading(f"{said}\n\n*From the docstring of [`{file}`]({SOURCE}{file}).*")
     lines, first = inspect.getsourcelines(thing)
@@ -79,7 +82,12 @@ def read(thing: Callable[..., object] | ModuleType) -> Reading:
 
 
 def describe(thing: Callable[..., object]) -> Reading:
-    """Return how a function is called and what its docstring says; of a class, its public methods too."""
+    """Return how a function is called and what its docstring says; of a class, its public methods too.
+
+    Raises InputError for what is neither.
+    """
+    if not inspect.isclass(thing) and not inspect.isroutine(thing):
+        raise InputError(f"A function or a class is described; found {thing!r}.")
     said = [_called(thing)]
     if inspect.isclass(thing):
         own = [name for name in vars(thing) if name == "__call__" or not name.startswith("_")]
@@ -105,7 +113,7 @@ def _called(thing: Any, of: str = "") -> str:
         if of and shown and shown[0].name == "self":
             del shown[0]
         line += str(given.replace(parameters=shown, return_annotation=inspect.Signature.empty))
-    return f"```python\n{_wrapped(line)}\n```\n\n{as_markdown(inspect.getdoc(thing) or '')}"
+    return f"```python\n{_wrapped(line)}\n```\n\n{as_markdown(_docstring(thing))}"
 
 
 def _wrapped(line: str) -> str:
@@ -156,7 +164,11 @@ def difference(
                    in that of its config (``c: GPT2Config`` is ``c: Config``); or two model files, of whose
                    tables of weights our names and the shapes are compared
     context        how many equal lines are kept around each difference
+
+    Raises InputError for anything else, and for a model file beside a function.
     """
+    if isinstance(before, ModuleType) != isinstance(after, ModuleType):
+        raise InputError("Two functions or classes are compared, or two model files, not one with the other.")
     old, new = lines_of(before), lines_of(after)
     lines = list(difflib.unified_diff(old, new, lineterm="", n=context))[2:]
     shown = "\n".join("  ⋮" if line.startswith("@@") else line for line in lines[1:]) or " (no difference)"
@@ -167,6 +179,7 @@ def lines_of(thing: Callable[..., object] | ModuleType) -> list[str]:
     """Return what ``difference`` compares: lines of code, or of a model file's table of weights."""
     if isinstance(thing, ModuleType):
         return _rows(thing)
+    _file(thing)
     lines = dedent("".join(inspect.getsourcelines(thing)[0])).rstrip("\n").splitlines()
     for node in ast.walk(ast.parse("\n".join(lines))):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
@@ -182,7 +195,8 @@ def _rows(file: ModuleType) -> list[str]:
 
     What the config can ask for and by default does not, such as biases, is left out.
     """
-    config = model_class(Path(file.__file__ or "").stem).Config()
+    _check_model_file(file)
+    config = model_class(_file(file).stem).Config()
 
     def is_there(condition: str) -> bool:
         value = getattr(config, condition.removeprefix("not "))
@@ -198,21 +212,44 @@ def _rows(file: ModuleType) -> list[str]:
 
 def _place(thing: Callable[..., object] | ModuleType) -> str:
     """Name a thing of a file and link to it: "[gpt2.Block](…)"."""
-    file = Path(inspect.getsourcefile(thing) or "").relative_to(PACKAGE)
+    file = _file(thing)
     if isinstance(thing, ModuleType):
         return f"[`{file.stem}.WEIGHTS`]({SOURCE}{file.as_posix()})"
     line = inspect.getsourcelines(thing)[1]
     return f"[`{file.stem}.{thing.__qualname__}`]({SOURCE}{file.as_posix()}#L{line})"
 
 
-def compared(*models: ModuleType) -> Reading:
+def _file(thing: object) -> Path:
+    """Return the file that defines a thing, from the package's folder; raises InputError for a stranger."""
+    try:
+        return Path(inspect.getsourcefile(thing) or "").relative_to(PACKAGE)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"Functions, classes and modules of tinystar_np can be read so; {thing!r} is none."
+        ) from None
+
+
+def _docstring(thing: object) -> str:
+    """Return a thing's own docstring; inspect.getdoc would take that of the method it overrides."""
+    return inspect.cleandoc(getattr(thing, "__doc__", None) or "")
+
+
+def _check_model_file(file: ModuleType) -> None:
+    if _file(file).parent.name != "models" or not hasattr(file, "WEIGHTS"):
+        raise InputError(f"{file.__name__} is not the file of a decoder, as models/llama.py is.")
+
+
+def compared(first: ModuleType, *others: ModuleType) -> Reading:
     """Return the tables in the docstrings of model files as one: a row a part, a column a model.
 
     What differs from the column before is bold.
+    Raises InputError for a module that is no decoder's file.
     """
-    cells = [parts(inspect.getdoc(model) or "") for model in models]
-    names = (f"[`{Path(model.__file__ or '').stem}`]({SOURCE}models/{Path(model.__file__ or '').name})"
-             for model in models)  # fmt: skip
+    models = (first, *others)
+    for model in models:
+        _check_model_file(model)
+    cells = [parts(_docstring(model)) for model in models]
+    names = (f"[`{_file(model).stem}`]({SOURCE}{_file(model).as_posix()})" for model in models)
     rows = [f"| | {' | '.join(names)} |", "|---" * (1 + len(models)) + "|"]
     for part in cells[0]:
         of_each = [each[part] for each in cells]
