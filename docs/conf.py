@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "tools"))
+os.environ["HF_HUB_CACHE"] = "/home/you/.cache/huggingface/hub"  # not this machine's models and user
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched while the book is built
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, (str(HERE.parent), str(HERE / "tools"), os.environ.get("PYTHONPATH")))
@@ -24,7 +25,7 @@ project = "tinystar_np"
 author = "the tinystar_np developers"
 html_title = "tinystar_np"
 extensions = ["myst_nb", "sphinx_copybutton", "sphinx_design"]
-exclude_patterns = ["tools", "_build"]
+exclude_patterns = ["tools", "_build", "**.ipynb"]  # a chapter opened as a notebook is not a second page
 
 html_theme = "furo"
 html_static_path = ["_static"]

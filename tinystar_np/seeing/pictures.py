@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinystar_np.errors import InputError
-from tinystar_np.seeing.plots import save
+from tinystar_np.seeing.plots import check_matplotlib, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,6 +77,7 @@ def axes(
 
     Raises TinyStarError where matplotlib is missing.
     """
+    check_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -52,6 +52,11 @@ def check_plotting(path: Path) -> None:
             path.unlink()
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}).") from error
+    check_matplotlib()
+
+
+def check_matplotlib() -> None:
+    """Raise a TinyStarError where matplotlib is missing."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
