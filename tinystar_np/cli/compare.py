@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 
+from tinystar_np.amounts import counted
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.cli.activations import (
     add_comparing_arguments,
@@ -68,7 +69,7 @@ def compare(arguments: argparse.Namespace) -> int:
         if tokenizer is not None:
             with suppress(InputError):  # of a vocabulary of a few letters
                 ids = tokenizer.encode(PROMPT)[: model.context_length]
-    note(f"{len(ids)} tokens; loading torch and transformers …", arguments)
+    note(f"{counted(len(ids), 'token')}; loading torch and transformers …", arguments)
     found = run_both(model, ids, reference)
 
     rows = found.differences
