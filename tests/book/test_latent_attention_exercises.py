@@ -3,7 +3,13 @@
 import numpy as np
 
 from tinystar_np.kernels.attention import attention
-from tinystar_np.kernels.latent_attention import absorbed, absorbing_is_cheaper, expanded, latent_attention
+from tinystar_np.kernels.latent_attention import (
+    absorbed,
+    absorbed_latent_attention,
+    absorbing_is_cheaper,
+    expanded,
+    latent_attention,
+)
 
 
 def test_two_scores_in_two_ways() -> None:
@@ -43,7 +49,8 @@ def test_multi_head_attention_as_latent_attention() -> None:
     # Each head takes its own out of it.
     up_k = np.stack([one[:, h * K : (h + 1) * K] for h in range(H)])
     up_v = np.stack([one[:, (H + h) * K : (H + h + 1) * K] for h in range(H)])
-    found = latent_attention(q, latents, up_k, up_v, None, scale=0.5)
-    np.testing.assert_allclose(found, attention(q, k, v, None, scale=0.5))
+    for form in (latent_attention, absorbed_latent_attention):
+        found = form(q, latents, up_k, up_v, None, scale=0.5)
+        np.testing.assert_allclose(found, attention(q, k, v, None, scale=0.5))
     # Nothing is saved: a token keeps 2 · H · K numbers, as in multi-head attention.
     assert latents.shape[-1] == 2 * H * K
