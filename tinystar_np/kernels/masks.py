@@ -28,7 +28,7 @@ class Mask(NamedTuple):
     """The positions of queries and keys, and which of these a query may attend to.
 
     query_positions   (T,), or (B, T) where the rows of a batch differ
-    key_positions     (S,), or (B, S); a negative one marks a key hidden from every query, as padding is
+    key_positions     (S,), or (B, S); a negative one is padding (it fills up short texts), hidden from all
     window            W, how many positions a query attends to, its own included; None for no limit
     chunk             C, the length of the chunks within which queries attend; None for no chunks
     causal            whether later keys are hidden
