@@ -226,7 +226,7 @@ def llama3_frequencies(
 def longrope_frequencies(rotary_dim: int, theta: float, factors: Sequence[float]) -> Float32s:
     """Slow each pair down by a factor of its own, found by search (LongRoPE).
 
-    factors  (J,); a model has two lists, one for texts within the trained length and one for longer ones
+    factors  (J,), one for each pair; a model has two lists, for texts within and beyond the trained length
 
     Ding et al. 2024, arXiv:2402.13753. Phi-3. ``longrope_attention_factor`` belongs to it.
 
