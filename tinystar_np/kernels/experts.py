@@ -21,11 +21,12 @@ output. Experts are not linear, so the two are not the same:
 
     y = Σ_{e ∈ C} expert_e(sigmoid(s_e) · x)
 
-The model has the weights of E experts and the cost of k. The choice itself has no gradient, but the weights
-have: an expert that helped is chosen more often. Left alone, a few experts would get all tokens, so training
-adds noise, or a penalty on uneven loads, or drops tokens of an expert that is full. Inference does none of
-this. Shazeer et al. 2017, arXiv:1701.06538; GShard (Lepikhin et al. 2020, arXiv:2006.16668); Switch, with
-k = 1 (Fedus et al. 2021, arXiv:2101.03961); Mixtral (Jiang et al. 2024, arXiv:2401.04088).
+The model has the weights of E experts and the cost of k. Training cannot move the choice by small steps (it
+has no gradient), but it moves the weights: an expert that helped is chosen more often. Left alone, a few
+experts would get all tokens, so training adds noise, or a penalty on uneven loads, or drops tokens of an
+expert that is full. Inference does none of this. Shazeer et al. 2017, arXiv:1701.06538; GShard (Lepikhin et
+al. 2020, arXiv:2006.16668); Switch, with k = 1 (Fedus et al. 2021, arXiv:2101.03961); Mixtral (Jiang et al.
+2024, arXiv:2401.04088).
 
 ``mixture`` is the last line of the formula, one token and one expert at a time. Every step reads a whole
 expert for one vector: a prompt of T tokens reads k·T of them.
