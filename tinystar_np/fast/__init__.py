@@ -1,6 +1,7 @@
 """The kernels again, for this machine: the same names, the same signatures, the same numbers, quicker.
 
-What concerns a processor, BLAS, threads, memory order or NumPy's own call costs is here and nowhere else.
+What concerns a processor, BLAS (the library in which NumPy multiplies matrices), threads, memory order or
+NumPy's own call costs is here and nowhere else.
 ``KERNELS`` maps each name to its definition, and tests compare the two. With the environment variable
 ``TINYSTAR_NP_KERNELS=1`` the definitions run themselves.
 """
