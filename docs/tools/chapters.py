@@ -5,10 +5,12 @@ order and in one namespace, when the book is built and when the tests run.
 """
 
 import ast
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import jupytext
 import numpy as np
@@ -53,7 +55,7 @@ def chapters() -> list[Chapter]:
 def run(cells: list[str]) -> Iterator[object]:
     """Run cells one after another in one namespace; yield what the last line of each is, None for nothing."""
     names: dict[str, Any] = {"__name__": "chapter"}
-    with np.printoptions():  # what a chapter sets ends with it
+    with np.printoptions(), patch.dict(os.environ):  # what a chapter sets ends with it
         for cell in cells:
             tree = ast.parse(cell)
             last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None

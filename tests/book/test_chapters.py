@@ -1,6 +1,7 @@
 """The book's chapters: their code runs, tests solve their exercises, and no block is left out silently."""
 
 import ast
+import os
 import re
 from pathlib import Path
 
@@ -90,9 +91,11 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 
 def test_print_options_of_a_chapter_end_with_it() -> None:
-    before = np.get_printoptions()
+    before, variables = np.get_printoptions(), dict(os.environ)
     assert list(run(["import numpy", "numpy.set_printoptions(precision=1)", "str(numpy.array(1 / 3))"]))[1:]
+    assert list(run(["import os", "os.environ['COLUMNS'] = '17'", "os.environ.pop('HOME', '')"]))
     assert np.get_printoptions() == before
+    assert dict(os.environ) == variables
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
