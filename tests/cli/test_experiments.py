@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from figures import assert_apart, saved_figures
 from terminals import on_terminal
 
 from tinystar_np.cli import experiments, side_by_side
@@ -210,12 +211,7 @@ def test_picture(suffix: str, own: list[str], tmp_path: Path, capsys: Any) -> No
 
 
 def test_nothing_in_the_picture_overlaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figure_module = pytest.importorskip("matplotlib.figure")
-    figures = []
-    saved = figure_module.Figure.savefig
-    monkeypatch.setattr(
-        figure_module.Figure, "savefig", lambda self, *a, **b: (figures.append(self), saved(self, *a, **b))
-    )
+    figures = saved_figures(monkeypatch)
     names = [*configuration_names(), "a-long-name-of-my-own-making"]
     assert tinystar(["experiments", "--rounds", "0", "--plot", str(tmp_path / "a.png"), "-q"]) == 0
     config = TinyStarConfig.named("v0.2-modern")
@@ -237,10 +233,7 @@ def test_nothing_in_the_picture_overlaps(tmp_path: Path, monkeypatch: pytest.Mon
         ]
         if figure._supxlabel:
             boxes.append(figure._supxlabel.get_window_extent())
-        for i, box in enumerate(boxes):
-            assert figure.bbox.x0 <= box.x0
-            assert box.x1 <= figure.bbox.x1
-            assert not any(box.overlaps(other) for other in boxes[:i])
+        assert_apart(figure, boxes)
 
 
 def never(*arguments: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from figures import assert_apart, saved_figures
 from terminals import on_terminal
 
 from tinystar_np.cli import experiments, trained_findings
@@ -223,12 +224,7 @@ def test_picture(suffix: str, rounds: str, tmp_path: Path, capsys: Any) -> None:
 
 
 def test_nothing_in_the_picture_overlaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figure_module = pytest.importorskip("matplotlib.figure")
-    figures = []
-    saved = figure_module.Figure.savefig
-    monkeypatch.setattr(
-        figure_module.Figure, "savefig", lambda self, *a, **b: (figures.append(self), saved(self, *a, **b))
-    )
+    figures = saved_figures(monkeypatch)
     assert tinystar(["experiments", "--trained", *FAST, "--plot", str(tmp_path / "a.png"), "-q"]) == 0
     (figure,) = figures
     figure.draw_without_rendering()
@@ -241,10 +237,7 @@ def test_nothing_in_the_picture_overlaps(tmp_path: Path, monkeypatch: pytest.Mon
     shown += [axis._left_title for axis in figure.axes[1:]]
     boxes += [label.get_window_extent() for label in shown if label.get_text()]
     assert len(boxes) > 55
-    for i, box in enumerate(boxes):
-        assert figure.bbox.x0 <= box.x0
-        assert box.x1 <= figure.bbox.x1
-        assert not any(box.overlaps(other) for other in boxes[:i])
+    assert_apart(figure, boxes)
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,9 @@ def experiments(arguments: argparse.Namespace) -> int:
             say_table(
                 head, [[one.name, *(quantity.cell(one) for quantity in part)] for one in compared], arguments
             )
-        width = min(shutil.get_terminal_size().columns, MOST_COLUMNS)
+        width = width_of_text()
         for said in filter(None, (findings(compared, tokens), notes)):
-            say("\n" + "\n".join(wrapped(words, max(width, 2)) for words in said))
+            say("\n" + "\n".join(wrapped(words, width) for words in said))
     if arguments.plot:
         names = [one.name for one in compared]
         title = "TinyStar configurations side by side"
@@ -157,11 +157,19 @@ def _notes(
     notes = [f"* More tokens than there are positions for: {', '.join(ending)}."] if ending else []
     notes.append("FLOPs: the matrix products of one token, two operations per multiply-add.")
     if arguments.rounds:
-        rounds = arguments.rounds
-        how = "one round" if rounds == 1 else f"median (lowest–highest) of {rounds} rounds"
-        threads = counted(int(machine["threads"]), "thread")
-        notes.append(f"Speeds: {machine['processor']}, {threads}; {how}.")
+        notes.append(f"{how_measured(machine, arguments.rounds)}.")
     return notes
+
+
+def how_measured(machine: Mapping[str, str | int], rounds: int) -> str:
+    """Say where speeds were measured, and what numbers of so many rounds are shown."""
+    how = "one round" if rounds == 1 else f"median (lowest–highest) of {rounds} rounds"
+    return f"Speeds: {machine['processor']}, {counted(int(machine['threads']), 'thread')}; {how}"
+
+
+def width_of_text() -> int:
+    """Return how many columns of the terminal sentences take."""
+    return max(min(shutil.get_terminal_size().columns, MOST_COLUMNS), 2)
 
 
 def _facts(one: Experiment) -> JsonObject:

@@ -7,11 +7,9 @@ are random.
 
 import argparse
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 
-from tinystar_np.amounts import counted
-from tinystar_np.cli.experiments import MOST_COLUMNS, check_lengths, measured, prepare
+from tinystar_np.cli.experiments import check_lengths, how_measured, measured, prepare, width_of_text
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import UsageError, note, say_table
 from tinystar_np.cli.trained_findings import findings, limits
@@ -63,7 +61,7 @@ def trained(arguments: argparse.Namespace) -> int:
             say(part.title)
             say_table(part.head, part.rows, arguments, indent=2)
             say("")
-        width = max(min(shutil.get_terminal_size().columns, MOST_COLUMNS), 2)
+        width = width_of_text()
         said = [*found, *open_questions]
         say("\n".join(wrapped(words, width, "- ", 2) for words in said))
         say("\n" + "\n".join(wrapped(words, width) for words in notes))
@@ -96,7 +94,5 @@ def _notes(
         "what a longer cache is worth was not measured."
     )
     if arguments.rounds:
-        rounds, threads = arguments.rounds, counted(int(machine["threads"]), "thread")
-        how = "one round" if rounds == 1 else f"median (lowest–highest) of {rounds} rounds"
-        notes.append(f"Speeds: {machine['processor']}, {threads}; {how}; random weights.")
+        notes.append(f"{how_measured(machine, arguments.rounds)}; random weights.")
     return notes
