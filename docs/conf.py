@@ -10,6 +10,8 @@ from docutils.parsers.rst import Directive
 from jupyter_client.manager import KernelManager
 from sphinx.application import Sphinx
 
+from tinystar_np.documents import HOME
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "tools"))
 os.environ["HF_HUB_CACHE"] = "/home/you/.cache/huggingface/hub"  # not this machine's models and user
@@ -32,7 +34,7 @@ html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_show_copyright = False
 html_theme_options = {
-    "source_repository": "https://github.com/tinystar-np/tinystar_np/",
+    "source_repository": f"{HOME}/",
     "source_branch": "main",
     "source_directory": "docs/",
 }
@@ -52,8 +54,6 @@ nb_code_prompt_hide = "Hide the code"
 copybutton_exclude = ".linenos, .gp, .go"
 html_copy_source = False
 
-REPOSITORY = "https://github.com/tinystar-np/tinystar_np/blob/main/"
-
 
 def link_to_the_repository(app: Sphinx, docname: str, source: list[str]) -> None:
     """Let links to files outside docs/ lead to the repository: `../tinystar_np/…` as seen from the page."""
@@ -61,7 +61,7 @@ def link_to_the_repository(app: Sphinx, docname: str, source: list[str]) -> None
     def absolute(found: re.Match[str]) -> str:
         there = ((HERE / docname).parent / found[1]).resolve()
         inside = there.is_relative_to(HERE)
-        return found[0] if inside else f"]({REPOSITORY}{there.relative_to(HERE.parent).as_posix()}"
+        return found[0] if inside else f"]({HOME}/blob/main/{there.relative_to(HERE.parent).as_posix()}"
 
     source[0] = re.sub(r"\]\((\.\./[^)#]+)", absolute, source[0])
 

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from tables import table
 
 from tinystar_np.amounts import count_of, size_of
 from tinystar_np.checkpoints.weight_table import expand
@@ -150,16 +151,6 @@ def costs(*names: str) -> Reading:
         row = (count_of(sizes.parameters), used, size_of(state.per_token), cached, near, far if fits else "–")
         rows.append((name, *row))
     return table(rows)
-
-
-def table(rows: Sequence[Sequence[str]]) -> Reading:
-    """Write rows as a Markdown table; the first is its head. Columns of numbers are flush right."""
-    columns = zip(*rows[1:], strict=True)
-    numbers = (all(cell[:1].isdigit() or cell in ("–", "all", "") for cell in column) for column in columns)
-    marks = "".join("|--:" if each else "|---" for each in numbers)
-    joined = [[cell.replace(" ", "\u00a0") if len(cell) < 8 else cell for cell in row] for row in rows]
-    first, *others = (f"| {' | '.join(row)} |" for row in joined)
-    return Reading("\n".join([first, f"{marks}|", *others]))
 
 
 def random_model(raw: Keys, seed: int = 0, std: float = 0.02) -> Decoder:

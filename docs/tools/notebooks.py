@@ -13,9 +13,10 @@ from pathlib import Path
 import nbformat
 from chapters import DOCS, Chapter
 
+from tinystar_np.documents import HOME
+
 FOLDER = DOCS.parent / "examples" / "notebooks"
 FIRST = ("start", "one_token", "three_letters", "kernels/attention", "kernels/grouped_heads")
-REPOSITORY = "https://github.com/tinystar-np/tinystar_np/"
 SOLUTION = re.compile(r":::\{dropdown\} (.+)\n```\{literalinclude\} (\S+)\n:pyobject: (\w+)\n```\n:::")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(#[^)]*)?\)")
 
@@ -49,7 +50,7 @@ def plain(markdown: str, folder: Path) -> str:
     def link(found: re.Match[str]) -> str:
         there = (folder / found[1]).resolve().relative_to(DOCS.parent)
         kind = "raw" if there.suffix == ".png" else "blob"  # the picture itself, or a page about a file
-        return f"]({REPOSITORY}{kind}/main/{there.as_posix()}{found[2] or ''})"
+        return f"]({HOME}/{kind}/main/{there.as_posix()}{found[2] or ''})"
 
     return LINK.sub(link, SOLUTION.sub(solution, markdown))
 

@@ -4,7 +4,8 @@ from inspect import getsource
 
 import numpy as np
 import pytest
-from from_gpt2 import PUBLISHED, costs, hollow, small_model, speed, table, tinystar
+from from_gpt2 import PUBLISHED, costs, hollow, small_model, speed, tinystar
+from tables import table
 
 from tinystar_np.inspection.memory import weight_sizes
 from tinystar_np.models import (
