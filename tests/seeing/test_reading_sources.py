@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tinystar_np.errors import InputError
+from tinystar_np.errors import CheckpointError, InputError
 from tinystar_np.kernels import softmax as module
 from tinystar_np.kernels.softmax import softmax
 from tinystar_np.models import gpt2, llama4_text
@@ -26,6 +26,10 @@ def test_a_module_is_its_docstring() -> None:
     said = read(module).text
     assert said.startswith("Softmax: maps scores to weights")
     assert "def softmax" not in said
+
+
+def test_what_is_nothing_but_a_docstring_is_read_too() -> None:
+    assert read(CheckpointError).text.endswith("```python\nclass CheckpointError(TinyStarError):\n```")
 
 
 def test_a_decorated_function_is_shown_as_it_is_written() -> None:

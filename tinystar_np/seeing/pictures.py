@@ -145,16 +145,13 @@ def matrix(
     axis.set_title(title)
     for side in ("left", "bottom"):
         axis.spines[side].set_visible(False)
-    axis.set_yticks(range(len(values)), [str(row) for row in rows]) if rows is not None else axis.set_yticks(
-        []
-    )
-    if columns is None:
-        axis.set_xticks([])
-    else:
-        upright = max(len(str(column)) for column in columns) > 3
-        axis.set_xticks(
-            range(values.shape[1]), [str(column) for column in columns], rotation=90 if upright else 0
-        )
+    axis.set_yticks([])
+    axis.set_xticks([])
+    if rows is not None:
+        axis.set_yticks(range(len(values)), list(map(str, rows)))
+    if columns is not None:
+        written = list(map(str, columns))
+        axis.set_xticks(range(len(written)), written, rotation=90 if max(map(len, written)) > 3 else 0)
     axis.tick_params(length=0)
     if numbers:
         for i, row in enumerate(values):

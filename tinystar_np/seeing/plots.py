@@ -76,7 +76,7 @@ def plot_small_multiples(
 
     Raises the errors of ``check_plotting``.
     """
-    check_plotting(path)
+    check_matplotlib()
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 

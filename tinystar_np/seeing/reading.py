@@ -27,12 +27,13 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import tinystar_np
+from tinystar_np.documents import HOME
 from tinystar_np.errors import InputError
 from tinystar_np.models.facts import parts, table
 from tinystar_np.models.registry import model_class
 
 PACKAGE = Path(tinystar_np.__file__).parent
-SOURCE = "https://github.com/tinystar-np/tinystar_np/blob/main/tinystar_np/"
+SOURCE = f"{HOME}/blob/main/tinystar_np/"
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 ARGUMENT = re.compile(r"\S.*? {2,}\S")
 """The first line of a table of arguments: a name, two spaces or more, what it is."""
@@ -75,10 +76,8 @@ def read(thing: Callable[..., object] | ModuleType) -> Reading:
         return Reading(f"{said}\n\n*From the docstring of [`{file}`]({SOURCE}{file}).*")
     lines, first = inspect.getsourcelines(thing)
     place = f"[{file}]({SOURCE}{file}#L{first})"
-    return Reading(
-        f"**`{thing.__qualname__}`** · {place}\n\n{said}\n\n"
-        f"```python\n{without_docstring(dedent(''.join(lines)))}\n```"
-    )
+    code = "\n".join(without_docstrings(dedent("".join(lines))))
+    return Reading(f"**`{thing.__qualname__}`** · {place}\n\n{said}\n\n```python\n{code}\n```")
 
 
 def describe(thing: Callable[..., object]) -> Reading:
@@ -124,16 +123,21 @@ def _wrapped(line: str) -> str:
     return f"{name}(\n    " + ",\n    ".join(re.split(r", (?![^\[({]*[\])}])", inside[:-1])) + ",\n)"
 
 
-def without_docstring(source: str) -> str:
-    """Leave out the docstring of the function or class that ``source`` defines."""
-    node = ast.parse(source).body[0]
+def without_docstrings(source: str, inside: bool = False) -> list[str]:
+    """Return the lines of a function or class without its docstring, nor an empty line after it.
+
+    inside  whether the docstrings of what it contains are left out too
+    """
     lines = source.rstrip("\n").splitlines()
-    if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
-        said = node.body[0]
-        del lines[said.lineno - 1 : said.end_lineno]
-        if lines and not lines[said.lineno - 1 : said.lineno + 1][0].strip():
-            del lines[said.lineno - 1]
-    return "\n".join(lines)
+    defined = ast.parse(source).body[0]
+    left_out: set[int] = set()
+    for node in ast.walk(defined) if inside else (defined,):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            said = node.body[0]
+            end = said.end_lineno or said.lineno
+            empty_after = end < len(lines) and not lines[end].strip()
+            left_out.update(range(said.lineno - 1, end + empty_after))
+    return [line for number, line in enumerate(lines) if number not in left_out]
 
 
 def as_markdown(docstring: str) -> str:
@@ -183,14 +187,8 @@ def lines_of(thing: Callable[..., object] | ModuleType) -> list[str]:
     if isinstance(thing, ModuleType):
         return _rows(thing)
     _file(thing)
-    lines = dedent("".join(inspect.getsourcelines(thing)[0])).rstrip("\n").splitlines()
-    for node in ast.walk(ast.parse("\n".join(lines))):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
-            said = node.body[0]
-            end = said.end_lineno or said.lineno
-            lines[said.lineno - 1 : end] = ["\0"] * (end + 1 - said.lineno)
-    kept = [ITS_CONFIG.sub("Config", line) for line in lines if line != "\0"]
-    return [line for line, above in zip(kept, ["", *kept], strict=False) if line or not above.endswith(":")]
+    lines = without_docstrings(dedent("".join(inspect.getsourcelines(thing)[0])), inside=True)
+    return [ITS_CONFIG.sub("Config", line) for line in lines]
 
 
 def _rows(file: ModuleType) -> list[str]:
