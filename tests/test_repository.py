@@ -28,6 +28,7 @@ FLOORS = [
     "generation",
     "inspection",
     "seeing",
+    "serving",
     "cli",
 ]
 GROUND = {"amounts", "documents", "errors", "progress_bar", "tap", "whole_file"}

@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from tinystar_np.seeing.look import look
     from tinystar_np.seeing.patching import patching
     from tinystar_np.seeing.without import without
+    from tinystar_np.serving.engine import Engine
 
 __version__ = "0.1.0"
 __all__ = [
     "Conversation",
+    "Engine",
     "Piece",
     "TinyStar",
     "TinyStarConfig",
@@ -60,6 +62,7 @@ __all__ = [
 
 FOUND_IN = {
     "Conversation": "generation",
+    "Engine": "serving.engine",
     "Piece": "generation",
     "TinyStar": "models.tinystar",
     "TinyStarConfig": "models.tinystar_config",

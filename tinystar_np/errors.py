@@ -32,6 +32,18 @@ class ContextFullError(TinyStarError):
     """The model has no positions left for the given tokens."""
 
 
+class QueueFullError(TinyStarError):
+    """As many requests wait for an engine as may wait."""
+
+
+class EngineClosedError(TinyStarError):
+    """An engine takes no more requests, or has ended before a text was complete."""
+
+
+class RequestTimeoutError(TinyStarError, TimeoutError):
+    """A text was not complete in the time that its request allowed."""
+
+
 class NotRecordedError(TinyStarError, KeyError):
     """A recording has no array of this path."""
 

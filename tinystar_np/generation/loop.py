@@ -63,6 +63,7 @@ class Piece:
                    stop string, "length" max_new_tokens, "context" the model has no position left
     guessed        whether it was a guess (prompt_lookup_num_tokens), which needed no pass of its own
     index          the index of its prompt among several
+    top            the likeliest tokens in its place and their log-probabilities, where they were asked for
     """
 
     text: str
@@ -71,6 +72,7 @@ class Piece:
     finish_reason: FinishReason | None
     guessed: bool = False
     index: int = 0
+    top: tuple[tuple[int, float], ...] = ()
 
 
 class Row:

@@ -1,0 +1,49 @@
+"""Scores: how likely a model finds each token of a text that is given, and which it would have liked better."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.kernels.softmax import log_softmax
+
+
+class TokenScore(NamedTuple):
+    """How likely a token was, after the tokens before it.
+
+    token_id  the token
+    logprob   the logarithm of its probability; None for the first token of a text, before which nothing is
+    top       the likeliest tokens in its place and their log-probabilities, the likeliest first
+    """
+
+    token_id: int
+    logprob: float | None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+def scored(logits: NDArray, ids: Sequence[int], top: int = 0) -> list[TokenScore]:
+    """Score the tokens that follow.
+
+    logits  (T, V), each before one of the tokens
+    ids     (T,)
+    top     how many of the likeliest tokens to name for each
+    """
+    logprobs = log_softmax(np.asarray(logits, dtype=np.float32))
+    own = logprobs[np.arange(len(ids)), ids].tolist()
+    best = [likeliest_of(row, top) for row in logprobs]
+    return [TokenScore(*each) for each in zip(ids, own, best, strict=True)]
+
+
+def likeliest_of(logprobs: NDArray, count: int) -> tuple[tuple[int, float], ...]:
+    """Return the likeliest tokens (id, log-probability), the likeliest first; equal ones by their ids.
+
+    logprobs  (V,)
+    """
+    if count <= 0:
+        return ()
+    count = min(count, len(logprobs))
+    border = np.partition(logprobs, -count)[-count]
+    candidates = np.flatnonzero(logprobs >= border)
+    order = candidates[np.argsort(-logprobs[candidates], kind="stable")][:count]
+    return tuple((int(id), float(logprobs[id])) for id in order)
