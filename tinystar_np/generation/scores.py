@@ -1,4 +1,4 @@
-"""Scores: how likely a model finds each token of a text that is given, and which it would have liked better."""
+"""Scores: how likely a model finds each token of a given text, and which tokens it finds likeliest there."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -22,6 +22,36 @@ class _Request:
     score_from: int | None
     top_logprobs: int
     cancelled: bool = False
+
+
+@dataclass
+class Statistics:
+    """What an engine has done, and what it holds now.
+
+    waiting           requests that nothing was read of yet
+    running           requests that are read or generated
+    finished          {reason: how many requests ended by it}; those of ``Piece``, "cancelled", "timeout", "error"
+    prompt_tokens     tokens of prompts that were asked for
+    cached_tokens     those of them that were in the cache, and not read again
+    generated_tokens  new tokens
+    steps             steps of the scheduler
+    preempted         how often a text lost its place to another, and was read again
+    blocks            blocks of the cache
+    blocks_in_use     those that hold running texts
+    blocks_kept       those that hold earlier texts, for requests that begin alike
+    """
+
+    waiting: int = 0
+    running: int = 0
+    finished: dict[str, int] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    steps: int = 0
+    preempted: int = 0
+    blocks: int = 0
+    blocks_in_use: int = 0
+    blocks_kept: int = 0
 
 
 class Engine:
@@ -77,6 +107,10 @@ class Engine:
         self._requests[id(handle)] = request
         self._queue.put(request)
         return handle
+
+    def statistics(self) -> Statistics:
+        """Say what the engine has done, and what it holds now."""
+        return Statistics(waiting=self._queue.qsize())
 
     async def generate(self, prompt: str | Sequence[int], **settings: Unpack[Sampling]) -> str:
         """Continue a prompt, and return the new text."""

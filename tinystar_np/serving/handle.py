@@ -7,7 +7,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tinystar_np.generation.loop import Piece
 from tinystar_np.generation.scores import TokenScore
@@ -97,7 +97,8 @@ class Handle:
         place = 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._ended or len(self._pieces) > place)
+                while not self._ended and place == len(self._pieces):
+                    self._changed.wait()
             if place == len(self._pieces):
                 break
             yield self._pieces[place]
