@@ -1,4 +1,4 @@
-"""Blocks: which parts of a pool are free, which hold running texts, and which are kept for texts that begin alike.
+"""Blocks: which parts of a pool are free, in use, or kept for texts that begin as earlier ones did.
 
 A pool of memory is divided into blocks of a fixed number of tokens, and a text takes one after another as it
 grows: nothing need be reserved for its longest possible end, and two texts that begin with the same tokens
@@ -13,7 +13,8 @@ beginning, which is what others may share.
 
 **Runs.** NumPy sees neighbouring blocks as one array, without copying (kernels/paged_attention.py). So a text
 gets blocks that follow one another where that can be: when it begins, it is promised a run of free blocks
-long enough for its likely end. Others take promised blocks only where no others are left.
+long enough for its likely end, or as long as there is. Others take promised blocks only where none are left
+besides.
 """
 
 from collections import OrderedDict
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 FIRST_NAME = b""
 NO_TEXT = -1
+AHEAD = 8  # blocks that are promised at a time to a text that has used up what it was promised
 
 
 def name_after(before: bytes, ids: Sequence[int]) -> bytes:
@@ -72,6 +74,10 @@ class Blocks:
         if self._by_name.setdefault(name, block) == block:
             self._names[block] = name
 
+    def is_held(self, block: int) -> bool:
+        """Say whether a text holds a block."""
+        return bool(self._holders[block])
+
     def hold(self, block: int) -> None:
         """Hold a block for one more text."""
         self._kept.pop(block, None)
@@ -86,51 +92,53 @@ class Blocks:
             else:
                 self._free[block] = True
 
-    def promise(self, text: int, blocks: int) -> None:
-        """Promise a text a run of so many free blocks, or of as many as there are."""
-        open_ = self._free & (self._promised == NO_TEXT)
-        while np.count_nonzero(open_) < blocks and self._kept:
-            open_[self._give_away()] = True
-        starts, lengths = runs_of(open_)
+    def promise(self, text: int, least: int, most: int) -> None:
+        """Promise a text a run of free blocks.
+
+        least  kept blocks are given away until so many are free
+        most   blocks of the run, which may be fewer
+        """
+        while self._kept and np.count_nonzero(self._free & (self._promised == NO_TEXT)) < least:
+            self._give_away()
+        starts, lengths = runs_of(self._free & (self._promised == NO_TEXT))
         if not len(starts):
             return
-        fitting = lengths >= blocks
+        fitting = lengths >= most
         # The shortest run that is long enough: longer ones are left whole for longer texts.
         best = int(np.where(fitting, lengths, self.count + 1).argmin() if fitting.any() else lengths.argmax())
-        self._promised[starts[best] : starts[best] + min(blocks, int(lengths[best]))] = text
+        self._promised[starts[best] : starts[best] + min(most, int(lengths[best]))] = text
 
     def forget(self, text: int) -> None:
         """Take back what is still promised to a text."""
         self._promised[self._promised == text] = NO_TEXT
 
     def take(self, text: int, after: int | None = None) -> int | None:
-        """Take a block for a text, held once: the one after its last if that can be, or of those promised to it.
+        """Take a block for a text, the one after its last if that can be; it is held once.
 
         after  the last block of the text; None for none
 
         Returns its number; None where all are held.
         """
-        block = self._choice(text, after)
+        block = self._promised_to(text, after)
         if block is None:
-            if not self._kept:
+            self.promise(text, AHEAD, AHEAD)
+            block = self._promised_to(text, None)
+        if block is None:
+            free = np.flatnonzero(self._free)  # those that are promised to others
+            if not len(free):
                 return None
-            block = self._give_away()
+            block = int(free[0])
         self._free[block] = False
         self._promised[block] = NO_TEXT
         self._holders[block] = 1
         return block
 
-    def _choice(self, text: int, after: int | None) -> int | None:
-        """Choose a free block: None where there is none."""
-        following = None if after is None else after + 1
-        if following is not None and following < self.count and self._free[following]:
-            if self._promised[following] in (text, NO_TEXT):
-                return following
-        for some in (self._promised == text, self._promised == NO_TEXT):
-            found = np.flatnonzero(self._free & some)
-            if len(found):
-                return int(found[0])
-        found = np.flatnonzero(self._free)
+    def _promised_to(self, text: int, after: int | None) -> int | None:
+        """Return the block after the last of a text, if it is free, or the first that is promised to it."""
+        following = self.count if after is None else after + 1
+        if following < self.count and self._free[following] and self._promised[following] in (text, NO_TEXT):
+            return following
+        found = np.flatnonzero(self._free & (self._promised == text))
         return int(found[0]) if len(found) else None
 
     def _give_away(self) -> int:

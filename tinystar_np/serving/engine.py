@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from tinystar_np.errors import EngineClosedError, InputError, QueueFullError, TokenizerError
-from tinystar_np.generation.loop import LanguageModel, check_prompt, run
+from tinystar_np.generation.language_model import LanguageModel, check_prompt
+from tinystar_np.generation.loop import run
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.scores import scored
 from tinystar_np.serving.handle import Handle
@@ -30,7 +31,8 @@ class Statistics:
 
     waiting           requests that nothing was read of yet
     running           requests that are read or generated
-    finished          {reason: how many requests ended by it}; those of ``Piece``, "cancelled", "timeout", "error"
+    finished          {reason: how many requests ended by it}: those of ``Piece``, and "cancelled", "timeout",
+                      "error"
     prompt_tokens     tokens of prompts that were asked for
     cached_tokens     those of them that were in the cache, and not read again
     generated_tokens  new tokens
