@@ -150,6 +150,11 @@ class Pool:
         """Bytes for all blocks and states."""
         return self.blocks.count * self.bytes_per_block + self._states * self.bytes_per_state
 
+    @property
+    def snapshots(self) -> list[Snapshot]:
+        """Those that are kept, the least recently used first."""
+        return list(self._snapshots.values())
+
     def text(self, ids: Sequence[int], shares: bool = True) -> PooledText:
         """Make a text that begins with these tokens; it takes nothing yet.
 
