@@ -17,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import Any, Self, Unpack
 
 from tinystar_np.amounts import bytes_in, size_of
 from tinystar_np.cache.pool import Pool
@@ -40,9 +40,6 @@ from tinystar_np.generation.setting_names import takes_sampling
 from tinystar_np.models.vision_part import check_images, places_of
 from tinystar_np.serving.handle import Handle
 from tinystar_np.text import Tokenizer
-
-if TYPE_CHECKING:
-    from tinystar_np.vision.reading import ImageSource
 
 PROMPT_TOKENS = 128
 """Tokens of prompts that are read between two steps of the texts that are being generated."""
@@ -153,7 +150,7 @@ class Engine:
         self,
         prompt: str | Sequence[int],
         *,
-        images: Sequence["ImageSource"] | Sequence[Any] = (),
+        images: Sequence[Any] = (),
         timeout: float | None = None,
         top_logprobs: int = 0,
         score_from: int | None = None,
