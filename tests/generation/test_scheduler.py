@@ -37,7 +37,7 @@ def together(
     blocks: int,
     prompt_tokens: int | None,
     states: int = 12,
-) -> tuple[list[list[int]], Scheduler, list[Request]]:
+) -> tuple[list[list[int]], Scheduler]:
     """Generate them all in one pool, half of them arriving later."""
     pool = Pool(model, blocks, states, 8)
     scheduler = Scheduler(SharedPool(pool), prompt_tokens=prompt_tokens)
@@ -58,7 +58,7 @@ def together(
             ids[request.row.index] += [piece.token_id for piece in pieces]
     held = {snapshot.block for snapshot in pool.snapshots} - {None}
     assert pool.blocks.in_use == len(held)  # nothing else is left behind
-    return ids, scheduler, requests
+    return ids, scheduler
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -67,7 +67,7 @@ def test_every_kind_of_memory(name: str) -> None:
     options = SamplingOptions(max_new_tokens=NEW, temperature=0.0)
     alone = [generate_ids(model, prompt, max_new_tokens=NEW, temperature=0.0) for prompt in texts()]
     for blocks, prompt_tokens in ((60, None), (60, 7), (8, 20)):
-        ids, scheduler, requests = together(model, texts(), options, blocks, prompt_tokens)
+        ids, scheduler = together(model, texts(), options, blocks, prompt_tokens)
         assert ids == alone
         if blocks == 8 and name == "rope, groups":
             assert scheduler.preempted
