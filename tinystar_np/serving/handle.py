@@ -5,6 +5,7 @@ The engine writes in its own thread, and the handle is read in any other one, or
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,10 @@ class Handle:
         self.usage = Usage(len(ids))
         self.scores: list[TokenScore] = []
         """Of the prompt's tokens, where they were asked for; complete before the first piece."""
+        self.submitted = time.perf_counter()
+        """When it was asked for, in seconds, by ``time.perf_counter``."""
+        self.finished: float | None = None
+        """When it ended; None before."""
         self._cancel = cancel
         self._pieces: list[Piece] = []
         self._ended = False
@@ -135,7 +140,7 @@ class Handle:
 
     def end(self, error: BaseException | None = None) -> None:
         """Say that no more will come; called by the engine."""
-        self._error, self._ended = error, True
+        self._error, self._ended, self.finished = error, True, time.perf_counter()
         self._tell()
 
     def _tell(self) -> None:
