@@ -201,14 +201,6 @@ def test_one_call_alone() -> None:
     assert reader.done
 
 
-def test_a_prompt_that_ends_within_reasoning() -> None:
-    text = f"Perhaps <tool_call>{ONE}</tool_call>\n</think>\n<tool_call>{OTHER}</tool_call>"
-    for pieces in ([text], list(text)):
-        content, calls = read("Qwen3", pieces, thinking=True)
-        assert content == f"Perhaps <tool_call>{ONE}</tool_call>\n</think>"
-        assert arguments(calls) == [ZURICH]
-
-
 def test_as_openai_writes_calls() -> None:
     _, calls = read("Qwen3", [f"<tool_call>{ONE}</tool_call><tool_call>{OTHER}</tool_call>"])
     message = as_openai(calls)
@@ -321,3 +313,15 @@ def test_marks_that_are_special_tokens(
         found, calls = found + more, calls + new
     more, new = reader.flush()
     assert (found + more, arguments(calls + new)) == (content, wanted)
+
+
+def test_a_prompt_that_ends_within_reasoning(tokenizer: Tokenizer) -> None:
+    text = f"Perhaps <tool_call>{ONE}</tool_call>\n</think>\n<tool_call>{OTHER}</tool_call>"
+    for pieces in ([text], list(text)):
+        for end in ("<think>", "<think>\n"):
+            after = tokenizer.encode(f"Rain?{end}")
+            content, calls = read("Qwen3", pieces, tokenizer=tokenizer, after=after)
+            assert content == f"Perhaps <tool_call>{ONE}</tool_call>\n</think>"
+            assert arguments(calls) == [ZURICH]
+        content, calls = read("Qwen3", pieces, tokenizer=tokenizer, after=tokenizer.encode("<think></think>"))
+        assert arguments(calls) == [BERN, ZURICH]

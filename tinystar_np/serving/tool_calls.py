@@ -111,9 +111,8 @@ class ToolCallReader:
     names      of the tools: an answer that is a JSON object without marks is a call only of one of these
     tokenizer  the model's. Marks that are special tokens have no text in the pieces, and are found by their
                ids; None where the text has all
-    after      the ids of the prompt
+    after      the ids of the prompt; one that ends by <think> is followed by reasoning
     parallel   whether there may be several calls; otherwise the answer ends with the first
-    thinking   whether the prompt ends within the model's reasoning, after <think>
     """
 
     def __init__(
@@ -124,13 +123,13 @@ class ToolCallReader:
         *,
         after: Sequence[int] = (),
         parallel: bool = True,
-        thinking: bool = False,
     ) -> None:
         self._family, self._names, self._parallel = family, frozenset(names), parallel
         self._hidden = None if tokenizer is None else HiddenMarks(family.marks, tokenizer, after)
         self._openings = _any_of(*family.opening, THINKING)
         self._unread = ""
-        self._step = self._thinking if thinking else self._start
+        thinks = tokenizer is not None and _ends_by_thinking(tokenizer, after)
+        self._step = self._thinking if thinks else self._start
         self._mark = ""  # the opening mark of the call that is being read, with the white space before it
         self._content: list[str] = []
         self._new: list[ToolCall] = []
@@ -295,6 +294,12 @@ class HiddenMarks:
             parts += [text[: place - start], mark]
             text, start = text[place - start :], place
         return "".join([*parts, text])
+
+
+def _ends_by_thinking(tokenizer: Tokenizer, ids: Sequence[int]) -> bool:
+    """Say whether a prompt ends by the mark of reasoning, which some templates write for the model."""
+    end = tokenizer.decode(ids[-len(THINKING) - 2 :], skip_special_tokens=False)
+    return end.rstrip().endswith(THINKING)
 
 
 def _any_of(*marks: str) -> re.Pattern[str]:
