@@ -34,6 +34,12 @@ class Handle:
     ids     the prompt's
     cancel  what to call where nobody wants the text any longer
 
+    usage      how many tokens it has, see ``Usage``
+    scores     of the prompt's tokens, where they were asked for: how likely each was (``token_id``,
+               ``logprob``, ``top``); complete before the first piece
+    submitted  when it was asked for, in seconds, by ``time.perf_counter``
+    finished   when it ended; None before
+
     Iterate over it, with ``for`` or ``async for``, for its pieces as they come; each of several iterations
     begins with the first piece. ``result`` waits for all. Iterating raises the error that ended the text.
     """
@@ -42,11 +48,8 @@ class Handle:
         self.ids = list(ids)
         self.usage = Usage(len(ids))
         self.scores: list[TokenScore] = []
-        """Of the prompt's tokens, where they were asked for; complete before the first piece."""
         self.submitted = time.perf_counter()
-        """When it was asked for, in seconds, by ``time.perf_counter``."""
         self.finished: float | None = None
-        """When it ended; None before."""
         self._cancel = cancel
         self._pieces: list[Piece] = []
         self._ended = False
