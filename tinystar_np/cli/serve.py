@@ -66,6 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = engine.add_argument
     add("--max-batch", type=_count, default=16, metavar="N", help="texts at the same time (default: 16)")
     add("--max-waiting", type=_count, default=256, metavar="N", help="texts that may wait (default: 256)")
+    add(
+        "--context",
+        type=_count,
+        metavar="N",
+        help="the most tokens of a text (default: those the model has or was trained on)",
+    )
     add("--cache-memory", default="1GB", metavar="SIZE", help="of each model's cache (default: %(default)s)")
     add(
         "--model-settings",
@@ -170,5 +176,14 @@ def _served(name: str, arguments: argparse.Namespace) -> "Served":
         max_batch=arguments.max_batch,
         max_waiting=arguments.max_waiting,
     )
+    context = _context(arguments.context, model.context_length, model.trained_length)
     settings = model_settings(tokenizer) if arguments.model_settings else Sampling()
-    return Served(name, model, tokenizer, engine, arguments.max_batch + arguments.max_waiting, settings)
+    most = arguments.max_batch + arguments.max_waiting
+    return Served(name, model, tokenizer, engine, most, context, settings)
+
+
+def _context(given: int | None, has: int | None, trained: int | None) -> int | None:
+    """Return the most tokens of a text: what was asked for, but no more than the model has."""
+    if given is not None and has is not None:
+        return min(given, has)
+    return given or has or trained

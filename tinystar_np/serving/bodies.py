@@ -59,7 +59,7 @@ async def _body(request: Request, limit: int) -> bytes:
 
 
 def parsed(body: bytes) -> dict[str, Any]:
-    """Parse JSON: one object, in UTF-8, without NaN, halves of surrogates, or lists too deep for the stack."""
+    """Parse JSON: one object, in UTF-8, without NaN, halves of surrogates, or lists nested too deeply."""
     try:
         found = from_json(body, allow_inf_nan=False)
     except ValueError as error:

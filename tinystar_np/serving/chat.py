@@ -61,14 +61,13 @@ class Chat:
             variables=asked.chat_template_kwargs,
         )
         wanted = asked.max_tokens if asked.max_completion_tokens is None else asked.max_completion_tokens
-        if wanted is None:
-            wanted = texts.served.room_after(prompt.ids)
+        most = texts.served.room_after(prompt.ids, wanted, "messages")
         images = {"images": prompt.images} if prompt.images else {}
         try:
             for i in range(asked.n):
                 texts.ask(
                     prompt.ids,
-                    wanted,
+                    most,
                     top_logprobs=asked.top_logprobs or 0,
                     **asked.sampling(texts.served.settings, i),
                     **images,

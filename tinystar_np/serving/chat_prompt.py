@@ -1,4 +1,4 @@
-"""Conversations as OpenAI sends them, made into what the model reads: by its chat template, with its images."""
+"""Conversations in OpenAI's form, made into what the model reads: by its chat template, with its images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -67,9 +67,9 @@ class Completion:
     def ask(self) -> None:
         """Cut the prompts into tokens, and ask for the texts."""
         asked, texts = self._asked, self._texts
-        most = texts.served.most_texts
-        if len(asked.prompt) * self._each > most:
-            words = f"prompt asks for {len(asked.prompt) * self._each} texts; there may be {most} at once."
+        count = len(asked.prompt) * self._each
+        if count > texts.served.most_texts:
+            words = f"prompt asks for {count} texts; there may be {texts.served.most_texts} at once."
             raise wrong("prompt", words)
         try:
             self._prompts = [self._read(prompt) for prompt in asked.prompt]
@@ -77,10 +77,11 @@ class Completion:
             otherwise = texts.served.settings
             scores = 0 if asked.echo and asked.logprobs is not None else None
             for prompt in self._prompts:
+                most = texts.served.room_after(prompt.ids, wanted, "prompt")
                 for i in range(self._each):
                     texts.ask(
                         prompt.ids,
-                        wanted,
+                        most,
                         top_logprobs=asked.logprobs or 0,
                         score_from=None if i else scores,
                         **asked.sampling(otherwise, i),

@@ -26,6 +26,7 @@ class Served:
     tokenizer  its tokenizer
     engine     what runs it
     most_texts how many texts it may be asked for at once
+    context    the most tokens of a text; None for any number
     settings   of generation, where a request says nothing
     created    when it was loaded
     """
@@ -35,6 +36,7 @@ class Served:
     tokenizer: Tokenizer
     engine: Engine
     most_texts: int
+    context: int | None = None
     settings: Sampling = field(default_factory=Sampling)
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -46,15 +48,21 @@ class Served:
         """The last part of its name, as of a path."""
         return PurePath(self.name).name
 
-    @property
-    def context_length(self) -> int | None:
-        """The most tokens of a text; None for any number."""
-        return self.model.context_length
+    def room_after(self, prompt: Sequence[int], wanted: int | None, param: str) -> int:
+        """Return how many tokens may follow a prompt.
 
-    def room_after(self, prompt: Sequence[int]) -> int:
-        """Return how many tokens an answer may have of which nobody said how long it may be."""
-        most = self.context_length
-        return ROOM if most is None else max(most - len(prompt) + 1, 1)
+        wanted  at most so many; None where nobody said how many
+        param   the name of the parameter that the prompt came from
+
+        Raises an ApiError for a prompt that is too long.
+        """
+        if self.context is None:
+            return ROOM if wanted is None else wanted
+        if len(prompt) > self.context:
+            words = f"{param} has {len(prompt)} tokens, but the context holds {self.context}. Shorten it."
+            raise wrong(param, words, "context_length_exceeded")
+        room = self.context - len(prompt) + 1  # the last token is never read
+        return room if wanted is None else min(wanted, room)
 
     def check_ids(self, ids: Sequence[int], param: str) -> None:
         """Raise an ApiError for ids that are none of the model's."""
@@ -107,8 +115,8 @@ class ServedModels:
             "object": "model",
             "created": served.created,
             "owned_by": "tinystar_np",
-            "max_model_len": served.context_length,
-            "context_length": served.context_length,
+            "max_model_len": served.context,
+            "context_length": served.context,
             "chat": served.tokenizer.chat_template is not None,
             "sees": seeing(served.tokenizer) is not None and served.model.vision is not None,
         }

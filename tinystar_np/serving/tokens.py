@@ -25,7 +25,7 @@ async def tokenize(request: Request) -> Response:
     return JSONResponse(
         {
             "count": len(ids),
-            "max_model_len": served.context_length,
+            "max_model_len": served.context,
             "tokens": ids,
             "token_strs": tokens,
         }
@@ -78,7 +78,7 @@ def information(served: Served) -> dict[str, Any]:
         **special,
         "add_bos_token": tokenizer.settings.add_bos,
         "add_eos_token": tokenizer.settings.add_eos,
-        "model_max_length": served.context_length,
+        "model_max_length": served.context,
         "vocab_size": tokenizer.vocab_size,
         "chat_template": None if template is None else next(iter(template.sources.values())),
     }
