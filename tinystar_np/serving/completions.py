@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from tinystar_np.errors import TinyStarError
-from tinystar_np.generation.loop import Piece
 from tinystar_np.generation.prompt import encode_prompt
+from tinystar_np.generation.row import Piece
 from tinystar_np.serving.api_errors import api_error_of, wrong
 from tinystar_np.serving.bodies import read
 from tinystar_np.serving.events import EventStream
@@ -28,7 +28,7 @@ FEW = 16  # new tokens where a request says nothing, as OpenAI has it
 async def completions(request: Request) -> Response:
     """Answer a request."""
     state: ServerState = request.app.state.server
-    asked = await read(request, CompletionRequest, state.max_body)
+    asked = await read(request, CompletionRequest)
     texts = Texts(state, state.models.find(asked.model))
     answer = Completion(asked, texts, state.models.id_of(texts.served))
     try:
