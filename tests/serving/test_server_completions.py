@@ -134,11 +134,12 @@ def by_hand(stories: tuple[Any, Any], text: str) -> tuple[list[int], np.ndarray]
 def test_echo_and_logprobs(server: Process, stories: tuple[Any, Any], stream: bool) -> None:
     body = {"prompt": PROMPT, "max_tokens": 6, "logprobs": 3, "echo": True, "stream": stream}
     answer = server.post("/v1/completions", GREEDY | body)
-    choices = [each["choices"][0] for each in events(answer.text)[:-1]] if stream else answer.json()["choices"]
+    choices = (
+        [each["choices"][0] for each in events(answer.text)[:-1]] if stream else answer.json()["choices"]
+    )
     text = "".join(choice["text"] for choice in choices)
-    found = {
-        name: sum((c["logprobs"][name] for c in choices), []) for name in choices[0]["logprobs"]
-    }
+    parts = [choice["logprobs"] for choice in choices]
+    found = {name: [value for part in parts for value in part[name]] for name in parts[0]}
     ids, logprobs = by_hand(stories, text)
     assert text == PROMPT + greedy(stories, PROMPT, 6)
     assert "".join(found["tokens"]) == text
