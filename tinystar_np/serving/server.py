@@ -36,8 +36,8 @@ def bind(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
-        unknown = not isinstance(error, OSError) or isinstance(error, socket.gaierror)
-        why = "there is no such host" if unknown else os.strerror(error.errno or 0)
+        known = isinstance(error, OSError) and not isinstance(error, socket.gaierror)
+        why = os.strerror(error.errno or 0) if known else "there is no such host"
         raise InputError(f"{host}:{port} cannot be listened at: {why}. Try another --port.") from error
 
 
