@@ -1,0 +1,144 @@
+"""The server's paths, and the door through which every request goes."""
+
+import time
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tinystar_np.serving.api_errors import ApiError, api_error_of, stopping
+from tinystar_np.serving.chat import chat_completions
+from tinystar_np.serving.completions import completions
+from tinystar_np.serving.metrics import MEDIA_TYPE
+from tinystar_np.serving.server_state import ServerState
+from tinystar_np.serving.texts import CLIENT_HAS_GONE
+from tinystar_np.serving.tokens import detokenize, tokenize, tokenizer_info
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+MODEL = "/v1/models/{name:path}"
+
+
+def make_app(state: ServerState) -> ASGIApp:
+    """Make the application of a server."""
+    paths: list[tuple[str, str, Endpoint]] = [
+        ("GET", "/v1/models", models),
+        ("GET", MODEL, one_model),
+        ("POST", "/v1/completions", completions),
+        ("POST", "/v1/chat/completions", chat_completions),
+        ("POST", "/tokenize", tokenize),
+        ("POST", "/detokenize", detokenize),
+        ("GET", "/tokenizer_info", tokenizer_info),
+        ("GET", "/health", health),
+        ("GET", "/metrics", metrics),
+    ]
+    routes = [Route(path, _told(endpoint), methods=[method]) for method, path, endpoint in paths]
+    # The page goes here: *page_routes(state), and POST /look.
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _of_http})
+    app.state.server = state
+    return Admission(app, state, frozenset(path for _, path, _ in paths))
+
+
+async def models(request: Request) -> Response:
+    """List the models."""
+    found = request.app.state.server.models
+    return JSONResponse({"object": "list", "data": [found.entry(each) for each in found.models]})
+
+
+async def one_model(request: Request) -> Response:
+    """Say what is known of one model."""
+    found = request.app.state.server.models
+    return JSONResponse(found.entry(found.find(request.path_params["name"])))
+
+
+async def health(request: Request) -> Response:
+    """Say that the server takes requests: while it stops the door says that it does not."""
+    return JSONResponse({"status": "ok"})
+
+
+async def metrics(request: Request) -> Response:
+    """Say what the server has done."""
+    state: ServerState = request.app.state.server
+    named = [(state.models.id_of(each), each) for each in state.models.models]
+    return PlainTextResponse(await run_in_threadpool(state.metrics.written, named), media_type=MEDIA_TYPE)
+
+
+def _told(endpoint: Endpoint) -> Endpoint:
+    """Let an endpoint's errors become answers."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_HAS_GONE)
+        except Exception as error:
+            request.app.state.server.failed(error)
+            return api_error_of(error).response()
+
+    return answer
+
+
+async def _of_http(request: Request, error: Exception) -> Response:
+    """Answer a request for a path or a method that does not exist."""
+    assert isinstance(error, HTTPException)
+    method, path = request.method, request.url.path
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        return ApiError(
+            405, f"{path} is not for {method:.20}; it takes {allowed}.", headers={"Allow": allowed}
+        ).response()
+    return ApiError(404, f"There is no {path:.100} here.", code="not_found").response()
+
+
+class Admission:
+    """What every request goes through: it is counted, and refused where nobody may ask.
+
+    app        what answers
+    state      the server
+    endpoints  paths by whose names requests are counted
+    """
+
+    def __init__(self, app: ASGIApp, state: ServerState, endpoints: frozenset[str]) -> None:
+        self._app, self._state, self._endpoints = app, state, endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        begun, state = time.monotonic(), self._state
+        status = CLIENT_HAS_GONE
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        state.active += 1
+        try:
+            await self._admitted(scope, receive, counted)
+        finally:
+            state.active -= 1
+            seconds = time.monotonic() - begun
+            state.metrics.request(self._endpoint(scope["path"]), status, seconds)
+            if state.log is not None:
+                client = (scope.get("client") or ("?",))[0]
+                state.log(f"{client} {scope['method']} {scope['path']:.100} {status} {seconds:.3f} s")
+
+    async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._state.access.check(scope["path"], dict(scope["headers"]))
+            if self._state.stopping:
+                raise stopping()
+        except ApiError as error:
+            await error.response()(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _endpoint(self, path: str) -> str:
+        """Return the name by which a path is counted: those that do not exist are one."""
+        if path.startswith("/v1/models/"):
+            return MODEL
+        return path if path in self._endpoints else "other"
