@@ -8,25 +8,31 @@ and every intermediate of that pass is kept until the page is written. That take
 done in a thread of its own, one text at a time, and for a bounded number of tokens.
 """
 
+import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from anyio import CapacityLimiter, to_thread
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, field_validator, model_validator
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
 
-from tinystar_np.errors import InputError, QueueFullError, TokenizerError
+from tinystar_np.errors import QueueFullError
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.models import Decoder
 from tinystar_np.seeing.look import look_again
 from tinystar_np.seeing.recorder import record
+from tinystar_np.serving.api_errors import ApiError, wrong
+from tinystar_np.serving.bodies import read
+from tinystar_np.serving.chat_prompt import chat_prompt
+from tinystar_np.serving.requests import Asked, Whole
+from tinystar_np.serving.served import Served
+from tinystar_np.serving.server_state import ServerState
+from tinystar_np.serving.texts import CLIENT_HAS_GONE
 from tinystar_np.text import Tokenizer
 
 MEMORY = 256_000_000
@@ -38,13 +44,14 @@ STEP = 32
 """Where nothing else is asked for, so many of an answer's first tokens are looked at; fewer where the prompt
 leaves no room, but so many always:"""
 FIRST = 12
+NEIGHBOURS = 8  # tokens of the prompt, beside which an answer may be cut into its own
 MOST_WAITING = 4
 KEPT = 8
 """Pages, of at most 2 MB each, that can be opened once more."""
 
 POLICY = "sandbox allow-scripts; frame-ancestors 'self'"
-"""The page has a stricter policy of its own within it. In a sandbox its scripts, should one err, reach nothing
-of this server: not the conversations that the browser keeps, nor the models."""
+"""The page has a stricter policy of its own within it. In a sandbox its scripts, should one err, reach
+nothing of this server: not the conversations that the browser keeps, nor the models."""
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -53,59 +60,37 @@ HEADERS = {
 }
 
 
-class Served(Protocol):
-    """A model as the server has it."""
+class LookRequest(Asked):
+    """The body of /look: that of the request for a completion, and the answer to it.
 
-    @property
-    def name(self) -> str:
-        """What clients call it."""
-
-    @property
-    def model(self) -> Decoder:
-        """The model."""
-
-    @property
-    def tokenizer(self) -> Tokenizer | None:
-        """Its tokenizer."""
-
-
-class LookRequest(BaseModel):
-    """What is looked at: a request, and the answer to it.
-
-    model      as in the request
     messages   of a chat completion; or
-    prompt     of a completion, a text or token ids
-    answer     its text, or its token ids
+    prompt     of a completion, a text or the ids of tokens
+    answer     its text, or the ids of its tokens
+    index      of the answer among those to the same request
     position   of the answer's token up to which is looked at, from 1; None chooses
 
-    The rest says how the answer's tokens were chosen, with the names and defaults of the request. With a
-    temperature and without the seed, how each was drawn is not shown.
+    The other fields say how its tokens were chosen. Without the seed it is unknown which numbers were drawn.
     """
 
-    model: str | None = None
     messages: list[dict[str, Any]] | None = None
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     prompt: str | list[int] | None = None
-    answer: Annotated[str | list[int], Field(min_length=1)]
+    answer: str | list[int]
+    index: Whole = 0
     position: Annotated[int, Field(ge=1)] | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram_size: int = 0
-    seed: int | None = None
 
+    @field_validator("prompt", "answer")
+    @classmethod
+    def _check_text(cls, given: str | list[int] | None) -> str | list[int] | None:
+        if given is not None and not given:
+            raise ValueError("it must be a text or a list of ids, not empty")
+        return given
 
-SAMPLING = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "typical_p",
-    "repetition_penalty",
-    "no_repeat_ngram_size",
-)
+    @model_validator(mode="after")
+    def _check_one(self) -> "LookRequest":
+        if (self.prompt is None) == (self.messages is None):
+            raise wrong("prompt", "Either prompt or messages must be given: what the answer was given to.")
+        return self
 
 
 class Look(NamedTuple):
@@ -127,51 +112,34 @@ class Look(NamedTuple):
     alone: bool
 
 
-def look_routes(find: Callable[[str | None], Served]) -> list[Route]:
-    """Return the routes.
-
-    find  gives the model of a name, or the only one for None; it raises what the server answers
-    """
-    looks = Looks(find)
-    return [
-        Route("/look", looks.answer, methods=["POST"]),
-        Route("/look/{name}", looks.page, methods=["GET"]),
-    ]
-
-
 class Looks:
-    """Writes pages, one at a time, and keeps the last few; ``find`` is that of ``look_routes``."""
+    """Writes pages, one at a time, and keeps the last few."""
 
-    def __init__(self, find: Callable[[str | None], Served]) -> None:
-        self._find = find
+    def __init__(self) -> None:
         self._pages: OrderedDict[str, str] = OrderedDict()
-        self._one = CapacityLimiter(1)
+        self._one = asyncio.Lock()
         self._waiting = 0
 
     async def answer(self, request: Request) -> Response:
-        """Write a page; a client that accepts JSON is told where it is."""
-        try:
-            asked = LookRequest.model_validate_json(await request.body())
-        except ValidationError as error:
-            raise InputError(_sentence(error)) from None
-        served = self._find(asked.model)
+        """Write a page; a client that accepts JSON is told what it is of, and where."""
+        state: ServerState = request.app.state.server
+        asked = await read(request, LookRequest, state.max_body)
+        served = state.models.find(asked.model)
         if self._waiting > MOST_WAITING:
             raise QueueFullError(f"{MOST_WAITING} answers wait to be looked at already. Try again later.")
         self._waiting += 1
         try:
             async with self._one:
                 if await request.is_disconnected():
-                    return Response(status_code=499)
-                found = await to_thread.run_sync(partial(written, served, asked))
+                    raise ApiError(CLIENT_HAS_GONE, "The client has gone.")
+                found = await run_in_threadpool(look_at, served, asked, state.models.id_of(served))
         finally:
             self._waiting -= 1
-        name = self._keep(found.html)
-        place = f"/look/{name}"
+        place = f"/look/{self._keep(found.html)}"
         if "application/json" in request.headers.get("accept", ""):
-            facts = found._asdict() | {"page": place}
-            del facts["html"]
-            return JSONResponse(facts, headers={"Cache-Control": "no-store"})
-        return HTMLResponse(found.html, headers=HEADERS | {"Content-Location": place})
+            facts = {name: value for name, value in found._asdict().items() if name != "html"}
+            return JSONResponse({"page": place, **facts}, headers={"Cache-Control": "no-store"})
+        return HTMLResponse(found.html, headers={**HEADERS, "Content-Location": place})
 
     async def page(self, request: Request) -> Response:
         """Give one of the last pages; its name is as hard to guess as a key."""
@@ -182,35 +150,34 @@ class Looks:
         return HTMLResponse(html, headers=HEADERS)
 
     def _keep(self, html: str) -> str:
-        name = secrets.token_urlsafe(16)
+        name = secrets.token_urlsafe(24)
         self._pages[name] = html
         while len(self._pages) > KEPT:
             self._pages.popitem(last=False)
         return name
 
 
-def written(served: Served, asked: LookRequest) -> Look:
-    """Read the text once more, and write the page.
+def look_at(served: Served, asked: LookRequest, name: str) -> Look:
+    """Read a text once more, and write the page.
 
-    Raises InputError for a request that is none, or as ``SamplingOptions`` and ``ChatTemplate.render`` do;
-    TokenizerError where there is no tokenizer or no template.
+    name  the model's, for the page
+
+    Raises the ApiError that says what is wrong with the request.
     """
     model = served.model
-    options = SamplingOptions(seed=asked.seed, **{name: getattr(asked, name) for name in SAMPLING})
+    options = SamplingOptions(**asked.sampling(served.settings, asked.index))
     prompt, answer = tokens_of(served, asked)
     if not answer:
-        raise InputError("answer has no tokens.")
-    for id in (*prompt, *answer):
-        if not 0 <= id < model.vocab_size:
-            raise InputError(f"The token id {id} is outside the vocabulary, 0 to {model.vocab_size - 1}.")
+        raise wrong("answer", "answer has no tokens.")
+    served.check_ids(prompt, "prompt")
+    served.check_ids(answer, "answer")
     first, last = looked_at(len(prompt), len(answer), most_tokens(model), asked.position)
     end = len(prompt) + last
     ids = (prompt + answer)[first:end]
     ids = ids[: model.context_length]  # the last token may have no position
-    name = served.name
     if first:
         name = f"{name}: the last {len(ids)} of {end} tokens, read alone"
-        options = SamplingOptions(seed=None)  # it was not chosen from these logits
+        options = SamplingOptions(seed=None)  # they were not chosen from these logits
     before = max(1, len(prompt) - first)
     opened_at = max(before, len(ids) - STEP)
     seen = replace(look_again(model, served.tokenizer, ids, before, options, name), opened_at=opened_at)
@@ -220,32 +187,41 @@ def written(served: Served, asked: LookRequest) -> Look:
 def tokens_of(served: Served, asked: LookRequest) -> tuple[list[int], list[int]]:
     """Return the tokens of the prompt, and those of the answer.
 
-    An answer given as text is cut into tokens after its prompt; they nearly always are those that were
-    written. Given as ids it is exact.
+    An answer given as text is cut into tokens as they would stand after its prompt; nearly always these are
+    those that were written. Given as ids it is exact.
     """
-    if (asked.messages is None) == (asked.prompt is None):
-        raise InputError("Give either messages or prompt: what the answer was given to.")
-    tokenizer, text, special = served.tokenizer, asked.prompt, True
+    tokenizer = served.tokenizer
     if asked.messages is not None:
-        template = None if tokenizer is None else tokenizer.chat_template
-        if template is None:
-            raise TokenizerError("This model has no chat template: give a prompt instead of messages.")
-        text, special = template.render(asked.messages), False
-    if isinstance(text, list) and isinstance(asked.answer, list):
-        return text, asked.answer
-    if tokenizer is None:
-        raise TokenizerError("This model has no tokenizer files: give ids.")
-    if isinstance(text, list):
-        assert isinstance(asked.answer, str)
-        return text, tokenizer.encode(asked.answer, add_special_tokens=False)
-    assert text is not None
-    prompt = tokenizer.encode(text, add_special_tokens=special)
+        read_by_model = chat_prompt(served, asked.messages, variables=asked.chat_template_kwargs)
+        if read_by_model.images:
+            words = "Answers to images are not looked at here; tinystar look --image shows how they are seen."
+            raise wrong("messages", words)
+        prompt = read_by_model.ids
+    else:
+        assert asked.prompt is not None
+        prompt = tokenizer.encode(asked.prompt) if isinstance(asked.prompt, str) else asked.prompt
     if isinstance(asked.answer, list):
         return prompt, asked.answer
-    whole = tokenizer.encode(text + asked.answer, add_special_tokens=special)
-    if whole[: len(prompt)] == prompt:
-        return prompt, whole[len(prompt) :]
-    return prompt, tokenizer.encode(asked.answer, add_special_tokens=False)
+    return prompt, answer_ids(tokenizer, prompt, asked.answer)
+
+
+def answer_ids(tokenizer: Tokenizer, prompt: Sequence[int], answer: str) -> list[int]:
+    """Cut an answer into tokens as they stand after its prompt.
+
+    A tokenizer may treat the beginning of a text in its own way, as sentencepiece writes a space before it.
+    So the answer is cut together with the end of the prompt, where that gives the prompt's tokens again.
+    """
+    alone = tokenizer.encode(answer, add_special_tokens=False)
+    for length in range(1, min(len(prompt), NEIGHBOURS) + 1):
+        end = list(prompt[-length:])
+        text = tokenizer.decode(end, skip_special_tokens=False)
+        before = tokenizer.encode(text, add_special_tokens=False)
+        if before[-1:] != end[-1:]:
+            continue
+        both = tokenizer.encode(text + answer, add_special_tokens=False)
+        if both[: len(before)] == before:
+            return both[len(before) :]
+    return alone
 
 
 def looked_at(prompt: int, answer: int, most: int, position: int | None) -> tuple[int, int]:
@@ -279,10 +255,3 @@ def _recorded_bytes(model: Decoder, ids: Sequence[int]) -> int:
     with record() as recording:
         model(np.array(ids))
     return recording.nbytes
-
-
-def _sentence(error: ValidationError) -> str:
-    """Say the first thing that is wrong with a request."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}." if where else f"The request is not valid: {first['msg']}."
