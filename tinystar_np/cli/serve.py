@@ -175,6 +175,7 @@ def _served(name: str, arguments: argparse.Namespace) -> "Served":
         cache_memory=arguments.cache_memory,
         max_batch=arguments.max_batch,
         max_waiting=arguments.max_waiting,
+        own_thread=False,
     )
     context = _context(arguments.context, model.context_length, model.trained_length)
     settings = model_settings(tokenizer) if arguments.model_settings else Sampling()

@@ -17,6 +17,7 @@ from tinystar_np.errors import (
     TinyStarError,
     TokenizerError,
 )
+from tinystar_np.serving.tool_schema import ToolsError
 
 INVALID = "invalid_request_error"
 OUR_NAMES = {"max_new_tokens": "max_tokens"}
@@ -82,6 +83,8 @@ def api_error_of(error: BaseException, prompt: str = "prompt") -> ApiError:
     match error:
         case ApiError():
             return error
+        case ToolsError():
+            return wrong(error.param, message)
         case ContextFullError():
             return wrong(prompt, message, "context_length_exceeded")
         case QueueFullError():

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -11,7 +12,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tinystar_np.errors import TinyStarError
 from tinystar_np.serving.api_errors import ApiError, api_error_of, stopping
+from tinystar_np.serving.bodies import Body
 from tinystar_np.serving.chat import chat_completions
 from tinystar_np.serving.completions import completions
 from tinystar_np.serving.look import Looks
@@ -42,8 +45,10 @@ def make_app(state: ServerState) -> ASGIApp:
         ("GET", "/health", health),
         ("GET", "/metrics", metrics),
     ]
-    routes = [Route(path, _told(endpoint), methods=[method]) for method, path, endpoint in paths]
-    app = Starlette(routes=[*routes, *page_routes()], exception_handlers={HTTPException: _of_http})
+    routes = [Route(path, endpoint, methods=[method]) for method, path, endpoint in paths]
+    kinds = (ApiError, TinyStarError, MemoryError, Exception)
+    handlers: dict[Any, Any] = {HTTPException: _of_http, **dict.fromkeys(kinds, _told)}
+    app = Starlette(routes=[*routes, *page_routes()], exception_handlers=handlers)
     app.state.server = state
     return Admission(app, state, frozenset(path for _, path, _ in paths))
 
@@ -72,19 +77,10 @@ async def metrics(request: Request) -> Response:
     return PlainTextResponse(await run_in_threadpool(state.metrics.written, named), media_type=MEDIA_TYPE)
 
 
-def _told(endpoint: Endpoint) -> Endpoint:
-    """Let an endpoint's errors become answers."""
-
-    async def answer(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except ClientDisconnect:
-            return Response(status_code=CLIENT_HAS_GONE)
-        except Exception as error:
-            request.app.state.server.failed(error)
-            return api_error_of(error).response()
-
-    return answer
+async def _told(request: Request, error: Exception) -> Response:
+    """Answer a request by the error in which it ended."""
+    request.app.state.server.failed(error)
+    return api_error_of(error).response()
 
 
 async def _of_http(request: Request, error: Exception) -> Response:
@@ -133,14 +129,28 @@ class Admission:
                 state.log(f"{client} {scope['method']} {scope['path']:.100} {status} {seconds:.3f} s")
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or tell why not; errors become answers, where none has begun."""
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        state, headers = self._state, dict(scope["headers"])
+        body = Body(receive, state.max_body)
         try:
-            self._state.access.check(scope["path"], dict(scope["headers"]))
-            if self._state.stopping:
+            state.access.check(scope["path"], headers)
+            if state.stopping:
                 raise stopping()
-        except ApiError as error:
-            await error.response()(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+            await body.check_length(headers)
+            await self._app(scope, body.receive, sent)
+        except ClientDisconnect:
+            pass
+        except Exception as error:
+            if not begun:
+                state.failed(error)
+                await api_error_of(error).response()(scope, receive, send)
 
     def _endpoint(self, path: str) -> str:
         """Return the name by which a path is counted: those that do not exist are one."""

@@ -2,11 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
+from starlette.types import Message, Receive
 
 from tinystar_np.serving.api_errors import ApiError, wrong
 
@@ -17,45 +20,56 @@ LONGEST = 60  # characters of a value in a message
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
-async def read(request: Request, schema: type[Schema], limit: int) -> Schema:
-    """Read a request's body as what a schema describes; raises the ApiError that says what is wrong with it.
+class Body:
+    """A request's body as it arrives.
 
-    limit  the most bytes
+    receive  the server's
+    limit    the most bytes
     """
+
+    def __init__(self, receive: Receive, limit: int) -> None:
+        self._receive, self._limit = receive, limit
+        self._until = time.monotonic() + SECONDS
+        self._size, self._complete = 0, False
+
+    async def check_length(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raise an ApiError where a body is said to be too large."""
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > self._limit:
+            raise await self._too_large()
+
+    async def receive(self) -> Message:
+        """Return the next part of it, and then what else comes; raises an ApiError where it is too large."""
+        if self._complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._until - time.monotonic()):
+                message = await self._receive()
+        except TimeoutError:
+            raise ApiError(408, f"The body did not arrive within {SECONDS:.0f} s.") from None
+        self._size += len(message.get("body", b""))
+        self._complete = not message.get("more_body", False)
+        if self._size > self._limit:
+            raise await self._too_large()
+        return message
+
+    async def _too_large(self) -> ApiError:
+        """Throw away the rest for a while: a sender that is cut off does not read the answer."""
+        more = not self._complete
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DISCARDING):
+                while more:
+                    more = (await self._receive()).get("more_body", False)
+        words = f"The body has more than {self._limit / 1e6:g} MB."
+        return ApiError(413, words, headers={"Connection": "close"})
+
+
+async def read(request: Request, schema: type[Schema]) -> Schema:
+    """Read a request's body as what a schema describes; raises the ApiError that says what is wrong."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(415, "The body must be JSON: send the header Content-Type: application/json.")
-    return checked(schema, parsed(await _body(request, limit)))
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """Read a body; one that is larger than the limit is not kept."""
-    body: list[bytes] = []
-    size = 0
-    declared = request.headers.get("content-length", "")
-    too_large = declared.isdecimal() and int(declared) > limit
-    until = time.monotonic() + (DISCARDING if too_large else SECONDS)
-    pieces = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout(until - time.monotonic()):
-                piece = await anext(pieces, None)
-        except TimeoutError:
-            if too_large:
-                break
-            raise ApiError(408, f"The body did not arrive within {SECONDS:.0f} s.") from None
-        if piece is None:
-            break
-        size += len(piece)
-        if size > limit and not too_large:
-            too_large, until = True, time.monotonic() + DISCARDING
-        if too_large:
-            body.clear()
-        else:
-            body.append(piece)
-    if too_large:
-        raise ApiError(413, f"The body has more than {limit / 1e6:g} MB.", headers={"Connection": "close"})
-    return b"".join(body)
+    return checked(schema, parsed(await request.body()))
 
 
 def parsed(body: bytes) -> dict[str, Any]:
@@ -69,16 +83,19 @@ def parsed(body: bytes) -> dict[str, Any]:
     return found
 
 
-def checked(schema: type[Schema], found: dict[str, Any]) -> Schema:
-    """Check a body by its schema; null stands for what is not given."""
+def checked(schema: type[Schema], found: Mapping[str, Any], within: str = "") -> Schema:
+    """Check a JSON object by its schema; null stands for what is not given.
+
+    within  its place in the body, for messages: "messages[0]"
+    """
     try:
         return schema.model_validate({name: value for name, value in found.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        raise _told(first["type"], first["loc"], first["msg"], first["input"]) from None
+        raise _told((within, *first["loc"]), first["type"], first["msg"], first["input"]) from None
 
 
-def _told(kind: str, place: tuple[int | str, ...], message: str, value: object) -> ApiError:
+def _told(place: tuple[int | str, ...], kind: str, message: str, value: object) -> ApiError:
     """Say in one sentence what is wrong at a place."""
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
     if kind == "missing":

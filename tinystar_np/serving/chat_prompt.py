@@ -8,7 +8,9 @@ from tinystar_np.generation.content_form import ContentForms
 from tinystar_np.generation.image_prompt import encode_with_images, seeing
 from tinystar_np.models.vision.pixels import Prompt
 from tinystar_np.serving.api_errors import api_error_of, wrong
+from tinystar_np.serving.bodies import checked
 from tinystar_np.serving.served import Served
+from tinystar_np.serving.tool_schema import EarlierCall
 from tinystar_np.text.chat_template import ChatTemplate
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -69,6 +71,12 @@ OURS = ("messages", "add_generation_prompt", "chat_template", "continue_final_me
 """Arguments of ``render`` that a request cannot set as the template's variables."""
 
 
+def ends_of_messages(served: Served, ids: Sequence[int]) -> list[int]:
+    """Return after how many tokens of a prompt messages end: there other conversations may part from it."""
+    ends = {*served.model.end_ids, served.tokenizer.end_id}
+    return [i + 1 for i, id in enumerate(ids[:-1]) if id in ends]
+
+
 def _plain(
     message: Mapping[str, Any], place: str, template: ChatTemplate, images: list[str]
 ) -> dict[str, Any]:
@@ -78,15 +86,26 @@ def _plain(
         raise wrong(f"{place}.role", f"{place}.role is {role!r:.40}; it must be one of {', '.join(ROLES)}.")
     if role == "developer" and not any("developer" in source for source in template.sources.values()):
         role = "system"  # its older name, which nearly all templates know
+    _check_calls(message.get("tool_calls"), f"{place}.tool_calls")
     content = message.get("content")
     if isinstance(content, list) and content:
         content = [_part(part, f"{place}.content[{i}]", images) for i, part in enumerate(content)]
     elif content is None and role == "assistant" and message.get("tool_calls"):
-        content = None
+        pass
     elif not isinstance(content, str):
         words = f"{place}.content is {content!r:.40}; it must be a text or a list of parts."
         raise wrong(f"{place}.content", words)
     return {**message, "role": role, "content": content}
+
+
+def _check_calls(calls: Any, place: str) -> None:
+    """Check the calls in an earlier answer."""
+    if calls is None:
+        return
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise wrong(place, f"{place} must be a list of calls.")
+    for i, call in enumerate(calls):
+        checked(EarlierCall, call, f"{place}[{i}]")
 
 
 def _part(part: Any, place: str, images: list[str]) -> dict[str, Any]:

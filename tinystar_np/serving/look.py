@@ -23,6 +23,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from tinystar_np.errors import QueueFullError
 from tinystar_np.generation.options import SamplingOptions
+from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.models import Decoder
 from tinystar_np.seeing.look import look_again
 from tinystar_np.seeing.recorder import record
@@ -123,7 +124,7 @@ class Looks:
     async def answer(self, request: Request) -> Response:
         """Write a page; a client that accepts JSON is told what it is of, and where."""
         state: ServerState = request.app.state.server
-        asked = await read(request, LookRequest, state.max_body)
+        asked = await read(request, LookRequest)
         served = state.models.find(asked.model)
         if self._waiting > MOST_WAITING:
             raise QueueFullError(f"{MOST_WAITING} answers wait to be looked at already. Try again later.")
@@ -187,8 +188,8 @@ def look_at(served: Served, asked: LookRequest, name: str) -> Look:
 def tokens_of(served: Served, asked: LookRequest) -> tuple[list[int], list[int]]:
     """Return the tokens of the prompt, and those of the answer.
 
-    An answer given as text is cut into tokens as they would stand after its prompt; nearly always these are
-    those that were written. Given as ids it is exact.
+    The answer's ids, of a request with ``return_token_ids``, are exact. Of its text the tokens are found that
+    would stand after the prompt; a model sometimes writes a word in other ones.
     """
     tokenizer = served.tokenizer
     if asked.messages is not None:
@@ -199,7 +200,8 @@ def tokens_of(served: Served, asked: LookRequest) -> tuple[list[int], list[int]]
         prompt = read_by_model.ids
     else:
         assert asked.prompt is not None
-        prompt = tokenizer.encode(asked.prompt) if isinstance(asked.prompt, str) else asked.prompt
+        given = asked.prompt
+        prompt = encode_prompt(served.model, tokenizer, given) if isinstance(given, str) else given
     if isinstance(asked.answer, list):
         return prompt, asked.answer
     return prompt, answer_ids(tokenizer, prompt, asked.answer)

@@ -15,8 +15,9 @@ MEDIA_TYPE = "text/plain; version=0.0.4"
 STATISTICS = (
     # name, kind, field of Statistics, words
     ("requests_waiting", "gauge", "waiting", "Texts of which nothing is read yet."),
-    ("requests_running", "gauge", "running", "Texts that are read or generated."),
-    ("engine_steps_total", "counter", "steps", "Steps of the scheduler."),
+    ("requests_reading", "gauge", "reading", "Texts whose prompts are being read."),
+    ("requests_generating", "gauge", "generating", "Texts that are being generated."),
+    ("engine_steps_total", "counter", "steps", "Calls of the model."),
     ("preemptions_total", "counter", "preempted", "Texts that lost their place, and were read again."),
     ("prompt_tokens_total", "counter", "prompt_tokens", "Tokens of prompts."),
     ("cached_tokens_total", "counter", "cached_tokens", "Those of them that were in the cache already."),

@@ -76,6 +76,7 @@ class Asked(BaseModel):
     seed: Annotated[int, Field(ge=-(1 << 63), lt=SEEDS)] | None = None
     stop: Any = None
     n: Annotated[int, Field(ge=1, le=MOST_TEXTS)] = 1
+    return_token_ids: bool = False
     stream: bool = False
     stream_options: StreamOptions | None = None
 
@@ -173,9 +174,18 @@ class ChatRequest(Asked):
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP)] | None = None
     response_format: dict[str, Any] | None = None
     modalities: list[str] | None = None
+    tools: Any = None
+    tool_choice: Any = None
+    parallel_tool_calls: Any = None
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+
+    @property
+    def about_tools(self) -> dict[str, Any]:
+        """What is said of tools, for ``read_tools``."""
+        names = ("tools", "tool_choice", "parallel_tool_calls")
+        return {name: getattr(self, name) for name in names}
 
     @model_validator(mode="after")
     def _check_together(self) -> "ChatRequest":
@@ -198,6 +208,7 @@ class TokenizeRequest(BaseModel):
     model: str | None = None
     prompt: str | None = None
     messages: list[dict[str, Any]] | None = None
+    tools: Any = None
     add_special_tokens: bool | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False

@@ -1,6 +1,6 @@
 """Running the server: its socket, its two threads, and how it stops.
 
-The engine works in the main thread, as OpenBLAS takes the number of its threads from no other one. uvicorn
+The engines work in the main thread, as OpenBLAS takes the number of its threads from no other one. uvicorn
 runs in a second thread, with an event loop of its own, and takes connections while the engine computes.
 """
 
@@ -17,7 +17,7 @@ import uvicorn
 from tinystar_np.errors import InputError
 from tinystar_np.serving.app import make_app
 from tinystar_np.serving.connections import TimedH11
-from tinystar_np.serving.engine import Engine
+from tinystar_np.serving.engine import Engine, work
 from tinystar_np.serving.server_state import ServerState
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -78,7 +78,7 @@ class Server:
         thread = threading.Thread(target=self._serve, args=(listening, engines, listens), name="server")
         thread.start()
         try:
-            _work(engines)
+            work(engines)
             thread.join()
         finally:
             self._stop.set()
@@ -122,10 +122,3 @@ class Server:
         until = time.monotonic() + seconds
         while self._state.active and time.monotonic() < until:
             await asyncio.sleep(TICK)
-
-
-def _work(engines: Sequence[Engine]) -> None:
-    """Let the first engine work in this thread until it is closed; the others have threads of their own."""
-    run = getattr(engines[0], "run", None)
-    if run is not None:
-        run()

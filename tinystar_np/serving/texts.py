@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import Request
 
-from tinystar_np.generation.loop import Piece
+from tinystar_np.generation.row import Piece
 from tinystar_np.serving.api_errors import ApiError, stopping
 from tinystar_np.serving.handle import Handle
 from tinystar_np.serving.served import Served
@@ -54,6 +54,11 @@ class Texts:
         for handle in self.handles:
             if not handle.ended:
                 handle.cancel()
+
+    def enough(self, index: int) -> None:
+        """End one of them: what it holds is all that is wanted."""
+        self._wanted[index] = 0
+        self.handles[index].cancel()
 
     async def pieces(self, index: int) -> AsyncIterator[Piece]:
         """Yield a text's pieces, and measure them; raises the error or the ApiError that ended it."""

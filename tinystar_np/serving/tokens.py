@@ -13,12 +13,14 @@ from tinystar_np.serving.chat_prompt import chat_prompt
 from tinystar_np.serving.requests import DetokenizeRequest, TokenizeRequest
 from tinystar_np.serving.served import Served
 from tinystar_np.serving.server_state import ServerState
+from tinystar_np.serving.tool_calls import tool_variables
+from tinystar_np.serving.tool_schema import read_tools
 
 
 async def tokenize(request: Request) -> Response:
     """Cut a text, or a conversation, into tokens."""
     state: ServerState = request.app.state.server
-    asked = await read(request, TokenizeRequest, state.max_body)
+    asked = await read(request, TokenizeRequest)
     served = state.models.find(asked.model)
     ids = await run_in_threadpool(_ids, served, asked)
     tokens = [served.tokenizer.token(id) for id in ids] if asked.return_token_strs else None
@@ -34,13 +36,15 @@ async def tokenize(request: Request) -> Response:
 
 def _ids(served: Served, asked: TokenizeRequest) -> list[int]:
     if asked.messages is not None:
+        tools = read_tools({"tools": asked.tools})
+        given = {} if tools is None else tool_variables(tools.given)
         return chat_prompt(
             served,
             asked.messages,
             asked.add_generation_prompt,
             asked.continue_final_message,
             bool(asked.add_special_tokens),
-            asked.chat_template_kwargs,
+            asked.chat_template_kwargs | given,
         ).ids
     try:
         return served.tokenizer.encode(asked.prompt or "", asked.add_special_tokens is not False)
@@ -51,7 +55,7 @@ def _ids(served: Served, asked: TokenizeRequest) -> list[int]:
 async def detokenize(request: Request) -> Response:
     """Join tokens to a text, special ones included."""
     state: ServerState = request.app.state.server
-    asked = await read(request, DetokenizeRequest, state.max_body)
+    asked = await read(request, DetokenizeRequest)
     served = state.models.find(asked.model)
     served.check_ids(asked.tokens, "tokens")
     text = await run_in_threadpool(served.tokenizer.decode, asked.tokens, skip_special_tokens=False)

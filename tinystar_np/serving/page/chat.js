@@ -47,8 +47,8 @@ const isMessage = (each) => each && ["user", "assistant"].includes(each.role) &&
 const settings = { ...DEFAULTS, ...kept(SETTINGS, (found) => found && typeof found === "object") };
 
 /**
- * The conversation: {role, content, made}. `made` is of answers: how they were asked for and what they cost,
- * {model, system, temperature, top_p, top_k, seed, tokens, first, rate, end}.
+ * The conversation: {role, content, made}. `made` is of answers: how they were asked for, their tokens and
+ * what they cost, {model, system, temperature, top_p, top_k, seed, ids, tokens, first, rate, end}.
  */
 let messages = kept(CONVERSATION, (found) => Array.isArray(found) && found.every(isMessage)) ?? [];
 let savedAt = 0;
@@ -361,8 +361,9 @@ async function answer() {
   const system = settings.system, asked = sampling();
   const made = { model: model().id, ...(continues() ? {} : { system }) };
   for (const name of OF_SAMPLING) if (name in asked) made[name] = asked[name];
+  made.ids = [];
   const message = { role: "assistant", content: "", made };
-  const body = { model: made.model, ...request(messages.length, system, continues()), ...asked, stream: true, stream_options: { include_usage: true } };
+  const body = { model: made.model, ...request(messages.length, system, continues()), ...asked, stream: true, stream_options: { include_usage: true }, return_token_ids: true };
   const place = article(message);
   place.classList.add("busy");
   place.setAttribute("aria-busy", "true");
@@ -375,7 +376,7 @@ async function answer() {
   const written = new Written(place.querySelector(".body"), continues());
   const spoken = new Spoken();
   const start = performance.now();
-  let begun = null, ended = start, pieces = 0;
+  let begun = null, ended = start;
   try {
     const path = continues() ? "v1/completions" : "v1/chat/completions";
     for await (const event of events(await ask(path, body, running.controller.signal))) {
@@ -383,11 +384,11 @@ async function answer() {
       const choice = event.choices?.[0];
       if (!choice) continue;
       made.end = choice.finish_reason ?? made.end;
+      made.ids.push(...choice.token_ids ?? []);
       const text = choice.text ?? choice.delta?.content;
       if (!text) continue;
       ended = performance.now();
       begun ??= ended;
-      pieces++;
       message.content += text;
       written.add(text);
       spoken.add(text);
@@ -402,7 +403,7 @@ async function answer() {
     if (!stopped) say(error.message);
   }
   written.end();
-  made.tokens ||= pieces;
+  made.tokens ||= made.ids.length;
   if (begun !== null) made.first = (begun - start) / 1000;
   if (ended > begun && made.tokens > 1) made.rate = (made.tokens - 1) / ((ended - begun) / 1000);
   place.classList.remove("busy");
@@ -488,7 +489,7 @@ async function lookInside(i, position) {
   $("look-frame").replaceChildren();
   $("look-says").textContent = "The model reads the text once more. This takes some seconds.";
   if (!dialog.open) dialog.showModal();
-  const body = { model: made.model ?? $("model").value, ...request(i, made.system ?? "", made.system === undefined), answer: content };
+  const body = { model: made.model ?? $("model").value, ...request(i, made.system ?? "", made.system === undefined), answer: made.ids?.length ? made.ids : content };
   for (const name of OF_SAMPLING) if (name in made) body[name] = made[name];
   if (position) body.position = position;
   try {
