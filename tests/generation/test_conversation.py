@@ -31,9 +31,8 @@ from transformers import GraniteMoeHybridForCausalLM
 
 import tinystar_np as ts
 from tinystar_np.errors import ContextFullError, InputError, TokenizerError
-from tinystar_np.generation import Conversation
+from tinystar_np.generation import Conversation, scheduler
 from tinystar_np.generation import loop as generation_loop
-from tinystar_np.generation import scheduler
 
 talking = conversations.talking
 _a_context_for_a_conversation = conversations._a_context_for_a_conversation

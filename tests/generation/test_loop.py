@@ -98,7 +98,7 @@ def by_hand(model, prompt, seed=None, **sampling):
     options = SamplingOptions(seed=seed, **sampling)
     rng, ids = np.random.default_rng(seed), list(prompt)
     for _ in range(options.max_new_tokens):
-        ids.append(sample(model.logits(ids), ids, options, rng))
+        ids.append(sample(model.logits(ids), ids, options, rng, generated=ids[len(prompt) :]))
         if ids[-1] in model.end_ids:
             break
     return ids[len(prompt) :]
@@ -112,6 +112,7 @@ PROMPTS = [[5], [1, 2, 3, 4, 5, 6, 7], [9, 9], [1, 2, 3]]
     [
         {"temperature": 0.0},
         {"temperature": 0.0, "repetition_penalty": 3.0, "no_repeat_ngram_size": 1},
+        {"temperature": 0.0, "frequency_penalty": 0.5, "presence_penalty": 1.0, "logit_bias": {7: 1.5}},
         {"seed": 3},
         {"seed": 3, "temperature": 0.9, "top_k": 20, "top_p": 0.9},
     ],

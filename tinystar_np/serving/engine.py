@@ -17,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import Any, Self, Unpack
 
 from tinystar_np.amounts import bytes_in, size_of
 from tinystar_np.cache.pool import Pool
@@ -30,19 +30,17 @@ from tinystar_np.errors import (
     TokenizerError,
 )
 from tinystar_np.generation.image_prompt import encode_with_images, read_images
-from tinystar_np.generation.language_model import LanguageModel, check_prompt, room_after
+from tinystar_np.generation.language_model import check_prompt, room_after
 from tinystar_np.generation.memory import SharedPool
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.request import Request
 from tinystar_np.generation.row import Piece, Row
 from tinystar_np.generation.scheduler import Scheduler
 from tinystar_np.generation.setting_names import takes_sampling
+from tinystar_np.models import Decoder
 from tinystar_np.models.vision_part import check_images, places_of
 from tinystar_np.serving.handle import Handle
 from tinystar_np.text import Tokenizer
-
-if TYPE_CHECKING:
-    from tinystar_np.vision.reading import ImageSource
 
 PROMPT_TOKENS = 128
 """Tokens of prompts that are read between two steps of the texts that are being generated."""
@@ -115,7 +113,7 @@ class Engine:
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: Decoder,
         tokenizer: Tokenizer | None = None,
         *,
         cache_memory: int | str = "1GB",
@@ -153,7 +151,7 @@ class Engine:
         self,
         prompt: str | Sequence[int],
         *,
-        images: Sequence["ImageSource"] | Sequence[Any] = (),
+        images: Sequence[Any] = (),
         timeout: float | None = None,
         top_logprobs: int = 0,
         score_from: int | None = None,
@@ -191,6 +189,8 @@ class Engine:
         else:
             check_images(images)
             ids, its_images = [int(id) for id in prompt], list(images)
+        if ids:
+            self.model.checked(ids)
         check_prompt(self.model, ids, of_images=places_of(its_images))
         if len(ids) > self.pool.tokens:
             raise ContextFullError(
@@ -302,7 +302,7 @@ class Engine:
         if not self._scheduler.is_busy:
             return False
         begun = time.perf_counter()
-        progress = {request: request.read for request in self._scheduler.reading}
+        before = {request: (handle, request.read) for request, handle in self._handles.items()}
         try:
             said = self._scheduler.step(self.model)
         except Exception as error:  # whatever it is, those who wait must be told, and others served
@@ -312,7 +312,7 @@ class Engine:
         for request, pieces in said:
             self._tell(request, pieces)
         if self._on_turn is not None:
-            self._on_turn(self._turn_since(begun, progress, said))
+            self._on_turn(_turn_since(begun, before, said))
         return True
 
     def _take_in(self) -> None:
@@ -359,21 +359,25 @@ class Engine:
         for handle in list(self._requests):
             self._end(handle, "error", error)
 
-    def _turn_since(
-        self, begun: float, before: dict[Request, int], said: list[tuple[Request, list[Piece]]]
-    ) -> Turn:
-        """Say what the model did in its last call."""
-        handles = self._handles
-        read = {
-            handles[request]: request.read
-            for request, count in before.items()
-            if request in handles and request.read > count
-        }
-        blocks = {
-            handle: len(request.text.table) for request, handle in handles.items() if request.text is not None
-        }
-        generated = tuple(handles[request] for request, pieces in said if pieces and request in handles)
-        return Turn(begun, time.perf_counter(), read, generated, blocks)
+
+def _turn_since(
+    begun: float, before: dict[Request, tuple[Handle, int]], said: list[tuple[Request, list[Piece]]]
+) -> Turn:
+    """Say what the model did in its last call.
+
+    before  the requests, how far each was read
+    said    what it gave
+    """
+    grown = {request: pieces for request, pieces in said if pieces}
+    read = {
+        handle: request.read - count
+        for request, (handle, count) in before.items()
+        if request.read > count and (request not in grown or len(request.row.ids) == len(handle.ids) + 1)
+    }
+    blocks = {
+        handle: len(request.text.table) for request, (handle, _) in before.items() if request.text is not None
+    }
+    return Turn(begun, time.perf_counter(), read, tuple(before[request][0] for request in grown), blocks)
 
 
 def work(engines: Sequence[Engine]) -> None:
