@@ -1,13 +1,17 @@
 """The page at / in a real browser, with a real server: streaming, stopping, errors, looking inside."""
 
+import base64
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from server_process import serving
+from small_seeing import picture, small_seeing_model
 from terminals import save_scripted_model
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -441,6 +445,40 @@ def test_the_look_inside_an_answer_to_messages(opened: Open) -> None:
     page.page.frame_locator("#look iframe").locator("body[data-ready]").wait_for()
     assert page.page.frames[-1].evaluate("seen.tokens.map(each => each.text).join('')") == f"x{SCRIPT[:32]}"
     page.press("Close")
+
+
+def test_images(opened: Open, tmp_path: Path) -> None:
+    small_seeing_model(tmp_path / "seeing")
+    files = [tmp_path / name for name in ("small.png", "large.png", "text.png")]
+    Image.fromarray(picture(40, 60)).save(files[0])
+    Image.fromarray(picture(900, 2000)).save(files[1])
+    files[2].write_text("no image")
+    with serving("-m", str(tmp_path / "seeing")) as process:
+        page = opened("seeing", at=process.url)
+        page.page.set_input_files("#files", files)
+        page.page.get_by_text("text.png is no image that this browser reads.").wait_for()
+        page.page.wait_for_selector("#images li >> nth=1")
+        page.page.fill("#message", "Which?")
+        page.press("Remove")
+        page.page.set_input_files("#files", files[1])
+        page.page.wait_for_selector("#images li >> nth=1")
+        page.send("Which?")
+        assert page.page.locator("#images").is_hidden()
+        (asked,) = page.asked("/v1/chat/completions")
+        first, second, text = asked["messages"][0]["content"]
+        assert text == {"type": "text", "text": "Which?"}
+        assert base64.b64decode(first["image_url"]["url"].split(",")[1]) == files[0].read_bytes()
+        made_smaller = Image.open(BytesIO(base64.b64decode(second["image_url"]["url"].split(",")[1])))
+        assert made_smaller.size == (1280, 576)
+        assert page.page.locator(".user img").count() == 2
+        page.page.reload()
+        page.ready()
+        assert page.page.locator(".user img").count() == 2
+        page.press("Look inside")
+        page.page.locator("#look-says", has_text="tinystar look --image").wait_for()
+        page.expected = [each for each in page.complaints if "400 (Bad Request)" in each]
+    opened_page = opened()
+    assert opened_page.page.locator("#add-image").is_hidden()  # that model reads text alone
 
 
 def test_keys(opened: Open) -> None:

@@ -43,11 +43,12 @@ function keep(name, value) {
   }
 }
 
-const isMessage = (each) => each && ["user", "assistant"].includes(each.role) && typeof each.content === "string" && typeof (each.made ?? {}) === "object";
+const isMessage = (each) => each && ["user", "assistant"].includes(each.role) && typeof each.content === "string" && typeof (each.made ?? {}) === "object" && (each.images ?? []).every?.(isImage);
+const isImage = (each) => typeof each === "string" && each.startsWith("data:image/");
 const settings = { ...DEFAULTS, ...kept(SETTINGS, (found) => found && typeof found === "object") };
 
 /**
- * The conversation: {role, content, made}. `made` is of answers: how they were asked for, their tokens and
+ * The conversation: {role, content, images, made}. Images are data: addresses. `made` is of answers: how they were asked for, their tokens and
  * what they cost, {model, system, temperature, top_p, top_k, seed, ids, tokens, first, rate, end}.
  */
 let messages = kept(CONVERSATION, (found) => Array.isArray(found) && found.every(isMessage)) ?? [];
@@ -206,6 +207,7 @@ class Spoken {
 let models = [];
 let running = null; // {controller}, while an answer comes
 let editing = false;
+let images = []; // of the message that is written
 
 const model = () => models.find((each) => each.id === $("model").value);
 /** Whether the chosen model continues a text instead of answering messages. */
@@ -224,6 +226,7 @@ function article(message) {
   const body = el("div", { class: "body" });
   const made = el("article", { class: `message ${message.role}`, "aria-label": isUser ? "You" : "The model" },
     el("p", { class: "who", "aria-hidden": "true" }, isUser ? "You" : message.made?.model ?? "Model"), body, el("div", { class: "foot" }));
+  for (const [n, image] of (message.images ?? []).entries()) body.append(el("img", { src: image, alt: `Image ${n + 1}` }));
   if (message.content) {
     const written = new Written(body, isUser || continues());
     written.add(message.content);
@@ -252,6 +255,7 @@ function drawState() {
   $("keys").replaceChildren(...(running ? [el("kbd", {}, "Esc"), " stops the answer."] : keyboard));
   $("system").disabled = isText;
   const chosen = model();
+  $("add-image").hidden = !chosen?.sees || isText;
   $("welcome-title").textContent = chosen?.id ?? "";
   const holds = chosen?.context_length ? ` Its context holds ${chosen.context_length.toLocaleString("en")} tokens.` : "";
   $("about").textContent = !chosen ? "" : isText ? `This model continues a text. Write how it begins.${holds}` : `This model answers messages.${holds}`;
@@ -327,8 +331,12 @@ async function copied(text, pressed) {
 function request(i, system, isText) {
   const before = messages.slice(0, i);
   if (isText) return { prompt: before.map((each) => each.content).join("") };
-  const given = before.map(({ role, content }) => ({ role, content }));
+  const given = before.map(({ role, content, images }) => ({ role, content: images?.length ? withImages(content, images) : content }));
   return { messages: system.trim() ? [{ role: "system", content: system }, ...given] : given };
+}
+
+function withImages(text, images) {
+  return [...images.map((url) => ({ type: "image_url", image_url: { url } })), ...(text ? [{ type: "text", text }] : [])];
 }
 
 function sampling() {
@@ -344,10 +352,12 @@ async function send(event) {
   event?.preventDefault();
   const text = $("message").value;
   const isText = continues();
-  if (running || !model() || !(text.trim() || (isText && messages.length))) return;
+  if (running || !model() || !(text.trim() || images.length || (isText && messages.length))) return;
+  const own = { role: "user", content: isText ? text : text.trim(), ...(images.length ? { images } : {}) };
   if (editing) leaveEditing(true);
-  if (isText ? text : text.trim()) {
-    messages.push({ role: "user", content: isText ? text : text.trim() });
+  showImages([]);
+  if (own.content || own.images) {
+    messages.push(own);
     $("conversation").append(article(last()));
   }
   $("message").value = "";
@@ -442,6 +452,7 @@ function edit() {
   if (running || ownLast() < 0) return;
   editing = true;
   $("message").value = messages[ownLast()].content;
+  showImages(messages[ownLast()].images ?? []);
   drawState();
   $("message").focus();
 }
@@ -453,13 +464,17 @@ function leaveEditing(replace = false) {
     const from = ownLast();
     messages.splice(from);
     while ($("conversation").children.length > from) $("conversation").lastChild.remove();
-  } else $("message").value = "";
+  } else {
+    $("message").value = "";
+    showImages([]);
+  }
   drawState();
 }
 
 function newConversation() {
   messages = [];
   editing = false;
+  showImages([]);
   save();
   say(null);
   draw();
@@ -468,11 +483,54 @@ function newConversation() {
 
 function exportConversation() {
   const { system, ...rest } = settings;
-  const all = system.trim() && !continues() ? [{ role: "system", content: system }, ...messages] : messages;
+  const own = messages.map(({ images, ...message }) => (images ? { ...message, content: withImages(message.content, images) } : message));
+  const all = system.trim() && !continues() ? [{ role: "system", content: system }, ...own] : own;
   const blob = new Blob([JSON.stringify({ model: $("model").value, settings: rest, messages: all }, null, 2)], { type: "application/json" });
   const link = el("a", { href: URL.createObjectURL(blob), download: "conversation.json" });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+/* ---- images of a message */
+
+const MOST_SIDE = 1280, MOST_SIZE = 1e6;
+
+/** Read an image file as a data: address; a large one is made smaller, as the browser keeps little. */
+async function readImage(file) {
+  const picture = await createImageBitmap(file);
+  const scale = Math.min(1, MOST_SIDE / Math.max(picture.width, picture.height));
+  if (scale === 1 && file.size <= MOST_SIZE && ["image/png", "image/jpeg"].includes(file.type)) {
+    return new Promise((resolve, reject) => {
+      const reader = new FileReader();
+      reader.onload = () => resolve(reader.result);
+      reader.onerror = () => reject(reader.error);
+      reader.readAsDataURL(file);
+    });
+  }
+  const canvas = el("canvas", { width: Math.round(scale * picture.width), height: Math.round(scale * picture.height) });
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white"; // JPEG has no transparency
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  return canvas.toDataURL("image/jpeg", 0.9);
+}
+
+async function addImages(files) {
+  for (const file of files) {
+    try {
+      showImages([...images, await readImage(file)]);
+    } catch {
+      say(`${file.name} is no image that this browser reads.`);
+    }
+  }
+  $("message").focus();
+}
+
+function showImages(shown) {
+  images = shown;
+  $("images").hidden = !images.length;
+  $("images").replaceChildren(...images.map((image, n) => el("li", {}, el("img", { src: image, alt: `Image ${n + 1}` }),
+    button("Remove", () => { showImages(images.filter((_, i) => i !== n)); $("message").focus(); }, { "aria-label": `Remove image ${n + 1}` }))));
 }
 
 /* ---- the look inside */
@@ -552,6 +610,16 @@ function fit() {
 function start() {
   $("composer").addEventListener("submit", send);
   $("message").addEventListener("input", fit);
+  $("message").addEventListener("paste", (event) => {
+    const files = [...event.clipboardData.files].filter((file) => file.type.startsWith("image/"));
+    if (!files.length || $("add-image").hidden) return;
+    event.preventDefault();
+    addImages(files);
+  });
+  $("files").addEventListener("change", () => {
+    addImages([...$("files").files]);
+    $("files").value = "";
+  });
   $("message").addEventListener("keydown", (event) => {
     // While a word is composed, as in Japanese, Enter ends the word (229 in browsers that say it late).
     if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
