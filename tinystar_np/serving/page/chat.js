@@ -410,7 +410,7 @@ async function answer() {
     const stopped = error.name === "AbortError";
     made.end = stopped ? "stopped" : "fault";
     spoken.end(stopped ? "Stopped." : "");
-    if (!stopped) say(error.message);
+    if (!stopped && $("key-form").hidden) say(error.message);
   }
   written.end();
   made.tokens ||= made.ids.length;
@@ -591,7 +591,7 @@ async function loadModels() {
   try {
     models = (await (await ask("v1/models")).json()).data;
   } catch (error) {
-    return say(error.message);
+    return say($("key-form").hidden ? error.message : null);
   }
   say(null);
   $("key-form").hidden = true;
