@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
-from tool_templates import ANSWERS, BERN, EXAMPLES, HERMES, ONE, OTHER, WEATHER, ZURICH, Answer
+from tool_templates import ANSWERS, BERN, CALL, EXAMPLES, HERMES, ONE, OTHER, WEATHER, ZURICH, Answer
 
 from tinystar_np.errors import InputError
 from tinystar_np.generation.loop import Piece, Row
@@ -185,6 +185,19 @@ def test_content_comes_as_soon_as_it_cannot_be_a_mark() -> None:
     content, (call,) = reader.push("}")  # complete: it does not wait for the closing mark
     assert (content, call.index, call.name, call.arguments) == ("", 0, "weather", BERN)
     assert reader.push("</tool_call>") == reader.flush() == ("", [])
+
+
+def test_what_cannot_become_a_call_is_not_kept_back() -> None:
+    for name, text in (
+        ("Qwen3", "<tool_call> and"),
+        ("Qwen3", '<tool_call>{"a": word, and more'),
+        ("Llama 3.1", "{x | x > 0} is a set"),
+        ("Llama 3.1", '{"answer": 42} is'),
+        ("Ministral 3", "[TOOL_CALLS]" + 400 * "x"),
+        ("DeepSeek-V3", CALL + 400 * "x"),
+    ):
+        reader = ToolCallReader(family(name))
+        assert "".join(reader.push(letter).content for letter in text) == text
 
 
 def test_one_call_alone() -> None:

@@ -237,6 +237,7 @@ GOOD: list[Answer] = [
     ("Llama 3.1", ONE.replace("arguments", "parameters"), "", [BERN]),
     ("Llama 3.1", f"<|python_tag|>{ONE}", "", [BERN]),
     ("Llama 3.1", f"\n{ONE}; {OTHER};\n", "", [BERN, ZURICH]),
+    ("Llama 3.1", f"<think>Hm.</think>\n\n{ONE}", "<think>Hm.</think>", [BERN]),
     ("Llama 3.1", f"{ONE}\nThat is all.", "\nThat is all.", [BERN]),
     ("Llama 3.1", f"{ONE} {{x}}", " {x}", [BERN]),
     (

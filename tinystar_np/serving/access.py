@@ -12,8 +12,8 @@ from tinystar_np.serving.api_errors import ApiError
 
 OPEN = ("/", "/health")
 """Paths that need no key: they say nothing of the models."""
-OPEN_FOLDER = "/page/"
-"""So do the files of the page."""
+OPEN_FOLDERS = ("/page/", "/look/")
+"""Nor do the files of the page; and the address of a look inside is as hard to guess as a key."""
 VARIABLE = "TINYSTAR_API_KEY"
 
 
@@ -53,7 +53,7 @@ class Access:
         if self._hosts is not None and _name(headers.get(b"host", b"")) not in self._hosts:
             words = "This server answers to its own address alone. Start it with --host, or with a key."
             raise ApiError(403, words, code="wrong_host")
-        if self._key is None or path in OPEN or path.startswith(OPEN_FOLDER):
+        if self._key is None or path in OPEN or path.startswith(OPEN_FOLDERS):
             return
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         # In the same time for every key that is wrong.

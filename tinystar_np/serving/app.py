@@ -17,17 +17,21 @@ from tinystar_np.serving.api_errors import ApiError, api_error_of, stopping
 from tinystar_np.serving.bodies import Body
 from tinystar_np.serving.chat import chat_completions
 from tinystar_np.serving.completions import completions
+from tinystar_np.serving.look import Looks
 from tinystar_np.serving.metrics import MEDIA_TYPE
+from tinystar_np.serving.page_files import page_routes
 from tinystar_np.serving.server_state import ServerState
 from tinystar_np.serving.texts import CLIENT_HAS_GONE
 from tinystar_np.serving.tokens import detokenize, tokenize, tokenizer_info
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 MODEL = "/v1/models/{name:path}"
+LOOK = "/look/{name}"
 
 
 def make_app(state: ServerState) -> ASGIApp:
     """Make the application of a server."""
+    looks = Looks()
     paths: list[tuple[str, str, Endpoint]] = [
         ("GET", "/v1/models", models),
         ("GET", MODEL, one_model),
@@ -36,14 +40,15 @@ def make_app(state: ServerState) -> ASGIApp:
         ("POST", "/tokenize", tokenize),
         ("POST", "/detokenize", detokenize),
         ("GET", "/tokenizer_info", tokenizer_info),
+        ("POST", "/look", looks.answer),
+        ("GET", LOOK, looks.page),
         ("GET", "/health", health),
         ("GET", "/metrics", metrics),
     ]
     routes = [Route(path, endpoint, methods=[method]) for method, path, endpoint in paths]
-    # The page goes here: *page_routes(state), and POST /look.
     kinds = (ApiError, TinyStarError, MemoryError, Exception)
     handlers: dict[Any, Any] = {HTTPException: _of_http, **dict.fromkeys(kinds, _told)}
-    app = Starlette(routes=routes, exception_handlers=handlers)
+    app = Starlette(routes=[*routes, *page_routes()], exception_handlers=handlers)
     app.state.server = state
     return Admission(app, state, frozenset(path for _, path, _ in paths))
 
@@ -152,4 +157,6 @@ class Admission:
         """Return the name by which a path is counted: those that do not exist are one."""
         if path.startswith("/v1/models/"):
             return MODEL
+        if path.startswith("/look/"):
+            return LOOK
         return path if path in self._endpoints else "other"

@@ -161,14 +161,14 @@ class Chat:
             message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
             if answer.calls:
                 message[CALLED] = as_openai(answer.calls)
-            choices.append(
-                {
-                    "index": i,
-                    "message": message,
-                    "logprobs": self._logprobs(self._texts.handles[i].pieces),
-                    "finish_reason": answer.reason,
-                }
-            )
+            handle = self._texts.handles[i]
+            choice = {
+                "index": i,
+                "message": message,
+                "logprobs": self._logprobs(handle.pieces),
+                "finish_reason": answer.reason,
+            }
+            choices.append(choice | ({"token_ids": handle.token_ids} if self._asked.return_token_ids else {}))
         return self._frame("chat.completion", choices) | {"usage": self._texts.usage(self._asked.n)}
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
@@ -177,8 +177,9 @@ class Chat:
             yield self._chunk(i, {"role": "assistant", "content": "", "refusal": None})
         ended = set()
         async for i, piece, delta in self._pieces():
-            if delta.content or self._asked.logprobs:
-                yield self._chunk(i, {"content": delta.content}, self._logprobs([piece]))
+            ids = [piece.token_id] if self._asked.return_token_ids else None
+            if delta.content or self._asked.logprobs or ids:
+                yield self._chunk(i, {"content": delta.content}, self._logprobs([piece]), ids=ids)
             if delta.calls:
                 yield self._chunk(i, {CALLED: as_openai(delta.calls, stream=True)})
             if self._answers[i].reason is not None:
@@ -201,8 +202,10 @@ class Chat:
         delta: dict[str, Any],
         logprobs: dict[str, Any] | None = None,
         reason: str | None = None,
+        ids: list[int] | None = None,
     ) -> dict[str, Any]:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        choice |= {} if ids is None else {"token_ids": ids}
         chunk = self._frame("chat.completion.chunk", [choice])
         return chunk | ({"usage": None} if self._asked.tells_usage else {})
 

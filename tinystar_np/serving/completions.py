@@ -130,7 +130,8 @@ class Completion:
                     name: of_prompt + logprobs[name] for name, of_prompt in self._echoed(text).items()
                 }
         before = self._prompt(text).text if self._asked.echo else ""
-        return self._part(at, before + handle.text, logprobs, self._texts.finish_reason(text))
+        reason = self._texts.finish_reason(text)
+        return self._part(at, before + handle.text, logprobs, reason, handle.token_ids)
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
         """Yield the answer in parts, as the texts are written."""
@@ -143,9 +144,9 @@ class Completion:
         ended = set()
         async for text, piece in texts.merged():
             reason = None if piece.finish_reason is None else FINISHED[piece.finish_reason]
-            if piece.text or scored or reason:
+            if piece.text or scored or reason or self._asked.return_token_ids:
                 logprobs = self._logprobs([piece], *counters[text]) if scored else None
-                yield self._chunk([self._part(text, piece.text, logprobs, reason)])
+                yield self._chunk([self._part(text, piece.text, logprobs, reason, [piece.token_id])])
             if reason:
                 ended.add(text)
         for text in range(len(texts.handles)):
@@ -186,9 +187,16 @@ class Completion:
         return of_completion(tokens, spelled, spelled.offsets(prompt.text), 0)
 
     def _part(
-        self, index: int, text: str, logprobs: dict[str, Any] | None, reason: str | None
+        self,
+        index: int,
+        text: str,
+        logprobs: dict[str, Any] | None,
+        reason: str | None,
+        ids: Sequence[int] = (),
     ) -> dict[str, Any]:
-        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+        """Return a part of a text; its ids are of new tokens."""
+        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+        return choice | ({"token_ids": list(ids)} if self._asked.return_token_ids else {})
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return self._frame(choices) | ({"usage": None} if self._asked.tells_usage else {})

@@ -76,6 +76,7 @@ class Asked(BaseModel):
     seed: Annotated[int, Field(ge=-(1 << 63), lt=SEEDS)] | None = None
     stop: Any = None
     n: Annotated[int, Field(ge=1, le=MOST_TEXTS)] = 1
+    return_token_ids: bool = False
     stream: bool = False
     stream_options: StreamOptions | None = None
 

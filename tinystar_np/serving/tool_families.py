@@ -111,14 +111,14 @@ FAMILIES = (
 
 OTHER_FORMS = {
     "<|channel|>": "the channels of gpt-oss",
-    "<function=": "the <function=…> elements of Qwen3-Coder",
-    "<arg_key>": "the <arg_key> elements of GLM",
+    "<function=": "the function elements of Qwen3-Coder",
+    "<arg_key>": "the arg_key elements of GLM",
     "<|tool_call_start|>": "the Python calls of LFM2",
     "<|python_start|>": "the Python calls of Llama 4",
     "<|START_ACTION|>": "the actions of Command R7B",
     "<|tool_call>": "the calls of Gemma 4",
-    "<TOOLCALL>": "the <TOOLCALL> lists of Nemotron",
-    "functools[": "the functools[…] of Phi-4-mini's other template",
+    "<TOOLCALL>": "the TOOLCALL lists of Nemotron",
+    "functools[": "the functools lists of Phi-4-mini's other template",
 }
 """{what stands in a template: the form of calls that it stands for}, of forms that are not read here."""
 
