@@ -118,15 +118,16 @@ class Server:
         while not self._stop.is_set() and not serving.done():
             await asyncio.sleep(TICK)
         self._state.stopping = True
-        await self._idle(self._grace)
+        await _until(lambda: not self._state.active, self._grace)
         for texts in list(self._state.texts):
             texts.cancel()
-        await self._idle(LAST_WORDS)
+        await _until(lambda: not self._state.texts, LAST_WORDS)
         self._uvicorn.should_exit = True
         await serving
 
-    async def _idle(self, seconds: float) -> None:
-        """Wait until no request is open, at most so long."""
-        until = time.monotonic() + seconds
-        while self._state.active and time.monotonic() < until:
-            await asyncio.sleep(TICK)
+
+async def _until(done: Callable[[], bool], seconds: float) -> None:
+    """Wait until something is done, at most so long."""
+    until = time.monotonic() + seconds
+    while not done() and time.monotonic() < until:
+        await asyncio.sleep(TICK)
