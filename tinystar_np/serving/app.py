@@ -126,7 +126,8 @@ class Admission:
             state.metrics.request(self._endpoint(scope["path"]), status, seconds)
             if state.log is not None:
                 client = (scope.get("client") or ("?",))[0]
-                state.log(f"{client} {scope['method']} {scope['path']:.100} {status} {seconds:.3f} s")
+                path = scope["raw_path"][:100].decode("ascii", "replace")  # as it came: it ends no line
+                state.log(f"{client} {scope['method']} {path} {status} {seconds:.3f} s")
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or tell why not; errors become answers, where none has begun."""

@@ -5,6 +5,7 @@ runs in a second thread, with an event loop of its own, and takes connections wh
 """
 
 import asyncio
+import os
 import signal
 import socket
 import threading
@@ -35,7 +36,9 @@ def bind(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or "no such host"
+        why = "there is no such host"
+        if isinstance(error, OSError) and not isinstance(error, socket.gaierror):
+            why = os.strerror(error.errno or 0)
         raise InputError(f"{host}:{port} cannot be listened at: {why}. Try another --port.") from error
 
 
