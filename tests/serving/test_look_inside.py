@@ -13,7 +13,17 @@ from small_models import small_model
 import tinystar_np as ts
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.seeing.look import look_again
-from tinystar_np.serving.look import FIRST, MEMORY, STEP, answer_ids, looked_at, most_tokens
+from tinystar_np.serving.look import (
+    FIRST,
+    MEMORY,
+    STEP,
+    Look,
+    LookRequest,
+    answer_ids,
+    looked_at,
+    most_tokens,
+)
+from tinystar_np.serving.requests import Asked
 
 PROMPT = "Once upon a time"
 AS_JSON = {"Accept": "application/json"}
@@ -29,6 +39,13 @@ def data_of(page: str) -> Any:
 @pytest.fixture(scope="module")
 def stories() -> tuple[Any, Any]:
     return ts.load("stories")
+
+
+def test_every_field_is_in_the_reference() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "page.md").read_text(encoding="utf-8")
+    own = [*(LookRequest.model_fields.keys() - Asked.model_fields.keys()), *(set(Look._fields) - {"html"})]
+    assert len(own) > 8
+    assert [name for name in own if f"`{name}`" not in page] == []
 
 
 def test_it_shows_how_the_answer_was_drawn(server: Process) -> None:
