@@ -2,6 +2,8 @@
 
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +160,18 @@ def test_a_key(tmp_path: Path) -> None:
         for path in ("/page/", "/page/../look.py", "/page/%2e%2e/look.py", "/page/index.html"):
             assert server.get(path, headers=headers).status_code == 404, path
         assert server.get("/v1/models").status_code == 401
+
+
+def test_a_server_that_stops_does_not_wait_for_pages() -> None:
+    with serving("-m", "stories", "--grace", "0") as server, ThreadPoolExecutor(5) as clients:
+        given = {"prompt": PROMPT, "answer": [300] * 250, "position": 250, "temperature": 0}
+        answers = [clients.submit(server.post, "/look", given) for _ in range(5)]
+        until = time.monotonic() + 30
+        while not any(each.done() for each in answers) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert server.end() == 0
+        found = [each.result().status_code for each in answers]
+        assert set(found) == {200, 503}
 
 
 @pytest.mark.parametrize("name", ["mamba 2 and attention"])
