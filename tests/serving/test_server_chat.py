@@ -2,14 +2,18 @@
 
 import asyncio
 import base64
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 from conversations import CHATML, prompt_of
+from PIL import Image
 from server_process import Process, events, save_talker
+from small_seeing import small_seeing_model
 from tool_templates import HERMES, WEATHER
 
 import tinystar_np as ts
@@ -319,6 +323,42 @@ def test_fields_that_nobody_knows_are_ignored(server: Process) -> None:
     assert server.post("/v1/chat/completions", body).status_code == 200
 
 
+def test_a_model_that_sees(tmp_path: Path) -> None:
+    """A picture in a data: address is seen as one from a file is."""
+    small_seeing_model(tmp_path)
+    model, processor = ts.load(tmp_path)
+    assert processor is not None
+    file = BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(file, "PNG")
+    talk = ts.Conversation(model, processor)
+    said = talk.say("What is it?", images=[file.getvalue()], temperature=0, max_new_tokens=8)
+    address = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    parts = [{"type": "image_url", "image_url": {"url": address}}, {"type": "text", "text": "What is it?"}]
+    body = {"messages": [{"role": "user", "content": parts}], "temperature": 0, "max_tokens": 8}
+    damaged = {"type": "image_url", "image_url": {"url": PICTURE}}
+    with ts.Engine(model, processor, cache_memory="20MB") as engine:
+        served = Served("small", model, processor, engine, 9)
+        found, refused, both = asked_of(
+            served, body, {"messages": [{"role": "user", "content": [damaged]}]}, body | {"n": 2}
+        )
+        assert ServedModels([served]).entry(served)["sees"]
+    assert found.json()["choices"][0]["message"]["content"] == "".join(piece.text for piece in said)
+    assert [each["message"] for each in both.json()["choices"]] == [found.json()["choices"][0]["message"]] * 2
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "messages"
+
+
+def asked_of(served: Served, *bodies: dict[str, Any]) -> list[httpx.Response]:
+    """Ask an application in this process, one request after the other."""
+    app = make_app(ServerState(ServedModels([served]), Access(None)))
+
+    async def main() -> list[httpx.Response]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+            return [await client.post("/v1/chat/completions", json=body) for body in bodies]
+
+    return asyncio.run(main())
+
+
 class Scripted:
     """An engine that says one text, a letter at a time."""
 
@@ -348,7 +388,6 @@ def test_calls_of_tools(tmp_path: Path, stream: bool, parallel: bool) -> None:
     assert tokenizer is not None
     text = f"Let me see.\n{CALL}\n{CALL}"
     served = Served("talker", model, tokenizer, Scripted(tokenizer, text), 9)  # type: ignore[arg-type]
-    app = make_app(ServerState(ServedModels([served]), Access(None)))
     earlier = {
         "id": "1",
         "type": "function",
@@ -364,12 +403,7 @@ def test_calls_of_tools(tmp_path: Path, stream: bool, parallel: bool) -> None:
         "parallel_tool_calls": parallel,
         "stream": stream,
     }
-
-    async def main() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
-            return await client.post("/v1/chat/completions", json=body)
-
-    answer = asyncio.run(main())
+    (answer,) = asked_of(served, body)
     assert answer.status_code == 200, answer.text
     if stream:
         *chunks, last = events(answer.text)

@@ -23,7 +23,7 @@ from tinystar_np.serving.server_state import ServerState
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 TICK = 0.05  # seconds between two looks at whether all requests are answered
-LAST_WORDS = 2.0  # seconds in which requests that were cut off are told so
+LAST_WORDS = 5.0  # seconds in which requests that were cut off are told so
 BACKLOG = 1024
 
 
@@ -63,14 +63,14 @@ class Server:
             ws="none",
             lifespan="off",
             log_config=None,
-            log_level="critical",  # what is to be said, the state says
+            log_level="critical",  # what is to be said, ``ServerState.log`` says
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=1,
         )
         self._uvicorn = uvicorn.Server(config)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = threading.Event()
+        self._failure: BaseException | None = None
 
     def run(self, listening: socket.socket, engines: Sequence[Engine], listens: Callable[[], None]) -> None:
         """Answer requests until a signal says stop, and end the engines; in the main thread.
@@ -83,6 +83,8 @@ class Server:
         try:
             work(engines)
             thread.join()
+            if self._failure is not None:
+                raise self._failure
         finally:
             self._stop.set()
             thread.join()
@@ -101,6 +103,8 @@ class Server:
     ) -> None:
         try:
             asyncio.run(self._until_told(listening, listens))
+        except BaseException as error:  # raised in the main thread
+            self._failure = error
         finally:
             for engine in engines:
                 engine.close()
@@ -109,7 +113,8 @@ class Server:
         serving = asyncio.ensure_future(self._uvicorn.serve(sockets=[listening]))
         while not self._uvicorn.started and not serving.done():
             await asyncio.sleep(0.001)
-        listens()
+        if self._uvicorn.started:
+            listens()
         while not self._stop.is_set() and not serving.done():
             await asyncio.sleep(TICK)
         self._state.stopping = True

@@ -115,7 +115,7 @@ class Texts:
             async for piece in streams[0]:
                 yield 0, piece
             return
-        coming = {asyncio.ensure_future(_next(stream)): i for i, stream in enumerate(streams)}
+        coming = {_next(stream): i for i, stream in enumerate(streams)}
         try:
             while coming:
                 done, _ = await asyncio.wait(coming, return_when=asyncio.FIRST_COMPLETED)
@@ -123,14 +123,22 @@ class Texts:
                     i, found = coming.pop(task), task.result()
                     if found is not None:
                         yield i, found
-                        coming[asyncio.ensure_future(_next(streams[i]))] = i
+                        coming[_next(streams[i])] = i
         finally:
             for task in coming:
                 task.cancel()
 
 
-async def _next(stream: AsyncIterator[Piece]) -> Piece | None:
-    return await anext(stream, None)
+def _next(stream: AsyncIterator[Piece]) -> "asyncio.Future[Piece | None]":
+    """Wait in the background for a stream's next piece; None at its end."""
+
+    async def piece() -> Piece | None:
+        return await anext(stream, None)
+
+    coming = asyncio.ensure_future(piece())
+    # An error that nobody waits for any longer is no news.
+    coming.add_done_callback(lambda task: task.cancelled() or task.exception())
+    return coming
 
 
 async def unless_gone(request: Request, texts: Texts, work: Coroutine[Any, Any, Answer]) -> Answer:
