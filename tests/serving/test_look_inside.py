@@ -2,6 +2,8 @@
 
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,17 @@ from small_models import small_model
 import tinystar_np as ts
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.seeing.look import look_again
-from tinystar_np.serving.look import FIRST, MEMORY, STEP, answer_ids, looked_at, most_tokens
+from tinystar_np.serving.look import (
+    FIRST,
+    MEMORY,
+    STEP,
+    Look,
+    LookRequest,
+    answer_ids,
+    looked_at,
+    most_tokens,
+)
+from tinystar_np.serving.requests import Asked
 
 PROMPT = "Once upon a time"
 AS_JSON = {"Accept": "application/json"}
@@ -29,6 +41,13 @@ def data_of(page: str) -> Any:
 @pytest.fixture(scope="module")
 def stories() -> tuple[Any, Any]:
     return ts.load("stories")
+
+
+def test_every_field_is_in_the_reference() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "page.md").read_text(encoding="utf-8")
+    own = [*(LookRequest.model_fields.keys() - Asked.model_fields.keys()), *(set(Look._fields) - {"html"})]
+    assert len(own) > 8
+    assert [name for name in own if f"`{name}`" not in page] == []
 
 
 def test_it_shows_how_the_answer_was_drawn(server: Process) -> None:
@@ -141,6 +160,18 @@ def test_a_key(tmp_path: Path) -> None:
         for path in ("/page/", "/page/../look.py", "/page/%2e%2e/look.py", "/page/index.html"):
             assert server.get(path, headers=headers).status_code == 404, path
         assert server.get("/v1/models").status_code == 401
+
+
+def test_a_server_that_stops_does_not_wait_for_pages() -> None:
+    with serving("-m", "stories", "--grace", "0") as server, ThreadPoolExecutor(5) as clients:
+        given = {"prompt": PROMPT, "answer": [300] * 250, "position": 250, "temperature": 0}
+        answers = [clients.submit(server.post, "/look", given) for _ in range(5)]
+        until = time.monotonic() + 30
+        while not any(each.done() for each in answers) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert server.end() == 0
+        found = [each.result().status_code for each in answers]
+        assert set(found) == {200, 503}
 
 
 @pytest.mark.parametrize("name", ["mamba 2 and attention"])

@@ -448,6 +448,26 @@ def test_the_look_inside_an_answer_to_messages(opened: Open) -> None:
     page.press("Close")
 
 
+def test_a_reload_amid_an_answer_and_other_tabs(opened: Open) -> None:
+    page = opened(before=FAKE)
+    page.send("Tell", waits=False)
+    page.page.wait_for_selector(".busy")
+    page.page.evaluate("piece('Half an')")
+    page.page.wait_for_selector(".busy .body p")
+    page.page.reload()
+    page.ready()
+    assert page.bodies() == ["Tell", "Half an"]
+    assert "not complete" in page.page.locator(".foot .note").inner_text()
+    other = page.page.context.new_page()
+    other.goto(page.page.url)
+    other.wait_for_selector("body[data-ready]")
+    other.click("#new")
+    other.close()
+    page.page.reload()  # what this tab had is older, and is not kept again
+    page.ready()
+    assert page.bodies() == []
+
+
 def test_images(opened: Open, tmp_path: Path) -> None:
     small_seeing_model(tmp_path / "seeing")
     files = [tmp_path / name for name in ("small.png", "large.png", "text.png")]
@@ -627,7 +647,10 @@ def test_whoever_scrolls_up_stays_there(opened: Open) -> None:
     assert abs(page.page.evaluate("scrollY") - at) < 2
 
 
-@pytest.mark.parametrize("kept", ["{", "[{}]", "7", '[{"role": "system", "content": "x"}]', "null"])
+@pytest.mark.parametrize(
+    "kept",
+    ["{", "[{}]", '[{"role": "system", "content": "x"}]', '{"stop": 5, "system": {}, "top_k": null}', "null"],
+)
 def test_damaged_storage(opened: Open, kept: str) -> None:
     page = opened(
         before="for (const name of ['conversation', 'settings']) "

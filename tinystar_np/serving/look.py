@@ -10,14 +10,16 @@ done in a thread of its own, one text at a time, and for a bounded number of tok
 
 import asyncio
 import secrets
+import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Annotated, Any, NamedTuple
+from functools import partial
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -27,7 +29,7 @@ from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.models import Decoder
 from tinystar_np.seeing.look import look_again
 from tinystar_np.seeing.recorder import record
-from tinystar_np.serving.api_errors import ApiError, wrong
+from tinystar_np.serving.api_errors import ApiError, stopping, wrong
 from tinystar_np.serving.bodies import read
 from tinystar_np.serving.chat_prompt import chat_prompt
 from tinystar_np.serving.requests import Asked, Whole
@@ -35,6 +37,8 @@ from tinystar_np.serving.served import Served
 from tinystar_np.serving.server_state import ServerState
 from tinystar_np.serving.texts import CLIENT_HAS_GONE
 from tinystar_np.text import Tokenizer
+
+Result = TypeVar("Result")
 
 MEMORY = 256_000_000
 """Bytes of intermediates that are kept at most: those of some 140 tokens of SmolLM2 135M."""
@@ -128,12 +132,17 @@ class Looks:
         served = state.models.find(asked.model)
         if self._waiting > MOST_WAITING:
             raise QueueFullError(f"{MOST_WAITING} answers wait to be looked at already. Try again later.")
+        name = state.models.id_of(served)
         self._waiting += 1
         try:
             async with self._one:
                 if await request.is_disconnected():
                     raise ApiError(CLIENT_HAS_GONE, "The client has gone.")
-                found = await run_in_threadpool(look_at, served, asked, state.models.id_of(served))
+                found = await in_a_thread(lambda: look_at(served, asked, name))
+        except asyncio.CancelledError:
+            if state.stopping:
+                raise stopping() from None
+            raise
         finally:
             self._waiting -= 1
         place = f"/look/{self._keep(found.html)}"
@@ -156,6 +165,29 @@ class Looks:
         while len(self._pages) > KEPT:
             self._pages.popitem(last=False)
         return name
+
+
+async def in_a_thread(work: Callable[[], Result]) -> Result:
+    """Return what some work gives, done in a thread that a server which stops does not wait for."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Result] = loop.create_future()
+
+    def tell(how: Callable[[], None]) -> None:
+        if not done.done():  # where nobody waits any longer, it is cancelled
+            how()
+
+    def run() -> None:
+        try:
+            result = work()
+        except Exception as error:
+            how = partial(done.set_exception, error)
+        else:
+            how = partial(done.set_result, result)
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(tell, how)
+
+    threading.Thread(target=run, name="look", daemon=True).start()
+    return await done
 
 
 def look_at(served: Served, asked: LookRequest, name: str) -> Look:

@@ -45,7 +45,10 @@ function keep(name, value) {
 
 const isMessage = (each) => each && ["user", "assistant"].includes(each.role) && typeof each.content === "string" && typeof (each.made ?? {}) === "object" && (each.images ?? []).every?.(isImage);
 const isImage = (each) => typeof each === "string" && each.startsWith("data:image/");
-const settings = { ...DEFAULTS, ...kept(SETTINGS, (found) => found && typeof found === "object") };
+const settings = { ...DEFAULTS };
+for (const [name, value] of Object.entries(kept(SETTINGS, (found) => found && typeof found === "object") ?? {})) {
+  if (typeof value === "number" || typeof value === "string") settings[name] = String(value);
+}
 
 /**
  * The conversation: {role, content, images, made}. Images are data: addresses. `made` is of answers: how they were asked for, their tokens and
@@ -371,7 +374,7 @@ async function answer() {
   const system = settings.system, asked = sampling();
   const made = { model: model().id, ...(continues() ? {} : { system }) };
   for (const name of OF_SAMPLING) if (name in asked) made[name] = asked[name];
-  made.ids = [];
+  Object.assign(made, { ids: [], end: "fault" }); // until it has ended well
   const message = { role: "assistant", content: "", made };
   const body = { model: made.model, ...request(messages.length, system, continues()), ...asked, stream: true, stream_options: { include_usage: true }, return_token_ids: true };
   const place = article(message);
@@ -668,7 +671,7 @@ function start() {
     if (innerHeight + scrollY > document.documentElement.scrollHeight - 60) follows = true;
     height = scrollY;
   }, { passive: true });
-  addEventListener("pagehide", save);
+  addEventListener("pagehide", () => { if (running) save(); }); // otherwise another tab may have kept a later state
   showSettings();
   drawState();
   $("message").focus();
