@@ -20,7 +20,6 @@ from tinystar_np.cache import PREFILL, Cache
 from tinystar_np.errors import InputError
 from tinystar_np.generation.language_model import LanguageModel
 from tinystar_np.generation.prefix_tree import SAVED, Node, prefix_tree
-from tinystar_np.kernels.softmax import log_softmax
 
 TOGETHER = 512
 """Tokens that are read at once. Their logits are (512, V) numbers."""
@@ -46,7 +45,7 @@ class Likelihood(NamedTuple):
     greedy    whether each of them is the likeliest in its place
     """
 
-    logprobs: NDArray[np.float32]
+    logprobs: NDArray[np.float64]
     greedy: bool
 
 
@@ -80,7 +79,7 @@ class _Reader:
         self, model: LanguageModel, ends: Sequence[End], done: Callable[[int, Likelihood], None]
     ) -> None:
         self._model, self._ends, self._done = model, ends, done
-        self._parts: list[list[tuple[NDArray[np.float32], bool]]] = [[] for _ in ends]
+        self._parts: list[list[tuple[NDArray[np.float64], bool]]] = [[] for _ in ends]
         self._found: list[Likelihood | None] = [None] * len(ends)
         by_text: dict[tuple[int, ...], list[int]] = {}
         for i, end in enumerate(ends):
@@ -173,7 +172,7 @@ class _Reader:
             if begin >= end:
                 continue
             its, tokens = logits[begin - first - 1 : end - first - 1], np.array(ids[begin:end])
-            logprobs = log_softmax(its)[np.arange(len(tokens)), tokens]
+            logprobs = log_probabilities(its, tokens)
             self._parts[i].append((logprobs, bool((its.argmax(-1) == tokens).all())))
             if end == len(ids):
                 parts, self._parts[i] = self._parts[i], []
@@ -181,3 +180,17 @@ class _Reader:
                 likelihood = Likelihood(found, all(greedy for _, greedy in parts))
                 self._found[i] = likelihood
                 self._done(i, likelihood)
+
+
+def log_probabilities(logits: NDArray[np.float32], ids: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Return log softmax of the given tokens alone, with sums in float64.
+
+    In float32 the sum over a large vocabulary is off by some 10⁻⁶, which adds up over a long text.
+
+    logits  (T, V)
+    ids     (T,) the token of each row
+    """
+    largest = logits.max(axis=-1, keepdims=True)
+    total = np.exp(logits - largest).sum(axis=-1, dtype=np.float64)
+    own = logits[np.arange(len(ids)), ids].astype(np.float64)
+    return own - largest[:, 0] - np.log(total)
