@@ -61,9 +61,15 @@ def test_seed_and_settings_reach_the_sampler(talking_model: Path, capsys: Any) -
     model, tokenizer = ts.load(talking_model)
     settings = {"temperature": 3.0, "top_k": 100, "top_p": 0.9, "min_p": 0.001, "typical_p": 0.95, "seed": 7}
     settings |= {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "max_new_tokens": 20}
+    settings |= {"frequency_penalty": 1.5, "presence_penalty": -0.5}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items() if "max" not in name]
     assert tinystar(["ask", "-m", str(talking_model), *flags, "-n", "20", "Hello"]) == 0
-    assert capsys.readouterr().out == ts.generate(model, tokenizer, "Hello", **settings) + "\n"
+    wanted = ts.generate(model, tokenizer, "Hello", **settings)
+    assert capsys.readouterr().out == wanted + "\n"
+    flags += ["--logit-bias", "101=4.5", "--logit-bias=32=-100"]
+    assert tinystar(["ask", "-m", str(talking_model), *flags, "-n", "20", "Hello"]) == 0
+    biased = ts.generate(model, tokenizer, "Hello", **settings, logit_bias={101: 4.5, 32: -100})
+    assert capsys.readouterr().out == biased + "\n" != wanted + "\n"
 
 
 def test_stop(talking_model: Path, expected: str, capsys: Any) -> None:
@@ -153,6 +159,9 @@ def test_context_that_fills_up_is_said(talking_model: Path, capsys: Any) -> None
         ["--max-tokens", "-1"],
         ["--stop", ""],
         ["--repetition-penalty", "0"],
+        ["--frequency-penalty", "-2.5"],
+        ["--presence-penalty", "nan"],
+        ["--logit-bias", "5=101"],
     ],
 )
 def test_usage_errors(arguments: list[str], capsys: Any) -> None:
@@ -165,7 +174,16 @@ def test_usage_errors(arguments: list[str], capsys: Any) -> None:
     assert len(err.splitlines()) == 2
 
 
-@pytest.mark.parametrize("arguments", [["--top-k", "many"], ["--nonsense"], ["--dtype", "int3"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--top-k", "many"],
+        ["--nonsense"],
+        ["--dtype", "int3"],
+        ["--logit-bias", "x=1"],
+        ["--logit-bias", "5"],
+    ],
+)
 def test_usage_errors_that_the_parser_finds(arguments: list[str], capsys: Any) -> None:
     with pytest.raises(SystemExit) as exit_:
         tinystar(["ask", *arguments, "hi"])

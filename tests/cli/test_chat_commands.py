@@ -17,6 +17,7 @@ from tinystar_np.cli.chat_texts import edited
 from tinystar_np.cli.main import tinystar
 from tinystar_np.errors import InputError
 from tinystar_np.generation import Conversation
+from tinystar_np.generation.saved_conversation import read_conversation, save_conversation
 
 TEMPLATE = """\
 {%- for message in messages -%}
@@ -128,6 +129,9 @@ def test_settings_are_changed(chat: Any) -> None:
         ("/set temperature -1", "temperature is -1"),
         ("/set temperature nan", "temperature is nan"),
         ("/set top_k 1.5", "whole number"),
+        ("/set frequency_penalty 3", "frequency_penalty is 3"),
+        ("/set logit_bias 5", "token ids and numbers: 50=-5 7=3"),
+        ("/set logit_bias 5=101", "logit_bias is 101"),
         ("/set top_k -1", "whole number"),
         ("/set context 97", "context is 97"),
         ("/set when_full slide", "'stop' or 'shift'"),
@@ -145,6 +149,25 @@ def test_what_cannot_be(line: str, message: str, chat: Any) -> None:
     assert found == []
     assert err.startswith("error: ")
     assert message in err
+
+
+def test_biases_of_a_conversation(chat: Any, tmp_path: Path) -> None:
+    """Set, shown, saved and loaded."""
+    conversation = Conversation(*chat.model)
+    given = {"logit_bias": {101: 4.5, 32: -100}, "presence_penalty": 1.5}
+    wanted = said(conversation, "a", **given)
+    file = tmp_path / "saved.json"
+    text = f"/set logit-bias 101=4.5 32=-100\n/set presence_penalty 1.5\na\n/show\n/save {file}\n"
+    found, err = chat(text, *GREEDY)
+    assert found == flat(wanted)
+    assert re.search(r"presence_penalty\s+1.5,\s+logit_bias\s+101=4.5\s+32=-100", err)
+    save_conversation(conversation, tmp_path / "other.json", settings={**SHORT, **given})
+    for each in (file, tmp_path / "other.json"):
+        assert [*read_conversation(each).settings["logit_bias"]] == [[101, 4.5], [32, -100.0]]
+    wanted = said(conversation, "b", **given)
+    wanted += said(conversation, "c", presence_penalty=1.5)
+    found, _ = chat(f"/load {file}\nb\n/set logit_bias off\nc\n")
+    assert found == flat(wanted)
 
 
 def test_show(chat: Any) -> None:

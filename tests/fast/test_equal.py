@@ -25,6 +25,7 @@ from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.mxfp4 import E2M1
 from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix
+from tinystar_np.kernels.paged_attention import Paged
 
 Case = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -274,6 +275,66 @@ def latent_attention() -> Iterator[Case]:
                 yield case(q, memory, normal(3, 16, 5), normal(3, 16, 7), mask, scale=0.3, bias=bias)
 
 
+def paged_batches() -> Iterator[tuple[int, np.ndarray, np.ndarray, int]]:
+    """Size of a block, tables, lengths, and how many blocks there are, which no row has all of."""
+    draw = np.random.default_rng(0)
+    for size, blocks in ((1, 30), (4, 40), (40, 12)):
+        for rows in (1, 2, 7):
+            room = min(blocks, 9)
+            scattered = np.stack([draw.permutation(blocks)[:room] for _ in range(rows)])
+            neighbours = draw.integers(0, blocks - room, (rows, 1)) + np.arange(room)
+            common = scattered.copy()  # some rows begin alike, some of them for longer, some are the same
+            common[: rows // 2 + 1, :5] = common[0, :5]
+            common[: rows // 3 + 1, :8] = common[0, :8]
+            for tables in (scattered, neighbours, common):
+                yield size, tables, draw.integers(1, room * size + 1, rows), blocks
+            yield size, common, np.full(rows, room * size), blocks
+
+
+def paged(size: int, tables: np.ndarray, lengths: np.ndarray, pool: np.ndarray) -> Paged:
+    """Keys or values in a pool, in which all that no row has is infinite."""
+    t = np.arange(tables.shape[1] * size)
+    held = (tables[:, t // size] * size + t % size)[t < lengths[:, None]]
+    hidden = np.setdiff1d(np.arange(pool.shape[1]), held)
+    pool[:, hidden] = np.inf
+    beyond = np.arange(tables.shape[1]) >= -(-lengths[:, None] // size)
+    return Paged(pool, np.where(beyond, -7, tables), lengths, size)
+
+
+def gathered() -> Iterator[Case]:
+    for size, tables, lengths, blocks in paged_batches():
+        keys = paged(size, tables, lengths, normal(2, blocks * size, 5))
+        for first in (0, 3, int(lengths.max()) - 1):
+            yield case(keys, min(first, int(lengths.max()) - 1))
+
+
+def paged_attention() -> Iterator[Case]:
+    for size, tables, lengths, blocks in paged_batches():
+        rows, longest, places = len(lengths), int(lengths.max()), blocks * size
+        for t in {1, min(3, int(lengths.min()))}:
+            for heads, groups in ((4, 2), (3, 1), (2, 2)):
+                q = normal(rows, heads, t, 8)
+                k = paged(size, tables, lengths, normal(groups, places, 8))
+                v = paged(size, tables, lengths, normal(groups, places, 6, seed=1))
+                v = v._replace(tables=k.tables)
+                for limits in ({}, {"window": 5}, {"chunk": 7}, {"window": 40, "chunk": 64}):
+                    yield case(q, k, v, scale=0.3, **limits)
+                    yield case(q, k, v, scale=0.3, soft_cap=2.0, sinks=normal(heads), **limits)
+                    for bias in (normal(heads, longest), normal(rows, heads, longest)):
+                        yield case(q, k, v, scale=0.3, bias=bias, **limits)
+                yield case(q, k, v, scale=0.3, window=5, bias=normal(1, heads, t, longest), soft_cap=2.0)
+
+
+def paged_latent_attention() -> Iterator[Case]:
+    for size, tables, lengths, blocks in paged_batches():
+        for t in {1, min(3, int(lengths.min()))}:
+            for rotated in (0, 4):
+                q = normal(len(lengths), 3, t, 5 + rotated)
+                memory = paged(size, tables, lengths, normal(1, blocks * size, 16 + rotated))
+                for given in ({}, {"window": 5}, {"chunk": 7, "bias": normal(3, int(lengths.max()))}):
+                    yield case(q, memory, normal(3, 16, 5), normal(3, 16, 7), scale=0.3, **given)
+
+
 def mixture() -> Iterator[Case]:
     experts = [lambda x, e=e: np.tanh(x) * np.float32(e + 1) for e in range(7)]
     for tokens in (0, 1, 40):
@@ -352,12 +413,15 @@ CASES = {
     "embedding": embedding,
     "gated_activation": gated_activation,
     "gated_rms_norm": gated_rms_norm,
+    "gathered": gathered,
     "latent_attention": latent_attention,
     "layer_norm": layer_norm,
     "log_softmax": log_softmax,
     "matmul": matmul,
     "matmul_each": matmul_each,
     "mixture": mixture,
+    "paged_attention": paged_attention,
+    "paged_latent_attention": paged_latent_attention,
     "quantise": quantise_cases,
     "relative_attention": relative_attention,
     "rms_norm": rms_norm,

@@ -25,7 +25,8 @@ TEXTS = ["Hi", "and then?", "日本?", "no", "a little longer", "yes"]
 class Reference:
     """A conversation by hand: the model reads everything anew for each token, and random numbers go on."""
 
-    def __init__(self, model: Any, tokenizer: Any, system: str | None) -> None:
+    def __init__(self, model: Any, tokenizer: Any, system: str | None, **sampling: float) -> None:
+        self.options = SamplingOptions(**sampling)  # type: ignore[arg-type]
         self.model, self.tokenizer, self.rng = model, tokenizer, stream()
         self.system = [] if system is None else [{"role": "system", "content": system}]
         self.turns: list[list[dict[str, str]]] = []
@@ -54,7 +55,7 @@ class Reference:
             if len(ids) > CONTEXT:
                 break
             logits = self.model(np.array(ids), last_only=True)[-1]
-            answer.append(sample(logits, ids, SamplingOptions(), self.rng))
+            answer.append(sample(logits, ids, self.options, self.rng, generated=answer))
             if answer[-1] in self.model.end_ids:
                 break
         self.turns[-1].append({"role": "assistant", "content": self.tokenizer.decode(answer)})
@@ -62,21 +63,28 @@ class Reference:
 
 
 @pytest.mark.parametrize(
-    ("kind", "template", "system", "hard"),
+    ("kind", "template", "system", "hard", "sampling"),
     [
-        (Counted, CHATML, None, False),
-        (Counted, REWRITING, "Be kind.", True),
-        (Unbending, CHATML, "Be kind.", False),
-        (Unbending, REWRITING, None, True),
+        (Counted, CHATML, None, False, {}),
+        (Counted, CHATML, None, False, {"frequency_penalty": 2.0, "presence_penalty": -1.0}),
+        (Counted, REWRITING, "Be kind.", True, {"presence_penalty": 2.0}),
+        (Unbending, CHATML, "Be kind.", False, {}),
+        (Unbending, REWRITING, None, True, {}),
     ],
 )
 def test_after_a_shift_the_answer_is_that_to_the_shorter_conversation(
-    request: Any, kind: type[Counted], template: str, system: str | None, hard: bool, monkeypatch: Any
+    request: Any,
+    kind: type[Counted],
+    template: str,
+    system: str | None,
+    hard: bool,
+    sampling: dict[str, Any],
+    monkeypatch: Any,
 ) -> None:
     """Both between two answers and within one, for a limit of the user's and for one of the model's."""
     load = request.getfixturevalue("talking") if not hard else _with_positions(request, monkeypatch)
     model, tokenizer = load(template, kind)
-    reference = Reference(model._model, tokenizer, system)
+    reference = Reference(model._model, tokenizer, system, **sampling)
     shifts: list[Shift] = []
     conversation = Conversation(
         *(model, tokenizer, system),
@@ -88,7 +96,7 @@ def test_after_a_shift_the_answer_is_that_to_the_shorter_conversation(
     for text in TEXTS:
         before = len(shifts)
         pieces = []
-        for piece in conversation.say(text, max_new_tokens=20, seed=3):
+        for piece in conversation.say(text, max_new_tokens=20, seed=3, **sampling):
             pieces.append(piece)
             within += len(shifts) > before and len(pieces) > 1
             assert conversation.read.cache is not None

@@ -61,12 +61,12 @@ def test_the_same_text_in_fewer_passes(most: int, shared: Path) -> None:
         assert counting.tokens > len(expected)
 
 
-@pytest.mark.parametrize("repetition_penalty", [1.0, 1.3])
-def test_random_models_to_the_end_of_their_context(repetition_penalty: float, save_gpt2: Any) -> None:
+@pytest.mark.parametrize("penalty", [{}, {"repetition_penalty": 1.3}, {"frequency_penalty": 0.02}], ids=str)
+def test_random_models_to_the_end_of_their_context(penalty: dict[str, float], save_gpt2: Any) -> None:
     model, _ = ts.load(save_gpt2()[1])  # holds 96 tokens
     for seed in range(5):
         prompt = np.random.default_rng(seed).integers(0, 20, 40).tolist()
-        settings = {"max_new_tokens": 90, "temperature": 0.0, "repetition_penalty": repetition_penalty}
+        settings = {"max_new_tokens": 90, "temperature": 0.0, **penalty}
         expected = ts.generate_ids(model, prompt, **settings)
         cache = model.new_cache()
         found = ts.generate_ids(model, prompt, **settings, prompt_lookup_num_tokens=7, cache=cache)

@@ -10,7 +10,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from tinystar_np.errors import ContextFullError, InputError, TokenizerError
-from tinystar_np.generation import generate, generate_ids, loop, sample, stream
+from tinystar_np.generation import generate, generate_ids, loop, memory, sample, scheduler, stream
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.text import Tokenizer
 
@@ -18,8 +18,11 @@ END = 256
 
 
 class FakeCache:
+    text = None
+
     def __init__(self, rows):
         self.rows = rows
+        self.whole = None
 
     @property
     def lengths(self):
@@ -30,9 +33,10 @@ class FakeCache:
 
     @contextmanager
     def reading(self, new_tokens):
-        wanted = len(self.rows[0]) + new_tokens
+        whole = len(self.rows[0]) + new_tokens
+        assert self.whole in (None, whole)  # each piece is one of the same text
+        self.whole = whole
         yield
-        assert self.lengths.tolist() == [wanted]
 
 
 class FakeModel:
@@ -67,14 +71,14 @@ class FakeModel:
 
 @pytest.fixture(autouse=True)
 def _join_fake_caches(monkeypatch):
-    join = loop.join_caches
+    join = scheduler.join_caches
 
     def join_any(caches):
         if isinstance(caches[0], FakeCache):
             return FakeCache([list(row) for cache in caches for row in cache.rows])
         return join(caches)
 
-    monkeypatch.setattr(loop, "join_caches", join_any)
+    monkeypatch.setattr(scheduler, "join_caches", join_any)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +98,7 @@ def by_hand(model, prompt, seed=None, **sampling):
     options = SamplingOptions(seed=seed, **sampling)
     rng, ids = np.random.default_rng(seed), list(prompt)
     for _ in range(options.max_new_tokens):
-        ids.append(sample(model.logits(ids), ids, options, rng))
+        ids.append(sample(model.logits(ids), ids, options, rng, generated=ids[len(prompt) :]))
         if ids[-1] in model.end_ids:
             break
     return ids[len(prompt) :]
@@ -108,6 +112,7 @@ PROMPTS = [[5], [1, 2, 3, 4, 5, 6, 7], [9, 9], [1, 2, 3]]
     [
         {"temperature": 0.0},
         {"temperature": 0.0, "repetition_penalty": 3.0, "no_repeat_ngram_size": 1},
+        {"temperature": 0.0, "frequency_penalty": 0.5, "presence_penalty": 1.0, "logit_bias": {7: 1.5}},
         {"seed": 3},
         {"seed": 3, "temperature": 0.9, "top_k": 20, "top_p": 0.9},
     ],
@@ -162,7 +167,7 @@ def test_room_asked_for_is_bounded():
     assert model.capacities == [50]
     model = FakeModel(end_ids=tuple(range(257)))
     generate_ids(model, [1, 2], max_new_tokens=10**9)
-    assert model.capacities == [2 + loop.ROOM]
+    assert model.capacities == [2 + memory.ROOM]
 
 
 def test_the_context_fills_to_the_last_position(tokenizer):

@@ -18,6 +18,9 @@ def test_defaults_are_off():
         "min_p": 0.0,
         "typical_p": 1.0,
         "repetition_penalty": 1.0,
+        "frequency_penalty": 0.0,
+        "presence_penalty": 0.0,
+        "logit_bias": (),
         "no_repeat_ngram_size": 0,
         "prompt_lookup_num_tokens": 0,
         "stop": (),
@@ -33,6 +36,10 @@ BAD = [
     *(("min_p", value) for value in (-0.1, 1.01, NAN)),
     *(("typical_p", value) for value in (0, -0.1, 1.01, NAN)),
     *(("repetition_penalty", value) for value in (0, -1.0, NAN, INFINITE)),
+    *(("frequency_penalty", value) for value in (-2.01, 2.01, NAN, None)),
+    *(("presence_penalty", value) for value in (-2.01, 2.01, NAN, "1")),
+    *(("logit_bias", value) for value in ({5: 100.5}, {5: NAN}, {5: "1"}, {-1: 0}, {"5": 1}, {True: 1})),
+    *(("logit_bias", value) for value in (5, None, [5], "ab", [(5, 1, 2)], [([], 1)])),
     *(("no_repeat_ngram_size", value) for value in (-1, 1.0)),
     *(("seed", value) for value in (-1, 0.5, "x")),
     *(("stop", value) for value in ("", ("a", ""), (1,), 5, None, NAN)),
@@ -55,6 +62,8 @@ GOOD = [
     ("min_p", 1),
     ("typical_p", 0.001),
     ("repetition_penalty", 0.5),
+    ("frequency_penalty", -2),
+    ("presence_penalty", 2),
     ("seed", 0),
     ("seed", 2**70),
 ]
@@ -68,6 +77,17 @@ def test_in_range(name, value):
 def test_stop_takes_one_text_or_several():
     assert SamplingOptions(stop="abc").stop == ("abc",)
     assert SamplingOptions(stop=["a", "b"]).stop == ("a", "b")
+
+
+def test_biases_are_stored_as_pairs():
+    given = {7: 1, np.int64(3): np.float32(-0.5)}
+    for biases in (given, given.items(), [[7, 9], [7, 1], [3, -0.5]]):
+        options = SamplingOptions(logit_bias=biases)
+        assert options.logit_bias == options.biases == ((7, 1.0), (3, -0.5))
+        assert [(type(id), type(bias)) for id, bias in options.biases] == [(int, float)] * 2
+        assert hash(options) == hash(SamplingOptions(logit_bias=((7, 1.0), (3, -0.5))))
+    given[8] = 2  # what the caller changes later changes no options
+    assert SamplingOptions(logit_bias={}) == SamplingOptions()
 
 
 def test_an_unknown_setting_is_not_ignored():

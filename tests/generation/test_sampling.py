@@ -18,13 +18,32 @@ def random_logits(seed, size=1000):
     return np.random.default_rng(seed).normal(0, 3, size).astype(np.float32)
 
 
-def reference(options, logits, history):
+class VllmPenalties:
+    """vLLM's frequency and presence penalty, written anew after its apply_penalties, on (1, V)."""
+
+    def __init__(self, options, generated):
+        self.frequency, self.presence = options.frequency_penalty, options.presence_penalty
+        self.generated = generated
+
+    def __call__(self, ids, logits):
+        torch = pytest.importorskip("torch")
+        counts = torch.zeros(logits.shape[-1] + 1, dtype=torch.int64)
+        within = torch.tensor(self.generated, dtype=torch.int64).clamp(max=logits.shape[-1])
+        counts = counts.scatter_add(0, within, torch.ones_like(within))[:-1]
+        return logits - self.frequency * counts - self.presence * (counts > 0)
+
+
+def reference(options, logits, history, generated=()):
     """What transformers' own processors make of the logits, in the order of its generate."""
     torch = pytest.importorskip("torch")
     theirs = pytest.importorskip("transformers.generation.logits_process")
     chain = []
+    if options.biases:
+        # Theirs takes sequences of ids.
+        chain.append(theirs.SequenceBiasLogitsProcessor({(id,): bias for id, bias in options.biases}))
     if options.repetition_penalty != 1.0:
         chain.append(theirs.RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
+    chain.append(VllmPenalties(options, generated))
     if options.no_repeat_ngram_size:
         chain.append(theirs.NoRepeatNGramLogitsProcessor(options.no_repeat_ngram_size))
     if options.temperature not in (0.0, 1.0):
@@ -41,9 +60,10 @@ def reference(options, logits, history):
     return theirs.LogitsProcessorList(chain)(ids, torch.tensor(logits)[None])[0].numpy()
 
 
-def assert_same(options, logits, history):
+def assert_same(options, logits, history, generated=()):
     """Equal logits may be dropped in another order of ids, so the kept values are compared."""
-    mine, wanted = ours.filtered(logits, history, options), reference(options, logits, history)
+    mine = ours.filtered(logits, history, options, generated)
+    wanted = reference(options, logits, history, generated)
     assert mine.dtype == np.float32
     kept, kept_there = np.sort(mine[mine > -np.inf]), np.sort(wanted[wanted > -np.inf])
     assert len(kept) == len(kept_there)
@@ -56,6 +76,9 @@ def assert_same(options, logits, history):
 
 ONE_BY_ONE = [
     *({"repetition_penalty": value} for value in (0.5, 1.3, 10.0)),
+    *({"frequency_penalty": value} for value in (-2.0, -0.3, 0.5, 2.0)),
+    *({"presence_penalty": value} for value in (-2.0, -0.3, 0.5, 2.0)),
+    {"logit_bias": {3: -100.0, 0: 4.5, 999: 100.0}},
     *({"no_repeat_ngram_size": value} for value in (1, 2, 3, 5, 60)),
     *({"temperature": value} for value in (0.1, 0.7, 3.0)),
     *({"top_k": value} for value in (1, 2, 40, 999, 1000, 5000)),
@@ -70,10 +93,13 @@ ONE_BY_ONE = [
 def test_each_setting_equals_transformers(settings, make):
     for seed in range(4):
         history = np.random.default_rng(100 + seed).integers(0, 12, 50).tolist()
-        assert_same(SamplingOptions(**settings), make(seed), history)
+        assert_same(SamplingOptions(**settings), make(seed), history, history[20:])
 
 
 ALL = {
+    "logit_bias": {1: 3.0, 7: -100.0, 390: 0.5},
+    "frequency_penalty": 0.7,
+    "presence_penalty": -0.4,
     "repetition_penalty": 1.2,
     "no_repeat_ngram_size": 2,
     "temperature": 0.8,
@@ -85,7 +111,7 @@ ALL = {
 
 
 @pytest.mark.parametrize(
-    "names", [c for size in (2, 3, 7) for c in itertools.combinations(ALL, size)], ids=str
+    "names", [c for size in (2, 3, 10) for c in itertools.combinations(ALL, size)], ids=str
 )
 def test_combinations_in_transformers_order(names):
     options = SamplingOptions(**{name: ALL[name] for name in names})
@@ -93,14 +119,14 @@ def test_combinations_in_transformers_order(names):
         # the likeliest tokens stand in the history, so that penalty and ban decide what the filters see
         logits = make(seed, 400)
         history = np.argsort(logits)[-20:].tolist() * 2
-        assert_same(options, logits, history)
+        assert_same(options, logits, history, history[7:])
 
 
 def test_a_flat_distribution_and_one_with_a_single_peak():
     flat = np.zeros(64, np.float32)  # probabilities are exact: top_p = 0.5 falls on a sum
     peak = np.full(64, -200, np.float32)
     peak[5] = 200
-    for settings in ONE_BY_ONE[8:]:
+    for settings in ONE_BY_ONE[ONE_BY_ONE.index({"temperature": 0.1}) :]:
         for logits in (flat, peak):
             assert_same(SamplingOptions(**settings), logits, [1, 2])
 
@@ -108,7 +134,7 @@ def test_a_flat_distribution_and_one_with_a_single_peak():
 def test_logits_are_not_changed_in_place():
     logits = random_logits(0)
     before = logits.copy()
-    sample(logits, [1, 2, 1, 2], SamplingOptions(**ALL), np.random.default_rng(0))
+    sample(logits, [1, 2, 1, 2], SamplingOptions(**ALL), np.random.default_rng(0), [1, 2])
     np.testing.assert_array_equal(logits, before)
 
 
@@ -116,6 +142,28 @@ def test_ids_beyond_the_output_head_are_ignored():
     logits = random_logits(0, 8)
     options = SamplingOptions(repetition_penalty=2.0, no_repeat_ngram_size=1)
     assert_same(options, logits, [2, 11, 5])
+    options = SamplingOptions(frequency_penalty=1.0, presence_penalty=0.5)
+    assert_same(options, logits, [2, 11, 5, 11], [11, 5, 11])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_bias_for_a_token_that_there_is_not(temperature):
+    options = SamplingOptions(logit_bias={2: 1.0, 8: 1.0}, temperature=temperature)
+    with pytest.raises(InputError, match="logit_bias names token 8; the model has tokens 0 to 7"):
+        sample(random_logits(0, 8), [], options, np.random.default_rng(0))
+
+
+def test_only_what_was_generated_counts():
+    logits = np.array([1.0, 3.0, 2.9, -1.0], np.float32)
+    for name in ("frequency_penalty", "presence_penalty"):
+        options = SamplingOptions(temperature=0, **{name: 0.2})
+        assert sample(logits, [1, 1, 0], options, None, [0]) == 1
+        assert sample(logits, [1, 1, 0, 1], options, None, [0, 1]) == 2
+    once = SamplingOptions(temperature=0, presence_penalty=0.05)
+    often = SamplingOptions(temperature=0, frequency_penalty=0.05)
+    assert sample(logits, [], once, None, [1, 1, 1]) == 1
+    assert sample(logits, [], often, None, [1, 1, 1]) == 2
+    assert sample(logits, [], SamplingOptions(temperature=0, logit_bias={3: 5.0}), None) == 3
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,16 @@ OPTIONS = st.builds(
     min_p=st.sampled_from([0.0, 0.02, 0.3]),
     typical_p=st.sampled_from([0.2, 0.9, 1.0]),
     repetition_penalty=st.sampled_from([0.7, 1.0, 1.3]),
+    frequency_penalty=st.sampled_from([0.0, 0.6]),
+    presence_penalty=st.sampled_from([-0.4, 0.0]),
+    logit_bias=st.sampled_from([{}, {3: 2.0, 29: -100.0}]),
     no_repeat_ngram_size=st.sampled_from([0, 1, 2, 3]),
 )
 ORDER = [
+    "logit_bias",
     "repetition_penalty",
+    "frequency_penalty",
+    "presence_penalty",
     "no_repeat_ngram_size",
     "temperature",
     "top_k",
@@ -49,8 +55,9 @@ def test_the_token_is_the_samplers_own(seed, options):
     logits, history = random_case(seed)
     rng, other = np.random.default_rng(seed), np.random.default_rng(seed)
     for _ in range(3):
-        chosen = sample(logits, history, options, other)
-        found = sampler_steps(logits, history, options, rng)
+        generated = history[len(history) // 2 :]
+        chosen = sample(logits, history, options, other, generated)
+        found = sampler_steps(logits, history, options, rng, generated=generated)
         assert found.token_id == chosen
         history = [*history, chosen]
     assert rng.random() == other.random()
@@ -61,8 +68,11 @@ def test_the_token_is_the_samplers_own(seed, options):
 def test_what_a_step_says_is_what_it_did(seed, options):
     """All numbers again from the logits of two steps, in float64."""
     logits, history = random_case(seed)
-    found = sampler_steps(logits, history, options, np.random.default_rng(seed), shown=4)
+    found = sampler_steps(
+        logits, history, options, np.random.default_rng(seed), shown=4, generated=history[5:]
+    )
     names = [step.name for step in found.steps]
+    assert all(step.setting == len(options.biases) for step in found.steps if step.name == "logit_bias")
     assert names == ["model", *(name for name in ORDER if name in names)]
     np.testing.assert_array_equal(found.steps[0].logits, logits)
     model = probabilities(logits)
@@ -128,6 +138,9 @@ def test_the_steps_of_a_generated_text():
         "top_k": 40,
         "top_p": 0.95,
         "repetition_penalty": 1.1,
+        "frequency_penalty": 0.3,
+        "presence_penalty": 0.2,
+        "logit_bias": {tokenizer.encode(" dragon")[0]: 3.0},
         "no_repeat_ngram_size": 3,
     }
     options = SamplingOptions(**settings)
@@ -138,7 +151,8 @@ def test_the_steps_of_a_generated_text():
     for token in new:
         with record("logits") as caught:
             model(unread, cache=cache, last_only=True)
-        found = sampler_steps(caught["logits"][0, -1], history, options, rng)
+        logits = caught["logits"][0, -1]
+        found = sampler_steps(logits, history, options, rng, generated=history[len(prompt) :])
         assert found.token_id == token
         assert found.steps[0].left == model.vocab_size
         assert found.steps[-1].left <= 40

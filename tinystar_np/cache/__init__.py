@@ -6,7 +6,7 @@ from tinystar_np.cache.keys_and_values import KeyValueState
 from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.recurrent import HybridState, RecurrentState
 from tinystar_np.cache.saved import read_states
-from tinystar_np.cache.step import Limits, Step
+from tinystar_np.cache.step import Held, Limits, Step
 from tinystar_np.cache.text import HeldText, LengthRule
 from tinystar_np.cache.windows import ChunkedKeyValueState, SlidingKeyValueState, new_key_value_state
 
@@ -14,6 +14,7 @@ __all__ = [
     "PREFILL",
     "Cache",
     "ChunkedKeyValueState",
+    "Held",
     "HeldText",
     "HybridState",
     "KeyValueState",

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tinystar_np.cache.keys_and_values import KeyValueState
 from tinystar_np.cache.step import Positions, Step
 from tinystar_np.cache.windows import ChunkedKeyValueState, SlidingKeyValueState
-from tinystar_np.kernels.paged_attention import Paged, gathered
+from tinystar_np.fast import gathered
+from tinystar_np.kernels.paged_attention import Paged
 
 Table = list[int]
 """The numbers of a text's blocks, in the order of the text."""

@@ -8,8 +8,8 @@ from it. What can be shared is a copy of the state at some length, a snapshot. T
 text may go on: at a text's end, where the next turn of a conversation begins; at the end of each long piece
 of a prompt; where somebody says that a message ends; and at the block up to which a text agrees with an
 earlier one, so that the third text of a kind finds it. A text then begins at the longest snapshot that its
-tokens allow. A layer of attention in the same model needs its keys and values up to there, the last block's too,
-which is not full: the snapshot holds it, and whoever goes on from it writes into a copy.
+tokens allow. A layer of attention in the same model needs its keys and values up to there, those of the last
+block too, which is not full: the snapshot holds it, and whoever goes on from it writes into a copy.
 
 **Memory.** All of it is set out from the start: blocks, and as many states as rows and snapshots may have. In
 a model that has both, half of it is for either. What is not used costs nothing until it is.
@@ -149,6 +149,11 @@ class Pool:
     def nbytes(self) -> int:
         """Bytes for all blocks and states."""
         return self.blocks.count * self.bytes_per_block + self._states * self.bytes_per_state
+
+    @property
+    def snapshots(self) -> list[Snapshot]:
+        """Those that are kept, the least recently used first."""
+        return list(self._snapshots.values())
 
     def text(self, ids: Sequence[int], shares: bool = True) -> PooledText:
         """Make a text that begins with these tokens; it takes nothing yet.

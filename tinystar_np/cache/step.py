@@ -19,6 +19,8 @@ from tinystar_np.kernels.paged_attention import Paged
 
 Value = TypeVar("Value")
 Positions = NDArray[np.int64]
+Held = NDArray | Paged
+"""Keys or values that are remembered: (B, G, S, K), or in a pool."""
 
 
 class Limits(NamedTuple):
@@ -37,9 +39,7 @@ class Limits(NamedTuple):
 class KeysAndValues(Protocol):
     """What remembers keys and values, such as ``KeyValueState``."""
 
-    def append(
-        self, k: NDArray, v: NDArray, step: "Step"
-    ) -> tuple[NDArray | Paged, NDArray | Paged, Positions]:
+    def append(self, k: NDArray, v: NDArray, step: "Step") -> tuple[Held, Held, Positions]:
         """Take in the new tokens' keys and values; return all in reach, and their positions."""
 
 
@@ -102,14 +102,13 @@ class Step:
     def _last(self) -> "Step":
         return Step(self.start + self.length - 1, 1, self.text_lengths, self.images)
 
-    def remember(
-        self, k: NDArray, v: NDArray, state: KeysAndValues | None
-    ) -> tuple[NDArray | Paged, NDArray | Paged, Positions]:
+    def remember(self, k: NDArray, v: NDArray, state: KeysAndValues | None) -> tuple[Held, Held, Positions]:
         """Add the new tokens' keys and values, (B, G, T, K) each, to those that a layer remembers.
 
         state  None where nothing came before and nothing is kept
 
-        Returns keys and values in reach, (B, G, S, K) or in a pool, and their positions, (S,) or (B, S).
+        Returns keys and values in reach, (B, G, S, K) or in pools, and their positions, (S,) or (B, S). Of
+        those in pools, S is the longest row's length.
         """
         return (k, v, np.arange(self.end)) if state is None else state.append(k, v, self)
 

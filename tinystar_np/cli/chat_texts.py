@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tinystar_np.cli.streams import read_text
+from tinystar_np.cli.streams import file_text
 from tinystar_np.errors import InputError
 
 EDITORS = ("VISUAL", "EDITOR")
@@ -14,14 +14,8 @@ USUAL_EDITOR = "vi"
 
 
 def read_file(path: Path) -> str:
-    """Return a file's text; raises InputError where it is missing, too long or not UTF-8."""
-    if not path.is_file():  # a pipe or a device may never end
-        raise InputError(f"{path}: there is no such file, or it is none with a text.")
-    try:
-        with path.open("rb") as file:
-            return read_text(file.read, str(path), on="").rstrip("\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+    """Return a file's text without the line ends after it; raises InputError as ``file_text`` does."""
+    return file_text(path).rstrip("\n")
 
 
 def edited(text: str) -> str:

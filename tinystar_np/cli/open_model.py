@@ -93,6 +93,8 @@ SAMPLING: tuple[tuple[str, type, float, str, str], ...] = (
     ("--min-p", float, 0.0, "P", "0 is off (default)"),
     ("--typical-p", float, 1.0, "P", "1 is off (default)"),
     ("--repetition-penalty", float, 1.0, "X", "1 is off (default)"),
+    ("--frequency-penalty", float, 0.0, "X", "-2 to 2; 0 is off (default)"),
+    ("--presence-penalty", float, 0.0, "X", "-2 to 2; 0 is off (default)"),
     ("--no-repeat-ngram-size", int, 0, "N", "0 is off (default)"),
 )
 
@@ -130,6 +132,14 @@ def add_sampling_arguments(
     for names, kind, default, metavar, said in SAMPLING:
         sampling.add_argument(names, type=kind, default=default, metavar=metavar, help=said)
     sampling.add_argument(
+        "--logit-bias",
+        action="append",
+        type=token_bias,
+        default=[],
+        metavar="ID=BIAS",
+        help="add this, -100 to 100, to a token's logit; repeatable",
+    )
+    sampling.add_argument(
         "--prompt-lookup",
         dest="prompt_lookup_num_tokens",
         type=int,
@@ -152,6 +162,17 @@ def add_sampling_arguments(
         help="those that the model's generation_config.json or GGUF file names; options still count more",
     )
     parser.set_defaults(given=())
+
+
+def token_bias(given: str) -> tuple[int, float]:
+    """Read a token's id and the number that is added to its logit, as "50=-5"."""
+    id, _, number = given.partition("=")
+    try:
+        if id.isascii() and id.isdecimal():
+            return int(id), float(number)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{given!r}: it must be a token's id and a number, as 50=-5.")
 
 
 def sampling_settings(arguments: argparse.Namespace) -> Sampling:

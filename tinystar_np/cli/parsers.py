@@ -15,6 +15,7 @@ COMMANDS = {  # each is the module of that name: its line in the list of command
     "ask": "continue a text",
     "chat": "talk with a chat model",
     "look": "look inside a model while it writes, in the terminal or on a page",
+    "perplexity": "measure how well a model predicts a text: bits per byte, perplexity",
     "inspect": "describe a model, its size and its memory",
     "models": "list the models on this disk and the architectures that run",
     "remove": "remove models, broken downloads and what was typed from this disk",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
@@ -124,6 +125,17 @@ def read_text(source: Callable[[int], bytes], what: str, on: str = " on stdin") 
     except UnicodeDecodeError as error:
         raise InputError(f"{what}{on} is not UTF-8 (byte {error.start}). Convert it first.") from error
     return text.removeprefix("\ufeff").replace("\r\n", "\n")
+
+
+def file_text(path: Path) -> str:
+    """Return a file's text; raises InputError where it is missing, too long or not UTF-8."""
+    if not path.is_file():  # a pipe or a device may never end
+        raise InputError(f"{path}: there is no such file, or it is none with a text.")
+    try:
+        with path.open("rb") as file:
+            return read_text(file.read, str(path), on="")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 def _prepare() -> None:

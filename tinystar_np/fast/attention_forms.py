@@ -69,13 +69,13 @@ def attention_scores(
     grouped = (q * q.dtype.type(scale)).reshape(*batch, G, H // G * T, K)
     scores = (grouped @ k.swapaxes(-1, -2)).reshape(*batch, H, T, k.shape[-2])
     if soft_cap is not None:
-        _cap(scores, soft_cap)
+        cap(scores, soft_cap)
     if bias is not None:
         scores += bias if bias.ndim == scores.ndim else bias[..., None, :]
     return scores
 
 
-def _cap(scores: NDArray, soft_cap: float) -> None:
+def cap(scores: NDArray, soft_cap: float) -> None:
     """Replace scores by c · tanh(scores / c), in place."""
     scores /= scores.dtype.type(soft_cap)
     np.tanh(scores, out=scores)
@@ -114,7 +114,7 @@ def in_parts(
 ) -> NDArray:
     """Compute attention part by part and row by row, the heads divided among threads."""
     out = np.empty_like(q, shape=(*q.shape[:-1], v.shape[-1]))  # its axes in q's order in memory
-    by_row = None if bias is None else _bias_by_row(bias, len(q))
+    by_row = None if bias is None else bias_by_row(bias, len(q))
 
     def some_heads(share: tuple[slice, slice]) -> None:
         heads, kv_heads = share
@@ -136,7 +136,7 @@ def in_parts(
     return out
 
 
-def _bias_by_row(bias: NDArray, rows: int) -> NDArray:
+def bias_by_row(bias: NDArray, rows: int) -> NDArray:
     """See a bias (H, S), (B, H, S) or (1 or B, H, T, S) as (B, H, 1 or T, S)."""
     if bias.ndim == 2:
         bias = bias[None]
@@ -226,7 +226,7 @@ def _attend_to_blocks(
         shape = *q.shape[:-1], stop - start
         scores = np.matmul(q, k[:, start:stop].swapaxes(-1, -2), out=room[: prod(shape)].reshape(shape))
         if soft_cap is not None:
-            _cap(scores, soft_cap)
+            cap(scores, soft_cap)
         if bias is not None:
             scores += bias[..., start:stop]
         if stop > first + after + 1:  # some keys are too late for some queries

@@ -69,6 +69,7 @@ class Row:
     ) -> None:
         self._top = top
         self._wanted = options.max_new_tokens
+        self._new: list[int] = []  # all that were chosen, in an earlier context too
         self.go_on(prompt, fits, pauses)
         self.index, self._options, self._end_ids = index, options, end_ids
         # A generator of its own, so that a row's tokens do not depend on the other rows. None where nothing
@@ -92,8 +93,9 @@ class Row:
 
     def step(self, logits: Logits) -> Piece:
         """Choose the next token from its logits (V,)."""
-        token_id = sample(logits, self.ids, self._options, self._rng)
+        token_id = sample(logits, self.ids, self._options, self._rng, self._new)
         self.ids.append(token_id)
+        self._new.append(token_id)
         self.left, self._wanted = self.left - 1, self._wanted - 1
         reason: FinishReason | None = self._last_reason if self.left <= 0 else None
         if token_id in self._end_ids:

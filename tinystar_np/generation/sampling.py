@@ -1,7 +1,10 @@
 """Sampling: from logits to the next token, by pure functions in transformers' order and with its semantics.
 
-    logits → repetition_penalty → no_repeat_ngram
+    logits → logit_bias → repetition_penalty → frequency_penalty → presence_penalty → no_repeat_ngram
            → temperature → top_k → top_p → min_p → typical_p → softmax → draw
+
+The frequency and the presence penalty, which transformers lacks, are OpenAI's and stand where vLLM has them.
+The bias comes first in both libraries: penalties and filters take a biased logit for the model's own.
 
 Each takes logits and returns new ones; a token that must not be chosen gets -inf, so that its probability is
 0. All are float32, one vector at a time. Only sums over the vocabulary are float64, since the rounding of 100
@@ -26,19 +29,25 @@ BLOCK = 256  # about the square root of a vocabulary
 
 
 def sample(
-    logits: Logits, history: Sequence[int], options: SamplingOptions, rng: "np.random.Generator | None"
+    logits: Logits,
+    history: Sequence[int],
+    options: SamplingOptions,
+    rng: "np.random.Generator | None",
+    generated: Sequence[int] = (),
 ) -> int:
     """Choose the next token.
 
-    logits   (V,), from the model
-    history  ids of the prompt and the tokens generated so far
-    options  which functions to apply; temperature 0 takes the largest logit, after the penalties
-    rng      the random generator; may be None at temperature 0
+    logits     (V,), from the model
+    history    ids of the prompt and the tokens generated so far
+    options    which functions to apply; temperature 0 takes the largest logit, after the penalties
+    rng        the random generator; may be None at temperature 0
+    generated  those of the history that were generated: what the frequency and the presence penalty count
 
     Returns a token id.
-    Raises TinyStarError where the model gave NaN or infinity, InputError where no token is left.
+    Raises TinyStarError where the model gave NaN or infinity, InputError where no token is left, or where
+    ``logit_bias`` names a token that there is not.
     """
-    logits = filtered(finite(logits), history, options)
+    logits = filtered(finite(logits), history, options, generated)
     best = likeliest(logits, options)
     if options.temperature == 0:
         return best
@@ -68,27 +77,39 @@ def likeliest(logits: Logits, options: SamplingOptions) -> int:
     return best
 
 
-def filtered(logits: Logits, history: Sequence[int], options: SamplingOptions) -> Logits:
-    """Apply the functions that the options turn on, in transformers' order.
+def filtered(
+    logits: Logits, history: Sequence[int], options: SamplingOptions, generated: Sequence[int] = ()
+) -> Logits:
+    """Apply the functions that the options turn on, in order.
 
-    logits   (V,)
-    history  ids of the prompt and the tokens generated so far
+    logits     (V,)
+    history    ids of the prompt and the tokens generated so far
+    generated  those of them that were generated
 
     Returns (V,), forbidden tokens at -inf.
     """
-    for function in functions(history, options).values():
+    for function in functions(history, options, generated).values():
         logits = function(logits)
     return logits
 
 
-def functions(history: Sequence[int], options: SamplingOptions) -> dict[str, Callable[[Logits], Logits]]:
+def functions(
+    history: Sequence[int], options: SamplingOptions, generated: Sequence[int] = ()
+) -> dict[str, Callable[[Logits], Logits]]:
     """Return the functions that the options turn on, by the option's name, in the order of their application.
 
-    history  ids of the prompt and the tokens generated so far
+    history    ids of the prompt and the tokens generated so far
+    generated  those of them that were generated
     """
     on: dict[str, Callable[[Logits], Logits]] = {}
+    if biases := options.biases:
+        on["logit_bias"] = lambda logits: logit_bias(logits, biases)
     if (penalty := options.repetition_penalty) != 1:
         on["repetition_penalty"] = lambda logits: repetition_penalty(logits, history, penalty)
+    if (frequency := options.frequency_penalty) != 0:
+        on["frequency_penalty"] = lambda logits: frequency_penalty(logits, generated, frequency)
+    if (presence := options.presence_penalty) != 0:
+        on["presence_penalty"] = lambda logits: presence_penalty(logits, generated, presence)
     if (size := options.no_repeat_ngram_size) > 0:
         on["no_repeat_ngram_size"] = lambda logits: no_repeat_ngram(logits, history, size)
     if options.temperature == 0:
@@ -106,6 +127,21 @@ def functions(history: Sequence[int], options: SamplingOptions) -> dict[str, Cal
     return on
 
 
+def logit_bias(logits: Logits, biases: Sequence[tuple[int, float]]) -> Logits:
+    """Add a number to the logits of single tokens.
+
+    biases  token ids, each once, and their numbers
+
+    Raises InputError for a token that there is not.
+    """
+    ids, numbers = zip(*biases, strict=True)
+    if max(ids) >= len(logits):
+        raise InputError(f"logit_bias names token {max(ids)}; the model has tokens 0 to {len(logits) - 1}.")
+    biased = logits.copy()
+    biased[list(ids)] += np.array(numbers, dtype=np.float32)
+    return biased
+
+
 def repetition_penalty(logits: Logits, history: Sequence[int], penalty: float) -> Logits:
     """Make tokens that already occurred less likely (Keskar et al. 2019, arXiv:1909.05858).
 
@@ -119,6 +155,33 @@ def repetition_penalty(logits: Logits, history: Sequence[int], penalty: float) -
     penalised = logits.copy()
     penalised[ids] = np.where(scores < 0, scores * factor, scores / factor)
     return penalised
+
+
+def frequency_penalty(logits: Logits, generated: Sequence[int], penalty: float) -> Logits:
+    """Subtract the penalty from a token's logit as often as the token was generated.
+
+    Unlike ``repetition_penalty`` it does not depend on where the zero of the logits lies, and the prompt's
+    tokens do not count: a question's words may stand in the answer.
+    """
+    ids, counts = _counted(generated, len(logits))
+    penalised = logits.copy()
+    penalised[ids] -= np.float32(penalty) * counts
+    return penalised
+
+
+def presence_penalty(logits: Logits, generated: Sequence[int], penalty: float) -> Logits:
+    """Subtract the penalty once from the logit of each token that was generated, however often it was."""
+    ids, _ = _counted(generated, len(logits))
+    penalised = logits.copy()
+    penalised[ids] -= np.float32(penalty)
+    return penalised
+
+
+def _counted(ids: Sequence[int], vocabulary: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the ids that occur, each once, and how often each does."""
+    each, counts = np.unique(np.asarray(ids, dtype=np.int64), return_counts=True)
+    scored = each < vocabulary  # an embedding may have more rows than the output head
+    return each[scored], counts[scored].astype(np.float32)
 
 
 def no_repeat_ngram(logits: Logits, history: Sequence[int], size: int) -> Logits:

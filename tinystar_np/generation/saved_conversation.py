@@ -90,7 +90,10 @@ def save_conversation(
     if model is not None:
         content["model"] = model
     if settings:
-        content["settings"] = {name: value for name, value in settings.items() if value not in (None, [])}
+        named: JsonObject = {name: value for name, value in settings.items() if value not in (None, [])}
+        if "logit_bias" in named:  # as pairs: the keys of JSON are texts
+            named["logit_bias"] = SamplingOptions(logit_bias=named["logit_bias"]).biases
+        content["settings"] = named
     if conversation.left_out:
         content["left_out"] = conversation.left_out
     if conversation.rng is not None:

@@ -281,10 +281,10 @@ class Scheduler:
 
     def _have_room(self) -> None:
         """Have room for a token of each text; the youngest lose their places where there is none."""
-        batch = self._batch
-        if self._memory.reads_again and batch is not None and batch.text is not None:
+        batch = self._joined()
+        if self._memory.reads_again and batch.text is not None:
             outdated = batch.text.outdated(batch.span(1))  # their rotations change with the next token
-            for request, again in zip(self.running[: self._in_batch], outdated.tolist(), strict=True):
+            for request, again in zip(list(self.running), outdated.tolist(), strict=True):
                 if again:
                     self._preempt(request)
         for request in list(self.running):

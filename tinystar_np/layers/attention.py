@@ -4,8 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.cache import KeyValueState, Limits, Step, new_key_value_state
+from tinystar_np.cache import Held, KeyValueState, Limits, Step, new_key_value_state
 from tinystar_np.kernels.masks import Mask
+from tinystar_np.kernels.paged_attention import Paged
 from tinystar_np.layers.alibi import Alibi
 from tinystar_np.layers.basic import Linear, Norm, linear_each
 from tinystar_np.layers.module import Module
@@ -92,7 +93,7 @@ class Attention(Module):
         """
         q, k, v = self.projected(x, step)  # (B, H, T, K), (B, G, T, K), (B, G, T, K)
         q, k = self.rotated(q, k, step)
-        keys, values, positions = step.remember(k, v, state)  # (B, G, S, K)
+        keys, values, positions = step.remember(k, v, state)  # (B, G, S, K), or in pools
         mask = step.mask(positions, self.limits())
         y = tap("attention.mixed", self.attend(q, keys, values, mask, step))  # (B, H, T, K)
         return tap("attention.out", self.out(heads_joined(y)))
@@ -129,7 +130,7 @@ class Attention(Module):
         q = tap("attention.q_rotated", self.rope(q, step.queries))
         return q, tap("attention.k_rotated", self.rope(k, step))
 
-    def attend(self, q: NDArray, k: NDArray, v: NDArray, mask: Mask, step: Step) -> NDArray:
+    def attend(self, q: NDArray, k: Held, v: Held, mask: Mask, step: Step) -> NDArray:
         """Apply the kernel: (B, H, T, K), with S keys and values (B, G, S, K) → (B, H, T, K)."""
         bias = None if self.alibi is None else self.alibi(mask, step)
         return attend(q, k, v, mask, scale=self.scale, bias=bias, soft_cap=self.soft_cap, sinks=self.sinks)
@@ -198,8 +199,8 @@ class GroupedFusedAttention(FusedAttention):
 
 def attend(
     q: NDArray,
-    k: NDArray,
-    v: NDArray,
+    k: Held,
+    v: Held,
     mask: Mask,
     *,
     scale: float,
@@ -209,14 +210,27 @@ def attend(
 ) -> NDArray:
     """Apply the attention kernel, one step at a time where somebody listens to the steps.
 
-    Arguments as of the kernel. Taps ``attention.scores`` and ``attention.probabilities``.
+    Arguments as of the kernel; keys and values may be in pools. Taps ``attention.scores`` and
+    ``attention.probabilities``.
     """
-    if not listening("attention.scores", "attention.probabilities"):
+    steps_are_read = listening("attention.scores", "attention.probabilities")
+    if isinstance(k, Paged) and isinstance(v, Paged) and not steps_are_read:
+        return fast.paged_attention(
+            q, k, v, scale=scale, window=mask.window, chunk=mask.chunk, bias=bias, soft_cap=soft_cap,
+            sinks=sinks,
+        )  # fmt: skip
+    k, v = as_array(k), as_array(v)
+    if not steps_are_read:
         return fast.attention(q, k, v, mask, scale=scale, bias=bias, soft_cap=soft_cap, sinks=sinks)
     scores = fast.attention_scores(q, k, scale=scale, bias=bias, soft_cap=soft_cap)
     scores = tap("attention.scores", scores)
     probabilities = tap("attention.probabilities", fast.attention_probabilities(scores, mask, sinks))
     return fast.attention_mean(probabilities, v)
+
+
+def as_array(held: Held) -> NDArray:
+    """Return keys or values as (B, G, S, K), wherever they are held."""
+    return fast.gathered(held) if isinstance(held, Paged) else held
 
 
 def heads_apart(x: NDArray, heads: int) -> NDArray:

@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.cache import KeyValueState, Limits, Step, new_key_value_state
+from tinystar_np.cache import Held, KeyValueState, Limits, Step, new_key_value_state
 from tinystar_np.kernels.latent_attention import expanded
 from tinystar_np.kernels.linear import Matrix, unpacked
 from tinystar_np.kernels.masks import Mask
+from tinystar_np.kernels.paged_attention import Paged
 from tinystar_np.layers.alibi import Alibi
-from tinystar_np.layers.attention import attend, heads_apart, heads_joined
+from tinystar_np.layers.attention import as_array, attend, heads_apart, heads_joined
 from tinystar_np.layers.basic import Linear, RMSNorm
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.rope import Rotary
@@ -99,15 +100,21 @@ class LatentAttention(Module):
         Returns (B, T, D), or (B, 1, D) where only the last token's is wanted; a new array.
         """
         q = self.rotated_queries(step.wanted(x), step.queries)  # (B, H, T, K + K_r)
-        latents = self.latents(x, step)  # (B, 1, T, R + K_r)
-        latents, _, positions = step.remember(latents, latents[..., :0], state)  # (B, 1, S, R + K_r)
+        new = self.latents(x, step)  # (B, 1, T, R + K_r)
+        latents, _, positions = step.remember(new, new[..., :0], state)  # (B, 1, S, R + K_r), or in a pool
         y = self.attend(q, latents, step.mask(positions, self.limits()), step)
         return tap("attention.out", self.out(heads_joined(tap("attention.mixed", y))))
 
-    def attend(self, q: NDArray, latents: NDArray, mask: Mask, step: Step) -> NDArray:
+    def attend(self, q: NDArray, latents: Held, mask: Mask, step: Step) -> NDArray:
         """Apply the kernel: (B, H, T, K + K_r), with S latents (B, 1, S, R + K_r) → (B, H, T, K_v)."""
         bias = None if self.alibi is None else self.alibi(mask, step)
-        if not listening("attention.scores", "attention.probabilities"):
+        steps_are_read = listening("attention.scores", "attention.probabilities")
+        if isinstance(latents, Paged) and not steps_are_read:
+            return fast.paged_latent_attention(
+                q, latents, *self.up, scale=self.scale, window=mask.window, chunk=mask.chunk, bias=bias
+            )
+        latents = as_array(latents)
+        if not steps_are_read:
             return fast.latent_attention(q, latents, *self.up, mask, scale=self.scale, bias=bias)
         return attend(q, *expanded(latents, *self.up), mask, scale=self.scale, bias=bias)
 

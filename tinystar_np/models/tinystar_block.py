@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.cache import KeyValueState, Limits, Step
+from tinystar_np.cache import Held, KeyValueState, Limits, Step
 from tinystar_np.kernels.activations import gelu, gelu_tanh, relu, silu
 from tinystar_np.kernels.alibi import alibi_bias, alibi_slopes
 from tinystar_np.kernels.attention import bias_by_distance
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.relative_positions import relative_mean, relative_scores
 from tinystar_np.layers.alibi import Alibi
-from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.attention import Attention, as_array
 from tinystar_np.layers.basic import FeedForward, GatedFeedForward, Layer, LayerNorm, Norm, RMSNorm
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.module import Module
@@ -190,10 +190,11 @@ class TinyAttention(Attention):
         """Return which keys a token may attend to."""
         return Limits(self.window, causal=self.causal)
 
-    def attend(self, q: NDArray, k: NDArray, v: NDArray, mask: Mask, step: Step) -> NDArray:
+    def attend(self, q: NDArray, k: Held, v: Held, mask: Mask, step: Step) -> NDArray:
         """Compute attention: (B, H, T, K), with S keys and values (B, G, S, ·) → (B, H, T, K_v)."""
         if self.relative is None:
             return super().attend(q, k, v, mask, step)
+        k, v = as_array(k), as_array(v)
         key_vectors, value_vectors = self.relative
         if not listening("attention.scores", "attention.probabilities"):
             return fast.relative_attention(q, k, v, mask, key_vectors, value_vectors, scale=self.scale)

@@ -35,7 +35,6 @@ from tinystar_np.seeing.parts import Attribution
 from tinystar_np.seeing.recorder import Recording, record
 from tinystar_np.seeing.recurrence import mixing_matrix
 from tinystar_np.text import Tokenizer
-from tinystar_np.whole_file import whole_file
 
 if TYPE_CHECKING:
     from tinystar_np.vision.reading import ImageSource
@@ -143,9 +142,9 @@ class Seen:
 
         Raises InputError where the file cannot be written.
         """
-        text = self.page()
-        with whole_file(Path(path), InputError) as file:
-            file.write(text.encode())
+        from tinystar_np.seeing.page.file import save_page
+
+        save_page(self.page(), Path(path))
 
     def _title(self) -> str:
         name = self.model_name or type(self.model).__name__

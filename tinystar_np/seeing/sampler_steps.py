@@ -1,6 +1,7 @@
 """The sampler's steps for one token: what each did to the distribution, and where the random number fell.
 
-    model → repetition_penalty → no_repeat_ngram_size → temperature → top_k → top_p → min_p → typical_p → draw
+    model → logit_bias → repetition_penalty → frequency_penalty → presence_penalty → no_repeat_ngram_size
+          → temperature → top_k → top_p → min_p → typical_p → draw
 
 The functions and the draw are the sampler's own (generation/sampling.py), so the token is the one that it
 chooses with the same random generator. For several tokens in a row, the same generator is given on.
@@ -34,7 +35,7 @@ class SamplerStep:
     """What one function of the sampler did.
 
     name         of its option, such as "top_p"; "model" for the logits before any
-    setting      the option's value; None for the model
+    setting      the option's value, of logit_bias how many tokens it names; None for the model
     logits       (V,) after it, tokens that must not be chosen at -inf
     left         how many tokens can still be chosen
     fell         how many no longer can because of it
@@ -90,15 +91,17 @@ def sampler_steps(
     options: SamplingOptions,
     rng: "np.random.Generator | None",
     shown: int = SHOWN,
+    generated: Sequence[int] = (),
 ) -> SamplerSteps:
     """Choose the next token as ``sample`` does, and say how.
 
-    logits   (V,), from the model
-    history  ids of the prompt and the tokens generated so far
-    options  which functions to apply; temperature 0 takes the largest logit, after the penalties
-    rng      the random generator, of which as many numbers are drawn as by ``sample``; may be None at
-             temperature 0
-    shown    how many candidates a step lists at most
+    logits     (V,), from the model
+    history    ids of the prompt and the tokens generated so far
+    options    which functions to apply; temperature 0 takes the largest logit, after the penalties
+    rng        the random generator, of which as many numbers are drawn as by ``sample``; may be None at
+               temperature 0
+    shown      how many candidates a step lists at most
+    generated  those of the history that were generated
 
     Returns the steps.
     Raises TinyStarError where the model gave NaN or infinity, InputError where no token is left.
@@ -106,9 +109,10 @@ def sampler_steps(
     logits = finite(logits)
     model = softmax(logits)
     steps = [_step(MODEL, None, logits, logits, model, shown)]
-    for name, function in functions(history, options).items():
+    for name, function in functions(history, options, generated).items():
         after = function(logits)
-        steps.append(_step(name, float(getattr(options, name)), logits, after, model, shown))
+        setting = len(options.biases) if name == "logit_bias" else float(getattr(options, name))
+        steps.append(_step(name, setting, logits, after, model, shown))
         logits = after
     best = likeliest(logits, options)
     if options.temperature == 0:

@@ -140,6 +140,12 @@ class Tokenizer:
         return self.backend.get_vocab_size(with_added_tokens=True)
 
     @property
+    def begin_id(self) -> int | None:
+        """The id of bos_token, which begins a text, or None where the files name none."""
+        name = self.settings.special_tokens.get("bos_token")
+        return None if name is None else self.backend.token_to_id(name)
+
+    @property
     def end_id(self) -> int | None:
         """The id of eos_token, which ends a text, or None where the files name none."""
         name = self.settings.special_tokens.get("eos_token")

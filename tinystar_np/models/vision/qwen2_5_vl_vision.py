@@ -16,14 +16,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.cache import Step
+from tinystar_np.cache import Held, Step
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS, gelu
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.pixel_shuffle import pixel_shuffle
 from tinystar_np.kernels.rope_axes import frequencies_twice, grid_positions, halves
-from tinystar_np.layers.attention import EncoderAttention
+from tinystar_np.layers.attention import EncoderAttention, as_array
 from tinystar_np.layers.basic import FeedForward, GatedFeedForward, RMSNorm
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.patches import FilmPatchEmbedding
@@ -138,7 +138,7 @@ class WindowAttention(EncoderAttention):
         self.side = side
         self.remark = f"within windows of {side} × {side} patches"
 
-    def attend(self, q: NDArray, k: NDArray, v: NDArray, mask: Mask, step: Step) -> NDArray:
+    def attend(self, q: NDArray, k: Held, v: Held, mask: Mask, step: Step) -> NDArray:
         """Apply the kernel in each window: queries, keys and values (n, H, rows · columns, K) → the same."""
         assert isinstance(step, GridStep)
         if listening("attention.scores", "attention.probabilities"):
@@ -146,7 +146,7 @@ class WindowAttention(EncoderAttention):
             windows = row * step.columns + column  # a number for each, at distance 0 from itself alone
             return super().attend(q, k, v, Mask(windows, windows, window=1, causal=False), step)
         grid = (*q.shape[:2], step.rows, step.columns, self.head_dim)
-        q, k, v = (x.reshape(grid) for x in (q, k, v))
+        q, k, v = (as_array(x).reshape(grid) for x in (q, k, v))
         y = np.empty_like(q)
         for rows in self.parts(step.rows):
             for columns in self.parts(step.columns):

@@ -15,6 +15,9 @@ import re
 from html import escape
 from pathlib import Path
 
+from tinystar_np.errors import InputError
+from tinystar_np.whole_file import whole_file
+
 FOLDER = Path(__file__).parent
 STYLE = re.compile(r'<link rel="stylesheet" href="([\w./-]+)">')
 SCRIPT = re.compile(r'<script src="([\w./-]+)"></script>')
@@ -23,13 +26,14 @@ POLICY = "<!-- policy -->"
 TITLE = "<title>tinystar</title>"
 
 
-def page_text(data: str, title: str) -> str:
-    """Return the page.
+def page_text(data: str, title: str, template: str = "page.html") -> str:
+    """Return a page.
 
-    data   JSON, without any character that means something to HTML (page/data.json_in_html)
-    title  any text, for the browser's tab
+    data      JSON, without any character that means something to HTML (page/data.json_in_html)
+    title     any text, for the browser's tab
+    template  the file that names its styles and scripts
     """
-    page = (FOLDER / "page.html").read_text(encoding="utf-8")
+    page = (FOLDER / template).read_text(encoding="utf-8")
     styles = [_file(name) for name in STYLE.findall(page)]
     scripts = [_file(name) for name in SCRIPT.findall(page)]
     hashes, looks = (" ".join(map(_hash, each)) for each in (scripts, styles))
@@ -41,6 +45,17 @@ def page_text(data: str, title: str) -> str:
     page = _put(page, POLICY, f'<meta http-equiv="Content-Security-Policy" content="{policy}">')
     page = _put(page, TITLE, f"<title>{escape(title)}</title>")
     return _put(page, DATA, DATA.replace("></", f">{data}</"))
+
+
+def save_page(page: str, path: Path) -> int:
+    """Write a page to a file, and return how many bytes it has.
+
+    Raises InputError where the file cannot be written.
+    """
+    written = page.encode()
+    with whole_file(path, InputError) as file:
+        file.write(written)
+    return len(written)
 
 
 def linked_page(data: str, title: str) -> str:
@@ -66,7 +81,7 @@ def _file(name: str) -> str:
 
 def _put(page: str, place: str, text: str) -> str:
     before, found, after = page.partition(place)
-    assert found, f"page.html lacks {place}"
+    assert found, f"the template lacks {place}"
     return f"{before}{text}{after}"
 
 

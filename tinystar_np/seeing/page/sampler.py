@@ -24,7 +24,9 @@ def steps_of_all(seen: "Seen") -> list[SamplerSteps]:
     rng = None if options.temperature == 0 else np.random.default_rng(options.seed)
     logits = seen.recording["logits"][0]
     return [
-        sampler_steps(logits[i - 1], seen.ids[:i], options, rng, SHOWN)
+        sampler_steps(
+            *(logits[i - 1], seen.ids[:i], options, rng, SHOWN), generated=seen.ids[seen.prompt_length : i]
+        )
         for i in range(seen.prompt_length, len(seen.ids))
     ]
 
@@ -57,7 +59,10 @@ def sampler_json(seen: "Seen", steps: list[SamplerSteps]) -> list[Json]:
 def options_json(options: SamplingOptions) -> Json:
     """Return the settings that were given to the sampler, those that are off left out."""
     off = SamplingOptions()
-    names = ("top_k", "top_p", "min_p", "typical_p", "repetition_penalty", "no_repeat_ngram_size")
+    names = (
+        *("top_k", "top_p", "min_p", "typical_p", "repetition_penalty", "no_repeat_ngram_size"),
+        *("frequency_penalty", "presence_penalty", "logit_bias"),
+    )
     given: Json = {name: getattr(options, name) for name in names}
     on = {name: value for name, value in given.items() if value != getattr(off, name)}
     return {"temperature": options.temperature, **on}

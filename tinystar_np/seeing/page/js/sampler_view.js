@@ -3,7 +3,10 @@
 
 const SAMPLER_WORDS = {
   model: ["The model", "The softmax of its logits: every token has some probability."],
+  logit_bias: ["Logit bias", "To the logits of so many tokens a number is added."],
   repetition_penalty: ["Repetition penalty", "Tokens that the text holds already get less likely."],
+  frequency_penalty: ["Frequency penalty", "Tokens that were written get less likely, more so each time."],
+  presence_penalty: ["Presence penalty", "Tokens that were written get less likely, however often they were."],
   no_repeat_ngram_size: ["No repeated sequence", "Tokens that would repeat a sequence of the text are forbidden."],
   temperature: ["Temperature", "Below 1 the likely get likelier, above 1 less so."],
   top_k: ["Top k", "Only the k likeliest stay."],

@@ -1,0 +1,165 @@
+"""Measure how well a model predicts a text: bits per byte, and perplexity per token and per word.
+
+The text is read in windows, as for the rolling log-likelihood of EleutherAI's evaluation harness: each as
+long as the model's context, and without what came before. A shorter --stride gives each token more context,
+and takes longer. Bits per byte and perplexity per word compare models whose tokens differ.
+
+With --page one HTML file is written, which shows the text with each token coloured by its surprise.
+"""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+from tinystar_np.amounts import counted
+from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.cli.model_argument import add_model_option
+from tinystar_np.cli.open_model import add_model_arguments, open_model
+from tinystar_np.cli.streams import OK, file_text, read_text, say
+from tinystar_np.cli.terminal import UsageError, add_common_arguments, note, progress_line, say_table
+from tinystar_np.cli.wording import size_of
+from tinystar_np.errors import TokenizerError
+from tinystar_np.generation.perplexity import (
+    Perplexity,
+    Window,
+    check_windows,
+    text_scores,
+    to_score,
+    usual_window,
+    windows,
+)
+from tinystar_np.generation.scores import TokenScore
+from tinystar_np.text import Tokenizer
+
+MOST_TOKENS = 20_000
+"""The most tokens of a page, so that it opens at once and has less than 3 MB."""
+TOP = 5  # of the likeliest tokens in each token's place, on the page
+STDIN = Path("-")
+
+EPILOG = """examples:
+  {command} story.txt
+  {command} -m openai-community/gpt2 --stride 512 book.txt
+  {command} --page page.html --window 256 story.txt
+  cat *.txt | {command} --json -
+
+Exit codes: 0 ok, 1 failure, 2 usage, 130 after Ctrl-C."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="the text, in UTF-8; - for stdin")
+    add_model_option(parser, "stories")
+    add = parser.add_argument_group("measuring").add_argument
+    add(
+        "--window",
+        type=int,
+        metavar="N",
+        help="tokens that are read at once (default: as many as the model was trained on)",
+    )
+    add(
+        "--stride",
+        type=int,
+        metavar="M",
+        help="tokens that each window scores; the others are context (default: all of the window)",
+    )
+    add("--json", action="store_true", help="print JSON instead of a table")
+    add("--page", type=Path, metavar="FILE.html", help="write a page with each token's surprise, too")
+    add_model_arguments(parser)
+    add_common_arguments(parser)
+    parser.set_defaults(command=perplexity, parser=parser)
+
+
+def perplexity(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    for name in ("window", "stride"):
+        if (given := getattr(arguments, name)) is not None and given < 1:
+            raise UsageError(f"--{name} {given}: it must be a number, 1 or more.")
+    page: Path | None = arguments.page
+    if page is not None and not page.parent.is_dir():
+        raise UsageError(f"--page {page}: there is no directory {page.parent}.")
+    text = (
+        read_text(sys.stdin.buffer.read, "The text") if arguments.file == STDIN else file_text(arguments.file)
+    )
+    model, tokenizer = open_model(arguments)
+    if tokenizer is None:
+        raise TokenizerError("This model has no tokenizer files, so it cannot read a text.")
+    window = arguments.window or usual_window(model)
+    stride = arguments.stride or window
+    check_windows(model, window, stride)
+    ids = to_score(model, tokenizer, text)
+    tokens = len(ids) - 1
+    nats, done = 0.0, 0
+    kept: list[TokenScore] = []
+    with progress_line(arguments) as show:
+        for scores in text_scores(model, ids, window, stride, TOP if page else 0):
+            nats -= math.fsum(score.logprob for score in scores if score.logprob is not None)
+            done += len(scores)
+            show(f"{done}/{tokens} tokens, {nats / done:.3f} nats each")
+            if page and len(kept) < MOST_TOKENS:
+                kept += scores
+    found = Perplexity(nats, tokens, len(text.split()), len(text.encode()))
+    cut = list(windows(tokens, window, stride))
+    if page:
+        _write_page(page, arguments, tokenizer, found, kept, cut)
+    if arguments.json:
+        say(json.dumps(_as_json(arguments, found, window, stride, len(cut))))
+    else:
+        _say(found, window, stride, len(cut), arguments)
+    return OK
+
+
+def _write_page(
+    page: Path,
+    arguments: argparse.Namespace,
+    tokenizer: Tokenizer,
+    found: Perplexity,
+    kept: list[TokenScore],
+    cut: list[Window],
+) -> None:
+    # Late: figures need none of it.
+    from tinystar_np.seeing.page.file import save_page
+    from tinystar_np.seeing.page.surprise import surprise_page
+
+    name = "stdin" if arguments.file == STDIN else arguments.file.name
+    shown = kept[:MOST_TOKENS]
+    size = save_page(surprise_page(tokenizer, shown, found, cut, arguments.model, name), page)
+    part = f"the first {len(shown)} tokens" if found.tokens > len(shown) else counted(len(shown), "token")
+    note(f"{page}: {part}, {size_of(size)}", arguments)
+
+
+def _as_json(
+    arguments: argparse.Namespace, found: Perplexity, window: int, stride: int, number: int
+) -> JsonObject:
+    return {
+        "model": arguments.model,
+        "file": str(arguments.file),
+        **found.as_json(),
+        "window": window,
+        "stride": stride,
+        "windows": number,
+    }
+
+
+def _say(found: Perplexity, window: int, stride: int, number: int, arguments: argparse.Namespace) -> None:
+    say_table(
+        ("", "", ""),
+        [
+            ("bits per byte", f"{found.bits_per_byte:.4f}", ""),
+            ("nats per token", f"{found.nats_per_token:.4f}", ""),
+            ("perplexity", _digits(found.per_token), "per token"),
+            ("", _digits(found.per_word), "per word"),
+        ],
+        arguments,
+        left=(0, 2),
+    )
+    sizes = [(found.tokens, "token"), (found.words, "word"), (found.bytes, "byte")]
+    text = ", ".join(counted(number, thing) for number, thing in sizes)
+    each = "" if number == 1 or stride == window else f", of which each scores {stride}"
+    note(f"{text}; {counted(number, 'window')} of at most {window} tokens{each}", arguments)
+
+
+def _digits(x: float) -> str:
+    """Write a perplexity: two places, and six digits of a very large one."""
+    return f"{x:.2f}" if x < 1e6 else f"{x:.5e}"
