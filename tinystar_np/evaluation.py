@@ -24,12 +24,13 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from tinystar_np.errors import InputError, TokenizerError
-from tinystar_np.generation.likelihoods import End, Likelihood, likelihoods
+from tinystar_np.generation.likelihoods import Likelihood, likelihoods
 from tinystar_np.generation.options import Sampling
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder
 from tinystar_np.serving.engine import Engine
 from tinystar_np.serving.handle import Handle
+from tinystar_np.serving.harness_tokens import HarnessTokens, shortened
 from tinystar_np.text import Tokenizer, load_tokenizer
 
 NAME = "tinystar"
@@ -64,8 +65,8 @@ class TinyStarLM(TemplateLM):  # type: ignore[misc] # the harness has no types
     max_batch, cache_memory
                      see ``Engine``, which generates answers
 
-    ``batch_size`` and ``max_batch_size`` are taken, because the harness gives them to every model, and
-    change nothing: what is read together follows from the requests. ``device`` must be "cpu".
+    ``batch_size``, ``max_batch_size`` and ``device`` are what the harness gives to every model. They change
+    nothing: what is read together follows from the requests, and it is read on the processor.
     """
 
     def __init__(
@@ -93,8 +94,6 @@ class TinyStarLM(TemplateLM):  # type: ignore[misc] # the harness has no types
         device: str | None = None,
     ) -> None:
         super().__init__()
-        if device not in (None, "cpu"):
-            raise InputError(f"device = {device!r}, but this engine runs on the processor: leave it out.")
         own: Tokenizer | None = None
         if isinstance(pretrained, str | Path):
             self._name = str(pretrained)
@@ -115,9 +114,8 @@ class TinyStarLM(TemplateLM):  # type: ignore[misc] # the harness has no types
         if given is None:
             raise TokenizerError(f"{self._name}: this model has no tokenizer files; name some as tokenizer=…")
         self.model: Decoder = model
-        self.text_tokenizer: Tokenizer = given
+        self._tokens = HarnessTokens(given, self.model.end_ids, add_bos_token, prefix_token_id)
         self._max_length, self.max_gen_toks = max_length, max_gen_toks
-        self._add_bos, self._prefix_id = add_bos_token, prefix_token_id
         is_id = isinstance(think_end_token, str) and think_end_token.isdigit()
         self._think_end = int(think_end_token) if is_id and think_end_token else think_end_token
         thinking = {} if enable_thinking is None else {"enable_thinking": enable_thinking}
@@ -136,20 +134,12 @@ class TinyStarLM(TemplateLM):  # type: ignore[misc] # the harness has no types
     @property
     def eot_token_id(self) -> int:
         """The token that ends a text."""
-        end = self.text_tokenizer.end_id
-        if end is not None:
-            return end
-        if not self.model.end_ids:
-            raise TokenizerError(f"{self._name}: no token ends a text; give prefix_token_id=…")
-        return self.model.end_ids[0]
+        return self._tokens.end_id
 
     @property
     def prefix_token_id(self) -> int:
         """The token before a text without context."""
-        if self._prefix_id is not None:
-            return self._prefix_id
-        begin = self._bos_id()
-        return self.eot_token_id if begin is None else begin
+        return self._tokens.prefix_id
 
     def tok_encode(
         self,
@@ -160,39 +150,22 @@ class TinyStarLM(TemplateLM):  # type: ignore[misc] # the harness has no types
     ) -> list[int]:
         """Cut a text into tokens.
 
-        add_special_tokens  None: as ``add_bos_token`` says, and none where the text begins with one already
-        left_truncate_len   keep so many tokens of its end; None for all
+        left_truncate_len  keep so many tokens of its end; None for all
         """
-        bos = self._add_bos
-        if add_special_tokens is None and string.startswith(self._decode([self.prefix_token_id], False)):
-            bos = add_special_tokens = False
-        if add_special_tokens is not None:
-            bos = False
-        elif bos is False:
-            add_special_tokens = False
-        ids = self.text_tokenizer.encode(string, add_special_tokens is not False)
-        begin = self._bos_id()
-        if bos and begin is not None and ids[:1] != [begin]:
-            ids = [begin, *ids]
+        ids = self._tokens.encode(string, add_special_tokens)
         return ids[-left_truncate_len:] if left_truncate_len else ids
 
     def tok_decode(self, tokens: int | Iterable[int], skip_special_tokens: bool = True) -> str:
         """Join tokens to a text."""
-        return self._decode([tokens] if isinstance(tokens, int) else tokens, skip_special_tokens)
-
-    def _decode(self, ids: Iterable[int], skip_special_tokens: bool) -> str:
-        return self.text_tokenizer.decode(ids, skip_special_tokens)
-
-    def _bos_id(self) -> int | None:
-        name = self.text_tokenizer.settings.special_tokens.get("bos_token")
-        return None if name is None else self.text_tokenizer.backend.token_to_id(name)
+        ids = [tokens] if isinstance(tokens, int) else tokens
+        return self._tokens.decode(ids, special=not skip_special_tokens)
 
     # Chats
 
     @property
     def tokenizer_name(self) -> str:
         """What tells this tokenizer from others, where the harness keeps requests."""
-        return str(self.text_tokenizer.path.parent).replace("/", "__")
+        return str(self._tokens.tokenizer.path.parent).replace("/", "__")
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         """Return the source of the model's chat template, for the record.
@@ -201,7 +174,7 @@ class TinyStarLM(TemplateLM):  # type: ignore[misc] # the harness has no types
         """
         if chat_template is False or chat_template is None:
             return None
-        template = self.text_tokenizer.chat_template
+        template = self._tokens.tokenizer.chat_template
         if template is None:
             raise TokenizerError(NO_TEMPLATE.format(self._name))
         if isinstance(chat_template, str) and chat_template in template.sources:
@@ -213,7 +186,7 @@ class TinyStarLM(TemplateLM):  # type: ignore[misc] # the harness has no types
         self, chat_history: Sequence[Mapping[str, object]], add_generation_prompt: bool = True
     ) -> str:
         """Write a conversation as text; without its system message where the template refuses that."""
-        template = self.text_tokenizer.chat_template
+        template = self._tokens.tokenizer.chat_template
         if template is None:
             raise TokenizerError(NO_TEMPLATE.format(self._name))
         how: dict[str, Any] = {"chat_template": self._template, **self._template_variables}
@@ -235,15 +208,7 @@ class TinyStarLM(TemplateLM):  # type: ignore[misc] # the harness has no types
         self, requests: Sequence[Encoded], disable_tqdm: bool = False, **_: object
     ) -> list[tuple[float, bool]]:
         """Score continuations; texts too long for the model lose their beginnings."""
-        ends = []
-        for text, context, continuation in requests:
-            if not context or not 1 <= len(continuation) <= self.max_length:
-                raise InputError(
-                    f"A continuation has {len(continuation)} tokens after {len(context)} of context; it must "
-                    f"have 1 to {self.max_length}, and something before it: {text!r:.200}"
-                )
-            ids = [*context, *continuation][-(self.max_length + 1) :]
-            ends.append(End(ids, len(ids) - len(continuation)))
+        ends = [shortened(*ids, self.max_length) for _, *ids in requests]
         answers: dict[int, tuple[float, bool]] = {}
         with tqdm(total=len(ends), disable=disable_tqdm, desc="Scoring continuations") as progress:
 
@@ -284,7 +249,7 @@ class TinyStarLM(TemplateLM):  # type: ignore[misc] # the harness has no types
             tqdm(total=len(requests), disable=disable_tqdm, desc="Generating answers") as progress,
             Engine(
                 self.model,
-                self.text_tokenizer,
+                self._tokens.tokenizer,
                 cache_memory=self._cache_memory,
                 max_batch=self._max_batch,
                 max_waiting=WAITING,
@@ -337,8 +302,8 @@ class TinyStarLM(TemplateLM):  # type: ignore[misc] # the harness has no types
         if isinstance(self._think_end, int):
             if self._think_end in ids:
                 ids = ids[len(ids) - [*reversed(ids)].index(self._think_end) :]
-            return postprocess_generated_text(self._decode(ids, True).lstrip(), list(until), None)
-        return postprocess_generated_text(self._decode(ids, True), list(until), self._think_end)
+            return postprocess_generated_text(self.tok_decode(ids).lstrip(), list(until), None)
+        return postprocess_generated_text(self.tok_decode(ids), list(until), self._think_end)
 
     def get_model_info(self) -> dict[str, object]:
         """Describe the model, for the record of results."""
