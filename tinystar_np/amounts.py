@@ -32,7 +32,7 @@ def bytes_in(text: str) -> int:
 
     Raises InputError where it names none.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)?\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)?\s*", text, re.IGNORECASE | re.ASCII)
     if match is None:
         raise InputError(f"{text!r} is no size: write it as 2GB, 1.5GiB, 800MB or a number of bytes.")
     number, unit, binary = match.groups()

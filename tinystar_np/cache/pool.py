@@ -155,6 +155,11 @@ class Pool:
         """Those that are kept, the least recently used first."""
         return list(self._snapshots.values())
 
+    def paged_layers(self) -> list[PagedState]:
+        """Return the layers' keys and values."""
+        parts = [part for layer in self._layers for part in _parts_of(layer)]
+        return [part for part in parts if isinstance(part, PagedState)]
+
     def text(self, ids: Sequence[int], shares: bool = True) -> PooledText:
         """Make a text that begins with these tokens; it takes nothing yet.
 
@@ -333,10 +338,8 @@ class Pool:
             text.named = snapshot.length // self.size
         if snapshot.block is not None:
             self.make_room(text, snapshot.length)
-            for layer in self._layers:
-                for part in _parts_of(layer):
-                    if isinstance(part, PagedState):
-                        part.copy_block(snapshot.block, text.table[-1])
+            for part in self.paged_layers():
+                part.copy_block(snapshot.block, text.table[-1])
         return [_of_text(state, text.table) for state in snapshot.states]
 
     def _drop(self, snapshot: Snapshot) -> None:

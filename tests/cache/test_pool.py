@@ -1,0 +1,196 @@
+"""Blocks and pools: what is taken, shared, kept and given away; and that no two texts write to one place."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_models import FIXED, small_model
+
+from tinystar_np.amounts import bytes_in
+from tinystar_np.cache.blocks import Blocks, name_after
+from tinystar_np.cache.pool import BLOCK, Pool, fits_a_pool
+from tinystar_np.errors import InputError
+from tinystar_np.models import Decoder
+
+
+def test_names_stand_for_all_tokens_before() -> None:
+    a, b = name_after(b"", [1, 2]), name_after(b"", [1, 3])
+    assert a != b
+    assert name_after(a, [4, 5]) != name_after(b, [4, 5])
+    assert name_after(a, [4, 5]) == name_after(name_after(b"", np.array([1, 2]).tolist()), [4, 5])
+    assert name_after(b"", [1, 23]) != name_after(b"", [12, 3])
+
+
+def test_texts_get_runs_of_blocks() -> None:
+    blocks = Blocks(64)
+    tables: dict[int, list[int]] = {1: [], 2: [], 3: []}
+    for text in tables:
+        blocks.promise(text, 2, 16)
+    for _ in range(16):  # they grow by turns
+        for text, table in tables.items():
+            block = blocks.take(text, table[-1] if table else None)
+            assert block is not None
+            table.append(block)
+    for table in tables.values():
+        assert np.diff(table).tolist() == [1] * 15
+
+
+def test_no_block_is_left_over_or_given_twice() -> None:
+    blocks = Blocks(10)
+    taken = [blocks.take(1) for _ in range(10)]
+    assert sorted(block for block in taken if block is not None) == list(range(10))
+    assert blocks.take(2) is None
+    assert blocks.available == 0
+    for block in taken:
+        assert block is not None
+        blocks.let_go(block)
+    assert blocks.available == 10
+
+
+def test_the_least_recently_used_block_is_given_away_first() -> None:
+    blocks = Blocks(3)
+    for name in (b"a", b"b", b"c"):
+        block = blocks.take(1)
+        assert block is not None
+        blocks.name(block, name)
+        blocks.let_go(block)
+    assert blocks.kept == blocks.available == 3
+    used = blocks.named(b"a")
+    assert used is not None
+    blocks.hold(used)
+    blocks.let_go(used)
+    blocks._give_away()
+    assert blocks.named(b"b") is None
+    assert blocks.named(b"a") == used
+
+
+ACTIONS = st.lists(
+    st.tuples(st.sampled_from(["begin", "grow", "end"]), st.integers(0, 5), st.integers(1, 40)), max_size=60
+)
+
+
+@given(ACTIONS, st.integers(3, 20))
+@FIXED
+def test_blocks_hold_what_their_names_say(actions: list[tuple[str, int, int]], count: int) -> None:
+    """Texts begin, grow and end in any order, many of them alike: each finds its own tokens in its table."""
+    model = small_model("rope, groups")
+    pool = Pool(model, count, 1, 8)
+    stored = np.full(count * pool.size, -1)
+    running: dict[int, tuple] = {}  # number: (text, ids, tokens written)
+
+    def write(text, ids: list[int], start: int) -> None:
+        for place in range(start, len(ids)):
+            where = text.table[place // pool.size] * pool.size + place % pool.size
+            stored[where] = ids[place]
+
+    def check() -> None:
+        for text, ids in running.values():
+            places = [text.table[t // pool.size] * pool.size + t % pool.size for t in range(len(ids))]
+            assert stored[places].tolist() == ids
+
+    for action, number, size in actions:
+        if action == "begin" and number not in running:
+            ids = [(7 * t + number // 2) % 5 if t < 20 else number for t in range(size)]
+            text = pool.text(ids)
+            cache = pool.begin(text, ids, size + 20, len(ids) - 1)
+            if cache is None:
+                continue
+            start = text.cached
+            assert start < len(ids)
+            if not pool.make_room(text, len(ids)):
+                pool.end(text)
+                continue
+            write(text, ids, start)
+            pool.note(text, ids, len(ids))
+            running[number] = text, ids
+        elif action == "grow" and number in running:
+            text, ids = running[number]
+            before = len(ids)
+            longer = [*ids, *[number + 50 + t for t in range(size)]]
+            if not pool.make_room(text, len(longer)):
+                continue
+            write(text, longer, before)
+            pool.note(text, longer, len(longer))
+            running[number] = text, longer
+        elif action == "end" and number in running:
+            text, _ = running.pop(number)
+            pool.end(text)
+        check()
+        held = {block for text, _ in running.values() for block in text.table}
+        assert pool.blocks.in_use == len(held)
+    for text, _ in running.values():
+        pool.end(text)
+    assert pool.blocks.in_use == 0
+
+
+@pytest.mark.parametrize("name", ["rope, groups", "latent attention", "mamba 2", "mamba 2 and attention"])
+def test_memory_is_what_was_asked_for(name: str) -> None:
+    model = small_model(name)
+    for memory in (400_000, 1_000_000):
+        pool = Pool.within(model, memory, 4)
+        largest = pool.bytes_per_block + pool.bytes_per_state
+        assert memory - 2 * largest < pool.nbytes <= memory
+        arrays = sum(part.keys.nbytes + part.values.nbytes for part in pool.paged_layers())
+        assert arrays == pool.blocks.count * pool.bytes_per_block
+    with pytest.raises(InputError, match="too small for this model"):
+        Pool.within(model, 1000, 4)
+
+
+def test_sizes_in_words() -> None:
+    assert bytes_in("2GB") == bytes_in("2 gb") == bytes_in("2G") == 2_000_000_000
+    assert bytes_in("1.5GiB") == 3 << 29
+    assert bytes_in("800 MB") == 800_000_000
+    assert bytes_in("65536") == bytes_in("65536B") == 65536
+    for text in ("", "GB", "-1GB", "2 GB of it", "1e9", "２GB"):
+        with pytest.raises(InputError, match="no size"):
+            bytes_in(text)
+
+
+def test_texts_without_sharing_share_nothing() -> None:
+    model = small_model("rope, groups")
+    pool = Pool(model, 20, 1, 4)
+    ids = list(range(3, 63))
+    for shares, cached in ((True, 0), (False, 0), (True, 48)):
+        text = pool.text(ids, shares)
+        assert pool.begin(text, ids, 80, 59) is not None
+        assert text.cached == cached
+        assert pool.make_room(text, 60)
+        pool.note(text, ids, 60)
+        pool.end(text)
+    assert pool.blocks.kept == 3
+
+
+def test_which_caches_fit() -> None:
+    assert fits_a_pool(small_model("delta rule").new_cache(1))
+    assert not fits_a_pool(object())
+    assert BLOCK == 16
+
+
+def _snapshots(pool: Pool, model: Decoder, ids: list[int]) -> None:
+    text = pool.text(ids)
+    cache = pool.begin(text, ids, len(ids) + 5, len(ids) - 1)
+    assert cache is not None
+    pool.make_room(text, len(ids))
+    model(np.array([ids[text.cached :]]), cache=cache)
+    pool.note(text, ids, len(ids))
+    pool.keep(text, ids, cache)
+    pool.end(text)
+
+
+def test_snapshots_are_bounded_and_give_way() -> None:
+    model = small_model("mamba 2 and attention")
+    pool = Pool(model, 12, 5, 2)
+    for first in range(3, 11):
+        _snapshots(pool, model, [first, *range(20, 50)])
+        assert len(pool.snapshots) <= 3
+    ids = [10, *range(20, 50), 9, 9]
+    text = pool.text(ids)
+    assert pool.begin(text, ids, 40, len(ids) - 1) is not None
+    assert text.cached == 31
+    pool.end(text)
+    ids = list(range(3, 120))  # all but the whole pool: what snapshots hold is given to it
+    text = pool.text(ids)
+    assert pool.begin(text, ids, 150, 100) is not None
+    assert pool.make_room(text, 12 * BLOCK)
+    pool.end(text)
+    assert pool.blocks.in_use == len({s.block for s in pool.snapshots} - {None})
