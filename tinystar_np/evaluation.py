@@ -114,6 +114,10 @@ class TinyStarLM(TemplateLM):  # type: ignore[misc] # the harness has no types
         if given is None:
             raise TokenizerError(f"{self._name}: this model has no tokenizer files; name some as tokenizer=…")
         self.model: Decoder = model
+        most = model.context_length
+        if max_length is not None and (max_length < 1 or (most is not None and max_length > most)):
+            there = "" if most is None else f", and the model holds {most}"
+            raise InputError(f"max_length = {max_length}; it must be 1 or more{there}.")
         self._tokens = HarnessTokens(given, self.model.end_ids, add_bos_token, prefix_token_id)
         self._max_length, self.max_gen_toks = max_length, max_gen_toks
         is_id = isinstance(think_end_token, str) and think_end_token.isdigit()
@@ -208,7 +212,7 @@ class TinyStarLM(TemplateLM):  # type: ignore[misc] # the harness has no types
         self, requests: Sequence[Encoded], disable_tqdm: bool = False, **_: object
     ) -> list[tuple[float, bool]]:
         """Score continuations; texts too long for the model lose their beginnings."""
-        ends = [shortened(*ids, self.max_length) for _, *ids in requests]
+        ends = [shortened(before, after, self.max_length) for _, before, after in requests]
         answers: dict[int, tuple[float, bool]] = {}
         with tqdm(total=len(ends), disable=disable_tqdm, desc="Scoring continuations") as progress:
 

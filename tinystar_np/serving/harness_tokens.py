@@ -7,6 +7,7 @@ a continuation alone       without special tokens
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.generation.likelihoods import End
@@ -57,15 +58,20 @@ class HarnessTokens:
     def encode(self, text: str, add_special_tokens: bool | None = None) -> list[int]:
         """Cut a text into tokens.
 
-        add_special_tokens  None for the rules above; a bool is followed as it is
+        add_special_tokens  None for the rules above; True also where the text begins with bos_token
         """
-        if add_special_tokens is not None:
-            return self.tokenizer.encode(text, add_special_tokens)
-        if self._add_bos is False or text.startswith(self.decode([self.prefix_id], special=True)):
+        written = text.startswith(self.decode([self.prefix_id], special=True)) or self._add_bos is False
+        if add_special_tokens is False or (add_special_tokens is None and written):
             return self.tokenizer.encode(text, add_special_tokens=False)
         ids = self.tokenizer.encode(text)
-        begin = self.bos_id
-        return [begin, *ids] if self._add_bos and begin is not None and ids[:1] != [begin] else ids
+        if self._add_bos is None or self.bos_id is None or self._add_bos == self._begins_texts:
+            return ids
+        return [self.bos_id, *ids] if self._add_bos else ids[1:]
+
+    @cached_property
+    def _begins_texts(self) -> bool:
+        """Whether the tokenizer itself puts bos_token before a text."""
+        return self.tokenizer.encode("")[:1] == [self.bos_id]
 
     def decode(self, ids: Iterable[int], special: bool = False) -> str:
         """Join tokens to a text.
@@ -76,16 +82,16 @@ class HarnessTokens:
 
 
 def shortened(context: Sequence[int], continuation: Sequence[int], longest: int) -> End:
-    """Join a context and its continuation, whose last token is never read; a long context loses its beginning.
+    """Join a context and its continuation; of a long context only the end is kept.
 
-    longest  how many tokens the model reads
+    longest  how many tokens the model reads; the last one of a continuation it need not
 
     Raises InputError where either is empty, or the continuation alone is too long.
     """
     if not context or not 1 <= len(continuation) <= longest:
         raise InputError(
-            f"A continuation has {len(continuation)} tokens after {len(context)} of context; it must have 1 to "
-            f"{longest}, and something before it."
+            f"A continuation has {len(continuation)} tokens after {len(context)} of context; it must have "
+            f"1 to {longest}, and something before it."
         )
     ids = [*context, *continuation][-(longest + 1) :]
     return End(ids, len(ids) - len(continuation))
