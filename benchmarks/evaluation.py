@@ -146,7 +146,7 @@ def main() -> None:
     ours = Worker("tinystar", arguments.model)
     theirs = Worker("hf", arguments.model, arguments.softmax_dtype)
     first = requests["choices"][: max(64, arguments.requests // 10)]
-    tried = {size: 0.0 for size in arguments.batch}
+    tried = dict.fromkeys(arguments.batch, 0.0)
     if len(tried) > 1:
         tried = {size: min(theirs.ask("choices", first, size)[0] for _ in range(2)) for size in tried}
         found = ", ".join(f"{size}: {seconds:.2f}" for size, seconds in tried.items())
