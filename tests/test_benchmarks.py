@@ -256,3 +256,24 @@ def test_openblas_is_told_how_long_to_wait_before_an_engine_imports_numpy(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(BENCHMARKS.parent)]))
     with EngineProcess(tmp_path, "own", "own:Engine") as engine:
         assert engine.ask("told") == "16"
+
+
+@pytest.mark.usefixtures("scripts")
+def test_forms_of_paged_attention_agree() -> None:
+    script = import_module("paged")
+    for batch in script.BATCHES[:2] + script.BATCHES[-3:]:
+        tables, lengths, blocks = batch.tables()
+        assert tables.max() < blocks
+        assert (lengths <= tables.shape[1] * script.SIZE).all()
+        draw = np.random.default_rng(0)
+        k, v = (
+            script.Paged(draw.standard_normal((2, blocks * script.SIZE, 8)), tables, lengths, script.SIZE)
+            for _ in "kv"
+        )
+        q = draw.standard_normal((batch.rows, 4, 1, 8))
+        expected, *others = (attend(q, k, v, 0.3) for attend in script.FORMS.values())
+        for other in others:
+            np.testing.assert_allclose(other, expected, atol=1e-6)
+    found = script.measure("tiny", script.Batch(2, 40, shared=16), rounds=1)
+    assert found.keys() == script.FORMS.keys()
+    assert all(time > 0 for time in found.values())

@@ -157,18 +157,20 @@ def test_a_model_that_sees_later_tokens_too() -> None:
     assert '"state":[]' in seen.page()
 
 
-def test_the_page_is_made_of_its_files() -> None:
-    """All that stands in the folder is put in; the policy names nothing but hashes, and no other address."""
-    text = page_text("null", "a <title>")
+def test_pages_are_made_of_their_files() -> None:
+    """All that stands in the folder is put in; policies name nothing but hashes, and no other address."""
+    texts = [page_text("null", "a <title>", template.name) for template in FOLDER.glob("*.html")]
+    assert page_text("null", "a <title>") in texts
     for path in FOLDER.rglob("*.*"):
         if path.suffix in (".css", ".js"):
-            assert path.read_text(encoding="utf-8") in text, path.name
-    assert "<title>a &lt;title&gt;</title>" in text
-    assert not re.search(r"(src|href)=\"(?!#)", text)
-    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
-    assert policy.startswith("default-src 'none'; script-src 'sha256-")
-    assert "unsafe" not in policy
-    assert "http" not in policy
+            assert any(path.read_text(encoding="utf-8") in text for text in texts), path.name
+    for text in texts:
+        assert "<title>a &lt;title&gt;</title>" in text
+        assert not re.search(r"(src|href)=\"(?!#)", text)
+        (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
+        assert policy.startswith("default-src 'none'; script-src 'sha256-")
+        assert "unsafe" not in policy
+        assert "http" not in policy
 
 
 def test_codes_of_values() -> None:

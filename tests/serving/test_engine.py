@@ -140,6 +140,8 @@ def test_what_cannot_be_asked(model: Decoder, tokenizer: Tokenizer) -> None:
             engine.submit([1, 2], score_from=9)
         with pytest.raises(ContextFullError):
             engine.submit([1] * 10_000)
+        with pytest.raises(InputError, match="logit_bias names token 9999"):
+            engine.submit("Once", logit_bias={9999: 1.0})
         with pytest.raises(InputError, match="outside the vocabulary"):
             engine.submit([1, 10**6])
     with pytest.raises(InputError, match="too small"):

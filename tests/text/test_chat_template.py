@@ -253,6 +253,57 @@ def test_tools_and_documents(directory: Path) -> None:
         assert template_of(directory).render(messages, **more) == wanted
 
 
+CALLS = """
+{%- for m in messages -%}
+[{{ m.role }}:{{ '' if m.content is none else m.content }}
+{%- for call in m.tool_calls or [] -%}
+{{ call.id }} {{ call.function.name }} {{ call.function.arguments | tojson }}
+{%- for key, value in call.function.arguments | items %} {{ key }}={{ value }}{% endfor -%}
+{%- endfor -%}
+{{ m.tool_call_id }}]
+{%- endfor -%}"""
+
+
+def test_arguments_of_calls_are_objects(directory: Path) -> None:
+    """OpenAI's interface has them as text; a template that writes JSON would put that in quotation marks."""
+    (directory / "chat_template.jinja").write_text(CALLS)
+    template, reference = template_of(directory), AutoTokenizer.from_pretrained(directory)
+    for text in ('{"city": "Zürich", "days": [1, 2.5, null]}', "{}", ""):
+        results = []
+        for arguments in (text, json.loads(text or "{}")):
+            call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+            turn = {"role": "assistant", "content": None, "tool_calls": [call]}
+            messages = [USER, turn, {"role": "tool", "tool_call_id": "c1", "content": "Sun"}]
+            results.append(template.render(messages))
+            assert call["function"]["arguments"] is arguments  # the caller's message stays as it is
+        assert results[0] == results[1] == reference.apply_chat_template(messages, tokenize=False)
+        assert (
+            f"[assistant:c1 weather {json.dumps(json.loads(text or '{}'), ensure_ascii=False)}" in results[0]
+        )
+        assert results[0].endswith("[tool:Sunc1]")
+
+
+@pytest.mark.parametrize("arguments", ["no JSON", "[1]", '"x"', "3", '{"a": ' + "1" * 5000 + "}", 3, None])
+def test_arguments_that_are_no_object_stay(arguments: Any, directory: Path) -> None:
+    (directory / "chat_template.jinja").write_text("{{ messages[0].tool_calls[0].function.arguments }}")
+    messages = [{"role": "assistant", "tool_calls": [{"function": {"arguments": arguments}}]}]
+    assert template_of(directory).render(messages) == str(arguments)
+
+
+@pytest.mark.parametrize("calls", [3, "x", [3], [None], [{}], [{"function": 3}], [{"function": {}}]])
+def test_calls_of_any_form_are_given(calls: Any, directory: Path) -> None:
+    (directory / "chat_template.jinja").write_text("{{ messages[0].tool_calls | tojson }}")
+    found = template_of(directory).render([{"role": "assistant", "tool_calls": calls, "content": "a"}])
+    assert json.loads(found) == calls
+
+
+def test_arguments_that_are_nested_too_deeply(directory: Path) -> None:
+    (directory / "chat_template.jinja").write_text("{{ messages[0].tool_calls }}")
+    deep = '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    with pytest.raises(InputError, match="nested too deeply"):
+        template_of(directory).render([{"role": "a", "tool_calls": [{"function": {"arguments": deep}}]}])
+
+
 @pytest.mark.parametrize(
     "source",
     [

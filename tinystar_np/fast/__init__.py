@@ -27,7 +27,7 @@ from tinystar_np.fast.elementwise import (
     unit_vectors,
 )
 from tinystar_np.fast.linear import embedding, matmul, matmul_each
-from tinystar_np.fast.paged_attention import gathered, paged_attention, paged_latent_attention
+from tinystar_np.fast.paged import gathered, paged_attention, paged_latent_attention
 from tinystar_np.fast.rounding import quantise, to_bfloat16
 from tinystar_np.fast.scans import causal_convolution, delta_rule, selective_scan, ssm_scan
 from tinystar_np.kernels.attention import attention_mean

@@ -10,12 +10,22 @@ processors with AVX-512; on others it copies them all the same.
                                             direct  4.4   3.7   2.8   2.5
     stored as (in, out) = (768, 3072),       plain  1.7   1.6   1.5   1.3
                                             direct  2.7   2.1   2.9   2.1
+
+With more vectors BLAS's copy costs less beside the products, and only large matrices gain:
+
+    milliseconds; another machine, two cores      13    16    20    24 vectors
+    (32000, 2048), yᵀ = Wᵀ xᵀ                   22.4  14.4  17.0  21.9
+                       direct                   11.5  11.3  13.0  15.4
+    (3072, 768), yᵀ = Wᵀ xᵀ                     0.64  0.49  0.60  0.67
+                     direct                     0.56  0.59  0.66  0.65
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 MOST_DIRECT_VECTORS = 12
+MOST_WITH_LARGE = 24  # vectors, for a matrix of so many weights:
+LARGE = 8_000_000
 
 # Products that OpenBLAS counts as small (kernel/x86_64/sgemm_small_kernel_permit_skylakex.c):
 MOST_MULTIPLICATIONS = 1_000_000
@@ -26,12 +36,13 @@ MOST_PARTIAL_SUMS = 0.5  # per weight: they are written to memory and read again
 
 def direct_size(vectors: int, stored: NDArray, transposed: bool) -> int:
     """Return how many rows of ``stored`` a part of ``direct_product`` has; 0 where it is not worth it."""
-    if not 1 < vectors <= MOST_DIRECT_VECTORS or not stored.size or not stored.flags.c_contiguous:
+    most = MOST_WITH_LARGE if transposed and stored.size >= LARGE else MOST_DIRECT_VECTORS
+    if not 1 < vectors <= most or not stored.size or not stored.flags.c_contiguous:
         return 0
     size = MOST_MULTIPLICATIONS // (vectors * stored.shape[1])
     if transposed:
         size = min(size, MOST_RESULTS // vectors)
-        return size if size >= LEAST_OUTPUTS else 0
+        return size // LEAST_OUTPUTS * LEAST_OUTPUTS
     return size if size * MOST_PARTIAL_SUMS >= vectors else 0
 
 

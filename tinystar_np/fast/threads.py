@@ -222,6 +222,7 @@ def divided(function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> lis
                 library.set_num_threads(machine.threads)
 
 
+@cache
 def blas_multiplies_directly() -> bool:
     """Say whether BLAS multiplies small matrices without copying them first."""
     return any(getattr(library, "architecture", None) in DIRECT for library in _machine().blas)

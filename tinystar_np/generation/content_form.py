@@ -55,7 +55,12 @@ class ContentForms:
 
     def given(self, messages: Sequence[Message]) -> list[Message]:
         """Return messages as the template takes them."""
-        return [{**each, "content": self.of_role(each["role"]).of(self._cut(each))} for each in messages]
+        return [self._given(each) for each in messages]
+
+    def _given(self, message: Message) -> Message:
+        if message.get("content") is None:  # a call of a tool
+            return message
+        return {**message, "content": self.of_role(message["role"]).of(self._cut(message))}
 
     def _cut(self, message: Message) -> str | list[Part]:
         """Return a message's content, in an answer without words that would stand for images."""

@@ -56,23 +56,32 @@ def check_is_list(images: object) -> None:
 
 
 def text_of(message: Mapping[str, Any]) -> str:
-    """Return the text of a message, without its images."""
-    content = message["content"]
-    if isinstance(content, str):
-        return content
+    """Return the text of a message, without its images; none where it is a call alone."""
+    content = message.get("content")
+    if content is None or isinstance(content, str):
+        return content or ""
     return "".join(part["text"] for part in content if part.get("type") == "text")
 
 
 def image_parts(messages: Sequence[Mapping[str, Any]]) -> list[Part]:
     """Return the parts of messages that are images, in their order."""
-    contents = [message["content"] for message in messages if not isinstance(message["content"], str)]
-    return [part for content in contents for part in content if _is_image(part)]
+    contents = [message.get("content") for message in messages]
+    return [
+        part
+        for content in contents
+        if content is not None and not isinstance(content, str)
+        for part in content
+        if _is_image(part)
+    ]
 
 
 def check_message(message: Mapping[str, Any]) -> None:
-    """Raise InputError where a message's content is neither text nor parts that are text or images."""
+    """Raise InputError where a message's content is neither text nor parts that are text or images.
+
+    A message that calls tools may have none.
+    """
     content = message.get("content")
-    if isinstance(content, str):
+    if isinstance(content, str) or (content is None and message.get("tool_calls")):
         return
     if not isinstance(content, list | tuple) or not content:
         raise InputError(f"A message's content is a text or a list of parts; found {shown(content)}")
@@ -124,7 +133,7 @@ def _from_base64(text: Any) -> bytes:
 
 def to_save(message: Message) -> Message:
     """Return a message as JSON can hold it: an image by its file's name, or as PNG in base64."""
-    if isinstance(message["content"], str):
+    if message.get("content") is None or isinstance(message["content"], str):
         return message
     return {**message, "content": [_saved(p) if _is_image(p) else p for p in message["content"]]}
 

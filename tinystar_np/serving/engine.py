@@ -197,6 +197,10 @@ class Engine:
                 f"The prompt has {len(ids)} tokens, but the engine's cache of {size_of(self.pool.nbytes)} "
                 f"holds {self.pool.tokens}. Shorten it, or give the engine more memory."
             )
+        last = self.model.vocab_size - 1
+        for id, _ in options.biases:
+            if id > last:
+                raise InputError(f"logit_bias names token {id}, but the vocabulary ends at {last}.")
         if score_from is not None and not 0 <= score_from <= len(ids):
             raise InputError(f"score_from is {score_from}, but the prompt has {len(ids)} tokens.")
         room = self.pool.tokens - len(ids) + 1

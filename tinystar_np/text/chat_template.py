@@ -10,6 +10,7 @@ It comes with the model as a Jinja program, which takes the list of messages and
 found and given its variables; template.py runs it.
 """
 
+import json
 import marshal
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -81,7 +82,9 @@ class ChatTemplate:
         variables              further variables of the template: tools, documents, …
 
         The template gets copies. A message's keys whose value is None are left out, because many templates
-        print "None" for them; a content of None becomes a NullContent.
+        print "None" for them; a content of None becomes a NullContent. A call's arguments that are the text
+        of a JSON object, as OpenAI's interface has them, become that object: a template that writes them as
+        JSON would write a text in quotation marks.
 
         Returns the text. It holds the special tokens already: encode it with ``add_special_tokens=False``.
         Raises InputError where the messages are invalid or the template refuses them, TokenizerError where
@@ -90,7 +93,7 @@ class ChatTemplate:
         if not messages or not all(isinstance(message, Mapping) for message in messages):
             raise InputError('A conversation is a list of messages: [{"role": "user", "content": "…"}].')
         try:
-            plain = [_plain_dict(message) for message in messages]
+            plain = [_with_arguments(_plain_dict(message)) for message in messages]
             names = {"tools": None, "documents": None} | self._special_tokens | _plain_dict(variables)
         except RecursionError:
             raise InputError("The conversation's lists or dicts are nested too deeply.") from None
@@ -100,7 +103,7 @@ class ChatTemplate:
             is_list = isinstance(given, list | tuple) and all(isinstance(item, dict) for item in given)
             if given is not None and not is_list:
                 raise InputError(f"{name} must be a list of dicts, as JSON has them; found {shown(given)}")
-        source = self._source(chat_template or self._choose(names["tools"]))
+        source = self._source(chat_template or self.chosen(with_tools=names["tools"] is not None))
         if not continue_final_message:
             return self._written(source, plain, names)
         plain[-1], last = _marked(plain[-1])
@@ -124,9 +127,9 @@ class ChatTemplate:
             raise self._fault(answer["fault"])
         return str(answer["text"])
 
-    def _choose(self, tools: Json) -> str:
-        """Return the name of the template to use, as transformers does."""
-        if tools is not None and "tool_use" in self.sources:
+    def chosen(self, with_tools: bool = False) -> str:
+        """Return the name of the template that writes a conversation, as transformers chooses it."""
+        if with_tools and "tool_use" in self.sources:
             return "tool_use"
         only = len(self.sources) == 1 and "tool_use" not in self.sources
         return next(iter(self.sources)) if only else "default"
@@ -147,6 +150,30 @@ class ChatTemplate:
             f"{self.path}: the model's chat template does not work: {problem}.\n"
             "Use the model without it (tinystar ask), or replace the template."
         )
+
+
+def _with_arguments(message: dict[str, Json]) -> dict[str, Json]:
+    """Replace the arguments of a message's calls by the objects that they stand for."""
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list | tuple):
+        return message
+    return {**message, "tool_calls": [_call_with_arguments(call) for call in calls]}
+
+
+def _call_with_arguments(call: Json) -> Json:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(call, dict) or not isinstance(function, dict):
+        return call
+    given = function.get("arguments")
+    if not isinstance(given, str):
+        return call
+    try:
+        arguments = json.loads(given) if given.strip() else {}
+    except ValueError:
+        return call  # a text that is no JSON stays a text
+    if not isinstance(arguments, dict):
+        return call
+    return {**call, "function": {**function, "arguments": arguments}}
 
 
 def _marked(message: dict[str, Json]) -> tuple[dict[str, Json], str]:
