@@ -44,7 +44,7 @@ def make_requests(text: str, count: int, seed: int = 0) -> dict[str, list[tuple[
     paragraphs = [" ".join(block.split()) for block in re.split(r"\n\s*\n|<\|endoftext\|>", text)]
     stories = [cut for cut in map(sentences, paragraphs) if len(cut) > 5]
     rng.shuffle(stories)
-    if len(stories) < 8:
+    if len(stories) < 4:
         raise SystemExit("The text has too few paragraphs of six sentences and more.")
     choices: list[tuple[str, ...]] = []
     pairs: list[tuple[str, ...]] = []
@@ -55,12 +55,13 @@ def make_requests(text: str, count: int, seed: int = 0) -> dict[str, list[tuple[
         ends = [story[place], *(rng.choice(other) for other in others)]
         context = "".join(story[:place]).strip()
         choices += [(context, " " + end.strip()) for end in ends]
-        for _ in range(2):
-            words = rng.choice(story).split()
-            if len(words) > 3:
-                at = rng.randrange(len(words) - 1)
-                swapped = [*words[:at], words[at + 1], words[at], *words[at + 2 :]]
-                pairs += [("", " ".join(words)), ("", " ".join(swapped))]
+    long = [words for story in stories for words in map(str.split, story) if len(words) > 3]
+    while len(pairs) < count:
+        words = rng.choice(long)
+        at = rng.randrange(len(words) - 1)
+        swapped = [*words[:at], words[at + 1], words[at], *words[at + 2 :]]
+        if swapped != words:
+            pairs += [("", " ".join(words)), ("", " ".join(swapped))]
     whole = [(" ".join("".join(story).strip() for story in stories[i : i + 4]),) for i in range(0, 32, 4)]
     return {"choices": choices[:count], "pairs": pairs[:count], "texts": [each for each in whole if each[0]]}
 

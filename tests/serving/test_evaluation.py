@@ -1,6 +1,7 @@
 """The model of lm-evaluation-harness, held against the harness's own ``hf`` on the same files."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -225,3 +226,24 @@ def test_the_command(directory: Path, tmp_path: Path) -> None:
     assert results.keys() == set(names)
     assert len(names) == 4
     assert all(name in done.stdout for name in names)
+
+
+def test_the_benchmark(directory: Path, tmp_path: Path) -> None:
+    """It runs to its end, and finds the two engines equal."""
+    story = (
+        "One day a cat sat. It saw a dog. The dog ran off! Was it far? It was. They met again. All was well."
+    )
+    text = tmp_path / "stories.txt"
+    text.write_text("\n\n".join(story.replace("cat", animal) for animal in "abcdefghij"), encoding="utf-8")
+    command = [sys.executable, str(ROOT / "benchmarks" / "evaluation.py"), str(directory), str(text)]
+    command += ["--requests", "8", "--rounds", "2", "--batch", "2", "3", "--softmax-dtype", "float64"]
+    command += ["--json", str(tmp_path / "found.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert found["best"] in (2, 3)
+    for kind in ("choices", "pairs", "texts"):
+        assert len(found[f"{kind} ours"]) == len(found[f"{kind} hf"]) == 2
+        (apart,) = re.findall(r"largest difference (\S+),", found[kind])
+        assert float(apart) < 1e-3
+        assert kind == "texts" or "0 answers differ" in found[kind]
