@@ -72,6 +72,8 @@ class Scheduler:
         self._read_since = 0  # tokens of prompts since the batch's last step
         self._arrived = 0
         self.preempted = 0
+        self.pieces: dict[Request, int] = {}
+        """The prompts of which the last step read a piece, and how many tokens it had."""
 
     @property
     def is_busy(self) -> bool:
@@ -103,6 +105,7 @@ class Scheduler:
         Raises what the model raises; all texts are then where they were. An error in choosing a text's next
         token ends that text alone: it is in ``request.error``.
         """
+        self.pieces = {}
         self._begin_texts()
         if self.reading and self._may_read_prompts():
             return self._read_prompts(read)
@@ -211,6 +214,7 @@ class Scheduler:
                 its = logits[begin - 1 - start : end - 1 - start]
                 request.scores += scored(its, ids[begin:end], request.top)
         request.read += tokens
+        self.pieces[request] = tokens
         self._memory.note(request)
         others_may_go_on = request.read % PREFILL == 0 or request.read in (request.to_read, *request.cuts)
         if others_may_go_on and request.cache is not None:

@@ -81,12 +81,14 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Turn:
-    """One call of the model, for who wants to draw them.
+    """One call of the model, for who wants to draw them (serving/timeline.py).
 
-    begun, ended  in seconds, by ``time.perf_counter``
-    read          {a handle whose prompt was read: how many of its tokens are read now}
-    generated     the handles that got a token
-    blocks        {a handle: how many blocks its text holds}
+    begun, ended   in seconds, by ``time.perf_counter``
+    read           {a handle of whose prompt a piece was read: how many tokens the piece had}
+    generated      the handles that got a token
+    blocks         {a handle whose text has begun and has not ended: how many blocks it holds}
+    blocks_in_use  how many hold running texts: those that several share count once
+    blocks_kept    how many hold earlier texts, for requests that begin alike
     """
 
     begun: float
@@ -94,6 +96,8 @@ class Turn:
     read: dict[Handle, int]
     generated: tuple[Handle, ...]
     blocks: dict[Handle, int]
+    blocks_in_use: int
+    blocks_kept: int
 
 
 class Engine:
@@ -306,17 +310,16 @@ class Engine:
         if not self._scheduler.is_busy:
             return False
         begun = time.perf_counter()
-        before = {request: (handle, request.read) for request, handle in self._handles.items()}
+        handles = dict(self._handles)
         try:
             said = self._scheduler.step(self.model)
+            self._counts.steps += 1
+            for request, pieces in said:
+                self._tell(request, pieces)
+            if self._on_turn is not None:
+                self._on_turn(self._turn_since(begun, handles, said))
         except Exception as error:  # whatever it is, those who wait must be told, and others served
             self._end_all(error)
-            return True
-        self._counts.steps += 1
-        for request, pieces in said:
-            self._tell(request, pieces)
-        if self._on_turn is not None:
-            self._on_turn(_turn_since(begun, before, said))
         return True
 
     def _take_in(self) -> None:
@@ -363,25 +366,28 @@ class Engine:
         for handle in list(self._requests):
             self._end(handle, "error", error)
 
+    def _turn_since(
+        self, begun: float, handles: dict[Request, Handle], said: list[tuple[Request, list[Piece]]]
+    ) -> Turn:
+        """Say what the model did in its last call.
 
-def _turn_since(
-    begun: float, before: dict[Request, tuple[Handle, int]], said: list[tuple[Request, list[Piece]]]
-) -> Turn:
-    """Say what the model did in its last call.
-
-    before  the requests, how far each was read
-    said    what it gave
-    """
-    grown = {request: pieces for request, pieces in said if pieces}
-    read = {
-        handle: request.read - count
-        for request, (handle, count) in before.items()
-        if request.read > count and (request not in grown or len(request.row.ids) == len(handle.ids) + 1)
-    }
-    blocks = {
-        handle: len(request.text.table) for request, (handle, _) in before.items() if request.text is not None
-    }
-    return Turn(begun, time.perf_counter(), read, tuple(before[request][0] for request in grown), blocks)
+        handles  of the requests before it
+        said     what it gave
+        """
+        tables = {
+            handle: request.text.table
+            for request, handle in handles.items()
+            if request.text is not None and request.cache is not None
+        }
+        return Turn(
+            begun,
+            time.perf_counter(),
+            read={handles[request]: tokens for request, tokens in self._scheduler.pieces.items()},
+            generated=tuple(handles[request] for request, pieces in said if pieces),
+            blocks={handle: len(table) for handle, table in tables.items()},
+            blocks_in_use=self.pool.blocks.in_use,
+            blocks_kept=self.pool.blocks.kept,
+        )
 
 
 def work(engines: Sequence[Engine]) -> None:
