@@ -1,5 +1,9 @@
 """Numbers of parameters and of bytes as people write them: "8.03 billion", "8.03 B", "1.07 GB"."""
 
+import re
+
+from tinystar_np.errors import InputError
+
 
 def in_words(count: float) -> str:
     """Write a number of parameters: "8.03 billion"."""
@@ -21,6 +25,19 @@ def size_of(nbytes: float) -> str:
         if nbytes >= unit:
             return f"{_digits(nbytes / unit)} {word}"
     return f"{nbytes:.0f} B"
+
+
+def bytes_in(text: str) -> int:
+    """Return the number of bytes that a text names: "2GB", "1.5 GiB", "800 MB", "65536".
+
+    Raises InputError where it names none.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?)B?|B)?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise InputError(f"{text!r} is no size: write it as 2GB, 1.5GiB, 800MB or a number of bytes.")
+    number, unit, binary = match.groups()
+    step = 1024 if binary else 1000
+    return int(float(number) * step ** ("KMGT".index(unit.upper()) + 1 if unit else 0))
 
 
 def counted(count: int, thing: str) -> str:

@@ -33,6 +33,7 @@ import tinystar_np as ts
 from tinystar_np.errors import ContextFullError, InputError, TokenizerError
 from tinystar_np.generation import Conversation
 from tinystar_np.generation import loop as generation_loop
+from tinystar_np.generation import scheduler
 
 talking = conversations.talking
 _a_context_for_a_conversation = conversations._a_context_for_a_conversation
@@ -118,6 +119,7 @@ def test_interrupted_anywhere_the_conversation_goes_on(
 ) -> None:
     """Ctrl-C within the model: in the prompt, which is read in pieces, or in the answer."""
     monkeypatch.setattr(generation_loop, "PREFILL", 4)
+    monkeypatch.setattr(scheduler, "PREFILL", 4)
     model, tokenizer = talking(template, kind)
     conversation = Conversation(model, tokenizer)
     list(conversation.say("Hi", **SETTINGS))

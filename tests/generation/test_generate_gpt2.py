@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tinystar_np.generation import generate, generate_ids, loop, stream
+from tinystar_np.generation import generate, generate_ids, scheduler, stream
 from tinystar_np.loading import load
 
 PROMPTS = [[3], [10, 20, 30, 40, 50, 60, 70, 80, 90], [7, 7, 7], [1, 2, 3, 4]]
@@ -85,7 +85,7 @@ def test_prefill_in_pieces_gives_the_same(save_gpt2, monkeypatch):
     model, _ = load(directory)
     prompt = np.random.default_rng(0).integers(0, 211, 70).tolist()
     whole = generate_ids(model, prompt, max_new_tokens=20, temperature=0)
-    monkeypatch.setattr(loop, "PREFILL", 16)
+    monkeypatch.setattr(scheduler, "PREFILL", 16)
     assert generate_ids(model, prompt, max_new_tokens=20, temperature=0) == whole
 
 

@@ -10,7 +10,7 @@ import torch
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, StopStringCriteria
 
-from tinystar_np.generation import generate, generate_ids, loop, stream
+from tinystar_np.generation import generate, generate_ids, loop, scheduler, stream
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.text import Tokenizer
 
@@ -46,7 +46,7 @@ def tokenizer() -> Tokenizer:
 class Rows:
     """A cache that knows only how long its rows are."""
 
-    rewindable, batch_size = True, 1
+    rewindable, batch_size, text = True, 1, None
 
     def __init__(self, rows: list[list[int]]) -> None:
         self.rows = rows
@@ -89,7 +89,7 @@ class Says:
 
 @pytest.fixture(autouse=True)
 def _join(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "join_caches", lambda caches: Rows([row for c in caches for row in c.rows]))
+    monkeypatch.setattr(scheduler, "join_caches", lambda caches: Rows([row for c in caches for row in c.rows]))
 
 
 def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -11,7 +11,7 @@ from parity import (
 )
 from transformers import PreTrainedModel
 
-from tinystar_np.generation.loop import PREFILL
+from tinystar_np.cache import PREFILL
 from tinystar_np.loading import load
 from tinystar_np.models.granitemoehybrid import GraniteMoeHybridConfig
 

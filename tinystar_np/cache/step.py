@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tinystar_np.cache.groups import Group, group_within, numbers_by_row
 from tinystar_np.cache.images import Images, groups_of, with_prefixes
 from tinystar_np.kernels.masks import Mask
+from tinystar_np.kernels.paged_attention import Paged
 
 Value = TypeVar("Value")
 Positions = NDArray[np.int64]
@@ -36,7 +37,9 @@ class Limits(NamedTuple):
 class KeysAndValues(Protocol):
     """What remembers keys and values, such as ``KeyValueState``."""
 
-    def append(self, k: NDArray, v: NDArray, step: "Step") -> tuple[NDArray, NDArray, Positions]:
+    def append(
+        self, k: NDArray, v: NDArray, step: "Step"
+    ) -> tuple[NDArray | Paged, NDArray | Paged, Positions]:
         """Take in the new tokens' keys and values; return all in reach, and their positions."""
 
 
@@ -101,12 +104,12 @@ class Step:
 
     def remember(
         self, k: NDArray, v: NDArray, state: KeysAndValues | None
-    ) -> tuple[NDArray, NDArray, Positions]:
+    ) -> tuple[NDArray | Paged, NDArray | Paged, Positions]:
         """Add the new tokens' keys and values, (B, G, T, K) each, to those that a layer remembers.
 
         state  None where nothing came before and nothing is kept
 
-        Returns keys and values in reach, (B, G, S, K), and their positions, (S,) or (B, S).
+        Returns keys and values in reach, (B, G, S, K) or in a pool, and their positions, (S,) or (B, S).
         """
         return (k, v, np.arange(self.end)) if state is None else state.append(k, v, self)
 

@@ -32,7 +32,7 @@ from tinystar_np.cli.terminal import (
 from tinystar_np.errors import TinyStarError
 from tinystar_np.generation import Piece, stream
 from tinystar_np.generation.image_prompt import seeing
-from tinystar_np.generation.loop import Progress
+from tinystar_np.generation.language_model import Progress
 from tinystar_np.generation.options import Sampling
 from tinystar_np.models import Decoder
 from tinystar_np.text import Tokenizer

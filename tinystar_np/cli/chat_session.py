@@ -14,7 +14,7 @@ from tinystar_np.cli.terminal import note, progress_line, warnings_noted
 from tinystar_np.cli.wording import count_of, speed_of
 from tinystar_np.generation.conversation import Conversation, Pieces
 from tinystar_np.generation.full_context import Shift
-from tinystar_np.generation.loop import Progress
+from tinystar_np.generation.language_model import Progress
 from tinystar_np.generation.options import Sampling
 from tinystar_np.models import Decoder
 

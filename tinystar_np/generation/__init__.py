@@ -1,8 +1,8 @@
 """Logits → tokens: the sampler, the stop rules, and the loop that generates text."""
 
 from tinystar_np.generation.generate import generate, generate_ids, stream
-from tinystar_np.generation.loop import Piece
 from tinystar_np.generation.options import SamplingOptions
+from tinystar_np.generation.row import Piece
 from tinystar_np.generation.sampling import sample
 
 TYPE_CHECKING = False  # as in typing

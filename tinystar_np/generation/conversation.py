@@ -24,11 +24,13 @@ from tinystar_np.generation.full_context import (
     turn_starts,
     without_oldest,
 )
-from tinystar_np.generation.loop import LanguageModel, Piece, Progress, Row, generated
+from tinystar_np.generation.language_model import LanguageModel, Progress
+from tinystar_np.generation.loop import generated
 from tinystar_np.generation.messages import Message, check_message, text_of, user_message
 from tinystar_np.generation.messages_as_html import messages_as_html
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.read_text import ReadText, common_length
+from tinystar_np.generation.row import Piece, Row
 from tinystar_np.generation.setting_names import takes_sampling
 from tinystar_np.models.embedding_model import EmbeddingModel
 from tinystar_np.text import Tokenizer
@@ -269,8 +271,8 @@ class Conversation:
                     end = common_length(asked, row.ids[:-1])
                     self.read.read_and_copy(row.ids, end, cache, options, progress, prompt.images)
                     held = int(cache.lengths[0])
-                unread, images = row.ids[held:], [prompt.images]
-                for piece in generated(self._model, [row], [unread], [cache], options, progress, images):
+                unread, images = row.ids[held:], prompt.images
+                for piece in generated(self._model, row, unread, cache, options, progress, images):
                     pauses = row.pauses and piece.finish_reason == "context"
                     ended = piece.finish_reason is not None and not pauses
                     text, said = text + piece.text, said or bool(piece.text)

@@ -9,7 +9,7 @@ from tinystar_np.generation.content_form import ContentForms
 from tinystar_np.generation.full_context import Shift, to_leave_out, without_oldest
 from tinystar_np.generation.image_prompt import encode_with_images, no_images, seeing
 from tinystar_np.generation.images_read import ImagesRead
-from tinystar_np.generation.loop import LanguageModel, number_of_tokens
+from tinystar_np.generation.language_model import LanguageModel, number_of_tokens
 from tinystar_np.generation.messages import Message, image_parts
 from tinystar_np.models.vision.pixels import Prompt as Encoded
 from tinystar_np.models.vision_part import places_of

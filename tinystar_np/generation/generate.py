@@ -12,9 +12,11 @@ from tinystar_np.cache import Cache, SeenImage
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError, TokenizerError
 from tinystar_np.generation.image_prompt import encode_with_images, read_images
-from tinystar_np.generation.loop import LanguageModel, Piece, Progress, check_prompt, run
+from tinystar_np.generation.language_model import LanguageModel, Progress, check_prompt
+from tinystar_np.generation.loop import run
 from tinystar_np.generation.messages import check_is_list
 from tinystar_np.generation.options import Sampling, SamplingOptions
+from tinystar_np.generation.row import Piece
 from tinystar_np.generation.setting_names import takes_sampling
 from tinystar_np.models.vision_part import Image, check_images, places_of
 from tinystar_np.text import Tokenizer

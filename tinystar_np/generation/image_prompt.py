@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from tinystar_np.cache import SeenImage
 from tinystar_np.errors import InputError
-from tinystar_np.generation.loop import LanguageModel
+from tinystar_np.generation.language_model import LanguageModel
 from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.embedding_model import EmbeddingModel

@@ -12,7 +12,7 @@ import numpy as np
 
 from tinystar_np.cache import SeenImage
 from tinystar_np.generation.image_prompt import no_images
-from tinystar_np.generation.loop import LanguageModel
+from tinystar_np.generation.language_model import LanguageModel
 from tinystar_np.generation.messages import given_in, image_parts, source_of
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.vision.pixels import ImageInput, Pixels

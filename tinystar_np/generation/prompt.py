@@ -6,7 +6,7 @@ are those of the whole text, except at the cut: if they alone are too many, the 
 """
 
 from tinystar_np.errors import ContextFullError
-from tinystar_np.generation.loop import LanguageModel
+from tinystar_np.generation.language_model import LanguageModel
 from tinystar_np.text import Tokenizer
 
 CHARACTERS = 16  # of the first beginning, for each position of the model: 4 times those of an English token

@@ -17,7 +17,9 @@ from operator import eq
 import numpy as np
 
 from tinystar_np.cache import Cache, SeenImage
-from tinystar_np.generation.loop import LanguageModel, Progress, prefill, reading, roomy_cache
+from tinystar_np.generation.language_model import LanguageModel, Progress
+from tinystar_np.generation.loop import prefill, reading
+from tinystar_np.generation.memory import roomy_cache
 from tinystar_np.generation.options import SamplingOptions
 
 COPIES = 2  # of a cache that cannot be cut: after the user's newest message, and after the one before it
@@ -72,7 +74,7 @@ class ReadText:
                 cache = earlier.copy()
                 self.hold(ids, cache)
                 return cache
-        cache = roomy_cache(self._model, len(prompt), options)
+        cache = roomy_cache(self._model, len(prompt), options.max_new_tokens)
         self.hold([], cache)
         return cache
 

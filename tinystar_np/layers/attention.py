@@ -211,6 +211,10 @@ def attend(
 
     Arguments as of the kernel. Taps ``attention.scores`` and ``attention.probabilities``.
     """
+    from tinystar_np.kernels.paged_attention import Paged, gathered
+
+    if isinstance(k, Paged):
+        k, v = gathered(k), gathered(v)
     if not listening("attention.scores", "attention.probabilities"):
         return fast.attention(q, k, v, mask, scale=scale, bias=bias, soft_cap=soft_cap, sinks=sinks)
     scores = fast.attention_scores(q, k, scale=scale, bias=bias, soft_cap=soft_cap)

@@ -106,6 +106,10 @@ class LatentAttention(Module):
 
     def attend(self, q: NDArray, latents: NDArray, mask: Mask, step: Step) -> NDArray:
         """Apply the kernel: (B, H, T, K + K_r), with S latents (B, 1, S, R + K_r) → (B, H, T, K_v)."""
+        from tinystar_np.kernels.paged_attention import Paged, gathered
+
+        if isinstance(latents, Paged):
+            latents = gathered(latents)
         bias = None if self.alibi is None else self.alibi(mask, step)
         if not listening("attention.scores", "attention.probabilities"):
             return fast.latent_attention(q, latents, *self.up, mask, scale=self.scale, bias=bias)

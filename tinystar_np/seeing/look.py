@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from tinystar_np.cache import SeenImage
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError
-from tinystar_np.generation.loop import Row, check_prompt, generated, room_after
+from tinystar_np.generation.language_model import check_prompt, room_after
+from tinystar_np.generation.loop import generated
 from tinystar_np.generation.options import Sampling, SamplingOptions
+from tinystar_np.generation.row import Row
 from tinystar_np.generation.setting_names import takes_sampling
 from tinystar_np.models import Decoder
 from tinystar_np.progress_bar import bar
@@ -200,9 +202,9 @@ def look(
     passes = options.max_new_tokens + 1
     with bar(model.parameters * passes, "looking", " weights") as advance:
         whole = [*ids]
-        rows = [Row(0, ids, tokenizer if options.stops else None, options, end_ids, room)]
+        row = Row(0, ids, tokenizer if options.stops else None, options, end_ids, room)
         with block_times() as times:
-            for piece in generated(model, rows, [ids], [None], options, images=[asked.read]):
+            for piece in generated(model, row, ids, None, options, images=asked.read):
                 whole.append(piece.token_id)
                 advance(model.parameters)
         whole = whole[: model.context_length]  # the last token may have no position

@@ -1,27 +1,51 @@
-"""The engine: many requests at once on one model, each as if it were alone."""
+"""The engine: one model for many requests, which come and go at any time, each as if it were alone.
 
-import queue
+Requests are submitted from any thread. The model works in one: the engine's own, or the one that calls
+``work``. At each turn it takes in what has come, forgets what nobody wants any longer, and takes a step of
+the scheduler (generation/scheduler.py).
+
+**What company changes.** Greedy texts, and those that are drawn with a seed, are what ``ts.generate`` gives
+alone: each has its own random numbers, and reads only its own tokens. A product of many rows may sum in
+another order than one of a single row, and a prefix that was read in other pieces too. So logits differ in
+their last bits, some 1e-6 of their size: enough to change a text only where two tokens are as likely to as
+many digits.
+"""
+
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from tinystar_np.errors import EngineClosedError, InputError, QueueFullError, TokenizerError
-from tinystar_np.generation.loop import LanguageModel, check_prompt, run
+from tinystar_np.amounts import bytes_in, size_of
+from tinystar_np.cache.pool import Pool
+from tinystar_np.errors import (
+    ContextFullError,
+    EngineClosedError,
+    InputError,
+    QueueFullError,
+    RequestTimeoutError,
+    TokenizerError,
+)
+from tinystar_np.generation.image_prompt import encode_with_images, read_images
+from tinystar_np.generation.language_model import LanguageModel, check_prompt, room_after
+from tinystar_np.generation.memory import SharedPool
 from tinystar_np.generation.options import Sampling, SamplingOptions
-from tinystar_np.generation.scores import scored
+from tinystar_np.generation.request import Request
+from tinystar_np.generation.row import Piece, Row
+from tinystar_np.generation.scheduler import Scheduler
+from tinystar_np.generation.setting_names import takes_sampling
+from tinystar_np.models.vision_part import check_images, places_of
 from tinystar_np.serving.handle import Handle
 from tinystar_np.text import Tokenizer
 
+if TYPE_CHECKING:
+    from tinystar_np.vision.reading import ImageSource
 
-@dataclass
-class _Request:
-    handle: Handle
-    options: SamplingOptions
-    score_from: int | None
-    top_logprobs: int
-    cancelled: bool = False
+PROMPT_TOKENS = 128
+"""Tokens of prompts that are read between two steps of the texts that are being generated."""
 
 
 @dataclass
@@ -29,12 +53,14 @@ class Statistics:
     """What an engine has done, and what it holds now.
 
     waiting           requests that nothing was read of yet
-    running           requests that are read or generated
-    finished          {reason: how many requests ended by it}; those of ``Piece``, "cancelled", "timeout", "error"
-    prompt_tokens     tokens of prompts that were asked for
+    reading           requests whose prompts are being read
+    generating        requests whose texts are being generated
+    finished          {reason: how many requests ended by it}: those of ``Piece``, and "cancelled", "timeout",
+                      "error", and "scored" for prompts that were only scored
+    prompt_tokens     tokens of prompts that have begun to be read
     cached_tokens     those of them that were in the cache, and not read again
     generated_tokens  new tokens
-    steps             steps of the scheduler
+    steps             calls of the model
     preempted         how often a text lost its place to another, and was read again
     blocks            blocks of the cache
     blocks_in_use     those that hold running texts
@@ -42,7 +68,8 @@ class Statistics:
     """
 
     waiting: int = 0
-    running: int = 0
+    reading: int = 0
+    generating: int = 0
     finished: dict[str, int] = field(default_factory=dict)
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -54,14 +81,36 @@ class Statistics:
     blocks_kept: int = 0
 
 
+@dataclass(frozen=True)
+class Turn:
+    """One call of the model, for who wants to draw them.
+
+    begun, ended  in seconds, by ``time.perf_counter``
+    read          {a handle whose prompt was read: how many of its tokens are read now}
+    generated     the handles that got a token
+    blocks        {a handle: how many blocks its text holds}
+    """
+
+    begun: float
+    ended: float
+    read: dict[Handle, int]
+    generated: tuple[Handle, ...]
+    blocks: dict[Handle, int]
+
+
 class Engine:
     """One model for many requests.
 
     model         the model
     tokenizer     its tokenizer; None where only ids are wanted
     cache_memory  bytes for what is remembered of all texts, as a number or as "2GB"
-    max_batch     how many texts are generated at the same time
+    max_batch     how many texts are read or generated at the same time
     max_waiting   how many more may wait
+    own_thread    whether it works in a thread of its own; where not, in the one that calls ``work``. In the
+                  main thread attention and scans are divided among cores, elsewhere only large products.
+    on_turn       called after each call of the model, in the engine's thread
+
+    Raises InputError where the cache's memory is too small for the model.
     """
 
     def __init__(
@@ -72,61 +121,143 @@ class Engine:
         cache_memory: int | str = "1GB",
         max_batch: int = 16,
         max_waiting: int = 256,
+        own_thread: bool = True,
+        on_turn: Callable[[Turn], None] | None = None,
     ) -> None:
+        if max_batch < 1 or max_waiting < 0:
+            raise InputError(f"max_batch is {max_batch} and max_waiting {max_waiting}: at least 1 and 0.")
         self.model, self.tokenizer = model, tokenizer
+        memory = cache_memory if isinstance(cache_memory, int) else bytes_in(cache_memory)
+        self.pool = Pool.within(model, memory, max_batch)
+        self._scheduler = Scheduler(SharedPool(self.pool), prompt_tokens=PROMPT_TOKENS)
         self._max_waiting = max_waiting
-        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        self._requests: dict[int, _Request] = {}
-        self._closed = False
-        self._thread = threading.Thread(target=self._work, name="tinystar_np engine", daemon=True)
-        self._thread.start()
+        self._on_turn = on_turn
+        self._lock = threading.Lock()
+        self.wake = threading.Event()
+        """Set where there is something to do."""
+        self._arrived: deque[tuple[Request, Handle]] = deque()
+        self._cancelled: deque[Handle] = deque()
+        self._requests: dict[Handle, Request] = {}
+        self._handles: dict[Request, Handle] = {}
+        self._deadlines: dict[Handle, float] = {}
+        self._counts = Statistics(blocks=self.pool.blocks.count)
+        self._finished: Counter[str] = Counter()
+        self._closing = self._draining = False
+        self._thread = None
+        if own_thread:
+            self._thread = threading.Thread(target=work, args=([self],), name="engine", daemon=True)
+            self._thread.start()
 
+    @takes_sampling
     def submit(
         self,
         prompt: str | Sequence[int],
         *,
+        images: Sequence["ImageSource"] | Sequence[Any] = (),
         timeout: float | None = None,
         top_logprobs: int = 0,
         score_from: int | None = None,
+        answers: bool = False,
+        marks: Sequence[int] = (),
         **sampling: Unpack[Sampling],
     ) -> Handle:
-        """Ask for a continuation."""
-        if self._closed:
-            raise EngineClosedError("The engine is closed.")
+        """Ask for the continuation of a text.
+
+        prompt        a text, or its token ids
+        images        of a text: files' names, bytes, PIL images, arrays; of ids: what ``processor.prompt``
+                      returned with them
+        timeout       seconds after which the text ends with an error, if it has not ended; None for none
+        top_logprobs  how many of the likeliest tokens to name with each new one, and each scored one
+        score_from    the first of the prompt's tokens to score, see ``Handle.scores``; None for none. With
+                      ``max_new_tokens=0`` the prompt is only scored.
+        answers       whether the prompt is a conversation, and what follows is an answer: a text of its own,
+                      which the tokenizer's end token ends too
+        marks         numbers of the prompt's tokens after which other prompts may part from this one, as
+                      where a message ends: needed in models with recurrences alone
+        sampling      see SamplingOptions
+
+        Returns at once. Raises InputError for an option out of range or an empty prompt, ContextFullError for
+        a prompt too long, QueueFullError where too many requests wait, EngineClosedError after ``close``.
+        """
         options = SamplingOptions(**sampling)
+        if options.prompt_lookup_num_tokens:
+            raise InputError("prompt_lookup_num_tokens works on one prompt at a time, and not in an engine.")
+        self._check_open()
         if isinstance(prompt, str):
             if self.tokenizer is None:
-                raise TokenizerError("This model has no tokenizer files: give ids.")
-            prompt = self.tokenizer.encode(prompt)
-        ids = list(prompt)
-        check_prompt(self.model, ids)
-        if self._queue.qsize() >= self._max_waiting:
-            raise QueueFullError(f"{self._max_waiting} requests are waiting already. Try again later.")
+                raise TokenizerError("This model has no tokenizer files: give an engine token ids.")
+            encoded = encode_with_images(self.model, self.tokenizer, prompt, images)
+            ids, its_images = list(encoded.ids), list(encoded.images)
+        else:
+            check_images(images)
+            ids, its_images = [int(id) for id in prompt], list(images)
+        check_prompt(self.model, ids, of_images=places_of(its_images))
+        if len(ids) > self.pool.tokens:
+            raise ContextFullError(
+                f"The prompt has {len(ids)} tokens, but the engine's cache of {size_of(self.pool.nbytes)} "
+                f"holds {self.pool.tokens}. Shorten it, or give the engine more memory."
+            )
+        if score_from is not None and not 0 <= score_from <= len(ids):
+            raise InputError(f"score_from is {score_from}, but the prompt has {len(ids)} tokens.")
+        room = self.pool.tokens - len(ids) + 1
+        fits = room_after(self.model, ids)
+        ends = {*self.model.end_ids}
+        if answers and self.tokenizer is not None and self.tokenizer.end_id is not None:
+            ends.add(self.tokenizer.end_id)
+        row = Row(
+            *(0, ids, self.tokenizer, options, ends, room if fits is None else min(fits, room)),
+            begun=() if answers else None,
+            top=top_logprobs,
+        )
+        request = Request(
+            row,
+            options.max_new_tokens,
+            images=read_images(self.model, its_images),
+            score_from=score_from,
+            top=top_logprobs,
+            marks=marks,
+        )
         handle = Handle(ids, self._cancel)
-        request = _Request(handle, options, score_from, top_logprobs)
-        self._requests[id(handle)] = request
-        self._queue.put(request)
+        with self._lock:
+            self._check_open()
+            if len(self._arrived) + len(self._scheduler.waiting) >= self._max_waiting + self._free_places():
+                raise QueueFullError(
+                    f"{self._max_waiting} requests wait already. Send it again later, or give the engine a "
+                    "longer queue."
+                )
+            if timeout is not None:
+                self._deadlines[handle] = time.monotonic() + timeout
+            self._arrived.append((request, handle))
+        self.wake.set()
         return handle
+
+    async def generate(self, prompt: str | Sequence[int], **settings: Any) -> str:
+        """Continue a prompt, and return the new text; the arguments and errors are those of ``submit``."""
+        handle = self.submit(prompt, **settings)
+        try:
+            async for _ in handle:
+                pass
+        finally:
+            handle.cancel()
+        return handle.text
 
     def statistics(self) -> Statistics:
         """Say what the engine has done, and what it holds now."""
-        return Statistics(waiting=self._queue.qsize())
-
-    async def generate(self, prompt: str | Sequence[int], **settings: Unpack[Sampling]) -> str:
-        """Continue a prompt, and return the new text."""
-        handle = self.submit(prompt, **settings)
-        async for _ in handle:
-            pass
-        return handle.text
+        scheduler, blocks = self._scheduler, self.pool.blocks
+        with self._lock:
+            self._counts.finished = dict(self._finished)
+            self._counts.waiting = len(scheduler.waiting) + len(self._arrived)
+        self._counts.reading, self._counts.generating = len(scheduler.reading), len(scheduler.running)
+        self._counts.preempted = scheduler.preempted
+        self._counts.blocks_kept = blocks.kept
+        self._counts.blocks_in_use = blocks.in_use
+        return self._counts
 
     def close(self, drain: bool = False) -> None:
-        """End the engine; with ``drain`` after what was asked for is done."""
-        self._closed = True
-        if not drain:
-            for request in list(self._requests.values()):
-                request.cancelled = True
-        self._queue.put(None)
-        if threading.current_thread() is not self._thread:
+        """Take no more requests, and end: at once, or with ``drain`` when all texts have ended."""
+        self._closing, self._draining = True, drain
+        self.wake.set()
+        if self._thread is not None and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def __enter__(self) -> Self:
@@ -139,29 +270,120 @@ class Engine:
         """Close it."""
         self.close()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.model!r}, {size_of(self.pool.nbytes)} of cache)"
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise EngineClosedError("The engine is closed, and takes no more requests.")
+
+    def _free_places(self) -> int:
+        """Return how many texts could begin at once."""
+        busy = len(self._scheduler.reading) + len(self._scheduler.running)
+        return max(0, self.pool.rows - busy)
+
     def _cancel(self, handle: Handle) -> None:
-        request = self._requests.get(id(handle))
-        if request is not None:
-            request.cancelled = True
+        if not handle.ended:
+            self._cancelled.append(handle)
+            self.wake.set()
 
-    def _work(self) -> None:
-        while (request := self._queue.get()) is not None:
-            try:
-                self._serve(request)
-                request.handle.end()
-            except Exception as error:
-                request.handle.end(error)
-            self._requests.pop(id(request.handle), None)
+    # In the thread that works
 
-    def _serve(self, request: _Request) -> None:
-        handle = request.handle
-        if request.score_from is not None:
-            start = max(request.score_from, 1)
-            logits = self.model(handle.ids)
-            handle.scores = scored(logits[start - 1 : -1], handle.ids[start:], request.top_logprobs)
-        if request.cancelled or request.options.max_new_tokens == 0:
-            return
-        for piece in run(self.model, [handle.ids], self.tokenizer, request.options):
-            if request.cancelled:
-                raise InputError("cancelled")
-            handle.push([replace(piece)])
+    @property
+    def is_done(self) -> bool:
+        """Whether it is closed, and nothing is left to do."""
+        return self._closing and not self._arrived and not self._scheduler.is_busy
+
+    def turn(self) -> bool:
+        """Take in what has come, and let the model work once; False where there was nothing to do."""
+        self._take_in()
+        if self._closing and not self._draining:
+            self._end_all(EngineClosedError("The engine was closed before the text was complete."))
+        if not self._scheduler.is_busy:
+            return False
+        begun = time.perf_counter()
+        progress = {request: request.read for request in self._scheduler.reading}
+        try:
+            said = self._scheduler.step(self.model)
+        except Exception as error:  # whatever it is, those who wait must be told, and others served
+            self._end_all(error)
+            return True
+        self._counts.steps += 1
+        for request, pieces in said:
+            self._tell(request, pieces)
+        if self._on_turn is not None:
+            self._on_turn(self._turn_since(begun, progress, said))
+        return True
+
+    def _take_in(self) -> None:
+        """Take in new requests and cancellations, and end those whose time is over."""
+        while self._arrived:
+            with self._lock:
+                request, handle = self._arrived.popleft()
+                self._requests[handle], self._handles[request] = request, handle
+                self._scheduler.add(request)
+        while self._cancelled:
+            self._end(self._cancelled.popleft(), "cancelled")
+        now = time.monotonic()
+        for handle, deadline in list(self._deadlines.items()):
+            if now > deadline:
+                self._end(handle, "timeout", RequestTimeoutError("The text was not complete in time."))
+
+    def _tell(self, request: Request, pieces: list[Piece]) -> None:
+        """Hand a request's new pieces to who waits for them."""
+        handle = self._handles[request]
+        if not handle.usage.generated:
+            handle.usage.cached = request.cached or 0
+            self._counts.prompt_tokens += handle.usage.prompt
+            self._counts.cached_tokens += handle.usage.cached
+            handle.scores = request.scores
+        self._counts.generated_tokens += len(pieces)
+        handle.push(pieces)
+        if request.ended:
+            reason = "error" if request.error else handle.finish_reason or "scored"
+            self._end(handle, reason, request.error)
+
+    def _end(self, handle: Handle, reason: str, error: Exception | None = None) -> None:
+        """End a request."""
+        self._deadlines.pop(handle, None)
+        request = self._requests.pop(handle, None)
+        if request is None:
+            return  # it has ended already
+        del self._handles[request]
+        if not request.ended:
+            self._scheduler.cancel(request)
+        self._finished[reason] += 1
+        handle.end(error)
+
+    def _end_all(self, error: Exception) -> None:
+        for handle in list(self._requests):
+            self._end(handle, "error", error)
+
+    def _turn_since(
+        self, begun: float, before: dict[Request, int], said: list[tuple[Request, list[Piece]]]
+    ) -> Turn:
+        """Say what the model did in its last call."""
+        handles = self._handles
+        read = {
+            handles[request]: request.read
+            for request, count in before.items()
+            if request in handles and request.read > count
+        }
+        blocks = {
+            handle: len(request.text.table) for request, handle in handles.items() if request.text is not None
+        }
+        generated = tuple(handles[request] for request, pieces in said if pieces and request in handles)
+        return Turn(begun, time.perf_counter(), read, generated, blocks)
+
+
+def work(engines: Sequence[Engine]) -> None:
+    """Work for engines in turn, in this thread, until all are closed and done."""
+    wake = threading.Event()
+    for engine in engines:
+        engine.wake = wake
+    wake.set()
+    while not all(engine.is_done for engine in engines):
+        wake.clear()
+        worked = [engine.turn() for engine in engines]
+        if not any(worked) and not all(engine.is_done for engine in engines):
+            wake.wait()

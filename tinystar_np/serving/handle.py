@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tinystar_np.generation.loop import Piece
+from tinystar_np.generation.row import Piece
 from tinystar_np.generation.scores import TokenScore
 
 
