@@ -22,7 +22,7 @@ def all_seconds() -> float:
 
 
 def own_seconds() -> float:
-    """Return the processor time of this process, of its children and theirs, also of those that have ended."""
+    """Return the processor time of this process, its children and theirs, also of those that have ended."""
     parents: dict[int, int] = {}
     seconds: dict[int, float] = {}
     for path in PROC.glob("[0-9]*/stat"):

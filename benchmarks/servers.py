@@ -36,6 +36,7 @@ SLOTS = 16  # texts at once
 CONTEXT = 2048  # tokens of each
 CACHE = "2GB"
 STARTING = 300.0  # seconds until a server must answer
+SAID = 1500  # characters of its last words that are shown where it fails
 ENDING = 20.0  # seconds it has to end when told to
 
 TINYSTAR = "import sys; from tinystar_np.cli.main import tinystar; sys.exit(tinystar())"
@@ -76,6 +77,7 @@ def kinds(directory: Path, programs: Programs) -> dict[str, Kind]:
     llama = [programs.llama_server, "-m", gguf, "-t", threads, "-np", str(SLOTS), "-c", str(SLOTS * CONTEXT)]
     python = [programs.llama_python, "-m", "llama_cpp.server", "--model", gguf, "--n_ctx", str(CONTEXT)]
     python += ["--n_threads", threads, "--n_threads_batch", threads]
+    python += ["--interrupt_requests", "false"]  # else a new request ends the one before it
     return {
         "tinystar": Kind([*ours, "--max-batch", str(SLOTS)], Path(model).name),
         "transformers": Kind(theirs, model),
@@ -120,10 +122,9 @@ def started(kind: Kind) -> Iterator[tuple[Service, int]]:
             service = Server(f"http://127.0.0.1:{port}", kind.model, kind.extra)
             wait_for(service.url, process)
             yield service, process.pid
-        except (LoadError, httpx.HTTPError):
+        except (LoadError, httpx.HTTPError) as error:
             said.seek(0)
-            print(said.read()[-4000:], file=sys.stderr)
-            raise
+            raise LoadError(f"{type(error).__name__}: {error}\n{said.read()[-SAID:]}") from error
         finally:
             process.send_signal(signal.SIGINT)
             try:

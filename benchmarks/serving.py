@@ -40,6 +40,7 @@ from tinystar_np.seeing.plots import check_plotting
 
 TEXTS = (HERE.parent / "README.md", *sorted((HERE.parent / "docs").glob("**/*.md")))
 OTHERS = 15  # texts that are generated while another begins
+LONGER = 48  # tokens of each of them: more than are made until the other has begun
 PARTS = ("throughput", "company", "prefix")
 PAUSE = 3.0  # seconds before a disturbed measurement is made again
 NONE = "–"
@@ -78,7 +79,7 @@ async def measure(
         if one and many and max(options.clients) > 1:
             found["all"] = {"ratio": many["tokens/s"] / one["tokens/s"]}
     if "company" in options.only:
-        beside = partial(in_company, service, prompts, OTHERS, options.probes, options.new)
+        beside = partial(in_company, service, prompts, OTHERS, options.probes, LONGER)
         await part("company", f"16 tokens beside {OTHERS} texts", beside)
     if "prefix" in options.only:
         twice = partial(shared_prefix, service, prompts, options.prefix, options.probes)
@@ -92,9 +93,15 @@ def turn(
     """Start a server, measure it, and stop it."""
     prompts = Prompts(options.workdir / MODEL / "tokenizer.json", options.texts)
     progress(f"{name}: starting")
-    with serving(name, options.workdir, programs) as (service, process):
-        found = asyncio.run(measure(service, prompts, options, lambda words: progress(f"{name}: {words}")))
-        found.setdefault("all", {})["memory, GB"] = resident(process) / 1e9
+    try:
+        with serving(name, options.workdir, programs) as (service, process):
+            found = asyncio.run(
+                measure(service, prompts, options, lambda words: progress(f"{name}: {words}"))
+            )
+            found.setdefault("all", {})["memory, GB"] = resident(process) / 1e9
+    except LoadError as error:  # the others' figures shall not be lost
+        say(f"{name} failed: {error}")
+        return {}
     return found
 
 
