@@ -87,7 +87,8 @@ class Server:
 
     def __init__(self, url: str, model: str, extra: dict[str, object] | None = None) -> None:
         self.url, self.model, self.extra = url, model, extra or {}
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        # A connection for each request: some servers close a kept one just when the next request comes.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self.http = httpx.AsyncClient(base_url=url, limits=limits, timeout=LONGEST, trust_env=False)
 
     async def stream(self, prompt: str, new: int, answer: Answer) -> AsyncIterator[None]:
