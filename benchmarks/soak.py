@@ -8,8 +8,8 @@ streamed, for beginnings that many prompts share, texts drawn with a seed, score
 conversations; some leave in the middle of a text, send half a request, or a wrong one. The same request must
 always get the same answer; each must end in time; a wrong one must be refused with the fitting status and
 OpenAI's form of error; what ``/metrics`` says must be what was asked for; at the end nothing runs and no
-block is held; and the server's memory, open files and threads must not grow. Exit code 1 where one of these fails.
-Needs Linux for the last three.
+block is held; and the server's memory, open files and threads must not grow. Exit code 1 where one of these
+fails. Needs Linux for the last three.
 """
 
 import argparse
