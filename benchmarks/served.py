@@ -21,6 +21,7 @@ from string import ascii_letters, digits, punctuation
 import checkpoint
 import numpy as np
 from numpy.typing import NDArray
+from servers import GGUF, MODEL
 from shapes import SHAPES
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -28,7 +29,6 @@ from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.conversion import convert
 from tinystar_np.models.llama import LlamaConfig
 
-MODEL, GGUF = "model", "model.gguf"
 SPACE, NEWLINE = "Ġ", "Ċ"  # as byte-level BPE writes them
 NORMAL, CONTROL = 1, 3  # llama.cpp's types of tokens
 

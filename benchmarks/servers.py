@@ -26,12 +26,12 @@ from tempfile import TemporaryFile
 import httpx
 from busy import environment
 from load import InProcess, LoadError, Server, Service
-from served import GGUF, MODEL
 
 from tinystar_np.fast.machine import usable_cores
 from tinystar_np.loading import load
 from tinystar_np.serving.engine import Engine
 
+MODEL, GGUF = "model", "model.gguf"  # in a directory that served.py makes
 SLOTS = 16  # texts at once
 CONTEXT = 2048  # tokens of each
 CACHE = "2GB"
@@ -116,7 +116,7 @@ def started(kind: Kind) -> Iterator[tuple[Service, int]]:
     with TemporaryFile("w+") as said:
         command = [*kind.command, "--port", str(port)]
         process = subprocess.Popen(
-            command, env=environment(None), stdin=subprocess.DEVNULL, stdout=said, stderr=said
+            command, env=environment(usable_cores()), stdin=subprocess.DEVNULL, stdout=said, stderr=said
         )
         try:
             service = Server(f"http://127.0.0.1:{port}", kind.model, kind.extra)

@@ -13,6 +13,7 @@ turn; what is measured of it is in ``load.py``. All new texts are greedy and hav
 import argparse
 import asyncio
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,12 +25,11 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from busy import HERE
+from busy import HERE, environment
 from load import LoadError, Prompts, Server, Service, in_company, shared_prefix, throughput, warm_up
 from load_picture import draw, load_of
 from others import Watch
-from served import MODEL, prepare
-from servers import NAMES, Programs, resident, serving
+from servers import MODEL, NAMES, Programs, resident, serving
 
 from tinystar_np.cli.streams import say
 from tinystar_np.cli.terminal import progress_line, say_table
@@ -197,7 +197,9 @@ def main() -> None:
             names, turns = [options.name], [partial(running, options, progress)]
         else:
             progress("preparing the model")
-            prepare(options.model, options.workdir)
+            # By a process of its own: the engine in this one shall find its memory, and OpenBLAS, untouched.
+            command = [sys.executable, str(HERE / "served.py"), options.model, directory]
+            subprocess.run(list(map(str, command)), env=environment(1), check=True)
             names = options.servers
             turns = [partial(turn, name, options, programs, progress) for name in names]
         say("\n".join(f"{key}: {value}" for key, value in about.items() if value is not None))
