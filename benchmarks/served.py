@@ -48,11 +48,16 @@ def ascii_tokenizer(vocabulary: int) -> Tokenizer:
 
 def random_model(shape: str, directory: Path) -> None:
     """Write a model of random weights whose tokens are ASCII."""
+    if SHAPES[shape]["model_type"] != "llama":
+        raise SystemExit(f"{shape} is no Llama: only these are written as GGUF files here.")
     checkpoint.write(shape, "float32", directory)
     vocabulary = LlamaConfig.from_dict(SHAPES[shape]).vocab_size
     ascii_tokenizer(vocabulary).save(str(directory / "tokenizer.json"))
     described = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     (directory / "tokenizer_config.json").write_text(json.dumps(described))
+    config = directory / "config.json"
+    told = json.loads(config.read_text()) | {"architectures": ["LlamaForCausalLM"]}  # transformers serve asks
+    config.write_text(json.dumps(told, indent=2))
 
 
 def without_end(source: Path, directory: Path) -> None:

@@ -87,8 +87,15 @@ def kinds(directory: Path, programs: Programs) -> dict[str, Kind]:
             model,
         ),
         "llama.cpp": Kind(llama, "model", {"ignore_eos": True}),
-        "llama_cpp.server": Kind(python, gguf),
+        "llama_cpp.server": Kind(python, gguf, {"logit_bias": dict.fromkeys(end_tokens(model), -100)}),
     }
+
+
+def end_tokens(model: str) -> list[str]:
+    """List the ids that llama.cpp may take for an end: special tokens, and 11 where a file names none."""
+    path = Path(model) / "tokenizer.json"
+    added = json.loads(path.read_text()).get("added_tokens", ()) if path.exists() else ()
+    return [str(token["id"]) for token in added if token["special"]] + ["11"]
 
 
 NAMES = ("tinystar", "engine", "transformers", "transformers-cb", "llama.cpp", "llama_cpp.server")

@@ -119,7 +119,9 @@ def test_a_cancelled_text_leaves_no_trace() -> None:
     pool = Pool(model, 40, 1, 3)
     scheduler = Scheduler(SharedPool(pool), prompt_tokens=16)
     options = SamplingOptions(max_new_tokens=NEW, temperature=0.0)
-    requests = [Request(Row(i, p, None, options, model.end_ids, None), NEW) for i, p in enumerate(texts()[:5])]
+    requests = [
+        Request(Row(i, p, None, options, model.end_ids, None), NEW) for i, p in enumerate(texts()[:5])
+    ]
     ids: list[list[int]] = [[] for _ in requests]
     for request in requests:
         scheduler.add(request)

@@ -89,7 +89,9 @@ class Says:
 
 @pytest.fixture(autouse=True)
 def _join(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "join_caches", lambda caches: Rows([row for c in caches for row in c.rows]))
+    monkeypatch.setattr(
+        scheduler, "join_caches", lambda caches: Rows([row for c in caches for row in c.rows])
+    )
 
 
 def ids_of(tokenizer: Tokenizer, text: str) -> list[int]:
