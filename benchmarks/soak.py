@@ -1,7 +1,7 @@
 """Let a server work for long under a mixed load, and look for what only time shows.
 
     python benchmarks/soak.py smollm2 --minutes 30
-    python benchmarks/soak.py stories --minutes 2 --clients 12
+    python benchmarks/soak.py stories --minutes 2 --cache-memory 6MB
 
 Starts ``tinystar serve`` with a cache so small that texts lose their places. Clients ask for texts, whole and
 streamed, for beginnings that many prompts share, texts drawn with a seed, scores of given texts, and
@@ -20,6 +20,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -323,16 +324,21 @@ async def soak(
         tasks = [asyncio.create_task(client.run(end)) for client in clients]
         while not all(task.done() for task in tasks):
             await asyncio.wait(tasks, timeout=EVERY)
-            looks.append(Look.now(process))
+            with suppress(OSError):  # it has ended, and its clients say so
+                looks.append(Look.now(process))
             left, faults = max(end - time.monotonic(), 0) / 60, sum(tally.faults.values())
             memory, asked = size_of(looks[-1].memory), sum(tally.asked.values())
             progress(f"{asked} requests, {faults} faults, {memory}, {left:.1f} minutes left")
         await asyncio.gather(*tasks)
-        for _ in range(50):  # who has left is forgotten at the next step
-            metrics = counted((await http.get("/metrics")).text)
-            if not metrics["tinystar_requests_generating"] + metrics["tinystar_requests_reading"]:
-                break
-            await asyncio.sleep(0.1)
+        metrics: Counter[str] = Counter()
+        try:
+            for _ in range(50):  # who has left is forgotten at the next step
+                metrics = counted((await http.get("/metrics")).text)
+                if not metrics["tinystar_requests_generating"] + metrics["tinystar_requests_reading"]:
+                    break
+                await asyncio.sleep(0.1)
+        except httpx.HTTPError as error:
+            tally.faults[f"at the end the server does not answer: {error}"] += 1
     return tally, looks, metrics
 
 
