@@ -78,8 +78,10 @@ def test_a_conversation(talking: Any, monkeypatch: pytest.MonkeyPatch, capsys: A
 def test_every_command_is_one(page: Path) -> None:
     """Each has the options and arguments that the page gives it."""
     for block in SHELL.findall(page.read_text(encoding="utf-8")):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line.partition("|")[2] or line, comments=True)
+            if words[:1] == ["lm_eval"]:
+                continue  # for which tinystar is a model
             while words and words[0].rpartition("/")[2] != "tinystar":
                 del words[0]
             if words:
