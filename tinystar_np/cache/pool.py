@@ -51,7 +51,7 @@ class Snapshot:
     before  the name of the last full block
     tail    the tokens after it
     length  tokens in all
-    states  one per layer, of one row; those of attention name the text's blocks
+    states  one per layer, of one row; those of attention name no blocks
     block   the block of the tail's keys and values; None where there are none
     """
 
@@ -195,7 +195,8 @@ class Pool:
             shared = [] if snapshot is None else self._named(text, snapshot.length // self.size)
         elif text.shares:
             shared = self._named(text, most_cached // self.size)
-        needed = self._blocks_of(len(ids) + 1) - len(shared)
+        # With one for the next token; a text that fills the pool has none to come that would be read.
+        needed = self._blocks_of(min(len(ids) + 1, self.tokens)) - len(shared)
         # What texts will take for what they are reading, and a block for each that is being generated.
         others = sum(max(owed, 1) for owed in self._owed.values())
         others += sum(1 for block in shared if not self.blocks.is_held(block))
@@ -265,7 +266,7 @@ class Pool:
         block = text.table[full] if tail and self.bytes_per_block else None
         if block is not None:
             self.blocks.hold(block)
-        states = [state.select(np.array([row])) for state in cache.states]
+        states = [_of_row(state, row) for state in cache.states]
         snapshot = Snapshot(before, tail, length, states, block)
         self._snapshots[id(snapshot)] = snapshot
         self._by_name.setdefault(before, []).append(snapshot)
@@ -427,6 +428,12 @@ def _of_text(state: LayerState, table: Table) -> LayerState:
     """Return the state of the text with this table: of a recurrence, a copy."""
     first = np.array([0])
     return _each(state, lambda part: part.of([table]) if isinstance(part, PagedState) else part.select(first))
+
+
+def _of_row(state: LayerState, row: int) -> LayerState:
+    """Return a copy of the state of a row; of keys and values, which stand in blocks, nothing."""
+    one = np.array([row])
+    return _each(state, lambda part: part.of(()) if isinstance(part, PagedState) else part.select(one))
 
 
 def _width(state: KeyValueState) -> int:
