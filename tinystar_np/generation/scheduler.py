@@ -262,7 +262,7 @@ class Scheduler:
         batch = self._joined()
         guess = self._guess(batch)
         newest = np.array([[request.row.ids[-1], *guess] for request in self.running])  # (B, 1 + G)
-        self.call = Call(dict.fromkeys(self.running, newest.shape[1]))
+        self.call = Call(dict.fromkeys(self.running, 1 + len(guess)))
         with numbered([request.row.index for request in self.running]):
             logits = read(newest, cache=batch, last_only=not guess)  # (B, 1 + G, V)
         self._read_since = 0
