@@ -159,8 +159,9 @@ class Scheduler:
         whole = first.wants_all(tokens)
         given = {"images": [list(first.images)]} if first.images else {}
         self._tell(first)
-        left = first.to_read - first.read
-        # Where rotations go by the length of a text, those of a piece go by the whole.
+        # Where rotations go by the length of a text, those of a piece go by the whole; also where
+        # its last token is only scored, and not read.
+        left = len(first.row.ids) - first.read
         in_pieces = cache.reading(left) if len(together) == 1 and left > tokens else nullcontext()
         self.call = Call(dict.fromkeys(together, tokens), of_prompts=True)
         with numbered([request.row.index for request in together]), in_pieces:
