@@ -8,7 +8,8 @@ from small_models import FIXED, small_model
 
 from tinystar_np.amounts import bytes_in
 from tinystar_np.cache.blocks import Blocks, name_after
-from tinystar_np.cache.pool import BLOCK, Pool, fits_a_pool
+from tinystar_np.cache.pool import BLOCK, Pool
+from tinystar_np.cache.pooled_states import fits_a_pool
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder
 
