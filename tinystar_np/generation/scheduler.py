@@ -2,17 +2,17 @@
 
     waiting → being read → being generated → ended
 
-A step is one call of the model. Texts that are being generated are read together, one new token of each, so
-that the weights are read from memory once for all of them; a text joins this batch when its prompt is read,
-and leaves when it has ended. Orca: Yu et al. 2022, "A distributed serving system for transformer-based
-generative models".
+**Continuous batching.** A step is one call of the model. Texts that are being generated are read together,
+one new token of each, so that the weights are read from memory once for all of them; a text joins this batch
+when its prompt is read, and leaves when it has ended. Orca: Yu et al. 2022, "A distributed serving system for
+transformer-based generative models".
 
-**Prompts** are read in pieces, and between two steps of the batch only so many tokens of them, so that no one
-waits long for the next token because somebody else sends a long prompt. Texts are read in the order in which
-they came. Pieces of the same length are read together.
+**Prompts** are read in pieces (chunked prefill), and between two steps of the batch only so many tokens of
+them, so that no one waits long for the next token because somebody else sends a long prompt. Texts are read
+in the order in which they came. Pieces of the same length are read together.
 
-**Where the memory is full**, the youngest text loses its place. It keeps its tokens and its random numbers,
-waits before all that came after it, is read again, and goes on as if nothing had happened.
+**Preemption.** Where the memory is full, the youngest text loses its place. It keeps its tokens and its
+random numbers, waits before all that came after it, is read again, and goes on as if nothing had happened.
 """
 
 from collections import deque

@@ -56,14 +56,14 @@ class Statistics:
     generating        requests whose texts are being generated
     finished          {reason: how many requests ended by it}: those of ``Piece``, and "cancelled", "timeout",
                       "error", and "scored" for prompts that were only scored
-    prompt_tokens     tokens of prompts that have begun to be read
-    cached_tokens     those of them that were in the cache, and not read again
+    prompt_tokens     tokens of prompts, counted when they are read to their end
+    cached_tokens     those of them that were in the prefix cache, and not read again
     generated_tokens  new tokens
     steps             calls of the model
     preempted         how often a text lost its place to another, and was read again
     blocks            blocks of the cache
     blocks_in_use     those that hold running texts
-    blocks_kept       those that hold earlier texts, for requests that begin alike
+    blocks_kept       those that hold earlier texts, for requests that begin alike (the prefix cache)
     """
 
     waiting: int = 0
@@ -85,7 +85,7 @@ class Turn:
     """One call of the model, for who wants to draw them.
 
     begun, ended  in seconds, by ``time.perf_counter``
-    read          {a handle whose prompt was read: how many of its tokens are read now}
+    read          {a handle whose prompt was read: how many of its tokens the call read}
     generated     the handles that got a token
     blocks        {a handle: how many blocks its text holds}
     """
@@ -210,7 +210,12 @@ class Engine:
         if answers and self.tokenizer is not None and self.tokenizer.end_id is not None:
             ends.add(self.tokenizer.end_id)
         row = Row(
-            *(0, ids, self.tokenizer, options, ends, room if fits is None else min(fits, room)),
+            0,
+            ids,
+            self.tokenizer,
+            options,
+            ends,
+            room if fits is None else min(fits, room),
             begun=() if answers else None,
             top=top_logprobs,
         )
