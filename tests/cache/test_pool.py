@@ -36,6 +36,35 @@ def test_texts_get_runs_of_blocks() -> None:
         assert np.diff(table).tolist() == [1] * 15
 
 
+def test_a_text_does_not_grow_into_what_is_promised_to_another() -> None:
+    blocks = Blocks(40)
+    blocks.promise(1, 2, 4)
+    blocks.promise(2, 2, 16)
+    table: list[int] = []
+    for _ in range(8):
+        block = blocks.take(1, table[-1] if table else None)
+        assert block is not None
+        table.append(block)
+    assert table == [0, 1, 2, 3, 20, 21, 22, 23]
+    assert blocks.take(2) == 4
+
+
+def test_long_promises_are_cut_before_what_is_kept_is_given_away() -> None:
+    blocks = Blocks(64)
+    for name in range(16):
+        block = blocks.take(0)
+        assert block is not None
+        blocks.name(block, bytes([name]))
+        blocks.let_go(block)
+    blocks.promise(1, 4, 1000)  # all that is free
+    for text in (2, 3, 4, 5):
+        blocks.promise(text, 8, 8)
+        assert [blocks.take(text) is not None for _ in range(8)] == [True] * 8
+    assert blocks.kept == 16
+    blocks.promise(6, 16, 16)  # now the promise is short, and what is kept goes
+    assert blocks.kept < 16
+
+
 def test_no_block_is_left_over_or_given_twice() -> None:
     blocks = Blocks(10)
     taken = [blocks.take(1) for _ in range(10)]
