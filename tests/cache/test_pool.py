@@ -12,6 +12,7 @@ from tinystar_np.cache.pool import BLOCK, Pool
 from tinystar_np.cache.pooled_states import fits_a_pool
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder
+from tinystar_np.serving.engine import Engine
 
 
 def test_names_stand_for_all_tokens_before() -> None:
@@ -224,3 +225,35 @@ def test_snapshots_are_bounded_and_give_way() -> None:
     assert pool.make_room(text, 12 * BLOCK)
     pool.end(text)
     assert pool.blocks.in_use == len({s.block for s in pool.snapshots} - {None})
+
+
+def test_a_snapshot_whose_blocks_were_given_away_is_of_no_use() -> None:
+    """Attention needs the keys and values of all tokens before it."""
+    model = small_model("mamba 2 and attention")
+    pool = Pool(model, 12, 5, 2)
+    ids = list(range(20, 51))
+    for _ in range(2):  # one is enough
+        _snapshots(pool, model, ids)
+        assert len(pool.snapshots) == 1
+    long = [7] * (11 * BLOCK - 1)  # all blocks but the snapshot's own
+    text = pool.text(long)
+    assert pool.begin(text, long, len(long), 100) is not None
+    assert pool.make_room(text, len(long))
+    pool.end(text)
+    assert len(pool.snapshots) == 1
+    text = pool.text([*ids, 3, 4])
+    assert pool.begin(text, [*ids, 3, 4], 40, 32) is not None
+    assert text.cached == 0
+
+
+def test_the_third_text_of_a_kind_goes_on_from_what_two_have_in_common() -> None:
+    """A recurrent model keeps its state where the second one parts from the first."""
+    for name, cached in (("mamba 2", [0, 0, 64, 64]), ("rope, groups", [0, 64, 64, 64])):
+        engine = Engine(small_model(name), cache_memory="10MB", own_thread=False)
+        found = []
+        for last in range(4):
+            handle = engine.submit([*range(3, 67), last, 70, 71], max_new_tokens=1)
+            while engine.turn():
+                pass
+            found.append(handle.usage.cached)
+        assert found == cached

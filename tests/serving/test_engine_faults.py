@@ -175,8 +175,10 @@ def test_scores_are_of_the_prompt_alone(model: Decoder) -> None:
     """A text that loses its place is read again, with the tokens that it has got."""
     engine = ts.Engine(model, cache_memory=model.new_cache(1, 16).nbytes * 5, own_thread=False)
     settings: dict[str, Any] = {"max_new_tokens": 60, "temperature": 0.0}
-    handles = [engine.submit([n, 6, 7], score_from=1, **settings) for n in range(3)]
-    turns(engine)
+    handles = [engine.submit([n, 6, 7], score_from=1, **settings) for n in range(5)]
+    while engine.turn():
+        numbers = [request.number for request in engine._scheduler.waiting]
+        assert numbers == sorted(numbers)  # whoever lost its place waits before all that came after it
     assert engine.statistics().preempted
     for handle in handles:
         assert [score.token_id for score in handle.scores] == [6, 7]
