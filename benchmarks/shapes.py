@@ -1,9 +1,9 @@
 """The shapes that are measured: config.json of models of real size, as their makers published them.
 
-A key that is not named has transformers' default. ``tiny`` is there to try the benchmark itself. A shape with
-"of" in its name has fewer layers than its model, so that transformers' float32 copy fits into an ordinary
-machine. One with "narrow" has narrower ones: how fast a model of a few hundred million weights is depends on
-how its layers are called, that of a larger one on memory alone.
+A key that is not named has transformers' default. ``tiny`` and ``tiny-llama`` are there to try the benchmarks
+themselves. A shape with "of" in its name has fewer layers than its model, so that transformers' float32 copy
+fits into an ordinary machine. One with "narrow" has narrower ones: how fast a model of a few hundred million
+weights is depends on how its layers are called, that of a larger one on memory alone.
 """
 
 Shape = dict[str, object]
@@ -47,6 +47,7 @@ NARROW = {**DEEPSEEK_V2, "moe_intermediate_size": 352, "kv_lora_rank": 128}
 
 SHAPES: dict[str, Shape] = {
     "tiny": gpt2(2, 64, 2),
+    "tiny-llama": llama_like("llama", (2, 64, 4, 2, 128, 4096)),  # to try serving.py
     "gpt2": gpt2(12, 768, 12),
     "gpt2-xl": gpt2(48, 1600, 25),
     "smollm2-135m": llama_like("llama", (30, 576, 9, 3, 1536, 49152), **TIED),

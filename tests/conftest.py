@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Before huggingface_hub is imported anywhere: no test may reach beyond this machine.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -19,6 +19,9 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import GPT2Config, GPT2LMHeadModel
+
+if TYPE_CHECKING:
+    from server_process import Process
 
 # A shell that starts the tests in the background tells them to ignore Ctrl-C; some of them press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -83,10 +86,32 @@ def save_gpt2(tmp_path: Path) -> Callable[..., tuple[GPT2LMHeadModel, Path]]:
 def talking_model(save_gpt2: Callable[..., tuple[GPT2LMHeadModel, Path]]) -> Path:
     """A directory with a small random GPT-2 that speaks in bytes: 256 tokens and an end of text."""
     _, directory = save_gpt2(vocab_size=257, eos_token_id=256, bos_token_id=256)
+    save_byte_tokenizer(directory)
+    return directory
+
+
+def save_byte_tokenizer(directory: Path) -> None:
+    """Save a tokenizer that speaks in bytes: 256 tokens and an end of text."""
     letters = sorted(ByteLevel.alphabet())
     backend = Tokenizer(BPE({letter: i for i, letter in enumerate(letters)}, []))
     backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
     backend.decoder = ByteLevelDecoder()
     backend.add_special_tokens([AddedToken("<|endoftext|>", normalized=False)])
     backend.save(str(directory / "tokenizer.json"))
-    return directory
+
+
+@pytest.fixture(scope="session")
+def talker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a small chat model, whose name for clients is its last part."""
+    from server_process import save_talker
+
+    return save_talker(tmp_path_factory.mktemp("models") / "talker")
+
+
+@pytest.fixture(scope="session")
+def server(talker: Path) -> "Iterator[Process]":
+    """A server of two models, stories and the talker, for all tests that do not end it."""
+    from server_process import serving
+
+    with serving("-m", "stories", "-m", str(talker), "--max-batch", "8", "--max-waiting", "24") as process:
+        yield process

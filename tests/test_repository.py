@@ -129,7 +129,8 @@ def test_what_ships_is_code_and_the_shipped_model() -> None:
     others = {path.relative_to(PACKAGE) for path in files if path.suffix != ".py"}
     page = {path for path in others if path.parts[:2] == ("seeing", "page")}
     assert {path.suffix for path in page} == {".html", ".css", ".js"}
-    assert {path for path in others - page if path.parts[0] != "shipped"} == {Path("py.typed")}
+    chat = {Path("serving/page") / name for name in ("index.html", "chat.css", "chat.js", "icon.svg")}
+    assert {path for path in others - page if path.parts[0] != "shipped"} == {Path("py.typed"), *chat}
 
 
 def shell_commands() -> list[str]:

@@ -14,6 +14,7 @@ from tinystar_np.documents import document
 COMMANDS = {  # each is the module of that name: its line in the list of commands
     "ask": "continue a text",
     "chat": "talk with a chat model",
+    "serve": "serve models over HTTP: OpenAI's interface, and a page",
     "look": "look inside a model while it writes, in the terminal or on a page",
     "perplexity": "measure how well a model predicts a text: bits per byte, perplexity",
     "inspect": "describe a model, its size and its memory",

@@ -61,6 +61,7 @@ class Seen:
     model_name     a name for headings
     images         those in the prompt
     read           the same, as the model reads them: ``model(ids, images=seen.read)``
+    opened_at      the token that the page shows at first; None for the first that was written
     """
 
     model: Decoder
@@ -74,6 +75,7 @@ class Seen:
     model_name: str = ""
     images: tuple[ImageInText, ...] = ()
     read: tuple[SeenImage, ...] = ()
+    opened_at: int | None = None
 
     @cached_property
     def _lenses(self) -> dict[int, Lens]:
@@ -207,11 +209,39 @@ def look(
                 whole.append(piece.token_id)
                 advance(model.parameters)
         whole = whole[: model.context_length]  # the last token may have no position
-        with record(leave_out=SCORES if len(whole) > LONG else ()) as recording:
-            model(np.array(whole), images=asked.read)
+        recording = _recorded(model, whole, asked.read)
     text = prompt if isinstance(prompt, str) and not (chat or asked.images) else None
     seen = Seen(model, tokenizer, tuple(whole), len(ids), options, recording, times, text)
     return replace(seen, images=asked.images, read=asked.read)
+
+
+def look_again(
+    model: Decoder,
+    tokenizer: Tokenizer | None,
+    ids: Sequence[int],
+    prompt_length: int,
+    options: SamplingOptions,
+    model_name: str = "",
+) -> Seen:
+    """Look at a text that is written already: it is read once, and everything that happens is kept.
+
+    ids            the prompt's tokens and the new ones
+    prompt_length  how many of them are the prompt's
+    options        how the new ones were chosen; with a temperature and no seed, how each was drawn is unknown
+    model_name     a name for headings
+
+    Raises InputError where there are no ids, or ids outside the vocabulary, ContextFullError for too many.
+    """
+    check_prompt(model, list(ids))
+    recording = _recorded(model, ids)
+    return Seen(model, tokenizer, tuple(ids), prompt_length, options, recording, Times(), None, model_name)
+
+
+def _recorded(model: Decoder, ids: Sequence[int], images: tuple[SeenImage, ...] = ()) -> Recording:
+    """Record one pass over a text."""
+    with record(leave_out=SCORES if len(ids) > LONG else ()) as recording:
+        model(np.array(ids), images=images)
+    return recording
 
 
 def _asked(

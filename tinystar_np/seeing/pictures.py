@@ -68,12 +68,14 @@ def axes(
     height: float = 2.6,
     rows: int = 1,
     shares: Sequence[float] | None = None,
+    heights: Sequence[float] | None = None,
 ) -> "tuple[Picture, Any]":
     """Make an empty picture to draw on: (picture, axes).
 
     columns, rows  of panels; of several, the axes are an array (rows × columns, without axes of length 1)
     width, height  of the whole, in inches
     shares         of the width, one for each column of panels; None: all alike
+    heights        shares of the height, one for each row of panels; None: all alike
 
     Raises TinyStarError where matplotlib is missing.
     """
@@ -83,7 +85,7 @@ def axes(
 
     with matplotlib.rc_context(_style()):
         figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
-        return Picture(figure), figure.subplots(rows, columns, width_ratios=shares)
+        return Picture(figure), figure.subplots(rows, columns, width_ratios=shares, height_ratios=heights)
 
 
 def matrices(

@@ -36,7 +36,7 @@ from tinystar_np.generation.memory import SharedPool
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.generation.request import Request
 from tinystar_np.generation.row import Piece, Row
-from tinystar_np.generation.scheduler import Call, Scheduler
+from tinystar_np.generation.scheduler import Scheduler
 from tinystar_np.generation.setting_names import takes_sampling
 from tinystar_np.models import Decoder
 from tinystar_np.models.vision_part import check_images, places_of
@@ -82,12 +82,14 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Turn:
-    """One call of the model, for who wants to draw them.
+    """One call of the model, for who wants to draw them (serving/timeline.py).
 
-    begun, ended  in seconds, by ``time.perf_counter``
-    read          {a handle whose prompt was read: how many of its tokens the call read}
-    generated     the handles that got a token
-    blocks        {a handle: how many blocks its text holds}
+    begun, ended   in seconds, by ``time.perf_counter``
+    read           {a handle of whose prompt a piece was read: how many tokens the piece had}
+    generated      the handles that got a token
+    blocks         {a handle whose text has begun and has not ended: how many blocks it holds}
+    blocks_in_use  how many hold running texts: those that several share count once
+    blocks_kept    how many hold earlier texts, for requests that begin alike
     """
 
     begun: float
@@ -95,6 +97,8 @@ class Turn:
     read: dict[Handle, int]
     generated: tuple[Handle, ...]
     blocks: dict[Handle, int]
+    blocks_in_use: int
+    blocks_kept: int
 
 
 class Engine:
@@ -320,15 +324,15 @@ class Engine:
         handles = dict(self._handles) if self._on_turn is not None else {}
         try:
             said = self._scheduler.step(self.model)
+            self._counts.steps += bool(self._scheduler.call.tokens)
+            for request, pieces in said:
+                self._tell(request, pieces)
+            if self._on_turn is not None and self._scheduler.call.tokens:
+                self._on_turn(self._turn_since(begun, handles, said))
         except Exception as error:  # whatever it is, those who wait must be told, and others served
             for request in list(self._scheduler.call.tokens or self._handles):
-                self._end(self._handles[request], "error", error)
-            return True
-        self._counts.steps += bool(self._scheduler.call.tokens)
-        for request, pieces in said:
-            self._tell(request, pieces)
-        if self._on_turn is not None and self._scheduler.call.tokens:
-            self._on_turn(_turn_since(begun, handles, self._scheduler.call, said))
+                if request in self._handles:
+                    self._end(self._handles[request], "error", error)
         return True
 
     def _take_in(self) -> None:
@@ -387,21 +391,29 @@ class Engine:
         for handle in waiting:
             handle.end(EngineClosedError("The engine ended by an error before the text was complete."))
 
+    def _turn_since(
+        self, begun: float, handles: dict[Request, Handle], said: list[tuple[Request, list[Piece]]]
+    ) -> Turn:
+        """Say what the model did in its last call.
 
-def _turn_since(
-    begun: float, handles: dict[Request, Handle], call: Call, said: list[tuple[Request, list[Piece]]]
-) -> Turn:
-    """Say what the model did in its last call.
-
-    handles  of all requests before it
-    said     what it gave
-    """
-    read = {handles[request]: tokens for request, tokens in call.tokens.items()} if call.of_prompts else {}
-    blocks = {
-        handle: len(request.text.table) for request, handle in handles.items() if request.text is not None
-    }
-    generated = tuple(handles[request] for request, pieces in said if pieces)
-    return Turn(begun, time.perf_counter(), read, generated, blocks)
+        handles  of the requests before it
+        said     what it gave
+        """
+        call, begun_texts = self._scheduler.call, {*self._scheduler.reading, *self._scheduler.running}
+        tables = {
+            handle: request.text.table
+            for request, handle in handles.items()
+            if request.text is not None and request in begun_texts
+        }
+        return Turn(
+            begun,
+            time.perf_counter(),
+            read={handles[request]: tokens for request, tokens in call.tokens.items() if call.of_prompts},
+            generated=tuple(handles[request] for request, pieces in said if pieces),
+            blocks={handle: len(table) for handle, table in tables.items()},
+            blocks_in_use=self.pool.blocks.in_use,
+            blocks_kept=self.pool.blocks.kept,
+        )
 
 
 def work(engines: Sequence[Engine]) -> None:

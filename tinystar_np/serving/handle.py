@@ -5,6 +5,7 @@ The engine writes in its own thread, and the handle is read in any other one, or
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
@@ -34,6 +35,12 @@ class Handle:
     ids     the prompt's
     cancel  what to call where nobody wants the text any longer
 
+    usage      how many tokens it has, see ``Usage``
+    scores     of the prompt's tokens, where they were asked for: how likely each was (``token_id``,
+               ``logprob``, ``top``); complete before the first piece
+    submitted  when it was asked for, in seconds, by ``time.perf_counter``
+    finished   when it ended; None before
+
     Iterate over it, with ``for`` or ``async for``, for its pieces as they come; each of several iterations
     begins with the first piece. ``result`` waits for all. Iterating raises the error that ended the text.
     """
@@ -42,7 +49,8 @@ class Handle:
         self.ids = list(ids)
         self.usage = Usage(len(ids))
         self.scores: list[TokenScore] = []
-        """Of the prompt's tokens, where they were asked for; complete before the first piece."""
+        self.submitted = time.perf_counter()
+        self.finished: float | None = None
         self._cancel = cancel
         self._pieces: list[Piece] = []
         self._ended = False
@@ -136,7 +144,7 @@ class Handle:
 
     def end(self, error: BaseException | None = None) -> None:
         """Say that no more will come; called by the engine."""
-        self._error, self._ended = error, True
+        self._error, self._ended, self.finished = error, True, time.perf_counter()
         self._tell()
 
     def _tell(self) -> None:

@@ -125,7 +125,7 @@ class ToolCallReader:
         parallel: bool = True,
     ) -> None:
         self._family, self._names, self._parallel = family, frozenset(names), parallel
-        self._hidden = None if tokenizer is None else HiddenMarks(family.marks, tokenizer, after)
+        self._hidden = None if tokenizer is None else HiddenMarks(family.marks, tokenizer)
         self._openings = _any_of(*family.opening, THINKING)
         self._unread = ""
         thinks = tokenizer is not None and _ends_by_thinking(tokenizer, after)

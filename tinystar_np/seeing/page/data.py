@@ -77,6 +77,7 @@ class PageData:
             "model": model_facts(seen.model, seen.model_name),
             "pictures": pictures(seen.model, seen.recording, seen.ids, seen.read),
             "prompt_length": seen.prompt_length,
+            "opened_at": seen.prompt_length if seen.opened_at is None else seen.opened_at,
             "follow": [int(token) for token in self.lens.tokens],
             "tokens": token_rows(seen),
             "images": image_rows(seen),

@@ -15,12 +15,14 @@ SHOWN = 8
 
 
 def steps_of_all(seen: "Seen") -> list[SamplerSteps]:
-    """Return the steps for each token that was written, in order.
+    """Return the steps for each token that was written, in order; none where the numbers drawn are unknown.
 
     They are taken on the recorded logits with the same random numbers. Logits of one pass and of a cache may
     differ in their last bits, so that on the border of two tokens another may come out than was written.
     """
     options = seen.options
+    if options.temperature != 0 and options.seed is None:
+        return []
     rng = None if options.temperature == 0 else np.random.default_rng(options.seed)
     logits = seen.recording["logits"][0]
     return [
@@ -32,7 +34,8 @@ def steps_of_all(seen: "Seen") -> list[SamplerSteps]:
 
 
 def sampler_json(seen: "Seen", steps: list[SamplerSteps]) -> list[Json]:
-    """Return the steps as JSON."""
+    """Return the steps as JSON; ``steps`` may be none."""
+    written = seen.ids[seen.prompt_length :] if steps else ()
     return [
         {
             "same": each.token_id == id,
@@ -52,7 +55,7 @@ def sampler_json(seen: "Seen", steps: list[SamplerSteps]) -> list[Json]:
             if each.drawn is None
             else {"start": each.drawn.start, "end": each.drawn.end, "number": each.drawn.number},
         }
-        for each, id in zip(steps, seen.ids[seen.prompt_length :], strict=True)
+        for each, id in zip(steps, written, strict=True)
     ]
 
 

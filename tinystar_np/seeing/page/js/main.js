@@ -14,7 +14,7 @@ async function start() {
   const parts = [m.about, `${count(m.parameters)} parameters`, `${m.layers.length} layers`];
   document.getElementById("about").textContent = `${parts.join(" · ")}`;
   buildStrip();
-  chosen.token = Math.max(seen.first + 1, Math.min(seen.prompt_length, seen.tokens.length));
+  chosen.token = Math.max(seen.first + 1, Math.min(seen.opened_at, seen.tokens.length));
   chosen.tap = seen.pictures.kinds[0][0].name;
   chosen.layer = seen.pictures.kind_of.length - 1;
   const contents = document.getElementById("contents");

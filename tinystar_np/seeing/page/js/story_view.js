@@ -49,7 +49,8 @@ views.push({
       says("A score for every token", el("p", {}, `The output layer multiplies the vector with one of each of the ${count(seen.model.vocabulary)} tokens. The softmax turns these scores into probabilities.`), candidates(seen.model.layers.length, p));
     } else {
       const made = seen.sampler[chosen.token - seen.prompt_length];
-      const how = !made ? (chosen.token < seen.tokens.length ? "Here the prompt says what comes next, so nothing is chosen:" : "Nothing has been chosen here yet; the likeliest is:")
+      const how = !made ? (chosen.token >= seen.prompt_length && chosen.token < seen.tokens.length ? "A random number that is not known here fell on:"
+        : chosen.token < seen.tokens.length ? "Here the prompt says what comes next, so nothing is chosen:" : "Nothing has been chosen here yet; the likeliest is:")
         : made.drawn ? `A random number, ${made.drawn.number.toFixed(4)}, falls on one of the ${count(made.steps[made.steps.length - 1].left)} tokens that the sampler has left:` : "The sampler takes the likeliest token:";
       says("The choice", el("p", {}, how), el("p", { class: "result" }, el("span", { class: "piece" }, tokenNodes(followed(p)))), el("p", { class: "note" }, "It is added to the text, and everything begins again with one token more."));
     }
