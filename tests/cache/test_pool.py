@@ -8,9 +8,11 @@ from small_models import FIXED, small_model
 
 from tinystar_np.amounts import bytes_in
 from tinystar_np.cache.blocks import Blocks, name_after
-from tinystar_np.cache.pool import BLOCK, Pool, fits_a_pool
+from tinystar_np.cache.pool import BLOCK, Pool
+from tinystar_np.cache.pooled_states import fits_a_pool
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder
+from tinystar_np.serving.engine import Engine
 
 
 def test_names_stand_for_all_tokens_before() -> None:
@@ -33,6 +35,35 @@ def test_texts_get_runs_of_blocks() -> None:
             table.append(block)
     for table in tables.values():
         assert np.diff(table).tolist() == [1] * 15
+
+
+def test_a_text_does_not_grow_into_what_is_promised_to_another() -> None:
+    blocks = Blocks(40)
+    blocks.promise(1, 2, 4)
+    blocks.promise(2, 2, 16)
+    table: list[int] = []
+    for _ in range(8):
+        block = blocks.take(1, table[-1] if table else None)
+        assert block is not None
+        table.append(block)
+    assert table == [0, 1, 2, 3, 20, 21, 22, 23]
+    assert blocks.take(2) == 4
+
+
+def test_long_promises_are_cut_before_what_is_kept_is_given_away() -> None:
+    blocks = Blocks(64)
+    for name in range(16):
+        block = blocks.take(0)
+        assert block is not None
+        blocks.name(block, bytes([name]))
+        blocks.let_go(block)
+    blocks.promise(1, 4, 1000)  # all that is free
+    for text in (2, 3, 4, 5):
+        blocks.promise(text, 8, 8)
+        assert [blocks.take(text) is not None for _ in range(8)] == [True] * 8
+    assert blocks.kept == 16
+    blocks.promise(6, 16, 16)  # now the promise is short, and what is kept goes
+    assert blocks.kept < 16
 
 
 def test_no_block_is_left_over_or_given_twice() -> None:
@@ -194,3 +225,35 @@ def test_snapshots_are_bounded_and_give_way() -> None:
     assert pool.make_room(text, 12 * BLOCK)
     pool.end(text)
     assert pool.blocks.in_use == len({s.block for s in pool.snapshots} - {None})
+
+
+def test_a_snapshot_whose_blocks_were_given_away_is_of_no_use() -> None:
+    """Attention needs the keys and values of all tokens before it."""
+    model = small_model("mamba 2 and attention")
+    pool = Pool(model, 12, 5, 2)
+    ids = list(range(20, 51))
+    for _ in range(2):  # one is enough
+        _snapshots(pool, model, ids)
+        assert len(pool.snapshots) == 1
+    long = [7] * (11 * BLOCK - 1)  # all blocks but the snapshot's own
+    text = pool.text(long)
+    assert pool.begin(text, long, len(long), 100) is not None
+    assert pool.make_room(text, len(long))
+    pool.end(text)
+    assert len(pool.snapshots) == 1
+    text = pool.text([*ids, 3, 4])
+    assert pool.begin(text, [*ids, 3, 4], 40, 32) is not None
+    assert text.cached == 0
+
+
+def test_the_third_text_of_a_kind_goes_on_from_what_two_have_in_common() -> None:
+    """A recurrent model keeps its state where the second one parts from the first."""
+    for name, cached in (("mamba 2", [0, 0, 64, 64]), ("rope, groups", [0, 64, 64, 64])):
+        engine = Engine(small_model(name), cache_memory="10MB", own_thread=False)
+        found = []
+        for last in range(4):
+            handle = engine.submit([*range(3, 67), last, 70, 71], max_new_tokens=1)
+            while engine.turn():
+                pass
+            found.append(handle.usage.cached)
+        assert found == cached

@@ -86,6 +86,26 @@ def test_texts_do_not_depend_on_company(model: Decoder, tokenizer: Tokenizer) ->
     assert statistics.prompt_tokens == sum(len(tokenizer.encode(prompt)) for prompt, _ in asked)
 
 
+def test_logprobs_in_company(model: Decoder, tokenizer: Tokenizer) -> None:
+    """Within 1e-5 of those alone, whoever else is in the batch, and where the prefix was cached."""
+    settings: dict[str, Any] = {"max_new_tokens": 40, "temperature": 0.0}
+    alone = [list(ts.stream(model, tokenizer, prompt, **settings)) for prompt in PROMPTS]
+    engine = ts.Engine(model, tokenizer, own_thread=False)
+    handles = []
+    for number in range(3 * len(PROMPTS)):  # they begin at different steps
+        handles.append(engine.submit(PROMPTS[number % len(PROMPTS)], **settings))
+        engine.turn()
+    while engine.turn():
+        pass
+    assert engine.statistics().cached_tokens
+    for number, handle in enumerate(handles):
+        wanted = alone[number % len(PROMPTS)]
+        assert handle.token_ids == [piece.token_id for piece in wanted]
+        assert [piece.logprob for piece in handle.pieces] == pytest.approx(
+            [piece.logprob for piece in wanted], abs=1e-5
+        )
+
+
 def test_asyncio(model: Decoder, tokenizer: Tokenizer) -> None:
     wanted = [ts.generate(model, tokenizer, prompt, max_new_tokens=20, temperature=0) for prompt in PROMPTS]
 

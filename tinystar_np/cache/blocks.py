@@ -13,8 +13,8 @@ beginning, which is what others may share.
 
 **Runs.** NumPy sees neighbouring blocks as one array, without copying (kernels/paged_attention.py). So a text
 gets blocks that follow one another where that can be: when it begins, it is promised a run of free blocks
-long enough for its likely end, or as long as there is. Others take promised blocks only where none are left
-besides.
+long enough for its likely end, or as long as there is. A promise reserves nothing: where memory is short,
+long ones are cut before anything that is kept is given away.
 """
 
 from collections import OrderedDict
@@ -95,10 +95,14 @@ class Blocks:
     def promise(self, text: int, least: int, most: int) -> None:
         """Promise a text a run of free blocks.
 
-        least  kept blocks are given away until so many are free
+        least  where fewer are free, others' longer promises are cut short, then kept blocks are given away
         most   blocks of the run, which may be fewer
         """
-        while self._kept and np.count_nonzero(self._free & (self._promised == NO_TEXT)) < least:
+        while np.count_nonzero(self._free & (self._promised == NO_TEXT)) < least:
+            if self._shorten_a_promise():
+                continue
+            if not self._kept:
+                break
             self._give_away()
         starts, lengths = runs_of(self._free & (self._promised == NO_TEXT))
         if not len(starts):
@@ -140,6 +144,15 @@ class Blocks:
             return following
         found = np.flatnonzero(self._free & (self._promised == text))
         return int(found[0]) if len(found) else None
+
+    def _shorten_a_promise(self) -> bool:
+        """Take back half of the longest promise, but for ``AHEAD`` blocks; False where all are so short."""
+        texts, lengths = np.unique(self._promised[self._promised != NO_TEXT], return_counts=True)
+        if not len(texts) or lengths.max() <= AHEAD:
+            return False
+        promised = np.flatnonzero(self._promised == texts[lengths.argmax()])
+        self._promised[promised[max(AHEAD, len(promised) // 2) :]] = NO_TEXT
+        return True
 
     def _give_away(self) -> int:
         """Free the kept block that was used least recently, and return it."""

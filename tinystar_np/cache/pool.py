@@ -1,15 +1,17 @@
-"""A pool: the memory in which a model remembers many texts at once, and shares what they have in common.
+"""A pool: the cache of many texts at once, which share what they have in common (a prefix cache).
 
-Keys and values stand in blocks (cache/blocks.py). A text that begins as another did holds the same blocks as
-far as the two agree, and only the rest is read.
+Keys and values stand in blocks (cache/blocks.py), and each text has a table of its blocks, as paged attention
+has it. A text that begins as another did holds the same blocks as far as the two agree, and only the rest is
+read.
 
 **Recurrences** have no blocks: their state stands for all tokens up to one, and no token can be taken back
-from it. What can be shared is a copy of the state at some length, a snapshot. They are taken where another
-text may go on: at a text's end, where the next turn of a conversation begins; at the end of each long piece
-of a prompt; where somebody says that a message ends; and at the block up to which a text agrees with an
-earlier one, so that the third text of a kind finds it. A text then begins at the longest snapshot that its
-tokens allow. A layer of attention in the same model needs its keys and values up to there, those of the last
-block too, which is not full: the snapshot holds it, and whoever goes on from it writes into a copy.
+from it. What can be shared is a copy of the state at some length, a snapshot (cache/snapshots.py). They are
+taken where another text may go on: at a text's end, where the next turn of a conversation begins; at the end
+of each long piece of a prompt; where somebody says that a message ends; and at the block up to which a text
+agrees with an earlier one, so that the third text of a kind finds it. A text then begins at the longest
+snapshot that its tokens allow. A layer of attention in the same model needs its keys and values up to there,
+those of the last block too, which is not full: the snapshot holds it, and whoever goes on from it writes into
+a copy.
 
 **Memory.** All of it is set out from the start: blocks, and as many states as rows and snapshots may have. In
 a model that has both, half of it is for either. What is not used costs nothing until it is.
@@ -17,19 +19,18 @@ a model that has both, half of it is for either. What is not used costs nothing 
 
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
+from collections.abc import Sequence
+from typing import Protocol, Self
 
 import numpy as np
 
 from tinystar_np.amounts import size_of
 from tinystar_np.cache.blocks import FIRST_NAME, Blocks, name_after
 from tinystar_np.cache.cache import Cache
-from tinystar_np.cache.keys_and_values import KeyValueState
 from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.paged import PagedState, Table
-from tinystar_np.cache.recurrent import HybridState, RecurrentState
+from tinystar_np.cache.pooled_states import needs_of, of_row, of_text, paged, parts_of
+from tinystar_np.cache.snapshots import Snapshot, Snapshots
 from tinystar_np.cache.text import HeldText
 from tinystar_np.errors import InputError
 
@@ -42,24 +43,6 @@ class NewCache(Protocol):
 
     def new_cache(self, batch_size: int = 1, capacity: int = 0) -> Cache:
         """Make an empty cache."""
-
-
-@dataclass(eq=False)
-class Snapshot:
-    """What a recurrent model remembers of the beginning of a text.
-
-    before  the name of the last full block
-    tail    the tokens after it
-    length  tokens in all
-    states  one per layer, of one row; those of attention name the text's blocks
-    block   the block of the tail's keys and values; None where there are none
-    """
-
-    before: bytes
-    tail: tuple[int, ...]
-    length: int
-    states: list[LayerState]
-    block: int | None
 
 
 class PooledText:
@@ -98,13 +81,12 @@ class Pool:
     def __init__(self, model: NewCache, blocks: int, states: int, rows: int, size: int = BLOCK) -> None:
         self.size, self.rows = size, rows
         self._empty = model.new_cache(1)
-        self.bytes_per_block, self.bytes_per_state = _needs(self._empty, size)
+        self.bytes_per_block, self.bytes_per_state = needs_of(self._empty, size)
         self._recurrent = self.bytes_per_state > 0
         self._states = states
         self.blocks = Blocks(blocks)
-        self._layers = [_paged(state, blocks * size, size) for state in self._empty.states]
-        self._snapshots: OrderedDict[int, Snapshot] = OrderedDict()  # by their id; least recently used first
-        self._by_name: dict[bytes, list[Snapshot]] = {}
+        self._layers = [paged(state, blocks * size, size) for state in self._empty.states]
+        self.snapshots = Snapshots(self.blocks, states - rows)
         self._seen: OrderedDict[bytes, None] = OrderedDict()  # names that were read, of recurrent models
         self._texts = 0
         self._owed: dict[int, int] = {}  # blocks that texts will take for what they have to read
@@ -117,7 +99,7 @@ class Pool:
 
         Raises InputError where the memory is too small for anything.
         """
-        per_block, per_state = _needs(model.new_cache(1), size)
+        per_block, per_state = needs_of(model.new_cache(1), size)
         half = memory // 2 if per_block and per_state else memory
         blocks = half // per_block if per_block else 1
         states = half // per_state if per_state else rows
@@ -135,7 +117,7 @@ class Pool:
         rows    how many are read or generated at once
         memory  bytes at most, unless a single text needs more
         """
-        per_block, _ = _needs(model.new_cache(1), BLOCK)
+        per_block, _ = needs_of(model.new_cache(1), BLOCK)
         blocks = [-(-length // BLOCK) for length in lengths]
         most = memory // per_block if per_block else 1
         return cls(model, max(min(sum(blocks), most), *blocks), rows, rows)
@@ -150,14 +132,9 @@ class Pool:
         """Bytes for all blocks and states."""
         return self.blocks.count * self.bytes_per_block + self._states * self.bytes_per_state
 
-    @property
-    def snapshots(self) -> list[Snapshot]:
-        """Those that are kept, the least recently used first."""
-        return list(self._snapshots.values())
-
     def paged_layers(self) -> list[PagedState]:
         """Return the layers' keys and values."""
-        parts = [part for layer in self._layers for part in _parts_of(layer)]
+        parts = [part for layer in self._layers for part in parts_of(layer)]
         return [part for part in parts if isinstance(part, PagedState)]
 
     def text(self, ids: Sequence[int], shares: bool = True) -> PooledText:
@@ -195,7 +172,8 @@ class Pool:
             shared = [] if snapshot is None else self._named(text, snapshot.length // self.size)
         elif text.shares:
             shared = self._named(text, most_cached // self.size)
-        needed = self._blocks_of(len(ids) + 1) - len(shared)
+        # With one for the next token; a text that fills the pool has none to come that would be read.
+        needed = self._blocks_of(min(len(ids) + 1, self.tokens)) - len(shared)
         # What texts will take for what they are reading, and a block for each that is being generated.
         others = sum(max(owed, 1) for owed in self._owed.values())
         others += sum(1 for block in shared if not self.blocks.is_held(block))
@@ -207,7 +185,7 @@ class Pool:
         text.table, text.named, text.cached = list(shared), len(shared), len(shared) * self.size
         if self.bytes_per_block:
             self.blocks.promise(text.number, needed, max(needed, self._blocks_of(expected) - len(shared)))
-        states = [_of_text(state, text.table) for state in self._layers]
+        states = [of_text(state, text.table) for state in self._layers]
         if snapshot is not None:
             states = self._go_on(text, snapshot)
         held = np.array([text.cached])
@@ -256,19 +234,13 @@ class Pool:
         tail = tuple(ids[full * self.size : length])
         text.name_up_to(ids[:length], self.size)
         before = text.names[full]
-        for other in self._by_name.get(before, ()):
+        for other in self.snapshots.after(before):
             if other.tail == tail:
-                self._snapshots.move_to_end(id(other))
+                self.snapshots.use(other)
                 return
-        while len(self._snapshots) >= self._states - self.rows:
-            self._drop(next(iter(self._snapshots.values())))
         block = text.table[full] if tail and self.bytes_per_block else None
-        if block is not None:
-            self.blocks.hold(block)
-        states = [state.select(np.array([row])) for state in cache.states]
-        snapshot = Snapshot(before, tail, length, states, block)
-        self._snapshots[id(snapshot)] = snapshot
-        self._by_name.setdefault(before, []).append(snapshot)
+        states = [of_row(state, row) for state in cache.states]
+        self.snapshots.add(Snapshot(before, tail, length, states, block))
 
     def end(self, text: PooledText) -> None:
         """Let go of a text's blocks: those with a name are kept for others as long as there is room."""
@@ -295,7 +267,7 @@ class Pool:
         if text is None:
             return FIRST_NAME
         lengths = np.array([length])
-        return str([int(rule.rotation_length(lengths)[0]) for rule in text.rules]).encode()
+        return name_after(FIRST_NAME, [int(rule.rotation_length(lengths)[0]) for rule in text.rules])
 
     def _named(self, text: PooledText, most: int) -> list[int]:
         """Return the blocks that stand in the pool of a text's first ``most`` ones, without a gap."""
@@ -316,18 +288,18 @@ class Pool:
     def _are_available(self, needed: int) -> bool:
         """Say whether so many blocks can be taken; drops snapshots for it."""
         while needed > self.blocks.available:
-            if not any(snapshot.block is not None for snapshot in self._snapshots.values()):
+            if not any(snapshot.block is not None for snapshot in self.snapshots):
                 return False
-            self._drop(next(iter(self._snapshots.values())))
+            self.snapshots.drop_oldest()
         return True
 
     def _longest_snapshot(self, text: PooledText, ids: Sequence[int], most: int) -> Snapshot | None:
         """Return the longest snapshot that a text may go on from; its blocks are all there."""
         for full in range(min(most // self.size, len(text.names) - 1), -1, -1):
-            for found in sorted(self._by_name.get(text.names[full], ()), key=lambda s: -s.length):
+            for found in self.snapshots.after(text.names[full]):
                 fits = found.length <= most and tuple(ids[full * self.size : found.length]) == found.tail
                 if fits and (not self.bytes_per_block or len(self._named(text, full)) == full):
-                    self._snapshots.move_to_end(id(found))
+                    self.snapshots.use(found)
                     return found
         return None
 
@@ -340,17 +312,7 @@ class Pool:
             self.make_room(text, snapshot.length)
             for part in self.paged_layers():
                 part.copy_block(snapshot.block, text.table[-1])
-        return [_of_text(state, text.table) for state in snapshot.states]
-
-    def _drop(self, snapshot: Snapshot) -> None:
-        """Forget a snapshot."""
-        del self._snapshots[id(snapshot)]
-        alike = self._by_name[snapshot.before]
-        alike.remove(snapshot)
-        if not alike:
-            del self._by_name[snapshot.before]
-        if snapshot.block is not None:
-            self.blocks.let_go(snapshot.block)
+        return [of_text(state, text.table) for state in snapshot.states]
 
     def _held_text(self, ids: Sequence[int], cached: int) -> HeldText | None:
         """Return the ids that the cache of a text must keep, where its model asks for them."""
@@ -358,34 +320,6 @@ class Pool:
         if empty is None:
             return None
         return HeldText(empty.rules, np.array([ids[:cached]], dtype=np.int64), np.array([len(ids)]))
-
-
-class Needs(NamedTuple):
-    """Bytes that a model's memory takes.
-
-    block  of keys and values of all layers
-    state  of the states of all recurrences of a text
-    """
-
-    block: int
-    state: int
-
-
-def _needs(empty: Cache, size: int) -> Needs:
-    """Say how large blocks and states are, from an empty cache of one row."""
-    parts = [part for state in empty.states for part in _parts_of(state)]
-    widths = [_width(part) for part in parts if isinstance(part, KeyValueState)]
-    return Needs(
-        4 * size * sum(widths), sum(part.nbytes for part in parts if isinstance(part, RecurrentState))
-    )
-
-
-def fits_a_pool(cache: object) -> bool:
-    """Say whether all states of a model's cache are of kinds that a pool can hold."""
-    if not isinstance(cache, Cache):
-        return False
-    parts = [part for state in cache.states for part in _parts_of(state)]
-    return all(isinstance(part, KeyValueState | RecurrentState) for part in parts)
 
 
 def _in_common(text: PooledText, other: PooledText, most: int) -> int:
@@ -396,39 +330,3 @@ def _in_common(text: PooledText, other: PooledText, most: int) -> int:
             break
         common += 1
     return common if other.shares and common > other.named else 0
-
-
-def _parts_of(state: LayerState) -> Iterator[LayerState]:
-    """Take apart the state of a layer that has several."""
-    if isinstance(state, HybridState):
-        for part in state.states:
-            yield from _parts_of(part)
-    else:
-        yield state
-
-
-def _each(state: LayerState, make: Callable[[LayerState], LayerState]) -> LayerState:
-    """Make another of each part of a layer's state."""
-    if isinstance(state, HybridState):
-        return HybridState(*(_each(part, make) for part in state.states))
-    return make(state)
-
-
-def _paged(state: LayerState, places: int, size: int) -> LayerState:
-    """Put the keys and values of a layer into a pool; a recurrence's state stays as it is."""
-
-    def in_pool(part: LayerState) -> LayerState:
-        return PagedState(part, places, size) if isinstance(part, KeyValueState) else part
-
-    return _each(state, in_pool)
-
-
-def _of_text(state: LayerState, table: Table) -> LayerState:
-    """Return the state of the text with this table: of a recurrence, a copy."""
-    first = np.array([0])
-    return _each(state, lambda part: part.of([table]) if isinstance(part, PagedState) else part.select(first))
-
-
-def _width(state: KeyValueState) -> int:
-    """Return how many numbers a token takes."""
-    return int(state.keys.shape[1] * (state.keys.shape[3] + state.values.shape[3]))

@@ -12,7 +12,8 @@ import numpy as np
 
 from tinystar_np.cache import PREFILL, Cache, SeenImage
 from tinystar_np.cache.images import piece_ends
-from tinystar_np.cache.pool import Pool, fits_a_pool
+from tinystar_np.cache.pool import Pool
+from tinystar_np.cache.pooled_states import fits_a_pool
 from tinystar_np.errors import InputError
 from tinystar_np.fast.threads import beside_others
 from tinystar_np.generation.language_model import LanguageModel, Progress, Read, room_after

@@ -17,7 +17,7 @@ class Request:
     row         its ids, the prompt's first, and the rules for choosing tokens and for ending
     wanted      how many new tokens at most; with 0 only the prompt is read, and scored
     cache       holds what comes before the unread tokens, and is extended by all but the last one, which is
-                never read; None for a new cache
+                never read; None for a new cache, and while the text is a row of a batch
     read        how many of the row's ids the cache holds
     images      of the whole text
     progress    see ``Progress``; called where the prompt is read in more than one piece
@@ -32,6 +32,7 @@ class Request:
     number      its place in the order of arrival
     text        its blocks, where it is in a pool
     cuts        where pieces of it must end: at marks, and where it parts from earlier texts
+    prompt_length  how many of the row's ids are the prompt's; new tokens follow them, and are not scored
     """
 
     row: Row
@@ -50,6 +51,13 @@ class Request:
     number: int = 0
     text: PooledText | None = None
     cuts: Sequence[int] = ()
+    prompt_length: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Score the first token where that is asked for: nothing comes before it."""
+        self.prompt_length = len(self.row.ids)
+        if self.score_from == 0:
+            self.scores.append(TokenScore(self.row.ids[0], None))
 
     @property
     def to_read(self) -> int:
@@ -57,11 +65,19 @@ class Request:
         return len(self.row.ids) if self.wanted else len(self.row.ids) - 1
 
     @property
+    def unscored(self) -> int | None:
+        """The next of the prompt's tokens to score; None where there is none, or none is left."""
+        if self.score_from is None:
+            return None
+        place = self.score_from + len(self.scores)
+        return place if place < self.prompt_length else None
+
+    @property
     def most_cached(self) -> int:
         """How many of its ids may be known from elsewhere: the logits of the others are wanted."""
         last = self.to_read - 1 if self.wanted else self.to_read
-        return max(0, last if self.score_from is None else min(last, self.score_from - 1))
+        return last if self.unscored is None else min(last, self.unscored - 1)
 
     def wants_all(self, tokens: int) -> bool:
         """Say whether the logits after each of the next tokens are wanted, and not of the last one alone."""
-        return self.score_from is not None and self.read + tokens >= self.score_from
+        return self.unscored is not None and self.read + tokens >= self.unscored

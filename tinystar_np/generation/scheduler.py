@@ -2,35 +2,36 @@
 
     waiting → being read → being generated → ended
 
-A step is one call of the model. Texts that are being generated are read together, one new token of each, so
-that the weights are read from memory once for all of them; a text joins this batch when its prompt is read,
-and leaves when it has ended. Orca: Yu et al. 2022, "A distributed serving system for transformer-based
-generative models".
+**Continuous batching.** A step is one call of the model. Texts that are being generated are read together,
+one new token of each, so that the weights are read from memory once for all of them; a text joins this batch
+when its prompt is read, and leaves when it has ended. Orca: Yu et al. 2022, "A distributed serving system for
+transformer-based generative models".
 
-**Prompts** are read in pieces, and between two steps of the batch only so many tokens of them, so that no one
-waits long for the next token because somebody else sends a long prompt. Texts are read in the order in which
-they came. Pieces of the same length are read together.
+**Prompts** are read in pieces (chunked prefill), and between two steps of the batch only so many tokens of
+them, so that no one waits long for the next token because somebody else sends a long prompt. Texts are read
+in the order in which they came. Pieces of the same length are read together.
 
-**Where the memory is full**, the youngest text loses its place. It keeps its tokens and its random numbers,
-waits before all that came after it, is read again, and goes on as if nothing had happened.
+**Preemption.** Where the memory is full, the youngest text loses its place. It keeps its tokens and its
+random numbers, waits before all that came after it, is read again, and goes on as if nothing had happened.
 """
 
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
 from tinystar_np.cache import PREFILL, Cache, join_caches
 from tinystar_np.cache.images import piece_ends
-from tinystar_np.errors import TinyStarError
 from tinystar_np.generation.language_model import Read
 from tinystar_np.generation.lookup import look_up
 from tinystar_np.generation.memory import Memory
 from tinystar_np.generation.request import Request
 from tinystar_np.generation.row import Piece
 from tinystar_np.generation.sampling import Logits
-from tinystar_np.generation.scores import TokenScore, scored
+from tinystar_np.generation.scores import scored
 from tinystar_np.tap import numbered
 
 SCORED = 256
@@ -38,6 +39,18 @@ SCORED = 256
 
 Said = list[tuple[Request, list[Piece]]]
 """The requests of a step, each with its new pieces; none where it ended without one."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the model.
+
+    tokens      {a request: how many of its tokens were read}; empty where the model was not called
+    of_prompts  whether they are those of prompts, or each is the newest of a text
+    """
+
+    tokens: dict[Request, int] = field(default_factory=dict)
+    of_prompts: bool = False
 
 
 class Scheduler:
@@ -72,8 +85,8 @@ class Scheduler:
         self._read_since = 0  # tokens of prompts since the batch's last step
         self._arrived = 0
         self.preempted = 0
-        self.pieces: dict[Request, int] = {}
-        """The prompts of which the last step read a piece, and how many tokens it had."""
+        self.call = Call()
+        """What the latest step called the model with."""
 
     @property
     def is_busy(self) -> bool:
@@ -102,10 +115,10 @@ class Scheduler:
 
         read  the model
 
-        Raises what the model raises; all texts are then where they were. An error in choosing a text's next
-        token ends that text alone: it is in ``request.error``.
+        Raises what the model raises; the texts of that ``call`` cannot go on then, and are to be
+        cancelled. An error in choosing a text's next token ends that text alone: it is in ``request.error``.
         """
-        self.pieces = {}
+        self.call = Call()
         self._begin_texts()
         if self.reading and self._may_read_prompts():
             return self._read_prompts(read)
@@ -115,10 +128,12 @@ class Scheduler:
         return not self.running or self._prompt_tokens is None or self._read_since < self._prompt_tokens
 
     def _begin_texts(self) -> None:
-        """Let texts that wait begin, as long as there is room."""
-        for request in list(self.waiting):
-            if len(self.reading) + len(self.running) >= self._most:
-                return
+        """Let texts that wait begin, as long as there is room.
+
+        One that should begin later keeps its place in the batch: nobody who came after it takes that.
+        """
+        free = self._most - len(self.reading) - len(self.running)
+        for request in list(islice(self.waiting, free)):
             if self._memory.should_wait(request, self.reading):
                 continue
             if not self._memory.begin(request):
@@ -144,9 +159,11 @@ class Scheduler:
         whole = first.wants_all(tokens)
         given = {"images": [list(first.images)]} if first.images else {}
         self._tell(first)
-        left = first.to_read - first.read
-        # Where rotations go by the length of a text, those of a piece go by the whole.
+        # Where rotations go by the length of a text, those of a piece go by the whole; also where
+        # its last token is only scored, and not read.
+        left = len(first.row.ids) - first.read
         in_pieces = cache.reading(left) if len(together) == 1 and left > tokens else nullcontext()
+        self.call = Call(dict.fromkeys(together, tokens), of_prompts=True)
         with numbered([request.row.index for request in together]), in_pieces:
             logits = read(ids, cache=cache, last_only=not whole, **given)  # (B, T or 1, V)
         self._read_since += ids.size
@@ -205,16 +222,11 @@ class Scheduler:
         logits  (T, V) after each; None where they are not wanted
         """
         start, ids = request.read, request.row.ids
-        if request.score_from is not None and logits is not None:
-            begin = max(start + 1, request.score_from, len(request.scores) + request.score_from)
-            end = min(start + tokens + 1, len(ids))
-            if request.score_from == 0 and not request.scores:
-                request.scores.append(TokenScore(ids[0], None))
-            if begin < end:
-                its = logits[begin - 1 - start : end - 1 - start]
-                request.scores += scored(its, ids[begin:end], request.top)
+        begin, end = request.unscored, min(start + tokens + 1, request.prompt_length)
+        if logits is not None and begin is not None and begin < end:
+            its = logits[begin - 1 - start : end - 1 - start]
+            request.scores += scored(its, ids[begin:end], request.top)
         request.read += tokens
-        self.pieces[request] = tokens
         self._memory.note(request)
         others_may_go_on = request.read % PREFILL == 0 or request.read in (request.to_read, *request.cuts)
         if others_may_go_on and request.cache is not None:
@@ -224,8 +236,6 @@ class Scheduler:
         """Choose the first token of a text whose prompt is read."""
         self._tell(request)
         self.reading.remove(request)
-        if request.score_from == 0 and not request.scores:
-            request.scores.append(TokenScore(request.row.ids[0], None))
         if not request.wanted or logits is None:
             request.ended = True
             self._memory.end(request)
@@ -253,6 +263,7 @@ class Scheduler:
         batch = self._joined()
         guess = self._guess(batch)
         newest = np.array([[request.row.ids[-1], *guess] for request in self.running])  # (B, 1 + G)
+        self.call = Call(dict.fromkeys(self.running, 1 + len(guess)))
         with numbered([request.row.index for request in self.running]):
             logits = read(newest, cache=batch, last_only=not guess)  # (B, 1 + G, V)
         self._read_since = 0
@@ -277,7 +288,7 @@ class Scheduler:
         """Choose the next tokens of a text from logits (1 + G, V)."""
         try:
             pieces = request.row.check(guess, logits)
-        except TinyStarError as error:
+        except Exception as error:  # whatever it is, the others of the batch go on
             request.error, request.ended = error, True
             return []
         request.ended = pieces[-1].finish_reason is not None
@@ -301,6 +312,8 @@ class Scheduler:
         if joining:
             caches = [*([] if self._batch is None else [self._batch]), *joining]
             self._batch = caches[0] if len(caches) == 1 else join_caches(caches)
+            for request in self.running[self._in_batch :]:
+                request.cache = None  # it is in the batch, and need not be held twice
             self._in_batch = len(self.running)
         assert self._batch is not None
         return self._batch

@@ -11,11 +11,12 @@ their last bits, some 1e-6 of their size: enough to change a text only where two
 many digits.
 """
 
+import math
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -55,14 +56,14 @@ class Statistics:
     generating        requests whose texts are being generated
     finished          {reason: how many requests ended by it}: those of ``Piece``, and "cancelled", "timeout",
                       "error", and "scored" for prompts that were only scored
-    prompt_tokens     tokens of prompts that have begun to be read
-    cached_tokens     those of them that were in the cache, and not read again
+    prompt_tokens     tokens of prompts, counted when they are read to their end
+    cached_tokens     those of them that were in the prefix cache, and not read again
     generated_tokens  new tokens
     steps             calls of the model
     preempted         how often a text lost its place to another, and was read again
     blocks            blocks of the cache
     blocks_in_use     those that hold running texts
-    blocks_kept       those that hold earlier texts, for requests that begin alike
+    blocks_kept       those that hold earlier texts, for requests that begin alike (the prefix cache)
     """
 
     waiting: int = 0
@@ -137,7 +138,7 @@ class Engine:
         self._lock = threading.Lock()
         self.wake = threading.Event()
         """Set where there is something to do."""
-        self._arrived: deque[tuple[Request, Handle]] = deque()
+        self._arrived: deque[tuple[Request, Handle, float]] = deque()
         self._cancelled: deque[Handle] = deque()
         self._requests: dict[Handle, Request] = {}
         self._handles: dict[Request, Handle] = {}
@@ -213,7 +214,12 @@ class Engine:
         if answers and self.tokenizer is not None and self.tokenizer.end_id is not None:
             ends.add(self.tokenizer.end_id)
         row = Row(
-            *(0, ids, self.tokenizer, options, ends, room if fits is None else min(fits, room)),
+            0,
+            ids,
+            self.tokenizer,
+            options,
+            ends,
+            room if fits is None else min(fits, room),
             begun=() if answers else None,
             top=top_logprobs,
         )
@@ -233,9 +239,8 @@ class Engine:
                     f"{self._max_waiting} requests wait already. Send it again later, or give the engine a "
                     "longer queue."
                 )
-            if timeout is not None:
-                self._deadlines[handle] = time.monotonic() + timeout
-            self._arrived.append((request, handle))
+            deadline = math.inf if timeout is None else time.monotonic() + timeout
+            self._arrived.append((request, handle, deadline))
         self.wake.set()
         return handle
 
@@ -253,17 +258,23 @@ class Engine:
         """Say what the engine has done, and what it holds now."""
         scheduler, blocks = self._scheduler, self.pool.blocks
         with self._lock:
-            self._counts.finished = dict(self._finished)
-            self._counts.waiting = len(scheduler.waiting) + len(self._arrived)
-        self._counts.reading, self._counts.generating = len(scheduler.reading), len(scheduler.running)
-        self._counts.preempted = scheduler.preempted
-        self._counts.blocks_kept = blocks.kept
-        self._counts.blocks_in_use = blocks.in_use
-        return self._counts
+            waiting = len(scheduler.waiting) + len(self._arrived)
+        return replace(
+            self._counts,
+            waiting=waiting,
+            reading=len(scheduler.reading),
+            generating=len(scheduler.running),
+            finished=dict(self._finished),
+            preempted=scheduler.preempted,
+            blocks_kept=blocks.kept,
+            blocks_in_use=blocks.in_use,
+        )
 
     def close(self, drain: bool = False) -> None:
         """Take no more requests, and end: at once, or with ``drain`` when all texts have ended."""
-        self._closing, self._draining = True, drain
+        with self._lock:  # whoever submits is before it, and served, or after it, and refused
+            self._draining = drain and (self._draining or not self._closing)
+            self._closing = True
         self.wake.set()
         if self._thread is not None and threading.current_thread() is not self._thread:
             self._thread.join()
@@ -310,27 +321,33 @@ class Engine:
         if not self._scheduler.is_busy:
             return False
         begun = time.perf_counter()
-        handles = dict(self._handles)
+        handles = dict(self._handles) if self._on_turn is not None else {}
         try:
             said = self._scheduler.step(self.model)
-            self._counts.steps += 1
+            self._counts.steps += bool(self._scheduler.call.tokens)
             for request, pieces in said:
                 self._tell(request, pieces)
-            if self._on_turn is not None:
+            if self._on_turn is not None and self._scheduler.call.tokens:
                 self._on_turn(self._turn_since(begun, handles, said))
         except Exception as error:  # whatever it is, those who wait must be told, and others served
-            self._end_all(error)
+            for request in list(self._scheduler.call.tokens or self._handles):
+                if request in self._handles:
+                    self._end(self._handles[request], "error", error)
         return True
 
     def _take_in(self) -> None:
         """Take in new requests and cancellations, and end those whose time is over."""
-        while self._arrived:
-            with self._lock:
-                request, handle = self._arrived.popleft()
+        # Cancellations first: of each of them the request has come, and is taken in before it is ended.
+        cancelled = [self._cancelled.popleft() for _ in range(len(self._cancelled))]
+        with self._lock:
+            while self._arrived:
+                request, handle, deadline = self._arrived.popleft()
                 self._requests[handle], self._handles[request] = request, handle
+                if deadline < math.inf:
+                    self._deadlines[handle] = deadline
                 self._scheduler.add(request)
-        while self._cancelled:
-            self._end(self._cancelled.popleft(), "cancelled")
+        for handle in cancelled:
+            self._end(handle, "cancelled")
         now = time.monotonic()
         for handle, deadline in list(self._deadlines.items()):
             if now > deadline:
@@ -366,6 +383,14 @@ class Engine:
         for handle in list(self._requests):
             self._end(handle, "error", error)
 
+    def _give_up(self) -> None:
+        """Tell all who wait that the thread that works has ended by an error."""
+        with self._lock:
+            self._closing = True
+            waiting = [*self._requests, *(handle for _, handle, _ in self._arrived)]
+        for handle in waiting:
+            handle.end(EngineClosedError("The engine ended by an error before the text was complete."))
+
     def _turn_since(
         self, begun: float, handles: dict[Request, Handle], said: list[tuple[Request, list[Piece]]]
     ) -> Turn:
@@ -374,15 +399,16 @@ class Engine:
         handles  of the requests before it
         said     what it gave
         """
+        call, begun_texts = self._scheduler.call, {*self._scheduler.reading, *self._scheduler.running}
         tables = {
             handle: request.text.table
             for request, handle in handles.items()
-            if request.text is not None and request.cache is not None
+            if request.text is not None and request in begun_texts
         }
         return Turn(
             begun,
             time.perf_counter(),
-            read={handles[request]: tokens for request, tokens in self._scheduler.pieces.items()},
+            read={handles[request]: tokens for request, tokens in call.tokens.items() if call.of_prompts},
             generated=tuple(handles[request] for request, pieces in said if pieces),
             blocks={handle: len(table) for handle, table in tables.items()},
             blocks_in_use=self.pool.blocks.in_use,
@@ -396,8 +422,13 @@ def work(engines: Sequence[Engine]) -> None:
     for engine in engines:
         engine.wake = wake
     wake.set()
-    while not all(engine.is_done for engine in engines):
-        wake.clear()
-        worked = [engine.turn() for engine in engines]
-        if not any(worked) and not all(engine.is_done for engine in engines):
-            wake.wait()
+    try:
+        while not all(engine.is_done for engine in engines):
+            wake.clear()
+            worked = [engine.turn() for engine in engines]
+            if not any(worked) and not all(engine.is_done for engine in engines):
+                wake.wait()
+    except BaseException:  # also Ctrl-C: nobody may wait for ever
+        for engine in engines:
+            engine._give_up()
+        raise

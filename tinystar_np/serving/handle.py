@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tinystar_np.generation.row import Piece
@@ -151,5 +152,5 @@ class Handle:
             self._changed.notify_all()
             waiting = list(self._waiting)
         for loop, changed in waiting:
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits in it any longer
                 loop.call_soon_threadsafe(changed.set)
