@@ -2,7 +2,7 @@
 
 import tinystar_np as ts
 from tinystar_np.cache.pool import Pool
-from tinystar_np.serving.engine import Turn
+from tinystar_np.serving.statistics import Turn
 
 
 def test_blocks_of_three_texts() -> None:

@@ -18,7 +18,8 @@ from tinystar_np.errors import (
     RequestTimeoutError,
 )
 from tinystar_np.models import Decoder
-from tinystar_np.serving.engine import Turn, work
+from tinystar_np.serving.engine import work
+from tinystar_np.serving.statistics import Turn
 from tinystar_np.text import Tokenizer
 
 LONG = 60  # seconds, which nothing here takes

@@ -13,8 +13,9 @@ from small_models import small_model
 import tinystar_np as ts
 from tinystar_np.errors import EngineClosedError, RequestTimeoutError
 from tinystar_np.models import Decoder
-from tinystar_np.serving.engine import Turn, work
+from tinystar_np.serving.engine import work
 from tinystar_np.serving.handle import Handle
+from tinystar_np.serving.statistics import Turn
 
 LONG = 60  # seconds, which nothing here takes
 

@@ -7,8 +7,8 @@ import pytest
 import tinystar_np as ts
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder
-from tinystar_np.serving.engine import Turn
 from tinystar_np.serving.handle import Handle
+from tinystar_np.serving.statistics import Turn
 from tinystar_np.serving.timeline import BOX, PROMPT, TOKEN, timeline
 
 BEGINNING = [5 + i for i in range(40)]

@@ -22,8 +22,8 @@ import numpy as np
 from tinystar_np.cache.blocks import runs_of
 from tinystar_np.errors import InputError
 from tinystar_np.seeing.pictures import COLOURS, Picture, axes
-from tinystar_np.serving.engine import Turn
 from tinystar_np.serving.handle import Handle
+from tinystar_np.serving.statistics import Turn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
