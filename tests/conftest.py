@@ -1,6 +1,7 @@
 """Fixtures that several tests share: small random models made by transformers, and real data."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,26 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 torch.set_num_threads(1)  # small models: more threads cost more than they bring
 
 SMALL_GPT2 = {"vocab_size": 211, "n_positions": 96, "n_embd": 48, "n_layer": 3, "n_head": 4}
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser without a window; what needs one is skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"no browser is on the PATH: {', '.join(BROWSERS)}")
+    with playwright.sync_playwright() as running:
+        # Without a sandbox of its own it also starts as root, in a container.
+        try:
+            browser = running.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except playwright.Error as error:  # a name on the PATH may only say where to get the browser
+            pytest.skip(f"{found} does not start: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(autouse=True)

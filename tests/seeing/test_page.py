@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,25 +18,8 @@ from tinystar_np.seeing.look import Seen
 from tinystar_np.seeing.page.data import page_data
 from tinystar_np.seeing.page.file import linked_page, page_text
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PROMPT = "Once upon a time there was a little"
 TEXT = "#chosen b"  # what the page says of the chosen token
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser is on the PATH: {', '.join(BROWSERS)}")
-    with playwright.sync_playwright() as running:
-        # Without a sandbox of its own it also starts as root, in a container.
-        try:
-            browser = running.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except playwright.Error as error:  # a name on the PATH may only say where to get the browser
-            pytest.skip(f"{found} does not start: {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import tinystar_np as ts
 from tinystar_np.generation.perplexity import Perplexity, text_scores, to_score, windows
 from tinystar_np.seeing.page.surprise import surprise_page
 
-browser, opened = test_page.browser, test_page.opened
+opened = test_page.opened
 TEXT = (
     'Lily saw a </script><b id="bad">dog</b>.\n\nThe dog said: "日本\t\u202e" & ran.  It was\r big & happy.'
 )

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +13,6 @@ from server_process import serving
 from small_seeing import picture, small_seeing_model
 from terminals import save_scripted_model
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 SCRIPT = """Yes.
 That <b>is</b> so, <img src=x onerror=alert(1)> & no `tag`.
 
@@ -50,22 +48,6 @@ FAKE = """(() => {
   };
 })();"""
 """Answers that the test writes itself, piece by piece."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"no browser is on the PATH: {', '.join(BROWSERS)}")
-    with playwright.sync_playwright() as running:
-        # Without a sandbox of its own it also starts as root, in a container.
-        try:
-            browser = running.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except playwright.Error as error:  # a name on the PATH may only say where to get the browser
-            pytest.skip(f"{found} does not start: {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
