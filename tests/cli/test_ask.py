@@ -110,7 +110,7 @@ def test_statistics_of_other_types_and_of_one_token(talking_model: Path, capsys:
 
 
 SHORT_PIECES = (
-    "import tinystar_np.cli.ask as a, tinystar_np.generation.loop as l; a.PREFILL = l.PREFILL = 16; "
+    "import tinystar_np.cli.ask as a, tinystar_np.generation.scheduler as s; a.PREFILL = s.PREFILL = 16; "
 )
 
 

@@ -17,7 +17,7 @@ import tinystar_np as ts
 from tinystar_np.cache import Cache, join_caches
 from tinystar_np.checkpoints.safetensors_writer import write_arrays
 from tinystar_np.errors import CheckpointError
-from tinystar_np.generation import Conversation, loop
+from tinystar_np.generation import Conversation, loop, scheduler
 from tinystar_np.loading import load
 from tinystar_np.models import caches
 from tinystar_np.tap import listen
@@ -140,6 +140,7 @@ def known(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(autouse=True)
 def _pieces_smaller_than_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "PREFILL", 6)
+    monkeypatch.setattr(scheduler, "PREFILL", 6)
     monkeypatch.setattr(caches, "PREFILL", 7)
 
 
