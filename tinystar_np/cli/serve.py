@@ -4,6 +4,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from tinystar_np.amounts import counted
 from tinystar_np.cli.model_argument import completed
 from tinystar_np.cli.open_model import add_model_arguments, model_settings, open_model
 from tinystar_np.cli.streams import OK, tell
@@ -132,7 +133,12 @@ def serve(arguments: argparse.Namespace) -> int:
     def listens() -> None:
         note(f"{names}: listening at {address_of(listening)} (Ctrl-C stops it)", arguments)
 
-    Server(state, arguments.grace).run(listening, [each.engine for each in models], listens)
+    def waits(running: int) -> None:
+        if arguments.grace:
+            many = counted(running, "request")
+            note(f"stopping: {many} may end within {arguments.grace:g} s (Ctrl-C ends at once)", arguments)
+
+    Server(state, arguments.grace).run(listening, [each.engine for each in models], listens, waits)
     return OK
 
 

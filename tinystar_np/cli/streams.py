@@ -130,7 +130,8 @@ def read_text(source: Callable[[int], bytes], what: str, on: str = " on stdin") 
 def file_text(path: Path) -> str:
     """Return a file's text; raises InputError where it is missing, too long or not UTF-8."""
     if not path.is_file():  # a pipe or a device may never end
-        raise InputError(f"{path}: there is no such file, or it is none with a text.")
+        what = "this is no file with a text" if path.exists() else "there is no such file"
+        raise InputError(f"{path}: {what}.")
     try:
         with path.open("rb") as file:
             return read_text(file.read, str(path), on="")

@@ -5,6 +5,7 @@ runs in a second thread, with an event loop of its own, and takes connections wh
 """
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -36,10 +37,11 @@ def bind(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
-        why = "there is no such host"
+        why, option = "there is no such host", "--host"
         if isinstance(error, OSError) and not isinstance(error, socket.gaierror):
             why = os.strerror(error.errno or 0)
-        raise InputError(f"{host}:{port} cannot be listened at: {why}. Try another --port.") from error
+            option = "--host" if error.errno == errno.EADDRNOTAVAIL else "--port"
+        raise InputError(f"{host}:{port} cannot be listened at: {why}. Try another {option}.") from error
 
 
 def address_of(listening: socket.socket) -> str:
@@ -72,13 +74,21 @@ class Server:
         self._stop = threading.Event()
         self._failure: BaseException | None = None
 
-    def run(self, listening: socket.socket, engines: Sequence[Engine], listens: Callable[[], None]) -> None:
+    def run(
+        self,
+        listening: socket.socket,
+        engines: Sequence[Engine],
+        listens: Callable[[], None],
+        waits: Callable[[int], None],
+    ) -> None:
         """Answer requests until a signal says stop, and end the engines; in the main thread.
 
         listens  called when it takes requests
+        waits    called with their number where running requests may end before it stops
         """
         before = {number: signal.signal(number, self._told) for number in STOPS}
-        thread = threading.Thread(target=self._serve, args=(listening, engines, listens), name="server")
+        handed = (listening, engines, listens, waits)
+        thread = threading.Thread(target=self._serve, args=handed, name="server")
         thread.start()
         try:
             work(engines)
@@ -99,17 +109,23 @@ class Server:
             signal.signal(each, signal.SIG_DFL)
 
     def _serve(
-        self, listening: socket.socket, engines: Sequence[Engine], listens: Callable[[], None]
+        self,
+        listening: socket.socket,
+        engines: Sequence[Engine],
+        listens: Callable[[], None],
+        waits: Callable[[int], None],
     ) -> None:
         try:
-            asyncio.run(self._until_told(listening, listens))
+            asyncio.run(self._until_told(listening, listens, waits))
         except BaseException as error:  # raised in the main thread
             self._failure = error
         finally:
             for engine in engines:
                 engine.close()
 
-    async def _until_told(self, listening: socket.socket, listens: Callable[[], None]) -> None:
+    async def _until_told(
+        self, listening: socket.socket, listens: Callable[[], None], waits: Callable[[int], None]
+    ) -> None:
         serving = asyncio.ensure_future(self._uvicorn.serve(sockets=[listening]))
         while not self._uvicorn.started and not serving.done():
             await asyncio.sleep(0.001)
@@ -118,6 +134,8 @@ class Server:
         while not self._stop.is_set() and not serving.done():
             await asyncio.sleep(TICK)
         self._state.stopping = True
+        if self._state.active:
+            waits(self._state.active)
         await _until(lambda: not self._state.active, self._grace)
         for texts in list(self._state.texts):
             texts.cancel()
