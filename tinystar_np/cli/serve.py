@@ -30,6 +30,7 @@ examples:
     -d '{{"prompt": "Once upon a time", "max_tokens": 20}}'
 
 SIGTERM and Ctrl-C stop it: running answers may end within --grace seconds. A second one ends it at once.
+With -v there is a line on stderr for each request.
 Exit codes: 0 after it was stopped, 1 failure, 2 usage."""
 
 NO_PACKAGES = (
