@@ -183,8 +183,7 @@ class Engine:
             self._check_open()
             if len(self._arrived) + len(self._scheduler.waiting) >= self._max_waiting + self._free_places():
                 raise QueueFullError(
-                    f"{self._max_waiting} requests wait already. Send it again later, or give the engine a "
-                    "longer queue."
+                    f"As many requests wait as may wait ({self._max_waiting}). Send this one again later."
                 )
             deadline = math.inf if timeout is None else time.monotonic() + timeout
             self._arrived.append((request, handle, deadline))
