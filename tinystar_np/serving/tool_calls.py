@@ -267,16 +267,15 @@ class HiddenMarks:
 
     marks      their texts
     tokenizer  the model's
-    after      the ids of the prompt
 
     The text of a piece may come later than its token, where a stop string or a character is not yet complete.
     So the text is decoded once more, without stop strings, to know after how many characters a mark stands.
     """
 
-    def __init__(self, marks: Collection[str], tokenizer: Tokenizer, after: Sequence[int] = ()) -> None:
+    def __init__(self, marks: Collection[str], tokenizer: Tokenizer) -> None:
         texts = {id: tokenizer.token(id) for id in tokenizer.special_ids}
         self._marks = {id: text for id, text in texts.items() if text in marks}
-        self._stream = TextStream(tokenizer, after)
+        self._stream = TextStream(tokenizer)
         self._decoded = self._given = 0  # characters
         self._waiting: list[tuple[int, str]] = []  # marks that the text has not reached
 
