@@ -274,7 +274,7 @@ class Engine:
             said = self._scheduler.step(self.model)
             self._counts.steps += bool(self._scheduler.call.tokens)
             for request, pieces in said:
-                self._tell(request, pieces)
+                self._deliver(request, pieces)
             if self._on_turn is not None and self._scheduler.call.tokens:
                 self._on_turn(self._turn_since(begun, handles, said))
         except Exception as error:  # whatever it is, those who wait must be told, and others served
@@ -301,7 +301,7 @@ class Engine:
             if now > deadline:
                 self._end(handle, "timeout", RequestTimeoutError("The text was not complete in time."))
 
-    def _tell(self, request: Request, pieces: list[Piece]) -> None:
+    def _deliver(self, request: Request, pieces: list[Piece]) -> None:
         """Hand a request's new pieces to its handle, and end it where they are the last."""
         handle = self._handles[request]
         if not handle.usage.generated:

@@ -140,14 +140,14 @@ class Handle:
         """Add pieces; called by the engine."""
         self._pieces += pieces
         self.usage.generated += len(pieces)
-        self._tell()
+        self._notify()
 
     def end(self, error: BaseException | None = None) -> None:
         """Say that no more will come; called by the engine."""
         self._error, self._ended, self.finished = error, True, time.perf_counter()
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
             waiting = list(self._waiting)
