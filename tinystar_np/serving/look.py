@@ -168,7 +168,7 @@ class Looks:
 
 
 async def in_a_thread(work: Callable[[], Result]) -> Result:
-    """Return what some work gives, done in a thread that a server which stops does not wait for."""
+    """Do some work in a daemon thread, which a server that stops does not wait for; return its result."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Result] = loop.create_future()
 
