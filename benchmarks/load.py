@@ -37,7 +37,6 @@ class Answer:
 
     sent    when it was asked for, in seconds of ``time.perf_counter``
     times   when each piece of it arrived
-    text    all of it
     tokens  new tokens as the server counts them; None where it does not say
     prompt  prompt tokens, likewise
     reason  why it ended, in OpenAI's words
@@ -45,7 +44,6 @@ class Answer:
 
     sent: float
     times: list[float] = field(default_factory=list)
-    text: str = ""
     tokens: int | None = None
     prompt: int | None = None
     reason: str | None = None
@@ -107,9 +105,8 @@ class Server:
                     answer.tokens, answer.prompt = usage["completion_tokens"], usage["prompt_tokens"]
                 for choice in chunk.get("choices", ()):
                     answer.reason = choice.get("finish_reason") or answer.reason
-                    if text := choice.get("text"):
+                    if choice.get("text"):
                         answer.times.append(time.perf_counter())
-                        answer.text += text
                         yield
 
 
@@ -123,7 +120,6 @@ class InProcess:
         handle = self.engine.submit(prompt, max_new_tokens=new, temperature=0.0)
         async for piece in handle:
             answer.times.append(time.perf_counter())
-            answer.text += piece.text
             answer.reason = piece.finish_reason
             yield
         answer.tokens, answer.prompt = handle.usage.generated, handle.usage.prompt
@@ -277,6 +273,6 @@ async def shared_prefix(service: Service, prompts: Prompts, prefix: int, times: 
     return {"first time, s": median(first), "second time, s": median(second), "times shorter": median(ratios)}
 
 
-async def warm_up(service: Service, prompts: Prompts) -> str:
-    """Ask for a first text, and return it."""
-    return (await ask(service, prompts.of(WARM_UP), WARM_UP, WARM_UP)).text
+async def warm_up(service: Service, prompts: Prompts) -> None:
+    """Ask for a first text, which is not measured."""
+    await ask(service, prompts.of(WARM_UP), WARM_UP, WARM_UP)

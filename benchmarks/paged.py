@@ -3,7 +3,7 @@
     python benchmarks/paged.py smollm2-135m llama-1.1b gpt2
 
     gathered  keys and values copied into arrays (B, G, S, K), and attention to these; one row that is one run
-              is not copied, and so is today's attention to contiguous arrays
+              is not copied: that is attention to a contiguous array
     running   each row by itself, run by run, with a running softmax (kernels/blockwise_attention.py)
     paged     ``fast.paged_attention``
 

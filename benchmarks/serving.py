@@ -56,7 +56,7 @@ async def measure(
     found: Measured = {}
 
     async def part(what: str, words: str, ask: Callable[[], Awaitable[dict[str, float]]]) -> None:
-        """Measure something, and again while others disturb it; keep the time that others disturbed least."""
+        """Measure something, again while other processes are busy, and keep the least disturbed try."""
         for i in range(options.tries):
             progress(words if i == 0 else f"{words}, again: others were busy")
             watch = Watch()
@@ -90,7 +90,7 @@ async def measure(
 def turn(
     name: str, options: argparse.Namespace, programs: Programs, progress: Callable[[str], None]
 ) -> Measured:
-    """Start a server, measure it, and stop it."""
+    """Start a server, measure it, and stop it; a server that fails has no figures."""
     prompts = Prompts(options.workdir / MODEL / "tokenizer.json", options.texts)
     progress(f"{name}: starting")
     try:

@@ -1,4 +1,4 @@
-"""Let a server work for long under a mixed load, and look for what only time shows.
+"""A soak test: a server works for long under a mixed load, and what only time shows is looked for.
 
     python benchmarks/soak.py smollm2 --minutes 30
     python benchmarks/soak.py stories --minutes 2 --cache-memory 6MB
@@ -207,13 +207,12 @@ class Client:
         """Ask for a whole text, and go before it is there."""
         body = self.body()
         payload = json.dumps(body).encode()
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", self.port)
         head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(payload)}\r\n"
         writer.write(head.encode() + b"Content-Type: application/json\r\n\r\n" + payload)
         await writer.drain()
         await asyncio.sleep(self.random.uniform(0.02, 0.2))
         writer.close()
-        del reader
         self.tally.cut_most += int(str(body["max_tokens"]))
 
     async def half(self) -> None:

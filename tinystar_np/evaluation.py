@@ -1,4 +1,4 @@
-"""Evaluation: a model of lm-evaluation-harness, the usual judge of language models.
+"""Evaluation: a model for EleutherAI's lm-evaluation-harness, the usual benchmark of language models.
 
     pip install 'tinystar_np[eval]'
     lm_eval --model tinystar --model_args pretrained=MODEL --tasks arc_easy,wikitext
@@ -40,11 +40,11 @@ from tinystar_np.text import Tokenizer, load_tokenizer
 
 NAME = "tinystar"
 LENGTH = 2048
-"""The longest text for models that name no length; the harness's own choice."""
+"""The longest text, in tokens, for models that name no length; the harness's own choice."""
 NEW_TOKENS = 256
 """How many tokens an answer has at most where the task does not say; the harness's own choice."""
 WAITING = 64
-"""Answers that the engine is asked for at a time."""
+"""The most answers that the engine has been asked for and that are not collected yet."""
 NO_TEMPLATE = "{}: the model has no chat template. Leave --apply_chat_template out."
 
 Pair = tuple[str, str]

@@ -90,7 +90,7 @@ def test_the_least_recently_used_block_is_given_away_first() -> None:
     assert used is not None
     blocks.hold(used)
     blocks.let_go(used)
-    blocks._give_away()
+    blocks._evict()
     assert blocks.named(b"b") is None
     assert blocks.named(b"a") == used
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from tinystar_np.serving import app
-from tinystar_np.serving.requests import NOT_BUILT, ChatRequest, CompletionRequest
+from tinystar_np.serving.requests import UNSUPPORTED, ChatRequest, CompletionRequest
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "server.md").read_text(encoding="utf-8")
 
@@ -20,8 +20,8 @@ def test_every_field_is_named() -> None:
 
 def test_what_is_refused_is_named() -> None:
     refused, _, ignored = PAGE.partition("**Refused**")[2].partition("**Ignored**")
-    assert named(refused) == set(NOT_BUILT)
-    assert not named(ignored.partition("\n## ")[0]) & {*NOT_BUILT, *CompletionRequest.model_fields}
+    assert named(refused) == set(UNSUPPORTED)
+    assert not named(ignored.partition("\n## ")[0]) & {*UNSUPPORTED, *CompletionRequest.model_fields}
 
 
 def test_every_path_is_named() -> None:

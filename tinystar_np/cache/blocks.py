@@ -1,4 +1,4 @@
-"""Blocks: which parts of a pool are free, in use, or kept for texts that begin as earlier ones did.
+"""Blocks: which parts of a pool are free, in use, or kept as a prefix cache for texts that begin alike.
 
 A pool of memory is divided into blocks of a fixed number of tokens, and a text takes one after another as it
 grows: nothing need be reserved for its longest possible end, and two texts that begin with the same tokens
@@ -8,13 +8,13 @@ are in cache/paged.py. Kwon et al. 2023, arXiv:2309.06180.
 **Sharing.** A full block is named by a hash of its tokens and of the name of the block before it, so that the
 name stands for the whole text up to its end. A text that begins with the same tokens finds the block by its
 name. A block counts the texts that hold it. One that no text holds any longer is kept, as long as no one
-needs its place; the one that was used least recently is given away first, and of a text its end before its
+needs its place; the one that was used least recently is evicted first, and of a text its end before its
 beginning, which is what others may share.
 
 **Runs.** NumPy sees neighbouring blocks as one array, without copying (kernels/paged_attention.py). So a text
 gets blocks that follow one another where that can be: when it begins, it is promised a run of free blocks
 long enough for its likely end, or as long as there is. A promise reserves nothing: where memory is short,
-long ones are cut before anything that is kept is given away.
+long ones are cut before any kept block is evicted.
 """
 
 from collections import OrderedDict
@@ -24,7 +24,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-FIRST_NAME = b""
+FIRST_NAME = b""  # of what precedes the first block of a text
 NO_TEXT = -1
 AHEAD = 8  # blocks that are promised at a time to a text that has used up what it was promised
 
@@ -95,7 +95,7 @@ class Blocks:
     def promise(self, text: int, least: int, most: int) -> None:
         """Promise a text a run of free blocks.
 
-        least  where fewer are free, others' longer promises are cut short, then kept blocks are given away
+        least  where fewer are free, others' longer promises are cut short, then kept blocks are evicted
         most   blocks of the run, which may be fewer
         """
         while np.count_nonzero(self._free & (self._promised == NO_TEXT)) < least:
@@ -103,7 +103,7 @@ class Blocks:
                 continue
             if not self._kept:
                 break
-            self._give_away()
+            self._evict()
         starts, lengths = runs_of(self._free & (self._promised == NO_TEXT))
         if not len(starts):
             return
@@ -154,12 +154,11 @@ class Blocks:
         self._promised[promised[max(AHEAD, len(promised) // 2) :]] = NO_TEXT
         return True
 
-    def _give_away(self) -> int:
-        """Free the kept block that was used least recently, and return it."""
+    def _evict(self) -> None:
+        """Free the kept block that was used least recently."""
         block, _ = self._kept.popitem(last=False)
         del self._by_name[self._names.pop(block)]
         self._free[block] = True
-        return block
 
 
 def runs_of(some: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,9 +1,9 @@
 """Keys and values of many texts in one pool: the state of an attention layer whose rows come and go.
 
 ``KeyValueState`` holds the rows of one batch in arrays of their own, and copies them when a row joins or
-leaves. Here a row is a table of blocks (cache/blocks.py), the same for every layer, and joining is free.
-Windows and chunks keep all their tokens here: another text may share them up to any block, and then needs
-the W tokens before it. Only those that are within reach are read.
+leaves. Here a row is a table of blocks (cache/blocks.py), the same for every layer, and joining copies
+nothing. Windows and chunks keep all their tokens here: another text may share them up to any block, and then
+needs the W tokens before it. Only those that are within reach are read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,9 +39,11 @@ class _Places(NamedTuple):
 class PagedState:
     """Keys and values of one layer of some texts of a pool.
 
-    like  the state that the layer makes itself, of one row: its shapes, and how far a token sees
-    P     places of the pool
-    size  of a block
+    like    the state that the layer makes itself, of one row: its shapes, and how far back a token attends
+    places  P, how many tokens the pool can hold
+    size    places of a block
+
+    tables  the block table of each row
     """
 
     rewindable: ClassVar[bool] = True
@@ -104,7 +106,7 @@ class PagedState:
         return _Places(tables, step.start + step.length, new.ravel())
 
     def _first_in_reach(self, step: Step) -> int:
-        """Return the first position that a new token of any row sees."""
+        """Return the first position that a new token of any row attends to."""
         earliest = int(step.start.min())
         if self.window is not None:
             return max(0, earliest - self.window + 1)

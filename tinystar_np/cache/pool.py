@@ -1,8 +1,8 @@
-"""A pool: the cache of many texts at once, which share what they have in common (a prefix cache).
+"""A pool: the cache of many texts, which share what they begin with (a prefix cache).
 
-Keys and values stand in blocks (cache/blocks.py), and each text has a table of its blocks, as paged attention
-has it. A text that begins as another did holds the same blocks as far as the two agree, and only the rest is
-read.
+Keys and values stand in blocks (cache/blocks.py), and each text has a table of its blocks, the block table of
+paged attention. A text that begins as another did holds the same blocks as far as the two agree, and only the
+rest is read.
 
 **Recurrences** have no blocks: their state stands for all tokens up to one, and no token can be taken back
 from it. What can be shared is a copy of the state at some length, a snapshot (cache/snapshots.py). They are
@@ -13,7 +13,7 @@ snapshot that its tokens allow. A layer of attention in the same model needs its
 those of the last block too, which is not full: the snapshot holds it, and whoever goes on from it writes into
 a copy.
 
-**Memory.** All of it is set out from the start: blocks, and as many states as rows and snapshots may have. In
+**Memory.** All of it is laid out at the start: blocks, and as many states as rows and snapshots may have. In
 a model that has both, half of it is for either. What is not used costs nothing until it is.
 """
 
@@ -72,10 +72,11 @@ class PooledText:
 class Pool:
     """The memory of many texts of one model.
 
-    model   the model
-    blocks  how many blocks, each of ``size`` tokens
+    model   makes the caches of which the pool takes the shapes
+    blocks  how many blocks
     states  how many states of recurrences, those of the rows among them
     rows    how many texts can be read or generated at once
+    size    tokens of a block
     """
 
     def __init__(self, model: NewCache, blocks: int, states: int, rows: int, size: int = BLOCK) -> None:
@@ -223,7 +224,7 @@ class Pool:
         text.named = full
 
     def keep(self, text: PooledText, ids: Sequence[int], cache: Cache, row: int = 0) -> None:
-        """Take a snapshot of a text, for those that go on from here; only where states cannot be cut.
+        """Take a snapshot of a text for those that go on from here; only in models with recurrences.
 
         cache  holds it, in this row
         """
@@ -243,15 +244,15 @@ class Pool:
         self.snapshots.add(Snapshot(before, tail, length, states, block))
 
     def end(self, text: PooledText) -> None:
-        """Let go of a text's blocks: those with a name are kept for others as long as there is room."""
+        """Release a text's blocks: those with a name are kept for others as long as there is room."""
         self.blocks.forget(text.number)
         self._owed.pop(text.number, None)
-        for block in reversed(text.table):  # the end is given away before the beginning
+        for block in reversed(text.table):  # the end is evicted before the beginning
             self.blocks.let_go(block)
         text.table = []
 
     def agrees_up_to(self, text: PooledText, ids: Sequence[int]) -> int | None:
-        """Return where a recurrent model's text parts from all earlier ones; None where no one would gain."""
+        """Return how far a recurrent model's text agrees with earlier ones; None where no one would gain."""
         if not self._recurrent or not text.shares:
             return None
         known = 0
@@ -270,7 +271,7 @@ class Pool:
         return name_after(FIRST_NAME, [int(rule.rotation_length(lengths)[0]) for rule in text.rules])
 
     def _named(self, text: PooledText, most: int) -> list[int]:
-        """Return the blocks that stand in the pool of a text's first ``most`` ones, without a gap."""
+        """Return those of a text's first ``most`` blocks that are in the pool, up to the first gap."""
         if not self.bytes_per_block:
             return []
         found = []

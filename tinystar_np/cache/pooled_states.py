@@ -1,4 +1,4 @@
-"""States of layers in a pool: their parts, their sizes, and those of one text or one row.
+"""The states of layers in a pool: their parts, their sizes, and views of one text or one row.
 
 A layer's state is keys and values, a recurrence's, or both (``HybridState``). In a pool the keys and values
 stand in blocks (cache/paged.py), and a recurrence has a state for each text.
@@ -28,7 +28,11 @@ class Needs(NamedTuple):
 
 
 def needs_of(empty: Cache, size: int) -> Needs:
-    """Say how large blocks and states are, from an empty cache of one row."""
+    """Return how large blocks and states are.
+
+    empty  a cache of one row without tokens
+    size   tokens of a block
+    """
     parts = [part for state in empty.states for part in parts_of(state)]
     widths = [_width(part) for part in parts if isinstance(part, KeyValueState)]
     return Needs(
@@ -61,7 +65,11 @@ def _each(state: LayerState, make: Callable[[LayerState], LayerState]) -> LayerS
 
 
 def paged(state: LayerState, places: int, size: int) -> LayerState:
-    """Put the keys and values of a layer into a pool; a recurrence's state stays as it is."""
+    """Put the keys and values of a layer into a pool; a recurrence's state stays as it is.
+
+    places  of the pool, one for each token that it can hold
+    size    places of a block
+    """
 
     def in_pool(part: LayerState) -> LayerState:
         return PagedState(part, places, size) if isinstance(part, KeyValueState) else part
@@ -82,5 +90,5 @@ def of_row(state: LayerState, row: int) -> LayerState:
 
 
 def _width(state: KeyValueState) -> int:
-    """Return how many numbers a token takes."""
+    """Return how many numbers the keys and values of a token are."""
     return int(state.keys.shape[1] * (state.keys.shape[3] + state.values.shape[3]))

@@ -1,8 +1,8 @@
-"""Snapshots: copies of what recurrences remember at some lengths of texts, for texts that go on from there.
+"""Snapshots: copies of recurrent states after some tokens of a text, for texts that go on from there.
 
 The state of a recurrence stands for all tokens up to one, and no token can be taken back from it. So a prefix
-cache of a model with recurrences keeps copies, as many as there is memory for; the least recently used gives
-way to a new one. They are found by the name of the last full block (cache/blocks.py) and the tokens after it.
+cache of a model with recurrences keeps copies, as many as there is memory for; a new one evicts the least
+recently used. They are found by the name of the last full block (cache/blocks.py) and the tokens after it.
 """
 
 from collections import OrderedDict
@@ -56,11 +56,11 @@ class Snapshots:
         return sorted(self._by_name.get(name, ()), key=lambda snapshot: -snapshot.length)
 
     def use(self, snapshot: Snapshot) -> None:
-        """Make it the last one to give way."""
+        """Make it the most recently used."""
         self._all.move_to_end(id(snapshot))
 
     def add(self, snapshot: Snapshot) -> None:
-        """Keep one, which holds its block; the least recently used ones give way."""
+        """Keep one, and hold its block; the least recently used ones are dropped where there are too many."""
         while len(self._all) >= self._most:
             self.drop_oldest()
         if snapshot.block is not None:

@@ -1,7 +1,7 @@
 """Measure how well a model predicts a text: bits per byte, and perplexity per token and per word.
 
 The text is read in windows, as for the rolling log-likelihood of EleutherAI's evaluation harness: each as
-long as the model's context, and without what came before. A shorter --stride gives each token more context,
+long as the model's context, and without the text before it. A shorter --stride gives each token more context,
 and takes longer. Bits per byte and perplexity per word compare models whose tokens differ.
 
 With --page one HTML file is written, which shows the text with each token coloured by its surprise.

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = server.add_argument
     add("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     add("--port", type=_port, default=8000, metavar="N", help="0 takes a free one (default: %(default)s)")
-    add("--api-key", metavar="KEY", help="what clients must know (or the environment's TINYSTAR_API_KEY)")
+    add("--api-key", metavar="KEY", help="what clients must send (or the environment's TINYSTAR_API_KEY)")
     add("--no-key", action="store_true", help="everybody may ask, from other machines too")
     add(
         "--grace",
@@ -144,7 +144,7 @@ def serve(arguments: argparse.Namespace) -> int:
 
 
 def _access(arguments: argparse.Namespace) -> "Access":
-    """Return who may ask; raises UsageError where strangers could without a key."""
+    """Return the access control; raises UsageError where other machines could ask without a key."""
     from tinystar_np.serving.access import VARIABLE, Access, check_key, hide, is_loopback, own_names
 
     given, of_environment = arguments.api_key, os.environ.pop(VARIABLE, None)

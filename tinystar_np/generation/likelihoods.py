@@ -2,8 +2,9 @@
 
 That is how language models are tested: of several ends of a sentence, which is the likeliest? What texts
 begin with alike is read once (prefix_tree.py), and texts of about the same length are read together, the
-shorter ones filled up behind their ends, where no token of theirs looks. Both follow from the texts alone:
-the same texts give the same numbers, to the last bit, in whatever order and portions they were asked for.
+shorter ones padded after their ends, where none of their own tokens attends. Both follow from the texts
+alone: the same texts give the same numbers, to the last bit, in whatever order and portions they were asked
+for.
 
 Beside other texts a number may differ in its last bits, since products of matrices of another size sum in
 another order.
@@ -22,9 +23,9 @@ from tinystar_np.generation.language_model import LanguageModel
 from tinystar_np.generation.prefix_tree import SAVED, Node, prefix_tree
 
 TOGETHER = 512
-"""Tokens that are read at once. Their logits are (512, V) numbers."""
+"""The most tokens that are read at once. Their logits are (512, V) numbers."""
 HELD = 4096
-"""Tokens that the copies of a cache hold, in which texts go on from a shared beginning at once."""
+"""The most tokens in all rows of a batch of texts that go on from a shared prefix, which each row copies."""
 
 
 class End(NamedTuple):
@@ -54,7 +55,9 @@ def likelihoods(
 ) -> list[Likelihood]:
     """Score the ends of many texts.
 
-    done  called with the index of each end, and its likelihood, as soon as it is known
+    model  what reads the texts
+    ends   the texts, and where their ends begin
+    done   called with the index of each end, and its likelihood, as soon as it is known
 
     Returns one likelihood for each.
     Raises InputError for an end without tokens, or with nothing before it; ContextFullError for a text that
@@ -86,7 +89,7 @@ class _Reader:
             by_text.setdefault(tuple(end.ids[:-1]), []).append(i)
         self._texts, self._of_text = list(by_text), list(by_text.values())
         self._starts = [min(ends[i].start for i in of_text) for of_text in self._of_text]
-        # Where rotations depend on the length of a text, nothing is shared, and nothing filled up.
+        # Where rotations depend on the length of a text, nothing is shared, and nothing padded.
         self._apart = bool(ends) and model.new_cache(1).text is not None
 
     def read(self) -> list[Likelihood]:

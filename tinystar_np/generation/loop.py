@@ -26,9 +26,9 @@ from tinystar_np.generation.scheduler import Scheduler, pieces_of
 from tinystar_np.text import Tokenizer
 
 TOGETHER = 64
-"""Prompts of a list that are generated at the same time; others follow when these have ended."""
+"""The most prompts of a list that are generated at the same time; others follow as these end."""
 LIST_MEMORY = 4 << 30
-"""Bytes of a pool for the prompts of a list; where they need more, some are read again."""
+"""The most bytes of a pool for the prompts of a list; where they need more, texts are preempted."""
 
 
 def run(
@@ -40,7 +40,7 @@ def run(
     progress: Progress | None = None,
     images: Sequence[Sequence[SeenImage]] | None = None,
 ) -> Generator[Piece, None, None]:
-    """Generate a continuation of each prompt, all at the same time.
+    """Generate a continuation of each prompt, up to ``TOGETHER`` at the same time.
 
     prompts    token ids, each at least one
     tokenizer  for the text of the pieces; None for ids alone
@@ -48,7 +48,7 @@ def run(
     progress   see ``Progress``
     images     those of each prompt; None for none
 
-    Returns a generator of pieces, whose ``index`` is the number of their prompt.
+    Returns a generator of pieces, whose ``index`` is that of their prompt.
     """
     rows = [
         Row(index, prompt, tokenizer, options, model.end_ids, room_after(model, prompt, cache))

@@ -16,31 +16,31 @@ class Memory(Protocol):
     """The memory of a scheduler's texts."""
 
     rows: int
-    """How many texts it can hold at once."""
+    """How many texts it can hold at the same time."""
     reads_again: bool
     """Whether texts whose rotations have changed are to be begun anew; where not, the model sees to it."""
 
     def should_wait(self, request: Request, reading: Sequence[Request]) -> bool:
-        """Say whether a text should begin later, when one of those that are being read is known."""
+        """Say whether a text should wait for one that is being read, whose beginning it will share."""
 
     def begin(self, request: Request) -> bool:
         """Give a request a cache; False where there is no room now."""
 
     def make_room(self, request: Request, tokens: int) -> bool:
-        """Have room for so many more tokens; False where there is none."""
+        """Make room for so many more tokens of a text; False where there is none."""
 
     def note(self, request: Request) -> None:
-        """Take notice of what has been read of a text."""
+        """Note how far a text has been read."""
 
     def keep(self, request: Request, cache: Cache, row: int) -> None:
         """Keep what a row of a cache holds, for texts that go on from it."""
 
     def end(self, request: Request) -> None:
-        """Let go of a text."""
+        """Release a text's memory."""
 
 
 class OwnCaches:
-    """A cache of its own for each text, as large as it may become. Rows of a batch are copied together.
+    """A cache of its own for each text, as large as it may become. Caches are copied when texts join a batch.
 
     model  makes the caches
     """
@@ -88,12 +88,12 @@ class SharedPool:
         self.rows = pool.rows
 
     def should_wait(self, request: Request, reading: Sequence[Request]) -> bool:
-        """Say whether another text, which is being read, will be known further than the pool knows it now."""
+        """Say whether a text that is being read will hold more of this one than the pool does now."""
         texts = [other.text for other in reading if other.text is not None]
         return bool(texts) and self.pool.should_wait(self._text(request), texts, request.most_cached)
 
     def begin(self, request: Request) -> bool:
-        """Take what the pool knows of a text, and promise it room."""
+        """Take the blocks that the pool has of a text's beginning, and promise it room for the rest."""
         text = self._text(request)
         expected = len(request.row.ids) + max(request.row.left, 0)
         cache = self.pool.begin(text, request.row.ids, expected, request.most_cached)
@@ -114,17 +114,17 @@ class SharedPool:
         return request.text is None or self.pool.make_room(request.text, request.read + tokens)
 
     def note(self, request: Request) -> None:
-        """Name the blocks that are full."""
+        """Let other texts share the blocks that are full now."""
         if request.text is not None:
             self.pool.note(request.text, request.row.ids, request.read)
 
     def keep(self, request: Request, cache: Cache, row: int) -> None:
-        """Keep the states of recurrences."""
+        """Keep a snapshot of the states of recurrences."""
         if request.text is not None:
             self.pool.keep(request.text, request.row.ids, cache, row)
 
     def end(self, request: Request) -> None:
-        """Let go of its blocks, which are kept as long as there is room."""
+        """Release a text's blocks, which stay in the prefix cache as long as there is room."""
         if request.text is not None:
             self.pool.end(request.text)
         request.text, request.cache, request.read = None, None, 0

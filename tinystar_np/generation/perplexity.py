@@ -1,4 +1,4 @@
-"""Perplexity: how well a model predicts a text, which may be longer than what it reads at once.
+"""Perplexity: how well a model predicts a text, which may be longer than the model's context.
 
     surprise of the text  = − Σ log p(token | the tokens before it in its window)       in nats
     perplexity per token  = exp(nats / tokens)
@@ -8,7 +8,7 @@ Perplexity per token is the number of tokens among which the model hesitates on 
 vocabularies are of different sizes, and only what is counted per byte, or per word, can be compared between
 their models. Bits per byte are the size to which the model could compress the text.
 
-The text is read in windows, as the rolling log-likelihood of EleutherAI's evaluation harness does: each is
+The text is read in windows, as by the rolling log-likelihood of EleutherAI's evaluation harness: each is
 read anew, and its tokens are scored where no earlier window has scored them.
 
     window 4, stride 4:    b t t t              b: a token that begins a text, before the first

@@ -1,4 +1,4 @@
-"""A prefix tree: texts, with what several of them begin with in one place, so that it is read once.
+"""A prefix tree: what several texts begin with stands in one node, so that it is read once.
 
     The capital of France is ┬ Paris        one node of five tokens, with three texts that go on from it
                              ├ London
@@ -15,10 +15,11 @@ from itertools import pairwise
 from tinystar_np.generation.read_text import common_length
 
 SHORTEST = 16
-"""Tokens that a node has at least: reading some few by themselves takes as long as reading these."""
+"""The fewest tokens of a node: reading fewer by themselves takes as long as reading these."""
 SAVED = 64
-"""Tokens that a node saves at least. It costs two calls of the model, one for itself and one for the texts
-that go on from it, which would have been read together with others; each is as long as some 30 tokens."""
+"""The fewest tokens that a node must save. It costs two calls of the model, one for itself and one for the
+texts that go on from it, which would have been read together with others; each is as long as some 30 tokens.
+"""
 
 
 @dataclass

@@ -23,11 +23,11 @@ class Request:
     progress    see ``Progress``; called where the prompt is read in more than one piece
     score_from  the first of the prompt's tokens to score; None for none
     top         how many of the likeliest tokens to name in place of each scored one
-    marks       lengths at which other texts may go on from this one, as where a message ends
+    marks       lengths up to which other texts may share this one, as where a message ends
 
     scores      of the prompt's tokens from ``score_from`` on, complete once the prompt is read
-    cached      how many of the prompt's tokens were known already when it first began; None before
-    error       what ended it before its end; None for nothing
+    cached      how many of the prompt's tokens were in the prefix cache when it first began; None before
+    error       what ended it early; None for nothing
     ended       whether nothing more will come
     number      its place in the order of arrival
     text        its blocks, where it is in a pool
@@ -74,7 +74,7 @@ class Request:
 
     @property
     def most_cached(self) -> int:
-        """How many of its ids may be known from elsewhere: the logits of the others are wanted."""
+        """How many of its ids may come from the prefix cache: the logits of the others are wanted."""
         last = self.to_read - 1 if self.wanted else self.to_read
         return last if self.unscored is None else min(last, self.unscored - 1)
 

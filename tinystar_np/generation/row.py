@@ -84,7 +84,7 @@ class Row:
         """The text of ``begun``, but for an incomplete character at its end."""
 
     def go_on(self, ids: Sequence[int], fits: int | None, pauses: bool) -> None:
-        """Let these tokens stand before what follows, of which so many fit."""
+        """Continue the text after these tokens, in a context in which ``fits`` more fit; see the class."""
         self.ids = list(ids)
         self.left = self._wanted if fits is None else min(self._wanted, fits)
         """How many tokens may still follow."""

@@ -2,9 +2,9 @@
 
     waiting → being read → being generated → ended
 
-**Continuous batching.** A step is one call of the model. Texts that are being generated are read together,
-one new token of each, so that the weights are read from memory once for all of them; a text joins this batch
-when its prompt is read, and leaves when it has ended. Orca: Yu et al. 2022, "A distributed serving system for
+**Continuous batching.** A step is one call of the model. The texts that are being generated form a batch, one
+new token of each, so that the weights are read from memory once for all of them; a text joins it when its
+prompt is read, and leaves when it has ended. Orca: Yu et al. 2022, "A distributed serving system for
 transformer-based generative models".
 
 **Prompts** are read in pieces (chunked prefill), and between two steps of the batch only so many tokens of
@@ -35,10 +35,10 @@ from tinystar_np.generation.scores import scored
 from tinystar_np.tap import numbered
 
 SCORED = 256
-"""Tokens of a piece whose logits are all wanted: (T, V) numbers."""
+"""The most tokens of a piece whose logits are all wanted: (T, V) numbers."""
 
-Said = list[tuple[Request, list[Piece]]]
-"""The requests of a step, each with its new pieces; none where it ended without one."""
+NewPieces = list[tuple[Request, list[Piece]]]
+"""The requests of a step, each with its new pieces; an empty list where it ended without one."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Scheduler:
     """The texts that one model generates at the same time.
 
     memory         where they are remembered
-    most_together  texts that are read or generated at once
-    prompt_tokens  the most tokens of prompts between two steps of those being generated; None for all that
+    most_together  the most texts that are read or generated at once; None for as many as the memory holds
+    prompt_tokens  the most tokens of prompts that are read between two steps of the batch; None for all that
                    wait
     guesses        tokens that are guessed and checked at once, while a single text is generated
                    (lookup.py); 0 for none
@@ -110,8 +110,8 @@ class Scheduler:
         request.ended = True
         self._memory.end(request)
 
-    def step(self, read: Read) -> Said:
-        """Call the model once, and return what that gave.
+    def step(self, read: Read) -> NewPieces:
+        """Call the model at most once, and return each request's new pieces.
 
         read  the model
 
@@ -145,7 +145,7 @@ class Scheduler:
 
     # Prompts
 
-    def _read_prompts(self, read: Read) -> Said:
+    def _read_prompts(self, read: Read) -> NewPieces:
         """Read a piece of the first prompt, and of others whose next pieces are as long."""
         together, tokens = self._pieces_alike()
         if not together:
@@ -158,7 +158,7 @@ class Scheduler:
         ids = np.array([request.row.ids[request.read : request.read + tokens] for request in together])
         whole = first.wants_all(tokens)
         given = {"images": [list(first.images)]} if first.images else {}
-        self._tell(first)
+        self._report_progress(first)
         # Where rotations go by the length of a text, those of a piece go by the whole; also where
         # its last token is only scored, and not read.
         left = len(first.row.ids) - first.read
@@ -167,11 +167,11 @@ class Scheduler:
         with numbered([request.row.index for request in together]), in_pieces:
             logits = read(ids, cache=cache, last_only=not whole, **given)  # (B, T or 1, V)
         self._read_since += ids.size
-        said: Said = []
+        said: NewPieces = []
         for i, request in enumerate(together):
             if len(together) > 1:
                 request.cache = cache.select([i])
-            self._count(request, tokens, logits[i] if whole else None)
+            self._record(request, tokens, logits[i] if whole else None)
             if request.read == request.to_read:
                 said.append(self._end_of_prompt(request, logits[i, -1]))
         return said
@@ -216,8 +216,8 @@ class Scheduler:
             end = min([end, start + most, *(cut for cut in request.cuts if cut > start)])
         return end - start
 
-    def _count(self, request: Request, tokens: int, logits: Logits | None) -> None:
-        """Take note that so many more tokens of a prompt are read.
+    def _record(self, request: Request, tokens: int, logits: Logits | None) -> None:
+        """Record that so many more tokens of a prompt are read, and score those that are to be scored.
 
         logits  (T, V) after each; None where they are not wanted
         """
@@ -234,7 +234,7 @@ class Scheduler:
 
     def _end_of_prompt(self, request: Request, logits: Logits | None) -> tuple[Request, list[Piece]]:
         """Choose the first token of a text whose prompt is read."""
-        self._tell(request)
+        self._report_progress(request)
         self.reading.remove(request)
         if not request.wanted or logits is None:
             request.ended = True
@@ -247,17 +247,17 @@ class Scheduler:
             self._memory.end(request)
         return request, pieces
 
-    def _tell(self, request: Request) -> None:
-        """Tell how far a prompt is read, where it takes more than one piece."""
+    def _report_progress(self, request: Request) -> None:
+        """Call ``progress`` with how far a prompt is read, where it takes more than one piece."""
         start = request.cached or 0
         if request.progress is not None and request.to_read - start > PREFILL:
             request.progress(request.read - start, request.to_read - start)
 
     # The batch
 
-    def _read_batch(self, read: Read) -> Said:
+    def _read_batch(self, read: Read) -> NewPieces:
         """Read the newest token of each text that is being generated, and choose the next one."""
-        self._have_room()
+        self._make_room()
         if not self.running:
             return []
         batch = self._joined()
@@ -267,7 +267,7 @@ class Scheduler:
         with numbered([request.row.index for request in self.running]):
             logits = read(newest, cache=batch, last_only=not guess)  # (B, 1 + G, V)
         self._read_since = 0
-        said: Said = []
+        said: NewPieces = []
         for i, request in enumerate(self.running):
             request.read = len(request.row.ids)
             self._memory.note(request)
@@ -294,8 +294,8 @@ class Scheduler:
         request.ended = pieces[-1].finish_reason is not None
         return pieces
 
-    def _have_room(self) -> None:
-        """Have room for a token of each text; the youngest lose their places where there is none."""
+    def _make_room(self) -> None:
+        """Make room for a token of each text; where memory is full, the youngest texts lose their places."""
         batch = self._joined()
         if self._memory.reads_again and batch.text is not None:
             outdated = batch.text.outdated(batch.span(1))  # their rotations change with the next token
@@ -307,7 +307,7 @@ class Scheduler:
                 self._preempt(max([*self.reading, *self.running], key=lambda other: other.number))
 
     def _joined(self) -> Cache:
-        """Return the cache of all texts that are being generated."""
+        """Let texts whose prompts are read join the batch, and return its cache."""
         joining = [request.cache for request in self.running[self._in_batch :] if request.cache is not None]
         if joining:
             caches = [*([] if self._batch is None else [self._batch]), *joining]
@@ -342,7 +342,7 @@ class Scheduler:
         self.preempted += 1
 
     def _guess(self, batch: Cache) -> list[int]:
-        """Guess the tokens after the newest one of a single text."""
+        """Guess the tokens after the newest one, where a single text is generated; G ids, or none."""
         if not self._guesses or len(self.running) > 1:
             return []
         row = self.running[0].row

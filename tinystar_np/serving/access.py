@@ -1,4 +1,8 @@
-"""Who may ask: whoever knows the key; without one, whoever is on this machine and no page of another site."""
+"""Access control: which requests are answered.
+
+With an API key, those that carry it. Without one the server listens on the loopback alone, and a request must
+name the server by one of its own names, so that no page of another site reaches it (DNS rebinding).
+"""
 
 import hmac
 import ipaddress
@@ -13,8 +17,9 @@ from tinystar_np.serving.api_errors import ApiError
 OPEN = ("/", "/health")
 """Paths that need no key: they say nothing of the models."""
 OPEN_FOLDERS = ("/page/", "/look/")
-"""Nor do the files of the page; and the address of a look inside is as hard to guess as a key."""
+"""Folders that need none: the files of the page, and pages whose names are as hard to guess as a key."""
 VARIABLE = "TINYSTAR_API_KEY"
+"""The environment variable that holds the key."""
 
 
 def is_loopback(host: str) -> bool:
@@ -39,9 +44,8 @@ def check_key(key: str) -> None:
 class Access:
     """Decides which requests are answered.
 
-    key    None where everybody may ask
-    hosts  the names of this server, where a web page of another one must not reach it under its own name
-           (DNS rebinding); None where any name will do
+    key    what clients must send; None where everybody may ask
+    hosts  the names that the Host header may have; None for any name
     """
 
     def __init__(self, key: str | None, hosts: frozenset[str] | None = None) -> None:
@@ -50,8 +54,10 @@ class Access:
 
     def check(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Raise the ApiError that refuses a request."""
-        if self._hosts is not None and _name(headers.get(b"host", b"")) not in self._hosts:
-            words = "This server answers to its own address alone. Start it with --host, or with a key."
+        name = _name(headers.get(b"host", b""))
+        if self._hosts is not None and name not in self._hosts:
+            words = f"The Host header names {name!r:.80}, and this server answers to its own address alone. "
+            words += "Start it with --host, or with a key."
             raise ApiError(403, words, code="wrong_host")
         if self._key is None or path in OPEN or path.startswith(OPEN_FOLDERS):
             return

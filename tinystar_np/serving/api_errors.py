@@ -1,4 +1,4 @@
-"""Errors as clients are told them, in OpenAI's form.
+"""Errors as clients get them, in OpenAI's form.
 
 {"error": {"message": "…", "type": "invalid_request_error", "param": "top_p", "code": null}}
 """
@@ -8,7 +8,6 @@ import re
 from starlette.responses import JSONResponse
 
 from tinystar_np.errors import (
-    CheckpointError,
     ContextFullError,
     EngineClosedError,
     InputError,
@@ -21,18 +20,18 @@ from tinystar_np.serving.tool_schema import ToolsError
 
 INVALID = "invalid_request_error"
 OUR_NAMES = {"max_new_tokens": "max_tokens"}
-"""Names of settings here: OpenAI's."""
+"""{the name of a setting here: OpenAI's}."""
 LONGEST = 600  # characters of a message: it may quote what the client sent
 
 
 class ApiError(Exception):
-    """An answer that says why there is no other one.
+    """The error that answers a request.
 
     status   HTTP's
     message  for a person
     param    the name of the parameter that is wrong
     code     for a program
-    kind     OpenAI's word for errors of this kind
+    kind     OpenAI's type of the error
     headers  further headers of the answer
     """
 
@@ -67,7 +66,7 @@ def wrong(param: str, message: str, code: str | None = None) -> ApiError:
 
 
 def stopping() -> ApiError:
-    """Return the error for whoever asks while the server stops, or whose text was not complete by then."""
+    """Return the error of a request that comes while the server stops, or was not complete by then."""
     retry = {"Retry-After": "5"}
     return ApiError(
         503, "The server is stopping.", code="server_stopping", kind="service_unavailable", headers=retry
@@ -75,9 +74,9 @@ def stopping() -> ApiError:
 
 
 def api_error_of(error: BaseException, prompt: str = "prompt") -> ApiError:
-    """Return an error as it is told to a client.
+    """Return the answer to a request that ended in an error.
 
-    prompt  the name of the parameter that a text which is too long came from
+    prompt  the name of the parameter that the prompt came from
     """
     message = str(error)
     match error:
@@ -98,7 +97,7 @@ def api_error_of(error: BaseException, prompt: str = "prompt") -> ApiError:
             return _of_input(message, prompt)
         case TokenizerError():  # of a chat template that does not take this conversation
             return wrong(prompt, message)
-        case CheckpointError() | TinyStarError():
+        case TinyStarError():
             return ApiError(500, message, kind="server_error")
         case MemoryError():
             return ApiError(

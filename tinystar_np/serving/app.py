@@ -1,4 +1,4 @@
-"""The server's paths, and the door through which every request goes."""
+"""The server's application: its routes, and the middleware that every request passes."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -30,7 +30,10 @@ LOOK = "/look/{name}"
 
 
 def make_app(state: ServerState) -> ASGIApp:
-    """Make the application of a server."""
+    """Make the application of a server.
+
+    state  what its requests share
+    """
     looks = Looks()
     paths: list[tuple[str, str, Endpoint]] = [
         ("GET", "/v1/models", models),
@@ -47,7 +50,7 @@ def make_app(state: ServerState) -> ASGIApp:
     ]
     routes = [Route(path, endpoint, methods=[method]) for method, path, endpoint in paths]
     kinds = (ApiError, TinyStarError, MemoryError, Exception)
-    handlers: dict[Any, Any] = {HTTPException: _of_http, **dict.fromkeys(kinds, _told)}
+    handlers: dict[Any, Any] = {HTTPException: _no_route, **dict.fromkeys(kinds, _answer_error)}
     app = Starlette(routes=[*routes, *page_routes()], exception_handlers=handlers)
     app.state.server = state
     return Admission(app, state, frozenset(path for _, path, _ in paths))
@@ -66,24 +69,24 @@ async def one_model(request: Request) -> Response:
 
 
 async def health(request: Request) -> Response:
-    """Say that the server takes requests: while it stops the door says that it does not."""
+    """Say that the server takes requests; while it stops, ``Admission`` refuses this one too."""
     return JSONResponse({"status": "ok"})
 
 
 async def metrics(request: Request) -> Response:
-    """Say what the server has done."""
+    """Return what the server has done, in Prometheus' text form."""
     state: ServerState = request.app.state.server
     named = [(state.models.id_of(each), each) for each in state.models.models]
     return PlainTextResponse(await run_in_threadpool(state.metrics.written, named), media_type=MEDIA_TYPE)
 
 
-async def _told(request: Request, error: Exception) -> Response:
-    """Answer a request by the error in which it ended."""
+async def _answer_error(request: Request, error: Exception) -> Response:
+    """Answer a request that ended in an error."""
     request.app.state.server.failed(error)
     return api_error_of(error).response()
 
 
-async def _of_http(request: Request, error: Exception) -> Response:
+async def _no_route(request: Request, error: Exception) -> Response:
     """Answer a request for a path or a method that does not exist."""
     assert isinstance(error, HTTPException)
     method, path = request.method, request.url.path
@@ -96,9 +99,9 @@ async def _of_http(request: Request, error: Exception) -> Response:
 
 
 class Admission:
-    """What every request goes through: it is counted, and refused where nobody may ask.
+    """Middleware: every request is counted and logged, and refused where it may not be answered.
 
-    app        what answers
+    app        what answers requests
     state      the server
     endpoints  paths by whose names requests are counted
     """
@@ -130,7 +133,7 @@ class Admission:
                 state.log(f"{client} {scope['method']} {path} {status} {seconds:.3f} s")
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, or tell why not; errors become answers, where none has begun."""
+        """Pass a request on, or refuse it; an error becomes its answer, unless one has begun."""
         begun = False
 
         async def sent(message: Message) -> None:

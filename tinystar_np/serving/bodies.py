@@ -1,4 +1,4 @@
-"""Bodies of requests: read in pieces up to a limit, as JSON, and checked by a schema."""
+"""Request bodies: read in pieces up to a limit, as JSON, and checked by a schema."""
 
 import asyncio
 import time
@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from tinystar_np.serving.api_errors import ApiError, wrong
+from tinystar_np.serving.tool_schema import param_of
 
 SECONDS = 60.0  # in which a body must arrive
 DISCARDING = 2.0  # seconds for which a body that is too large is thrown away, so that its sender may listen
@@ -60,7 +61,7 @@ class Body:
             async with asyncio.timeout(DISCARDING):
                 while more:
                     more = (await self._receive()).get("more_body", False)
-        words = f"The body has more than {self._limit / 1e6:g} MB."
+        words = f"The body has more than {self._limit / 1e6:g} MB. Send less at a time."
         return ApiError(413, words, headers={"Connection": "close"})
 
 
@@ -92,12 +93,12 @@ def checked(schema: type[Schema], found: Mapping[str, Any], within: str = "") ->
         return schema.model_validate({name: value for name, value in found.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        raise _told((within, *first["loc"]), first["type"], first["msg"], first["input"]) from None
+        place = param_of((within, *first["loc"]) if within else first["loc"])
+        raise _error_at(place, first["type"], first["msg"], first["input"]) from None
 
 
-def _told(place: tuple[int | str, ...], kind: str, message: str, value: object) -> ApiError:
-    """Say in one sentence what is wrong at a place."""
-    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+def _error_at(name: str, kind: str, message: str, value: object) -> ApiError:
+    """Return pydantic's error of one value as a sentence, with the value's place in the body as its name."""
     if kind == "missing":
         return wrong(name, f"{name} is missing.")
     shown = repr(value)

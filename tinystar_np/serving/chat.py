@@ -30,11 +30,11 @@ from tinystar_np.serving.tool_calls import (
 from tinystar_np.serving.tool_schema import Tools, read_tools
 
 CALLED = "tool_calls"
-"""OpenAI's word for an answer that ended by itself, and calls tools."""
+"""OpenAI's finish reason of an answer that calls tools, and the name of the field that holds the calls."""
 
 
 async def chat_completions(request: Request) -> Response:
-    """Answer a request."""
+    """Answer a request for a chat completion."""
     state: ServerState = request.app.state.server
     asked = await read(request, ChatRequest)
     texts = Texts(state, state.models.find(asked.model))
@@ -141,7 +141,7 @@ class Chat:
         async for i, piece in self._texts.merged():
             answer = self._answers[i]
             if answer.reason is not None:
-                continue  # of an answer that may hold one call alone
+                continue  # it is complete, as it may hold only one call; this token was on its way already
             yield i, piece, answer.push(piece)
             if answer.reason is not None and piece.finish_reason is None:
                 self._texts.enough(i)

@@ -1,4 +1,4 @@
-"""Conversations in OpenAI's form, made into what the model reads: by its chat template, with its images."""
+"""Prompts of conversations: OpenAI's messages as the model's chat template writes them, as tokens."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,11 +29,11 @@ def chat_prompt(
 ) -> Prompt:
     """Write a conversation as tokens.
 
-    messages   OpenAI's
-    variables  further ones of the template
+    messages   in OpenAI's form
+    variables  further variables of the template
     others     as in ``ChatTemplate.render`` and ``Tokenizer.encode``
 
-    Raises the ApiError that says which message is wrong.
+    Returns the ids, and the images that stand in them. Raises the ApiError that says which message is wrong.
     """
     template = served.tokenizer.chat_template
     if template is None:
@@ -50,7 +50,7 @@ def chat_prompt(
         plain = [_with_text(each) for each in plain]
     else:
         plain = ContentForms(template, {processor.form.mark, processor.form.image_token}).given(plain)
-    names = {name: value for name, value in (variables or {}).items() if name not in OURS}
+    names = {name: value for name, value in (variables or {}).items() if name not in RESERVED}
     try:
         text = template.render(
             plain,
@@ -67,12 +67,12 @@ def chat_prompt(
         raise api_error_of(error, "messages") from error
 
 
-OURS = ("messages", "add_generation_prompt", "chat_template", "continue_final_message")
+RESERVED = ("messages", "add_generation_prompt", "chat_template", "continue_final_message")
 """Arguments of ``render`` that a request cannot set as the template's variables."""
 
 
 def ends_of_messages(served: Served, ids: Sequence[int]) -> list[int]:
-    """Return after how many tokens of a prompt messages end: there other conversations may part from it."""
+    """Return the lengths of a prompt at which messages end: other conversations may share it so far."""
     ends = {*served.model.end_ids, served.tokenizer.end_id}
     return [i + 1 for i, id in enumerate(ids[:-1]) if id in ends]
 
@@ -142,4 +142,4 @@ def _bytes(address: str) -> bytes:
     try:
         return base64.b64decode("".join(address.rpartition(",")[2].split()), validate=True)
     except (binascii.Error, ValueError):
-        raise InputError("An image's base64 is damaged.") from None
+        raise InputError("An image's data: address is no valid base64. Encode its file again.") from None

@@ -1,4 +1,4 @@
-"""/v1/completions: texts that go on, and the log-probabilities of texts that are given."""
+"""/v1/completions: continuations of prompts, and the log-probabilities of given texts."""
 
 import secrets
 import time
@@ -22,11 +22,11 @@ from tinystar_np.serving.server_state import ServerState
 from tinystar_np.serving.texts import FINISHED, Texts, unless_gone
 from tinystar_np.serving.token_texts import Offsets
 
-FEW = 16  # new tokens where a request says nothing, as OpenAI has it
+DEFAULT_MAX_TOKENS = 16  # as OpenAI has it
 
 
 async def completions(request: Request) -> Response:
-    """Answer a request."""
+    """Answer a request for completions."""
     state: ServerState = request.app.state.server
     asked = await read(request, CompletionRequest)
     texts = Texts(state, state.models.find(asked.model))
@@ -65,7 +65,7 @@ class Completion:
         self._id, self._created = f"cmpl-{secrets.token_hex(12)}", int(time.time())
 
     def ask(self) -> None:
-        """Cut the prompts into tokens, and ask for the texts."""
+        """Cut the prompts into tokens, and submit a request to the engine for each text."""
         asked, texts = self._asked, self._texts
         count = len(asked.prompt) * self._each
         if count > texts.served.most_texts:
@@ -73,7 +73,7 @@ class Completion:
             raise wrong("prompt", words)
         try:
             self._prompts = [self._read(prompt) for prompt in asked.prompt]
-            wanted = FEW if asked.max_tokens is None else asked.max_tokens
+            wanted = DEFAULT_MAX_TOKENS if asked.max_tokens is None else asked.max_tokens
             otherwise = texts.served.settings
             scores = 0 if asked.echo and asked.logprobs is not None else None
             for prompt in self._prompts:
@@ -104,12 +104,12 @@ class Completion:
         choices = []
         for p in range(len(self._prompts)):
             own = range(p * self._each, (p + 1) * self._each)
-            choices += sorted(own, key=self._likeliness, reverse=True)[: self._asked.n]
+            choices += sorted(own, key=self._mean_logprob, reverse=True)[: self._asked.n]
         return self._frame([self._choice(at, text) for at, text in enumerate(choices)]) | {
             "usage": self._texts.usage(self._each)
         }
 
-    def _likeliness(self, text: int) -> float:
+    def _mean_logprob(self, text: int) -> float:
         """Return the mean log-probability of a text's tokens, by which the best are chosen."""
         if self._each == self._asked.n:
             return 0.0  # all are wanted, in their order

@@ -1,4 +1,4 @@
-"""Connections that do not wait for ever for somebody who says nothing."""
+"""Connections with a time limit for the head of a request: uvicorn has none."""
 
 import asyncio
 from typing import Any
@@ -9,9 +9,9 @@ SECONDS = 30.0  # in which a request's head must arrive
 
 
 class TimedH11(H11Protocol):
-    """uvicorn's connection, which is closed where the head of a request does not arrive in time.
+    """uvicorn's connection, closed where the head of a request does not arrive in time.
 
-    uvicorn itself limits the time between two requests, and no other.
+    uvicorn itself limits only the time between two requests.
     """
 
     _late: asyncio.TimerHandle | None = None

@@ -1,12 +1,12 @@
-"""The engine: one model for many requests, which come and go at any time, each as if it were alone.
+"""The engine: one model that serves many requests at once, each as if it were alone.
 
 Requests are submitted from any thread. The model works in one: the engine's own, or the one that calls
-``work``. At each turn it takes in what has come, forgets what nobody wants any longer, and takes a step of
-the scheduler (generation/scheduler.py).
+``work``. At each turn it takes in new requests and cancellations, and takes a step of the scheduler
+(generation/scheduler.py). Keys and values of all requests are in one pool (cache/pool.py).
 
-**What company changes.** Greedy texts, and those that are drawn with a seed, are what ``ts.generate`` gives
-alone: each has its own random numbers, and reads only its own tokens. A product of many rows may sum in
-another order than one of a single row, and a prefix that was read in other pieces too. So logits differ in
+**What other requests change.** Greedy texts, and those that are drawn with a seed, are what ``ts.generate``
+gives alone: each has its own random numbers, and reads only its own tokens. A product of many rows may sum in
+another order than one of a single row, and so may a prefix that was read in other pieces. So logits differ in
 their last bits, some 1e-6 of their size: enough to change a text only where two tokens are as likely to as
 many digits.
 """
@@ -45,7 +45,7 @@ from tinystar_np.serving.statistics import Statistics, Turn
 from tinystar_np.text import Tokenizer
 
 PROMPT_TOKENS = 128
-"""Tokens of prompts that are read between two steps of the texts that are being generated."""
+"""The most tokens of prompts between two steps of the texts that are being generated (chunked prefill)."""
 
 
 class Engine:
@@ -53,9 +53,9 @@ class Engine:
 
     model         the model
     tokenizer     its tokenizer; None where only ids are wanted
-    cache_memory  bytes for what is remembered of all texts, as a number or as "2GB"
-    max_batch     how many texts are read or generated at the same time
-    max_waiting   how many more may wait
+    cache_memory  bytes of the cache that all requests share, as a number or as "2GB"
+    max_batch     the most texts that are read or generated at the same time
+    max_waiting   the most requests that wait for a place
     own_thread    whether it works in a thread of its own; where not, in the one that calls ``work``. In the
                   main thread attention and scans are divided among cores, elsewhere only large products.
     on_turn       called after each call of the model, in the engine's thread
@@ -120,14 +120,15 @@ class Engine:
         top_logprobs  how many of the likeliest tokens to name with each new one, and each scored one
         score_from    the first of the prompt's tokens to score, see ``Handle.scores``; None for none. With
                       ``max_new_tokens=0`` the prompt is only scored.
-        answers       whether the prompt is a conversation, and what follows is an answer: a text of its own,
-                      which the tokenizer's end token ends too
-        marks         numbers of the prompt's tokens after which other prompts may part from this one, as
-                      where a message ends: needed in models with recurrences alone
+        answers       whether the prompt is a conversation that an answer follows: it is decoded as a text of
+                      its own, and the tokenizer's end token ends it too
+        marks         lengths of the prompt up to which other prompts may share it, as where a message ends;
+                      only models with recurrences need them
         sampling      see SamplingOptions
 
-        Returns at once. Raises InputError for an option out of range or an empty prompt, ContextFullError for
-        a prompt too long, QueueFullError where too many requests wait, EngineClosedError after ``close``.
+        Returns at once. Raises InputError for an option out of range or an empty prompt, TokenizerError for a
+        text where there is no tokenizer, ContextFullError for a prompt too long, QueueFullError where too
+        many requests wait, EngineClosedError after ``close``.
         """
         options = SamplingOptions(**sampling)
         if options.prompt_lookup_num_tokens:
@@ -201,7 +202,7 @@ class Engine:
         return handle.text
 
     def statistics(self) -> Statistics:
-        """Say what the engine has done, and what it holds now."""
+        """Return what the engine has done, and what it holds now."""
         scheduler, blocks = self._scheduler, self.pool.blocks
         with self._lock:
             waiting = len(scheduler.waiting) + len(self._arrived)
@@ -272,7 +273,7 @@ class Engine:
             said = self._scheduler.step(self.model)
             self._counts.steps += bool(self._scheduler.call.tokens)
             for request, pieces in said:
-                self._tell(request, pieces)
+                self._deliver(request, pieces)
             if self._on_turn is not None and self._scheduler.call.tokens:
                 self._on_turn(self._turn_since(begun, handles, said))
         except Exception as error:  # whatever it is, those who wait must be told, and others served
@@ -299,8 +300,8 @@ class Engine:
             if now > deadline:
                 self._end(handle, "timeout", RequestTimeoutError("The text was not complete in time."))
 
-    def _tell(self, request: Request, pieces: list[Piece]) -> None:
-        """Hand a request's new pieces to who waits for them."""
+    def _deliver(self, request: Request, pieces: list[Piece]) -> None:
+        """Hand a request's new pieces to its handle, and end it where they are the last."""
         handle = self._handles[request]
         if not handle.usage.generated:
             handle.usage.cached = request.cached or 0
@@ -314,7 +315,11 @@ class Engine:
             self._end(handle, reason, request.error)
 
     def _end(self, handle: Handle, reason: str, error: Exception | None = None) -> None:
-        """End a request."""
+        """End a request.
+
+        reason  of ``Statistics.finished``
+        error   raised to who reads the handle; None for nothing
+        """
         self._deadlines.pop(handle, None)
         request = self._requests.pop(handle, None)
         if request is None:
@@ -330,7 +335,7 @@ class Engine:
             self._end(handle, "error", error)
 
     def _give_up(self) -> None:
-        """Tell all who wait that the thread that works has ended by an error."""
+        """End all requests: the thread that works has ended by an error."""
         with self._lock:
             self._closing = True
             waiting = [*self._requests, *(handle for _, handle, _ in self._arrived)]
@@ -340,10 +345,11 @@ class Engine:
     def _turn_since(
         self, begun: float, handles: dict[Request, Handle], said: list[tuple[Request, list[Piece]]]
     ) -> Turn:
-        """Say what the model did in its last call.
+        """Return what the model did in its last call.
 
-        handles  of the requests before it
-        said     what it gave
+        begun    when it began, by ``time.perf_counter``
+        handles  those of the requests before it
+        said     the new pieces of each request
         """
         call, begun_texts = self._scheduler.call, {*self._scheduler.reading, *self._scheduler.running}
         tables = {

@@ -1,6 +1,6 @@
-"""A handle: what whoever asks an engine for a text holds, and where its pieces arrive.
+"""A handle: a request as whoever submitted it sees it. Its pieces arrive here.
 
-The engine writes in its own thread, and the handle is read in any other one, or in an event loop.
+The engine writes to it in the thread that runs the model; it is read in any thread, or in an event loop.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ class Usage:
 class Handle:
     """A text that is being generated, piece by piece.
 
-    ids     the prompt's
-    cancel  what to call where nobody wants the text any longer
+    ids     of the prompt
+    cancel  called with the handle where nobody wants the text any longer
 
     usage      how many tokens it has, see ``Usage``
     scores     of the prompt's tokens, where they were asked for: how likely each was (``token_id``,
@@ -84,7 +84,7 @@ class Handle:
         return self._pieces[-1].finish_reason if self._pieces else None
 
     def cancel(self) -> None:
-        """Want no more: the text ends where it is, and what it took is free for others."""
+        """End the text where it is, soon; iterations end without a further piece, and its memory is free."""
         self._cancel(self)
 
     def result(self, timeout: float | None = None) -> str:
@@ -137,17 +137,17 @@ class Handle:
             raise self._error
 
     def push(self, pieces: Sequence[Piece]) -> None:
-        """Hand in pieces; called by the engine."""
+        """Add pieces; called by the engine."""
         self._pieces += pieces
         self.usage.generated += len(pieces)
-        self._tell()
+        self._notify()
 
     def end(self, error: BaseException | None = None) -> None:
         """Say that no more will come; called by the engine."""
         self._error, self._ended, self.finished = error, True, time.perf_counter()
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
             waiting = list(self._waiting)

@@ -1,4 +1,4 @@
-"""Log-probabilities in the two forms that OpenAI has for them."""
+"""Log-probabilities in the two forms of OpenAI's interface: of completions, and of chats."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -24,8 +24,9 @@ def of_completion(
 ) -> dict[str, Any]:
     """Write tokens as /v1/completions does.
 
+    texts    of the tokens
     offsets  counts the characters of the text
-    start    where in the choice's text the counting begins
+    start    how many characters of the choice's text stand before the first token
 
     The token itself is among the likeliest, even where it is not one of them.
     """

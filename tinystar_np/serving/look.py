@@ -32,7 +32,7 @@ from tinystar_np.seeing.recorder import record
 from tinystar_np.serving.api_errors import ApiError, stopping, wrong
 from tinystar_np.serving.bodies import read
 from tinystar_np.serving.chat_prompt import chat_prompt
-from tinystar_np.serving.requests import Asked, Whole
+from tinystar_np.serving.requests import CommonFields, Whole
 from tinystar_np.serving.served import Served
 from tinystar_np.serving.server_state import ServerState
 from tinystar_np.serving.texts import CLIENT_HAS_GONE
@@ -46,11 +46,11 @@ MOST_TOKENS, FEWEST_TOKENS = 256, 16
 """So many tokens are read at most, and so many always. On one core the page of 64 tokens of SmolLM2 135M took
 9 s, that of 256 tokens 25 s."""
 STEP = 32
-"""Where nothing else is asked for, so many of an answer's first tokens are looked at; fewer where the prompt
-leaves no room, but so many always:"""
+"""Tokens of an answer that are looked at together: at first, and with each further step."""
 FIRST = 12
-NEIGHBOURS = 8  # tokens of the prompt, beside which an answer may be cut into its own
-MOST_WAITING = 4
+"""Tokens of an answer that are looked at even where the prompt leaves no room for ``STEP``."""
+NEIGHBOURS = 8  # tokens at the end of the prompt that an answer is cut together with, at most
+MOST_WAITING = 4  # requests, besides the one that is being answered
 KEPT = 8
 """Pages, of at most 2 MB each, that can be opened once more."""
 
@@ -65,7 +65,7 @@ HEADERS = {
 }
 
 
-class LookRequest(Asked):
+class LookRequest(CommonFields):
     """The body of /look: that of the request for a completion, and the answer to it.
 
     messages   of a chat completion; or
@@ -168,7 +168,7 @@ class Looks:
 
 
 async def in_a_thread(work: Callable[[], Result]) -> Result:
-    """Return what some work gives, done in a thread that a server which stops does not wait for."""
+    """Do some work in a daemon thread, which a server that stops does not wait for; return its result."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Result] = loop.create_future()
 

@@ -1,4 +1,4 @@
-"""What the server has done, in the text form of Prometheus."""
+"""Metrics: what the server has done, in the text form of Prometheus."""
 
 import threading
 from bisect import bisect_left
@@ -9,7 +9,7 @@ from tinystar_np.serving.served import Served
 
 Labels = tuple[tuple[str, str], ...]
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-"""Borders of the histograms."""
+"""Upper bounds of the histograms' buckets."""
 MEDIA_TYPE = "text/plain; version=0.0.4"
 
 STATISTICS = (
@@ -29,7 +29,11 @@ STATISTICS = (
 
 
 class Histogram:
-    """Counts of durations up to each border, for each model."""
+    """Counts of durations by buckets, for each set of labels.
+
+    name   of the metric
+    words  what it measures
+    """
 
     def __init__(self, name: str, words: str) -> None:
         self.name, self.words = name, words
@@ -43,7 +47,7 @@ class Histogram:
         self._sums[labels] += seconds
 
     def lines(self) -> Iterator[str]:
-        """Write it."""
+        """Yield the lines of Prometheus' text form."""
         yield from _head(self.name, "histogram", self.words)
         for labels, counts in sorted(self._counts.items()):
             total = 0
@@ -81,7 +85,7 @@ class Metrics:
             self._next.add((("model", model),), seconds)
 
     def written(self, models: Iterable[tuple[str, Served]]) -> str:
-        """Write all of it, with what the engines say of themselves.
+        """Return all metrics as text, with the statistics of the engines.
 
         models  each with the name under which it is listed
         """

@@ -1,7 +1,7 @@
-"""What clients send: OpenAI's fields, and those of ours that OpenAI has not.
+"""Schemas of requests: OpenAI's fields, and further ones.
 
-Fields that nobody knows are ignored, as clients of other servers send theirs. Those that would change the
-answer, and that are not built here, are refused by their names: an answer without them would be a wrong one.
+Unknown fields are ignored, as clients of other servers send theirs. Known ones that would change the answer,
+and are not supported here, are refused by their names: an answer without them would be a wrong one.
 """
 
 from typing import Annotated, Any
@@ -12,14 +12,14 @@ from tinystar_np.generation.options import Sampling
 from tinystar_np.serving.api_errors import wrong
 
 MOST_TOP = 20  # likeliest tokens that can be named in each place
-MOST_STOPS = 16
+MOST_STOPS = 16  # stop strings
 MOST_TEXTS = 128  # n and best_of
 SEEDS = 1 << 64
 
 Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
-NOT_BUILT = {
+UNSUPPORTED = {
     "audio": "sound is neither read nor written here",
     "bad_words": "use logit_bias",
     "chat_template": "the model's own template is used",
@@ -51,12 +51,12 @@ SETTINGS = (
 
 
 class StreamOptions(BaseModel):
-    """What a stream has beside its text."""
+    """What a stream has besides its text."""
 
     include_usage: bool = False
 
 
-class Asked(BaseModel):
+class CommonFields(BaseModel):
     """The fields that both kinds of completions have."""
 
     model_config = ConfigDict(strict=True)
@@ -82,10 +82,10 @@ class Asked(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_what_is_not_built(cls, given: dict[str, Any]) -> dict[str, Any]:
-        for name, instead in NOT_BUILT.items():
+    def _refuse_unsupported(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for name, instead in UNSUPPORTED.items():
             if given.get(name):
-                raise wrong(name, f"{name} is not built here: {instead}.", "unsupported_parameter")
+                raise wrong(name, f"{name} is not supported here: {instead}.", "unsupported_parameter")
         return given
 
     @field_validator("stop")
@@ -106,7 +106,7 @@ class Asked(BaseModel):
         return given
 
     @model_validator(mode="after")
-    def _check_stream_options(self) -> "Asked":
+    def _check_stream_options(self) -> "CommonFields":
         if self.stream_options is not None and not self.stream:
             raise wrong("stream_options", "stream_options is only for streams: stream must be true.")
         return self
@@ -135,7 +135,7 @@ class Asked(BaseModel):
         return settings
 
 
-class CompletionRequest(Asked):
+class CompletionRequest(CommonFields):
     """The body of /v1/completions."""
 
     prompt: Any
@@ -165,7 +165,7 @@ class CompletionRequest(Asked):
         return self
 
 
-class ChatRequest(Asked):
+class ChatRequest(CommonFields):
     """The body of /v1/chat/completions."""
 
     messages: list[dict[str, Any]]
@@ -193,7 +193,7 @@ class ChatRequest(Asked):
             raise wrong("top_logprobs", "top_logprobs is only for logprobs: logprobs must be true.")
         kind = (self.response_format or {}).get("type", "text")
         if kind != "text":
-            words = f"response_format {kind!r:.40} is not built here: the form of a text cannot be forced."
+            words = f"response_format {kind!r:.40} is not supported: the form of a text cannot be forced."
             raise wrong("response_format", words, "unsupported_parameter")
         if self.modalities is not None and self.modalities != ["text"]:
             raise wrong("modalities", "Only text is written here.", "unsupported_parameter")

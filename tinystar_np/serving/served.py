@@ -1,4 +1,4 @@
-"""The models that a server has, by their names."""
+"""The models of a server, by their names."""
 
 import time
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from tinystar_np.serving.engine import Engine
 from tinystar_np.serving.token_texts import TokenTexts
 from tinystar_np.text import Tokenizer
 
-ROOM = 4096  # new tokens of an answer of which nobody said how long it may be, where the model has no limit
+ROOM = 4096  # new tokens at most, where neither the request nor the model limits them
 
 
 @dataclass
 class Served:
-    """A model that a server has.
+    """A model of a server.
 
     name       as it was given to the server
     model      the model
@@ -28,7 +28,7 @@ class Served:
     most_texts how many texts it may be asked for at once
     context    the most tokens of a text; None for any number
     settings   of generation, where a request says nothing
-    created    when it was loaded
+    created    when it was loaded, in seconds since 1970
     """
 
     name: str

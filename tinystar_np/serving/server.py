@@ -24,8 +24,8 @@ from tinystar_np.serving.server_state import ServerState
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 TICK = 0.05  # seconds between two looks at whether all requests are answered
-LAST_WORDS = 5.0  # seconds in which requests that were cut off are told so
-BACKLOG = 1024
+ENDING = 5.0  # seconds in which requests that were cut off are answered
+BACKLOG = 1024  # connections that wait to be accepted
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -86,7 +86,7 @@ class Server:
         listens  called when it takes requests
         waits    called with their number where running requests may end before it stops
         """
-        before = {number: signal.signal(number, self._told) for number in STOPS}
+        before = {number: signal.signal(number, self._on_signal) for number in STOPS}
         handed = (listening, engines, listens, waits)
         thread = threading.Thread(target=self._serve, args=handed, name="server")
         thread.start()
@@ -101,7 +101,7 @@ class Server:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _told(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """Stop; the same signal once more ends the process."""
         self._state.stopping = True
         self._stop.set()
@@ -139,7 +139,7 @@ class Server:
         await _until(lambda: not self._state.active, self._grace)
         for texts in list(self._state.texts):
             texts.cancel()
-        await _until(lambda: not self._state.texts, LAST_WORDS)
+        await _until(lambda: not self._state.texts, ENDING)
         self._uvicorn.should_exit = True
         await serving
 

@@ -1,4 +1,4 @@
-"""What all requests share: the models, who may ask, what is counted, and whether the server stops."""
+"""What all requests to a server share: its models, access control, metrics, and whether it stops."""
 
 import traceback
 from collections.abc import Callable
@@ -17,11 +17,12 @@ MOST_BODY = 10_000_000  # bytes
 class ServerState:
     """A running server.
 
-    models    those that it has
-    access    who may ask
+    models    of the server
+    access    decides which requests are answered
     timeout   seconds for each text; None for any time
     max_body  the most bytes of a request
-    log       takes a line for each request, and what went wrong in the server; None for nobody
+    log       takes a line for each request, and the server's own errors; None for no log
+    metrics   counts requests and tokens
     stopping  whether new requests are refused
     active    how many requests are not answered yet
     texts     of the requests that are not answered yet

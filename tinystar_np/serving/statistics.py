@@ -1,4 +1,4 @@
-"""What an engine tells of its work: counts, and its calls of the model one by one."""
+"""Statistics of an engine: counts of its work, and a record of each call of the model."""
 
 from dataclasses import dataclass, field
 
@@ -40,7 +40,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Turn:
-    """One call of the model, for who wants to draw them (serving/timeline.py).
+    """One call of the model, as a timeline draws it (serving/timeline.py).
 
     begun, ended   in seconds, by ``time.perf_counter``
     read           {a handle of whose prompt a piece was read: how many tokens the piece had}

@@ -1,4 +1,4 @@
-"""The texts of one request: asked for together, read together, and cancelled together."""
+"""The texts of one HTTP request: submitted, read and cancelled together."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ FINISHED = {"end": "stop", "stop": "stop", "length": "length", "context": "lengt
 
 
 class Texts:
-    """The texts of one request.
+    """The texts of one HTTP request.
 
     state   the server
     served  the model that writes them
@@ -37,7 +37,7 @@ class Texts:
         state.texts.add(self)
 
     def ask(self, ids: Sequence[int], max_new_tokens: int, **settings: Any) -> None:
-        """Ask the engine for one more text."""
+        """Submit one more text; the arguments and errors are those of ``Engine.submit``."""
         if self._state.timeout is not None:
             settings["timeout"] = self._state.timeout
         handle = self.served.engine.submit(ids, max_new_tokens=max_new_tokens, **settings)
@@ -108,7 +108,7 @@ class Texts:
     async def merged(self) -> AsyncIterator[tuple[int, Piece]]:
         """Yield the pieces of all as they come, each with its text's index.
 
-        None is taken before the one before it is read: a slow reader holds them back.
+        The next piece of a text is taken only when the one before it has been read.
         """
         streams = [self.pieces(index) for index in range(len(self.handles))]
         if len(streams) == 1:

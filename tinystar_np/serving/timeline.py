@@ -35,7 +35,7 @@ DOTTED = (0, (1, 1.5))
 BOX = 0.66  # height of a box; two lines are 1 apart
 WIDTH = 7.5  # inches
 POINTS = 430  # about how wide the lines are
-DIGIT = 3.9  # points
+DIGIT = 3.9  # points that a digit in a box is wide
 
 
 def timeline(
@@ -86,12 +86,12 @@ def _tokens(handle: Handle) -> str:
 
 
 class Places:
-    """Where a picture has its calls, from left to right.
+    """Where the calls stand on a timeline, from left to right.
 
     turns    in order
-    seconds  whether by the time they took; else each is 1 wide
+    seconds  whether calls are as wide as the time they took; where not, each is 1 wide
 
-    begins, ends  of the calls
+    begins, ends  where each call begins and ends
     """
 
     def __init__(self, turns: Sequence[Turn], seconds: bool) -> None:

@@ -1,4 +1,4 @@
-"""Tokens as clients are shown them: their texts, their bytes, and where they begin."""
+"""Tokens in answers: the text and the bytes of each, and where in the whole text it begins."""
 
 import threading
 from collections.abc import Sequence

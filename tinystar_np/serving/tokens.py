@@ -63,7 +63,7 @@ async def detokenize(request: Request) -> Response:
 
 
 async def tokenizer_info(request: Request) -> Response:
-    """Say what clients need who write a model's prompts themselves."""
+    """Return what clients need to write a model's prompts themselves."""
     state: ServerState = request.app.state.server
     return JSONResponse(information(state.models.find(request.query_params.get("model"))))
 

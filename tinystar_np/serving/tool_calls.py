@@ -1,14 +1,13 @@
-"""Tools in a chat: which model's calls can be read, and reading them out of an answer while it comes.
+"""Tool calls: read from an answer while it is generated, where the form of the model's calls is known.
 
-The client says which functions there are; the chat template writes them into the prompt; the model, if it
-likes, writes a call, in the form of its family (tool_families.py); and the client gets it as OpenAI's
-interface has it:
+The client names functions; the chat template writes them into the prompt; the model may write a call, in the
+form of its family (tool_families.py); and the client gets it in OpenAI's form:
 
     {"id": "call_…", "type": "function", "function": {"name": "weather", "arguments": "{…}"}}
 
 What is no call is content, and nothing of it is lost: text around calls, calls whose JSON is damaged, marks
 that nothing follows. White space around calls alone is left out. A call is not checked against the tools'
-schemas, as the model's calls are no promises: its caller must do that in any case.
+schemas: the client must check it in any case.
 """
 
 import re
@@ -25,7 +24,7 @@ from tinystar_np.serving.tool_json import Call
 from tinystar_np.text import ChatTemplate, TextStream, Tokenizer
 
 THINKING, THOUGHT = "<think>", "</think>"
-"""What stands around a model's reasoning. A call there is one that it thinks about."""
+"""What stands around a model's reasoning. A call within it is not read as one."""
 ALPHABET = string.ascii_letters + string.digits
 
 JsonDict = dict[str, object]
@@ -267,16 +266,15 @@ class HiddenMarks:
 
     marks      their texts
     tokenizer  the model's
-    after      the ids of the prompt
 
     The text of a piece may come later than its token, where a stop string or a character is not yet complete.
     So the text is decoded once more, without stop strings, to know after how many characters a mark stands.
     """
 
-    def __init__(self, marks: Collection[str], tokenizer: Tokenizer, after: Sequence[int] = ()) -> None:
+    def __init__(self, marks: Collection[str], tokenizer: Tokenizer) -> None:
         texts = {id: tokenizer.token(id) for id in tokenizer.special_ids}
         self._marks = {id: text for id, text in texts.items() if text in marks}
-        self._stream = TextStream(tokenizer, after)
+        self._stream = TextStream(tokenizer)
         self._decoded = self._given = 0  # characters
         self._waiting: list[tuple[int, str]] = []  # marks that the text has not reached
 

@@ -34,7 +34,7 @@ DEEPSEEK_HEAD = re.compile(
 class ToolFamily:
     """How one family writes calls.
 
-    name     for messages
+    name     in the documentation
     signs    what stands in its chat template: all of one of these groups
     opening  the marks before a call, or before the first of several; none begins another
     closing  what may follow a call and is not content

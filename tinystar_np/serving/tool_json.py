@@ -3,9 +3,8 @@
     {"name": "weather", "arguments": {"city": "Bern"}}          the arguments may be called "parameters"
     [{"name": "weather", "arguments": {…}}, {…}]                several
 
-Each function here says of a text one of three things, and says the same of every longer one once it has said
-the first or the last: these are the calls, and here they end; a call may still come of it (None); none will
-(ValueError).
+Each function here answers in one of three ways: with the calls and where they end; with None, where the text
+is not complete; with ValueError, where it is no call. The first and the last stay so however the text grows.
 """
 
 import json

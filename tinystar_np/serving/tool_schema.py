@@ -1,4 +1,4 @@
-"""What a request says of tools, as OpenAI's interface has it, and whether it can be done here.
+"""The fields of a request about tools, in OpenAI's form, and which of their values are supported.
 
     {"tools": [{"type": "function", "function": {"name": "weather", "description": "…", "parameters": {…}}}],
      "tool_choice": "auto" | "none", "parallel_tool_calls": true | false}
@@ -149,13 +149,19 @@ def read_tools(body: Mapping[str, Any]) -> Tools | None:
     if not fields.tools or fields.tool_choice == "none":
         return None
     given = [
-        {**tool, "function": {**tool["function"], "parameters": tool["function"].get("parameters") or NONE}}
+        {
+            **tool,
+            "function": {
+                **tool["function"],
+                "parameters": tool["function"].get("parameters") or NO_PARAMETERS,
+            },
+        }
         for tool in body["tools"]
     ]
     return Tools(given, fields.parallel_tool_calls is not False)
 
 
-NONE: Schema = {"type": "object", "properties": {}}
+NO_PARAMETERS: Schema = {"type": "object", "properties": {}}
 """The schema of a function without parameters: most templates write one, and some fail without."""
 
 
