@@ -84,10 +84,10 @@ def test_no_prompt_begins_twice(load: ModuleType, served: Path, tmp_path: Path) 
     [(7, 16, "length"), (8, 15, "length"), (8, 16, "stop"), (None, 16, "stop")],
 )
 def test_other_work_is_an_error(load: ModuleType, tokens: int | None, prompt: int, reason: str) -> None:
-    answer = load.Answer(0.0, [0.1], "text", tokens, prompt, reason)
+    answer = load.Answer(0.0, [0.1], tokens, prompt, reason)
     with pytest.raises(load.LoadError):
         answer.check(16, 8)
-    load.Answer(0.0, [0.1], "text", None, None, "length").check(16, 8)
+    load.Answer(0.0, [0.1], None, None, "length").check(16, 8)
 
 
 class Slow:
@@ -105,7 +105,6 @@ class Slow:
             for _ in range(new):
                 await asyncio.sleep(self.STEP)
                 answer.times.append(time.perf_counter())
-                answer.text += "x"
                 yield
         finally:
             if not self.together:
