@@ -10,8 +10,8 @@ from tinystar_np.serving.handle import Handle
 
 # Log-probabilities of these models, whose weights are all random, are rounded sums of a few hundred products
 # of numbers around 1, in two orders: 2e-6 to 1.2e-5 apart, by the kind of model and the processor's form of
-# BLAS. A trained model's are closer (test_engine.py, within 1e-5). A wrong key, position or state would change
-# them by 1e-2 and more (see the last test).
+# BLAS. A trained model's are closer (test_engine.py, within 1e-5). A wrong key, position or state would
+# change them by 1e-2 and more (see the last test).
 BOUND = 2e-5
 KINDS = [
     "rope, groups",
