@@ -3,22 +3,21 @@
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.generation.row import Piece
+from tinystar_np.serving.answering import answered
 from tinystar_np.serving.api_errors import api_error_of
 from tinystar_np.serving.bodies import read
 from tinystar_np.serving.chat_prompt import chat_prompt, ends_of_messages
-from tinystar_np.serving.events import EventStream
 from tinystar_np.serving.logprobs import Scored, of_chat
 from tinystar_np.serving.requests import ChatRequest
-from tinystar_np.serving.server_state import ServerState
-from tinystar_np.serving.texts import FINISHED, Texts, unless_gone
+from tinystar_np.serving.texts import FINISHED, Texts
 from tinystar_np.serving.tool_calls import (
     Delta,
     ToolCall,
@@ -35,19 +34,8 @@ CALLED = "tool_calls"
 
 async def chat_completions(request: Request) -> Response:
     """Answer a request for a chat completion."""
-    state: ServerState = request.app.state.server
     asked = await read(request, ChatRequest)
-    texts = Texts(state, state.models.find(asked.model))
-    chat = Chat(asked, texts, state.models.id_of(texts.served))
-    try:
-        await run_in_threadpool(chat.ask)
-    except BaseException:
-        texts.close()
-        raise
-    if asked.stream:
-        return EventStream(chat.chunks(), texts.close, state.failed)
-    await unless_gone(request, texts, chat.ended())
-    return JSONResponse(await run_in_threadpool(chat.whole))
+    return await answered(request, asked, partial(Chat, asked))
 
 
 class Answer:

@@ -4,22 +4,21 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from tinystar_np.errors import TinyStarError
 from tinystar_np.generation.prompt import encode_prompt
 from tinystar_np.generation.row import Piece
+from tinystar_np.serving.answering import answered
 from tinystar_np.serving.api_errors import api_error_of, wrong
 from tinystar_np.serving.bodies import read
-from tinystar_np.serving.events import EventStream
 from tinystar_np.serving.logprobs import Scored, of_completion
 from tinystar_np.serving.requests import CompletionRequest
-from tinystar_np.serving.server_state import ServerState
-from tinystar_np.serving.texts import FINISHED, Texts, unless_gone
+from tinystar_np.serving.texts import FINISHED, Texts
 from tinystar_np.serving.token_texts import Offsets
 
 DEFAULT_MAX_TOKENS = 16  # as OpenAI has it
@@ -27,19 +26,8 @@ DEFAULT_MAX_TOKENS = 16  # as OpenAI has it
 
 async def completions(request: Request) -> Response:
     """Answer a request for completions."""
-    state: ServerState = request.app.state.server
     asked = await read(request, CompletionRequest)
-    texts = Texts(state, state.models.find(asked.model))
-    answer = Completion(asked, texts, state.models.id_of(texts.served))
-    try:
-        await run_in_threadpool(answer.ask)
-    except BaseException:
-        texts.close()
-        raise
-    if asked.stream:
-        return EventStream(answer.chunks(), texts.close, state.failed)
-    await unless_gone(request, texts, texts.ended())
-    return JSONResponse(await run_in_threadpool(answer.whole))
+    return await answered(request, asked, partial(Completion, asked))
 
 
 @dataclass
@@ -98,6 +86,10 @@ class Completion:
         served.check_ids(given, "prompt")
         text = served.tokenizer.decode(given, skip_special_tokens=False) if self._asked.echo else ""
         return Prompt(given, text)
+
+    async def ended(self) -> None:
+        """Wait for all texts."""
+        await self._texts.ended()
 
     def whole(self) -> dict[str, Any]:
         """Return the answer after all texts have ended."""
