@@ -171,6 +171,13 @@ class ToolCallReader:
         rest = self._unread.lstrip()
         if not rest and not last:
             return False
+        return self._go_on(rest)
+
+    def _go_on(self, rest: str) -> bool:
+        """Read a call without a mark, in families that have such, or else text.
+
+        rest  what is unread, without white space before it
+        """
         if self._family.bare and rest.startswith("{"):
             self._begin_call(len(self._unread) - len(rest))
         else:
@@ -241,11 +248,7 @@ class ToolCallReader:
             return False
         if not last and any(mark.startswith(rest) for mark in self._family.closing):
             return False
-        if self._family.bare and rest.startswith("{"):
-            self._begin_call(len(self._unread) - len(rest))
-        else:
-            self._step = self._text
-        return True
+        return self._go_on(rest)
 
     def _pass_on(self, length: int) -> None:
         self._content.append(self._unread[:length])
