@@ -186,8 +186,9 @@ class Pool:
         text.table, text.named, text.cached = list(shared), len(shared), len(shared) * self.size
         if self.bytes_per_block:
             self.blocks.promise(text.number, needed, max(needed, self._blocks_of(expected) - len(shared)))
-        states = [of_text(state, text.table) for state in self._layers]
-        if snapshot is not None:
+        if snapshot is None:
+            states = [of_text(state, text.table) for state in self._layers]
+        else:
             states = self._go_on(text, snapshot)
         held = np.array([text.cached])
         return Cache(states, held, self._empty.fingerprint, self._held_text(ids, text.cached))

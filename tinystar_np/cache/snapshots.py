@@ -40,7 +40,7 @@ class Snapshots:
 
     def __init__(self, blocks: Blocks, most: int) -> None:
         self._blocks, self._most = blocks, most
-        self._all: OrderedDict[int, Snapshot] = OrderedDict()  # by their id; the least recently used first
+        self._all: OrderedDict[Snapshot, None] = OrderedDict()  # the least recently used first
         self._by_name: dict[bytes, list[Snapshot]] = {}
 
     def __len__(self) -> int:
@@ -49,7 +49,7 @@ class Snapshots:
 
     def __iter__(self) -> Iterator[Snapshot]:
         """Return an iterator over them, the least recently used first."""
-        return iter(self._all.values())
+        return iter(self._all)
 
     def after(self, name: bytes) -> list[Snapshot]:
         """Return those whose last full block has that name, the longest first."""
@@ -57,7 +57,7 @@ class Snapshots:
 
     def use(self, snapshot: Snapshot) -> None:
         """Make it the most recently used."""
-        self._all.move_to_end(id(snapshot))
+        self._all.move_to_end(snapshot)
 
     def add(self, snapshot: Snapshot) -> None:
         """Keep one, and hold its block; the least recently used ones are dropped where there are too many."""
@@ -65,12 +65,12 @@ class Snapshots:
             self.drop_oldest()
         if snapshot.block is not None:
             self._blocks.hold(snapshot.block)
-        self._all[id(snapshot)] = snapshot
+        self._all[snapshot] = None
         self._by_name.setdefault(snapshot.before, []).append(snapshot)
 
     def drop_oldest(self) -> None:
         """Forget the least recently used one, and let go of its block."""
-        _, snapshot = self._all.popitem(last=False)
+        snapshot, _ = self._all.popitem(last=False)
         alike = self._by_name[snapshot.before]
         alike.remove(snapshot)
         if not alike:

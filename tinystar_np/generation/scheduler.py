@@ -181,8 +181,8 @@ class Scheduler:
         first, *others = self.reading
         tokens = self._next_piece(first)
         together = [first]
+        most = min(self._budget(), SCORED if first.wants_all(tokens) else PREFILL)
         for other in others:
-            most = min(self._budget(), SCORED if first.wants_all(tokens) else PREFILL)
             if (len(together) + 1) * tokens > most or not _can_join(first, other, tokens):
                 continue
             if self._next_piece(other) == tokens and self._memory.make_room(other, tokens):
