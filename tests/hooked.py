@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from parity import reference_model, save
-from parity_cases import VOCABULARY
+from parity_case import VOCABULARY
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoTokenizer, PreTrainedTokenizerFast

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import text_references  # noqa: F401 — registers what AutoModelForCausalLM lacks
 import torch
-from parity_cases import FULL, SLIDING, VOCABULARY
+from parity_case import FULL, LONG_TEXT, SLIDING, VOCABULARY
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from tinystar_np.cache import join_caches
@@ -21,7 +21,6 @@ from tinystar_np.models import Decoder
 from tinystar_np.seeing.comparison.with_transformers import compare_with_transformers
 
 TOLERANCE = 1e-5  # of the largest logit; the project promises 1e-4
-LONG_TEXT = 700
 
 
 def reference_model(model_type: str, seed: int = 0, **config: Any) -> PreTrainedModel:

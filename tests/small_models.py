@@ -31,7 +31,7 @@ QWEN3_NEXT = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
     "layer_types": [LINEAR, FULL],
-    "rms_norm_eps": 0.01,  # see qwen3_next in parity_cases.py
+    "rms_norm_eps": 0.01,  # see parity_rows/qwen3_next.py
     "num_experts": 8,
     "num_experts_per_tok": 3,
     "moe_intermediate_size": 20,

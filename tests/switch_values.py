@@ -1,6 +1,6 @@
 """What else each key of transformers' config classes can be, beside what the small models say.
 
-See switches.py; the small models are in parity_cases.py. A field that transformers adds to one of its
+See switches.py; the small models are in parity_rows/. A field that transformers adds to one of its
 classes is missing here, and the walk says so.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from parity_cases import CHUNKED, FULL, LINEAR, LLAMA3, SLIDING, VOCABULARY, rope, spread
+from parity_case import FULL, SLIDING, VOCABULARY, rope, spread
 
 WITHOUT_MATHEMATICS: dict[str, str] = {
     "training: how weights begin, what is dropped, what losses are added": """
@@ -57,7 +57,7 @@ class Other:
 ROPES = [rope(rope_theta=50.0), rope("yarn", factor=4.0)]
 HALF = {"partial_rotary_factor": 0.5}  # heads are turned in part
 HALVES = [{**HALF, **numbers} for numbers in ROPES] + [rope(partial_rotary_factor=0.25)]
-LONGROPE = rope("longrope", short_factor=[1.0, 1.1], long_factor=[1.0, 2.0], **HALF)
+LONGROPE_OF_HALF = rope("longrope", short_factor=[1.0, 1.1], long_factor=[1.0, 2.0], **HALF)
 
 OTHERS: dict[str, list[Any]] = spread(
     {
@@ -146,12 +146,12 @@ SPELLINGS: dict[str, list[Any]] = {
 }
 """Other values of keys that transformers' class has not: old spellings, and what our classes inherit."""
 
-WINDOW = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}
+SMALL_WINDOW = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}
 QWEN2 = {
     "use_sliding_window": [Other(True, given={"sliding_window": 5, "max_window_layers": 1})],
-    "sliding_window": [Other(3, given=WINDOW)],
-    "max_window_layers": [Other(0, given=WINDOW)],
-    "layer_types": [Other([SLIDING, FULL], given=WINDOW)],
+    "sliding_window": [Other(3, given=SMALL_WINDOW)],
+    "max_window_layers": [Other(0, given=SMALL_WINDOW)],
+    "layer_types": [Other([SLIDING, FULL], given=SMALL_WINDOW)],
 }
 ROUTES = {"topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 1}
 ROUTES |= {"n_routed_experts": 12, "num_experts_per_tok": 3}
@@ -194,175 +194,6 @@ OF_GROUPS = {"new_decoder_architecture": True}
 YARN_IN_ROPE = {"position_embedding_type": "rope", "rope_parameters": rope("yarn", factor=4.0)}
 
 GROWING = rope("yarn", factor=4.0, llama_4_scaling_beta=0.7, original_max_position_embeddings=8)
-OTHERS_OF: dict[str, dict[str, list[Any]]] = {
-    "bloom": {"original_max_position_embeddings": [32]},  # it does not turn, whatever the rule
-    "dbrx": {
-        "attn_config.kv_n_heads": [1, 4],
-        "ffn_config.ffn_act_fn": [{"name": "relu"}],
-        "ffn_config.moe_num_experts": [3],
-        "ffn_config.moe_top_k": [1],
-        "ffn_config.moe_normalize_expert_weights": [2.0, None],
-    },
-    "deepseek_v2": DEEPSEEK_OTHERS
-    | {
-        "topk_method": [Other("group_limited_greedy", given={**ROUTES, "topk_method": "greedy"})],
-        "n_group": [Other(2, given=ROUTES)],
-        "topk_group": [Other(2, given=ROUTES)],
-    },
-    "deepseek_v3": DEEPSEEK_OTHERS
-    | {"head_dim": [Other(4, same=True), 6], "n_routed_experts": [12], "n_group": [2], "topk_group": [1]},
-    "falcon": {
-        "num_kv_heads": [Other(2, given=OF_GROUPS)],
-        "num_ln_in_parallel_attn": [Other(1, given=OF_GROUPS)],
-    },
-    "falcon_h1": {
-        "mamba_d_ssm": [32],
-        "mamba_expand": [Other(1, given={"mamba_d_ssm": None})],
-        "mamba_norm_before_gate": [Other(False, given={"mamba_rms_norm": True})],
-        "mlp_multipliers": [[0.7, 1.4]],
-        "ssm_multipliers": [[0.7, 1.4, 0.6, 1.3, 0.8]],
-    },
-    "gemma3_text": {
-        "rope_parameters": [
-            {FULL: rope(rope_theta=50.0), SLIDING: rope(rope_theta=20.0)},
-            {FULL: rope("yarn", factor=4.0), SLIDING: rope("linear", rope_theta=20.0, factor=4.0)},
-        ],
-        "max_position_embeddings": [
-            Other(1024, given={"rope_parameters": {FULL: rope("yarn", factor=4.0), SLIDING: rope()}})
-        ],
-        "final_logit_softcapping": [3.0],
-        "attn_logit_softcapping": [1.0],
-        # transformers does not understand "type" here, and looks for nothing outside of the two.
-        "rope_scaling": [Other({"rope_type": "linear", "factor": 4.0}, given=OLD)],
-        "original_max_position_embeddings": [
-            Other(32, given={"rope_parameters": {FULL: rope("yarn", factor=4.0), SLIDING: rope()}}, same=True)
-        ],
-    },
-    "gpt_neo": {
-        "num_layers": [Other(4, also={"attention_types": [[["global", "local"], 2]]})],
-        "attention_types": [[[["local"], 2]], [[["global"], 1], [["global"], 1]]],
-        "max_position_embeddings": [32],
-        "intermediate_size": [28],
-        "window_size": [3],
-    },
-    "gpt_neox": OF_HALVES | {"head_dim": [Other(8, same=True), 6]},
-    "gpt_oss": {"swiglu_alpha": [1.0], "swiglu_limit": [0.4]},
-    "gptj": {"rotary_dim": [8], "n_positions": [Other(32, same=True)]},
-    "granitemoehybrid": {
-        "num_hidden_layers": [Other(3, also={"layer_types": [LINEAR, FULL, LINEAR]})],
-        "layer_types": [[FULL, LINEAR], [LINEAR, LINEAR], [FULL, FULL]],
-        "num_local_experts": [3, Other(0, also={"num_experts_per_tok": 0})],
-        "rope_theta": [Other(50.0, given={**OLD, "position_embedding_type": "rope"})],
-        "rope_scaling": [
-            Other({"type": "linear", "factor": 4.0}, given={**OLD, "position_embedding_type": "rope"})
-        ],
-        "position_embedding_type": [Other("nope", same=True), "rope"],
-        "rope_parameters": [Other(numbers, given={"position_embedding_type": "rope"}) for numbers in ROPES],
-        "max_position_embeddings": [Other(1024, given=YARN_IN_ROPE)],
-        "original_max_position_embeddings": [Other(32, given=YARN_IN_ROPE)],
-    },
-    # The other rules here only: one and the same code reads them for all.
-    "llama": {"rope_parameters": [*ROPES, rope("linear", factor=4.0), LLAMA3]},
-    "llama4_text": {
-        "intermediate_size_mlp": [Other(28, given={"interleave_moe_layer_step": 2})],
-        "moe_layers": [[0]],
-        "interleave_moe_layer_step": [2],
-        "no_rope_layers": [[0, 1]],
-        "no_rope_layer_interval": [1],
-        "attention_chunk_size": [3],
-        "layer_types": [[CHUNKED, CHUNKED], [FULL, FULL]],
-        "floor_scale": [2],
-        "attn_scale": [0.1],
-    },
-    "mamba": {"expand": [3], "time_step_rank": [3]},
-    "mamba2": {
-        "hidden_size": [Other(48, also={"head_dim": 24})],
-        "num_heads": [Other(8, also={"head_dim": 8})],
-        "head_dim": [Other(32, also={"num_heads": 2})],
-        "expand": [Other(1, also={"head_dim": 8})],
-        "n_groups": [1],
-    },
-    "ministral3": {
-        "rope_parameters": [
-            {**GROWING, "rope_theta": 50.0},
-            {**GROWING, "llama_4_scaling_beta": 0.2},
-            {**GROWING, "original_max_position_embeddings": 6},
-            {**GROWING, "factor": 2.0},
-            rope(llama_4_scaling_beta=0.7, original_max_position_embeddings=8),
-            rope("yarn", factor=4.0, original_max_position_embeddings=8),
-        ],
-        "rope_scaling": [Other({**GROWING, "factor": 2.0}, given={"rope_parameters": None})],
-        "rope_theta": [
-            Other(50.0, given={"rope_parameters": {k: v for k, v in GROWING.items() if k != "rope_theta"}})
-        ],
-        "max_position_embeddings": [
-            Other(10, given={"rope_parameters": {k: v for k, v in GROWING.items() if k[:8] != "original"}})
-        ],
-        "original_max_position_embeddings": [7],
-        "sliding_window": [3],
-    },
-    "mpt": {
-        "max_seq_len": [Other(32, same=True)],
-        "expansion_ratio": [2],
-        "logit_scale": ["inv_sqrt_d_model"],
-        "norm_type": ["rmsnorm"],
-        "attn_config.attn_type": ["multiquery_attention"],
-        "attn_config.alibi_bias_max": [16],
-        "attn_config.clip_qkv": [0.4],
-        "attn_config.softmax_scale": [0.7],
-    },
-    "phi": OF_HALVES,
-    "phi3": {
-        "rope_parameters": [*HALVES, LONGROPE, {**LONGROPE, "short_factor": [1.0, 1.5]}],
-        "original_max_position_embeddings": [Other(32, given={"rope_parameters": LONGROPE})],
-        "max_position_embeddings": [Other(128, given={"rope_parameters": LONGROPE})],
-    },
-    "qwen2": QWEN2,
-    "qwen2_moe": QWEN2
-    | {
-        "num_hidden_layers": [2],
-        "intermediate_size": [Other(28, given={"mlp_only_layers": [0]})],
-        "max_window_layers": [Other(3, given=WINDOW)],
-        "layer_types": [Other([FULL, SLIDING, SLIDING], given=WINDOW)],
-    },
-    "qwen2_vl_text": QWEN2
-    | OF_SECTIONS
-    | {
-        "rope_theta": [Other(50.0, given=OLD_MROPE)],
-        "head_dim": [Other(8, same=True), 12],
-        "hidden_size": [Other(48, also={"rope_parameters": rope(mrope_section=[2, 2, 2])})],
-        "num_attention_heads": [Other(2, also={"rope_parameters": rope(mrope_section=[3, 3, 2])})],
-    },
-    "qwen3": QWEN2,
-    "qwen3_moe": QWEN2 | {"intermediate_size": [Other(28, given={"mlp_only_layers": [0]})]},
-    "qwen3_next": {
-        **OF_HALVES,
-        "intermediate_size": [Other(28, given={"mlp_only_layers": [0]})],
-        "layer_types": [[FULL, LINEAR], [FULL, FULL], [LINEAR, LINEAR]],
-        "linear_key_head_dim": [4],
-        "linear_value_head_dim": [4],
-        "linear_num_key_heads": [1],
-        "linear_num_value_heads": [2],
-        "rms_norm_eps": [0.1],
-    },
-    "qwen3_vl_moe_text": OF_SECTIONS
-    | {
-        "intermediate_size": [Other(28, given={"mlp_only_layers": [0]})],
-        "norm_topk_prob": [Other(True, same=True), False],
-        "use_sliding_window": [Other(False, same=True), True],
-    },
-    "qwen3_vl_text": OF_SECTIONS,
-    "smollm3": {
-        "no_rope_layers": [[0, 1], [1, 1]],
-        "no_rope_layer_interval": [1],
-        "use_sliding_window": [Other(True, given={"sliding_window": 5})],
-        "sliding_window": [Other(3, given={"sliding_window": 5, "use_sliding_window": True})],
-        "layer_types": [Other([SLIDING, FULL], given={"sliding_window": 5, "use_sliding_window": True})],
-    },
-    "stablelm": OF_HALVES,
-}
-"""Other values where ``OTHERS`` has none or does not fit; parts of an object as "object.part"."""
-
 NAMES: dict[str, Any] = {
     "architectures": ["SomethingForCausalLM"],
     "attn_impl": "triton",

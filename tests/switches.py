@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 import torch
 from parity import assert_close, logits_of, random_ids, reference_model
-from parity_cases import ROWS, class_fields
-from switch_values import INERT, NAMES, OTHERS, OTHERS_OF, SIZES, SPELLINGS, Other
+from parity_case import class_fields
+from parity_cases import INERT_OF, OTHERS_OF, ROWS
+from switch_values import INERT, NAMES, OTHERS, SIZES, SPELLINGS, Other
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tinystar_np.errors import ConfigError
@@ -66,7 +67,7 @@ def our_keys(model_type: str) -> dict[str, Any]:
 
 def is_inert(model_type: str, key: str) -> bool:
     """Whether a key stands in ``WITHOUT_MATHEMATICS``: as it is called, or for this architecture."""
-    return key.rpartition(".")[2] in INERT or f"{model_type}.{key}" in INERT
+    return bool({key.rpartition(".")[2], f"{model_type}.{key}"} & {*INERT, *INERT_OF})
 
 
 def small(model_type: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 
 import tinystar_np
 from tinystar_np.layers.module import Module
+from tinystar_np.models.facts import model_file
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tinystar_np"
@@ -92,15 +93,17 @@ def decoders(path: Path) -> list[str]:
 def test_every_model_file_has_one_model_and_imports_no_other() -> None:
     from tinystar_np.models import ARCHITECTURES, Decoder, model_class
 
-    assert set(ARCHITECTURES) == {path.stem for path in (PACKAGE / "models").glob("*.py") if decoders(path)}
-    models = {f"tinystar_np.models.{model_type}" for model_type in ARCHITECTURES}
+    assert {model_file(name).stem for name in ARCHITECTURES} == {
+        path.stem for path in (PACKAGE / "models").glob("*.py") if decoders(path)
+    }
+    models = {f"tinystar_np.models.{model_file(model_type).stem}" for model_type in ARCHITECTURES}
     assert len(models) > 35
     for model_type in ARCHITECTURES:
         found = model_class(model_type)
-        assert found.__module__ == f"tinystar_np.models.{model_type}"
+        assert found.__module__ == f"tinystar_np.models.{model_file(model_type).stem}"
         assert found.__bases__ == (Decoder,)
         assert found.Config.__module__ in (found.__module__, f"{found.__module__}_config")
-        path = PACKAGE / "models" / f"{model_type}.py"
+        path = model_file(model_type)
         assert decoders(path) == [found.__name__]
         used = imports(path)
         assert not used & models, f"{model_type} imports another model"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.models import ARCHITECTURES, EMBEDDING_ARCHITECTURES, VISION_ARCHITECTURES
-from tinystar_np.models.facts import COLUMNS, Facts, docstring, headline, parts
+from tinystar_np.models.facts import COLUMNS, Facts, docstring, headline, model_file, parts
 
 PAGE = Path(__file__).parents[1] / "architectures.md"
 VISION_COLUMNS = ("encoder", "projector", "places", "decoder")
@@ -30,7 +30,9 @@ LONG = 16384
 """Tokens, more than any window or chunk."""
 
 TYPES = sorted(set(ARCHITECTURES) - {"tinystar"}, key=lambda name: (headline(name)[0], name))
-FACTS: dict[str, Facts] = {name: import_module(f"tinystar_np.models.{name}").FACTS for name in TYPES}
+FACTS: dict[str, Facts] = {
+    name: import_module(f"tinystar_np.models.{model_file(name).stem}").FACTS for name in TYPES
+}
 
 
 SEEING, EMBEDDING = (
@@ -97,7 +99,7 @@ def section(model_type: str) -> Iterator[str]:
     )
     head = f"**{name_of(model_type)}**, {headline(model_type)[0]}"
     head += (f" · papers: {papers}" if papers else "") + (f" · after [{parent}](#{parent})" if parent else "")
-    path = f"models/{model_type}.py"
+    path = f"models/{model_file(model_type).name}"
     yield from ("", f"## {model_type}", "", f"{head} · read it: [`{path}`](../tinystar_np/{path})")
     formulas = re.findall(r"(?:^    .*\n?)+", text, re.MULTILINE)
     if formulas:

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from parity_cases import VOCABULARY
+from parity_case import VOCABULARY
 from small_models import ATTENTION, DENSE, EXPERTS, build, small_model
 
 from tinystar_np.errors import ContextFullError, InputError

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from parity import reference_model, save
-from parity_cases import CASES, Case
+from parity_case import Case
+from parity_cases import CASES
 
 import tinystar_np as ts
 from tinystar_np.generation import Conversation

@@ -1,6 +1,6 @@
 """Each key of transformers' config classes: read, and read right; or refused by name; or without mathematics.
 
-The walk itself is in switches.py, the small models in parity_cases.py, other values in switch_values.py.
+The walk itself is in switches.py, the small models in parity_rows/, other values in switch_values.py.
 What it finds must be what tests/switches.json says; where it is not, and the walk is right:
 
     python tests/switches.py > tests/switches.json
@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from switch_values import INERT, OTHERS_OF, SPELLINGS
+from parity_cases import OTHERS_OF
+from switch_values import INERT, SPELLINGS
 from switches import (
     CONFIG_MAPPING,
     FILE,

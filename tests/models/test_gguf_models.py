@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from parity import assert_close, edit_config, logits_of, random_ids, reference_model
-from parity_cases import FULL, LLAMA3, LONGROPE, ROWS, YARN, Keys, part, rope
+from parity_case import FULL, LLAMA3, LONGROPE, YARN, Keys, part, rope
+from parity_cases import ROWS
 from transformers import AutoModelForCausalLM
 
 from tinystar_np.conversion import convert

@@ -1,4 +1,4 @@
-"""Every architecture against transformers, in every way a model is called. The table: parity_cases.py."""
+"""Every architecture against transformers, in every way a model is called. The rows: parity_rows/."""
 
 import copy
 import json
@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from parity import (
-    LONG_TEXT,
     TOLERANCE,
     assert_close,
     check,
@@ -18,7 +17,8 @@ from parity import (
     random_ids,
     reference_model,
 )
-from parity_cases import CASES, ROWS, RW, Case
+from parity_case import Case
+from parity_cases import CASES, ROWS
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
@@ -35,7 +35,6 @@ WITH_EXPERTS = [
     for case in CASES
     if {"num_experts_per_tok", "ffn_config"} & case.smallest.keys()
 ]
-LEARNED_POSITIONS = {"gpt2", "gpt_neo"}  # there are no more than were trained
 IN_THE_FILE_ONLY = ("layer_types", "no_rope_layers", "attention_layers")
 """What transformers works out and writes into config.json, where old files have the keys it follows from."""
 
@@ -89,7 +88,7 @@ def test_variant(case: Case, variant: str, tmp_path: Path) -> None:
     model = check(reference, save(reference, given, tmp_path), tolerance=tolerance)
     trained = trained_length(reference)
     assert model.trained_length == trained
-    assert model.context_length == (trained if case.model_type in LEARNED_POSITIONS else None)
+    assert model.context_length == (trained if case.learned_positions else None)
 
     if variant in case.of_today:
         return
@@ -161,30 +160,16 @@ def test_a_file_that_says_no_more_than_it_must(case: Case, tmp_path: Path) -> No
     assert model.trained_length == trained_length(reference)
 
 
-LONG: list[tuple[str, dict[str, Any], int]] = [  # long enough for the blockwise form, or for several chunks
-    ("llama", {}, LONG_TEXT),
-    ("bloom", {"hidden_size": 48, "n_head": 6}, LONG_TEXT),
-    ("mpt", {"d_model": 48, "n_heads": 6, "max_seq_len": 1000}, LONG_TEXT),
-    # Falcon's biases are rounded from position 257 on.
-    ("falcon", RW, LONG_TEXT),
-    ("falcon", {**RW, "hidden_size": 64, "num_attention_heads": 16}, 330),
-    ("falcon", {"alibi": True, "hidden_size": 142, "num_attention_heads": 71}, 330),
-    ("gpt_neo", {"max_position_embeddings": LONG_TEXT, "window_size": 100}, LONG_TEXT),
-    ("mistral", {"sliding_window": 100}, 1500),  # shorter and longer than a block of keys
-    ("mistral", {"sliding_window": 700}, 1500),
-    ("gemma2", {"sliding_window": 200}, LONG_TEXT),
-    ("llama4_text", {"attention_chunk_size": 200}, LONG_TEXT),
-    ("mamba", {}, 320),
-    ("mamba2", {"n_groups": 1}, LONG_TEXT),
-    ("falcon_h1", {}, 320),
-    ("granitemoehybrid", {}, 320),
-    ("qwen3_next", {}, 320),
+LONG = [  # long enough for the blockwise form, or for several chunks
+    pytest.param(case, changes, length, id=f"{case.model_type}-{length}")
+    for case in CASES
+    for changes, length in case.long
 ]
 
 
-@pytest.mark.parametrize(("model_type", "changes", "length"), LONG)
-def test_long_texts(model_type: str, changes: dict[str, Any], length: int, tmp_path: Path) -> None:
-    reference = reference_model(model_type, **{**ROWS[model_type].smallest, **changes})
+@pytest.mark.parametrize(("case", "changes", "length"), LONG)
+def test_long_texts(case: Case, changes: dict[str, Any], length: int, tmp_path: Path) -> None:
+    reference = reference_model(case.model_type, **{**case.smallest, **changes})
     check_long_text(reference, tmp_path, length)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from parity import check_hub_file
-from parity_cases import MULTIPLIERS
+from parity_case import MULTIPLIERS
 
 EXPERTS = {"num_local_experts": 5, "num_experts_per_tok": 2}
 LEFT_OUT = ...

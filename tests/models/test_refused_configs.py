@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parity_cases import FULL, LINEAR, ROWS, SLIDING, rope
+from parity_case import FULL, LINEAR, SLIDING, rope
+from parity_cases import ROWS
 
 from tinystar_np.errors import ConfigError
 from tinystar_np.loading import load

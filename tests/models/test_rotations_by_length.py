@@ -85,7 +85,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {**SMALL, "head_dim": 8, "full_attention_interval": 2, "num_experts": 2, "num_experts_per_tok": 1}
         | {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2}
         | {"linear_num_value_heads": 4, "moe_intermediate_size": 12, "shared_expert_intermediate_size": 12}
-        # A wide epsilon: the usual one magnifies rounding after the delta rule (parity_cases.py).
+        # A wide epsilon: the usual one magnifies rounding after the delta rule (parity_rows/qwen3_next.py).
         | {"rope_parameters": longrope(2, partial_rotary_factor=0.5), "rms_norm_eps": 0.1},
     ),
     "falcon_h1, dynamic": ("falcon_h1", {**LLAMA, **HYBRID}),

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from parity import random_ids, reference_model, save
-from parity_cases import CASES, Case
+from parity_case import Case
+from parity_cases import CASES
 from smollm2 import smollm2_file
 
 import tinystar_np as ts

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from parity_cases import CASES, Case
+from parity_case import Case
+from parity_cases import CASES
 from small_models import DENSE, EXPERTS, build, small_model
 
 from tinystar_np.models import Decoder

@@ -14,7 +14,8 @@ import pytest
 from gpt2_by_hand import forward
 from numpy.typing import NDArray
 from parity import assert_close, random_ids, reference_model, save
-from parity_cases import CASES, Case
+from parity_case import Case
+from parity_cases import CASES
 from small_models import DENSE, EXPERTS, small_model
 
 import tinystar_np as ts

@@ -37,7 +37,7 @@ class Facts(NamedTuple):
 
 def model_file(model_type: str) -> Path:
     """Return the path of an architecture's file."""
-    return Path(__file__).parent / f"{model_type}.py"
+    return Path(__file__).parent / f"{model_type.replace('-', '_')}.py"
 
 
 def docstring(model_type: str) -> str:

@@ -15,9 +15,11 @@ from tinystar_np.models.vision_part import VisionPart
 Kind = TypeVar("Kind")
 
 
+HYPHENED = {"openai_gpt": "openai-gpt", "modernbert_decoder": "modernbert-decoder"}
+"""Files whose ``model_type`` is no name of a module, and that type."""
 MODEL = re.compile(rb"\nclass \w+\((Decoder|VisionPart|EmbeddingModel)\[")
 FOUND = {  # the files are read, not imported: all of them in a millisecond
-    file.stem: found[1].decode()
+    HYPHENED.get(file.stem, file.stem): found[1].decode()
     for file in sorted(Path(__file__).parent.glob("*.py"))
     if (found := MODEL.search(file.read_bytes()))
 }
@@ -73,7 +75,7 @@ def embedding_class(model_type: str) -> type[EmbeddingModel] | None:
 
 def _class_in(name: str, kind: type[Kind]) -> type[Kind]:
     """Return the only class of a kind that a file defines."""
-    module = import_module(f"tinystar_np.models.{name}")
+    module = import_module(f"tinystar_np.models.{name.replace('-', '_')}")
     (found,) = (
         each
         for each in vars(module).values()
