@@ -343,6 +343,13 @@ def mixture() -> Iterator[Case]:
             yield case(normal(tokens, 6), chosen, normal(tokens, 3), experts, weigh_inputs)
 
 
+def chosen_outputs() -> Iterator[Case]:
+    experts = [lambda x, e=e: np.tanh(x[:, :4]) * np.float32(e + 1) for e in range(7)]
+    for tokens, k in ((1, 1), (1, 3), (40, 3), (3, 7)):
+        chosen = np.argsort(normal(tokens, 7), axis=-1)[:, :k]
+        yield case(normal(tokens, k, 6), chosen, experts)
+
+
 def causal_convolution() -> Iterator[Case]:
     for length in (1, 3, 200):
         for width in (1, 4):
@@ -409,6 +416,7 @@ CASES = {
     "attention_probabilities": attention_probabilities,
     "attention_scores": attention_scores,
     "causal_convolution": causal_convolution,
+    "chosen_outputs": chosen_outputs,
     "delta_rule": delta_rule,
     "embedding": embedding,
     "gated_activation": gated_activation,

@@ -32,6 +32,7 @@ from tinystar_np.fast.rounding import quantise, to_bfloat16
 from tinystar_np.fast.scans import causal_convolution, delta_rule, selective_scan, ssm_scan
 from tinystar_np.kernels.attention import attention_mean
 from tinystar_np.kernels.experts import grouped_mixture as mixture
+from tinystar_np.kernels.experts import grouped_outputs as chosen_outputs
 
 if os.environ.get("TINYSTAR_NP_KERNELS") == "1":
     globals().update(KERNELS)
@@ -44,6 +45,7 @@ __all__ = [
     "attention_probabilities",
     "attention_scores",
     "causal_convolution",
+    "chosen_outputs",
     "delta_rule",
     "embedding",
     "gated_activation",

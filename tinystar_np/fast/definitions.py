@@ -28,6 +28,7 @@ KERNELS: dict[str, Callable[..., object]] = {
     "attention_probabilities": attention.attention_probabilities,
     "attention_scores": attention.attention_scores,
     "causal_convolution": convolution.causal_convolution,
+    "chosen_outputs": experts.chosen_outputs,
     "delta_rule": delta_rule.delta_rule,
     "embedding": linear.embedding,
     "gated_activation": activations.gated_activation,

@@ -76,7 +76,7 @@ def parts_of(branch: Branch, place: RecordedPlace, directions: Directions) -> It
     """
     layer = branch.layer
     match layer:
-        case Attention() | LatentAttention() | Mamba2() | GatedDeltaNet():
+        case Attention() | LatentAttention() | Mamba2() | GatedDeltaNet() if "out" in vars(layer):
             yield from _heads(branch.path, layer.out, layer.heads, place, directions)
         case FeedForward() | GatedFeedForward():
             y = place.vector(branch.out) - _bias(layer.down)
@@ -118,12 +118,13 @@ def _experts(path: str, layer: Experts, place: RecordedPlace, directions: Direct
         expert = layer.experts[e]
         y = expert(x * weight) if layer.weigh_inputs else expert(x) * weight
         yield Term(path, "expert", int(e), directions @ y[0])
+    yield from _bias_part(path, layer, directions)
 
 
 def _bias(layer: Linear) -> NDArray | float:
     return 0.0 if layer.bias is None else layer.bias
 
 
-def _bias_part(path: str, layer: Linear, directions: Directions) -> Iterator[Term]:
+def _bias_part(path: str, layer: Linear | Experts, directions: Directions) -> Iterator[Term]:
     if layer.bias is not None:
         yield Term(path, "bias", None, directions @ layer.bias)

@@ -33,6 +33,7 @@ MIXERS = {
     "mixer.beta": ("",),
     "mixer.decay": ("",),
 }
+ROUTED = ("chosen", "weights")
 SCANNED = tuple(f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "decay"))
 
 
@@ -108,6 +109,7 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
     """Attention: chains of queries and of keys, each form computed from the one before it."""
     named = [each.removeprefix("attention.") for each in names]
     begin = "qkv" if "qkv" in named else ""
+    routed = ("chosen",) if "chosen" in named else ()
     chains = {
         "q": [each for each in named if each.startswith("q") and each != "qkv"],
         "k": [each for each in named if each.startswith("k") and not each.startswith("kv_")],
@@ -120,6 +122,7 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
     elif own in chains["q"] or own in chains["k"]:
         chain = chains[own[0]]
         found = (chain[chain.index(own) - 1],) if chain.index(own) else (begin,)
+        found += routed if own == "q" else ()
     elif own == "scores" and "kv_down" in named:
         rotated = "q" if chains["q"][-1] == "q" else "q_rotated"
         found = ("q", rotated, "kv_norm", "k_rotated" if "k_rotated" in named else "kv_down")
@@ -132,7 +135,9 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
     elif own == "gated":
         found = ("mixed", "gate")
     elif own == "out":
-        found = ("gated" if "gated" in named else "mixed",)
+        found = ("gated" if "gated" in named else "mixed", *(each for each in ROUTED if each in named))
+    elif own in ROUTED:
+        found = ("router",)
     else:
         found = {"v": (begin,), "kv_norm": ("kv_down",), "probabilities": ("scores",)}.get(own, ("",))
     return tuple(dict.fromkeys(f"attention.{each}" if each else source for each in found))
