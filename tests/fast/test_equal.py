@@ -409,6 +409,13 @@ def to_bfloat16_cases() -> Iterator[Case]:
         yield case(x)
 
 
+def wkv() -> Iterator[Case]:
+    for length in (1, 30):
+        given = (*normal(2, 2, length, 6), -np.exp(normal(6)), normal(6, seed=1))
+        yield case(*given)
+        yield case(*given, normal(2, 3, 6, seed=2) ** 2)
+
+
 CASES = {
     "activate": activate,
     "attention": attention,
@@ -439,6 +446,7 @@ CASES = {
     "ssm_scan": ssm_scan,
     "to_bfloat16": to_bfloat16_cases,
     "unit_vectors": unit_vectors_cases,
+    "wkv": wkv,
 }
 OVERWRITES = {"activate", "gated_activation", "gated_rms_norm"}
 """Their first argument; all others leave what they are given as it was."""

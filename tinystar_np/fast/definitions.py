@@ -19,6 +19,7 @@ from tinystar_np.kernels import (
     selective_scan,
     softmax,
     ssm,
+    wkv,
 )
 
 KERNELS: dict[str, Callable[..., object]] = {
@@ -51,4 +52,5 @@ KERNELS: dict[str, Callable[..., object]] = {
     "ssm_scan": ssm.ssm_scan,
     "to_bfloat16": bfloat16.to_bfloat16,
     "unit_vectors": delta_rule.unit_vectors,
+    "wkv": wkv.wkv,
 }

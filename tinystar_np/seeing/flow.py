@@ -28,8 +28,9 @@ MIXERS = {
     "mixer.C": ("mixer.selection", "mixer.convolution"),
     "mixer.time_step": ("mixer.selection", "mixer.in"),
     "mixer.q": ("mixer.convolution",),
-    "mixer.k": ("mixer.convolution",),
-    "mixer.v": ("mixer.convolution",),
+    "mixer.k": ("mixer.convolution", ""),
+    "mixer.v": ("mixer.convolution", ""),
+    "mixer.receptance": ("",),
     "mixer.beta": ("",),
     "mixer.decay": ("",),
 }
@@ -148,7 +149,7 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
     if name == "mixer.scan":
         return tuple(each for each in SCANNED if each in names)
     if name in ("mixer.gated", "mixer.gated_norm"):
-        return ("mixer.scan", "mixer.in")
+        return ("mixer.scan", "mixer.receptance" if "mixer.receptance" in names else "mixer.in")
     if name == "mixer.out":
         return ("mixer.gated_norm" if "mixer.gated_norm" in names else "mixer.gated",)
     return (next(each for each in MIXERS[name] if each in names or not each) or source,)
@@ -162,7 +163,7 @@ def _feed_forward_reads(own: str, names: Sequence[str], source: str) -> tuple[st
         "chosen": ("router",),
         "weights": ("router",),
         "experts": ("", "chosen", "weights"),
-        "out": ("experts", "down", "shared_gate"),
+        "out": ("experts", "down", "shared_gate", "receptance"),
     }.get(own, ("",))
     full = (f"feed_forward.{each}" if each else source for each in found)
     return tuple(each for each in full if each == source or each in names)
