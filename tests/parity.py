@@ -48,6 +48,9 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
             noise = torch.randn(parameter.shape, generator=generator)
             if name.endswith(("A_log", "dt_bias")) and parameter.ndim == 1:
                 parameter.copy_(torch.rand(parameter.shape, generator=generator) * 4 - 3)
+            elif name.endswith(("igate_preact.bias", "fgate_preact.bias")):  # which begin below and above 0
+                parameter.copy_(torch.rand(parameter.shape, generator=generator) * 4)
+                parameter.sub_(4.0 if "igate" in name else 0.0)
             elif name.endswith(("A_log", "dt_proj.bias")):  # Mamba's decay and step
                 parameter.add_(0.3 * noise)
             elif parameter.ndim == 1 and torch.all(parameter == 1):

@@ -23,6 +23,7 @@ from tinystar_np.kernels.delta_rule import unit_vectors
 from tinystar_np.kernels.int8 import quantise
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
+from tinystar_np.kernels.mlstm import Memory
 from tinystar_np.kernels.mxfp4 import E2M1
 from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix, TernaryMatrix
 from tinystar_np.kernels.paged_attention import Paged
@@ -416,6 +417,13 @@ def to_bfloat16_cases() -> Iterator[Case]:
         yield case(x)
 
 
+def mlstm() -> Iterator[Case]:
+    for length in (1, 30, 100):
+        wide = (*normal(2, 2, length, 3, 4), normal(2, length, 3, 5), *normal(2, 2, length, 3))
+        yield case(*wide)
+        yield case(*wide, Memory(normal(2, 3, 4, 6), normal(2, 3)), 1e-4)
+
+
 def wkv() -> Iterator[Case]:
     for length in (1, 30):
         given = (*normal(2, 2, length, 6), -np.exp(normal(6)), normal(6, seed=1))
@@ -442,6 +450,7 @@ CASES = {
     "matmul": matmul,
     "matmul_each": matmul_each,
     "mixture": mixture,
+    "mlstm": mlstm,
     "paged_attention": paged_attention,
     "paged_latent_attention": paged_latent_attention,
     "quantise": quantise_cases,

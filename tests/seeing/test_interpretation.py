@@ -48,7 +48,7 @@ def answer(
 
 
 @pytest.mark.parametrize(
-    "model_type", sorted(set(ROWS) - {"bloom", "mpt", "gpt2", "gpt_neo", "mamba", "mamba2", "rwkv"})
+    "model_type", sorted(set(ROWS) - {"bloom", "mpt", "gpt2", "gpt_neo", "mamba", "mamba2", "rwkv", "xlstm"})
 )
 def test_rotated_queries_and_keys_are_compared_and_agree(model_type: str, tmp_path: Path) -> None:
     directory = saved(model_type, tmp_path)

@@ -33,6 +33,7 @@ from tinystar_np.fast.scans import causal_convolution, delta_rule, selective_sca
 from tinystar_np.kernels.attention import attention_mean
 from tinystar_np.kernels.experts import grouped_mixture as mixture
 from tinystar_np.kernels.experts import grouped_outputs as chosen_outputs
+from tinystar_np.kernels.mlstm import chunked_mlstm as mlstm
 from tinystar_np.kernels.wkv import wkv
 
 if os.environ.get("TINYSTAR_NP_KERNELS") == "1":
@@ -58,6 +59,7 @@ __all__ = [
     "matmul",
     "matmul_each",
     "mixture",
+    "mlstm",
     "paged_attention",
     "paged_latent_attention",
     "quantise",

@@ -15,6 +15,7 @@ from tinystar_np.layers.experts import Expert, Experts
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.mlstm import MLSTM
 from tinystar_np.layers.time_mixing import ChannelMixing, TimeMixing
 
 
@@ -134,6 +135,13 @@ def _mamba2(layer: Mamba2) -> Part:
     words = f"Mamba 2, {H} heads keep {P} × {N} numbers each, convolution over {width}"
     facts = {"heads": H, "head_dim": P, "groups": G, "state_size": N, "convolution": width}
     return Part(words, {"kind": "Mamba2", **facts})
+
+
+@describe.register
+def _mlstm(layer: MLSTM) -> Part:
+    H, K, V = layer.heads, layer.head_dim, layer.value_dim
+    words = f"mLSTM, {H} heads keep {K} × {V + 1} numbers each"
+    return Part(words, {"kind": "mlstm", "heads": H, "head_dim": K, "value_dim": V})
 
 
 @describe.register

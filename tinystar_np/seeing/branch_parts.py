@@ -20,6 +20,7 @@ from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, ExpertsAn
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.mlstm import MLSTM
 from tinystar_np.layers.time_mixing import ChannelMixing, TimeMixing
 from tinystar_np.seeing.parts import RecordedPlace, Term
 
@@ -38,7 +39,7 @@ READ_BY_OUT = {"attention": ("gated", "mixed"), "mixer": ("gated_norm", "gated")
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "attention": (Attention, LatentAttention),
-    "mixer": (Mamba2, GatedDeltaNet, Mamba1, TimeMixing),
+    "mixer": (Mamba2, GatedDeltaNet, Mamba1, MLSTM, TimeMixing),
     "feed_forward": (
         *(FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
         ChannelMixing,

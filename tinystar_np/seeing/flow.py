@@ -27,15 +27,24 @@ MIXERS = {
     "mixer.B": ("mixer.selection", "mixer.convolution"),
     "mixer.C": ("mixer.selection", "mixer.convolution"),
     "mixer.time_step": ("mixer.selection", "mixer.in"),
-    "mixer.q": ("mixer.convolution",),
+    "mixer.q": ("mixer.convolution", ""),
     "mixer.k": ("mixer.convolution", ""),
     "mixer.v": ("mixer.convolution", ""),
     "mixer.receptance": ("",),
+    "mixer.output_gate": ("",),
+    "mixer.input_gate": ("",),
+    "mixer.forget_gate": ("",),
+    "mixer.norm": ("mixer.scan",),
     "mixer.beta": ("",),
     "mixer.decay": ("",),
 }
 ROUTED = ("chosen", "weights")
-SCANNED = tuple(f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "decay"))
+SCANNED = tuple(
+    f"mixer.{name}"
+    for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "decay", "input_gate", "forget_gate")
+)
+GATES = ("mixer.output_gate", "mixer.receptance", "mixer.in")
+"""What may gate a recurrence's result."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +158,8 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
     if name == "mixer.scan":
         return tuple(each for each in SCANNED if each in names)
     if name in ("mixer.gated", "mixer.gated_norm"):
-        return ("mixer.scan", "mixer.receptance" if "mixer.receptance" in names else "mixer.in")
+        read = "mixer.norm" if "mixer.norm" in names else "mixer.scan"
+        return (read, next(each for each in GATES if each in names))
     if name == "mixer.out":
         return ("mixer.gated_norm" if "mixer.gated_norm" in names else "mixer.gated",)
     return (next(each for each in MIXERS[name] if each in names or not each) or source,)

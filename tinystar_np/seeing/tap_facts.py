@@ -128,6 +128,18 @@ MAMBA1: Facts = {
     "mixer.gated": ("(B, T, F)", "gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
+MLSTM: Facts = {
+    "mixer.q": ("(B, T, HK)", "queries"),
+    "mixer.k": ("(B, T, HK)", "keys: where in the memory is written"),
+    "mixer.v": ("(B, T, HJ)", "values: what is written"),
+    "mixer.output_gate": ("(B, T, HJ)", "the gate of what is read, before its sigmoid"),
+    "mixer.input_gate": ("(B, T, H)", "the logarithm of how much is written, before its cap"),
+    "mixer.forget_gate": ("(B, T, H)", "the gate of what is left of the memory, before cap and sigmoid"),
+    "mixer.scan": ("(B, T, H, J)", "what is read"),
+    "mixer.norm": ("(B, T, HJ)", "normed"),
+    "mixer.gated": ("(B, T, HJ)", "and gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
 TIME_MIXING: Facts = {
     "mixer.receptance": ("(B, T, K)", "the gate of what is read, before its sigmoid"),
     "mixer.k": ("(B, T, K)", "the logarithms of the values' weights"),
@@ -171,6 +183,8 @@ def facts_of(names: Collection[str]) -> Facts:
         facts = facts | LATENT_ATTENTION
     if "mixer.beta" in names:
         facts = facts | DELTA_NET
+    elif "mixer.forget_gate" in names:
+        facts = facts | MLSTM
     elif "mixer.receptance" in names:
         facts = facts | TIME_MIXING
     elif "mixer.selection" in names:
