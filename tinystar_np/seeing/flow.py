@@ -21,6 +21,7 @@ SUMS = ("residual_middle", "residual")
 MIXERS = {
     # what each tap of a recurrence is computed from; "" is what the mixer reads
     "mixer.in": ("",),
+    "mixer.z": ("",),
     "mixer.convolution": ("mixer.in",),
     "mixer.x": ("mixer.convolution",),
     "mixer.selection": ("mixer.x",),
@@ -141,7 +142,7 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
     if name == "mixer.scan":
         return tuple(each for each in SCANNED if each in names)
     if name in ("mixer.gated", "mixer.gated_norm"):
-        return ("mixer.scan", "mixer.in")
+        return ("mixer.scan", "mixer.z" if "mixer.z" in names else "mixer.in")
     if name == "mixer.out":
         return ("mixer.gated_norm" if "mixer.gated_norm" in names else "mixer.gated",)
     return (next(each for each in MIXERS[name] if each in names or not each) or source,)
