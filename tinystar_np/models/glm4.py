@@ -11,7 +11,8 @@
 New in it, beside GLM (glm.py): what attention and feed-forward give is normed before it is added, as in
 Gemma 2 (gemma2.py): no branch can drown the residual stream, however large its weights grow. The published
 models have no biases; the config allows them. ``post_attention_layernorm`` in the file is the norm before the
-feed-forward layer, as in Llama; the two new ones have names of their own.
+feed-forward layer, as in Llama; the two new ones have names of their own. The family's history is in Zeng et
+al. 2024, arXiv:2406.12793.
 """
 
 from dataclasses import dataclass
