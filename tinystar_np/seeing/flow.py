@@ -126,7 +126,9 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
         found = ("q", rotated, "kv_norm", "k_rotated" if "k_rotated" in named else "kv_down")
     elif own == "scores":
         found = (chains["q"][-1], chains["k"][-1])
-    elif own == "mixed":
+    elif own == "mixed" and "difference" in named:
+        found = ("difference",)
+    elif own in ("mixed", "difference"):
         found = ("probabilities", "kv_norm" if "kv_norm" in named else "v")
     elif own == "gated":
         found = ("mixed", "gate")

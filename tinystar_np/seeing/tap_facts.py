@@ -53,6 +53,10 @@ ATTENTION: Facts = {
         "scaled products of queries and keys, biases added, before the mask",
     ),
     "attention.probabilities": ("(B, H, T, S)", "softmax of the masked scores: the attention weights"),
+    "attention.difference": (
+        "(B, H, T, K)",
+        "weighted means of the first maps less a share of the second ones', before a norm (DiffLlama)",
+    ),
     "attention.mixed": ("(B, H, T, K)", "weighted means of the values"),
     "attention.gate": ("(B, T, H, K)", "the gate of each head's output, before its sigmoid"),
     "attention.gated": ("(B, T, H, K)", "each head's output times its gate"),
