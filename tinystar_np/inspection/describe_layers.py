@@ -123,6 +123,7 @@ def _mamba1(layer: Mamba1) -> Part:
     width, channels = layer.convolution.shape
     N = len(layer.A)
     words = f"Mamba 1, {channels} channels keep {N} numbers each, convolution over {width}"
+    words += "" if layer.norms is None else ", norms of Δ, B and C"
     return Part(words, {"kind": "Mamba1", "channels": channels, "state_size": N, "convolution": width})
 
 

@@ -112,7 +112,8 @@ def _heads(
 def _experts(path: str, layer: Experts, place: RecordedPlace, directions: Directions) -> Iterator[Term]:
     """Give each chosen expert its weighted result, its own bias included: the experts are run again."""
     scope = path.rpartition(".")[0]
-    x = place[f"{scope}.feed_forward_norm"][None]  # (1, D)
+    normed = f"{scope}.feed_forward_norm"
+    x = place[normed if normed in place else f"{scope}.residual_middle"][None]  # (1, D)
     chosen, weights = place[f"{path}.chosen"], place[f"{path}.weights"]
     for e, weight in zip(chosen, weights, strict=True):
         expert = layer.experts[e]

@@ -53,6 +53,10 @@ ATTENTION: Facts = {
         "scaled products of queries and keys, biases added, before the mask",
     ),
     "attention.probabilities": ("(B, H, T, S)", "softmax of the masked scores: the attention weights"),
+    "attention.difference": (
+        "(B, H, T, K)",
+        "weighted means of the first maps less a share of the second ones', before a norm (DiffLlama)",
+    ),
     "attention.mixed": ("(B, H, T, K)", "weighted means of the values"),
     "attention.gate": ("(B, T, H, K)", "the gate of each head's output, before its sigmoid"),
     "attention.gated": ("(B, T, H, K)", "each head's output times its gate"),
@@ -104,6 +108,13 @@ DELTA_NET: Facts = {
     "mixer.gated_norm": ("(B, T, HJ)", "normed and gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
+SPLIT_DELTA_NET: Facts = {
+    "mixer.in": (
+        "(B, T, 2GK+HJ)",
+        "all queries, all keys, all values, where gates have a matrix of their own",
+    ),
+    "mixer.z": ("(B, T, HJ)", "these gates"),
+}
 MAMBA1: Facts = {
     "mixer.in": ("(B, T, 2F)", "x and z in one product"),
     "mixer.convolution": ("(B, T, F)", "x after the convolution, before the activation"),
@@ -150,7 +161,7 @@ def facts_of(names: Collection[str]) -> Facts:
     if "attention.kv_down" in names:
         facts = facts | LATENT_ATTENTION
     if "mixer.beta" in names:
-        facts = facts | DELTA_NET
+        facts = facts | DELTA_NET | (SPLIT_DELTA_NET if "mixer.z" in names else {})
     elif "mixer.selection" in names:
         facts = facts | MAMBA1
     elif "mixer.in" in names:
