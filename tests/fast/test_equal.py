@@ -389,6 +389,14 @@ def delta_rule() -> Iterator[Case]:
         yield case(*delta_inputs(length), normal(2, 4, 8, 6, seed=3))
 
 
+def lightning_attention() -> Iterator[Case]:
+    slopes = np.array([0, 0.3, 20], dtype=np.float32)
+    for length in (1, 2, 64, 65, 200):
+        given = (normal(2, length, 3, 8), normal(2, length, 3, 8, seed=1), normal(2, length, 3, 6), slopes)
+        yield case(*given)
+        yield case(*given, normal(2, 3, 8, 6, seed=3))
+
+
 def quantise_cases() -> Iterator[Case]:
     zeros = normal(5, 70_000)
     zeros[2] = 0
@@ -415,6 +423,7 @@ CASES = {
     "gated_rms_norm": gated_rms_norm,
     "gathered": gathered,
     "latent_attention": latent_attention,
+    "lightning_attention": lightning_attention,
     "layer_norm": layer_norm,
     "log_softmax": log_softmax,
     "matmul": matmul,

@@ -13,6 +13,7 @@ from tinystar_np.layers.basic import Embedding, FeedForward, GatedFeedForward, L
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Expert, Experts
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.short_convolution import ShortConvolution
@@ -117,6 +118,13 @@ def _delta_net(layer: GatedDeltaNet) -> Part:
     words = f"gated delta net, {H} heads keep {K} × {K_v} numbers each, convolution over {width}"
     facts = {"heads": H, "groups": G, "head_dim": K, "value_dim": K_v, "convolution": width}
     return Part(words, {"kind": "delta_net", **facts})
+
+
+@describe.register
+def _lightning_attention(layer: LightningAttention) -> Part:
+    H, K = layer.heads, layer.head_dim
+    words = f"lightning attention, {H} heads keep {K} × {K} numbers each"
+    return Part(words, {"kind": "lightning", "heads": H, "head_dim": K})
 
 
 @describe.register

@@ -27,6 +27,7 @@ from tinystar_np.layers.basic import Linear
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.short_convolution import ShortConvolution
@@ -107,6 +108,12 @@ def _delta_net(layer: GatedDeltaNet, context: int) -> int:
     parts = sum(multiply_adds(part, context) for part in _parts(layer))
     state = layer.heads * layer.head_dim * layer.value_dim
     return parts + prod(layer.convolution.shape) + 3 * state
+
+
+@multiply_adds.register
+def _lightning_attention(layer: LightningAttention, context: int) -> int:
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + 2 * layer.heads * layer.head_dim**2
 
 
 @multiply_adds.register

@@ -17,6 +17,8 @@ STREAM = "x"
 """The name of the residual stream as a block receives it."""
 SUMS = ("residual_middle", "residual")
 """Taps of the stream itself: what it was, and all that was added since."""
+KEPT = ("residual_normed", "residual_middle_normed")
+"""What goes on beside a part where that is not the stream, but its norm (MiniMax-01)."""
 
 MIXERS = {
     # what each tap of a recurrence is computed from; "" is what the mixer reads
@@ -28,9 +30,9 @@ MIXERS = {
     "mixer.B": ("mixer.selection", "mixer.convolution"),
     "mixer.C": ("mixer.selection", "mixer.convolution"),
     "mixer.time_step": ("mixer.selection", "mixer.in"),
-    "mixer.q": ("mixer.convolution",),
-    "mixer.k": ("mixer.convolution",),
-    "mixer.v": ("mixer.convolution",),
+    "mixer.q": ("mixer.convolution", "mixer.in"),
+    "mixer.k": ("mixer.convolution", "mixer.in"),
+    "mixer.v": ("mixer.convolution", "mixer.in"),
     "mixer.beta": ("",),
     "mixer.decay": ("",),
 }
@@ -77,6 +79,8 @@ def block_flow(taps: Mapping[str, NDArray]) -> list[Node]:
             reads = _reads(name, names, normed or stream)
             if not any(later.startswith(part + ".") for later in names[names.index(name) + 1 :]):
                 waiting.append(name)
+        elif name in KEPT:
+            reads, stream = (normed,), name
         elif name in SUMS:
             reads = (waiting[-1],) if sums_normed and waiting else (stream, *waiting)
             stream, normed, waiting = name, "", []
