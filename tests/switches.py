@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from parity import assert_close, logits_of, random_ids, reference_model
 from parity_case import class_fields
-from parity_cases import INERT_OF, OTHERS_OF, ROWS
+from parity_cases import INERT_OF, OTHERS_OF, READ_OF, ROWS
 from switch_values import INERT, NAMES, OTHERS, SIZES, SPELLINGS, Other
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -67,6 +67,8 @@ def our_keys(model_type: str) -> dict[str, Any]:
 
 def is_inert(model_type: str, key: str) -> bool:
     """Whether a key stands in ``WITHOUT_MATHEMATICS``: as it is called, or for this architecture."""
+    if f"{model_type}.{key}" in READ_OF:
+        return False
     return bool({key.rpartition(".")[2], f"{model_type}.{key}"} & {*INERT, *INERT_OF})
 
 

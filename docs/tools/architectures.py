@@ -221,7 +221,7 @@ def page() -> str:
         "",
         "Each grows from the one that it differs least from, which need not be the one that its authors "
         "began with. What a step is mostly about: blue attention, yellow positions, violet feed-forward and "
-        "experts, grey norms, biases and connections, green recurrence. Large branches have their own pictures.",
+        "experts, grey norms, biases and connections, green recurrence. A large branch is another picture.",
         *family_tree(),
         "",
         "## What each step changed",

@@ -65,7 +65,7 @@ def lines() -> Iterator[str]:
     yield "sentence that stands here, and with the nearest that runs."
     yield ""
     yield from table(
-        ("model_type", "class in transformers", "here"), ((f"`{t}`", f"`{one(t)}`", status(t)) for t in TYPES)
+        ("model_type", "here", "class in transformers"), ((f"`{t}`", status(t), f"`{one(t)}`") for t in TYPES)
     )
     yield ""
     yield "## Beyond transformers' table"

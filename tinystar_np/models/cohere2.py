@@ -4,10 +4,10 @@
               └→ feed-forward ─┘
     logits = l · norm(x) · embeddingᵀ
 
-| attention               | position                    | norm                    | activation | block    | context |
-|-------------------------|-----------------------------|-------------------------|------------|----------|---------|
-| GQA, window in 3 of 4   | RoPE, neighbours, in these; | LayerNorm, without bias | SwiGLU     | parallel | 262144  |
-|                         | nothing in the others       |                         |            |          |         |
+| attention             | position                 | norm               | activation | block    | context |
+|-----------------------|--------------------------|--------------------|------------|----------|---------|
+| GQA, window in 3 of 4 | RoPE, neighbours, in     | LayerNorm, no bias | SwiGLU     | parallel | 262144  |
+|                       | these, none in the other |                    |            |          |         |
 
 New in it, beside Command R (cohere.py): three layers of four see the last 4096 tokens, and rotate queries and
 keys. The fourth sees the whole text and has no positions at all: what it looks for it finds by content,

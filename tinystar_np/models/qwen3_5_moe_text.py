@@ -8,9 +8,10 @@
 |----------------------|----------------|--------------|---------------------------|------------|---------|
 | delta net; gated GQA | RoPE on 1 of 4 | RMSNorm, 1+w | SwiGLU, 8 of 256 + shared | sequential | 262144  |
 
-New in it, beside Qwen3-Next (qwen3_next.py): every layer has experts, and their weights always sum to 1; the
-delta net's queries, keys and values, its gates z, b and a have a matrix each. The files are of models of text
-and images, and this is their text part. Qwen3.6 has the same ``model_type``.
+New in it, beside Qwen3-Next (qwen3_next.py): every layer has experts, and their weights always sum to 1; in
+delta nets (Yang et al. 2024, arXiv:2412.06464) the queries, keys and values, and the gates z, b and a, have a
+matrix each. The files are of models of text and images, and this is their text part. Qwen3.6 has the same
+``model_type``.
 """
 
 from collections.abc import Sequence

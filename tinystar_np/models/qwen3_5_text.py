@@ -7,10 +7,10 @@
 |----------------------|----------------|--------------|--------------|------------|---------|
 | delta net; gated GQA | RoPE on 1 of 4 | RMSNorm, 1+w | SwiGLU       | sequential | 262144  |
 
-New in it, beside Qwen3-Next (qwen3_next.py): delta nets stand with dense feed-forward layers; the queries,
-keys and values, and the gates z, b and a, have a matrix each, so that processors can share the heads. The
-files are of models of text and images, and this is their text part. With images, rotations go by time, row
-and column; in a text the three are the same.
+New in it, beside Qwen3-Next (qwen3_next.py): delta nets (Yang et al. 2024, arXiv:2412.06464) stand with dense
+feed-forward layers; their queries, keys and values, and the gates z, b and a, have a matrix each, so that
+processors can share the heads. The files are of models of text and images, and this is their text part. With
+images, rotations go by time, row and column; in a text the three are the same.
 """
 
 from collections.abc import Sequence

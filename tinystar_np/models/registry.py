@@ -39,7 +39,11 @@ OLD_SPELLINGS = {
     "stablelm_epoch": "stablelm",
 }
 """``model_type`` in the first files of some architectures, and today's."""
-ALIKE = {"gpt-sw3": "gpt2", "qwen2_5_vl_text": "qwen2_vl_text"}
+ALIKE = {
+    "gpt-sw3": "gpt2",
+    "kimi_k2": "deepseek_v3",
+    "qwen2_5_vl_text": "qwen2_vl_text",
+}
 """Architectures that are equal to another, and that other."""
 
 

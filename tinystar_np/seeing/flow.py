@@ -34,6 +34,17 @@ MIXERS = {
     "mixer.beta": ("",),
     "mixer.decay": ("",),
 }
+SHORT_CONVOLUTION = {
+    # the same of a convolution between two gates, which has no scan
+    "mixer.in": ("",),
+    "mixer.B": ("mixer.in",),
+    "mixer.C": ("mixer.in",),
+    "mixer.x": ("mixer.in",),
+    "mixer.input": ("mixer.B", "mixer.x"),
+    "mixer.convolution": ("mixer.input",),
+    "mixer.gated": ("mixer.C", "mixer.convolution"),
+    "mixer.out": ("mixer.gated",),
+}
 SCANNED = tuple(f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "decay"))
 
 
@@ -141,6 +152,8 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
 
 def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...]:
     """Recurrences: what is written, where and how fast it decays, the scan over them, a gate."""
+    if "mixer.input" in names:
+        return tuple(each or source for each in SHORT_CONVOLUTION[name])
     if name == "mixer.scan":
         return tuple(each for each in SCANNED if each in names)
     if name in ("mixer.gated", "mixer.gated_norm"):

@@ -23,7 +23,7 @@ AROUND: Facts = {
 }
 STREAM: Facts = {
     "attention_norm": ("(B, T, D)", "what attention reads"),
-    "mixer_norm": ("(B, T, D)", "what a Mamba mixer reads"),
+    "mixer_norm": ("(B, T, D)", "what a recurrence or a convolution reads"),
     "attention_scaled": ("(B, T, D)", "attention's result times the model's factor (Granite, Falcon-H1)"),
     "mixer_scaled": ("(B, T, D)", "the mixer's, likewise"),
     "attention_post_norm": ("(B, T, D)", "a norm after attention"),
@@ -121,10 +121,23 @@ MAMBA1: Facts = {
     "mixer.x": ("(B, T, F)", "what is written into the state"),
     "mixer.selection": ("(B, T, R+2N)", "Δ of low rank, B and C in one product"),
     "mixer.time_step": ("(B, T, F)", "Δ, after softplus"),
-    "mixer.B": ("(B, T, N)", "where in the state it is written"),
-    "mixer.C": ("(B, T, N)", "what is read from the state"),
+    "mixer.B": (
+        "(B, T, N)",
+        "where in the state it is written; after its norm, where there is one",
+    ),
+    "mixer.C": ("(B, T, N)", "what is read from the state, likewise"),
     "mixer.scan": ("(B, T, F)", "what the recurrence gives, D x included"),
     "mixer.gated": ("(B, T, F)", "gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+SHORT_CONVOLUTION: Facts = {
+    "mixer.in": ("(B, T, 3D)", "B, C and x in one product"),
+    "mixer.B": ("(B, T, D)", "the gate before the convolution"),
+    "mixer.C": ("(B, T, D)", "the gate after it"),
+    "mixer.x": ("(B, T, D)", "what is convolved, before its gate"),
+    "mixer.input": ("(B, T, D)", "B · x, what enters the convolution"),
+    "mixer.convolution": ("(B, T, D)", "what comes out of it"),
+    "mixer.gated": ("(B, T, D)", "C times that"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
 IMAGES: Facts = {
@@ -162,6 +175,8 @@ def facts_of(names: Collection[str]) -> Facts:
         facts = facts | LATENT_ATTENTION
     if "mixer.beta" in names:
         facts = facts | DELTA_NET | (SPLIT_DELTA_NET if "mixer.z" in names else {})
+    elif "mixer.input" in names:
+        facts = facts | SHORT_CONVOLUTION
     elif "mixer.selection" in names:
         facts = facts | MAMBA1
     elif "mixer.in" in names:
