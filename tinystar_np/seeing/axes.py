@@ -26,6 +26,7 @@ TABLES: tuple[Facts, ...] = (
     tap_facts.MAMBA2,
     tap_facts.DELTA_NET,
     tap_facts.MAMBA1,
+    tap_facts.RG_LRU,
     tap_facts.IMAGES,
     tap_facts.POOLED,
 )

@@ -21,6 +21,7 @@ SUMS = ("residual_middle", "residual")
 MIXERS = {
     # what each tap of a recurrence is computed from; "" is what the mixer reads
     "mixer.in": ("",),
+    "mixer.gate": ("",),
     "mixer.convolution": ("mixer.in",),
     "mixer.x": ("mixer.convolution",),
     "mixer.selection": ("mixer.x",),
@@ -31,9 +32,13 @@ MIXERS = {
     "mixer.k": ("mixer.convolution",),
     "mixer.v": ("mixer.convolution",),
     "mixer.beta": ("",),
-    "mixer.decay": ("",),
+    "mixer.input_gate": ("mixer.convolution",),
+    "mixer.recurrence_gate": ("mixer.convolution",),
+    "mixer.decay": ("mixer.recurrence_gate", ""),
 }
-SCANNED = tuple(f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "decay"))
+SCANNED = tuple(
+    f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "input_gate", "decay")
+)
 
 
 @dataclass(frozen=True)
@@ -139,9 +144,10 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
 def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...]:
     """Recurrences: what is written, where and how fast it decays, the scan over them, a gate."""
     if name == "mixer.scan":
-        return tuple(each for each in SCANNED if each in names)
+        scanned = (*SCANNED, "mixer.convolution") if "mixer.input_gate" in names else SCANNED
+        return tuple(each for each in scanned if each in names)
     if name in ("mixer.gated", "mixer.gated_norm"):
-        return ("mixer.scan", "mixer.in")
+        return ("mixer.scan", "mixer.gate" if "mixer.gate" in names else "mixer.in")
     if name == "mixer.out":
         return ("mixer.gated_norm" if "mixer.gated_norm" in names else "mixer.gated",)
     return (next(each for each in MIXERS[name] if each in names or not each) or source,)

@@ -116,6 +116,17 @@ MAMBA1: Facts = {
     "mixer.gated": ("(B, T, F)", "gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
+RG_LRU: Facts = {
+    "mixer.in": ("(B, T, C)", "what is convolved"),
+    "mixer.gate": ("(B, T, C)", "the gate of what is read, before its activation"),
+    "mixer.convolution": ("(B, T, C)", "x after the convolution"),
+    "mixer.input_gate": ("(B, T, C)", "how much of x is written, after the sigmoid"),
+    "mixer.recurrence_gate": ("(B, T, C)", "how much the state forgets, after the sigmoid"),
+    "mixer.decay": ("(B, T, C)", "the logarithm of what is left of the state, channel by channel"),
+    "mixer.scan": ("(B, T, C)", "the state after each token"),
+    "mixer.gated": ("(B, T, C)", "gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
 IMAGES: Facts = {
     "embedding.patches": ("(B, h, w, D)", "a vector for each patch, before its position is added"),
     "norm": ("(B, T, D)", "what a merger reads, normed (Qwen-VL)"),
@@ -151,6 +162,8 @@ def facts_of(names: Collection[str]) -> Facts:
         facts = facts | LATENT_ATTENTION
     if "mixer.beta" in names:
         facts = facts | DELTA_NET
+    elif "mixer.recurrence_gate" in names:
+        facts = facts | RG_LRU
     elif "mixer.selection" in names:
         facts = facts | MAMBA1
     elif "mixer.in" in names:
