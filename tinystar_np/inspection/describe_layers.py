@@ -16,6 +16,7 @@ from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.rg_lru import RGLRU
+from tinystar_np.layers.short_convolution import ShortConvolution
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ def _mamba1(layer: Mamba1) -> Part:
     width, channels = layer.convolution.shape
     N = len(layer.A)
     words = f"Mamba 1, {channels} channels keep {N} numbers each, convolution over {width}"
+    words += "" if layer.norms is None else ", norms of Δ, B and C"
     return Part(words, {"kind": "Mamba1", "channels": channels, "state_size": N, "convolution": width})
 
 
@@ -141,6 +143,13 @@ def _rg_lru(layer: RGLRU) -> Part:
     width, channels = layer.convolution.shape
     words = f"RG-LRU, {channels} channels keep a number each, convolution over {width}"
     return Part(words, {"kind": "RG-LRU", "channels": channels, "convolution": width})
+
+
+@describe.register
+def _short_convolution(layer: ShortConvolution) -> Part:
+    width, channels = layer.convolution.shape
+    words = f"gated convolution over {width} tokens, {channels} channels"
+    return Part(words, {"kind": "ShortConvolution", "channels": channels, "convolution": width})
 
 
 # Feed-forward layers.

@@ -30,6 +30,7 @@ from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.rg_lru import RGLRU, BlockLinear
+from tinystar_np.layers.short_convolution import ShortConvolution
 from tinystar_np.models.base import Decoder
 
 
@@ -132,3 +133,8 @@ def _rg_lru(layer: RGLRU, context: int) -> int:
 @multiply_adds.register
 def _block_linear(layer: BlockLinear, context: int) -> int:
     return prod(layer.weight.shape)
+
+
+@multiply_adds.register
+def _short_convolution(layer: ShortConvolution, context: int) -> int:
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + prod(layer.convolution.shape)

@@ -34,18 +34,18 @@ class RGLRU(Module):
         x      = convolution(in(input))
         i, r   = σ(blocks of x)                    input gate and recurrence gate, head by head
         y      = RG-LRU(x, i, log a(r, Λ))
-        result = out(activation(gate(input)) · y)
+        result = out(activation(z(input)) · y)
 
     De et al. 2024, arXiv:2402.19427, section 2.3.
 
-    w           linear layers ``in`` and ``gate`` (D, C), ``out`` (C, D); ``convolution``: ``weight``
+    w           linear layers ``in`` and ``z`` (D, C), ``out`` (C, D); ``convolution``: ``weight``
                 (C, 1, W) and ``bias`` (C,); ``input_gate`` and ``recurrence_gate`` as of ``BlockLinear``,
                 where H·P = C; ``decay`` Λ (C,)
-    activation  of the gate
+    activation  of the gate z
     """
 
     def __init__(self, w: Weights, activation: Activation):
-        self.project, self.gate, self.out = Linear(w / "in"), Linear(w / "gate"), Linear(w / "out")
+        self.project, self.z, self.out = Linear(w / "in"), Linear(w / "z"), Linear(w / "out")
         self.convolution: NDArray = np.ascontiguousarray(w["convolution.weight"][:, 0].T)  # (W, C)
         self.convolution_bias: NDArray = w["convolution.bias"]
         self.input_gate = BlockLinear(w / "input_gate")
@@ -70,8 +70,8 @@ class RGLRU(Module):
 
         Returns (B, T, D), or (B, 1, D) where only the last token's is wanted; a new array.
         """
-        x, gate = linear_each((self.project, self.gate), x)  # (B, T, C) each
-        x, gate = tap("mixer.in", x), tap("mixer.gate", gate)
+        x, gate = linear_each((self.project, self.z), x)  # (B, T, C) each
+        x, gate = tap("mixer.in", x), tap("mixer.z", gate)
         before = (None, None) if state is None else (state["convolution"], state["lru"])
         x, recent = fast.causal_convolution(x, self.convolution, self.convolution_bias, before[0])
         x = tap("mixer.convolution", x)

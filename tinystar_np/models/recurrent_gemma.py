@@ -156,9 +156,9 @@ WEIGHTS: WeightTable = {
     "blocks.{i}.mixer.in.weight":
         ("layers.{i}.temporal_block.linear_x.weight", "(C D)ᵀ", "recurrent_layers"),
     "blocks.{i}.mixer.in.bias": ("layers.{i}.temporal_block.linear_x.bias", "C", "recurrent_layers"),
-    "blocks.{i}.mixer.gate.weight":
+    "blocks.{i}.mixer.z.weight":
         ("layers.{i}.temporal_block.linear_y.weight", "(C D)ᵀ", "recurrent_layers"),
-    "blocks.{i}.mixer.gate.bias": ("layers.{i}.temporal_block.linear_y.bias", "C", "recurrent_layers"),
+    "blocks.{i}.mixer.z.bias": ("layers.{i}.temporal_block.linear_y.bias", "C", "recurrent_layers"),
     "blocks.{i}.mixer.convolution.weight":
         ("layers.{i}.temporal_block.conv_1d.weight", "C 1 W", "recurrent_layers"),
     "blocks.{i}.mixer.convolution.bias":

@@ -21,6 +21,7 @@ from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.rg_lru import RGLRU
+from tinystar_np.layers.short_convolution import ShortConvolution
 from tinystar_np.seeing.parts import RecordedPlace, Term
 
 Directions = NDArray[np.float64]
@@ -38,7 +39,7 @@ READ_BY_OUT = {"attention": ("gated", "mixed"), "mixer": ("gated_norm", "gated")
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "attention": (Attention, LatentAttention),
-    "mixer": (Mamba2, GatedDeltaNet, Mamba1, RGLRU),
+    "mixer": (Mamba2, GatedDeltaNet, Mamba1, RGLRU, ShortConvolution),
     "feed_forward": (FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
 }
 """The classes of each branch's layers."""

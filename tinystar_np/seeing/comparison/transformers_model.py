@@ -107,7 +107,7 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
     caught: dict[str, NDArray] = {}
 
     def keep(name: str, value: Any, which: int = 0) -> None:
-        tensor = value[which] if isinstance(value, tuple) else value
+        tensor = value[which] if isinstance(value, tuple | list) else value
         if name.endswith(".convolution"):  # (B, channels, T and what the padding adds)
             tensor = tensor.transpose(1, 2)[:, : len(ids)]
         array = tensor.numpy().copy()  # torch refuses this where gradients are on
@@ -218,6 +218,11 @@ def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     # A layer of ours whose weight is a tensor of another name there is within a larger module of theirs.
     whole = [row for row in rows if row.ours.endswith(OF_A_LAYER) <= row.theirs.endswith(OF_A_LAYER)]
     layers = {row.ours.rpartition(".")[0]: row.theirs.rpartition(".")[0] for row in whole}
+    within = {row.ours: row.theirs.rpartition(".")[0] for row in whole}
+    for name, module in within.items():
+        layer = name.removesuffix(".bias")
+        if layer != name and within.get(f"{layer}.weight", module) != module:
+            del layers[layer]  # the bias is added elsewhere: no module's output is this layer's
     before = re.split(r"\b0\b", next(row.theirs for row in rows if row.ours.startswith("blocks.0.")))[0]
     layers |= {f"blocks.{i}.residual": f"{before}{i}" for i in range(len(model.blocks))}
     modules: Mapping[str, Any] = dict(reference.named_modules())
