@@ -397,6 +397,19 @@ def lightning_attention() -> Iterator[Case]:
         yield case(*given, normal(2, 3, 8, 6, seed=3))
 
 
+def rg_lru() -> Iterator[Case]:
+    for length in (1, 60):
+        x, gate, log_a = (
+            normal(2, length, 6),
+            np.tanh(normal(2, length, 6)) ** 2,
+            -np.exp(normal(2, length, 6)),
+        )
+        begins = np.zeros((2, length), bool)
+        yield case(x, gate, log_a, begins, normal(2, 6))
+        begins[:, 0] = True
+        yield case(x, gate, log_a, begins)
+
+
 def quantise_cases() -> Iterator[Case]:
     zeros = normal(5, 70_000)
     zeros[2] = 0
@@ -433,6 +446,7 @@ CASES = {
     "paged_latent_attention": paged_latent_attention,
     "quantise": quantise_cases,
     "relative_attention": relative_attention,
+    "rg_lru": rg_lru,
     "rms_norm": rms_norm,
     "rotary_embedding": rotary_embedding,
     "selective_scan": selective_scan,

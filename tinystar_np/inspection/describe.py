@@ -19,6 +19,7 @@ from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.rope_axes import TextRotary
 from tinystar_np.layers.short_convolution import ShortConvolution
@@ -31,6 +32,7 @@ IN_ORDER = (
     LightningAttention,
     Mamba1,
     Mamba2,
+    RGLRU,
     ShortConvolution,
 )
 """Mixers that need no positions."""

@@ -16,6 +16,7 @@ from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.short_convolution import ShortConvolution
 
 
@@ -143,6 +144,13 @@ def _mamba2(layer: Mamba2) -> Part:
     words = f"Mamba 2, {H} heads keep {P} × {N} numbers each, convolution over {width}"
     facts = {"heads": H, "head_dim": P, "groups": G, "state_size": N, "convolution": width}
     return Part(words, {"kind": "Mamba2", **facts})
+
+
+@describe.register
+def _rg_lru(layer: RGLRU) -> Part:
+    width, channels = layer.convolution.shape
+    words = f"RG-LRU, {channels} channels keep a number each, convolution over {width}"
+    return Part(words, {"kind": "RG-LRU", "channels": channels, "convolution": width})
 
 
 @describe.register

@@ -21,6 +21,7 @@ from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.short_convolution import ShortConvolution
 from tinystar_np.seeing.parts import RecordedPlace, Term
 
@@ -44,6 +45,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         LightningAttention,
         Mamba1,
         Mamba2,
+        RGLRU,
         ShortConvolution,
     ),
     "feed_forward": (FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),

@@ -34,7 +34,9 @@ MIXERS = {
     "mixer.k": ("mixer.convolution", "mixer.in"),
     "mixer.v": ("mixer.convolution", "mixer.in"),
     "mixer.beta": ("",),
-    "mixer.decay": ("",),
+    "mixer.input_gate": ("mixer.convolution",),
+    "mixer.recurrence_gate": ("mixer.convolution",),
+    "mixer.decay": ("mixer.recurrence_gate", ""),
 }
 SHORT_CONVOLUTION = {
     # the same of a convolution between two gates, which has no scan
@@ -47,7 +49,9 @@ SHORT_CONVOLUTION = {
     "mixer.gated": ("mixer.C", "mixer.convolution"),
     "mixer.out": ("mixer.gated",),
 }
-SCANNED = tuple(f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "decay"))
+SCANNED = tuple(
+    f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "input_gate", "decay")
+)
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,8 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
     if "mixer.input" in names:
         return tuple(each or source for each in SHORT_CONVOLUTION[name])
     if name == "mixer.scan":
-        return tuple(each for each in SCANNED if each in names)
+        scanned = (*SCANNED, "mixer.convolution") if "mixer.input_gate" in names else SCANNED
+        return tuple(each for each in scanned if each in names)
     if name in ("mixer.gated", "mixer.gated_norm"):
         return ("mixer.scan", "mixer.z" if "mixer.z" in names else "mixer.in")
     if name == "mixer.out":

@@ -142,6 +142,17 @@ MAMBA1: Facts = {
     "mixer.gated": ("(B, T, F)", "gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
+RG_LRU: Facts = {
+    "mixer.in": ("(B, T, C)", "what is convolved"),
+    "mixer.z": ("(B, T, C)", "the gate of the state, before its activation"),
+    "mixer.convolution": ("(B, T, C)", "x after the convolution"),
+    "mixer.input_gate": ("(B, T, C)", "how much of x is written, after the sigmoid"),
+    "mixer.recurrence_gate": ("(B, T, C)", "how much the state forgets, after the sigmoid"),
+    "mixer.decay": ("(B, T, C)", "the logarithm of what is left of the state, channel by channel"),
+    "mixer.scan": ("(B, T, C)", "the state after each token"),
+    "mixer.gated": ("(B, T, C)", "gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
 SHORT_CONVOLUTION: Facts = {
     "mixer.in": ("(B, T, 3D)", "B, C and x in one product"),
     "mixer.B": ("(B, T, D)", "the gate before the convolution"),
@@ -187,6 +198,8 @@ def facts_of(names: Collection[str]) -> Facts:
         facts = facts | LATENT_ATTENTION
     if "mixer.beta" in names:
         facts = facts | DELTA_NET | (SPLIT_DELTA_NET if "mixer.z" in names else {})
+    elif "mixer.recurrence_gate" in names:
+        facts = facts | RG_LRU
     elif "mixer.input" in names:
         facts = facts | SHORT_CONVOLUTION
     elif "mixer.selection" in names:
