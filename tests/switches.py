@@ -240,7 +240,10 @@ def check_without_mathematics(model_type: str) -> list[str]:
     keys = {key: default for key, default in keys_of(model_type).items() if is_inert(model_type, key)}
     raw = small(model_type)
     for key, default in keys.items():
-        raw = changed(raw, key, _something_else(key.rpartition(".")[2], default))
+        (value,) = OTHERS_OF.get(model_type, {}).get(key) or [
+            _something_else(key.rpartition(".")[2], default)
+        ]
+        raw = changed(raw, key, value)
     theirs, before = Trial(model_type, raw), trial(model_type, small(model_type))
     theirs.model.load_state_dict(before.model.state_dict())  # some of them say how weights begin
     theirs.logits = logits_of(theirs.model, IDS)

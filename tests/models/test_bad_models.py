@@ -44,7 +44,8 @@ ABSURD: dict[str, tuple[tuple[str, ...], Any, str]] = {  # what is changed, to w
 }  # fmt: skip
 WITHOUT = {
     "eps": ("dbrx",),  # what torch's layer norm has
-    "heads": ("mamba", "granitemoehybrid"),  # of attention, which no layer has unless the file says
+    # of attention, which no layer has unless the file says
+    "heads": ("mamba", "falcon_mamba", "granitemoehybrid"),
 }
 
 
