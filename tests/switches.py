@@ -66,8 +66,13 @@ def our_keys(model_type: str) -> dict[str, Any]:
 
 
 def is_inert(model_type: str, key: str) -> bool:
-    """Whether a key stands in ``WITHOUT_MATHEMATICS``: as it is called, or for this architecture."""
-    return bool({key.rpartition(".")[2], f"{model_type}.{key}"} & {*INERT, *INERT_OF})
+    """Whether a key stands in ``WITHOUT_MATHEMATICS``: as it is called, or for this architecture.
+
+    One of which the architecture's row knows other values counts there.
+    """
+    return key not in OTHERS_OF.get(model_type, {}) and bool(
+        {key.rpartition(".")[2], f"{model_type}.{key}"} & {*INERT, *INERT_OF}
+    )
 
 
 def small(model_type: str) -> dict[str, Any]:
