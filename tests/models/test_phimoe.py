@@ -115,7 +115,7 @@ def test_published(tmp_path: Path) -> None:
     [
         ({"short_mscale": None}, "short_mscale is missing"),
         ({"long_mscale": 2.0}, r"long_mscale = 2\.0 and short_mscale = 1\.243"),
-        ({"type": "yarn"}, "knows longrope"),
+        ({"type": "yarn"}, "rope_type = 'yarn'"),
     ],
 )
 def test_refused(changes: dict[str, Any], words: str) -> None:
