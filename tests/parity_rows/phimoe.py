@@ -50,3 +50,4 @@ OTHERS: dict[str, list[Any]] = {
     "router_jitter_noise": [0.1],
 }
 INERT = "input_jitter_noise"
+READ = "router_jitter_noise"

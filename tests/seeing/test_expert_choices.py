@@ -18,10 +18,18 @@ from tinystar_np.seeing.experts import expert_choices
 
 GROUPED = ("deepseek_v2", "deepseek_v3")  # choose by groups first: not always the largest scores
 MOE = (
-    *("dbrx", "gpt_oss", "granitemoe", "granitemoehybrid", "llama4_text", "mixtral", "olmoe", "qwen2_moe"),
+    *("dbrx", "gpt_oss", "granitemoe", "granitemoehybrid", "granitemoeshared", "llama4_text"),
+    *("mixtral", "olmoe", "qwen2_moe"),
     *("qwen3_moe", "qwen3_next", "qwen3_vl_moe_text", *GROUPED),
 )
-SHARED = ("granitemoehybrid", "llama4_text", "qwen2_moe", "qwen3_next", *GROUPED)  # with a layer for all
+SHARED = (
+    "granitemoehybrid",
+    "granitemoeshared",
+    "llama4_text",
+    "qwen2_moe",
+    "qwen3_next",
+    *GROUPED,
+)  # with a layer for all
 LENGTH = 30
 
 

@@ -30,7 +30,7 @@ from tinystar_np.seeing.recurrence import (
 )
 from tinystar_np.tap import listen
 
-RECURRENT = ("mamba", "mamba2", "granitemoehybrid", "falcon_h1", "qwen3_next")
+RECURRENT = ("mamba", "falcon_mamba", "mamba2", "granitemoehybrid", "falcon_h1", "qwen3_next")
 LENGTH = 150  # beyond the scans' own chunks of 64
 
 FALCON_H1: dict[str, Any] = {

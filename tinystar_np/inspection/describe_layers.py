@@ -15,6 +15,7 @@ from tinystar_np.layers.experts import Expert, Experts
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.short_convolution import ShortConvolution
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def _mamba1(layer: Mamba1) -> Part:
     width, channels = layer.convolution.shape
     N = len(layer.A)
     words = f"Mamba 1, {channels} channels keep {N} numbers each, convolution over {width}"
+    words += "" if layer.norms is None else ", norms of Δ, B and C"
     return Part(words, {"kind": "Mamba1", "channels": channels, "state_size": N, "convolution": width})
 
 
@@ -133,6 +135,13 @@ def _mamba2(layer: Mamba2) -> Part:
     words = f"Mamba 2, {H} heads keep {P} × {N} numbers each, convolution over {width}"
     facts = {"heads": H, "head_dim": P, "groups": G, "state_size": N, "convolution": width}
     return Part(words, {"kind": "Mamba2", **facts})
+
+
+@describe.register
+def _short_convolution(layer: ShortConvolution) -> Part:
+    width, channels = layer.convolution.shape
+    words = f"gated convolution over {width} tokens, {channels} channels"
+    return Part(words, {"kind": "ShortConvolution", "channels": channels, "convolution": width})
 
 
 # Feed-forward layers.

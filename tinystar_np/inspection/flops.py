@@ -29,6 +29,7 @@ from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.short_convolution import ShortConvolution
 from tinystar_np.models.base import Decoder
 
 
@@ -119,3 +120,8 @@ def _mamba2(layer: Mamba2, context: int) -> int:
     parts = sum(multiply_adds(part, context) for part in _parts(layer))
     state = layer.heads * layer.head_dim * layer.state_size
     return parts + prod(layer.convolution.shape) + 2 * state
+
+
+@multiply_adds.register
+def _short_convolution(layer: ShortConvolution, context: int) -> int:
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + prod(layer.convolution.shape)

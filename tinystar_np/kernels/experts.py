@@ -188,6 +188,37 @@ def sigmoid_grouped_top_k(
     return chosen, weights * factor
 
 
+def softmax_grouped_top_k(
+    logits: NDArray, k: int, *, groups: int = 1, kept: int = 1, normed: bool = True, factor: float = 1.0
+) -> tuple[NDArray[np.intp], NDArray]:
+    """Route each token to the k best experts of its best groups, weighted by the softmax over all.
+
+    logits  (..., E), the router's scores
+    groups  as in ``group_limited_top_k``
+    kept    how many groups a token may use, those with the largest sum of their two best weights
+    normed  whether the weights are scaled to sum to 1
+    factor  what they are multiplied by after that
+
+    The choice of ``sigmoid_grouped_top_k`` without a correction, by the weights of ``group_limited_top_k``:
+    Mistral 4.
+
+    Returns the chosen experts and their weights, each (..., k), the best first.
+
+    >>> logits = np.log([6.0, 1.0, 4.0, 5.0])  # the best single expert is not in the best pair
+    >>> chosen, weights = softmax_grouped_top_k(logits, 1, groups=2, normed=False)
+    >>> chosen.tolist(), weights.round(6).tolist()
+    ([3], [0.3125])
+    """
+    scores = softmax(logits)
+    by_group = np.sort(scores.reshape(*scores.shape[:-1], groups, -1), axis=-1)
+    best = _in_best_groups(by_group[..., -2:].sum(axis=-1), kept, scores.shape[-1])
+    chosen = top_k(np.where(best, scores, np.float32(0)), k)
+    weights = np.take_along_axis(scores, chosen, axis=-1)
+    if normed:
+        weights /= weights.sum(axis=-1, keepdims=True) + np.float32(1e-20)
+    return chosen, weights * factor
+
+
 def _exact_sigmoid(logits: NDArray) -> NDArray:
     """Map scores into 0 … 1, exact to the last digit where the result is small."""
     return np.exp(-np.logaddexp(np.float32(0), -logits))

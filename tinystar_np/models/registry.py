@@ -39,7 +39,11 @@ OLD_SPELLINGS = {
     "stablelm_epoch": "stablelm",
 }
 """``model_type`` in the first files of some architectures, and today's."""
-ALIKE = {"qwen2_5_vl_text": "qwen2_vl_text"}
+ALIKE = {
+    "gpt-sw3": "gpt2",
+    "kimi_k2": "deepseek_v3",
+    "qwen2_5_vl_text": "qwen2_vl_text",
+}
 """Architectures that are equal to another, and that other."""
 
 
@@ -55,11 +59,10 @@ def model_class(model_type: str) -> type[Decoder]:
         )
     name = {**OLD_SPELLINGS, **ALIKE}.get(model_type, model_type)
     if name not in ARCHITECTURES:
+        from tinystar_np.models.not_yet import refusal  # late: models that run do not wait for it
+
         known = {*ARCHITECTURES, *OLD_SPELLINGS, *ALIKE, *TEXT_PARTS, *EMBEDDING_ARCHITECTURES}
-        raise ConfigError(
-            f"config.json says model_type {shown(model_type)}, which is not implemented here.\n"
-            f"Implemented: {', '.join(sorted(known))}."
-        )
+        raise ConfigError(refusal(model_type, sorted(known)))
     return _class_in(name, Decoder)
 
 

@@ -14,13 +14,16 @@ from tinystar_np.models.config import require
 TEXT_PARTS = {
     "gemma3": ("gemma3_text",),
     "idefics3": ("llama",),
+    "kimi_k25": ("deepseek_v3", "kimi_k2"),
     "llama4": ("llama4_text",),
     "llava": ("llama", "mistral", "qwen2", "mixtral", "qwen3", "phi3", "gemma", "granite"),
     "llava_next": ("llama", "mistral", "qwen2", "mixtral", "qwen3", "phi3", "granite"),
-    "mistral3": ("mistral", "ministral3"),
+    "mistral3": ("mistral", "ministral3", "mistral4"),
     "paligemma": ("gemma", "gemma2"),
     "qwen2_5_vl": ("qwen2_5_vl_text",),
     "qwen2_vl": ("qwen2_vl_text",),
+    "qwen3_5": ("qwen3_5_text",),
+    "qwen3_5_moe": ("qwen3_5_moe_text",),
     "qwen3_vl": ("qwen3_vl_text",),
     "qwen3_vl_moe": ("qwen3_vl_moe_text",),
     "smolvlm": ("llama",),
@@ -56,7 +59,7 @@ SETTLED: dict[str, JsonObject] = {
 """Keys of the text part that do nothing in a whole model, and the values under which they do nothing."""
 TEXT = re.compile(r"(model\.)?(language_model|text_model)\.")
 ENCODER = re.compile(r"(model\.)?(vision_tower|vision_model|visual)\.")
-PROJECTOR = re.compile(r"(model\.)?(?=(multi_modal_projector|connector|image_newline)\b)")
+PROJECTOR = re.compile(r"(model\.)?(?=(multi_modal_projector|mm_projector|connector|image_newline)\b)")
 
 
 def text_config(raw: JsonObject) -> JsonObject:

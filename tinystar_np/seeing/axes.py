@@ -25,7 +25,9 @@ TABLES: tuple[Facts, ...] = (
     tap_facts.FEED_FORWARD,
     tap_facts.MAMBA2,
     tap_facts.DELTA_NET,
+    tap_facts.SPLIT_DELTA_NET,
     tap_facts.MAMBA1,
+    tap_facts.SHORT_CONVOLUTION,
     tap_facts.IMAGES,
     tap_facts.POOLED,
 )

@@ -20,6 +20,7 @@ from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, ExpertsAn
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.short_convolution import ShortConvolution
 from tinystar_np.seeing.parts import RecordedPlace, Term
 
 Directions = NDArray[np.float64]
@@ -37,7 +38,7 @@ READ_BY_OUT = {"attention": ("gated", "mixed"), "mixer": ("gated_norm", "gated")
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "attention": (Attention, LatentAttention),
-    "mixer": (Mamba2, GatedDeltaNet, Mamba1),
+    "mixer": (Mamba2, GatedDeltaNet, Mamba1, ShortConvolution),
     "feed_forward": (FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
 }
 """The classes of each branch's layers."""
@@ -112,7 +113,8 @@ def _heads(
 def _experts(path: str, layer: Experts, place: RecordedPlace, directions: Directions) -> Iterator[Term]:
     """Give each chosen expert its weighted result, its own bias included: the experts are run again."""
     scope = path.rpartition(".")[0]
-    x = place[f"{scope}.feed_forward_norm"][None]  # (1, D)
+    normed = f"{scope}.feed_forward_norm"
+    x = place[normed if normed in place else f"{scope}.residual_middle"][None]  # (1, D)
     chosen, weights = place[f"{path}.chosen"], place[f"{path}.weights"]
     for e, weight in zip(chosen, weights, strict=True):
         expert = layer.experts[e]

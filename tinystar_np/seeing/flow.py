@@ -21,6 +21,7 @@ SUMS = ("residual_middle", "residual")
 MIXERS = {
     # what each tap of a recurrence is computed from; "" is what the mixer reads
     "mixer.in": ("",),
+    "mixer.z": ("",),
     "mixer.convolution": ("mixer.in",),
     "mixer.x": ("mixer.convolution",),
     "mixer.selection": ("mixer.x",),
@@ -32,6 +33,17 @@ MIXERS = {
     "mixer.v": ("mixer.convolution",),
     "mixer.beta": ("",),
     "mixer.decay": ("",),
+}
+SHORT_CONVOLUTION = {
+    # the same of a convolution between two gates, which has no scan
+    "mixer.in": ("",),
+    "mixer.B": ("mixer.in",),
+    "mixer.C": ("mixer.in",),
+    "mixer.x": ("mixer.in",),
+    "mixer.input": ("mixer.B", "mixer.x"),
+    "mixer.convolution": ("mixer.input",),
+    "mixer.gated": ("mixer.C", "mixer.convolution"),
+    "mixer.out": ("mixer.gated",),
 }
 SCANNED = tuple(f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "decay"))
 
@@ -125,7 +137,9 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
         found = ("q", rotated, "kv_norm", "k_rotated" if "k_rotated" in named else "kv_down")
     elif own == "scores":
         found = (chains["q"][-1], chains["k"][-1])
-    elif own == "mixed":
+    elif own == "mixed" and "difference" in named:
+        found = ("difference",)
+    elif own in ("mixed", "difference"):
         found = ("probabilities", "kv_norm" if "kv_norm" in named else "v")
     elif own == "gated":
         found = ("mixed", "gate")
@@ -138,10 +152,12 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
 
 def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...]:
     """Recurrences: what is written, where and how fast it decays, the scan over them, a gate."""
+    if "mixer.input" in names:
+        return tuple(each or source for each in SHORT_CONVOLUTION[name])
     if name == "mixer.scan":
         return tuple(each for each in SCANNED if each in names)
     if name in ("mixer.gated", "mixer.gated_norm"):
-        return ("mixer.scan", "mixer.in")
+        return ("mixer.scan", "mixer.z" if "mixer.z" in names else "mixer.in")
     if name == "mixer.out":
         return ("mixer.gated_norm" if "mixer.gated_norm" in names else "mixer.gated",)
     return (next(each for each in MIXERS[name] if each in names or not each) or source,)

@@ -106,7 +106,7 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
     caught: dict[str, NDArray] = {}
 
     def keep(name: str, value: Any, which: int = 0) -> None:
-        tensor = value[which] if isinstance(value, tuple) else value
+        tensor = value[which] if isinstance(value, tuple | list) else value
         array = tensor.numpy().copy()  # torch refuses this where gradients are on
         # Positions are looked up once for the whole batch: (T, D) or (1, T, D).
         caught[name] = array if array.ndim > 2 else array[None]
@@ -213,6 +213,11 @@ def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     # A tensor that holds several of our matrices is left out: its module's output is that of all of them.
     rows = [row for row in expand(model.WEIGHTS, model.config).values() if not row.part]
     layers = {row.ours.rpartition(".")[0]: row.theirs.rpartition(".")[0] for row in rows}
+    within = {row.ours: row.theirs.rpartition(".")[0] for row in rows}
+    for name, module in within.items():
+        layer = name.removesuffix(".bias")
+        if layer != name and within.get(f"{layer}.weight", module) != module:
+            del layers[layer]  # the bias is added elsewhere: no module's output is this layer's
     before = re.split(r"\b0\b", next(row.theirs for row in rows if row.ours.startswith("blocks.0.")))[0]
     layers |= {f"blocks.{i}.residual": f"{before}{i}" for i in range(len(model.blocks))}
     modules: Mapping[str, Any] = dict(reference.named_modules())
