@@ -55,7 +55,8 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
             else:
                 parameter.copy_(0.2 * noise)  # more makes softmax so sharp that it magnifies rounding
         for name, buffer in model.named_buffers():
-            if name.endswith("e_score_correction_bias"):  # no parameter, but it changes which experts run
+            # No parameters, but they change which experts run.
+            if name.endswith(("e_score_correction_bias", "expert_bias")):
                 buffer.copy_(0.5 * torch.randn(buffer.shape, generator=generator))
 
 

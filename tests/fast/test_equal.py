@@ -389,6 +389,27 @@ def delta_rule() -> Iterator[Case]:
         yield case(*delta_inputs(length), normal(2, 4, 8, 6, seed=3))
 
 
+def lightning_attention() -> Iterator[Case]:
+    slopes = np.array([0, 0.3, 20], dtype=np.float32)
+    for length in (1, 2, 64, 65, 200):
+        given = (normal(2, length, 3, 8), normal(2, length, 3, 8, seed=1), normal(2, length, 3, 6), slopes)
+        yield case(*given)
+        yield case(*given, normal(2, 3, 8, 6, seed=3))
+
+
+def rg_lru() -> Iterator[Case]:
+    for length in (1, 60):
+        x, gate, log_a = (
+            normal(2, length, 6),
+            np.tanh(normal(2, length, 6)) ** 2,
+            -np.exp(normal(2, length, 6)),
+        )
+        begins = np.zeros((2, length), bool)
+        yield case(x, gate, log_a, begins, normal(2, 6))
+        begins[:, 0] = True
+        yield case(x, gate, log_a, begins)
+
+
 def quantise_cases() -> Iterator[Case]:
     zeros = normal(5, 70_000)
     zeros[2] = 0
@@ -415,6 +436,7 @@ CASES = {
     "gated_rms_norm": gated_rms_norm,
     "gathered": gathered,
     "latent_attention": latent_attention,
+    "lightning_attention": lightning_attention,
     "layer_norm": layer_norm,
     "log_softmax": log_softmax,
     "matmul": matmul,
@@ -424,6 +446,7 @@ CASES = {
     "paged_latent_attention": paged_latent_attention,
     "quantise": quantise_cases,
     "relative_attention": relative_attention,
+    "rg_lru": rg_lru,
     "rms_norm": rms_norm,
     "rotary_embedding": rotary_embedding,
     "selective_scan": selective_scan,

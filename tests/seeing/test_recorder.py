@@ -73,7 +73,12 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon_h1": ("falcon_h1", {**GROUPS, "mamba_d_ssm": 96, "mamba_n_heads": 8, "mamba_n_groups": 2}),
     "qwen3_next": ("qwen3_next", {**GROUPS, **MOE, **DELTA, "head_dim": 8}),
     "qwen3_5_text": ("qwen3_5_text", {**GROUPS, **DELTA, "head_dim": 8}),
+    "diffllama": ("diffllama", GROUPS),
     "lfm2": ("lfm2", {**GROUPS, "layer_types": ["conv", "full_attention"]}),
+    "minimax": (
+        "minimax",
+        {**GROUPS, "num_local_experts": 4, "head_dim": 8, "layer_types": DELTA["layer_types"]},
+    ),
     "tinystar, parallel": ("tinystar", {"norm_placement": "post", "parallel": True, "positions": "learned"}),
     "deepseek_v2": ("deepseek_v2", {**GROUPS, **LATENT}),
     "tinystar, latent": ("tinystar", {"norm_placement": "sandwich", "attention": "mla"}),

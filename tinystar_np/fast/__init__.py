@@ -32,6 +32,8 @@ from tinystar_np.fast.rounding import quantise, to_bfloat16
 from tinystar_np.fast.scans import causal_convolution, delta_rule, selective_scan, ssm_scan
 from tinystar_np.kernels.attention import attention_mean
 from tinystar_np.kernels.experts import grouped_mixture as mixture
+from tinystar_np.kernels.lightning_attention import blockwise_lightning_attention as lightning_attention
+from tinystar_np.kernels.rg_lru import rg_lru
 
 if os.environ.get("TINYSTAR_NP_KERNELS") == "1":
     globals().update(KERNELS)
@@ -51,6 +53,7 @@ __all__ = [
     "gathered",
     "latent_attention",
     "layer_norm",
+    "lightning_attention",
     "log_softmax",
     "matmul",
     "matmul_each",
@@ -59,6 +62,7 @@ __all__ = [
     "paged_latent_attention",
     "quantise",
     "relative_attention",
+    "rg_lru",
     "rms_norm",
     "rotary_embedding",
     "selective_scan",

@@ -13,8 +13,10 @@ from tinystar_np.layers.basic import Embedding, FeedForward, GatedFeedForward, L
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Expert, Experts
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.short_convolution import ShortConvolution
 
 
@@ -120,6 +122,13 @@ def _delta_net(layer: GatedDeltaNet) -> Part:
 
 
 @describe.register
+def _lightning_attention(layer: LightningAttention) -> Part:
+    H, K = layer.heads, layer.head_dim
+    words = f"lightning attention, {H} heads keep {K} × {K} numbers each"
+    return Part(words, {"kind": "lightning", "heads": H, "head_dim": K})
+
+
+@describe.register
 def _mamba1(layer: Mamba1) -> Part:
     width, channels = layer.convolution.shape
     N = len(layer.A)
@@ -135,6 +144,13 @@ def _mamba2(layer: Mamba2) -> Part:
     words = f"Mamba 2, {H} heads keep {P} × {N} numbers each, convolution over {width}"
     facts = {"heads": H, "head_dim": P, "groups": G, "state_size": N, "convolution": width}
     return Part(words, {"kind": "Mamba2", **facts})
+
+
+@describe.register
+def _rg_lru(layer: RGLRU) -> Part:
+    width, channels = layer.convolution.shape
+    words = f"RG-LRU, {channels} channels keep a number each, convolution over {width}"
+    return Part(words, {"kind": "RG-LRU", "channels": channels, "convolution": width})
 
 
 @describe.register

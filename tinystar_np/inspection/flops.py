@@ -27,8 +27,10 @@ from tinystar_np.layers.basic import Linear
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.rg_lru import RGLRU, BlockLinear
 from tinystar_np.layers.short_convolution import ShortConvolution
 from tinystar_np.models.base import Decoder
 
@@ -110,6 +112,12 @@ def _delta_net(layer: GatedDeltaNet, context: int) -> int:
 
 
 @multiply_adds.register
+def _lightning_attention(layer: LightningAttention, context: int) -> int:
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + 2 * layer.heads * layer.head_dim**2
+
+
+@multiply_adds.register
 def _mamba1(layer: Mamba1, context: int) -> int:
     parts = sum(multiply_adds(part, context) for part in _parts(layer))
     return parts + prod(layer.convolution.shape) + 2 * prod(layer.A.shape)
@@ -120,6 +128,18 @@ def _mamba2(layer: Mamba2, context: int) -> int:
     parts = sum(multiply_adds(part, context) for part in _parts(layer))
     state = layer.heads * layer.head_dim * layer.state_size
     return parts + prod(layer.convolution.shape) + 2 * state
+
+
+@multiply_adds.register
+def _rg_lru(layer: RGLRU, context: int) -> int:
+    """A channel's one number is what is read."""
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + prod(layer.convolution.shape) + len(layer.decay)
+
+
+@multiply_adds.register
+def _block_linear(layer: BlockLinear, context: int) -> int:
+    return prod(layer.weight.shape)
 
 
 @multiply_adds.register

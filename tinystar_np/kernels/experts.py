@@ -156,6 +156,7 @@ def sigmoid_grouped_top_k(
     kept: int = 1,
     normed: bool = True,
     factor: float = 1.0,
+    eps: float = 1e-20,
 ) -> tuple[NDArray[np.intp], NDArray]:
     """Route each token to the k best experts of its best groups, each weighted by its score's sigmoid.
 
@@ -165,6 +166,7 @@ def sigmoid_grouped_top_k(
     kept        how many groups a token may use, those with the largest sum of their two best scores
     normed      whether the weights are scaled to sum to 1
     factor      what they are multiplied by after that
+    eps         added to their sum
 
     The correction is not trained by gradients: each step of training raises it for experts that got too few
     tokens and lowers it for those that got too many, so that loads are even with hardly a penalty in the
@@ -184,7 +186,7 @@ def sigmoid_grouped_top_k(
     chosen = top_k(np.where(best, corrected, -np.float32(np.inf)), k)
     weights = np.take_along_axis(scores, chosen, axis=-1)
     if normed:
-        weights /= weights.sum(axis=-1, keepdims=True) + np.float32(1e-20)
+        weights /= weights.sum(axis=-1, keepdims=True) + np.float32(eps)
     return chosen, weights * factor
 
 

@@ -200,8 +200,11 @@ def _through_sum(
 
     Returns the directions before, and the parts of the branches.
     """
-    stream, result = place.vector(before), place.vector(after)
-    norms = [f"{branch.path}_post_norm" for branch in branches] + [f"{after.rpartition('.')[0]}.post_norm"]
+    scope = after.rpartition(".")[0]
+    in_block = before.startswith(f"{scope}.")
+    kept = f"{scope}.residual_middle_normed" if in_block else f"{scope}.residual_normed"
+    stream, result = place.vector(kept if kept in place else before), place.vector(after)
+    norms = [f"{branch.path}_post_norm" for branch in branches] + [f"{scope}.post_norm"]
     # What a norm of the sum gives is the stream itself, and not something that is added to it.
     of_sum = next((name for name in norms if name in place and (place[name] == result).all()), None)
     parts: list[Term] = []
@@ -220,6 +223,12 @@ def _through_sum(
         parts += [*parts_of(branch, place, inside), *biases]
         terms.append(added)
     _check(after, result, np.array(terms))
+    if kept in place:  # what goes on beside the branches is the stream's norm, times a factor
+        norm_name = "feed_forward_norm" if in_block else "mixer_norm"
+        norm = freeze(_norm_of(block, f"{scope}.{norm_name}"), place.vector(before))
+        normed = norm.after(place.vector(before))
+        largest = int(np.abs(normed).argmax())
+        directions = norm.before(directions * (stream[largest] / normed[largest] if normed[largest] else 0.0))
     return directions, parts
 
 

@@ -18,8 +18,10 @@ from tinystar_np.layers.basic import FeedForward, GatedFeedForward, Linear
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, ExpertsAndShared
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.short_convolution import ShortConvolution
 from tinystar_np.seeing.parts import RecordedPlace, Term
 
@@ -38,7 +40,14 @@ READ_BY_OUT = {"attention": ("gated", "mixed"), "mixer": ("gated_norm", "gated")
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "attention": (Attention, LatentAttention),
-    "mixer": (Mamba2, GatedDeltaNet, Mamba1, ShortConvolution),
+    "mixer": (
+        GatedDeltaNet,
+        LightningAttention,
+        Mamba1,
+        Mamba2,
+        RGLRU,
+        ShortConvolution,
+    ),
     "feed_forward": (FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
 }
 """The classes of each branch's layers."""
@@ -77,7 +86,7 @@ def parts_of(branch: Branch, place: RecordedPlace, directions: Directions) -> It
     """
     layer = branch.layer
     match layer:
-        case Attention() | LatentAttention() | Mamba2() | GatedDeltaNet():
+        case Attention() | LatentAttention() | Mamba2() | GatedDeltaNet() | LightningAttention():
             yield from _heads(branch.path, layer.out, layer.heads, place, directions)
         case FeedForward() | GatedFeedForward():
             y = place.vector(branch.out) - _bias(layer.down)

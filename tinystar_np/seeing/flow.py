@@ -17,6 +17,8 @@ STREAM = "x"
 """The name of the residual stream as a block receives it."""
 SUMS = ("residual_middle", "residual")
 """Taps of the stream itself: what it was, and all that was added since."""
+KEPT = ("residual_normed", "residual_middle_normed")
+"""What goes on beside a part where that is not the stream, but its norm (MiniMax-01)."""
 
 MIXERS = {
     # what each tap of a recurrence is computed from; "" is what the mixer reads
@@ -28,11 +30,13 @@ MIXERS = {
     "mixer.B": ("mixer.selection", "mixer.convolution"),
     "mixer.C": ("mixer.selection", "mixer.convolution"),
     "mixer.time_step": ("mixer.selection", "mixer.in"),
-    "mixer.q": ("mixer.convolution",),
-    "mixer.k": ("mixer.convolution",),
-    "mixer.v": ("mixer.convolution",),
+    "mixer.q": ("mixer.convolution", "mixer.in"),
+    "mixer.k": ("mixer.convolution", "mixer.in"),
+    "mixer.v": ("mixer.convolution", "mixer.in"),
     "mixer.beta": ("",),
-    "mixer.decay": ("",),
+    "mixer.input_gate": ("mixer.convolution",),
+    "mixer.recurrence_gate": ("mixer.convolution",),
+    "mixer.decay": ("mixer.recurrence_gate", ""),
 }
 SHORT_CONVOLUTION = {
     # the same of a convolution between two gates, which has no scan
@@ -45,7 +49,9 @@ SHORT_CONVOLUTION = {
     "mixer.gated": ("mixer.C", "mixer.convolution"),
     "mixer.out": ("mixer.gated",),
 }
-SCANNED = tuple(f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "decay"))
+SCANNED = tuple(
+    f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "input_gate", "decay")
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,8 @@ def block_flow(taps: Mapping[str, NDArray]) -> list[Node]:
             reads = _reads(name, names, normed or stream)
             if not any(later.startswith(part + ".") for later in names[names.index(name) + 1 :]):
                 waiting.append(name)
+        elif name in KEPT:
+            reads, stream = (normed,), name
         elif name in SUMS:
             reads = (waiting[-1],) if sums_normed and waiting else (stream, *waiting)
             stream, normed, waiting = name, "", []
@@ -155,7 +163,8 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
     if "mixer.input" in names:
         return tuple(each or source for each in SHORT_CONVOLUTION[name])
     if name == "mixer.scan":
-        return tuple(each for each in SCANNED if each in names)
+        scanned = (*SCANNED, "mixer.convolution") if "mixer.input_gate" in names else SCANNED
+        return tuple(each for each in scanned if each in names)
     if name in ("mixer.gated", "mixer.gated_norm"):
         return ("mixer.scan", "mixer.z" if "mixer.z" in names else "mixer.in")
     if name == "mixer.out":

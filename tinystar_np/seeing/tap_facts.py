@@ -32,6 +32,8 @@ STREAM: Facts = {
         "(B, T, D)",
         "the stream between attention and feed-forward; none in parallel blocks",
     ),
+    "residual_normed": ("(B, T, D)", "what goes on beside the mixer, its norm times a factor (MiniMax-01)"),
+    "residual_middle_normed": ("(B, T, D)", "the same beside the feed-forward layer"),
     "feed_forward_norm": ("(B, T, D)", "what the feed-forward layer reads"),
     "feed_forward_post_norm": ("(B, T, D)", "a norm after it"),
     "feed_forward_scaled": ("(B, T, D)", "its result times the model's factor (Granite, Falcon-H1)"),
@@ -115,6 +117,16 @@ SPLIT_DELTA_NET: Facts = {
     ),
     "mixer.z": ("(B, T, HJ)", "these gates"),
 }
+LIGHTNING: Facts = {
+    "mixer.in": ("(B, T, 3HK)", "query, key and value of each head in one product, before the activation"),
+    "mixer.q": ("(B, T, H, K)", "queries: what is read from the state"),
+    "mixer.k": ("(B, T, H, K)", "keys: where in the state is written"),
+    "mixer.v": ("(B, T, H, K)", "values: what is added there"),
+    "mixer.z": ("(B, T, HK)", "the gate, before its sigmoid"),
+    "mixer.scan": ("(B, T, H, K)", "what the recurrence gives"),
+    "mixer.gated_norm": ("(B, T, HK)", "normed and gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
 MAMBA1: Facts = {
     "mixer.in": ("(B, T, 2F)", "x and z in one product"),
     "mixer.convolution": ("(B, T, F)", "x after the convolution, before the activation"),
@@ -128,6 +140,17 @@ MAMBA1: Facts = {
     "mixer.C": ("(B, T, N)", "what is read from the state, likewise"),
     "mixer.scan": ("(B, T, F)", "what the recurrence gives, D x included"),
     "mixer.gated": ("(B, T, F)", "gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+RG_LRU: Facts = {
+    "mixer.in": ("(B, T, C)", "what is convolved"),
+    "mixer.z": ("(B, T, C)", "the gate of the state, before its activation"),
+    "mixer.convolution": ("(B, T, C)", "x after the convolution"),
+    "mixer.input_gate": ("(B, T, C)", "how much of x is written, after the sigmoid"),
+    "mixer.recurrence_gate": ("(B, T, C)", "how much the state forgets, after the sigmoid"),
+    "mixer.decay": ("(B, T, C)", "the logarithm of what is left of the state, channel by channel"),
+    "mixer.scan": ("(B, T, C)", "the state after each token"),
+    "mixer.gated": ("(B, T, C)", "gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
 SHORT_CONVOLUTION: Facts = {
@@ -175,10 +198,14 @@ def facts_of(names: Collection[str]) -> Facts:
         facts = facts | LATENT_ATTENTION
     if "mixer.beta" in names:
         facts = facts | DELTA_NET | (SPLIT_DELTA_NET if "mixer.z" in names else {})
+    elif "mixer.recurrence_gate" in names:
+        facts = facts | RG_LRU
     elif "mixer.input" in names:
         facts = facts | SHORT_CONVOLUTION
     elif "mixer.selection" in names:
         facts = facts | MAMBA1
+    elif "mixer.q" in names:
+        facts = facts | LIGHTNING
     elif "mixer.in" in names:
         facts = facts | MAMBA2
     if "attention.q_down" in names:
