@@ -343,6 +343,13 @@ def mixture() -> Iterator[Case]:
             yield case(normal(tokens, 6), chosen, normal(tokens, 3), experts, weigh_inputs)
 
 
+def chosen_outputs() -> Iterator[Case]:
+    experts = [lambda x, e=e: np.tanh(x[:, :4]) * np.float32(e + 1) for e in range(7)]
+    for tokens, k in ((1, 1), (1, 3), (40, 3), (3, 7)):
+        chosen = np.argsort(normal(tokens, 7), axis=-1)[:, :k]
+        yield case(normal(tokens, k, 6), chosen, experts)
+
+
 def causal_convolution() -> Iterator[Case]:
     for length in (1, 3, 200):
         for width in (1, 4):
@@ -423,6 +430,13 @@ def to_bfloat16_cases() -> Iterator[Case]:
         yield case(x)
 
 
+def wkv() -> Iterator[Case]:
+    for length in (1, 30):
+        given = (*normal(2, 2, length, 6), -np.exp(normal(6)), normal(6, seed=1))
+        yield case(*given)
+        yield case(*given, normal(2, 3, 6, seed=2) ** 2)
+
+
 CASES = {
     "activate": activate,
     "attention": attention,
@@ -430,6 +444,7 @@ CASES = {
     "attention_probabilities": attention_probabilities,
     "attention_scores": attention_scores,
     "causal_convolution": causal_convolution,
+    "chosen_outputs": chosen_outputs,
     "delta_rule": delta_rule,
     "embedding": embedding,
     "gated_activation": gated_activation,
@@ -454,6 +469,7 @@ CASES = {
     "ssm_scan": ssm_scan,
     "to_bfloat16": to_bfloat16_cases,
     "unit_vectors": unit_vectors_cases,
+    "wkv": wkv,
 }
 OVERWRITES = {"activate", "gated_activation", "gated_rms_norm"}
 """Their first argument; all others leave what they are given as it was."""

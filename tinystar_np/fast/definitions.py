@@ -21,6 +21,7 @@ from tinystar_np.kernels import (
     selective_scan,
     softmax,
     ssm,
+    wkv,
 )
 
 KERNELS: dict[str, Callable[..., object]] = {
@@ -30,6 +31,7 @@ KERNELS: dict[str, Callable[..., object]] = {
     "attention_probabilities": attention.attention_probabilities,
     "attention_scores": attention.attention_scores,
     "causal_convolution": convolution.causal_convolution,
+    "chosen_outputs": experts.chosen_outputs,
     "delta_rule": delta_rule.delta_rule,
     "embedding": linear.embedding,
     "gated_activation": activations.gated_activation,
@@ -54,4 +56,5 @@ KERNELS: dict[str, Callable[..., object]] = {
     "ssm_scan": ssm.ssm_scan,
     "to_bfloat16": bfloat16.to_bfloat16,
     "unit_vectors": delta_rule.unit_vectors,
+    "wkv": wkv.wkv,
 }

@@ -68,7 +68,7 @@ def _attention(layer: Attention, context: int) -> int:
     pairs = in_reach(layer.limits(), context) * both
     if layer.relative is not None:  # one more for each distance that has a vector
         pairs += len(layer.relative[0]) * both
-    return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * pairs
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * layer.maps * pairs
 
 
 @multiply_adds.register

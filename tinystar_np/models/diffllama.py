@@ -116,6 +116,9 @@ class DifferentialAttention(Attention):
     i     the layer's number, on which λ_init depends
     """
 
+    maps = 2
+    remark = "each the difference of two maps"
+
     def __init__(self, w: Weights, *, maps: int, keys: int, head_dim: int, eps: float, rope: Rotary, i: int):
         super().__init__(
             w, heads=maps // 2, kv_heads=keys // 2, head_dim=2 * head_dim, scale=head_dim**-0.5, rope=rope

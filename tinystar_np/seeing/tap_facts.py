@@ -41,6 +41,9 @@ STREAM: Facts = {
     "residual": ("(B, T, D)", "the stream after the block"),
 }
 ATTENTION: Facts = {
+    "attention.router": ("(B, T, E)", "the router's scores of pairs of queries and outputs (JetMoe)"),
+    "attention.chosen": ("(B, T, k)", "the chosen pairs, integers, the best first"),
+    "attention.weights": ("(B, T, k)", "their weights"),
     "attention.qkv": ("(B, T, HK+2GK)", "queries, keys and values, where one product makes them"),
     "attention.q": ("(B, H, T, K)", "queries by head"),
     "attention.k": ("(B, G, T, K)", "keys of the new tokens by head"),
@@ -81,7 +84,11 @@ FEED_FORWARD: Facts = {
     "feed_forward.weights": ("(B, T, k)", "their weights"),
     "feed_forward.experts": ("(B, T, D)", "the weighted sum of their outputs"),
     "feed_forward.shared_gate": ("(B, T, 1)", "the gate of the shared layer's output, before the sigmoid"),
-    "feed_forward.out": ("(B, T, D)", "experts and shared layer together, where there are both"),
+    "feed_forward.receptance": ("(B, T, D)", "the gate of the layer's output, before its sigmoid (RWKV)"),
+    "feed_forward.out": (
+        "(B, T, D)",
+        "experts and shared layer together, where there are both; the gated output (RWKV)",
+    ),
 }
 MAMBA2: Facts = {
     "mixer.in": ("(B, T, 2HP+2GN+H)", "z, x, B, C and Δ in one product"),
@@ -163,6 +170,14 @@ SHORT_CONVOLUTION: Facts = {
     "mixer.gated": ("(B, T, D)", "C times that"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
+TIME_MIXING: Facts = {
+    "mixer.receptance": ("(B, T, K)", "the gate of what is read, before its sigmoid"),
+    "mixer.k": ("(B, T, K)", "the logarithms of the values' weights"),
+    "mixer.v": ("(B, T, K)", "values"),
+    "mixer.scan": ("(B, T, K)", "their weighted means"),
+    "mixer.gated": ("(B, T, K)", "gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
 IMAGES: Facts = {
     "embedding.patches": ("(B, h, w, D)", "a vector for each patch, before its position is added"),
     "norm": ("(B, T, D)", "what a merger reads, normed (Qwen-VL)"),
@@ -202,6 +217,8 @@ def facts_of(names: Collection[str]) -> Facts:
         facts = facts | RG_LRU
     elif "mixer.input" in names:
         facts = facts | SHORT_CONVOLUTION
+    elif "mixer.receptance" in names:
+        facts = facts | TIME_MIXING
     elif "mixer.selection" in names:
         facts = facts | MAMBA1
     elif "mixer.q" in names:
