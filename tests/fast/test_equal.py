@@ -343,6 +343,13 @@ def mixture() -> Iterator[Case]:
             yield case(normal(tokens, 6), chosen, normal(tokens, 3), experts, weigh_inputs)
 
 
+def chosen_outputs() -> Iterator[Case]:
+    experts = [lambda x, e=e: np.tanh(x[:, :4]) * np.float32(e + 1) for e in range(7)]
+    for tokens, k in ((1, 1), (1, 3), (40, 3), (3, 7)):
+        chosen = np.argsort(normal(tokens, 7), axis=-1)[:, :k]
+        yield case(normal(tokens, k, 6), chosen, experts)
+
+
 def causal_convolution() -> Iterator[Case]:
     for length in (1, 3, 200):
         for width in (1, 4):
@@ -397,6 +404,19 @@ def lightning_attention() -> Iterator[Case]:
         yield case(*given, normal(2, 3, 8, 6, seed=3))
 
 
+def rg_lru() -> Iterator[Case]:
+    for length in (1, 60):
+        x, gate, log_a = (
+            normal(2, length, 6),
+            np.tanh(normal(2, length, 6)) ** 2,
+            -np.exp(normal(2, length, 6)),
+        )
+        begins = np.zeros((2, length), bool)
+        yield case(x, gate, log_a, begins, normal(2, 6))
+        begins[:, 0] = True
+        yield case(x, gate, log_a, begins)
+
+
 def quantise_cases() -> Iterator[Case]:
     zeros = normal(5, 70_000)
     zeros[2] = 0
@@ -410,6 +430,13 @@ def to_bfloat16_cases() -> Iterator[Case]:
         yield case(x)
 
 
+def wkv() -> Iterator[Case]:
+    for length in (1, 30):
+        given = (*normal(2, 2, length, 6), -np.exp(normal(6)), normal(6, seed=1))
+        yield case(*given)
+        yield case(*given, normal(2, 3, 6, seed=2) ** 2)
+
+
 CASES = {
     "activate": activate,
     "attention": attention,
@@ -417,6 +444,7 @@ CASES = {
     "attention_probabilities": attention_probabilities,
     "attention_scores": attention_scores,
     "causal_convolution": causal_convolution,
+    "chosen_outputs": chosen_outputs,
     "delta_rule": delta_rule,
     "embedding": embedding,
     "gated_activation": gated_activation,
@@ -433,6 +461,7 @@ CASES = {
     "paged_latent_attention": paged_latent_attention,
     "quantise": quantise_cases,
     "relative_attention": relative_attention,
+    "rg_lru": rg_lru,
     "rms_norm": rms_norm,
     "rotary_embedding": rotary_embedding,
     "selective_scan": selective_scan,
@@ -440,6 +469,7 @@ CASES = {
     "ssm_scan": ssm_scan,
     "to_bfloat16": to_bfloat16_cases,
     "unit_vectors": unit_vectors_cases,
+    "wkv": wkv,
 }
 OVERWRITES = {"activate", "gated_activation", "gated_rms_norm"}
 """Their first argument; all others leave what they are given as it was."""

@@ -30,8 +30,17 @@ from tinystar_np.seeing.recurrence import (
 )
 from tinystar_np.tap import listen
 
-RECURRENT = ("mamba", "mamba2", "granitemoehybrid", "falcon_h1", "qwen3_next")
-RECURRENT += ("qwen3_5_text", "qwen3_5_moe_text", "minimax")
+RECURRENT = (
+    "falcon_h1",
+    "falcon_mamba",
+    "granitemoehybrid",
+    "mamba",
+    "mamba2",
+    "minimax",
+    "qwen3_5_moe_text",
+    "qwen3_5_text",
+    "qwen3_next",
+)
 LENGTH = 150  # beyond the scans' own chunks of 64
 
 FALCON_H1: dict[str, Any] = {

@@ -32,7 +32,10 @@ from tinystar_np.fast.rounding import quantise, to_bfloat16
 from tinystar_np.fast.scans import causal_convolution, delta_rule, selective_scan, ssm_scan
 from tinystar_np.kernels.attention import attention_mean
 from tinystar_np.kernels.experts import grouped_mixture as mixture
+from tinystar_np.kernels.experts import grouped_outputs as chosen_outputs
 from tinystar_np.kernels.lightning_attention import blockwise_lightning_attention as lightning_attention
+from tinystar_np.kernels.rg_lru import rg_lru
+from tinystar_np.kernels.wkv import wkv
 
 if os.environ.get("TINYSTAR_NP_KERNELS") == "1":
     globals().update(KERNELS)
@@ -45,6 +48,7 @@ __all__ = [
     "attention_probabilities",
     "attention_scores",
     "causal_convolution",
+    "chosen_outputs",
     "delta_rule",
     "embedding",
     "gated_activation",
@@ -61,6 +65,7 @@ __all__ = [
     "paged_latent_attention",
     "quantise",
     "relative_attention",
+    "rg_lru",
     "rms_norm",
     "rotary_embedding",
     "selective_scan",
@@ -68,4 +73,5 @@ __all__ = [
     "ssm_scan",
     "to_bfloat16",
     "unit_vectors",
+    "wkv",
 ]

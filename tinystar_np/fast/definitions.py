@@ -16,10 +16,12 @@ from tinystar_np.kernels import (
     norms,
     paged_attention,
     relative_positions,
+    rg_lru,
     rope,
     selective_scan,
     softmax,
     ssm,
+    wkv,
 )
 
 KERNELS: dict[str, Callable[..., object]] = {
@@ -29,6 +31,7 @@ KERNELS: dict[str, Callable[..., object]] = {
     "attention_probabilities": attention.attention_probabilities,
     "attention_scores": attention.attention_scores,
     "causal_convolution": convolution.causal_convolution,
+    "chosen_outputs": experts.chosen_outputs,
     "delta_rule": delta_rule.delta_rule,
     "embedding": linear.embedding,
     "gated_activation": activations.gated_activation,
@@ -45,6 +48,7 @@ KERNELS: dict[str, Callable[..., object]] = {
     "paged_latent_attention": paged_attention.paged_latent_attention,
     "quantise": int8.quantise,
     "relative_attention": relative_positions.relative_attention,
+    "rg_lru": rg_lru.rg_lru,
     "rms_norm": norms.rms_norm,
     "rotary_embedding": rope.rotary_embedding,
     "selective_scan": selective_scan.selective_scan,
@@ -52,4 +56,5 @@ KERNELS: dict[str, Callable[..., object]] = {
     "ssm_scan": ssm.ssm_scan,
     "to_bfloat16": bfloat16.to_bfloat16,
     "unit_vectors": delta_rule.unit_vectors,
+    "wkv": wkv.wkv,
 }

@@ -19,11 +19,23 @@ from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.rope_axes import TextRotary
+from tinystar_np.layers.short_convolution import ShortConvolution
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config
 from tinystar_np.models.rope_parameters import RopeParameters
+
+IN_ORDER = (
+    GatedDeltaNet,
+    LightningAttention,
+    Mamba1,
+    Mamba2,
+    RGLRU,
+    ShortConvolution,
+)
+"""Mixers that need no positions."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +68,7 @@ def describe_model(model: Decoder) -> Description:
         parts["positions"] = added
         for layer in layers:
             layer.pop("positions", None)
-    elif all(
-        isinstance(mixer, GatedDeltaNet | LightningAttention | Mamba1 | Mamba2)
-        for mixer in _all_mixers(model)
-    ):
+    elif all(isinstance(mixer, IN_ORDER) for mixer in _all_mixers(model)):
         parts["positions"] = Part("none: a recurrence reads in order", {"kind": "none"})
     parts["norms"] = _norms(model)
     parts["biases"] = _biases(model.blocks)

@@ -30,6 +30,8 @@ from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.rg_lru import RGLRU, BlockLinear
+from tinystar_np.layers.short_convolution import ShortConvolution
 from tinystar_np.models.base import Decoder
 
 
@@ -66,7 +68,7 @@ def _attention(layer: Attention, context: int) -> int:
     pairs = in_reach(layer.limits(), context) * both
     if layer.relative is not None:  # one more for each distance that has a vector
         pairs += len(layer.relative[0]) * both
-    return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * pairs
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * layer.maps * pairs
 
 
 @multiply_adds.register
@@ -126,3 +128,20 @@ def _mamba2(layer: Mamba2, context: int) -> int:
     parts = sum(multiply_adds(part, context) for part in _parts(layer))
     state = layer.heads * layer.head_dim * layer.state_size
     return parts + prod(layer.convolution.shape) + 2 * state
+
+
+@multiply_adds.register
+def _rg_lru(layer: RGLRU, context: int) -> int:
+    """A channel's one number is what is read."""
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + prod(layer.convolution.shape) + len(layer.decay)
+
+
+@multiply_adds.register
+def _block_linear(layer: BlockLinear, context: int) -> int:
+    return prod(layer.weight.shape)
+
+
+@multiply_adds.register
+def _short_convolution(layer: ShortConvolution, context: int) -> int:
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + prod(layer.convolution.shape)

@@ -289,7 +289,7 @@ class Config:
         D, H, G = (sizes.get(letter, 0) for letter in "DHG")
         if "K" in sizes and H >= 1 and ("K" not in key_of or getattr(self, key_of["K"]) is None):
             require(D % H == 0, f"{key_of['D']} = {D} cannot be divided among {key_of['H']} = {H} heads.")
-        if G >= 1:
+        if G >= 1 and H >= 1:
             require(
                 H % G == 0,
                 f"{key_of['H']} = {H} cannot be divided among {key_of.get('G', 'G')} = {G} groups.",

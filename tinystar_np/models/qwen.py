@@ -32,7 +32,7 @@ from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import silu
 from tinystar_np.kernels.rope import default_frequencies
 from tinystar_np.kernels.temperature import log_length
-from tinystar_np.layers.attention import FusedAttention
+from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.rope import FrequenciesByLength, Rotary
@@ -103,8 +103,12 @@ WEIGHTS: WeightTable = {
     # ours:                                the checkpoint's, its shape, when it is there
     "embedding.tokens.weight":             ("wte.weight", "V D"),
     "blocks.{i}.attention_norm.gain":      ("h.{i}.ln_1.weight", "D"),
-    "blocks.{i}.attention.qkv.weight":     ("h.{i}.attn.c_attn.weight", "(3D D)ᵀ"),
-    "blocks.{i}.attention.qkv.bias":       ("h.{i}.attn.c_attn.bias", "3D"),
+    "blocks.{i}.attention.q.weight":       ("h.{i}.attn.c_attn.weight[:D]", "(3D D)ᵀ"),
+    "blocks.{i}.attention.q.bias":         ("h.{i}.attn.c_attn.bias[:D]", "3D"),
+    "blocks.{i}.attention.k.weight":       ("h.{i}.attn.c_attn.weight[D:2D]", "(3D D)ᵀ"),
+    "blocks.{i}.attention.k.bias":         ("h.{i}.attn.c_attn.bias[D:2D]", "3D"),
+    "blocks.{i}.attention.v.weight":       ("h.{i}.attn.c_attn.weight[2D:]", "(3D D)ᵀ"),
+    "blocks.{i}.attention.v.bias":         ("h.{i}.attn.c_attn.bias[2D:]", "3D"),
     "blocks.{i}.attention.out.weight":     ("h.{i}.attn.c_proj.weight", "(D D)ᵀ"),
     "blocks.{i}.attention.out.bias":       ("h.{i}.attn.c_proj.bias", "D", "not no_bias"),
     "blocks.{i}.feed_forward_norm.gain":   ("h.{i}.ln_2.weight", "D"),
@@ -141,7 +145,7 @@ class Block(Module):
         return tap("residual", x + self.feed_forward(normed))
 
 
-class QwenAttention(FusedAttention):
+class QwenAttention(Attention):
     """Attention whose rotated queries grow with the logarithm of their positions.
 
     trained  beyond this length; None for queries as they are

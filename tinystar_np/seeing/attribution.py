@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 
 from tinystar_np import fast
 from tinystar_np.errors import InputError, TinyStarError
+from tinystar_np.kernels.linear import unpacked
 from tinystar_np.layers.basic import Linear, Norm
 from tinystar_np.models.base import Decoder, in_silence
+from tinystar_np.models.opt import ProjectedHead
 from tinystar_np.seeing.branch_parts import Branch, Directions, branches_of, parts_of
 from tinystar_np.seeing.frozen_norms import FrozenNorm, freeze
 from tinystar_np.seeing.lens import checked_position, checked_token
@@ -130,15 +132,20 @@ def _from_logits(
     pairs: Sequence[tuple[int, int | None]],
 ) -> tuple[Directions, list[Term]]:
     """Go back from logits through output layer and final norm: the directions, and biases on the way."""
+    project: Linear | None = None
     head = model.head
+    if isinstance(head, ProjectedHead):
+        project, head = head.project, head.score
     if not isinstance(head, Linear):
         raise InputError(f"The output layer is a {type(head).__name__}, not linear: its logits are no sums.")
 
     def columns(ids: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the vectors (n, D) and biases (n,) of tokens."""
-        vectors = fast.embedding(np.array(ids), head.weight.T).astype(np.float64)
+        vectors = fast.embedding(np.array(ids), head.weight.T)  # (n, D), or (n, R) before a projection
+        if project is not None:
+            vectors = fast.matmul(vectors, unpacked(project.weight).T)  # (n, D)
         biases = np.zeros(len(ids)) if head.bias is None else head.bias[ids].astype(np.float64)
-        return vectors, biases
+        return vectors.astype(np.float64), biases
 
     # Some models multiply their logits: by how much is read off at the largest.
     largest = int(np.abs(logits).argmax())

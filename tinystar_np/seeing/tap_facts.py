@@ -23,7 +23,7 @@ AROUND: Facts = {
 }
 STREAM: Facts = {
     "attention_norm": ("(B, T, D)", "what attention reads"),
-    "mixer_norm": ("(B, T, D)", "what a Mamba mixer reads"),
+    "mixer_norm": ("(B, T, D)", "what a recurrence or a convolution reads"),
     "attention_scaled": ("(B, T, D)", "attention's result times the model's factor (Granite, Falcon-H1)"),
     "mixer_scaled": ("(B, T, D)", "the mixer's, likewise"),
     "attention_post_norm": ("(B, T, D)", "a norm after attention"),
@@ -41,6 +41,9 @@ STREAM: Facts = {
     "residual": ("(B, T, D)", "the stream after the block"),
 }
 ATTENTION: Facts = {
+    "attention.router": ("(B, T, E)", "the router's scores of pairs of queries and outputs (JetMoe)"),
+    "attention.chosen": ("(B, T, k)", "the chosen pairs, integers, the best first"),
+    "attention.weights": ("(B, T, k)", "their weights"),
     "attention.qkv": ("(B, T, HK+2GK)", "queries, keys and values, where one product makes them"),
     "attention.q": ("(B, H, T, K)", "queries by head"),
     "attention.k": ("(B, G, T, K)", "keys of the new tokens by head"),
@@ -58,6 +61,10 @@ ATTENTION: Facts = {
         "scaled products of queries and keys, biases added, before the mask",
     ),
     "attention.probabilities": ("(B, H, T, S)", "softmax of the masked scores: the attention weights"),
+    "attention.difference": (
+        "(B, H, T, K)",
+        "weighted means of the first maps less a share of the second ones', before a norm (DiffLlama)",
+    ),
     "attention.mixed": ("(B, H, T, K)", "weighted means of the values"),
     "attention.gate": ("(B, T, H, K)", "the gate of each head's output, before its sigmoid"),
     "attention.gated": ("(B, T, H, K)", "each head's output times its gate"),
@@ -80,7 +87,11 @@ FEED_FORWARD: Facts = {
     "feed_forward.weights": ("(B, T, k)", "their weights"),
     "feed_forward.experts": ("(B, T, D)", "the weighted sum of their outputs"),
     "feed_forward.shared_gate": ("(B, T, 1)", "the gate of the shared layer's output, before the sigmoid"),
-    "feed_forward.out": ("(B, T, D)", "experts and shared layer together, where there are both"),
+    "feed_forward.receptance": ("(B, T, D)", "the gate of the layer's output, before its sigmoid (RWKV)"),
+    "feed_forward.out": (
+        "(B, T, D)",
+        "experts and shared layer together, where there are both; the gated output (RWKV)",
+    ),
 }
 MAMBA2: Facts = {
     "mixer.in": ("(B, T, 2HP+2GN+H)", "z, x, B, C and Δ in one product"),
@@ -132,10 +143,42 @@ MAMBA1: Facts = {
     "mixer.x": ("(B, T, F)", "what is written into the state"),
     "mixer.selection": ("(B, T, R+2N)", "Δ of low rank, B and C in one product"),
     "mixer.time_step": ("(B, T, F)", "Δ, after softplus"),
-    "mixer.B": ("(B, T, N)", "where in the state it is written"),
-    "mixer.C": ("(B, T, N)", "what is read from the state"),
+    "mixer.B": (
+        "(B, T, N)",
+        "where in the state it is written; after its norm, where there is one",
+    ),
+    "mixer.C": ("(B, T, N)", "what is read from the state, likewise"),
     "mixer.scan": ("(B, T, F)", "what the recurrence gives, D x included"),
     "mixer.gated": ("(B, T, F)", "gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+RG_LRU: Facts = {
+    "mixer.in": ("(B, T, C)", "what is convolved"),
+    "mixer.z": ("(B, T, C)", "the gate of the state, before its activation"),
+    "mixer.convolution": ("(B, T, C)", "x after the convolution"),
+    "mixer.input_gate": ("(B, T, C)", "how much of x is written, after the sigmoid"),
+    "mixer.recurrence_gate": ("(B, T, C)", "how much the state forgets, after the sigmoid"),
+    "mixer.decay": ("(B, T, C)", "the logarithm of what is left of the state, channel by channel"),
+    "mixer.scan": ("(B, T, C)", "the state after each token"),
+    "mixer.gated": ("(B, T, C)", "gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+SHORT_CONVOLUTION: Facts = {
+    "mixer.in": ("(B, T, 3D)", "B, C and x in one product"),
+    "mixer.B": ("(B, T, D)", "the gate before the convolution"),
+    "mixer.C": ("(B, T, D)", "the gate after it"),
+    "mixer.x": ("(B, T, D)", "what is convolved, before its gate"),
+    "mixer.input": ("(B, T, D)", "B · x, what enters the convolution"),
+    "mixer.convolution": ("(B, T, D)", "what comes out of it"),
+    "mixer.gated": ("(B, T, D)", "C times that"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+TIME_MIXING: Facts = {
+    "mixer.receptance": ("(B, T, K)", "the gate of what is read, before its sigmoid"),
+    "mixer.k": ("(B, T, K)", "the logarithms of the values' weights"),
+    "mixer.v": ("(B, T, K)", "values"),
+    "mixer.scan": ("(B, T, K)", "their weighted means"),
+    "mixer.gated": ("(B, T, K)", "gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
 IMAGES: Facts = {
@@ -173,6 +216,12 @@ def facts_of(names: Collection[str]) -> Facts:
         facts = facts | LATENT_ATTENTION
     if "mixer.beta" in names:
         facts = facts | DELTA_NET | (SPLIT_DELTA_NET if "mixer.z" in names else {})
+    elif "mixer.recurrence_gate" in names:
+        facts = facts | RG_LRU
+    elif "mixer.input" in names:
+        facts = facts | SHORT_CONVOLUTION
+    elif "mixer.receptance" in names:
+        facts = facts | TIME_MIXING
     elif "mixer.selection" in names:
         facts = facts | MAMBA1
     elif "mixer.q" in names:
