@@ -51,7 +51,10 @@ ATTENTION: Facts = {
     "attention.q_norm": ("(B, H, T, K)", "queries after their norm"),
     "attention.k_norm": ("(B, G, T, K)", "keys after their norm"),
     "attention.q_rotated": ("(B, H, T, K)", "queries, rotated by their positions"),
-    "attention.q_scaled": ("(B, H, T, K)", "queries, scaled by their positions (Llama 4, Ministral 3)"),
+    "attention.q_scaled": (
+        "(B, H, T, K)",
+        "queries, scaled by their positions (Llama 4, Ministral 3, the first Qwen)",
+    ),
     "attention.k_rotated": ("(B, G, T, K)", "keys, rotated by their positions"),
     "attention.scores": (
         "(B, H, T, S)",
