@@ -45,8 +45,9 @@ def make(case: Case, variant: str = "plain") -> PreTrainedModel:
 
 def trained_length(reference: PreTrainedModel) -> int | None:
     """How long the texts were that it learned from, as its config says; BLOOM's class has lost the key."""
-    names = ("max_position_embeddings", "max_seq_len")
-    found = [getattr(reference.config, name) for name in names if hasattr(reference.config, name)]
+    names = ("max_position_embeddings", "max_seq_len", "model_max_length")
+    said = [getattr(reference.config, name, None) for name in names]
+    found = [length for length in said if length is not None]
     return found[0] if found else {"bloom": 2048}.get(reference.config.model_type)
 
 
