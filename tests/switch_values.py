@@ -202,6 +202,8 @@ NAMES: dict[str, Any] = {
     "id2label": {"0": "good", "1": "bad"},
     "init_device": "meta",
     "label2id": {"good": 0, "bad": 1},
+    "mamba_ssm_cache_dtype": "bfloat16",
+    "mtp_layers_block_type": ["moe"],
     "problem_type": "regression",
     "return_dict": True,
     "summary_activation": "tanh",
