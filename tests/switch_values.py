@@ -204,6 +204,8 @@ NAMES: dict[str, Any] = {
     "init_device": "meta",
     "initializer_range": 0.37,
     "label2id": {"good": 0, "bad": 1},
+    "mamba_ssm_cache_dtype": "bfloat16",
+    "mtp_layers_block_type": ["moe"],
     "problem_type": "regression",
     "return_dict": True,
     "summary_activation": "tanh",
