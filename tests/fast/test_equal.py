@@ -24,8 +24,9 @@ from tinystar_np.kernels.int8 import quantise
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.mxfp4 import E2M1
-from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix, TernaryMatrix
 from tinystar_np.kernels.paged_attention import Paged
+from tinystar_np.kernels.ternary import pack
 
 Case = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -88,6 +89,12 @@ def matmul() -> Iterator[Case]:
             for vectors in ((), (1,), (2, 3), (200,), (0,)):
                 yield case(normal(*vectors, inputs), blocks)
             yield case(normal(3, outputs), blocks.T)
+    for outputs, inputs in ((40, 33), (7, 5), (1200, 512)):
+        values = np.random.default_rng(outputs).integers(-1, 2, (outputs, inputs))
+        matrix = TernaryMatrix(pack(values), 0.3, outputs, transposed=True)
+        for vectors in ((), (1,), (2, 3), (200,), (0,)):
+            yield case(normal(*vectors, inputs), matrix)
+            yield case(normal(*vectors, outputs), matrix.T)
     parts = [random_block_matrix("MXFP4", 40, 64) for _ in range(2)]
     for vectors in ((), (1,), (2, 3), (200,), (0,)):
         yield case(normal(*vectors, 64), MatrixInTurns(parts))

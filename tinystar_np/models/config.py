@@ -126,9 +126,13 @@ class Config:
         """
         for name, harmless in (REFUSED_ANYWHERE | dict(cls.REFUSED)).items():
             if name == "quantization_config" and raw.get(name) is not None:
-                from tinystar_np.checkpoints.packed_formats import is_readable  # late: few need it
+                from tinystar_np.checkpoints.packed_formats import (  # few need it
+                    is_readable,
+                    rounds_activations,
+                )
 
-                if is_readable(raw[name]):
+                knows = any(each.name == name for each in fields(cls))
+                if is_readable(raw[name]) and (knows or not rounds_activations(raw[name])):
                     continue
             if name in raw and raw[name] not in harmless:
                 raise ConfigError(

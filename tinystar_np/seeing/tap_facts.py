@@ -61,9 +61,9 @@ ATTENTION: Facts = {
         "scaled products of queries and keys, biases added, before the mask",
     ),
     "attention.probabilities": ("(B, H, T, S)", "softmax of the masked scores: the attention weights"),
-    "attention.difference": (
+    "attention.before_norm": (
         "(B, H, T, K)",
-        "weighted means of the first maps less a share of the second ones', before a norm (DiffLlama)",
+        "weighted means before a norm (BitNet; in DiffLlama the difference of two maps')",
     ),
     "attention.mixed": ("(B, H, T, K)", "weighted means of the values"),
     "attention.gate": ("(B, T, H, K)", "the gate of each head's output, before its sigmoid"),
@@ -80,6 +80,7 @@ LATENT_ATTENTION: Facts = {
 FEED_FORWARD: Facts = {
     "feed_forward.gate": ("(B, T, F)", "the gate before its activation"),
     "feed_forward.up": ("(B, T, F)", "what is gated; in a layer without gate, before the activation"),
+    "feed_forward.before_norm": ("(B, T, F)", "the same before a norm (BitNet)"),
     "feed_forward.activation": ("(B, T, F)", "after the activation, and the gate"),
     "feed_forward.down": ("(B, T, D)", "the output of the feed-forward layer"),
     "feed_forward.router": ("(B, T, E)", "the router's scores of the experts"),
