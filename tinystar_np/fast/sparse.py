@@ -41,5 +41,6 @@ def sparse_latent_attention(
     """Attend to chosen keys alone: one query collects its latents, many go by the mask of their choices."""
     if q.shape[2] == 1:
         return gathered_latent_attention(q, memory, up_k, up_v, mask, chosen, scale=scale)
-    bias = only_chosen(chosen, memory.shape[-2])
+    B, H, T, _ = q.shape
+    bias = np.broadcast_to(only_chosen(chosen, memory.shape[-2]), (B, H, T, memory.shape[-2]))
     return latent_attention(q, memory, up_k, up_v, mask, scale=scale, bias=bias)
