@@ -144,6 +144,10 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
         chain = chains[own[0]]
         found = (chain[chain.index(own) - 1],) if chain.index(own) else (begin,)
         found += routed if own == "q" else ()
+    elif own == "index_scores":
+        found = ("q_norm", "")
+    elif own == "probabilities" and "index_scores" in named:
+        found = ("scores", "index_scores")
     elif own == "scores" and "kv_down" in named:
         rotated = "q" if chains["q"][-1] == "q" else "q_rotated"
         found = ("q", rotated, "kv_norm", "k_rotated" if "k_rotated" in named else "kv_down")

@@ -76,6 +76,10 @@ LATENT_ATTENTION: Facts = {
     "attention.kv_down": ("(B, T, R+J)", "the latent before its norm, and the key that all heads share"),
     "attention.kv_norm": ("(B, T, R)", "the latent as it is cached"),
     "attention.k_rotated": ("(B, 1, T, J)", "the shared key, rotated"),
+    "attention.index_scores": (
+        "(B, T, S)",
+        "the indexer's scores of the keys, where some of them are left out (DeepSeek-V3.2)",
+    ),
 }
 FEED_FORWARD: Facts = {
     "feed_forward.gate": ("(B, T, F)", "the gate before its activation"),
