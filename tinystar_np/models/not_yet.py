@@ -37,7 +37,6 @@ NOT_YET: Mapping[str, tuple[str, str]] = {  # model_type: (nearest that runs, wh
     "apertus1p5_text": ("apertus", ALIKE),
     "aria_text": ("mixtral", ALIKE),
     "emu3": ("llama", IMAGES),
-    "fuyu": ("persimmon", IMAGES),
     "git": ("gpt2", IMAGES),
     "got_ocr2": ("qwen2", IMAGES),
     "mllama": ("llama", f"{IMAGES}: whole layers attend to them"),
