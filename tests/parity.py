@@ -58,7 +58,8 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
             else:
                 parameter.copy_(0.2 * noise)  # more makes softmax so sharp that it magnifies rounding
         for name, buffer in model.named_buffers():
-            if name.endswith("e_score_correction_bias"):  # no parameter, but it changes which experts run
+            # No parameters, but they change which experts run.
+            if name.endswith(("e_score_correction_bias", "expert_bias")):
                 buffer.copy_(0.5 * torch.randn(buffer.shape, generator=generator))
 
 
@@ -80,6 +81,13 @@ def logits_of(reference: torch.nn.Module, ids: np.ndarray) -> np.ndarray:
     """The reference's logits (B, T, V)."""
     with torch.no_grad():
         return reference(torch.from_numpy(np.atleast_2d(ids)), use_cache=False).logits.numpy()
+
+
+def name_in_file(tensors: Mapping[str, Any], name: str, weight: torch.Tensor) -> str:
+    """What a file calls a weight that transformers calls ``name`` in memory; it renames some as it saves."""
+    if name in tensors:
+        return name
+    return next(n for n, tensor in tensors.items() if np.array_equal(tensor, weight.detach().numpy()))
 
 
 def random_ids(*shape: int, seed: int = 1, vocabulary: int = VOCABULARY) -> np.ndarray:

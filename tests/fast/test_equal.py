@@ -283,6 +283,27 @@ def latent_attention() -> Iterator[Case]:
                 yield case(q, memory, normal(3, 16, 5), normal(3, 16, 7), mask, scale=0.3, bias=bias)
 
 
+def best_keys() -> Iterator[Case]:
+    for t, s, mask in masks():
+        for k in (1, 3):
+            if k <= s and mask is not None:
+                yield case(normal(2, t, s), mask, k)
+
+
+def index_scores() -> Iterator[Case]:
+    for t, s in ((1, 1), (1, 300), (7, 20), (600, 900)):
+        yield case(normal(2, 5, t, 6), normal(2, 1, s, 6), normal(2, 5, t))
+
+
+def sparse_latent_attention() -> Iterator[Case]:
+    for t, s, mask in masks():
+        q, memory = normal(2, 3, t, 9), normal(2, 1, s, 20)
+        for k in (1, 3):
+            if k <= s and mask is not None:
+                chosen = fast.best_keys(normal(2, t, s), mask, k)
+                yield case(q, memory, normal(3, 16, 5), normal(3, 16, 7), mask, chosen, scale=0.3)
+
+
 def paged_batches() -> Iterator[tuple[int, np.ndarray, np.ndarray, int]]:
     """Size of a block, tables, lengths, and how many blocks there are, which no row has all of."""
     draw = np.random.default_rng(0)
@@ -404,6 +425,27 @@ def delta_rule() -> Iterator[Case]:
         yield case(*delta_inputs(length), normal(2, 4, 8, 6, seed=3))
 
 
+def lightning_attention() -> Iterator[Case]:
+    slopes = np.array([0, 0.3, 20], dtype=np.float32)
+    for length in (1, 2, 64, 65, 200):
+        given = (normal(2, length, 3, 8), normal(2, length, 3, 8, seed=1), normal(2, length, 3, 6), slopes)
+        yield case(*given)
+        yield case(*given, normal(2, 3, 8, 6, seed=3))
+
+
+def rg_lru() -> Iterator[Case]:
+    for length in (1, 60):
+        x, gate, log_a = (
+            normal(2, length, 6),
+            np.tanh(normal(2, length, 6)) ** 2,
+            -np.exp(normal(2, length, 6)),
+        )
+        begins = np.zeros((2, length), bool)
+        yield case(x, gate, log_a, begins, normal(2, 6))
+        begins[:, 0] = True
+        yield case(x, gate, log_a, begins)
+
+
 def quantise_cases() -> Iterator[Case]:
     zeros = normal(5, 70_000)
     zeros[2] = 0
@@ -437,6 +479,7 @@ CASES = {
     "attention_mean": attention_mean,
     "attention_probabilities": attention_probabilities,
     "attention_scores": attention_scores,
+    "best_keys": best_keys,
     "causal_convolution": causal_convolution,
     "chosen_outputs": chosen_outputs,
     "delta_rule": delta_rule,
@@ -444,7 +487,9 @@ CASES = {
     "gated_activation": gated_activation,
     "gated_rms_norm": gated_rms_norm,
     "gathered": gathered,
+    "index_scores": index_scores,
     "latent_attention": latent_attention,
+    "lightning_attention": lightning_attention,
     "layer_norm": layer_norm,
     "log_softmax": log_softmax,
     "matmul": matmul,
@@ -455,10 +500,12 @@ CASES = {
     "paged_latent_attention": paged_latent_attention,
     "quantise": quantise_cases,
     "relative_attention": relative_attention,
+    "rg_lru": rg_lru,
     "rms_norm": rms_norm,
     "rotary_embedding": rotary_embedding,
     "selective_scan": selective_scan,
     "softmax": softmax,
+    "sparse_latent_attention": sparse_latent_attention,
     "ssm_scan": ssm_scan,
     "to_bfloat16": to_bfloat16_cases,
     "unit_vectors": unit_vectors_cases,

@@ -13,9 +13,12 @@ from tinystar_np.layers.basic import Embedding, FeedForward, GatedFeedForward, L
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Expert, Experts
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.mlstm import MLSTM
+from tinystar_np.layers.rg_lru import RGLRU
+from tinystar_np.layers.short_convolution import ShortConvolution
 from tinystar_np.layers.time_mixing import ChannelMixing, TimeMixing
 
 
@@ -99,7 +102,8 @@ def _latent_attention(layer: LatentAttention) -> Part:
     beside = f", and a key of {J} beside it" if J else ""
     words = f"latent attention, {H} heads of {K} made from one latent of {R}{beside}"
     facts = {"kind": "MLA", "heads": H, "rank": R, "head_dim": K, "rope_dim": J, "value_dim": layer.value_dim}
-    return _with_limits(layer, words, facts)
+    part = _with_limits(layer, words, facts)
+    return Part(", ".join(said for said in (part.words, layer.remark) if said), part.facts)
 
 
 def _with_limits(layer: Attention | LatentAttention, words: str, facts: Mapping[str, object]) -> Part:
@@ -121,10 +125,18 @@ def _delta_net(layer: GatedDeltaNet) -> Part:
 
 
 @describe.register
+def _lightning_attention(layer: LightningAttention) -> Part:
+    H, K = layer.heads, layer.head_dim
+    words = f"lightning attention, {H} heads keep {K} × {K} numbers each"
+    return Part(words, {"kind": "lightning", "heads": H, "head_dim": K})
+
+
+@describe.register
 def _mamba1(layer: Mamba1) -> Part:
     width, channels = layer.convolution.shape
     N = len(layer.A)
     words = f"Mamba 1, {channels} channels keep {N} numbers each, convolution over {width}"
+    words += "" if layer.norms is None else ", norms of Δ, B and C"
     return Part(words, {"kind": "Mamba1", "channels": channels, "state_size": N, "convolution": width})
 
 
@@ -142,6 +154,20 @@ def _mlstm(layer: MLSTM) -> Part:
     H, K, V = layer.heads, layer.head_dim, layer.value_dim
     words = f"mLSTM, {H} heads keep {K} × {V + 1} numbers each"
     return Part(words, {"kind": "mlstm", "heads": H, "head_dim": K, "value_dim": V})
+
+
+@describe.register
+def _rg_lru(layer: RGLRU) -> Part:
+    width, channels = layer.convolution.shape
+    words = f"RG-LRU, {channels} channels keep a number each, convolution over {width}"
+    return Part(words, {"kind": "RG-LRU", "channels": channels, "convolution": width})
+
+
+@describe.register
+def _short_convolution(layer: ShortConvolution) -> Part:
+    width, channels = layer.convolution.shape
+    words = f"gated convolution over {width} tokens, {channels} channels"
+    return Part(words, {"kind": "ShortConvolution", "channels": channels, "convolution": width})
 
 
 @describe.register

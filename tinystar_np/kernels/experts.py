@@ -160,6 +160,7 @@ def sigmoid_grouped_top_k(
     kept: int = 1,
     normed: bool = True,
     factor: float = 1.0,
+    eps: float = 1e-20,
 ) -> tuple[NDArray[np.intp], NDArray]:
     """Route each token to the k best experts of its best groups, each weighted by its score's sigmoid.
 
@@ -169,6 +170,7 @@ def sigmoid_grouped_top_k(
     kept        how many groups a token may use, those with the largest sum of their two best scores
     normed      whether the weights are scaled to sum to 1
     factor      what they are multiplied by after that
+    eps         added to their sum
 
     The correction is not trained by gradients: each step of training raises it for experts that got too few
     tokens and lowers it for those that got too many, so that loads are even with hardly a penalty in the
@@ -188,8 +190,63 @@ def sigmoid_grouped_top_k(
     chosen = top_k(np.where(best, corrected, -np.float32(np.inf)), k)
     weights = np.take_along_axis(scores, chosen, axis=-1)
     if normed:
+        weights /= weights.sum(axis=-1, keepdims=True) + np.float32(eps)
+    return chosen, weights * factor
+
+
+def softmax_grouped_top_k(
+    logits: NDArray, k: int, *, groups: int = 1, kept: int = 1, normed: bool = True, factor: float = 1.0
+) -> tuple[NDArray[np.intp], NDArray]:
+    """Route each token to the k best experts of its best groups, weighted by the softmax over all.
+
+    logits  (..., E), the router's scores
+    groups  as in ``group_limited_top_k``
+    kept    how many groups a token may use, those with the largest sum of their two best weights
+    normed  whether the weights are scaled to sum to 1
+    factor  what they are multiplied by after that
+
+    The choice of ``sigmoid_grouped_top_k`` without a correction, by the weights of ``group_limited_top_k``:
+    Mistral 4.
+
+    Returns the chosen experts and their weights, each (..., k), the best first.
+
+    >>> logits = np.log([6.0, 1.0, 4.0, 5.0])  # the best single expert is not in the best pair
+    >>> chosen, weights = softmax_grouped_top_k(logits, 1, groups=2, normed=False)
+    >>> chosen.tolist(), weights.round(6).tolist()
+    ([3], [0.3125])
+    """
+    scores = softmax(logits)
+    by_group = np.sort(scores.reshape(*scores.shape[:-1], groups, -1), axis=-1)
+    best = _in_best_groups(by_group[..., -2:].sum(axis=-1), kept, scores.shape[-1])
+    chosen = top_k(np.where(best, scores, np.float32(0)), k)
+    weights = np.take_along_axis(scores, chosen, axis=-1)
+    if normed:
         weights /= weights.sum(axis=-1, keepdims=True) + np.float32(1e-20)
     return chosen, weights * factor
+
+
+def softmax_corrected_top_k(
+    logits: NDArray, k: int, *, correction: NDArray, least: float = 1e-12
+) -> tuple[NDArray[np.intp], NDArray]:
+    """Route each token to its k best experts by corrected softmax, weighted by the softmax alone.
+
+    logits      (..., E), the router's scores
+    correction  (E,), added to the softmax for the choice, not to the weights
+    least       what the weights are at least divided by, so that they sum to 1 where they can
+
+    The correction of ``sigmoid_grouped_top_k`` on weights that compete: ERNIE 4.5.
+
+    Returns the chosen experts and their weights, each (..., k), the best first.
+
+    >>> logits, correction = np.log([6.0, 1.0, 2.0, 1.0]), np.array([0.0, 0.3, 0.0, 0.0])
+    >>> chosen, weights = softmax_corrected_top_k(logits, 2, correction=correction)
+    >>> chosen.tolist(), weights.round(6).tolist()  # 6/10 and 1/10, divided by their sum
+    ([0, 1], [0.857143, 0.142857])
+    """
+    scores = softmax(logits)
+    chosen = top_k(scores + correction, k)
+    weights = np.take_along_axis(scores, chosen, axis=-1)
+    return chosen, weights / np.maximum(weights.sum(axis=-1, keepdims=True), np.float32(least))
 
 
 def _exact_sigmoid(logits: NDArray) -> NDArray:

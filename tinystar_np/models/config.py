@@ -263,7 +263,7 @@ class Config:
         for name, held in self.keys().items():
             if held.chosen_of in sizes:
                 k, E = getattr(self, name), sizes[held.chosen_of]
-                can_be = k is not None and 1 <= k <= E
+                can_be = all(n is not None and 1 <= n <= E for n in (k if isinstance(k, list) else [k]))
                 require(can_be, f"{name} = {k} of {letters[held.chosen_of]} = {E} cannot be chosen.")
         _ = self.rope, self.windows  # whatever is wrong with them shows when they are read
 

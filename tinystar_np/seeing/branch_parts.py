@@ -18,9 +18,12 @@ from tinystar_np.layers.basic import FeedForward, GatedFeedForward, Linear
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, ExpertsAndShared
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.mlstm import MLSTM
+from tinystar_np.layers.rg_lru import RGLRU
+from tinystar_np.layers.short_convolution import ShortConvolution
 from tinystar_np.layers.time_mixing import ChannelMixing, TimeMixing
 from tinystar_np.seeing.parts import RecordedPlace, Term
 
@@ -39,7 +42,16 @@ READ_BY_OUT = {"attention": ("gated", "mixed"), "mixer": ("gated_norm", "gated")
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "attention": (Attention, LatentAttention),
-    "mixer": (Mamba2, GatedDeltaNet, Mamba1, MLSTM, TimeMixing),
+    "mixer": (
+        GatedDeltaNet,
+        LightningAttention,
+        Mamba1,
+        Mamba2,
+        MLSTM,
+        RGLRU,
+        ShortConvolution,
+        TimeMixing,
+    ),
     "feed_forward": (
         *(FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
         ChannelMixing,
@@ -81,7 +93,9 @@ def parts_of(branch: Branch, place: RecordedPlace, directions: Directions) -> It
     """
     layer = branch.layer
     match layer:
-        case Attention() | LatentAttention() | Mamba2() | GatedDeltaNet() if "out" in vars(layer):
+        case Attention() | LatentAttention() | Mamba2() | GatedDeltaNet() | LightningAttention() if (
+            "out" in vars(layer)
+        ):
             yield from _heads(branch.path, layer.out, layer.heads, place, directions)
         case FeedForward() | GatedFeedForward():
             y = place.vector(branch.out) - _bias(layer.down)
@@ -117,7 +131,8 @@ def _heads(
 def _experts(path: str, layer: Experts, place: RecordedPlace, directions: Directions) -> Iterator[Term]:
     """Give each chosen expert its weighted result, its own bias included: the experts are run again."""
     scope = path.rpartition(".")[0]
-    x = place[f"{scope}.feed_forward_norm"][None]  # (1, D)
+    normed = f"{scope}.feed_forward_norm"
+    x = place[normed if normed in place else f"{scope}.residual_middle"][None]  # (1, D)
     chosen, weights = place[f"{path}.chosen"], place[f"{path}.weights"]
     for e, weight in zip(chosen, weights, strict=True):
         expert = layer.experts[e]

@@ -17,34 +17,47 @@ STREAM = "x"
 """The name of the residual stream as a block receives it."""
 SUMS = ("residual_middle", "residual")
 """Taps of the stream itself: what it was, and all that was added since."""
+KEPT = ("residual_normed", "residual_middle_normed")
+"""What goes on beside a part where that is not the stream, but its norm (MiniMax-01)."""
 
 MIXERS = {
     # what each tap of a recurrence is computed from; "" is what the mixer reads
     "mixer.in": ("",),
+    "mixer.z": ("",),
     "mixer.convolution": ("mixer.in",),
     "mixer.x": ("mixer.convolution",),
     "mixer.selection": ("mixer.x",),
     "mixer.B": ("mixer.selection", "mixer.convolution"),
     "mixer.C": ("mixer.selection", "mixer.convolution"),
     "mixer.time_step": ("mixer.selection", "mixer.in"),
-    "mixer.q": ("mixer.convolution", ""),
-    "mixer.k": ("mixer.convolution", ""),
-    "mixer.v": ("mixer.convolution", ""),
+    "mixer.q": ("mixer.convolution", "mixer.in", ""),
+    "mixer.k": ("mixer.convolution", "mixer.in", ""),
+    "mixer.v": ("mixer.convolution", "mixer.in", ""),
     "mixer.receptance": ("",),
     "mixer.output_gate": ("",),
-    "mixer.input_gate": ("",),
     "mixer.forget_gate": ("",),
     "mixer.norm": ("mixer.scan",),
     "mixer.beta": ("",),
-    "mixer.decay": ("",),
+    "mixer.input_gate": ("mixer.convolution", ""),
+    "mixer.recurrence_gate": ("mixer.convolution",),
+    "mixer.decay": ("mixer.recurrence_gate", ""),
 }
-ROUTED = ("chosen", "weights")
+SHORT_CONVOLUTION = {
+    # the same of a convolution between two gates, which has no scan
+    "mixer.in": ("",),
+    "mixer.B": ("mixer.in",),
+    "mixer.C": ("mixer.in",),
+    "mixer.x": ("mixer.in",),
+    "mixer.input": ("mixer.B", "mixer.x"),
+    "mixer.convolution": ("mixer.input",),
+    "mixer.gated": ("mixer.C", "mixer.convolution"),
+    "mixer.out": ("mixer.gated",),
+}
 SCANNED = tuple(
     f"mixer.{name}"
-    for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "decay", "input_gate", "forget_gate")
+    for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "input_gate", "forget_gate", "decay")
 )
-GATES = ("mixer.output_gate", "mixer.receptance", "mixer.in")
-"""What may gate a recurrence's result."""
+ROUTED = ("chosen", "weights")
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,8 @@ def block_flow(taps: Mapping[str, NDArray]) -> list[Node]:
             reads = _reads(name, names, normed or stream)
             if not any(later.startswith(part + ".") for later in names[names.index(name) + 1 :]):
                 waiting.append(name)
+        elif name in KEPT:
+            reads, stream = (normed,), name
         elif name in SUMS:
             reads = (waiting[-1],) if sums_normed and waiting else (stream, *waiting)
             stream, normed, waiting = name, "", []
@@ -133,6 +148,10 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
         chain = chains[own[0]]
         found = (chain[chain.index(own) - 1],) if chain.index(own) else (begin,)
         found += routed if own == "q" else ()
+    elif own == "index_scores":
+        found = ("q_norm", "")
+    elif own == "probabilities" and "index_scores" in named:
+        found = ("scores", "index_scores")
     elif own == "scores" and "kv_down" in named:
         rotated = "q" if chains["q"][-1] == "q" else "q_rotated"
         found = ("q", rotated, "kv_norm", "k_rotated" if "k_rotated" in named else "kv_down")
@@ -155,11 +174,15 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
 
 def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...]:
     """Recurrences: what is written, where and how fast it decays, the scan over them, a gate."""
+    if "mixer.input" in names:
+        return tuple(each or source for each in SHORT_CONVOLUTION[name])
     if name == "mixer.scan":
-        return tuple(each for each in SCANNED if each in names)
+        scanned = (*SCANNED, "mixer.convolution") if "mixer.input_gate" in names else SCANNED
+        return tuple(each for each in scanned if each in names)
     if name in ("mixer.gated", "mixer.gated_norm"):
         read = "mixer.norm" if "mixer.norm" in names else "mixer.scan"
-        return (read, next(each for each in GATES if each in names))
+        gates = ("mixer.output_gate", "mixer.receptance", "mixer.z", "mixer.in")
+        return (read, next(gate for gate in gates if gate in names))
     if name == "mixer.out":
         return ("mixer.gated_norm" if "mixer.gated_norm" in names else "mixer.gated",)
     return (next(each for each in MIXERS[name] if each in names or not each) or source,)

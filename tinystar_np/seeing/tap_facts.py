@@ -23,7 +23,7 @@ AROUND: Facts = {
 }
 STREAM: Facts = {
     "attention_norm": ("(B, T, D)", "what attention reads"),
-    "mixer_norm": ("(B, T, D)", "what a Mamba mixer reads"),
+    "mixer_norm": ("(B, T, D)", "what a recurrence or a convolution reads"),
     "attention_scaled": ("(B, T, D)", "attention's result times the model's factor (Granite, Falcon-H1)"),
     "mixer_scaled": ("(B, T, D)", "the mixer's, likewise"),
     "attention_post_norm": ("(B, T, D)", "a norm after attention"),
@@ -32,6 +32,8 @@ STREAM: Facts = {
         "(B, T, D)",
         "the stream between attention and feed-forward; none in parallel blocks",
     ),
+    "residual_normed": ("(B, T, D)", "what goes on beside the mixer, its norm times a factor (MiniMax-01)"),
+    "residual_middle_normed": ("(B, T, D)", "the same beside the feed-forward layer"),
     "feed_forward_norm": ("(B, T, D)", "what the feed-forward layer reads"),
     "feed_forward_post_norm": ("(B, T, D)", "a norm after it"),
     "feed_forward_scaled": ("(B, T, D)", "its result times the model's factor (Granite, Falcon-H1)"),
@@ -49,7 +51,10 @@ ATTENTION: Facts = {
     "attention.q_norm": ("(B, H, T, K)", "queries after their norm"),
     "attention.k_norm": ("(B, G, T, K)", "keys after their norm"),
     "attention.q_rotated": ("(B, H, T, K)", "queries, rotated by their positions"),
-    "attention.q_scaled": ("(B, H, T, K)", "queries, scaled by their positions (Llama 4, Ministral 3)"),
+    "attention.q_scaled": (
+        "(B, H, T, K)",
+        "queries, scaled by their positions (Llama 4, Ministral 3, the first Qwen)",
+    ),
     "attention.k_rotated": ("(B, G, T, K)", "keys, rotated by their positions"),
     "attention.scores": (
         "(B, H, T, S)",
@@ -71,6 +76,10 @@ LATENT_ATTENTION: Facts = {
     "attention.kv_down": ("(B, T, R+J)", "the latent before its norm, and the key that all heads share"),
     "attention.kv_norm": ("(B, T, R)", "the latent as it is cached"),
     "attention.k_rotated": ("(B, 1, T, J)", "the shared key, rotated"),
+    "attention.index_scores": (
+        "(B, T, S)",
+        "the indexer's scores of the keys, where some of them are left out (DeepSeek-V3.2)",
+    ),
 }
 FEED_FORWARD: Facts = {
     "feed_forward.gate": ("(B, T, F)", "the gate before its activation"),
@@ -116,14 +125,34 @@ DELTA_NET: Facts = {
     "mixer.gated_norm": ("(B, T, HJ)", "normed and gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
+SPLIT_DELTA_NET: Facts = {
+    "mixer.in": (
+        "(B, T, 2GK+HJ)",
+        "all queries, all keys, all values, where gates have a matrix of their own",
+    ),
+    "mixer.z": ("(B, T, HJ)", "these gates"),
+}
+LIGHTNING: Facts = {
+    "mixer.in": ("(B, T, 3HK)", "query, key and value of each head in one product, before the activation"),
+    "mixer.q": ("(B, T, H, K)", "queries: what is read from the state"),
+    "mixer.k": ("(B, T, H, K)", "keys: where in the state is written"),
+    "mixer.v": ("(B, T, H, K)", "values: what is added there"),
+    "mixer.z": ("(B, T, HK)", "the gate, before its sigmoid"),
+    "mixer.scan": ("(B, T, H, K)", "what the recurrence gives"),
+    "mixer.gated_norm": ("(B, T, HK)", "normed and gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
 MAMBA1: Facts = {
     "mixer.in": ("(B, T, 2F)", "x and z in one product"),
     "mixer.convolution": ("(B, T, F)", "x after the convolution, before the activation"),
     "mixer.x": ("(B, T, F)", "what is written into the state"),
     "mixer.selection": ("(B, T, R+2N)", "Δ of low rank, B and C in one product"),
     "mixer.time_step": ("(B, T, F)", "Δ, after softplus"),
-    "mixer.B": ("(B, T, N)", "where in the state it is written"),
-    "mixer.C": ("(B, T, N)", "what is read from the state"),
+    "mixer.B": (
+        "(B, T, N)",
+        "where in the state it is written; after its norm, where there is one",
+    ),
+    "mixer.C": ("(B, T, N)", "what is read from the state, likewise"),
     "mixer.scan": ("(B, T, F)", "what the recurrence gives, D x included"),
     "mixer.gated": ("(B, T, F)", "gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
@@ -138,6 +167,27 @@ MLSTM: Facts = {
     "mixer.scan": ("(B, T, H, J)", "what is read"),
     "mixer.norm": ("(B, T, HJ)", "normed"),
     "mixer.gated": ("(B, T, HJ)", "and gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+RG_LRU: Facts = {
+    "mixer.in": ("(B, T, C)", "what is convolved"),
+    "mixer.z": ("(B, T, C)", "the gate of the state, before its activation"),
+    "mixer.convolution": ("(B, T, C)", "x after the convolution"),
+    "mixer.input_gate": ("(B, T, C)", "how much of x is written, after the sigmoid"),
+    "mixer.recurrence_gate": ("(B, T, C)", "how much the state forgets, after the sigmoid"),
+    "mixer.decay": ("(B, T, C)", "the logarithm of what is left of the state, channel by channel"),
+    "mixer.scan": ("(B, T, C)", "the state after each token"),
+    "mixer.gated": ("(B, T, C)", "gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+SHORT_CONVOLUTION: Facts = {
+    "mixer.in": ("(B, T, 3D)", "B, C and x in one product"),
+    "mixer.B": ("(B, T, D)", "the gate before the convolution"),
+    "mixer.C": ("(B, T, D)", "the gate after it"),
+    "mixer.x": ("(B, T, D)", "what is convolved, before its gate"),
+    "mixer.input": ("(B, T, D)", "B · x, what enters the convolution"),
+    "mixer.convolution": ("(B, T, D)", "what comes out of it"),
+    "mixer.gated": ("(B, T, D)", "C times that"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
 TIME_MIXING: Facts = {
@@ -182,13 +232,19 @@ def facts_of(names: Collection[str]) -> Facts:
     if "attention.kv_down" in names:
         facts = facts | LATENT_ATTENTION
     if "mixer.beta" in names:
-        facts = facts | DELTA_NET
+        facts = facts | DELTA_NET | (SPLIT_DELTA_NET if "mixer.z" in names else {})
+    elif "mixer.recurrence_gate" in names:
+        facts = facts | RG_LRU
+    elif "mixer.input" in names:
+        facts = facts | SHORT_CONVOLUTION
     elif "mixer.forget_gate" in names:
         facts = facts | MLSTM
     elif "mixer.receptance" in names:
         facts = facts | TIME_MIXING
     elif "mixer.selection" in names:
         facts = facts | MAMBA1
+    elif "mixer.q" in names:
+        facts = facts | LIGHTNING
     elif "mixer.in" in names:
         facts = facts | MAMBA2
     if "attention.q_down" in names:
