@@ -24,8 +24,9 @@ from tinystar_np.kernels.int8 import quantise
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.mxfp4 import E2M1
-from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix, TernaryMatrix
 from tinystar_np.kernels.paged_attention import Paged
+from tinystar_np.kernels.ternary import pack
 
 Case = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -88,6 +89,12 @@ def matmul() -> Iterator[Case]:
             for vectors in ((), (1,), (2, 3), (200,), (0,)):
                 yield case(normal(*vectors, inputs), blocks)
             yield case(normal(3, outputs), blocks.T)
+    for outputs, inputs in ((40, 33), (7, 5), (1200, 512)):
+        values = np.random.default_rng(outputs).integers(-1, 2, (outputs, inputs))
+        matrix = TernaryMatrix(pack(values), 0.3, outputs, transposed=True)
+        for vectors in ((), (1,), (2, 3), (200,), (0,)):
+            yield case(normal(*vectors, inputs), matrix)
+            yield case(normal(*vectors, outputs), matrix.T)
     parts = [random_block_matrix("MXFP4", 40, 64) for _ in range(2)]
     for vectors in ((), (1,), (2, 3), (200,), (0,)):
         yield case(normal(*vectors, 64), MatrixInTurns(parts))
@@ -275,6 +282,27 @@ def latent_attention() -> Iterator[Case]:
                 yield case(q, memory, normal(3, 16, 5), normal(3, 16, 7), mask, scale=0.3, bias=bias)
 
 
+def best_keys() -> Iterator[Case]:
+    for t, s, mask in masks():
+        for k in (1, 3):
+            if k <= s and mask is not None:
+                yield case(normal(2, t, s), mask, k)
+
+
+def index_scores() -> Iterator[Case]:
+    for t, s in ((1, 1), (1, 300), (7, 20), (600, 900)):
+        yield case(normal(2, 5, t, 6), normal(2, 1, s, 6), normal(2, 5, t))
+
+
+def sparse_latent_attention() -> Iterator[Case]:
+    for t, s, mask in masks():
+        q, memory = normal(2, 3, t, 9), normal(2, 1, s, 20)
+        for k in (1, 3):
+            if k <= s and mask is not None:
+                chosen = fast.best_keys(normal(2, t, s), mask, k)
+                yield case(q, memory, normal(3, 16, 5), normal(3, 16, 7), mask, chosen, scale=0.3)
+
+
 def paged_batches() -> Iterator[tuple[int, np.ndarray, np.ndarray, int]]:
     """Size of a block, tables, lengths, and how many blocks there are, which no row has all of."""
     draw = np.random.default_rng(0)
@@ -443,6 +471,7 @@ CASES = {
     "attention_mean": attention_mean,
     "attention_probabilities": attention_probabilities,
     "attention_scores": attention_scores,
+    "best_keys": best_keys,
     "causal_convolution": causal_convolution,
     "chosen_outputs": chosen_outputs,
     "delta_rule": delta_rule,
@@ -450,6 +479,7 @@ CASES = {
     "gated_activation": gated_activation,
     "gated_rms_norm": gated_rms_norm,
     "gathered": gathered,
+    "index_scores": index_scores,
     "latent_attention": latent_attention,
     "lightning_attention": lightning_attention,
     "layer_norm": layer_norm,
@@ -466,6 +496,7 @@ CASES = {
     "rotary_embedding": rotary_embedding,
     "selective_scan": selective_scan,
     "softmax": softmax,
+    "sparse_latent_attention": sparse_latent_attention,
     "ssm_scan": ssm_scan,
     "to_bfloat16": to_bfloat16_cases,
     "unit_vectors": unit_vectors_cases,

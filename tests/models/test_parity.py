@@ -33,7 +33,7 @@ EACH = [pytest.param(case, id=case.model_type) for case in CASES]
 WITH_EXPERTS = [
     pytest.param(case, id=case.model_type)
     for case in CASES
-    if {"num_experts_per_tok", "ffn_config"} & case.smallest.keys()
+    if {"num_experts_per_tok", "ffn_config", "moe_k", "moe_topk"} & case.smallest.keys()
 ]
 IN_THE_FILE_ONLY = ("layer_types", "no_rope_layers", "attention_layers")
 """What transformers works out and writes into config.json, where old files have the keys it follows from."""
@@ -45,8 +45,9 @@ def make(case: Case, variant: str = "plain") -> PreTrainedModel:
 
 def trained_length(reference: PreTrainedModel) -> int | None:
     """How long the texts were that it learned from, as its config says; BLOOM's class has lost the key."""
-    names = ("max_position_embeddings", "max_seq_len")
-    found = [getattr(reference.config, name) for name in names if hasattr(reference.config, name)]
+    names = ("max_position_embeddings", "max_seq_len", "model_max_length")
+    said = [getattr(reference.config, name, None) for name in names]
+    found = [length for length in said if length is not None]
     return found[0] if found else {"bloom": 2048}.get(reference.config.model_type)
 
 

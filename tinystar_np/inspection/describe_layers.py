@@ -101,7 +101,8 @@ def _latent_attention(layer: LatentAttention) -> Part:
     beside = f", and a key of {J} beside it" if J else ""
     words = f"latent attention, {H} heads of {K} made from one latent of {R}{beside}"
     facts = {"kind": "MLA", "heads": H, "rank": R, "head_dim": K, "rope_dim": J, "value_dim": layer.value_dim}
-    return _with_limits(layer, words, facts)
+    part = _with_limits(layer, words, facts)
+    return Part(", ".join(said for said in (part.words, layer.remark) if said), part.facts)
 
 
 def _with_limits(layer: Attention | LatentAttention, words: str, facts: Mapping[str, object]) -> Part:

@@ -225,6 +225,30 @@ def softmax_grouped_top_k(
     return chosen, weights * factor
 
 
+def softmax_corrected_top_k(
+    logits: NDArray, k: int, *, correction: NDArray, least: float = 1e-12
+) -> tuple[NDArray[np.intp], NDArray]:
+    """Route each token to its k best experts by corrected softmax, weighted by the softmax alone.
+
+    logits      (..., E), the router's scores
+    correction  (E,), added to the softmax for the choice, not to the weights
+    least       what the weights are at least divided by, so that they sum to 1 where they can
+
+    The correction of ``sigmoid_grouped_top_k`` on weights that compete: ERNIE 4.5.
+
+    Returns the chosen experts and their weights, each (..., k), the best first.
+
+    >>> logits, correction = np.log([6.0, 1.0, 2.0, 1.0]), np.array([0.0, 0.3, 0.0, 0.0])
+    >>> chosen, weights = softmax_corrected_top_k(logits, 2, correction=correction)
+    >>> chosen.tolist(), weights.round(6).tolist()  # 6/10 and 1/10, divided by their sum
+    ([0, 1], [0.857143, 0.142857])
+    """
+    scores = softmax(logits)
+    chosen = top_k(scores + correction, k)
+    weights = np.take_along_axis(scores, chosen, axis=-1)
+    return chosen, weights / np.maximum(weights.sum(axis=-1, keepdims=True), np.float32(least))
+
+
 def _exact_sigmoid(logits: NDArray) -> NDArray:
     """Map scores into 0 … 1, exact to the last digit where the result is small."""
     return np.exp(-np.logaddexp(np.float32(0), -logits))

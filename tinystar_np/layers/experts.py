@@ -46,9 +46,16 @@ class Experts(Module):
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
+        return tap("feed_forward.experts", self.mixed(x, *self.routed(x)))
+
+    def routed(self, x: NDArray) -> tuple[NDArray[np.integer], NDArray]:
+        """Choose the experts of each token (B, T, D), and their weights: (B, T, k) each."""
         logits = tap("feed_forward.router", self.router(x))  # (B, T, E)
-        chosen, weights = self.routing(logits, self.per_token)  # (B, T, k) each
-        chosen, weights = tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
+        chosen, weights = self.routing(logits, self.per_token)
+        return tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
+
+    def mixed(self, x: NDArray, chosen: NDArray[np.integer], weights: NDArray) -> NDArray:
+        """Add up the experts' results: (B, T, D) and what ``routed`` gives → (B, T, D)."""
         k = self.per_token
         y = fast.mixture(
             x.reshape(-1, x.shape[-1]),
@@ -59,7 +66,7 @@ class Experts(Module):
         )
         if self.bias is not None:
             y += self.bias
-        return tap("feed_forward.experts", y.reshape(x.shape))
+        return y.reshape(x.shape)
 
 
 class Expert(Module):

@@ -142,7 +142,7 @@ class DifferentialAttention(Attention):
         keys, values, positions = step.remember(paired(k), paired(v), state)  # (B, G/2, S, 2K)
         mask = step.mask(positions, self.limits())
         y = attend(padded_queries(q, self.kv_heads), keys, values, mask, scale=self.scale)  # (B, H, T, 2K)
-        y = tap("attention.difference", difference(y, self.kv_heads, self.share))  # (B, H/2, T, 2K)
+        y = tap("attention.before_norm", difference(y, self.kv_heads, self.share))  # (B, H/2, T, 2K)
         y = tap("attention.mixed", fast.rms_norm(y, self.gain, self.eps))
         return tap("attention.out", self.out(heads_joined(y)))
 

@@ -144,14 +144,18 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
         chain = chains[own[0]]
         found = (chain[chain.index(own) - 1],) if chain.index(own) else (begin,)
         found += routed if own == "q" else ()
+    elif own == "index_scores":
+        found = ("q_norm", "")
+    elif own == "probabilities" and "index_scores" in named:
+        found = ("scores", "index_scores")
     elif own == "scores" and "kv_down" in named:
         rotated = "q" if chains["q"][-1] == "q" else "q_rotated"
         found = ("q", rotated, "kv_norm", "k_rotated" if "k_rotated" in named else "kv_down")
     elif own == "scores":
         found = (chains["q"][-1], chains["k"][-1])
-    elif own == "mixed" and "difference" in named:
-        found = ("difference",)
-    elif own in ("mixed", "difference"):
+    elif own == "mixed" and "before_norm" in named:
+        found = ("before_norm",)
+    elif own in ("mixed", "before_norm"):
         found = ("probabilities", "kv_norm" if "kv_norm" in named else "v")
     elif own == "gated":
         found = ("mixed", "gate")
@@ -181,8 +185,10 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
 
 def _feed_forward_reads(own: str, names: Sequence[str], source: str) -> tuple[str, ...]:
     """Feed-forward: expand, activate, project back; with experts, a router chooses among such layers."""
+    inner = ("before_norm",) if "feed_forward.before_norm" in names else ("gate", "up")
     found = {
-        "activation": ("gate", "up"),
+        "before_norm": ("gate", "up"),
+        "activation": inner,
         "down": ("activation",),
         "chosen": ("router",),
         "weights": ("router",),

@@ -51,16 +51,19 @@ ATTENTION: Facts = {
     "attention.q_norm": ("(B, H, T, K)", "queries after their norm"),
     "attention.k_norm": ("(B, G, T, K)", "keys after their norm"),
     "attention.q_rotated": ("(B, H, T, K)", "queries, rotated by their positions"),
-    "attention.q_scaled": ("(B, H, T, K)", "queries, scaled by their positions (Llama 4, Ministral 3)"),
+    "attention.q_scaled": (
+        "(B, H, T, K)",
+        "queries, scaled by their positions (Llama 4, Ministral 3, the first Qwen)",
+    ),
     "attention.k_rotated": ("(B, G, T, K)", "keys, rotated by their positions"),
     "attention.scores": (
         "(B, H, T, S)",
         "scaled products of queries and keys, biases added, before the mask",
     ),
     "attention.probabilities": ("(B, H, T, S)", "softmax of the masked scores: the attention weights"),
-    "attention.difference": (
+    "attention.before_norm": (
         "(B, H, T, K)",
-        "weighted means of the first maps less a share of the second ones', before a norm (DiffLlama)",
+        "weighted means before a norm (BitNet; in DiffLlama the difference of two maps')",
     ),
     "attention.mixed": ("(B, H, T, K)", "weighted means of the values"),
     "attention.gate": ("(B, T, H, K)", "the gate of each head's output, before its sigmoid"),
@@ -73,10 +76,15 @@ LATENT_ATTENTION: Facts = {
     "attention.kv_down": ("(B, T, R+J)", "the latent before its norm, and the key that all heads share"),
     "attention.kv_norm": ("(B, T, R)", "the latent as it is cached"),
     "attention.k_rotated": ("(B, 1, T, J)", "the shared key, rotated"),
+    "attention.index_scores": (
+        "(B, T, S)",
+        "the indexer's scores of the keys, where some of them are left out (DeepSeek-V3.2)",
+    ),
 }
 FEED_FORWARD: Facts = {
     "feed_forward.gate": ("(B, T, F)", "the gate before its activation"),
     "feed_forward.up": ("(B, T, F)", "what is gated; in a layer without gate, before the activation"),
+    "feed_forward.before_norm": ("(B, T, F)", "the same before a norm (BitNet)"),
     "feed_forward.activation": ("(B, T, F)", "after the activation, and the gate"),
     "feed_forward.down": ("(B, T, D)", "the output of the feed-forward layer"),
     "feed_forward.router": ("(B, T, E)", "the router's scores of the experts"),

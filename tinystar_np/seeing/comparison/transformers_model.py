@@ -219,6 +219,7 @@ def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     rows = [row for row in expand(model.WEIGHTS, model.config).values() if not row.part]
     # A layer of ours whose weight is a tensor of another name there is within a larger module of theirs.
     whole = [row for row in rows if row.ours.endswith(OF_A_LAYER) <= row.theirs.endswith(OF_A_LAYER)]
+    whole.sort(key=lambda row: row.ours.endswith(".weight"))  # last: a layer's module is where its matrix is
     layers = {row.ours.rpartition(".")[0]: row.theirs.rpartition(".")[0] for row in whole}
     within = {row.ours: row.theirs.rpartition(".")[0] for row in whole}
     for name, module in within.items():
