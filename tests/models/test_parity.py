@@ -33,7 +33,7 @@ EACH = [pytest.param(case, id=case.model_type) for case in CASES]
 WITH_EXPERTS = [
     pytest.param(case, id=case.model_type)
     for case in CASES
-    if {"num_experts_per_tok", "ffn_config"} & case.smallest.keys()
+    if {"num_experts_per_tok", "ffn_config", "moe_k", "moe_topk"} & case.smallest.keys()
 ]
 IN_THE_FILE_ONLY = ("layer_types", "no_rope_layers", "attention_layers")
 """What transformers works out and writes into config.json, where old files have the keys it follows from."""

@@ -18,19 +18,15 @@ from tinystar_np.seeing.experts import expert_choices
 
 GROUPED = ("deepseek_v2", "deepseek_v3")  # choose by groups first: not always the largest scores
 MOE = (
-    *("dbrx", "gpt_oss", "granitemoe", "granitemoehybrid", "granitemoeshared", "lfm2_moe"),
-    *("llama4_text", "mixtral", "olmoe", "qwen2_moe"),
-    *("qwen3_moe", "qwen3_next", "qwen3_vl_moe_text", *GROUPED),
-)
-SHARED = (
-    "granitemoehybrid",
-    "granitemoeshared",
-    "llama4_text",
-    "qwen2_moe",
-    "qwen3_next",
+    *("dbrx", "gpt_oss", "granitemoe", "granitemoehybrid", "granitemoeshared", "lfm2_moe", "llama4_text"),
+    *("mixtral", "nemotron_h", "olmoe", "qwen2_moe", "qwen3_moe", "qwen3_next", "qwen3_vl_moe_text"),
     *GROUPED,
-)  # with a layer for all
-CORRECTED = ("deepseek_v3", "lfm2_moe")  # with what is added to scores for the choice alone
+)
+SHARED = (  # with a layer for all
+    *("granitemoehybrid", "granitemoeshared", "llama4_text", "nemotron_h", "qwen2_moe", "qwen3_next"),
+    *GROUPED,
+)
+CORRECTED = ("deepseek_v3", "lfm2_moe", "nemotron_h")  # with what is added to scores for the choice alone
 LENGTH = 30
 
 

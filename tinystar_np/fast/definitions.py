@@ -20,7 +20,9 @@ from tinystar_np.kernels import (
     rope,
     selective_scan,
     softmax,
+    sparse_attention,
     ssm,
+    wkv,
 )
 
 KERNELS: dict[str, Callable[..., object]] = {
@@ -29,12 +31,15 @@ KERNELS: dict[str, Callable[..., object]] = {
     "attention_mean": attention.attention_mean,
     "attention_probabilities": attention.attention_probabilities,
     "attention_scores": attention.attention_scores,
+    "best_keys": sparse_attention.best_keys,
     "causal_convolution": convolution.causal_convolution,
+    "chosen_outputs": experts.chosen_outputs,
     "delta_rule": delta_rule.delta_rule,
     "embedding": linear.embedding,
     "gated_activation": activations.gated_activation,
     "gated_rms_norm": norms.gated_rms_norm,
     "gathered": paged_attention.gathered,
+    "index_scores": sparse_attention.index_scores,
     "latent_attention": latent_attention.latent_attention,
     "layer_norm": norms.layer_norm,
     "lightning_attention": lightning_attention.lightning_attention,
@@ -51,7 +56,9 @@ KERNELS: dict[str, Callable[..., object]] = {
     "rotary_embedding": rope.rotary_embedding,
     "selective_scan": selective_scan.selective_scan,
     "softmax": softmax.softmax,
+    "sparse_latent_attention": sparse_attention.sparse_latent_attention,
     "ssm_scan": ssm.ssm_scan,
     "to_bfloat16": bfloat16.to_bfloat16,
     "unit_vectors": delta_rule.unit_vectors,
+    "wkv": wkv.wkv,
 }

@@ -32,6 +32,7 @@ from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.rg_lru import RGLRU, BlockLinear
 from tinystar_np.layers.short_convolution import ShortConvolution
+from tinystar_np.layers.sparse_attention import SparseLatentAttention
 from tinystar_np.models.base import Decoder
 
 
@@ -68,7 +69,7 @@ def _attention(layer: Attention, context: int) -> int:
     pairs = in_reach(layer.limits(), context) * both
     if layer.relative is not None:  # one more for each distance that has a vector
         pairs += len(layer.relative[0]) * both
-    return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * pairs
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * layer.maps * pairs
 
 
 @multiply_adds.register
@@ -83,6 +84,21 @@ def _latent_attention(layer: LatentAttention, context: int) -> int:
     else:
         mixing = S * R * (K + K_v) + S * (K + K_r + K_v)
     return sum(multiply_adds(part, context) for part in _parts(layer)) + H * mixing
+
+
+@multiply_adds.register
+def _sparse_latent_attention(layer: SparseLatentAttention, context: int) -> int:
+    """Count the indexer's look at all keys, where there is a choice, and attention to the chosen ones."""
+    indexer, S = layer.indexer, context
+    if indexer is None:  # an earlier layer's, of which nothing is known here
+        return _latent_attention(layer, S)
+    if indexer.top_k >= S:
+        return _latent_attention(layer, S)
+    scoring = S * indexer.heads * (indexer.head_dim + 1)
+    attending = layer.rank * (layer.head_dim + layer.value_dim)
+    attending += indexer.top_k * (2 * layer.rank + layer.rope_dim)
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + scoring + layer.heads * attending
 
 
 def in_reach(limits: Limits, context: int) -> int:

@@ -51,7 +51,8 @@ class GatedDeltaNet(Module):
         activation: Callable[[NDArray], NDArray] = silu,
     ):
         self.build_projections(w)
-        self.convolution: NDArray = np.ascontiguousarray(w["convolution.weight"][:, 0].T)  # (W, channels)
+        convolution = self.convolution_weight(w)
+        self.convolution: NDArray = np.ascontiguousarray(convolution[:, 0].T)  # (W, channels)
         self.A: NDArray = -np.exp(w["A_log"])
         self.time_step_bias: NDArray = w["time_step_bias"]
         self.gain: NDArray = w["norm.gain"]
@@ -67,6 +68,14 @@ class GatedDeltaNet(Module):
         """Build what makes queries, keys, values and gates."""
         self.project = Linear(w / "in")
         self.gates = Linear(w / "in_gates")
+
+    def convolution_weight(self, w: Weights) -> NDArray:
+        """Return the weights of the convolution (2·G·K + H·K_v, 1, W)."""
+        return w["convolution.weight"]
+
+    def shares(self, b: NDArray) -> NDArray:
+        """Compute β, which share of a difference is written: (B, T, H) → (B, T, H)."""
+        return sigmoid(b)
 
     def projected(self, x: NDArray) -> tuple[NDArray, NDArray, NDArray, NDArray]:
         """Make all queries, keys and values (B, T, 2·G·K + H·K_v), z (B, T, H·K_v), b and a (B, T, H)."""
@@ -108,7 +117,7 @@ class GatedDeltaNet(Module):
         q = tap("mixer.q", q * q.dtype.type(K**-0.5))
         k = tap("mixer.k", k)
         v = tap("mixer.v", v.reshape(B, T, H, K_v))
-        beta = tap("mixer.beta", sigmoid(b))
+        beta = tap("mixer.beta", self.shares(b))
         g = tap("mixer.decay", self.A * softplus(a + self.time_step_bias))
         y, S = fast.delta_rule(q, k, v, g, beta, before[1])
         if state is not None:

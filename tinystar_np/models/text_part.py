@@ -13,6 +13,7 @@ from tinystar_np.models.config import require
 from tinystar_np.models.old_names import as_today
 
 TEXT_PARTS = {
+    "fuyu": ("persimmon",),
     "gemma3": ("gemma3_text",),
     "idefics3": ("llama",),
     "kimi_k25": ("deepseek_v3", "kimi_k2"),
@@ -33,7 +34,7 @@ TEXT_PARTS = {
 """``model_type`` of the whole model, and of the text parts that it may have; the first is the usual one."""
 FIRST_FILES = {"phi": ("n_embd", "phi-msft"), "olmo": ("d_model", "hf_olmo")}
 """Architectures whose first files have today's ``model_type``, but other keys: (one of these, our name)."""
-FLAT = ("qwen2_5_vl", "qwen2_vl")
+FLAT = ("fuyu", "qwen2_5_vl", "qwen2_vl")
 """Those whose first files have the text part's keys beside ``vision_config``, and no ``text_config``."""
 NOT_OF_TEXT = ("model_type", "vision_config", "text_config")
 OF_THE_WHOLE = (
@@ -60,7 +61,9 @@ SETTLED: dict[str, JsonObject] = {
 """Keys of the text part that do nothing in a whole model, and the values under which they do nothing."""
 TEXT = re.compile(r"(model\.)?(language_model|text_model)\.")
 ENCODER = re.compile(r"(model\.)?(vision_tower|vision_model|visual)\.")
-PROJECTOR = re.compile(r"(model\.)?(?=(multi_modal_projector|mm_projector|connector|image_newline)\b)")
+PROJECTOR = re.compile(
+    r"(model\.)?(?=(multi_modal_projector|mm_projector|connector|image_newline|vision_embed_tokens)\b)"
+)
 
 
 def text_config(raw: JsonObject) -> JsonObject:

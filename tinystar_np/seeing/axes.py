@@ -30,6 +30,7 @@ TABLES: tuple[Facts, ...] = (
     tap_facts.MAMBA1,
     tap_facts.RG_LRU,
     tap_facts.SHORT_CONVOLUTION,
+    tap_facts.TIME_MIXING,
     tap_facts.IMAGES,
     tap_facts.POOLED,
 )

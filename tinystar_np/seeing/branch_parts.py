@@ -23,6 +23,7 @@ from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.short_convolution import ShortConvolution
+from tinystar_np.layers.time_mixing import ChannelMixing, TimeMixing
 from tinystar_np.seeing.parts import RecordedPlace, Term
 
 Directions = NDArray[np.float64]
@@ -47,8 +48,12 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         Mamba2,
         RGLRU,
         ShortConvolution,
+        TimeMixing,
     ),
-    "feed_forward": (FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
+    "feed_forward": (
+        *(FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
+        ChannelMixing,
+    ),
 }
 """The classes of each branch's layers."""
 
@@ -86,7 +91,9 @@ def parts_of(branch: Branch, place: RecordedPlace, directions: Directions) -> It
     """
     layer = branch.layer
     match layer:
-        case Attention() | LatentAttention() | Mamba2() | GatedDeltaNet() | LightningAttention():
+        case Attention() | LatentAttention() | Mamba2() | GatedDeltaNet() | LightningAttention() if (
+            "out" in vars(layer)
+        ):
             yield from _heads(branch.path, layer.out, layer.heads, place, directions)
         case FeedForward() | GatedFeedForward():
             y = place.vector(branch.out) - _bias(layer.down)
@@ -132,12 +139,13 @@ def _experts(path: str, layer: Experts, place: RecordedPlace, directions: Direct
         expert = layer.experts[e]
         y = expert(x * weight) if layer.weigh_inputs else expert(x) * weight
         yield Term(path, "expert", int(e), directions @ y[0])
+    yield from _bias_part(path, layer, directions)
 
 
 def _bias(layer: Linear) -> NDArray | float:
     return 0.0 if layer.bias is None else layer.bias
 
 
-def _bias_part(path: str, layer: Linear, directions: Directions) -> Iterator[Term]:
+def _bias_part(path: str, layer: Linear | Experts, directions: Directions) -> Iterator[Term]:
     if layer.bias is not None:
         yield Term(path, "bias", None, directions @ layer.bias)

@@ -31,8 +31,9 @@ MIXERS = {
     "mixer.C": ("mixer.selection", "mixer.convolution"),
     "mixer.time_step": ("mixer.selection", "mixer.in"),
     "mixer.q": ("mixer.convolution", "mixer.in"),
-    "mixer.k": ("mixer.convolution", "mixer.in"),
-    "mixer.v": ("mixer.convolution", "mixer.in"),
+    "mixer.k": ("mixer.convolution", "mixer.in", ""),
+    "mixer.v": ("mixer.convolution", "mixer.in", ""),
+    "mixer.receptance": ("",),
     "mixer.beta": ("",),
     "mixer.input_gate": ("mixer.convolution",),
     "mixer.recurrence_gate": ("mixer.convolution",),
@@ -52,6 +53,7 @@ SHORT_CONVOLUTION = {
 SCANNED = tuple(
     f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "input_gate", "decay")
 )
+ROUTED = ("chosen", "weights")
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
     """Attention: chains of queries and of keys, each form computed from the one before it."""
     named = [each.removeprefix("attention.") for each in names]
     begin = "qkv" if "qkv" in named else ""
+    routed = ("chosen",) if "chosen" in named else ()
     chains = {
         "q": [each for each in named if each.startswith("q") and each != "qkv"],
         "k": [each for each in named if each.startswith("k") and not each.startswith("kv_")],
@@ -140,19 +143,26 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
     elif own in chains["q"] or own in chains["k"]:
         chain = chains[own[0]]
         found = (chain[chain.index(own) - 1],) if chain.index(own) else (begin,)
+        found += routed if own == "q" else ()
+    elif own == "index_scores":
+        found = ("q_norm", "")
+    elif own == "probabilities" and "index_scores" in named:
+        found = ("scores", "index_scores")
     elif own == "scores" and "kv_down" in named:
         rotated = "q" if chains["q"][-1] == "q" else "q_rotated"
         found = ("q", rotated, "kv_norm", "k_rotated" if "k_rotated" in named else "kv_down")
     elif own == "scores":
         found = (chains["q"][-1], chains["k"][-1])
-    elif own == "mixed" and "difference" in named:
-        found = ("difference",)
-    elif own in ("mixed", "difference"):
+    elif own == "mixed" and "before_norm" in named:
+        found = ("before_norm",)
+    elif own in ("mixed", "before_norm"):
         found = ("probabilities", "kv_norm" if "kv_norm" in named else "v")
     elif own == "gated":
         found = ("mixed", "gate")
     elif own == "out":
-        found = ("gated" if "gated" in named else "mixed",)
+        found = ("gated" if "gated" in named else "mixed", *(each for each in ROUTED if each in named))
+    elif own in ROUTED:
+        found = ("router",)
     else:
         found = {"v": (begin,), "kv_norm": ("kv_down",), "probabilities": ("scores",)}.get(own, ("",))
     return tuple(dict.fromkeys(f"attention.{each}" if each else source for each in found))
@@ -166,7 +176,8 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
         scanned = (*SCANNED, "mixer.convolution") if "mixer.input_gate" in names else SCANNED
         return tuple(each for each in scanned if each in names)
     if name in ("mixer.gated", "mixer.gated_norm"):
-        return ("mixer.scan", "mixer.z" if "mixer.z" in names else "mixer.in")
+        gates = ("mixer.receptance", "mixer.z", "mixer.in")
+        return ("mixer.scan", next(gate for gate in gates if gate in names))
     if name == "mixer.out":
         return ("mixer.gated_norm" if "mixer.gated_norm" in names else "mixer.gated",)
     return (next(each for each in MIXERS[name] if each in names or not each) or source,)
@@ -174,13 +185,15 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
 
 def _feed_forward_reads(own: str, names: Sequence[str], source: str) -> tuple[str, ...]:
     """Feed-forward: expand, activate, project back; with experts, a router chooses among such layers."""
+    inner = ("before_norm",) if "feed_forward.before_norm" in names else ("gate", "up")
     found = {
-        "activation": ("gate", "up"),
+        "before_norm": ("gate", "up"),
+        "activation": inner,
         "down": ("activation",),
         "chosen": ("router",),
         "weights": ("router",),
         "experts": ("", "chosen", "weights"),
-        "out": ("experts", "down", "shared_gate"),
+        "out": ("experts", "down", "shared_gate", "receptance"),
     }.get(own, ("",))
     full = (f"feed_forward.{each}" if each else source for each in found)
     return tuple(each for each in full if each == source or each in names)

@@ -41,6 +41,9 @@ STREAM: Facts = {
     "residual": ("(B, T, D)", "the stream after the block"),
 }
 ATTENTION: Facts = {
+    "attention.router": ("(B, T, E)", "the router's scores of pairs of queries and outputs (JetMoe)"),
+    "attention.chosen": ("(B, T, k)", "the chosen pairs, integers, the best first"),
+    "attention.weights": ("(B, T, k)", "their weights"),
     "attention.qkv": ("(B, T, HK+2GK)", "queries, keys and values, where one product makes them"),
     "attention.q": ("(B, H, T, K)", "queries by head"),
     "attention.k": ("(B, G, T, K)", "keys of the new tokens by head"),
@@ -48,16 +51,19 @@ ATTENTION: Facts = {
     "attention.q_norm": ("(B, H, T, K)", "queries after their norm"),
     "attention.k_norm": ("(B, G, T, K)", "keys after their norm"),
     "attention.q_rotated": ("(B, H, T, K)", "queries, rotated by their positions"),
-    "attention.q_scaled": ("(B, H, T, K)", "queries, scaled by their positions (Llama 4, Ministral 3)"),
+    "attention.q_scaled": (
+        "(B, H, T, K)",
+        "queries, scaled by their positions (Llama 4, Ministral 3, the first Qwen)",
+    ),
     "attention.k_rotated": ("(B, G, T, K)", "keys, rotated by their positions"),
     "attention.scores": (
         "(B, H, T, S)",
         "scaled products of queries and keys, biases added, before the mask",
     ),
     "attention.probabilities": ("(B, H, T, S)", "softmax of the masked scores: the attention weights"),
-    "attention.difference": (
+    "attention.before_norm": (
         "(B, H, T, K)",
-        "weighted means of the first maps less a share of the second ones', before a norm (DiffLlama)",
+        "weighted means before a norm (BitNet; in DiffLlama the difference of two maps')",
     ),
     "attention.mixed": ("(B, H, T, K)", "weighted means of the values"),
     "attention.gate": ("(B, T, H, K)", "the gate of each head's output, before its sigmoid"),
@@ -70,10 +76,15 @@ LATENT_ATTENTION: Facts = {
     "attention.kv_down": ("(B, T, R+J)", "the latent before its norm, and the key that all heads share"),
     "attention.kv_norm": ("(B, T, R)", "the latent as it is cached"),
     "attention.k_rotated": ("(B, 1, T, J)", "the shared key, rotated"),
+    "attention.index_scores": (
+        "(B, T, S)",
+        "the indexer's scores of the keys, where some of them are left out (DeepSeek-V3.2)",
+    ),
 }
 FEED_FORWARD: Facts = {
     "feed_forward.gate": ("(B, T, F)", "the gate before its activation"),
     "feed_forward.up": ("(B, T, F)", "what is gated; in a layer without gate, before the activation"),
+    "feed_forward.before_norm": ("(B, T, F)", "the same before a norm (BitNet)"),
     "feed_forward.activation": ("(B, T, F)", "after the activation, and the gate"),
     "feed_forward.down": ("(B, T, D)", "the output of the feed-forward layer"),
     "feed_forward.router": ("(B, T, E)", "the router's scores of the experts"),
@@ -81,7 +92,11 @@ FEED_FORWARD: Facts = {
     "feed_forward.weights": ("(B, T, k)", "their weights"),
     "feed_forward.experts": ("(B, T, D)", "the weighted sum of their outputs"),
     "feed_forward.shared_gate": ("(B, T, 1)", "the gate of the shared layer's output, before the sigmoid"),
-    "feed_forward.out": ("(B, T, D)", "experts and shared layer together, where there are both"),
+    "feed_forward.receptance": ("(B, T, D)", "the gate of the layer's output, before its sigmoid (RWKV)"),
+    "feed_forward.out": (
+        "(B, T, D)",
+        "experts and shared layer together, where there are both; the gated output (RWKV)",
+    ),
 }
 MAMBA2: Facts = {
     "mixer.in": ("(B, T, 2HP+2GN+H)", "z, x, B, C and Δ in one product"),
@@ -163,6 +178,14 @@ SHORT_CONVOLUTION: Facts = {
     "mixer.gated": ("(B, T, D)", "C times that"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
+TIME_MIXING: Facts = {
+    "mixer.receptance": ("(B, T, K)", "the gate of what is read, before its sigmoid"),
+    "mixer.k": ("(B, T, K)", "the logarithms of the values' weights"),
+    "mixer.v": ("(B, T, K)", "values"),
+    "mixer.scan": ("(B, T, K)", "their weighted means"),
+    "mixer.gated": ("(B, T, K)", "gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
 IMAGES: Facts = {
     "embedding.patches": ("(B, h, w, D)", "a vector for each patch, before its position is added"),
     "norm": ("(B, T, D)", "what a merger reads, normed (Qwen-VL)"),
@@ -202,6 +225,8 @@ def facts_of(names: Collection[str]) -> Facts:
         facts = facts | RG_LRU
     elif "mixer.input" in names:
         facts = facts | SHORT_CONVOLUTION
+    elif "mixer.receptance" in names:
+        facts = facts | TIME_MIXING
     elif "mixer.selection" in names:
         facts = facts | MAMBA1
     elif "mixer.q" in names:

@@ -19,6 +19,7 @@ from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, ExpertsAndShared
 from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.time_mixing import ChannelMixing
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.vision_part import Image
 from tinystar_np.seeing.branch_parts import layer_of
@@ -97,7 +98,7 @@ def _taken_out(model: Decoder, name: str, positions: Numbers | None) -> Abstract
 def _result(branch: str, layer: object) -> str:
     """Name the tap of what a branch gives."""
     match layer:
-        case ExpertsAndShared() | ExpertsAndGatedShared():
+        case ExpertsAndShared() | ExpertsAndGatedShared() | ChannelMixing():
             return "feed_forward.out"
         case Experts():
             return "feed_forward.experts"

@@ -23,10 +23,13 @@ from tinystar_np.text.tokenizer_faults import is_unknown, package_faults
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
 
 if TYPE_CHECKING:
+    from tinystar_np.text.japanese_pieces import JapanesePieces
     from tinystar_np.text.marked_pieces import MarkedPieces
     from tinystar_np.text.scored_pieces import ScoredPieces
 
-Backend: TypeAlias = "tokenizers.Tokenizer | SentencePiece | ScoredPieces | MarkedPieces | IsolatedTokenizer"
+Backend: TypeAlias = (
+    "tokenizers.Tokenizer | SentencePiece | ScoredPieces | MarkedPieces | JapanesePieces | IsolatedTokenizer"
+)
 
 FEW = 10  # tokens, which an error lists
 
