@@ -48,7 +48,6 @@ NOT_YET: Mapping[str, tuple[str, str]] = {  # model_type: (nearest that runs, wh
     "axk1": ("deepseek_v3", ALIKE),
     "axk2": ("deepseek_v32", ALIKE),
     "beam": ("qwen3_moe", ALIKE),
-    "cohere2_moe": ("cohere2", ALIKE),
     "cwm": ("llama", "written step by step in examples/adding_an_architecture.md, for you to add"),
     "dory": ("gemma2", ALIKE),
     "flint": ("qwen3_moe", ALIKE),

@@ -44,6 +44,7 @@ NEEDED = (
     "blocks.*_post_norm",
     "blocks.*.post_norm",
     "blocks.*_scaled",
+    "blocks.*.attention_norm",
     "blocks.*.feed_forward_norm",
     "blocks.*.attention.mixed",
     "blocks.*.attention.gated",
