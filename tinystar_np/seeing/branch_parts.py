@@ -31,6 +31,7 @@ OUTPUTS = {
     "attention": ("attention.out",),
     "mixer": ("mixer.out",),
     "feed_forward": ("feed_forward.out", "feed_forward.experts", "feed_forward.down"),
+    "per_layer": ("per_layer.out",),
 }
 """Branches, and the tap of each one's result: the first that there is."""
 READ_BY_OUT = {"attention": ("gated", "mixed"), "mixer": ("gated_norm", "gated")}
@@ -41,6 +42,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "attention": (Attention, LatentAttention),
     "mixer": (Mamba2, GatedDeltaNet, Mamba1, RGLRU, ShortConvolution),
     "feed_forward": (FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
+    "per_layer": (),
 }
 """The classes of each branch's layers."""
 
