@@ -91,6 +91,8 @@ def attribute_each(
 
     Raises the errors of ``attribute``.
     """
+    if model.WHY_NO_SUM:
+        raise InputError(f"{model.WHY_NO_SUM} So a logit is no sum of what the parts added.")
     place = RecordedPlace(recording, _position(recording, position))
     for id in (id for pair in pairs for id in pair if id is not None):
         checked_token(model, id)

@@ -19,6 +19,8 @@ AROUND: Facts = {
     "embedding": ("(B, T, D)", "the residual stream before the first block"),
     "embedding.per_layer": ("(B, T, L, J)", "what each layer reads of each token by itself (Gemma 3n, 4)"),
     "final_norm": ("(B, T, D)", "what the output layer reads"),
+    "dense": ("(B, T, D)", "a dense layer after the last norm, before its activation (ModernBERT)"),
+    "dense_norm": ("(B, T, D)", "what the output layer reads, where a dense layer stands before it"),
     "logits_before_cap": ("(B, T, V)", "scores of the next token before the soft cap, in models with one"),
     "logits": ("(B, T, V)", "scores of the next token"),
 }
