@@ -33,6 +33,7 @@ OUTPUTS = {
     "attention": ("attention.out",),
     "mixer": ("mixer.out",),
     "feed_forward": ("feed_forward.out", "feed_forward.experts", "feed_forward.down"),
+    "per_layer": ("per_layer.out",),
 }
 """Branches, and the tap of each one's result: the first that there is."""
 READ_BY_OUT = {"attention": ("gated", "mixed"), "mixer": ("gated_norm", "gated")}
@@ -54,6 +55,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         *(FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
         ChannelMixing,
     ),
+    "per_layer": (),
 }
 """The classes of each branch's layers."""
 
