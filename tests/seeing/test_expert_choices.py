@@ -27,6 +27,9 @@ SHARED = (  # with a layer for all
     *GROUPED,
 )
 CORRECTED = ("deepseek_v3", "lfm2_moe", "nemotron_h")  # with what is added to scores for the choice alone
+MOE += ("minimax", "minimax_m2", "qwen3_5_moe_text")
+SHARED += ("qwen3_5_moe_text",)
+CORRECTED += ("minimax_m2",)
 LENGTH = 30
 
 
