@@ -6,8 +6,8 @@
 
 | attention             | position             | norm           | feed-forward    | block    | context |
 |-----------------------|----------------------|----------------|-----------------|----------|---------|
-| GQA, window in 3 of 4 | RoPE, neighbours, in | LayerNorm, no  | SwiGLU, experts | parallel | 8192 by |
-|                       | these, none in every | bias; RMSNorm  |                 |          | default |
+| GQA, window in 3 of 4 | RoPE, neighbours, in | LayerNorm, no  | SwiGLU, experts | parallel | 8192    |
+|                       | these, none in every | bias; RMSNorm  |                 |          |         |
 |                       | fourth               |                |                 |          |         |
 
 New in it, beside Command A (cohere2.py): a token's experts and its attention read the same normed vector, so
@@ -273,6 +273,6 @@ FACTS = Facts(
     kind="experts",
     changed="Experts beside attention, some of them for every token",
     why="many weights to learn with, few to compute with",
-    published="A+, with the sizes that transformers takes as usual",
+    published="A+ by default sizes",
     keys={"num_hidden_layers": 4},
 )
