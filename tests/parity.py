@@ -20,6 +20,7 @@ from tinystar_np.loading import load
 from tinystar_np.models import Decoder
 from tinystar_np.seeing.comparison.with_transformers import compare_with_transformers
 
+OF_TODAY = ("gemma4_text",)  # whose first files say what is rotated as transformers 5 does
 TOLERANCE = 1e-5  # of the largest logit; the project promises 1e-4
 
 
@@ -58,6 +59,9 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
             # No parameters, but they change which experts run.
             if name.endswith(("e_score_correction_bias", "expert_bias")):
                 buffer.copy_(0.5 * torch.randn(buffer.shape, generator=generator))
+            elif name.endswith("layer_scalar"):
+                drawn = 1 + 0.3 * torch.randn(buffer.shape, generator=generator)
+                buffer.copy_(torch.round(64 * drawn) / 64)  # a number that bfloat16 has, too
 
 
 def save(reference: PreTrainedModel, directory: Path, **changes: Any) -> Path:
@@ -212,6 +216,8 @@ def old_spelling(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Changes that turn a config.json of today's library into one of the hub's old files."""
     changes: dict[str, Any] = {"dtype": None, "torch_dtype": "float32", "transformers_version": "4.31.0"}
     rope = dict(raw.get("rope_parameters") or {})
+    if raw["model_type"] in OF_TODAY:
+        return changes
     if SLIDING in rope and rope[SLIDING]["rope_type"] == "default":  # the other was not known
         changes["rope_local_base_freq"] = rope[SLIDING]["rope_theta"]
         rope = dict(rope[FULL])

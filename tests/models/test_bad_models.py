@@ -36,10 +36,10 @@ ABSURD: dict[str, tuple[tuple[str, ...], Any, str]] = {  # what is changed, to w
     "no heads": (HEADS, 0, "{} = 0"),
     "negative heads": (HEADS, -4, "{} = -4"),
     "true heads": (HEADS, True, "{} = True, but it must be int"),
-    "eps NaN": (EPS, NAN, "{} = nan, but it must be float, finite"),
-    "eps infinite": (EPS, INFINITE, "{} = inf, but it must be float, finite"),
-    "eps beyond float32": (EPS, 1e39, r"{} = 1e\+39, but it must be float, finite"),
-    "eps below float32": (EPS, 1e-40, r"{} = 1e-40, but it must be float, .* at least 1\.2e-38"),
+    "eps NaN": (EPS, NAN, "{} = nan, but it must be float( or null)?, finite"),
+    "eps infinite": (EPS, INFINITE, "{} = inf, but it must be float( or null)?, finite"),
+    "eps beyond float32": (EPS, 1e39, r"{} = 1e\+39, but it must be float( or null)?, finite"),
+    "eps below float32": (EPS, 1e-40, r"{} = 1e-40, but it must be float( or null)?, .* at least 1\.2e-38"),
     "eps negative": (EPS, -1e-5, "{} = -1e-05,? (but it )?must be above 0"),
 }  # fmt: skip
 WITHOUT = {

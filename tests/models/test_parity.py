@@ -75,7 +75,9 @@ def make_old(case: Case, reference: PreTrainedModel, given: dict[str, Any], dire
     for i in range(2):
         tensors |= {name.format(i=i): torch.ones(3) for name in case.buffers}
     if reference.config.tie_word_embeddings:  # the table is there twice
-        tensors["lm_head.weight"] = reference.get_input_embeddings().weight.detach().clone()
+        modules = reference.named_modules()
+        head = next(name for name, each in modules if each is reference.get_output_embeddings())
+        tensors[f"{head}.weight"] = reference.get_input_embeddings().weight.detach().clone()
     prefix = f"{reference.base_model_prefix}."
     save_file({n.removeprefix(prefix): t for n, t in tensors.items()}, directory / "model.safetensors")
 

@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 from parity import check_hub_file
 
+from tinystar_np.errors import ConfigError
+from tinystar_np.models.nemotron import NemotronConfig
+
 TASKS = {
     "summary_activation": None,
     "summary_first_dropout": 0.1,
@@ -190,3 +193,11 @@ IDS = [f"{published['model_type']}-{i}" for i, (published, _) in enumerate(CASES
 @pytest.mark.parametrize(("published", "changes"), CASES, ids=IDS)
 def test_published(published: dict[str, Any], changes: dict[str, Any], tmp_path: Path) -> None:
     check_hub_file(published, changes, tmp_path)
+
+
+def test_two_names_of_one_key() -> None:
+    """The first Nemotrons, in their makers' words."""
+    old = {"head_dim": 12, "rope_percentage": 0.25, "hidden_size": 48, "num_attention_heads": 6}
+    assert NemotronConfig.from_dict(old).rope.rotary_dim == 3
+    with pytest.raises(ConfigError, match=r"rope_percent = 0\.5, but partial_rotary_factor = 0\.25"):
+        NemotronConfig.from_dict({"rope_percent": 0.5, "partial_rotary_factor": 0.25})

@@ -118,7 +118,7 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
                 letters = {**sizes, "F": sizes["J"], **mixer}
             if model_type == "falcon_h1" and ".mixer." in path:
                 letters = {**sizes, "H": sizes["M"], "G": sizes["U"]}
-            if model_type == "diffllama" and path.endswith("before_norm"):  # heads in pairs
+            if model_type == "diffllama" and path.endswith(("before_norm", "mixed")):  # heads in pairs
                 letters = {**sizes, "H": sizes["H"] // 2, "K": 2 * sizes["K"]}
             if model_type == "deepseek_v2":
                 letters = {**sizes, "J": sizes["P"]}

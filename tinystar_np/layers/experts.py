@@ -92,21 +92,23 @@ def gated_experts(w: Weights, count: int, activation: Activation) -> list[Expert
 
 
 class ExpertsAndShared(Module):
-    """Experts, and a feed-forward layer that every token uses: y = experts(x) + shared(x).
+    """Experts, and a feed-forward layer that every token uses: y = share · (experts(x) + shared(x)).
 
     What every token needs stands once, and the experts learn the rest. Dai et al. 2024 (DeepSeekMoE),
     arXiv:2401.06066.
 
     experts  the routed ones
     shared   a feed-forward layer
+    share    1 for the sum, ½ for the mean
     """
 
-    def __init__(self, experts: Experts, shared: Layer):
-        self.experts, self.shared = experts, shared
+    def __init__(self, experts: Experts, shared: Layer, share: float = 1.0):
+        self.experts, self.shared, self.share = experts, shared, share
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
-        return tap("feed_forward.out", self.experts(x) + self.shared(x))
+        y = self.experts(x) + self.shared(x)
+        return tap("feed_forward.out", y if self.share == 1 else y * np.float32(self.share))
 
 
 class ExpertsAndGatedShared(Module):

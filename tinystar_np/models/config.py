@@ -206,6 +206,11 @@ class Config:
         return {letter: size for letter, size in found.items() if size is not None and letter not in absent}
 
     @property
+    def other_sizes(self) -> Mapping[int, Mapping[str, int]]:
+        """Letters that mean other numbers in some layers: {the layer: {"F": 16384, …}}."""
+        return {}
+
+    @property
     def absent_letters(self) -> str:
         """The letters of layers that there are none of: their keys say nothing then, and may be 0."""
         return ""

@@ -15,6 +15,7 @@ from tinystar_np.models.old_names import as_today
 TEXT_PARTS = {
     "fuyu": ("persimmon",),
     "gemma3": ("gemma3_text",),
+    "gemma4": ("gemma4_text",),
     "idefics3": ("llama",),
     "kimi_k25": ("deepseek_v3", "kimi_k2"),
     "llama4": ("llama4_text",),
@@ -64,6 +65,9 @@ ENCODER = re.compile(r"(model\.)?(vision_tower|vision_model|visual)\.")
 PROJECTOR = re.compile(
     r"(model\.)?(?=(multi_modal_projector|mm_projector|connector|image_newline|vision_embed_tokens)\b)"
 )
+SENSES = {"gemma4": re.compile(r"(model\.)?(audio_tower|embed_audio|embed_vision)\.")}
+"""What else stands beside the text part of some models: ears, and what turns images and sound into tokens."""
+NOTHING = re.compile(r"(?!)")
 
 
 def text_config(raw: JsonObject) -> JsonObject:
@@ -102,7 +106,11 @@ def text_tensors(checkpoint: Checkpoint, raw: JsonObject) -> Checkpoint:
     if raw["model_type"] not in TEXT_PARTS:
         return checkpoint
 
+    senses = SENSES.get(raw["model_type"], NOTHING)
+
     def named(name: str) -> str | None:
+        if senses.match(name):
+            return None
         return None if ENCODER.match(name) or PROJECTOR.match(name) else TEXT.sub("", name, count=1)
 
     return checkpoint.renamed(named)

@@ -44,6 +44,7 @@ NEEDED = (
     "blocks.*_post_norm",
     "blocks.*.post_norm",
     "blocks.*_scaled",
+    "blocks.*.attention_norm",
     "blocks.*.feed_forward_norm",
     "blocks.*.attention.mixed",
     "blocks.*.attention.gated",
@@ -92,6 +93,8 @@ def attribute_each(
 
     Raises the errors of ``attribute``.
     """
+    if model.WHY_NO_SUM:
+        raise InputError(f"{model.WHY_NO_SUM} So a logit is no sum of what the parts added.")
     place = RecordedPlace(recording, _position(recording, position))
     for id in (id for pair in pairs for id in pair if id is not None):
         checked_token(model, id)
@@ -176,17 +179,21 @@ def _through_block(
     """Go back through a block: the directions before it, and the parts that it added."""
     scope = f"blocks.{i}"
     start = "embedding" if i == 0 else f"blocks.{i - 1}.residual"
-    middle, end = f"{scope}.residual_middle", f"{scope}.residual"
+    middle, late, end = (f"{scope}.{name}" for name in ("residual_middle", "residual_late", "residual"))
     branches = list(branches_of(block, scope, place))
     if middle in place:  # feed-forward comes after the others, or beside them
-        last = [branch for branch in branches if branch.path.endswith(".feed_forward")]
+        last = [branch for branch in branches if branch.path.endswith((".feed_forward", ".per_layer"))]
         first = [branch for branch in branches if branch not in last]
         sums = [(start, first, middle), (middle, last, end)]
+        if late in place:  # then comes what the layer makes of its own input
+            sums[1:] = [(middle, last[:1], late), (late, last[1:], end)]
     else:
         sums = [(start, branches, end)]
+    scale = vars(block).get("stream_scale")  # of all that the block leaves
     found: list[list[Term]] = []
     for before, added, after in reversed(sums):
-        directions, parts = _through_sum(block, place, directions, before, added, after)
+        factor = 1.0 if scale is None or after != end else float(scale[0])
+        directions, parts = _through_sum(block, place, directions * factor, before, added, after, factor)
         found.append(parts)
     return directions, [part for parts in found[::-1] for part in parts]
 
@@ -198,15 +205,16 @@ def _through_sum(
     before: str,
     branches: Sequence[Branch],
     after: str,
+    factor: float = 1.0,
 ) -> tuple[Directions, list[Term]]:
-    """Go back through after = before + Σ branches, or the norm of that sum.
+    """Go back through after = factor · (before + Σ branches), or the norm of that sum.
 
     Returns the directions before, and the parts of the branches.
     """
     scope = after.rpartition(".")[0]
     in_block = before.startswith(f"{scope}.")
     kept = f"{scope}.residual_middle_normed" if in_block else f"{scope}.residual_normed"
-    stream, result = place.vector(kept if kept in place else before), place.vector(after)
+    stream, result = place.vector(kept if kept in place else before), place.vector(after) / factor
     norms = [f"{branch.path}_post_norm" for branch in branches] + [f"{scope}.post_norm"]
     # What a norm of the sum gives is the stream itself, and not something that is added to it.
     of_sum = next((name for name in norms if name in place and (place[name] == result).all()), None)

@@ -33,6 +33,7 @@ OUTPUTS = {
     "attention": ("attention.out",),
     "mixer": ("mixer.out",),
     "feed_forward": ("feed_forward.out", "feed_forward.experts", "feed_forward.down"),
+    "per_layer": ("per_layer.out",),
 }
 """Branches, and the tap of each one's result: the first that there is."""
 READ_BY_OUT = {"attention": ("gated", "mixed"), "mixer": ("gated_norm", "gated")}
@@ -54,6 +55,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         *(FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
         ChannelMixing,
     ),
+    "per_layer": (),
 }
 """The classes of each branch's layers."""
 
@@ -102,10 +104,12 @@ def parts_of(branch: Branch, place: RecordedPlace, directions: Directions) -> It
         case Experts():
             yield from _experts(branch.path, layer, place, directions)
         case ExpertsAndShared() | ExpertsAndGatedShared():
-            yield from _experts(branch.path, layer.experts, place, directions)
             y = place.vector(f"{branch.path}.down")
             if isinstance(layer, ExpertsAndGatedShared):
                 y = y * sigmoid(place.vector(f"{branch.path}.shared_gate"))
+            else:
+                directions = directions * layer.share
+            yield from _experts(branch.path, layer.experts, place, directions)
             yield Term(branch.path, "shared", None, directions @ y)
         case _:
             yield Term(branch.path, "whole", None, directions @ place.vector(branch.out))
@@ -129,8 +133,9 @@ def _heads(
 def _experts(path: str, layer: Experts, place: RecordedPlace, directions: Directions) -> Iterator[Term]:
     """Give each chosen expert its weighted result, its own bias included: the experts are run again."""
     scope = path.rpartition(".")[0]
-    normed = f"{scope}.feed_forward_norm"
-    x = place[normed if normed in place else f"{scope}.residual_middle"][None]  # (1, D)
+    # Where attention and experts run side by side they read the same vector.
+    read = [f"{scope}.{name}" for name in ("feed_forward_norm", "residual_middle", "attention_norm")]
+    x = place[next((name for name in read if name in place), read[0])][None]  # (1, D)
     chosen, weights = place[f"{path}.chosen"], place[f"{path}.weights"]
     for e, weight in zip(chosen, weights, strict=True):
         expert = layer.experts[e]

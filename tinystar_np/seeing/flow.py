@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 
 STREAM = "x"
 """The name of the residual stream as a block receives it."""
-SUMS = ("residual_middle", "residual")
+SUMS = ("residual_middle", "residual_late", "residual")
 """Taps of the stream itself: what it was, and all that was added since."""
 KEPT = ("residual_normed", "residual_middle_normed")
 """What goes on beside a part where that is not the stream, but its norm (MiniMax-01)."""
 
+OF_THE_STREAM = ("feed_forward.router", "feed_forward.experts")
+"""What reads the stream itself where experts have norms of their own (Gemma 4)."""
+PER_LAYER = {"gate": "", "gated": "per_layer.gate", "out": "per_layer.gated"}
+"""What each tap of a layer's own input is computed from; "" is what it reads."""
 MIXERS = {
     # what each tap of a recurrence is computed from; "" is what the mixer reads
     "mixer.in": ("",),
@@ -82,7 +86,8 @@ def block_flow(taps: Mapping[str, NDArray]) -> list[Node]:
     for name in names:
         part = name.partition(".")[0] if "." in name else ""
         if part:
-            reads = _reads(name, names, normed or stream)
+            apart = name in OF_THE_STREAM and "feed_forward.experts_norm" in names
+            reads = _reads(name, names, stream if apart else normed or stream)
             if not any(later.startswith(part + ".") for later in names[names.index(name) + 1 :]):
                 waiting.append(name)
         elif name in KEPT:
@@ -123,6 +128,8 @@ def _reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...]:
         return _attention_reads(own, [each for each in names if each.startswith("attention.")], source)
     if part == "mixer":
         return _mixer_reads(name, names, source)
+    if part == "per_layer":
+        return (PER_LAYER[own] or source,)
     return _feed_forward_reads(own, names, source)
 
 
@@ -152,11 +159,14 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
         rotated = "q" if chains["q"][-1] == "q" else "q_rotated"
         found = ("q", rotated, "kv_norm", "k_rotated" if "k_rotated" in named else "kv_down")
     elif own == "scores":
-        found = (chains["q"][-1], chains["k"][-1])
+        found = (chains["q"][-1], *chains["k"][-1:])  # keys may be an earlier layer's
     elif own == "mixed" and "before_norm" in named:
         found = ("before_norm",)
     elif own in ("mixed", "before_norm"):
-        found = ("probabilities", "kv_norm" if "kv_norm" in named else "v")
+        values = next((each for each in ("kv_norm", "v_norm", "v") if each in named), "")
+        found = ("probabilities", values) if values else ("probabilities",)
+    elif own == "v_norm":
+        found = ("v" if "v" in named else "k",)
     elif own == "gated":
         found = ("mixed", "gate")
     elif own == "out":
@@ -193,7 +203,11 @@ def _feed_forward_reads(own: str, names: Sequence[str], source: str) -> tuple[st
         "chosen": ("router",),
         "weights": ("router",),
         "experts": ("", "chosen", "weights"),
+        "dense_norm": ("down",),
+        "experts_norm": ("experts",),
         "out": ("experts", "down", "shared_gate", "receptance"),
     }.get(own, ("",))
+    if own == "out" and "feed_forward.experts_norm" in names:
+        found = ("dense_norm", "experts_norm")
     full = (f"feed_forward.{each}" if each else source for each in found)
     return tuple(each for each in full if each == source or each in names)

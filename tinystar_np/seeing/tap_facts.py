@@ -17,7 +17,10 @@ AROUND: Facts = {
     ),
     "embedding.images": ("(B, T, D)", "the same, with the vectors of images in the places of image tokens"),
     "embedding": ("(B, T, D)", "the residual stream before the first block"),
+    "embedding.per_layer": ("(B, T, L, J)", "what each layer reads of each token by itself (Gemma 3n, 4)"),
     "final_norm": ("(B, T, D)", "what the output layer reads"),
+    "dense": ("(B, T, D)", "a dense layer after the last norm, before its activation (ModernBERT)"),
+    "dense_norm": ("(B, T, D)", "what the output layer reads, where a dense layer stands before it"),
     "logits_before_cap": ("(B, T, V)", "scores of the next token before the soft cap, in models with one"),
     "logits": ("(B, T, V)", "scores of the next token"),
 }
@@ -37,6 +40,8 @@ STREAM: Facts = {
     "feed_forward_norm": ("(B, T, D)", "what the feed-forward layer reads"),
     "feed_forward_post_norm": ("(B, T, D)", "a norm after it"),
     "feed_forward_scaled": ("(B, T, D)", "its result times the model's factor (Granite, Falcon-H1)"),
+    "residual_late": ("(B, T, D)", "the stream between feed-forward and the layer's own input (Gemma 4)"),
+    "per_layer_post_norm": ("(B, T, D)", "a norm after what the layer makes of its own input"),
     "post_norm": ("(B, T, D)", "the one norm after a parallel block"),
     "residual": ("(B, T, D)", "the stream after the block"),
 }
@@ -49,6 +54,7 @@ ATTENTION: Facts = {
     "attention.k": ("(B, G, T, K)", "keys of the new tokens by head"),
     "attention.v": ("(B, G, T, K)", "values of the new tokens by head"),
     "attention.q_norm": ("(B, H, T, K)", "queries after their norm"),
+    "attention.v_norm": ("(B, G, T, K)", "values after their norm, where they have one (Gemma 3n, 4)"),
     "attention.k_norm": ("(B, G, T, K)", "keys after their norm"),
     "attention.q_rotated": ("(B, H, T, K)", "queries, rotated by their positions"),
     "attention.q_scaled": (
@@ -93,10 +99,20 @@ FEED_FORWARD: Facts = {
     "feed_forward.experts": ("(B, T, D)", "the weighted sum of their outputs"),
     "feed_forward.shared_gate": ("(B, T, 1)", "the gate of the shared layer's output, before the sigmoid"),
     "feed_forward.receptance": ("(B, T, D)", "the gate of the layer's output, before its sigmoid (RWKV)"),
+    "feed_forward.dense_norm": (
+        "(B, T, D)",
+        "the dense layer's output after a norm (Gemma 4)",
+    ),
+    "feed_forward.experts_norm": ("(B, T, D)", "the experts' sum after a norm (Gemma 4)"),
     "feed_forward.out": (
         "(B, T, D)",
         "experts and shared layer together, where there are both; the gated output (RWKV)",
     ),
+}
+PER_LAYER: Facts = {
+    "per_layer.gate": ("(B, T, J)", "the gate of the layer's own input, before its activation"),
+    "per_layer.gated": ("(B, T, J)", "that input, gated"),
+    "per_layer.out": ("(B, T, D)", "what the layer makes of it"),
 }
 MAMBA2: Facts = {
     "mixer.in": ("(B, T, 2HP+2GN+H)", "z, x, B, C and Δ in one product"),
@@ -216,7 +232,7 @@ def facts_of(names: Collection[str]) -> Facts:
 
     names  of the taps, without their block: "attention.scores"
     """
-    facts = AROUND | STREAM | ATTENTION | FEED_FORWARD | IMAGES
+    facts = AROUND | STREAM | ATTENTION | FEED_FORWARD | PER_LAYER | IMAGES
     if "attention.kv_down" in names:
         facts = facts | LATENT_ATTENTION
     if "mixer.beta" in names:

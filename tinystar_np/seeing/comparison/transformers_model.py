@@ -221,11 +221,11 @@ def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     whole = [row for row in rows if row.ours.endswith(OF_A_LAYER) <= row.theirs.endswith(OF_A_LAYER)]
     whole.sort(key=lambda row: row.ours.endswith(".weight"))  # last: a layer's module is where its matrix is
     layers = {row.ours.rpartition(".")[0]: row.theirs.rpartition(".")[0] for row in whole}
-    within = {row.ours: row.theirs.rpartition(".")[0] for row in whole}
+    within = {row.ours: row.theirs.rpartition(".")[0] for row in rows}
     for name, module in within.items():
         layer = name.removesuffix(".bias")
         if layer != name and within.get(f"{layer}.weight", module) != module:
-            del layers[layer]  # the bias is added elsewhere: no module's output is this layer's
+            layers.pop(layer, None)  # the bias is added elsewhere: no module's output is this layer's
     before = re.split(r"\b0\b", next(row.theirs for row in rows if row.ours.startswith("blocks.0.")))[0]
     layers |= {f"blocks.{i}.residual": f"{before}{i}" for i in range(len(model.blocks))}
     modules: Mapping[str, Any] = dict(reference.named_modules())
