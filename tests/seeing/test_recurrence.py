@@ -30,7 +30,10 @@ from tinystar_np.seeing.recurrence import (
 )
 from tinystar_np.tap import listen
 
-RECURRENT = ("mamba", "falcon_mamba", "mamba2", "granitemoehybrid", "falcon_h1", "qwen3_next")
+RECURRENT = (
+    *("bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "mamba", "mamba2", "nemotron_h"),
+    "qwen3_next",
+)
 LENGTH = 150  # beyond the scans' own chunks of 64
 
 FALCON_H1: dict[str, Any] = {
