@@ -80,6 +80,13 @@ def logits_of(reference: torch.nn.Module, ids: np.ndarray) -> np.ndarray:
         return reference(torch.from_numpy(np.atleast_2d(ids)), use_cache=False).logits.numpy()
 
 
+def name_in_file(tensors: Mapping[str, Any], name: str, weight: torch.Tensor) -> str:
+    """What a file calls a weight that transformers calls ``name`` in memory; it renames some as it saves."""
+    if name in tensors:
+        return name
+    return next(n for n, tensor in tensors.items() if np.array_equal(tensor, weight.detach().numpy()))
+
+
 def random_ids(*shape: int, seed: int = 1, vocabulary: int = VOCABULARY) -> np.ndarray:
     """Token ids, 0 left out: it ends the text."""
     return np.random.default_rng(seed).integers(1, vocabulary, shape)

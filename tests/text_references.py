@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedConfig
 from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.models.mistral4.configuration_mistral4 import Mistral4Config
+from transformers.models.mistral4.modeling_mistral4 import Mistral4ForCausalLM
 from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfig
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLPreTrainedModel, Qwen2VLTextModel
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig
@@ -72,3 +74,4 @@ for config_class in (Qwen2VLTextConfig, Qwen3VLTextConfig):
 AutoModelForCausalLM.register(Qwen2VLTextConfig, Qwen2VLTextAlone, exist_ok=True)
 AutoModelForCausalLM.register(Qwen3VLTextConfig, Qwen3VLTextAlone, exist_ok=True)
 AutoModelForCausalLM.register(Qwen3VLMoeTextConfig, Qwen3VLMoeTextAlone, exist_ok=True)
+AutoModelForCausalLM.register(Mistral4Config, Mistral4ForCausalLM, exist_ok=True)  # of images alone there

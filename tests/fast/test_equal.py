@@ -24,8 +24,9 @@ from tinystar_np.kernels.int8 import quantise
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.mxfp4 import E2M1
-from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix, TernaryMatrix
 from tinystar_np.kernels.paged_attention import Paged
+from tinystar_np.kernels.ternary import pack
 
 Case = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -88,6 +89,12 @@ def matmul() -> Iterator[Case]:
             for vectors in ((), (1,), (2, 3), (200,), (0,)):
                 yield case(normal(*vectors, inputs), blocks)
             yield case(normal(3, outputs), blocks.T)
+    for outputs, inputs in ((40, 33), (7, 5), (1200, 512)):
+        values = np.random.default_rng(outputs).integers(-1, 2, (outputs, inputs))
+        matrix = TernaryMatrix(pack(values), 0.3, outputs, transposed=True)
+        for vectors in ((), (1,), (2, 3), (200,), (0,)):
+            yield case(normal(*vectors, inputs), matrix)
+            yield case(normal(*vectors, outputs), matrix.T)
     parts = [random_block_matrix("MXFP4", 40, 64) for _ in range(2)]
     for vectors in ((), (1,), (2, 3), (200,), (0,)):
         yield case(normal(*vectors, 64), MatrixInTurns(parts))
@@ -275,6 +282,27 @@ def latent_attention() -> Iterator[Case]:
                 yield case(q, memory, normal(3, 16, 5), normal(3, 16, 7), mask, scale=0.3, bias=bias)
 
 
+def best_keys() -> Iterator[Case]:
+    for t, s, mask in masks():
+        for k in (1, 3):
+            if k <= s and mask is not None:
+                yield case(normal(2, t, s), mask, k)
+
+
+def index_scores() -> Iterator[Case]:
+    for t, s in ((1, 1), (1, 300), (7, 20), (600, 900)):
+        yield case(normal(2, 5, t, 6), normal(2, 1, s, 6), normal(2, 5, t))
+
+
+def sparse_latent_attention() -> Iterator[Case]:
+    for t, s, mask in masks():
+        q, memory = normal(2, 3, t, 9), normal(2, 1, s, 20)
+        for k in (1, 3):
+            if k <= s and mask is not None:
+                chosen = fast.best_keys(normal(2, t, s), mask, k)
+                yield case(q, memory, normal(3, 16, 5), normal(3, 16, 7), mask, chosen, scale=0.3)
+
+
 def paged_batches() -> Iterator[tuple[int, np.ndarray, np.ndarray, int]]:
     """Size of a block, tables, lengths, and how many blocks there are, which no row has all of."""
     draw = np.random.default_rng(0)
@@ -343,6 +371,13 @@ def mixture() -> Iterator[Case]:
             yield case(normal(tokens, 6), chosen, normal(tokens, 3), experts, weigh_inputs)
 
 
+def chosen_outputs() -> Iterator[Case]:
+    experts = [lambda x, e=e: np.tanh(x[:, :4]) * np.float32(e + 1) for e in range(7)]
+    for tokens, k in ((1, 1), (1, 3), (40, 3), (3, 7)):
+        chosen = np.argsort(normal(tokens, 7), axis=-1)[:, :k]
+        yield case(normal(tokens, k, 6), chosen, experts)
+
+
 def causal_convolution() -> Iterator[Case]:
     for length in (1, 3, 200):
         for width in (1, 4):
@@ -389,6 +424,27 @@ def delta_rule() -> Iterator[Case]:
         yield case(*delta_inputs(length), normal(2, 4, 8, 6, seed=3))
 
 
+def lightning_attention() -> Iterator[Case]:
+    slopes = np.array([0, 0.3, 20], dtype=np.float32)
+    for length in (1, 2, 64, 65, 200):
+        given = (normal(2, length, 3, 8), normal(2, length, 3, 8, seed=1), normal(2, length, 3, 6), slopes)
+        yield case(*given)
+        yield case(*given, normal(2, 3, 8, 6, seed=3))
+
+
+def rg_lru() -> Iterator[Case]:
+    for length in (1, 60):
+        x, gate, log_a = (
+            normal(2, length, 6),
+            np.tanh(normal(2, length, 6)) ** 2,
+            -np.exp(normal(2, length, 6)),
+        )
+        begins = np.zeros((2, length), bool)
+        yield case(x, gate, log_a, begins, normal(2, 6))
+        begins[:, 0] = True
+        yield case(x, gate, log_a, begins)
+
+
 def quantise_cases() -> Iterator[Case]:
     zeros = normal(5, 70_000)
     zeros[2] = 0
@@ -402,19 +458,30 @@ def to_bfloat16_cases() -> Iterator[Case]:
         yield case(x)
 
 
+def wkv() -> Iterator[Case]:
+    for length in (1, 30):
+        given = (*normal(2, 2, length, 6), -np.exp(normal(6)), normal(6, seed=1))
+        yield case(*given)
+        yield case(*given, normal(2, 3, 6, seed=2) ** 2)
+
+
 CASES = {
     "activate": activate,
     "attention": attention,
     "attention_mean": attention_mean,
     "attention_probabilities": attention_probabilities,
     "attention_scores": attention_scores,
+    "best_keys": best_keys,
     "causal_convolution": causal_convolution,
+    "chosen_outputs": chosen_outputs,
     "delta_rule": delta_rule,
     "embedding": embedding,
     "gated_activation": gated_activation,
     "gated_rms_norm": gated_rms_norm,
     "gathered": gathered,
+    "index_scores": index_scores,
     "latent_attention": latent_attention,
+    "lightning_attention": lightning_attention,
     "layer_norm": layer_norm,
     "log_softmax": log_softmax,
     "matmul": matmul,
@@ -424,13 +491,16 @@ CASES = {
     "paged_latent_attention": paged_latent_attention,
     "quantise": quantise_cases,
     "relative_attention": relative_attention,
+    "rg_lru": rg_lru,
     "rms_norm": rms_norm,
     "rotary_embedding": rotary_embedding,
     "selective_scan": selective_scan,
     "softmax": softmax,
+    "sparse_latent_attention": sparse_latent_attention,
     "ssm_scan": ssm_scan,
     "to_bfloat16": to_bfloat16_cases,
     "unit_vectors": unit_vectors_cases,
+    "wkv": wkv,
 }
 OVERWRITES = {"activate", "gated_activation", "gated_rms_norm"}
 """Their first argument; all others leave what they are given as it was."""

@@ -14,6 +14,8 @@ from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.layers.basic import GatedFeedForward, Linear
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
+from tinystar_np.layers.lightning_attention import LightningAttention
+from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models import ARCHITECTURES
 from tinystar_np.models.tinystar_block import TinyAttention
@@ -168,6 +170,10 @@ def test_no_matrix_is_forgotten(model_type: str) -> None:
         state = (mixer or block).new_state(1, 0)
         if isinstance(mixer, GatedDeltaNet):  # read by the key, written, read by the query
             expected += 3 * state["delta"].size
+        elif isinstance(mixer, LightningAttention):
+            expected += 2 * state["lightning"].size
+        elif isinstance(mixer, RGLRU):  # its one number for each channel is what is read
+            expected += state["lru"].size
         elif hasattr(mixer, "A"):
             expected += 2 * state["ssm"].size
     growing = multiply_adds(model, 101) - multiply_adds(model, 100)

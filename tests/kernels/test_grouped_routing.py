@@ -5,7 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tinystar_np.kernels.experts import group_limited_top_k, sigmoid_grouped_top_k
+from tinystar_np.kernels.experts import (
+    group_limited_top_k,
+    sigmoid_grouped_top_k,
+    softmax_grouped_top_k,
+)
 
 E, GROUPS = 12, 4
 LOGITS = np.random.default_rng(3).standard_normal((2, 30, E), dtype=np.float32)
@@ -49,6 +53,20 @@ def test_sigmoid_grouped(k: int, kept: int, normed: bool) -> None:
         scores = (1 / (1 + np.exp(-row.astype(float)))).tolist()
         liked = [score + more for score, more in zip(scores, CORRECTION.tolist(), strict=True)]
         best = sorted(of_best_groups(liked, 2, kept), key=lambda e: -liked[e])[:k]
+        assert places.tolist() == best
+        total = sum(scores[e] for e in best) if normed else 1
+        np.testing.assert_allclose(found, [1.5 * scores[e] / total for e in best], rtol=1e-5)
+
+
+@pytest.mark.parametrize("normed", [True, False])
+@pytest.mark.parametrize("kept", [1, 2, GROUPS])
+@pytest.mark.parametrize("k", [1, 3])
+def test_softmax_grouped(k: int, kept: int, normed: bool) -> None:
+    chosen, weights = softmax_grouped_top_k(LOGITS, k, groups=GROUPS, kept=kept, normed=normed, factor=1.5)
+    assert weights.dtype == np.float32
+    for row, places, found in rows(LOGITS, chosen, weights):
+        scores = (np.exp(row.astype(float)) / np.exp(row.astype(float)).sum()).tolist()
+        best = sorted(of_best_groups(scores, 2, kept), key=lambda e: -scores[e])[:k]
         assert places.tolist() == best
         total = sum(scores[e] for e in best) if normed else 1
         np.testing.assert_allclose(found, [1.5 * scores[e] / total for e in best], rtol=1e-5)

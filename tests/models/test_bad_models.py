@@ -18,7 +18,7 @@ from tinystar_np.models.dbrx import KEYS_OF_PARTS
 
 NAN, INFINITE = float("nan"), float("inf")
 WIDTHS = "hidden_size", "n_embd", "d_model"
-HEADS = "num_attention_heads", "n_head", "n_heads", "num_heads"
+HEADS = "num_attention_heads", "attention_heads", "n_head", "n_heads", "num_heads", "num_key_value_heads"
 LAYERS = "num_hidden_layers", "n_layer", "n_layers", "num_layers"
 EPS = "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"
 
@@ -45,7 +45,7 @@ ABSURD: dict[str, tuple[tuple[str, ...], Any, str]] = {  # what is changed, to w
 WITHOUT = {
     "eps": ("dbrx",),  # what torch's layer norm has
     # of attention, which no layer has unless the file says
-    "heads": ("bamba", "falcon_mamba", "granitemoehybrid", "mamba"),
+    "heads": ("bamba", "falcon_mamba", "granitemoehybrid", "mamba", "rwkv"),
 }
 
 

@@ -95,7 +95,7 @@ def test_every_architecture(case: Any) -> None:
     once = everything - sum(model.weights[name].nbytes for name in tables) + rows
     tied = 0 if "head.weight" in model.weights else model.weights["embedding.tokens.weight"].nbytes
     share = 1.0
-    routing = ("blocks.*.feed_forward.chosen", "blocks.*.feed_forward.router")
+    routing = ("blocks.*.chosen", "blocks.*.router")
     with record(*routing, optional=True) as recording:
         model(random_ids(5))
     unread = 0.0

@@ -17,8 +17,10 @@ from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, LayerNorm, Linear, Mixer, RMSNorm
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.rope_axes import TextRotary
 from tinystar_np.layers.short_convolution import ShortConvolution
@@ -26,7 +28,14 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config
 from tinystar_np.models.rope_parameters import RopeParameters
 
-IN_ORDER = (GatedDeltaNet, Mamba1, Mamba2, ShortConvolution)
+IN_ORDER = (
+    GatedDeltaNet,
+    LightningAttention,
+    Mamba1,
+    Mamba2,
+    RGLRU,
+    ShortConvolution,
+)
 """Mixers that need no positions."""
 
 

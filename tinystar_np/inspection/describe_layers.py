@@ -13,9 +13,12 @@ from tinystar_np.layers.basic import Embedding, FeedForward, GatedFeedForward, L
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Expert, Experts
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.short_convolution import ShortConvolution
+from tinystar_np.layers.time_mixing import ChannelMixing, TimeMixing
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ def _latent_attention(layer: LatentAttention) -> Part:
     beside = f", and a key of {J} beside it" if J else ""
     words = f"latent attention, {H} heads of {K} made from one latent of {R}{beside}"
     facts = {"kind": "MLA", "heads": H, "rank": R, "head_dim": K, "rope_dim": J, "value_dim": layer.value_dim}
-    return _with_limits(layer, words, facts)
+    part = _with_limits(layer, words, facts)
+    return Part(", ".join(said for said in (part.words, layer.remark) if said), part.facts)
 
 
 def _with_limits(layer: Attention | LatentAttention, words: str, facts: Mapping[str, object]) -> Part:
@@ -120,6 +124,13 @@ def _delta_net(layer: GatedDeltaNet) -> Part:
 
 
 @describe.register
+def _lightning_attention(layer: LightningAttention) -> Part:
+    H, K = layer.heads, layer.head_dim
+    words = f"lightning attention, {H} heads keep {K} × {K} numbers each"
+    return Part(words, {"kind": "lightning", "heads": H, "head_dim": K})
+
+
+@describe.register
 def _mamba1(layer: Mamba1) -> Part:
     width, channels = layer.convolution.shape
     N = len(layer.A)
@@ -138,10 +149,24 @@ def _mamba2(layer: Mamba2) -> Part:
 
 
 @describe.register
+def _rg_lru(layer: RGLRU) -> Part:
+    width, channels = layer.convolution.shape
+    words = f"RG-LRU, {channels} channels keep a number each, convolution over {width}"
+    return Part(words, {"kind": "RG-LRU", "channels": channels, "convolution": width})
+
+
+@describe.register
 def _short_convolution(layer: ShortConvolution) -> Part:
     width, channels = layer.convolution.shape
     words = f"gated convolution over {width} tokens, {channels} channels"
     return Part(words, {"kind": "ShortConvolution", "channels": channels, "convolution": width})
+
+
+@describe.register
+def _time_mixing(layer: TimeMixing) -> Part:
+    D, channels = layer.k.weight.shape
+    words = f"time mixing, {channels} channels keep 3 numbers each, and {D} of the token before"
+    return Part(words, {"kind": "time_mixing", "channels": channels, "width": D})
 
 
 # Feed-forward layers.
@@ -171,6 +196,15 @@ def _feed_forward(layer: FeedForward) -> Part:
     activation = _named(layer.activation)
     words = f"plain, {activation}, {D} → {F} → {D} ({F / D:.3g} × the width)"
     return Part(words, {"kind": "plain", "activation": activation, "width": D, "inner": F})
+
+
+@describe.register
+def _channel_mixing(layer: ChannelMixing) -> Part:
+    D, F = layer.up.weight.shape
+    words = (
+        f"channel mixing with the token before, ReLU² and a gate, {D} → {F} → {D} ({F / D:.3g} × the width)"
+    )
+    return Part(words, {"kind": "channel_mixing", "width": D, "inner": F})
 
 
 @describe.register(GatedFeedForward)

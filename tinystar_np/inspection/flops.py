@@ -27,9 +27,12 @@ from tinystar_np.layers.basic import Linear
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.rg_lru import RGLRU, BlockLinear
 from tinystar_np.layers.short_convolution import ShortConvolution
+from tinystar_np.layers.sparse_attention import SparseLatentAttention
 from tinystar_np.models.base import Decoder
 
 
@@ -66,7 +69,7 @@ def _attention(layer: Attention, context: int) -> int:
     pairs = in_reach(layer.limits(), context) * both
     if layer.relative is not None:  # one more for each distance that has a vector
         pairs += len(layer.relative[0]) * both
-    return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * pairs
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * layer.maps * pairs
 
 
 @multiply_adds.register
@@ -81,6 +84,21 @@ def _latent_attention(layer: LatentAttention, context: int) -> int:
     else:
         mixing = S * R * (K + K_v) + S * (K + K_r + K_v)
     return sum(multiply_adds(part, context) for part in _parts(layer)) + H * mixing
+
+
+@multiply_adds.register
+def _sparse_latent_attention(layer: SparseLatentAttention, context: int) -> int:
+    """Count the indexer's look at all keys, where there is a choice, and attention to the chosen ones."""
+    indexer, S = layer.indexer, context
+    if indexer is None:  # an earlier layer's, of which nothing is known here
+        return _latent_attention(layer, S)
+    if indexer.top_k >= S:
+        return _latent_attention(layer, S)
+    scoring = S * indexer.heads * (indexer.head_dim + 1)
+    attending = layer.rank * (layer.head_dim + layer.value_dim)
+    attending += indexer.top_k * (2 * layer.rank + layer.rope_dim)
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + scoring + layer.heads * attending
 
 
 def in_reach(limits: Limits, context: int) -> int:
@@ -110,6 +128,12 @@ def _delta_net(layer: GatedDeltaNet, context: int) -> int:
 
 
 @multiply_adds.register
+def _lightning_attention(layer: LightningAttention, context: int) -> int:
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + 2 * layer.heads * layer.head_dim**2
+
+
+@multiply_adds.register
 def _mamba1(layer: Mamba1, context: int) -> int:
     parts = sum(multiply_adds(part, context) for part in _parts(layer))
     return parts + prod(layer.convolution.shape) + 2 * prod(layer.A.shape)
@@ -120,6 +144,18 @@ def _mamba2(layer: Mamba2, context: int) -> int:
     parts = sum(multiply_adds(part, context) for part in _parts(layer))
     state = layer.heads * layer.head_dim * layer.state_size
     return parts + prod(layer.convolution.shape) + 2 * state
+
+
+@multiply_adds.register
+def _rg_lru(layer: RGLRU, context: int) -> int:
+    """A channel's one number is what is read."""
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + prod(layer.convolution.shape) + len(layer.decay)
+
+
+@multiply_adds.register
+def _block_linear(layer: BlockLinear, context: int) -> int:
+    return prod(layer.weight.shape)
 
 
 @multiply_adds.register

@@ -19,7 +19,7 @@ Routing = Callable[[NDArray, int], tuple[NDArray[np.integer], NDArray]]
 class Experts(Module):
     """Adds up k of E feed-forward layers, for each token those that the router scores highest.
 
-    w             ``router`` (D, E), a linear layer
+    w             ``router`` (D, E), a linear layer, and in some models ``bias`` (D,), added to the sum
     experts       the E layers, each from (n, D) to (n, D), such as ``Expert``
     per_token     k
     routing       how experts are chosen and weighted
@@ -38,6 +38,7 @@ class Experts(Module):
         weigh_inputs: bool = False,
     ):
         self.router = Linear(w / "router")
+        self.bias: NDArray | None = w.get("bias")
         self.experts = experts
         self.per_token = per_token
         self.routing = routing
@@ -63,6 +64,8 @@ class Experts(Module):
             self.experts,
             self.weigh_inputs,
         )
+        if self.bias is not None:
+            y += self.bias
         return y.reshape(x.shape)
 
 

@@ -39,6 +39,9 @@ class LatentAttention(Module):
     alibi      adds to scores by the keys' positions; None for nothing
     """
 
+    remark: str = ""
+    """What only the layer of one architecture does, for those who describe models."""
+
     def __init__(
         self,
         w: Weights,
@@ -120,7 +123,11 @@ class LatentAttention(Module):
 
     def rotated_queries(self, x: NDArray, step: Step) -> NDArray:
         """Make queries, their second part rotated: (B, T, D) → (B, H, T, K + K_r)."""
-        q = tap("attention.q", heads_apart(self.queries(x), self.heads))
+        return self.rotated(self.queries(x), step)
+
+    def rotated(self, queries: NDArray, step: Step) -> NDArray:
+        """Divide (B, T, H·(K + K_r)) into heads, and rotate their second part: (B, H, T, K + K_r)."""
+        q = tap("attention.q", heads_apart(queries, self.heads))
         if self.rope is None or self.rope_dim == 0:
             return q
         rotated = tap("attention.q_rotated", self.rope(q[..., self.head_dim :], step))
@@ -150,4 +157,8 @@ class LatentQueryAttention(LatentAttention):
 
     def queries(self, x: NDArray) -> NDArray:
         """Make queries: (B, T, D) → (B, T, H·(K + K_r))."""
-        return self.q_up(tap("attention.q_norm", self.q_norm(tap("attention.q_down", self.q_down(x)))))
+        return self.q_up(self.compressed(x))
+
+    def compressed(self, x: NDArray) -> NDArray:
+        """Make what queries are made of: (B, T, D) → (B, T, R_q)."""
+        return tap("attention.q_norm", self.q_norm(tap("attention.q_down", self.q_down(x))))

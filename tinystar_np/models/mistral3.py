@@ -31,7 +31,7 @@ from tinystar_np.tap import scope, tap
 
 USUAL_VISION = {"patch_size": 14}
 """What differs from the encoder's own defaults where a config.json has no vision_config."""
-USUAL_EPS = {"mistral": 1e-6, "ministral3": 1e-5}
+USUAL_EPS = {"mistral": 1e-6, "ministral3": 1e-5, "mistral4": 1e-6}
 """The decoder's epsilon where its config says none."""
 
 

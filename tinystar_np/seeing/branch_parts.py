@@ -18,9 +18,12 @@ from tinystar_np.layers.basic import FeedForward, GatedFeedForward, Linear
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, ExpertsAndShared
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.short_convolution import ShortConvolution
+from tinystar_np.layers.time_mixing import ChannelMixing, TimeMixing
 from tinystar_np.seeing.parts import RecordedPlace, Term
 
 Directions = NDArray[np.float64]
@@ -38,8 +41,19 @@ READ_BY_OUT = {"attention": ("gated", "mixed"), "mixer": ("gated_norm", "gated")
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "attention": (Attention, LatentAttention),
-    "mixer": (Mamba2, GatedDeltaNet, Mamba1, ShortConvolution),
-    "feed_forward": (FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
+    "mixer": (
+        GatedDeltaNet,
+        LightningAttention,
+        Mamba1,
+        Mamba2,
+        RGLRU,
+        ShortConvolution,
+        TimeMixing,
+    ),
+    "feed_forward": (
+        *(FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
+        ChannelMixing,
+    ),
 }
 """The classes of each branch's layers."""
 
@@ -77,7 +91,9 @@ def parts_of(branch: Branch, place: RecordedPlace, directions: Directions) -> It
     """
     layer = branch.layer
     match layer:
-        case Attention() | LatentAttention() | Mamba2() | GatedDeltaNet():
+        case Attention() | LatentAttention() | Mamba2() | GatedDeltaNet() | LightningAttention() if (
+            "out" in vars(layer)
+        ):
             yield from _heads(branch.path, layer.out, layer.heads, place, directions)
         case FeedForward() | GatedFeedForward():
             y = place.vector(branch.out) - _bias(layer.down)
@@ -113,18 +129,20 @@ def _heads(
 def _experts(path: str, layer: Experts, place: RecordedPlace, directions: Directions) -> Iterator[Term]:
     """Give each chosen expert its weighted result, its own bias included: the experts are run again."""
     scope = path.rpartition(".")[0]
-    x = place[f"{scope}.feed_forward_norm"][None]  # (1, D)
+    normed = f"{scope}.feed_forward_norm"
+    x = place[normed if normed in place else f"{scope}.residual_middle"][None]  # (1, D)
     chosen, weights = place[f"{path}.chosen"], place[f"{path}.weights"]
     for e, weight in zip(chosen, weights, strict=True):
         expert = layer.experts[e]
         y = expert(x * weight) if layer.weigh_inputs else expert(x) * weight
         yield Term(path, "expert", int(e), directions @ y[0])
+    yield from _bias_part(path, layer, directions)
 
 
 def _bias(layer: Linear) -> NDArray | float:
     return 0.0 if layer.bias is None else layer.bias
 
 
-def _bias_part(path: str, layer: Linear, directions: Directions) -> Iterator[Term]:
+def _bias_part(path: str, layer: Linear | Experts, directions: Directions) -> Iterator[Term]:
     if layer.bias is not None:
         yield Term(path, "bias", None, directions @ layer.bias)

@@ -17,21 +17,27 @@ STREAM = "x"
 """The name of the residual stream as a block receives it."""
 SUMS = ("residual_middle", "residual")
 """Taps of the stream itself: what it was, and all that was added since."""
+KEPT = ("residual_normed", "residual_middle_normed")
+"""What goes on beside a part where that is not the stream, but its norm (MiniMax-01)."""
 
 MIXERS = {
     # what each tap of a recurrence is computed from; "" is what the mixer reads
     "mixer.in": ("",),
+    "mixer.z": ("",),
     "mixer.convolution": ("mixer.in",),
     "mixer.x": ("mixer.convolution",),
     "mixer.selection": ("mixer.x",),
     "mixer.B": ("mixer.selection", "mixer.convolution"),
     "mixer.C": ("mixer.selection", "mixer.convolution"),
     "mixer.time_step": ("mixer.selection", "mixer.in"),
-    "mixer.q": ("mixer.convolution",),
-    "mixer.k": ("mixer.convolution",),
-    "mixer.v": ("mixer.convolution",),
+    "mixer.q": ("mixer.convolution", "mixer.in"),
+    "mixer.k": ("mixer.convolution", "mixer.in", ""),
+    "mixer.v": ("mixer.convolution", "mixer.in", ""),
+    "mixer.receptance": ("",),
     "mixer.beta": ("",),
-    "mixer.decay": ("",),
+    "mixer.input_gate": ("mixer.convolution",),
+    "mixer.recurrence_gate": ("mixer.convolution",),
+    "mixer.decay": ("mixer.recurrence_gate", ""),
 }
 SHORT_CONVOLUTION = {
     # the same of a convolution between two gates, which has no scan
@@ -44,7 +50,10 @@ SHORT_CONVOLUTION = {
     "mixer.gated": ("mixer.C", "mixer.convolution"),
     "mixer.out": ("mixer.gated",),
 }
-SCANNED = tuple(f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "decay"))
+SCANNED = tuple(
+    f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "input_gate", "decay")
+)
+ROUTED = ("chosen", "weights")
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,8 @@ def block_flow(taps: Mapping[str, NDArray]) -> list[Node]:
             reads = _reads(name, names, normed or stream)
             if not any(later.startswith(part + ".") for later in names[names.index(name) + 1 :]):
                 waiting.append(name)
+        elif name in KEPT:
+            reads, stream = (normed,), name
         elif name in SUMS:
             reads = (waiting[-1],) if sums_normed and waiting else (stream, *waiting)
             stream, normed, waiting = name, "", []
@@ -119,6 +130,7 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
     """Attention: chains of queries and of keys, each form computed from the one before it."""
     named = [each.removeprefix("attention.") for each in names]
     begin = "qkv" if "qkv" in named else ""
+    routed = ("chosen",) if "chosen" in named else ()
     chains = {
         "q": [each for each in named if each.startswith("q") and each != "qkv"],
         "k": [each for each in named if each.startswith("k") and not each.startswith("kv_")],
@@ -131,17 +143,26 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
     elif own in chains["q"] or own in chains["k"]:
         chain = chains[own[0]]
         found = (chain[chain.index(own) - 1],) if chain.index(own) else (begin,)
+        found += routed if own == "q" else ()
+    elif own == "index_scores":
+        found = ("q_norm", "")
+    elif own == "probabilities" and "index_scores" in named:
+        found = ("scores", "index_scores")
     elif own == "scores" and "kv_down" in named:
         rotated = "q" if chains["q"][-1] == "q" else "q_rotated"
         found = ("q", rotated, "kv_norm", "k_rotated" if "k_rotated" in named else "kv_down")
     elif own == "scores":
         found = (chains["q"][-1], chains["k"][-1])
-    elif own == "mixed":
+    elif own == "mixed" and "before_norm" in named:
+        found = ("before_norm",)
+    elif own in ("mixed", "before_norm"):
         found = ("probabilities", "kv_norm" if "kv_norm" in named else "v")
     elif own == "gated":
         found = ("mixed", "gate")
     elif own == "out":
-        found = ("gated" if "gated" in named else "mixed",)
+        found = ("gated" if "gated" in named else "mixed", *(each for each in ROUTED if each in named))
+    elif own in ROUTED:
+        found = ("router",)
     else:
         found = {"v": (begin,), "kv_norm": ("kv_down",), "probabilities": ("scores",)}.get(own, ("",))
     return tuple(dict.fromkeys(f"attention.{each}" if each else source for each in found))
@@ -152,9 +173,11 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
     if "mixer.input" in names:
         return tuple(each or source for each in SHORT_CONVOLUTION[name])
     if name == "mixer.scan":
-        return tuple(each for each in SCANNED if each in names)
+        scanned = (*SCANNED, "mixer.convolution") if "mixer.input_gate" in names else SCANNED
+        return tuple(each for each in scanned if each in names)
     if name in ("mixer.gated", "mixer.gated_norm"):
-        return ("mixer.scan", "mixer.in")
+        gates = ("mixer.receptance", "mixer.z", "mixer.in")
+        return ("mixer.scan", next(gate for gate in gates if gate in names))
     if name == "mixer.out":
         return ("mixer.gated_norm" if "mixer.gated_norm" in names else "mixer.gated",)
     return (next(each for each in MIXERS[name] if each in names or not each) or source,)
@@ -162,13 +185,15 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
 
 def _feed_forward_reads(own: str, names: Sequence[str], source: str) -> tuple[str, ...]:
     """Feed-forward: expand, activate, project back; with experts, a router chooses among such layers."""
+    inner = ("before_norm",) if "feed_forward.before_norm" in names else ("gate", "up")
     found = {
-        "activation": ("gate", "up"),
+        "before_norm": ("gate", "up"),
+        "activation": inner,
         "down": ("activation",),
         "chosen": ("router",),
         "weights": ("router",),
         "experts": ("", "chosen", "weights"),
-        "out": ("experts", "down", "shared_gate"),
+        "out": ("experts", "down", "shared_gate", "receptance"),
     }.get(own, ("",))
     full = (f"feed_forward.{each}" if each else source for each in found)
     return tuple(each for each in full if each == source or each in names)
