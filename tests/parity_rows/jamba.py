@@ -9,7 +9,7 @@ CASE = Case(
     small={**ATTENTION_SECOND, "mamba_d_state": 4},
     variants={
         "wide_heads": {"head_dim": 12},
-        "usual_periods": {"attn_layer_period": 4, "attn_layer_offset": 2, "num_hidden_layers": 4},
+        "one_of_three": {"attn_layer_period": 3, "attn_layer_offset": 1, "num_hidden_layers": 3},
         "only_attention": {"attn_layer_period": 1, "attn_layer_offset": 0},
         "only_mamba": {"attn_layer_period": 3, "attn_layer_offset": 2},
         "experts_in_all": {"expert_layer_period": 1, "expert_layer_offset": 0},
