@@ -45,7 +45,7 @@ ABSURD: dict[str, tuple[tuple[str, ...], Any, str]] = {  # what is changed, to w
 WITHOUT = {
     "eps": ("dbrx",),  # what torch's layer norm has
     # of attention, which no layer has unless the file says
-    "heads": ("mamba", "falcon_mamba", "granitemoehybrid", "rwkv"),
+    "heads": ("bamba", "falcon_mamba", "granitemoehybrid", "mamba", "rwkv"),
 }
 
 

@@ -18,8 +18,17 @@ from tinystar_np.seeing.experts import expert_choices
 
 GROUPED = ("deepseek_v2", "deepseek_v3")  # choose by groups first: not always the largest scores
 MOE = (
-    *("dbrx", "gpt_oss", "granitemoe", "granitemoehybrid", "granitemoeshared", "lfm2_moe", "llama4_text"),
-    *("mixtral", "nemotron_h", "olmoe", "qwen2_moe", "qwen3_moe", "qwen3_next", "qwen3_vl_moe_text"),
+    *("dbrx", "gpt_oss", "granitemoe", "granitemoehybrid", "granitemoeshared", "jamba", "lfm2_moe"),
+    *(
+        "llama4_text",
+        "mixtral",
+        "nemotron_h",
+        "olmoe",
+        "qwen2_moe",
+        "qwen3_moe",
+        "qwen3_next",
+        "qwen3_vl_moe_text",
+    ),
     *GROUPED,
 )
 SHARED = (  # with a layer for all

@@ -31,12 +31,15 @@ from tinystar_np.seeing.recurrence import (
 from tinystar_np.tap import listen
 
 RECURRENT = (
+    "bamba",
     "falcon_h1",
     "falcon_mamba",
     "granitemoehybrid",
+    "jamba",
     "mamba",
     "mamba2",
     "minimax",
+    "nemotron_h",
     "qwen3_5_moe_text",
     "qwen3_5_text",
     "qwen3_next",
