@@ -38,6 +38,9 @@ STREAM: Facts = {
     "feed_forward_norm": ("(B, T, D)", "what the feed-forward layer reads"),
     "feed_forward_post_norm": ("(B, T, D)", "a norm after it"),
     "feed_forward_scaled": ("(B, T, D)", "its result times the model's factor (Granite, Falcon-H1)"),
+    "residual_predicted": ("(B, T, D)", "all vectors of the stream, predicted (AltUp), side by side"),
+    "residual_corrected": ("(B, T, D)", "all vectors of the stream, corrected (AltUp), side by side"),
+    "laurel_post_norm": ("(B, T, D)", "a norm after the product of low rank (LAuReL)"),
     "residual_late": ("(B, T, D)", "the stream between feed-forward and the layer's own input (Gemma 4)"),
     "per_layer_post_norm": ("(B, T, D)", "a norm after what the layer makes of its own input"),
     "post_norm": ("(B, T, D)", "the one norm after a parallel block"),
@@ -91,6 +94,10 @@ FEED_FORWARD: Facts = {
     ),
     "feed_forward.experts_norm": ("(B, T, D)", "the experts' sum after a norm (Gemma 4)"),
     "feed_forward.out": ("(B, T, D)", "experts and shared layer together, where there are both"),
+}
+LAUREL: Facts = {
+    "laurel.left": ("(B, T, R)", "the product of low rank beside attention, between its matrices"),
+    "laurel.right": ("(B, T, D)", "that product"),
 }
 PER_LAYER: Facts = {
     "per_layer.gate": ("(B, T, J)", "the gate of the layer's own input, before its activation"),
@@ -197,7 +204,7 @@ def facts_of(names: Collection[str]) -> Facts:
 
     names  of the taps, without their block: "attention.scores"
     """
-    facts = AROUND | STREAM | ATTENTION | FEED_FORWARD | PER_LAYER | IMAGES
+    facts = AROUND | STREAM | ATTENTION | FEED_FORWARD | LAUREL | PER_LAYER | IMAGES
     if "attention.kv_down" in names:
         facts = facts | LATENT_ATTENTION
     if "mixer.beta" in names:
