@@ -16,8 +16,7 @@ CASE = Case(
         **NO_ROPE,
         "shared": {**FOUR, "num_kv_shared_layers": 2, "rms_norm_eps": 0.1},
         "sparse": {"activation_sparsity_pattern": [0.6, 0.0]},
-        "sparse_by_default": {"num_hidden_layers": 11, "layer_types": [SLIDING, FULL] * 5 + [FULL]}
-        | {"rms_norm_eps": 0.1},
+        "sparse_by_default": {**layers(*[SLIDING, FULL] * 5, FULL), "rms_norm_eps": 0.1},
         "widths": {"intermediate_size": [20, 28]},
         "other_vector": {"altup_active_idx": 1},
         "one_vector": {"altup_num_inputs": 1},
