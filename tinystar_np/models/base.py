@@ -54,6 +54,8 @@ class Decoder(Generic[AnyConfig]):
     """{regular expression for what some checkpoints call a tensor, without prefix: the table's name}"""
     WHY_NO_SUM: ClassVar[str] = ""
     """Why a logit is no sum of what the parts of a model add to the stream: a sentence for errors."""
+    FROM_THE_START: ClassVar[str] = ""
+    """Why blocks cannot run from any of them on, given the stream alone: a sentence for errors."""
     IGNORED: ClassVar[str] = ""
     """Regular expression for tensors in checkpoints that are no weights."""
 

@@ -27,17 +27,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
-from tinystar_np.cache import KeyValueState, Step, new_key_value_state
+from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.kernels.activations import ACTIVATIONS, Activation
+from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.attention import capped
 from tinystar_np.kernels.experts import top_k_softmax
-from tinystar_np.kernels.per_layer_embeddings import per_layer_inputs
-from tinystar_np.layers.attention import Attention, heads_apart, heads_joined
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, gated_experts
 from tinystar_np.layers.module import Module
+from tinystar_np.layers.per_layer_input import PerLayerInput, PerLayerTable
+from tinystar_np.layers.shared_attention import SharedAttention
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
@@ -46,7 +46,6 @@ from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
-PER_LAYER = "per-layer inputs"
 USUAL_ROPES = {
     SLIDING: {"rope_type": "default", "rope_theta": 10000.0},
     FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
@@ -232,71 +231,6 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class SharedAttention(Attention):
-    """Attention whose keys and values later layers of its kind read, or which reads those of an earlier one.
-
-    Keys and values are normed, values without a gain; scores are not scaled.
-
-    w  as in ``Attention``, without ``k`` and ``v`` where the layer has none of its own, without ``v`` where
-       keys serve as values; ``q_norm`` and ``k_norm``
-    """
-
-    def __init__(self, w: Weights, c: Gemma4TextConfig, i: int):
-        H, G, K = (c.sizes_of(i)[letter] for letter in "HGK")
-        self.kind = SLIDING if c.windows[i] else FULL
-        self.shares = c.num_kv_shared_layers > 0
-        super().__init__(
-            w, heads=H, kv_heads=G, head_dim=K, scale=1.0, rope=c.ropes[self.kind].rotary(),
-            window=c.windows[i],
-        )  # fmt: skip
-        self.eps = c.rms_norm_eps
-        self.q_norm = RMSNorm(w / "q_norm", eps=self.eps)
-        if self.has_keys:
-            self.k_norm = RMSNorm(w / "k_norm", eps=self.eps)
-        else:
-            self.remark = "keys and values of an earlier layer"
-
-    def build_projections(self, w: Weights) -> None:
-        """Build what makes queries, and keys and values where the layer has some."""
-        self.q = Linear(w / "q")
-        self.has_keys = w.get("k.weight") is not None
-        self.keys_are_values = self.has_keys and w.get("v.weight") is None
-        if self.has_keys:
-            self.k = Linear(w / "k")
-            self.v = self.k if self.keys_are_values else Linear(w / "v")
-
-    def value_dim(self) -> int:
-        """Return the width of a value, that of a key."""
-        return self.head_dim
-
-    def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
-        """Make room for keys and values; of a layer that reads another's, for none."""
-        heads = self.kv_heads if self.has_keys else 0
-        return new_key_value_state(batch_size, heads, self.head_dim, capacity, self.limits())
-
-    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
-        """Let each token attend to itself and to what came before: (B, T, D) → (B, T, D), or (B, 1, D)."""
-        assert self.rope is not None
-        q = tap("attention.q", heads_apart(self.q(step.wanted(x)), self.heads))  # (B, H, T, K)
-        q = tap("attention.q_rotated", self.rope(tap("attention.q_norm", self.q_norm(q)), step.queries))
-        if self.has_keys:
-            held = step.remember(*self.keys_and_values(x, step), state)
-            step.give(self.kind, held)
-        else:
-            held = step.given(self.kind)
-        keys, values, positions = held
-        y = self.attend(q, keys, values, step.mask(positions, self.limits()), step)
-        return tap("attention.out", self.out(heads_joined(tap("attention.mixed", y))))
-
-    def keys_and_values(self, x: NDArray, step: Step) -> tuple[NDArray, NDArray]:
-        """Make the keys and values of new tokens: (B, G, T, K) each."""
-        assert self.rope is not None
-        k = tap("attention.k", heads_apart(self.k(x), self.kv_heads))
-        v = k if self.keys_are_values else tap("attention.v", heads_apart(self.v(x), self.kv_heads))
-        v = tap("attention.v_norm", fast.rms_norm(v, np.ones(self.head_dim, np.float32), self.eps))
-        return tap("attention.k_rotated", self.rope(tap("attention.k_norm", self.k_norm(k)), step)), v
-
-
 class ScaledExperts(Experts):
     """Experts that read one norm of the stream while the router reads another; each has a scale.
 
@@ -340,40 +274,27 @@ class ExpertsBeside(Module):
         return tap("feed_forward.out", dense + chosen)
 
 
-class PerLayerInput(Module):
-    """What a layer makes of its own vector of each token: (activation(x W_gate) ∘ p) W_out.
-
-    w           linear layers ``gate`` (D, J) and ``out`` (J, D)
-    activation  of the gate
-    """
-
-    def __init__(self, w: Weights, activation: Activation):
-        self.gate, self.out = Linear(w / "gate"), Linear(w / "out")
-        self.activation = activation
-
-    def __call__(self, x: NDArray, p: NDArray) -> NDArray:
-        """Map the stream (B, T, D) and the layer's vectors (B, T, J) to (B, T, D), a new array."""
-        gate = tap("per_layer.gate", self.gate(x))
-        gated = tap("per_layer.gated", fast.gated_activation(gate, p, self.activation))
-        return tap("per_layer.out", self.out(gated))
-
-
 class Block(Module):
     """Attention and feed-forward between norms, then the layer's own input; all of it times a number."""
 
     def __init__(self, w: Weights, c: Gemma4TextConfig, i: int):
         norm = partial(RMSNorm, eps=c.rms_norm_eps)
         activation = ACTIVATIONS[c.hidden_activation]
-        self.number = i
+        H, G, K = (c.sizes_of(i)[letter] for letter in "HGK")
+        kind = SLIDING if c.windows[i] else FULL
         self.attention_norm = norm(w / "attention_norm")
-        self.attention = SharedAttention(w / "attention", c, i)
+        self.attention = SharedAttention(
+            w / "attention", kind=kind, heads=H, kv_heads=G, head_dim=K, rope=c.ropes[kind].rotary(),
+            window=c.windows[i], eps=c.rms_norm_eps,
+        )  # fmt: skip
         self.attention_post_norm = norm(w / "attention_post_norm")
         self.feed_forward_norm = norm(w / "feed_forward_norm")
         self.feed_forward = GatedFeedForward(w / "feed_forward", activation)
         self.feed_forward_post_norm = norm(w / "feed_forward_post_norm")
         self.beside = ExpertsBeside(w / "feed_forward", c) if c.enable_moe_block else None
-        self.per_layer = PerLayerInput(w / "per_layer", activation) if c.hidden_size_per_layer_input else None
+        self.per_layer = None
         if c.hidden_size_per_layer_input:
+            self.per_layer = PerLayerInput(w / "per_layer", number=i, activation=activation)
             self.per_layer_post_norm = norm(w / "per_layer_post_norm")
         self.stream_scale: NDArray = w["stream_scale"]
         self.new_state = self.attention.new_state
@@ -389,8 +310,7 @@ class Block(Module):
         x = x + tap("feed_forward_post_norm", self.feed_forward_post_norm(y))
         if self.per_layer is not None:
             x = tap("residual_late", x)
-            p = step.wanted(step.given(PER_LAYER)[:, :, self.number])
-            x = x + tap("per_layer_post_norm", self.per_layer_post_norm(self.per_layer(x, p)))
+            x = x + tap("per_layer_post_norm", self.per_layer_post_norm(self.per_layer(x, step)))
         return tap("residual", x * self.stream_scale)
 
 
@@ -400,31 +320,25 @@ class Gemma4Text(Decoder[Gemma4TextConfig]):
     Config = Gemma4TextConfig
     WEIGHTS = WEIGHTS
     PREFIX = "model."
+    FROM_THE_START = "Blocks of this model read what the embedding and earlier blocks hand them."
     IGNORED = r"layers\.\d+\.self_attn\.(k_proj|v_proj|k_norm|v_norm)\..*"  # of layers that share others'
 
     def build(self, w: Weights, c: Gemma4TextConfig) -> None:
         """Build the embeddings, blocks, the last norm and the output layer."""
         self.embedding = Embedding(w / "embedding.tokens")
+        self.per_layer = None
         if c.hidden_size_per_layer_input:
-            self.per_layer_embedding = Embedding(w / "embedding.layers")
-            self.context = Linear(w / "per_layer.context")
-            self.per_layer_norm = RMSNorm(w / "per_layer.norm", eps=c.rms_norm_eps)
+            self.per_layer = PerLayerTable(w / "embedding.layers", w / "per_layer", eps=c.rms_norm_eps)
         self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
         self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
         self.head = Linear(w / "head")
 
     def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
         """Look the tokens up and multiply by √D: ids (B, T) → (B, T, D); hand each layer its vectors."""
-        D, J = (
-            np.float32(size) for size in (self.config.hidden_size, self.config.hidden_size_per_layer_input)
-        )
-        x = tap("embedding", tap("embedding.tokens", self.embedding(ids) * np.sqrt(D)))
-        if J:
-            tokens = self.per_layer_embedding(ids) * np.sqrt(J)
-            context = self.context(x) * D ** np.float32(-0.5)
-            norm = self.per_layer_norm
-            p = per_layer_inputs(tokens, context, norm.gain, norm.eps)
-            step.give(PER_LAYER, tap("embedding.per_layer", p))  # (B, T, L, J)
+        x = self.embedding(ids) * np.sqrt(np.float32(self.config.hidden_size))
+        x = tap("embedding", tap("embedding.tokens", x))
+        if self.per_layer is not None:
+            self.per_layer(ids, x, step)
         return x
 
     def logits(self, x: NDArray) -> NDArray:

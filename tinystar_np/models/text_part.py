@@ -15,6 +15,7 @@ from tinystar_np.models.old_names import as_today
 TEXT_PARTS = {
     "fuyu": ("persimmon",),
     "gemma3": ("gemma3_text",),
+    "gemma3n": ("gemma3n_text",),
     "gemma4": ("gemma4_text",),
     "idefics3": ("llama",),
     "kimi_k25": ("deepseek_v3", "kimi_k2"),
@@ -65,7 +66,9 @@ ENCODER = re.compile(r"(model\.)?(vision_tower|vision_model|visual)\.")
 PROJECTOR = re.compile(
     r"(model\.)?(?=(multi_modal_projector|mm_projector|connector|image_newline|vision_embed_tokens)\b)"
 )
-SENSES = {"gemma4": re.compile(r"(model\.)?(audio_tower|embed_audio|embed_vision)\.")}
+SENSES = dict.fromkeys(
+    ("gemma3n", "gemma4"), re.compile(r"(model\.)?(audio_tower|embed_audio|embed_vision)\.")
+)
 """What else stands beside the text part of some models: ears, and what turns images and sound into tokens."""
 NOTHING = re.compile(r"(?!)")
 

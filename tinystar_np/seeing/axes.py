@@ -23,6 +23,7 @@ TABLES: tuple[Facts, ...] = (
     tap_facts.LATENT_ATTENTION,
     tap_facts.COMPRESSED_QUERIES,
     tap_facts.FEED_FORWARD,
+    tap_facts.LAUREL,
     tap_facts.PER_LAYER,
     tap_facts.MAMBA2,
     tap_facts.DELTA_NET,

@@ -105,6 +105,8 @@ def patching(
     Returns the map. Raises InputError for texts of different lengths, tokens out of the vocabulary, a tap
     that no block has, and where both runs answer alike, so that nothing could be restored.
     """
+    if model.FROM_THE_START:
+        raise InputError(f"{model.FROM_THE_START} Patching needs the stream alone; ts.patch runs all of it.")
     clean_text, corrupted_text = model.checked(clean_ids), model.checked(corrupted_ids)
     if clean_text.shape != corrupted_text.shape or clean_text.ndim != 1:
         raise InputError(

@@ -40,6 +40,9 @@ STREAM: Facts = {
     "feed_forward_norm": ("(B, T, D)", "what the feed-forward layer reads"),
     "feed_forward_post_norm": ("(B, T, D)", "a norm after it"),
     "feed_forward_scaled": ("(B, T, D)", "its result times the model's factor (Granite, Falcon-H1)"),
+    "residual_predicted": ("(B, T, D)", "all vectors of the stream, predicted (AltUp), side by side"),
+    "residual_corrected": ("(B, T, D)", "all vectors of the stream, corrected (AltUp), side by side"),
+    "laurel_post_norm": ("(B, T, D)", "a norm after the product of low rank (LAuReL)"),
     "residual_late": ("(B, T, D)", "the stream between feed-forward and the layer's own input (Gemma 4)"),
     "per_layer_post_norm": ("(B, T, D)", "a norm after what the layer makes of its own input"),
     "post_norm": ("(B, T, D)", "the one norm after a parallel block"),
@@ -108,6 +111,10 @@ FEED_FORWARD: Facts = {
         "(B, T, D)",
         "experts and shared layer together, where there are both; the gated output (RWKV)",
     ),
+}
+LAUREL: Facts = {
+    "laurel.left": ("(B, T, R)", "the product of low rank beside attention, between its matrices"),
+    "laurel.right": ("(B, T, D)", "that product"),
 }
 PER_LAYER: Facts = {
     "per_layer.gate": ("(B, T, J)", "the gate of the layer's own input, before its activation"),
@@ -244,7 +251,7 @@ def facts_of(names: Collection[str]) -> Facts:
 
     names  of the taps, without their block: "attention.scores"
     """
-    facts = AROUND | STREAM | ATTENTION | FEED_FORWARD | PER_LAYER | IMAGES
+    facts = AROUND | STREAM | ATTENTION | FEED_FORWARD | LAUREL | PER_LAYER | IMAGES
     if "attention.kv_down" in names:
         facts = facts | LATENT_ATTENTION
     if "mixer.beta" in names:
