@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tinystar_np.inspection.flops import flops_per_token, multiply_adds
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.layers.basic import GatedFeedForward, Linear
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.weights import Weights
@@ -166,7 +167,7 @@ def test_no_matrix_is_forgotten(model_type: str) -> None:
     for block in model.blocks:
         mixer = getattr(block, "mixer", getattr(block, "attention", None))
         state = mixer.new_state(1, 0)
-        if isinstance(mixer, GatedDeltaNet):  # read by the key, written, read by the query
+        if isinstance(mixer, GatedDeltaNet | ChannelDeltaNet):  # read by the key, written, read by the query
             expected += 3 * state["delta"].size
         elif hasattr(mixer, "A"):
             expected += 2 * state["ssm"].size

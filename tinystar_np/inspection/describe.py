@@ -14,6 +14,7 @@ import numpy as np
 from tinystar_np.inspection.describe_layers import Part, describe, first_sentence, side_by_side
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, LayerNorm, Linear, Mixer, RMSNorm
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.mamba1 import Mamba1
@@ -45,6 +46,9 @@ class Description:
         return list(found.values())
 
 
+RECURRENCES = (ChannelDeltaNet, GatedDeltaNet, Mamba1, Mamba2)
+
+
 def describe_model(model: Decoder) -> Description:
     """Describe a model, which needs no weights (inspection/hollow.py)."""
     layers = [_layer(block, model.config) for block in model.blocks]
@@ -55,7 +59,9 @@ def describe_model(model: Decoder) -> Description:
         parts["positions"] = added
         for layer in layers:
             layer.pop("positions", None)
-    elif all(isinstance(mixer, GatedDeltaNet | Mamba1 | Mamba2) for mixer in _all_mixers(model)):
+    elif all(
+        isinstance(mixer, ChannelDeltaNet | GatedDeltaNet | Mamba1 | Mamba2) for mixer in _all_mixers(model)
+    ):
         parts["positions"] = Part("none: a recurrence reads in order", {"kind": "none"})
     parts["norms"] = _norms(model)
     parts["biases"] = _biases(model.blocks)

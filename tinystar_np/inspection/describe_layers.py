@@ -10,6 +10,7 @@ from functools import singledispatch
 from tinystar_np.kernels.activations import Activation, gelu, gelu_tanh, relu, silu
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, FeedForward, GatedFeedForward, LayerNorm, Linear, RMSNorm
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Expert, Experts
 from tinystar_np.layers.latent_attention import LatentAttention
@@ -117,6 +118,14 @@ def _delta_net(layer: GatedDeltaNet) -> Part:
     words = f"gated delta net, {H} heads keep {K} × {K_v} numbers each, convolution over {width}"
     facts = {"heads": H, "groups": G, "head_dim": K, "value_dim": K_v, "convolution": width}
     return Part(words, {"kind": "delta_net", **facts})
+
+
+@describe.register
+def _channel_delta_net(layer: ChannelDeltaNet) -> Part:
+    H, K, width = layer.heads, layer.head_dim, len(layer.convolution)
+    words = f"delta net with a decay for each channel, {H} heads keep {K} × {K} numbers each"
+    facts = {"heads": H, "head_dim": K, "convolution": width}
+    return Part(f"{words}, convolution over {width}", {"kind": "channel_delta_net", **facts})
 
 
 @describe.register

@@ -24,6 +24,7 @@ from tinystar_np.cache import Limits
 from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Linear
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.latent_attention import LatentAttention
@@ -122,6 +123,12 @@ def _delta_net(layer: GatedDeltaNet, context: int) -> int:
     parts = sum(multiply_adds(part, context) for part in _parts(layer))
     state = layer.heads * layer.head_dim * layer.value_dim
     return parts + prod(layer.convolution.shape) + 3 * state
+
+
+@multiply_adds.register
+def _channel_delta_net(layer: ChannelDeltaNet, context: int) -> int:
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + prod(layer.convolution.shape) + 3 * layer.heads * layer.head_dim**2
 
 
 @multiply_adds.register

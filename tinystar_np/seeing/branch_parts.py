@@ -15,6 +15,7 @@ from tinystar_np.kernels.activations import sigmoid
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import FeedForward, GatedFeedForward, Linear
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, ExpertsAndShared
 from tinystar_np.layers.latent_attention import LatentAttention
@@ -37,7 +38,7 @@ READ_BY_OUT = {"attention": ("gated", "mixed"), "mixer": ("gated_norm", "gated")
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "attention": (Attention, LatentAttention),
-    "mixer": (Mamba2, GatedDeltaNet, Mamba1),
+    "mixer": (Mamba2, ChannelDeltaNet, GatedDeltaNet, Mamba1),
     "feed_forward": (FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
 }
 """The classes of each branch's layers."""
@@ -76,7 +77,7 @@ def parts_of(branch: Branch, place: RecordedPlace, directions: Directions) -> It
     """
     layer = branch.layer
     match layer:
-        case Attention() | LatentAttention() | Mamba2() | GatedDeltaNet():
+        case Attention() | LatentAttention() | Mamba2() | ChannelDeltaNet() | GatedDeltaNet():
             yield from _heads(branch.path, layer.out, layer.heads, place, directions)
         case FeedForward() | GatedFeedForward():
             y = place.vector(branch.out) - _bias(layer.down)

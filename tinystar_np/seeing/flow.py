@@ -21,7 +21,7 @@ SUMS = ("residual_middle", "residual")
 MIXERS = {
     # what each tap of a recurrence is computed from; "" is what the mixer reads
     "mixer.in": ("",),
-    "mixer.convolution": ("mixer.in",),
+    "mixer.convolution": ("mixer.in", ""),
     "mixer.x": ("mixer.convolution",),
     "mixer.selection": ("mixer.x",),
     "mixer.B": ("mixer.selection", "mixer.convolution"),
@@ -32,8 +32,11 @@ MIXERS = {
     "mixer.v": ("mixer.convolution",),
     "mixer.beta": ("",),
     "mixer.decay": ("",),
+    "mixer.channel_decay": ("",),
 }
-SCANNED = tuple(f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "decay"))
+SCANNED = tuple(
+    f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "decay", "channel_decay")
+)
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
     if name == "mixer.scan":
         return tuple(each for each in SCANNED if each in names)
     if name in ("mixer.gated", "mixer.gated_norm"):
-        return ("mixer.scan", "mixer.in")
+        return ("mixer.scan", "mixer.in" if "mixer.in" in names else source)
     if name == "mixer.out":
         return ("mixer.gated_norm" if "mixer.gated_norm" in names else "mixer.gated",)
     return (next(each for each in MIXERS[name] if each in names or not each) or source,)
