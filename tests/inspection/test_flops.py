@@ -176,7 +176,7 @@ def test_no_matrix_is_forgotten(model_type: str) -> None:
 
 
 def _share(model: Any) -> Fraction:
-    found = [block.feed_forward for block in model.blocks]
+    found = [part for block in model.blocks for part in (block, block.feed_forward)]
     layers = [part for layer in found for part in (layer, *vars(layer).values())]
     layer = next(layer for layer in layers if isinstance(layer, Experts))
     return Fraction(layer.per_token, len(layer.experts))

@@ -110,7 +110,9 @@ def in_reach(limits: Limits, context: int) -> int:
 
 @multiply_adds.register
 def _experts(layer: Experts, context: int) -> int:
-    return multiply_adds(layer.router, context) + layer.per_token * multiply_adds(layer.experts[0], context)
+    """Count the experts of a token; where some do nothing, those of the mean token."""
+    all_of_them = sum(multiply_adds(expert, context) for expert in layer.experts)
+    return multiply_adds(layer.router, context) + layer.per_token * all_of_them // len(layer.experts)
 
 
 # Recurrences, by their definitions: each number of the state is decayed and written to with one multiply-add,

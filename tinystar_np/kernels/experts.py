@@ -219,6 +219,31 @@ def softmax_grouped_top_k(
     return chosen, weights * factor
 
 
+def softmax_corrected_top_k(
+    logits: NDArray, k: int, *, correction: NDArray, factor: float = 1.0
+) -> tuple[NDArray[np.intp], NDArray]:
+    """Route each token to the k experts of the best corrected weights, weighted by the softmax over all.
+
+    logits      (..., E), the router's scores
+    correction  (E,), added to the softmax for the choice alone, as in ``sigmoid_grouped_top_k``
+    factor      what the weights are multiplied by; they are not scaled to sum to 1
+
+    Where some of the E give back what they are given, zero-computation experts, the correction also decides
+    how many experts with weights a token gets on average: it costs less than k of them, and a token that
+    needs more gets more. LongCat-Flash, arXiv:2509.01322.
+
+    Returns the chosen experts and their weights, each (..., k), the best first.
+
+    >>> logits, correction = np.log([6.0, 3.0, 1.0]), np.array([0.0, 0.0, 0.6])
+    >>> chosen, weights = softmax_corrected_top_k(logits, 2, correction=correction)
+    >>> chosen.tolist(), weights.round(6).tolist()
+    ([2, 0], [0.1, 0.6])
+    """
+    scores = softmax(logits)
+    chosen = top_k(scores + correction, k)
+    return chosen, np.take_along_axis(scores, chosen, axis=-1) * factor
+
+
 def _exact_sigmoid(logits: NDArray) -> NDArray:
     """Map scores into 0 … 1, exact to the last digit where the result is small."""
     return np.exp(-np.logaddexp(np.float32(0), -logits))

@@ -260,7 +260,10 @@ class Config:
             if held.chosen_of in sizes:
                 k, E = getattr(self, name), sizes[held.chosen_of]
                 can_be = k is not None and 1 <= k <= E
-                require(can_be, f"{name} = {k} of {letters[held.chosen_of]} = {E} cannot be chosen.")
+                require(
+                    can_be,
+                    f"{name} = {k} of {letters.get(held.chosen_of, held.chosen_of)} = {E} cannot be chosen.",
+                )
         _ = self.rope, self.windows  # whatever is wrong with them shows when they are read
 
     def _check_keys(self) -> None:

@@ -29,7 +29,7 @@ Directions = NDArray[np.float64]
 OUTPUTS = {
     "attention": ("attention.out",),
     "mixer": ("mixer.out",),
-    "feed_forward": ("feed_forward.out", "feed_forward.experts", "feed_forward.down"),
+    "feed_forward": ("feed_forward.out", "feed_forward.down", "feed_forward.experts"),
 }
 """Branches, and the tap of each one's result: the first that there is."""
 READ_BY_OUT = {"attention": ("gated", "mixed"), "mixer": ("gated_norm", "gated")}

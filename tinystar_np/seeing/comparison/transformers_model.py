@@ -214,7 +214,12 @@ def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     rows = [row for row in expand(model.WEIGHTS, model.config).values() if not row.part]
     layers = {row.ours.rpartition(".")[0]: row.theirs.rpartition(".")[0] for row in rows}
     before = re.split(r"\b0\b", next(row.theirs for row in rows if row.ours.startswith("blocks.0.")))[0]
-    layers |= {f"blocks.{i}.residual": f"{before}{i}" for i in range(len(model.blocks))}
+    their_numbers = {
+        found[1] for row in rows if (found := re.match(rf"{re.escape(before)}(\d+)\.", row.theirs))
+    }
+    each = max(len(model.blocks) // max(len(their_numbers), 1), 1) if their_numbers else 1
+    last = range(each - 1, len(model.blocks), each)  # where each of their layers is several blocks here
+    layers |= {f"blocks.{i}.residual": f"{before}{i // each}" for i in last}
     modules: Mapping[str, Any] = dict(reference.named_modules())
     for ours, theirs in layers.items():
         for whole in BEFORE:
