@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tinystar_np.inspection.flops import flops_per_token, multiply_adds
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.layers.basic import GatedFeedForward, Linear
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.lightning_attention import LightningAttention
@@ -171,7 +172,7 @@ def test_no_matrix_is_forgotten(model_type: str) -> None:
     for block in model.blocks:
         mixer = getattr(block, "mixer", getattr(block, "attention", None))
         state = (mixer or block).new_state(1, 0)
-        if isinstance(mixer, GatedDeltaNet):  # read by the key, written, read by the query
+        if isinstance(mixer, GatedDeltaNet | ChannelDeltaNet):  # read by the key, written, read by the query
             expected += 3 * state["delta"].size
         elif isinstance(mixer, MLSTM):
             expected += 2 * state["matrix"].size
@@ -186,7 +187,12 @@ def test_no_matrix_is_forgotten(model_type: str) -> None:
 
 
 def _share(model: Any) -> Fraction:
-    found = [block.feed_forward for block in model.blocks if hasattr(block, "feed_forward")]
+    found = [
+        part
+        for block in model.blocks
+        for part in (block, getattr(block, "feed_forward", None))
+        if part is not None
+    ]
     layers = [part for layer in found for part in (layer, *vars(layer).values())]
     layer = next(layer for layer in layers if isinstance(layer, Experts))
     return Fraction(layer.per_token, len(layer.experts))

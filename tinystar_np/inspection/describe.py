@@ -15,6 +15,7 @@ from tinystar_np.cache import NoState
 from tinystar_np.inspection.describe_layers import Part, describe, first_sentence, side_by_side
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, LayerNorm, Linear, Mixer, RMSNorm
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.lightning_attention import LightningAttention
@@ -29,6 +30,7 @@ from tinystar_np.models.config import Config
 from tinystar_np.models.rope_parameters import RopeParameters
 
 IN_ORDER = (
+    ChannelDeltaNet,
     GatedDeltaNet,
     LightningAttention,
     Mamba1,
@@ -57,6 +59,9 @@ class Description:
             if role in layer:
                 found.setdefault(layer[role].words, (layer[role], []))[1].append(i)
         return list(found.values())
+
+
+RECURRENCES = (ChannelDeltaNet, GatedDeltaNet, Mamba1, Mamba2)
 
 
 def describe_model(model: Decoder) -> Description:

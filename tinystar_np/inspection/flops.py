@@ -24,6 +24,7 @@ from tinystar_np.cache import Limits
 from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Linear
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.latent_attention import LatentAttention
@@ -113,7 +114,9 @@ def in_reach(limits: Limits, context: int) -> int:
 
 @multiply_adds.register
 def _experts(layer: Experts, context: int) -> int:
-    return multiply_adds(layer.router, context) + layer.per_token * multiply_adds(layer.experts[0], context)
+    """Count the experts of a token; where some do nothing, those of the mean token."""
+    all_of_them = sum(multiply_adds(expert, context) for expert in layer.experts)
+    return multiply_adds(layer.router, context) + layer.per_token * all_of_them // len(layer.experts)
 
 
 # Recurrences, by their definitions: each number of the state is decayed and written to with one multiply-add,
@@ -138,6 +141,12 @@ def _mlstm(layer: MLSTM, context: int) -> int:
 def _lightning_attention(layer: LightningAttention, context: int) -> int:
     parts = sum(multiply_adds(part, context) for part in _parts(layer))
     return parts + 2 * layer.heads * layer.head_dim**2
+
+
+@multiply_adds.register
+def _channel_delta_net(layer: ChannelDeltaNet, context: int) -> int:
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + prod(layer.convolution.shape) + 3 * layer.heads * layer.head_dim**2
 
 
 @multiply_adds.register

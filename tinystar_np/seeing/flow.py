@@ -28,7 +28,7 @@ MIXERS = {
     # what each tap of a recurrence is computed from; "" is what the mixer reads
     "mixer.in": ("",),
     "mixer.z": ("",),
-    "mixer.convolution": ("mixer.in",),
+    "mixer.convolution": ("mixer.in", ""),
     "mixer.x": ("mixer.convolution",),
     "mixer.selection": ("mixer.x",),
     "mixer.B": ("mixer.selection", "mixer.convolution"),
@@ -45,6 +45,7 @@ MIXERS = {
     "mixer.input_gate": ("mixer.convolution", ""),
     "mixer.recurrence_gate": ("mixer.convolution",),
     "mixer.decay": ("mixer.recurrence_gate", ""),
+    "mixer.channel_decay": ("",),
 }
 SHORT_CONVOLUTION = {
     # the same of a convolution between two gates, which has no scan
@@ -59,7 +60,20 @@ SHORT_CONVOLUTION = {
 }
 SCANNED = tuple(
     f"mixer.{name}"
-    for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "input_gate", "forget_gate", "decay")
+    for name in (
+        "x",
+        "q",
+        "k",
+        "v",
+        "B",
+        "C",
+        "time_step",
+        "beta",
+        "input_gate",
+        "forget_gate",
+        "decay",
+        "channel_decay",
+    )
 )
 ROUTED = ("chosen", "weights")
 
@@ -194,7 +208,7 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
     if name in ("mixer.gated", "mixer.gated_norm"):
         read = "mixer.norm" if "mixer.norm" in names else "mixer.scan"
         gates = ("mixer.output_gate", "mixer.receptance", "mixer.z", "mixer.in")
-        return (read, next(gate for gate in gates if gate in names))
+        return (read, next((gate for gate in gates if gate in names), source))
     if name == "mixer.out":
         return ("mixer.gated_norm" if "mixer.gated_norm" in names else "mixer.gated",)
     return (next(each for each in MIXERS[name] if each in names or not each) or source,)

@@ -144,6 +144,7 @@ DELTA_NET: Facts = {
     "mixer.v": ("(B, T, H, J)", "values: what should stand there"),
     "mixer.beta": ("(B, T, H)", "how much of the difference is written"),
     "mixer.decay": ("(B, T, H)", "the logarithm of what is left of the state"),
+    "mixer.channel_decay": ("(B, T, H, K)", "the same for each channel of keys (Kimi Linear)"),
     "mixer.scan": ("(B, T, H, J)", "what the recurrence gives"),
     "mixer.gated_norm": ("(B, T, HJ)", "normed and gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
