@@ -32,6 +32,7 @@ exclude_patterns = ["tools", "_build", "**.ipynb"]  # a chapter opened as a note
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
+html_js_files = ["find_rows.js"]
 html_show_copyright = False
 html_theme_options = {
     "source_repository": f"{HOME}/",

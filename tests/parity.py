@@ -20,6 +20,7 @@ from tinystar_np.loading import load
 from tinystar_np.models import Decoder
 from tinystar_np.seeing.comparison.with_transformers import compare_with_transformers
 
+OF_TODAY = ("gemma4_text",)  # whose first files say what is rotated as transformers 5 does
 TOLERANCE = 1e-5  # of the largest logit; the project promises 1e-4
 
 
@@ -55,8 +56,12 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
             else:
                 parameter.copy_(0.2 * noise)  # more makes softmax so sharp that it magnifies rounding
         for name, buffer in model.named_buffers():
-            if name.endswith("e_score_correction_bias"):  # no parameter, but it changes which experts run
+            # No parameters, but they change which experts run.
+            if name.endswith(("e_score_correction_bias", "expert_bias")):
                 buffer.copy_(0.5 * torch.randn(buffer.shape, generator=generator))
+            elif name.endswith("layer_scalar"):
+                drawn = 1 + 0.3 * torch.randn(buffer.shape, generator=generator)
+                buffer.copy_(torch.round(64 * drawn) / 64)  # a number that bfloat16 has, too
 
 
 def save(reference: PreTrainedModel, directory: Path, **changes: Any) -> Path:
@@ -77,6 +82,13 @@ def logits_of(reference: torch.nn.Module, ids: np.ndarray) -> np.ndarray:
     """The reference's logits (B, T, V)."""
     with torch.no_grad():
         return reference(torch.from_numpy(np.atleast_2d(ids)), use_cache=False).logits.numpy()
+
+
+def name_in_file(tensors: Mapping[str, Any], name: str, weight: torch.Tensor) -> str:
+    """What a file calls a weight that transformers calls ``name`` in memory; it renames some as it saves."""
+    if name in tensors:
+        return name
+    return next(n for n, tensor in tensors.items() if np.array_equal(tensor, weight.detach().numpy()))
 
 
 def random_ids(*shape: int, seed: int = 1, vocabulary: int = VOCABULARY) -> np.ndarray:
@@ -204,6 +216,8 @@ def old_spelling(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Changes that turn a config.json of today's library into one of the hub's old files."""
     changes: dict[str, Any] = {"dtype": None, "torch_dtype": "float32", "transformers_version": "4.31.0"}
     rope = dict(raw.get("rope_parameters") or {})
+    if raw["model_type"] in OF_TODAY:
+        return changes
     if SLIDING in rope and rope[SLIDING]["rope_type"] == "default":  # the other was not known
         changes["rope_local_base_freq"] = rope[SLIDING]["rope_theta"]
         rope = dict(rope[FULL])

@@ -23,3 +23,9 @@ OTHERS_OF: dict[str, dict[str, list[Any]]] = {
 """Other values of keys where those of switch_values.py do not fit; parts of an object as "object.part"."""
 INERT_OF = {f"{file.CASE.model_type}.{key}" for file in FILES for key in getattr(file, "INERT", "").split()}
 """Keys that are in transformers' class of one architecture and read by nothing there."""
+READ_OF = {f"{file.CASE.model_type}.{key}" for file in FILES for key in getattr(file, "READ", "").split()}
+"""Keys that have mathematics in one architecture, and in no other."""
+MISREAD_OF = {
+    f"{file.CASE.model_type}.{key}" for file in FILES for key in getattr(file, "MISREAD", "").split()
+}
+"""Keys that transformers reads and the makers do not, or the other way round: ours does as the makers."""

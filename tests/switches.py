@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from parity import assert_close, logits_of, random_ids, reference_model
 from parity_case import class_fields
-from parity_cases import INERT_OF, OTHERS_OF, ROWS
+from parity_cases import INERT_OF, MISREAD_OF, OTHERS_OF, READ_OF, ROWS
 from switch_values import INERT, NAMES, OTHERS, SIZES, SPELLINGS, Other
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -67,6 +67,8 @@ def our_keys(model_type: str) -> dict[str, Any]:
 
 def is_inert(model_type: str, key: str) -> bool:
     """Whether a key stands in ``WITHOUT_MATHEMATICS``: as it is called, or for this architecture."""
+    if f"{model_type}.{key}" in {*READ_OF, *MISREAD_OF}:
+        return False
     return bool({key.rpartition(".")[2], f"{model_type}.{key}"} & {*INERT, *INERT_OF})
 
 
@@ -238,7 +240,10 @@ def check_without_mathematics(model_type: str) -> list[str]:
     keys = {key: default for key, default in keys_of(model_type).items() if is_inert(model_type, key)}
     raw = small(model_type)
     for key, default in keys.items():
-        raw = changed(raw, key, _something_else(key.rpartition(".")[2], default))
+        (value,) = OTHERS_OF.get(model_type, {}).get(key) or [
+            _something_else(key.rpartition(".")[2], default)
+        ]
+        raw = changed(raw, key, value)
     theirs, before = Trial(model_type, raw), trial(model_type, small(model_type))
     theirs.model.load_state_dict(before.model.state_dict())  # some of them say how weights begin
     theirs.logits = logits_of(theirs.model, IDS)
@@ -260,6 +265,7 @@ def _something_else(key: str, default: Any) -> Any:
 def walked_keys(model_type: str) -> list[str]:
     """The keys of an architecture that a walk tries one by one."""
     keys = [key for key in keys_of(model_type) if not is_inert(model_type, key)]
+    keys = [key for key in keys if f"{model_type}.{key}" not in MISREAD_OF]
     return sorted([*keys, *our_keys(model_type)])
 
 

@@ -15,7 +15,7 @@ from tinystar_np.fast.machine import give_back_memory as give_back
 from tinystar_np.fast.threads import use_threads
 from tinystar_np.models import Decoder, EmbeddingModel, embedding_class, model_class, vision_class
 from tinystar_np.models.config import Config
-from tinystar_np.models.text_part import has_vision, text_config, text_tensors
+from tinystar_np.models.text_part import TEXT_PARTS, has_vision, text_config, text_tensors
 from tinystar_np.models.vision_part import VisionPart
 from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
 
@@ -28,7 +28,8 @@ OF_GGUF = (
     "is not read here: use the model's safetensors."
 )
 OF_TEXT_ALONE = "Its files hold the text part, without the encoder of images: use those of the whole model."
-"""Why a model reads text alone though others of its kind see."""
+OF_WHOLE = "Of these models the text part is implemented here, and the encoder of images is not."
+"""Why a model reads text alone though others of its kind see, or its own files could."""
 
 
 def load(
@@ -118,6 +119,8 @@ def load(
         model.why_text_alone = OF_GGUF
     elif sees is not None:
         model.why_text_alone = OF_TEXT_ALONE
+    elif source.config["model_type"] in TEXT_PARTS:
+        model.why_text_alone = OF_WHOLE
     if in_memory:
         model.move_into_memory()
     if tokenizer is not None:

@@ -8,13 +8,13 @@ Run it after a change to any model's docstring or facts; a test says so.
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.models import ARCHITECTURES, EMBEDDING_ARCHITECTURES, VISION_ARCHITECTURES
-from tinystar_np.models.facts import COLUMNS, Facts, docstring, headline, model_file, parts
+from tinystar_np.models.facts import COLUMNS, Facts, docstring, headline, model_file, named_alike, parts
 
 PAGE = Path(__file__).parents[1] / "architectures.md"
 VISION_COLUMNS = ("encoder", "projector", "places", "decoder")
@@ -26,6 +26,8 @@ COLOURS = {  # of Facts.kind
     "block": "fill:#e5e7eb,stroke:#6b7280",
     "recurrence": "fill:#cdf0d3,stroke:#15803d",
 }
+MOST, FEW = 20, 3
+"""Boxes that a picture of the family tree has at most, and those of a branch that is not worth another."""
 LONG = 16384
 """Tokens, more than any window or chunk."""
 
@@ -62,7 +64,7 @@ def kept(empty: int, one: int, full: int, long: int) -> str:
     """Say what a state keeps that holds so many numbers with no token, with one, and with ``long`` tokens."""
     fixed = [f"{empty} in all"] if empty else []
     if one == empty:
-        return fixed[0]
+        return fixed[0] if fixed else "nothing"
     most = (full - empty) // (one - empty)
     return " and ".join([f"{one - empty}" + (f" of up to {most} tokens" if most < long else ""), *fixed])
 
@@ -72,13 +74,76 @@ def children(parent: str | None) -> list[str]:
     return [name for name in TYPES if FACTS[name].grew_from == parent]
 
 
-def picture(parent: str | None = None) -> Iterator[str]:
-    """Draw what grew from an architecture as lines of Mermaid."""
-    for name in children(parent):
-        yield f"  {name}[{name}<br><small>{headline(name)[0]}</small>]:::{FACTS[name].kind}"
+def pictures() -> dict[str, set[str]]:
+    """Divide the tree into pictures that can be read: {the root of each: the roots cut off below it}.
+
+    Where a tree has more than ``MOST`` boxes, its largest branch becomes a picture of its own, and one box of
+    this one, until it fits or no branch of more than a few is left.
+    """
+    found: dict[str, set[str]] = {}
+
+    def boxes(name: str) -> int:
+        """How many boxes a branch takes, after cutting what is too large."""
+        sizes = {child: boxes(child) for child in children(name)}
+        found[name] = set()
+        while 1 + sum(sizes.values()) > MOST:
+            largest = max(sizes, key=lambda child: sizes[child])
+            if sizes[largest] < FEW:
+                break
+            found[name].add(largest)
+            sizes[largest] = 1
+        return 1 + sum(sizes.values())
+
+    for root in children(None):
+        boxes(root)
+    cut = {name for below in found.values() for name in below}
+    roots = [name for name in TYPES if name in cut or FACTS[name].grew_from is None]
+    return {root: cut & {*descendants(root)} - {root} for root in roots}
+
+
+def descendants(name: str) -> Iterator[str]:
+    """List an architecture and all that grew from it."""
+    yield name
+    for child in children(name):
+        yield from descendants(child)
+
+
+def picture(root: str, cut: Collection[str]) -> Iterator[str]:
+    """Draw what grew from an architecture as lines of Mermaid.
+
+    cut  those below it that have pictures of their own, and are one box here
+    """
+
+    def box(name: str, also: str = "") -> str:
+        small = f"<br><small>{headline(name)[0]}{also}</small>"
+        return f"  {name}[{name}{small}]:::{FACTS[name].kind}"
+
+    def branch(name: str) -> Iterator[str]:
+        for child in children(name):
+            if child in cut:
+                more = len([*descendants(child)]) - 1
+                yield box(child, f" and {more} after it")
+            else:
+                yield box(child)
+            yield f"  {name} --> {child}"
+            if child not in cut:
+                yield from branch(child)
+
+    yield box(root)
+    yield from branch(root)
+
+
+def family_tree() -> Iterator[str]:
+    """Write all pictures, each with its heading."""
+    for root, cut in pictures().items():
+        yield from ("", f"### From {root} on", "")
+        parent = FACTS[root].grew_from
         if parent:
-            yield f"  {parent} --> {name}"
-        yield from picture(name)
+            yield from (f"{root} grew from [{parent}](#{parent}).", "")
+        yield from ("```mermaid", "flowchart LR")
+        yield from (f"  classDef {kind} {colours},color:#111" for kind, colours in COLOURS.items())
+        yield from picture(root, cut)
+        yield "```"
 
 
 def steps(parent: str | None = None, depth: int = 0) -> Iterator[str]:
@@ -116,6 +181,15 @@ def seeing_table(names: Sequence[str], columns: Sequence[str]) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
+def jumps() -> Iterator[str]:
+    """Write links to all sections, names that begin alike together."""
+    groups = named_alike(TYPES)
+    linked = {letters: " ".join(f"[{name}](#{name})" for name in names) for letters, names in groups.items()}
+    for letters in (name for name, its in groups.items() if len(its) > 1):
+        yield f"- {linked[letters]}"
+    yield f"- {' '.join(linked[letters] for letters, its in groups.items() if len(its) == 1)}"
+
+
 def page() -> str:
     """Write the page."""
     rows = [
@@ -131,7 +205,10 @@ def page() -> str:
         "",
         "[Family tree](#family-tree) · [what each step changed](#what-each-step-changed) · "
         "[blocks and layers as pictures](blocks.md) · [where to read what](blocks.md#where-to-read-what) · "
-        "[the keys of their configs, as tested](config_keys.md)",
+        "[the keys of their configs, as tested](config_keys.md) · "
+        "[every `model_type` of transformers](model_types.md)",
+        "",
+        *jumps(),
         "",
         "The last column is what a layer's state grows by with every token, in numbers of 4 bytes, or what "
         "it is in all where it does not grow: measured on the model in brackets, built without weights.",
@@ -144,13 +221,8 @@ def page() -> str:
         "",
         "Each grows from the one that it differs least from, which need not be the one that its authors "
         "began with. What a step is mostly about: blue attention, yellow positions, violet feed-forward and "
-        "experts, grey norms, biases and connections, green recurrence.",
-        "",
-        "```mermaid",
-        "flowchart LR",
-        *(f"  classDef {kind} {colours},color:#111" for kind, colours in COLOURS.items()),
-        *picture(),
-        "```",
+        "experts, grey norms, biases and connections, green recurrence. A large branch is another picture.",
+        *family_tree(),
         "",
         "## What each step changed",
         "",

@@ -85,7 +85,7 @@ ROWS: dict[str, Row] = {
     "config: an unknown model_type": Row(
         config(model_type="xlnet"),
         ConfigError,
-        r"'xlnet', which is not implemented here\.\nImplemented: .*gpt2",
+        r"'xlnet', which is not implemented here: .*\.\nThe nearest that runs is gpt2",
     ),
     "config: a model_type of a MB": Row(
         config(model_type="x" * 1_000_000), ConfigError, r"model_type 'x+\.\.\.x+', which is not implemented"

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from terminals import on_terminal
 
 from tinystar_np.cli.main import tinystar
-from tinystar_np.models import ARCHITECTURES
+from tinystar_np.models import ARCHITECTURES, VISION_ARCHITECTURES
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_models(capsys: Any, monkeypatch: pytest.MonkeyPatch, talking_model: Pat
     for name in ("stories", "letters"):
         assert [name, "shipped"] in [[row[0], row[-1]] for row in rows]
     assert ["somebody/parrot", "weights_cache"] in [[row[0], row[-1]] for row in rows]
-    assert {row[1] for row in rows if len(row) > 2} >= set(ARCHITECTURES)
+    assert {word for row in rows for word in row} >= {*ARCHITECTURES, *VISION_ARCHITECTURES}
     assert max(len(line) for line in out.splitlines()) <= 80
     assert tinystar(["models", "--cache-dir", str(tmp_path / "empty"), "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
@@ -145,8 +145,16 @@ def test_models_describe_an_architecture(capsys: Any) -> None:
     assert out.rstrip().endswith(str(Path("models") / "gemma2.py"))
     assert tinystar(["models", "gemma2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["docstring"] in out
-    with pytest.raises(SystemExit, match="2"):
-        tinystar(["models", "gemma9"])
+
+
+def test_models_are_found_by_words(capsys: Any) -> None:
+    assert tinystar(["models", "Experts", "WINDOW"]) == 0
+    found = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert "gpt_oss" in found
+    assert "gpt2" not in found
+    assert tinystar(["models", "experts", "window", "--json"]) == 0
+    assert sorted(json.loads(capsys.readouterr().out)["architectures"]) == sorted(found)
+    assert tinystar(["models", "gemma9"]) != 0
     assert "gemma2" in capsys.readouterr().err
 
 

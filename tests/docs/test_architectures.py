@@ -21,7 +21,7 @@ def test_the_page_is_up_to_date(tool) -> None:
 @pytest.mark.parametrize("model_type", TYPES)
 def test_every_model_file_says_enough(model_type: str) -> None:
     text = docstring(model_type)
-    assert 2019 <= int(headline(model_type)[0]) <= 2026
+    assert 2018 <= int(headline(model_type)[0]) <= 2026
     assert 0 < len(name_of(model_type)) < 60
     for column in ("attention", "position", "norm", "block"):
         assert parts(text)[column], column

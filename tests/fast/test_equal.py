@@ -24,8 +24,9 @@ from tinystar_np.kernels.int8 import quantise
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.mxfp4 import E2M1
-from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix, TernaryMatrix
 from tinystar_np.kernels.paged_attention import Paged
+from tinystar_np.kernels.ternary import pack
 
 Case = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -88,6 +89,12 @@ def matmul() -> Iterator[Case]:
             for vectors in ((), (1,), (2, 3), (200,), (0,)):
                 yield case(normal(*vectors, inputs), blocks)
             yield case(normal(3, outputs), blocks.T)
+    for outputs, inputs in ((40, 33), (7, 5), (1200, 512)):
+        values = np.random.default_rng(outputs).integers(-1, 2, (outputs, inputs))
+        matrix = TernaryMatrix(pack(values), 0.3, outputs, transposed=True)
+        for vectors in ((), (1,), (2, 3), (200,), (0,)):
+            yield case(normal(*vectors, inputs), matrix)
+            yield case(normal(*vectors, outputs), matrix.T)
     parts = [random_block_matrix("MXFP4", 40, 64) for _ in range(2)]
     for vectors in ((), (1,), (2, 3), (200,), (0,)):
         yield case(normal(*vectors, 64), MatrixInTurns(parts))
@@ -364,6 +371,13 @@ def mixture() -> Iterator[Case]:
             yield case(normal(tokens, 6), chosen, normal(tokens, 3), experts, weigh_inputs)
 
 
+def chosen_outputs() -> Iterator[Case]:
+    experts = [lambda x, e=e: np.tanh(x[:, :4]) * np.float32(e + 1) for e in range(7)]
+    for tokens, k in ((1, 1), (1, 3), (40, 3), (3, 7)):
+        chosen = np.argsort(normal(tokens, 7), axis=-1)[:, :k]
+        yield case(normal(tokens, k, 6), chosen, experts)
+
+
 def causal_convolution() -> Iterator[Case]:
     for length in (1, 3, 200):
         for width in (1, 4):
@@ -420,6 +434,27 @@ def channel_delta_rule() -> Iterator[Case]:
         yield case(q, k, v, g, beta, normal(batch, H, K, v.shape[-1], seed=3))
 
 
+def lightning_attention() -> Iterator[Case]:
+    slopes = np.array([0, 0.3, 20], dtype=np.float32)
+    for length in (1, 2, 64, 65, 200):
+        given = (normal(2, length, 3, 8), normal(2, length, 3, 8, seed=1), normal(2, length, 3, 6), slopes)
+        yield case(*given)
+        yield case(*given, normal(2, 3, 8, 6, seed=3))
+
+
+def rg_lru() -> Iterator[Case]:
+    for length in (1, 60):
+        x, gate, log_a = (
+            normal(2, length, 6),
+            np.tanh(normal(2, length, 6)) ** 2,
+            -np.exp(normal(2, length, 6)),
+        )
+        begins = np.zeros((2, length), bool)
+        yield case(x, gate, log_a, begins, normal(2, 6))
+        begins[:, 0] = True
+        yield case(x, gate, log_a, begins)
+
+
 def quantise_cases() -> Iterator[Case]:
     zeros = normal(5, 70_000)
     zeros[2] = 0
@@ -433,6 +468,13 @@ def to_bfloat16_cases() -> Iterator[Case]:
         yield case(x)
 
 
+def wkv() -> Iterator[Case]:
+    for length in (1, 30):
+        given = (*normal(2, 2, length, 6), -np.exp(normal(6)), normal(6, seed=1))
+        yield case(*given)
+        yield case(*given, normal(2, 3, 6, seed=2) ** 2)
+
+
 CASES = {
     "activate": activate,
     "attention": attention,
@@ -442,6 +484,7 @@ CASES = {
     "best_keys": best_keys,
     "causal_convolution": causal_convolution,
     "channel_delta_rule": channel_delta_rule,
+    "chosen_outputs": chosen_outputs,
     "delta_rule": delta_rule,
     "embedding": embedding,
     "gated_activation": gated_activation,
@@ -449,6 +492,7 @@ CASES = {
     "gathered": gathered,
     "index_scores": index_scores,
     "latent_attention": latent_attention,
+    "lightning_attention": lightning_attention,
     "layer_norm": layer_norm,
     "log_softmax": log_softmax,
     "matmul": matmul,
@@ -458,6 +502,7 @@ CASES = {
     "paged_latent_attention": paged_latent_attention,
     "quantise": quantise_cases,
     "relative_attention": relative_attention,
+    "rg_lru": rg_lru,
     "rms_norm": rms_norm,
     "rotary_embedding": rotary_embedding,
     "selective_scan": selective_scan,
@@ -466,6 +511,7 @@ CASES = {
     "ssm_scan": ssm_scan,
     "to_bfloat16": to_bfloat16_cases,
     "unit_vectors": unit_vectors_cases,
+    "wkv": wkv,
 }
 OVERWRITES = {"activate", "gated_activation", "gated_rms_norm"}
 """Their first argument; all others leave what they are given as it was."""

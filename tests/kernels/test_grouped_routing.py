@@ -8,7 +8,7 @@ import pytest
 from tinystar_np.kernels.experts import (
     group_limited_top_k,
     sigmoid_grouped_top_k,
-    softmax_corrected_top_k,
+    softmax_corrected_top_k_unnormed,
     softmax_grouped_top_k,
 )
 
@@ -74,7 +74,7 @@ def test_softmax_grouped(k: int, kept: int, normed: bool) -> None:
 
 
 def test_softmax_corrected() -> None:
-    chosen, weights = softmax_corrected_top_k(LOGITS, 3, correction=CORRECTION, factor=1.5)
+    chosen, weights = softmax_corrected_top_k_unnormed(LOGITS, 3, correction=CORRECTION, factor=1.5)
     assert weights.dtype == np.float32
     for row, places, found in rows(LOGITS, chosen, weights):
         scores = (np.exp(row.astype(float)) / np.exp(row.astype(float)).sum()).tolist()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from parity import assert_close, logits_of, old_spelling, reference_model
+from parity import assert_close, logits_of, name_in_file, old_spelling, reference_model
 from safetensors.torch import load_file, save_file
 from switches import CONFIG_MAPPING, IDS, TYPES, keys_of, others, small, walked_keys
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -85,6 +85,7 @@ def laid_out(rng: random.Random, reference: PreTrainedModel, saved: Tensors) -> 
     table, head = reference.get_input_embeddings().weight, "lm_head.weight"
     if table is reference.get_output_embeddings().weight:
         embedding = next(n for n, p in reference.named_parameters() if p is table)
+        embedding = name_in_file(tensors, embedding, table)
         tensors.pop(head, None)
         match rng.choice(["embedding", "both", "head"]):
             case "both":

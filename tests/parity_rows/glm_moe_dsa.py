@@ -33,7 +33,7 @@ CASE = Case(
 OTHERS: dict[str, list[Any]] = DEEPSEEK_OTHERS | {
     "q_lora_rank": [14],
     "index_n_heads": [17],
-    "index_head_dim": [8],
+    "index_head_dim": [12],
     "index_topk": [2],
     "layer_types": [Other(["full_attention", "indexed_attention"], same=True)],  # of its cache alone
     "indexer_types": [["full", "shared"]],

@@ -1,6 +1,7 @@
 """Who wrote a token: parts of a logit sum to it in every model, and are those of NumPy written by hand."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ from smollm2 import smollm2_file
 
 import tinystar_np as ts
 from tinystar_np.errors import InputError, TinyStarError
-from tinystar_np.models import ARCHITECTURES
+from tinystar_np.models import ARCHITECTURES, model_class
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.seeing.attribution import NEEDED, attribute, attribute_each
 from tinystar_np.tap import tap
 
 IDS = random_ids(20)
+SUMS = [case for case in CASES if not model_class(case.model_type).WHY_NO_SUM]
 VARIANTS = [
-    pytest.param(case, name, id=f"{case.model_type}-{name}") for case in CASES for name in case.all_variants
+    pytest.param(case, name, id=f"{case.model_type}-{name}") for case in SUMS for name in case.all_variants
 ]
 BY_HEAD = {"attention", "mixer"}
 
@@ -55,6 +57,15 @@ def test_the_parts_sum_to_the_logit(case: Case, variant: str, tmp_path: Path) ->
     reference = reference_model(case.model_type, **copy.deepcopy(case.config(variant)))
     model = ts.load(save(reference, tmp_path), dtype="float32")[0]
     check_sums(model, recorded(model))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in SUMS], ids=lambda c: c.model_type)
+def test_logits_that_are_no_sums(case: Case, tmp_path: Path) -> None:
+    """The error says why."""
+    reference = reference_model(case.model_type, **copy.deepcopy(case.config("plain")))
+    model = ts.load(save(reference, tmp_path), dtype="float32")[0]
+    with pytest.raises(InputError, match=re.escape(model.WHY_NO_SUM)):
+        attribute(model, recorded(model), -1, 5)
 
 
 def test_every_architecture_is_in_the_table() -> None:

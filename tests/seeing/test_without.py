@@ -17,7 +17,7 @@ from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig
 
 IDS = random_ids(17)
-DOWN = r"feed_forward(\.experts\.\d+|\.shared)?\.down\.(weight|bias)"
+DOWN = r"feed_forward((\.experts\.\d+|\.shared)?\.down\.(weight|bias)|\.bias)"
 """The last matrices of every kind of feed-forward layer, by our names."""
 
 
@@ -38,7 +38,7 @@ def parts_of_block(model: Any, i: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with ts.record() as recording:
         model(IDS)
-    heads = ts.attribute(model, recording, -1, 5).heads()
+    heads = {} if model.WHY_NO_SUM else ts.attribute(model, recording, -1, 5).heads()
     for branch in ("attention", "mixer"):
         path = f"{scope}.{branch}"
         if f"{path}.out.weight" not in model.weights:

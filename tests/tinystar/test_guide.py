@@ -81,7 +81,7 @@ def test_an_architecture_is_three_files(tmp_path: Path) -> None:
     copy_of_the_project(tmp_path)
     assert follow(ARCHITECTURE, tmp_path) == [
         "CHANGELOG.md",
-        "tests/parity_cases.py",
-        "tinystar_np/models/olmo3.py",
+        "tests/parity_rows/cwm.py",
+        "tinystar_np/models/cwm.py",
     ]
-    assert not (ROOT / "tinystar_np" / "models" / "olmo3.py").exists()
+    assert not (ROOT / "tinystar_np" / "models" / "cwm.py").exists()

@@ -7,7 +7,7 @@ is padded, so position p of a row is always its p-th token.
 from collections.abc import Callable, Hashable, Sequence
 from copy import copy
 from functools import cached_property, partial
-from typing import NamedTuple, Protocol, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,6 +149,14 @@ class Step:
             for row, start in zip(self.groups, self.start.tolist(), strict=False)
             for place in (start, start + self.length)
         )
+
+    def give(self, key: Hashable, value: object) -> None:
+        """Hand something to later layers of this call: keys and values that they share, or their inputs."""
+        self._shared[key] = value
+
+    def given(self, key: Hashable) -> Any:
+        """Return what an earlier layer of this call has handed on under this name."""
+        return self._shared[key]
 
     def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """Return what ``make`` makes, made when first asked for and kept for all layers of this call."""

@@ -4,7 +4,8 @@
     "blocks.{i}.attention.q.bias":   ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_bias"),
 
 The shape is that of the stored tensor. An axis is a product of the config's letters and numbers, "3D" is
-three times the model width, or a sum of such products, "HK+2GK". Linear layers want (in, out): where a file
+three times the model width, or a sum of such products, "HK+2GK"; a letter may mean another number in some of
+the layers (``other_sizes`` of the config). Linear layers want (in, out): where a file
 stores (out, in), the row says "(HK D)ᵀ", and the transpose is used, a view that costs nothing.
 
 The third entry names an attribute of the config: the row is there where it is true, or, where it is a list of
@@ -44,6 +45,10 @@ class HasSizes(Protocol):
     @property
     def sizes(self) -> Mapping[str, int]:
         """{"D": 768, …}."""
+
+    @property
+    def other_sizes(self) -> Mapping[int, Mapping[str, int]]:
+        """{a layer in which letters mean other numbers: those letters}."""
 
 
 class Row(NamedTuple):
@@ -104,7 +109,7 @@ def expand(table: WeightTable, config: HasSizes) -> dict[str, Row]:
 
 def rows(table: WeightTable, config: HasSizes) -> Iterator[Row]:
     """Write out a table row by row; what a wrong config asks for may be endless."""
-    sizes = config.sizes
+    sizes, other_sizes = config.sizes, config.other_sizes
     for ours, (named, axes, *condition) in table.items():
         theirs = filled_in(named, config)
         layers = _layers(condition[0], config) if condition else range(sizes.get("L", 1))
@@ -115,7 +120,8 @@ def rows(table: WeightTable, config: HasSizes) -> Iterator[Row]:
         for i in layers:
             numbered = theirs.replace("{i}", str(i)).replace("{i+1}", str(i + 1))
             numbered = numbered.replace("{i//2}", str(i // 2)).replace("{i%2}", str(i % 2))
-            yield from _counted(ours.replace("{i}", str(i)), numbered, axes, sizes)
+            own = {**sizes, **other_sizes[i]} if i in other_sizes else sizes
+            yield from _counted(ours.replace("{i}", str(i)), numbered, axes, own)
 
 
 def filled_in(name: str, config: HasSizes) -> str:

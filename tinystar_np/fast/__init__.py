@@ -34,7 +34,11 @@ from tinystar_np.fast.sparse import index_scores, sparse_latent_attention
 from tinystar_np.kernels.attention import attention_mean
 from tinystar_np.kernels.channel_delta_rule import chunked_channel_delta_rule as channel_delta_rule
 from tinystar_np.kernels.experts import grouped_mixture as mixture
+from tinystar_np.kernels.experts import grouped_outputs as chosen_outputs
+from tinystar_np.kernels.lightning_attention import blockwise_lightning_attention as lightning_attention
+from tinystar_np.kernels.rg_lru import rg_lru
 from tinystar_np.kernels.sparse_attention import best_keys
+from tinystar_np.kernels.wkv import wkv
 
 if os.environ.get("TINYSTAR_NP_KERNELS") == "1":
     globals().update(KERNELS)
@@ -49,6 +53,7 @@ __all__ = [
     "best_keys",
     "causal_convolution",
     "channel_delta_rule",
+    "chosen_outputs",
     "delta_rule",
     "embedding",
     "gated_activation",
@@ -57,6 +62,7 @@ __all__ = [
     "index_scores",
     "latent_attention",
     "layer_norm",
+    "lightning_attention",
     "log_softmax",
     "matmul",
     "matmul_each",
@@ -65,6 +71,7 @@ __all__ = [
     "paged_latent_attention",
     "quantise",
     "relative_attention",
+    "rg_lru",
     "rms_norm",
     "rotary_embedding",
     "selective_scan",
@@ -73,4 +80,5 @@ __all__ = [
     "ssm_scan",
     "to_bfloat16",
     "unit_vectors",
+    "wkv",
 ]

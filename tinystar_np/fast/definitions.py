@@ -12,15 +12,18 @@ from tinystar_np.kernels import (
     experts,
     int8,
     latent_attention,
+    lightning_attention,
     linear,
     norms,
     paged_attention,
     relative_positions,
+    rg_lru,
     rope,
     selective_scan,
     softmax,
     sparse_attention,
     ssm,
+    wkv,
 )
 
 KERNELS: dict[str, Callable[..., object]] = {
@@ -32,6 +35,7 @@ KERNELS: dict[str, Callable[..., object]] = {
     "best_keys": sparse_attention.best_keys,
     "causal_convolution": convolution.causal_convolution,
     "channel_delta_rule": channel_delta_rule.channel_delta_rule,
+    "chosen_outputs": experts.chosen_outputs,
     "delta_rule": delta_rule.delta_rule,
     "embedding": linear.embedding,
     "gated_activation": activations.gated_activation,
@@ -40,6 +44,7 @@ KERNELS: dict[str, Callable[..., object]] = {
     "index_scores": sparse_attention.index_scores,
     "latent_attention": latent_attention.latent_attention,
     "layer_norm": norms.layer_norm,
+    "lightning_attention": lightning_attention.lightning_attention,
     "log_softmax": softmax.log_softmax,
     "matmul": linear.matmul,
     "matmul_each": linear.matmul_each,
@@ -48,6 +53,7 @@ KERNELS: dict[str, Callable[..., object]] = {
     "paged_latent_attention": paged_attention.paged_latent_attention,
     "quantise": int8.quantise,
     "relative_attention": relative_positions.relative_attention,
+    "rg_lru": rg_lru.rg_lru,
     "rms_norm": norms.rms_norm,
     "rotary_embedding": rope.rotary_embedding,
     "selective_scan": selective_scan.selective_scan,
@@ -56,4 +62,5 @@ KERNELS: dict[str, Callable[..., object]] = {
     "ssm_scan": ssm.ssm_scan,
     "to_bfloat16": bfloat16.to_bfloat16,
     "unit_vectors": delta_rule.unit_vectors,
+    "wkv": wkv.wkv,
 }

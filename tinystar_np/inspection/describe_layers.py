@@ -14,8 +14,12 @@ from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Expert, Experts
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.rg_lru import RGLRU
+from tinystar_np.layers.short_convolution import ShortConvolution
+from tinystar_np.layers.time_mixing import ChannelMixing, TimeMixing
 
 
 @dataclass(frozen=True)
@@ -129,10 +133,18 @@ def _channel_delta_net(layer: ChannelDeltaNet) -> Part:
 
 
 @describe.register
+def _lightning_attention(layer: LightningAttention) -> Part:
+    H, K = layer.heads, layer.head_dim
+    words = f"lightning attention, {H} heads keep {K} × {K} numbers each"
+    return Part(words, {"kind": "lightning", "heads": H, "head_dim": K})
+
+
+@describe.register
 def _mamba1(layer: Mamba1) -> Part:
     width, channels = layer.convolution.shape
     N = len(layer.A)
     words = f"Mamba 1, {channels} channels keep {N} numbers each, convolution over {width}"
+    words += "" if layer.norms is None else ", norms of Δ, B and C"
     return Part(words, {"kind": "Mamba1", "channels": channels, "state_size": N, "convolution": width})
 
 
@@ -143,6 +155,27 @@ def _mamba2(layer: Mamba2) -> Part:
     words = f"Mamba 2, {H} heads keep {P} × {N} numbers each, convolution over {width}"
     facts = {"heads": H, "head_dim": P, "groups": G, "state_size": N, "convolution": width}
     return Part(words, {"kind": "Mamba2", **facts})
+
+
+@describe.register
+def _rg_lru(layer: RGLRU) -> Part:
+    width, channels = layer.convolution.shape
+    words = f"RG-LRU, {channels} channels keep a number each, convolution over {width}"
+    return Part(words, {"kind": "RG-LRU", "channels": channels, "convolution": width})
+
+
+@describe.register
+def _short_convolution(layer: ShortConvolution) -> Part:
+    width, channels = layer.convolution.shape
+    words = f"gated convolution over {width} tokens, {channels} channels"
+    return Part(words, {"kind": "ShortConvolution", "channels": channels, "convolution": width})
+
+
+@describe.register
+def _time_mixing(layer: TimeMixing) -> Part:
+    D, channels = layer.k.weight.shape
+    words = f"time mixing, {channels} channels keep 3 numbers each, and {D} of the token before"
+    return Part(words, {"kind": "time_mixing", "channels": channels, "width": D})
 
 
 # Feed-forward layers.
@@ -172,6 +205,15 @@ def _feed_forward(layer: FeedForward) -> Part:
     activation = _named(layer.activation)
     words = f"plain, {activation}, {D} → {F} → {D} ({F / D:.3g} × the width)"
     return Part(words, {"kind": "plain", "activation": activation, "width": D, "inner": F})
+
+
+@describe.register
+def _channel_mixing(layer: ChannelMixing) -> Part:
+    D, F = layer.up.weight.shape
+    words = (
+        f"channel mixing with the token before, ReLU² and a gate, {D} → {F} → {D} ({F / D:.3g} × the width)"
+    )
+    return Part(words, {"kind": "channel_mixing", "width": D, "inner": F})
 
 
 @describe.register(GatedFeedForward)

@@ -28,8 +28,11 @@ from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.rg_lru import RGLRU, BlockLinear
+from tinystar_np.layers.short_convolution import ShortConvolution
 from tinystar_np.layers.sparse_attention import SparseLatentAttention
 from tinystar_np.models.base import Decoder
 
@@ -67,7 +70,7 @@ def _attention(layer: Attention, context: int) -> int:
     pairs = in_reach(layer.limits(), context) * both
     if layer.relative is not None:  # one more for each distance that has a vector
         pairs += len(layer.relative[0]) * both
-    return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * pairs
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * layer.maps * pairs
 
 
 @multiply_adds.register
@@ -134,6 +137,12 @@ def _channel_delta_net(layer: ChannelDeltaNet, context: int) -> int:
 
 
 @multiply_adds.register
+def _lightning_attention(layer: LightningAttention, context: int) -> int:
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + 2 * layer.heads * layer.head_dim**2
+
+
+@multiply_adds.register
 def _mamba1(layer: Mamba1, context: int) -> int:
     parts = sum(multiply_adds(part, context) for part in _parts(layer))
     return parts + prod(layer.convolution.shape) + 2 * prod(layer.A.shape)
@@ -144,3 +153,20 @@ def _mamba2(layer: Mamba2, context: int) -> int:
     parts = sum(multiply_adds(part, context) for part in _parts(layer))
     state = layer.heads * layer.head_dim * layer.state_size
     return parts + prod(layer.convolution.shape) + 2 * state
+
+
+@multiply_adds.register
+def _rg_lru(layer: RGLRU, context: int) -> int:
+    """A channel's one number is what is read."""
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + prod(layer.convolution.shape) + len(layer.decay)
+
+
+@multiply_adds.register
+def _block_linear(layer: BlockLinear, context: int) -> int:
+    return prod(layer.weight.shape)
+
+
+@multiply_adds.register
+def _short_convolution(layer: ShortConvolution, context: int) -> int:
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + prod(layer.convolution.shape)

@@ -5,7 +5,7 @@ value; a query reads S. Values stored under similar keys add up. The delta rule 
 the key and adds only a share β of the difference to the new value; before that all of S decays by e^g:
 
     S'  = e^{g_t} S_{t−1}                         g_t ≤ 0
-    u_t = β_t (v_t − S'ᵀ k_t)                     0 ≤ β ≤ 1
+    u_t = β_t (v_t − S'ᵀ k_t)                     0 ≤ β ≤ 1, in some models 2
     S_t = S' + k_t u_tᵀ
     y_t = S_tᵀ q_t
 
@@ -58,7 +58,7 @@ def delta_rule(
     q, k   (batch, T, G, K), where G divides H and neighbouring heads share queries and keys
     v      (batch, T, H, K_v)
     g      (batch, T, H), at most 0
-    beta   (batch, T, H), 0 to 1
+    beta   (batch, T, H), 0 to 1, or to 2 where what is stored may change its sign
     state  (batch, H, K, K_v), S after the tokens that came before; None for zeros
 
     Returns y (batch, T, H, K_v) and the state after the last token (batch, H, K, K_v), both new arrays.

@@ -11,6 +11,14 @@ tokens rotates each pair of sine and cosine by the same angle wherever it starts
 so that a layer can learn to attend n tokens back. Rotary embedding (kernels/rope.py) later kept the rotation
 and left out the addition. Vaswani et al. 2017, arXiv:1706.03762, section 3.5; there the embedding is
 multiplied by √D before the addition.
+
+The code that came with the paper, and most that was copied from it, has all sines before all cosines, and
+spaces the waves so that the last takes exactly 2πθ tokens:
+
+    PE(p, j) = sin(p · θ^(−j/(h−1)))        PE(p, h + j) = cos(p · θ^(−j/(h−1)))      h = D/2
+
+Neither matters to what can be learned; to weights that were learned with one form, the other is noise.
+tensor2tensor's layers/common_attention.py, 2017; fairseq and XGLM after it.
 """
 
 import numpy as np
@@ -35,4 +43,25 @@ def sinusoidal_positions(
     vectors = np.empty((*positions.shape, width), dtype=np.float32)
     vectors[..., 0::2] = np.sin(angles)
     vectors[..., 1::2] = np.cos(angles[..., : width // 2])
+    return vectors
+
+
+def sinusoidal_halves(
+    positions: NDArray[np.integer], width: int, theta: float = 10000.0
+) -> NDArray[np.float32]:
+    """Return the vectors of positions with sines in the first half, cosines in the second: (...) → (..., D).
+
+    width  D, at least 4; an odd one ends in a 0
+    theta  θ; the longest wave is 2πθ tokens
+
+    >>> print(sinusoidal_halves(np.array([0, 1]), 4, theta=100.0).round(3))  # angles 0 and 0, then 1 and 0.01
+    [[0.    0.    1.    1.   ]
+     [0.841 0.01  0.54  1.   ]]
+    """
+    half = width // 2
+    frequencies = float(theta) ** (-np.arange(half) / (half - 1))
+    angles = positions[..., None] * frequencies  # (..., h), in float64 as above
+    vectors = np.zeros((*positions.shape, width), dtype=np.float32)
+    vectors[..., :half] = np.sin(angles)
+    vectors[..., half : 2 * half] = np.cos(angles)
     return vectors

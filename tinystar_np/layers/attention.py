@@ -38,6 +38,8 @@ class Attention(Module):
 
     relative: tuple[NDArray, NDArray] | None = None
     """Vectors added to keys and to values by distance, in relative attention (models/tinystar_block.py)."""
+    maps: int = 1
+    """How many attention maps a head has, each of as many queries (models/diffllama.py)."""
     remark: str = ""
     """What only the layer of one architecture does, for those who describe models."""
 
@@ -57,7 +59,7 @@ class Attention(Module):
         alibi: Alibi | None = None,
     ):
         self.build_projections(w)
-        self.out = Linear(w / "out")
+        self.build_output(w)
         self.heads, self.kv_heads = heads, heads if kv_heads is None else kv_heads
         self.head_dim = head_dim
         self.scale = head_dim**-0.5 if scale is None else scale
@@ -68,6 +70,10 @@ class Attention(Module):
     def build_projections(self, w: Weights) -> None:
         """Build what makes queries, keys and values."""
         self.q, self.k, self.v = Linear(w / "q"), Linear(w / "k"), Linear(w / "v")
+
+    def build_output(self, w: Weights) -> None:
+        """Build what makes the result of all heads' means."""
+        self.out = Linear(w / "out")
 
     def limits(self) -> Limits:
         """Say how far a token sees."""
@@ -111,13 +117,18 @@ class Attention(Module):
         q = tap("attention.q", heads_apart(q, self.heads))
         k = tap("attention.k", heads_apart(k, self.kv_heads))
         v = tap("attention.v", heads_apart(v, self.kv_heads))
-        if self.norms is not None:
-            q_norm, k_norm = self.norms
-            q = tap("attention.q_norm", self.normed(q, q_norm))
-            k = tap("attention.k_norm", self.normed(k, k_norm))
+        q, k = self.both_normed(q, k)
         if self.clip is not None:
             q, k, v = (np.clip(each, -self.clip, self.clip) for each in (q, k, v))
         return q, k, v
+
+    def both_normed(self, q: NDArray, k: NDArray) -> tuple[NDArray, NDArray]:
+        """Norm queries and keys, where the model does so."""
+        if self.norms is None:
+            return q, k
+        q_norm, k_norm = self.norms
+        q = tap("attention.q_norm", self.normed(q, q_norm))
+        return q, tap("attention.k_norm", self.normed(k, k_norm))
 
     def normed(self, x: NDArray, norm: Norm) -> NDArray:
         """Norm queries or keys (B, heads, T, K), each head by itself."""
@@ -153,6 +164,22 @@ class JointNormAttention(Attention):
     def normed(self, x: NDArray, norm: Norm) -> NDArray:
         """Norm queries or keys (B, heads, T, K), all heads of a token together."""
         return heads_apart(norm(heads_joined(x)), x.shape[1])
+
+
+class LateNormAttention(Attention):
+    """Attention that norms queries and keys after they are rotated.
+
+    A rotation keeps lengths, and so the divisor of an RMS norm; but its gains, one for each number of a head,
+    then multiply what the rotation has mixed.
+    """
+
+    def both_normed(self, q: NDArray, k: NDArray) -> tuple[NDArray, NDArray]:
+        """Leave queries and keys as they are, so far."""
+        return q, k
+
+    def rotated(self, q: NDArray, k: NDArray, step: Step) -> tuple[NDArray, NDArray]:
+        """Rotate queries and keys by their positions, and norm them."""
+        return super().both_normed(*super().rotated(q, k, step))
 
 
 class FusedAttention(Attention):

@@ -131,6 +131,11 @@ class RMSNorm(Module):
         return fast.rms_norm(x, self.gain, self.eps)
 
 
+def no_norm(x: NDArray) -> NDArray:
+    """Return x: the identity in place of a norm."""
+    return x
+
+
 class FeedForward(Module):
     """Feed-forward layer: expand to F features, apply the activation, project back to D.
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tinystar_np import fast
 from tinystar_np.cache import RecurrentState, Step
 from tinystar_np.kernels.activations import silu, softplus
-from tinystar_np.layers.basic import Linear
+from tinystar_np.layers.basic import Linear, Norm
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
@@ -31,9 +31,16 @@ class Mamba1(Module):
                 ``time_step`` (R, F), a linear layer with bias; ``A_log`` (F, N) and ``D`` (F,), where
                 A = −exp(A_log); ``out`` (F, D), a linear layer
     activation  after the convolution; the gate always takes SiLU
+    norms       of δ, B and C, which keep the recurrence from growing in large models (Jamba); None for none
     """
 
-    def __init__(self, w: Weights, *, activation: Callable[[NDArray], NDArray] = silu):
+    def __init__(
+        self,
+        w: Weights,
+        *,
+        activation: Callable[[NDArray], NDArray] = silu,
+        norms: tuple[Norm, Norm, Norm] | None = None,
+    ):
         self.project = Linear(w / "in")
         self.convolution: NDArray = np.ascontiguousarray(w["convolution.weight"][:, 0].T)  # (W, F)
         self.convolution_bias: NDArray | None = w.get("convolution.bias")
@@ -43,6 +50,7 @@ class Mamba1(Module):
         self.D: NDArray = w["D"]
         self.out = Linear(w / "out")
         self.activation = activation
+        self.norms = norms
 
     def new_state(self, batch_size: int, capacity: int) -> RecurrentState:
         """Make the state before the first token: W − 1 inputs of the convolution, and h."""
@@ -68,9 +76,11 @@ class Mamba1(Module):
         x, recent = fast.causal_convolution(x, self.convolution, self.convolution_bias, before[0])
         x = tap("mixer.x", fast.activate(tap("mixer.convolution", x), self.activation))
         selected = tap("mixer.selection", self.selection(x))
-        B, C = tap("mixer.B", selected[..., -2 * N : -N]), tap("mixer.C", selected[..., -N:])
-        dt = self.time_step(selected[..., : -2 * N])
-        dt = tap("mixer.time_step", fast.activate(dt, softplus))
+        dt, B, C = selected[..., : -2 * N], selected[..., -2 * N : -N], selected[..., -N:]
+        if self.norms is not None:
+            dt, B, C = (norm(each) for norm, each in zip(self.norms, (dt, B, C), strict=True))
+        B, C = tap("mixer.B", B), tap("mixer.C", C)
+        dt = tap("mixer.time_step", fast.activate(self.time_step(dt), softplus))
         y, h = fast.selective_scan(x, dt, self.A, B, C, self.D, before[1])
         if state is not None:
             state.replace(convolution=recent, ssm=h)

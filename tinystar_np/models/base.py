@@ -52,6 +52,8 @@ class Decoder(Generic[AnyConfig]):
     """What some checkpoints put before the names in the weight table and others do not."""
     OTHER_NAMES: ClassVar[Mapping[str, str]] = {}
     """{regular expression for what some checkpoints call a tensor, without prefix: the table's name}"""
+    WHY_NO_SUM: ClassVar[str] = ""
+    """Why a logit is no sum of what the parts of a model add to the stream: a sentence for errors."""
     IGNORED: ClassVar[str] = ""
     """Regular expression for tensors in checkpoints that are no weights."""
 

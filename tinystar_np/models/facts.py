@@ -6,7 +6,7 @@ docs/architectures.md is written from both.
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -71,3 +71,17 @@ def table(text: str) -> list[list[str]]:
         else:
             joined.append(row)
     return joined
+
+
+def named_alike(names: Iterable[str]) -> dict[str, list[str]]:
+    """Group architectures whose names begin with the same letters: {"qwen": ["qwen2", "qwen3", …], …}.
+
+    A name that begins with the whole of another's letters is of its group, as granitemoe is of granite's.
+    """
+    letters = {name: re.match("[a-z]+", name) for name in sorted(names)}
+    beginnings = {name: found[0] if found else name for name, found in letters.items()}
+    groups: dict[str, list[str]] = {}
+    for name in beginnings:
+        shortest = min((b for b in beginnings.values() if beginnings[name].startswith(b)), key=len)
+        groups.setdefault(shortest, []).append(name)
+    return groups

@@ -33,7 +33,7 @@ from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.errors import InputError
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.kernels.experts import softmax_corrected_top_k
+from tinystar_np.kernels.experts import softmax_corrected_top_k_unnormed
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, gated_experts
 from tinystar_np.layers.latent_attention import LatentQueryAttention
@@ -273,7 +273,7 @@ def experts(w: Weights, c: LongcatFlashConfig) -> Experts:
     """Build the experts of a layer, those with weights before those without."""
     with_weights = gated_experts(w / "experts", c.n_routed_experts, ACTIVATIONS[c.hidden_act])
     routing = partial(
-        softmax_corrected_top_k, correction=w["router.correction"], factor=c.routed_scaling_factor
+        softmax_corrected_top_k_unnormed, correction=w["router.correction"], factor=c.routed_scaling_factor
     )
     without = [ZeroExpert() for _ in range(c.zero_experts)]
     return Experts(w, [*with_weights, *without], per_token=c.moe_topk, routing=routing)

@@ -9,6 +9,7 @@ from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import ConfigError
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.embedding_model import EmbeddingModel
+from tinystar_np.models.old_names import OLD_NAMES
 from tinystar_np.models.text_part import TEXT_PARTS
 from tinystar_np.models.vision_part import VisionPart
 
@@ -34,12 +35,19 @@ OLD_SPELLINGS = {
     "RefinedWeb": "falcon",
     "RefinedWebModel": "falcon",
     "hf_olmo": "olmo",
+    "MiniMaxText01": "minimax",
+    "minimax_m1": "minimax",
+    "minimax_text_01": "minimax",
     "mixformer-sequential": "phi",
     "phi-msft": "phi",
     "stablelm_epoch": "stablelm",
 }
 """``model_type`` in the first files of some architectures, and today's."""
-ALIKE = {"kimi_k2": "deepseek_v3", "qwen2_5_vl_text": "qwen2_vl_text"}
+ALIKE = {
+    "gpt-sw3": "gpt2",
+    "kimi_k2": "deepseek_v3",
+    "qwen2_5_vl_text": "qwen2_vl_text",
+}
 """Architectures that are equal to another, and that other."""
 
 
@@ -55,11 +63,10 @@ def model_class(model_type: str) -> type[Decoder]:
         )
     name = {**OLD_SPELLINGS, **ALIKE}.get(model_type, model_type)
     if name not in ARCHITECTURES:
-        known = {*ARCHITECTURES, *OLD_SPELLINGS, *ALIKE, *TEXT_PARTS, *EMBEDDING_ARCHITECTURES}
-        raise ConfigError(
-            f"config.json says model_type {shown(model_type)}, which is not implemented here.\n"
-            f"Implemented: {', '.join(sorted(known))}."
-        )
+        from tinystar_np.models.not_yet import refusal  # late: models that run do not wait for it
+
+        known = {*ARCHITECTURES, *OLD_SPELLINGS, *ALIKE, *OLD_NAMES, *TEXT_PARTS, *EMBEDDING_ARCHITECTURES}
+        raise ConfigError(refusal(model_type, sorted(known)))
     return _class_in(name, Decoder)
 
 

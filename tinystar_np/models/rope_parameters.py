@@ -145,6 +145,28 @@ class RopeParameters:
                 return words
 
 
+def with_stretched_base(keys: Mapping[str, object], head_dim: int) -> Mapping[str, object]:
+    """Return a config's keys with Hunyuan's α, which its files have beside "dynamic", worked into the base.
+
+    keys      as for ``RopeParameters.read``
+    head_dim  K; the base is multiplied by α^(K/(K−2)), so that the slowest pair rotates α times as slowly
+
+    Without α the keys are as they were. Raises ConfigError, naming key and value.
+    """
+    given = RopeKeys.of(keys, None)
+    rule = given.get("rope_type") or given.get("type")
+    if rule != "dynamic" or given.get("alpha") in (None, 0, False):
+        without = {name: value for name, value in given.inside.items() if name != "alpha" or value}
+        return {**keys, given.called: without} if given.inside else keys
+    alpha, base = given.number("alpha", ABOVE_0), given.number("rope_theta", ABOVE_0, 10000.0)
+    require(head_dim > 2, f"{given.name('alpha')} = {alpha}, but heads of {head_dim} have only one pair.")
+    stretched = {"rope_type": "default", "rope_theta": base * alpha ** (head_dim / (head_dim - 2))}
+    fraction = given.get("partial_rotary_factor")
+    if fraction is not None:
+        stretched["partial_rotary_factor"] = fraction
+    return {**keys, "rope_scaling": None, "rope_parameters": stretched}
+
+
 @cache
 def _rotary(parameters: RopeParameters, interleaved: bool) -> Rotary:
     return Rotary(

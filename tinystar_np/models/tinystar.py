@@ -29,10 +29,10 @@ from tinystar_np.checkpoints.weight_table import WeightTable, expand
 from tinystar_np.errors import CheckpointError, InputError
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.kernels.sinusoidal import sinusoidal_positions
-from tinystar_np.layers.basic import Embedding, Linear, Mixer
+from tinystar_np.layers.basic import Embedding, Linear, Mixer, no_norm
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
-from tinystar_np.models.tinystar_block import Block, Embedder, no_norm, norm, positions_of
+from tinystar_np.models.tinystar_block import Block, Embedder, norm, positions_of
 from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.whole_file import whole_file
 

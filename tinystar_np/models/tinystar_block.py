@@ -15,7 +15,15 @@ from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.relative_positions import relative_mean, relative_scores
 from tinystar_np.layers.alibi import Alibi
 from tinystar_np.layers.attention import Attention, as_array
-from tinystar_np.layers.basic import FeedForward, GatedFeedForward, Layer, LayerNorm, Norm, RMSNorm
+from tinystar_np.layers.basic import (
+    FeedForward,
+    GatedFeedForward,
+    Layer,
+    LayerNorm,
+    Norm,
+    RMSNorm,
+    no_norm,
+)
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.rope import Rotary
@@ -59,11 +67,6 @@ class AlibiBothWays(Alibi):
         """Return what is added: (1, H, T, S)."""
         T, S = step.queries.length, len(mask.key_positions)
         return step.once((self, T, S), lambda: bias_by_distance(self.bias(np.arange(1 - S, T)), T)[None])
-
-
-def no_norm(x: NDArray) -> NDArray:
-    """Return x: the identity in place of a norm."""
-    return x
 
 
 def norm(w: Weights, c: TinyStarConfig) -> Norm:

@@ -26,8 +26,11 @@ from numpy.typing import NDArray
 
 from tinystar_np import fast
 from tinystar_np.errors import InputError, TinyStarError
+from tinystar_np.kernels.linear import unpacked
 from tinystar_np.layers.basic import Linear, Norm
+from tinystar_np.models.baichuan import UnitHead
 from tinystar_np.models.base import Decoder, in_silence
+from tinystar_np.models.opt import ProjectedHead
 from tinystar_np.seeing.branch_parts import Branch, Directions, branches_of, parts_of
 from tinystar_np.seeing.frozen_norms import FrozenNorm, freeze
 from tinystar_np.seeing.lens import checked_position, checked_token
@@ -41,6 +44,7 @@ NEEDED = (
     "blocks.*_post_norm",
     "blocks.*.post_norm",
     "blocks.*_scaled",
+    "blocks.*.attention_norm",
     "blocks.*.feed_forward_norm",
     "blocks.*.attention.mixed",
     "blocks.*.attention.gated",
@@ -89,6 +93,8 @@ def attribute_each(
 
     Raises the errors of ``attribute``.
     """
+    if model.WHY_NO_SUM:
+        raise InputError(f"{model.WHY_NO_SUM} So a logit is no sum of what the parts added.")
     place = RecordedPlace(recording, _position(recording, position))
     for id in (id for pair in pairs for id in pair if id is not None):
         checked_token(model, id)
@@ -130,15 +136,22 @@ def _from_logits(
     pairs: Sequence[tuple[int, int | None]],
 ) -> tuple[Directions, list[Term]]:
     """Go back from logits through output layer and final norm: the directions, and biases on the way."""
+    project: Linear | None = None
     head = model.head
+    if isinstance(head, ProjectedHead):
+        project, head = head.project, head.score
     if not isinstance(head, Linear):
         raise InputError(f"The output layer is a {type(head).__name__}, not linear: its logits are no sums.")
 
     def columns(ids: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the vectors (n, D) and biases (n,) of tokens."""
-        vectors = fast.embedding(np.array(ids), head.weight.T).astype(np.float64)
+        vectors = fast.embedding(np.array(ids), head.weight.T)  # (n, D), or (n, R) before a projection
+        if isinstance(head, UnitHead):
+            vectors /= head.norms[ids, None]
+        if project is not None:
+            vectors = fast.matmul(vectors, unpacked(project.weight).T)  # (n, D)
         biases = np.zeros(len(ids)) if head.bias is None else head.bias[ids].astype(np.float64)
-        return vectors, biases
+        return vectors.astype(np.float64), biases
 
     # Some models multiply their logits: by how much is read off at the largest.
     largest = int(np.abs(logits).argmax())
@@ -166,17 +179,21 @@ def _through_block(
     """Go back through a block: the directions before it, and the parts that it added."""
     scope = f"blocks.{i}"
     start = "embedding" if i == 0 else f"blocks.{i - 1}.residual"
-    middle, end = f"{scope}.residual_middle", f"{scope}.residual"
+    middle, late, end = (f"{scope}.{name}" for name in ("residual_middle", "residual_late", "residual"))
     branches = list(branches_of(block, scope, place))
     if middle in place:  # feed-forward comes after the others, or beside them
-        last = [branch for branch in branches if branch.path.endswith(".feed_forward")]
+        last = [branch for branch in branches if branch.path.endswith((".feed_forward", ".per_layer"))]
         first = [branch for branch in branches if branch not in last]
         sums = [(start, first, middle), (middle, last, end)]
+        if late in place:  # then comes what the layer makes of its own input
+            sums[1:] = [(middle, last[:1], late), (late, last[1:], end)]
     else:
         sums = [(start, branches, end)]
+    scale = vars(block).get("stream_scale")  # of all that the block leaves
     found: list[list[Term]] = []
     for before, added, after in reversed(sums):
-        directions, parts = _through_sum(block, place, directions, before, added, after)
+        factor = 1.0 if scale is None or after != end else float(scale[0])
+        directions, parts = _through_sum(block, place, directions * factor, before, added, after, factor)
         found.append(parts)
     return directions, [part for parts in found[::-1] for part in parts]
 
@@ -188,13 +205,17 @@ def _through_sum(
     before: str,
     branches: Sequence[Branch],
     after: str,
+    factor: float = 1.0,
 ) -> tuple[Directions, list[Term]]:
-    """Go back through after = before + Σ branches, or the norm of that sum.
+    """Go back through after = factor · (before + Σ branches), or the norm of that sum.
 
     Returns the directions before, and the parts of the branches.
     """
-    stream, result = place.vector(before), place.vector(after)
-    norms = [f"{branch.path}_post_norm" for branch in branches] + [f"{after.rpartition('.')[0]}.post_norm"]
+    scope = after.rpartition(".")[0]
+    in_block = before.startswith(f"{scope}.")
+    kept = f"{scope}.residual_middle_normed" if in_block else f"{scope}.residual_normed"
+    stream, result = place.vector(kept if kept in place else before), place.vector(after) / factor
+    norms = [f"{branch.path}_post_norm" for branch in branches] + [f"{scope}.post_norm"]
     # What a norm of the sum gives is the stream itself, and not something that is added to it.
     of_sum = next((name for name in norms if name in place and (place[name] == result).all()), None)
     parts: list[Term] = []
@@ -213,6 +234,12 @@ def _through_sum(
         parts += [*parts_of(branch, place, inside), *biases]
         terms.append(added)
     _check(after, result, np.array(terms))
+    if kept in place:  # what goes on beside the branches is the stream's norm, times a factor
+        norm_name = "feed_forward_norm" if in_block else "mixer_norm"
+        norm = freeze(_norm_of(block, f"{scope}.{norm_name}"), place.vector(before))
+        normed = norm.after(place.vector(before))
+        largest = int(np.abs(normed).argmax())
+        directions = norm.before(directions * (stream[largest] / normed[largest] if normed[largest] else 0.0))
     return directions, parts
 
 

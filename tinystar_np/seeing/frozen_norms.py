@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.errors import InputError
-from tinystar_np.layers.basic import LayerNorm, Norm, RMSNorm
-from tinystar_np.models.tinystar_block import no_norm
+from tinystar_np.layers.basic import LayerNorm, Norm, RMSNorm, no_norm
 
 
 @dataclass(frozen=True)

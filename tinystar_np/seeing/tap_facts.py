@@ -17,13 +17,16 @@ AROUND: Facts = {
     ),
     "embedding.images": ("(B, T, D)", "the same, with the vectors of images in the places of image tokens"),
     "embedding": ("(B, T, D)", "the residual stream before the first block"),
+    "embedding.per_layer": ("(B, T, L, J)", "what each layer reads of each token by itself (Gemma 3n, 4)"),
     "final_norm": ("(B, T, D)", "what the output layer reads"),
+    "dense": ("(B, T, D)", "a dense layer after the last norm, before its activation (ModernBERT)"),
+    "dense_norm": ("(B, T, D)", "what the output layer reads, where a dense layer stands before it"),
     "logits_before_cap": ("(B, T, V)", "scores of the next token before the soft cap, in models with one"),
     "logits": ("(B, T, V)", "scores of the next token"),
 }
 STREAM: Facts = {
     "attention_norm": ("(B, T, D)", "what attention reads"),
-    "mixer_norm": ("(B, T, D)", "what a Mamba mixer reads"),
+    "mixer_norm": ("(B, T, D)", "what a recurrence or a convolution reads"),
     "attention_scaled": ("(B, T, D)", "attention's result times the model's factor (Granite, Falcon-H1)"),
     "mixer_scaled": ("(B, T, D)", "the mixer's, likewise"),
     "attention_post_norm": ("(B, T, D)", "a norm after attention"),
@@ -32,27 +35,42 @@ STREAM: Facts = {
         "(B, T, D)",
         "the stream between attention and feed-forward; none in parallel blocks",
     ),
+    "residual_normed": ("(B, T, D)", "what goes on beside the mixer, its norm times a factor (MiniMax-01)"),
+    "residual_middle_normed": ("(B, T, D)", "the same beside the feed-forward layer"),
     "feed_forward_norm": ("(B, T, D)", "what the feed-forward layer reads"),
     "feed_forward_post_norm": ("(B, T, D)", "a norm after it"),
     "feed_forward_scaled": ("(B, T, D)", "its result times the model's factor (Granite, Falcon-H1)"),
+    "residual_late": ("(B, T, D)", "the stream between feed-forward and the layer's own input (Gemma 4)"),
+    "per_layer_post_norm": ("(B, T, D)", "a norm after what the layer makes of its own input"),
     "post_norm": ("(B, T, D)", "the one norm after a parallel block"),
     "residual": ("(B, T, D)", "the stream after the block"),
 }
 ATTENTION: Facts = {
+    "attention.router": ("(B, T, E)", "the router's scores of pairs of queries and outputs (JetMoe)"),
+    "attention.chosen": ("(B, T, k)", "the chosen pairs, integers, the best first"),
+    "attention.weights": ("(B, T, k)", "their weights"),
     "attention.qkv": ("(B, T, HK+2GK)", "queries, keys and values, where one product makes them"),
     "attention.q": ("(B, H, T, K)", "queries by head"),
     "attention.k": ("(B, G, T, K)", "keys of the new tokens by head"),
     "attention.v": ("(B, G, T, K)", "values of the new tokens by head"),
     "attention.q_norm": ("(B, H, T, K)", "queries after their norm"),
+    "attention.v_norm": ("(B, G, T, K)", "values after their norm, where they have one (Gemma 3n, 4)"),
     "attention.k_norm": ("(B, G, T, K)", "keys after their norm"),
     "attention.q_rotated": ("(B, H, T, K)", "queries, rotated by their positions"),
-    "attention.q_scaled": ("(B, H, T, K)", "queries, scaled by their positions (Llama 4, Ministral 3)"),
+    "attention.q_scaled": (
+        "(B, H, T, K)",
+        "queries, scaled by their positions (Llama 4, Ministral 3, the first Qwen)",
+    ),
     "attention.k_rotated": ("(B, G, T, K)", "keys, rotated by their positions"),
     "attention.scores": (
         "(B, H, T, S)",
         "scaled products of queries and keys, biases added, before the mask",
     ),
     "attention.probabilities": ("(B, H, T, S)", "softmax of the masked scores: the attention weights"),
+    "attention.before_norm": (
+        "(B, H, T, K)",
+        "weighted means before a norm (BitNet; in DiffLlama the difference of two maps')",
+    ),
     "attention.mixed": ("(B, H, T, K)", "weighted means of the values"),
     "attention.gate": ("(B, T, H, K)", "the gate of each head's output, before its sigmoid"),
     "attention.gated": ("(B, T, H, K)", "each head's output times its gate"),
@@ -72,6 +90,7 @@ LATENT_ATTENTION: Facts = {
 FEED_FORWARD: Facts = {
     "feed_forward.gate": ("(B, T, F)", "the gate before its activation"),
     "feed_forward.up": ("(B, T, F)", "what is gated; in a layer without gate, before the activation"),
+    "feed_forward.before_norm": ("(B, T, F)", "the same before a norm (BitNet)"),
     "feed_forward.activation": ("(B, T, F)", "after the activation, and the gate"),
     "feed_forward.down": ("(B, T, D)", "the output of the feed-forward layer"),
     "feed_forward.router": ("(B, T, E)", "the router's scores of the experts"),
@@ -79,7 +98,21 @@ FEED_FORWARD: Facts = {
     "feed_forward.weights": ("(B, T, k)", "their weights"),
     "feed_forward.experts": ("(B, T, D)", "the weighted sum of their outputs"),
     "feed_forward.shared_gate": ("(B, T, 1)", "the gate of the shared layer's output, before the sigmoid"),
-    "feed_forward.out": ("(B, T, D)", "experts and shared layer together, where there are both"),
+    "feed_forward.receptance": ("(B, T, D)", "the gate of the layer's output, before its sigmoid (RWKV)"),
+    "feed_forward.dense_norm": (
+        "(B, T, D)",
+        "the dense layer's output after a norm (Gemma 4)",
+    ),
+    "feed_forward.experts_norm": ("(B, T, D)", "the experts' sum after a norm (Gemma 4)"),
+    "feed_forward.out": (
+        "(B, T, D)",
+        "experts and shared layer together, where there are both; the gated output (RWKV)",
+    ),
+}
+PER_LAYER: Facts = {
+    "per_layer.gate": ("(B, T, J)", "the gate of the layer's own input, before its activation"),
+    "per_layer.gated": ("(B, T, J)", "that input, gated"),
+    "per_layer.out": ("(B, T, D)", "what the layer makes of it"),
 }
 MAMBA2: Facts = {
     "mixer.in": ("(B, T, 2HP+2GN+H)", "z, x, B, C and Δ in one product"),
@@ -109,16 +142,65 @@ DELTA_NET: Facts = {
     "mixer.gated_norm": ("(B, T, HJ)", "normed and gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
+SPLIT_DELTA_NET: Facts = {
+    "mixer.in": (
+        "(B, T, 2GK+HJ)",
+        "all queries, all keys, all values, where gates have a matrix of their own",
+    ),
+    "mixer.z": ("(B, T, HJ)", "these gates"),
+}
+LIGHTNING: Facts = {
+    "mixer.in": ("(B, T, 3HK)", "query, key and value of each head in one product, before the activation"),
+    "mixer.q": ("(B, T, H, K)", "queries: what is read from the state"),
+    "mixer.k": ("(B, T, H, K)", "keys: where in the state is written"),
+    "mixer.v": ("(B, T, H, K)", "values: what is added there"),
+    "mixer.z": ("(B, T, HK)", "the gate, before its sigmoid"),
+    "mixer.scan": ("(B, T, H, K)", "what the recurrence gives"),
+    "mixer.gated_norm": ("(B, T, HK)", "normed and gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
 MAMBA1: Facts = {
     "mixer.in": ("(B, T, 2F)", "x and z in one product"),
     "mixer.convolution": ("(B, T, F)", "x after the convolution, before the activation"),
     "mixer.x": ("(B, T, F)", "what is written into the state"),
     "mixer.selection": ("(B, T, R+2N)", "Δ of low rank, B and C in one product"),
     "mixer.time_step": ("(B, T, F)", "Δ, after softplus"),
-    "mixer.B": ("(B, T, N)", "where in the state it is written"),
-    "mixer.C": ("(B, T, N)", "what is read from the state"),
+    "mixer.B": (
+        "(B, T, N)",
+        "where in the state it is written; after its norm, where there is one",
+    ),
+    "mixer.C": ("(B, T, N)", "what is read from the state, likewise"),
     "mixer.scan": ("(B, T, F)", "what the recurrence gives, D x included"),
     "mixer.gated": ("(B, T, F)", "gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+RG_LRU: Facts = {
+    "mixer.in": ("(B, T, C)", "what is convolved"),
+    "mixer.z": ("(B, T, C)", "the gate of the state, before its activation"),
+    "mixer.convolution": ("(B, T, C)", "x after the convolution"),
+    "mixer.input_gate": ("(B, T, C)", "how much of x is written, after the sigmoid"),
+    "mixer.recurrence_gate": ("(B, T, C)", "how much the state forgets, after the sigmoid"),
+    "mixer.decay": ("(B, T, C)", "the logarithm of what is left of the state, channel by channel"),
+    "mixer.scan": ("(B, T, C)", "the state after each token"),
+    "mixer.gated": ("(B, T, C)", "gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+SHORT_CONVOLUTION: Facts = {
+    "mixer.in": ("(B, T, 3D)", "B, C and x in one product"),
+    "mixer.B": ("(B, T, D)", "the gate before the convolution"),
+    "mixer.C": ("(B, T, D)", "the gate after it"),
+    "mixer.x": ("(B, T, D)", "what is convolved, before its gate"),
+    "mixer.input": ("(B, T, D)", "B · x, what enters the convolution"),
+    "mixer.convolution": ("(B, T, D)", "what comes out of it"),
+    "mixer.gated": ("(B, T, D)", "C times that"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+TIME_MIXING: Facts = {
+    "mixer.receptance": ("(B, T, K)", "the gate of what is read, before its sigmoid"),
+    "mixer.k": ("(B, T, K)", "the logarithms of the values' weights"),
+    "mixer.v": ("(B, T, K)", "values"),
+    "mixer.scan": ("(B, T, K)", "their weighted means"),
+    "mixer.gated": ("(B, T, K)", "gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
 IMAGES: Facts = {
@@ -151,13 +233,21 @@ def facts_of(names: Collection[str]) -> Facts:
 
     names  of the taps, without their block: "attention.scores"
     """
-    facts = AROUND | STREAM | ATTENTION | FEED_FORWARD | IMAGES
+    facts = AROUND | STREAM | ATTENTION | FEED_FORWARD | PER_LAYER | IMAGES
     if "attention.kv_down" in names:
         facts = facts | LATENT_ATTENTION
     if "mixer.beta" in names:
-        facts = facts | DELTA_NET
+        facts = facts | DELTA_NET | (SPLIT_DELTA_NET if "mixer.z" in names else {})
+    elif "mixer.recurrence_gate" in names:
+        facts = facts | RG_LRU
+    elif "mixer.input" in names:
+        facts = facts | SHORT_CONVOLUTION
+    elif "mixer.receptance" in names:
+        facts = facts | TIME_MIXING
     elif "mixer.selection" in names:
         facts = facts | MAMBA1
+    elif "mixer.q" in names:
+        facts = facts | LIGHTNING
     elif "mixer.in" in names:
         facts = facts | MAMBA2
     if "attention.q_down" in names:

@@ -29,6 +29,10 @@ QWEN2_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
 )
+# In Qwen3.5 marks belong to the letters that they stand on.
+QWEN3_5_WORDS = QWEN2_WORDS.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(
+    r"\s\p{L}\p{N}]", r"\s\p{L}\p{M}\p{N}]"
+)
 CLIP_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
@@ -54,6 +58,18 @@ def _clip_decoder() -> Decoder:
 def _clip_normalizer() -> Normalizer:
     space = normalizers.Replace(Regex(r"\s+"), " ")
     return normalizers.Sequence([normalizers.NFC(), space, normalizers.Lowercase()])
+
+
+def _gpt_words(prefix: bool) -> PreTokenizer:
+    return pre_tokenizers.BertPreTokenizer()
+
+
+def _gpt_decoder() -> Decoder:
+    return decoders.BPEDecoder(suffix="</w>")
+
+
+def _gpt_normalizer() -> Normalizer:
+    return normalizers.BertNormalizer(lowercase=True)
 
 
 @dataclass(frozen=True)
@@ -148,6 +164,11 @@ CLASSES: Mapping[str, TokenizerClass] = {
         _words(pre_tokenizers.Split(Regex(QWEN2_WORDS), "isolated"), gpt2=False),
         normalizers.NFC,
     ),
+    "Qwen3_5Tokenizer": TokenizerClass(
+        dict.fromkeys(("eos_token", "unk_token", "pad_token"), END_OF_TEXT),
+        _words(pre_tokenizers.Split(Regex(QWEN3_5_WORDS), "isolated"), gpt2=False),
+        normalizers.NFC,
+    ),
     "CohereTokenizer": TokenizerClass(
         {
             "bos_token": "<BOS_TOKEN>",
@@ -179,16 +200,28 @@ CLASSES: Mapping[str, TokenizerClass] = {
         unknown="unk_token",
         end_of_word_suffix="</w>",
     ),
+    "OpenAIGPTTokenizer": TokenizerClass(
+        {"unk_token": "<unk>"},
+        _gpt_words,
+        _gpt_normalizer,
+        _gpt_decoder,
+        unknown="unk_token",
+        end_of_word_suffix="</w>",
+    ),
 }
 
 # The class by config.json's model_type, where no file names one.
 MODEL_TYPES = {
     "BartTokenizer": ("bart",),
+    "BioGptTokenizer": ("biogpt",),
     "CLIPTokenizer": ("clip",),
+    "CTRLTokenizer": ("ctrl",),
     "CohereTokenizer": ("cohere", "cohere2"),
     "GPT2Tokenizer": ("codegen", "dbrx", "gpt2", "gpt_neo", "gptj", "opt", "phi", "starcoder2"),
     "GPTNeoXTokenizer": ("falcon_mamba", "gpt_neox", "mamba", "mamba2", "mpt", "olmo", "olmoe"),
+    "OpenAIGPTTokenizer": ("openai-gpt",),
     "Qwen2Tokenizer": ("qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next"),
+    "Qwen3_5Tokenizer": ("qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text"),
     "RobertaTokenizer": ("roberta",),
     "WhisperTokenizer": ("whisper",),
 }
@@ -196,7 +229,7 @@ OF_MODEL_TYPE = {model_type: name for name, types in MODEL_TYPES.items() for mod
 
 # For these the class that files name is ignored, as in transformers 5: models derived from them name
 # LlamaTokenizer and other classes that only a tokenizer.json makes sense of.
-KNOWN_BETTER = ("qwen2",)
+KNOWN_BETTER = ("qwen2", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text")
 
 
 # Their files may name GPT2Tokenizer, but numbers are cut in another way, which only a tokenizer.json says.

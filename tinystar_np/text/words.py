@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tokenizers import Regex, pre_tokenizers
 from tokenizers.pre_tokenizers import PreTokenizer
 
-from tinystar_np.text.tokenizer_classes import QWEN2_WORDS
+from tinystar_np.text.tokenizer_classes import QWEN2_WORDS, QWEN3_5_WORDS
 
 Expressions = tuple[str, ...]
 
@@ -115,16 +115,7 @@ NAMES: Sequence[tuple[Rules, tuple[str, ...]]] = (
             "f2llmv2",
         ),
     ),
-    (
-        Rules(
-            (
-                QWEN2_WORDS.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(
-                    r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]"
-                ),
-            )
-        ),
-        ("qwen35",),
-    ),
+    (Rules((QWEN3_5_WORDS,)), ("qwen35",)),
     (Rules((QWEN2_WORDS.removeprefix(f"{SHORT_FORMS}|"),)), ("ufakzeka",)),
     (Rules((r"[^\n]+|\n+", QWEN2_WORDS)), ("laguna",)),
     (

@@ -61,7 +61,8 @@ class Side:
         if isinstance(matrix, PackedMatrix):
             numbers = matrix.rows(slice(0, 1)).ravel()
         else:
-            numbers = matrix[tuple(np.linspace(0, size - 1, SAMPLED, dtype=int) for size in shape)]
+            some = tuple(np.linspace(0, size - 1, SAMPLED, dtype=int) for size in shape)
+            numbers = np.atleast_1d(matrix[some])
         return (*shape, isinstance(matrix, PackedMatrix), *numbers[:SAMPLED].tolist())
 
 

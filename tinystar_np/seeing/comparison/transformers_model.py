@@ -39,11 +39,13 @@ UNPACKING = {
     "mxfp4": "Mxfp4Config",
 }
 """The settings of transformers that unpack weights of a format when they are loaded."""
-UNLIKE = {"falcon_h1": "k"}
-"""Models whose queries ("q") or keys ("k") are multiplied before attention there, and scores here."""
+UNLIKE = {"falcon_h1": "k", "jetmoe": "qk"}
+"""Models whose queries ("q") or keys ("k") are multiplied before attention there, and scores here; or which
+stand in another order there, as those of JetMoe's experts."""
 FROM_1 = ("paligemma",)
 """Models whose positions transformers counts from 1. Rotations go by their differences: the logits are those
 of positions from 0, but rotated queries and keys are not."""
+OF_A_LAYER = (".weight", ".bias")
 ATTEND, ROTATE = "eager_attention_forward", "apply_rotary_pos_emb"
 BEFORE = ("", "model.language_model.", "language_model.", "model.text_model.")
 """Prefixes of modules' names: a text part is within the model of text and images."""
@@ -106,7 +108,9 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
     caught: dict[str, NDArray] = {}
 
     def keep(name: str, value: Any, which: int = 0) -> None:
-        tensor = value[which] if isinstance(value, tuple) else value
+        tensor = value[which] if isinstance(value, tuple | list) else value
+        if name.endswith(".convolution"):  # (B, channels, T and what the padding adds)
+            tensor = tensor.transpose(1, 2)[:, : len(ids)]
         array = tensor.numpy().copy()  # torch refuses this where gradients are on
         # Positions are looked up once for the whole batch: (T, D) or (1, T, D).
         caught[name] = array if array.ndim > 2 else array[None]
@@ -131,6 +135,7 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
         output = reference(given, output_attentions=not doubled, use_cache=False, **positions)
     # The reference lists only those of attention layers, which in a hybrid are a few.
     attending = [name for name in names if name.endswith("attention.probabilities")]
+    attending = [] if "q" in UNLIKE.get(config["model_type"], "") else attending
     for name, probabilities in zip(attending, getattr(output, "attentions", None) or (), strict=False):
         keep(name, probabilities)
     keep("logits", output.logits)
@@ -212,7 +217,15 @@ def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     """Pair our names with the reference's modules: layers with weights, and whole blocks."""
     # A tensor that holds several of our matrices is left out: its module's output is that of all of them.
     rows = [row for row in expand(model.WEIGHTS, model.config).values() if not row.part]
-    layers = {row.ours.rpartition(".")[0]: row.theirs.rpartition(".")[0] for row in rows}
+    # A layer of ours whose weight is a tensor of another name there is within a larger module of theirs.
+    whole = [row for row in rows if row.ours.endswith(OF_A_LAYER) <= row.theirs.endswith(OF_A_LAYER)]
+    whole.sort(key=lambda row: row.ours.endswith(".weight"))  # last: a layer's module is where its matrix is
+    layers = {row.ours.rpartition(".")[0]: row.theirs.rpartition(".")[0] for row in whole}
+    within = {row.ours: row.theirs.rpartition(".")[0] for row in rows}
+    for name, module in within.items():
+        layer = name.removesuffix(".bias")
+        if layer != name and within.get(f"{layer}.weight", module) != module:
+            layers.pop(layer, None)  # the bias is added elsewhere: no module's output is this layer's
     before = re.split(r"\b0\b", next(row.theirs for row in rows if row.ours.startswith("blocks.0.")))[0]
     their_numbers = {
         found[1] for row in rows if (found := re.match(rf"{re.escape(before)}(\d+)\.", row.theirs))
@@ -222,8 +235,8 @@ def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     layers |= {f"blocks.{i}.residual": f"{before}{i // each}" for i in last}
     modules: Mapping[str, Any] = dict(reference.named_modules())
     for ours, theirs in layers.items():
-        for whole in BEFORE:
-            module = modules.get(whole + type(model).PREFIX + theirs, modules.get(whole + theirs))
+        for prefix in BEFORE:
+            module = modules.get(prefix + type(model).PREFIX + theirs, modules.get(prefix + theirs))
             if module is not None:
                 yield ours, module
                 break
