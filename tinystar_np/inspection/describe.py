@@ -61,9 +61,6 @@ class Description:
         return list(found.values())
 
 
-RECURRENCES = (ChannelDeltaNet, GatedDeltaNet, Mamba1, Mamba2)
-
-
 def describe_model(model: Decoder) -> Description:
     """Describe a model, which needs no weights (inspection/hollow.py)."""
     layers = [_layer(block, model.config) for block in model.blocks]
