@@ -43,8 +43,7 @@ class ChannelDeltaNet(Module):
     ):
         self.q, self.k, self.v = (Linear(w / f"in.{name}") for name in "qkv")
         self.b = Linear(w / "b")
-        self.decay_down, self.decay_up = Linear(w / "decay.down"), Linear(w / "decay.up")
-        self.gate_down, self.gate_up = Linear(w / "gate.down"), Linear(w / "gate.up")
+        self.build_gates(w)
         of_each = [w[f"{name}_convolution.weight"][:, 0] for name in "qkv"]
         self.convolution: NDArray = np.ascontiguousarray(np.concatenate(of_each).T)  # (W, 3·H·K)
         self.A: NDArray = -np.exp(w["A_log"].reshape(heads, 1))
@@ -52,6 +51,19 @@ class ChannelDeltaNet(Module):
         self.norm = RMSNorm(w / "norm", eps=eps)
         self.out = Linear(w / "out")
         self.heads, self.head_dim, self.activation = heads, head_dim, activation
+
+    def build_gates(self, w: Weights) -> None:
+        """Build what makes decays and the gate of the result."""
+        self.decay_down, self.decay_up = Linear(w / "decay.down"), Linear(w / "decay.up")
+        self.gate_down, self.gate_up = Linear(w / "gate.down"), Linear(w / "gate.up")
+
+    def decays(self, x: NDArray) -> NDArray:
+        """Make the logarithms of the decays, at most 0: (B, T, D) → (B, T, H, K)."""
+        return self.A * softplus(self.by_heads(self.decay_up(self.decay_down(x))) + self.decay_bias)
+
+    def gate(self, x: NDArray) -> NDArray:
+        """Make the gate of the result, before its sigmoid: (B, T, D) → (B, T, H·K)."""
+        return self.gate_up(self.gate_down(x))
 
     def new_state(self, batch_size: int, capacity: int) -> RecurrentState:
         """Make the state before the first token: W − 1 inputs of the convolution, and S of each head."""
@@ -79,13 +91,12 @@ class ChannelDeltaNet(Module):
         q = tap("mixer.q", fast.unit_vectors(q) * q.dtype.type(self.head_dim**-0.5))
         k, v = tap("mixer.k", fast.unit_vectors(k)), tap("mixer.v", v)
         beta = tap("mixer.beta", sigmoid(self.b(x)))  # (B, T, H)
-        fading = softplus(self.by_heads(self.decay_up(self.decay_down(x))) + self.decay_bias)
-        g = tap("mixer.channel_decay", self.A * fading)  # (B, T, H, K)
+        g = tap("mixer.channel_decay", self.decays(x))  # (B, T, H, K)
         y, S = fast.channel_delta_rule(q, k, v, g, beta, before[1])
         if state is not None:
             state.replace(convolution=recent, delta=S)
         y = step.wanted(tap("mixer.scan", y))
-        gate = self.by_heads(self.gate_up(self.gate_down(step.wanted(x))))
+        gate = self.by_heads(self.gate(step.wanted(x)))
         y = (self.norm(y) * sigmoid(gate)).reshape(*y.shape[:2], -1)
         return tap("mixer.out", self.out(tap("mixer.gated_norm", y)))
 
