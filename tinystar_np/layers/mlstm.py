@@ -15,8 +15,6 @@ from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 
-NAMES = ("q", "k", "v", "output_gate", "input_gate", "forget_gate")
-
 
 class MLSTM(Module):
     """Memory in H matrices (K, V), written by an exponential gate and decayed by another.
@@ -34,8 +32,9 @@ class MLSTM(Module):
     """
 
     def __init__(self, w: Weights, *, heads: int, cap: float, eps: float, least: float):
-        self.q, self.k, self.v, self.output_gate, self.input_gate, self.forget_gate = (
-            Linear(w / name) for name in NAMES
+        self.q, self.k, self.v = (Linear(w / name) for name in "qkv")
+        self.output_gate, self.input_gate, self.forget_gate = (
+            Linear(w / f"{name}_gate") for name in ("output", "input", "forget")
         )
         self.out = Linear(w / "out")
         self.heads = heads
@@ -65,8 +64,10 @@ class MLSTM(Module):
         """
         B, T, _ = x.shape
         layers = (self.q, self.k, self.v, self.output_gate, self.input_gate, self.forget_gate)
-        found = linear_each(layers, x)
-        q, k, v, gate, i, f = (tap(f"mixer.{name}", y) for name, y in zip(NAMES, found, strict=True))
+        q, k, v, gate, i, f = linear_each(layers, x)
+        q, k, v = tap("mixer.q", q), tap("mixer.k", k), tap("mixer.v", v)
+        gate = tap("mixer.output_gate", gate)
+        i, f = tap("mixer.input_gate", i), tap("mixer.forget_gate", f)
         q, k, v = (y.reshape(B, T, self.heads, -1) for y in (q, k, v))
         limited = partial(capped, soft_cap=self.cap)
         before = None if state is None else Memory(state["matrix"], state["exponent"])
