@@ -16,6 +16,7 @@ The numbers are read from the built layers. A layer costs the sum of its parts; 
 something other than a linear layer's weights have a function of their own below.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import singledispatch
 from math import prod
@@ -115,7 +116,9 @@ def in_reach(limits: Limits, context: int) -> int:
 @multiply_adds.register
 def _experts(layer: Experts, context: int) -> int:
     """Count the experts of a token; where some do nothing, those of the mean token."""
-    all_of_them = sum(multiply_adds(expert, context) for expert in layer.experts)
+    counts = Counter(type(expert) for expert in layer.experts)  # those of a class are alike
+    of_each = {type(expert): expert for expert in layer.experts}
+    all_of_them = sum(count * multiply_adds(of_each[kind], context) for kind, count in counts.items())
     return multiply_adds(layer.router, context) + layer.per_token * all_of_them // len(layer.experts)
 
 

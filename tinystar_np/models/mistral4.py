@@ -33,7 +33,7 @@ from tinystar_np.kernels.temperature import temperature
 from tinystar_np.layers.attention import heads_apart
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
-from tinystar_np.layers.latent_attention import LatentAttention, LatentQueryAttention
+from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
@@ -258,8 +258,7 @@ class Block(Module):
 
     def __init__(self, w: Weights, c: Mistral4Config, i: int):
         self.attention_norm = RMSNorm(w / "attention_norm", eps=c.rms_norm_eps)
-        attention = GrowingAttention if c.q_lora_rank is None else GrowingQueryAttention
-        self.attention = attention(w / "attention", c)
+        self.attention = GrowingAttention(w / "attention", c)
         self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
         self.feed_forward = feed_forward(w / "feed_forward", c, i)
         self.new_state = self.attention.new_state
@@ -275,7 +274,7 @@ class Block(Module):
 class GrowingAttention(LatentAttention):
     """Latent attention whose queries grow with their positions.
 
-    w  as in ``LatentAttention``
+    w  as in ``LatentAttention``, or ``LatentQueryAttention``
     c  the config
     """
 
@@ -296,6 +295,21 @@ class GrowingAttention(LatentAttention):
         floor, scale = self.temperature
         self.remark = f"queries × 1 + {scale:g} · ln(1 + ⌊position / {floor}⌋)"
 
+    def build_queries(self, w: Weights, eps: float) -> None:
+        """Build what makes queries, compressed on the way where the file has matrices for that."""
+        self.is_compressed = w.get("q.weight") is None
+        if self.is_compressed:
+            self.q_down, self.q_up = Linear(w / "q_down"), Linear(w / "q_up")
+            self.q_norm = RMSNorm(w / "q_norm", eps=eps)
+        else:
+            self.q = Linear(w / "q")
+
+    def queries(self, x: NDArray) -> NDArray:
+        """Make queries: (B, T, D) → (B, T, H·(K + K_r))."""
+        if not self.is_compressed:
+            return self.q(x)
+        return self.q_up(tap("attention.q_norm", self.q_norm(tap("attention.q_down", self.q_down(x)))))
+
     def rotated_queries(self, x: NDArray, step: Step) -> NDArray:
         """Make queries, scale them, and rotate their second part: (B, T, D) → (B, H, T, K + K_r)."""
         q = tap("attention.q", heads_apart(self.queries(x), self.heads))
@@ -305,10 +319,6 @@ class GrowingAttention(LatentAttention):
         q = q * factors[:, None, :, None]
         rotated = tap("attention.q_rotated", self.rotation(q[..., self.head_dim :], step))
         return np.concatenate((q[..., : self.head_dim], rotated), axis=-1)
-
-
-class GrowingQueryAttention(GrowingAttention, LatentQueryAttention):
-    """The same with queries that are compressed on the way, as in ``LatentQueryAttention``."""
 
 
 def feed_forward(w: Weights, c: Mistral4Config, i: int) -> Layer:
