@@ -37,6 +37,7 @@ from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, at_least_1, key, require
+from tinystar_np.models.expert_groups import check_groups
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, layer_kinds, sparse_layers
 from tinystar_np.models.rope_keys import AT_LEAST_0, RopeKeys
@@ -149,25 +150,10 @@ class BailingHybridConfig(Config):
             require(given in (None, H), f"{name} = {given} is not num_attention_heads = {H}.")
         _ = self.scale
         if self.expert_layers:
-            self.check_groups()
-
-    def check_groups(self) -> None:
-        """Refuse groups of experts that cannot be made or chosen from."""
-        E, k = self.num_local_experts, self.num_experts_per_tok
-        groups, kept = self.n_group, self.topk_group
-        require(
-            groups >= 1 and E % groups == 0,
-            f"num_local_experts = {E} cannot be divided among n_group = {groups} groups.",
-        )
-        require(1 <= kept <= groups, f"topk_group = {kept} of n_group = {groups} cannot be chosen.")
-        require(
-            k <= kept * (E // groups),
-            f"num_experts_per_tok = {k} experts are not in topk_group = {kept} groups of {E // groups}.",
-        )
-        require(
-            2 * groups <= E,
-            f"n_group = {groups} groups of num_local_experts = {E} have no two best experts each.",
-        )
+            check_groups(
+                self.num_local_experts, self.num_experts_per_tok, self.n_group, self.topk_group,
+                "num_local_experts",
+            )  # fmt: skip
 
 
 WEIGHTS: WeightTable = {
