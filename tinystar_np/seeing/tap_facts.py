@@ -37,6 +37,7 @@ STREAM: Facts = {
     "feed_forward_norm": ("(B, T, D)", "what the feed-forward layer reads"),
     "feed_forward_post_norm": ("(B, T, D)", "a norm after it"),
     "feed_forward_scaled": ("(B, T, D)", "its result times the model's factor (Granite, Falcon-H1)"),
+    "shared_out": ("(B, T, D)", "what a shared block adds to Mamba's input (Zamba 2)"),
     "post_norm": ("(B, T, D)", "the one norm after a parallel block"),
     "residual": ("(B, T, D)", "the stream after the block"),
 }
