@@ -17,6 +17,8 @@ from tinystar_np.cache.images import Images, groups_of, with_prefixes
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.paged_attention import Paged
 
+FIRST = "embedding"
+"""Under which a call shares the vectors that enter the first block, where later blocks read them again."""
 Value = TypeVar("Value")
 Positions = NDArray[np.int64]
 Held = NDArray | Paged
@@ -87,6 +89,12 @@ class Step:
         """Return this step as the last block has it where only the last token's logits are asked for."""
         step = copy(self)
         step.only_last = True
+        return step
+
+    def for_all_tokens(self) -> Self:
+        """Return this step as a layer has it whose result the same block reads at all tokens."""
+        step = copy(self)
+        step.only_last = False
         return step
 
     def wanted(self, x: NDArray) -> NDArray:

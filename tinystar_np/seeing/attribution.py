@@ -55,6 +55,7 @@ NEEDED = (
     "blocks.*.feed_forward.weights",
     "blocks.*.feed_forward.experts",
     "blocks.*.feed_forward.shared_gate",
+    "blocks.*.shared_out",
     "final_norm",
     "logits*",
 )

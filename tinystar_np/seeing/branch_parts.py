@@ -79,7 +79,8 @@ class Branch(NamedTuple):
 
 def branches_of(block: object, scope: str, place: RecordedPlace) -> Iterator[Branch]:
     """Find the branches of a block that left a result; ``scope`` is its path, "blocks.3"."""
-    for name, outputs in OUTPUTS.items():
+    outputs_of = {"mixer": OUTPUTS["mixer"]} if f"{scope}.shared_out" in place else OUTPUTS
+    for name, outputs in outputs_of.items():
         out = next((f"{scope}.{each}" for each in outputs if f"{scope}.{each}" in place), None)
         if out is not None:
             yield Branch(f"{scope}.{name}", out, layer_of(block, name))

@@ -113,6 +113,12 @@ def block_flow(taps: Mapping[str, NDArray]) -> list[Node]:
         elif name in SUMS:
             reads = (waiting[-1],) if sums_normed and waiting else (stream, *waiting)
             stream, normed, waiting = name, "", []
+        elif name == "shared_out":  # of a block that another layer of the same block reads (Zamba)
+            reads, waiting = (waiting[-1],), [name]
+        elif "shared_out" in names and name == "feed_forward_norm":
+            reads, normed, waiting = (waiting[-1],), name, []
+        elif "shared_out" in names and name == "mixer_norm":
+            reads, normed, waiting = (stream, *waiting), name, []
         elif name == "mixers":
             reads, waiting = tuple(waiting), [name]
         elif name.endswith("post_norm") and sums_normed:
