@@ -18,11 +18,8 @@ from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.lightning_attention import LightningAttention
-<<<<<<< HEAD
 from tinystar_np.layers.mlstm import MLSTM
-=======
 from tinystar_np.layers.module import Module
->>>>>>> scans
 from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models import ARCHITECTURES

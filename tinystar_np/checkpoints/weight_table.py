@@ -12,15 +12,10 @@ The third entry names an attribute of the config: the row is there where it is t
 layers' numbers, in these layers. "not …" is its opposite, "… and …" asks for both.
 
 A row is written out for every layer ``{i}``, every expert ``{e}``, and every head ``{h}`` of queries or
-<<<<<<< HEAD
 ``{g}`` of keys; ``{n}`` counts up to the letter N. ``{i+1}`` counts layers from 1; ``{i//2}`` and ``{i%2}``
-are for files that have two of ours in each layer. A longer name in braces is an attribute of the config. A
-tensor may hold several of our arrays:
-=======
-``{g}`` of keys. ``{i+1}`` counts layers from 1. A longer name in braces is an attribute of the config,
+are for files that have two of ours in each layer. A longer name in braces is an attribute of the config,
 ``{home[i]}`` what stands for the layer in one that has something for each. A tensor may hold several of our
 arrays:
->>>>>>> scans
 
 - those of all experts: ``{e}`` stands in our name only. "E (M D)ᵀ" says that the first axis counts the
   experts; with "(EM D)ᵀ" their matrices lie one below the other in one matrix.
@@ -128,15 +123,11 @@ def rows(table: WeightTable, config: HasSizes) -> Iterator[Row]:
             continue
         for i in layers:
             numbered = theirs.replace("{i}", str(i)).replace("{i+1}", str(i + 1))
-<<<<<<< HEAD
             numbered = numbered.replace("{i//2}", str(i // 2)).replace("{i%2}", str(i % 2))
-            own = {**sizes, **other_sizes[i]} if i in other_sizes else sizes
-            yield from _counted(ours.replace("{i}", str(i)), numbered, axes, own)
-=======
             for name, parts in of_layer.items():
                 numbered = numbered.replace(f"{{{name}[i]}}", str(parts[i]))
-            yield from _counted(ours.replace("{i}", str(i)), numbered, axes, sizes)
->>>>>>> scans
+            own = {**sizes, **other_sizes[i]} if i in other_sizes else sizes
+            yield from _counted(ours.replace("{i}", str(i)), numbered, axes, own)
 
 
 def filled_in(name: str, config: HasSizes) -> str:
