@@ -49,6 +49,9 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
             noise = torch.randn(parameter.shape, generator=generator)
             if name.endswith(("A_log", "dt_bias")) and parameter.ndim == 1:
                 parameter.copy_(torch.rand(parameter.shape, generator=generator) * 4 - 3)
+            elif name.endswith(("igate_preact.bias", "fgate_preact.bias")):  # which begin below and above 0
+                parameter.copy_(torch.rand(parameter.shape, generator=generator) * 4)
+                parameter.sub_(4.0 if "igate" in name else 0.0)
             elif name.endswith(("A_log", "dt_proj.bias")):  # Mamba's decay and step
                 parameter.add_(0.3 * noise)
             elif parameter.ndim == 1 and torch.all(parameter == 1):
@@ -56,7 +59,8 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
             else:
                 parameter.copy_(0.2 * noise)  # more makes softmax so sharp that it magnifies rounding
         for name, buffer in model.named_buffers():
-            if name.endswith("e_score_correction_bias"):  # no parameter, but it changes which experts run
+            # No parameters, but they change which experts run.
+            if name.endswith(("e_score_correction_bias", "expert_bias")):
                 buffer.copy_(0.5 * torch.randn(buffer.shape, generator=generator))
             elif name.endswith("layer_scalar"):
                 drawn = 1 + 0.3 * torch.randn(buffer.shape, generator=generator)

@@ -25,3 +25,7 @@ INERT_OF = {f"{file.CASE.model_type}.{key}" for file in FILES for key in getattr
 """Keys that are in transformers' class of one architecture and read by nothing there."""
 READ_OF = {f"{file.CASE.model_type}.{key}" for file in FILES for key in getattr(file, "READ", "").split()}
 """Keys that have mathematics in one architecture, and in no other."""
+MISREAD_OF = {
+    f"{file.CASE.model_type}.{key}" for file in FILES for key in getattr(file, "MISREAD", "").split()
+}
+"""Keys that transformers reads and the makers do not, or the other way round: ours does as the makers."""

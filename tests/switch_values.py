@@ -198,10 +198,14 @@ NAMES: dict[str, Any] = {
     "architectures": ["SomethingForCausalLM"],
     "attn_impl": "triton",
     "dtype": "bfloat16",
+    "embedding_initializer_range": 0.37,
     "hidden_act": "relu",
     "id2label": {"0": "good", "1": "bad"},
     "init_device": "meta",
+    "initializer_range": 0.37,
     "label2id": {"good": 0, "bad": 1},
+    "mamba_ssm_cache_dtype": "bfloat16",
+    "mtp_layers_block_type": ["moe"],
     "problem_type": "regression",
     "return_dict": True,
     "summary_activation": "tanh",
@@ -210,4 +214,4 @@ NAMES: dict[str, Any] = {
     "time_step_rank": 3,
     "transformers_version": "4.31.0",
 }
-"""Other values of keys without mathematics that are no numbers."""
+"""Other values of keys without mathematics that are no numbers, or have none by default."""

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from parity import assert_close, logits_of, random_ids, reference_model
 from parity_case import class_fields
-from parity_cases import INERT_OF, OTHERS_OF, READ_OF, ROWS
+from parity_cases import INERT_OF, MISREAD_OF, OTHERS_OF, READ_OF, ROWS
 from switch_values import INERT, NAMES, OTHERS, SIZES, SPELLINGS, Other
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -67,7 +67,7 @@ def our_keys(model_type: str) -> dict[str, Any]:
 
 def is_inert(model_type: str, key: str) -> bool:
     """Whether a key stands in ``WITHOUT_MATHEMATICS``: as it is called, or for this architecture."""
-    if f"{model_type}.{key}" in READ_OF:
+    if f"{model_type}.{key}" in {*READ_OF, *MISREAD_OF}:
         return False
     return bool({key.rpartition(".")[2], f"{model_type}.{key}"} & {*INERT, *INERT_OF})
 
@@ -265,6 +265,7 @@ def _something_else(key: str, default: Any) -> Any:
 def walked_keys(model_type: str) -> list[str]:
     """The keys of an architecture that a walk tries one by one."""
     keys = [key for key in keys_of(model_type) if not is_inert(model_type, key)]
+    keys = [key for key in keys if f"{model_type}.{key}" not in MISREAD_OF]
     return sorted([*keys, *our_keys(model_type)])
 
 

@@ -64,7 +64,7 @@ def kept(empty: int, one: int, full: int, long: int) -> str:
     """Say what a state keeps that holds so many numbers with no token, with one, and with ``long`` tokens."""
     fixed = [f"{empty} in all"] if empty else []
     if one == empty:
-        return fixed[0]
+        return fixed[0] if fixed else "nothing"
     most = (full - empty) // (one - empty)
     return " and ".join([f"{one - empty}" + (f" of up to {most} tokens" if most < long else ""), *fixed])
 

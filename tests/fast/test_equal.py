@@ -23,9 +23,11 @@ from tinystar_np.kernels.delta_rule import unit_vectors
 from tinystar_np.kernels.int8 import quantise
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
+from tinystar_np.kernels.mlstm import Memory
 from tinystar_np.kernels.mxfp4 import E2M1
-from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix, TernaryMatrix
 from tinystar_np.kernels.paged_attention import Paged
+from tinystar_np.kernels.ternary import pack
 
 Case = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -88,6 +90,12 @@ def matmul() -> Iterator[Case]:
             for vectors in ((), (1,), (2, 3), (200,), (0,)):
                 yield case(normal(*vectors, inputs), blocks)
             yield case(normal(3, outputs), blocks.T)
+    for outputs, inputs in ((40, 33), (7, 5), (1200, 512)):
+        values = np.random.default_rng(outputs).integers(-1, 2, (outputs, inputs))
+        matrix = TernaryMatrix(pack(values), 0.3, outputs, transposed=True)
+        for vectors in ((), (1,), (2, 3), (200,), (0,)):
+            yield case(normal(*vectors, inputs), matrix)
+            yield case(normal(*vectors, outputs), matrix.T)
     parts = [random_block_matrix("MXFP4", 40, 64) for _ in range(2)]
     for vectors in ((), (1,), (2, 3), (200,), (0,)):
         yield case(normal(*vectors, 64), MatrixInTurns(parts))
@@ -275,6 +283,27 @@ def latent_attention() -> Iterator[Case]:
                 yield case(q, memory, normal(3, 16, 5), normal(3, 16, 7), mask, scale=0.3, bias=bias)
 
 
+def best_keys() -> Iterator[Case]:
+    for t, s, mask in masks():
+        for k in (1, 3):
+            if k <= s and mask is not None:
+                yield case(normal(2, t, s), mask, k)
+
+
+def index_scores() -> Iterator[Case]:
+    for t, s in ((1, 1), (1, 300), (7, 20), (600, 900)):
+        yield case(normal(2, 5, t, 6), normal(2, 1, s, 6), normal(2, 5, t))
+
+
+def sparse_latent_attention() -> Iterator[Case]:
+    for t, s, mask in masks():
+        q, memory = normal(2, 3, t, 9), normal(2, 1, s, 20)
+        for k in (1, 3):
+            if k <= s and mask is not None:
+                chosen = fast.best_keys(normal(2, t, s), mask, k)
+                yield case(q, memory, normal(3, 16, 5), normal(3, 16, 7), mask, chosen, scale=0.3)
+
+
 def paged_batches() -> Iterator[tuple[int, np.ndarray, np.ndarray, int]]:
     """Size of a block, tables, lengths, and how many blocks there are, which no row has all of."""
     draw = np.random.default_rng(0)
@@ -343,6 +372,13 @@ def mixture() -> Iterator[Case]:
             yield case(normal(tokens, 6), chosen, normal(tokens, 3), experts, weigh_inputs)
 
 
+def chosen_outputs() -> Iterator[Case]:
+    experts = [lambda x, e=e: np.tanh(x[:, :4]) * np.float32(e + 1) for e in range(7)]
+    for tokens, k in ((1, 1), (1, 3), (40, 3), (3, 7)):
+        chosen = np.argsort(normal(tokens, 7), axis=-1)[:, :k]
+        yield case(normal(tokens, k, 6), chosen, experts)
+
+
 def causal_convolution() -> Iterator[Case]:
     for length in (1, 3, 200):
         for width in (1, 4):
@@ -389,6 +425,14 @@ def delta_rule() -> Iterator[Case]:
         yield case(*delta_inputs(length), normal(2, 4, 8, 6, seed=3))
 
 
+def lightning_attention() -> Iterator[Case]:
+    slopes = np.array([0, 0.3, 20], dtype=np.float32)
+    for length in (1, 2, 64, 65, 200):
+        given = (normal(2, length, 3, 8), normal(2, length, 3, 8, seed=1), normal(2, length, 3, 6), slopes)
+        yield case(*given)
+        yield case(*given, normal(2, 3, 8, 6, seed=3))
+
+
 def rg_lru() -> Iterator[Case]:
     for length in (1, 60):
         x, gate, log_a = (
@@ -400,6 +444,16 @@ def rg_lru() -> Iterator[Case]:
         yield case(x, gate, log_a, begins, normal(2, 6))
         begins[:, 0] = True
         yield case(x, gate, log_a, begins)
+
+
+def channel_delta_rule() -> Iterator[Case]:
+    for length in (1, 2, 16, 17, 100):
+        q, k, v, _, beta = delta_inputs(length)
+        (batch, T, H), K = beta.shape, k.shape[-1]
+        q, k = (np.repeat(x, H // x.shape[2], axis=2) for x in (q, k))
+        g = -np.exp(normal(batch, T, H, K, seed=7))
+        yield case(q, k, v, g, beta)
+        yield case(q, k, v, g, beta, normal(batch, H, K, v.shape[-1], seed=3))
 
 
 def quantise_cases() -> Iterator[Case]:
@@ -415,24 +469,44 @@ def to_bfloat16_cases() -> Iterator[Case]:
         yield case(x)
 
 
+def mlstm() -> Iterator[Case]:
+    for length in (1, 30, 100):
+        wide = (*normal(2, 2, length, 3, 4), normal(2, length, 3, 5), *normal(2, 2, length, 3))
+        yield case(*wide)
+        yield case(*wide, Memory(normal(2, 3, 4, 6), normal(2, 3)), 1e-4)
+
+
+def wkv() -> Iterator[Case]:
+    for length in (1, 30):
+        given = (*normal(2, 2, length, 6), -np.exp(normal(6)), normal(6, seed=1))
+        yield case(*given)
+        yield case(*given, normal(2, 3, 6, seed=2) ** 2)
+
+
 CASES = {
     "activate": activate,
     "attention": attention,
     "attention_mean": attention_mean,
     "attention_probabilities": attention_probabilities,
     "attention_scores": attention_scores,
+    "best_keys": best_keys,
     "causal_convolution": causal_convolution,
+    "chosen_outputs": chosen_outputs,
+    "channel_delta_rule": channel_delta_rule,
     "delta_rule": delta_rule,
     "embedding": embedding,
     "gated_activation": gated_activation,
     "gated_rms_norm": gated_rms_norm,
     "gathered": gathered,
+    "index_scores": index_scores,
     "latent_attention": latent_attention,
+    "lightning_attention": lightning_attention,
     "layer_norm": layer_norm,
     "log_softmax": log_softmax,
     "matmul": matmul,
     "matmul_each": matmul_each,
     "mixture": mixture,
+    "mlstm": mlstm,
     "paged_attention": paged_attention,
     "paged_latent_attention": paged_latent_attention,
     "quantise": quantise_cases,
@@ -442,9 +516,11 @@ CASES = {
     "rotary_embedding": rotary_embedding,
     "selective_scan": selective_scan,
     "softmax": softmax,
+    "sparse_latent_attention": sparse_latent_attention,
     "ssm_scan": ssm_scan,
     "to_bfloat16": to_bfloat16_cases,
     "unit_vectors": unit_vectors_cases,
+    "wkv": wkv,
 }
 OVERWRITES = {"activate", "gated_activation", "gated_rms_norm"}
 """Their first argument; all others leave what they are given as it was."""
@@ -456,6 +532,13 @@ def test_no_name_is_left_out() -> None:
     for name, kernel in fast.KERNELS.items():
         assert kernel.__module__.startswith("tinystar_np.kernels")
         assert callable(getattr(fast, name))
+
+
+def arrays_in(result: Any) -> list[Any]:
+    """What a kernel returned: one array, several, or a state of several among them."""
+    if not isinstance(result, tuple | list):
+        return [result]
+    return [array for part in result for array in arrays_in(part)]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -474,9 +557,7 @@ def test_equal_to_its_kernel(name: str, monkeypatch: pytest.MonkeyPatch) -> None
         expected = kernel(*arguments, **named)
         own = (arguments[0].copy("K"), *arguments[1:]) if name in OVERWRITES else arguments
         found = quick(*own, **named)
-        if not isinstance(expected, tuple | list):
-            expected, found = [expected], [found]
-        for one, other in zip(found, expected, strict=True):
+        for one, other in zip(arrays_in(found), arrays_in(expected), strict=True):
             one, other = np.asarray(one), np.asarray(other)
             assert one.dtype == other.dtype
             assert one.shape == other.shape

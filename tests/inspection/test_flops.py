@@ -12,8 +12,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tinystar_np.inspection.flops import flops_per_token, multiply_adds
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.layers.basic import GatedFeedForward, Linear
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
+from tinystar_np.layers.lightning_attention import LightningAttention
+from tinystar_np.layers.mlstm import MLSTM
 from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models import ARCHITECTURES
@@ -168,9 +171,13 @@ def test_no_matrix_is_forgotten(model_type: str) -> None:
         expected += prod(model.embedding.weight.shape)
     for block in model.blocks:
         mixer = getattr(block, "mixer", getattr(block, "attention", None))
-        state = mixer.new_state(1, 0)
-        if isinstance(mixer, GatedDeltaNet):  # read by the key, written, read by the query
+        state = (mixer or block).new_state(1, 0)
+        if isinstance(mixer, GatedDeltaNet | ChannelDeltaNet):  # read by the key, written, read by the query
             expected += 3 * state["delta"].size
+        elif isinstance(mixer, MLSTM):
+            expected += 2 * state["matrix"].size
+        elif isinstance(mixer, LightningAttention):
+            expected += 2 * state["lightning"].size
         elif isinstance(mixer, RGLRU):  # its one number for each channel is what is read
             expected += state["lru"].size
         elif hasattr(mixer, "A"):
@@ -180,7 +187,12 @@ def test_no_matrix_is_forgotten(model_type: str) -> None:
 
 
 def _share(model: Any) -> Fraction:
-    found = [block.feed_forward for block in model.blocks]
+    found = [
+        part
+        for block in model.blocks
+        for part in (block, getattr(block, "feed_forward", None))
+        if part is not None
+    ]
     layers = [part for layer in found for part in (layer, *vars(layer).values())]
     layer = next(layer for layer in layers if isinstance(layer, Experts))
     return Fraction(layer.per_token, len(layer.experts))

@@ -8,6 +8,7 @@ from tinystar_np.kernels.experts import (
     grouped_mixture,
     mixture,
     sigmoid_top_k,
+    softmax_corrected_top_k,
     softmax_top_k,
     softmax_top_k_normed,
     top_k,
@@ -48,6 +49,22 @@ def test_the_softmax_over_all_as_it_is(k: int) -> None:
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights, best, rtol=1e-5)
     assert (weights.sum(-1) < 0.999).any() == (k < E)
+
+
+@pytest.mark.parametrize("least", [1e-12, 0.7])
+@pytest.mark.parametrize("k", [1, 3, E])
+def test_a_correction_chooses_and_does_not_weigh(k: int, least: float) -> None:
+    logits, correction = 3 * random(30, E), random(E, seed=1)
+    scores = torch.from_numpy(logits).double().softmax(-1)
+    places = (scores + torch.from_numpy(correction)).topk(k).indices
+    chosen, weights = softmax_corrected_top_k(logits, k, correction=correction, least=least)
+    np.testing.assert_array_equal(chosen, places)
+    assert weights.dtype == np.float32
+    best = scores.gather(-1, places)
+    sums = best.sum(-1, keepdim=True)
+    np.testing.assert_allclose(weights, best / sums.clamp(min=least), rtol=1e-5)
+    assert (sums < 0.7).any() == (k < E)
+    assert (chosen != softmax_top_k(logits, k)[0]).any()
 
 
 @pytest.mark.parametrize("k", [1, 3, E])

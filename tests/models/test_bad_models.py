@@ -18,7 +18,7 @@ from tinystar_np.models.dbrx import KEYS_OF_PARTS
 
 NAN, INFINITE = float("nan"), float("inf")
 WIDTHS = "hidden_size", "n_embd", "d_model"
-HEADS = "num_attention_heads", "attention_heads", "n_head", "n_heads", "num_heads"
+HEADS = "num_attention_heads", "attention_heads", "n_head", "n_heads", "num_heads", "num_key_value_heads"
 LAYERS = "num_hidden_layers", "n_layer", "n_layers", "num_layers"
 EPS = "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"
 
@@ -36,16 +36,16 @@ ABSURD: dict[str, tuple[tuple[str, ...], Any, str]] = {  # what is changed, to w
     "no heads": (HEADS, 0, "{} = 0"),
     "negative heads": (HEADS, -4, "{} = -4"),
     "true heads": (HEADS, True, "{} = True, but it must be int"),
-    "eps NaN": (EPS, NAN, "{} = nan, but it must be float, finite"),
-    "eps infinite": (EPS, INFINITE, "{} = inf, but it must be float, finite"),
-    "eps beyond float32": (EPS, 1e39, r"{} = 1e\+39, but it must be float, finite"),
-    "eps below float32": (EPS, 1e-40, r"{} = 1e-40, but it must be float, .* at least 1\.2e-38"),
+    "eps NaN": (EPS, NAN, "{} = nan, but it must be float( or null)?, finite"),
+    "eps infinite": (EPS, INFINITE, "{} = inf, but it must be float( or null)?, finite"),
+    "eps beyond float32": (EPS, 1e39, r"{} = 1e\+39, but it must be float( or null)?, finite"),
+    "eps below float32": (EPS, 1e-40, r"{} = 1e-40, but it must be float( or null)?, .* at least 1\.2e-38"),
     "eps negative": (EPS, -1e-5, "{} = -1e-05,? (but it )?must be above 0"),
 }  # fmt: skip
 WITHOUT = {
     "eps": ("dbrx",),  # what torch's layer norm has
     # of attention, which no layer has unless the file says
-    "heads": ("mamba", "falcon_mamba", "granitemoehybrid"),
+    "heads": ("bamba", "falcon_mamba", "granitemoehybrid", "mamba", "rwkv"),
 }
 
 

@@ -42,11 +42,43 @@ MINIMAX_M2: dict[str, Any] = {
     "use_routing_bias": True,
     "vocab_size": 211,
 }
+# ByteDance-Seed/Seed-OSS-36B-Instruct
+SEED_OSS: dict[str, Any] = {
+    "architectures": ["SeedOssForCausalLM"],
+    "attention_bias": True,
+    "attention_dropout": 0.1,
+    "attention_out_bias": False,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "head_dim": 12,
+    "hidden_act": "silu",
+    "hidden_size": 40,
+    "initializer_range": 0.02,
+    "intermediate_size": 56,
+    "max_position_embeddings": 524288,
+    "mlp_bias": False,
+    "model_type": "seed_oss",
+    "num_attention_heads": 8,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "pad_token_id": 1,
+    "residual_dropout": 0.1,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": {"rope_type": "default"},
+    "rope_theta": 10000000.0,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float32",
+    "transformers_version": "4.55.0",
+    "use_cache": True,
+    "vocab_size": 211,
+}
 LEFT_OUT = ...
 CASES = [
     pytest.param(MINIMAX_M2, {}, id="minimax_m2"),
     pytest.param(MINIMAX_M2, {"rotary_dim": LEFT_OUT}, id="minimax_m2, whole heads"),
     pytest.param(MINIMAX_M2, {"partial_rotary_factor": 0.25}, id="minimax_m2, both keys"),
+    pytest.param(SEED_OSS, {}, id="seed_oss"),
+    pytest.param(SEED_OSS, {"rope_scaling": None, "mlp_bias": LEFT_OUT}, id="seed_oss, unscaled"),
 ]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import qwen1_reference  # noqa: F401 — registers what transformers has not
 from parity import assert_close, interrupt, logits_of, old_spelling, random_ids, reference_model, save
 from safetensors import safe_open
 
@@ -87,6 +88,17 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         | {"linear_num_value_heads": 4, "moe_intermediate_size": 12, "shared_expert_intermediate_size": 12}
         # A wide epsilon: the usual one magnifies rounding after the delta rule (parity_rows/qwen3_next.py).
         | {"rope_parameters": longrope(2, partial_rotary_factor=0.5), "rms_norm_eps": 0.1},
+    ),
+    "qwen, doublings": (
+        "qwen",
+        {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+        | {"kv_channels": 8, "seq_length": LIMIT // 2, "max_position_embeddings": 8 * LIMIT},
+    ),
+    "qwen, a border": (
+        "qwen",
+        {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+        | {"kv_channels": 8, "rotary_pct": 0.5, "seq_length": LIMIT, "use_logn_attn": False}
+        | {"max_position_embeddings": 8 * LIMIT},
     ),
     "falcon_h1, dynamic": ("falcon_h1", {**LLAMA, **HYBRID}),
     "granitemoehybrid, longrope": (

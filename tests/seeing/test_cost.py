@@ -11,6 +11,7 @@ from small_models import build, small_model
 
 import tinystar_np as ts
 from tinystar_np.errors import InputError
+from tinystar_np.inspection.describe import mixers_of
 from tinystar_np.inspection.flops import flops_per_token
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.seeing import record
@@ -83,7 +84,8 @@ def test_every_architecture(case: Any) -> None:
         assert growth[:, t - 1].tolist() == allocated
         costs = token_cost(model, t)
         assert sum(cost.flops for cost in costs) == flops_per_token(model, t)
-        assert all(cost.cache > 0 for cost in costs[1:-1])
+        layers = zip(costs[1:-1], model.blocks, strict=True)
+        assert all((cost.cache > 0) == bool(mixers_of(block)) for cost, block in layers)
         assert all(cost.cache <= held for cost, held in zip(costs[1:-1], growth[:, t - 1], strict=True))
     tables = [n for n in ("embedding.tokens.weight", "embedding.positions.weight") if n in model.weights]
     assert tables
@@ -93,7 +95,7 @@ def test_every_architecture(case: Any) -> None:
     once = everything - sum(model.weights[name].nbytes for name in tables) + rows
     tied = 0 if "head.weight" in model.weights else model.weights["embedding.tokens.weight"].nbytes
     share = 1.0
-    routing = ("blocks.*.feed_forward.chosen", "blocks.*.feed_forward.router")
+    routing = ("blocks.*.chosen", "blocks.*.router")
     with record(*routing, optional=True) as recording:
         model(random_ids(5))
     unread = 0.0
@@ -101,7 +103,8 @@ def test_every_architecture(case: Any) -> None:
         if path.endswith("chosen"):
             E = recording[path.replace("chosen", "router")].shape[-1]
             share = chosen.shape[-1] / E
-            experts = [n for n in model.weights if n.startswith(path.replace("chosen", "experts."))]
+            block = path.partition("feed_forward")[0]
+            experts = [n for n in model.weights if n.startswith(block) and ".experts." in n]
             unread += (1 - share) * sum(model.weights[name].nbytes for name in experts)
     assert read == pytest.approx(once + tied - unread, abs=len(costs))
 

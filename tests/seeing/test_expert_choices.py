@@ -18,18 +18,27 @@ from tinystar_np.seeing.experts import expert_choices
 
 GROUPED = ("deepseek_v2", "deepseek_v3")  # choose by groups first: not always the largest scores
 MOE = (
-    *("dbrx", "gpt_oss", "granitemoe", "granitemoehybrid", "granitemoeshared", "llama4_text"),
-    *("mixtral", "olmoe", "qwen2_moe"),
-    *("qwen3_moe", "qwen3_next", "qwen3_vl_moe_text", *GROUPED),
-)
-SHARED = (
-    "granitemoehybrid",
-    "granitemoeshared",
-    "llama4_text",
-    "qwen2_moe",
-    "qwen3_next",
+    *("dbrx", "gpt_oss", "granitemoe", "granitemoehybrid", "granitemoeshared", "jamba", "lfm2_moe"),
+    *(
+        "llama4_text",
+        "mixtral",
+        "nemotron_h",
+        "olmoe",
+        "qwen2_moe",
+        "qwen3_moe",
+        "qwen3_next",
+        "qwen3_vl_moe_text",
+    ),
     *GROUPED,
-)  # with a layer for all
+)
+SHARED = (  # with a layer for all
+    *("granitemoehybrid", "granitemoeshared", "llama4_text", "nemotron_h", "qwen2_moe", "qwen3_next"),
+    *GROUPED,
+)
+CORRECTED = ("deepseek_v3", "lfm2_moe", "nemotron_h")  # with what is added to scores for the choice alone
+MOE += ("minimax", "minimax_m2", "qwen3_5_moe_text")
+SHARED += ("qwen3_5_moe_text",)
+CORRECTED += ("minimax_m2",)
 LENGTH = 30
 
 
@@ -64,9 +73,9 @@ def test_scores_weights_and_outputs(model_type: str) -> None:
         scores = x @ weight + (0 if bias is None else np.asarray(bias))
         np.testing.assert_allclose(layer.scores, scores, atol=1e-5 * np.abs(scores).max())
         k = layer.chosen.shape[1]
-        if model_type not in GROUPED:
+        if model_type not in (*GROUPED, *CORRECTED):
             np.testing.assert_array_equal(layer.chosen, np.argsort(-layer.scores, axis=1)[:, :k])
-        assert (layer.correction is not None) == (model_type == "deepseek_v3")
+        assert (layer.correction is not None) == (model_type in CORRECTED)
 
         E = scores.shape[1]
         counted = [sum(e in row for row in layer.chosen.tolist()) for e in range(E)]

@@ -73,7 +73,12 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon_h1": ("falcon_h1", {**GROUPS, "mamba_d_ssm": 96, "mamba_n_heads": 8, "mamba_n_groups": 2}),
     "qwen3_next": ("qwen3_next", {**GROUPS, **MOE, **DELTA, "head_dim": 8}),
     "qwen3_5_text": ("qwen3_5_text", {**GROUPS, **DELTA, "head_dim": 8}),
+    "diffllama": ("diffllama", GROUPS),
     "lfm2": ("lfm2", {**GROUPS, "layer_types": ["conv", "full_attention"]}),
+    "minimax": (
+        "minimax",
+        {**GROUPS, "num_local_experts": 4, "head_dim": 8, "layer_types": DELTA["layer_types"]},
+    ),
     "tinystar, parallel": ("tinystar", {"norm_placement": "post", "parallel": True, "positions": "learned"}),
     "deepseek_v2": ("deepseek_v2", {**GROUPS, **LATENT}),
     "tinystar, latent": ("tinystar", {"norm_placement": "sandwich", "attention": "mla"}),
@@ -113,6 +118,8 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
                 letters = {**sizes, "F": sizes["J"], **mixer}
             if model_type == "falcon_h1" and ".mixer." in path:
                 letters = {**sizes, "H": sizes["M"], "G": sizes["U"]}
+            if model_type == "diffllama" and path.endswith(("before_norm", "mixed")):  # heads in pairs
+                letters = {**sizes, "H": sizes["H"] // 2, "K": 2 * sizes["K"]}
             if model_type == "deepseek_v2":
                 letters = {**sizes, "J": sizes["P"]}
             if model_type in ("qwen3_next", "qwen3_5_text") and ".mixer" in path:

@@ -30,7 +30,20 @@ from tinystar_np.seeing.recurrence import (
 )
 from tinystar_np.tap import listen
 
-RECURRENT = ("mamba", "falcon_mamba", "mamba2", "granitemoehybrid", "falcon_h1", "qwen3_next")
+RECURRENT = (
+    "bamba",
+    "falcon_h1",
+    "falcon_mamba",
+    "granitemoehybrid",
+    "jamba",
+    "mamba",
+    "mamba2",
+    "minimax",
+    "nemotron_h",
+    "qwen3_5_moe_text",
+    "qwen3_5_text",
+    "qwen3_next",
+)
 LENGTH = 150  # beyond the scans' own chunks of 64
 
 FALCON_H1: dict[str, Any] = {
@@ -242,7 +255,7 @@ def test_errors_say_what_is_missing() -> None:
 
 
 def test_every_recurrent_architecture_is_tested() -> None:
-    """Those whose model files build one of the three layers."""
+    """Those whose model files build one of the four layers."""
     folder = Path(tinystar_np.__file__).parent / "models"
-    layers = re.compile("layers.(mamba1|mamba2|delta_net) import")
+    layers = re.compile("layers.(mamba1|mamba2|delta_net|lightning_attention) import")
     assert {file.stem for file in folder.glob("*.py") if layers.search(file.read_text())} == set(RECURRENT)

@@ -17,7 +17,7 @@ from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import TinyStarConfig
 
 IDS = random_ids(17)
-DOWN = r"feed_forward(\.experts\.\d+|\.shared)?\.down\.(weight|bias)"
+DOWN = r"feed_forward((\.experts\.\d+|\.shared)?\.down\.(weight|bias)|\.bias)"
 """The last matrices of every kind of feed-forward layer, by our names."""
 
 

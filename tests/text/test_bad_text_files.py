@@ -246,7 +246,7 @@ WRONG_IDS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("ids", WRONG_IDS, ids=lambda ids: repr(ids)[:30])
+@pytest.mark.parametrize("ids", WRONG_IDS, ids=lambda ids: re.sub(" at 0x.*", "", repr(ids)[:30]))
 def test_wrong_ids(ids: Any, talking_model: Path) -> None:
     model, tokenizer = load(talking_model)
     assert tokenizer is not None

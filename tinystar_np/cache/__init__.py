@@ -4,7 +4,7 @@ from tinystar_np.cache.cache import PREFILL, Cache, join_caches
 from tinystar_np.cache.images import SeenImage
 from tinystar_np.cache.keys_and_values import KeyValueState
 from tinystar_np.cache.layer_state import LayerState
-from tinystar_np.cache.recurrent import HybridState, RecurrentState
+from tinystar_np.cache.recurrent import HybridState, NoState, RecurrentState
 from tinystar_np.cache.saved import read_states
 from tinystar_np.cache.step import Held, Limits, Step
 from tinystar_np.cache.text import HeldText, LengthRule
@@ -21,6 +21,7 @@ __all__ = [
     "LayerState",
     "LengthRule",
     "Limits",
+    "NoState",
     "RecurrentState",
     "SeenImage",
     "SlidingKeyValueState",

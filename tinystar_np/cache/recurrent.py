@@ -83,6 +83,12 @@ class RecurrentState:
         self._arrays, self._waiting = {name: array.copy() for name, array in arrays.items()}, {}
 
 
+class NoState(RecurrentState):
+    """The state of a layer that treats each token by itself: nothing, so that any can be taken back."""
+
+    rewindable: ClassVar[bool] = True
+
+
 class HybridState:
     """Several states that are written, chosen and saved together.
 

@@ -164,3 +164,11 @@ class Step:
             self._shared[key] = make()
         value: Value = self._shared[key]  # type: ignore[assignment]
         return value
+
+    def share(self, key: Hashable, value: object) -> None:
+        """Hand something to the later layers of this call, in the place of what stood under the key."""
+        self._shared[key] = value
+
+    def shared(self, key: Hashable) -> object:
+        """Return what an earlier layer of this call handed on; raises KeyError where none has."""
+        return self._shared[key]

@@ -29,7 +29,7 @@ FIRST_OF_SEVERAL = re.compile(r"(.*)-00001-of-([0-9]{5})\.gguf", re.DOTALL)
 # Each of these sets is enough for a tokenizer.
 TOKENIZERS = (
     *({"tokenizer.json"}, {"tekken.json"}, {"tokenizer.model"}, {"spiece.model"}, {"qwen.tiktoken"}),
-    {"vocab.json", "merges.txt"},
+    *({"vocab.json", "merges.txt"}, {"vocab.txt", "emoji.json"}),
 )
 LARGE_TOKENIZERS = {"tekken.json"}  # of no use beside a tokenizer.json
 
@@ -51,6 +51,8 @@ SMALL_FILES = {
     "tokenizer_config.json",
     "vocab.json",
     "merges.txt",
+    "vocab.txt",
+    "emoji.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
@@ -66,6 +68,8 @@ CONFIG_FILES = {CONFIG_FILE, "preprocessor_config.json", "processor_config.json"
 def small_files(names: Iterable[str]) -> set[str]:
     """Return the names of a model's files other than weights, of these names."""
     found = {name for name in names if name in SMALL_FILES or TEMPLATE.fullmatch(name)}
+    if "emoji.json" not in found:
+        found -= {"vocab.txt"}  # of other models, which are not read
     return found - LARGE_TOKENIZERS if "tokenizer.json" in found else found
 
 

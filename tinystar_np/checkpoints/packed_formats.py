@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from tinystar_np.checkpoints import (
     packed_awq,
+    packed_bitnet,
     packed_bitsandbytes,
     packed_compressed,
     packed_float8,
@@ -43,6 +44,7 @@ class Format(NamedTuple):
 
 FORMATS = {
     "awq": Format(packed_awq.accepts, packed_awq.packed_tensors),
+    "bitnet": Format(packed_bitnet.accepts, packed_bitnet.packed_tensors),
     "bitsandbytes": Format(packed_bitsandbytes.accepts, packed_bitsandbytes.packed_tensors),
     "compressed-tensors": Format(packed_compressed.accepts, packed_compressed.packed_tensors),
     "fbgemm_fp8": Format(packed_float8.accepts, packed_float8.packed_tensors),
@@ -57,6 +59,11 @@ MLX = Format(packed_mlx.accepts, packed_mlx.packed_tensors)
 def is_readable(settings: object) -> bool:
     """Say whether weights with this ``quantization_config`` can be read."""
     return is_int8_per_output(settings) or _format(settings) is not None
+
+
+def rounds_activations(settings: object) -> bool:
+    """Say whether a model of these settings was trained with rounded activations: it must round them too."""
+    return isinstance(settings, Mapping) and settings.get("quant_method") == packed_bitnet.METHOD
 
 
 def _format(settings: object) -> Format | None:

@@ -20,13 +20,13 @@ from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.codes import Code
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
-from tinystar_np.kernels.packed import CodedMatrix
+from tinystar_np.kernels.packed import CodedMatrix, TernaryMatrix
 
 if TYPE_CHECKING:
     from tinystar_np.checkpoints.gguf_file import GgufTensor
 
 Shape = tuple[int, ...]
-Packed = CodedMatrix | BlockMatrix | MatrixInTurns
+Packed = CodedMatrix | BlockMatrix | MatrixInTurns | TernaryMatrix
 FLOATS = ("F32", "F16", "BF16")
 
 

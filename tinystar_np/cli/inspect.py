@@ -261,7 +261,7 @@ def _print_states(states: Sequence[StateSize], lengths: Sequence[int], arguments
 
 def explanation(description: Description, states: Sequence[StateSize], tokens: int) -> str:
     """Explain in a few sentences what the table of states shows at this length."""
-    mixers = [layer["mixer"] for layer in description.layers]
+    mixers = [layer["mixer"] for layer in description.layers if "mixer" in layer]
     attending = [mixer for mixer in mixers if mixer.facts["kind"] in ("MHA", "GQA", "MQA", "MLA")]
     if not states:
         return "None: a bidirectional model reads a text at once, and cannot continue it."

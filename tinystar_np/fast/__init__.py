@@ -30,9 +30,16 @@ from tinystar_np.fast.linear import embedding, matmul, matmul_each
 from tinystar_np.fast.paged import gathered, paged_attention, paged_latent_attention
 from tinystar_np.fast.rounding import quantise, to_bfloat16
 from tinystar_np.fast.scans import causal_convolution, delta_rule, selective_scan, ssm_scan
+from tinystar_np.fast.sparse import index_scores, sparse_latent_attention
 from tinystar_np.kernels.attention import attention_mean
+from tinystar_np.kernels.channel_delta_rule import chunked_channel_delta_rule as channel_delta_rule
 from tinystar_np.kernels.experts import grouped_mixture as mixture
+from tinystar_np.kernels.experts import grouped_outputs as chosen_outputs
+from tinystar_np.kernels.lightning_attention import blockwise_lightning_attention as lightning_attention
+from tinystar_np.kernels.mlstm import chunked_mlstm as mlstm
 from tinystar_np.kernels.rg_lru import rg_lru
+from tinystar_np.kernels.sparse_attention import best_keys
+from tinystar_np.kernels.wkv import wkv
 
 if os.environ.get("TINYSTAR_NP_KERNELS") == "1":
     globals().update(KERNELS)
@@ -44,18 +51,24 @@ __all__ = [
     "attention_mean",
     "attention_probabilities",
     "attention_scores",
+    "best_keys",
     "causal_convolution",
+    "channel_delta_rule",
+    "chosen_outputs",
     "delta_rule",
     "embedding",
     "gated_activation",
     "gated_rms_norm",
     "gathered",
+    "index_scores",
     "latent_attention",
     "layer_norm",
+    "lightning_attention",
     "log_softmax",
     "matmul",
     "matmul_each",
     "mixture",
+    "mlstm",
     "paged_attention",
     "paged_latent_attention",
     "quantise",
@@ -65,7 +78,9 @@ __all__ = [
     "rotary_embedding",
     "selective_scan",
     "softmax",
+    "sparse_latent_attention",
     "ssm_scan",
     "to_bfloat16",
     "unit_vectors",
+    "wkv",
 ]

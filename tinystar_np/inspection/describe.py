@@ -11,11 +11,14 @@ from itertools import chain
 
 import numpy as np
 
+from tinystar_np.cache import NoState
 from tinystar_np.inspection.describe_layers import Part, describe, first_sentence, side_by_side
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, LayerNorm, Linear, Mixer, RMSNorm
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.rg_lru import RGLRU
@@ -26,7 +29,15 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config
 from tinystar_np.models.rope_parameters import RopeParameters
 
-IN_ORDER = (GatedDeltaNet, Mamba1, Mamba2, RGLRU, ShortConvolution)
+IN_ORDER = (
+    ChannelDeltaNet,
+    GatedDeltaNet,
+    LightningAttention,
+    Mamba1,
+    Mamba2,
+    RGLRU,
+    ShortConvolution,
+)
 """Mixers that need no positions."""
 
 
@@ -74,7 +85,9 @@ def describe_model(model: Decoder) -> Description:
 def _layer(block: Mixer, config: Config) -> dict[str, Part]:
     """Describe the parts of a block, by their roles."""
     mixers = mixers_of(block)
-    layer = {"block": _wiring(block), "mixer": side_by_side(mixers)}
+    layer = {"block": _wiring(block)}
+    if mixers:
+        layer["mixer"] = side_by_side(mixers)
     attending = [mixer for mixer in mixers if isinstance(mixer, Attention | LatentAttention)]
     if attending:
         mixer = attending[0]
@@ -95,8 +108,13 @@ def _wiring(block: Mixer) -> Part:
 
 
 def mixers_of(block: Mixer) -> list[Mixer]:
-    """Find a block's mixers, through which tokens see one another: attention and recurrences; mostly one."""
-    return [part for part in vars(block).values() if isinstance(part, Mixer)] or [block]
+    """Find a block's mixers, through which tokens see one another: attention and recurrences; mostly one.
+
+    There is none in a block that treats each token by itself, and a block of unknown parts is its own.
+    """
+    found = [part for part in vars(block).values() if isinstance(part, Mixer)]
+    alone = isinstance(block, Mixer) and isinstance(block.new_state(1, 0), NoState)
+    return found or ([] if alone else [block])
 
 
 def _all_mixers(model: Decoder) -> list[Mixer]:

@@ -10,13 +10,17 @@ from functools import singledispatch
 from tinystar_np.kernels.activations import Activation, gelu, gelu_tanh, relu, silu
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, FeedForward, GatedFeedForward, LayerNorm, Linear, RMSNorm
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Expert, Experts
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.mlstm import MLSTM
 from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.short_convolution import ShortConvolution
+from tinystar_np.layers.time_mixing import ChannelMixing, TimeMixing
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,8 @@ def _latent_attention(layer: LatentAttention) -> Part:
     beside = f", and a key of {J} beside it" if J else ""
     words = f"latent attention, {H} heads of {K} made from one latent of {R}{beside}"
     facts = {"kind": "MLA", "heads": H, "rank": R, "head_dim": K, "rope_dim": J, "value_dim": layer.value_dim}
-    return _with_limits(layer, words, facts)
+    part = _with_limits(layer, words, facts)
+    return Part(", ".join(said for said in (part.words, layer.remark) if said), part.facts)
 
 
 def _with_limits(layer: Attention | LatentAttention, words: str, facts: Mapping[str, object]) -> Part:
@@ -121,6 +126,21 @@ def _delta_net(layer: GatedDeltaNet) -> Part:
 
 
 @describe.register
+def _lightning_attention(layer: LightningAttention) -> Part:
+    H, K = layer.heads, layer.head_dim
+    words = f"lightning attention, {H} heads keep {K} × {K} numbers each"
+    return Part(words, {"kind": "lightning", "heads": H, "head_dim": K})
+
+
+@describe.register
+def _channel_delta_net(layer: ChannelDeltaNet) -> Part:
+    H, K, width = layer.heads, layer.head_dim, len(layer.convolution)
+    words = f"delta net with a decay for each channel, {H} heads keep {K} × {K} numbers each"
+    facts = {"heads": H, "head_dim": K, "convolution": width}
+    return Part(f"{words}, convolution over {width}", {"kind": "channel_delta_net", **facts})
+
+
+@describe.register
 def _mamba1(layer: Mamba1) -> Part:
     width, channels = layer.convolution.shape
     N = len(layer.A)
@@ -139,6 +159,13 @@ def _mamba2(layer: Mamba2) -> Part:
 
 
 @describe.register
+def _mlstm(layer: MLSTM) -> Part:
+    H, K, V = layer.heads, layer.head_dim, layer.value_dim
+    words = f"mLSTM, {H} heads keep {K} × {V + 1} numbers each"
+    return Part(words, {"kind": "mlstm", "heads": H, "head_dim": K, "value_dim": V})
+
+
+@describe.register
 def _rg_lru(layer: RGLRU) -> Part:
     width, channels = layer.convolution.shape
     words = f"RG-LRU, {channels} channels keep a number each, convolution over {width}"
@@ -150,6 +177,13 @@ def _short_convolution(layer: ShortConvolution) -> Part:
     width, channels = layer.convolution.shape
     words = f"gated convolution over {width} tokens, {channels} channels"
     return Part(words, {"kind": "ShortConvolution", "channels": channels, "convolution": width})
+
+
+@describe.register
+def _time_mixing(layer: TimeMixing) -> Part:
+    D, channels = layer.k.weight.shape
+    words = f"time mixing, {channels} channels keep 3 numbers each, and {D} of the token before"
+    return Part(words, {"kind": "time_mixing", "channels": channels, "width": D})
 
 
 # Feed-forward layers.
@@ -179,6 +213,15 @@ def _feed_forward(layer: FeedForward) -> Part:
     activation = _named(layer.activation)
     words = f"plain, {activation}, {D} → {F} → {D} ({F / D:.3g} × the width)"
     return Part(words, {"kind": "plain", "activation": activation, "width": D, "inner": F})
+
+
+@describe.register
+def _channel_mixing(layer: ChannelMixing) -> Part:
+    D, F = layer.up.weight.shape
+    words = (
+        f"channel mixing with the token before, ReLU² and a gate, {D} → {F} → {D} ({F / D:.3g} × the width)"
+    )
+    return Part(words, {"kind": "channel_mixing", "width": D, "inner": F})
 
 
 @describe.register(GatedFeedForward)

@@ -24,13 +24,17 @@ from tinystar_np.cache import Limits
 from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Linear
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.mlstm import MLSTM
 from tinystar_np.layers.rg_lru import RGLRU, BlockLinear
 from tinystar_np.layers.short_convolution import ShortConvolution
+from tinystar_np.layers.sparse_attention import SparseLatentAttention
 from tinystar_np.models.base import Decoder
 
 
@@ -67,7 +71,7 @@ def _attention(layer: Attention, context: int) -> int:
     pairs = in_reach(layer.limits(), context) * both
     if layer.relative is not None:  # one more for each distance that has a vector
         pairs += len(layer.relative[0]) * both
-    return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * pairs
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * layer.maps * pairs
 
 
 @multiply_adds.register
@@ -84,6 +88,21 @@ def _latent_attention(layer: LatentAttention, context: int) -> int:
     return sum(multiply_adds(part, context) for part in _parts(layer)) + H * mixing
 
 
+@multiply_adds.register
+def _sparse_latent_attention(layer: SparseLatentAttention, context: int) -> int:
+    """Count the indexer's look at all keys, where there is a choice, and attention to the chosen ones."""
+    indexer, S = layer.indexer, context
+    if indexer is None:  # an earlier layer's, of which nothing is known here
+        return _latent_attention(layer, S)
+    if indexer.top_k >= S:
+        return _latent_attention(layer, S)
+    scoring = S * indexer.heads * (indexer.head_dim + 1)
+    attending = layer.rank * (layer.head_dim + layer.value_dim)
+    attending += indexer.top_k * (2 * layer.rank + layer.rope_dim)
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + scoring + layer.heads * attending
+
+
 def in_reach(limits: Limits, context: int) -> int:
     """Return how many tokens a token attends to; in a window to both sides where not causal."""
     if limits.chunk is not None:
@@ -95,7 +114,9 @@ def in_reach(limits: Limits, context: int) -> int:
 
 @multiply_adds.register
 def _experts(layer: Experts, context: int) -> int:
-    return multiply_adds(layer.router, context) + layer.per_token * multiply_adds(layer.experts[0], context)
+    """Count the experts of a token; where some do nothing, those of the mean token."""
+    all_of_them = sum(multiply_adds(expert, context) for expert in layer.experts)
+    return multiply_adds(layer.router, context) + layer.per_token * all_of_them // len(layer.experts)
 
 
 # Recurrences, by their definitions: each number of the state is decayed and written to with one multiply-add,
@@ -108,6 +129,24 @@ def _delta_net(layer: GatedDeltaNet, context: int) -> int:
     parts = sum(multiply_adds(part, context) for part in _parts(layer))
     state = layer.heads * layer.head_dim * layer.value_dim
     return parts + prod(layer.convolution.shape) + 3 * state
+
+
+@multiply_adds.register
+def _mlstm(layer: MLSTM, context: int) -> int:
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + 2 * layer.heads * layer.head_dim * (layer.value_dim + 1)
+
+
+@multiply_adds.register
+def _lightning_attention(layer: LightningAttention, context: int) -> int:
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + 2 * layer.heads * layer.head_dim**2
+
+
+@multiply_adds.register
+def _channel_delta_net(layer: ChannelDeltaNet, context: int) -> int:
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + prod(layer.convolution.shape) + 3 * layer.heads * layer.head_dim**2
 
 
 @multiply_adds.register

@@ -77,7 +77,7 @@ def share_of_experts(model: Decoder) -> float:
     """Return k/E, 1 where there are no experts."""
     for block in model.blocks:
         layer = vars(block).get("feed_forward")
-        parts = [layer, *(vars(layer).values() if hasattr(layer, "__dict__") else ())]
+        parts = [*vars(block).values(), *(vars(layer).values() if hasattr(layer, "__dict__") else ())]
         for part in parts:
             if isinstance(part, Experts):
                 return part.per_token / len(part.experts)
@@ -169,8 +169,9 @@ def state_sizes(model: Decoder) -> list[StateSize]:
     H, G = with_keys[0].heads, with_keys[0].kv_heads
     grouped = H // 4 if G in (1, H) and H % 4 == 0 else G
     designs = sorted({H, grouped, 1}, reverse=True)
-    if len(attending) < len(model.blocks):
-        everywhere = [with_keys[0]] * len(model.blocks)
+    mixing = [block for block in model.blocks if mixers_of(block)]
+    if len(attending) < len(mixing):
+        everywhere = [with_keys[0]] * len(mixing)
         return [own, *(_in_groups("every layer", everywhere, kv_heads) for kv_heads in designs)]
     others = [kv_heads for kv_heads in designs if kv_heads != G or isinstance(attending[0], LatentAttention)]
     sizes = [own, *(_in_groups("as", with_keys, kv_heads, beside) for kv_heads in others)]

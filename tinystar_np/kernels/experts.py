@@ -31,8 +31,12 @@ al. 2020, arXiv:2006.16668); Switch, with k = 1 (Fedus et al. 2021, arXiv:2101.0
 ``mixture`` is the last line of the formula, one token and one expert at a time. Every step reads a whole
 expert for one vector: a prompt of T tokens reads k·T of them.
 
+Experts need not be whole layers. JetMoe's are the queries of attention and its output: their results are not
+added at once, and ``chosen_outputs`` gives each choice's own.
+
 ``grouped_mixture`` sorts the T·k choices by expert, so that each chosen expert is read once, for all its
 tokens in one product. Outputs are added in the experts' order instead of the order of their scores.
+``grouped_outputs`` does the same for ``chosen_outputs``.
 """
 
 from collections.abc import Callable, Sequence
@@ -156,6 +160,7 @@ def sigmoid_grouped_top_k(
     kept: int = 1,
     normed: bool = True,
     factor: float = 1.0,
+    eps: float = 1e-20,
 ) -> tuple[NDArray[np.intp], NDArray]:
     """Route each token to the k best experts of its best groups, each weighted by its score's sigmoid.
 
@@ -165,6 +170,7 @@ def sigmoid_grouped_top_k(
     kept        how many groups a token may use, those with the largest sum of their two best scores
     normed      whether the weights are scaled to sum to 1
     factor      what they are multiplied by after that
+    eps         added to their sum
 
     The correction is not trained by gradients: each step of training raises it for experts that got too few
     tokens and lowers it for those that got too many, so that loads are even with hardly a penalty in the
@@ -184,7 +190,7 @@ def sigmoid_grouped_top_k(
     chosen = top_k(np.where(best, corrected, -np.float32(np.inf)), k)
     weights = np.take_along_axis(scores, chosen, axis=-1)
     if normed:
-        weights /= weights.sum(axis=-1, keepdims=True) + np.float32(1e-20)
+        weights /= weights.sum(axis=-1, keepdims=True) + np.float32(eps)
     return chosen, weights * factor
 
 
@@ -217,6 +223,38 @@ def softmax_grouped_top_k(
     if normed:
         weights /= weights.sum(axis=-1, keepdims=True) + np.float32(1e-20)
     return chosen, weights * factor
+
+
+def softmax_corrected_top_k(
+    logits: NDArray, k: int, *, correction: NDArray, factor: float = 1.0, least: float | None = None
+) -> tuple[NDArray[np.intp], NDArray]:
+    """Route each token to the k experts of the best corrected softmax, weighted by the softmax alone.
+
+    logits      (..., E), the router's scores
+    correction  (E,), added to the softmax for the choice alone, as in ``sigmoid_grouped_top_k``
+    factor      what the weights are multiplied by
+    least       what the weights are at least divided by, so that they sum to 1 where they can (ERNIE 4.5);
+                None leaves them as they are (LongCat-Flash)
+
+    Where some of the E give back what they are given, zero-computation experts, the correction also decides
+    how many experts with weights a token gets on average: it costs less than k of them, and a token that
+    needs more gets more. LongCat-Flash, arXiv:2509.01322.
+
+    Returns the chosen experts and their weights, each (..., k), the best first.
+
+    >>> logits, correction = np.log([6.0, 3.0, 1.0]), np.array([0.0, 0.0, 0.6])
+    >>> chosen, weights = softmax_corrected_top_k(logits, 2, correction=correction)
+    >>> chosen.tolist(), weights.round(6).tolist()
+    ([2, 0], [0.1, 0.6])
+    >>> softmax_corrected_top_k(logits, 2, correction=correction, least=1e-12)[1].round(6).tolist()
+    [0.142857, 0.857143]
+    """
+    scores = softmax(logits)
+    chosen = top_k(scores + correction, k)
+    weights = np.take_along_axis(scores, chosen, axis=-1)
+    if least is not None:
+        weights = weights / np.maximum(weights.sum(axis=-1, keepdims=True), weights.dtype.type(least))
+    return chosen, weights * weights.dtype.type(factor)
 
 
 def _exact_sigmoid(logits: NDArray) -> NDArray:
@@ -293,3 +331,39 @@ def grouped_mixture(
             part *= weight
         y[tokens] += part  # no token is in it twice: it chose k different experts
     return y
+
+
+def chosen_outputs(x: NDArray, chosen: NDArray[np.integer], experts: Sequence[Expert]) -> NDArray:
+    """Return what each token's experts give, each by itself: the definition.
+
+    x        (T, k, D), what each choice reads
+    chosen   (T, k)
+    experts  E of them, each from (n, D) to (n, F)
+
+    Returns (T, k, F), a new array.
+
+    >>> experts = [lambda x: 10 * x, lambda x: 100 * x]
+    >>> chosen_outputs(np.array([[[1.0], [2.0]]]), np.array([[1, 0]]), experts).tolist()
+    [[[100.0], [20.0]]]
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    y = [experts[e](flat[i : i + 1]) for i, e in enumerate(chosen.ravel().tolist())]
+    return np.concatenate(y).reshape(*chosen.shape, -1)
+
+
+def grouped_outputs(x: NDArray, chosen: NDArray[np.integer], experts: Sequence[Expert]) -> NDArray:
+    """Compute ``chosen_outputs``, with the same arguments, one expert after the other, all choices at once.
+
+    >>> x, chosen = np.array([[[1.0]], [[2.0]]]), np.array([[1], [0]])
+    >>> grouped_outputs(x, chosen, [lambda x: 10 * x, lambda x: 100 * x]).tolist()
+    [[[100.0]], [[20.0]]]
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    order = np.argsort(chosen, axis=None, kind="stable")  # (T·k,): choices, those of one expert together
+    counts = np.bincount(chosen.ravel())
+    used = np.flatnonzero(counts).tolist()
+    groups = np.split(order, np.cumsum(counts[used])[:-1])
+    parts = [experts[e](flat[group]) for e, group in zip(used, groups, strict=True)]
+    y = np.empty((len(flat), parts[0].shape[-1]), dtype=x.dtype)
+    y[order] = np.concatenate(parts)
+    return y.reshape(*chosen.shape, -1)

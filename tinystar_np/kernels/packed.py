@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tinystar_np.kernels.bfloat16 import from_bfloat16
 from tinystar_np.kernels.codes import Code, spread
 from tinystar_np.kernels.int8 import dequantise
+from tinystar_np.kernels.ternary import unpack
 
 Rows = slice | NDArray[np.integer]
 
@@ -110,6 +111,41 @@ class Int8Matrix(PackedMatrix):
     def nbytes(self) -> int:
         """Bytes that it occupies, scales included."""
         return self.stored.nbytes + self.scales.nbytes
+
+
+class TernaryMatrix(PackedMatrix):
+    """A matrix of −1, 0 and 1 and a scale (kernels/ternary.py): a sixteenth of the memory of float32.
+
+    packed      (R/4, columns), four rows in each row of bytes; a view of the mapped file will do
+    scale       what all are multiplied by
+    outputs     R, where it is not four times the rows of bytes
+    transposed  whether the matrix to multiply by is the transpose of the stored rows
+
+    >>> TernaryMatrix(np.uint8([[164]]), 10.0).rows(slice(None)).ravel().tolist()
+    [-10.0, 0.0, 10.0, 10.0]
+    """
+
+    element_type = "ternary"
+
+    def __init__(
+        self, packed: NDArray[np.uint8], scale: float, outputs: int | None = None, transposed: bool = False
+    ):
+        super().__init__(packed, packed.shape[1], transposed)
+        self.scale = np.float32(scale)
+        self.outputs = 4 * len(packed) if outputs is None else outputs
+
+    def rows(self, some: Rows) -> NDArray[np.float32]:
+        """Unpack some of the stored rows: (...) → (..., columns)."""
+        return unpack(self.stored, np.arange(self.outputs)[some]) * self.scale
+
+    def part(self, some: slice) -> "TernaryMatrix | NDArray[np.float32]":
+        """Return the matrix of some neighbouring stored rows: itself, or unpacked rows."""
+        return self if some.indices(self.outputs) == (0, self.outputs, 1) else self.rows(some)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(in, out), as it is multiplied by."""
+        return (self.columns, self.outputs) if self.transposed else (self.outputs, self.columns)
 
 
 class Shared(NamedTuple):

@@ -54,9 +54,9 @@ def sinusoidal_halves(
     width  D, at least 4; an odd one ends in a 0
     theta  θ; the longest wave is 2πθ tokens
 
-    >>> print(sinusoidal_halves(np.array([0, 1]), 4).round(4))  # angles 0 and 0, then 1 and 0.0001
-    [[0.     0.     1.     1.    ]
-     [0.8415 0.0001 0.5403 1.    ]]
+    >>> print(sinusoidal_halves(np.array([0, 1]), 4, theta=100.0).round(3))  # angles 0 and 0, then 1 and 0.01
+    [[0.    0.    1.    1.   ]
+     [0.841 0.01  0.54  1.   ]]
     """
     half = width // 2
     frequencies = float(theta) ** (-np.arange(half) / (half - 1))

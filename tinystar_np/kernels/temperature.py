@@ -8,6 +8,14 @@ arXiv:2501.19399). Here the query at position p is scaled, in steps of f tokens:
 changes, so that the rule can be added to a model trained on shorter texts. Llama 4 has it in the layers with
 full attention and without positions, with a = 0.1 and f = 8192; at ten million tokens q' is 1.7 q. Ministral
 3 has it in all layers, with a = 0.1 and f = 16384, in steps that begin one position later: ⌊p / f⌋.
+
+``log_length`` is the plain form of the same thought, without steps: with n the length of the texts that the
+model learned from,
+
+    q' = q · max(1, log_n (p + 1))
+
+so that up to length n nothing changes, and a text of n² tokens doubles the scores (Su 2021; Chiang & Cholak
+2022, arXiv:2202.12172). The first Qwen has it in all layers.
 """
 
 import numpy as np
@@ -28,3 +36,18 @@ def temperature(positions: NDArray[np.integer], floor: int, scale: float) -> NDA
     """
     steps = ((positions + 1) // floor).astype(np.float32)
     return np.float32(1) + np.float32(scale) * np.log1p(steps)
+
+
+def log_length(positions: NDArray[np.integer], trained: int) -> NDArray[np.float32]:
+    """Return what the queries at these positions are multiplied by.
+
+    positions  of any shape
+    trained    n, at least 2
+
+    Returns float32 in the shape of the positions.
+
+    >>> print(log_length(np.array([0, 9, 99, 999]), trained=10))  # lengths 1, 10, 100, 1000
+    [1. 1. 2. 3.]
+    """
+    factors = np.log(np.maximum(positions + 1, trained)) / np.log(trained)
+    return np.asarray(factors, dtype=np.float32)

@@ -38,6 +38,8 @@ class Attention(Module):
 
     relative: tuple[NDArray, NDArray] | None = None
     """Vectors added to keys and to values by distance, in relative attention (models/tinystar_block.py)."""
+    maps: int = 1
+    """How many attention maps a head has, each of as many queries (models/diffllama.py)."""
     remark: str = ""
     """What only the layer of one architecture does, for those who describe models."""
 
@@ -57,7 +59,7 @@ class Attention(Module):
         alibi: Alibi | None = None,
     ):
         self.build_projections(w)
-        self.out = Linear(w / "out")
+        self.build_output(w)
         self.heads, self.kv_heads = heads, heads if kv_heads is None else kv_heads
         self.head_dim = head_dim
         self.scale = head_dim**-0.5 if scale is None else scale
@@ -68,6 +70,10 @@ class Attention(Module):
     def build_projections(self, w: Weights) -> None:
         """Build what makes queries, keys and values."""
         self.q, self.k, self.v = Linear(w / "q"), Linear(w / "k"), Linear(w / "v")
+
+    def build_output(self, w: Weights) -> None:
+        """Build what makes the result of all heads' means."""
+        self.out = Linear(w / "out")
 
     def limits(self) -> Limits:
         """Say how far a token sees."""

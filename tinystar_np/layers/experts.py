@@ -19,7 +19,7 @@ Routing = Callable[[NDArray, int], tuple[NDArray[np.integer], NDArray]]
 class Experts(Module):
     """Adds up k of E feed-forward layers, for each token those that the router scores highest.
 
-    w             ``router`` (D, E), a linear layer
+    w             ``router`` (D, E), a linear layer, and in some models ``bias`` (D,), added to the sum
     experts       the E layers, each from (n, D) to (n, D), such as ``Expert``
     per_token     k
     routing       how experts are chosen and weighted
@@ -38,6 +38,7 @@ class Experts(Module):
         weigh_inputs: bool = False,
     ):
         self.router = Linear(w / "router")
+        self.bias: NDArray | None = w.get("bias")
         self.experts = experts
         self.per_token = per_token
         self.routing = routing
@@ -45,9 +46,16 @@ class Experts(Module):
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
+        return tap("feed_forward.experts", self.mixed(x, *self.routed(x)))
+
+    def routed(self, x: NDArray) -> tuple[NDArray[np.integer], NDArray]:
+        """Choose the experts of each token (B, T, D), and their weights: (B, T, k) each."""
         logits = tap("feed_forward.router", self.router(x))  # (B, T, E)
-        chosen, weights = self.routing(logits, self.per_token)  # (B, T, k) each
-        chosen, weights = tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
+        chosen, weights = self.routing(logits, self.per_token)
+        return tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
+
+    def mixed(self, x: NDArray, chosen: NDArray[np.integer], weights: NDArray) -> NDArray:
+        """Add up the experts' results: (B, T, D) and what ``routed`` gives → (B, T, D)."""
         k = self.per_token
         y = fast.mixture(
             x.reshape(-1, x.shape[-1]),
@@ -56,7 +64,9 @@ class Experts(Module):
             self.experts,
             self.weigh_inputs,
         )
-        return tap("feed_forward.experts", y.reshape(x.shape))
+        if self.bias is not None:
+            y += self.bias
+        return y.reshape(x.shape)
 
 
 class Expert(Module):
@@ -82,21 +92,23 @@ def gated_experts(w: Weights, count: int, activation: Activation) -> list[Expert
 
 
 class ExpertsAndShared(Module):
-    """Experts, and a feed-forward layer that every token uses: y = experts(x) + shared(x).
+    """Experts, and a feed-forward layer that every token uses: y = share · (experts(x) + shared(x)).
 
     What every token needs stands once, and the experts learn the rest. Dai et al. 2024 (DeepSeekMoE),
     arXiv:2401.06066.
 
     experts  the routed ones
     shared   a feed-forward layer
+    share    1 for the sum, ½ for the mean
     """
 
-    def __init__(self, experts: Experts, shared: Layer):
-        self.experts, self.shared = experts, shared
+    def __init__(self, experts: Experts, shared: Layer, share: float = 1.0):
+        self.experts, self.shared, self.share = experts, shared, share
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
-        return tap("feed_forward.out", self.experts(x) + self.shared(x))
+        y = self.experts(x) + self.shared(x)
+        return tap("feed_forward.out", y if self.share == 1 else y * np.float32(self.share))
 
 
 class ExpertsAndGatedShared(Module):

@@ -11,7 +11,8 @@
 New in it: xIELU (Huang and Schlag 2025, arXiv:2411.13010; kernels/xielu.py), like squared ReLU on the right
 and with a slope below 0 on the left, and how steep either side is each layer learns. As in Arcee's model
 (arcee.py) two wider matrices take the place of three. Queries and keys are normed head by head, as in Qwen 3
-(qwen3.py). Weights, data and every step of the training are open, and no text is in it whose owner objected.
+(qwen3.py). Weights, data and every step of the training are open, and text of sites that object to it was
+left out.
 """
 
 from dataclasses import dataclass

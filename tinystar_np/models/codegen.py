@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
-from tinystar_np.layers.attention import FusedAttention
+from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, FeedForward, LayerNorm, Linear
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
@@ -86,15 +86,26 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class QuarteredAttention(FusedAttention):
-    """Attention whose queries, values and keys, in this order, come out of one matrix in four quarters."""
+class QuarteredAttention(Attention):
+    """Attention whose queries, values and keys, in this order, come out of one matrix in four quarters.
 
-    def apart(self, qkv: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-        """Take queries, keys and values (B, T, D) out of (B, T, 3D)."""
-        B, T, _ = qkv.shape
-        quarters = qkv.reshape(B, T, PROCESSORS, 3, -1)  # (B, T, 4, 3, D/4)
+    w  as in ``Attention``, with ``qkv`` (D, 3D) instead of ``q``, ``k`` and ``v``
+    """
+
+    def build_projections(self, w: Weights) -> None:
+        """Build what makes queries, keys and values."""
+        self.qkv = Linear(w / "qkv")
+
+    def value_dim(self) -> int:
+        """Return the width of a value, here that of a key."""
+        return self.head_dim
+
+    def projected(self, x: NDArray, step: Step) -> tuple[NDArray, NDArray, NDArray]:
+        """Make queries (B, H, T, K) of the wanted tokens, keys and values (B, H, T, K) of all."""
+        B, T, _ = x.shape
+        quarters = tap("attention.qkv", self.qkv(x)).reshape(B, T, PROCESSORS, 3, -1)  # (B, T, 4, 3, D/4)
         q, v, k = (quarters[..., n, :].reshape(B, T, -1) for n in range(3))
-        return q, k, v
+        return self.by_heads(step.wanted(q), k, v)
 
 
 class Block(Module):

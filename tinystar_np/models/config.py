@@ -126,9 +126,13 @@ class Config:
         """
         for name, harmless in (REFUSED_ANYWHERE | dict(cls.REFUSED)).items():
             if name == "quantization_config" and raw.get(name) is not None:
-                from tinystar_np.checkpoints.packed_formats import is_readable  # late: few need it
+                from tinystar_np.checkpoints.packed_formats import (  # few need it
+                    is_readable,
+                    rounds_activations,
+                )
 
-                if is_readable(raw[name]):
+                knows = any(each.name == name for each in fields(cls))
+                if is_readable(raw[name]) and (knows or not rounds_activations(raw[name])):
                     continue
             if name in raw and raw[name] not in harmless:
                 raise ConfigError(
@@ -264,8 +268,11 @@ class Config:
         for name, held in self.keys().items():
             if held.chosen_of in sizes:
                 k, E = getattr(self, name), sizes[held.chosen_of]
-                can_be = k is not None and 1 <= k <= E
-                require(can_be, f"{name} = {k} of {letters[held.chosen_of]} = {E} cannot be chosen.")
+                can_be = all(n is not None and 1 <= n <= E for n in (k if isinstance(k, list) else [k]))
+                require(
+                    can_be,
+                    f"{name} = {k} of {letters.get(held.chosen_of, held.chosen_of)} = {E} cannot be chosen.",
+                )
         _ = self.rope, self.windows  # whatever is wrong with them shows when they are read
 
     def _check_keys(self) -> None:
@@ -294,7 +301,7 @@ class Config:
         D, H, G = (sizes.get(letter, 0) for letter in "DHG")
         if "K" in sizes and H >= 1 and ("K" not in key_of or getattr(self, key_of["K"]) is None):
             require(D % H == 0, f"{key_of['D']} = {D} cannot be divided among {key_of['H']} = {H} heads.")
-        if G >= 1:
+        if G >= 1 and H >= 1:
             require(
                 H % G == 0,
                 f"{key_of['H']} = {H} cannot be divided among {key_of.get('G', 'G')} = {G} groups.",

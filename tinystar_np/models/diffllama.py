@@ -116,6 +116,9 @@ class DifferentialAttention(Attention):
     i     the layer's number, on which λ_init depends
     """
 
+    maps = 2
+    remark = "each the difference of two maps"
+
     def __init__(self, w: Weights, *, maps: int, keys: int, head_dim: int, eps: float, rope: Rotary, i: int):
         super().__init__(
             w, heads=maps // 2, kv_heads=keys // 2, head_dim=2 * head_dim, scale=head_dim**-0.5, rope=rope
@@ -139,7 +142,7 @@ class DifferentialAttention(Attention):
         keys, values, positions = step.remember(paired(k), paired(v), state)  # (B, G/2, S, 2K)
         mask = step.mask(positions, self.limits())
         y = attend(padded_queries(q, self.kv_heads), keys, values, mask, scale=self.scale)  # (B, H, T, 2K)
-        y = tap("attention.difference", difference(y, self.kv_heads, self.share))  # (B, H/2, T, 2K)
+        y = tap("attention.before_norm", difference(y, self.kv_heads, self.share))  # (B, H/2, T, 2K)
         y = tap("attention.mixed", fast.rms_norm(y, self.gain, self.eps))
         return tap("attention.out", self.out(heads_joined(y)))
 

@@ -3,10 +3,10 @@
     x → attention → norm ──+ x → feed-forward → norm ──+ x      (× L)
     logits = norm(x) · W
 
-| attention                   | position                  | norm    | activation | block    | context     |
-|-----------------------------|---------------------------|---------|------------|----------|-------------|
-| GQA; norms of q, k; window  | RoPE; none in layers that | RMSNorm | SwiGLU     | norms on | 131072;     |
-| 4096 in 3 of 4 layers (32B) | see all (32B)             |         |            | branches | 65536, 1.2B |
+| attention                   | position                | norm    | activation | block    | context     |
+|-----------------------------|-------------------------|---------|------------|----------|-------------|
+| GQA; norms of q, k; window  | RoPE; none in layers    | RMSNorm | SwiGLU     | norms on | 131072      |
+| 4096 in 3 of 4 layers (32B) | that see all (32B)      |         |            | branches |             |
 
 New in it: two ideas that others tried apart, together. Three layers of four see a window and rotate; the
 fourth sees all and has no positions, as in Command R7B: what is far away is found by content, and no rotation

@@ -80,6 +80,39 @@ WEIGHTS: WeightTable = {
     "head.weight":                         ("lm_head.weight", "(V D)ᵀ", "not tie_word_embeddings"),
 }  # fmt: skip
 
+FIRST_FILES: WeightTable = {  # ChatGLM 2 and 3, and GLM-4 with code of its own
+    "embedding.tokens.weight":             ("transformer.embedding.word_embeddings.weight", "V D"),
+    "blocks.{i}.attention_norm.gain":      ("transformer.encoder.layers.{i}.input_layernorm.weight", "D"),
+    "blocks.{i}.attention.q.weight":
+        ("transformer.encoder.layers.{i}.self_attention.query_key_value.weight[:HK]", "(HK+2GK D)ᵀ"),
+    "blocks.{i}.attention.q.bias":
+        ("transformer.encoder.layers.{i}.self_attention.query_key_value.bias[:HK]", "HK+2GK",
+         "attention_bias"),
+    "blocks.{i}.attention.k.weight":
+        ("transformer.encoder.layers.{i}.self_attention.query_key_value.weight[HK:HK+GK]", "(HK+2GK D)ᵀ"),
+    "blocks.{i}.attention.k.bias":
+        ("transformer.encoder.layers.{i}.self_attention.query_key_value.bias[HK:HK+GK]", "HK+2GK",
+         "attention_bias"),
+    "blocks.{i}.attention.v.weight":
+        ("transformer.encoder.layers.{i}.self_attention.query_key_value.weight[HK+GK:]", "(HK+2GK D)ᵀ"),
+    "blocks.{i}.attention.v.bias":
+        ("transformer.encoder.layers.{i}.self_attention.query_key_value.bias[HK+GK:]", "HK+2GK",
+         "attention_bias"),
+    "blocks.{i}.attention.out.weight":
+        ("transformer.encoder.layers.{i}.self_attention.dense.weight", "(D HK)ᵀ"),
+    "blocks.{i}.feed_forward_norm.gain":
+        ("transformer.encoder.layers.{i}.post_attention_layernorm.weight", "D"),
+    "blocks.{i}.feed_forward.gate.weight":
+        ("transformer.encoder.layers.{i}.mlp.dense_h_to_4h.weight[:F]", "(2F D)ᵀ"),
+    "blocks.{i}.feed_forward.up.weight":
+        ("transformer.encoder.layers.{i}.mlp.dense_h_to_4h.weight[F:]", "(2F D)ᵀ"),
+    "blocks.{i}.feed_forward.down.weight":
+        ("transformer.encoder.layers.{i}.mlp.dense_4h_to_h.weight", "(D F)ᵀ"),
+    "final_norm.gain":                     ("transformer.encoder.final_layernorm.weight", "D"),
+    "head.weight":
+        ("transformer.output_layer.weight", "(V D)ᵀ", "not tie_word_embeddings"),
+}  # fmt: skip
+
 
 class Block(Module):
     """Attention, then feed-forward: each reads a normed copy of the residual stream and adds its result."""
@@ -103,11 +136,13 @@ class Block(Module):
 
 
 class Glm(Decoder[GlmConfig]):
-    """GLM-4 9B and GLM-Edge, as converted for transformers."""
+    """GLM-4 9B and GLM-Edge, as converted for transformers or with code of their own; ChatGLM 2 and 3."""
 
     Config = GlmConfig
     WEIGHTS = WEIGHTS
+    OTHER_FORMS = (FIRST_FILES,)
     PREFIX = "model."
+    IGNORED = r"transformer\.rotary_pos_emb\.inv_freq"
 
     def build(self, w: Weights, c: GlmConfig) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""

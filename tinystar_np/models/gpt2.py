@@ -130,7 +130,7 @@ class GPT2(Decoder[GPT2Config]):
 
 
 FACTS = Facts(
-    grew_from=None,
+    grew_from="openai-gpt",
     kind="block",
     changed="Norms before attention and feed-forward, and one at the end",
     why="deep stacks train; one task, the next token, serves any text",

@@ -8,9 +8,9 @@
 | MHA; GQA  | RoPE, neighbours | RMSNorm | SwiGLU     | sequential | 4096    |
 
 New in it: what it read. Its text was chosen paragraph by paragraph with small classifiers, and it learned
-from the probabilities that a larger model, Gemma 2 9B, gives to each next token, and not from the token alone
+from the probabilities that a larger model gives to each next token, and not from the token alone
 (distillation; Hinton et al. 2015, arXiv:1503.02531). The model itself is Llama (llama.py) with the rotary
-pairs of GPT-J and an epsilon of 10⁻⁸.
+pairs of GPT-J (gptj.py) and an epsilon of 10⁻⁸.
 """
 
 from dataclasses import dataclass
@@ -134,6 +134,5 @@ FACTS = Facts(
     kind="position",
     changed="Neighbours make a rotary pair",
     why="another layout of the same rotation; what is new is the text it read",
-    published="2B",
-    keys={"hidden_size": 2048, "num_attention_heads": 16, "num_key_value_heads": 8},
+    published="1 preview",
 )

@@ -15,6 +15,7 @@ models the output layer is the embedding table.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from numpy.typing import NDArray
 
@@ -110,6 +111,10 @@ class Llama(Decoder[LlamaConfig]):
     Config = LlamaConfig
     WEIGHTS = WEIGHTS
     PREFIX = "model."
+    OTHER_NAMES: ClassVar = {  # the first files of Yi
+        r"layers\.(\d+)\.ln1\.weight": r"layers.\1.input_layernorm.weight",
+        r"layers\.(\d+)\.ln2\.weight": r"layers.\1.post_attention_layernorm.weight",
+    }
 
     def build(self, w: Weights, c: LlamaConfig) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""

@@ -15,11 +15,12 @@ learns from the larger model what it lost.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 from numpy.typing import NDArray
 
 from tinystar_np.cache import KeyValueState, Step
-from tinystar_np.checkpoints.json_file import JsonObject
+from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
@@ -27,15 +28,21 @@ from tinystar_np.layers.basic import Embedding, FeedForward, LayerNorm, Linear
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
-from tinystar_np.models.config import Config, activation_key, key
+from tinystar_np.models.config import Config, activation_key, key, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
+FIRST_NAMES = "rope_percent", "rope_percentage"
+"""What the first files call ``partial_rotary_factor``."""
+
 
 @dataclass(frozen=True)
 class NemotronConfig(Config):
-    """The keys of a Nemotron config.json that change the mathematics; defaults as in transformers."""
+    """The keys of a Nemotron config.json that change the mathematics; defaults as in transformers.
+
+    Without ``num_key_value_heads`` there are as many as queries; transformers' class breaks off there.
+    """
 
     vocab_size: int = key(256000, letter="V")
     hidden_size: int = key(6144, letter="D")
@@ -55,6 +62,18 @@ class NemotronConfig(Config):
     attention_bias: bool = False
     mlp_bias: bool = False
     tie_word_embeddings: bool = False
+
+    @classmethod
+    def from_dict(cls, raw: JsonObject) -> Self:
+        """Read today's keys, or the first files'; transformers ignores those, and takes its defaults."""
+        name = "partial_rotary_factor"
+        for old in FIRST_NAMES:
+            if raw.get(old) is not None:
+                one, other = raw[old], raw.get(name, raw[old])
+                same = f"{old} = {shown(one)}, but {name} = {shown(other)} is the same key."
+                require(one == other, same)
+                raw = {**raw, name: one}
+        return super().from_dict(raw)
 
     @property
     def rope(self) -> RopeParameters:

@@ -12,6 +12,9 @@ ENCODER = "an encoder that reads in both directions; as a decoder nobody publish
 HALF = "the decoder of an encoder–decoder, trained to attend to an encoder's output"
 SOUND = "reads or writes sound"
 IMAGES = "reads or draws images, and its images are not read here"
+BOTH_WAYS = (
+    "its tokens see one another both ways, so that each new one changes all before it: no cache is exact"
+)
 ALIKE = "not written yet; its parts are here"
 OTHERS = "a design of its own, not written yet"
 
@@ -37,7 +40,6 @@ NOT_YET: Mapping[str, tuple[str, str]] = {  # model_type: (nearest that runs, wh
     "apertus1p5_text": ("apertus", ALIKE),
     "aria_text": ("mixtral", ALIKE),
     "emu3": ("llama", IMAGES),
-    "fuyu": ("persimmon", IMAGES),
     "git": ("gpt2", IMAGES),
     "got_ocr2": ("qwen2", IMAGES),
     "mllama": ("llama", f"{IMAGES}: whole layers attend to them"),
@@ -46,10 +48,8 @@ NOT_YET: Mapping[str, tuple[str, str]] = {  # model_type: (nearest that runs, wh
     "axk1": ("deepseek_v3", ALIKE),
     "axk2": ("deepseek_v32", ALIKE),
     "beam": ("qwen3_moe", ALIKE),
-    "cohere2_moe": ("cohere2", ALIKE),
     "cwm": ("llama", "written step by step in examples/adding_an_architecture.md, for you to add"),
     "dory": ("gemma2", ALIKE),
-    "exaone_moe": ("exaone4", ALIKE),
     "flint": ("qwen3_moe", ALIKE),
     "granite_swa": ("granite", ALIKE),
     "granitemoe_swa": ("granitemoeshared", ALIKE),
@@ -67,9 +67,7 @@ NOT_YET: Mapping[str, tuple[str, str]] = {  # model_type: (nearest that runs, wh
     "qwen4_exp_text": ("qwen3_5_moe_text", OTHERS),
     "sarvam_mla": ("deepseek_v3", ALIKE),
     "sarvam_moe": ("glm4_moe", ALIKE),
-    "solar_open": ("glm4_moe", ALIKE),
-    "youtu": ("deepseek_v3", ALIKE),
-    "cpmant": ("gpt2", "reads segments with relative positions of their own, and no text alone"),
+    "cpmant": ("gpt2", BOTH_WAYS),
     "doge": ("mixtral", OTHERS),
     "gemma4_assistant": ("gemma4_text", "drafts tokens for another model, from that model's cache"),
     "gemma4_unified": ("gemma4_text", OTHERS),
@@ -80,7 +78,12 @@ NOT_YET: Mapping[str, tuple[str, str]] = {  # model_type: (nearest that runs, wh
     "inkling2_loop_text": ("llama4_text", OTHERS),
     "reformer": ("gpt2", "attention within buckets of hashes, drawn by chance; reversible layers"),
     "xlm": ("gpt2", "an encoder of many languages, and a decoder only where its config says so"),
-    "xlnet": ("gpt2", "reads a text in any order; it writes by a second stream of queries, without a cache"),
+    "blt": (
+        "llama",
+        "bytes in patches that an entropy model cuts: two clocks and two caches, not written yet",
+    ),
+    "hrm_text": ("llama", "two stacks run in turns and in cycles, with the same weights in many layers"),
+    "xlnet": ("gpt2", BOTH_WAYS),
     "zaya": ("llama", "convolutions within attention, not written yet"),
 }
 

@@ -119,6 +119,7 @@ class Qwen2(Decoder[Qwen2Config]):
     Config = Qwen2Config
     WEIGHTS = WEIGHTS
     PREFIX = "model."
+    IGNORED = r"mtp_layers\..*"  # MiMo's, which draft further tokens
 
     def build(self, w: Weights, c: Qwen2Config) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""

@@ -9,6 +9,7 @@ from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import ConfigError
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.embedding_model import EmbeddingModel
+from tinystar_np.models.old_names import OLD_NAMES
 from tinystar_np.models.text_part import TEXT_PARTS
 from tinystar_np.models.vision_part import VisionPart
 
@@ -34,6 +35,9 @@ OLD_SPELLINGS = {
     "RefinedWeb": "falcon",
     "RefinedWebModel": "falcon",
     "hf_olmo": "olmo",
+    "MiniMaxText01": "minimax",
+    "minimax_m1": "minimax",
+    "minimax_text_01": "minimax",
     "mixformer-sequential": "phi",
     "phi-msft": "phi",
     "stablelm_epoch": "stablelm",
@@ -61,7 +65,7 @@ def model_class(model_type: str) -> type[Decoder]:
     if name not in ARCHITECTURES:
         from tinystar_np.models.not_yet import refusal  # late: models that run do not wait for it
 
-        known = {*ARCHITECTURES, *OLD_SPELLINGS, *ALIKE, *TEXT_PARTS, *EMBEDDING_ARCHITECTURES}
+        known = {*ARCHITECTURES, *OLD_SPELLINGS, *ALIKE, *OLD_NAMES, *TEXT_PARTS, *EMBEDDING_ARCHITECTURES}
         raise ConfigError(refusal(model_type, sorted(known)))
     return _class_in(name, Decoder)
 

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.models.config import require
+from tinystar_np.models.old_names import as_today
 
 TEXT_PARTS = {
+    "fuyu": ("persimmon",),
     "gemma3": ("gemma3_text",),
     "gemma3n": ("gemma3n_text",),
     "gemma4": ("gemma4_text",),
@@ -34,7 +36,7 @@ TEXT_PARTS = {
 """``model_type`` of the whole model, and of the text parts that it may have; the first is the usual one."""
 FIRST_FILES = {"phi": ("n_embd", "phi-msft"), "olmo": ("d_model", "hf_olmo")}
 """Architectures whose first files have today's ``model_type``, but other keys: (one of these, our name)."""
-FLAT = ("qwen2_5_vl", "qwen2_vl")
+FLAT = ("fuyu", "qwen2_5_vl", "qwen2_vl")
 """Those whose first files have the text part's keys beside ``vision_config``, and no ``text_config``."""
 NOT_OF_TEXT = ("model_type", "vision_config", "text_config")
 OF_THE_WHOLE = (
@@ -61,7 +63,9 @@ SETTLED: dict[str, JsonObject] = {
 """Keys of the text part that do nothing in a whole model, and the values under which they do nothing."""
 TEXT = re.compile(r"(model\.)?(language_model|text_model)\.")
 ENCODER = re.compile(r"(model\.)?(vision_tower|vision_model|visual)\.")
-PROJECTOR = re.compile(r"(model\.)?(?=(multi_modal_projector|mm_projector|connector|image_newline)\b)")
+PROJECTOR = re.compile(
+    r"(model\.)?(?=(multi_modal_projector|mm_projector|connector|image_newline|vision_embed_tokens)\b)"
+)
 SENSES = dict.fromkeys(
     ("gemma3n", "gemma4"), re.compile(r"(model\.)?(audio_tower|embed_audio|embed_vision)\.")
 )
@@ -72,7 +76,8 @@ NOTHING = re.compile(r"(?!)")
 def text_config(raw: JsonObject) -> JsonObject:
     """Return the config of the text part of a parsed config.json, or the whole for a model of text alone.
 
-    First files of an architecture get the ``model_type`` by which they are told apart here.
+    First files of an architecture get the ``model_type`` by which they are told apart here, those with code
+    of their own the one and the keys that they would have today (models/old_names.py).
 
     Raises ConfigError where a model of text and images has no text part, or another than it was published
     with.
@@ -80,7 +85,7 @@ def text_config(raw: JsonObject) -> JsonObject:
     whole = raw["model_type"]
     if whole not in TEXT_PARTS:
         key, older = FIRST_FILES.get(whole, ("", ""))
-        return {**raw, "model_type": older} if key in raw else raw
+        return {**raw, "model_type": older} if key in raw else as_today(raw)
     part = raw.get("text_config")
     if part is None and whole in FLAT:
         part = {key: value for key, value in raw.items() if key not in NOT_OF_TEXT}

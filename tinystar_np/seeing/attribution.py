@@ -28,6 +28,7 @@ from tinystar_np import fast
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.layers.basic import Linear, Norm
+from tinystar_np.models.baichuan import UnitHead
 from tinystar_np.models.base import Decoder, in_silence
 from tinystar_np.models.opt import ProjectedHead
 from tinystar_np.seeing.branch_parts import Branch, Directions, branches_of, parts_of
@@ -43,6 +44,7 @@ NEEDED = (
     "blocks.*_post_norm",
     "blocks.*.post_norm",
     "blocks.*_scaled",
+    "blocks.*.attention_norm",
     "blocks.*.feed_forward_norm",
     "blocks.*.attention.mixed",
     "blocks.*.attention.gated",
@@ -144,6 +146,8 @@ def _from_logits(
     def columns(ids: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the vectors (n, D) and biases (n,) of tokens."""
         vectors = fast.embedding(np.array(ids), head.weight.T)  # (n, D), or (n, R) before a projection
+        if isinstance(head, UnitHead):
+            vectors /= head.norms[ids, None]
         if project is not None:
             vectors = fast.matmul(vectors, unpacked(project.weight).T)  # (n, D)
         biases = np.zeros(len(ids)) if head.bias is None else head.bias[ids].astype(np.float64)
@@ -207,8 +211,11 @@ def _through_sum(
 
     Returns the directions before, and the parts of the branches.
     """
-    stream, result = place.vector(before), place.vector(after) / factor
-    norms = [f"{branch.path}_post_norm" for branch in branches] + [f"{after.rpartition('.')[0]}.post_norm"]
+    scope = after.rpartition(".")[0]
+    in_block = before.startswith(f"{scope}.")
+    kept = f"{scope}.residual_middle_normed" if in_block else f"{scope}.residual_normed"
+    stream, result = place.vector(kept if kept in place else before), place.vector(after) / factor
+    norms = [f"{branch.path}_post_norm" for branch in branches] + [f"{scope}.post_norm"]
     # What a norm of the sum gives is the stream itself, and not something that is added to it.
     of_sum = next((name for name in norms if name in place and (place[name] == result).all()), None)
     parts: list[Term] = []
@@ -227,6 +234,12 @@ def _through_sum(
         parts += [*parts_of(branch, place, inside), *biases]
         terms.append(added)
     _check(after, result, np.array(terms))
+    if kept in place:  # what goes on beside the branches is the stream's norm, times a factor
+        norm_name = "feed_forward_norm" if in_block else "mixer_norm"
+        norm = freeze(_norm_of(block, f"{scope}.{norm_name}"), place.vector(before))
+        normed = norm.after(place.vector(before))
+        largest = int(np.abs(normed).argmax())
+        directions = norm.before(directions * (stream[largest] / normed[largest] if normed[largest] else 0.0))
     return directions, parts
 
 

@@ -28,9 +28,12 @@ TABLES: tuple[Facts, ...] = (
     tap_facts.MAMBA2,
     tap_facts.DELTA_NET,
     tap_facts.SPLIT_DELTA_NET,
+    tap_facts.LIGHTNING,
     tap_facts.MAMBA1,
+    tap_facts.MLSTM,
     tap_facts.RG_LRU,
     tap_facts.SHORT_CONVOLUTION,
+    tap_facts.TIME_MIXING,
     tap_facts.IMAGES,
     tap_facts.POOLED,
 )

@@ -15,13 +15,17 @@ from tinystar_np.kernels.activations import sigmoid
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import FeedForward, GatedFeedForward, Linear
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, ExpertsAndShared
 from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.mlstm import MLSTM
 from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.short_convolution import ShortConvolution
+from tinystar_np.layers.time_mixing import ChannelMixing, TimeMixing
 from tinystar_np.seeing.parts import RecordedPlace, Term
 
 Directions = NDArray[np.float64]
@@ -30,7 +34,7 @@ Directions = NDArray[np.float64]
 OUTPUTS = {
     "attention": ("attention.out",),
     "mixer": ("mixer.out",),
-    "feed_forward": ("feed_forward.out", "feed_forward.experts", "feed_forward.down"),
+    "feed_forward": ("feed_forward.out", "feed_forward.down", "feed_forward.experts"),
     "per_layer": ("per_layer.out",),
 }
 """Branches, and the tap of each one's result: the first that there is."""
@@ -40,8 +44,21 @@ READ_BY_OUT = {"attention": ("gated", "mixed"), "mixer": ("gated_norm", "gated")
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "attention": (Attention, LatentAttention),
-    "mixer": (Mamba2, GatedDeltaNet, Mamba1, RGLRU, ShortConvolution),
-    "feed_forward": (FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
+    "mixer": (
+        ChannelDeltaNet,
+        GatedDeltaNet,
+        LightningAttention,
+        Mamba1,
+        Mamba2,
+        MLSTM,
+        RGLRU,
+        ShortConvolution,
+        TimeMixing,
+    ),
+    "feed_forward": (
+        *(FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
+        ChannelMixing,
+    ),
     "per_layer": (),
 }
 """The classes of each branch's layers."""
@@ -80,7 +97,14 @@ def parts_of(branch: Branch, place: RecordedPlace, directions: Directions) -> It
     """
     layer = branch.layer
     match layer:
-        case Attention() | LatentAttention() | Mamba2() | GatedDeltaNet():
+        case (
+            Attention()
+            | LatentAttention()
+            | Mamba2()
+            | ChannelDeltaNet()
+            | GatedDeltaNet()
+            | LightningAttention()
+        ) if "out" in vars(layer):
             yield from _heads(branch.path, layer.out, layer.heads, place, directions)
         case FeedForward() | GatedFeedForward():
             y = place.vector(branch.out) - _bias(layer.down)
@@ -89,10 +113,12 @@ def parts_of(branch: Branch, place: RecordedPlace, directions: Directions) -> It
         case Experts():
             yield from _experts(branch.path, layer, place, directions)
         case ExpertsAndShared() | ExpertsAndGatedShared():
-            yield from _experts(branch.path, layer.experts, place, directions)
             y = place.vector(f"{branch.path}.down")
             if isinstance(layer, ExpertsAndGatedShared):
                 y = y * sigmoid(place.vector(f"{branch.path}.shared_gate"))
+            else:
+                directions = directions * layer.share
+            yield from _experts(branch.path, layer.experts, place, directions)
             yield Term(branch.path, "shared", None, directions @ y)
         case _:
             yield Term(branch.path, "whole", None, directions @ place.vector(branch.out))
@@ -116,19 +142,21 @@ def _heads(
 def _experts(path: str, layer: Experts, place: RecordedPlace, directions: Directions) -> Iterator[Term]:
     """Give each chosen expert its weighted result, its own bias included: the experts are run again."""
     scope = path.rpartition(".")[0]
-    normed = f"{scope}.feed_forward_norm"
-    x = place[normed if normed in place else f"{scope}.residual_middle"][None]  # (1, D)
+    # Where attention and experts run side by side they read the same vector.
+    read = [f"{scope}.{name}" for name in ("feed_forward_norm", "residual_middle", "attention_norm")]
+    x = place[next((name for name in read if name in place), read[0])][None]  # (1, D)
     chosen, weights = place[f"{path}.chosen"], place[f"{path}.weights"]
     for e, weight in zip(chosen, weights, strict=True):
         expert = layer.experts[e]
         y = expert(x * weight) if layer.weigh_inputs else expert(x) * weight
         yield Term(path, "expert", int(e), directions @ y[0])
+    yield from _bias_part(path, layer, directions)
 
 
 def _bias(layer: Linear) -> NDArray | float:
     return 0.0 if layer.bias is None else layer.bias
 
 
-def _bias_part(path: str, layer: Linear, directions: Directions) -> Iterator[Term]:
+def _bias_part(path: str, layer: Linear | Experts, directions: Directions) -> Iterator[Term]:
     if layer.bias is not None:
         yield Term(path, "bias", None, directions @ layer.bias)

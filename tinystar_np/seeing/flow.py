@@ -17,6 +17,8 @@ STREAM = "x"
 """The name of the residual stream as a block receives it."""
 SUMS = ("residual_predicted", "residual_middle", "residual_late", "residual_corrected", "residual")
 """Taps of the stream itself: what it was, and all that was added since."""
+KEPT = ("residual_normed", "residual_middle_normed")
+"""What goes on beside a part where that is not the stream, but its norm (MiniMax-01)."""
 
 OF_THE_STREAM = ("feed_forward.router", "feed_forward.experts")
 """What reads the stream itself where experts have norms of their own (Gemma 4)."""
@@ -26,19 +28,24 @@ MIXERS = {
     # what each tap of a recurrence is computed from; "" is what the mixer reads
     "mixer.in": ("",),
     "mixer.z": ("",),
-    "mixer.convolution": ("mixer.in",),
+    "mixer.convolution": ("mixer.in", ""),
     "mixer.x": ("mixer.convolution",),
     "mixer.selection": ("mixer.x",),
     "mixer.B": ("mixer.selection", "mixer.convolution"),
     "mixer.C": ("mixer.selection", "mixer.convolution"),
     "mixer.time_step": ("mixer.selection", "mixer.in"),
-    "mixer.q": ("mixer.convolution",),
-    "mixer.k": ("mixer.convolution",),
-    "mixer.v": ("mixer.convolution",),
+    "mixer.q": ("mixer.convolution", "mixer.in", ""),
+    "mixer.k": ("mixer.convolution", "mixer.in", ""),
+    "mixer.v": ("mixer.convolution", "mixer.in", ""),
+    "mixer.receptance": ("",),
+    "mixer.output_gate": ("",),
+    "mixer.forget_gate": ("",),
+    "mixer.norm": ("mixer.scan",),
     "mixer.beta": ("",),
-    "mixer.input_gate": ("mixer.convolution",),
+    "mixer.input_gate": ("mixer.convolution", ""),
     "mixer.recurrence_gate": ("mixer.convolution",),
     "mixer.decay": ("mixer.recurrence_gate", ""),
+    "mixer.channel_decay": ("",),
 }
 SHORT_CONVOLUTION = {
     # the same of a convolution between two gates, which has no scan
@@ -52,8 +59,23 @@ SHORT_CONVOLUTION = {
     "mixer.out": ("mixer.gated",),
 }
 SCANNED = tuple(
-    f"mixer.{name}" for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "input_gate", "decay")
+    f"mixer.{name}"
+    for name in (
+        "x",
+        "q",
+        "k",
+        "v",
+        "B",
+        "C",
+        "time_step",
+        "beta",
+        "input_gate",
+        "forget_gate",
+        "decay",
+        "channel_decay",
+    )
 )
+ROUTED = ("chosen", "weights")
 
 
 @dataclass(frozen=True)
@@ -86,6 +108,8 @@ def block_flow(taps: Mapping[str, NDArray]) -> list[Node]:
             reads = _reads(name, names, stream if apart else normed or stream)
             if not any(later.startswith(part + ".") for later in names[names.index(name) + 1 :]):
                 waiting.append(name)
+        elif name in KEPT:
+            reads, stream = (normed,), name
         elif name in SUMS:
             reads = (waiting[-1],) if sums_normed and waiting else (stream, *waiting)
             stream, normed, waiting = name, "", []
@@ -133,6 +157,7 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
     """Attention: chains of queries and of keys, each form computed from the one before it."""
     named = [each.removeprefix("attention.") for each in names]
     begin = "qkv" if "qkv" in named else ""
+    routed = ("chosen",) if "chosen" in named else ()
     chains = {
         "q": [each for each in named if each.startswith("q") and each != "qkv"],
         "k": [each for each in named if each.startswith("k") and not each.startswith("kv_")],
@@ -145,14 +170,19 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
     elif own in chains["q"] or own in chains["k"]:
         chain = chains[own[0]]
         found = (chain[chain.index(own) - 1],) if chain.index(own) else (begin,)
+        found += routed if own == "q" else ()
+    elif own == "index_scores":
+        found = ("q_norm", "")
+    elif own == "probabilities" and "index_scores" in named:
+        found = ("scores", "index_scores")
     elif own == "scores" and "kv_down" in named:
         rotated = "q" if chains["q"][-1] == "q" else "q_rotated"
         found = ("q", rotated, "kv_norm", "k_rotated" if "k_rotated" in named else "kv_down")
     elif own == "scores":
         found = (chains["q"][-1], *chains["k"][-1:])  # keys may be an earlier layer's
-    elif own == "mixed" and "difference" in named:
-        found = ("difference",)
-    elif own in ("mixed", "difference"):
+    elif own == "mixed" and "before_norm" in named:
+        found = ("before_norm",)
+    elif own in ("mixed", "before_norm"):
         values = next((each for each in ("kv_norm", "v_norm", "v") if each in named), "")
         found = ("probabilities", values) if values else ("probabilities",)
     elif own == "v_norm":
@@ -160,7 +190,9 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
     elif own == "gated":
         found = ("mixed", "gate")
     elif own == "out":
-        found = ("gated" if "gated" in named else "mixed",)
+        found = ("gated" if "gated" in named else "mixed", *(each for each in ROUTED if each in named))
+    elif own in ROUTED:
+        found = ("router",)
     else:
         found = {"v": (begin,), "kv_norm": ("kv_down",), "probabilities": ("scores",)}.get(own, ("",))
     return tuple(dict.fromkeys(f"attention.{each}" if each else source for each in found))
@@ -174,7 +206,9 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
         scanned = (*SCANNED, "mixer.convolution") if "mixer.input_gate" in names else SCANNED
         return tuple(each for each in scanned if each in names)
     if name in ("mixer.gated", "mixer.gated_norm"):
-        return ("mixer.scan", "mixer.z" if "mixer.z" in names else "mixer.in")
+        read = "mixer.norm" if "mixer.norm" in names else "mixer.scan"
+        gates = ("mixer.output_gate", "mixer.receptance", "mixer.z", "mixer.in")
+        return (read, next((gate for gate in gates if gate in names), source))
     if name == "mixer.out":
         return ("mixer.gated_norm" if "mixer.gated_norm" in names else "mixer.gated",)
     return (next(each for each in MIXERS[name] if each in names or not each) or source,)
@@ -182,15 +216,17 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
 
 def _feed_forward_reads(own: str, names: Sequence[str], source: str) -> tuple[str, ...]:
     """Feed-forward: expand, activate, project back; with experts, a router chooses among such layers."""
+    inner = ("before_norm",) if "feed_forward.before_norm" in names else ("gate", "up")
     found = {
-        "activation": ("gate", "up"),
+        "before_norm": ("gate", "up"),
+        "activation": inner,
         "down": ("activation",),
         "chosen": ("router",),
         "weights": ("router",),
         "experts": ("", "chosen", "weights"),
         "dense_norm": ("down",),
         "experts_norm": ("experts",),
-        "out": ("experts", "down", "shared_gate"),
+        "out": ("experts", "down", "shared_gate", "receptance"),
     }.get(own, ("",))
     if own == "out" and "feed_forward.experts_norm" in names:
         found = ("dense_norm", "experts_norm")

@@ -3,8 +3,9 @@
     scan output y_t = Σ_{s ≤ t} M[t, s] · input_s          M (T, T) for each head
 
 A recurrence never forms M, but it is linear in its inputs, so M exists: Mamba 2's is attention without a
-softmax (kernels/ssm.py), the delta rule's has what was overwritten taken out (kernels/delta_rule.py), and in
-Mamba 1 each channel has its own (kernels/selective_scan.py). Entries may be negative, and no row need sum to
+softmax (kernels/ssm.py), and so is lightning attention's (kernels/lightning_attention.py); the delta rule's
+has what was overwritten taken out (kernels/delta_rule.py), and in Mamba 1 each channel has its own
+(kernels/selective_scan.py). Entries may be negative, and no row need sum to
 1. A linear recurrence written out so is due to Dao & Gu 2024, arXiv:2405.21060, and for Mamba 1 to Ali et
 al. 2024, arXiv:2403.01590.
 
@@ -25,15 +26,17 @@ from numpy.typing import NDArray
 from tinystar_np.errors import InputError
 from tinystar_np.inspection.describe import mixers_of
 from tinystar_np.kernels.delta_rule import delta_matrix, delta_rule
+from tinystar_np.kernels.lightning_attention import lightning_attention, lightning_matrix
 from tinystar_np.kernels.selective_scan import selective_matrix, selective_scan
 from tinystar_np.kernels.ssm import ssm_matrix, ssm_scan
 from tinystar_np.layers.delta_net import GatedDeltaNet
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.models.base import Decoder
 from tinystar_np.seeing.recorded import of_one_text
 
-Recurrence = Mamba1 | Mamba2 | GatedDeltaNet
+Recurrence = Mamba1 | Mamba2 | GatedDeltaNet | LightningAttention
 Recorded = Mapping[str, NDArray]
 Heads = Sequence[int] | None
 
@@ -44,7 +47,7 @@ ROOM = 1 << 24  # numbers of the matrices that a mean is taken over at once
 class RecurrentSize:
     """The size of a layer's state, the same after any number of tokens.
 
-    shape   of the recurrence itself: (H, P, N) in Mamba 2, (N, F) in Mamba 1, (H, K, K_v) in a delta net
+    shape   of the recurrence itself: (H, P, N) in Mamba 2, (N, F) in Mamba 1, (H, K, K_v) in others
     nbytes  of all that is kept, with the last inputs of the convolution
     """
 
@@ -75,6 +78,9 @@ def mixing_matrix(model: Decoder, recording: Recorded, layer: int, heads: Heads 
     """
     mixer = _recurrence(model, layer)
     chosen = _chosen(mixer, heads)
+    if isinstance(mixer, LightningAttention):
+        q, k = (_tap(recording, layer, name)[:, :, chosen] for name in ("q", "k"))
+        return lightning_matrix(q, k, mixer.slopes[chosen])[0]
     names = ("q", "k", "decay", "beta") if isinstance(mixer, GatedDeltaNet) else ("time_step", "B", "C")
     first, second, third, *rest = (_tap(recording, layer, name) for name in names)
     if isinstance(mixer, Mamba1):
@@ -94,10 +100,10 @@ def mixing_matrix(model: Decoder, recording: Recorded, layer: int, heads: Heads 
 def mixed_inputs(model: Decoder, recording: Recorded, layer: int, heads: Heads = None) -> NDArray:
     """Return what the matrices are multiplied by; arguments as of ``mixing_matrix``.
 
-    Returns (H, T, P), P the width of a head: x in Mamba, where it is 1 in Mamba 1; the values in a delta net.
+    Returns (H, T, P), P the width of a head: x in Mamba, where it is 1 in Mamba 1; the values in others.
     """
     mixer = _recurrence(model, layer)
-    name = "v" if isinstance(mixer, GatedDeltaNet) else "x"
+    name = "v" if isinstance(mixer, GatedDeltaNet | LightningAttention) else "x"
     return _by_heads(mixer, _tap(recording, layer, name))[_chosen(mixer, heads)]
 
 
@@ -138,6 +144,9 @@ def state_decay(model: Decoder, recording: Recorded, layer: int) -> NDArray:
     mixer = _recurrence(model, layer)
     if isinstance(mixer, GatedDeltaNet):
         return np.exp(_tap(recording, layer, "decay")[0].T)
+    if isinstance(mixer, LightningAttention):
+        T = _tap(recording, layer, "scan").shape[1]
+        return np.repeat(np.exp(-mixer.slopes)[:, None], T, axis=1)
     dt = _tap(recording, layer, "time_step")[0]  # (T, H)
     if isinstance(mixer, Mamba2):
         return np.exp(dt * mixer.A).T
@@ -162,6 +171,9 @@ def state_norms(model: Decoder, recording: Recorded, layer: int) -> NDArray:
             taps = ("q", "k", "v", "decay", "beta")
             q, k, v, g, beta = (_tap(recording, layer, name)[:, t : t + 1] for name in taps)
             _, state = delta_rule(q, k, v, g, beta, state)
+        elif isinstance(mixer, LightningAttention):
+            q, k, v = (_tap(recording, layer, name)[:, t : t + 1] for name in ("q", "k", "v"))
+            _, state = lightning_attention(q, k, v, mixer.slopes, state)
         else:
             x, dt, B, C = (
                 _tap(recording, layer, name)[:, t : t + 1] for name in ("x", "time_step", "B", "C")
@@ -177,7 +189,8 @@ def recurrent_size(model: Decoder, layer: int) -> RecurrentSize:
     """Return the size of a layer's state."""
     mixer = _recurrence(model, layer)
     state = mixer.new_state(1, 0)
-    name = "delta" if isinstance(mixer, GatedDeltaNet) else "ssm"
+    names = {GatedDeltaNet: "delta", LightningAttention: "lightning"}
+    name = next((name for kind, name in names.items() if isinstance(mixer, kind)), "ssm")
     return RecurrentSize(tuple(state[name].shape[1:]), state.nbytes)
 
 

@@ -35,6 +35,8 @@ STREAM: Facts = {
         "(B, T, D)",
         "the stream between attention and feed-forward; none in parallel blocks",
     ),
+    "residual_normed": ("(B, T, D)", "what goes on beside the mixer, its norm times a factor (MiniMax-01)"),
+    "residual_middle_normed": ("(B, T, D)", "the same beside the feed-forward layer"),
     "feed_forward_norm": ("(B, T, D)", "what the feed-forward layer reads"),
     "feed_forward_post_norm": ("(B, T, D)", "a norm after it"),
     "feed_forward_scaled": ("(B, T, D)", "its result times the model's factor (Granite, Falcon-H1)"),
@@ -47,6 +49,9 @@ STREAM: Facts = {
     "residual": ("(B, T, D)", "the stream after the block"),
 }
 ATTENTION: Facts = {
+    "attention.router": ("(B, T, E)", "the router's scores of pairs of queries and outputs (JetMoe)"),
+    "attention.chosen": ("(B, T, k)", "the chosen pairs, integers, the best first"),
+    "attention.weights": ("(B, T, k)", "their weights"),
     "attention.qkv": ("(B, T, HK+2GK)", "queries, keys and values, where one product makes them"),
     "attention.q": ("(B, H, T, K)", "queries by head"),
     "attention.k": ("(B, G, T, K)", "keys of the new tokens by head"),
@@ -55,16 +60,19 @@ ATTENTION: Facts = {
     "attention.v_norm": ("(B, G, T, K)", "values after their norm, where they have one (Gemma 3n, 4)"),
     "attention.k_norm": ("(B, G, T, K)", "keys after their norm"),
     "attention.q_rotated": ("(B, H, T, K)", "queries, rotated by their positions"),
-    "attention.q_scaled": ("(B, H, T, K)", "queries, scaled by their positions (Llama 4, Ministral 3)"),
+    "attention.q_scaled": (
+        "(B, H, T, K)",
+        "queries, scaled by their positions (Llama 4, Ministral 3, the first Qwen)",
+    ),
     "attention.k_rotated": ("(B, G, T, K)", "keys, rotated by their positions"),
     "attention.scores": (
         "(B, H, T, S)",
         "scaled products of queries and keys, biases added, before the mask",
     ),
     "attention.probabilities": ("(B, H, T, S)", "softmax of the masked scores: the attention weights"),
-    "attention.difference": (
+    "attention.before_norm": (
         "(B, H, T, K)",
-        "weighted means of the first maps less a share of the second ones', before a norm (DiffLlama)",
+        "weighted means before a norm (BitNet; in DiffLlama the difference of two maps')",
     ),
     "attention.mixed": ("(B, H, T, K)", "weighted means of the values"),
     "attention.gate": ("(B, T, H, K)", "the gate of each head's output, before its sigmoid"),
@@ -77,10 +85,15 @@ LATENT_ATTENTION: Facts = {
     "attention.kv_down": ("(B, T, R+J)", "the latent before its norm, and the key that all heads share"),
     "attention.kv_norm": ("(B, T, R)", "the latent as it is cached"),
     "attention.k_rotated": ("(B, 1, T, J)", "the shared key, rotated"),
+    "attention.index_scores": (
+        "(B, T, S)",
+        "the indexer's scores of the keys, where some of them are left out (DeepSeek-V3.2)",
+    ),
 }
 FEED_FORWARD: Facts = {
     "feed_forward.gate": ("(B, T, F)", "the gate before its activation"),
     "feed_forward.up": ("(B, T, F)", "what is gated; in a layer without gate, before the activation"),
+    "feed_forward.before_norm": ("(B, T, F)", "the same before a norm (BitNet)"),
     "feed_forward.activation": ("(B, T, F)", "after the activation, and the gate"),
     "feed_forward.down": ("(B, T, D)", "the output of the feed-forward layer"),
     "feed_forward.router": ("(B, T, E)", "the router's scores of the experts"),
@@ -88,12 +101,16 @@ FEED_FORWARD: Facts = {
     "feed_forward.weights": ("(B, T, k)", "their weights"),
     "feed_forward.experts": ("(B, T, D)", "the weighted sum of their outputs"),
     "feed_forward.shared_gate": ("(B, T, 1)", "the gate of the shared layer's output, before the sigmoid"),
+    "feed_forward.receptance": ("(B, T, D)", "the gate of the layer's output, before its sigmoid (RWKV)"),
     "feed_forward.dense_norm": (
         "(B, T, D)",
         "the dense layer's output after a norm (Gemma 4)",
     ),
     "feed_forward.experts_norm": ("(B, T, D)", "the experts' sum after a norm (Gemma 4)"),
-    "feed_forward.out": ("(B, T, D)", "experts and shared layer together, where there are both"),
+    "feed_forward.out": (
+        "(B, T, D)",
+        "experts and shared layer together, where there are both; the gated output (RWKV)",
+    ),
 }
 LAUREL: Facts = {
     "laurel.left": ("(B, T, R)", "the product of low rank beside attention, between its matrices"),
@@ -127,6 +144,7 @@ DELTA_NET: Facts = {
     "mixer.v": ("(B, T, H, J)", "values: what should stand there"),
     "mixer.beta": ("(B, T, H)", "how much of the difference is written"),
     "mixer.decay": ("(B, T, H)", "the logarithm of what is left of the state"),
+    "mixer.channel_decay": ("(B, T, H, K)", "the same for each channel of keys (Kimi Linear)"),
     "mixer.scan": ("(B, T, H, J)", "what the recurrence gives"),
     "mixer.gated_norm": ("(B, T, HJ)", "normed and gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
@@ -137,6 +155,16 @@ SPLIT_DELTA_NET: Facts = {
         "all queries, all keys, all values, where gates have a matrix of their own",
     ),
     "mixer.z": ("(B, T, HJ)", "these gates"),
+}
+LIGHTNING: Facts = {
+    "mixer.in": ("(B, T, 3HK)", "query, key and value of each head in one product, before the activation"),
+    "mixer.q": ("(B, T, H, K)", "queries: what is read from the state"),
+    "mixer.k": ("(B, T, H, K)", "keys: where in the state is written"),
+    "mixer.v": ("(B, T, H, K)", "values: what is added there"),
+    "mixer.z": ("(B, T, HK)", "the gate, before its sigmoid"),
+    "mixer.scan": ("(B, T, H, K)", "what the recurrence gives"),
+    "mixer.gated_norm": ("(B, T, HK)", "normed and gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
 MAMBA1: Facts = {
     "mixer.in": ("(B, T, 2F)", "x and z in one product"),
@@ -151,6 +179,18 @@ MAMBA1: Facts = {
     "mixer.C": ("(B, T, N)", "what is read from the state, likewise"),
     "mixer.scan": ("(B, T, F)", "what the recurrence gives, D x included"),
     "mixer.gated": ("(B, T, F)", "gated"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+MLSTM: Facts = {
+    "mixer.q": ("(B, T, HK)", "queries"),
+    "mixer.k": ("(B, T, HK)", "keys: where in the memory is written"),
+    "mixer.v": ("(B, T, HJ)", "values: what is written"),
+    "mixer.output_gate": ("(B, T, HJ)", "the gate of what is read, before its sigmoid"),
+    "mixer.input_gate": ("(B, T, H)", "the logarithm of how much is written, before its cap"),
+    "mixer.forget_gate": ("(B, T, H)", "the gate of what is left of the memory, before cap and sigmoid"),
+    "mixer.scan": ("(B, T, H, J)", "what is read"),
+    "mixer.norm": ("(B, T, HJ)", "normed"),
+    "mixer.gated": ("(B, T, HJ)", "and gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
 RG_LRU: Facts = {
@@ -172,6 +212,14 @@ SHORT_CONVOLUTION: Facts = {
     "mixer.input": ("(B, T, D)", "B · x, what enters the convolution"),
     "mixer.convolution": ("(B, T, D)", "what comes out of it"),
     "mixer.gated": ("(B, T, D)", "C times that"),
+    "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+TIME_MIXING: Facts = {
+    "mixer.receptance": ("(B, T, K)", "the gate of what is read, before its sigmoid"),
+    "mixer.k": ("(B, T, K)", "the logarithms of the values' weights"),
+    "mixer.v": ("(B, T, K)", "values"),
+    "mixer.scan": ("(B, T, K)", "their weighted means"),
+    "mixer.gated": ("(B, T, K)", "gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
 IMAGES: Facts = {
@@ -213,8 +261,14 @@ def facts_of(names: Collection[str]) -> Facts:
         facts = facts | RG_LRU
     elif "mixer.input" in names:
         facts = facts | SHORT_CONVOLUTION
+    elif "mixer.forget_gate" in names:
+        facts = facts | MLSTM
+    elif "mixer.receptance" in names:
+        facts = facts | TIME_MIXING
     elif "mixer.selection" in names:
         facts = facts | MAMBA1
+    elif "mixer.q" in names:
+        facts = facts | LIGHTNING
     elif "mixer.in" in names:
         facts = facts | MAMBA2
     if "attention.q_down" in names:

@@ -15,9 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, ExpertsAndShared
+from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.time_mixing import ChannelMixing
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.vision_part import Image
 from tinystar_np.seeing.branch_parts import layer_of
@@ -79,7 +82,7 @@ def _taken_out(model: Decoder, name: str, positions: Numbers | None) -> Abstract
     scope = f"blocks.{i}"
     routed = layer.experts if isinstance(layer, ExpertsAndShared | ExpertsAndGatedShared) else layer
     match found["kind"], layer:
-        case "head", Mamba2() | GatedDeltaNet():
+        case "head", Mamba2() | GatedDeltaNet() | ChannelDeltaNet() | LightningAttention():
             return _mixer_head_out(layer, scope, int(found["index"]), positions)
         case "head", _ if branch == "attention":
             return ablate(f"{scope}.attention.mixed", heads=int(found["index"]), positions=positions)
@@ -96,7 +99,7 @@ def _taken_out(model: Decoder, name: str, positions: Numbers | None) -> Abstract
 def _result(branch: str, layer: object) -> str:
     """Name the tap of what a branch gives."""
     match layer:
-        case ExpertsAndShared() | ExpertsAndGatedShared():
+        case ExpertsAndShared() | ExpertsAndGatedShared() | ChannelMixing():
             return "feed_forward.out"
         case Experts():
             return "feed_forward.experts"
@@ -104,12 +107,15 @@ def _result(branch: str, layer: object) -> str:
 
 
 def _mixer_head_out(
-    layer: Mamba2 | GatedDeltaNet, scope: str, head: int, positions: Numbers | None
+    layer: Mamba2 | GatedDeltaNet | ChannelDeltaNet | LightningAttention,
+    scope: str,
+    head: int,
+    positions: Numbers | None,
 ) -> AbstractContextManager[None]:
     """Let a head of a recurrence give zeros to the output matrix."""
     if head >= layer.heads:
         raise InputError(f"{scope}.mixer head {head}: it has {layer.heads} heads, 0 to {layer.heads - 1}.")
-    normed = isinstance(layer, GatedDeltaNet) or layer.gain is not None
+    normed = isinstance(layer, GatedDeltaNet | ChannelDeltaNet | LightningAttention) or layer.gain is not None
     silenced: Callable[[NDArray], NDArray] = partial(_silenced, heads=layer.heads, head=head)
     return intervene({f"{scope}.mixer.{'gated_norm' if normed else 'gated'}": silenced}, positions=positions)
 

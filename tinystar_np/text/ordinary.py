@@ -139,6 +139,6 @@ RULES: Mapping[str, tuple[str, Checks]] = {
     "decoder": (
         "decoders",
         dict.fromkeys(("ByteLevel", "ByteFallback", "Fuse", "Metaspace", "Strip", "WordPiece"), _always)
-        | {"Replace": _does_not_lengthen},
+        | {"Replace": _does_not_lengthen, "BPEDecoder": lambda rule: rule["suffix"] != ""},
     ),
 }

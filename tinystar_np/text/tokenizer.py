@@ -23,9 +23,13 @@ from tinystar_np.text.tokenizer_faults import is_unknown, package_faults
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
 
 if TYPE_CHECKING:
+    from tinystar_np.text.japanese_pieces import JapanesePieces
+    from tinystar_np.text.marked_pieces import MarkedPieces
     from tinystar_np.text.scored_pieces import ScoredPieces
 
-Backend: TypeAlias = "tokenizers.Tokenizer | SentencePiece | ScoredPieces | IsolatedTokenizer"
+Backend: TypeAlias = (
+    "tokenizers.Tokenizer | SentencePiece | ScoredPieces | MarkedPieces | JapanesePieces | IsolatedTokenizer"
+)
 
 FEW = 10  # tokens, which an error lists
 
@@ -33,8 +37,8 @@ FEW = 10  # tokens, which an error lists
 class Tokenizer:
     """The tokenizer of one model.
 
-    backend   a tokenizer of the `tokenizers` package, a sentencepiece model, pieces with scores, or one in a
-              worker
+    backend   a tokenizer of the `tokenizers` package, a sentencepiece model, pieces with scores or marks, or
+              one in a worker
     path      the file it came from, for messages
     settings  of the files beside it
     rows      the model's vocabulary size, where it is known: larger ids are refused

@@ -60,6 +60,18 @@ def _clip_normalizer() -> Normalizer:
     return normalizers.Sequence([normalizers.NFC(), space, normalizers.Lowercase()])
 
 
+def _gpt_words(prefix: bool) -> PreTokenizer:
+    return pre_tokenizers.BertPreTokenizer()
+
+
+def _gpt_decoder() -> Decoder:
+    return decoders.BPEDecoder(suffix="</w>")
+
+
+def _gpt_normalizer() -> Normalizer:
+    return normalizers.BertNormalizer(lowercase=True)
+
+
 @dataclass(frozen=True)
 class TokenizerClass:
     """The rules of one class.
@@ -188,15 +200,26 @@ CLASSES: Mapping[str, TokenizerClass] = {
         unknown="unk_token",
         end_of_word_suffix="</w>",
     ),
+    "OpenAIGPTTokenizer": TokenizerClass(
+        {"unk_token": "<unk>"},
+        _gpt_words,
+        _gpt_normalizer,
+        _gpt_decoder,
+        unknown="unk_token",
+        end_of_word_suffix="</w>",
+    ),
 }
 
 # The class by config.json's model_type, where no file names one.
 MODEL_TYPES = {
     "BartTokenizer": ("bart",),
+    "BioGptTokenizer": ("biogpt",),
     "CLIPTokenizer": ("clip",),
+    "CTRLTokenizer": ("ctrl",),
     "CohereTokenizer": ("cohere", "cohere2"),
     "GPT2Tokenizer": ("codegen", "dbrx", "gpt2", "gpt_neo", "gptj", "opt", "phi", "starcoder2"),
     "GPTNeoXTokenizer": ("falcon_mamba", "gpt_neox", "mamba", "mamba2", "mpt", "olmo", "olmoe"),
+    "OpenAIGPTTokenizer": ("openai-gpt",),
     "Qwen2Tokenizer": ("qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next"),
     "Qwen3_5Tokenizer": ("qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text"),
     "RobertaTokenizer": ("roberta",),

@@ -6,7 +6,8 @@
     tokenizer.model            sentencepiece's own file, the only one of Llama's first releases; or one of
                                tiktoken's form, as in Meta's own releases of Llama 3 and 4
     qwen.tiktoken              the only one of the first Qwen
-    vocab.json and merges.txt  byte-level BPE as in GPT-2; its class says how a text is cut
+    vocab.json and merges.txt  BPE, byte-level as in GPT-2 or not; its class says how a text is cut
+    vocab.txt and emoji.json   GPT-NeoX Japanese's (japanese_pieces.py)
 
 The small files beside them add tokens and settings to each.
 """
@@ -65,7 +66,17 @@ def load_tekken(
     return tekken_file.load_tekken(path, settings, ordinary_only)
 
 
+def load_japanese(
+    path: Path, settings: TokenizerSettings, ordinary_only: bool
+) -> tuple[Backend, TokenizerSettings]:
+    """Load GPT-NeoX Japanese's pieces."""
+    from tinystar_np.text.japanese_pieces import load_japanese_pieces
+
+    return load_japanese_pieces(path, settings, ordinary_only)
+
+
 SIGLIP_FILE = "spiece.model"
+JAPANESE_FILE = "vocab.txt"
 # The files that can hold a tokenizer, the most complete first.
 LOADERS: dict[str, Callable[[Path, TokenizerSettings, bool], tuple[Backend, TokenizerSettings]]] = {
     "tokenizer.json": load_tokenizer_json,
@@ -74,6 +85,7 @@ LOADERS: dict[str, Callable[[Path, TokenizerSettings, bool], tuple[Backend, Toke
     SIGLIP_FILE: load_siglip,
     "qwen.tiktoken": load_tiktoken,
     "vocab.json": load_vocab_and_merges,
+    JAPANESE_FILE: load_japanese,
 }
 
 
@@ -129,8 +141,19 @@ def load_in_this_process(directory: Path, ordinary_only: bool = False) -> Tokeni
 def _find(directory: Path) -> Path | None:
     """Return the file of a tokenizer; None where there is none."""
     there = (name for name in LOADERS if (directory / name).exists())
-    name = next((name for name in there if name != SIGLIP_FILE or is_siglip(read_settings(directory))), None)
+    name = next((name for name in there if _is_of_its_class(name, directory)), None)
     return None if name is None else small_file(directory, name)
+
+
+def _is_of_its_class(name: str, directory: Path) -> bool:
+    """Say whether a file is what its name means here, where other models have other files of that name."""
+    if name == SIGLIP_FILE:
+        return is_siglip(read_settings(directory))
+    if name == JAPANESE_FILE:
+        from tinystar_np.text.japanese_pieces import is_japanese
+
+        return is_japanese(read_settings(directory))
+    return True
 
 
 def is_siglip(settings: TokenizerSettings) -> bool:

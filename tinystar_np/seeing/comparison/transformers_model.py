@@ -39,8 +39,9 @@ UNPACKING = {
     "mxfp4": "Mxfp4Config",
 }
 """The settings of transformers that unpack weights of a format when they are loaded."""
-UNLIKE = {"falcon_h1": "k"}
-"""Models whose queries ("q") or keys ("k") are multiplied before attention there, and scores here."""
+UNLIKE = {"falcon_h1": "k", "jetmoe": "qk"}
+"""Models whose queries ("q") or keys ("k") are multiplied before attention there, and scores here; or which
+stand in another order there, as those of JetMoe's experts."""
 FROM_1 = ("paligemma",)
 """Models whose positions transformers counts from 1. Rotations go by their differences: the logits are those
 of positions from 0, but rotated queries and keys are not."""
@@ -136,6 +137,7 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
         output = reference(given, output_attentions=not doubled, use_cache=False, **positions)
     # The reference lists only those of attention layers, which in a hybrid are a few.
     attending = [name for name in names if name.endswith("attention.probabilities")]
+    attending = [] if "q" in UNLIKE.get(config["model_type"], "") else attending
     for name, probabilities in zip(attending, getattr(output, "attentions", None) or (), strict=False):
         keep(name, probabilities)
     keep("logits", output.logits)
@@ -219,14 +221,20 @@ def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     rows = [row for row in expand(model.WEIGHTS, model.config).values() if not row.part]
     # A layer of ours whose weight is a tensor of another name there is within a larger module of theirs.
     whole = [row for row in rows if row.ours.endswith(OF_A_LAYER) <= row.theirs.endswith(OF_A_LAYER)]
+    whole.sort(key=lambda row: row.ours.endswith(".weight"))  # last: a layer's module is where its matrix is
     layers = {row.ours.rpartition(".")[0]: row.theirs.rpartition(".")[0] for row in whole}
-    within = {row.ours: row.theirs.rpartition(".")[0] for row in whole}
+    within = {row.ours: row.theirs.rpartition(".")[0] for row in rows}
     for name, module in within.items():
         layer = name.removesuffix(".bias")
         if layer != name and within.get(f"{layer}.weight", module) != module:
-            del layers[layer]  # the bias is added elsewhere: no module's output is this layer's
+            layers.pop(layer, None)  # the bias is added elsewhere: no module's output is this layer's
     before = re.split(r"\b0\b", next(row.theirs for row in rows if row.ours.startswith("blocks.0.")))[0]
-    layers |= {f"blocks.{i}.residual": f"{before}{i}" for i in range(len(model.blocks))}
+    their_numbers = {
+        found[1] for row in rows if (found := re.match(rf"{re.escape(before)}(\d+)\.", row.theirs))
+    }
+    each = max(len(model.blocks) // max(len(their_numbers), 1), 1) if their_numbers else 1
+    last = range(each - 1, len(model.blocks), each)  # where each of their layers is several blocks here
+    layers |= {f"blocks.{i}.residual": f"{before}{i // each}" for i in last}
     modules: Mapping[str, Any] = dict(reference.named_modules())
     for ours, theirs in layers.items():
         for prefix in BEFORE:

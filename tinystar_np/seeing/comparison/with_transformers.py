@@ -26,7 +26,10 @@ from tinystar_np.seeing.recorder import record
 SIDES = "(A: transformers, B: here)"
 BY_HEAD = tuple(
     f"attention.{name}"
-    for name in ("q", "k", "v", "q_norm", "k_norm", "q_rotated", "q_scaled", "k_rotated", "mixed", "gated")
+    for name in (
+        *("q", "k", "v", "q_norm", "k_norm", "q_rotated", "q_scaled", "k_rotated", "mixed"),
+        *("gate", "gated"),
+    )
 )
 
 
@@ -159,7 +162,7 @@ def _alike(name: str, theirs: NDArray, ours: NDArray) -> tuple[NDArray, NDArray]
     if name.endswith(BY_HEAD) and ours.ndim == 4 and theirs.size == ours.size:
         tokens_first = theirs.reshape(len(ours), ours.shape[2], ours.shape[1], ours.shape[3])  # (B, T, H, K)
         if theirs.ndim == 3:
-            of_tokens = name.endswith("gated")  # ours has heads after tokens, too
+            of_tokens = name.endswith(("gate", "gated"))  # ours has heads after tokens, too
             theirs = theirs.reshape(ours.shape) if of_tokens else tokens_first.transpose(0, 2, 1, 3)
         elif theirs.shape != ours.shape or ours.shape[1] == ours.shape[2]:
             forms = [

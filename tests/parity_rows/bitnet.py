@@ -1,0 +1,3 @@
+from parity_case import Case
+
+CASE = Case("bitnet")
