@@ -23,6 +23,7 @@ E4B, cut out of its matrices (Devvrit et al. 2023, arXiv:2310.07707).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -250,14 +251,14 @@ class SparseFeedForward(GatedFeedForward):
 
     def __init__(self, w: Weights, activation: Activation, sparsity: float):
         super().__init__(w, activation)
-        self.sparsity = sparsity
+        self.z = NormalDist().inv_cdf(sparsity) if sparsity else None
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
         gate, up = linear_each((self.gate, self.up), x)  # (B, T, F) each
         gate, up = tap("feed_forward.gate", gate), tap("feed_forward.up", up)
-        if self.sparsity:
-            gate = gaussian_top_k(gate, self.sparsity)
+        if self.z is not None:
+            gate = gaussian_top_k(gate, self.z)
         hidden = tap("feed_forward.activation", fast.gated_activation(gate, up, self.activation))
         return tap("feed_forward.down", self.down(hidden))
 
