@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from copy import deepcopy
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -73,7 +74,7 @@ def test_llama_written_out() -> None:
 
 def torch_counts(tokens: int, model_type: str, **config: Any) -> int:
     """What torch counts in transformers' model, all tokens at once; attention masked, but computed, too."""
-    settings = AutoConfig.for_model(model_type, **config)
+    settings = AutoConfig.for_model(model_type, **deepcopy(config))  # it writes into what it is given
     model = AutoModelForCausalLM.from_config(settings, attn_implementation="eager")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros((1, tokens), dtype=torch.long), use_cache=False)
