@@ -190,7 +190,7 @@ class Block(Module):
 
 
 class JetMoe(Decoder[JetMoeConfig]):
-    """JetMoe 8B and its chat form."""
+    """JetMoe 8B, base and chat."""
 
     Config = JetMoeConfig
     WEIGHTS = WEIGHTS

@@ -47,7 +47,7 @@ CONVOLUTION = "conv"
 class Lfm2Config(Config):
     """The keys of an LFM2 config.json that change the mathematics; defaults as in transformers.
 
-    ``full_attn_idxs`` names the layers with attention where ``layer_types`` does not name all.
+    Where there is no ``layer_types``, ``full_attn_idxs`` lists the layers with attention.
     """
 
     vocab_size: int = key(65536, letter="V")
@@ -77,7 +77,7 @@ class Lfm2Config(Config):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The letters, F being what the rule for gated layers makes of ``intermediate_size``."""
+        """The letters; F is computed from ``intermediate_size`` by the rule for gated layers."""
         F, multiple = self.intermediate_size, max(self.block_multiple_of, 1)
         if self.block_auto_adjust_ff_dim:
             F = -(-int(self.block_ffn_dim_multiplier * int(2 * F / 3)) // multiple) * multiple

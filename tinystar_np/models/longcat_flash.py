@@ -93,7 +93,7 @@ class LongcatFlashConfig(Config):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The shape letters: L counts halves of layers, N the experts with weights and those without."""
+        """The shape letters: L counts half layers, N the experts with weights and those without."""
         return super().sizes | {"L": 2 * self.num_layers, "N": self.n_routed_experts + self.zero_experts}
 
     @property
@@ -218,12 +218,12 @@ class Block(Module):
         return tap("residual", x + tap("feed_forward.out", y))
 
     def waiting(self, step: Step) -> NDArray:
-        """Return what the experts of the first half gave; raises InputError where a run begins after it."""
+        """Return the result of the first half's experts; raises InputError where a run begins after it."""
         try:
             return cast(NDArray, step.shared(("shortcut", self.layer)))
         except KeyError:
             raise InputError(
-                f"Block {2 * self.layer + 1} adds what the experts of block {2 * self.layer} gave, so that a "
+                f"Block {2 * self.layer + 1} adds the result of block {2 * self.layer}'s experts, so that a "
                 "run must begin there or before it."
             ) from None
 

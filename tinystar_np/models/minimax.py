@@ -88,7 +88,7 @@ class MiniMaxConfig(Config):
 
     @classmethod
     def from_dict(cls, raw: JsonObject) -> Self:
-        """Read the makers' two keys beside the others."""
+        """Build the config, from the makers' ``attn_type_list`` and ``rotary_dim`` as well."""
         shared = raw.get("shared_intermediate_size")
         widths = shared if isinstance(shared, list) else [shared]
         none = not any(isinstance(width, int) and width > 0 for width in widths)

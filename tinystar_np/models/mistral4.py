@@ -121,7 +121,7 @@ class Mistral4Config(Config):
 
     @property
     def rope_keys(self) -> Mapping[str, JsonObject | None]:
-        """Those of the rotations, the usual ones where a file says nothing of them."""
+        """The keys of the rotations, the usual ones where a file says nothing of them."""
         return vars(self) if self.rope_parameters is not None else {**vars(self), "rope_parameters": USUAL}
 
     @property
@@ -175,7 +175,7 @@ class Mistral4Config(Config):
 
     @property
     def rope_share(self) -> float | None:
-        """Which part of each head is rotated, where the file says it once more."""
+        """The share of each head that is rotated, where the file repeats it."""
         given = RopeKeys.of(self.rope_keys, None)
         return given.number(SHARE, FRACTION) if given.get(SHARE) is not None else None
 

@@ -272,7 +272,7 @@ def mamba(w: Weights, c: NemotronHConfig) -> Mamba2:
 
 
 def feed_forward(w: Weights, c: NemotronHConfig, i: int) -> Layer:
-    """Build layer i's feed-forward layer, or its experts and the one for all tokens."""
+    """Build layer i's feed-forward layer, or its experts and the shared one."""
     activation = ACTIVATIONS[c.mlp_hidden_act]
     if i in c.dense_layers:
         return FeedForward(w, activation)
@@ -301,9 +301,9 @@ class PlainExpert(Module):
 
 
 class LatentExpertsAndShared(Module):
-    """Experts between two linear maps, and a layer for all tokens: y = up(experts(down(x))) + shared(x).
+    """Experts between two linear maps, and a shared expert: y = up(experts(down(x))) + shared(x).
 
-    The router and the layer for all tokens read x itself.
+    The router and the shared expert read x itself.
 
     w        ``latent_down`` (D, R) and ``latent_up`` (R, D), linear layers
     experts  the routed ones, from (n, R) to (n, R)

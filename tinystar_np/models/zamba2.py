@@ -134,12 +134,12 @@ class Zamba2Config(Config):
 
     @property
     def use(self) -> dict[int, int]:
-        """Which use of a shared block a layer is, of all uses."""
+        """The number of each use of a shared block, by its layer."""
         return {layer: use for use, layer in enumerate(self.hybrid_layers)}
 
     @property
     def within(self) -> list[str]:
-        """Where in a layer's names those of Mamba are."""
+        """What a layer's names of tensors have before those of Mamba."""
         return [".mamba_decoder" if kind == HYBRID else "" for kind in self.kinds]
 
     @property
@@ -402,7 +402,7 @@ class Zamba2(Decoder[Zamba2Config]):
     Config = Zamba2Config
     WEIGHTS = WEIGHTS
     PREFIX = "model."
-    IGNORED = r"layers\.\d+\.shared_transformer\..*"  # a block once more, at a later use
+    IGNORED = r"layers\.\d+\.shared_transformer\..*"  # copies of a shared block at its later uses
 
     def build(self, w: Weights, c: Zamba2Config) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""
