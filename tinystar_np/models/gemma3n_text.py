@@ -1,4 +1,4 @@
-"""Gemma 3n, its text models (Google 2025): a stream four times as wide, of which layers compute a quarter.
+"""Gemma 3n (Google 2025), text: AltUp, LAuReL and per-layer embeddings.
 
     x_1 = √D · embedding;  x_2 … x_P = projections of x_1;  p = per-layer inputs
     x̂ = predicted from x;  a = norm(x̂_1)
@@ -6,18 +6,19 @@
     x = x̂ corrected by y;  x_2 … x_P += norm((GELU(x_1 W) ∘ p_i) W')                        (× L)
     logits = 30 · tanh(norm(mean of projections of x_j) · embeddingᵀ / 30)
 
-| attention                   | position       | norm    | activation        | block          | context |
-|-----------------------------|----------------|---------|-------------------|----------------|---------|
-| GQA, norms of q, k and v;   | RoPE, base 10⁴ | RMSNorm | GeGLU (tanh),     | AltUp, LAuReL, | 32768   |
-| window 512 in 4 of 5 layers | near, 10⁶ far  |         | 95 % zeros in 10  | an input for   |         |
-|                             |                |         | layers            | each layer     |         |
+| attention                   | position         | norm    | activation        | block           | context |
+|-----------------------------|------------------|---------|-------------------|-----------------|---------|
+| GQA, norms of q, k and v;   | RoPE, base 10⁶;  | RMSNorm | GeGLU (tanh),     | AltUp, LAuReL,  | 32768   |
+| window 512 in 4 of 5 layers | 10⁴ with windows |         | 95 % zeros in 10  | per-layer       |         |
+|                             |                  |         | layers            | embeddings      |         |
 
-New in it, beside Gemma 3 (gemma3_text.py): a model for telephones. The stream is several vectors, of which a
-layer computes one and moves the others with it (kernels/altup.py). A product of low rank stands beside the
-residual connection (LAuReL: Menghani et al. 2024, arXiv:2411.07501). Each layer looks a vector up for each
-token (kernels/per_layer_embeddings.py), which may stay in slow memory. The first ten layers use one feature
-in twenty (kernels/gaussian_top_k.py). The last fifteen read keys and values of earlier ones. E2B is a part of
-E4B, cut out of its matrices (Devvrit et al. 2023, arXiv:2310.07707).
+New in it, beside Gemma 3 (gemma3_text.py): parts that save memory and work on a phone. AltUp: the residual
+stream is P vectors, of which a layer computes one and updates the others from it (kernels/altup.py). LAuReL:
+a product of low rank is added beside the residual connection (Menghani et al. 2024, arXiv:2411.07501).
+Per-layer embeddings: each layer looks up a vector for each token in a table that may stay in slow memory
+(kernels/per_layer_embeddings.py). The first ten layers keep one feature in twenty
+(kernels/gaussian_top_k.py). The last layers read the keys and values of earlier ones. E2B is a part of E4B,
+with matrices cut from its own (MatFormer: Devvrit et al. 2023, arXiv:2310.07707).
 """
 
 from collections.abc import Mapping, Sequence
@@ -99,7 +100,7 @@ class Gemma3nTextConfig(Config):
 
     @property
     def absent_letters(self) -> str:
-        """That of further vectors of the stream, where there are none."""
+        """The letter of further vectors of the stream, where there are none."""
         return "" if self.has_others else "N"
 
     @property
@@ -402,7 +403,7 @@ class Gemma3nText(Decoder[Gemma3nTextConfig]):
 FACTS = Facts(
     grew_from="gemma3_text",
     kind="block",
-    changed="Four vectors in place of one; an input for each layer; zeros; shared keys and values",
-    why="what is read and kept for a token, on a telephone",
+    changed="Four residual streams; per-layer embeddings; sparse features; shared keys and values",
+    why="less memory and work for each token, on a phone",
     published="E4B",
 )
