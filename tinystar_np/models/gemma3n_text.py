@@ -95,17 +95,14 @@ class Gemma3nTextConfig(Config):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The letters; F as in the first layer."""
-        return {**super().sizes, "F": self.widths[0] if self.widths else 0, **self._others}
+        """The letters; F as in the first layer, N further vectors of the stream."""
+        others = {"N": self.altup_num_inputs - 1} if self.has_others else {}
+        return {**super().sizes, "F": self.widths[0] if self.widths else 0, **others}
 
     @property
     def absent_letters(self) -> str:
         """The letter of further vectors of the stream, where there are none."""
         return "" if self.has_others else "N"
-
-    @property
-    def _others(self) -> dict[str, int]:
-        return {"N": self.altup_num_inputs - 1} if self.has_others else {}
 
     @property
     def has_others(self) -> bool:
@@ -145,7 +142,7 @@ class Gemma3nTextConfig(Config):
 
     @property
     def sparsities(self) -> Sequence[float]:
-        """What share of the features of each layer is zero."""
+        """The share of features that are zero, for each layer."""
         L, sparse = self.num_hidden_layers, 10 if self.num_hidden_layers > 10 else 0
         given = self.activation_sparsity_pattern
         return [0.95] * sparse + [0.0] * (L - sparse) if given is None else given
@@ -218,7 +215,7 @@ WEIGHTS: WeightTable = {
 
 
 class AltUp(Module):
-    """Alternating updates of P vectors: what predicts them, and what corrects them.
+    """Alternating updates of P vectors: the prediction before a layer, and the correction after it.
 
     w       linear layers ``router`` (D, P), ``predict`` (P, P·P) and ``correct`` (P, P); ``router_norm.gain``
     active  which vector the layer computes, from 0
@@ -240,7 +237,7 @@ class AltUp(Module):
         return predict(x, self.mix(self.modalities(x[..., self.active, :])).reshape(*x.shape[:2], P, P))
 
     def corrected(self, predicted: NDArray, y: NDArray) -> NDArray:
-        """Correct predicted vectors (B, T, P, D) by what the layer made of the active one, (B, T, D)."""
+        """Correct predicted vectors (B, T, P, D) by the layer's output for the active one, (B, T, D)."""
         return correct(predicted, y, self.active, self.share(self.modalities(y)))
 
 
@@ -276,7 +273,7 @@ class LowRank(Module):
 
 
 class Block(Module):
-    """Predict all vectors, compute one, correct all by it, and add the layer's own input to the others."""
+    """Predict all vectors, compute one, correct all by it, and add the per-layer embedding to the others."""
 
     def __init__(self, w: Weights, c: Gemma3nTextConfig, i: int):
         H, G, K = (c.sizes[letter] for letter in "HGK")
@@ -330,7 +327,7 @@ def apart(x: NDArray, D: int) -> NDArray:
 
 
 class Spread(Module):
-    """Further vectors of the stream, made of its first: projections (D, D) of it, as long as it is.
+    """Further vectors of the stream, projected from its first and scaled to its length.
 
     w      linear layers, numbered from 0
     count  how many
@@ -346,7 +343,7 @@ class Spread(Module):
 
 
 class MergedNorm(Module):
-    """The mean of all vectors of the stream, projected back and as long as the first, and its norm.
+    """The norm of the mean of all vectors of the stream, each projected and scaled to the first one's length.
 
     w      ``final_norm.gain`` (D,), and linear layers (D, D) ``merge``, numbered from 0
     count  how many of these

@@ -164,7 +164,7 @@ class Gemma4TextConfig(Config):
         flat = {name: value for name, value in given.items() if not isinstance(value, Mapping | None)}
         require(not flat, f"rope_parameters has {shown(flat)} outside of the two kinds of layers.")
         missing = [kind for kind in self.ropes if not given.get(kind)]
-        require(not missing, f"rope_parameters has nothing of layers with {' and '.join(missing)}.")
+        require(not missing, f"rope_parameters has no entry for {' and '.join(missing)}.")
         super().check()
         n, shared = self.num_kv_shared_layers, self.windows[len(self.own_layers) :]
         said = (
