@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from parity import reference_model, save
+from parity_cases import ROWS
 
 from tinystar_np.cache import Step
 from tinystar_np.checkpoints.weight_table import size_of
@@ -62,6 +63,10 @@ IDS = np.arange(2 * 80).reshape(2, 80) % 211
 
 # Together these have every part that there is a table for.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{
+        kind: (kind, {**ROWS[kind].config("plain"), "v_head_dim": 8, "mlp_layer_types": ["dense"] * 3})
+        for kind in ("deepseek_v32", "kimi_linear")
+    },
     "gpt2": ("gpt2", {"n_embd": 48, "n_layer": 2, "n_head": 6, "n_positions": 96}),
     "llama": ("llama", GROUPS),
     "qwen3": ("qwen3", {**GROUPS, "head_dim": 8}),
@@ -120,8 +125,10 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
                 letters = {**sizes, "H": sizes["M"], "G": sizes["U"]}
             if model_type == "diffllama" and path.endswith(("before_norm", "mixed")):  # heads in pairs
                 letters = {**sizes, "H": sizes["H"] // 2, "K": 2 * sizes["K"]}
-            if model_type == "deepseek_v2":
+            if model_type in ("deepseek_v2", "deepseek_v32", "kimi_linear"):
                 letters = {**sizes, "J": sizes["P"]}
+            if model_type == "kimi_linear" and ".mixer" in path:
+                letters = {**sizes, **dict.fromkeys("GH", sizes["Y"]), **dict.fromkeys("KJ", sizes["X"])}
             if model_type in ("qwen3_next", "qwen3_5_text") and ".mixer" in path:
                 letters = {**sizes, **{"G": sizes["X"], "K": sizes["P"], "H": sizes["Y"], "J": sizes["U"]}}
             if model_type == "qwen3_next" and ".feed_forward" in path:

@@ -403,4 +403,5 @@ FACTS = Facts(
     changed="Four residual streams; per-layer embeddings; sparse features; shared keys and values",
     why="less memory and work for each token, on a phone",
     published="E4B",
+    keys={"num_hidden_layers": 35},
 )
