@@ -405,4 +405,5 @@ FACTS = Facts(
     changed="Four vectors in place of one; an input for each layer; zeros; shared keys and values",
     why="what is read and kept for a token, on a telephone",
     published="E4B",
+    keys={"num_hidden_layers": 35},
 )
