@@ -34,7 +34,7 @@ from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS, Activation
-from tinystar_np.kernels.altup import as_long_as, correct, predict
+from tinystar_np.kernels.altup import correct, match_rms, predict
 from tinystar_np.kernels.attention import capped
 from tinystar_np.kernels.gaussian_top_k import gaussian_top_k
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm, linear_each
@@ -338,7 +338,7 @@ class Spread(Module):
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, P·D), a new array."""
-        others = [as_long_as(project(x), x) for project in self.projections]
+        others = [match_rms(project(x), x) for project in self.projections]
         return np.concatenate((x, *others), axis=-1)
 
 
@@ -360,7 +360,7 @@ class MergedNorm(Module):
         D = self.gain.size
         first, total = x[..., :D], x[..., :D].copy()
         for j, project in enumerate(self.projections, start=1):
-            total += as_long_as(project(x[..., j * D : (j + 1) * D]), first)
+            total += match_rms(project(x[..., j * D : (j + 1) * D]), first)
         return self.norm(total / np.float32(len(self.projections) + 1))
 
 
