@@ -57,13 +57,13 @@ def _describe(model_type: str, as_json: bool) -> None:
 
 
 def _search(words: Sequence[str], as_json: bool) -> None:
-    """List the architectures whose description has all words; raises UsageError where none has."""
+    """List the architectures whose description has all words; raises UsageError where none has, or of a type that does not run."""
+    nearest, why = NOT_YET.get(" ".join(words), ("", ""))
+    if nearest:
+        raise UsageError(f"{words[0]} does not run here: {why}. The nearest that does is {nearest}.")
     described = {name: f"{name} {docstring(name)}".casefold() for name in ALL}
     found = [name for name, text in described.items() if all(word.casefold() in text for word in words)]
     if not found:
-        nearest, why = NOT_YET.get(" ".join(words), ("", ""))
-        if nearest:
-            raise UsageError(f"{words[0]} does not run here: {why}. The nearest that does is {nearest}.")
         raise UsageError(no_such("architecture", " ".join(words), ALL))
     if as_json:
         say(json.dumps({"architectures": found}, indent=2))
