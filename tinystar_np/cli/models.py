@@ -57,7 +57,10 @@ def _describe(model_type: str, as_json: bool) -> None:
 
 
 def _search(words: Sequence[str], as_json: bool) -> None:
-    """List the architectures whose description has all words; raises UsageError where none has, or of a type that does not run."""
+    """List the architectures whose description has all words.
+
+    Raises UsageError where none has, or for a type of transformers that does not run here.
+    """
     nearest, why = NOT_YET.get(" ".join(words), ("", ""))
     if nearest:
         raise UsageError(f"{words[0]} does not run here: {why}. The nearest that does is {nearest}.")
