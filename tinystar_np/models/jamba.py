@@ -1,4 +1,4 @@
-"""Jamba (Lieber et al. 2024, arXiv:2403.19887): seven layers of Mamba for each of attention, and experts.
+"""Jamba (Lieber et al. 2024, arXiv:2403.19887): seven layers of Mamba to one of attention, and experts.
 
     x → norm → Mamba or attention ──+ x → norm → feed-forward or experts ──+ x      (× L)
     logits = norm(x) · W                        in Mamba: δ, B, C = norm(δ), norm(B), norm(C)

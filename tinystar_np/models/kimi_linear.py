@@ -1,4 +1,4 @@
-"""Kimi Linear (Kimi Team 2025, arXiv:2510.26692): a decay for each channel of a delta net, no positions.
+"""Kimi Linear (Kimi Team 2025, arXiv:2510.26692): delta nets with a decay for each channel.
 
     x → norm → delta net or latent attention ──+ x → norm → experts ──+ x      (× L; the first layer is dense)
     logits = norm(x) · W                experts = shared + the 8 best of 256

@@ -1,4 +1,4 @@
-"""MiniMax-Text-01 and M1 (MiniMax 2025, arXiv:2501.08313): lightning attention in seven layers of eight.
+"""MiniMax-Text-01 and M1 (MiniMax 2025, arXiv:2501.08313): lightning attention in 7 of 8 layers.
 
     x → norm ─┬→ lightning or softmax attention · β ─┬─+ → norm ─┬→ the 2 best of 32 experts · β' ─┬─+ x
               └→ · α ────────────────────────────────┘           └→ · α' ──────────────────────────┘   (× L)

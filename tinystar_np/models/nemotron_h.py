@@ -343,7 +343,7 @@ FACTS = Facts(
     grew_from="mamba2",
     kind="block",
     changed="Each layer is one branch: Mamba 2, feed-forward or, in one of thirteen, attention",
-    why="three times as fast as a transformer of its size on long texts",
+    why="up to three times as fast as a transformer of its size on long texts",
     published="8B",
     keys={
         "num_hidden_layers": 52,

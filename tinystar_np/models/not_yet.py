@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from tinystar_np.checkpoints.json_file import shown
 
-ENCODER = "an encoder that reads in both directions; as a decoder nobody published one to write with"
+ENCODER = "an encoder, which reads in both directions; no decoder of it alone was published"
 HALF = "the decoder of an encoder–decoder, trained to attend to an encoder's output"
 SOUND = "reads or writes sound"
 IMAGES = "reads or draws images, and its images are not read here"

@@ -1,4 +1,4 @@
-"""OLMo Hybrid (Team Olmo 2026): OLMo 3 with delta nets in three of four layers, and no positions.
+"""OLMo Hybrid (Team Olmo 2026): OLMo 3 with delta nets, and no positions.
 
     x → attention → norm ──+ x → feed-forward → norm ──+ x      every fourth layer
     x → norm → delta net ──+ x → norm → feed-forward ──+ x      the others

@@ -1,4 +1,4 @@
-"""Solar Open 100B (Upstage 2026, arXiv:2601.07022): GLM-4.5-Air's design with experts in every layer.
+"""Solar Open 100B (Upstage 2026, arXiv:2601.07022): GLM-4.5-Air with experts in every layer.
 
     x → norm → attention ──+ x → norm → experts ──+ x      (× L)
     logits = norm(x) · W       experts = shared + the 8 best of 128

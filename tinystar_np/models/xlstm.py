@@ -3,10 +3,10 @@
     x → norm → mLSTM ──+ x → norm → feed-forward ──+ x      (× L)
     logits = c · tanh(norm(x) · W / c)                        c = 30
 
-| attention             | position | norm                   | activation | block      | context           |
-|-----------------------|----------|------------------------|------------|------------|-------------------|
-| none: mLSTM, 8 heads  | none     | RMSNorm; LayerNorm per | SwiGLU     | sequential | no limit; trained |
-|                       |          | head after the memory  |            |            | on 8192           |
+| attention             | position | norm                   | activation | block      | context  |
+|-----------------------|----------|------------------------|------------|------------|----------|
+| none: mLSTM, 8 heads  | none     | RMSNorm; LayerNorm per | SwiGLU     | sequential | no limit |
+|                       |          | head after the memory  |            |            |          |
 
 New in it: the gates of an LSTM around a large memory cell. A head's memory is a matrix that maps keys to
 values; an exponential input gate writes, a forget gate erases, and what is read is divided by how much was
