@@ -19,7 +19,6 @@ SUMS = ("residual_predicted", "residual_middle", "residual_late", "residual_corr
 """Taps of the stream itself: what it was, and all that was added since."""
 KEPT = ("residual_normed", "residual_middle_normed")
 """What goes on beside a part where that is not the stream, but its norm (MiniMax-01)."""
-
 OF_THE_STREAM = ("feed_forward.router", "feed_forward.experts")
 """What reads the stream itself where experts have norms of their own (Gemma 4)."""
 PER_LAYER = {"gate": "", "gated": "per_layer.gate", "out": "per_layer.gated"}
@@ -61,21 +60,13 @@ SHORT_CONVOLUTION = {
 SCANNED = tuple(
     f"mixer.{name}"
     for name in (
-        "x",
-        "q",
-        "k",
-        "v",
-        "B",
-        "C",
-        "time_step",
-        "beta",
-        "input_gate",
-        "forget_gate",
-        "decay",
-        "channel_decay",
+        *("x", "q", "k", "v", "B", "C", "time_step", "beta"),
+        *("input_gate", "forget_gate", "decay", "channel_decay"),
     )
 )
+"""What a recurrence's scan may be computed from."""
 ROUTED = ("chosen", "weights")
+"""What a router decides, in experts within attention (JetMoe)."""
 
 
 @dataclass(frozen=True)
