@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.kernels.activations import ACTIVATIONS, sigmoid
+from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import sigmoid_grouped_top_k
-from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
+from tinystar_np.layers.gated_attention import SeparatelyGatedAttention
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
@@ -167,7 +167,7 @@ class Block(Module):
         norm = partial(RMSNorm, eps=c.rms_norm_eps)
         window = c.windows[i]
         self.attention_norm = norm(w / "attention_norm")
-        self.attention = AfmoeAttention(
+        self.attention = SeparatelyGatedAttention(
             w / "attention", heads=H, kv_heads=G, head_dim=K, window=window,
             rope=None if window is None else c.rope.rotary(),
             norms=(norm(w / "attention.q_norm"), norm(w / "attention.k_norm")),
@@ -186,29 +186,6 @@ class Block(Module):
         normed = tap("feed_forward_norm", self.feed_forward_norm(x))
         y = tap("feed_forward_post_norm", self.feed_forward_post_norm(self.feed_forward(normed)))
         return tap("residual", x + y)
-
-
-class AfmoeAttention(Attention):
-    """Attention whose heads' outputs are multiplied by the sigmoid of a gate.
-
-    w  as in ``Attention``, and ``gate`` (D, H·K), a linear layer
-    """
-
-    def build_projections(self, w: Weights) -> None:
-        """Build the linear layers of queries, keys, values and gates."""
-        super().build_projections(w)
-        self.gate = Linear(w / "gate")
-
-    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
-        """Let each token attend to itself and to what came before: (B, T, D) → (B, T, D)."""
-        q, k, v = self.projected(x, step)
-        q, k = self.rotated(q, k, step)
-        keys, values, positions = step.remember(k, v, state)
-        y = self.attend(q, keys, values, step.mask(positions, self.limits()), step)
-        y = tap("attention.mixed", y).transpose(0, 2, 1, 3)  # (B, T, H, K)
-        gate = self.gate(step.wanted(x)).reshape(y.shape)
-        y = tap("attention.gated", y * sigmoid(tap("attention.gate", gate)))
-        return tap("attention.out", self.out(y.reshape(*y.shape[:2], -1)))
 
 
 def feed_forward(w: Weights, c: AfmoeConfig, i: int) -> Layer:

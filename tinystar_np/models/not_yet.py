@@ -82,7 +82,6 @@ NOT_YET: Mapping[str, tuple[str, str]] = {  # model_type: (nearest that runs, wh
         "llama",
         "bytes in patches that an entropy model cuts: two clocks and two caches, not written yet",
     ),
-    "hrm_text": ("llama", "two stacks run in turns and in cycles, with the same weights in many layers"),
     "xlnet": ("gpt2", BOTH_WAYS),
     "zaya": ("llama", "convolutions within attention, not written yet"),
 }
