@@ -45,7 +45,7 @@ STREAM: Facts = {
     "laurel_post_norm": ("(B, T, D)", "a norm after the product of low rank (LAuReL)"),
     "residual_late": ("(B, T, D)", "the stream between feed-forward and the layer's own input (Gemma 4)"),
     "per_layer_post_norm": ("(B, T, D)", "a norm after what the layer makes of its own input"),
-    "shared_out": ("(B, T, D)", "what a shared block adds to Mamba's input (Zamba 2)"),
+    "shared_out": ("(B, T, D)", "what a shared block adds to Mamba's input (Zamba, Zamba 2)"),
     "post_norm": ("(B, T, D)", "the one norm after a parallel block"),
     "residual": ("(B, T, D)", "the stream after the block"),
 }
@@ -171,11 +171,14 @@ MAMBA1: Facts = {
     "mixer.in": ("(B, T, 2F)", "x and z in one product"),
     "mixer.convolution": ("(B, T, F)", "x after the convolution, before the activation"),
     "mixer.x": ("(B, T, F)", "what is written into the state"),
-    "mixer.selection": ("(B, T, R+2N)", "Δ of low rank, B and C in one product"),
+    "mixer.selection": (
+        "(B, T, R+2N)",
+        "Δ of low rank, B and C in one product; in Zamba, (B, T, M, R+2N), one for each of M heads",
+    ),
     "mixer.time_step": ("(B, T, F)", "Δ, after softplus"),
     "mixer.B": (
         "(B, T, N)",
-        "where in the state it is written; after its norm, where there is one",
+        "where in the state it is written; after its norm, where there is one; in Zamba, (B, T, M, N)",
     ),
     "mixer.C": ("(B, T, N)", "what is read from the state, likewise"),
     "mixer.scan": ("(B, T, F)", "what the recurrence gives, D x included"),
