@@ -12,8 +12,8 @@ The third entry names an attribute of the config: the row is there where it is t
 layers' numbers, in these layers. "not …" is its opposite, "… and …" asks for both.
 
 A row is written out for every layer ``{i}``, every expert ``{e}``, and every head ``{h}`` of queries or
-``{g}`` of keys; ``{n}`` counts up to the letter N. ``{i+1}`` counts layers from 1. A longer name in braces is
-an attribute of the config. A tensor may hold several of our arrays:
+``{g}`` of keys; ``{n}``, ``{m}`` and ``{p}`` count up to the letters N, M and P. ``{i+1}`` counts layers from
+1. A longer name in braces is an attribute of the config. A tensor may hold several of our arrays:
 
 - those of all experts: ``{e}`` stands in our name only. "E (M D)ᵀ" says that the first axis counts the
   experts; with "(EM D)ᵀ" their matrices lie one below the other in one matrix.
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 WeightTable = Mapping[str, tuple[str, str] | tuple[str, str, str]]
 EMBEDDING, HEAD = "embedding.tokens.weight", "head.weight"
 """What we call the two tables of the vocabulary, which may be one and the same."""
-COUNTED = {"{i}": "L", "{e}": "E", "{h}": "H", "{g}": "G", "{n}": "N"}
+COUNTED = {"{i}": "L", "{e}": "E", "{h}": "H", "{g}": "G", "{n}": "N", "{m}": "M", "{p}": "P"}
 """Which letter says how many there are."""
 
 NAMED = re.compile(r"\{(\w{2,})\}")
