@@ -102,6 +102,9 @@ DENSE: dict[str, tuple[str, dict[str, Any]]] = {
         {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4},
     ),
     "latent attention": ("deepseek_v2", DEEPSEEK),
+    "difference of maps": ("diffllama", {**ATTENTION, "num_attention_heads": 8, "num_key_value_heads": 4}),
+    "wkv": ("rwkv", {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2}),
+    "mlstm": ("xlstm", {"hidden_size": 48, "num_heads": 4, "num_hidden_layers": 2, "norm_eps": 0.01}),
     "mamba 1": ("mamba", {"hidden_size": 48, "num_hidden_layers": 2, "state_size": 8}),
     "mamba 2": (
         "mamba2",
@@ -118,6 +121,18 @@ DENSE: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba 2 and attention": ("granitemoehybrid", HYBRID),
 }
 EXPERTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "experts in attention": (
+        "jetmoe",
+        {
+            "hidden_size": 48,
+            "intermediate_size": 20,
+            "num_hidden_layers": 2,
+            "num_key_value_heads": 3,
+            "kv_channels": 8,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+        },
+    ),
     "experts": (
         "mixtral",
         {**ATTENTION, "intermediate_size": 20, "num_local_experts": 5, "num_experts_per_tok": 2},

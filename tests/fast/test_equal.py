@@ -446,6 +446,16 @@ def rg_lru() -> Iterator[Case]:
         yield case(x, gate, log_a, begins)
 
 
+def channel_delta_rule() -> Iterator[Case]:
+    for length in (1, 2, 16, 17, 100):
+        q, k, v, _, beta = delta_inputs(length)
+        (batch, T, H), K = beta.shape, k.shape[-1]
+        q, k = (np.repeat(x, H // x.shape[2], axis=2) for x in (q, k))
+        g = -np.exp(normal(batch, T, H, K, seed=7))
+        yield case(q, k, v, g, beta)
+        yield case(q, k, v, g, beta, normal(batch, H, K, v.shape[-1], seed=3))
+
+
 def quantise_cases() -> Iterator[Case]:
     zeros = normal(5, 70_000)
     zeros[2] = 0
@@ -482,6 +492,7 @@ CASES = {
     "best_keys": best_keys,
     "causal_convolution": causal_convolution,
     "chosen_outputs": chosen_outputs,
+    "channel_delta_rule": channel_delta_rule,
     "delta_rule": delta_rule,
     "embedding": embedding,
     "gated_activation": gated_activation,

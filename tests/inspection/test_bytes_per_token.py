@@ -21,8 +21,9 @@ SIZES = {"float32": 4, "bfloat16": 2, "int8": 1}
 def expected(model: Decoder, dtype: str) -> float:
     """Count by the weight table alone; in 8 bits each output, or each token of a table, has a scale."""
     rows = expand(model.WEIGHTS, model.config)
-    chosen = [getattr(model.config, name) for name, held in model.config.keys().items() if held.chosen_of]
-    share = chosen[0] / model.config.sizes["E"] if "E" in model.config.sizes else 1
+    sizes = model.config.sizes
+    keys = ((name, held.chosen_of) for name, held in model.config.keys().items() if held.chosen_of in sizes)
+    share = next((getattr(model.config, name) / sizes[letter] for name, letter in keys), 1)
     return sum(
         _bytes_of(row, dtype) * (share if ".experts." in name else 1)
         for name, row in rows.items()

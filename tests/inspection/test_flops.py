@@ -1,5 +1,7 @@
 """FLOPs of a token: against counts written out, torch's counter on transformers' models, and the weights."""
 
+from collections import Counter
+from collections.abc import Iterator
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -12,11 +14,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tinystar_np.inspection.flops import flops_per_token, multiply_adds
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.layers.basic import GatedFeedForward, Linear
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mlstm import MLSTM
+from tinystar_np.layers.module import Module
 from tinystar_np.layers.rg_lru import RGLRU
+from tinystar_np.layers.time_mixing import TimeMixing
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models import ARCHITECTURES
 from tinystar_np.models.tinystar_block import TinyAttention
@@ -159,19 +164,24 @@ def test_only_chosen_experts_count() -> None:
 def test_no_matrix_is_forgotten(model_type: str) -> None:
     """Whatever the architecture: what does not grow with the text is what its matrices and states are."""
     # DeepSeek-V3's 61 layers with 256 experts each take seconds to build. A window of 64 is full at 100.
-    others = {"modernbert-decoder": {"local_attention": 1024}}
-    few = {"num_hidden_layers": 4} if "deepseek" in model_type else {}
+    others = {"modernbert-decoder": {"local_attention": 1024}, "longcat_flash": {"num_layers": 2}}
+    large = ("deepseek", "glm_moe_dsa", "glm4_moe", "mistral4")
+    few = {"num_hidden_layers": 4} if model_type.startswith(large) else {}
     model = hollow(model_type, **others.get(model_type, few))
     expected = Fraction(0)
+    linear = {id(layer): layer for block in model.blocks for layer in _linear_layers(block)}
+    uses = Counter(id(layer.weight) for layer in linear.values())  # shared blocks run more than once
     for name, array in model.weights.items():
         if name.endswith(".weight") and not name.startswith("embedding.") and len(array.shape) > 1:
-            expected += prod(array.shape) * (_share(model) if ".experts." in name else 1)
+            share = _share(model) if ".experts." in name else 1
+            times = max(uses[id(array)], 1)  # shared blocks run more than once
+            expected += prod(array.shape) * share * times
     if "head.weight" not in model.weights:
         expected += prod(model.embedding.weight.shape)
     for block in model.blocks:
         mixer = getattr(block, "mixer", getattr(block, "attention", None))
         state = (mixer or block).new_state(1, 0)
-        if isinstance(mixer, GatedDeltaNet):  # read by the key, written, read by the query
+        if isinstance(mixer, GatedDeltaNet | ChannelDeltaNet):  # read by the key, written, read by the query
             expected += 3 * state["delta"].size
         elif isinstance(mixer, MLSTM):
             expected += 2 * state["matrix"].size
@@ -179,14 +189,31 @@ def test_no_matrix_is_forgotten(model_type: str) -> None:
             expected += 2 * state["lightning"].size
         elif isinstance(mixer, RGLRU):  # its one number for each channel is what is read
             expected += state["lru"].size
+        elif isinstance(mixer, TimeMixing):  # of three numbers for each channel two are sums
+            expected += 2 * 2 * state["wkv"].shape[2]
         elif hasattr(mixer, "A"):
             expected += 2 * state["ssm"].size
     growing = multiply_adds(model, 101) - multiply_adds(model, 100)
     assert multiply_adds(model, 100) - 100 * growing == expected
 
 
+def _linear_layers(part: Any) -> Iterator[Linear]:
+    """Find the linear layers within a block, one for each time that it runs."""
+    if isinstance(part, Linear):
+        yield part
+    elif isinstance(part, Module):
+        for value in vars(part).values():
+            for one in value if isinstance(value, list | tuple) else [value]:
+                yield from _linear_layers(one)
+
+
 def _share(model: Any) -> Fraction:
-    found = [block.feed_forward for block in model.blocks if hasattr(block, "feed_forward")]
+    found = [
+        part
+        for block in model.blocks
+        for part in (block, getattr(block, "feed_forward", None))
+        if part is not None
+    ]
     layers = [part for layer in found for part in (layer, *vars(layer).values())]
     layer = next(layer for layer in layers if isinstance(layer, Experts))
     return Fraction(layer.per_token, len(layer.experts))

@@ -8,6 +8,7 @@ import pytest
 from tinystar_np.kernels.experts import (
     group_limited_top_k,
     sigmoid_grouped_top_k,
+    softmax_corrected_top_k,
     softmax_grouped_top_k,
 )
 
@@ -70,6 +71,17 @@ def test_softmax_grouped(k: int, kept: int, normed: bool) -> None:
         assert places.tolist() == best
         total = sum(scores[e] for e in best) if normed else 1
         np.testing.assert_allclose(found, [1.5 * scores[e] / total for e in best], rtol=1e-5)
+
+
+def test_softmax_corrected() -> None:
+    chosen, weights = softmax_corrected_top_k(LOGITS, 3, correction=CORRECTION, factor=1.5)
+    assert weights.dtype == np.float32
+    for row, places, found in rows(LOGITS, chosen, weights):
+        scores = (np.exp(row.astype(float)) / np.exp(row.astype(float)).sum()).tolist()
+        liked = [score + more for score, more in zip(scores, CORRECTION.tolist(), strict=True)]
+        best = sorted(range(E), key=lambda e: -liked[e])[:3]
+        assert places.tolist() == best
+        np.testing.assert_allclose(found, [1.5 * scores[e] for e in best], rtol=1e-5)
 
 
 def test_a_correction_below_minus_one_leaves_no_hole() -> None:

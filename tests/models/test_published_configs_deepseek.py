@@ -95,9 +95,93 @@ KIMI_K2 = {
     "use_cache": True,
     **SIZES,
 }
+# deepseek-ai/DeepSeek-V3.2
+DEEPSEEK_V3_2 = {
+    "architectures": ["DeepseekV32ForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "ep_size": 1,
+    "first_k_dense_replace": 1,
+    "hidden_act": "silu",
+    "index_head_dim": 8,
+    "index_n_heads": 16,
+    "index_topk": 7,
+    "initializer_range": 0.02,
+    "max_position_embeddings": 163840,
+    "model_type": "deepseek_v32",
+    "moe_layer_freq": 1,
+    "n_group": 4,
+    "n_shared_experts": 1,
+    "norm_topk_prob": True,
+    "num_nextn_predict_layers": 1,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": {
+        "beta_fast": 32,
+        "beta_slow": 1,
+        "factor": 40,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+        "original_max_position_embeddings": 4096,
+        "type": "yarn",
+    },
+    "rope_theta": 10000,
+    "routed_scaling_factor": 2.5,
+    "scoring_func": "sigmoid",
+    "tie_word_embeddings": False,
+    "topk_group": 2,
+    "topk_method": "noaux_tc",
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.44.2",
+    "use_cache": True,
+    **SIZES,
+}
+# moonshotai/Kimi-Linear-48B-A3B-Instruct: layers are counted from 1
+KIMI_LINEAR = {
+    "architectures": ["KimiLinearForCausalLM"],
+    "bos_token_id": 0,
+    "dtype": "bfloat16",
+    "eos_token_id": 0,
+    "first_k_dense_replace": 1,
+    "head_dim": 8,
+    "hidden_act": "silu",
+    "initializer_range": 0.02,
+    "linear_attn_config": {
+        "full_attn_layers": [2],
+        "head_dim": 8,
+        "kda_layers": [1, 3],
+        "num_heads": 3,
+        "short_conv_kernel_size": 4,
+    },
+    "mla_use_nope": True,
+    "model_max_length": 1048576,
+    "model_type": "kimi_linear",
+    "moe_layer_freq": 1,
+    "moe_renormalize": True,
+    "moe_router_activation_func": "sigmoid",
+    "num_expert_group": 1,
+    "num_experts": 8,
+    "num_experts_per_token": 3,
+    "num_nextn_predict_layers": 0,
+    "num_shared_experts": 1,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": None,
+    "rope_theta": 10000.0,
+    "routed_scaling_factor": 2.446,
+    "tie_word_embeddings": False,
+    "topk_group": 1,
+    "transformers_version": "4.56.2",
+    "use_cache": True,
+    "use_grouped_topk": True,
+    **{key: size for key, size in SIZES.items() if "experts" not in key},
+    "q_lora_rank": None,
+}
 
 
-@pytest.mark.parametrize("published", [GLM_4_7_FLASH], ids=lambda raw: str(raw["model_type"]))
+@pytest.mark.parametrize(
+    "published", [GLM_4_7_FLASH, DEEPSEEK_V3_2, KIMI_LINEAR], ids=lambda raw: str(raw["model_type"])
+)
 def test_published(published: dict[str, Any], tmp_path: Path) -> None:
     check_hub_file(published, {}, tmp_path)
 

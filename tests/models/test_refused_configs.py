@@ -19,7 +19,7 @@ ROPE = "rope_parameters"
 GIVEN: dict[str, dict[str, Any]] = {  # what else a file says, so that the key counts
     "sliding_window": {"use_sliding_window": True, "max_window_layers": 1},
     "layer_types": {"num_hidden_layers": 2},
-    ROPE: {"position_embedding_type": "rope"},
+    ROPE: {"position_embedding_type": "rope", "use_mem_rope": True},
 }
 GROUP = {"topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 1, "num_experts_per_tok": 1}
 NEW = {"new_decoder_architecture": True, "num_kv_heads": 2}

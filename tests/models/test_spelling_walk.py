@@ -94,7 +94,8 @@ def laid_out(rng: random.Random, reference: PreTrainedModel, saved: Tensors) -> 
                 tensors[head] = tensors[embedding].clone()
             case "head":
                 tensors[head] = tensors.pop(embedding)
-    if any(".self_attn." in name for name in tensors) and rng.random() < 0.3:
+    rotates = any(name.endswith("rotary_emb") for name, _ in reference.named_modules())
+    if rotates and any(".self_attn." in name for name in tensors) and rng.random() < 0.3:
         tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(3)
     prefix = reference.base_model_prefix + "."
     if rng.random() < 0.25:

@@ -28,7 +28,7 @@ from tinystar_np.kernels.attention import attention
 from tinystar_np.kernels.blockwise_attention import QUERY_BLOCK, blockwise_attention
 from tinystar_np.kernels.convolution import causal_convolution
 from tinystar_np.kernels.delta_rule import chunked_delta_rule, delta_rule
-from tinystar_np.kernels.experts import mixture
+from tinystar_np.kernels.experts import chosen_outputs, mixture
 from tinystar_np.kernels.selective_scan import selective_scan
 from tinystar_np.kernels.ssm import chunked_ssm_scan, ssm_scan
 from tinystar_np.models import Decoder
@@ -75,6 +75,7 @@ def test_experts_within_rounding(name: str) -> None:
 @pytest.mark.parametrize("name", EXPERTS)
 def test_experts_to_the_last_bit_one_token_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast, "mixture", mixture)
+    monkeypatch.setattr(fast, "chosen_outputs", chosen_outputs)
     assert_causal(small_model(name), 40, (2, 20, 39))
 
 

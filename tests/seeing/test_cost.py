@@ -103,7 +103,8 @@ def test_every_architecture(case: Any) -> None:
         if path.endswith("chosen"):
             E = recording[path.replace("chosen", "router")].shape[-1]
             share = chosen.shape[-1] / E
-            experts = [n for n in model.weights if n.startswith(path.replace("chosen", "experts."))]
+            block = path.partition("feed_forward")[0]
+            experts = [n for n in model.weights if n.startswith(block) and ".experts." in n]
             unread += (1 - share) * sum(model.weights[name].nbytes for name in experts)
     assert read == pytest.approx(once + tied - unread, abs=len(costs))
 

@@ -17,6 +17,8 @@ from tinystar_np.cache.images import Images, groups_of, with_prefixes
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.paged_attention import Paged
 
+FIRST = "embedding"
+"""The key under which a step holds the input of the first block, where later blocks read it again."""
 Value = TypeVar("Value")
 Positions = NDArray[np.int64]
 Held = NDArray | Paged
@@ -89,6 +91,12 @@ class Step:
         step.only_last = True
         return step
 
+    def for_all_tokens(self) -> Self:
+        """Return this step as a layer has it whose result the same block reads at all tokens."""
+        step = copy(self)
+        step.only_last = False
+        return step
+
     def wanted(self, x: NDArray) -> NDArray:
         """Take the vectors of the tokens whose result is wanted: (B, T, D) → (B, T, D), or (B, 1, D)."""
         return x[:, -1:] if self.only_last else x
@@ -150,14 +158,6 @@ class Step:
             for place in (start, start + self.length)
         )
 
-    def give(self, key: Hashable, value: object) -> None:
-        """Hand something to later layers of this call: keys and values that they share, or their inputs."""
-        self._shared[key] = value
-
-    def given(self, key: Hashable) -> Any:
-        """Return what an earlier layer of this call has handed on under this name."""
-        return self._shared[key]
-
     def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """Return what ``make`` makes, made when first asked for and kept for all layers of this call."""
         if key not in self._shared:
@@ -165,10 +165,10 @@ class Step:
         value: Value = self._shared[key]  # type: ignore[assignment]
         return value
 
-    def share(self, key: Hashable, value: object) -> None:
-        """Hand something to the later layers of this call, in the place of what stood under the key."""
+    def give(self, key: Hashable, value: object) -> None:
+        """Hand something to later layers of this call, in place of what an earlier one gave under the key."""
         self._shared[key] = value
 
-    def shared(self, key: Hashable) -> object:
-        """Return what an earlier layer of this call handed on; raises KeyError where none has."""
+    def given(self, key: Hashable) -> Any:
+        """Return what an earlier layer of this call gave under the key; raises KeyError where none has."""
         return self._shared[key]

@@ -13,7 +13,9 @@ layers' numbers, in these layers. "not …" is its opposite, "… and …" asks 
 
 A row is written out for every layer ``{i}``, every expert ``{e}``, and every head ``{h}`` of queries or
 ``{g}`` of keys; ``{n}``, ``{m}`` and ``{p}`` count up to the letters N, M and P. ``{i+1}`` counts layers from
-1. A longer name in braces is an attribute of the config. A tensor may hold several of our arrays:
+1; ``{i//2}`` and ``{i%2}`` are for files that have two of ours in each layer. A longer name in braces is an
+attribute of the config, ``{home[i]}`` what stands for the layer in one that has something for each. A tensor
+may hold several of our arrays:
 
 - those of all experts: ``{e}`` stands in our name only. "E (M D)ᵀ" says that the first axis counts the
   experts; with "(EM D)ᵀ" their matrices lie one below the other in one matrix.
@@ -36,6 +38,8 @@ COUNTED = {"{i}": "L", "{e}": "E", "{h}": "H", "{g}": "G", "{n}": "N", "{m}": "M
 
 NAMED = re.compile(r"\{(\w{2,})\}")
 """What stands for an attribute of the config."""
+OF_LAYER = re.compile(r"\{(\w{2,})\[i\]\}")
+"""What stands for an attribute's part for the layer."""
 
 
 class HasSizes(Protocol):
@@ -111,6 +115,7 @@ def rows(table: WeightTable, config: HasSizes) -> Iterator[Row]:
     sizes, other_sizes = config.sizes, config.other_sizes
     for ours, (named, axes, *condition) in table.items():
         theirs = filled_in(named, config)
+        of_layer = {name: getattr(config, name) for name in OF_LAYER.findall(named)}
         layers = _layers(condition[0], config) if condition else range(sizes.get("L", 1))
         if "{i}" not in ours:
             if layers:
@@ -118,6 +123,9 @@ def rows(table: WeightTable, config: HasSizes) -> Iterator[Row]:
             continue
         for i in layers:
             numbered = theirs.replace("{i}", str(i)).replace("{i+1}", str(i + 1))
+            numbered = numbered.replace("{i//2}", str(i // 2)).replace("{i%2}", str(i % 2))
+            for name, parts in of_layer.items():
+                numbered = numbered.replace(f"{{{name}[i]}}", str(parts[i]))
             own = {**sizes, **other_sizes[i]} if i in other_sizes else sizes
             yield from _counted(ours.replace("{i}", str(i)), numbered, axes, own)
 
@@ -157,8 +165,8 @@ def _row(ours: str, theirs: str, axes: str, sizes: Mapping[str, int], expert: in
     inner = axes.removesuffix("ᵀ").replace("(", "").replace(")", "").split()
     stored = tuple(size_of(axis, sizes) for axis in inner)
     block = stored
-    if expert is not None:
-        block = stored[1:] if inner[0] == "E" else (size_of(inner[0][1:], sizes), *stored[1:])
+    if expert is not None:  # with N, others are counted as well, after the experts
+        block = stored[1:] if inner[0] in ("E", "N") else (size_of(inner[0][1:], sizes), *stored[1:])
     name, bracket, part = theirs.partition("[")
     some = tuple(_slice(axis, sizes) for axis in part[:-1].split(",")) if bracket else ()
     return Row(ours, name, stored, expert, block, some, axes.endswith("ᵀ"))

@@ -32,6 +32,7 @@ from tinystar_np.fast.rounding import quantise, to_bfloat16
 from tinystar_np.fast.scans import causal_convolution, delta_rule, selective_scan, ssm_scan
 from tinystar_np.fast.sparse import index_scores, sparse_latent_attention
 from tinystar_np.kernels.attention import attention_mean
+from tinystar_np.kernels.channel_delta_rule import chunked_channel_delta_rule as channel_delta_rule
 from tinystar_np.kernels.experts import grouped_mixture as mixture
 from tinystar_np.kernels.experts import grouped_outputs as chosen_outputs
 from tinystar_np.kernels.lightning_attention import blockwise_lightning_attention as lightning_attention
@@ -52,6 +53,7 @@ __all__ = [
     "attention_scores",
     "best_keys",
     "causal_convolution",
+    "channel_delta_rule",
     "chosen_outputs",
     "delta_rule",
     "embedding",

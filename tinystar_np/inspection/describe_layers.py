@@ -10,6 +10,7 @@ from functools import singledispatch
 from tinystar_np.kernels.activations import Activation, gelu, gelu_tanh, relu, silu
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, FeedForward, GatedFeedForward, LayerNorm, Linear, RMSNorm
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Expert, Experts
 from tinystar_np.layers.latent_attention import LatentAttention
@@ -129,6 +130,14 @@ def _lightning_attention(layer: LightningAttention) -> Part:
     H, K = layer.heads, layer.head_dim
     words = f"lightning attention, {H} heads keep {K} × {K} numbers each"
     return Part(words, {"kind": "lightning", "heads": H, "head_dim": K})
+
+
+@describe.register
+def _channel_delta_net(layer: ChannelDeltaNet) -> Part:
+    H, K, width = layer.heads, layer.head_dim, len(layer.convolution)
+    words = f"delta net with a decay for each channel, {H} heads keep {K} × {K} numbers each"
+    facts = {"heads": H, "head_dim": K, "convolution": width}
+    return Part(f"{words}, convolution over {width}", {"kind": "channel_delta_net", **facts})
 
 
 @describe.register

@@ -16,6 +16,7 @@ The numbers are read from the built layers. A layer costs the sum of its parts; 
 something other than a linear layer's weights have a function of their own below.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import singledispatch
 from math import prod
@@ -24,6 +25,7 @@ from tinystar_np.cache import Limits
 from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Linear
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.latent_attention import LatentAttention
@@ -34,6 +36,7 @@ from tinystar_np.layers.mlstm import MLSTM
 from tinystar_np.layers.rg_lru import RGLRU, BlockLinear
 from tinystar_np.layers.short_convolution import ShortConvolution
 from tinystar_np.layers.sparse_attention import SparseLatentAttention
+from tinystar_np.layers.time_mixing import TimeMixing
 from tinystar_np.models.base import Decoder
 
 
@@ -91,9 +94,7 @@ def _latent_attention(layer: LatentAttention, context: int) -> int:
 def _sparse_latent_attention(layer: SparseLatentAttention, context: int) -> int:
     """Count the indexer's look at all keys, where there is a choice, and attention to the chosen ones."""
     indexer, S = layer.indexer, context
-    if indexer is None:  # an earlier layer's, of which nothing is known here
-        return _latent_attention(layer, S)
-    if indexer.top_k >= S:
+    if indexer is None or indexer.top_k >= S:  # None: an earlier layer's, of which nothing is known here
         return _latent_attention(layer, S)
     scoring = S * indexer.heads * (indexer.head_dim + 1)
     attending = layer.rank * (layer.head_dim + layer.value_dim)
@@ -113,7 +114,11 @@ def in_reach(limits: Limits, context: int) -> int:
 
 @multiply_adds.register
 def _experts(layer: Experts, context: int) -> int:
-    return multiply_adds(layer.router, context) + layer.per_token * multiply_adds(layer.experts[0], context)
+    """Count the experts of a token; where some do nothing, those of the mean token."""
+    counts = Counter(type(expert) for expert in layer.experts)  # those of a class are alike
+    of_each = {type(expert): expert for expert in layer.experts}
+    all_of_them = sum(count * multiply_adds(of_each[kind], context) for kind, count in counts.items())
+    return multiply_adds(layer.router, context) + layer.per_token * all_of_them // len(layer.experts)
 
 
 # Recurrences, by their definitions: each number of the state is decayed and written to with one multiply-add,
@@ -138,6 +143,12 @@ def _mlstm(layer: MLSTM, context: int) -> int:
 def _lightning_attention(layer: LightningAttention, context: int) -> int:
     parts = sum(multiply_adds(part, context) for part in _parts(layer))
     return parts + 2 * layer.heads * layer.head_dim**2
+
+
+@multiply_adds.register
+def _channel_delta_net(layer: ChannelDeltaNet, context: int) -> int:
+    parts = sum(multiply_adds(part, context) for part in _parts(layer))
+    return parts + prod(layer.convolution.shape) + 3 * layer.heads * layer.head_dim**2
 
 
 @multiply_adds.register
@@ -168,3 +179,9 @@ def _block_linear(layer: BlockLinear, context: int) -> int:
 @multiply_adds.register
 def _short_convolution(layer: ShortConvolution, context: int) -> int:
     return sum(multiply_adds(part, context) for part in _parts(layer)) + prod(layer.convolution.shape)
+
+
+@multiply_adds.register
+def _time_mixing(layer: TimeMixing, context: int) -> int:
+    """A channel has two sums, of weighted values and of weights."""
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + 2 * 2 * len(layer.decay)

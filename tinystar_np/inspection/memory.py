@@ -78,7 +78,7 @@ def share_of_experts(model: Decoder) -> float:
     """Return k/E, 1 where there are no experts."""
     for block in model.blocks:
         layer = vars(block).get("feed_forward")
-        parts = [layer, *(vars(layer).values() if hasattr(layer, "__dict__") else ())]
+        parts = [*vars(block).values(), *(vars(layer).values() if hasattr(layer, "__dict__") else ())]
         for part in parts:
             if isinstance(part, Experts):
                 return part.per_token / len(part.experts)

@@ -226,27 +226,35 @@ def softmax_grouped_top_k(
 
 
 def softmax_corrected_top_k(
-    logits: NDArray, k: int, *, correction: NDArray, least: float = 1e-12
+    logits: NDArray, k: int, *, correction: NDArray, factor: float = 1.0, least: float | None = None
 ) -> tuple[NDArray[np.intp], NDArray]:
-    """Route each token to its k best experts by corrected softmax, weighted by the softmax alone.
+    """Route each token to the k experts of the best corrected softmax, weighted by the softmax alone.
 
     logits      (..., E), the router's scores
-    correction  (E,), added to the softmax for the choice, not to the weights
-    least       what the weights are at least divided by, so that they sum to 1 where they can
+    correction  (E,), added to the softmax for the choice alone, as in ``sigmoid_grouped_top_k``
+    factor      what the weights are multiplied by
+    least       what the weights are at least divided by, so that they sum to 1 where they can (ERNIE 4.5);
+                None leaves them as they are (LongCat-Flash)
 
-    The correction of ``sigmoid_grouped_top_k`` on weights that compete: ERNIE 4.5.
+    Where some of the E give back what they are given, zero-computation experts, the correction also decides
+    how many experts with weights a token gets on average: it costs less than k of them, and a token that
+    needs more gets more. LongCat-Flash, arXiv:2509.01322.
 
     Returns the chosen experts and their weights, each (..., k), the best first.
 
-    >>> logits, correction = np.log([6.0, 1.0, 2.0, 1.0]), np.array([0.0, 0.3, 0.0, 0.0])
+    >>> logits, correction = np.log([6.0, 3.0, 1.0]), np.array([0.0, 0.0, 0.6])
     >>> chosen, weights = softmax_corrected_top_k(logits, 2, correction=correction)
-    >>> chosen.tolist(), weights.round(6).tolist()  # 6/10 and 1/10, divided by their sum
-    ([0, 1], [0.857143, 0.142857])
+    >>> chosen.tolist(), weights.round(6).tolist()
+    ([2, 0], [0.1, 0.6])
+    >>> softmax_corrected_top_k(logits, 2, correction=correction, least=1e-12)[1].round(6).tolist()
+    [0.142857, 0.857143]
     """
     scores = softmax(logits)
     chosen = top_k(scores + correction, k)
     weights = np.take_along_axis(scores, chosen, axis=-1)
-    return chosen, weights / np.maximum(weights.sum(axis=-1, keepdims=True), np.float32(least))
+    if least is not None:
+        weights = weights / np.maximum(weights.sum(axis=-1, keepdims=True), weights.dtype.type(least))
+    return chosen, weights * weights.dtype.type(factor)
 
 
 def _exact_sigmoid(logits: NDArray) -> NDArray:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tinystar_np import fast
 from tinystar_np.cache import Held, KeyValueState, Limits, Step, new_key_value_state
+from tinystar_np.kernels.activations import sigmoid
 from tinystar_np.kernels.latent_attention import expanded
 from tinystar_np.kernels.linear import Matrix, unpacked
 from tinystar_np.kernels.masks import Mask
@@ -26,7 +27,8 @@ class LatentAttention(Module):
     w          linear layers: ``kv_down`` (D, R + K_r) makes the latent and the key that is rotated,
                ``kv_norm`` (R,) has the latent's gain, ``kv_up`` (R, H·(K + K_v)), with no bias, makes each
                head's key and value, ``out`` is (H·K_v, D); ``q`` (D, H·(K + K_r)) makes each head's query,
-               the part for the latents and the part that is rotated
+               the part for the latents and the part that is rotated; ``gate`` (D, H), in models that have
+               one, makes the number whose sigmoid each head's result is multiplied by
     heads      H
     rank       R
     head_dim   K, of the part that is not rotated
@@ -62,6 +64,7 @@ class LatentAttention(Module):
         self.kv_norm = RMSNorm(w / "kv_norm", eps=eps)
         self.kv_up: Matrix = w["kv_up.weight"]
         self.out = Linear(w / "out")
+        self.gate = None if w.get("gate.weight") is None else Linear(w / "gate")
         self.heads, self.rank, self.head_dim = heads, rank, head_dim
         self.rope_dim, self.value_dim = rope_dim, value_dim
         self.scale, self.rope, self.window, self.alibi = scale, rope, window, alibi
@@ -105,8 +108,12 @@ class LatentAttention(Module):
         q = self.rotated_queries(step.wanted(x), step.queries)  # (B, H, T, K + K_r)
         new = self.latents(x, step)  # (B, 1, T, R + K_r)
         latents, _, positions = step.remember(new, new[..., :0], state)  # (B, 1, S, R + K_r), or in a pool
-        y = self.attend(q, latents, step.mask(positions, self.limits()), step)
-        return tap("attention.out", self.out(heads_joined(tap("attention.mixed", y))))
+        y = tap("attention.mixed", self.attend(q, latents, step.mask(positions, self.limits()), step))
+        if self.gate is None:
+            return tap("attention.out", self.out(heads_joined(y)))
+        gate = tap("attention.gate", self.gate(step.wanted(x))[..., None])  # (B, T, H, 1)
+        y = tap("attention.gated", y.transpose(0, 2, 1, 3) * sigmoid(gate))  # (B, T, H, K_v)
+        return tap("attention.out", self.out(y.reshape(*y.shape[:2], -1)))
 
     def attend(self, q: NDArray, latents: Held, mask: Mask, step: Step) -> NDArray:
         """Apply the kernel: (B, H, T, K + K_r), with S latents (B, 1, S, R + K_r) → (B, H, T, K_v)."""

@@ -15,18 +15,16 @@ from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 
-NAMES = ("q", "k", "v", "output_gate", "input_gate", "forget_gate")
-
 
 class MLSTM(Module):
-    """Memory in H matrices (K, V), written by an exponential gate and decayed by another.
+    """Memory in H matrices (K, K_v), written by an exponential gate and decayed by another.
 
         q, k, v, o = W x                 i, f = cap · tanh((W x + b) / cap)
         y          = mlstm(q, k, v, i, f)
         result     = (sigmoid(o) · norm(y)) W_out       each head's y is normed by itself, with its own gains
 
-    w      linear layers ``q`` and ``k`` (D, H·K), ``v`` and ``output_gate`` (D, H·V), ``input_gate`` and
-           ``forget_gate`` (D, H), ``out`` (H·V, D); ``norm.gain`` (H·V,) and in some models ``norm.bias``
+    w      linear layers ``q`` and ``k`` (D, H·K), ``v`` and ``output_gate`` (D, H·K_v), ``input_gate`` and
+           ``forget_gate`` (D, H), ``out`` (H·K_v, D); ``norm.gain`` (H·K_v,) and in some models ``norm.bias``
     heads  H
     cap    of the two gates of the recurrence
     eps    of the norm
@@ -34,8 +32,9 @@ class MLSTM(Module):
     """
 
     def __init__(self, w: Weights, *, heads: int, cap: float, eps: float, least: float):
-        self.q, self.k, self.v, self.output_gate, self.input_gate, self.forget_gate = (
-            Linear(w / name) for name in NAMES
+        self.q, self.k, self.v = (Linear(w / name) for name in "qkv")
+        self.output_gate, self.input_gate, self.forget_gate = (
+            Linear(w / f"{name}_gate") for name in ("output", "input", "forget")
         )
         self.out = Linear(w / "out")
         self.heads = heads
@@ -65,8 +64,10 @@ class MLSTM(Module):
         """
         B, T, _ = x.shape
         layers = (self.q, self.k, self.v, self.output_gate, self.input_gate, self.forget_gate)
-        found = linear_each(layers, x)
-        q, k, v, gate, i, f = (tap(f"mixer.{name}", y) for name, y in zip(NAMES, found, strict=True))
+        q, k, v, gate, i, f = linear_each(layers, x)
+        q, k, v = tap("mixer.q", q), tap("mixer.k", k), tap("mixer.v", v)
+        gate = tap("mixer.output_gate", gate)
+        i, f = tap("mixer.input_gate", i), tap("mixer.forget_gate", f)
         q, k, v = (y.reshape(B, T, self.heads, -1) for y in (q, k, v))
         limited = partial(capped, soft_cap=self.cap)
         before = None if state is None else Memory(state["matrix"], state["exponent"])
@@ -75,5 +76,5 @@ class MLSTM(Module):
             state.replace(**after._asdict())
         y = step.wanted(tap("mixer.scan", y))
         y = fast.layer_norm(y, self.gain, self.bias, self.eps)
-        y = tap("mixer.norm", y.reshape(*y.shape[:2], -1))  # (B, T, H·V)
+        y = tap("mixer.norm", y.reshape(*y.shape[:2], -1))  # (B, T, H·K_v)
         return tap("mixer.out", self.out(tap("mixer.gated", sigmoid(step.wanted(gate)) * y)))

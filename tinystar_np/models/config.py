@@ -269,7 +269,10 @@ class Config:
             if held.chosen_of in sizes:
                 k, E = getattr(self, name), sizes[held.chosen_of]
                 can_be = all(n is not None and 1 <= n <= E for n in (k if isinstance(k, list) else [k]))
-                require(can_be, f"{name} = {k} of {letters[held.chosen_of]} = {E} cannot be chosen.")
+                require(
+                    can_be,
+                    f"{name} = {k} of {letters.get(held.chosen_of, held.chosen_of)} = {E} cannot be chosen.",
+                )
         _ = self.rope, self.windows  # whatever is wrong with them shows when they are read
 
     def _check_keys(self) -> None:

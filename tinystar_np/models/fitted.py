@@ -72,7 +72,7 @@ def fitting(
         config,
         prefix=model.PREFIX,
         other_names=model.OTHER_NAMES,
-        ignored=model.IGNORED,
+        ignored=filled_in(model.IGNORED, config),
         tied_head=tied_head,
     )
     return config, fitted_table, faults

@@ -15,6 +15,7 @@ from tinystar_np.kernels.activations import sigmoid
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import FeedForward, GatedFeedForward, Linear
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, ExpertsAndShared
 from tinystar_np.layers.latent_attention import LatentAttention
@@ -33,7 +34,7 @@ Directions = NDArray[np.float64]
 OUTPUTS = {
     "attention": ("attention.out",),
     "mixer": ("mixer.out",),
-    "feed_forward": ("feed_forward.out", "feed_forward.experts", "feed_forward.down"),
+    "feed_forward": ("feed_forward.out", "feed_forward.down", "feed_forward.experts"),
     "per_layer": ("per_layer.out",),
 }
 """Branches, and the tap of each one's result: the first that there is."""
@@ -44,6 +45,7 @@ READ_BY_OUT = {"attention": ("gated", "mixed"), "mixer": ("gated_norm", "gated")
 KINDS: Mapping[str, tuple[type, ...]] = {
     "attention": (Attention, LatentAttention),
     "mixer": (
+        ChannelDeltaNet,
         GatedDeltaNet,
         LightningAttention,
         Mamba1,
@@ -77,7 +79,8 @@ class Branch(NamedTuple):
 
 def branches_of(block: object, scope: str, place: RecordedPlace) -> Iterator[Branch]:
     """Find the branches of a block that left a result; ``scope`` is its path, "blocks.3"."""
-    for name, outputs in OUTPUTS.items():
+    outputs_of = {"mixer": OUTPUTS["mixer"]} if f"{scope}.shared_out" in place else OUTPUTS
+    for name, outputs in outputs_of.items():
         out = next((f"{scope}.{each}" for each in outputs if f"{scope}.{each}" in place), None)
         if out is not None:
             yield Branch(f"{scope}.{name}", out, layer_of(block, name))
@@ -95,9 +98,14 @@ def parts_of(branch: Branch, place: RecordedPlace, directions: Directions) -> It
     """
     layer = branch.layer
     match layer:
-        case Attention() | LatentAttention() | Mamba2() | GatedDeltaNet() | LightningAttention() if (
-            "out" in vars(layer)
-        ):
+        case (
+            Attention()
+            | LatentAttention()
+            | Mamba2()
+            | ChannelDeltaNet()
+            | GatedDeltaNet()
+            | LightningAttention()
+        ) if "out" in vars(layer):
             yield from _heads(branch.path, layer.out, layer.heads, place, directions)
         case FeedForward() | GatedFeedForward():
             y = place.vector(branch.out) - _bias(layer.down)

@@ -140,7 +140,7 @@ def _share_of_experts(block: object) -> float:
     """Return k/E, how much of a block's experts a token reads; 1 where there are none."""
     layer = vars(block).get("feed_forward")
     within = vars(layer).values() if hasattr(layer, "__dict__") else ()
-    for part in (layer, *within):
+    for part in (*vars(block).values(), *within):
         if isinstance(part, Experts):
             return part.per_token / len(part.experts)
     return 1.0

@@ -31,7 +31,7 @@ MIXERS = {
     # what each tap of a recurrence is computed from; "" is what the mixer reads
     "mixer.in": ("",),
     "mixer.z": ("",),
-    "mixer.convolution": ("mixer.in",),
+    "mixer.convolution": ("mixer.in", ""),
     "mixer.x": ("mixer.convolution",),
     "mixer.selection": ("mixer.x",),
     "mixer.B": ("mixer.selection", "mixer.convolution"),
@@ -48,6 +48,7 @@ MIXERS = {
     "mixer.input_gate": ("mixer.convolution", ""),
     "mixer.recurrence_gate": ("mixer.convolution",),
     "mixer.decay": ("mixer.recurrence_gate", ""),
+    "mixer.channel_decay": ("",),
 }
 SHORT_CONVOLUTION = {
     # the same of a convolution between two gates, which has no scan
@@ -62,7 +63,20 @@ SHORT_CONVOLUTION = {
 }
 SCANNED = tuple(
     f"mixer.{name}"
-    for name in ("x", "q", "k", "v", "B", "C", "time_step", "beta", "input_gate", "forget_gate", "decay")
+    for name in (
+        "x",
+        "q",
+        "k",
+        "v",
+        "B",
+        "C",
+        "time_step",
+        "beta",
+        "input_gate",
+        "forget_gate",
+        "decay",
+        "channel_decay",
+    )
 )
 ROUTED = ("chosen", "weights")
 
@@ -102,6 +116,12 @@ def block_flow(taps: Mapping[str, NDArray]) -> list[Node]:
         elif name in SUMS:
             reads = (waiting[-1],) if sums_normed and waiting else (stream, *waiting)
             stream, normed, waiting = name, "", []
+        elif name == "shared_out":  # of a block that another layer of the same block reads (Zamba)
+            reads, waiting = (waiting[-1],), [name]
+        elif "shared_out" in names and name == "feed_forward_norm":
+            reads, normed, waiting = (waiting[-1],), name, []
+        elif "shared_out" in names and name == "mixer_norm":
+            reads, normed, waiting = (stream, *waiting), name, []
         elif name == "mixers":
             reads, waiting = tuple(waiting), [name]
         elif name.endswith("post_norm") and sums_normed:
@@ -201,7 +221,7 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
     if name in ("mixer.gated", "mixer.gated_norm"):
         read = "mixer.norm" if "mixer.norm" in names else "mixer.scan"
         gates = ("mixer.output_gate", "mixer.receptance", "mixer.z", "mixer.in")
-        return (read, next(gate for gate in gates if gate in names))
+        return (read, next((gate for gate in gates if gate in names), source))
     if name == "mixer.out":
         return ("mixer.gated_norm" if "mixer.gated_norm" in names else "mixer.gated",)
     return (next(each for each in MIXERS[name] if each in names or not each) or source,)

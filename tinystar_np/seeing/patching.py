@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tinystar_np.cache import Cache, SeenImage, Step
+from tinystar_np.cache.step import FIRST
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError
 from tinystar_np.generation.image_prompt import no_images
@@ -242,6 +243,7 @@ class _Patch:
         self.differing = (self.recorded != there).any(axis=tuple(range(1, there.ndim)))
         self.before = corrupted["embedding" if layer == 0 else f"blocks.{layer - 1}.residual"]  # (1, T, D)
         self.after = corrupted[f"blocks.{layer}.residual"]
+        self.first = corrupted["embedding"]
 
     def run(
         self,
@@ -261,6 +263,7 @@ class _Patch:
         rows = cache and cache.select([0] * B)
         step = Step(np.full(B, start), T - start, np.full(B, T), images=[images] * B)
         states = None if rows is None else rows.states
+        step.give(FIRST, np.repeat(self.first[:, start:], B, axis=0))
         patch = _OnePosition(self.recorded[positions], self.time, positions - start)
         with numbered([0] * B), at(step.positions):  # for interventions around: all rows are the one text
             if self.path.endswith(".residual"):

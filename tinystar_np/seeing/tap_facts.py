@@ -47,6 +47,7 @@ STREAM: Facts = {
     "laurel_post_norm": ("(B, T, D)", "a norm after the product of low rank (LAuReL)"),
     "residual_late": ("(B, T, D)", "the stream between feed-forward and the layer's own input (Gemma 4)"),
     "per_layer_post_norm": ("(B, T, D)", "a norm after what the layer makes of its own input"),
+    "shared_out": ("(B, T, D)", "what a shared block adds to Mamba's input (Zamba 2)"),
     "post_norm": ("(B, T, D)", "the one norm after a parallel block"),
     "residual": ("(B, T, D)", "the stream after the block"),
 }
@@ -150,6 +151,7 @@ DELTA_NET: Facts = {
     "mixer.v": ("(B, T, H, J)", "values: what should stand there"),
     "mixer.beta": ("(B, T, H)", "how much of the difference is written"),
     "mixer.decay": ("(B, T, H)", "the logarithm of what is left of the state"),
+    "mixer.channel_decay": ("(B, T, H, K)", "the same for each channel of keys (Kimi Linear)"),
     "mixer.scan": ("(B, T, H, J)", "what the recurrence gives"),
     "mixer.gated_norm": ("(B, T, HJ)", "normed and gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.errors import InputError
+from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts, ExpertsAndGatedShared, ExpertsAndShared
 from tinystar_np.layers.lightning_attention import LightningAttention
@@ -81,7 +82,7 @@ def _taken_out(model: Decoder, name: str, positions: Numbers | None) -> Abstract
     scope = f"blocks.{i}"
     routed = layer.experts if isinstance(layer, ExpertsAndShared | ExpertsAndGatedShared) else layer
     match found["kind"], layer:
-        case "head", Mamba2() | GatedDeltaNet() | LightningAttention():
+        case "head", Mamba2() | GatedDeltaNet() | ChannelDeltaNet() | LightningAttention():
             return _mixer_head_out(layer, scope, int(found["index"]), positions)
         case "head", _ if branch == "attention":
             return ablate(f"{scope}.attention.mixed", heads=int(found["index"]), positions=positions)
@@ -106,12 +107,15 @@ def _result(branch: str, layer: object) -> str:
 
 
 def _mixer_head_out(
-    layer: Mamba2 | GatedDeltaNet | LightningAttention, scope: str, head: int, positions: Numbers | None
+    layer: Mamba2 | GatedDeltaNet | ChannelDeltaNet | LightningAttention,
+    scope: str,
+    head: int,
+    positions: Numbers | None,
 ) -> AbstractContextManager[None]:
     """Let a head of a recurrence give zeros to the output matrix."""
     if head >= layer.heads:
         raise InputError(f"{scope}.mixer head {head}: it has {layer.heads} heads, 0 to {layer.heads - 1}.")
-    normed = isinstance(layer, GatedDeltaNet | LightningAttention) or layer.gain is not None
+    normed = isinstance(layer, GatedDeltaNet | ChannelDeltaNet | LightningAttention) or layer.gain is not None
     silenced: Callable[[NDArray], NDArray] = partial(_silenced, heads=layer.heads, head=head)
     return intervene({f"{scope}.mixer.{'gated_norm' if normed else 'gated'}": silenced}, positions=positions)
 

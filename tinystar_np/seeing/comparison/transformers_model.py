@@ -232,7 +232,12 @@ def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
         if layer != name and within.get(f"{layer}.weight", module) != module:
             layers.pop(layer, None)  # the bias is added elsewhere: no module's output is this layer's
     before = re.split(r"\b0\b", next(row.theirs for row in rows if row.ours.startswith("blocks.0.")))[0]
-    layers |= {f"blocks.{i}.residual": f"{before}{i}" for i in range(len(model.blocks))}
+    their_numbers = {
+        found[1] for row in rows if (found := re.match(rf"{re.escape(before)}(\d+)\.", row.theirs))
+    }
+    each = max(len(model.blocks) // max(len(their_numbers), 1), 1) if their_numbers else 1
+    last = range(each - 1, len(model.blocks), each)  # where each of their layers is several blocks here
+    layers |= {f"blocks.{i}.residual": f"{before}{i // each}" for i in last}
     modules: Mapping[str, Any] = dict(reference.named_modules())
     for ours, theirs in layers.items():
         for prefix in BEFORE:
