@@ -43,6 +43,8 @@ STREAM: Facts = {
     "feed_forward_post_norm": ("(B, T, D)", "a norm after it"),
     "feed_forward_scaled": ("(B, T, D)", "its result times the model's factor (Granite, Falcon-H1)"),
     "post_norm": ("(B, T, D)", "the one norm after a parallel block"),
+    "residual_encoded": ("(B, T, D)", "the stream after the layers that encode bytes (BLT)"),
+    "residual_patches": ("(B, T, D)", "the stream, doubled, and what bytes take from patches (BLT)"),
     "residual_late": ("(B, T, D)", "the stream between feed-forward and the layer's own input (Gemma 4)"),
     "per_layer_post_norm": ("(B, T, D)", "a norm after what the layer makes of its own input"),
     "residual_predicted": ("(B, T, D)", "all vectors of the stream, predicted (AltUp), side by side"),
@@ -118,6 +120,10 @@ PER_LAYER: Facts = {
     "per_layer.gate": ("(B, T, J)", "the gate of the layer's own input, before its activation"),
     "per_layer.gated": ("(B, T, J)", "that input, gated"),
     "per_layer.out": ("(B, T, D)", "what the layer makes of it"),
+}
+PATCHES: Facts = {
+    "patches.ends": ("(B, T)", "1 where a byte is the last of its patch, 0 elsewhere"),
+    "cross_attention.out": ("(B, T, D)", "what bytes take from patches"),
 }
 MAMBA2: Facts = {
     "mixer.in": ("(B, T, 2HP+2GN+H)", "z, x, B, C and Δ in one product"),
