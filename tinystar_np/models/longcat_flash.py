@@ -212,7 +212,7 @@ class Block(Module):
         x = tap("residual_middle", step.wanted(x) + self.attention(normed, step, state))
         normed = tap("feed_forward_norm", self.feed_forward_norm(x))
         if self.shortcut is not None:
-            step.share(("shortcut", self.layer), self.shortcut(normed))
+            step.give(("shortcut", self.layer), self.shortcut(normed))
             return tap("residual", x + self.feed_forward(normed))
         y = self.feed_forward(normed) + step.wanted(self.waiting(step))
         return tap("residual", x + tap("feed_forward.out", y))
@@ -220,7 +220,7 @@ class Block(Module):
     def waiting(self, step: Step) -> NDArray:
         """Return the result of the first half's experts; raises InputError where a run begins after it."""
         try:
-            return cast(NDArray, step.shared(("shortcut", self.layer)))
+            return cast(NDArray, step.given(("shortcut", self.layer)))
         except KeyError:
             raise InputError(
                 f"Block {2 * self.layer + 1} adds the result of block {2 * self.layer}'s experts, so that a "

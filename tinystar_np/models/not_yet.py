@@ -78,11 +78,6 @@ NOT_YET: Mapping[str, tuple[str, str]] = {  # model_type: (nearest that runs, wh
     "inkling2_loop_text": ("llama4_text", OTHERS),
     "reformer": ("gpt2", "attention within buckets of hashes, drawn by chance; reversible layers"),
     "xlm": ("gpt2", "an encoder of many languages, and a decoder only where its config says so"),
-    "blt": (
-        "llama",
-        "bytes in patches that an entropy model cuts: two clocks and two caches, not written yet",
-    ),
-    "hrm_text": ("llama", "two stacks run in turns and in cycles, with the same weights in many layers"),
     "xlnet": ("gpt2", BOTH_WAYS),
     "zaya": ("llama", "convolutions within attention, not written yet"),
 }
