@@ -36,7 +36,7 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_corrected_top_k
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, gated_experts
-from tinystar_np.layers.latent_attention import LatentQueryAttention
+from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
@@ -228,7 +228,7 @@ class Block(Module):
             ) from None
 
 
-class LongcatAttention(LatentQueryAttention):
+class LongcatAttention(LatentAttention):
     """Latent attention whose queries and latents are scaled.
 
     w  as in ``LatentQueryAttention``
@@ -250,9 +250,15 @@ class LongcatAttention(LatentQueryAttention):
         self.query_scale = np.float32((c.hidden_size / c.q_lora_rank) ** 0.5)
         self.latent_scale = np.float32((c.hidden_size / c.kv_lora_rank) ** 0.5)
 
+    def build_queries(self, w: Weights, eps: float) -> None:
+        """Build what makes queries."""
+        self.q_down, self.q_up = Linear(w / "q_down"), Linear(w / "q_up")
+        self.q_norm = RMSNorm(w / "q_norm", eps=eps)
+
     def queries(self, x: NDArray) -> NDArray:
         """Make queries: (B, T, D) → (B, T, H·(K + K_r))."""
-        return super().queries(x) * self.query_scale
+        compressed = tap("attention.q_norm", self.q_norm(tap("attention.q_down", self.q_down(x))))
+        return self.q_up(compressed) * self.query_scale
 
     def latents(self, x: NDArray, step: Step) -> NDArray:
         """Make what is remembered of each token: (B, T, D) → (B, 1, T, R + K_r)."""

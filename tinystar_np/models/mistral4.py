@@ -34,7 +34,7 @@ from tinystar_np.kernels.temperature import temperature
 from tinystar_np.layers.attention import heads_apart
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
-from tinystar_np.layers.latent_attention import LatentAttention, LatentQueryAttention
+from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
@@ -253,7 +253,7 @@ class Block(Module):
         return tap("residual", x + self.feed_forward(normed))
 
 
-class GrowingAttention(LatentQueryAttention):
+class GrowingAttention(LatentAttention):
     """Latent attention whose queries grow with their positions.
 
     w  as in ``LatentAttention``, or ``LatentQueryAttention``
@@ -280,12 +280,17 @@ class GrowingAttention(LatentQueryAttention):
     def build_queries(self, w: Weights, eps: float) -> None:
         """Build what makes queries, compressed on the way where the file has matrices for that."""
         self.is_compressed = w.get("q.weight") is None
-        build = LatentQueryAttention.build_queries if self.is_compressed else LatentAttention.build_queries
-        build(self, w, eps)
+        if self.is_compressed:
+            self.q_down, self.q_up = Linear(w / "q_down"), Linear(w / "q_up")
+            self.q_norm = RMSNorm(w / "q_norm", eps=eps)
+        else:
+            self.q = Linear(w / "q")
 
     def queries(self, x: NDArray) -> NDArray:
         """Make queries: (B, T, D) → (B, T, H·(K + K_r))."""
-        return super().queries(x) if self.is_compressed else self.q(x)
+        if not self.is_compressed:
+            return self.q(x)
+        return self.q_up(tap("attention.q_norm", self.q_norm(tap("attention.q_down", self.q_down(x)))))
 
     def rotated_queries(self, x: NDArray, step: Step) -> NDArray:
         """Make queries, scale them, and rotate their second part: (B, T, D) → (B, H, T, K + K_r)."""
