@@ -1,4 +1,4 @@
-"""Zamba (Glorioso et al. 2024, arXiv:2405.16712): Mamba 1, and one block of attention used at many depths.
+"""Zamba (Glorioso et al. 2024, arXiv:2405.16712): Mamba 1, and one shared attention block.
 
     x₀ = embedding
     y = feed-forward(norm(attention(norm(x and x₀ side by side)))) · W_i       in some layers, else 0
@@ -11,10 +11,10 @@
 | 13 of 76 layers, of 1 block |          |         |            | before Mamba            |         |
 
 New in it: one block of attention for the whole model, whose weights are stored once and used in every sixth
-layer. Each use has keys and values of its own, and a matrix of its own for what it gives, which enters
-Mamba's input and not the stream. The block reads the stream beside the embedding of the token, so its vectors
-are twice as wide. Mamba's channels are in two heads: each makes Δ, B and C from its own channels alone, where
-Mamba 1 makes them from all.
+layer. Each use has keys and values of its own, and an output matrix of its own, whose result is added to
+Mamba's input and not to the stream. The block reads the stream and the token's embedding side by side, 2D
+numbers. Mamba's channels are in two heads: each computes Δ, B and C from its own channels alone, where Mamba
+1 computes them from all.
 
 The cached path of transformers starts from an empty state where more than one token follows a text; here any
 number of tokens continue it. transformers cannot make a model that uses its shared block only once; here one
@@ -54,9 +54,9 @@ class ZambaConfig(Config):
     """The keys of a Zamba config.json that change the mathematics; defaults as in transformers.
 
     ``mamba_expand`` times ``hidden_size`` are Mamba's channels, divided among ``n_mamba_heads``. Without
-    ``layers_block_type`` the third layer uses the shared block, and after it a layer with number i where
-    i − 3 leaves ``attn_layer_offset`` when it is divided by ``attn_layer_period``. Where
-    ``tie_word_embeddings`` is false, transformers shares no block either: each use has one of its own.
+    ``layers_block_type`` the third layer uses the shared block, and after it each layer i where (i − 3) mod
+    ``attn_layer_period`` is ``attn_layer_offset``. Where ``tie_word_embeddings`` is false, transformers
+    shares no block either: each use has one of its own.
     """
 
     vocab_size: int = key(32000, letter="V")
@@ -318,7 +318,7 @@ class Zamba(Decoder[ZambaConfig]):
     Config = ZambaConfig
     WEIGHTS = WEIGHTS
     PREFIX = "model."
-    IGNORED = r"layers\.\d+\.shared_transf\..*"  # the block once more, at a later use
+    IGNORED = r"layers\.\d+\.shared_transf\..*"  # copies of the shared block at its later uses
 
     def build(self, w: Weights, c: ZambaConfig) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""
@@ -337,8 +337,8 @@ class Zamba(Decoder[ZambaConfig]):
 FACTS = Facts(
     grew_from="mamba",
     kind="attention",
-    changed="One block of attention, used at many depths before Mamba",
-    why="attention in every sixth layer for the weights of one",
+    changed="One shared block of attention and feed-forward, used at many depths before Mamba",
+    why="attention in every sixth layer, for the weights of one block",
     published="7B",
     keys={"num_hidden_layers": 76},
 )

@@ -10,8 +10,8 @@
 | Mamba 2; MHA in 9 of 54     | none or RoPE | RMSNorm | GeGLU      | attention, feed-forward | 4096    |
 | layers, of 1 or 2 blocks    |              |         |            | before Mamba            |         |
 
-New in it, beside Zamba (Glorioso et al. 2024, arXiv:2405.16712): Mamba 2 instead of Mamba 1, and two blocks
-of attention that take turns, where Zamba has one. A shared block has the same weights at every depth except
+New in it, beside Zamba (zamba.py; arXiv:2405.16712): Mamba 2 instead of Mamba 1, and two blocks of
+attention that take turns, where Zamba has one. A shared block has the same weights at every depth except
 for an adapter, a product of two narrow matrices that is added to its first matrices (LoRA, Hu et al. 2021,
 arXiv:2106.09685). So depth costs few weights, while each use of a block has keys and values of its own. Its
 attention reads the stream and the token's embedding side by side, 2D numbers; a matrix of the layer adds its
