@@ -12,8 +12,8 @@ The third entry names an attribute of the config: the row is there where it is t
 layers' numbers, in these layers. "not …" is its opposite, "… and …" asks for both.
 
 A row is written out for every layer ``{i}``, every expert ``{e}``, and every head ``{h}`` of queries or
-``{g}`` of keys; ``{m}`` and ``{n}`` count up to the letters M and N. ``{i+1}`` counts layers from 1;
-``{i//2}`` and ``{i%2}`` are for files that have two of ours in each layer. A longer name in braces is an
+``{g}`` of keys; ``{n}``, ``{m}`` and ``{p}`` count up to the letters N, M and P. ``{i+1}`` counts layers from
+1; ``{i//2}`` and ``{i%2}`` are for files that have two of ours in each layer. A longer name in braces is an
 attribute of the config, ``{home[i]}`` what stands for the layer in one that has something for each. A tensor
 may hold several of our arrays:
 
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 WeightTable = Mapping[str, tuple[str, str] | tuple[str, str, str]]
 EMBEDDING, HEAD = "embedding.tokens.weight", "head.weight"
 """What we call the two tables of the vocabulary, which may be one and the same."""
-COUNTED = {"{i}": "L", "{e}": "E", "{h}": "H", "{g}": "G", "{m}": "M", "{n}": "N"}
+COUNTED = {"{i}": "L", "{e}": "E", "{h}": "H", "{g}": "G", "{n}": "N", "{m}": "M", "{p}": "P"}
 """Which letter says how many there are."""
 
 NAMED = re.compile(r"\{(\w{2,})\}")

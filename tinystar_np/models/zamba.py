@@ -261,7 +261,7 @@ class Block(Module):
             keys_and_values, recurrent = state.states
         inputs = x
         if self.uses_shared:
-            both = np.concatenate([x, step.shared(FIRST)], axis=-1)  # (B, T, 2D)
+            both = np.concatenate([x, step.given(FIRST)], axis=-1)  # (B, T, 2D)
             normed = tap("attention_norm", self.attention_norm(both))
             y = self.attention(normed, step.for_all_tokens(), keys_and_values)  # Mamba reads all of it
             y = self.feed_forward(tap("feed_forward_norm", self.feed_forward_norm(y)))
@@ -325,7 +325,7 @@ class Zamba(Decoder[ZambaConfig]):
     def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
         """Look the tokens up, and hand them to the layers that read them again: ids (B, T) → (B, T, D)."""
         x = super().embed(ids, step)
-        step.share(FIRST, x)
+        step.give(FIRST, x)
         return x
 
 
