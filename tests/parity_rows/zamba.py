@@ -4,6 +4,7 @@ from parity_case import LINEAR, Case
 from switch_values import Other
 
 HYBRID = "hybrid"
+SHARED = {"tie_word_embeddings": True}
 
 
 def kinds(*names: str) -> dict[str, Any]:
@@ -23,18 +24,19 @@ CASE = Case(
         "hidden_size": 16,  # twice as wide, scores are so sharp that softmax magnifies rounding
         "mamba_d_state": 4,
     },
+    # Each use has a block of its own then: what is taken out of one is not taken out of the others.
+    more={"tie_word_embeddings": False},
     variants={
         "linear": None,
         "wide_heads": {"attention_head_dim": 12},
-        "mamba_first": kinds(LINEAR, HYBRID, HYBRID),
-        "many_uses": kinds(HYBRID, LINEAR, HYBRID, HYBRID),
+        "mamba_first": {**kinds(LINEAR, HYBRID, HYBRID), **SHARED},
+        "many_uses": {**kinds(HYBRID, LINEAR, HYBRID, HYBRID), **SHARED},
         "only_mamba": kinds(LINEAR, LINEAR),
-        # transformers cannot share a block that is used once.
-        "one_layer": {**kinds(HYBRID), "tie_word_embeddings": False},
-        "usual_kinds": usual(8),
+        "one_layer": kinds(HYBRID),  # transformers cannot share a block that is used once
+        "usual_kinds": {**usual(8), **SHARED},
         "every_third": usual(7, attn_layer_period=3, attn_layer_offset=0),
         "older_names": kinds("mamba", HYBRID, HYBRID),
-        "untied_mamba_first": {**kinds(LINEAR, HYBRID, HYBRID), "tie_word_embeddings": False},
+        "not_shared": kinds(LINEAR, HYBRID, HYBRID),
         "one_head": {"n_mamba_heads": 1},
         "four_heads": {"n_mamba_heads": 4},
         "heads_of_one_channel": {"n_mamba_heads": 32},

@@ -29,8 +29,7 @@ class Mamba1(Module):
     w           ``in`` (D, 2·F), a linear layer giving x and z side by side; ``convolution``: ``weight``
                 (F, 1, W) and optionally ``bias``; ``selection`` (F, R + 2·N), a linear layer giving δ, B, C;
                 ``time_step`` (R, F), a linear layer with bias; ``A_log`` (F, N) and ``D`` (F,), where
-                A = −exp(A_log), or (M, P, N) and (M, P) in a file that divides F into heads; ``out``
-                (F, D), a linear layer
+                A = −exp(A_log); ``out`` (F, D), a linear layer
     activation  after the convolution; the gate always takes SiLU
     norms       of δ, B and C, which keep the recurrence from growing in large models (Jamba); None for none
     """
@@ -45,18 +44,19 @@ class Mamba1(Module):
         self.project = Linear(w / "in")
         self.convolution: NDArray = np.ascontiguousarray(w["convolution.weight"][:, 0].T)  # (W, F)
         self.convolution_bias: NDArray | None = w.get("convolution.bias")
-        self.build_selection(w)
-        A_log = w["A_log"]
-        self.A: NDArray = -np.exp(np.ascontiguousarray(A_log.reshape(-1, A_log.shape[-1]).T))  # (N, F)
-        self.D: NDArray = w["D"].reshape(-1)
+        self.A: NDArray
+        self.D: NDArray
+        self.build_scan(w)
         self.out = Linear(w / "out")
         self.activation = activation
         self.norms = norms
 
-    def build_selection(self, w: Weights) -> None:
-        """Build the layers that make Δ, B and C."""
+    def build_scan(self, w: Weights) -> None:
+        """Build what the scan needs: the layers that make Δ, B and C; A (N, F) and D (F,)."""
         self.selection = Linear(w / "selection")
         self.time_step = Linear(w / "time_step")
+        self.A = -np.exp(np.ascontiguousarray(w["A_log"].T))
+        self.D = w["D"]
 
     def new_state(self, batch_size: int, capacity: int) -> RecurrentState:
         """Make the state before the first token: W − 1 inputs of the convolution, and h."""

@@ -218,7 +218,7 @@ WEIGHTS: WeightTable = {
         ("layers.{i}{within[i]}.mamba.dt_proj_weight", "M (P R)ᵀ"),
     "blocks.{i}.mixer.heads.{m}.time_step.bias": ("layers.{i}{within[i]}.mamba.dt_proj_bias", "M P"),
     "blocks.{i}.mixer.A_log": ("layers.{i}{within[i]}.mamba.A_log", "M P N"),
-    "blocks.{i}.mixer.D": ("layers.{i}{within[i]}.mamba.D", "M P"),
+    "blocks.{i}.mixer.heads.{m}.D": ("layers.{i}{within[i]}.mamba.D", "M P"),
     "blocks.{i}.mixer.out.weight": ("layers.{i}{within[i]}.mamba.out_proj.weight", "(D MP)ᵀ"),
     "blocks.{i}.mixer.out.bias": ("layers.{i}{within[i]}.mamba.out_proj.bias", "D", "mamba_proj_bias"),
     "final_norm.gain": ("final_layernorm.weight", "D"),
@@ -273,43 +273,38 @@ class Block(Module):
 class Mamba1ByHeads(Mamba1):
     """Mamba 1 whose channels are in M heads of P; each head makes Δ, B and C from its own channels.
 
-    w  as in Mamba 1, but the channels of x and z in turns in the product of ``in``, and for each of
-       ``heads.0``, ``heads.1``, … a ``selection`` (P, R + 2·N) and a ``time_step`` (R, P)
+    w  as in Mamba 1, but the channels of x and z in turns in the product of ``in``; ``A_log`` (M, P, N); for
+       each of ``heads.0``, ``heads.1``, … a ``selection`` (P, R + 2·N), a ``time_step`` (R, P) and ``D`` (P,)
     """
 
     def __init__(self, w: Weights, *, heads: int, activation: Activation):
-        self.heads = [HeadSelection(w / f"heads.{m}") for m in range(heads)]
+        self.heads = heads
         super().__init__(w, activation=activation)
 
-    def build_selection(self, w: Weights) -> None:
-        """Build nothing: the heads have what makes Δ, B and C."""
+    def build_scan(self, w: Weights) -> None:
+        """Build what the scan needs: of each head what makes Δ, B and C; A (N, F) and D (F,)."""
+        each = [w / f"heads.{m}" for m in range(self.heads)]
+        self.selections = [Linear(head / "selection") for head in each]
+        self.time_steps = [Linear(head / "time_step") for head in each]
+        A_log = np.concatenate(w["A_log"], axis=0)  # (F, N)
+        self.A = -np.exp(np.ascontiguousarray(A_log.T))
+        self.D = np.concatenate([head["D"] for head in each])
 
     def halves(self, projected: NDArray) -> tuple[NDArray, NDArray]:
-        """Take x and z, (B, T, F) each, out of their product (B, T, 2F), where they come in turns: views."""
-        return projected[..., ::2], projected[..., 1::2]
+        """Take x and z, (B, T, F) each, out of their product (B, T, 2F), where they come in turns."""
+        return projected[..., ::2], tap("mixer.z", projected[..., 1::2])
 
     def selected(self, x: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         """Let the tokens (B, T, F) decide, head by head: Δ (B, T, F), B and C (B, T, M, N)."""
-        N, M = len(self.A), len(self.heads)
-        of_heads = [
-            head.selection(part) for head, part in zip(self.heads, np.split(x, M, axis=-1), strict=True)
-        ]
-        selected = tap("mixer.selection", np.stack(of_heads, axis=2))  # (B, T, M, R + 2N)
+        N = len(self.A)
+        parts = np.split(x, self.heads, axis=-1)  # (B, T, P) each
+        each = [layer(part) for layer, part in zip(self.selections, parts, strict=True)]
+        selected = tap("mixer.selection", np.stack(each, axis=2))  # (B, T, M, R + 2N)
         narrow, B, C = selected[..., : -2 * N], selected[..., -2 * N : -N], selected[..., -N:]
         B, C = tap("mixer.B", B), tap("mixer.C", C)
-        steps = [head.time_step(narrow[:, :, m]) for m, head in enumerate(self.heads)]  # (B, T, P) each
+        steps = [layer(narrow[:, :, m]) for m, layer in enumerate(self.time_steps)]
         dt = tap("mixer.time_step", fast.activate(np.concatenate(steps, axis=-1), softplus))
         return dt, B, C
-
-
-class HeadSelection(Module):
-    """What makes Δ, B and C in one head.
-
-    w  ``selection`` (P, R + 2·N) and ``time_step`` (R, P), linear layers, the second with bias
-    """
-
-    def __init__(self, w: Weights):
-        self.selection, self.time_step = Linear(w / "selection"), Linear(w / "time_step")
 
 
 class Zamba(Decoder[ZambaConfig]):

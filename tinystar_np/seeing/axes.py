@@ -31,6 +31,7 @@ TABLES: tuple[Facts, ...] = (
     tap_facts.SPLIT_DELTA_NET,
     tap_facts.LIGHTNING,
     tap_facts.MAMBA1,
+    tap_facts.MAMBA1_HEADS,
     tap_facts.MLSTM,
     tap_facts.RG_LRU,
     tap_facts.SHORT_CONVOLUTION,

@@ -213,6 +213,8 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
         read = "mixer.norm" if "mixer.norm" in names else "mixer.scan"
         gates = ("mixer.output_gate", "mixer.receptance", "mixer.z", "mixer.in")
         return (read, next((gate for gate in gates if gate in names), source))
+    if name == "mixer.z" and "mixer.selection" in names:  # in one product with x (Zamba)
+        return ("mixer.in",)
     if name == "mixer.out":
         return ("mixer.gated_norm" if "mixer.gated_norm" in names else "mixer.gated",)
     return (next(each for each in MIXERS[name] if each in names or not each) or source,)

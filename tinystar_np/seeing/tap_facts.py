@@ -174,19 +174,22 @@ MAMBA1: Facts = {
     "mixer.in": ("(B, T, 2F)", "x and z in one product"),
     "mixer.convolution": ("(B, T, F)", "x after the convolution, before the activation"),
     "mixer.x": ("(B, T, F)", "what is written into the state"),
-    "mixer.selection": (
-        "(B, T, R+2N)",
-        "Δ of low rank, B and C in one product; in Zamba, (B, T, M, R+2N), one for each of M heads",
-    ),
+    "mixer.selection": ("(B, T, R+2N)", "Δ of low rank, B and C in one product"),
     "mixer.time_step": ("(B, T, F)", "Δ, after softplus"),
     "mixer.B": (
         "(B, T, N)",
-        "where in the state it is written; after its norm, where there is one; in Zamba, (B, T, M, N)",
+        "where in the state it is written; after its norm, where there is one",
     ),
     "mixer.C": ("(B, T, N)", "what is read from the state, likewise"),
     "mixer.scan": ("(B, T, F)", "what the recurrence gives, D x included"),
     "mixer.gated": ("(B, T, F)", "gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
+}
+MAMBA1_HEADS: Facts = {
+    "mixer.z": ("(B, T, F)", "the gate, before its activation"),
+    "mixer.selection": ("(B, T, M, R+2N)", "Δ of low rank, B and C of each head"),
+    "mixer.B": ("(B, T, M, N)", "where in the state it is written"),
+    "mixer.C": ("(B, T, M, N)", "what is read from the state"),
 }
 MLSTM: Facts = {
     "mixer.q": ("(B, T, HK)", "queries"),
@@ -273,7 +276,7 @@ def facts_of(names: Collection[str]) -> Facts:
     elif "mixer.receptance" in names:
         facts = facts | TIME_MIXING
     elif "mixer.selection" in names:
-        facts = facts | MAMBA1
+        facts = facts | MAMBA1 | (MAMBA1_HEADS if "mixer.z" in names else {})
     elif "mixer.q" in names:
         facts = facts | LIGHTNING
     elif "mixer.in" in names:
