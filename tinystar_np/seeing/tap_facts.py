@@ -30,6 +30,7 @@ STREAM: Facts = {
     "attention_scaled": ("(B, T, D)", "attention's result times the model's factor (Granite, Falcon-H1)"),
     "mixer_scaled": ("(B, T, D)", "the mixer's, likewise"),
     "attention_post_norm": ("(B, T, D)", "a norm after attention"),
+    "mixer_post_norm": ("(B, T, D)", "a norm after a convolution (LFM3)"),
     "mixers": ("(B, T, D)", "what attention and a recurrence beside it add together"),
     "residual_middle": (
         "(B, T, D)",
