@@ -67,7 +67,7 @@ def test_imports_point_down(floor: str) -> None:
 
 
 def test_kernels_import_numpy_and_nothing_else() -> None:
-    allowed = {"numpy", "math", "statistics", "collections", "abc", "copy", "typing", "tinystar_np"}
+    allowed = {"numpy", "math", "collections", "abc", "copy", "typing", "tinystar_np"}
     for file in (PACKAGE / "kernels").glob("*.py"):
         assert {module.split(".")[0] for module in imports(file)} <= allowed
         inside = {module for module in imports(file) if module.startswith("tinystar_np")}
@@ -142,7 +142,7 @@ def shell_commands() -> list[str]:
 
 
 def test_ci_calls_the_test_command_of_the_readme() -> None:
-    command = next(line for line in shell_commands() if line.endswith("-m pytest"))
+    command = next(line for line in shell_commands() if "-m pytest" in line)
     assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 

@@ -54,8 +54,10 @@ def remembered(model_type: str) -> str:
     model = hollow_model({"model_type": model_type, "num_hidden_layers": 1, **facts.keys})
     long = min(LONG, model.context_length or LONG)
     empty, one, full = ([s.nbytes // 4 for s in model.new_cache(1, n).states] for n in (0, 1, long))
-    layers = Counter(zip(empty, one, full, strict=True))
-    where = f" in {{}} of {layers.total()} layers" if len(layers) > 1 else ""
+    # Layers that treat each token by itself keep nothing.
+    layers = Counter(sizes for sizes in zip(empty, one, full, strict=True) if any(sizes))
+    alike = len(layers) == 1 and layers.total() == len(full)
+    where = "" if alike else f" in {{}} of {len(full)} layers"
     listed = (kept(*sizes, long) + where.format(count) for sizes, count in layers.most_common())
     return f"{'; '.join(listed)} ({facts.published})"
 

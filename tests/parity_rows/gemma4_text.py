@@ -29,7 +29,7 @@ CASE = Case(
         **NO_ROPE,
         "shared": {**FOUR, "num_kv_shared_layers": 2, "rms_norm_eps": 0.1},
         "wide_shared": {**FOUR, "num_kv_shared_layers": 2, "use_double_wide_mlp": True},
-        "last_shared": {**layers(FULL, SLIDING, FULL), "num_kv_shared_layers": 1},
+        "last_shared": {**layers(FULL, SLIDING, FULL), "num_kv_shared_layers": 1, "rms_norm_eps": 0.1},
         "no_inputs": {"hidden_size_per_layer_input": 0},
         "keys_as_values": {"attention_k_eq_v": True, "num_global_key_value_heads": 1},
         "keys_as_values_alike": {"attention_k_eq_v": True},

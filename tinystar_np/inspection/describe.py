@@ -21,24 +21,29 @@ from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mamba1 import Mamba1
 from tinystar_np.layers.mamba2 import Mamba2
+from tinystar_np.layers.mlstm import MLSTM
 from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.rope_axes import TextRotary
 from tinystar_np.layers.short_convolution import ShortConvolution
+from tinystar_np.layers.time_mixing import ChannelMixing, TimeMixing
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config
 from tinystar_np.models.rope_parameters import RopeParameters
 
 IN_ORDER = (
     ChannelDeltaNet,
+    ChannelMixing,
     GatedDeltaNet,
     LightningAttention,
     Mamba1,
     Mamba2,
+    MLSTM,
     RGLRU,
     ShortConvolution,
+    TimeMixing,
 )
-"""Mixers that need no positions."""
+"""Mixers that read tokens in order, and so need no positions."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,8 @@ def describe_model(model: Decoder) -> Description:
 
 def _layer(block: Mixer, config: Config) -> dict[str, Part]:
     """Describe the parts of a block, by their roles."""
-    mixers = mixers_of(block)
+    # RWKV's feed-forward layer reads the token before as well, and has its own line below.
+    mixers = [mixer for mixer in mixers_of(block) if mixer is not vars(block).get("feed_forward")]
     layer = {"block": _wiring(block)}
     if mixers:
         layer["mixer"] = side_by_side(mixers)

@@ -42,7 +42,7 @@ def wkv(
     >>> y.ravel().round(6).tolist()  # 4; (4 + 8) / 2; (4/2 + 8 + 3) / (1/2 + 1 + 1)
     [4.0, 6.0, 5.2]
     """
-    a, b, m = np.moveaxis(before_first_token(len(k), k.shape[2], k.dtype) if state is None else state, 1, 0)
+    a, b, m = np.moveaxis(initial_state(len(k), k.shape[2], k.dtype) if state is None else state, 1, 0)
     y = np.empty(k.shape, dtype=k.dtype)
     for t in range(k.shape[1]):
         key, value = k[:, t], v[:, t]
@@ -56,10 +56,10 @@ def wkv(
     return y, np.stack((a, b, m), axis=1)
 
 
-def before_first_token(rows: int, channels: int, dtype: np.typing.DTypeLike = np.float32) -> NDArray:
+def initial_state(rows: int, channels: int, dtype: np.typing.DTypeLike = np.float32) -> NDArray:
     """Return the state before the first token, (B, 3, C): sums of nothing, and no exponent yet.
 
-    >>> before_first_token(1, 1).ravel().tolist()
+    >>> initial_state(1, 1).ravel().tolist()
     [0.0, 0.0, -inf]
     """
     state = np.zeros((rows, 3, channels), dtype=dtype)

@@ -117,16 +117,14 @@ class Attention(Module):
         q = tap("attention.q", heads_apart(q, self.heads))
         k = tap("attention.k", heads_apart(k, self.kv_heads))
         v = tap("attention.v", heads_apart(v, self.kv_heads))
-        q, k = self.both_normed(q, k)
+        if self.norms is not None:
+            q, k = self.both_normed(q, k, *self.norms)
         if self.clip is not None:
             q, k, v = (np.clip(each, -self.clip, self.clip) for each in (q, k, v))
         return q, k, v
 
-    def both_normed(self, q: NDArray, k: NDArray) -> tuple[NDArray, NDArray]:
-        """Norm queries and keys, where the model does so."""
-        if self.norms is None:
-            return q, k
-        q_norm, k_norm = self.norms
+    def both_normed(self, q: NDArray, k: NDArray, q_norm: Norm, k_norm: Norm) -> tuple[NDArray, NDArray]:
+        """Norm queries and keys (B, heads, T, K)."""
         q = tap("attention.q_norm", self.normed(q, q_norm))
         return q, tap("attention.k_norm", self.normed(k, k_norm))
 
@@ -173,13 +171,14 @@ class LateNormAttention(Attention):
     then multiply what the rotation has mixed.
     """
 
-    def both_normed(self, q: NDArray, k: NDArray) -> tuple[NDArray, NDArray]:
+    def both_normed(self, q: NDArray, k: NDArray, q_norm: Norm, k_norm: Norm) -> tuple[NDArray, NDArray]:
         """Leave queries and keys as they are, so far."""
         return q, k
 
     def rotated(self, q: NDArray, k: NDArray, step: Step) -> tuple[NDArray, NDArray]:
         """Rotate queries and keys by their positions, and norm them."""
-        return super().both_normed(*super().rotated(q, k, step))
+        q, k = super().rotated(q, k, step)
+        return (q, k) if self.norms is None else super().both_normed(q, k, *self.norms)
 
 
 class FusedAttention(Attention):

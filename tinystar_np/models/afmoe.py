@@ -1,6 +1,6 @@
-"""Trinity Nano, Mini and Large (Arcee AI 2025; 2026, arXiv:2602.17004): gates, windows, experts.
+"""Trinity (Arcee AI 2025; 2026, arXiv:2602.17004): gated attention, windows, experts.
 
-    x → norm → attention, gated → norm ──+ x → norm → experts → norm ──+ x      (× L; the first 2 are dense)
+    x → norm → attention, gated → norm ──+ x → norm → experts → norm ──+ x      (× L; first 2 dense in Mini)
     logits = norm(x) · W                                experts = shared + the 8 best of 128
 
 | attention                 | position             | norm    | feed-forward      | block        | context |
@@ -8,12 +8,12 @@
 | GQA; norms of q, k; gate; | RoPE; none in layers | RMSNorm | SwiGLU; 1 + 8 of  | norms around | 131072  |
 | window 2048 in 3 of 4     | that see all         |         | 128 experts       | the branches |         |
 
-New in it: nothing alone, and all of it together. Each head's output is multiplied by a gate, the sigmoid of a
-linear map of the token (Qiu et al. 2025, arXiv:2505.06708): a head that found nothing can give nothing, and
-the first token need not serve as the place to look away to. Layers with a window rotate queries and keys, the
-others have no positions, as in EXAONE 4 (exaone4.py); norms stand before and after each branch, as in Gemma 2
-(gemma2.py); experts and their correction are DeepSeek-V3's (deepseek_v3.py), in one group. Embeddings are
-multiplied by √D where the config says so.
+New in it: the combination; each part was known. The output of each head is multiplied by a gate, the sigmoid
+of a linear map of the token (Qiu et al. 2025, arXiv:2505.06708): a head that finds nothing can output zero,
+so that the first token need not serve as an attention sink. Layers with a window rotate queries and keys and
+the others have no positions, as in EXAONE 4 (exaone4.py); norms stand before and after each branch, as in
+Gemma 2 (gemma2.py); the experts and the correction of their router are DeepSeek-V3's (deepseek_v3.py), in one
+group. Embeddings are multiplied by √D where the config says so. The numbers in the table are Mini's.
 """
 
 from collections.abc import Sequence
@@ -229,7 +229,7 @@ FACTS = Facts(
     grew_from="exaone4",
     kind="attention",
     changed="A gate on each head's output, experts, norms before the branches too",
-    why="a head that found nothing gives nothing",
+    why="a head that finds nothing can output zero",
     published="Mini",
     keys={
         "num_hidden_layers": 4, "num_attention_heads": 32, "num_key_value_heads": 4, "sliding_window": 2048,

@@ -45,6 +45,9 @@ stand in another order there, as those of JetMoe's experts; or whose probabiliti
 FROM_1 = ("paligemma",)
 """Models whose positions transformers counts from 1. Rotations go by their differences: the logits are those
 of positions from 0, but rotated queries and keys are not."""
+ENCODED = ("blt",)
+"""Models of several stacks, of which our blocks are the last: more than the embedding stands before them, and
+transformers lists the probabilities of all."""
 OF_A_LAYER = (".weight", ".bias")
 OUT = re.compile(r"blocks\.(\d+)\.attention\.out")
 ATTEND, ROTATE = "eager_attention_forward", "apply_rotary_pos_emb"
@@ -131,9 +134,8 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
             gated = activation == "attention.mixed" and path.replace("mixed", "gated") in names
             if name.endswith("." + reader) and not gated:
                 module.register_forward_pre_hook(lambda _, inputs, path=path: keep(path, inputs))
-        if (
-            name == "blocks.0.residual"
-        ):  # what enters the first block is no module's output where it is scaled
+        if name == "blocks.0.residual" and config["model_type"] not in ENCODED:
+            # What enters the first block is no module's output where it is scaled.
             module.register_forward_pre_hook(
                 lambda _, inputs, more: keep("embedding", inputs or more["hidden_states"]), with_kwargs=True
             )
@@ -143,7 +145,9 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
         output = reference(given, output_attentions=not doubled, use_cache=False, **positions)
     # The reference lists only those of attention layers, which in a hybrid are a few.
     attending = [name for name in names if name.endswith("attention.probabilities")]
-    attending = [] if {*"qp"} & {*UNLIKE.get(config["model_type"], "")} else attending
+    unlike = {*"qp"} & {*UNLIKE.get(config["model_type"], "")}
+    others = unlike or config["model_type"] in ENCODED
+    attending = [] if others else attending
     for name, probabilities in zip(attending, getattr(output, "attentions", None) or (), strict=False):
         keep(name, probabilities)
     keep("logits", output.logits)
