@@ -21,7 +21,7 @@ from tinystar_np.loading import load
 from tinystar_np.models import Decoder
 from tinystar_np.seeing.comparison.with_transformers import compare_with_transformers
 
-OF_TODAY = ("gemma4_text",)  # whose first files say what is rotated as transformers 5 does
+OF_TODAY = ("gemma4_text", "lfm3")  # whose first files say what is rotated as transformers 5 does
 TOLERANCE = 1e-5  # of the largest logit; the project promises 1e-4
 
 

@@ -33,7 +33,7 @@ class GatedAttention(Attention):
 class SeparatelyGatedAttention(Attention):
     """Attention whose heads' outputs are multiplied by the sigmoid of a gate, which has a matrix of its own.
 
-    w  as in ``Attention``, and ``gate`` (D, H·K), a linear layer
+    w  as in ``Attention``, and ``gate`` (D, H·K), a linear layer, or (D, H): one number for each head
     """
 
     def build_projections(self, w: Weights) -> None:
@@ -48,6 +48,6 @@ class SeparatelyGatedAttention(Attention):
         keys, values, positions = step.remember(k, v, state)
         y = self.attend(q, keys, values, step.mask(positions, self.limits()), step)
         y = tap("attention.mixed", y).transpose(0, 2, 1, 3)  # (B, T, H, K)
-        gate = self.gate(step.wanted(x)).reshape(y.shape)
+        gate = self.gate(step.wanted(x)).reshape(*y.shape[:3], -1)
         y = tap("attention.gated", y * sigmoid(tap("attention.gate", gate)))
         return tap("attention.out", self.out(y.reshape(*y.shape[:2], -1)))

@@ -254,8 +254,12 @@ def _through_branch_end(
     result = place.vector(branch.out)
     normed, scaled = f"{branch.path}_post_norm", f"{branch.path}_scaled"
     if normed in place:
-        norm = freeze(_norm_of(block, normed), result)
-        return place.vector(normed), norm.before(directions), list(_bias_term(normed, norm, directions))
+        norm, added = freeze(_norm_of(block, normed), result), place.vector(normed)
+        if scaled in place:  # after the norm
+            largest, unscaled = int(np.abs(added).argmax()), added
+            added = place.vector(scaled)
+            directions = directions * (added[largest] / unscaled[largest] if unscaled[largest] else 0.0)
+        return added, norm.before(directions), list(_bias_term(normed, norm, directions))
     if scaled in place:
         added = place.vector(scaled)
         largest = int(np.abs(result).argmax())

@@ -28,6 +28,7 @@ STREAM: Facts = {
     "attention_norm": ("(B, T, D)", "what attention reads"),
     "mixer_norm": ("(B, T, D)", "what a recurrence or a convolution reads"),
     "attention_post_norm": ("(B, T, D)", "a norm after attention"),
+    "mixer_post_norm": ("(B, T, D)", "a norm after a convolution (LFM3)"),
     "attention_scaled": ("(B, T, D)", "attention's result times the model's factor (Granite, Falcon-H1)"),
     "mixer_scaled": ("(B, T, D)", "the mixer's, likewise"),
     "mixers": ("(B, T, D)", "what attention and a recurrence beside it add together"),

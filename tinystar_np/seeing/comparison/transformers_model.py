@@ -39,9 +39,9 @@ UNPACKING = {
     "mxfp4": "Mxfp4Config",
 }
 """The settings of transformers that unpack weights of a format when they are loaded."""
-UNLIKE = {"falcon_h1": "k", "jetmoe": "qk"}
+UNLIKE = {"falcon_h1": "k", "jetmoe": "qk", "granite_swa": "p"}
 """Models whose queries ("q") or keys ("k") are multiplied before attention there, and scores here; or which
-stand in another order there, as those of JetMoe's experts."""
+stand in another order there, as those of JetMoe's experts; or whose probabilities ("p") know no sink."""
 FROM_1 = ("paligemma",)
 """Models whose positions transformers counts from 1. Rotations go by their differences: the logits are those
 of positions from 0, but rotated queries and keys are not."""
@@ -145,7 +145,8 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
         output = reference(given, output_attentions=not doubled, use_cache=False, **positions)
     # The reference lists only those of attention layers, which in a hybrid are a few.
     attending = [name for name in names if name.endswith("attention.probabilities")]
-    others = "q" in UNLIKE.get(config["model_type"], "") or config["model_type"] in ENCODED
+    unlike = {*"qp"} & {*UNLIKE.get(config["model_type"], "")}
+    others = unlike or config["model_type"] in ENCODED
     attending = [] if others else attending
     for name, probabilities in zip(attending, getattr(output, "attentions", None) or (), strict=False):
         keep(name, probabilities)
