@@ -46,14 +46,12 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.blt_parts import (
     BytesToLatents,
     CrossAttention,
-    DecoderConfig,
-    EncoderConfig,
-    GlobalConfig,
     Hashes,
     Latents,
     Layer,
     Patcher,
-    PatcherConfig,
+    StackConfig,
+    stack_config,
 )
 from tinystar_np.models.config import Config, key, require
 from tinystar_np.models.facts import Facts
@@ -93,24 +91,24 @@ class BltConfig(Config):
     REFUSED: ClassVar = {"max_patch_length": (None,)}
 
     @cached_property
-    def encoder(self) -> EncoderConfig:
+    def encoder(self) -> StackConfig:
         """The keys of ``encoder_config``."""
-        return EncoderConfig.from_dict(self.encoder_config or {})
+        return stack_config("encoder_config", self.encoder_config)
 
     @cached_property
-    def decoder(self) -> DecoderConfig:
+    def decoder(self) -> StackConfig:
         """The keys of ``decoder_config``."""
-        return DecoderConfig.from_dict(self.decoder_config or {})
+        return stack_config("decoder_config", self.decoder_config)
 
     @cached_property
-    def latent(self) -> GlobalConfig:
+    def latent(self) -> StackConfig:
         """The keys of ``global_config``."""
-        return GlobalConfig.from_dict(self.global_config or {})
+        return stack_config("global_config", self.global_config)
 
     @cached_property
-    def patcher(self) -> PatcherConfig:
+    def patcher(self) -> StackConfig:
         """The keys of ``patcher_config``."""
-        return PatcherConfig.from_dict(self.patcher_config or {})
+        return stack_config("patcher_config", self.patcher_config)
 
     @property
     def has_patcher(self) -> bool:
