@@ -19,8 +19,9 @@ bytes have vectors by their hashes (kernels/byte_hashes.py). In the class's defa
 There are two clocks: layers of bytes keep keys and values of bytes, the global layers those of patches. A
 patch comes to these when it ends, which is known with its last byte, and does not change after that. Bytes of
 an open patch attend to the one before. So a text may be cut anywhere between calls. The encoder's results of
-all bytes are kept, D numbers each, which is little beside the keys and values of patches. What is said of
-costs counts a patch for each byte, the most there can be.
+all bytes are kept, D numbers each, which is little beside the keys and values of patches. Texts in a pool
+share no beginnings: a block of bytes is none of patches. What is said of costs counts a patch for each byte,
+the most there can be.
 
 transformers' own cache begins hashes and patches anew with each call, so what it computes without one is
 computed here. With ``max_patch_length`` it drops a border at a text's end, and the last logits change when a

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +119,7 @@ class Layer(Module):
         )  # fmt: skip
         self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
         self.feed_forward = GatedFeedForward(w / "feed_forward", ACTIVATIONS[activation])
+        self.key_sizes = G, K
         self.new_state: Callable[[int, int], LayerState] = self.attention.new_state
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
@@ -158,6 +159,12 @@ class CrossAttention(Module):
         k, v = (each.reshape(shape) for each in linear_each((self.k, self.v), self.k_norm(y)))
         mixed = attend(q, k, v, scale=self.head_dim**-0.5)
         return x + tap("cross_attention.out", self.out(mixed.reshape(*x.shape[:-1], -1)))
+
+
+class KeysOfPatches(KeyValueState):
+    """Keys and values of patches: of the n-th patch, not of the n-th byte, at the n-th place."""
+
+    by_token: ClassVar[bool] = False
 
 
 class Latents(NamedTuple):
@@ -282,7 +289,7 @@ class BytesToLatents(Module):
             fixed,
             *(layer.new_state(B, capacity) for layer in of_bytes),
             encoded,
-            *(layer.new_state(B, capacity) for layer in self.layers),
+            *(KeysOfPatches(B, *layer.key_sizes, capacity) for layer in self.layers),
         )
 
     def __call__(
