@@ -13,7 +13,7 @@ from tinystar_np.errors import CheckpointError, ConfigError, InputError, TinySta
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.loading import load
 from tinystar_np.models import ARCHITECTURES, model_class
-from tinystar_np.models.blt_parts import DecoderConfig
+from tinystar_np.models.blt_parts import StackConfig
 from tinystar_np.models.config import MOST_EXPERTS, MOST_LAYERS
 from tinystar_np.models.dbrx import KEYS_OF_PARTS
 
@@ -49,7 +49,7 @@ WITHOUT = {
     "heads": ("bamba", "falcon_mamba", "granitemoehybrid", "mamba", "rwkv"),
 }
 
-INSIDE = {"blt": ("decoder_config", DecoderConfig)}
+INSIDE = {"blt": ("decoder_config", StackConfig)}
 """Where the sizes are, of models that have them in an object."""
 
 

@@ -14,7 +14,14 @@ from transformers import PreTrainedModel
 import tinystar_np as ts
 from tinystar_np.cache import RecurrentState, join_caches
 from tinystar_np.cache.cache import Cache
+from tinystar_np.cache.pool import Pool
 from tinystar_np.errors import ConfigError
+from tinystar_np.generation import generate_ids
+from tinystar_np.generation.memory import SharedPool
+from tinystar_np.generation.options import SamplingOptions
+from tinystar_np.generation.request import Request
+from tinystar_np.generation.row import Row
+from tinystar_np.generation.scheduler import Scheduler
 from tinystar_np.models.blt import Blt, BltConfig
 
 ENDS = "blocks.0.patches.ends"
@@ -127,6 +134,30 @@ def test_a_batch_is_not_padded(tmp_path: Path) -> None:
     found = model(ids)
     for row, logits in zip(ids, found, strict=True):
         assert_close(logits, logits_of(reference, row)[0])
+
+
+@pytest.mark.parametrize(("blocks", "piece"), [(60, None), (60, 7), (8, 20)])
+def test_texts_in_a_pool(blocks: int, piece: int | None, tmp_path: Path) -> None:
+    """They begin alike, and share nothing: a block of bytes is none of patches."""
+    _, model = both(tmp_path)
+    base = random_ids(40).tolist()
+    prompts = [base[:same] + random_ids(own, seed=own).tolist() for same, own in ((40, 3), (40, 20), (32, 1))]
+    prompts += [base, random_ids(50, seed=3).tolist()]
+    options = SamplingOptions(max_new_tokens=12, temperature=0.0)
+    pool = Pool(model, blocks, 12, 8)
+    scheduler = Scheduler(SharedPool(pool), prompt_tokens=piece)
+    found: list[list[int]] = []
+    for prompt in (*prompts, *prompts):  # those of the second round would find what the first has left
+        found.append([])
+        row = Row(len(found) - 1, prompt, None, options, model.end_ids, None)
+        scheduler.add(Request(row, options.max_new_tokens))
+    while scheduler.is_busy:
+        for request, pieces in scheduler.step(model):
+            assert request.error is None
+            found[request.row.index] += [each.token_id for each in pieces]
+    alone = [generate_ids(model, prompt, max_new_tokens=12, temperature=0.0) for prompt in prompts]
+    assert found == alone + alone
+    assert not pool.blocks.in_use
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -19,8 +19,9 @@ bytes have vectors by their hashes (kernels/byte_hashes.py). In the class's defa
 There are two clocks: layers of bytes keep keys and values of bytes, the global layers those of patches. A
 patch comes to these when it ends, which is known with its last byte, and does not change after that. Bytes of
 an open patch attend to the one before. So a text may be cut anywhere between calls. The encoder's results of
-all bytes are kept, D numbers each, which is little beside the keys and values of patches. What is said of
-costs counts a patch for each byte, the most there can be.
+all bytes are kept, D numbers each, which is little beside the keys and values of patches. Texts in a pool
+share no beginnings: a block of bytes is none of patches. What is said of costs counts a patch for each byte,
+the most there can be.
 
 transformers' own cache begins hashes and patches anew with each call, so what it computes without one is
 computed here. With ``max_patch_length`` it drops a border at a text's end, and the last logits change when a
@@ -46,14 +47,12 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.blt_parts import (
     BytesToLatents,
     CrossAttention,
-    DecoderConfig,
-    EncoderConfig,
-    GlobalConfig,
     Hashes,
     Latents,
     Layer,
     Patcher,
-    PatcherConfig,
+    StackConfig,
+    stack_config,
 )
 from tinystar_np.models.config import Config, key, require
 from tinystar_np.models.facts import Facts
@@ -93,24 +92,24 @@ class BltConfig(Config):
     REFUSED: ClassVar = {"max_patch_length": (None,)}
 
     @cached_property
-    def encoder(self) -> EncoderConfig:
+    def encoder(self) -> StackConfig:
         """The keys of ``encoder_config``."""
-        return EncoderConfig.from_dict(self.encoder_config or {})
+        return stack_config("encoder_config", self.encoder_config)
 
     @cached_property
-    def decoder(self) -> DecoderConfig:
+    def decoder(self) -> StackConfig:
         """The keys of ``decoder_config``."""
-        return DecoderConfig.from_dict(self.decoder_config or {})
+        return stack_config("decoder_config", self.decoder_config)
 
     @cached_property
-    def latent(self) -> GlobalConfig:
+    def latent(self) -> StackConfig:
         """The keys of ``global_config``."""
-        return GlobalConfig.from_dict(self.global_config or {})
+        return stack_config("global_config", self.global_config)
 
     @cached_property
-    def patcher(self) -> PatcherConfig:
+    def patcher(self) -> StackConfig:
         """The keys of ``patcher_config``."""
-        return PatcherConfig.from_dict(self.patcher_config or {})
+        return stack_config("patcher_config", self.patcher_config)
 
     @property
     def has_patcher(self) -> bool:

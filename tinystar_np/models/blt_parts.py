@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,27 +34,53 @@ ROTATIONS = ("default", "linear", "yarn", "llama3")
 """Rules that do not depend on the length of a text, which is one number in bytes and another in patches."""
 
 
+DEFAULTS: dict[str, JsonObject] = {
+    "encoder_config": {"hidden_size": 1024, "num_attention_heads": 16, "num_hidden_layers": 1},
+    "decoder_config": {
+        **{"hidden_size": 1024, "num_attention_heads": 16, "num_hidden_layers": 9},
+        **{"intermediate_size": 2816, "cross_attn_all_layers": True},
+    },
+    "global_config": {
+        **{"hidden_size": 2048, "num_attention_heads": 16, "num_hidden_layers": 25},
+        **{"intermediate_size": 5632, "max_position_embeddings": 4096},
+    },
+    "patcher_config": {
+        **{"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 14},
+        **{"intermediate_size": 2048, "max_position_embeddings": 8192, "rope_theta": 10000.0},
+    },
+}
+"""What differs among the defaults of the four objects, as in transformers."""
+
+
 @dataclass(frozen=True)
 class StackConfig(Config):
-    """The keys that ``encoder_config`` and the three like it have in common; defaults of the encoder."""
+    """The keys of ``encoder_config`` and the three like it; each object has some of them."""
 
+    vocab_size: int = key(260, letter="V")
     hidden_size: int = key(1024, letter="D")
     num_attention_heads: int = key(16, letter="H")
     num_key_value_heads: int | None = key(None, letter="G")
     num_hidden_layers: int = key(1, letter="L")
-    intermediate_size: int | None = None
+    intermediate_size: int | None = key(None, least=0)
     rms_norm_eps: float = key(1e-5, above=0)
     hidden_act: str = activation_key("silu")
     max_position_embeddings: int = key(24576, is_trained_length=True)
     rope_theta: float = key(500000.0, null_is_silence=True)
     rope_scaling: JsonObject | None = None
     rope_parameters: JsonObject | None = None
+    # of the encoder and the decoder
+    cross_attn_all_layers: bool = False
+    cross_attn_k: int = key(2, least=1)
+    # of the decoder
+    hidden_size_global: int = 2048
+    # of the patcher
+    sliding_window: int | None = key(512, least=1)
 
     @property
     def sizes(self) -> dict[str, int]:
         """The letters; without a width of its own, a feed-forward layer is 8/3 as wide as the stream."""
         wide = self.intermediate_size or int(8 * self.hidden_size / 3)
-        return {**super().sizes, "G": self.num_key_value_heads or self.num_attention_heads, "F": wide}
+        return {**super().sizes, "F": wide}
 
     @property
     def rope(self) -> RopeParameters:
@@ -64,55 +90,15 @@ class StackConfig(Config):
     def check(self) -> None:
         """Refuse rotations that depend on a length."""
         super().check()
-        rule = self.rope.rope_type
-        known = ", ".join(ROTATIONS)
-        require(
-            rule in ROTATIONS, f"rope_type = {shown(rule)} is not implemented for this architecture: {known}."
-        )
+        rule, known = self.rope.rope_type, ", ".join(ROTATIONS)
+        implemented = rule in ROTATIONS
+        require(implemented, f"rope_type = {shown(rule)} is not implemented for this architecture: {known}.")
 
 
-@dataclass(frozen=True)
-class EncoderConfig(StackConfig):
-    """The keys of ``encoder_config``."""
-
-    vocab_size: int = key(260, letter="V")
-    cross_attn_all_layers: bool = False
-    cross_attn_k: int = key(2, least=1)
-
-
-@dataclass(frozen=True)
-class DecoderConfig(StackConfig):
-    """The keys of ``decoder_config``."""
-
-    num_hidden_layers: int = key(9, letter="L")
-    intermediate_size: int | None = 2816
-    cross_attn_all_layers: bool = True
-    cross_attn_k: int = key(2, least=1)
-    hidden_size_global: int = 2048
-
-
-@dataclass(frozen=True)
-class GlobalConfig(StackConfig):
-    """The keys of ``global_config``."""
-
-    hidden_size: int = key(2048, letter="D")
-    num_hidden_layers: int = key(25, letter="L")
-    intermediate_size: int | None = 5632
-    max_position_embeddings: int = key(4096, is_trained_length=True)
-
-
-@dataclass(frozen=True)
-class PatcherConfig(StackConfig):
-    """The keys of ``patcher_config``; its activation is SiLU, whatever the file says."""
-
-    vocab_size: int = key(260, letter="V")
-    hidden_size: int = key(768, letter="D")
-    num_attention_heads: int = key(12, letter="H")
-    num_hidden_layers: int = key(14, letter="L")
-    intermediate_size: int | None = 2048
-    max_position_embeddings: int = key(8192, is_trained_length=True)
-    rope_theta: float = key(10000.0, null_is_silence=True)
-    sliding_window: int | None = key(512, least=1)
+def stack_config(name: str, given: JsonObject | None) -> StackConfig:
+    """Read one of the four objects; null, or a key that it lacks, is as in transformers' class for it."""
+    said = {key: value for key, value in (given or {}).items() if key != "rope_theta" or value is not None}
+    return StackConfig.from_dict({**DEFAULTS[name], **said})
 
 
 class Layer(Module):
@@ -133,6 +119,7 @@ class Layer(Module):
         )  # fmt: skip
         self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
         self.feed_forward = GatedFeedForward(w / "feed_forward", ACTIVATIONS[activation])
+        self.key_sizes = G, K
         self.new_state: Callable[[int, int], LayerState] = self.attention.new_state
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
@@ -174,6 +161,12 @@ class CrossAttention(Module):
         return x + tap("cross_attention.out", self.out(mixed.reshape(*x.shape[:-1], -1)))
 
 
+class KeysOfPatches(KeyValueState):
+    """Keys and values of patches: of the n-th patch, not of the n-th byte, at the n-th place."""
+
+    by_token: ClassVar[bool] = False
+
+
 class Latents(NamedTuple):
     """What bytes attend to.
 
@@ -193,7 +186,7 @@ class Patcher(Module):
     threshold  θ, in nats
     """
 
-    def __init__(self, w: Weights, c: PatcherConfig, threshold: float):
+    def __init__(self, w: Weights, c: StackConfig, threshold: float):
         self.embedding = Embedding(w / "embedding.patcher")
         self.layers = [
             Layer(w / f"patcher.layers.{j}", c, c.sliding_window, "silu") for j in range(c.num_hidden_layers)
@@ -296,7 +289,7 @@ class BytesToLatents(Module):
             fixed,
             *(layer.new_state(B, capacity) for layer in of_bytes),
             encoded,
-            *(layer.new_state(B, capacity) for layer in self.layers),
+            *(KeysOfPatches(B, *layer.key_sizes, capacity) for layer in self.layers),
         )
 
     def __call__(
