@@ -46,6 +46,7 @@ FROM_1 = ("paligemma",)
 """Models whose positions transformers counts from 1. Rotations go by their differences: the logits are those
 of positions from 0, but rotated queries and keys are not."""
 OF_A_LAYER = (".weight", ".bias")
+"""How the names of tensors end that have a layer to themselves."""
 ATTEND, ROTATE = "eager_attention_forward", "apply_rotary_pos_emb"
 BEFORE = ("", "model.language_model.", "language_model.", "model.text_model.")
 """Prefixes of modules' names: a text part is within the model of text and images."""
