@@ -19,6 +19,7 @@ from math import prod
 from typing import Protocol
 
 from tinystar_np.cache import LayerState, Limits, new_key_value_state
+from tinystar_np.cache.pooled_states import parts_of
 from tinystar_np.inspection.describe import mixers_of
 from tinystar_np.inspection.describe_layers import heads_in_words
 from tinystar_np.layers.attention import Attention
@@ -210,11 +211,12 @@ def measured(name: str, mixers: Iterable[Remembers]) -> StateSize:
     """Measure states of two capacities: without any token, and with one."""
     fixed, growth = 0, dict[int, int]()
     for mixer in mixers:
-        empty, state = (mixer.new_state(1, tokens) for tokens in (0, 1))
-        fixed += empty.nbytes
-        if state.nbytes > empty.nbytes:
-            until = getattr(state, "most", sys.maxsize)
-            growth[until] = growth.get(until, 0) + state.nbytes - empty.nbytes
+        both = (parts_of(mixer.new_state(1, tokens)) for tokens in (0, 1))
+        for empty, state in zip(*both, strict=True):
+            fixed += empty.nbytes
+            if state.nbytes > empty.nbytes:
+                until = getattr(state, "most", sys.maxsize)
+                growth[until] = growth.get(until, 0) + state.nbytes - empty.nbytes
     return StateSize(name, fixed, growth)
 
 

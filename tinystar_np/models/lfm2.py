@@ -10,12 +10,12 @@
 
 New in it: in ten of sixteen layers a token sees itself and the two before it, through a convolution between
 two gates that depend on the token (layers/short_convolution.py). Such a layer keeps two vectors where
-attention keeps the text. The makers searched for the arrangement by measuring what it costs on the processor
-of a phone; recurrences beside the convolutions, which they tried too, added nothing where a few layers attend
-to the whole text. Queries and keys are normed by head, as in Qwen3 (qwen3.py).
+attention keeps the whole text. The makers searched for the arrangement by measuring speed and memory on a
+phone's processor; linear attention or a state-space layer beside the convolutions added nothing where a few
+layers attend to the whole text. Queries and keys are normed by head, as in Qwen3 (qwen3.py).
 
-The width of the feed-forward layer in a file is that of a plain one: a gated one has two thirds of it,
-rounded up, so that it has as many weights.
+``intermediate_size`` in a file is the width of a feed-forward layer without a gate: the gated one has two
+thirds of it, rounded up, and so as many weights.
 """
 
 from dataclasses import dataclass

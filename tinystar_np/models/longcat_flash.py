@@ -1,23 +1,23 @@
-"""LongCat-Flash (Meituan 2025, arXiv:2509.01322), 560B: experts that do nothing, and a shortcut past a layer.
+"""LongCat-Flash 560B (Meituan 2025, arXiv:2509.01322): zero-computation, shortcut-connected experts.
 
     x → norm → latent attention ──+ x → norm ─┬→ feed-forward ──+ x → …
                                               └→ experts ──────────────┐
     … → norm → latent attention ──+ x → norm ──→ feed-forward ──+ x ───+ x      (× L)
-    logits = norm(x) · W             experts = the 12 best of 512, and of 256 that give back their input
+    logits = norm(x) · W             experts = the 12 best of 512, and of 256 that return their input
 
 | attention       | position                | norm    | feed-forward         | block              | context |
 |-----------------|-------------------------|---------|----------------------|--------------------|---------|
 | latent, R = 512 | RoPE on 64 of 192       | RMSNorm | SwiGLU; 12 of 768    | experts beside the | 131072  |
 |                 |                         |         | experts              | next attention     |         |
 
-New in it, beside DeepSeek-V3 (deepseek_v3.py): zero-computation experts. A third of those that the router
-chooses from return what they are given, so that easy tokens use few experts with weights and hard ones many;
-the correction of the choice keeps the mean. And each layer is two, with attention and a dense feed-forward
-layer each: experts read what the first feed-forward layer reads, and their result is added only after the
-second, so that on many machines their traffic hides behind the work between. Queries and latents are scaled
-by √(D / rank), to be as large as if they were not compressed. Blocks are counted by halves here, as in
-transformers' caches. transformers also writes two matrices for each expert that does nothing; nobody reads
-them.
+New in it, beside DeepSeek-V3 (deepseek_v3.py): zero-computation experts (Jin et al. 2024, arXiv:2410.07348).
+A third of the experts return their input, so that easy tokens use few experts with weights and hard ones
+many; the correction of the router holds the mean constant. And each layer has attention and a dense
+feed-forward layer twice: the experts read what the first feed-forward layer reads, and their result is added
+after the second (Cai et al. 2024, arXiv:2404.05019), so that communication between machines overlaps with the
+computation in between. Queries and latents are scaled by √(D / rank), to be as large as if they were not
+compressed. Blocks here are half layers, as in transformers' caches. transformers also writes matrices for the
+experts that do nothing; they are ignored.
 """
 
 import math
@@ -36,7 +36,7 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_corrected_top_k
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, gated_experts
-from tinystar_np.layers.latent_attention import LatentAttention
+from tinystar_np.layers.latent_attention import LatentQueryAttention
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
@@ -98,7 +98,7 @@ class LongcatFlashConfig(Config):
 
     @property
     def zero_experts(self) -> int:
-        """How many experts give back what they are given."""
+        """How many experts return their input."""
         return self.zero_expert_num or 0
 
     @property
@@ -195,7 +195,7 @@ FUSED_EXPERTS: WeightTable = {  # as transformers 5 has them in memory: those of
 
 
 class Block(Module):
-    """Half a layer: latent attention and feed-forward; in the first half experts, whose result waits."""
+    """Half a layer: latent attention, feed-forward; the first has experts, the second adds their result."""
 
     def __init__(self, w: Weights, c: LongcatFlashConfig, i: int):
         self.attention_norm = RMSNorm(w / "attention_norm", eps=c.rms_norm_eps)
@@ -228,7 +228,7 @@ class Block(Module):
             ) from None
 
 
-class LongcatAttention(LatentAttention):
+class LongcatAttention(LatentQueryAttention):
     """Latent attention whose queries and latents are scaled.
 
     w  as in ``LatentQueryAttention``
@@ -250,15 +250,9 @@ class LongcatAttention(LatentAttention):
         self.query_scale = np.float32((c.hidden_size / c.q_lora_rank) ** 0.5)
         self.latent_scale = np.float32((c.hidden_size / c.kv_lora_rank) ** 0.5)
 
-    def build_queries(self, w: Weights, eps: float) -> None:
-        """Build what makes queries."""
-        self.q_down, self.q_up = Linear(w / "q_down"), Linear(w / "q_up")
-        self.q_norm = RMSNorm(w / "q_norm", eps=eps)
-
     def queries(self, x: NDArray) -> NDArray:
         """Make queries: (B, T, D) → (B, T, H·(K + K_r))."""
-        compressed = tap("attention.q_norm", self.q_norm(tap("attention.q_down", self.q_down(x))))
-        return self.q_up(compressed) * self.query_scale
+        return super().queries(x) * self.query_scale
 
     def latents(self, x: NDArray, step: Step) -> NDArray:
         """Make what is remembered of each token: (B, T, D) → (B, 1, T, R + K_r)."""
@@ -268,7 +262,7 @@ class LongcatAttention(LatentAttention):
 
 
 class ZeroExpert(Module):
-    """An expert that gives back what it is given."""
+    """An expert that returns its input."""
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (n, D) to (n, D), a new array."""
@@ -305,8 +299,8 @@ class LongcatFlash(Decoder[LongcatFlashConfig]):
 FACTS = Facts(
     grew_from="deepseek_v3",
     kind="experts",
-    changed="Experts that give back their input, and experts whose result is added half a layer later",
-    why="hard tokens use more weights than easy ones; the traffic of experts hides behind other work",
+    changed="Experts that return their input; the result of experts is added half a layer later",
+    why="hard tokens use more weights than easy ones; communication overlaps with computation",
     published="Flash",
     keys={"num_layers": 1},
 )

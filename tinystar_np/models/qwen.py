@@ -16,8 +16,8 @@ the query at position p is multiplied by log_n (p + 1) beyond n (kernels/tempera
 
 It is not in transformers: the makers' modeling_qwen.py defines it. There the base goes by the prompt's length
 and stays while the model writes; here, as everywhere, logits are those of the whole text read at once, so
-that a text which grows across n, 2n, 4n … is read again there. ``intermediate_size`` counts gate and up
-together.
+that a text which grows across n, 2n, 4n … is read again at that length. ``intermediate_size`` counts gate
+and up together.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Zamba 2 (Glorioso et al. 2024, arXiv:2411.15242): Mamba 2, and one or two blocks used at many depths.
+"""Zamba 2 (Glorioso et al. 2024, arXiv:2411.15242): Mamba 2, and one or two shared attention blocks.
 
     x₀ = embedding
     y = feed-forward(norm(attention(norm(x and x₀ side by side)))) · W_i       in some layers, else 0
@@ -10,12 +10,12 @@
 | Mamba 2; MHA in 9 of 54     | none or RoPE | RMSNorm | GeGLU      | attention, feed-forward | 4096    |
 | layers, of 1 or 2 blocks    |              |         |            | before Mamba            |         |
 
-New in it, beside Zamba (zamba.py): Mamba 2 instead of Mamba 1, and two blocks of attention that take turns,
-where Zamba has one. A shared block does the same at every depth but for an adapter there, a product of two
-narrow matrices that is added to its first matrices (LoRA, Hu et al. 2021, arXiv:2106.09685). So depth costs
-few weights, while each use of a block has keys and values of its own. Its attention reads the stream beside
-the embedding of the token, as wide again; what it gives enters Mamba's input alone, by a matrix of its layer,
-and not the stream.
+New in it, beside Zamba (Glorioso et al. 2024, arXiv:2405.16712): Mamba 2 instead of Mamba 1, and two blocks
+of attention that take turns, where Zamba has one. A shared block has the same weights at every depth except
+for an adapter, a product of two narrow matrices that is added to its first matrices (LoRA, Hu et al. 2021,
+arXiv:2106.09685). So depth costs few weights, while each use of a block has keys and values of its own. Its
+attention reads the stream and the token's embedding side by side, 2D numbers; a matrix of the layer adds its
+result to Mamba's input alone, and not to the stream.
 
 The makers' kernels do not limit Δ. transformers keeps it at ``time_step_min`` or above when it reads a text,
 and does not for single tokens; here it has no limit.
@@ -421,8 +421,8 @@ class Zamba2(Decoder[Zamba2Config]):
 FACTS = Facts(
     grew_from="mamba2",
     kind="attention",
-    changed="One or two blocks of attention, used at many depths before Mamba with adapters",
-    why="attention in every sixth layer for the weights of two",
+    changed="One or two shared blocks of attention and feed-forward before Mamba, with adapters",
+    why="attention in every sixth layer, for the weights of two blocks",
     published="2.7B",
     keys={"num_hidden_layers": 54, "num_mem_blocks": 2},
 )

@@ -28,7 +28,7 @@ from tinystar_np import fast
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.layers.basic import Linear, Norm
-from tinystar_np.models.baichuan import UnitHead
+from tinystar_np.models.baichuan import NormHead
 from tinystar_np.models.base import Decoder, in_silence
 from tinystar_np.models.opt import ProjectedHead
 from tinystar_np.seeing.branch_parts import Branch, Directions, branches_of, parts_of
@@ -147,7 +147,7 @@ def _from_logits(
     def columns(ids: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the vectors (n, D) and biases (n,) of tokens."""
         vectors = fast.embedding(np.array(ids), head.weight.T)  # (n, D), or (n, R) before a projection
-        if isinstance(head, UnitHead):
+        if isinstance(head, NormHead):
             vectors /= head.norms[ids, None]
         if project is not None:
             vectors = fast.matmul(vectors, unpacked(project.weight).T)  # (n, D)

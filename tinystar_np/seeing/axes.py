@@ -25,6 +25,7 @@ TABLES: tuple[Facts, ...] = (
     tap_facts.FEED_FORWARD,
     tap_facts.LAUREL,
     tap_facts.PER_LAYER,
+    tap_facts.PATCHES,
     tap_facts.MAMBA2,
     tap_facts.DELTA_NET,
     tap_facts.SPLIT_DELTA_NET,

@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 
 STREAM = "x"
 """The name of the residual stream as a block receives it."""
-SUMS = ("residual_predicted", "residual_middle", "residual_late", "residual_corrected", "residual")
+SUMS = (
+    *("residual_encoded", "residual_patches"),
+    *("residual_predicted", "residual_middle", "residual_late", "residual_corrected", "residual"),
+)
 """Taps of the stream itself: what it was, and all that was added since."""
 KEPT = ("residual_normed", "residual_middle_normed")
 """What goes on beside a part where that is not the stream, but its norm (MiniMax-01)."""
@@ -145,6 +148,10 @@ def _reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...]:
         return _mixer_reads(name, names, source)
     if part == "laurel":
         return ("laurel.left",) if own == "right" else (source,)
+    if part == "patches":  # of the bytes themselves
+        return ()
+    if part == "cross_attention":
+        return (source, *(each for each in names if each == "patches.ends"))
     if part == "per_layer":
         return (PER_LAYER[own] or source,)
     return _feed_forward_reads(own, names, source)

@@ -84,7 +84,11 @@ def mixing_matrix(model: Decoder, recording: Recorded, layer: int, heads: Heads 
     first, second, third, *rest = (_tap(recording, layer, name) for name in names)
     if isinstance(mixer, Mamba1):
         dt, A, D = first[..., chosen], mixer.A[:, chosen], mixer.D[chosen]
-        matrix = selective_matrix(dt, A, second, third, D)
+        B, C = second, third
+        if B.ndim == 4:  # of groups: each channel's own, so that any channels can be chosen
+            groups = chosen // (len(mixer.D) // B.shape[2])
+            B, C = B[:, :, groups], C[:, :, groups]
+        matrix = selective_matrix(dt, A, B, C, D)
     elif isinstance(mixer, Mamba2):
         groups = chosen // (mixer.heads // mixer.groups)  # each head's own, so that any heads can be chosen
         B, C = second[:, :, groups], third[:, :, groups]

@@ -32,7 +32,7 @@ STREAM: Facts = {
     "mixer_scaled": ("(B, T, D)", "the mixer's, likewise"),
     "mixers": ("(B, T, D)", "what attention and a recurrence beside it add together"),
     "laurel_post_norm": ("(B, T, D)", "a norm after the product of low rank (LAuReL)"),
-    "shared_out": ("(B, T, D)", "what a shared block adds to Mamba's input (Zamba 2)"),
+    "shared_out": ("(B, T, D)", "what a shared block adds to Mamba's input (Zamba, Zamba 2)"),
     "residual_normed": ("(B, T, D)", "what goes on beside the mixer, its norm times a factor (MiniMax-01)"),
     "residual_middle": (
         "(B, T, D)",
@@ -43,6 +43,8 @@ STREAM: Facts = {
     "feed_forward_post_norm": ("(B, T, D)", "a norm after it"),
     "feed_forward_scaled": ("(B, T, D)", "its result times the model's factor (Granite, Falcon-H1)"),
     "post_norm": ("(B, T, D)", "the one norm after a parallel block"),
+    "residual_encoded": ("(B, T, D)", "the stream after the layers that encode bytes (BLT)"),
+    "residual_patches": ("(B, T, D)", "the stream, doubled, and what bytes take from patches (BLT)"),
     "residual_late": ("(B, T, D)", "the stream between feed-forward and the layer's own input (Gemma 4)"),
     "per_layer_post_norm": ("(B, T, D)", "a norm after what the layer makes of its own input"),
     "residual_predicted": ("(B, T, D)", "all vectors of the stream, predicted (AltUp), side by side"),
@@ -119,6 +121,10 @@ PER_LAYER: Facts = {
     "per_layer.gated": ("(B, T, J)", "that input, gated"),
     "per_layer.out": ("(B, T, D)", "what the layer makes of it"),
 }
+PATCHES: Facts = {
+    "patches.ends": ("(B, T)", "1 where a byte is the last of its patch, 0 elsewhere"),
+    "cross_attention.out": ("(B, T, D)", "what bytes take from patches"),
+}
 MAMBA2: Facts = {
     "mixer.in": ("(B, T, 2HP+2GN+H)", "z, x, B, C and Δ in one product"),
     "mixer.convolution": ("(B, T, HP+2GN)", "x, B, C after the convolution, before the activation"),
@@ -168,9 +174,15 @@ MAMBA1: Facts = {
     "mixer.in": ("(B, T, 2F)", "x and z in one product"),
     "mixer.convolution": ("(B, T, F)", "x after the convolution, before the activation"),
     "mixer.x": ("(B, T, F)", "what is written into the state"),
-    "mixer.selection": ("(B, T, R+2N)", "Δ of low rank, B and C in one product"),
+    "mixer.selection": (
+        "(B, T, R+2N)",
+        "Δ of low rank, B and C in one product; in Zamba, (B, T, M, R+2N), one for each of M heads",
+    ),
     "mixer.time_step": ("(B, T, F)", "Δ, after softplus"),
-    "mixer.B": ("(B, T, N)", "where in the state it is written; after its norm, where there is one"),
+    "mixer.B": (
+        "(B, T, N)",
+        "where in the state it is written; after its norm, where there is one; in Zamba, (B, T, M, N)",
+    ),
     "mixer.C": ("(B, T, N)", "what is read from the state, likewise"),
     "mixer.scan": ("(B, T, F)", "what the recurrence gives, D x included"),
     "mixer.gated": ("(B, T, F)", "gated"),
