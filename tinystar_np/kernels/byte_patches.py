@@ -34,7 +34,7 @@ def next_byte_entropy(logits: NDArray) -> NDArray:
     [0.693, 0.0]
     """
     logs = log_softmax(logits)
-    return -(np.exp(logs) * logs).sum(axis=-1)
+    return np.sum(np.exp(logs) * -logs, axis=-1)
 
 
 def ends_of_patches(entropy: NDArray, positions: NDArray[np.integer], threshold: float) -> NDArray[np.bool_]:
