@@ -40,6 +40,7 @@ RECURRENT = (
     "mamba2",
     "minimax",
     "nemotron_h",
+    "olmo_hybrid",
     "qwen3_5_moe_text",
     "qwen3_5_text",
     "qwen3_next",

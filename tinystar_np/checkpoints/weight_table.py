@@ -5,17 +5,17 @@
 
 The shape is that of the stored tensor. An axis is a product of the config's letters and numbers, "3D" is
 three times the model width, or a sum of such products, "HK+2GK"; a letter may mean another number in some of
-the layers (``other_sizes`` of the config). Linear layers want (in, out): where a file
-stores (out, in), the row says "(HK D)ᵀ", and the transpose is used, a view that costs nothing.
+the layers (``other_sizes`` of the config). Linear layers want (in, out): where a file stores (out, in), the
+row says "(HK D)ᵀ", and the transpose is used, a view that costs nothing.
 
 The third entry names an attribute of the config: the row is there where it is true, or, where it is a list of
 layers' numbers, in these layers. "not …" is its opposite, "… and …" asks for both.
 
 A row is written out for every layer ``{i}``, every expert ``{e}``, and every head ``{h}`` of queries or
 ``{g}`` of keys; ``{n}``, ``{m}`` and ``{p}`` count up to the letters N, M and P. ``{i+1}`` counts layers from
-1; ``{i//2}`` and ``{i%2}`` are for files that have two of ours in each layer. A longer name in braces is an
-attribute of the config, ``{home[i]}`` what stands for the layer in one that has something for each. A tensor
-may hold several of our arrays:
+1; ``{i//2}`` and ``{i%2}`` are for files that have two of our layers in each of theirs. A longer name in
+braces is an attribute of the config, and ``{home[i]}`` its entry for the layer, where it has one for each. A
+tensor may hold several of our arrays:
 
 - those of all experts: ``{e}`` stands in our name only. "E (M D)ᵀ" says that the first axis counts the
   experts; with "(EM D)ᵀ" their matrices lie one below the other in one matrix.

@@ -18,7 +18,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import listening, tap
 
 Choice = NDArray[np.intp]
-"""(B, T, k), the places of the chosen keys."""
+"""(B, T, k), the indices of the chosen keys among those in reach; −1 for none."""
 
 
 class Indexer(Module):

@@ -49,6 +49,7 @@ ENCODED = ("blt",)
 """Models of several stacks, of which our blocks are the last: more than the embedding stands before them, and
 transformers lists the probabilities of all."""
 OF_A_LAYER = (".weight", ".bias")
+"""How the names of tensors end that have a layer to themselves."""
 OUT = re.compile(r"blocks\.(\d+)\.attention\.out")
 ATTEND, ROTATE = "eager_attention_forward", "apply_rotary_pos_emb"
 BEFORE = ("", "model.language_model.", "language_model.", "model.text_model.")
