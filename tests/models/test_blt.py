@@ -141,20 +141,21 @@ def test_texts_in_a_pool(blocks: int, piece: int | None, tmp_path: Path) -> None
     """They begin alike, and share nothing: a block of bytes is none of patches."""
     _, model = both(tmp_path)
     base = random_ids(40).tolist()
-    prompts = [base[:same] + random_ids(own, seed=own).tolist() for same, own in ((40, 3), (40, 20), (32, 1))]
-    prompts += [base, random_ids(50, seed=3).tolist()]
+    own = ((40, 3), (40, 20), (40, 9), (32, 1), (40, 14), (0, 50))
+    prompts = [base, *(base[:same] + random_ids(n, seed=n).tolist() for same, n in own)]
     options = SamplingOptions(max_new_tokens=12, temperature=0.0)
     pool = Pool(model, blocks, 12, 8)
     scheduler = Scheduler(SharedPool(pool), prompt_tokens=piece)
     found: list[list[int]] = []
-    for prompt in (*prompts, *prompts):  # those of the second round would find what the first has left
-        found.append([])
-        row = Row(len(found) - 1, prompt, None, options, model.end_ids, None)
-        scheduler.add(Request(row, options.max_new_tokens))
-    while scheduler.is_busy:
-        for request, pieces in scheduler.step(model):
-            assert request.error is None
-            found[request.row.index] += [each.token_id for each in pieces]
+    for together in (prompts[:1], prompts[1:], prompts):  # later ones would find what the first has left
+        for prompt in together:
+            found.append([])
+            row = Row(len(found) - 1, prompt, None, options, model.end_ids, None)
+            scheduler.add(Request(row, options.max_new_tokens))
+        while scheduler.is_busy:
+            for request, pieces in scheduler.step(model):
+                assert request.error is None
+                found[request.row.index] += [each.token_id for each in pieces]
     alone = [generate_ids(model, prompt, max_new_tokens=12, temperature=0.0) for prompt in prompts]
     assert found == alone + alone
     assert not pool.blocks.in_use
