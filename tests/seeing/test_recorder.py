@@ -71,12 +71,15 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         kind: (kind, ROWS[kind].config("plain"))
         for kind in (
             "bitnet",
+            "blt",
             "gemma3n_text",
             "jetmoe",
+            "lfm3",
             "modernbert-decoder",
             "recurrent_gemma",
             "rwkv",
             "xlstm",
+            "zamba",
             "zamba2",
         )
     },
@@ -157,6 +160,15 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
                 letters = {**sizes, "H": 2 * sizes["G"]}
             if model_type == "xlstm":
                 letters = {**sizes, "J": sizes["U"]}
+            if model_type == "lfm3" and path.endswith("gate"):  # one number for each head
+                letters = {**sizes, "K": 1}
+            if model_type == "zamba":
+                mixer = {"F": sizes["M"] * sizes["P"]} if ".mixer" in path else {}
+                letters = {
+                    **sizes,
+                    **mixer,
+                    **({"D": array.shape[-1]} if path.endswith("attention_norm") else {}),
+                }
             if model_type == "zamba2":  # a shared block reads the stream and the first embeddings
                 mixer = {"H": sizes["M"], "G": sizes["U"]} if ".mixer" in path else {}
                 letters = {
@@ -167,7 +179,7 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
             fitting = [row for row in rows if _shape(row[1], letters) == array.shape]
             assert fitting, f"{name}: {path} {array.shape} is not in docs/taps.md"
             seen |= set(fitting)
-            assert array.dtype == (np.float32 if not path.endswith("chosen") else np.intp)
+            assert array.dtype == (np.intp if path.endswith(("chosen", "patches.ends")) else np.float32)
     assert documented - seen == set()
 
 
