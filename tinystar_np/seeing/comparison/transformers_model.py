@@ -109,8 +109,9 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
 
     def keep(name: str, value: Any, which: int = 0) -> None:
         tensor = value[which] if isinstance(value, tuple | list) else value
-        if tensor.ndim == 4 and name.endswith(("residual", "embedding")):  # P vectors: (P, B, T, D)
-            tensor = tensor.permute(1, 2, 0, 3).flatten(2)
+        if tensor.ndim == 4 and name.endswith(("residual", "embedding")):  # P vectors, before rows or after
+            vectors_first = tensor.shape[:2] != (1, len(ids))
+            tensor = (tensor.permute(1, 2, 0, 3) if vectors_first else tensor).flatten(2)
         if name.endswith(".convolution"):  # (B, channels, T and what the padding adds)
             tensor = tensor.transpose(1, 2)[:, : len(ids)]
         array = tensor.numpy().copy()  # torch refuses this where gradients are on
