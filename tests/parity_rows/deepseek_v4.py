@@ -1,6 +1,6 @@
 from typing import Any
 
-from parity_case import SLIDING, YARN, Case, rope, windows
+from parity_case import LLAMA3, SLIDING, YARN, Case, rope, windows
 from switch_values import Other
 
 FEW, MANY = "compressed_sparse_attention", "heavily_compressed_attention"
@@ -29,7 +29,7 @@ CASE = Case(
     small={
         # With so many index heads no entry is disliked by all: among exact zeros the choice is arbitrary.
         **{"index_n_heads": 16, "index_head_dim": 6, "index_topk": 3},
-        **{"head_dim": 8, "q_lora_rank": 10, "o_groups": 2, "o_lora_rank": 5, "sliding_window": 5},
+        **{"head_dim": 8, "q_lora_rank": 10, "o_groups": 16, "o_lora_rank": 5, "sliding_window": 5},
         **{"num_key_value_heads": 1, "hc_mult": 3, "hc_sinkhorn_iters": 4, "swiglu_limit": 0.5},
         **layers(FEW, MANY),
         **rates(2, 3),
@@ -37,7 +37,7 @@ CASE = Case(
     },
     more={**layers(SLIDING, FEW, MANY), **rates(4, 9)},
     variants={
-        "multi_head": None,
+        **dict.fromkeys(("multi_head", "attention_bias")),  # it has none of these
         "linear": ropes(rope("linear", factor=2.0), rope("linear", rope_theta=50.0, factor=4.0)),
         "yarn": ropes(rope(), YARN),
         "yarn_with_factor": ropes(rope(), {**YARN, "attention_factor": 1.0}),
@@ -58,7 +58,7 @@ CASE = Case(
         "one_stream": {"hc_mult": 1},
         "two_streams": {"hc_mult": 2, "hc_sinkhorn_iters": 20, "hc_eps": 1e-3},
         "one_group": {"o_groups": 1},
-        "many_groups": {"o_groups": 8},
+        "two_groups": {"o_groups": 2},
         "sigmoid": {"scoring_func": "sigmoid", "routed_scaling_factor": 2.5},
         "no_limit": {"swiglu_limit": 100.0},
         "all_experts": {"num_experts_per_tok": 4},
@@ -66,9 +66,29 @@ CASE = Case(
     },
 )
 
+FLAT = {"rope_parameters": {"rope_type": "default"}, **HALF, "layer_types": [SLIDING, MANY]}
 OTHERS: dict[str, list[Any]] = {
     "num_hidden_layers": [Other(3, also={"layer_types": [FEW, MANY, FEW], "mlp_layer_types": [HASHED] * 3})],
     "n_routed_experts": [5],
+    "num_experts_per_tok": [1],
+    "n_shared_experts": [2],
+    "num_key_value_heads": [2],
+    "routed_scaling_factor": [2.5],
+    "rope_parameters": [
+        ropes(rope(rope_theta=50.0), rope("linear", factor=4.0)),
+        ropes(rope(rope_theta=20.0), YARN),
+        ropes(rope(rope_theta=20.0), LLAMA3),
+        ropes(rope(rope_theta=20.0), rope("dynamic", factor=4.0)),
+    ],
+    "max_position_embeddings": [Other(1024, given=ropes(rope(), rope("yarn", factor=4.0)))],
+    "rope_theta": [Other(50.0, given=FLAT)],
+    "compress_rope_theta": [Other(50.0, given=FLAT)],
+    "partial_rotary_factor": [Other(0.75, given=FLAT)],
+    "qk_rope_head_dim": [Other(6, given={"rope_parameters": FLAT["rope_parameters"], "qk_rope_head_dim": 4})],
+    "compress_rate_csa": [3],
+    "compress_rate_hca": [5],
+    "compress_ratios": [Other([4, 0], given={"layer_types": None})],
+    "num_hash_layers": [Other(1, given={"mlp_layer_types": None})],
     "head_dim": [12],
     "q_lora_rank": [12],
     "o_groups": [4],
@@ -86,4 +106,6 @@ OTHERS: dict[str, list[Any]] = {
     "scoring_func": ["sigmoid"],
     "sliding_window": [3],
 }
-INERT = ""
+INERT = (
+    "attention_bias num_nextn_predict_layers output_router_logits router_aux_loss_coef router_jitter_noise"
+)

@@ -12,7 +12,7 @@ from parity_cases import ROWS
 from safetensors.numpy import load_file, save_file
 
 import tinystar_np as ts
-from tinystar_np.checkpoints.weight_table import expand
+from tinystar_np.checkpoints.weight_table import expand, known_as
 from tinystar_np.conversion import convert
 from tinystar_np.errors import InputError
 from tinystar_np.seeing.comparison.configs import differing_keys
@@ -92,7 +92,7 @@ def test_a_factor_in_every_architecture(model_type: str, tmp_path: Path) -> None
     last = f"blocks.{len(model.blocks) - 1}."
     rows = [row for row in expand(model.WEIGHTS, model.config).values() if row.ours.startswith(last)]
     row = next(row for row in rows if row.is_matrix and not row.part and row.expert is None)
-    name = pair.name(row.theirs)
+    name = next(n for n in pair.tensors if known_as(n, model.PREFIX, model.OTHER_NAMES) == row.theirs)
     pair.change(name, lambda w: np.float32(1.25) * w)
     found = pair.diff()
     assert one_kind(found) == "times 1.25"

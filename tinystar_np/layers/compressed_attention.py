@@ -193,15 +193,15 @@ class CompressedAttention(Module):
     """Attention with one vector for each token as its key and value, to a window and to entries before.
 
         c       = norm(x W_down);  q = heads of c W_up, each scaled to unit mean square
-        k = v   = norm(x W_kv), the same for all heads
+        k = v   = norm(x W_k), the same for all heads
         y       = softmax(q kᵀ / √K, with a sink) k               of the window, and of entries
         result  = (groups of y, each times its W_g, side by side) W_out
 
     Queries and keys are rotated, and since keys are values, so is what is gathered: y is rotated back, by the
     query's position. The parts of y then depend on distances.
 
-    w           linear layers ``q_down`` (D, R), ``q_up`` (R, H·K), ``kv`` (D, K), ``out_up`` (O·P, D); norms
-                ``q_norm`` (R,), ``kv_norm`` (K,); ``sinks`` (H,); ``out_down.weight`` (O·P, H·K/O), a
+    w           linear layers ``q_down`` (D, R), ``q_up`` (R, H·K), ``k`` (D, K), ``out_up`` (O·P, D); norms
+                ``q_norm`` (R,), ``k_norm`` (K,); ``sinks`` (H,); ``out_down.weight`` (O·P, H·K/O), a
                 matrix for each of O groups of numbers of y, one below the other
     heads       H
     groups      O
@@ -224,13 +224,13 @@ class CompressedAttention(Module):
         compressor: Compressor | None = None,
         indexer: EntryIndexer | None = None,
     ):
-        self.q_down, self.q_up, self.kv = (Linear(w / name) for name in ("q_down", "q_up", "kv"))
-        self.q_norm, self.kv_norm = RMSNorm(w / "q_norm", eps=eps), RMSNorm(w / "kv_norm", eps=eps)
+        self.q_down, self.q_up, self.k = (Linear(w / name) for name in ("q_down", "q_up", "k"))
+        self.q_norm, self.k_norm = RMSNorm(w / "q_norm", eps=eps), RMSNorm(w / "k_norm", eps=eps)
         self.out_down: Matrix = w["out_down.weight"]
         self.out_up = Linear(w / "out_up")
         self.sinks: NDArray = w["sinks"]
         self.heads, self.groups, self.window, self.eps = heads, groups, window, eps
-        self.head_dim = len(self.kv_norm.gain)
+        self.head_dim = len(self.k_norm.gain)
         self.scale = self.head_dim**-0.5
         self.rope, self.compressor, self.indexer = rope, compressor, indexer
 
@@ -258,7 +258,8 @@ class CompressedAttention(Module):
         q = heads_apart(self.q_up(compressed), self.heads)  # (B, H, T, K)
         q = fast.rms_norm(tap("attention.q", q), np.ones(self.head_dim, np.float32), self.eps)
         q = tap("attention.q_rotated", self.rope(q, step.queries))
-        k = tap("attention.kv_norm", self.kv_norm(tap("attention.kv", self.kv(x))))[:, None]
+        k = tap("attention.k", self.k(x)[:, None])
+        k = tap("attention.k_norm", self.k_norm(k))
         k = tap("attention.k_rotated", self.rope(k, step))  # (B, 1, T, K)
         keys, bias = self.near(k, step, window)  # (B, 1, S, K), (1 or B, 1, T, S)
         if self.compressor is not None:
@@ -295,6 +296,7 @@ class CompressedAttention(Module):
         assert self.compressor is not None
         entries = self.compressor(x, step, state)  # type: ignore[arg-type]
         n, every = entries.shape[1], self.compressor.every
+        entries = tap("attention.entries", entries) if n else entries
         chosen = None
         if self.indexer is not None:
             chosen = self.indexer(x, compressed, step, index)  # type: ignore[arg-type]
@@ -313,8 +315,8 @@ class CompressedAttention(Module):
         bias = np.broadcast_to(bias, (len(q), self.heads, *bias.shape[2:]))
         if not listening("attention.scores", "attention.probabilities"):
             return fast.attention(q, k, k, None, scale=self.scale, bias=bias, sinks=self.sinks)
-        scores = tap("attention.scores", fast.attention_scores(q, k, scale=self.scale, bias=bias))
-        probabilities = fast.attention_probabilities(scores, None, self.sinks)
+        scores = tap("attention.scores", fast.attention_scores(q, k, scale=self.scale))
+        probabilities = fast.attention_probabilities(scores + bias, None, self.sinks)
         return fast.attention_mean(tap("attention.probabilities", probabilities), k)
 
     def projected(self, y: NDArray) -> NDArray:
@@ -323,8 +325,9 @@ class CompressedAttention(Module):
         by_group = y.transpose(2, 0, 1, 3).reshape(T * B, self.groups, -1).swapaxes(0, 1)  # (O, T·B, H·K/O)
         matrices = unpacked(self.out_down).reshape(self.groups, -1, by_group.shape[-1])  # (O, P, H·K/O)
         small = by_group @ matrices.swapaxes(1, 2)  # (O, T·B, P)
-        side_by_side = small.transpose(1, 0, 2).reshape(T, B, -1).swapaxes(0, 1)
-        return self.out_up(tap("attention.out_down", side_by_side))
+        small = small.transpose(1, 0, 2).reshape(T, B, self.groups, -1).swapaxes(0, 1)
+        small = tap("attention.out_down", small)  # (B, T, O, P)
+        return self.out_up(small.reshape(B, T, -1))
 
 
 def bias_of(mask: Mask) -> NDArray[np.float32]:

@@ -15,7 +15,8 @@ New in it, beside DeepSeek-V3.2 (deepseek_v32.py): a context of a million tokens
 layer remembers 128 tokens, each as one vector that is key and value for all heads, and from there on entries
 in their place (kernels/window_compression.py). In every second layer an entry stands for 128 tokens and all
 are attended to; in the others it stands for 4 and an indexer with entries of its own chooses 512
-(layers/compressed_attention.py). Four residual streams take the place of one (kernels/hyper_connections.py).
+(layers/compressed_attention.py). Four residual streams take the place of one (kernels/hyper_connections.py;
+Xie et al. 2025, arXiv:2512.24880).
 The first layers look up the experts of a token (kernels/hash_routing.py). The heads' results go to the output
 in groups, each through a matrix of its own.
 
@@ -118,7 +119,6 @@ class DeepseekV4Config(Config):
     tie_word_embeddings: bool = False
 
     REFUSED: ClassVar = {  # nothing reads these in transformers; elsewhere they have a meaning
-        "attention_bias": (False, None),
         "n_shared_experts": (1, None),
         "norm_topk_prob": (True, None),
         "num_key_value_heads": (1, None),
@@ -222,9 +222,13 @@ class DeepseekV4Config(Config):
     def check(self) -> None:
         """Refuse contradictions, and what is not implemented."""
         _ = self.rates, self.hash_layers
+        k, E = self.num_experts_per_tok, self.n_routed_experts
+        require(1 <= k <= E, f"num_experts_per_tok = {k} of n_routed_experts = {E} cannot be chosen.")
         super().check()
         O, wide = self.o_groups, self.num_attention_heads * self.head_dim  # noqa: E741 — the letter
-        require(wide % O == 0, f"o_groups = {O} cannot divide the {wide} numbers of all heads' results.")
+        require(
+            wide % O == 0, f"{wide} numbers of all heads' results cannot be divided among o_groups = {O}."
+        )
         for name, rope in self.ropes.items():
             rule, rotated = rope.rope_type, rope.rotary_dim + rope.rotary_dim % 2
             known = f"Known: {', '.join(RULES)}."
@@ -246,8 +250,8 @@ WEIGHTS: WeightTable = {
     "blocks.{i}.attention.q_down.weight": ("layers.{i}.self_attn.q_a_proj.weight", "(Q D)ᵀ"),
     "blocks.{i}.attention.q_norm.gain": ("layers.{i}.self_attn.q_a_norm.weight", "Q"),
     "blocks.{i}.attention.q_up.weight": ("layers.{i}.self_attn.q_b_proj.weight", "(HK Q)ᵀ"),
-    "blocks.{i}.attention.kv.weight": ("layers.{i}.self_attn.kv_proj.weight", "(K D)ᵀ"),
-    "blocks.{i}.attention.kv_norm.gain": ("layers.{i}.self_attn.kv_norm.weight", "K"),
+    "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.kv_proj.weight", "(K D)ᵀ"),
+    "blocks.{i}.attention.k_norm.gain": ("layers.{i}.self_attn.kv_norm.weight", "K"),
     "blocks.{i}.attention.sinks": ("layers.{i}.self_attn.sinks", "H"),
     "blocks.{i}.attention.out_down.weight": ("layers.{i}.self_attn.o_a_proj.weight", "OR U"),
     "blocks.{i}.attention.out_up.weight": ("layers.{i}.self_attn.o_b_proj.weight", "(D OR)ᵀ"),
@@ -433,10 +437,10 @@ class FeedForward(ExpertsAndShared):
         if self.table is None:
             return self(x)
         logits = tap("feed_forward.router", self.experts.router(x))  # (B, T, E)
-        chosen = tap("feed_forward.chosen", self.table[ids])  # (B, T, k)
-        times = None if self.times is None else self.times[ids]
+        chosen, times = self.table[ids], None if self.times is None else self.times[ids]  # (B, T, k)
         weights = scores_of_chosen(logits, chosen, score=self.score, factor=self.factor, times=times)
-        y = self.experts.mixed(x, chosen, tap("feed_forward.weights", weights))
+        chosen, weights = tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
+        y = self.experts.mixed(x, chosen, weights)
         return tap("feed_forward.out", tap("feed_forward.experts", y) + self.shared(x))
 
 
@@ -496,10 +500,10 @@ class Block(Module):
     def __call__(self, x: NDArray, step: Step, state: HybridState | None) -> NDArray:
         """Map the residual streams (B, T, N·D) to the residual streams (B, T, N·D)."""
         read, (back, mixing) = self.attention_streams(x)
-        normed = tap("attention_norm", self.attention_norm(tap("residual_read", read)))
+        normed = tap("attention_norm", self.attention_norm(read))
         y = self.attention(normed, step, state)
         x = added(step.wanted(x), y, step.wanted(back), step.wanted(mixing))
-        read, (back, mixing) = self.feed_forward_streams(tap("residual_attention", x))
+        read, (back, mixing) = self.feed_forward_streams(tap("residual_streams", x))
         normed = tap("feed_forward_norm", self.feed_forward_norm(tap("residual_middle", read)))
         y = self.feed_forward.of_tokens(normed, step.wanted(step.given(IDS)))
         return tap("residual", added(x, y, back, mixing))

@@ -42,6 +42,7 @@ STREAM: Facts = {
     "feed_forward_scaled": ("(B, T, D)", "its result times the model's factor (Granite, Falcon-H1)"),
     "residual_predicted": ("(B, T, D)", "all vectors of the stream, predicted (AltUp), side by side"),
     "residual_corrected": ("(B, T, D)", "all vectors of the stream, corrected (AltUp), side by side"),
+    "residual_streams": ("(B, T, D)", "all streams after attention, side by side (DeepSeek-V4)"),
     "laurel_post_norm": ("(B, T, D)", "a norm after the product of low rank (LAuReL)"),
     "residual_late": ("(B, T, D)", "the stream between feed-forward and the layer's own input (Gemma 4)"),
     "per_layer_post_norm": ("(B, T, D)", "a norm after what the layer makes of its own input"),
@@ -242,6 +243,11 @@ IMAGES: Facts = {
 POOLED: Facts = {
     "final_norm": ("(B, D)", "the class vector after the last norm: what is said of the image (CLIP)"),
 }
+COMPRESSED_ATTENTION: Facts = {
+    "attention.entries": ("(B, S, K)", "what stands for m earlier tokens each, S windows of them"),
+    "attention.index_scores": ("(B, T, S)", "the indexer's scores of the entries, where some are left out"),
+    "attention.out_down": ("(B, T, O, P)", "each group of the heads' results times its matrix"),
+}
 COMPRESSED_QUERIES: Facts = {
     "attention.q_down": ("(B, T, Q)", "queries compressed, before their norm"),
     "attention.q_norm": ("(B, T, Q)", "queries compressed, after their norm"),
@@ -272,6 +278,8 @@ def facts_of(names: Collection[str]) -> Facts:
         facts = facts | LIGHTNING
     elif "mixer.in" in names:
         facts = facts | MAMBA2
+    if "attention.out_down" in names:
+        facts = facts | COMPRESSED_ATTENTION
     if "attention.q_down" in names:
         facts = facts | COMPRESSED_QUERIES
     return {name: facts[name] for name in names if name in facts}
