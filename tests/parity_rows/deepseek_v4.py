@@ -8,9 +8,14 @@ HASHED, SCORED = "hash_moe", "moe"
 HALF = {"partial_rotary_factor": 0.5}
 
 
-def ropes(near: dict[str, Any], far: dict[str, Any]) -> dict[str, Any]:
+def both(near: dict[str, Any], far: dict[str, Any]) -> dict[str, Any]:
     """Rotations of layers without entries, and of those with them."""
-    return {"rope_parameters": {"main": {**HALF, **near}, "compress": {**HALF, **far}}}
+    return {"main": {**HALF, **near}, "compress": {**HALF, **far}}
+
+
+def ropes(near: dict[str, Any], far: dict[str, Any]) -> dict[str, Any]:
+    """The key that says so."""
+    return {"rope_parameters": both(near, far)}
 
 
 def rates(few: int, many: int) -> dict[str, Any]:
@@ -35,7 +40,7 @@ CASE = Case(
         **rates(2, 3),
         **ropes(rope(rope_theta=20.0), rope()),
     },
-    more={**layers(SLIDING, FEW, MANY), **rates(4, 9)},
+    more={**layers(SLIDING, FEW, MANY), **rates(3, 5)},
     variants={
         **dict.fromkeys(("multi_head", "attention_bias")),  # it has none of these
         "linear": ropes(rope("linear", factor=2.0), rope("linear", rope_theta=50.0, factor=4.0)),
@@ -75,10 +80,11 @@ OTHERS: dict[str, list[Any]] = {
     "num_key_value_heads": [2],
     "routed_scaling_factor": [2.5],
     "rope_parameters": [
-        ropes(rope(rope_theta=50.0), rope("linear", factor=4.0)),
-        ropes(rope(rope_theta=20.0), YARN),
-        ropes(rope(rope_theta=20.0), LLAMA3),
-        ropes(rope(rope_theta=20.0), rope("dynamic", factor=4.0)),
+        both(rope(rope_theta=20.0), rope("linear", factor=4.0)),
+        both(rope(rope_theta=20.0), YARN),
+        both(rope(rope_theta=20.0), LLAMA3),
+        both(rope(rope_theta=20.0), rope("dynamic", factor=4.0)),
+        Other(both(rope(rope_theta=50.0), rope()), given={"layer_types": [SLIDING, MANY]}),
     ],
     "max_position_embeddings": [Other(1024, given=ropes(rope(), rope("yarn", factor=4.0)))],
     "rope_theta": [Other(50.0, given=FLAT)],

@@ -66,13 +66,14 @@ class Compressor(Module):
               (m, K) or (m, 2K); ``norm`` (K,)
     rope      rotates entries, by the position at which their window begins
     eps       of the norm
+    has_taps  whether taps have its vectors and gates
     """
 
-    def __init__(self, w: Weights, *, rope: LastRotary, eps: float):
+    def __init__(self, w: Weights, *, rope: LastRotary, eps: float, has_taps: bool = True):
         self.values, self.gates = Linear(w / "values"), Linear(w / "gates")
         self.bias: NDArray = w["bias"]
         self.norm = RMSNorm(w / "norm", eps=eps)
-        self.rope = rope
+        self.rope, self.has_taps = rope, has_taps
         self.every, self.head_dim = len(self.bias), len(self.norm.gain)
         self.overlaps = self.bias.shape[1] > self.head_dim
 
@@ -121,6 +122,8 @@ class Compressor(Module):
         within  (B,) at which place of its window the first token stands
         """
         values, gates = linear_each((self.values, self.gates), x)
+        if self.has_taps:
+            values, gates = tap("attention.entry_values", values), tap("attention.entry_gates", gates)
         gates = gates + self.bias[step.positions % self.every]
         n = (int(within.max()) + step.length - 1) // self.every + 1
         shape = len(x), n * self.every, values.shape[-1]
@@ -159,7 +162,7 @@ class EntryIndexer(Module):
 
     def __init__(self, w: Weights, *, heads: int, rope: LastRotary, eps: float, top_k: int):
         self.q, self.weights = Linear(w / "q"), Linear(w / "weights")
-        self.compressor = Compressor(w / "compressor", rope=rope, eps=eps)
+        self.compressor = Compressor(w / "compressor", rope=rope, eps=eps, has_taps=False)
         self.heads, self.rope, self.top_k = heads, rope, top_k
         self.head_dim = self.compressor.head_dim
 
@@ -296,7 +299,6 @@ class CompressedAttention(Module):
         assert self.compressor is not None
         entries = self.compressor(x, step, state)  # type: ignore[arg-type]
         n, every = entries.shape[1], self.compressor.every
-        entries = tap("attention.entries", entries) if n else entries
         chosen = None
         if self.indexer is not None:
             chosen = self.indexer(x, compressed, step, index)  # type: ignore[arg-type]

@@ -167,7 +167,7 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
     named = [each.removeprefix("attention.") for each in names]
     begin = "qkv" if "qkv" in named else ""
     routed = ("chosen",) if "chosen" in named else ()
-    entries = ("entries",) if "entries" in named else ()
+    entries = tuple(each for each in named if each.startswith("entry_"))
     chains = {
         "q": [each for each in named if each.startswith("q") and each != "qkv"],
         "k": [each for each in named if each.startswith("k") and not each.startswith("kv_")],

@@ -244,7 +244,11 @@ POOLED: Facts = {
     "final_norm": ("(B, D)", "the class vector after the last norm: what is said of the image (CLIP)"),
 }
 COMPRESSED_ATTENTION: Facts = {
-    "attention.entries": ("(B, S, K)", "what stands for m earlier tokens each, S windows of them"),
+    "attention.entry_values": (
+        "(B, T, K)",
+        "what a token gives for entries; twice as much where they overlap",
+    ),
+    "attention.entry_gates": ("(B, T, K)", "how much that counts, before its place and the softmax"),
     "attention.index_scores": ("(B, T, S)", "the indexer's scores of the entries, where some are left out"),
     "attention.out_down": ("(B, T, O, P)", "each group of the heads' results times its matrix"),
 }
