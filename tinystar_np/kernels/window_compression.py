@@ -96,13 +96,22 @@ class Sums(NamedTuple):
 
 
 def no_sums(*shape: int) -> Sums:
-    """Return the sums of no tokens."""
+    """Return the sums of no tokens.
+
+    >>> means(no_sums(1, 2)).tolist()
+    [[0.0, 0.0]]
+    """
     zeros = np.zeros(shape, dtype=np.float32)
     return Sums(np.full_like(zeros, LOWEST), zeros, zeros)
 
 
 def sums_of(values: NDArray, gates: NDArray) -> Sums:
-    """Add up the tokens of each window: C and Z + b, (..., m, K) each, −∞ in gates for none → (..., K)."""
+    """Add up the tokens of each window: C and Z + b, (..., m, K) each, −∞ in gates for none → (..., K).
+
+    >>> largest, total, weighted = sums_of(np.array([[1.0], [4.0]]), np.array([[5.0], [5.0]]))
+    >>> largest.tolist(), total.tolist(), weighted.tolist()
+    ([5.0], [2.0], [5.0])
+    """
     largest = np.max(gates, axis=-2, initial=gates.dtype.type(LOWEST))
     weights = np.exp(gates - largest[..., None, :])
     return Sums(largest, np.sum(weights, axis=-2), np.sum(weights * values, axis=-2))
@@ -121,6 +130,10 @@ def merged(a: Sums, b: Sums) -> Sums:
 
 
 def means(sums: Sums) -> NDArray:
-    """Return the entries that sums stand for, 0 where there was no token."""
+    """Return the entries that sums stand for, 0 where there was no token.
+
+    >>> means(Sums(np.zeros(2), np.array([2.0, 0.0]), np.array([5.0, 0.0]))).tolist()
+    [2.5, 0.0]
+    """
     none = sums.total == 0
     return np.where(none, sums.weighted, sums.weighted / np.where(none, sums.total.dtype.type(1), sums.total))
