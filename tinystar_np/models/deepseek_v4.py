@@ -32,21 +32,20 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np import fast
 from tinystar_np.cache import HybridState, Step
 from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.errors import CheckpointError
 from tinystar_np.kernels.activations import ACTIVATIONS, Activation, sigmoid, sqrt_softplus
-from tinystar_np.kernels.hash_routing import scored_top_k, scores_of_chosen, with_each_once
-from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm, linear_each
+from tinystar_np.kernels.hash_routing import scored_top_k
+from tinystar_np.layers.basic import Embedding, Linear, RMSNorm
 from tinystar_np.layers.compressed_attention import (
     CompressedAttention,
     Compressor,
     EntryIndexer,
     LastRotary,
 )
-from tinystar_np.layers.experts import Expert, Experts, ExpertsAndShared
+from tinystar_np.layers.experts import Experts
+from tinystar_np.layers.hashed_experts import HashedExpertsAndShared, LimitedExpert, LimitedFeedForward
 from tinystar_np.layers.hyper_connections import HyperConnection, StreamsNorm, added
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
@@ -365,86 +364,7 @@ MAKERS_NAMES = {
 """{regular expression for what the makers call a tensor: the table's name}"""
 
 
-class LimitedExpert(Expert):
-    """A gated feed-forward layer whose two factors are kept within limits, before the activation.
-
-    limit   largest gate, and largest absolute value of what it multiplies
-    others  as of ``Expert``
-    """
-
-    def __init__(self, w: Weights, activation: Activation, limit: float):
-        super().__init__(w, activation)
-        self.limit = limit
-
-    def __call__(self, x: NDArray) -> NDArray:
-        """Map (n, D) to (n, D), a new array."""
-        gate, up = linear_each((self.gate, self.up), x)
-        return self.down(fast.gated_activation(*limited(gate, up, self.limit), self.activation))
-
-
-class LimitedFeedForward(GatedFeedForward):
-    """The feed-forward layer of all tokens; arguments as of ``LimitedExpert``."""
-
-    def __init__(self, w: Weights, activation: Activation, limit: float):
-        super().__init__(w, activation)
-        self.limit = limit
-
-    def __call__(self, x: NDArray) -> NDArray:
-        """Map (B, T, D) to (B, T, D), a new array."""
-        gate, up = linear_each((self.gate, self.up), x)  # (B, T, M) each
-        gate, up = tap("feed_forward.gate", gate), tap("feed_forward.up", up)
-        hidden = fast.gated_activation(*limited(gate, up, self.limit), self.activation)
-        return tap("feed_forward.down", self.down(tap("feed_forward.activation", hidden)))
-
-
-def limited(gate: NDArray, up: NDArray, limit: float) -> tuple[NDArray, NDArray]:
-    """Keep gates up to a limit, and what they multiply within it to both sides; (..., M) each."""
-    bound = np.float32(limit)
-    return np.minimum(gate, bound), np.clip(up, -bound, bound)
-
-
-class FeedForward(ExpertsAndShared):
-    """Experts, chosen by their scores or by the token's id, and a layer that every token uses.
-
-    table    (V, k), the experts of each token of the vocabulary; None where scores choose
-    score    makes scores of what the router says
-    factor   what the weights of the chosen ones sum to
-    others   as of ``ExpertsAndShared``
-    """
-
-    def __init__(
-        self,
-        experts: Experts,
-        shared: LimitedFeedForward,
-        table: NDArray | None,
-        score: Activation,
-        factor: float,
-    ):
-        super().__init__(experts, shared)
-        self.score, self.factor = score, factor
-        self.table: NDArray | None = None
-        self.times: NDArray | None = None
-        if table is not None:
-            E = len(experts.experts)
-            if not ((table >= 0) & (table < E) & (table == np.floor(table))).all():
-                raise CheckpointError(
-                    f"A table of experts by token (tid2eid) names others than 0 to {E - 1}."
-                )
-            self.table, self.times = with_each_once(table.astype(np.intp), E)
-
-    def of_tokens(self, x: NDArray, ids: NDArray[np.integer]) -> NDArray:
-        """Map (B, T, D), of the tokens with these ids (B, T), to (B, T, D), a new array."""
-        if self.table is None:
-            return self(x)
-        logits = tap("feed_forward.router", self.experts.router(x))  # (B, T, E)
-        chosen, times = self.table[ids], None if self.times is None else self.times[ids]  # (B, T, k)
-        weights = scores_of_chosen(logits, chosen, score=self.score, factor=self.factor, times=times)
-        chosen, weights = tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
-        y = self.experts.mixed(x, chosen, weights)
-        return tap("feed_forward.out", tap("feed_forward.experts", y) + self.shared(x))
-
-
-def feed_forward(w: Weights, c: DeepseekV4Config, i: int) -> FeedForward:
+def feed_forward(w: Weights, c: DeepseekV4Config, i: int) -> HashedExpertsAndShared:
     """Build layer i's experts, and the layer of all tokens."""
     activation, score, factor = ACTIVATIONS[c.hidden_act], SCORES[c.scoring_func], c.routed_scaling_factor
     hashed = i in c.hash_layers
@@ -456,7 +376,7 @@ def feed_forward(w: Weights, c: DeepseekV4Config, i: int) -> FeedForward:
         routing=partial(scored_top_k, correction=correction, score=score, factor=factor),
     )
     shared = LimitedFeedForward(w / "shared", activation, c.swiglu_limit)
-    return FeedForward(experts, shared, w["router.table"] if hashed else None, score, factor)
+    return HashedExpertsAndShared(experts, shared, w["router.table"] if hashed else None, score, factor)
 
 
 def attention(w: Weights, c: DeepseekV4Config, i: int) -> CompressedAttention:
