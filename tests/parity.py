@@ -64,6 +64,9 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
             # No parameters, but they change which experts run.
             if name.endswith(("e_score_correction_bias", "expert_bias")):
                 buffer.copy_(0.5 * torch.randn(buffer.shape, generator=generator))
+            elif name.endswith("tid2eid"):  # the experts of each token
+                k, experts = buffer.shape[1], model.config.num_local_experts
+                buffer.copy_(torch.rand((len(buffer), experts), generator=generator).argsort()[:, :k])
             elif name.endswith("layer_scalar"):
                 drawn = 1 + 0.3 * torch.randn(buffer.shape, generator=generator)
                 buffer.copy_(torch.round(64 * drawn) / 64)  # a number that bfloat16 has, too

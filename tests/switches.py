@@ -110,7 +110,8 @@ class Trial:
         self.raw = {"model_type": model_type, **copy.deepcopy(raw)}
         torch.manual_seed(0)  # some weights begin at random numbers, and noise is added to them
         self.model = reference_model(model_type, **raw)
-        self.weights = dict(self.model.named_parameters())
+        tables = {n: b for n, b in self.model.named_buffers() if n.endswith(("tid2eid", "correction_bias"))}
+        self.weights = dict(self.model.named_parameters()) | tables
         self.logits = logits_of(self.model, IDS)
 
     @cached_property

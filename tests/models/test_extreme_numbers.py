@@ -64,8 +64,10 @@ def built(model_type: str, raw: dict[str, Any]) -> Decoder:
     cls = model_class(model_type)
     config = cls.Config.from_dict(raw)
     random = np.random.default_rng(0)
-    shapes = {name: row.shape for name, row in expand(cls.WEIGHTS, config).items()}
-    return cls(config, {name: random.standard_normal(s).astype("f4") * 0.2 for name, s in shapes.items()})
+    rows = expand(cls.WEIGHTS, config)
+    weights = {name: random.standard_normal(row.shape).astype("f4") * 0.2 for name, row in rows.items()}
+    numbers = {name: np.zeros(row.shape, "f4") for name, row in rows.items() if row.names_experts}
+    return cls(config, {**weights, **numbers})
 
 
 def try_all(model_type: str, raw: dict[str, Any], paths: set[tuple[Any, ...]]) -> None:

@@ -32,7 +32,7 @@ EVERYWHERE: dict[str, tuple[str, Any, str]] = {  # keys of which one is there, i
     "window": ("sliding_window", 0, "sliding_window = 0, but a token sees at least itself"),
     "chunk": ("attention_chunk_size", 0, "attention_chunk_size = 0, but a token sees at least itself"),
     "too few kinds": ("layer_types", [FULL], "layer_types names 1 layers, but num_hidden_layers = "),
-    "kinds": ("layer_types", [FULL, "round"], r"layer_types\[1\] = 'round' is not known here"),
+    "kinds": ("layer_types", [FULL, "round"], r"layer_types\[.\] = '(round|full_\w+)' is not known here"),
     "kinds in words": ("layer_types", FULL, "layer_types = 'full_attention', but it must be list or null"),
     "kinds of lists": ("layer_types", [FULL, [1]], r"layer_types\[1\] = \[1\], but it must be str"),
     "experts": ("num_experts_per_tok", 99, "num_experts_per_tok = 99 of .* = [0-9]+ cannot be chosen"),

@@ -12,7 +12,7 @@ from parity_cases import ROWS
 from safetensors.numpy import load_file, save_file
 
 import tinystar_np as ts
-from tinystar_np.checkpoints.weight_table import expand
+from tinystar_np.checkpoints.weight_table import expand, known_as
 from tinystar_np.conversion import convert
 from tinystar_np.errors import InputError
 from tinystar_np.seeing.comparison.configs import differing_keys
@@ -92,8 +92,9 @@ def test_a_factor_in_every_architecture(model_type: str, tmp_path: Path) -> None
     last = f"blocks.{len(model.blocks) - 1}."
     rows = [row for row in expand(model.WEIGHTS, model.config).values() if row.ours.startswith(last)]
     whole = [row for row in rows if row.is_matrix and not row.part and row.expert is None]
-    row = next(row for row in whole if any(name.endswith(row.theirs) for name in pair.tensors))
-    name = pair.name(row.theirs)
+    names = {known_as(name, model.PREFIX, model.OTHER_NAMES): name for name in pair.tensors}
+    row = next(row for row in whole if row.theirs in names)
+    name = names[row.theirs]
     pair.change(name, lambda w: np.float32(1.25) * w)
     found = pair.diff()
     assert one_kind(found) == "times 1.25"

@@ -1,6 +1,7 @@
 """Cache: what a model remembers between calls, always passed in, never hidden in the model."""
 
 from tinystar_np.cache.cache import PREFILL, Cache, join_caches
+from tinystar_np.cache.entries import EntriesState
 from tinystar_np.cache.images import SeenImage
 from tinystar_np.cache.keys_and_values import KeyValueState
 from tinystar_np.cache.layer_state import LayerState
@@ -14,6 +15,7 @@ __all__ = [
     "PREFILL",
     "Cache",
     "ChunkedKeyValueState",
+    "EntriesState",
     "Held",
     "HeldText",
     "HybridState",

@@ -170,7 +170,8 @@ def gather(checkpoint: Checkpoint, table: FittedTable, dtype: str) -> dict[str, 
                     checkpoint.let_go(name)
                 advance(sum(to_round.get(row.ours, 0) for row in its_rows))
                 continue
-            tensor = read_stored(checkpoint, name, as_it_lies=name in kept)
+            whole = all(row.names_experts for row in its_rows)
+            tensor = read_stored(checkpoint, name, as_it_lies=name in kept, whole=whole)
             for row in its_rows:
                 part = tensor.part(row.taken_from)
                 if row.ours in to_round:

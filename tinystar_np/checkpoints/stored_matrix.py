@@ -72,11 +72,15 @@ def keeps_type(checkpoint: Checkpoint, name: str, dtype: str, by_rows: bool) -> 
     return checkpoint.element_type(name) == "BF16" and dtype in ("auto", "bfloat16")
 
 
-def read_stored(checkpoint: Checkpoint, name: str, as_it_lies: bool) -> Stored:
+def read_stored(checkpoint: Checkpoint, name: str, as_it_lies: bool, whole: bool = False) -> Stored:
     """Read a tensor from a checkpoint, as float32 or, with ``as_it_lies``, as a view of the mapped file.
+
+    whole  whether integers stand for themselves: small ones, which float32 has exactly
 
     Raises CheckpointError for an element type that cannot be read, or scales of another shape.
     """
+    if whole and checkpoint.element_type(name)[0] in "IU":
+        return Stored(checkpoint[name].astype(np.float32))
     if not is_int8(checkpoint, name):
         return Stored(checkpoint[name] if as_it_lies else checkpoint.float32(name))
     rows, columns = checkpoint.shape(name)

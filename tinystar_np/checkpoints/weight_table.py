@@ -95,6 +95,11 @@ class Row(NamedTuple):
         return self.ours.startswith("embedding.")
 
     @property
+    def names_experts(self) -> bool:
+        """Whether its numbers are those of experts (kernels/hash_routing.py): files have integers."""
+        return self.ours.endswith(".router.table")
+
+    @property
     def is_by_rows(self) -> bool:
         """Whether the file has a row, and not a column, for each number that 8 bits give a scale."""
         return self.transposed != self.is_table

@@ -11,6 +11,7 @@ from tinystar_np.kernels.activations import Activation, gelu, gelu_tanh, relu, s
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, FeedForward, GatedFeedForward, LayerNorm, Linear, RMSNorm
 from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
+from tinystar_np.layers.compressed_attention import CompressedAttention
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Expert, Experts
 from tinystar_np.layers.latent_attention import LatentAttention
@@ -105,6 +106,18 @@ def _latent_attention(layer: LatentAttention) -> Part:
     facts = {"kind": "MLA", "heads": H, "rank": R, "head_dim": K, "rope_dim": J, "value_dim": layer.value_dim}
     part = _with_limits(layer, words, facts)
     return Part(", ".join(said for said in (part.words, layer.remark) if said), part.facts)
+
+
+@describe.register
+def _compressed_attention(layer: CompressedAttention) -> Part:
+    H, K, W = layer.heads, layer.head_dim, layer.window
+    words = f"attention MQA {H}:1, heads of {K} with keys that are values, window of {W}"
+    facts = {"kind": "compressed", "heads": H, "head_dim": K, "window": W}
+    if layer.compressor is not None:
+        chosen = "all" if layer.indexer is None else f"{layer.indexer.top_k} that an indexer chooses"
+        words += f", and one entry for {layer.compressor.every} tokens: {chosen}"
+        facts |= {"every": layer.compressor.every}
+    return Part(f"{words}; {layer.rope.rule}", facts)
 
 
 def _with_limits(layer: Attention | LatentAttention, words: str, facts: Mapping[str, object]) -> Part:

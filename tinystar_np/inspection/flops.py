@@ -26,6 +26,7 @@ from tinystar_np.kernels.latent_attention import absorbing_is_cheaper
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Linear
 from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
+from tinystar_np.layers.compressed_attention import CompressedAttention
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.latent_attention import LatentAttention
@@ -101,6 +102,23 @@ def _sparse_latent_attention(layer: SparseLatentAttention, context: int) -> int:
     attending += indexer.top_k * (2 * layer.rank + layer.rope_dim)
     parts = sum(multiply_adds(part, context) for part in _parts(layer))
     return parts + scoring + layer.heads * attending
+
+
+@multiply_adds.register
+def _compressed_attention(layer: CompressedAttention, context: int) -> int:
+    """Count the window and the entries that a token attends to, and the indexer's look at all of its own.
+
+    Of m tokens that see as many entries the next sees one more; counted are those of the mean token.
+    """
+    of_key, work = layer.heads * 2 * layer.head_dim, 0
+    if layer.compressor is not None:
+        every, indexer = layer.compressor.every, layer.indexer
+        if indexer is not None and context // every > indexer.top_k:
+            work = indexer.top_k * of_key + context * indexer.heads * (indexer.head_dim + 1) // every
+        else:
+            work = context * of_key // every
+    parts = sum(multiply_adds(part, context) for part in _parts(layer)) + prod(layer.out_down.shape)
+    return parts + work + in_reach(layer.limits(), context) * of_key
 
 
 def in_reach(limits: Limits, context: int) -> int:

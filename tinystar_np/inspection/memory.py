@@ -13,12 +13,12 @@ States are not computed by that formula, but made and measured.
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from math import prod
 from typing import Protocol
 
-from tinystar_np.cache import LayerState, Limits, new_key_value_state
+from tinystar_np.cache import EntriesState, LayerState, Limits, new_key_value_state
 from tinystar_np.cache.pooled_states import parts_of
 from tinystar_np.inspection.describe import mixers_of
 from tinystar_np.inspection.describe_layers import heads_in_words
@@ -106,20 +106,23 @@ class StateSize:
     name    of the design
     fixed   without any token
     growth  added by each token, by how many tokens add it: {sys.maxsize: …}, or {W: …} with a window
+    entries added by each m tokens together: {m: …} (cache/entries.py)
     """
 
     name: str
     fixed: int
     growth: dict[int, int]
+    entries: dict[int, int] = field(default_factory=dict)
 
     @property
     def per_token(self) -> int:
         """Bytes that a token adds before any window is full."""
-        return sum(self.growth.values())
+        return sum(self.growth.values()) + sum(added // every for every, added in self.entries.items())
 
     def at(self, tokens: int) -> int:
         """Return the bytes for a text of this length."""
-        return self.fixed + sum(added * min(tokens, until) for until, added in self.growth.items())
+        growing = sum(added * min(tokens, until) for until, added in self.growth.items())
+        return self.fixed + growing + sum(added * (tokens // every) for every, added in self.entries.items())
 
 
 class Remembers(Protocol):
@@ -208,16 +211,18 @@ def _in_groups(
 
 
 def measured(name: str, mixers: Iterable[Remembers]) -> StateSize:
-    """Measure states of two capacities: without any token, and with one."""
-    fixed, growth = 0, dict[int, int]()
+    """Measure states of two capacities: without any token, and with one, or as many as make an entry."""
+    fixed, growth, entries = 0, dict[int, int](), dict[int, int]()
     for mixer in mixers:
-        both = (parts_of(mixer.new_state(1, tokens)) for tokens in (0, 1))
-        for empty, state in zip(*both, strict=True):
+        for i, empty in enumerate(parts_of(mixer.new_state(1, 0))):
+            every = empty.every if isinstance(empty, EntriesState) else 1
+            state = list(parts_of(mixer.new_state(1, every)))[i]
             fixed += empty.nbytes
             if state.nbytes > empty.nbytes:
-                until = getattr(state, "most", sys.maxsize)
-                growth[until] = growth.get(until, 0) + state.nbytes - empty.nbytes
-    return StateSize(name, fixed, growth)
+                until = every if isinstance(empty, EntriesState) else getattr(state, "most", sys.maxsize)
+                into = entries if isinstance(empty, EntriesState) else growth
+                into[until] = into.get(until, 0) + state.nbytes - empty.nbytes
+    return StateSize(name, fixed, growth, entries)
 
 
 def lengths_to_show(model: Decoder, most: int = 4) -> list[int]:

@@ -22,6 +22,7 @@ TABLES: tuple[Facts, ...] = (
     tap_facts.ATTENTION,
     tap_facts.LATENT_ATTENTION,
     tap_facts.COMPRESSED_QUERIES,
+    tap_facts.COMPRESSED_ATTENTION,
     tap_facts.FEED_FORWARD,
     tap_facts.LAUREL,
     tap_facts.PER_LAYER,

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 STREAM = "x"
 """The name of the residual stream as a block receives it."""
 SUMS = (
-    *("residual_encoded", "residual_patches"),
-    *("residual_predicted", "residual_middle", "residual_late", "residual_corrected", "residual"),
+    *("residual_encoded", "residual_patches", "residual_predicted", "residual_streams"),
+    *("residual_middle", "residual_late", "residual_corrected", "residual"),
 )
 """Taps of the stream itself: what it was, and all that was added since."""
 KEPT = ("residual_normed", "residual_middle_normed")
@@ -162,6 +162,7 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
     named = [each.removeprefix("attention.") for each in names]
     begin = "qkv" if "qkv" in named else ""
     routed = ("chosen",) if "chosen" in named else ()
+    entries = tuple(each for each in named if each.startswith("entry_"))
     chains = {
         "q": [each for each in named if each.startswith("q") and each != "qkv"],
         "k": [each for each in named if each.startswith("k") and not each.startswith("kv_")],
@@ -184,21 +185,30 @@ def _attention_reads(own: str, names: Sequence[str], source: str) -> tuple[str, 
         found = ("q", rotated, "kv_norm", "k_rotated" if "k_rotated" in named else "kv_down")
     elif own == "scores":
         found = (chains["q"][-1], *chains["k"][-1:])  # keys may be an earlier layer's
+        found += entries
     elif own == "mixed" and "before_norm" in named:
         found = ("before_norm",)
     elif own in ("mixed", "before_norm"):
         values = next((each for each in ("kv_norm", "v_norm", "v") if each in named), "")
-        found = ("probabilities", values) if values else ("probabilities",)
+        values = "k_rotated" if "out_down" in named else values  # keys are values
+        found = ("probabilities", values, *entries) if values else ("probabilities",)
     elif own == "v_norm":
         found = ("v" if "v" in named else "k",)
     elif own == "gated":
         found = ("mixed", "gate")
+    elif own == "out" and "out_down" in named:
+        found = ("out_down",)
     elif own == "out":
         found = ("gated" if "gated" in named else "mixed", *(each for each in ROUTED if each in named))
     elif own in ROUTED:
         found = ("router",)
     else:
-        found = {"v": (begin,), "kv_norm": ("kv_down",), "probabilities": ("scores",)}.get(own, ("",))
+        found = {
+            "v": (begin,),
+            "kv_norm": ("kv_down",),
+            "probabilities": ("scores",),
+            "out_down": ("mixed",),
+        }.get(own, ("",))
     return tuple(dict.fromkeys(f"attention.{each}" if each else source for each in found))
 
 

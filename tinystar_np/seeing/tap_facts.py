@@ -46,6 +46,7 @@ STREAM: Facts = {
     "post_norm": ("(B, T, D)", "the one norm after a parallel block"),
     "residual_encoded": ("(B, T, D)", "the stream after the layers that encode bytes (BLT)"),
     "residual_patches": ("(B, T, D)", "the stream, doubled, and what bytes take from patches (BLT)"),
+    "residual_streams": ("(B, T, D)", "all streams after attention, side by side (DeepSeek-V4)"),
     "residual_late": ("(B, T, D)", "the stream between feed-forward and the layer's own input (Gemma 4)"),
     "per_layer_post_norm": ("(B, T, D)", "a norm after what the layer makes of its own input"),
     "residual_predicted": ("(B, T, D)", "all vectors of the stream, predicted (AltUp), side by side"),
@@ -252,6 +253,15 @@ IMAGES: Facts = {
 POOLED: Facts = {
     "final_norm": ("(B, D)", "the class vector after the last norm: what is said of the image (CLIP)"),
 }
+COMPRESSED_ATTENTION: Facts = {
+    "attention.entry_values": (
+        "(B, T, K)",
+        "what a token gives for entries; twice as much where they overlap",
+    ),
+    "attention.entry_gates": ("(B, T, K)", "how much that counts, before its place and the softmax"),
+    "attention.index_scores": ("(B, T, S)", "the indexer's scores of the entries, where some are left out"),
+    "attention.out_down": ("(B, T, O, P)", "each group of the heads' results times its matrix"),
+}
 COMPRESSED_QUERIES: Facts = {
     "attention.q_down": ("(B, T, Q)", "queries compressed, before their norm"),
     "attention.q_norm": ("(B, T, Q)", "queries compressed, after their norm"),
@@ -282,6 +292,8 @@ def facts_of(names: Collection[str]) -> Facts:
         facts = facts | LIGHTNING
     elif "mixer.in" in names:
         facts = facts | MAMBA2
+    if "attention.out_down" in names:
+        facts = facts | COMPRESSED_ATTENTION
     if "attention.q_down" in names:
         facts = facts | COMPRESSED_QUERIES
     return {name: facts[name] for name in names if name in facts}

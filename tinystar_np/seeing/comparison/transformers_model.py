@@ -116,8 +116,9 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
         if name in caught:  # of a layer that runs at several depths, the first is ours of this name
             return
         tensor = value[which] if isinstance(value, tuple | list) else value
-        if tensor.ndim == 4 and name.endswith(("residual", "embedding")):  # P vectors: (P, B, T, D)
-            tensor = tensor.permute(1, 2, 0, 3).flatten(2)
+        if tensor.ndim == 4 and name.endswith(("residual", "embedding")):  # P vectors, before rows or after
+            vectors_first = tensor.shape[:2] != (1, len(ids))
+            tensor = (tensor.permute(1, 2, 0, 3) if vectors_first else tensor).flatten(2)
         if name.endswith(".convolution"):  # (B, channels, T and what the padding adds)
             tensor = tensor.transpose(1, 2)[:, : len(ids)]
         array = tensor.numpy().copy()  # torch refuses this where gradients are on
