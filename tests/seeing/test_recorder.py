@@ -72,6 +72,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         for kind in (
             "bitnet",
             "blt",
+            "deepseek_v4",
             "gemma3n_text",
             "jetmoe",
             "lfm3",
@@ -176,6 +177,14 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
                     **mixer,
                     **({"D": array.shape[-1]} if path.endswith("attention_norm") else {}),
                 }
+            if model_type == "deepseek_v4":  # N streams; windows and entries side by side
+                letters = {**sizes, "P": sizes["R"], "F": sizes["M"]}
+                if re.search(r"embedding$|residual(_streams)?$", path):
+                    letters["D"] = sizes["N"] * sizes["D"]
+                elif "attention.entry_" in path:  # twice as much where entries overlap
+                    letters["K"] = array.shape[-1]
+                elif path.endswith(("scores", "probabilities")):
+                    letters["S"] = array.shape[-1]
             fitting = [row for row in rows if _shape(row[1], letters) == array.shape]
             assert fitting, f"{name}: {path} {array.shape} is not in docs/taps.md"
             seen |= set(fitting)
