@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,15 @@ from tinystar_np.loading import load
 from tinystar_np.models import Decoder
 from tinystar_np.seeing.comparison.with_transformers import compare_with_transformers
 
-OF_TODAY = ("gemma4_text",)  # whose first files say what is rotated as transformers 5 does
+OF_TODAY = ("gemma4_text", "lfm3")  # whose first files say what is rotated as transformers 5 does
 TOLERANCE = 1e-5  # of the largest logit; the project promises 1e-4
 
 
 def reference_model(model_type: str, seed: int = 0, **config: Any) -> PreTrainedModel:
     """Make a small model with every parameter random, in eager attention."""
     defaults = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-    settings = AutoConfig.for_model(model_type, **{**defaults, **config})
+    # transformers writes into what it is given.
+    settings = AutoConfig.for_model(model_type, **deepcopy({**defaults, **config}))
     # In eager attention, transformers adds Falcon's ALiBi twice: to the scores, and once more in the mask,
     # where its default form expects it. That one is what the checkpoints were trained with.
     form = "sdpa" if getattr(settings, "alibi", False) else "eager"

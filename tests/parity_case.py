@@ -3,6 +3,17 @@
 Variants that a config class has the keys for are made by themselves (``AUTOMATIC``); a row adds those that
 only its architecture has. A new architecture needs a file with ``CASE = Case("its_model_type")``, and no more
 unless it has keys that no other has.
+
+Beside ``CASE`` the file may have four names, which the walk over all keys of config.json reads (switches.py):
+
+    OTHERS   {key: values}, values of keys other than the small model's, where those of switch_values.py do
+             not fit; a part of an object is "object.part". Of an inert key: the one that changes nothing.
+    INERT    keys that transformers' class has and nothing there reads
+    READ     keys without mathematics in all other architectures (switch_values.py), but not in this one
+    MISREAD  keys that transformers reads and the makers do not, or the other way round. Ours does as the
+             makers; the walk leaves them out, and a test in tests/models/test_MODEL_TYPE.py has them.
+
+The last three are strings, "one_key another_key".
 """
 
 from collections.abc import Mapping

@@ -20,12 +20,12 @@ ROWS = {case.model_type: case for case in CASES}
 OTHERS_OF: dict[str, dict[str, list[Any]]] = {
     file.CASE.model_type: getattr(file, "OTHERS", {}) for file in FILES
 }
-"""Other values of keys where those of switch_values.py do not fit; parts of an object as "object.part"."""
-INERT_OF = {f"{file.CASE.model_type}.{key}" for file in FILES for key in getattr(file, "INERT", "").split()}
-"""Keys that are in transformers' class of one architecture and read by nothing there."""
-READ_OF = {f"{file.CASE.model_type}.{key}" for file in FILES for key in getattr(file, "READ", "").split()}
-"""Keys that have mathematics in one architecture, and in no other."""
-MISREAD_OF = {
-    f"{file.CASE.model_type}.{key}" for file in FILES for key in getattr(file, "MISREAD", "").split()
-}
-"""Keys that transformers reads and the makers do not, or the other way round: ours does as the makers."""
+"""{architecture: its OTHERS}; this and the next three are explained in parity_case.py."""
+
+
+def keys_named(name: str) -> set[str]:
+    """What all files list under a name: "architecture.key"."""
+    return {f"{file.CASE.model_type}.{key}" for file in FILES for key in getattr(file, name, "").split()}
+
+
+INERT_OF, READ_OF, MISREAD_OF = keys_named("INERT"), keys_named("READ"), keys_named("MISREAD")

@@ -3,8 +3,9 @@
 For each architecture there is a small model, and for each key of its config class one or more values other
 than the small model's. A key that counts must change what transformers computes; then ours has to compute the
 same, or to refuse the value by the key's name. A key that does not count stands in ``WITHOUT_MATHEMATICS``
-with the reason, and must change nothing. tests/models/test_config_walk.py holds all of it. What was found is
-kept in a file, from which docs/config_keys.md is written:
+with the reason, or among those of one architecture (parity_case.py), and must change nothing.
+tests/models/test_config_walk.py holds all of it. What was found is kept in a file, from which
+docs/config_keys.md is written:
 
     python tests/switches.py > tests/switches.json
     python docs/tools/config_keys.py
@@ -66,7 +67,7 @@ def our_keys(model_type: str) -> dict[str, Any]:
 
 
 def is_inert(model_type: str, key: str) -> bool:
-    """Whether a key stands in ``WITHOUT_MATHEMATICS``: as it is called, or for this architecture."""
+    """Whether a key has no mathematics: by its name (``WITHOUT_MATHEMATICS``), or in this architecture."""
     if f"{model_type}.{key}" in {*READ_OF, *MISREAD_OF}:
         return False
     return bool({key.rpartition(".")[2], f"{model_type}.{key}"} & {*INERT, *INERT_OF})
@@ -93,8 +94,8 @@ def others(model_type: str, key: str) -> list[Other]:
         values = SPELLINGS.get(key)
     values = values or OTHERS.get(short) or flipped
     assert values, (
-        f"{model_type} has a key {key!r} of which nothing is known (default: {default!r}): say in "
-        f"{Path(__file__).name} what another value is, or why it has no mathematics."
+        f"{model_type} has a key {key!r} of which nothing is known (default: {default!r}): say in its file "
+        "in parity_rows/ what another value is (OTHERS), or that nothing reads it (INERT)."
     )
     return [value if isinstance(value, Other) else Other(value) for value in values]
 
@@ -241,9 +242,8 @@ def check_without_mathematics(model_type: str) -> list[str]:
     keys = {key: default for key, default in keys_of(model_type).items() if is_inert(model_type, key)}
     raw = small(model_type)
     for key, default in keys.items():
-        (value,) = OTHERS_OF.get(model_type, {}).get(key) or [
-            _something_else(key.rpartition(".")[2], default)
-        ]
+        said = OTHERS_OF.get(model_type, {}).get(key)
+        (value,) = said or [_something_else(key.rpartition(".")[2], default)]
         raw = changed(raw, key, value)
     theirs, before = Trial(model_type, raw), trial(model_type, small(model_type))
     theirs.model.load_state_dict(before.model.state_dict())  # some of them say how weights begin

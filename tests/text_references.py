@@ -1,7 +1,7 @@
 """Language models of transformers' text parts that it builds only within a whole model.
 
 Registered, so that ``AutoModelForCausalLM`` builds them like any other: the text part is transformers' own,
-and the output layer what the whole model has.
+and the output layer what the whole model has. Mistral 4's is transformers' own too, and only registered.
 """
 
 from typing import Any
@@ -74,4 +74,4 @@ for config_class in (Qwen2VLTextConfig, Qwen3VLTextConfig):
 AutoModelForCausalLM.register(Qwen2VLTextConfig, Qwen2VLTextAlone, exist_ok=True)
 AutoModelForCausalLM.register(Qwen3VLTextConfig, Qwen3VLTextAlone, exist_ok=True)
 AutoModelForCausalLM.register(Qwen3VLMoeTextConfig, Qwen3VLMoeTextAlone, exist_ok=True)
-AutoModelForCausalLM.register(Mistral4Config, Mistral4ForCausalLM, exist_ok=True)  # of images alone there
+AutoModelForCausalLM.register(Mistral4Config, Mistral4ForCausalLM, exist_ok=True)

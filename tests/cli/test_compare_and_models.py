@@ -154,6 +154,8 @@ def test_models_are_found_by_words(capsys: Any) -> None:
     assert "gpt2" not in found
     assert tinystar(["models", "experts", "window", "--json"]) == 0
     assert sorted(json.loads(capsys.readouterr().out)["architectures"]) == sorted(found)
+    assert tinystar(["models", "bert"]) == 2
+    assert "bert does not run here: an encoder" in capsys.readouterr().err
     assert tinystar(["models", "gemma9"]) != 0
     assert "gemma2" in capsys.readouterr().err
 

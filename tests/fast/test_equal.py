@@ -410,6 +410,10 @@ def selective_scan() -> Iterator[Case]:
     for length in (1, 2, 60):
         yield case(*selective_inputs(length))
         yield case(*selective_inputs(length), normal(2, 3, 6, seed=3))
+        for groups in (1, 2, 6):
+            B, C = normal(2, length, groups, 3, seed=1), normal(2, length, groups, 3, seed=2)
+            x, steps, rates, _, _, D = selective_inputs(length)
+            yield case(x, steps, rates, B, C, D, normal(2, 3, 6, seed=3))
 
 
 def delta_inputs(length: int) -> tuple[np.ndarray, ...]:

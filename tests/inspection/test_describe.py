@@ -289,13 +289,24 @@ def test_mamba() -> None:
     assert found.kinds("feed_forward") == []
 
 
+def test_rwkv_has_one_mixer() -> None:
+    found = described("rwkv")
+    assert words(found, "mixer") == (
+        "time mixing, 4096 channels keep 3 numbers each, and 4096 of the token before"
+    )
+    assert words(found, "feed_forward").startswith("channel mixing with the token before")
+    assert found.parts["positions"].words == "none: a recurrence reads in order"
+
+
 @pytest.mark.parametrize("model_type", sorted(ARCHITECTURES))
 def test_every_layer_of_every_architecture_is_known(model_type: str) -> None:
     model = hollow(model_type)
     found = describe_model(model)
     for block, layer in zip(model.blocks, found.layers, strict=True):
-        unknown = {type(part).__name__ for part in (block, *vars(block).values())} - {"Mamba1", "Mamba2"}
+        named = {"Mamba1", "Mamba2", "ShortConvolution"}  # as they are called in descriptions, too
+        unknown = {type(part).__name__ for part in (block, *vars(block).values())} - named
         assert not {part.facts["kind"] for role, part in layer.items() if role != "scores"} & unknown
+    assert "positions" in found.parts or any("positions" in layer for layer in found.layers)
     assert set(found.parts["norms"].facts) & {"eps", "kinds"}
     assert state_sizes(model)[0].at(1) == model.new_cache(1, 1).nbytes
 

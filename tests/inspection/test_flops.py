@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from copy import deepcopy
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -21,6 +22,7 @@ from tinystar_np.layers.lightning_attention import LightningAttention
 from tinystar_np.layers.mlstm import MLSTM
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.rg_lru import RGLRU
+from tinystar_np.layers.time_mixing import TimeMixing
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models import ARCHITECTURES
 from tinystar_np.models.tinystar_block import TinyAttention
@@ -73,7 +75,7 @@ def test_llama_written_out() -> None:
 
 def torch_counts(tokens: int, model_type: str, **config: Any) -> int:
     """What torch counts in transformers' model, all tokens at once; attention masked, but computed, too."""
-    settings = AutoConfig.for_model(model_type, **config)
+    settings = AutoConfig.for_model(model_type, **deepcopy(config))  # it writes into what it is given
     model = AutoModelForCausalLM.from_config(settings, attn_implementation="eager")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros((1, tokens), dtype=torch.long), use_cache=False)
@@ -173,9 +175,8 @@ def test_no_matrix_is_forgotten(model_type: str) -> None:
     for name, array in model.weights.items():
         if name.endswith(".weight") and not name.startswith("embedding.") and len(array.shape) > 1:
             share = _share(model) if ".experts." in name else 1
-            expected += (
-                prod(array.shape) * share * max(uses[id(array)], 1)
-            )  # shared blocks run more than once
+            times = max(uses[id(array)], 1)  # shared blocks run more than once
+            expected += prod(array.shape) * share * times
     if "head.weight" not in model.weights:
         expected += prod(model.embedding.weight.shape)
     for block in model.blocks:
@@ -189,6 +190,8 @@ def test_no_matrix_is_forgotten(model_type: str) -> None:
             expected += 2 * state["lightning"].size
         elif isinstance(mixer, RGLRU):  # its one number for each channel is what is read
             expected += state["lru"].size
+        elif isinstance(mixer, TimeMixing):  # of three numbers for each channel two are sums
+            expected += 2 * 2 * state["wkv"].shape[2]
         elif hasattr(mixer, "A"):
             expected += 2 * state["ssm"].size
     growing = multiply_adds(model, 101) - multiply_adds(model, 100)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinystar_np.kernels.altup import as_long_as, correct, predict
+from tinystar_np.kernels.altup import correct, match_rms, predict
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -35,8 +35,8 @@ def test_the_active_vector_becomes_the_layers_result_where_its_share_is_0() -> N
 
 def test_lengths() -> None:
     x, other = normal(3, 8), 7 * normal(3, 8, seed=1)
-    found = as_long_as(x, other)
+    found = match_rms(x, other)
     np.testing.assert_allclose(np.linalg.norm(found, axis=-1), np.linalg.norm(other, axis=-1), rtol=1e-5)
-    zeros = as_long_as(np.zeros_like(x), other)
+    zeros = match_rms(np.zeros_like(x), other)
     assert (zeros == 0).all()
     assert found.dtype == zeros.dtype == np.float32

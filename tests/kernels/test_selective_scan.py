@@ -63,6 +63,20 @@ def test_definition(length: int, form: object) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("length", [1, 17])
+def test_groups_of_channels_are_scans_of_their_own(length: int, form: object) -> None:
+    x, dt, A, *_, D, state = random_arguments(length, channels=6)
+    B, C = np.random.default_rng(1).standard_normal((2, 2, length, 3, 3), dtype=np.float32)  # three groups
+    y, after = form(x, dt, A, B, C, D, state)  # type: ignore[operator]
+    for group in range(3):
+        own = np.s_[..., 2 * group : 2 * group + 2]
+        arguments = x[own], dt[own], A[own], B[:, :, group], C[:, :, group], D[own], state[own]
+        expected_y, expected_state = scan_by_loops(arguments)
+        assert_close(y[own], expected_y)
+        assert_close(after[own], expected_state)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_no_state_is_a_state_of_zeros(form: object) -> None:
     *arguments, state = random_arguments(9)
     for found, expected in zip(form(*arguments), form(*arguments, 0 * state), strict=True):  # type: ignore[operator]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinystar_np.kernels.wkv import token_shift, wkv
+from tinystar_np.kernels.wkv import token_shift, wkv, wkv_matrix
 
 
 def inputs(T: int, size: float = 1.0) -> tuple[np.ndarray, ...]:
@@ -22,6 +22,16 @@ def test_the_two_sums_in_float64() -> None:
         np.testing.assert_allclose(
             y[b, t, c], weights @ v[b, : t + 1, c] / weights.sum(), rtol=1e-5, atol=1e-6
         )
+
+
+@pytest.mark.parametrize("size", [1.0, 300.0])
+def test_the_matrix(size: float) -> None:
+    k, v, decay, bonus = inputs(12, size)
+    matrix = wkv_matrix(k, decay, bonus)
+    assert matrix.dtype == np.float32
+    np.testing.assert_allclose(matrix.sum(axis=-1), 1, rtol=1e-6)
+    y, _ = wkv(k, v, decay, bonus)
+    np.testing.assert_allclose(y, np.einsum("bcts,bsc->btc", matrix, v), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1.0, 300.0])

@@ -13,6 +13,7 @@ from tinystar_np.errors import CheckpointError, ConfigError, InputError, TinySta
 from tinystar_np.inspection.hollow import hollow_model
 from tinystar_np.loading import load
 from tinystar_np.models import ARCHITECTURES, model_class
+from tinystar_np.models.blt_parts import StackConfig
 from tinystar_np.models.config import MOST_EXPERTS, MOST_LAYERS
 from tinystar_np.models.dbrx import KEYS_OF_PARTS
 
@@ -48,6 +49,9 @@ WITHOUT = {
     "heads": ("bamba", "falcon_mamba", "granitemoehybrid", "mamba", "rwkv"),
 }
 
+INSIDE = {"blt": ("decoder_config", StackConfig)}
+"""Where the sizes are, of models that have them in an object."""
+
 
 def keys_of(model_type: str) -> dict[str, Any]:
     """The keys of an architecture's config, and the type of each."""
@@ -62,7 +66,8 @@ def keys_of(model_type: str) -> dict[str, Any]:
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_what_no_model_is(model_type: str, tmp_path: Path, capsys: Any) -> None:
     cls = model_class(model_type).Config
-    keys = cls.keys()
+    part, its_class = INSIDE.get(model_type, ("", cls))
+    keys = its_class.keys()
     write_good(tmp_path)
     for name, (spellings, value, message) in ABSURD.items():
         key = next((spelling for spelling in spellings if spelling in keys), None)
@@ -71,8 +76,9 @@ def test_what_no_model_is(model_type: str, tmp_path: Path, capsys: Any) -> None:
         if key is None:
             assert spellings == EPS, f"{model_type}: nothing to make {name} of"
             continue
+        said = {part: {key: value}} if part else {key: value}
         row = Row(
-            lambda d, found={"model_type": model_type, key: value}: (d / "config.json").write_text(
+            lambda d, found={"model_type": model_type, **said}: (d / "config.json").write_text(
                 json.dumps(found)
             ),
             ConfigError,

@@ -125,7 +125,7 @@ def test_published(changes: dict[str, Any], tmp_path: Path) -> None:
         ({"num_hidden_layers": 5}, "num_hidden_layers = 5, but .* names 4 layers"),
         ({"mamba_num_heads": 9}, "mamba_num_heads = 9 cannot be divided among n_groups = 8"),
         ({"n_group": 3}, "n_routed_experts = 8 cannot be divided among n_group = 3"),
-        ({"n_group": 8, "topk_group": 8}, "groups of two or more"),
+        ({"n_group": 8, "topk_group": 8}, "no two best experts each"),
         ({"n_group": 4, "topk_group": 5}, "topk_group = 5 of n_group = 4"),
         ({"n_group": 4, "num_experts_per_tok": 3}, "num_experts_per_tok = 3 experts are not in topk_group"),
         ({"time_step_limit": [0.5, 0.1]}, "time_step_limit"),

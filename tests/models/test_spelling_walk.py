@@ -85,6 +85,8 @@ def laid_out(rng: random.Random, reference: PreTrainedModel, saved: Tensors) -> 
     table, head = reference.get_input_embeddings().weight, "lm_head.weight"
     if table is reference.get_output_embeddings().weight:
         embedding = next(n for n, p in reference.named_parameters() if p is table)
+        if embedding not in tensors and head in tensors:  # BLT's is saved under the head's name
+            tensors[embedding] = tensors[head]
         embedding = name_in_file(tensors, embedding, table)
         tensors.pop(head, None)
         match rng.choice(["embedding", "both", "head"]):

@@ -67,6 +67,23 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         kind: (kind, {**ROWS[kind].config("plain"), "v_head_dim": 8, "mlp_layer_types": ["dense"] * 3})
         for kind in ("deepseek_v32", "kimi_linear")
     },
+    **{
+        kind: (kind, ROWS[kind].config("plain"))
+        for kind in (
+            "bitnet",
+            "blt",
+            "gemma3n_text",
+            "jetmoe",
+            "lfm3",
+            "modernbert-decoder",
+            "recurrent_gemma",
+            "rwkv",
+            "xlstm",
+            "zamba",
+            "zamba2",
+        )
+    },
+    "gemma4_text": ("gemma4_text", ROWS["gemma4_text"].config("experts")),
     "gpt2": ("gpt2", {"n_embd": 48, "n_layer": 2, "n_head": 6, "n_positions": 96}),
     "llama": ("llama", GROUPS),
     "qwen3": ("qwen3", {**GROUPS, "head_dim": 8}),
@@ -113,7 +130,7 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
         with record() as caught:
             model(IDS)
         assert next(iter(caught)) == "embedding.tokens"
-        last = ["logits_before_cap"] if model_type == "gemma2" else []
+        last = [name for name in ("dense", "dense_norm", "logits_before_cap") if name in caught]
         assert list(caught)[-2 - len(last) :] == ["final_norm", *last, "logits"]
         for path, array in caught.items():
             rows = [row for row in documented if row[0] == re.sub(r"^blocks\.\d+", "blocks.{i}", path)]
@@ -133,10 +150,36 @@ def test_names_and_shapes_are_the_documented_ones(tmp_path: Path) -> None:
                 letters = {**sizes, **{"G": sizes["X"], "K": sizes["P"], "H": sizes["Y"], "J": sizes["U"]}}
             if model_type == "qwen3_next" and ".feed_forward" in path:
                 letters = {**sizes, "F": 40}  # of the shared layer
+            if model_type == "gemma3n_text" and re.search(
+                r"embedding$|residual(_\w*ed)?$", path
+            ):  # 1 + N vectors
+                letters = {**sizes, "D": (sizes["N"] + 1) * sizes["D"]}
+            if model_type == "gemma4_text" and path.startswith("blocks."):
+                letters = {**sizes, **model.config.other_sizes.get(int(path.split(".")[1]), {})}
+            if model_type == "jetmoe":  # each chosen expert has a query for each key
+                letters = {**sizes, "H": 2 * sizes["G"]}
+            if model_type == "xlstm":
+                letters = {**sizes, "J": sizes["U"]}
+            if model_type == "lfm3" and path.endswith("gate"):  # one number for each head
+                letters = {**sizes, "K": 1}
+            if model_type == "zamba":
+                mixer = {"F": sizes["M"] * sizes["P"]} if ".mixer" in path else {}
+                letters = {
+                    **sizes,
+                    **mixer,
+                    **({"D": array.shape[-1]} if path.endswith("attention_norm") else {}),
+                }
+            if model_type == "zamba2":  # a shared block reads the stream and the first embeddings
+                mixer = {"H": sizes["M"], "G": sizes["U"]} if ".mixer" in path else {}
+                letters = {
+                    **sizes,
+                    **mixer,
+                    **({"D": array.shape[-1]} if path.endswith("attention_norm") else {}),
+                }
             fitting = [row for row in rows if _shape(row[1], letters) == array.shape]
             assert fitting, f"{name}: {path} {array.shape} is not in docs/taps.md"
             seen |= set(fitting)
-            assert array.dtype == (np.float32 if not path.endswith("chosen") else np.intp)
+            assert array.dtype == (np.intp if path.endswith(("chosen", "patches.ends")) else np.float32)
     assert documented - seen == set()
 
 

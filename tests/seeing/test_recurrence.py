@@ -40,9 +40,12 @@ RECURRENT = (
     "mamba2",
     "minimax",
     "nemotron_h",
+    "olmo_hybrid",
     "qwen3_5_moe_text",
     "qwen3_5_text",
     "qwen3_next",
+    "zamba",
+    "zamba2",
 )
 LENGTH = 150  # beyond the scans' own chunks of 64
 
@@ -164,6 +167,11 @@ def test_kernels_by_the_definitions() -> None:
 
     dt, A, D, x = np.abs(normal(B, T, F)), -np.abs(normal(N, F)), normal(F), normal(B, T, F)
     keys, queries = normal(B, T, N), normal(B, T, N)
+    wanted, _ = selective_scan(x, dt, A, keys, queries, D)
+    found = selective_matrix(dt, A, keys, queries, D) @ x.swapaxes(1, 2)[..., None]
+    assert_close(found[..., 0], wanted.swapaxes(1, 2))
+
+    keys, queries = normal(B, T, F, N), normal(B, T, F, N)  # each channel's own
     wanted, _ = selective_scan(x, dt, A, keys, queries, D)
     found = selective_matrix(dt, A, keys, queries, D) @ x.swapaxes(1, 2)[..., None]
     assert_close(found[..., 0], wanted.swapaxes(1, 2))

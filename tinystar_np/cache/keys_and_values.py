@@ -37,6 +37,8 @@ class KeyValueState:
 
     most: int = sys.maxsize
     """How many tokens there will ever be room for."""
+    by_token: ClassVar[bool] = True
+    """Whether the n-th place is that of the n-th token; texts that begin alike can then share places."""
     rewindable: ClassVar[bool] = True  # what lies after a row's length is overwritten and never looked at
 
     def __init__(

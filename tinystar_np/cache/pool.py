@@ -29,7 +29,7 @@ from tinystar_np.cache.blocks import FIRST_NAME, Blocks, name_after
 from tinystar_np.cache.cache import Cache
 from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.paged import PagedState, Table
-from tinystar_np.cache.pooled_states import needs_of, of_row, of_text, paged, parts_of
+from tinystar_np.cache.pooled_states import can_share, needs_of, of_row, of_text, paged, parts_of
 from tinystar_np.cache.snapshots import Snapshot, Snapshots
 from tinystar_np.cache.text import HeldText
 from tinystar_np.errors import InputError
@@ -141,8 +141,9 @@ class Pool:
     def text(self, ids: Sequence[int], shares: bool = True) -> PooledText:
         """Make a text that begins with these tokens; it takes nothing yet.
 
-        shares  whether it may share with others
+        shares  whether it may share with others, where the model's memory allows that
         """
+        shares = shares and can_share(self._empty)
         self._texts += 1
         text = PooledText(self._texts, self._root(len(ids)), shares)
         if shares:

@@ -48,6 +48,15 @@ def fits_a_pool(cache: object) -> bool:
     return all(isinstance(part, KeyValueState | RecurrentState) for part in parts)
 
 
+def can_share(empty: Cache) -> bool:
+    """Say whether texts that begin alike can share blocks: where keys stand at the places of their tokens.
+
+    empty  a cache of one row without tokens
+    """
+    parts = [part for state in empty.states for part in parts_of(state)]
+    return all(part.by_token for part in parts if isinstance(part, KeyValueState))
+
+
 def parts_of(state: LayerState) -> Iterator[LayerState]:
     """Take apart the state of a layer that has several."""
     if isinstance(state, HybridState):

@@ -18,7 +18,7 @@ from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.paged_attention import Paged
 
 FIRST = "embedding"
-"""Under which a call shares the vectors that enter the first block, where later blocks read them again."""
+"""The key under which a step holds the input of the first block, where later blocks read it again."""
 Value = TypeVar("Value")
 Positions = NDArray[np.int64]
 Held = NDArray | Paged
@@ -158,14 +158,6 @@ class Step:
             for place in (start, start + self.length)
         )
 
-    def give(self, key: Hashable, value: object) -> None:
-        """Hand something to later layers of this call: keys and values that they share, or their inputs."""
-        self._shared[key] = value
-
-    def given(self, key: Hashable) -> Any:
-        """Return what an earlier layer of this call has handed on under this name."""
-        return self._shared[key]
-
     def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """Return what ``make`` makes, made when first asked for and kept for all layers of this call."""
         if key not in self._shared:
@@ -173,10 +165,10 @@ class Step:
         value: Value = self._shared[key]  # type: ignore[assignment]
         return value
 
-    def share(self, key: Hashable, value: object) -> None:
-        """Hand something to the later layers of this call, in the place of what stood under the key."""
+    def give(self, key: Hashable, value: object) -> None:
+        """Hand something to later layers of this call, in place of what an earlier one gave under the key."""
         self._shared[key] = value
 
-    def shared(self, key: Hashable) -> object:
-        """Return what an earlier layer of this call handed on; raises KeyError where none has."""
+    def given(self, key: Hashable) -> Any:
+        """Return what an earlier layer of this call gave under the key; raises KeyError where none has."""
         return self._shared[key]

@@ -5,17 +5,17 @@
 
 The shape is that of the stored tensor. An axis is a product of the config's letters and numbers, "3D" is
 three times the model width, or a sum of such products, "HK+2GK"; a letter may mean another number in some of
-the layers (``other_sizes`` of the config). Linear layers want (in, out): where a file
-stores (out, in), the row says "(HK D)ᵀ", and the transpose is used, a view that costs nothing.
+the layers (``other_sizes`` of the config). Linear layers want (in, out): where a file stores (out, in), the
+row says "(HK D)ᵀ", and the transpose is used, a view that costs nothing.
 
 The third entry names an attribute of the config: the row is there where it is true, or, where it is a list of
 layers' numbers, in these layers. "not …" is its opposite, "… and …" asks for both.
 
 A row is written out for every layer ``{i}``, every expert ``{e}``, and every head ``{h}`` of queries or
-``{g}`` of keys; ``{n}`` counts up to the letter N. ``{i+1}`` counts layers from 1; ``{i//2}`` and ``{i%2}``
-are for files that have two of ours in each layer. A longer name in braces is an attribute of the config,
-``{home[i]}`` what stands for the layer in one that has something for each. A tensor may hold several of our
-arrays:
+``{g}`` of keys; ``{n}``, ``{m}`` and ``{p}`` count up to the letters N, M and P. ``{i+1}`` counts layers from
+1; ``{i//2}`` and ``{i%2}`` are for files that have two of our layers in each of theirs. A longer name in
+braces is an attribute of the config, and ``{home[i]}`` its entry for the layer, where it has one for each. A
+tensor may hold several of our arrays:
 
 - those of all experts: ``{e}`` stands in our name only. "E (M D)ᵀ" says that the first axis counts the
   experts; with "(EM D)ᵀ" their matrices lie one below the other in one matrix.
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 WeightTable = Mapping[str, tuple[str, str] | tuple[str, str, str]]
 EMBEDDING, HEAD = "embedding.tokens.weight", "head.weight"
 """What we call the two tables of the vocabulary, which may be one and the same."""
-COUNTED = {"{i}": "L", "{e}": "E", "{h}": "H", "{g}": "G", "{n}": "N"}
+COUNTED = {"{i}": "L", "{e}": "E", "{h}": "H", "{g}": "G", "{n}": "N", "{m}": "M", "{p}": "P"}
 """Which letter says how many there are."""
 
 NAMED = re.compile(r"\{(\w{2,})\}")
@@ -170,8 +170,8 @@ def _row(ours: str, theirs: str, axes: str, sizes: Mapping[str, int], expert: in
     inner = axes.removesuffix("ᵀ").replace("(", "").replace(")", "").split()
     stored = tuple(size_of(axis, sizes) for axis in inner)
     block = stored
-    if expert is not None:  # with N, others are counted as well, after the experts
-        block = stored[1:] if inner[0] in ("E", "N") else (size_of(inner[0][1:], sizes), *stored[1:])
+    if expert is not None:  # with M and N, others are counted as well, after the experts
+        block = stored[1:] if inner[0] in ("E", "M", "N") else (size_of(inner[0][1:], sizes), *stored[1:])
     name, bracket, part = theirs.partition("[")
     some = tuple(_slice(axis, sizes) for axis in part[:-1].split(",")) if bracket else ()
     return Row(ours, name, stored, expert, block, some, axes.endswith("ᵀ"))

@@ -17,7 +17,10 @@ from tinystar_np.cli.terminal import UsageError, add_cache_argument, add_common_
 from tinystar_np.cli.wording import size_of
 from tinystar_np.models import ARCHITECTURES, EMBEDDING_ARCHITECTURES, VISION_ARCHITECTURES
 from tinystar_np.models.facts import docstring, headline, model_file, named_alike
+from tinystar_np.models.not_yet import NOT_YET
 
+NAME = 18
+"""Columns of a name in the list, at most."""
 ALL = sorted({*ARCHITECTURES, *VISION_ARCHITECTURES, *EMBEDDING_ARCHITECTURES})
 
 
@@ -54,7 +57,13 @@ def _describe(model_type: str, as_json: bool) -> None:
 
 
 def _search(words: Sequence[str], as_json: bool) -> None:
-    """List the architectures whose description has all words; raises UsageError where none has."""
+    """List the architectures whose description has all words.
+
+    Raises UsageError where none has, or for a type of transformers that does not run here.
+    """
+    nearest, why = NOT_YET.get(" ".join(words), ("", ""))
+    if nearest:
+        raise UsageError(f"{words[0]} does not run here: {why}. The nearest that does is {nearest}.")
     described = {name: f"{name} {docstring(name)}".casefold() for name in ALL}
     found = [name for name, text in described.items() if all(word.casefold() in text for word in words)]
     if not found:
@@ -101,7 +110,7 @@ def _list(arguments: argparse.Namespace) -> None:
     _list_groups({name: its for name, its in groups.items() if len(its) > 1})
     say("")
     _list_architectures(its[0] for its in groups.values() if len(its) == 1)
-    say("  your  tinystar    TinyStar: every part as you choose")
+    say(f"  your  {'tinystar':{NAME}}  TinyStar: every part as you choose")
     say("\nModels of text and images, each with one of these decoders (--image, /image):\n")
     _list_architectures(VISION_ARCHITECTURES)
     say("\nModels that embed texts and images, to compare them (tinystar_np.load):\n")
@@ -123,7 +132,7 @@ def _list_architectures(names: Iterable[str]) -> None:
     headlines = {name: headline(name) for name in names}
     longest = max(map(len, headlines), default=0)
     for name, (year, line) in sorted(headlines.items(), key=lambda item: (item[1][0], item[0])):
-        margin = f"  {year}  {name:{min(longest, 18)}}  "
+        margin = f"  {year}  {name:{min(longest, NAME)}}  "
         say(margin + textwrap.shorten(line, max(_columns() - len(margin), 20), placeholder=" …"))
 
 

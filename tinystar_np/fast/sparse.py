@@ -20,10 +20,10 @@ def index_scores(q: NDArray, keys: NDArray, weights: NDArray) -> NDArray:
     step = max(1, MOST_SCORES // (B * J * S))
     for start in range(0, T, step):
         some = slice(start, start + step)
-        liked = q[:, :, some] @ transposed  # (B, J, t, S)
-        np.maximum(liked, 0, out=liked)
+        matches = q[:, :, some] @ transposed  # (B, J, t, S)
+        np.maximum(matches, 0, out=matches)
         # Σ_j as products of (1, J) with (J, S), one for each query
-        summed = weights[:, :, some].swapaxes(1, 2)[:, :, None] @ liked.swapaxes(1, 2)
+        summed = weights[:, :, some].swapaxes(1, 2)[:, :, None] @ matches.swapaxes(1, 2)
         out[:, some] = summed[:, :, 0]
     return out
 

@@ -37,6 +37,7 @@ from tinystar_np.layers.mlstm import MLSTM
 from tinystar_np.layers.rg_lru import RGLRU, BlockLinear
 from tinystar_np.layers.short_convolution import ShortConvolution
 from tinystar_np.layers.sparse_attention import SparseLatentAttention
+from tinystar_np.layers.time_mixing import TimeMixing
 from tinystar_np.models.base import Decoder
 
 
@@ -94,9 +95,7 @@ def _latent_attention(layer: LatentAttention, context: int) -> int:
 def _sparse_latent_attention(layer: SparseLatentAttention, context: int) -> int:
     """Count the indexer's look at all keys, where there is a choice, and attention to the chosen ones."""
     indexer, S = layer.indexer, context
-    if indexer is None:  # an earlier layer's, of which nothing is known here
-        return _latent_attention(layer, S)
-    if indexer.top_k >= S:
+    if indexer is None or indexer.top_k >= S:  # None: an earlier layer's, of which nothing is known here
         return _latent_attention(layer, S)
     scoring = S * indexer.heads * (indexer.head_dim + 1)
     attending = layer.rank * (layer.head_dim + layer.value_dim)
@@ -198,3 +197,9 @@ def _block_linear(layer: BlockLinear, context: int) -> int:
 @multiply_adds.register
 def _short_convolution(layer: ShortConvolution, context: int) -> int:
     return sum(multiply_adds(part, context) for part in _parts(layer)) + prod(layer.convolution.shape)
+
+
+@multiply_adds.register
+def _time_mixing(layer: TimeMixing, context: int) -> int:
+    """A channel has two sums, of weighted values and of weights."""
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + 2 * 2 * len(layer.decay)

@@ -50,7 +50,7 @@ def correct(predicted: NDArray, y: NDArray, active: int, shares: NDArray) -> NDA
     return predicted + (shares[..., None] + shares.dtype.type(1)) * moved[..., None, :]
 
 
-def as_long_as(x: NDArray, other: NDArray, least: float = 1e-5) -> NDArray:
+def match_rms(x: NDArray, other: NDArray, least: float = 1e-5) -> NDArray:
     """Scale vectors to the root mean square of others.
 
     x, other  (..., D), or shapes that fit one another
@@ -58,7 +58,7 @@ def as_long_as(x: NDArray, other: NDArray, least: float = 1e-5) -> NDArray:
 
     Returns x's shape, a new array.
 
-    >>> as_long_as(np.array([3.0, 4.0]), np.array([6.0, 8.0])).tolist()
+    >>> match_rms(np.array([3.0, 4.0]), np.array([6.0, 8.0])).tolist()
     [6.0, 8.0]
     """
     squares = np.maximum(np.mean(x * x, axis=-1, keepdims=True), x.dtype.type(least))

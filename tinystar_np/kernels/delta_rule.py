@@ -104,6 +104,8 @@ def delta_matrix(q: NDArray, k: NDArray, g: NDArray, beta: NDArray) -> NDArray:
     gates, shares = (x.swapaxes(1, 2).reshape(batch, G, H // G, T) for x in (g, beta))
     faded, A = _within(keys, gates, shares)
     written = np.linalg.solve(np.eye(T, dtype=A.dtype) + A, np.eye(T, dtype=A.dtype) * shares[..., None])
+    # Triangular, as I + A is. Where β is above 1, solve exchanges rows, and rounds above the diagonal too.
+    written = np.tril(written)
     return ((faded * (queries @ keys.swapaxes(-1, -2))) @ written).reshape(batch, H, T, T)
 
 

@@ -43,7 +43,7 @@ def lightning_slopes(heads: int, layer: int, layers: int) -> NDArray[np.float32]
 
     heads   H
     layer   its number, from 0
-    layers  L, how many there are
+    layers  how many there are
 
     >>> [(1 / lightning_slopes(4, layer, 3)).round().tolist() for layer in (0, 1)]
     [[4.0, 16.0, 64.0, 256.0], [8.0, 32.0, 128.0, 512.0]]

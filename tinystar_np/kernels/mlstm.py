@@ -1,7 +1,7 @@
 """mLSTM: an LSTM whose memory is a matrix and whose gates are exponential, as in xLSTM.
 
 An LSTM of 1997 keeps a number c for each cell, c_t = f_t c_{t−1} + i_t v_t, and lets a gate f forget and a
-gate i write. Two things are changed. The memory of a head is a matrix C (K, V) that maps keys to values, as
+gate i write. Two things are changed. The memory of a head is a matrix C (K, K_v) that maps keys to values, as
 in linear attention; and the input gate is e^i, without an upper limit, so that a token can outweigh all
 earlier ones, which a sigmoid could not. What was written is then divided by how much was written under such
 keys, n:
@@ -17,7 +17,7 @@ in an LSTM, so a text need not be read one token after the other. (xLSTM's other
 model has none of these, and transformers neither.)
 
 n is what C would be for one more value that is always 1. So values here have a last column of ones, and C and
-n are one matrix of V + 1 columns.
+n are one matrix of K_v + 1 columns.
 
 ``mlstm`` is the recurrence. ``chunked_mlstm`` takes L tokens at once, as kernels/ssm.py does: with
 b_t = Σ log σ(f) since the chunk began,
@@ -34,13 +34,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHUNK = 64
-EPS = 1e-6
 
 
 class Memory(NamedTuple):
     """What a head remembers.
 
-    matrix    (B, H, K, V + 1): C and n, over e^m
+    matrix    (B, H, K, K_v + 1): C and n, over e^m
     exponent  (B, H): m
     """
 
@@ -60,30 +59,30 @@ def mlstm(
     """Compute the recurrence by the definition, one token after the other.
 
     q, k    (B, T, H, K)
-    v       (B, T, H, V)
+    v       (B, T, H, K_v)
     i, f    (B, T, H), the gates before exponential and sigmoid
     memory  after the tokens that came before; None for none
     eps     added to what is divided by
 
-    Returns y (B, T, H, V) and the memory after the last token, all new arrays.
+    Returns y (B, T, H, K_v) and the memory after the last token, all new arrays.
 
     >>> k, v = np.ones((1, 2, 1, 1)), np.array([5.0, 7.0]).reshape(1, 2, 1, 1)
     >>> i, f = np.log([[[1.0], [3.0]]]), np.full((1, 2, 1), 100.0)  # nothing is forgotten
     >>> mlstm(k, k, v, i, f, eps=0.0)[0].ravel().tolist()  # 5; (5 + 3 · 7) / (1 + 3)
     [5.0, 6.5]
     """
-    matrix, m = none_yet(q, v) if memory is None else memory
-    values = with_one(v)
+    matrix, m = initial_memory(q, v) if memory is None else memory
+    values = with_ones(v)
     q = q * q.dtype.type(q.shape[-1] ** -0.5)
     y = np.empty(v.shape, dtype=v.dtype)
     for t in range(q.shape[1]):
         forget = log_sigmoid(f[:, t])
         most = np.maximum(forget + m, i[:, t])  # (B, H)
         kept, written = np.exp(forget + m - most), np.exp(i[:, t] - most)
-        outer = k[:, t, :, :, None] * values[:, t, :, None]  # (B, H, K, V + 1)
+        outer = k[:, t, :, :, None] * values[:, t, :, None]  # (B, H, K, K_v + 1)
         matrix = kept[..., None, None] * matrix + written[..., None, None] * outer
         m = most
-        read = (q[:, t, :, None] @ matrix)[:, :, 0]  # (B, H, V + 1)
+        read = (q[:, t, :, None] @ matrix)[:, :, 0]  # (B, H, K_v + 1)
         y[:, t] = divided(read, m, eps)
     return y, Memory(matrix, m)
 
@@ -104,8 +103,8 @@ def chunked_mlstm(
     >>> chunked_mlstm(k, k, v, i, f, eps=0.0)[0].ravel().tolist()
     [5.0, 6.5]
     """
-    matrix, m = none_yet(q, v) if memory is None else memory
-    values = with_one(v).swapaxes(1, 2)  # (B, H, T, V + 1)
+    matrix, m = initial_memory(q, v) if memory is None else memory
+    values = with_ones(v).swapaxes(1, 2)  # (B, H, T, K_v + 1)
     q = (q * q.dtype.type(q.shape[-1] ** -0.5)).swapaxes(1, 2)
     k, i, f = k.swapaxes(1, 2), i.swapaxes(1, 2), log_sigmoid(f).swapaxes(1, 2)
     y = np.empty(v.shape, dtype=v.dtype)
@@ -127,7 +126,7 @@ def chunked_mlstm(
 
 
 def divided(read: NDArray, m: NDArray, eps: float) -> NDArray:
-    """Divide what was read by how much was written: (..., V + 1) over e^m, (...) → (..., V).
+    """Divide what was read by how much was written: (..., K_v + 1) over e^m, (...) → (..., K_v).
 
     >>> divided(np.array([6.0, -2.0]), np.array(0.0), eps=0.0).tolist()
     [3.0]
@@ -145,19 +144,19 @@ def log_sigmoid(x: NDArray) -> NDArray:
     return -np.logaddexp(x.dtype.type(0), -x)
 
 
-def with_one(v: NDArray) -> NDArray:
-    """Append a value that is always 1: (..., V) → (..., V + 1).
+def with_ones(v: NDArray) -> NDArray:
+    """Append a value that is always 1: (..., K_v) → (..., K_v + 1).
 
-    >>> with_one(np.array([5.0, 6.0])).tolist()
+    >>> with_ones(np.array([5.0, 6.0])).tolist()
     [5.0, 6.0, 1.0]
     """
     return np.concatenate((v, np.ones_like(v[..., :1])), axis=-1)
 
 
-def none_yet(q: NDArray, v: NDArray) -> Memory:
-    """Return the memory before the first token, for queries (B, T, H, K) and values (B, T, H, V).
+def initial_memory(q: NDArray, v: NDArray) -> Memory:
+    """Return the memory before the first token, for queries (B, T, H, K) and values (B, T, H, K_v).
 
-    >>> none_yet(np.zeros((1, 1, 2, 3)), np.zeros((1, 1, 2, 4))).matrix.shape
+    >>> initial_memory(np.zeros((1, 1, 2, 3)), np.zeros((1, 1, 2, 4))).matrix.shape
     (1, 2, 3, 5)
     """
     B, _, H, K = q.shape

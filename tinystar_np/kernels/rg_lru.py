@@ -10,14 +10,15 @@ channels of its own head. Λ is learned and sets how fast a channel can forget. 
 that a token does: r = 0 keeps the state and lets nothing in, r = 1 forgets at the full rate. The exponent 8
 makes a gate that is half open forget much less than half as much as an open one.
 
-The factor √(1 − a²) keeps the state as large as its inputs, whatever the decay: if h and i x have variance 1
-and nothing to do with one another, a² + (1 − a²) = 1. Before the first token there is no state, and the
-factor is 1.
+The factor √(1 − a²) keeps the state as large as its inputs, whatever the decay: if h and i x are independent
+and have variance 1, the new h has variance a² + (1 − a²) = 1. Before the first token there is no state, and
+the factor is 1.
 
 The output is the state itself, so a channel has one number where Mamba's has N (kernels/selective_scan.py),
-and a token takes two operations for each. Less work than the products around it, it needs no chunks: a prompt
-is read one token after the other, for all channels at once. De et al. 2024 (Griffin), arXiv:2402.19427,
-section 2.4; the linear recurrent unit, with fixed decays, is Orvieto et al. 2023, arXiv:2303.06349.
+and a token takes two operations for each. That is little beside the products around it, so there are no
+chunks: a prompt is read one token after the other, for all channels at once. De et al. 2024 (Griffin),
+arXiv:2402.19427, section 2.4; the linear recurrent unit, with fixed decays, is Orvieto et al. 2023,
+arXiv:2303.06349.
 """
 
 import numpy as np
@@ -54,8 +55,8 @@ def log_decay(recurrence_gate: NDArray, parameter: NDArray) -> NDArray:
 
     Returns (B, T, C), below 0.
 
-    >>> two_e = log_decay(np.array([[[0.5, 1.0]]]), np.log(np.expm1(np.full(2, 0.125))))
-    >>> two_e.ravel().round(6).tolist()  # where softplus(Λ) is 1/8
+    >>> log_a = log_decay(np.array([[[0.5, 1.0]]]), np.log(np.expm1(np.full(2, 0.125))))
+    >>> log_a.ravel().round(6).tolist()  # where softplus(Λ) is 1/8
     [-0.5, -1.0]
     """
     return recurrence_gate * (-EXPONENT * softplus(parameter))

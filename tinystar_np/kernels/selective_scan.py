@@ -8,9 +8,10 @@ A linear state-space model keeps a state h of N numbers for each channel x, whic
 Without selection it forgets at a fixed rate, whatever it reads. Selection makes three of its parameters
 depend on the token: the step Δ_t (a long step forgets the state and takes the token in, a step of 0 skips the
 token); B_t, where in the state it is written; C_t, what is read. Every channel has its own Δ_t and its own N
-rates A; B_t and C_t are shared by all channels. Neither the cost of a token nor the size of the state depends
-on how many tokens came before. Gu & Dao 2023, arXiv:2312.00752, algorithm 2; the decay exp(ΔA) is the exact
-solution over a step of length Δ (zero-order hold), the input Δ B is its first-order approximation.
+rates A; B_t and C_t are shared by all channels, or by those of a group. Neither the cost of a token nor the
+size of the state depends on how many tokens came before. Gu & Dao 2023, arXiv:2312.00752, algorithm 2; the
+decay exp(ΔA) is the exact solution over a step of length Δ (zero-order hold), the input Δ B is its
+first-order approximation.
 
 Written out, a channel's output is a sum over all tokens so far:
 
@@ -43,7 +44,7 @@ def selective_scan(
     x      (batch, T, F), F channels
     dt     (batch, T, F), Δ ≥ 0
     A      (N, F), below 0
-    B, C   (batch, T, N)
+    B, C   (batch, T, N); or (batch, T, U, N) where each of U groups of F/U neighbouring channels has its own
     D      (F,)
     state  (batch, N, F), h after the tokens that came before; None for zeros
 
@@ -54,13 +55,30 @@ def selective_scan(
     >>> y.ravel().round(6).tolist()  # h is 8, then 8/2 + 1 = 5; D x adds 8, then 1
     [16.0, 6.0]
     """
+    F = x.shape[2]
     h = np.zeros((len(x), *A.shape), dtype=x.dtype) if state is None else state
     y = np.empty(x.shape, dtype=x.dtype)
     for t in range(x.shape[1]):
         x_t, dt_t = x[:, t, None], dt[:, t, None]  # (batch, 1, F)
-        h = np.exp(dt_t * A) * h + B[:, t, :, None] * (dt_t * x_t)  # (batch, N, F)
-        y[:, t] = (C[:, t, None] @ h + D * x_t)[:, 0]
+        B_t, C_t = of_channels(B[:, t], F), of_channels(C[:, t], F)
+        h = np.exp(dt_t * A) * h + B_t * (dt_t * x_t)  # (batch, N, F)
+        y[:, t] = np.sum(C_t * h, axis=1) + D * x[:, t]
     return y, h
+
+
+def of_channels(vectors: NDArray, F: int) -> NDArray:
+    """Give each channel a token's B or C.
+
+    vectors  (batch, N), or (batch, U, N) of U groups
+
+    Returns (batch, N, 1), one for all, or (batch, N, F).
+
+    >>> of_channels(np.array([[[1], [2]]]), F=4).tolist()  # two groups of two channels, N = 1
+    [[[1, 1, 2, 2]]]
+    """
+    if vectors.ndim == 2:
+        return vectors[:, :, None]
+    return np.repeat(vectors, F // vectors.shape[1], axis=1).swapaxes(1, 2)
 
 
 def selective_matrix(dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray) -> NDArray:
@@ -82,7 +100,7 @@ def selective_matrix(dt: NDArray, A: NDArray, B: NDArray, C: NDArray, D: NDArray
     weights = np.zeros((batch, F, T, T), dtype=dt.dtype)
     for t in range(T):
         left[:, :t] *= np.exp(dt[:, t, None] * A)[:, None]
-        left[:, t] = B[:, t, :, None] * dt[:, t, None]
-        read = C[:, t, None, None] @ left[:, : t + 1]  # (batch, t + 1, 1, F)
-        weights[:, :, t, : t + 1] = read[:, :, 0].swapaxes(1, 2)
+        left[:, t] = of_channels(B[:, t], F) * dt[:, t, None]
+        read = np.einsum("bnf,bsnf->bsf", of_channels(C[:, t], F), left[:, : t + 1])
+        weights[:, :, t, : t + 1] = read.swapaxes(1, 2)
     return weights + D[:, None, None] * np.eye(T, dtype=dt.dtype)

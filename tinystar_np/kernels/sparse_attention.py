@@ -9,18 +9,19 @@ or by values.
     C_t     = the k visible keys s of the largest I(t, s)
     y_t     = attention of query t to the keys in C_t alone
 
-A head that dislikes a key says 0, and no more: only what some head finds is ranked, by the weight that the
-token gives this head. Where no more than k keys are visible, C_t is all of them, and nothing is left out.
+ReLU drops negative products: a head says how well a key matches, and nothing of keys that do not; w says how
+much this head counts for the token. Where no more than k keys are visible, C_t is all of them, and nothing is
+left out.
 
 DeepSeek-V3.2 was trained in two steps. First attention stays dense, and the indexer alone learns what
-attention attends to: its softmax over I(t, ·) is drawn to the mean of the heads' probabilities. Then k =
-2048, and the model learns to do with what is left. The indexer still looks at all keys, but with J · I = 64 ·
-128 multiplications in 8 bits, where absorbed latent attention takes 128 heads of 1088: that is why it is
-called lightning. What follows costs the same for every token of a text, however long. DeepSeek-AI 2025,
-arXiv:2512.02556.
+attention attends to: its softmax over I(t, ·) is trained towards the mean of the heads' probabilities. Then
+k = 2048, and the model learns to do with what is left. The indexer still looks at all keys, but with J · I =
+64 · 128 multiplications in 8 bits for each, where absorbed latent attention takes 128 heads of 1088: hence
+its name, lightning indexer. Attention itself then costs the same for every token of a text, however long.
+DeepSeek-AI 2025, arXiv:2512.02556.
 
-The choice has no gradient and is not smooth: a key is attended to or not. Where two keys have the same score,
-which exact zeros do if no head likes them, the earlier one counts as the better.
+The choice has no gradient and is not smooth: a key is attended to or not. Of keys with the same score, such
+as the 0 of keys that match no head, the earlier ones are taken.
 
 ``sparse_latent_attention`` is the definition: all other keys get the weight 0.
 
@@ -46,17 +47,17 @@ def index_scores(q: NDArray, keys: NDArray, weights: NDArray) -> NDArray:
 
     Returns (B, T, S).
 
-    >>> q = np.array([[[[1.0]], [[-1.0]]]])  # two heads: one likes positive keys, one negative ones
+    >>> q = np.array([[[[1.0]], [[-1.0]]]])  # two heads: positive keys match one, negative keys the other
     >>> keys, weights = np.array([[[[3.0], [-5.0], [0.0]]]]), np.array([[[1.0], [0.5]]])
     >>> index_scores(q, keys, weights).tolist()
     [[[3.0, 2.5, 0.0]]]
     """
-    liked = np.maximum(q @ keys.swapaxes(-1, -2), 0)  # (B, J, T, S)
-    return np.sum(weights[..., None] * liked, axis=1)
+    matches = np.maximum(q @ keys.swapaxes(-1, -2), 0)  # (B, J, T, S)
+    return np.sum(weights[..., None] * matches, axis=1)
 
 
 def best_keys(scores: NDArray, mask: Mask, k: int) -> NDArray[np.intp]:
-    """Return the places of the k best keys that each query may attend to.
+    """Return the indices of the k best keys that each query may attend to.
 
     scores  (B, T, S)
     mask    which keys each query may attend to at all
@@ -106,7 +107,7 @@ def sparse_latent_attention(
     memory      (B, 1, S, R + K_r)
     up_k, up_v  (H, R, K), (H, R, K_v)
     mask        which keys each query may attend to
-    chosen      (B, T, k), the places of those that it does attend to; −1 for none
+    chosen      (B, T, k), the indices of those that it does attend to; −1 for none
     scale       what the products of queries and keys are multiplied by
 
     Returns (B, H, T, K_v).

@@ -43,9 +43,7 @@ def sparse_mixer_top_k(logits: NDArray, k: int, *, tolerance: float) -> tuple[ND
     for _ in range(k):
         best = remaining.argmax(axis=-1)[..., None]  # (..., 1)
         largest = np.take_along_axis(remaining, best, axis=-1)
-        with np.errstate(
-            divide="ignore", invalid="ignore"
-        ):  # scores may be 0; those of earlier rounds are −∞
+        with np.errstate(divide="ignore", invalid="ignore"):  # scores may be 0
             is_far = (largest - logits) / np.maximum(np.abs(logits), largest) > 2 * tolerance
         competitors = np.where(is_far, logits.dtype.type(-np.inf), remaining)
         chosen.append(best)

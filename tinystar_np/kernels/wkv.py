@@ -13,9 +13,11 @@ one direction with three numbers for each channel, and while training all of it 
 with attention. After Zhai et al. 2021, arXiv:2105.14103 (an attention-free transformer), whose weights by
 distance are a table; here they are an exponential. Peng et al. 2023, arXiv:2305.13048 (RWKV-4).
 
-``wkv`` keeps a and b divided by e^m, where m is the largest exponent so far, as a softmax takes the largest
-score away: e^k alone is beyond float32 from k = 89 on. Between a softmax of all scores and this, the only
-difference is that the largest so far is known one token at a time; blockwise attention does the same.
+``wkv_matrix`` is the definition: the weights of a token are a softmax, of scores that no query has a part in.
+
+``wkv`` is the recurrence. It keeps a and b divided by e^m, where m is the largest exponent so far, as a
+softmax takes the largest score away: e^k alone is beyond float32 from k = 89 on. Blockwise attention, which
+does not know the largest score in advance either, does the same (kernels/blockwise_attention.py).
 
 **Token shift.** What makes k, v and the gate reads a mixture of the present token's vector and the one before
 it, μ x_t + (1 − μ) x_{t−1}, with a share μ for each number that is learned: a convolution over two tokens.
@@ -24,11 +26,30 @@ it, μ x_t + (1 − μ) x_{t−1}, with a share μ for each number that is learn
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.kernels.softmax import softmax
+
+
+def wkv_matrix(k: NDArray, decay: NDArray, bonus: NDArray) -> NDArray:
+    """Write the weights out as a matrix: what each token takes from each earlier one, and from itself.
+
+    Arguments as in ``wkv``.
+
+    Returns (B, C, T, T) in k's type, whose rows sum to 1, with wkv_t = Σ_s M[t, s] v_s.
+
+    >>> wkv_matrix(np.zeros((1, 3, 1)), np.log([0.5]), np.array([0.0]))[0, 0].round(6).tolist()
+    [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.2, 0.4, 0.4]]
+    """
+    T = k.shape[1]
+    apart = (np.arange(T)[:, None] - np.arange(T)).astype(k.dtype)  # t − s
+    added = np.where(apart > 0, (apart - 1) * decay[:, None, None], bonus[:, None, None])  # (C, T, T)
+    scores = added + k.swapaxes(1, 2)[:, :, None, :]  # (B, C, T, T)
+    return softmax(np.where(apart >= 0, scores, scores.dtype.type(-np.inf)))
+
 
 def wkv(
     k: NDArray, v: NDArray, decay: NDArray, bonus: NDArray, state: NDArray | None = None
 ) -> tuple[NDArray, NDArray]:
-    """Compute the weighted means, one token after the other.
+    """Compute the weighted means by the recurrence, one token after the other.
 
     k, v   (B, T, C)
     decay  (C,), w, below 0
@@ -42,7 +63,7 @@ def wkv(
     >>> y.ravel().round(6).tolist()  # 4; (4 + 8) / 2; (4/2 + 8 + 3) / (1/2 + 1 + 1)
     [4.0, 6.0, 5.2]
     """
-    a, b, m = np.moveaxis(before_first_token(len(k), k.shape[2], k.dtype) if state is None else state, 1, 0)
+    a, b, m = np.moveaxis(initial_state(len(k), k.shape[2], k.dtype) if state is None else state, 1, 0)
     y = np.empty(k.shape, dtype=k.dtype)
     for t in range(k.shape[1]):
         key, value = k[:, t], v[:, t]
@@ -56,10 +77,10 @@ def wkv(
     return y, np.stack((a, b, m), axis=1)
 
 
-def before_first_token(rows: int, channels: int, dtype: np.typing.DTypeLike = np.float32) -> NDArray:
+def initial_state(rows: int, channels: int, dtype: np.typing.DTypeLike = np.float32) -> NDArray:
     """Return the state before the first token, (B, 3, C): sums of nothing, and no exponent yet.
 
-    >>> before_first_token(1, 1).ravel().tolist()
+    >>> initial_state(1, 1).ravel().tolist()
     [0.0, 0.0, -inf]
     """
     state = np.zeros((rows, 3, channels), dtype=dtype)

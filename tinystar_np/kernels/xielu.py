@@ -18,7 +18,7 @@ their meaning: a file has a_p and a_n, any numbers, and
 For x a little below 0, eˣ − 1 and x are nearly the same number, and their difference loses its digits. The
 definition therefore takes e to the power of min(x, ε) with ε = −10⁻⁶, and f(0) is −10⁻⁶ α_n instead of 0.
 
-Huang and Schlag 2025, arXiv:2411.13010. Apertus.
+Huang and Schlag 2024, arXiv:2411.13010. Apertus.
 """
 
 import numpy as np

@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.kernels.activations import sigmoid
 from tinystar_np.layers.attention import Attention
+from tinystar_np.layers.basic import Linear
+from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 
 
@@ -24,5 +26,28 @@ class GatedAttention(Attention):
         keys, values, positions = step.remember(k, v, state)
         y = self.attend(q, keys, values, step.mask(positions, self.limits()), step)
         y = tap("attention.mixed", y).transpose(0, 2, 1, 3)  # (B, T, H, K)
+        y = tap("attention.gated", y * sigmoid(tap("attention.gate", gate)))
+        return tap("attention.out", self.out(y.reshape(*y.shape[:2], -1)))
+
+
+class SeparatelyGatedAttention(Attention):
+    """Attention whose heads' outputs are multiplied by the sigmoid of a gate, which has a matrix of its own.
+
+    w  as in ``Attention``, and ``gate`` (D, H·K), a linear layer, or (D, H): one number for each head
+    """
+
+    def build_projections(self, w: Weights) -> None:
+        """Build what makes queries, keys, values and gates."""
+        super().build_projections(w)
+        self.gate = Linear(w / "gate")
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Let each token attend to itself and to what came before: (B, T, D) → (B, T, D)."""
+        q, k, v = self.projected(x, step)
+        q, k = self.rotated(q, k, step)
+        keys, values, positions = step.remember(k, v, state)
+        y = self.attend(q, keys, values, step.mask(positions, self.limits()), step)
+        y = tap("attention.mixed", y).transpose(0, 2, 1, 3)  # (B, T, H, K)
+        gate = self.gate(step.wanted(x)).reshape(*y.shape[:3], -1)
         y = tap("attention.gated", y * sigmoid(tap("attention.gate", gate)))
         return tap("attention.out", self.out(y.reshape(*y.shape[:2], -1)))

@@ -44,13 +44,19 @@ class Mamba1(Module):
         self.project = Linear(w / "in")
         self.convolution: NDArray = np.ascontiguousarray(w["convolution.weight"][:, 0].T)  # (W, F)
         self.convolution_bias: NDArray | None = w.get("convolution.bias")
-        self.selection = Linear(w / "selection")
-        self.time_step = Linear(w / "time_step")
-        self.A: NDArray = -np.exp(np.ascontiguousarray(w["A_log"].T))  # (N, F)
-        self.D: NDArray = w["D"]
+        self.A: NDArray
+        self.D: NDArray
+        self.build_scan(w)
         self.out = Linear(w / "out")
         self.activation = activation
         self.norms = norms
+
+    def build_scan(self, w: Weights) -> None:
+        """Build what the scan needs: the layers that make Δ, B and C; A (N, F) and D (F,)."""
+        self.selection = Linear(w / "selection")
+        self.time_step = Linear(w / "time_step")
+        self.A = -np.exp(np.ascontiguousarray(w["A_log"].T))
+        self.D = w["D"]
 
     def new_state(self, batch_size: int, capacity: int) -> RecurrentState:
         """Make the state before the first token: W − 1 inputs of the convolution, and h."""
@@ -69,21 +75,30 @@ class Mamba1(Module):
 
         Returns (B, T, D), or (B, 1, D) where only the last token's is wanted; a new array.
         """
-        N, F = self.A.shape
-        projected = tap("mixer.in", self.project(x))
-        x, z = projected[..., :F], projected[..., F:]
+        x, z = self.halves(tap("mixer.in", self.project(x)))
         before = (None, None) if state is None else (state["convolution"], state["ssm"])
         x, recent = fast.causal_convolution(x, self.convolution, self.convolution_bias, before[0])
         x = tap("mixer.x", fast.activate(tap("mixer.convolution", x), self.activation))
-        selected = tap("mixer.selection", self.selection(x))
-        dt, B, C = selected[..., : -2 * N], selected[..., -2 * N : -N], selected[..., -N:]
-        if self.norms is not None:
-            dt, B, C = (norm(each) for norm, each in zip(self.norms, (dt, B, C), strict=True))
-        B, C = tap("mixer.B", B), tap("mixer.C", C)
-        dt = tap("mixer.time_step", fast.activate(self.time_step(dt), softplus))
+        dt, B, C = self.selected(x)
         y, h = fast.selective_scan(x, dt, self.A, B, C, self.D, before[1])
         if state is not None:
             state.replace(convolution=recent, ssm=h)
         y = tap("mixer.scan", y)
         y, z = step.wanted(y), step.wanted(z)
         return tap("mixer.out", self.out(tap("mixer.gated", fast.gated_activation(z, y, silu))))
+
+    def halves(self, projected: NDArray) -> tuple[NDArray, NDArray]:
+        """Take x and z, (B, T, F) each, out of their product (B, T, 2F): views."""
+        F = len(self.D)
+        return projected[..., :F], projected[..., F:]
+
+    def selected(self, x: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+        """Let the tokens (B, T, F) decide: Δ (B, T, F), B and C (B, T, N)."""
+        N = len(self.A)
+        selected = tap("mixer.selection", self.selection(x))
+        dt, B, C = selected[..., : -2 * N], selected[..., -2 * N : -N], selected[..., -N:]
+        if self.norms is not None:
+            dt, B, C = (norm(each) for norm, each in zip(self.norms, (dt, B, C), strict=True))
+        B, C = tap("mixer.B", B), tap("mixer.C", C)
+        dt = tap("mixer.time_step", fast.activate(self.time_step(dt), softplus))
+        return dt, B, C

@@ -17,14 +17,14 @@ from tinystar_np.tap import tap
 
 
 class MLSTM(Module):
-    """Memory in H matrices (K, V), written by an exponential gate and decayed by another.
+    """Memory in H matrices (K, K_v), written by an exponential gate and decayed by another.
 
         q, k, v, o = W x                 i, f = cap · tanh((W x + b) / cap)
         y          = mlstm(q, k, v, i, f)
         result     = (sigmoid(o) · norm(y)) W_out       each head's y is normed by itself, with its own gains
 
-    w      linear layers ``q`` and ``k`` (D, H·K), ``v`` and ``output_gate`` (D, H·V), ``input_gate`` and
-           ``forget_gate`` (D, H), ``out`` (H·V, D); ``norm.gain`` (H·V,) and in some models ``norm.bias``
+    w      linear layers ``q`` and ``k`` (D, H·K), ``v`` and ``output_gate`` (D, H·K_v), ``input_gate`` and
+           ``forget_gate`` (D, H), ``out`` (H·K_v, D); ``norm.gain`` (H·K_v,) and in some models ``norm.bias``
     heads  H
     cap    of the two gates of the recurrence
     eps    of the norm
@@ -76,5 +76,5 @@ class MLSTM(Module):
             state.replace(**after._asdict())
         y = step.wanted(tap("mixer.scan", y))
         y = fast.layer_norm(y, self.gain, self.bias, self.eps)
-        y = tap("mixer.norm", y.reshape(*y.shape[:2], -1))  # (B, T, H·V)
+        y = tap("mixer.norm", y.reshape(*y.shape[:2], -1))  # (B, T, H·K_v)
         return tap("mixer.out", self.out(tap("mixer.gated", sigmoid(step.wanted(gate)) * y)))

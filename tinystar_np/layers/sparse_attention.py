@@ -18,7 +18,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import listening, tap
 
 Choice = NDArray[np.intp]
-"""(B, T, k), the places of the chosen keys."""
+"""(B, T, k), the indices of the chosen keys among those in reach; −1 for none."""
 
 
 class Indexer(Module):
@@ -116,7 +116,7 @@ class SparseLatentAttention(LatentQueryAttention):
         if keys.shape[2] > indexer.top_k:
             scores = indexer(x, compressed, keys, step.queries)
             chosen = fast.best_keys(scores, mask, indexer.top_k)
-        step.share(("chosen keys", self.chooser), chosen)
+        step.give(("chosen keys", self.chooser), chosen)
 
     def chosen(self, step: Step) -> Choice | None:
         """Return the choice for the wanted tokens.
@@ -124,7 +124,7 @@ class SparseLatentAttention(LatentQueryAttention):
         Raises InputError where a run begins between the layer that chooses and this one.
         """
         try:
-            chosen: Choice | None = step.shared(("chosen keys", self.chooser))  # type: ignore[assignment]
+            chosen: Choice | None = step.given(("chosen keys", self.chooser))
         except KeyError:
             raise InputError(
                 f"This layer attends to the keys that layer {self.chooser} chooses, so that a run must begin "

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from tinystar_np import fast
 from tinystar_np.cache import RecurrentState, Step
 from tinystar_np.kernels.activations import relu_squared, sigmoid
-from tinystar_np.kernels.wkv import before_first_token, mixed, token_shift
+from tinystar_np.kernels.wkv import initial_state, mixed, token_shift
 from tinystar_np.layers.basic import Linear
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
@@ -34,7 +34,7 @@ class TimeMixing(Module):
     def new_state(self, batch_size: int, capacity: int) -> RecurrentState:
         """Make the state before the first token: a vector of zeros before it, and sums of nothing."""
         before = np.zeros((batch_size, self.k.weight.shape[0]), dtype=np.float32)
-        return RecurrentState(before=before, wkv=before_first_token(batch_size, len(self.decay)))
+        return RecurrentState(before=before, wkv=initial_state(batch_size, len(self.decay)))
 
     def __call__(self, x: NDArray, step: Step, state: RecurrentState | None) -> NDArray:
         """Let each token read what came before out of the state, and write itself into it.

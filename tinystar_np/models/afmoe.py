@@ -1,6 +1,6 @@
-"""Trinity Nano, Mini and Large (Arcee AI 2025; 2026, arXiv:2602.17004): gates, windows, experts.
+"""Trinity (Arcee AI 2025; 2026, arXiv:2602.17004): gated attention, windows, experts.
 
-    x → norm → attention, gated → norm ──+ x → norm → experts → norm ──+ x      (× L; the first 2 are dense)
+    x → norm → attention, gated → norm ──+ x → norm → experts → norm ──+ x      (× L; first 2 dense in Mini)
     logits = norm(x) · W                                experts = shared + the 8 best of 128
 
 | attention                 | position             | norm    | feed-forward      | block        | context |
@@ -8,12 +8,12 @@
 | GQA; norms of q, k; gate; | RoPE; none in layers | RMSNorm | SwiGLU; 1 + 8 of  | norms around | 131072  |
 | window 2048 in 3 of 4     | that see all         |         | 128 experts       | the branches |         |
 
-New in it: nothing alone, and all of it together. Each head's output is multiplied by a gate, the sigmoid of a
-linear map of the token (Qiu et al. 2025, arXiv:2505.06708): a head that found nothing can give nothing, and
-the first token need not serve as the place to look away to. Layers with a window rotate queries and keys, the
-others have no positions, as in EXAONE 4 (exaone4.py); norms stand before and after each branch, as in Gemma 2
-(gemma2.py); experts and their correction are DeepSeek-V3's (deepseek_v3.py), in one group. Embeddings are
-multiplied by √D where the config says so.
+New in it: the combination; each part was known. The output of each head is multiplied by a gate, the sigmoid
+of a linear map of the token (Qiu et al. 2025, arXiv:2505.06708): a head that finds nothing can output zero,
+so that the first token need not serve as an attention sink. Layers with a window rotate queries and keys and
+the others have no positions, as in EXAONE 4 (exaone4.py); norms stand before and after each branch, as in
+Gemma 2 (gemma2.py); the experts and the correction of their router are DeepSeek-V3's (deepseek_v3.py), in one
+group. Embeddings are multiplied by √D where the config says so. The numbers in the table are Mini's.
 """
 
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.weight_table import WeightTable
-from tinystar_np.kernels.activations import ACTIVATIONS, sigmoid
+from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import sigmoid_grouped_top_k
-from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Layer, Linear, RMSNorm
 from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
+from tinystar_np.layers.gated_attention import SeparatelyGatedAttention
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
@@ -167,7 +167,7 @@ class Block(Module):
         norm = partial(RMSNorm, eps=c.rms_norm_eps)
         window = c.windows[i]
         self.attention_norm = norm(w / "attention_norm")
-        self.attention = AfmoeAttention(
+        self.attention = SeparatelyGatedAttention(
             w / "attention", heads=H, kv_heads=G, head_dim=K, window=window,
             rope=None if window is None else c.rope.rotary(),
             norms=(norm(w / "attention.q_norm"), norm(w / "attention.k_norm")),
@@ -186,29 +186,6 @@ class Block(Module):
         normed = tap("feed_forward_norm", self.feed_forward_norm(x))
         y = tap("feed_forward_post_norm", self.feed_forward_post_norm(self.feed_forward(normed)))
         return tap("residual", x + y)
-
-
-class AfmoeAttention(Attention):
-    """Attention whose heads' outputs are multiplied by the sigmoid of a gate.
-
-    w  as in ``Attention``, and ``gate`` (D, H·K), a linear layer
-    """
-
-    def build_projections(self, w: Weights) -> None:
-        """Build what makes queries, keys, values and gates."""
-        super().build_projections(w)
-        self.gate = Linear(w / "gate")
-
-    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
-        """Let each token attend to itself and to what came before: (B, T, D) → (B, T, D)."""
-        q, k, v = self.projected(x, step)
-        q, k = self.rotated(q, k, step)
-        keys, values, positions = step.remember(k, v, state)
-        y = self.attend(q, keys, values, step.mask(positions, self.limits()), step)
-        y = tap("attention.mixed", y).transpose(0, 2, 1, 3)  # (B, T, H, K)
-        gate = self.gate(step.wanted(x)).reshape(y.shape)
-        y = tap("attention.gated", y * sigmoid(tap("attention.gate", gate)))
-        return tap("attention.out", self.out(y.reshape(*y.shape[:2], -1)))
 
 
 def feed_forward(w: Weights, c: AfmoeConfig, i: int) -> Layer:
@@ -252,7 +229,7 @@ FACTS = Facts(
     grew_from="exaone4",
     kind="attention",
     changed="A gate on each head's output, experts, norms before the branches too",
-    why="a head that found nothing gives nothing",
+    why="a head that finds nothing can output zero",
     published="Mini",
     keys={
         "num_hidden_layers": 4, "num_attention_heads": 32, "num_key_value_heads": 4, "sliding_window": 2048,

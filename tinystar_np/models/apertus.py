@@ -1,4 +1,4 @@
-"""Apertus (Swiss AI 2025, arXiv:2509.14233): an activation with learned numbers, and no gate.
+"""Apertus (Swiss AI 2025, arXiv:2509.14233): a learned activation, xIELU, without a gate.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     feed-forward(x) = xIELU(x W_up) W_down
@@ -8,11 +8,11 @@
 |----------------------|--------------|---------|------------------|------------|---------|
 | GQA, norms of q, k   | RoPE, llama3 | RMSNorm | xIELU, not gated | sequential | 65536   |
 
-New in it: xIELU (Huang and Schlag 2025, arXiv:2411.13010; kernels/xielu.py), like squared ReLU on the right
-and with a slope below 0 on the left, and how steep either side is each layer learns. As in Arcee's model
-(arcee.py) two wider matrices take the place of three. Queries and keys are normed head by head, as in Qwen 3
-(qwen3.py). Weights, data and every step of the training are open, and text of sites that object to it was
-left out.
+New in it: xIELU (Huang and Schlag 2024, arXiv:2411.13010; kernels/xielu.py). It grows as squared ReLU does
+for positive inputs and is not zero for negative ones, so that every feature has a gradient; each layer learns
+how steep either side is. As in AFM (arcee.py), two wider matrices take the place of the three of a gated
+layer. Queries and keys are normed head by head, as in Qwen3 (qwen3.py). Weights, data and every step of the
+training are open, and text from sites that opted out was left out.
 """
 
 from dataclasses import dataclass
@@ -43,11 +43,11 @@ LLAMA3: JsonObject = {
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
 }
-"""What transformers takes where a file says nothing of rotations."""
+"""The rotary embedding that transformers takes where config.json has none."""
 
 
 class XIELU(Module):
-    """xIELU with the numbers of one layer (kernels/xielu.py).
+    """xIELU with the learned parameters of one layer (kernels/xielu.py).
 
     w  ``a_p`` and ``a_n`` (1,), ``beta`` and ``epsilon`` (), as the file has them
     """
@@ -92,7 +92,7 @@ class ApertusConfig(Config):
 
     @property
     def has_xielu(self) -> bool:
-        """Whether the activation has numbers of its own."""
+        """Whether the activation has parameters of its own."""
         return self.hidden_act == "xielu"
 
 
@@ -165,7 +165,7 @@ FACTS = Facts(
     grew_from="arcee",
     kind="block",
     changed="xIELU, whose two sides are learned; norms of q and k",
-    why="a feature that is off still learns; scores stay bounded",
+    why="features with negative inputs still learn; scores stay bounded",
     published="8B",
     keys={"hidden_size": 4096, "intermediate_size": 21504, "num_key_value_heads": 8},
 )

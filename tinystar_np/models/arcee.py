@@ -1,4 +1,4 @@
-"""AFM-4.5B (Arcee AI 2025): Llama with a plain feed-forward layer and squared ReLU.
+"""AFM-4.5B (Arcee AI 2025): Llama with squared ReLU in a layer without a gate.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     feed-forward(x) = max(x W_up, 0)² W_down
@@ -8,10 +8,10 @@
 |-----------|------------|---------|-------------------|------------|---------|
 | GQA       | RoPE, yarn | RMSNorm | ReLU², not gated  | sequential | 65536   |
 
-New in it: no gate. Llama's feed-forward layer has three matrices, this one two, which are wider by half for
-the same number of weights. Squared ReLU was found by searching among programs (So et al. 2021,
-arXiv:2109.08668); it is 0 for the larger part of its inputs, and what is 0 need not be multiplied (Zhang et
-al. 2024, arXiv:2402.03804). All else is as in Llama (llama.py).
+New in it, beside Llama (llama.py): no gate. Llama's feed-forward layer has three matrices; this one has two,
+half as wide again for the same number of weights. Squared ReLU was found by a search over programs (So et al.
+2021, arXiv:2109.08668, Primer); most of its outputs are 0, and the products with them can be skipped (Zhang
+et al. 2024, arXiv:2402.03804). All else is as in Llama.
 """
 
 from dataclasses import dataclass
@@ -103,7 +103,7 @@ class Block(Module):
 
 
 class Arcee(Decoder[ArceeConfig]):
-    """AFM-4.5B, the base model and the one that answers."""
+    """AFM-4.5B, base and instruct."""
 
     Config = ArceeConfig
     WEIGHTS = WEIGHTS

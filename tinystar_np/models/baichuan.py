@@ -1,4 +1,4 @@
-"""Baichuan 1 and 2 (Baichuan 2023, arXiv:2309.10305): RoPE in 7B, ALiBi in 13B, a normed output layer in 2.
+"""Baichuan 1 and 2 (Baichuan 2023, arXiv:2309.10305): RoPE in 7B, ALiBi in 13B, NormHead in 2.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · W                    Baichuan 1
@@ -8,16 +8,16 @@
 |-----------|------------------------|---------|------------|------------|---------|
 | MHA       | RoPE (7B), ALiBi (13B) | RMSNorm | SwiGLU     | sequential | 4096    |
 
-New in it: NormHead. Each row of Baichuan 2's output layer is scaled to length 1, so that a logit tells the
-direction of a token's vector alone. Rows of rare tokens shrink in training, and with them their logits,
-whatever they mean; and the makers saw that training became more stable. Queries, keys and values are one
-matrix; the rest is Llama (llama.py), in the larger models with BLOOM's slopes (bloom.py; Press et al. 2021,
-arXiv:2108.12409) in the place of rotations.
+New in it: NormHead. Each row of Baichuan 2's output layer is scaled to length 1, so that a logit depends on
+the direction of a token's vector and not on its length: the rows of rare tokens shrink in training, whatever
+the tokens mean. The makers also saw more stable training. Queries, keys and values come from one matrix. The
+rest is Llama (llama.py); the 13B models have ALiBi instead of rotations (bloom.py; Press et al. 2021,
+arXiv:2108.12409).
 
-All these models have one ``model_type``, and the repository of each has classes of its own, of the same
-names. What tells them apart: 7B, which rotates, has ``max_position_embeddings``, where 13B has
-``model_max_length`` alone; Baichuan 2 has its vocabulary, of 125696 tokens, and where others changed that,
-``z_loss_weight``, of a loss in training, which Baichuan 1 never had.
+All these models share one ``model_type``, though each repository has its own code. They are told apart by
+their keys: 7B has ``max_position_embeddings``, 13B has ``model_max_length`` alone. Baichuan 2 has a
+vocabulary of 125696 tokens; files with another one still have ``z_loss_weight``, the weight of a training
+loss that Baichuan 1 never had.
 """
 
 from dataclasses import dataclass
@@ -43,11 +43,11 @@ from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 SECOND_VOCABULARY = 125696
-"""How many tokens Baichuan 2 has; Baichuan 1 has 64000."""
+"""The size of Baichuan 2's vocabulary; Baichuan 1's is 64000."""
 ROWS = 4096
-"""How many are unpacked at once."""
+"""How many rows of a packed matrix are unpacked at once."""
 LEAST_NORM = np.float32(1e-12)
-"""Shorter rows are taken to be of this length, as torch does."""
+"""Rows are divided by at least this, as in torch."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class BaichuanConfig(Config):
 
     @property
     def trained_length(self) -> int | None:
-        """How long the texts were that the model learned from."""
+        """The context length in training."""
         return self.model_max_length if self.max_position_embeddings is None else self.max_position_embeddings
 
     @property
@@ -79,7 +79,7 @@ class BaichuanConfig(Config):
         return RopeParameters("default", 10000.0, self.sizes["K"])
 
     @property
-    def has_unit_head(self) -> bool:
+    def has_norm_head(self) -> bool:
         """Whether the rows of the output layer are scaled to length 1."""
         return self.vocab_size == SECOND_VOCABULARY or self.z_loss_weight is not None
 
@@ -99,7 +99,7 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 
 
-class UnitHead(Linear):
+class NormHead(Linear):
     """An output layer whose vector of each token is scaled to length 1: y_v = x · w_v / ‖w_v‖.
 
     w  ``weight`` (D, V), an array or a packed matrix
@@ -107,7 +107,7 @@ class UnitHead(Linear):
 
     @cached_property
     def norms(self) -> NDArray[np.float32]:
-        """‖w_v‖ of each token: (V,). Computed once, some rows at a time: the whole unpacked is large."""
+        """‖w_v‖ of each token: (V,). Computed once, in pieces, since the unpacked matrix is large."""
         rows, V = self.weight.T, self.weight.shape[1]
         some = (fast.embedding(np.arange(i, min(i + ROWS, V)), rows) for i in range(0, V, ROWS))
         return np.concatenate([np.maximum(np.linalg.norm(each, axis=-1), LEAST_NORM) for each in some])
@@ -150,13 +150,13 @@ class Baichuan(Decoder[BaichuanConfig]):
         self.embedding = Embedding(w / "embedding.tokens")
         self.blocks = [Block(w / f"blocks.{i}", c, alibi) for i in range(c.num_hidden_layers)]
         self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
-        self.head = (UnitHead if c.has_unit_head else Linear)(w / "head")
+        self.head = (NormHead if c.has_norm_head else Linear)(w / "head")
 
 
 FACTS = Facts(
     grew_from="llama",
     kind="position",
     changed="ALiBi in the larger models; rows of the output layer scaled to length 1",
-    why="a logit tells a direction, not how often a token was seen",
+    why="logits do not depend on how often a token was seen",
     published="2 7B",
 )

@@ -1,4 +1,4 @@
-"""Ling 3.0 Flash (inclusionAI 2026): delta nets by channels with bounded decays, gated latent attention.
+"""Ling 3.0 Flash (inclusionAI 2026): Kimi Delta Attention with bounded decays.
 
     x → norm → delta net or latent attention ──+ x → norm → experts ──+ x      (× L; the first 2 are dense)
     logits = norm(x) · W                experts = shared + the 8 best of 512
@@ -8,12 +8,13 @@
 | Kimi Delta Attention;      | RoPE on 64 of 192 | RMSNorm | SwiGLU; 1 + 8 experts | sequential | 262144  |
 | latent, R = 512, in 1 of 6 | where it attends  |         |                       |            |         |
 
-New in it, beside Kimi Linear (kimi_linear.py, arXiv:2510.26692): a channel of a delta net keeps at least e⁻⁵
-of what it holds at each token, since its decay is a sigmoid between bounds and no longer open below; what
-makes decays and gates are matrices of full rank. Every sixth layer is DeepSeek's latent attention, rotated in
-neighbouring pairs, and each head's result is multiplied by the sigmoid of one number (Qiu et al. 2025,
-arXiv:2505.06708). The first models of this name (Ling 2.5) had lightning attention; transformers has no code
-for those. The output layer is a table of its own, whatever the config says.
+New in it, beside Kimi Linear (kimi_linear.py, arXiv:2510.26692): decays are bounded. The logarithm of a decay
+is −5 times a sigmoid, so that each channel keeps at least e⁻⁵ of its state at every token; in Kimi Linear it
+has no lower bound. Decays and gates come from matrices of full rank. Every sixth layer is DeepSeek's latent
+attention, rotated in neighbouring pairs, and the output of each head is multiplied by a gate, one number per
+head (Qiu et al. 2025, arXiv:2505.06708). The first models of this ``model_type`` (Ling 2.5) had lightning
+attention, which transformers does not implement. The output layer has its own weights, whatever
+``tie_word_embeddings`` says.
 """
 
 import math
@@ -135,7 +136,7 @@ class BailingHybridConfig(Config):
 
     @property
     def absent_letters(self) -> str:
-        """The letters of key/value heads, and of mixers and feed-forward layers that there are none of."""
+        """The letters of key/value heads, and of kinds of mixers and feed-forward layers that are absent."""
         L, attending, count = self.num_hidden_layers, len(self.attention_layers), len(self.expert_layers)
         of_feed_forward = ("" if count else "EMS") + ("F" if count == L else "")
         return "G" + of_feed_forward + ("" if attending else "RQKPU") + ("XW" if attending == L else "")
@@ -270,7 +271,7 @@ class Block(Module):
 
 
 class BoundedDeltaNet(ChannelDeltaNet):
-    """Delta net by channels whose decays are bounded from below; matrices of full rank make its gates.
+    """Kimi Delta Attention whose decays are bounded from below, with gates from matrices of full rank.
 
         g = bound · sigmoid(exp(A_log) · decay(input))     with ``kda_safe_gate``; otherwise
         g = −exp(A_log) · softplus(decay(input))
@@ -287,18 +288,18 @@ class BoundedDeltaNet(ChannelDeltaNet):
         )  # fmt: skip
 
     def build_gates(self, w: Weights) -> None:
-        """Build what makes decays and the gate of the result."""
+        """Build the linear layers of decays and of the output gate."""
         self.decay, self.output_gate = Linear(w / "decay"), Linear(w / "gate")
 
     def decays(self, x: NDArray) -> NDArray:
-        """Make the logarithms of the decays, at most 0: (B, T, D) → (B, T, H, K)."""
+        """Compute the logarithms of the decays, at most 0: (B, T, D) → (B, T, H, K)."""
         moved = self.by_heads(self.decay(x))
         if self.bound is None:
             return self.A * softplus(moved)
         return np.float32(self.bound) * sigmoid(-self.A * moved)
 
     def gate(self, x: NDArray) -> NDArray:
-        """Make the gate of the result, before its sigmoid: (B, T, D) → (B, T, H·K)."""
+        """Compute the output gate before its sigmoid: (B, T, D) → (B, T, H·K)."""
         return self.output_gate(x)
 
 
@@ -313,7 +314,7 @@ def latent_attention(w: Weights, c: BailingHybridConfig) -> LatentAttention:
         rope_dim=c.qk_rope_head_dim,
         value_dim=c.v_head_dim,
         scale=c.scale,
-        eps=1e-6,  # whatever the other norms have
+        eps=1e-6,  # whatever rms_norm_eps says
         rope=c.rope.rotary(interleaved=True),
     )
 
@@ -353,7 +354,7 @@ class BailingHybrid(Decoder[BailingHybridConfig]):
         r"(layers\.\d+)\.self_attn\.(?:forget_gate\.)?(.*)": r"\1.attention.\2",
         r"(layers\.\d+)\.mlp\.gate\.e_score_correction_bias": r"\1.mlp.gate.expert_bias",
     }
-    IGNORED = r"layers\.42\..*"  # the layer that predicts the token after the next
+    IGNORED = r"layers\.42\..*"  # multi-token prediction: predicts the token after the next
 
     def build(self, w: Weights, c: BailingHybridConfig) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""
@@ -367,7 +368,7 @@ FACTS = Facts(
     grew_from="kimi_linear",
     kind="recurrence",
     changed="Decays bounded from below; rotations and a gate for each head in latent attention",
-    why="no channel forgets all at once",
+    why="no channel loses its state at a single token",
     published="3.0 Flash",
     keys={"num_hidden_layers": 6},
 )

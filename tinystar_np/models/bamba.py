@@ -1,4 +1,4 @@
-"""Bamba (IBM, Princeton, CMU, UIUC 2024): nine layers of Mamba 2 for each of attention, trained in the open.
+"""Bamba (IBM, Princeton, CMU, UIUC 2024): Mamba 2, with attention in three of 32 layers.
 
     x → norm → Mamba 2 or attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · W
@@ -9,9 +9,10 @@
 | layers                  | each head         |         |            |            |              |
 
 New in it, beside Mamba 2 (mamba2.py): every layer has a feed-forward layer, as in Llama, and three of 32 have
-attention instead of the recurrence, after Waleffe et al. 2024, arXiv:2406.07887. Attention rotates half of
-each head. It was made to find out what such models need to be trained and served, with all data and code
-open, and led to Granite 4 (granitemoehybrid.py), which has no positions.
+attention instead of the recurrence, after Waleffe et al. 2024, arXiv:2406.07887: a state of fixed size cannot
+copy single tokens from far back, a few layers of attention can. Attention rotates half of each head. The
+makers published data and code with it; Granite 4 (granitemoehybrid.py), which has no positions, followed from
+it.
 """
 
 import math
@@ -39,8 +40,8 @@ from tinystar_np.tap import tap
 class BambaConfig(Config):
     """The keys of a Bamba config.json that change the mathematics; defaults as in transformers.
 
-    Half of each head is rotated, whatever ``partial_rotary_factor`` stands beside the others: transformers'
-    class reads it in ``rope_parameters`` alone. ``mamba_chunk_size`` is ignored: it changes how the scan is
+    Half of each head is rotated, whatever a top-level ``partial_rotary_factor`` says: transformers' class
+    reads it in ``rope_parameters`` alone. ``mamba_chunk_size`` is ignored: it changes how the scan is
     computed, not its result.
     """
 
@@ -237,7 +238,7 @@ FACTS = Facts(
     grew_from="mamba2",
     kind="attention",
     changed="Feed-forward layers, and attention in three of 32 layers",
-    why="single tokens far back can be looked up, for a cache of a tenth",
+    why="exact recall of earlier tokens, with a tenth of the cache",
     published="9B",
     keys={"num_hidden_layers": 32, "attn_layer_indices": [9, 18, 27], "mamba_d_state": 128},
 )

@@ -1,4 +1,4 @@
-"""BioGPT (Luo et al. 2022, arXiv:2210.10341): GPT-2 medium's size, on the abstracts of PubMed.
+"""BioGPT (Luo et al. 2022, arXiv:2210.10341): GPT-2 medium, trained on PubMed abstracts.
 
     x = √D · embedding[token] + positions[2 + position]
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
@@ -8,10 +8,10 @@
 |-----------|------------------------|-----------|--------------|------------|---------|
 | MHA       | learned, from row 2 on | LayerNorm | GELU (exact) | sequential | 1024    |
 
-New in it: texts of one science from the first step on, and a vocabulary learned from them, so that a word of
-medicine is one token or two. Embeddings are multiplied by √D before learned positions are added, as in
-fairseq, where these count from the padding token's id on: the first two rows of their table are never read.
-``layer_norm_eps`` is in the file, and read by nothing: every norm has 1e-5.
+New in it: training on the texts of one field from scratch, with a vocabulary learned from them, so that a
+medical term is one or two tokens. Embeddings are multiplied by √D before learned positions are added. As in
+fairseq, positions are counted from after the padding token's id, so that the first two rows of their table
+are never read. ``layer_norm_eps`` in config.json has no effect: every norm has 1e-5.
 """
 
 from dataclasses import dataclass
@@ -130,6 +130,6 @@ FACTS = Facts(
     grew_from="gpt2",
     kind="block",
     changed="Embeddings times √D",
-    why="one science from the first step on, its words whole",
+    why="a vocabulary of one field: its terms are one or two tokens",
     published="347M",
 )

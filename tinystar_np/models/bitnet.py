@@ -9,13 +9,15 @@
 | output                     |          |         | norm after it   | norms              |         |
 
 New in it: all matrices of the blocks are ternary, −1, 0 and 1 with one scale (kernels/ternary.py), in
-training as well, so that they are an eighth of bfloat16 and need no multiplications. What they multiply is
-rounded to 8 bits, each token's vector by itself; a norm stands before every matrix, since steps of one
-vector's largest number suit numbers of one size. Embedding and output layer stay as they are.
+training as well, so that they take an eighth of the memory of bfloat16 and need no multiplications. Their
+inputs are quantized to 8 bits, each token's vector with its own scale; a norm stands before every matrix,
+since a scale set by a vector's largest entry suits entries of similar size. Embedding and output layer are
+not quantized.
 
-The rounding is a part of the model where config.json has a ``quantization_config`` of the method "bitnet", as
-published. Then a number on the edge of a step makes a whole step of difference between two programs that add
-in another order, and between a prompt at once and in pieces; transformers differs from itself so.
+The rounding of inputs belongs to the model where config.json has a ``quantization_config`` of the method
+"bitnet", as published. A number halfway between two steps then makes a whole step of difference between
+programs that sum in different orders, and between a prompt read at once and in pieces; transformers differs
+from itself in the same way.
 """
 
 from dataclasses import dataclass
@@ -69,18 +71,18 @@ class BitNetConfig(Config):
 
     @property
     def rounds(self) -> bool:
-        """Whether what ternary matrices multiply is rounded to 8 bits."""
+        """Whether the inputs of ternary matrices are rounded to 8 bits."""
         return rounds_activations(self.quantization_config)
 
     def check(self) -> None:
-        """Refuse contradictions, and what transformers has in two ways."""
+        """Refuse contradictions, and biases that transformers treats in two ways."""
         super().check()
         form = self.quantization_config or {}
         scaled = form.get("linear_class") == "autobitlinear" and form.get("quantization_mode") != "online"
         require(
             not (self.attention_bias and self.rounds and scaled),
             "attention_bias = True is not implemented for ternary weights that are multiplied by a scale: "
-            "transformers multiplies the biases as well, in this one of three forms.",
+            "transformers multiplies the biases as well, in this form alone of three.",
         )
 
 
@@ -108,15 +110,15 @@ WEIGHTS: WeightTable = {
 
 
 def unchanged(x: NDArray) -> NDArray:
-    """Return what it is given: the rounding of a model without one."""
+    """Return the input: for models whose inputs are not rounded."""
     return x
 
 
 class BitAttention(Attention):
-    """Self-attention with a norm of all heads' means before the output matrix, and rounded vectors.
+    """Self-attention with a norm of the joined heads before the output matrix, and rounded inputs.
 
     w        as of ``Attention``, and ``norm`` with its gain (H·K,)
-    rounded  what vectors go through before they are multiplied by a matrix
+    rounded  applied to the input of each matrix
     """
 
     def __init__(
@@ -138,10 +140,10 @@ class BitAttention(Attention):
 
 
 class BitFeedForward(GatedFeedForward):
-    """Gated feed-forward layer with a norm before the last matrix, and rounded vectors.
+    """Gated feed-forward layer with a norm before the last matrix, and rounded inputs.
 
     w        as of ``GatedFeedForward``, and ``norm`` with its gain (F,)
-    rounded  what vectors go through before they are multiplied by a matrix
+    rounded  applied to the input of each matrix
     """
 
     def __init__(self, w: Weights, activation: Activation, *, eps: float, rounded: Norm):

@@ -1,4 +1,4 @@
-"""CodeGen (Nijkamp et al. 2022, arXiv:2203.13474): programs in several turns.
+"""CodeGen (Nijkamp et al. 2022, arXiv:2203.13474): GPT-J for programs, written in several turns.
 
     x → norm ─┬→ attention ────┬→ + x      (× L)
               └→ feed-forward ─┘
@@ -8,9 +8,10 @@
 |-----------|--------------------------------|-----------|-------------|----------|---------|
 | MHA       | RoPE, first 64 of a head's 256 | LayerNorm | GELU (tanh) | parallel | 2048    |
 
-New in it: GPT-J's design, trained on texts, then on programs of many languages, then on Python, with a set of
-weights after each. Queries, keys and values come out of one matrix, whose rows lie as in the training on four
-processors: of each quarter of the heads first the queries, then the values, then the keys.
+New in it, beside GPT-J (gptj.py): its text. It was trained on text, then on programs in many languages, then
+on Python, with weights published after each; a program is specified in several turns of a dialogue. Queries,
+keys and values come from one matrix, whose rows keep the layout of training on four TPU cores: for each
+quarter of the heads first the queries, then the values, then the keys.
 """
 
 from dataclasses import dataclass
@@ -31,8 +32,8 @@ from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
-PROCESSORS = 4
-"""How many processors it was trained on, each with a part of the heads."""
+CORES = 4
+"""How many TPU cores it was trained on, each with a part of the heads."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class CodeGenConfig(Config):
             2 <= n <= K and n % 2 == 0,
             f"rotary_dim = {n}, but it must be even, from 2 to the width of a head, {K}.",
         )
-        require(D % PROCESSORS == 0, f"n_embd = {D} cannot be divided among {PROCESSORS} processors.")
+        require(D % CORES == 0, f"n_embd = {D} cannot be divided among {CORES} cores.")
 
 
 WEIGHTS: WeightTable = {
@@ -93,7 +94,7 @@ class QuarteredAttention(Attention):
     """
 
     def build_projections(self, w: Weights) -> None:
-        """Build what makes queries, keys and values."""
+        """Build the linear layer of queries, keys and values."""
         self.qkv = Linear(w / "qkv")
 
     def value_dim(self) -> int:
@@ -103,7 +104,7 @@ class QuarteredAttention(Attention):
     def projected(self, x: NDArray, step: Step) -> tuple[NDArray, NDArray, NDArray]:
         """Make queries (B, H, T, K) of the wanted tokens, keys and values (B, H, T, K) of all."""
         B, T, _ = x.shape
-        quarters = tap("attention.qkv", self.qkv(x)).reshape(B, T, PROCESSORS, 3, -1)  # (B, T, 4, 3, D/4)
+        quarters = tap("attention.qkv", self.qkv(x)).reshape(B, T, CORES, 3, -1)  # (B, T, 4, 3, D/4)
         q, v, k = (quarters[..., n, :].reshape(B, T, -1) for n in range(3))
         return self.by_heads(step.wanted(q), k, v)
 
@@ -146,7 +147,7 @@ FACTS = Facts(
     grew_from="gptj",
     kind="block",
     changed="Queries, keys and values from one matrix, in four quarters",
-    why="each of four processors computes its own heads",
+    why="each of four cores computes its own heads",
     published="16B",
     keys={"n_embd": 6144, "n_head": 24},
 )

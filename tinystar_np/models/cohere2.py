@@ -1,18 +1,18 @@
-"""Command R7B and Command A (Cohere 2024–25, arXiv:2504.00698): rotations within a window, none beyond.
+"""Command R7B and Command A (Cohere 2024–25, arXiv:2504.00698): RoPE only in layers with a window.
 
     x → norm ─┬→ attention ────┬→ + x      (× L)
               └→ feed-forward ─┘
     logits = l · norm(x) · embeddingᵀ
 
-| attention             | position                 | norm               | activation | block    | context |
-|-----------------------|--------------------------|--------------------|------------|----------|---------|
-| GQA, window in 3 of 4 | RoPE, neighbours, in     | LayerNorm, no bias | SwiGLU     | parallel | 262144  |
-|                       | these, none in the other |                    |            |          |         |
+| attention             | position               | norm               | activation | block    | context |
+|-----------------------|------------------------|--------------------|------------|----------|---------|
+| GQA, window in 3 of 4 | RoPE, neighbour pairs; | LayerNorm, no bias | SwiGLU     | parallel | 262144  |
+|                       | none in every fourth   |                    |            |          |         |
 
 New in it, beside Command R (cohere.py): three layers of four see the last 4096 tokens, and rotate queries and
-keys. The fourth sees the whole text and has no positions at all: what it looks for it finds by content,
-however far away, and no distance is longer than in training (Yang et al. 2025, arXiv:2501.18795; Kazemnejad
-et al. 2023, arXiv:2305.19466). Order comes to it through the layers below.
+keys. The fourth sees the whole text and has no positions at all: it finds tokens by content, however far
+away, and never meets a distance longer than those in training (Yang et al. 2025, arXiv:2501.18795; Kazemnejad
+et al. 2023, arXiv:2305.19466). It learns of the order of tokens from the layers below.
 """
 
 from dataclasses import dataclass
@@ -138,8 +138,8 @@ class Cohere2(Decoder[Cohere2Config]):
 FACTS = Facts(
     grew_from="cohere",
     kind="position",
-    changed="Rotations in the layers with a window, none in every fourth, which sees all",
-    why="a quarter of the cache, and no distance longer than in training",
+    changed="RoPE in layers with a window; every fourth sees all and has no positions",
+    why="a quarter of the cache, and no distances longer than in training",
     published="Command A",
     keys={"num_hidden_layers": 4, "hidden_size": 12288, "num_attention_heads": 96}
     | {"num_key_value_heads": 8},

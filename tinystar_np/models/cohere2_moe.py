@@ -1,23 +1,22 @@
-"""Command A+ (Cohere 2026): Command A with experts, and Cohere's parallel block.
+"""Command A+ (Cohere 2026), 218B with 25B in use: Command A with experts.
 
     x → norm ─┬→ attention ─┬→ + x      (× L; the first layers are dense)
               └→ experts ───┘
     logits = l · norm(x) · embeddingᵀ
 
-| attention             | position             | norm           | feed-forward    | block    | context |
-|-----------------------|----------------------|----------------|-----------------|----------|---------|
-| GQA, window in 3 of 4 | RoPE, neighbours, in | LayerNorm, no  | SwiGLU, experts | parallel | 8192    |
-|                       | these, none in every | bias; RMSNorm  |                 |          |         |
-|                       | fourth               |                |                 |          |         |
+| attention             | position               | norm          | feed-forward    | block    | context      |
+|-----------------------|------------------------|---------------|-----------------|----------|--------------|
+| GQA, window in 3 of 4 | RoPE, neighbour pairs; | LayerNorm, no | SwiGLU, experts | parallel | 8192 default |
+|                       | none in every fourth   | bias; RMSNorm |                 |          |              |
 
-New in it, beside Command A (cohere2.py): a token's experts and its attention read the same normed vector, so
-that neither waits for the other. Experts that every token uses (DeepSeekMoE, Dai et al. 2024,
-arXiv:2401.06066) are added to the chosen ones, or their mean is taken. The weights of the chosen ones are a
-softmax of their scores, or each one's sigmoid, scaled to sum to 1 or not. The first, dense layers rotate
-queries and keys even where they see the whole text.
+New in it, beside Command A (cohere2.py): experts in the parallel block, where they and attention read the
+same normed vector. The output of shared experts, which every token uses (DeepSeekMoE, Dai et al. 2024,
+arXiv:2401.06066), is added to that of the chosen ones, or the mean of both is taken. The weights of the
+chosen experts are the softmax of their scores, or the sigmoid of each, scaled to sum to 1 or not. The first,
+dense layers can rotate queries and keys even where they see the whole text.
 
-transformers' class has ``rope_scaling`` and does not read it; it is refused here, and ``rope_parameters``
-is read.
+transformers' class has ``rope_scaling`` and does not read it; it is refused here, and ``rope_parameters`` is
+read.
 """
 
 from dataclasses import dataclass
@@ -127,7 +126,7 @@ class Cohere2MoeConfig(Config):
 
     @property
     def shared_layers(self) -> list[int]:
-        """The layers in which every token has experts of all."""
+        """The layers with shared experts."""
         return self.expert_layers if self.num_shared_experts else []
 
     @property
@@ -138,7 +137,7 @@ class Cohere2MoeConfig(Config):
 
     @property
     def absent_letters(self) -> str:
-        """The letters of layers that there are none of."""
+        """The letters of kinds of layers that do not occur."""
         return ("" if self.expert_layers else "EM") + ("" if self.shared_layers else "S") + "F"
 
     def check(self) -> None:
@@ -204,7 +203,7 @@ def sigmoid_top_k_normed(logits: NDArray, k: int) -> tuple[NDArray[np.intp], NDA
 
 
 def feed_forward(w: Weights, c: Cohere2MoeConfig, i: int) -> Layer:
-    """Build layer i's experts, with those of all, or its dense feed-forward layer."""
+    """Build layer i's experts, with shared ones where there are any, or its dense feed-forward layer."""
     activation = ACTIVATIONS[c.hidden_act]
     if i in c.dense_layers:
         return GatedFeedForward(w, activation)
@@ -272,7 +271,7 @@ FACTS = Facts(
     grew_from="cohere2",
     kind="experts",
     changed="Experts beside attention, some of them for every token",
-    why="many weights to learn with, few to compute with",
+    why="many weights, of which each token uses few",
     published="A+ by default sizes",
     keys={"num_hidden_layers": 4},
 )

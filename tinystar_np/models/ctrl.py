@@ -1,4 +1,4 @@
-"""CTRL (Keskar, McCann, Varshney, Xiong & Socher 2019, arXiv:1909.05858): a text that begins with its kind.
+"""CTRL (Keskar et al. 2019, arXiv:1909.05858): every text begins with a control code.
 
     x = √D · embedding[token] + sinusoids(position)
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
@@ -8,9 +8,10 @@
 |-----------|---------------------------------|-----------|------------|------------|---------|
 | MHA       | sines in one half, then cosines | LayerNorm | ReLU       | sequential | 256     |
 
-New in it: the first token of every text says where it is from, "Wikipedia", "Reviews" or "Legal", so that a
-kind of text can be asked for. The vocabulary has a quarter of a million words and pieces of words. Positions
-are the sinusoids of Vaswani et al. (2017, arXiv:1706.03762), with all sines before all cosines.
+New in it: control codes. The first token of every text says where it is from, "Wikipedia", "Reviews" or
+"Legal", and at generation it chooses the kind of text. The vocabulary has a quarter of a million words and
+pieces of words. Positions are the sinusoids of Vaswani et al. (2017, arXiv:1706.03762), with all sines before
+all cosines.
 """
 
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from tinystar_np.models.facts import Facts
 from tinystar_np.tap import tap
 
 EPSILON = 1e-6
-"""What is added to a variance in the blocks; the last norm's is in the file."""
+"""The epsilon of the norms in the blocks; that of the last norm is in config.json."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ class CTRL(Decoder[CTRLConfig]):
 FACTS = Facts(
     grew_from="gpt2",
     kind="position",
-    changed="Sinusoids instead of learned positions; a first token that names the kind of text",
-    why="what is written can be asked for",
+    changed="Sinusoids instead of learned positions; a control code as the first token",
+    why="the kind of text can be chosen",
     published="1.6B",
 )

@@ -1,4 +1,4 @@
-"""DeepSeek-V3.2 (DeepSeek-AI 2025, arXiv:2512.02556), 671B: an indexer chooses 2048 keys for each query.
+"""DeepSeek-V3.2 (DeepSeek-AI 2025, arXiv:2512.02556), 671B: each query attends to 2048 chosen keys.
 
     x → norm → indexer → latent attention to the chosen keys ──+ x → norm → experts ──+ x      (× L)
     logits = norm(x) · W             experts = shared + the 8 best of 256; dense in the first 3 layers
@@ -8,12 +8,12 @@
 | latent, R = 512, to | RoPE on 64 of 192, | RMSNorm | SwiGLU; 1 + 8 | sequential | 163840 (yarn) |
 | 2048 chosen keys    | yarn               |         | experts       |            |               |
 
-New in it, beside DeepSeek-V3 (deepseek_v3.py): attention whose cost per token stops growing at 2048 tokens.
-A lightning indexer, 64 heads of 128 numbers with one key for all of them, scores the whole text; each query
-attends to the keys of the best scores alone (kernels/sparse_attention.py). The indexer's queries come out of
-the compressed queries of attention, its keys out of what the layer reads, and its rotations have halves where
-attention's have neighbours. The makers turn its vectors by a Hadamard matrix before they round them to 8
-bits; the products are the same, and here as in transformers nothing is rounded.
+New in it, beside DeepSeek-V3 (deepseek_v3.py): attention whose cost per token stops growing at 2048 tokens. A
+lightning indexer, with 64 query heads of width 128 and one key for all of them, scores every earlier token;
+each query attends to the 2048 keys of the highest scores alone (kernels/sparse_attention.py). The indexer's
+queries are computed from the compressed queries of attention, its keys from the layer's input; its rotary
+pairs are halves, where attention's are neighbours. The makers multiply its vectors by a Hadamard matrix
+before they round them to 8 bits; that changes no score, and here, as in transformers, nothing is rounded.
 """
 
 import math
@@ -35,6 +35,7 @@ from tinystar_np.layers.sparse_attention import Indexer, SparseLatentAttention
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
+from tinystar_np.models.expert_groups import check_groups
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, layer_kinds, sparse_layers
 from tinystar_np.models.rope_keys import AT_LEAST_0, RopeKeys
@@ -42,7 +43,7 @@ from tinystar_np.models.rope_parameters import RopeParameters
 from tinystar_np.tap import tap
 
 INDEXED = "indexed_attention"
-"""The kind of all layers; what else a file calls them changes nothing in transformers."""
+"""The kind of all layers; the other name that files may give changes nothing in transformers."""
 
 
 @dataclass(frozen=True)
@@ -137,27 +138,7 @@ class DeepseekV32Config(Config):
         )
         _ = self.scale
         if self.expert_layers:
-            self.check_groups()
-
-    def check_groups(self) -> None:
-        """Refuse groups of experts that cannot be made or chosen from."""
-        E, k = self.n_routed_experts, self.num_experts_per_tok
-        groups, kept = self.n_group, self.topk_group
-        require(
-            groups >= 1 and E % groups == 0,
-            f"n_routed_experts = {E} cannot be divided among n_group = {self.n_group} groups.",
-        )
-        require(
-            1 <= kept <= groups, f"topk_group = {self.topk_group} of n_group = {groups} cannot be chosen."
-        )
-        require(
-            k <= kept * (E // groups),
-            f"num_experts_per_tok = {k} experts are not in topk_group = {kept} groups of {E // groups}.",
-        )
-        require(
-            2 * groups <= E,
-            f"n_group = {groups} groups of n_routed_experts = {E} have no two best experts each.",
-        )
+            check_groups(self.n_routed_experts, self.num_experts_per_tok, self.n_group, self.topk_group)
 
 
 WEIGHTS: WeightTable = {
@@ -227,7 +208,7 @@ class Block(Module):
                 heads=c.index_n_heads,
                 head_dim=c.index_head_dim,
                 rope_dim=c.qk_rope_head_dim,
-                rope=c.rope.rotary(),  # in halves, while attention has neighbours
+                rope=c.rope.rotary(),  # pairs are halves, where those of attention are neighbours
                 top_k=c.index_topk,
             ),
             chooser=i,
@@ -280,7 +261,7 @@ class DeepseekV32(Decoder[DeepseekV32Config]):
     WEIGHTS = WEIGHTS
     OTHER_FORMS = (FUSED_EXPERTS,)
     PREFIX = "model."
-    IGNORED = r"layers\.61\..*"  # the layer that predicts the token after the next
+    IGNORED = r"layers\.61\..*"  # multi-token prediction: predicts the token after the next
 
     def build(self, w: Weights, c: DeepseekV32Config) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""
@@ -293,7 +274,7 @@ class DeepseekV32(Decoder[DeepseekV32Config]):
 FACTS = Facts(
     grew_from="deepseek_v3",
     kind="attention",
-    changed="An indexer that chooses 2048 keys for each query",
+    changed="An indexer chooses 2048 keys for each query",
     why="attention costs the same for every token of a long text",
     published="V3.2",
     keys={"num_hidden_layers": 1},

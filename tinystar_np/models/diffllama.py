@@ -1,17 +1,18 @@
-"""DiffLlama (Kajuma 2024), Llama with differential attention (Ye et al. 2024, arXiv:2410.05258).
+"""DiffLlama (Matsumoto 2024; Ye et al. 2024, arXiv:2410.05258): Llama with differential attention.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · W
 
 | attention                            | position | norm    | activation | block      | context |
 |--------------------------------------|----------|---------|------------|------------|---------|
-| differential: one map minus another, | RoPE     | RMSNorm | SwiGLU     | sequential | 2048    |
-| GQA, a norm after the values' mean   |          |         |            |            |         |
+| differential: one map minus another; | RoPE     | RMSNorm | SwiGLU     | sequential | 2048    |
+| GQA; a norm of each head's output    |          |         |            |            |         |
 
 New in it: a head computes two attention maps and subtracts the second, times a learned λ, from the first
-(kernels/differential_attention.py), so that weight which both give to tokens without meaning cancels. Half as
-many heads are twice as wide. Each head's result is normed by itself, without gains, since heads differ in how
-much is left of them, and multiplied by 1 − λ_init, which keeps the stream as large as without a difference.
+(kernels/differential_attention.py), so that the weight which both give to irrelevant tokens cancels. There
+are half as many heads, twice as wide. The output of each head is normed on its own, without gains, since
+heads differ in how much the subtraction leaves, and multiplied by 1 − λ_init, which keeps gradients close to
+those of plain attention.
 """
 
 import math
@@ -106,8 +107,8 @@ class DifferentialAttention(Attention):
         y       = (map of q₁, k₁ − λ · map of q₂, k₂) (v₁, v₂)     H/2 of width 2K
         result  = heads of (1 − λ_init) · norm(y) side by side, times W_out
 
-    A pair's keys are held side by side, and so are its values: what is remembered is no more than without a
-    difference.
+    The two keys of a pair are cached side by side, and so are its values: the cache is as large as that of
+    plain attention.
 
     w     as of ``Attention``, and ``lambda_q1``, ``lambda_k1``, ``lambda_q2``, ``lambda_k2`` (K,)
     maps  H
@@ -169,7 +170,7 @@ class Block(Module):
 
 
 class DiffLlama(Decoder[DiffLlamaConfig]):
-    """DiffLlama 0.3B, a conversion of a small Llama."""
+    """DiffLlama 0.3B."""
 
     Config = DiffLlamaConfig
     WEIGHTS = WEIGHTS
@@ -187,6 +188,6 @@ FACTS = Facts(
     grew_from="llama",
     kind="attention",
     changed="A head is the difference of two attention maps",
-    why="weight on tokens that do not matter cancels",
+    why="attention to irrelevant tokens cancels",
     published="0.3B",
 )

@@ -1,4 +1,4 @@
-"""dots.llm1 (Huo et al., rednote 2025, arXiv:2506.05767), 142B with 14B in use.
+"""dots.llm1 (rednote 2025, arXiv:2506.05767), 142B: DeepSeek-V3's experts, Qwen3's attention.
 
     x → norm → attention ──+ x → norm → experts ──+ x      (× L; the first layer is dense)
     logits = norm(x) · W       experts = 2 shared + the 6 best of 128
@@ -8,10 +8,10 @@
 | MHA; norms of q | RoPE     | RMSNorm | SwiGLU; 2 + 6 experts | sequential | 32768   |
 | and k           |          |         |                       |            |         |
 
-New in it: a combination that costs little to train, with nothing of its own in the block. Attention is
-Qwen3's (qwen3.py), with a head of keys and values for every head of queries; experts and their router are
-DeepSeek-V3's (deepseek_v3.py), in one group. 11.2 trillion tokens of the web and none made by a model. A
-config can give its last layers windows; the published model has none.
+New in it: the combination, and its text; the block has no part of its own. Attention is Qwen3's (qwen3.py),
+with a key/value head for every query head; experts and their router are DeepSeek-V3's (deepseek_v3.py), in
+one group. It was trained on 11.2 trillion tokens, none of them synthetic. A config can give its last layers
+windows; the published model has none.
 """
 
 from collections.abc import Sequence
@@ -233,7 +233,7 @@ FACTS = Facts(
     grew_from="qwen3",
     kind="experts",
     changed="DeepSeek-V3's experts with Qwen3's attention",
-    why="a tenth of the weights work for a token",
+    why="a token uses a tenth of the weights",
     published="llm1",
     keys={
         "num_hidden_layers": 1,

@@ -7,10 +7,10 @@
 |-----------|-----------------------|---------|------------|------------|---------|
 | GQA 16:2  | RoPE, neighbour pairs | RMSNorm | SwiGLU     | sequential | 131072  |
 
-New in it, beside Llama (llama.py): nothing but two choices. Neighbouring numbers of a head make the pairs
-that rotate, as in the paper on rotary positions (Su et al. 2021, arXiv:2104.09864). And a head is 128 wide
-whatever the width of the model: the sixteen heads of this model of width 1024 are together twice as wide as
-it. A config can give all linear layers biases; the published one does not.
+New in it, beside Llama (llama.py): two choices. The pairs that rotate are neighbouring numbers of a head, as
+in the paper on rotary positions (Su et al. 2021, arXiv:2104.09864). And a head is 128 wide whatever the width
+of the model: sixteen heads are together twice as wide as this model of width 1024. A config can give all
+linear layers biases; the published one does not.
 """
 
 from dataclasses import dataclass
@@ -122,7 +122,7 @@ class Ernie45(Decoder[Ernie45Config]):
 FACTS = Facts(
     grew_from="llama",
     kind="block",
-    changed="Neighbouring numbers make the pairs that rotate; heads wider than D/H",
+    changed="Rotary pairs are neighbours; heads wider than D/H",
     why="a small model with the attention of a large one",
     published="0.3B",
 )

@@ -8,11 +8,12 @@
 | GQA 20:4; 64:8 | RoPE, neighbour     | RMSNorm | SwiGLU; 2 + 6    | sequential | 131072  |
 |                | pairs               |         | experts, or 8    |            |         |
 
-New in it: DeepSeek-V3's correction (deepseek_v3.py), which spreads the load without a penalty, on weights
-that compete. The router's scores go through a softmax over all experts; the correction is added for the
-choice; and the softmax of the chosen ones alone, scaled to sum to 1, weighs them (``softmax_corrected_top_k``
-in kernels/experts.py; Wang et al. 2024, arXiv:2408.15664). All else is the dense ERNIE 4.5's (ernie4_5.py).
-The published family also reads images, with experts of their own for these; that part is not here.
+New in it: DeepSeek-V3's correction (deepseek_v3.py), which balances the load without an auxiliary loss (Wang
+et al. 2024, arXiv:2408.15664), on softmax scores. The router's logits go through a softmax over all experts;
+the correction is added for the choice alone; the softmax scores of the chosen experts, scaled to sum to 1,
+are their weights (``softmax_corrected_top_k`` in kernels/experts.py). All else is the dense ERNIE 4.5's
+(ernie4_5.py). The family also has models that read images, with separate experts for these; they are not
+here.
 """
 
 from collections.abc import Sequence
@@ -87,7 +88,7 @@ class Ernie45MoeConfig(Config):
 
     @property
     def shared_layers(self) -> Sequence[int]:
-        """The layers with experts that every token uses beside those."""
+        """The layers that have shared experts as well."""
         return self.expert_layers if self.moe_num_shared_experts > 0 else []
 
     @property
@@ -206,7 +207,7 @@ class Ernie45Moe(Decoder[Ernie45MoeConfig]):
     OTHER_NAMES: ClassVar = {  # transformers' names in memory, which save_pretrained changes back
         r"layers\.(\d+)\.mlp\.gate\.moe_statics\.(.+)": r"layers.\1.mlp.moe_statics.\2",
     }
-    IGNORED = r"(mtp|model\.mtp).*"  # the layer that predicts the token after the next
+    IGNORED = r"(mtp|model\.mtp).*"  # multi-token prediction: predicts the token after the next
 
     def build(self, w: Weights, c: Ernie45MoeConfig) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""
@@ -220,7 +221,7 @@ FACTS = Facts(
     grew_from="ernie4_5",
     kind="experts",
     changed="Experts chosen by a corrected softmax, and shared ones",
-    why="even loads, and weights that sum to 1",
+    why="an even load without an auxiliary loss, and weights that sum to 1",
     published="21B-A3B",
     keys={"num_hidden_layers": 1},
 )

@@ -1,4 +1,4 @@
-"""EXAONE 3.0, 3.5 and Deep (LG AI Research 2024, arXiv:2408.03541, 2412.04862; 2025, arXiv:2503.12524).
+"""EXAONE 3 and Deep (LG AI Research 2024–25, arXiv:2408.03541, 2412.04862, 2503.12524): a bilingual Llama 3.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · W
@@ -7,9 +7,9 @@
 |-----------|--------------------------|---------|------------|------------|-------------------------|
 | GQA 32:8  | RoPE; llama3 from 3.5 on | RMSNorm | SwiGLU     | sequential | 4096, 32768 from 3.5 on |
 
-New in it: Korean and English in equal parts, in the texts and in the tokens. The mathematics is Llama 3's
-(llama.py), under the names that GPT-2 gave to the parts of a file: ``wte``, ``h``, ``ln_1``, ``c_fc``.
-transformers runs it with its Llama, and renames the tensors while it reads them.
+New in it: a bilingual model, with a vocabulary for Korean as well as English. The mathematics is Llama 3's
+(llama.py), under GPT-2's tensor names: ``wte``, ``h``, ``ln_1``, ``c_fc``. transformers runs it with its
+Llama, and renames the tensors while it reads them.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from tinystar_np.tap import tap
 class ExaoneConfig(Config):
     """The keys of an EXAONE 3 config.json that change the mathematics; defaults as in transformers.
 
-    The makers' files have GPT-2's names for some.
+    The makers' files give some of them GPT-2's names.
     """
 
     vocab_size: int = key(102400, letter="V")
@@ -136,6 +136,6 @@ FACTS = Facts(
     grew_from="llama",
     kind="block",
     changed="Llama under GPT-2's names",
-    why="Korean and English in equal parts, in the texts and the vocabulary",
+    why="a vocabulary for Korean as well as English",
     published="3.0 7.8B",
 )

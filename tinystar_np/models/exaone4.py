@@ -1,4 +1,4 @@
-"""EXAONE 4.0 1.2B and 32B (LG AI Research 2025, arXiv:2507.11407).
+"""EXAONE 4 (LG AI Research 2025, arXiv:2507.11407): post-norms, and RoPE only in layers with a window.
 
     x → attention → norm ──+ x → feed-forward → norm ──+ x      (× L)
     logits = norm(x) · W
@@ -8,11 +8,11 @@
 | GQA; norms of q, k; window  | RoPE; none in layers    | RMSNorm | SwiGLU     | norms on | 131072      |
 | 4096 in 3 of 4 layers (32B) | that see all (32B)      |         |            | branches |             |
 
-New in it: two ideas that others tried apart, together. Three layers of four see a window and rotate; the
-fourth sees all and has no positions, as in Command R7B: what is far away is found by content, and no rotation
-must be slowed down for longer texts. And the norms are OLMo 2's (olmo2.py), after the branches and not before
-them, so that the stream does not grow faster and faster with depth; but queries and keys are normed head by
-head, as in Qwen3 (qwen3.py). The 1.2B has no windows and rotates in all layers.
+New in it: the combination of two known ideas. Three layers of four have a window and rotate; the fourth sees
+all and has no positions, as in Command R7B (cohere2.py): far tokens are found by content, and no rotation
+needs to be rescaled for longer texts. The norms are OLMo 2's (olmo2.py), after the branches instead of before
+them, which bounds what each branch adds to the stream; but queries and keys are normed head by head, as in
+Qwen3 (qwen3.py). The 1.2B has no windows and rotates in all layers.
 """
 
 from dataclasses import dataclass
@@ -146,7 +146,7 @@ FACTS = Facts(
     grew_from="olmo2",
     kind="attention",
     changed="Rotations in layers with a window, no positions in the others",
-    why="what is far away is found by content; a quarter of the cache",
+    why="far tokens are found by content; a quarter of the cache",
     published="32B",
     keys={"num_key_value_heads": 8, "head_dim": 128, "num_hidden_layers": 4},
 )

@@ -1,4 +1,4 @@
-"""K-EXAONE (LG AI Research 2026, arXiv:2601.01739), 236B with 23B in use.
+"""K-EXAONE (LG AI Research 2026, arXiv:2601.01739), 236B with 23B in use: EXAONE 4 with experts.
 
     x → norm → attention ──+ x → norm → experts ──+ x      (× L; the first layer is dense)
     logits = norm(x) · W       experts = shared + the 8 best of 128
@@ -9,9 +9,9 @@
 | k; window in 3 of 4    | that see all         |         |                       |            |         |
 
 New in it, beside EXAONE 4 (exaone4.py): DeepSeek-V3's experts (deepseek_v3.py), and norms before the branches
-again, as in Llama. The window is 128 tokens only: the layers that see all, with no positions, carry what is
-farther away. One more layer was trained to predict the token after the next; it is in the file, but not
-needed for the next token.
+again, as in Llama. The window is only 128 tokens: the layers that see all, with no positions, attend to what
+is farther away. One more layer predicts the token after the next (multi-token prediction); it is in the file,
+but not needed for the next token.
 """
 
 from dataclasses import dataclass
@@ -220,7 +220,7 @@ class ExaoneMoe(Decoder[ExaoneMoeConfig]):
     OTHER_NAMES: ClassVar = {
         r"layers\.(\d+)\.mlp\.e_score_correction_bias": r"layers.\1.mlp.gate.e_score_correction_bias",
     }
-    IGNORED = r"mtp.*"  # the layer that predicts the token after the next
+    IGNORED = r"mtp.*"  # multi-token prediction: predicts the token after the next
 
     def build(self, w: Weights, c: ExaoneMoeConfig) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""
@@ -234,7 +234,7 @@ FACTS = Facts(
     grew_from="exaone4",
     kind="experts",
     changed="DeepSeek-V3's experts, norms before the branches, windows of 128",
-    why="a tenth of the weights work for a token",
+    why="a token uses a tenth of the weights",
     published="236B-A23B",
     keys={
         "num_hidden_layers": 4, "hidden_size": 6144, "num_attention_heads": 64, "num_key_value_heads": 8,

@@ -1,4 +1,4 @@
-"""Groups of experts, as DeepSeek-V3's router chooses from them, in the configs of those that route alike."""
+"""Groups of experts, from which DeepSeek-V3's router and those like it choose: what a config may say."""
 
 from tinystar_np.models.config import require
 

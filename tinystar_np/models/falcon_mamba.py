@@ -1,4 +1,4 @@
-"""Falcon Mamba (Zuo et al. 2024, arXiv:2410.05355): Mamba at 7B, with norms of what the token decides.
+"""Falcon Mamba (Zuo et al. 2024, arXiv:2410.05355): Mamba at 7B, with norms of δ, B and C.
 
     x → norm → mixer ──+ x      (× L)
     logits = norm(x) · W                           in the mixer: δ, B, C = norm(δ), norm(B), norm(C)
@@ -8,9 +8,9 @@
 | none      | none     | RMSNorm | SiLU       | mixer, no feed-forward | no limit; trained on 8192 tokens |
 
 New in it, beside Mamba (mamba.py): δ, B and C are each scaled to unit mean square before they reach the
-recurrence, without which training at this size was unstable. Jamba (jamba.py) has the same norms with gains
-(Lieber et al. 2024, arXiv:2403.19887); here there is nothing to learn in them. The output layer has a matrix
-of its own. It was the first model without attention to reach the transformers of its size.
+recurrence; without that, training at this size was unstable. Jamba (jamba.py) has the same norms with gains
+(Lieber et al. 2024, arXiv:2403.19887); here they have no weights. The output layer has a matrix of its own.
+It was the first model without attention that matched Transformers of its size.
 """
 
 import math
@@ -112,7 +112,7 @@ class Block(Module):
 
 
 class UnitNorm(Module):
-    """RMSNorm whose gains are all 1: there is nothing to learn in it.
+    """RMSNorm whose gains are all 1.
 
     size  of the vectors
     eps   added to the mean square

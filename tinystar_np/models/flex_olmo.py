@@ -1,16 +1,16 @@
-"""FlexOlmo 7x7B (Shi et al. 2025, arXiv:2507.07024): experts that were trained apart, each on its own data.
+"""FlexOlmo 7x7B (Shi et al. 2025, arXiv:2507.07024): experts trained apart, each on its own data.
 
     x → attention → norm ──+ x → the 5 best of 7 experts → norm ──+ x      (× L)
     logits = norm(x) · W
 
-| attention         | position | norm    | feed-forward   | block                 | context |
-|-------------------|----------|---------|----------------|-----------------------|---------|
-| MHA, q and k norm | RoPE     | RMSNorm | SwiGLU, 5 of 7 | norms on the branches | 4096    |
+| attention          | position | norm    | feed-forward   | block                 | context |
+|--------------------|----------|---------|----------------|-----------------------|---------|
+| MHA; norms of q, k | RoPE     | RMSNorm | SwiGLU, 5 of 7 | norms on the branches | 4096    |
 
-New in it, beside OLMoE (olmoe.py): an owner of data need not hand them over. Each trains one expert, as wide
-as a whole feed-forward layer, beside a public one that stays as it is, and its own column of the router. The
-experts are then put together without further training, and each can be left out again. Norms stand on the
-branches, as in OLMo 2.
+New in it, beside OLMoE (olmoe.py): owners of data need not share them. Each owner trains one expert, as wide
+as a whole feed-forward layer, and its column of the router, beside a frozen public expert. The experts are
+then merged into one model without joint training, and each can be left out again. Norms stand on the
+branches, as in OLMo 2 (olmo2.py).
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ from tinystar_np.tap import tap
 
 @dataclass(frozen=True)
 class FlexOlmoConfig(Config):
-    """The keys of an FlexOlmo config.json that change the mathematics; defaults as in transformers.
+    """The keys of a FlexOlmo config.json that change the mathematics; defaults as in transformers.
 
     ``intermediate_size`` is the width of one expert.
     """
@@ -69,7 +69,7 @@ class FlexOlmoConfig(Config):
 
     @property
     def absent_letters(self) -> str:
-        """That of dense layers: there are none."""
+        """The letter of dense layers, of which there are none."""
         return "F"
 
 
@@ -156,6 +156,6 @@ FACTS = Facts(
     grew_from="olmoe",
     kind="experts",
     changed="Experts trained apart, each on data of its own; norms on the branches",
-    why="data need not be handed over, and can be left out again",
+    why="data need not be shared, and an expert can be left out again",
     published="7x7B-1T",
 )

@@ -1,4 +1,4 @@
-"""Gemma 3n, its text models (Google 2025): a stream four times as wide, of which layers compute a quarter.
+"""Gemma 3n (Google 2025), text: AltUp, LAuReL and per-layer embeddings.
 
     x_1 = √D · embedding;  x_2 … x_P = projections of x_1;  p = per-layer inputs
     x̂ = predicted from x;  a = norm(x̂_1)
@@ -6,18 +6,19 @@
     x = x̂ corrected by y;  x_2 … x_P += norm((GELU(x_1 W) ∘ p_i) W')                        (× L)
     logits = 30 · tanh(norm(mean of projections of x_j) · embeddingᵀ / 30)
 
-| attention                   | position       | norm    | activation        | block          | context |
-|-----------------------------|----------------|---------|-------------------|----------------|---------|
-| GQA, norms of q, k and v;   | RoPE, base 10⁴ | RMSNorm | GeGLU (tanh),     | AltUp, LAuReL, | 32768   |
-| window 512 in 4 of 5 layers | near, 10⁶ far  |         | 95 % zeros in 10  | an input for   |         |
-|                             |                |         | layers            | each layer     |         |
+| attention                   | position         | norm    | activation        | block           | context |
+|-----------------------------|------------------|---------|-------------------|-----------------|---------|
+| GQA, norms of q, k and v;   | RoPE, base 10⁶;  | RMSNorm | GeGLU (tanh),     | AltUp, LAuReL,  | 32768   |
+| window 512 in 4 of 5 layers | 10⁴ with windows |         | 95 % zeros in 10  | per-layer       |         |
+|                             |                  |         | layers            | embeddings      |         |
 
-New in it, beside Gemma 3 (gemma3_text.py): a model for telephones. The stream is several vectors, of which a
-layer computes one and moves the others with it (kernels/altup.py). A product of low rank stands beside the
-residual connection (LAuReL: Menghani et al. 2024, arXiv:2411.07501). Each layer looks a vector up for each
-token (kernels/per_layer_embeddings.py), which may stay in slow memory. The first ten layers use one feature
-in twenty (kernels/gaussian_top_k.py). The last fifteen read keys and values of earlier ones. E2B is a part of
-E4B, cut out of its matrices (Devvrit et al. 2023, arXiv:2310.07707).
+New in it, beside Gemma 3 (gemma3_text.py): parts that save memory and work on a phone. AltUp: the residual
+stream is P vectors, of which a layer computes one and updates the others from it (kernels/altup.py). LAuReL:
+a product of low rank is added beside the residual connection (Menghani et al. 2024, arXiv:2411.07501).
+Per-layer embeddings: each layer looks up a vector for each token in a table that may stay in slow memory
+(kernels/per_layer_embeddings.py). The first ten layers keep one feature in twenty
+(kernels/gaussian_top_k.py). The last layers read the keys and values of earlier ones. E2B is a part of E4B,
+with matrices cut from its own (MatFormer: Devvrit et al. 2023, arXiv:2310.07707).
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ from tinystar_np.cache import KeyValueState, Step
 from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS, Activation
-from tinystar_np.kernels.altup import as_long_as, correct, predict
+from tinystar_np.kernels.altup import correct, match_rms, predict
 from tinystar_np.kernels.attention import capped
 from tinystar_np.kernels.gaussian_top_k import gaussian_top_k
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm, linear_each
@@ -94,17 +95,14 @@ class Gemma3nTextConfig(Config):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The letters; F as in the first layer."""
-        return {**super().sizes, "F": self.widths[0] if self.widths else 0, **self._others}
+        """The letters; F as in the first layer, N further vectors of the stream."""
+        others = {"N": self.altup_num_inputs - 1} if self.has_others else {}
+        return {**super().sizes, "F": self.widths[0] if self.widths else 0, **others}
 
     @property
     def absent_letters(self) -> str:
-        """That of further vectors of the stream, where there are none."""
+        """The letter of further vectors of the stream, where there are none."""
         return "" if self.has_others else "N"
-
-    @property
-    def _others(self) -> dict[str, int]:
-        return {"N": self.altup_num_inputs - 1} if self.has_others else {}
 
     @property
     def has_others(self) -> bool:
@@ -144,7 +142,7 @@ class Gemma3nTextConfig(Config):
 
     @property
     def sparsities(self) -> Sequence[float]:
-        """What share of the features of each layer is zero."""
+        """The share of features that are zero, for each layer."""
         L, sparse = self.num_hidden_layers, 10 if self.num_hidden_layers > 10 else 0
         given = self.activation_sparsity_pattern
         return [0.95] * sparse + [0.0] * (L - sparse) if given is None else given
@@ -217,7 +215,7 @@ WEIGHTS: WeightTable = {
 
 
 class AltUp(Module):
-    """Alternating updates of P vectors: what predicts them, and what corrects them.
+    """Alternating updates of P vectors: the prediction before a layer, and the correction after it.
 
     w       linear layers ``router`` (D, P), ``predict`` (P, P·P) and ``correct`` (P, P); ``router_norm.gain``
     active  which vector the layer computes, from 0
@@ -239,7 +237,7 @@ class AltUp(Module):
         return predict(x, self.mix(self.modalities(x[..., self.active, :])).reshape(*x.shape[:2], P, P))
 
     def corrected(self, predicted: NDArray, y: NDArray) -> NDArray:
-        """Correct predicted vectors (B, T, P, D) by what the layer made of the active one, (B, T, D)."""
+        """Correct predicted vectors (B, T, P, D) by the layer's output for the active one, (B, T, D)."""
         return correct(predicted, y, self.active, self.share(self.modalities(y)))
 
 
@@ -275,7 +273,7 @@ class LowRank(Module):
 
 
 class Block(Module):
-    """Predict all vectors, compute one, correct all by it, and add the layer's own input to the others."""
+    """Predict all vectors, compute one, correct all by it, and add the per-layer embedding to the others."""
 
     def __init__(self, w: Weights, c: Gemma3nTextConfig, i: int):
         H, G, K = (c.sizes[letter] for letter in "HGK")
@@ -329,7 +327,7 @@ def apart(x: NDArray, D: int) -> NDArray:
 
 
 class Spread(Module):
-    """Further vectors of the stream, made of its first: projections (D, D) of it, as long as it is.
+    """Further vectors of the stream, projected from its first and scaled to its length.
 
     w      linear layers, numbered from 0
     count  how many
@@ -340,12 +338,12 @@ class Spread(Module):
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, P·D), a new array."""
-        others = [as_long_as(project(x), x) for project in self.projections]
+        others = [match_rms(project(x), x) for project in self.projections]
         return np.concatenate((x, *others), axis=-1)
 
 
 class MergedNorm(Module):
-    """The mean of all vectors of the stream, projected back and as long as the first, and its norm.
+    """The norm of the mean of all vectors of the stream, each projected and scaled to the first one's length.
 
     w      ``final_norm.gain`` (D,), and linear layers (D, D) ``merge``, numbered from 0
     count  how many of these
@@ -362,7 +360,7 @@ class MergedNorm(Module):
         D = self.gain.size
         first, total = x[..., :D], x[..., :D].copy()
         for j, project in enumerate(self.projections, start=1):
-            total += as_long_as(project(x[..., j * D : (j + 1) * D]), first)
+            total += match_rms(project(x[..., j * D : (j + 1) * D]), first)
         return self.norm(total / np.float32(len(self.projections) + 1))
 
 
@@ -402,8 +400,8 @@ class Gemma3nText(Decoder[Gemma3nTextConfig]):
 FACTS = Facts(
     grew_from="gemma3_text",
     kind="block",
-    changed="Four vectors in place of one; an input for each layer; zeros; shared keys and values",
-    why="what is read and kept for a token, on a telephone",
+    changed="Four residual streams; per-layer embeddings; sparse features; shared keys and values",
+    why="less memory and work for each token, on a phone",
     published="E4B",
     keys={"num_hidden_layers": 35},
 )

@@ -1,21 +1,22 @@
-"""Gemma 4, its text models (Google 2026): an input for each layer, shared keys and values.
+"""Gemma 4 (Google 2026), text: per-layer embeddings, shared keys and values.
 
     x₀ = √D · embedding,  p = per-layer inputs of the tokens and of x₀
     x → norm → attention → norm ──+ x → norm → feed-forward → norm ──+
                                   + x → norm((GELU(x W) ∘ p_i) W') ──+ · c_i      (× L)
     logits = norm(x) · embeddingᵀ
 
-| attention                   | position       | norm    | activation   | block                | context |
-|-----------------------------|----------------|---------|--------------|----------------------|---------|
-| GQA, norms of q, k and v;   | RoPE, base 10⁴ | RMSNorm | GeGLU (tanh) | sandwich, and an     | 131072  |
-| window 512 in 5 of 6 layers | near, 10⁶ far  |         |              | input for each layer |         |
+| attention                   | position         | norm    | activation   | block          | context |
+|-----------------------------|------------------|---------|--------------|----------------|---------|
+| GQA, norms of q, k and v;   | RoPE, base 10⁶;  | RMSNorm | GeGLU (tanh) | sandwich, and  | 131072  |
+| window 512 in 5 of 6 layers | 10⁴ with windows |         |              | per-layer      |         |
+|                             |                  |         |              | embeddings     |         |
 
-New in it, beside Gemma 3 (gemma3_text.py): heads of layers that see all are twice as wide, and there a
-quarter of the pairs rotates. Scores are not scaled; values are normed as well. In the small models each layer
-reads a vector of its own for each token (kernels/per_layer_embeddings.py), and the last layers attend to the
-keys and values of the last layer before them of their kind, so that a cache holds less than half
-(Brandon et al. 2024, arXiv:2405.12981). In the large ones keys may serve as values too, and experts stand
-beside the feed-forward layer. A number c for each layer multiplies the stream.
+New in it, beside Gemma 3 (gemma3_text.py): heads of layers that see all are twice as wide, and a quarter of
+their pairs rotate. Scores are not scaled; values are normed as well. In the small models each layer looks up
+a vector of its own for each token (kernels/per_layer_embeddings.py), and the last layers attend to the keys
+and values of the last earlier layer of their kind, which more than halves the cache (Brandon et al. 2024,
+arXiv:2405.12981). In the large ones keys may serve as values too, and experts may stand beside the
+feed-forward layer. At the end of layer i the stream is multiplied by a learned number c_i.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,8 +57,8 @@ USUAL_ROPES = {
 class Gemma4TextConfig(Config):
     """The keys of a Gemma 4 config.json that change the mathematics; defaults as in transformers.
 
-    The heads of layers that see all have keys of their own, ``global_head_dim`` and, where keys serve as
-    values, ``num_global_key_value_heads``; transformers writes both into ``per_layer_config``. The last layer
+    Layers that see all have their own ``global_head_dim`` and, where keys serve as values,
+    ``num_global_key_value_heads``; transformers writes both into ``per_layer_config``. The last layer
     always sees all.
     """
 
@@ -93,7 +94,7 @@ class Gemma4TextConfig(Config):
 
     @classmethod
     def from_dict(cls, raw: JsonObject) -> Self:
-        """Build the config; of layers that are told apart, those that see all must be alike."""
+        """Build the config; of layers with sizes of their own, those that see all must be alike."""
         own = raw.get("per_layer_config")
         if not isinstance(own, Mapping) or not own:
             return super().from_dict(raw)
@@ -154,7 +155,7 @@ class Gemma4TextConfig(Config):
 
     @property
     def value_layers(self) -> Sequence[int]:
-        """Those of them whose values are no keys."""
+        """Those of them with a linear layer of values: in the others, keys serve as values."""
         return [i for i in self.own_layers if self.windows[i] or not self.attention_k_eq_v]
 
     def check(self) -> None:
@@ -163,10 +164,12 @@ class Gemma4TextConfig(Config):
         flat = {name: value for name, value in given.items() if not isinstance(value, Mapping | None)}
         require(not flat, f"rope_parameters has {shown(flat)} outside of the two kinds of layers.")
         missing = [kind for kind in self.ropes if not given.get(kind)]
-        require(not missing, f"rope_parameters has nothing of layers with {' and '.join(missing)}.")
+        require(not missing, f"rope_parameters has no entry for {' and '.join(missing)}.")
         super().check()
         n, shared = self.num_kv_shared_layers, self.windows[len(self.own_layers) :]
-        said = f"num_kv_shared_layers = {n}, but the layers before have keys and values of one kind only."
+        said = (
+            f"num_kv_shared_layers = {n}, but the layers before those have keys and values of one kind only."
+        )
         kinds = [
             {window is None for window in some} for some in (self.windows[: len(self.own_layers)], shared)
         ]
@@ -275,7 +278,7 @@ class ExpertsBeside(Module):
 
 
 class Block(Module):
-    """Attention and feed-forward between norms, then the layer's own input; all of it times a number."""
+    """Attention and feed-forward between norms, then the per-layer embedding; all times a learned number."""
 
     def __init__(self, w: Weights, c: Gemma4TextConfig, i: int):
         norm = partial(RMSNorm, eps=c.rms_norm_eps)
@@ -350,8 +353,8 @@ class Gemma4Text(Decoder[Gemma4TextConfig]):
 FACTS = Facts(
     grew_from="gemma3_text",
     kind="block",
-    changed="An input for each layer; the last layers share keys and values",
-    why="memory that is looked up instead of computed with; less than half of the cache",
+    changed="Per-layer embeddings; the last layers share keys and values",
+    why="parameters that are looked up, not computed with; less than half of the cache",
     published="E2B",
     keys={
         "hidden_size": 1536, "num_hidden_layers": 35, "num_key_value_heads": 1, "num_kv_shared_layers": 20,

@@ -1,4 +1,4 @@
-"""GLM-4 9B and GLM-Edge (Zhipu AI and Tsinghua University 2024, arXiv:2406.12793).
+"""GLM-4 9B and GLM-Edge (Zhipu AI and Tsinghua 2024, arXiv:2406.12793): RoPE on half of each head.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · W
@@ -7,11 +7,11 @@
 |-----------|---------------------------|---------|------------|------------|---------|
 | GQA 32:2  | RoPE, first half of heads | RMSNorm | SwiGLU     | sequential | 131072  |
 
-New in it, beside Llama: sixteen query heads share a head of keys and values, which keeps the cache of a long
-text small. Half of each head is rotated, in neighbouring pairs as in GPT-J (gptj.py); in the other half, a
-token's position makes no difference. Queries, keys and values have biases, and no other layer has: with them
-the makers saw slightly better answers beyond the trained length. Gate and up are one matrix in the file. The
-first GLMs filled gaps in a text; these read from left to right as all others here.
+New in it, beside Llama (llama.py): sixteen query heads share a key/value head, which keeps the cache of a
+long text small. Half of each head is rotated, in neighbouring pairs as in GPT-J (gptj.py); the other half
+does not depend on positions. Queries, keys and values alone have biases, with which the makers saw slightly
+better extrapolation beyond the trained length. Gate and up are one matrix in the file. The first GLMs filled
+blanks in a text; these read from left to right, as all others here.
 """
 
 from dataclasses import dataclass
@@ -156,6 +156,6 @@ FACTS = Facts(
     grew_from="llama",
     kind="position",
     changed="Half of each head is rotated, in neighbouring pairs; biases of queries, keys and values",
-    why="positions in one half, content alone in the other",
+    why="one half compares positions, the other content alone",
     published="4 9B",
 )

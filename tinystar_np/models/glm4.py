@@ -1,4 +1,4 @@
-"""GLM-4-0414 and GLM-Z1 (Zhipu AI 2025, https://github.com/zai-org/GLM-4), 9B and 32B.
+"""GLM-4-0414 and GLM-Z1 (Zhipu AI 2025, https://github.com/zai-org/GLM-4): GLM-4 with sandwich norms.
 
     x → norm → attention → norm ──+ x → norm → feed-forward → norm ──+ x      (× L)
     logits = norm(x) · W
@@ -8,11 +8,11 @@
 | GQA 32:2; 48:8 in  | RoPE, first half of heads | RMSNorm | SwiGLU     | norms around branches | 32768   |
 | 32B                |                           |         |            |                       |         |
 
-New in it, beside GLM (glm.py): what attention and feed-forward give is normed before it is added, as in
-Gemma 2 (gemma2.py): no branch can drown the residual stream, however large its weights grow. The published
-models have no biases; the config allows them. ``post_attention_layernorm`` in the file is the norm before the
-feed-forward layer, as in Llama; the two new ones have names of their own. The family's history is in Zeng et
-al. 2024, arXiv:2406.12793.
+New in it, beside GLM (glm.py): the outputs of attention and feed-forward layer are normed before they are
+added, as in Gemma 2 (gemma2.py), which bounds what a branch adds to the residual stream however large its
+weights grow. ``attention_bias`` gives queries, keys and values biases, as GLM had. In the file,
+``post_attention_layernorm`` is the norm before the feed-forward layer, as in Llama; the two new norms have
+names of their own. The history of the family is in GLM Team 2024, arXiv:2406.12793.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""GLM-4.5 and 4.5-Air (Zeng et al., Zhipu AI and Tsinghua University 2025, arXiv:2508.06471), 355B and 106B.
+"""GLM-4.5 (Zhipu AI and Tsinghua 2025, arXiv:2508.06471), 355B or, as Air, 106B: GQA and experts.
 
     x → norm → attention ──+ x → norm → experts ──+ x      (× L; the first 3 layers are dense, 1 in Air)
     logits = norm(x) · W       experts = shared + the 8 best of 160, of 128 in Air
@@ -8,13 +8,13 @@
 | GQA 96:8; norms of q, k | RoPE, half of each | RMSNorm | SwiGLU; 1 + 8 experts | sequential | 131072  |
 | (not in Air)            | head               |         |                       |            |         |
 
-New in it: DeepSeek-V3's experts (deepseek_v3.py) beside plain grouped attention. The makers chose a deeper
-and narrower model than others of its size, which reasons better, and gave it two and a half times as many
-query heads as its width asks for: 96 of 128 for a width of 5120. The loss did not become smaller by that, the
-answers to hard questions became better. Norms of queries and keys bound the scores. Half of each head is
-rotated; a number's partner is the one half of that part away, as in Llama, and no longer its neighbour as in
-the earlier GLMs (glm.py, glm4.py). One more layer was trained to predict the token after the next; it is in
-the file, but not needed for the next token.
+New in it: DeepSeek-V3's experts (deepseek_v3.py) with grouped-query attention. The makers chose a deeper and
+narrower model than others of its size, which reasons better, and about two and a half times as many query
+heads as are usual: 96 heads of width 128 at a model width of 5120. That did not lower the training loss, but
+raised scores on reasoning benchmarks. Norms of queries and keys bound the scores. Half of each head is
+rotated, in pairs of halves as in Llama, no longer in neighbours as in the earlier GLMs (glm.py, glm4.py). One
+more layer predicts the token after the next (multi-token prediction); it is in the file, but not needed for
+the next token.
 """
 
 from collections.abc import Sequence
@@ -209,7 +209,7 @@ class Glm4Moe(Decoder[Glm4MoeConfig]):
     WEIGHTS = WEIGHTS
     OTHER_FORMS = (FUSED_EXPERTS,)
     PREFIX = "model."
-    IGNORED = r"layers\.(46|92)\..*"  # in Air and in the others: predicts the token after the next
+    IGNORED = r"layers\.(46|92)\..*"  # multi-token prediction, in Air and in the others
 
     def build(self, w: Weights, c: Glm4MoeConfig) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""

@@ -1,4 +1,4 @@
-"""GLM-4.7 Flash (Z.ai 2026; GLM-4.5: Zeng et al. 2025, arXiv:2508.06471), 30B with 3B in use.
+"""GLM-4.7 Flash (Z.ai 2026; GLM-4.5, arXiv:2508.06471), 30B with 3B in use: latent attention.
 
     x → norm → latent attention ──+ x → norm → experts ──+ x      (× L; the first layer is dense)
     logits = norm(x) · W             experts = shared + the 4 best of 64
@@ -7,10 +7,10 @@
 |-----------------|-------------------|---------|-----------------------|------------|---------|
 | latent, R = 512 | RoPE on 64 of 256 | RMSNorm | SwiGLU; 1 + 4 experts | sequential | 202752  |
 
-New in it, beside DeepSeek-V3 (deepseek_v3.py): nothing but numbers. GLM-4.5 had grouped queries; its small
-successor caches latents as DeepSeek does, with values wider than the unrotated part of keys, experts in one
-group, and a list that says which layers are dense. The layer that predicts the token after the next is in
-the file, but not needed for the next token.
+New in it, beside DeepSeek-V3 (deepseek_v3.py): its sizes. GLM-4.5 (glm4_moe.py) has grouped-query attention;
+this small successor caches latents as DeepSeek does, with values wider than the unrotated part of keys,
+experts in one group, and a list that says which layers are dense. The layer that predicts the token after the
+next (multi-token prediction) is in the file, but not needed for the next token.
 """
 
 import math
@@ -32,6 +32,7 @@ from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
+from tinystar_np.models.expert_groups import check_groups
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import sparse_layers
 from tinystar_np.models.rope_keys import AT_LEAST_0, RopeKeys
@@ -124,27 +125,7 @@ class Glm4MoeLiteConfig(Config):
         )
         _ = self.scale
         if self.expert_layers:
-            self.check_groups()
-
-    def check_groups(self) -> None:
-        """Refuse groups of experts that cannot be made or chosen from."""
-        E, k = self.n_routed_experts, self.num_experts_per_tok
-        groups, kept = self.n_group, self.topk_group
-        require(
-            groups >= 1 and E % groups == 0,
-            f"n_routed_experts = {E} cannot be divided among n_group = {self.n_group} groups.",
-        )
-        require(
-            1 <= kept <= groups, f"topk_group = {self.topk_group} of n_group = {groups} cannot be chosen."
-        )
-        require(
-            k <= kept * (E // groups),
-            f"num_experts_per_tok = {k} experts are not in topk_group = {kept} groups of {E // groups}.",
-        )
-        require(
-            2 * groups <= E,
-            f"n_group = {groups} groups of n_routed_experts = {E} have no two best experts each.",
-        )
+            check_groups(self.n_routed_experts, self.num_experts_per_tok, self.n_group, self.topk_group)
 
 
 WEIGHTS: WeightTable = {
@@ -213,7 +194,7 @@ class Block(Module):
             rope_dim=c.qk_rope_head_dim,
             value_dim=c.v_head_dim,
             scale=c.scale,
-            eps=1e-6,  # whatever the other norms have
+            eps=1e-6,  # whatever rms_norm_eps says
             rope=c.rope.rotary(interleaved=c.rope_interleave),
         )
         self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
@@ -257,7 +238,7 @@ class Glm4MoeLite(Decoder[Glm4MoeLiteConfig]):
     WEIGHTS = WEIGHTS
     OTHER_FORMS = (FUSED_EXPERTS,)
     PREFIX = "model."
-    IGNORED = r"layers\.47\..*"  # the layer that predicts the token after the next
+    IGNORED = r"layers\.47\..*"  # multi-token prediction: predicts the token after the next
 
     def build(self, w: Weights, c: Glm4MoeLiteConfig) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""
@@ -270,7 +251,7 @@ class Glm4MoeLite(Decoder[Glm4MoeLiteConfig]):
 FACTS = Facts(
     grew_from="deepseek_v3",
     kind="attention",
-    changed="Latent attention in the small model of a family with grouped queries",
+    changed="Latent attention in the small model of a family with grouped-query attention",
     why="a cache of 576 numbers per token and layer, for 20 heads",
     published="GLM-4.7 Flash",
     keys={"num_hidden_layers": 1},

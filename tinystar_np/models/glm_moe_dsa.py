@@ -1,6 +1,6 @@
-"""GLM-5 (Z.ai 2026, arXiv:2602.15763), 744B: DeepSeek's sparse attention, a choice shared by several layers.
+"""GLM-5 (Z.ai 2026, arXiv:2602.15763), 744B: sparse attention, shared indexers from 5.2 on.
 
-    x → norm → (indexer, or the choice of an earlier layer) → latent attention to the chosen keys ──+
+    x → norm → (indexer, or an earlier layer's choice) → latent attention to the chosen keys ──+
     x → norm → experts ──+ x      (× L)                          logits = norm(x) · W
 
 | attention           | position           | norm    | feed-forward  | block      | context |
@@ -8,10 +8,11 @@
 | latent, R = 512, to | RoPE on 64 of 256  | RMSNorm | SwiGLU; 1 + 8 | sequential | 202752  |
 | 2048 chosen keys    |                    |         | experts       |            |         |
 
-New in it, beside DeepSeek-V3.2 (deepseek_v32.py): layers may take over the choice of the last layer that has
-an indexer (arXiv:2603.12201), since neighbouring layers attend to much the same tokens; ``indexer_types``
-says which. Without that key each layer has its own. The indexer rotates neighbours, as attention does, and
-has half as many heads. Layer 78 predicts the token after the next, and is not needed for the next.
+New in it, beside DeepSeek-V3.2 (deepseek_v32.py): a layer may attend to the keys that the last earlier layer
+with an indexer has chosen, since neighbouring layers choose much the same ones (IndexCache: Bai et al. 2026,
+arXiv:2603.12201); ``indexer_types`` says which do. Without that key, as in GLM-5, each layer has an indexer.
+Its rotary pairs are neighbours, as those of attention, and it has half as many heads. Layer 78 predicts the
+token after the next (multi-token prediction), and is not needed for the next token.
 """
 
 import math
@@ -33,6 +34,7 @@ from tinystar_np.layers.sparse_attention import Indexer, SparseLatentAttention
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
+from tinystar_np.models.expert_groups import check_groups
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, layer_kinds, sparse_layers
 from tinystar_np.models.rope_keys import AT_LEAST_0, RopeKeys
@@ -42,7 +44,7 @@ from tinystar_np.tap import tap
 CHOOSES, FOLLOWS = "full", "shared"
 PATTERN = {"F": CHOOSES, "S": FOLLOWS}
 INDEXED = "indexed_attention"
-"""The kind of all layers; what else a file calls them changes nothing in transformers."""
+"""The kind of all layers; the other name that files may give changes nothing in transformers."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class GlmMoeDsaConfig(Config):
 
     @property
     def choosers(self) -> list[int]:
-        """The number of the layer whose choice of keys holds, for each layer: its own, or an earlier one's.
+        """For each layer, the number of the layer whose indexer chooses its keys: itself, or an earlier one.
 
         Files name the kinds in ``indexer_types``, spell them as in "FSSF" (``index_topk_pattern``), or say
         that after the first layers every n-th one chooses (``index_topk_freq``).
@@ -165,27 +167,7 @@ class GlmMoeDsaConfig(Config):
         )
         _ = self.scale
         if self.expert_layers:
-            self.check_groups()
-
-    def check_groups(self) -> None:
-        """Refuse groups of experts that cannot be made or chosen from."""
-        E, k = self.n_routed_experts, self.num_experts_per_tok
-        groups, kept = self.n_group, self.topk_group
-        require(
-            groups >= 1 and E % groups == 0,
-            f"n_routed_experts = {E} cannot be divided among n_group = {self.n_group} groups.",
-        )
-        require(
-            1 <= kept <= groups, f"topk_group = {self.topk_group} of n_group = {groups} cannot be chosen."
-        )
-        require(
-            k <= kept * (E // groups),
-            f"num_experts_per_tok = {k} experts are not in topk_group = {kept} groups of {E // groups}.",
-        )
-        require(
-            2 * groups <= E,
-            f"n_group = {groups} groups of n_routed_experts = {E} have no two best experts each.",
-        )
+            check_groups(self.n_routed_experts, self.num_experts_per_tok, self.n_group, self.topk_group)
 
 
 WEIGHTS: WeightTable = {
@@ -276,7 +258,7 @@ class Block(Module):
 
 
 def indexer(w: Weights, c: GlmMoeDsaConfig) -> Indexer:
-    """Build what chooses keys."""
+    """Build the indexer, which chooses keys."""
     return Indexer(
         w,
         heads=c.index_n_heads,
@@ -316,7 +298,7 @@ class GlmMoeDsa(Decoder[GlmMoeDsaConfig]):
     WEIGHTS = WEIGHTS
     OTHER_FORMS = (FUSED_EXPERTS,)
     PREFIX = "model."
-    IGNORED = r"layers\.78\..*"  # the layer that predicts the token after the next
+    IGNORED = r"layers\.78\..*"  # multi-token prediction: predicts the token after the next
 
     def build(self, w: Weights, c: GlmMoeDsaConfig) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""
@@ -329,8 +311,8 @@ class GlmMoeDsa(Decoder[GlmMoeDsaConfig]):
 FACTS = Facts(
     grew_from="deepseek_v32",
     kind="attention",
-    changed="Layers that attend to the keys that an earlier layer's indexer has chosen",
-    why="fewer layers look at the whole text",
+    changed="Layers attend to keys that an earlier layer's indexer has chosen",
+    why="fewer layers score the whole text",
     published="GLM-5",
     keys={"num_hidden_layers": 1},
 )

@@ -1,4 +1,4 @@
-"""GPT-BigCode (BigCode 2023): SantaCoder (arXiv:2301.03988) and StarCoder (Li et al. 2023, arXiv:2305.06161).
+"""GPT-BigCode (BigCode 2023, arXiv:2301.03988, 2305.06161): GPT-2 with multi-query attention, for programs.
 
     x = embedding[token] + positions[position]
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
@@ -6,11 +6,12 @@
 
 | attention | position               | norm      | activation  | block      | context |
 |-----------|------------------------|-----------|-------------|------------|---------|
-| MQA       | learned, one per place | LayerNorm | GELU (tanh) | sequential | 8192    |
+| MQA       | learned                | LayerNorm | GELU (tanh) | sequential | 8192    |
 
-New in it, beside GPT-2 (gpt2.py): one head of keys and values for all heads of queries (Shazeer 2019,
-arXiv:1911.02150), so that the cache is an H-th; and programs as its text, cut so that it learned to fill in a
-middle as well as an end. Weights are stored (out, in).
+New in it, beside GPT-2 (gpt2.py): one key/value head for all query heads (Shazeer 2019, arXiv:1911.02150),
+which divides the cache by H. SantaCoder and StarCoder (Li et al. 2023) were trained on programs, some of them
+rearranged so that the model learns to fill in the middle as well as to continue. Weights are stored (out,
+in).
 """
 
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from tinystar_np.tap import tap
 class GPTBigCodeConfig(Config):
     """The keys of a GPT-BigCode config.json that change the mathematics; defaults as in transformers.
 
-    Two further keys say in which type scores are computed; here that is float32 whatever they say.
+    Two further keys say in which type scores are computed; here it is always float32.
     """
 
     vocab_size: int = key(50257, letter="V")
@@ -92,7 +93,7 @@ class Block(Module):
     def __init__(self, w: Weights, c: GPTBigCodeConfig):
         H, G, K = (c.sizes[letter] for letter in "HGK")
         self.attention_norm = LayerNorm(w / "attention_norm", eps=c.layer_norm_epsilon)
-        # With a key for each query, a query, its key and its value lie together; with one for all, they end.
+        # Rows: with G = H, each query followed by its key and value; with G = 1, all queries, then both.
         self.attention = GroupedFusedAttention(
             w / "attention", heads=H, kv_heads=G, head_dim=K, scale=None if c.scale_attn_weights else 1.0
         )
@@ -134,8 +135,8 @@ class GPTBigCode(Decoder[GPTBigCodeConfig]):
 FACTS = Facts(
     grew_from="gpt2",
     kind="attention",
-    changed="One head of keys and values for all queries",
-    why="many requests at once: the cache is a 48th",
+    changed="One key/value head for all query heads",
+    why="many requests at once: a 48th of the cache",
     published="StarCoder",
     keys={"n_embd": 6144, "n_head": 48, "n_inner": 24576, "n_positions": 8192},
 )

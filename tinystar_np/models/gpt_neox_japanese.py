@@ -1,4 +1,4 @@
-"""GPT-NeoX Japanese (ABEJA 2022): GPT-NeoX without biases, one branch after the other.
+"""GPT-NeoX Japanese (ABEJA 2022): GPT-NeoX, sequential and without biases.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · embeddingᵀ
@@ -7,9 +7,9 @@
 |-----------|------------------------|-----------|--------------|------------|---------|
 | MHA       | RoPE on the whole head | LayerNorm | GELU (exact) | sequential | 2048    |
 
-New in it, beside GPT-NeoX (Black et al. 2022, arXiv:2204.06745): a vocabulary of 32 000 pieces of Japanese,
-emoji among them, and bytes for the rest. No linear layer has a bias, but for one: the output of the last
-block's attention.
+New in it, beside GPT-NeoX (gpt_neox.py; Black et al. 2022, arXiv:2204.06745): a Japanese vocabulary of 32 000
+pieces, emoji among them, with bytes for the rest. The branches of a block are sequential again. No linear
+layer has a bias but one, the output of attention in the last block.
 """
 
 from collections.abc import Collection
@@ -54,7 +54,7 @@ class GPTNeoXJapaneseConfig(Config):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The letters; the file says how many times F is D."""
+        """The letters; the config gives F as a multiple of D."""
         return super().sizes | {"F": self.hidden_size * self.intermediate_multiple_size}
 
     @property
@@ -113,7 +113,7 @@ class GPTNeoXJapanese(Decoder[GPTNeoXJapaneseConfig]):
     WEIGHTS = WEIGHTS
     PREFIX = "gpt_neox_japanese."
     OTHER_NAMES: ClassVar = {r"lm_head\.weight": "embed_out.weight"}
-    # A mask and frequencies were saved as buffers by old versions.
+    # Old versions saved the causal mask and the rotary frequencies as buffers.
     IGNORED = r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)"
 
     def build(self, w: Weights, c: GPTNeoXJapaneseConfig) -> None:
@@ -127,7 +127,7 @@ class GPTNeoXJapanese(Decoder[GPTNeoXJapaneseConfig]):
 FACTS = Facts(
     grew_from="gpt_neox",
     kind="block",
-    changed="One branch after the other; no biases, but one; rotations of whole heads",
-    why="Japanese, with pieces of its own",
+    changed="Sequential branches; no biases but one; whole heads rotated",
+    why="a vocabulary for Japanese",
     published="2.7B",
 )

@@ -1,18 +1,17 @@
-"""Granite with experts and a shared layer (IBM 2025): a feed-forward layer for every token beside them.
+"""GraniteMoeShared (IBM 2025): Granite with experts, one of them shared.
 
     x₀ = e · embedding
     x → norm → attention → · r ──+ x → norm → feed-forward → · r ──+ x      (× L)
     logits = norm(x) · W / l                       feed-forward = experts + shared
 
-| attention | position | norm    | feed-forward                  | block      | context             |
-|-----------|----------|---------|-------------------------------|------------|---------------------|
-| GQA       | RoPE     | RMSNorm | SwiGLU; experts + one for all | sequential | 2048 unless it says |
+| attention | position | norm    | feed-forward                  | block      | context         |
+|-----------|----------|---------|-------------------------------|------------|-----------------|
+| GQA       | RoPE     | RMSNorm | SwiGLU; experts + shared      | sequential | 2048 by default |
 
-New in it, beside Granite with experts (granitemoe.py): what every token needs is computed by a layer that
-every token uses, and the experts learn the rest (Dai et al. 2024, DeepSeekMoE, arXiv:2401.06066). The shared
-layer has a width of its own; with a width of 0 there is none. IBM Research published one model of it, of 7
-billion weights, 1 billion of which a token uses. Granite 4 (granitemoehybrid.py) is this with Mamba 2 in most
-layers.
+New in it, beside Granite with experts (granitemoe.py): a shared expert, which every token uses, learns what
+all tokens need, and the others can specialize (DeepSeekMoE, Dai et al. 2024, arXiv:2401.06066). It has a
+width of its own; with a width of 0 there is none. IBM Research published one such model, with 7 billion
+weights, of which a token uses 1 billion. Granite 4 (granitemoehybrid.py) is this with Mamba 2 in most layers.
 """
 
 from dataclasses import dataclass
@@ -40,9 +39,9 @@ from tinystar_np.tap import tap
 
 @dataclass(frozen=True)
 class GraniteMoeSharedConfig(Config):
-    """The keys of such a config.json that change the mathematics; defaults as in transformers.
+    """The keys of a GraniteMoeShared config.json that change the mathematics; defaults as in transformers.
 
-    ``intermediate_size`` is the width of one expert, ``shared_intermediate_size`` that of the shared layer.
+    ``intermediate_size`` is the width of one expert, ``shared_intermediate_size`` that of the shared one.
     """
 
     vocab_size: int = key(32000, letter="V")
@@ -71,7 +70,7 @@ class GraniteMoeSharedConfig(Config):
 
     @property
     def absent_letters(self) -> str:
-        """The letter of the shared layer, where there is none."""
+        """The letter of the shared expert, where there is none."""
         return "" if self.shared_intermediate_size else "J"
 
     @property
@@ -137,7 +136,7 @@ class Block(Module):
 
 
 def feed_forward(w: Weights, c: GraniteMoeSharedConfig) -> Layer:
-    """Build the experts, and the layer for every token whose result is added to theirs."""
+    """Build the experts, and the shared one whose output is added to theirs."""
     activation = ACTIVATIONS[c.hidden_act]
     experts = gated_experts(w / "experts", c.num_local_experts, activation)
     routed = Experts(w, experts, per_token=c.num_experts_per_tok or 0, routing=top_k_softmax)
@@ -145,7 +144,7 @@ def feed_forward(w: Weights, c: GraniteMoeSharedConfig) -> Layer:
 
 
 class GraniteMoeShared(Decoder[GraniteMoeSharedConfig]):
-    """Granite with experts and a shared layer: moe-7b-1b-active-shared-experts of IBM Research."""
+    """Granite with experts and a shared one: moe-7b-1b-active-shared-experts of IBM Research."""
 
     Config = GraniteMoeSharedConfig
     WEIGHTS = WEIGHTS
@@ -176,7 +175,7 @@ class GraniteMoeShared(Decoder[GraniteMoeSharedConfig]):
 FACTS = Facts(
     grew_from="granitemoe",
     kind="experts",
-    changed="A feed-forward layer for every token beside the experts",
+    changed="A shared expert for every token",
     why="what all tokens need is learned once",
     published="default sizes",
 )

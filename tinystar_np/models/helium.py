@@ -3,14 +3,14 @@
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · W
 
-| attention | position         | norm    | activation | block      | context |
-|-----------|------------------|---------|------------|------------|---------|
-| MHA; GQA  | RoPE, neighbours | RMSNorm | SwiGLU     | sequential | 4096    |
+| attention               | position              | norm    | activation | block      | context |
+|-------------------------|-----------------------|---------|------------|------------|---------|
+| MHA (preview); GQA (2B) | RoPE, neighbour pairs | RMSNorm | SwiGLU     | sequential | 4096    |
 
-New in it: what it read. Its text was chosen paragraph by paragraph with small classifiers, and it learned
-from the probabilities that a larger model gives to each next token, and not from the token alone
-(distillation; Hinton et al. 2015, arXiv:1503.02531). The model itself is Llama (llama.py) with the rotary
-pairs of GPT-J (gptj.py) and an epsilon of 10⁻⁸.
+New in it: its training. Small classifiers chose its text paragraph by paragraph, and its targets are the
+probabilities that a larger model gives to each next token, not the token alone (distillation; Hinton et al.
+2015, arXiv:1503.02531). The model itself is Llama (llama.py) with the rotary pairs of GPT-J (gptj.py) and an
+epsilon of 10⁻⁸.
 """
 
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class HeliumConfig(Config):
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
 
     def check(self) -> None:
-        """Refuse heads that do not divide the width among themselves."""
+        """Refuse heads that together are not as wide as the model."""
         super().check()
         D, H, K = self.hidden_size, self.num_attention_heads, self.head_dim
         require(
@@ -132,7 +132,7 @@ class Helium(Decoder[HeliumConfig]):
 FACTS = Facts(
     grew_from="llama",
     kind="position",
-    changed="Neighbours make a rotary pair",
-    why="another layout of the same rotation; what is new is the text it read",
+    changed="Rotary pairs are neighbours",
+    why="another layout of the same rotation; what is new is its training",
     published="1 preview",
 )

@@ -1,19 +1,19 @@
-"""Hunyuan 0.5B to 7B (Tencent 2025, https://github.com/Tencent-Hunyuan), dense.
+"""Hunyuan (Tencent 2025, https://github.com/Tencent-Hunyuan), 0.5B to 7B: q and k normed after rotation.
 
     x → norm → attention, q and k rotated, then normed ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · embeddingᵀ
 
-| attention          | position                 | norm                | activation | block      | context |
-|--------------------|--------------------------|---------------------|------------|------------|---------|
-| GQA; norms of q, k | RoPE, base × α^(K/(K−2)) | RMSNorm; of q and k | SwiGLU     | sequential | 262144  |
+| attention          | position                 | norm    | activation | block      | context |
+|--------------------|--------------------------|---------|------------|------------|---------|
+| GQA; norms of q, k | RoPE, base × α^(K/(K−2)) | RMSNorm | SwiGLU     | sequential | 262144  |
+| after the rotation |                          |         |            |            |         |
 
-New in it, beside Qwen3 (qwen3.py): queries and keys are normed after they are rotated and not before. A
-rotation keeps lengths, so that the divisor is the same; but each gain then multiplies a number that the
-rotation has mixed with its partner, and scores no longer depend on distances alone. To read longer texts, the
-base of the rotations is multiplied once by α^(K/(K−2)), with α = 1000 in the published models: the fastest
-pair stays as it was, and the slowest rotates α times as slowly (the NTK-aware rule; its history is in Peng et
-al. 2023, arXiv:2309.00071). Tencent's larger models are Hunyuan-Large, arXiv:2411.02265, and A13B
-(hunyuan_v1_moe.py).
+New in it, beside Qwen3 (qwen3.py): queries and keys are normed after they are rotated, not before. A rotation
+keeps lengths, so the divisor is the same; but each gain then multiplies a number that the rotation has mixed
+with its partner, and scores no longer depend on relative positions alone. For long texts the base of the
+rotations is multiplied by α^(K/(K−2)), with α = 1000 in the published models: the fastest pair stays as it
+was, and the slowest rotates α times as slowly (the NTK-aware rule; its history is in Peng et al. 2023,
+arXiv:2309.00071). Tencent's larger models are Hunyuan-Large, arXiv:2411.02265, and A13B (hunyuan_v1_moe.py).
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ from tinystar_np.tap import tap
 class HunyuanV1DenseConfig(Config):
     """The keys of a dense Hunyuan config.json that change the mathematics; defaults as in transformers.
 
-    Files name the rule "dynamic", with α among its numbers: then nothing depends on the length of the text.
+    Files call the rule "dynamic" and give α beside it: then nothing depends on the length of the text.
     """
 
     vocab_size: int = key(290943, letter="V")
@@ -130,7 +130,7 @@ class HunyuanV1Dense(Decoder[HunyuanV1DenseConfig]):
 FACTS = Facts(
     grew_from="qwen3",
     kind="attention",
-    changed="Queries and keys are normed after their rotation; a base stretched by α",
+    changed="Queries and keys are normed after their rotation; a base enlarged by α",
     why="the slowest pair rotates 1000 times as slowly, the fastest as before",
     published="7B",
     keys={"num_key_value_heads": 8, "head_dim": 128},

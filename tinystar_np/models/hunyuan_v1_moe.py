@@ -1,16 +1,16 @@
-"""Hunyuan-A13B (Tencent 2025, https://github.com/Tencent-Hunyuan/Hunyuan-A13B), 80B with 13B in use.
+"""Hunyuan-A13B (Tencent 2025, https://github.com/Tencent-Hunyuan/Hunyuan-A13B), 80B: experts, one shared.
 
     x → norm → attention, q and k rotated, then normed ──+ x → norm → experts ──+ x      (× L)
     logits = norm(x) · embeddingᵀ       experts = shared + the 8 best of 64
 
-| attention     | position                 | norm                | feed-forward     | block      | context |
-|---------------|--------------------------|---------------------|------------------|------------|---------|
-| GQA 32:8;     | RoPE, base × α^(K/(K−2)) | RMSNorm; of q and k | SwiGLU; 1 + 8 of | sequential | 262144  |
-| norms of q, k |                          |                     | 64 experts       |            |         |
+| attention          | position                 | norm    | feed-forward     | block      | context |
+|--------------------|--------------------------|---------|------------------|------------|---------|
+| GQA 32:8; norms of | RoPE, base × α^(K/(K−2)) | RMSNorm | SwiGLU; 1 + 8 of | sequential | 262144  |
+| q, k               |                          |         | 64 experts       |            |         |
 
 New in it, beside the dense Hunyuan (hunyuan_v1_dense.py): every layer has 64 experts, of which a token uses
-8, and beside them one more of the same width for every token, as in its makers' Hunyuan-Large (Sun et al.
-2024, arXiv:2411.02265). The 8 are weighted by the softmax over them, as in Mixtral (mixtral.py).
+8, and a shared one of the same width for every token, as in Tencent's Hunyuan-Large (Sun et al. 2024,
+arXiv:2411.02265). The 8 are weighted by the softmax of their scores, as in Mixtral (mixtral.py).
 """
 
 from collections.abc import Sequence
@@ -39,9 +39,9 @@ from tinystar_np.tap import tap
 class HunyuanV1MoeConfig(Config):
     """The keys of a Hunyuan MoE config.json that change the mathematics; defaults as in transformers.
 
-    ``intermediate_size`` is the width of an expert and of the layer beside them. ``moe_topk`` may be a list,
-    with a number for each layer. Files name the rule of rotations "dynamic", with α among its numbers: then
-    nothing depends on the length of the text.
+    ``intermediate_size`` is the width of an expert, chosen or shared. ``moe_topk`` may be a list, one number
+    a layer. Files call the rule of rotations "dynamic" and give α beside it: then nothing depends on
+    the length of the text.
     """
 
     vocab_size: int = key(290943, letter="V")
@@ -141,7 +141,7 @@ class Block(Module):
 
 
 def feed_forward(w: Weights, c: HunyuanV1MoeConfig, i: int) -> ExpertsAndShared:
-    """Build layer i's experts and the layer for every token beside them."""
+    """Build layer i's experts and the shared one."""
     activation = ACTIVATIONS[c.hidden_act]
     experts = Experts(
         w,
@@ -172,7 +172,7 @@ FACTS = Facts(
     grew_from="hunyuan_v1_dense",
     kind="experts",
     changed="64 experts, 8 for a token, and one for every token",
-    why="the weights of 80B for the work of 13B",
+    why="80B weights at the cost of 13B",
     published="A13B",
     keys={
         "num_hidden_layers": 1,

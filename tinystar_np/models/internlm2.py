@@ -1,4 +1,4 @@
-"""InternLM2 and 2.5 (Shanghai AI Laboratory 2024, arXiv:2403.17297): Llama with one matrix, group by group.
+"""InternLM2 and 2.5 (Shanghai AI Laboratory 2024, arXiv:2403.17297): Llama with q, k and v in one matrix.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · W
@@ -7,12 +7,12 @@
 |-----------|-------------------|---------|------------|------------|---------|
 | GQA       | RoPE, dynamic NTK | RMSNorm | SwiGLU     | sequential | 32768   |
 
-New in it: an order. Queries, keys and values come out of one matrix, and for each head of keys stand the
-queries that share it, the key and the value, as in Falcon's larger models (falcon.py). Training on several
-processors then cuts the matrix between groups, and the number of processors may change on the way. What is
-computed is Llama (llama.py), which InternLM3 (internlm3.py) came back to.
+New in it: queries, keys and values come out of one matrix, sorted by key head: the queries that share the
+head, then its key, then its value, as in Falcon's larger models (falcon.py). Tensor parallelism cuts the
+matrix between these groups, and training may go on with another number of processors. What is computed is
+Llama (llama.py); InternLM3 (internlm3.py) has three matrices again.
 
-The class is in the repositories' own code, and not in transformers.
+transformers does not have it: the code in the makers' repositories defines it.
 """
 
 from dataclasses import dataclass
@@ -116,7 +116,7 @@ class InternLM2(Decoder[InternLM2Config]):
 FACTS = Facts(
     grew_from="llama",
     kind="block",
-    changed="Queries, keys and values in one matrix, group by group",
+    changed="Queries, keys and values in one matrix, sorted by key head",
     why="training may go on with another number of processors",
     published="2.5 7B",
     keys={"num_key_value_heads": 8},

@@ -1,16 +1,16 @@
-"""InternLM3 8B (Shanghai AI Laboratory 2025): Llama with very few heads of keys and values.
+"""InternLM3 8B (Shanghai AI Laboratory 2025): Llama with 2 key/value heads for 32 queries.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · W
 
-| attention                 | position          | norm    | activation | block      | context |
-|---------------------------|-------------------|---------|------------|------------|---------|
-| GQA, 16 queries for a key | RoPE, dynamic NTK | RMSNorm | SwiGLU     | sequential | 32768   |
+| attention | position          | norm    | activation | block      | context |
+|-----------|-------------------|---------|------------|------------|---------|
+| GQA 32:2  | RoPE, dynamic NTK | RMSNorm | SwiGLU     | sequential | 32768   |
 
-New in it: nothing but the choice. 32 heads of queries share 2 of keys and values (Ainslie et al. 2023,
-arXiv:2305.13245), so that the cache of a layer is a sixteenth of what it would be. Layers are many, 48, and
-narrow. A base of 50 million makes nearly all rotations slow. All else is as in Llama (llama.py); InternLM 2
-(internlm2.py) keeps the same matrices in another order.
+New in it: only the sizes. 32 query heads share 2 key/value heads (Ainslie et al. 2023, arXiv:2305.13245), so
+that the cache of a layer is a sixteenth of what multi-head attention needs. There are 48 layers, where Llama
+3 8B has 32, with narrower feed-forward layers. A rotary base of 50 million makes most rotations slow. All
+else is as in Llama (llama.py); InternLM2 (internlm2.py) has queries, keys and values in one matrix.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class InternLM3Config(Config):
     """The keys of an InternLM3 config.json that change the mathematics; defaults as in transformers.
 
     The first files say ``qkv_bias`` for queries, keys and values, and ``bias`` for the other linear layers.
-    transformers knows one switch for all of attention, and refuses files in which the two differ.
+    transformers has one switch for all of attention, and refuses files in which the two differ.
     """
 
     vocab_size: int = key(128512, letter="V")
@@ -125,7 +125,7 @@ class InternLM3(Decoder[InternLM3Config]):
 FACTS = Facts(
     grew_from="llama",
     kind="attention",
-    changed="2 heads of keys and values for 32 of queries",
+    changed="2 key/value heads for 32 query heads",
     why="a sixteenth of the cache",
     published="8B",
 )

@@ -1,4 +1,4 @@
-"""Jais 2 (Inception, MBZUAI and Cerebras 2025): rotary positions and squared ReLU between layer norms.
+"""Jais 2 (Inception, MBZUAI and Cerebras 2025): RoPE and squared ReLU in a block like GPT-2's.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     feed-forward(x) = max(x W_up + b, 0)² W_down + b
@@ -8,8 +8,8 @@
 |-----------|----------|-----------|------------------|------------|---------|
 | MHA       | RoPE     | LayerNorm | ReLU², not gated | sequential | 8192    |
 
-New in it: a mixture of old and new. Layer norms, biases everywhere and a plain feed-forward layer are
-GPT-2's (gpt2.py), rotary positions Llama's (llama.py), and squared ReLU is Primer's (So et al. 2021,
+New in it: a combination of known parts. Layer norms, biases everywhere and a feed-forward layer without a
+gate are GPT-2's (gpt2.py), rotary positions Llama's (llama.py), and squared ReLU is Primer's (So et al. 2021,
 arXiv:2109.08668). The model is for Arabic and English, with a vocabulary made for both.
 """
 

@@ -1,4 +1,4 @@
-"""Jamba (Lieber et al. 2024, arXiv:2403.19887): Mamba, and attention in one of eight layers; experts.
+"""Jamba (Lieber et al. 2024, arXiv:2403.19887): seven layers of Mamba to one of attention, and experts.
 
     x → norm → Mamba or attention ──+ x → norm → feed-forward or experts ──+ x      (× L)
     logits = norm(x) · W                        in Mamba: δ, B, C = norm(δ), norm(B), norm(C)
@@ -8,10 +8,10 @@
 | Mamba 1; GQA in 1 of  | none     | RMSNorm | SwiGLU; in every second    | sequential | 262144  |
 | 8 layers              |          |         | layer 2 of 16 experts      |            |         |
 
-New in it: the first large model that mixes the two. Mamba alone did badly where a format or an example in
-the text has to be copied; one layer of attention in eight mended that, for an eighth of the cache. Attention
-has no positions, which the recurrence before it makes needless. Experts hold most of the weights, 52 billion,
-of which a token uses 12. Norms of δ, B and C keep training stable at that size.
+New in it: the first large model that mixes Mamba and attention. Mamba alone did badly where a format or an
+example in the text has to be copied; one layer of attention in eight mended that, for an eighth of the cache.
+Attention needs no positions, since the Mamba layers before it carry the order. Experts hold most of the 52
+billion weights, of which a token uses 12. Norms of δ, B and C keep training stable at that size.
 """
 
 import math
@@ -41,8 +41,8 @@ from tinystar_np.tap import tap
 class JambaConfig(Config):
     """The keys of a Jamba config.json that change the mathematics; defaults as in transformers.
 
-    A layer with number i has attention where i leaves ``attn_layer_offset`` when it is divided by
-    ``attn_layer_period``, and experts likewise. With one expert all layers are dense.
+    Layer i has attention where i mod ``attn_layer_period`` is ``attn_layer_offset``, and experts by the same
+    rule with ``expert_layer_period`` and ``expert_layer_offset``. With one expert all layers are dense.
     """
 
     vocab_size: int = key(65536, letter="V")
@@ -238,7 +238,7 @@ FACTS = Facts(
     grew_from="mamba",
     kind="attention",
     changed="Attention in one of eight layers, experts in every second, norms of δ, B and C",
-    why="what Mamba cannot look up attention can, for an eighth of the cache",
+    why="attention copies what Mamba forgets, for an eighth of the cache",
     published="v0.1",
     keys={"num_hidden_layers": 8},
 )

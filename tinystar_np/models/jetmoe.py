@@ -3,16 +3,16 @@
     x → norm → attention, 2 of 8 ──+ x → norm → experts, 2 of 8 ──+ x      (× L)
     logits = norm(x) · W
 
-| attention                          | position | norm    | feed-forward   | block      | context |
-|------------------------------------|----------|---------|----------------|------------|---------|
-| MHA of two experts, keys for all   | RoPE     | RMSNorm | SwiGLU, 2 of 8 | sequential | 4096    |
+| attention                        | position | norm    | feed-forward   | block      | context |
+|----------------------------------|----------|---------|----------------|------------|---------|
+| 2 of 8 experts; shared k and v   | RoPE     | RMSNorm | SwiGLU, 2 of 8 | sequential | 4096    |
 
-New in it: attention has a router as well. An expert there is a matrix of queries with the output matrix that
-belongs to it; keys and values are the same for all, so that a cache holds one set of them whatever was
-chosen. A token attends with the queries of its two best experts, and adds their outputs weighted by the
-softmax over the two scores. Zhang et al. 2022, arXiv:2210.05144 (Mixture of Attention Heads). A token uses
-2.2 of 8 billion weights. Each of the two layers ends with a bias that belongs to no expert. The norms within
-the blocks keep an epsilon of 1e-6, whatever the config says of the last one's.
+New in it: attention has experts and a router as well (Mixture of Attention Heads, Zhang et al. 2022,
+arXiv:2210.05144). An expert of attention is a query matrix and an output matrix; keys and values are shared
+by all, so that the cache does not depend on the choice. A token attends with the queries of its two best
+experts and adds their outputs, weighted by the softmax over the two scores. A token uses 2.2 of 8 billion
+weights. Attention and feed-forward each add a bias that belongs to no expert. The config's epsilon is that of
+the final norm; norms within the blocks have 1e-6.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ BLOCK_EPS = 1e-6
 class JetMoeConfig(Config):
     """The keys of a JetMoe config.json that change the mathematics; defaults as in transformers.
 
-    There are as many query heads as keys for each chosen expert, so that no key says their number.
+    Each chosen expert has as many query heads as there are key heads, so that no entry gives their number.
     """
 
     vocab_size: int = key(32000, letter="V")
@@ -97,7 +97,7 @@ WEIGHTS: WeightTable = {
 
 
 class Pair(Module):
-    """What an expert of attention is: a matrix of G queries, and the matrix that their results go through."""
+    """An expert of attention: a matrix that makes G queries, and the output matrix that belongs to it."""
 
     def __init__(self, w: Weights):
         self.q, self.out = Linear(w / "q"), Linear(w / "out")
@@ -190,7 +190,7 @@ class Block(Module):
 
 
 class JetMoe(Decoder[JetMoeConfig]):
-    """JetMoe 8B and its chat form."""
+    """JetMoe 8B, base and chat."""
 
     Config = JetMoeConfig
     WEIGHTS = WEIGHTS
@@ -208,6 +208,6 @@ FACTS = Facts(
     grew_from="mixtral",
     kind="experts",
     changed="Queries and outputs of attention are experts too; keys and values are shared",
-    why="a token uses a quarter of attention's weights as well",
+    why="a token uses a quarter of the query and output weights as well",
     published="8B",
 )

@@ -1,4 +1,4 @@
-"""Kimi Linear (Kimi Team 2025, arXiv:2510.26692), 48B with 3B in use: a delta rule by channels, no positions.
+"""Kimi Linear (Kimi Team 2025, arXiv:2510.26692): delta nets with a decay for each channel.
 
     x → norm → delta net or latent attention ──+ x → norm → experts ──+ x      (× L; the first layer is dense)
     logits = norm(x) · W                experts = shared + the 8 best of 256
@@ -10,10 +10,11 @@
 | 4 layers                 |          |         |                       |            |         |
 
 New in it: three layers of four are delta nets as in Qwen3-Next (qwen3_next.py), but each channel of a head's
-keys decays at a speed of its own that the token sets (kernels/channel_delta_rule.py), and the gate of a
-head's output is a sigmoid. Every fourth layer is DeepSeek's latent attention, and nothing in it is rotated:
-order is the delta nets' affair. Experts are DeepSeek-V3's (deepseek_v3.py). transformers writes dense layers
-under the experts' name; both are read. The output layer is a table of its own, whatever the config says.
+keys has a decay of its own that depends on the token (kernels/channel_delta_rule.py), and the gate of a
+head's output is a sigmoid. Every fourth layer is DeepSeek's latent attention without rotations: the delta
+nets carry the order. Experts are DeepSeek-V3's (deepseek_v3.py); a token uses 3 of 48 billion weights.
+transformers writes dense layers under the experts' name; both names are read. The output layer is never tied
+to the embedding, whatever the config says.
 """
 
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
+from tinystar_np.models.expert_groups import check_groups
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, layer_kinds, sparse_layers
 from tinystar_np.tap import tap
@@ -149,27 +151,8 @@ class KimiLinearConfig(Config):
             f"num_key_value_heads = {G} is not num_attention_heads = {H}, but latents have no groups.",
         )
         if self.expert_layers:
-            self.check_groups()
-
-    def check_groups(self) -> None:
-        """Refuse groups of experts that cannot be made or chosen from."""
-        E, k = self.num_local_experts, self.num_experts_per_tok
-        groups, kept = self.n_group, self.topk_group
-        require(
-            groups >= 1 and E % groups == 0,
-            f"num_local_experts = {E} cannot be divided among n_group = {self.n_group} groups.",
-        )
-        require(
-            1 <= kept <= groups, f"topk_group = {self.topk_group} of n_group = {groups} cannot be chosen."
-        )
-        require(
-            k <= kept * (E // groups),
-            f"num_experts_per_tok = {k} experts are not in topk_group = {kept} groups of {E // groups}.",
-        )
-        require(
-            2 * groups <= E,
-            f"n_group = {groups} groups of num_local_experts = {E} have no two best experts each.",
-        )
+            E, k, name = self.num_local_experts, self.num_experts_per_tok, "num_local_experts"
+            check_groups(E, k, self.n_group, self.topk_group, name)
 
 
 WEIGHTS: WeightTable = {
@@ -355,7 +338,7 @@ FACTS = Facts(
     grew_from="qwen3_next",
     kind="recurrence",
     changed="A decay for every channel of a delta net's keys; latent attention without positions",
-    why="some channels keep what they read for the whole text, others let go at once",
+    why="some channels remember the whole text, others only the last tokens",
     published="48B-A3B",
     keys={"num_hidden_layers": 4, "layer_types": ["linear_attention"] * 3 + ["full_attention"]},
 )

@@ -10,12 +10,12 @@
 
 New in it: in ten of sixteen layers a token sees itself and the two before it, through a convolution between
 two gates that depend on the token (layers/short_convolution.py). Such a layer keeps two vectors where
-attention keeps the text. The makers searched for the arrangement by measuring what it costs on the processor
-of a phone; recurrences beside the convolutions, which they tried too, added nothing where a few layers attend
-to the whole text. Queries and keys are normed by head, as in Qwen3 (qwen3.py).
+attention keeps the whole text. The makers searched for the arrangement by measuring speed and memory on a
+phone's processor; linear attention or a state-space layer beside the convolutions added nothing where a few
+layers attend to the whole text. Queries and keys are normed by head, as in Qwen3 (qwen3.py).
 
-The width of the feed-forward layer in a file is that of a plain one: a gated one has two thirds of it,
-rounded up, so that it has as many weights.
+``intermediate_size`` in a file is the width of a feed-forward layer without a gate: the gated one has two
+thirds of it, rounded up, and so as many weights.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ CONVOLUTION = "conv"
 class Lfm2Config(Config):
     """The keys of an LFM2 config.json that change the mathematics; defaults as in transformers.
 
-    ``full_attn_idxs`` names the layers with attention where ``layer_types`` does not name all.
+    Where there is no ``layer_types``, ``full_attn_idxs`` lists the layers with attention.
     """
 
     vocab_size: int = key(65536, letter="V")
@@ -77,7 +77,7 @@ class Lfm2Config(Config):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The letters, F being what the rule for gated layers makes of ``intermediate_size``."""
+        """The letters; F is computed from ``intermediate_size`` by the rule for gated layers."""
         F, multiple = self.intermediate_size, max(self.block_multiple_of, 1)
         if self.block_auto_adjust_ff_dim:
             F = -(-int(self.block_ffn_dim_multiplier * int(2 * F / 3)) // multiple) * multiple

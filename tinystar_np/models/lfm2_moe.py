@@ -9,8 +9,8 @@
 | GQA in 6 of 24 layers      |          | q and k too      | dense in 2 layers        |            |         |
 
 New in it, beside LFM2 (lfm2.py): 32 experts in a layer, of which a token uses four, so that 8 billion weights
-cost what 1.5 billion do. They are chosen as in DeepSeek-V3 (deepseek_v3.py), by sigmoids of their scores and
-a correction that only chooses; there are no groups of them, and no expert for all tokens.
+cost what 1.5 billion do. They are chosen as in DeepSeek-V3 (deepseek_v3.py), by the sigmoid of their scores
+plus a correction that affects the choice alone; there are no groups of them, and no shared expert.
 """
 
 from dataclasses import dataclass

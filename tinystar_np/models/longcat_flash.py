@@ -1,23 +1,23 @@
-"""LongCat-Flash (Meituan 2025, arXiv:2509.01322), 560B: experts that do nothing, and a shortcut past a layer.
+"""LongCat-Flash 560B (Meituan 2025, arXiv:2509.01322): zero-computation, shortcut-connected experts.
 
     x → norm → latent attention ──+ x → norm ─┬→ feed-forward ──+ x → …
                                               └→ experts ──────────────┐
     … → norm → latent attention ──+ x → norm ──→ feed-forward ──+ x ───+ x      (× L)
-    logits = norm(x) · W             experts = the 12 best of 512, and of 256 that give back their input
+    logits = norm(x) · W             experts = the 12 best of 512, and of 256 that return their input
 
 | attention       | position                | norm    | feed-forward         | block              | context |
 |-----------------|-------------------------|---------|----------------------|--------------------|---------|
 | latent, R = 512 | RoPE on 64 of 192       | RMSNorm | SwiGLU; 12 of 768    | experts beside the | 131072  |
 |                 |                         |         | experts              | next attention     |         |
 
-New in it, beside DeepSeek-V3 (deepseek_v3.py): zero-computation experts. A third of those that the router
-chooses from return what they are given, so that easy tokens use few experts with weights and hard ones many;
-the correction of the choice keeps the mean. And each layer is two, with attention and a dense feed-forward
-layer each: experts read what the first feed-forward layer reads, and their result is added only after the
-second, so that on many machines their traffic hides behind the work between. Queries and latents are scaled
-by √(D / rank), to be as large as if they were not compressed. Blocks are counted by halves here, as in
-transformers' caches. transformers also writes two matrices for each expert that does nothing; nobody reads
-them.
+New in it, beside DeepSeek-V3 (deepseek_v3.py): zero-computation experts (Jin et al. 2024, arXiv:2410.07348).
+A third of the experts return their input, so that easy tokens use few experts with weights and hard ones
+many; the correction of the router holds the mean constant. And each layer has attention and a dense
+feed-forward layer twice: the experts read what the first feed-forward layer reads, and their result is added
+after the second (Cai et al. 2024, arXiv:2404.05019), so that communication between machines overlaps with the
+computation in between. Queries and latents are scaled by √(D / rank), to be as large as if they were not
+compressed. Blocks here are half layers, as in transformers' caches. transformers also writes matrices for the
+experts that do nothing; they are ignored.
 """
 
 import math
@@ -93,12 +93,12 @@ class LongcatFlashConfig(Config):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The shape letters: L counts halves of layers, N the experts with weights and those without."""
+        """The shape letters: L counts half layers, N the experts with weights and those without."""
         return super().sizes | {"L": 2 * self.num_layers, "N": self.n_routed_experts + self.zero_experts}
 
     @property
     def zero_experts(self) -> int:
-        """How many experts give back what they are given."""
+        """How many experts return their input."""
         return self.zero_expert_num or 0
 
     @property
@@ -195,7 +195,7 @@ FUSED_EXPERTS: WeightTable = {  # as transformers 5 has them in memory: those of
 
 
 class Block(Module):
-    """Half a layer: latent attention and feed-forward; in the first half experts, whose result waits."""
+    """Half a layer: latent attention, feed-forward; the first has experts, the second adds their result."""
 
     def __init__(self, w: Weights, c: LongcatFlashConfig, i: int):
         self.attention_norm = RMSNorm(w / "attention_norm", eps=c.rms_norm_eps)
@@ -212,18 +212,18 @@ class Block(Module):
         x = tap("residual_middle", step.wanted(x) + self.attention(normed, step, state))
         normed = tap("feed_forward_norm", self.feed_forward_norm(x))
         if self.shortcut is not None:
-            step.share(("shortcut", self.layer), self.shortcut(normed))
+            step.give(("shortcut", self.layer), self.shortcut(normed))
             return tap("residual", x + self.feed_forward(normed))
         y = self.feed_forward(normed) + step.wanted(self.waiting(step))
         return tap("residual", x + tap("feed_forward.out", y))
 
     def waiting(self, step: Step) -> NDArray:
-        """Return what the experts of the first half gave; raises InputError where a run begins after it."""
+        """Return the result of the first half's experts; raises InputError where a run begins after it."""
         try:
-            return cast(NDArray, step.shared(("shortcut", self.layer)))
+            return cast(NDArray, step.given(("shortcut", self.layer)))
         except KeyError:
             raise InputError(
-                f"Block {2 * self.layer + 1} adds what the experts of block {2 * self.layer} gave, so that a "
+                f"Block {2 * self.layer + 1} adds the result of block {2 * self.layer}'s experts, so that a "
                 "run must begin there or before it."
             ) from None
 
@@ -268,7 +268,7 @@ class LongcatAttention(LatentAttention):
 
 
 class ZeroExpert(Module):
-    """An expert that gives back what it is given."""
+    """An expert that returns its input."""
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (n, D) to (n, D), a new array."""
@@ -305,8 +305,8 @@ class LongcatFlash(Decoder[LongcatFlashConfig]):
 FACTS = Facts(
     grew_from="deepseek_v3",
     kind="experts",
-    changed="Experts that give back their input, and experts whose result is added half a layer later",
-    why="hard tokens use more weights than easy ones; the traffic of experts hides behind other work",
+    changed="Experts that return their input; the result of experts is added half a layer later",
+    why="hard tokens use more weights than easy ones; communication overlaps with computation",
     published="Flash",
     keys={"num_layers": 1},
 )

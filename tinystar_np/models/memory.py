@@ -54,7 +54,9 @@ def move_into_memory(layers: object) -> None:
     Raises InputError where there is too little memory; then nothing has changed.
     """
     linears = [linear for linear in dict.fromkeys(linears_of(layers)) if on_file(linear.weight)]
-    matrices = [linear.weight for linear in linears if isinstance(linear.weight, np.ndarray)]
+    # Blocks that run at several depths have one matrix in several layers: it is copied once.
+    of_each = [linear.weight for linear in linears if isinstance(linear.weight, np.ndarray)]
+    matrices = list({id(matrix): matrix for matrix in of_each}.values())
     numbers = sum(matrix.size for matrix in matrices)
     free = usable_memory()
     if free is not None and 4 * numbers > free:
@@ -68,8 +70,9 @@ def move_into_memory(layers: object) -> None:
             let_go(portion)
             advance(portion.size)
 
-        for linear, matrix in zip(linears, layout.lay_out(matrices, copied), strict=True):
-            linear.weight = matrix
+        copies = dict(zip(map(id, matrices), layout.lay_out(matrices, copied), strict=True))
+        for linear, matrix in zip(linears, of_each, strict=True):
+            linear.weight = copies[id(matrix)]
 
 
 def linears_of(layer: object) -> Iterator[Linear]:

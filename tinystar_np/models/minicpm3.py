@@ -1,4 +1,4 @@
-"""MiniCPM3 (OpenBMB 2024, arXiv:2404.06395): latent attention in a small model, and three scales.
+"""MiniCPM3 (OpenBMB 2024, arXiv:2404.06395): latent attention and µP scales in a small model.
 
     x₀ = e · embedding
     x → norm → latent attention → · r ──+ x → norm → feed-forward → · r ──+ x      (× L)
@@ -12,9 +12,9 @@
 New in it: latent attention (kernels/latent_attention.py; DeepSeek-V2, Liu et al. 2024, arXiv:2405.04434) in
 a model of 4 billion weights, whose 40 heads would need 5120 numbers of keys and values for each token and
 layer, where 288 are kept. The scales keep activations as large in a deep and wide model as in a shallow and
-narrow one, so that the learning rate of the small one serves (Yang et al. 2022, arXiv:2203.03466): a branch
-counts less the more layers there are, and the last vector is divided by how much wider the model is than the
-one in which the learning rate was sought. Granite (granite.py) has the same with other names.
+narrow one, so that the learning rate tuned on a small model serves (µP, Yang et al. 2022, arXiv:2203.03466):
+a branch counts less the more layers there are, and the last vector is divided by how much wider the model is
+than the small one. Granite (granite.py) has the same scales under other names.
 """
 
 import math
@@ -92,7 +92,7 @@ class MiniCPM3Config(Config):
 
     @property
     def logits_scaling(self) -> float:
-        """How much wider the model is than the one in which the learning rate was sought."""
+        """How much wider the model is than the one on which the learning rate was tuned."""
         return self.hidden_size / (self.dim_model_base or self.hidden_size)
 
     @property
@@ -209,7 +209,7 @@ FACTS = Facts(
     grew_from="deepseek_v2",
     kind="attention",
     changed="Latent attention without experts; scales of embedding, branches and logits",
-    why="a small cache in a small model; the learning rate of a smaller one serves",
+    why="a small cache in a small model; a learning rate tuned on a smaller one",
     published="4B",
     keys={"v_head_dim": 64},
 )

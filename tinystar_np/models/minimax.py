@@ -1,21 +1,21 @@
-"""MiniMax-Text-01 and M1 (MiniMax 2025, arXiv:2501.08313): lightning attention in seven layers of eight.
+"""MiniMax-Text-01 and M1 (MiniMax 2025, arXiv:2501.08313): lightning attention in 7 of 8 layers.
 
     x → norm ─┬→ lightning or softmax attention · β ─┬─+ → norm ─┬→ the 2 best of 32 experts · β' ─┬─+ x
               └→ · α ────────────────────────────────┘           └→ · α' ──────────────────────────┘   (× L)
     logits = norm(x) · W
 
-| mixer                   | position       | norm    | feed-forward   | block                     | context |
-|-------------------------|----------------|---------|----------------|---------------------------|---------|
-| lightning attention;    | RoPE in        | RMSNorm | SwiGLU, 2 of 8 | the norm goes on beside   | 131072  |
-| GQA                     | the latter     |         | or 32          | each branch               |         |
+| mixer                    | position    | norm    | feed-forward    | block                 | context   |
+|--------------------------|-------------|---------|-----------------|-----------------------|-----------|
+| lightning attention; GQA | RoPE in GQA | RMSNorm | SwiGLU, 2 of 32 | residuals are normed  | 1 million |
+| in 1 of 8 layers         |             |         |                 | inputs (DeepNorm)     |           |
 
-New in it: linear attention at 456 billion weights. A head of seven layers of eight keeps a matrix of fixed
-size that fades at a constant rate (kernels/lightning_attention.py; Qin et al. 2024, arXiv:2401.04658), and
-every eighth layer has softmax attention. What goes on beside a branch is no untouched stream but its norm,
-times α, and the branch is added times β (DeepNorm, Wang et al. 2022, arXiv:2203.00555).
+New in it: linear attention at 456 billion weights. In seven layers of eight each head keeps a matrix of fixed
+size that decays at a constant rate (kernels/lightning_attention.py; Qin et al. 2024, arXiv:2401.04658); every
+eighth layer has softmax attention. The residual connection carries the normed input times α, to which the
+branch is added times β (DeepNorm, Wang et al. 2022, arXiv:2203.00555).
 
 Published files say ``rotary_dim`` 64, and the makers' code rotates that half of each head; transformers
-5.24 ignores the key and rotates whole heads. Here it is read as the makers mean it. The makers' slopes differ
+5.24 ignores the key and rotates whole heads. Here the makers' code is followed. The makers' slopes differ
 from transformers' where the number of heads is no power of two, which no published model has.
 """
 
@@ -88,7 +88,7 @@ class MiniMaxConfig(Config):
 
     @classmethod
     def from_dict(cls, raw: JsonObject) -> Self:
-        """Read the makers' two keys beside the others."""
+        """Build the config, from the makers' ``attn_type_list`` and ``rotary_dim`` as well."""
         shared = raw.get("shared_intermediate_size")
         widths = shared if isinstance(shared, list) else [shared]
         none = not any(isinstance(width, int) and width > 0 for width in widths)
@@ -177,7 +177,7 @@ FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a laye
 
 
 class Block(Module):
-    """Lightning or softmax attention, then experts; the norm that each reads goes on beside it."""
+    """Lightning or softmax attention, then experts; what each reads, normed, is also its residual."""
 
     def __init__(self, w: Weights, c: MiniMaxConfig, i: int):
         H, G, K = (c.sizes[letter] for letter in "HGK")
@@ -238,7 +238,7 @@ class MiniMax(Decoder[MiniMaxConfig]):
 FACTS = Facts(
     grew_from="mixtral",
     kind="recurrence",
-    changed="Linear attention with constant decays; the norm goes on beside each branch",
+    changed="Linear attention with constant decays; residuals are normed inputs",
     why="a state of fixed size in most layers, at a context of a million tokens",
     published="MiniMax-Text-01",
     keys={

@@ -1,11 +1,11 @@
-"""MiniMax-M2 (MiniMax 2025): full attention again, norms of queries and keys, and 256 small experts.
+"""MiniMax-M2 (MiniMax 2025): full attention again, and 256 small experts.
 
     x → norm → attention, q and k normed ──+ x → norm → the 8 best of 256 experts ──+ x      (× L)
     logits = norm(x) · W
 
-| attention                  | position       | norm    | feed-forward     | block      | context |
-|----------------------------|----------------|---------|------------------|------------|---------|
-| GQA, norms of all q, all k | RoPE on 1 of 2 | RMSNorm | SwiGLU, 8 of 256 | sequential | 196608  |
+| attention             | position                      | norm    | feed-forward     | block      | context |
+|-----------------------|-------------------------------|---------|------------------|------------|---------|
+| GQA; norms of q and k | RoPE, first half of each head | RMSNorm | SwiGLU, 8 of 256 | sequential | 196608  |
 
 New in it, beside Mixtral (mixtral.py): all queries of a token are normed as one vector, and so are its keys;
 half of each head is rotated. The router is DeepSeek-V3's (arXiv:2412.19437) without groups: experts are

@@ -1,18 +1,18 @@
-"""Ministral 8B (Mistral AI 2024): Mistral with a window in some of its layers.
+"""Ministral 8B (Mistral AI 2024): Mistral with a window in three of four layers.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · W
 
-| attention                  | position | norm    | activation | block      | context |
-|----------------------------|----------|---------|------------|------------|---------|
-| GQA, window in 3 of 4      | RoPE     | RMSNorm | SwiGLU     | sequential | 131072  |
+| attention                    | position | norm    | activation | block      | context |
+|------------------------------|----------|---------|------------|------------|---------|
+| GQA, window in 3 of 4 layers | RoPE     | RMSNorm | SwiGLU     | sequential | 131072  |
 
-New in it, beside Mistral (mistral.py; Jiang et al. 2023, arXiv:2310.06825): some layers see the whole text,
-the others the last 32768 tokens. With a window in every layer, what is farther away than a window arrives
-only through the layers between; here every fourth layer reads it directly, and the cache of a long text is
-still little more than a quarter. ``layer_types`` names the kind of each layer. The first files say
+New in it, beside Mistral (mistral.py; Jiang et al. 2023, arXiv:2310.06825): every fourth layer sees the whole
+text, the others the last 32768 tokens. With a window in every layer, what is farther away than a window
+arrives only through the layers between; here every fourth layer reads it directly, and the cache of a long
+text is still little more than a quarter. ``layer_types`` names the kind of each layer. The first files say
 ``mistral``, and one window for all layers. Without ``head_dim`` heads divide the width among themselves, and
-``sliding_window`` may be null; transformers' model breaks off in both cases.
+``sliding_window`` may be null; transformers' model fails in both cases.
 """
 
 from collections.abc import Sequence

@@ -1,18 +1,19 @@
-"""Mistral 4 (Mistral AI 2026), Small 4 with 119B: latents, experts, and queries that grow with the text.
+"""Mistral Small 4 (Mistral AI 2026): DeepSeek's block, and queries that grow with the text.
 
     x → norm → latent attention, queries × (1 + β · ln(1 + ⌊p / f⌋)) ──+ x → norm → experts ──+ x      (× L)
     logits = norm(x) · W             experts = shared + the 4 best of 128
 
-| attention       | position                   | norm    | feed-forward          | block      | context      |
-|-----------------|----------------------------|---------|-----------------------|------------|--------------|
-| latent, R = 256 | RoPE on 64 of 128, YaRN    | RMSNorm | SwiGLU; 1 + 4 experts | sequential | 1048576,     |
-|                 | ×128, temperature from     |         |                       |            | trained 8192 |
-|                 | position 8192 on           |         |                       |            |              |
+| attention       | position                     | norm    | feed-forward          | block      | context |
+|-----------------|------------------------------|---------|-----------------------|------------|---------|
+| latent, R = 256 | RoPE on 64 of 128, YaRN ×128 | RMSNorm | SwiGLU; 1 + 4 experts | sequential | 1048576 |
+|                 | from 8192; temperature from  |         |                       |            |         |
+|                 | position 8192 on             |         |                       |            |         |
 
-New in it: two families in one. Attention and experts are DeepSeek's (deepseek_v3.py), with a softmax for a
-router and no correction of the choice; that whole queries, their rotated part and the other, grow with their
-positions is Ministral 3's (ministral3.py; Nakanishi 2025, arXiv:2501.19399; kernels/temperature.py). It sees:
-this is the text part of a ``mistral3``. Without a rule that scales rotations transformers breaks off.
+New in it: two families in one. Attention and experts are DeepSeek-V3's (deepseek_v3.py), but the router is a
+softmax without a correction. Queries, rotated part and unrotated part alike, grow with their position as in
+Ministral 3 (ministral3.py; Nakanishi 2025, arXiv:2501.19399; kernels/temperature.py). A token uses 6.5 of 119
+billion weights. The model reads images as well: this is the text part of a ``mistral3``. transformers fails
+on a config without a rule that scales rotations.
 """
 
 import math
@@ -38,6 +39,7 @@ from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
+from tinystar_np.models.expert_groups import check_groups
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_keys import AT_LEAST_0, FRACTION, LENGTH, RopeKeys
 from tinystar_np.models.rope_parameters import RopeParameters
@@ -119,7 +121,7 @@ class Mistral4Config(Config):
 
     @property
     def rope_keys(self) -> Mapping[str, JsonObject | None]:
-        """Those of the rotations, the usual ones where a file says nothing of them."""
+        """The keys of the rotations, the usual ones where a file says nothing of them."""
         return vars(self) if self.rope_parameters is not None else {**vars(self), "rope_parameters": USUAL}
 
     @property
@@ -163,39 +165,19 @@ class Mistral4Config(Config):
             f"num_key_value_heads = {G} is not num_attention_heads = {H}, but latents have no groups.",
         )
         _ = self.scale, self.temperature
-        share, P = self.rope_share, self.qk_rope_head_dim
+        share = self.rope_share
         require(
             share is None or int(share * (self.qk_nope_head_dim + P)) == P,
             f"partial_rotary_factor = {share} is not the share of a head that qk_rope_head_dim = {P} is.",
         )
         if self.expert_layers:
-            self.check_groups()
+            check_groups(self.n_routed_experts, self.num_experts_per_tok, self.n_group, self.topk_group)
 
     @property
     def rope_share(self) -> float | None:
-        """Which part of each head is rotated, where the file says it once more."""
+        """The share of each head that is rotated, where the file repeats it."""
         given = RopeKeys.of(self.rope_keys, None)
         return given.number(SHARE, FRACTION) if given.get(SHARE) is not None else None
-
-    def check_groups(self) -> None:
-        """Refuse groups of experts that cannot be made or chosen from."""
-        E, k = self.n_routed_experts, self.num_experts_per_tok or 0
-        groups, kept = self.n_group or 0, self.topk_group or 0
-        require(
-            groups >= 1 and E % groups == 0,
-            f"n_routed_experts = {E} cannot be divided among n_group = {self.n_group} groups.",
-        )
-        require(
-            1 <= kept <= groups, f"topk_group = {self.topk_group} of n_group = {groups} cannot be chosen."
-        )
-        require(
-            k <= kept * (E // groups),
-            f"num_experts_per_tok = {k} experts are not in topk_group = {kept} groups of {E // groups}.",
-        )
-        require(
-            2 * groups <= E,
-            f"n_group = {groups} groups of n_routed_experts = {E} have no two best experts each.",
-        )
 
 
 def _of_rotations(keys: JsonObject | None) -> JsonObject | None:
@@ -361,7 +343,7 @@ class Mistral4(Decoder[Mistral4Config]):
 FACTS = Facts(
     grew_from="deepseek_v3",
     kind="attention",
-    changed="Queries that grow with their position, beyond 8192 tokens; a softmax for a router",
+    changed="Queries that grow with their position, beyond 8192 tokens; a softmax as router",
     why="attention stays sharp in texts of a million tokens, of which the cache holds 320 numbers each",
     published="Small 4",
     keys={"num_hidden_layers": 1},

@@ -1,20 +1,20 @@
-"""ModernBERT's decoder (Ettin: Weller et al. 2025, arXiv:2507.11412): an encoder's shape, read left to right.
+"""ModernBERT decoder (Ettin: Weller et al. 2025, arXiv:2507.11412): an encoder's design made causal.
 
     x₀ = norm(embedding)
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(GELU(norm(x) · W')) · embeddingᵀ + b
 
-| attention                    | position            | norm      | activation | block      | context |
-|------------------------------|---------------------|-----------|------------|------------|---------|
-| MHA, window 64 in 2 layers   | RoPE, base 10⁴ near,| LayerNorm | GeGLU      | sequential | 8192    |
-| of 3                         | 1.6·10⁵ far         | no bias   |            |            |         |
+| attention                    | position             | norm       | activation | block      | context |
+|------------------------------|----------------------|------------|------------|------------|---------|
+| MHA, window 64 in 2 of 3     | RoPE, one base for   | LayerNorm, | GeGLU      | sequential | 8192    |
+| layers                       | each kind of layer   | no bias    |            |            |         |
 
-New in it: pairs of an encoder and a decoder of the same shape, data and training, so that what they differ in
-is the direction of reading alone. The shape is ModernBERT's (Warner et al. 2024, arXiv:2412.13663): the
-embedding is normed, so the first layer needs no norm before its attention; every third layer, beginning with
-the first, sees all, the others 64 tokens. As in BERT a dense layer, an activation and a norm stand before the
-output layer, which has a bias. A config's ``local_attention`` counts both sides of an encoder's window: half
-of it is the decoder's.
+New in it: an encoder and a decoder of the same architecture, data and training for each size, so that they
+differ in the mask and the training objective alone. The architecture is ModernBERT's (Warner et al. 2024,
+arXiv:2412.13663): the embedding is normed, so the first layer needs no norm before its attention; every third
+layer, beginning with the first, sees all, the others 64 tokens. As in BERT a dense layer, an activation and a
+norm stand before the output layer, which has a bias. A config's ``local_attention`` counts both sides of an
+encoder's window: half of it is the decoder's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ from tinystar_np.tap import tap
 
 @dataclass(frozen=True)
 class ModernBertDecoderConfig(Config):
-    """The keys of such a config.json that change the mathematics; defaults as in transformers.
+    """The keys of a decoder's config.json that change the mathematics; defaults as in transformers.
 
     Each kind of layer has its rotations, in ``rope_parameters`` or, in old files, in ``global_rope_theta``
     and ``local_rope_theta``.
@@ -203,7 +203,7 @@ FACTS = Facts(
     grew_from="gpt_neox",
     kind="attention",
     changed="A window of 64 in two layers of three; a dense layer before the output layer",
-    why="the shape of an encoder, to compare the directions of reading",
+    why="the architecture of an encoder, to compare the two kinds",
     published="400M",
     keys={"hidden_size": 1024, "num_attention_heads": 16, "num_hidden_layers": 3},
 )

@@ -1,4 +1,4 @@
-"""nanochat (Karpathy 2025): a small chat model to be trained in a day, with norms that learn nothing.
+"""nanochat (Karpathy 2025): a small chat model, its norms without gains.
 
     x = norm(embedding)
     x → norm → attention, q and k rotated, then normed ──+ x → norm → feed-forward ──+ x      (× L)
@@ -9,11 +9,11 @@
 | MHA; norms of each  | RoPE, backwards | RMSNorm without gain;   | ReLU²      | sequential | 2048    |
 | rotated q and k     |                 | one after the embedding |            |            |         |
 
-New in it: no norm has a gain, no layer a bias: all that is learned is a matrix. The embedding is normed
+New in it: no norm has a gain and no layer a bias, so that every weight is a matrix. The embedding is normed
 before the first block. Queries and keys are normed after they rotate, not before as in Qwen3 (qwen3.py);
-without gains that is the same, up to rounding. Pairs turn the other way round than in Llama. Logits are
-capped as in Gemma 2. ReLU² is Primer's (So et al. 2021, arXiv:2109.08668). Much of it comes from runs against
-the clock on GPT-2's size (modded-nanogpt).
+without gains that is the same, up to rounding. Pairs rotate in the opposite direction to Llama's. Logits are
+capped as in Gemma 2. ReLU² is Primer's (So et al. 2021, arXiv:2109.08668). Many of these choices come from
+modded-nanogpt, a contest for the fastest training of a model of GPT-2's size.
 """
 
 from dataclasses import dataclass
@@ -128,7 +128,7 @@ def unit_norm(width: int, eps: float) -> RMSNorm:
 
 @cache
 def backward(rope: RopeParameters) -> Rotary:
-    """Return the layer that turns pairs the other way round, the same object for equal parameters."""
+    """Return the layer that rotates pairs in the opposite direction, the same object for equal parameters."""
     forward = rope.frequencies()
     if isinstance(forward, FrequenciesByLength):
         turned = FrequenciesByLength(lambda length: -forward(length), forward.shortest, forward.longest)
@@ -165,7 +165,7 @@ FACTS = Facts(
     grew_from="qwen3",
     kind="block",
     changed="Norms without gains, one after the embedding; ReLU²; capped logits",
-    why="nothing to learn but matrices, so that one optimiser fits all",
+    why="fewer parts; every weight is a matrix",
     published="d32",
     keys={"hidden_size": 2048, "num_attention_heads": 16, "intermediate_size": 8192, "vocab_size": 65536},
 )

@@ -1,4 +1,4 @@
-"""Nemotron-4 (Parmar et al. 2024, arXiv:2402.16819; 340B: arXiv:2406.11704) and Minitron (arXiv:2407.14679).
+"""Nemotron-4 and Minitron (Parmar et al. 2024, arXiv:2402.16819): squared ReLU, and gains stored less 1.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · W
@@ -7,10 +7,10 @@
 |-----------|-------------------------------|------------------------|------------|------------|---------|
 | GQA       | RoPE, first half of each head | LayerNorm, gain 1 + w  | ReLU²      | sequential | 4096    |
 
-New in it: squared ReLU without a gate up to 340B, where others had SwiGLU; of a layer norm's gain the
-difference from 1 is learned, as in Gemma, so that weight decay draws the gain to 1.
-Minitron is such a model made smaller: layers, heads and features that did least are taken out, and the rest
-learns from the larger model what it lost.
+New in it: squared ReLU without a gate, up to 340B (NVIDIA 2024, arXiv:2406.11704), where others had SwiGLU;
+layer norms store their gain less 1, as Gemma's do, so that weight decay draws the gain to 1.
+Minitron (Muralidharan et al. 2024, arXiv:2407.14679) is such a model made smaller: the least important
+features, heads or layers are pruned, and the rest is trained by distillation from the larger model.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ FIRST_NAMES = "rope_percent", "rope_percentage"
 class NemotronConfig(Config):
     """The keys of a Nemotron config.json that change the mathematics; defaults as in transformers.
 
-    Without ``num_key_value_heads`` there are as many as queries; transformers' class breaks off there.
+    Without ``num_key_value_heads`` there are as many as query heads; transformers' class fails there.
     """
 
     vocab_size: int = key(256000, letter="V")
@@ -107,7 +107,7 @@ WEIGHTS: WeightTable = {
 
 
 class LayerNorm1P(LayerNorm):
-    """Layer normalisation whose stored gain lacks 1.
+    """Layer normalisation whose gain is stored less 1.
 
     w    ``gain`` and ``bias`` (D,)
     eps  added to the variance

@@ -3,19 +3,19 @@
     x → norm → Mamba 2, attention, feed-forward or experts ──+ x      (× L)
     logits = norm(x) · W
 
-| mixer                   | position | norm    | feed-forward                   | block    | context        |
-|-------------------------|----------|---------|--------------------------------|----------|----------------|
-| Mamba 2; GQA in 4 of 52 | none     | RMSNorm | squared ReLU, no gate; later   | one part | 8192 – 1048576 |
-| layers                  |          |         | 6 of 128 experts + one for all |          |                |
+| mixer                   | position | norm    | feed-forward                   | block     | context        |
+|-------------------------|----------|---------|--------------------------------|-----------|----------------|
+| Mamba 2; GQA in 4 of 52 | none     | RMSNorm | ReLU², not gated; in 3 also    | one       | 8192 – 1048576 |
+| layers                  |          |         | 6 of 128 experts + shared      | branch    |                |
 
-New in it: a layer is a norm and one part. A line of letters gives the order, M for Mamba 2, * for attention,
-- for feed-forward and E for experts: "M-M-M-M*-M-…". Attention stands in one layer of thirteen and has no
-positions, since the recurrence before it knows the order. The feed-forward layer has no gate: squared ReLU
-does without one (So et al. 2021, arXiv:2109.08668). Mamba 2's norm goes over each of its groups by itself, so
-that these can be divided among machines.
+New in it: a layer is a norm and one branch. A string of letters gives the order, M for Mamba 2, * for
+attention, - for feed-forward and E for experts: "M-M-M-M*-M-…". Attention stands in one layer of thirteen and
+has no positions, since the recurrence before it carries the order. The feed-forward layer is squared ReLU
+without a gate (So et al. 2021, arXiv:2109.08668). Mamba 2's norm takes each of its groups by itself, so that
+these can be divided among machines.
 
 Nemotron 3 (NVIDIA 2025, arXiv:2512.20848) has experts in place of the feed-forward layers, routed as in
-DeepSeek-V3 (deepseek_v3.py), beside one for all tokens. In its larger models the experts read and write a
+DeepSeek-V3 (deepseek_v3.py), and a shared one. In its larger models the routed experts read and write a
 latent vector, narrower than the stream, so that there can be more of them.
 
 The makers limit Δ by ``time_step_limit``, which limits nothing as published. transformers reads
@@ -43,6 +43,7 @@ from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, check_time_step_limit, key, require
+from tinystar_np.models.expert_groups import check_groups
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import layer_kinds
 from tinystar_np.tap import tap
@@ -158,30 +159,14 @@ class NemotronHConfig(Config):
             f"{len(named)} layers.",
         )
         key_of = "hybrid_override_pattern" if self.layers_block_type is None else "layers_block_type"
-        try:
-            layer_kinds(named, named, tuple(LETTERS.values()))
-        except Exception as error:
-            raise type(error)(str(error).replace("layer_types", key_of)) from None
+        layer_kinds(named, named, tuple(LETTERS.values()), key_of)
         super().check()
         if self.mamba_layers:
             M, U = self.mamba_num_heads, self.n_groups
             require(M % U == 0, f"mamba_num_heads = {M} cannot be divided among n_groups = {U} groups.")
             check_time_step_limit(self.time_step_limit)
         if self.expert_layers:
-            self.check_groups()
-
-    def check_groups(self) -> None:
-        """Refuse groups of experts that cannot be made or chosen from."""
-        E, k, groups, kept = self.n_routed_experts, self.num_experts_per_tok, self.n_group, self.topk_group
-        require(
-            groups >= 1 and E % groups == 0 and E // groups >= 2,
-            f"n_routed_experts = {E} cannot be divided among n_group = {groups} groups of two or more.",
-        )
-        require(1 <= kept <= groups, f"topk_group = {kept} of n_group = {groups} cannot be chosen.")
-        require(
-            k <= kept * (E // groups),
-            f"num_experts_per_tok = {k} experts are not in topk_group = {kept} groups of {E // groups}.",
-        )
+            check_groups(self.n_routed_experts, self.num_experts_per_tok, self.n_group, self.topk_group)
 
 
 WEIGHTS: WeightTable = {
@@ -250,7 +235,7 @@ FUSED_EXPERTS: WeightTable = {  # transformers 5's names in memory, which save_p
 
 
 class Block(Module):
-    """One part, Mamba 2, attention or feed-forward: it reads a normed copy and adds its result."""
+    """One branch, Mamba 2, attention or feed-forward: it reads a normed copy and adds its result."""
 
     def __init__(self, w: Weights, c: NemotronHConfig, i: int):
         kind = c.kinds[i]
@@ -266,7 +251,7 @@ class Block(Module):
             self.feed_forward = feed_forward(w / "feed_forward", c, i)
 
     def new_state(self, batch_size: int, capacity: int) -> LayerState:
-        """Make the empty state of the part; a feed-forward layer has none."""
+        """Make the empty state of the branch; a feed-forward layer has none."""
         return NoState() if self.mixer is None else self.mixer.new_state(batch_size, capacity)
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | RecurrentState | None) -> NDArray:
@@ -287,7 +272,7 @@ def mamba(w: Weights, c: NemotronHConfig) -> Mamba2:
 
 
 def feed_forward(w: Weights, c: NemotronHConfig, i: int) -> Layer:
-    """Build layer i's feed-forward layer, or its experts and the one for all tokens."""
+    """Build layer i's feed-forward layer, or its experts and the shared one."""
     activation = ACTIVATIONS[c.mlp_hidden_act]
     if i in c.dense_layers:
         return FeedForward(w, activation)
@@ -316,9 +301,9 @@ class PlainExpert(Module):
 
 
 class LatentExpertsAndShared(Module):
-    """Experts between two linear maps, and a layer for all tokens: y = up(experts(down(x))) + shared(x).
+    """Experts between two linear maps, and a shared expert: y = up(experts(down(x))) + shared(x).
 
-    The router and the layer for all tokens read x itself.
+    The router and the shared expert read x itself.
 
     w        ``latent_down`` (D, R) and ``latent_up`` (R, D), linear layers
     experts  the routed ones, from (n, R) to (n, R)
@@ -357,8 +342,8 @@ class NemotronH(Decoder[NemotronHConfig]):
 FACTS = Facts(
     grew_from="mamba2",
     kind="block",
-    changed="Each layer is one part: Mamba 2, feed-forward or, in one of thirteen, attention",
-    why="three times as fast as a transformer of its size on long texts",
+    changed="Each layer is one branch: Mamba 2, feed-forward or, in one of thirteen, attention",
+    why="up to three times as fast as a transformer of its size on long texts",
     published="8B",
     keys={
         "num_hidden_layers": 52,

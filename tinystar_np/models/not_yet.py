@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from tinystar_np.checkpoints.json_file import shown
 
-ENCODER = "an encoder that reads in both directions; as a decoder nobody published one to write with"
+ENCODER = "an encoder, which reads in both directions; no decoder of it alone was published"
 HALF = "the decoder of an encoder–decoder, trained to attend to an encoder's output"
 SOUND = "reads or writes sound"
 IMAGES = "reads or draws images, and its images are not read here"
@@ -51,16 +51,12 @@ NOT_YET: Mapping[str, tuple[str, str]] = {  # model_type: (nearest that runs, wh
     "cwm": ("llama", "written step by step in examples/adding_an_architecture.md, for you to add"),
     "dory": ("gemma2", ALIKE),
     "flint": ("qwen3_moe", ALIKE),
-    "granite_swa": ("granite", ALIKE),
     "granitemoe_swa": ("granitemoeshared", ALIKE),
     "hy_v3": ("hunyuan_v1_moe", ALIKE),
     "hy_v4": ("deepseek_v4", ALIKE),
-    "hyperclovax": ("granite", ALIKE),
-    "iquestcoder": ("llama", ALIKE),
     "kolibri1": ("exaone4", ALIKE),
     "laguna": ("afmoe", ALIKE),
     "lara_mini": ("qwen3_next", ALIKE),
-    "lfm3": ("lfm2", ALIKE),
     "mellum": ("qwen3_moe", ALIKE),
     "mimo_v2_flash": ("gpt_oss", ALIKE),
     "qwen4_exp": ("qwen3_5_moe_text", OTHERS),
@@ -78,11 +74,6 @@ NOT_YET: Mapping[str, tuple[str, str]] = {  # model_type: (nearest that runs, wh
     "inkling2_loop_text": ("llama4_text", OTHERS),
     "reformer": ("gpt2", "attention within buckets of hashes, drawn by chance; reversible layers"),
     "xlm": ("gpt2", "an encoder of many languages, and a decoder only where its config says so"),
-    "blt": (
-        "llama",
-        "bytes in patches that an entropy model cuts: two clocks and two caches, not written yet",
-    ),
-    "hrm_text": ("llama", "two stacks run in turns and in cycles, with the same weights in many layers"),
     "xlnet": ("gpt2", BOTH_WAYS),
     "zaya": ("llama", "convolutions within attention, not written yet"),
 }

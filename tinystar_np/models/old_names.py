@@ -4,7 +4,7 @@ Such a config.json has a ``model_type`` that transformers never knew. Here it be
 would say today: another ``model_type``, and other names of keys. Where tensors have other names as well, the
 file of that architecture has them (``OTHER_NAMES``, ``OTHER_FORMS``).
 
-What a missing key meant stands in code that was never released; a file must say its sizes, then.
+A file must give its sizes: what a missing key means stands in the repository's own code alone.
 """
 
 import math

@@ -39,8 +39,8 @@ from tinystar_np.tap import tap
 class Olmo3Config(Config):
     """The keys of an OLMo 3 config.json that change the mathematics; defaults as in transformers.
 
-    Each kind of layer has its rotations. Files say them in ``rope_parameters``, once per kind, or in old ones
-    in ``rope_theta`` for both and in ``rope_scaling`` for the layers that see all. transformers gives the old
+    Each kind of layer has its rotations. Files give them in ``rope_parameters``, once per kind; old files in
+    ``rope_theta`` for both, and in ``rope_scaling`` for the layers that see all. transformers gives the old
     key to the layers that see all and 500000 to the others, which in the published files is the same.
     """
 

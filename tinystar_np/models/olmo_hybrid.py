@@ -1,4 +1,4 @@
-"""OLMo Hybrid (Team Olmo 2026): OLMo 3 with delta nets in three of four layers, and no positions.
+"""OLMo Hybrid (Team Olmo 2026): OLMo 3 with delta nets, and no positions.
 
     x → attention → norm ──+ x → feed-forward → norm ──+ x      every fourth layer
     x → norm → delta net ──+ x → norm → feed-forward ──+ x      the others
@@ -10,12 +10,12 @@
 | 4 layers; MHA     |          |         |            | the branches around a delta net |         |
 
 New in it, beside OLMo 3 (olmo3.py): the layers with a window are delta nets (Yang et al. 2024,
-arXiv:2412.06464), which keep a matrix for each head instead of the last 4096 keys. The share β of a
-difference that a token writes goes to 2 instead of 1: with β = 2 what is stored under a key changes its sign,
-and such a state can count modulo 2 (Grazzi et al. 2024, arXiv:2411.12537). The published model does not
-rotate: a base of null says so, and the recurrences tell the order. Around a delta net norms stand before the
+arXiv:2412.06464), which keep a matrix for each head instead of the last 4096 keys. β, the share of the
+difference that a token writes, goes up to 2 instead of 1: with β = 2 the state along a key changes its sign,
+and so can count modulo 2 (Grazzi et al. 2024, arXiv:2411.12537). The published model has no rotations, which
+its ``rope_theta`` of null says; the recurrences carry the order. Around a delta net norms stand before the
 branches, as in Llama. The epsilon of the norm within a delta net is 1e-5, whatever the config says. Files
-have the convolutions of queries, keys and values apart; transformers joins them, and saves what it joined as
+have separate convolutions for queries, keys and values; transformers joins them, and saves what it joined as
 three parts of equal size.
 """
 
@@ -204,7 +204,7 @@ class DeltaNet(GatedDeltaNet):
     w             as in ``GatedDeltaNet``, with linear layers ``in_q`` and ``in_k`` (D, G·K), ``in_v`` and
                   ``z`` (D, H·K_v), ``b`` and ``a`` (D, H) instead of ``in`` and ``in_gates``, and
                   ``convolution`` divided into ``q``, ``k`` and ``v``
-    largest_beta  what a sigmoid of 1 gives
+    c             the config; β may go to 2 where it has ``linear_allow_neg_eigval``
     """
 
     def __init__(self, w: Weights, c: OlmoHybridConfig):
@@ -230,7 +230,7 @@ class DeltaNet(GatedDeltaNet):
         return tap("mixer.in", np.concatenate((q, k, v), axis=-1)), tap("mixer.z", z), b, a
 
     def shares(self, b: NDArray) -> NDArray:
-        """Compute β, which share of a difference is written."""
+        """Compute β, the share of a difference that is written."""
         return self.largest_beta * sigmoid(b)
 
 

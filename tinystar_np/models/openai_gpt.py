@@ -4,14 +4,14 @@
     x → attention ──+ → norm → feed-forward ──+ → norm      (× L)
     logits = x · embeddingᵀ
 
-| attention | position               | norm                      | activation  | block      | context |
-|-----------|------------------------|---------------------------|-------------|------------|---------|
-| MHA       | learned, one per place | LayerNorm after each sum  | GELU (tanh) | sequential | 512     |
+| attention | position | norm                      | activation  | block      | context |
+|-----------|----------|---------------------------|-------------|------------|---------|
+| MHA       | learned  | LayerNorm after each sum  | GELU (tanh) | sequential | 512     |
 
-New in it: the model learns from plain text first, from books, and from the few examples of a task afterwards;
-the decoder of Vaswani et al. (2017, arXiv:1706.03762) does without an encoder. Its norms still stand after
-the additions, so that the stream itself is normed again and again, and there is none at the end. The
-vocabulary spells lower-case words.
+New in it: pre-training on plain text, books, before training on the few examples of a task; and the decoder
+of Vaswani et al. (2017, arXiv:1706.03762) without an encoder. Its norms still stand after the additions, so
+that the stream itself is normed in every layer, and there is none at the end. The vocabulary has lower-case
+letters only.
 
 transformers has no cache for it, and sets masked scores to −10000: where the other scores are lower still, a
 token sees later ones. Here what is masked is never seen.
@@ -36,7 +36,7 @@ from tinystar_np.models.facts import Facts
 from tinystar_np.tap import tap
 
 OWN_ACTIVATIONS: Mapping[str, Activation] = {
-    "gelu": gelu_tanh,  # its code had the approximation, under the other's name
+    "gelu": gelu_tanh,  # OpenAI's code calls the approximation so
     "relu": relu,
     "silu": silu,
     "swish": silu,

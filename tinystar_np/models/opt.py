@@ -1,4 +1,4 @@
-"""OPT (Zhang et al. 2022, arXiv:2205.01068): GPT-3 once more, with weights that one can have.
+"""OPT (Zhang et al. 2022, arXiv:2205.01068): GPT-3's sizes, with published weights.
 
     x = embedding[token] + positions[2 + position]
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
@@ -11,9 +11,9 @@
 
 New in it: nine sizes from 125M to 175B, published with the logbook of their training. The first two rows of
 the table of positions are never read: in fairseq, positions count from the padding token's id on.
-The 350M is another design: its norms come after each addition, as in 2017, there is none at the end, and its
-tokens are 512 wide, so that a matrix widens them to D, and another one narrows the stream before the output
-layer. Galactica (Taylor et al. 2022, arXiv:2211.09085) is built like OPT, with GELU.
+The 350M differs: its norms come after each addition, as in 2017, there is none at the end, and its tokens are
+512 wide, so that a matrix projects them to D, and another one the stream back before the output layer.
+Galactica (Taylor et al. 2022, arXiv:2211.09085) is built like OPT, with GELU.
 """
 
 from dataclasses import dataclass

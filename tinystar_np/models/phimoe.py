@@ -1,10 +1,10 @@
-"""Phi-3.5-MoE (Microsoft 2024, arXiv:2404.14219, 2409.12136): two experts, neither weighed against the other.
+"""Phi-3.5-MoE (Microsoft 2024, arXiv:2404.14219, 2409.12136): two experts, chosen one after the other.
 
     x → norm → attention ──+ x → norm → experts ──+ x      (× L)
     logits = norm(x) · W + b
 
-| attention | position       | norm      | feed-forward           | block      | context |
-|-----------|----------------|-----------|------------------------|------------|---------|
+| attention | position       | norm      | feed-forward            | block      | context |
+|-----------|----------------|-----------|-------------------------|------------|---------|
 | GQA       | RoPE, longrope | LayerNorm | SwiGLU, 2 of 16 experts | sequential | 131072  |
 
 New in it, beside Mixtral (mixtral.py): SparseMixer (kernels/sparse_mixer.py). Each of the two experts is
@@ -12,8 +12,8 @@ chosen in a round of its own and weighted against its close competitors, of whic
 both weights are mostly 1. In training this gives the router a gradient through the choice itself. Layer norms
 and biases are those of the first Phi (phi.py), LongRoPE that of Phi-3 (phi3.py).
 
-transformers' class takes the factors for short texts at every length, and its own older versions and
-Microsoft's code those for long ones where a text is longer than the original length, as is done here.
+transformers' class takes the factors for short texts at every length. Its older versions and Microsoft's code
+take those for long ones where a text is longer than the original length, as is done here.
 """
 
 from collections.abc import Sequence

@@ -16,8 +16,8 @@ the query at position p is multiplied by log_n (p + 1) beyond n (kernels/tempera
 
 It is not in transformers: the makers' modeling_qwen.py defines it. There the base goes by the prompt's length
 and stays while the model writes; here, as everywhere, logits are those of the whole text read at once, so
-that a text which grows across n, 2n, 4n … is read again there. ``intermediate_size`` counts gate and up
-together.
+that a text which grows across n, 2n, 4n … is read again at that length. ``intermediate_size`` counts gate
+and up together.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class QwenConfig(Config):
     """The keys of a Qwen config.json that change the mathematics; defaults as in the makers' class.
 
     That has none for ``seq_length``, the length of training; here it is Qwen-7B's. The first files have the
-    other names.
+    other names of keys.
     """
 
     REFUSED: ClassVar = {"use_cache_quantization": (False, None)}
@@ -164,7 +164,7 @@ class QwenAttention(Attention):
 
 
 class FrequenciesByDoubling(FrequenciesByLength):
-    """Frequencies that change where a text's length has doubled once more.
+    """Frequencies that change each time a text's length has doubled.
 
     shortest  the length of training
     """
@@ -177,7 +177,7 @@ class FrequenciesByDoubling(FrequenciesByLength):
 
 @cache
 def dynamic_rotary(rope: RopeParameters, trained: int) -> Rotary:
-    """Return the layer that slows down in long texts, the same object for equal parameters.
+    """Return the layer whose rotations slow down in long texts, the same object for equal parameters.
 
     trained  n: texts of up to n·2^d tokens have the base θ · (2^(d+1) − 1)^(J/(J−2)), where J numbers of each
              head rotate

@@ -1,4 +1,4 @@
-"""Qwen3.5 with experts (Qwen Team 2026): Qwen3-Next with half as many experts, made to read images as well.
+"""Qwen3.5 with experts (Qwen Team 2026): a Qwen3-Next that reads images as well.
 
     x → norm → delta net or attention ──+ x → norm ─┬→ the 8 best of 256 experts ──┬──+ x      (× L)
                                                     └→ shared expert · σ(gate) ────┘

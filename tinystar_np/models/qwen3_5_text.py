@@ -1,4 +1,4 @@
-"""Qwen3.5 (Qwen Team 2026): Qwen3-Next without experts, made to read images as well.
+"""Qwen3.5 (Qwen Team 2026): a dense Qwen3-Next that reads images as well.
 
     x → norm → delta net or attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · W

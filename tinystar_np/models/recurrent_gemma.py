@@ -1,4 +1,4 @@
-"""RecurrentGemma (Griffin: De et al. 2024, arXiv:2402.19427): recurrences, and short windows.
+"""RecurrentGemma (Griffin: De et al. 2024, arXiv:2402.19427): linear recurrences and short windows.
 
     x₀ = √D · embedding
     x → norm → recurrence or attention ──+ x → norm → feed-forward ──+ x      (× L)
@@ -6,12 +6,12 @@
 
 | mixer                     | position     | norm              | activation   | block      | context  |
 |---------------------------|--------------|-------------------|--------------|------------|----------|
-| RG-LRU in 2 of 3 layers;  | RoPE on half | RMSNorm, gain 1+w | GeGLU (tanh) | sequential | no limit |
-| MQA, window 2048, in 1    | a head       |                   |              |            |          |
+| RG-LRU in 2 of 3 layers;  | RoPE, half   | RMSNorm, gain 1+w | GeGLU (tanh) | sequential | no limit |
+| MQA, window 2048, in 1    | of each head |                   |              |            |          |
 
 New in it: the RG-LRU (kernels/rg_lru.py), a recurrence of one number for each channel, between a convolution
-and a gate. Attention sees 2048 tokens at most, so that nothing that is kept grows with the text; the
-recurrence carries on what falls out of the window. The published models are RecurrentGemma 2B and 9B
+and a gate. Attention sees 2048 tokens at most, so that no state grows with the text; the recurrence carries
+on what falls out of the window. The published models are RecurrentGemma 2B and 9B
 (Botev et al. 2024, arXiv:2404.07839), with Gemma's norms and feed-forward layers. √D is rounded to bfloat16.
 transformers keeps the state of a text within the model, and forgets the convolution's inputs between pieces
 of a prompt; here pieces continue one another.
@@ -246,7 +246,7 @@ FACTS = Facts(
     grew_from="gemma",
     kind="recurrence",
     changed="RG-LRU in two of three layers, and a window of 2048 in the third",
-    why="nothing that is kept grows with the text",
+    why="no state grows with the text",
     published="2B",
     keys={"num_hidden_layers": 3, "num_key_value_heads": 1},
 )

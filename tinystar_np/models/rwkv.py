@@ -1,22 +1,23 @@
-"""RWKV-4 (Peng et al. 2023, arXiv:2305.13048): a recurrent network that was trained like a transformer.
+"""RWKV-4 (Peng et al. 2023, arXiv:2305.13048): a recurrent network trained like a transformer.
 
     x₀ = norm(embedding)
     x → norm → time mixing ──+ x → norm → channel mixing ──+ x      (× L)
     logits = norm(x) · W
 
-| attention                  | position | norm      | activation        | block      | context              |
-|----------------------------|----------|-----------|-------------------|------------|----------------------|
-| none: WKV, a weighted mean | none     | LayerNorm | ReLU², gated by a | sequential | no limit; trained on |
-| with decay, gated          |          |           | sigmoid           |            | 1024, later more     |
+| attention                  | position | norm      | activation        | block      | context  |
+|----------------------------|----------|-----------|-------------------|------------|----------|
+| none: WKV, a weighted mean | none     | LayerNorm | ReLU², gated by a | sequential | no limit |
+| with decay, gated          |          |           | sigmoid           |            |          |
 
 New in it: what a token gives to later ones has a weight of its own, e^k, that decays at a speed which each
 channel has learned (kernels/wkv.py). All earlier tokens are three numbers for each channel, and yet training
 computes a text at once. Both layers of a block read a mixture of each token's vector and the one before it,
-and both are gated by a sigmoid, called receptance. Order comes from the recurrence.
+and both are gated by a sigmoid, called receptance. Order comes from the recurrence. Texts in training had
+1024 tokens, in later models up to 8192.
 
 ``rescale_every`` halves the stream after every so many layers, and what these add to it, so that float16
-holds it. Norms make that up, but for their epsilon, which weighs 4 times more with each halving: that is all
-that is left of it here. transformers' path with a cache is right for one text at a time: with several, and
+holds it. The norms undo that except for their epsilon, which weighs 4 times more after each halving: only
+this is left of it here. transformers' path with a cache is right for one text at a time: with several, and
 one new token each, it adds the vectors of the token before across rows; and it fails where
 ``attention_hidden_size`` is not ``hidden_size``. Its first call divides weights in place, so that a model
 saved after it is another.

@@ -1,4 +1,4 @@
-"""Seed-OSS (ByteDance Seed Team 2025): Llama with Qwen's biases and a context of half a million tokens.
+"""Seed-OSS (ByteDance Seed Team 2025): Llama with Qwen's biases, for half a million tokens.
 
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · W

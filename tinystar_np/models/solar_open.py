@@ -1,15 +1,15 @@
-"""Solar Open 100B (Upstage 2026, arXiv:2601.07022), 102B with 12B in use.
+"""Solar Open 100B (Upstage 2026, arXiv:2601.07022): GLM-4.5-Air with experts in every layer.
 
     x → norm → attention ──+ x → norm → experts ──+ x      (× L)
     logits = norm(x) · W       experts = shared + the 8 best of 128
 
 | attention | position   | norm    | feed-forward          | block      | context |
 |-----------|------------|---------|-----------------------|------------|---------|
-| GQA 64:8  | RoPE, yarn | RMSNorm | SwiGLU; 1 + 8 experts | sequential | 131072  |
+| GQA 64:8  | RoPE, YaRN | RMSNorm | SwiGLU; 1 + 8 experts | sequential | 131072  |
 
-New in it: Korean and English, and much of the text made by models, since there is little Korean to be had.
-The mathematics is GLM-4.5-Air's (glm4_moe.py) with nothing that was not needed: whole heads rotate, queries
-and keys are not normed, and every layer has experts, the first one too.
+New in it: a model for Korean and English, much of whose training text was written by models, since there is
+little Korean. The mathematics is GLM-4.5-Air's (glm4_moe.py), simplified: whole heads rotate, queries and
+keys are not normed, and every layer has experts, the first one too. A token uses 12 of 102 billion weights.
 """
 
 from dataclasses import dataclass

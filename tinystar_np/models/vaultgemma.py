@@ -1,16 +1,16 @@
-"""VaultGemma 1B (Google 2025, arXiv:2510.15001): a Gemma 2 trained so that no single text can be found in it.
+"""VaultGemma 1B (Google 2025, arXiv:2510.15001): Gemma 2 trained with differential privacy.
 
     x₀ = √D · embedding
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = 30 · tanh(norm(x) · embeddingᵀ / 30)
 
-| attention             | position | norm              | activation   | block      | context |
-|-----------------------|----------|-------------------|--------------|------------|---------|
-| MQA over all 1024     | RoPE     | RMSNorm, gain 1+w | GeGLU (tanh) | sequential | 1024    |
+| attention | position | norm              | activation   | block      | context |
+|-----------|----------|-------------------|--------------|------------|---------|
+| MQA       | RoPE     | RMSNorm, gain 1+w | GeGLU (tanh) | sequential | 1024    |
 
 New in it: training with differential privacy from the first step (Abadi et al. 2016, arXiv:1607.00133). Each
-text's gradient is cut to a bounded length and noise is added to the sum, which bounds how much any one text
-can change the weights. The larger the batch, the less the noise counts; so texts are short and batches large.
+text's gradient is clipped and noise is added to the sum, which bounds how much any one text can change the
+weights. The larger the batch, the less the noise counts; so texts are short and batches large.
 Beside Gemma 2 (gemma2.py), the norms after the branches are gone, and no layer of the published model has a
 window shorter than a text.
 """
@@ -153,7 +153,7 @@ FACTS = Facts(
     grew_from="gemma2",
     kind="block",
     changed="No norms after the branches; trained with differential privacy",
-    why="no single text of the training data can be told from the weights",
+    why="how much any one text of the training data can change the weights is bounded",
     published="1B",
     keys={"num_key_value_heads": 1, "layer_types": [FULL]},
 )

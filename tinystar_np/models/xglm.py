@@ -4,13 +4,13 @@
     x → norm → attention ──+ x → norm → feed-forward ──+ x      (× L)
     logits = norm(x) · embeddingᵀ
 
-| attention | position        | norm      | activation   | block      | context |
-|-----------|-----------------|-----------|--------------|------------|---------|
-| MHA       | sines, cosines  | LayerNorm | GELU (exact) | sequential | 2048    |
+| attention | position   | norm      | activation   | block      | context |
+|-----------|------------|-----------|--------------|------------|---------|
+| MHA       | sinusoidal | LayerNorm | GELU (exact) | sequential | 2048    |
 
-New in it: languages with few texts are read more often than their share, so that thirty are learned together,
-with one vocabulary of 256 000 pieces; nearly half of the smallest model is its table. Positions are sines and
-cosines (kernels/sinusoidal.py), none of them learned, and count from 2 on, as in fairseq.
+New in it: languages with few texts are sampled more often than their share, so that thirty are learned
+together, with one vocabulary of 256 000 tokens; its embedding is nearly half of the smallest model. Positions
+are sines and cosines (kernels/sinusoidal.py), none of them learned, and count from 2 on, as in fairseq.
 """
 
 from dataclasses import dataclass
@@ -140,7 +140,7 @@ FACTS = Facts(
     grew_from="gpt2",
     kind="position",
     changed="Sinusoids instead of learned positions; embeddings times √D",
-    why="any position has a vector; the few-shot text may be in any of thirty languages",
+    why="any position has a vector; prompts may be in any of thirty languages",
     published="7.5B",
     keys={"d_model": 4096, "ffn_dim": 16384, "num_layers": 1},
 )

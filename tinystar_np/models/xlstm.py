@@ -1,19 +1,19 @@
-"""xLSTM 7B (Beck et al. 2024, arXiv:2405.04517; 2025, arXiv:2503.13427): LSTMs with a matrix as their memory.
+"""xLSTM 7B (Beck et al. 2024, arXiv:2405.04517; 2025, arXiv:2503.13427): LSTMs whose memory is a matrix.
 
     x → norm → mLSTM ──+ x → norm → feed-forward ──+ x      (× L)
     logits = c · tanh(norm(x) · W / c)                        c = 30
 
-| attention             | position | norm                   | activation | block      | context              |
-|-----------------------|----------|------------------------|------------|------------|----------------------|
-| none: mLSTM, 8 heads  | none     | RMSNorm; LayerNorm per | SwiGLU     | sequential | no limit; trained on |
-|                       |          | head after the memory  |            |            | 8192 tokens          |
+| attention             | position | norm                   | activation | block      | context  |
+|-----------------------|----------|------------------------|------------|------------|----------|
+| none: mLSTM, 8 heads  | none     | RMSNorm; LayerNorm per | SwiGLU     | sequential | no limit |
+|                       |          | head after the memory  |            |            |          |
 
-New in it: the gates and the memory cell of an LSTM, made large. A head's memory is a matrix that maps keys to
-values; a gate without an upper limit writes, another forgets, and what is read is divided by how much was
-written (kernels/mlstm.py). Nothing is multiplied by the last hidden state, as in an LSTM, so that a text can
-be computed in chunks. The gates are capped, so that they do not grow without end in training, and so are the
-logits. The paper's second cell, sLSTM, which does depend on the last hidden state, is neither in the 7B model
-nor in transformers.
+New in it: the gates of an LSTM around a large memory cell. A head's memory is a matrix that maps keys to
+values; an exponential input gate writes, a forget gate erases, and what is read is divided by how much was
+written (kernels/mlstm.py). Unlike in an LSTM, no gate reads the last hidden state, so that a text can be
+computed in chunks. The gates' inputs are capped, which keeps training stable, and so are the logits. The
+paper's second cell, sLSTM, which does read the last hidden state, is neither in the 7B model nor in
+transformers.
 
 transformers' cache has room for widths in multiples of 64 only, and a text of more tokens than
 ``max_inference_chunksize`` is read through such a cache in bfloat16; its form of "fused" weights cannot be
@@ -189,7 +189,7 @@ class Xlstm(Decoder[XlstmConfig]):
 FACTS = Facts(
     grew_from=None,
     kind="recurrence",
-    changed="An LSTM's gates around a matrix as memory; the gate that writes is an exponential",
+    changed="An LSTM's gates around a matrix as memory; the input gate is an exponential",
     why="a token can outweigh all before it, and a text is computed in chunks",
     published="7B",
 )

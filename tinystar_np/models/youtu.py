@@ -7,11 +7,11 @@
 |-----------------|-------------------|---------|------------|------------|---------|
 | latent, R = 512 | RoPE on 64 of 192 | RMSNorm | SwiGLU     | sequential | 131072  |
 
-New in it: DeepSeek-V3's block (deepseek_v3.py) without its experts. What was made to serve a model of 671B to
-many lets a small one read long texts: a token's cache is 576 numbers a layer, little more than two heads of
-keys and values would take, and yet its sixteen heads all differ. transformers, as it loads a file, sets the
-row of the padding token to 0, in the output layer too where that is the same table; here the file's row
-counts.
+New in it: DeepSeek-V3's block (deepseek_v3.py) without its experts. The small cache that was made for serving
+a model of 671B lets a small one read long texts: a token takes 576 numbers a layer, little more than two
+key/value heads would, while each of the sixteen heads has keys and values of its own. transformers, as it
+loads a file, sets the row of the padding token to 0, in the output layer too where that is the same table;
+here the file's row counts.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Zamba 2 (Glorioso et al. 2024, arXiv:2411.15242): Mamba 2, and one or two blocks used at many depths.
+"""Zamba 2 (Glorioso et al. 2024, arXiv:2411.15242): Mamba 2, and one or two shared attention blocks.
 
     x₀ = embedding
     y = feed-forward(norm(attention(norm(x and x₀ side by side)))) · W_i       in some layers, else 0
@@ -10,12 +10,12 @@
 | Mamba 2; MHA in 9 of 54     | none or RoPE | RMSNorm | GeGLU      | attention, feed-forward | 4096    |
 | layers, of 1 or 2 blocks    |              |         |            | before Mamba            |         |
 
-New in it, beside Zamba (zamba.py): Mamba 2 instead of Mamba 1, and two blocks of attention that take turns,
-where Zamba has one. A shared block does the same at every depth but for an adapter there, a product of two
-narrow matrices that is added to its first matrices (LoRA, Hu et al. 2021, arXiv:2106.09685). So depth costs
-few weights, while each use of a block has keys and values of its own. Its attention reads the stream beside
-the embedding of the token, as wide again; what it gives enters Mamba's input alone, by a matrix of its layer,
-and not the stream.
+New in it, beside Zamba (zamba.py; arXiv:2405.16712): Mamba 2 instead of Mamba 1, and two blocks of
+attention that take turns, where Zamba has one. A shared block has the same weights at every depth except
+for an adapter, a product of two narrow matrices that is added to its first matrices (LoRA, Hu et al. 2021,
+arXiv:2106.09685). So depth costs few weights, while each use of a block has keys and values of its own. Its
+attention reads the stream and the token's embedding side by side, 2D numbers; a matrix of the layer adds its
+result to Mamba's input alone, and not to the stream.
 
 The makers' kernels do not limit Δ. transformers keeps it at ``time_step_min`` or above when it reads a text,
 and does not for single tokens; here it has no limit.
@@ -134,12 +134,12 @@ class Zamba2Config(Config):
 
     @property
     def use(self) -> dict[int, int]:
-        """Which use of a shared block a layer is, of all uses."""
+        """The number of each use of a shared block, by its layer."""
         return {layer: use for use, layer in enumerate(self.hybrid_layers)}
 
     @property
     def within(self) -> list[str]:
-        """Where in a layer's names those of Mamba are."""
+        """What a layer's names of tensors have before those of Mamba."""
         return [".mamba_decoder" if kind == HYBRID else "" for kind in self.kinds]
 
     @property
@@ -338,7 +338,7 @@ class Block(Module):
             keys_and_values, recurrent = state.states
         inputs = x
         if self.uses_shared:
-            both = np.concatenate([x, step.shared(FIRST)], axis=-1)  # (B, T, 2D)
+            both = np.concatenate([x, step.given(FIRST)], axis=-1)  # (B, T, 2D)
             normed = tap("attention_norm", self.attention_norm(both))
             y = self.attention(normed, step.for_all_tokens(), keys_and_values)  # Mamba reads all of it
             y = self.feed_forward(tap("feed_forward_norm", self.feed_forward_norm(y)))
@@ -402,7 +402,7 @@ class Zamba2(Decoder[Zamba2Config]):
     Config = Zamba2Config
     WEIGHTS = WEIGHTS
     PREFIX = "model."
-    IGNORED = r"layers\.\d+\.shared_transformer\..*"  # a block once more, at a later use
+    IGNORED = r"layers\.\d+\.shared_transformer\..*"  # copies of a shared block at its later uses
 
     def build(self, w: Weights, c: Zamba2Config) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""
@@ -414,15 +414,15 @@ class Zamba2(Decoder[Zamba2Config]):
     def embed(self, ids: NDArray[np.integer], step: Step) -> NDArray:
         """Look the tokens up, and hand them to the layers that read them again: ids (B, T) → (B, T, D)."""
         x = super().embed(ids, step)
-        step.share(FIRST, x)
+        step.give(FIRST, x)
         return x
 
 
 FACTS = Facts(
     grew_from="mamba2",
     kind="attention",
-    changed="One or two blocks of attention, used at many depths before Mamba with adapters",
-    why="attention in every sixth layer for the weights of two",
+    changed="One or two shared blocks of attention and feed-forward before Mamba, with adapters",
+    why="attention in every sixth layer, for the weights of two blocks",
     published="2.7B",
     keys={"num_hidden_layers": 54, "num_mem_blocks": 2},
 )

@@ -28,7 +28,7 @@ from tinystar_np import fast
 from tinystar_np.errors import InputError, TinyStarError
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.layers.basic import Linear, Norm
-from tinystar_np.models.baichuan import UnitHead
+from tinystar_np.models.baichuan import NormHead
 from tinystar_np.models.base import Decoder, in_silence
 from tinystar_np.models.opt import ProjectedHead
 from tinystar_np.seeing.branch_parts import Branch, Directions, branches_of, parts_of
@@ -147,7 +147,7 @@ def _from_logits(
     def columns(ids: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the vectors (n, D) and biases (n,) of tokens."""
         vectors = fast.embedding(np.array(ids), head.weight.T)  # (n, D), or (n, R) before a projection
-        if isinstance(head, UnitHead):
+        if isinstance(head, NormHead):
             vectors /= head.norms[ids, None]
         if project is not None:
             vectors = fast.matmul(vectors, unpacked(project.weight).T)  # (n, D)
@@ -254,8 +254,12 @@ def _through_branch_end(
     result = place.vector(branch.out)
     normed, scaled = f"{branch.path}_post_norm", f"{branch.path}_scaled"
     if normed in place:
-        norm = freeze(_norm_of(block, normed), result)
-        return place.vector(normed), norm.before(directions), list(_bias_term(normed, norm, directions))
+        norm, added = freeze(_norm_of(block, normed), result), place.vector(normed)
+        if scaled in place:  # after the norm
+            largest, unscaled = int(np.abs(added).argmax()), added
+            added = place.vector(scaled)
+            directions = directions * (added[largest] / unscaled[largest] if unscaled[largest] else 0.0)
+        return added, norm.before(directions), list(_bias_term(normed, norm, directions))
     if scaled in place:
         added = place.vector(scaled)
         largest = int(np.abs(result).argmax())

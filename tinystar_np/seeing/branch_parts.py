@@ -56,8 +56,12 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         TimeMixing,
     ),
     "feed_forward": (
-        *(FeedForward, GatedFeedForward, Experts, ExpertsAndShared, ExpertsAndGatedShared),
         ChannelMixing,
+        Experts,
+        ExpertsAndGatedShared,
+        ExpertsAndShared,
+        FeedForward,
+        GatedFeedForward,
     ),
     "per_layer": (),
 }

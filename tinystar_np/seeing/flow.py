@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 STREAM = "x"
 """The name of the residual stream as a block receives it."""
 SUMS = (
-    *("residual_predicted", "residual_streams", "residual_middle", "residual_late", "residual_corrected"),
-    "residual",
+    *("residual_encoded", "residual_patches", "residual_streams"),
+    *("residual_predicted", "residual_middle", "residual_late", "residual_corrected", "residual"),
 )
 """Taps of the stream itself: what it was, and all that was added since."""
 KEPT = ("residual_normed", "residual_middle_normed")
 """What goes on beside a part where that is not the stream, but its norm (MiniMax-01)."""
-
 OF_THE_STREAM = ("feed_forward.router", "feed_forward.experts")
 """What reads the stream itself where experts have norms of their own (Gemma 4)."""
 PER_LAYER = {"gate": "", "gated": "per_layer.gate", "out": "per_layer.gated"}
@@ -64,21 +63,13 @@ SHORT_CONVOLUTION = {
 SCANNED = tuple(
     f"mixer.{name}"
     for name in (
-        "x",
-        "q",
-        "k",
-        "v",
-        "B",
-        "C",
-        "time_step",
-        "beta",
-        "input_gate",
-        "forget_gate",
-        "decay",
-        "channel_decay",
+        *("x", "q", "k", "v", "B", "C", "time_step", "beta"),
+        *("input_gate", "forget_gate", "decay", "channel_decay"),
     )
 )
+"""What a recurrence's scan may be computed from."""
 ROUTED = ("chosen", "weights")
+"""What a router decides, in experts within attention (JetMoe)."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +148,10 @@ def _reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...]:
         return _mixer_reads(name, names, source)
     if part == "laurel":
         return ("laurel.left",) if own == "right" else (source,)
+    if part == "patches":  # of the bytes themselves
+        return ()
+    if part == "cross_attention":
+        return (source, *(each for each in names if each == "patches.ends"))
     if part == "per_layer":
         return (PER_LAYER[own] or source,)
     return _feed_forward_reads(own, names, source)
@@ -228,6 +223,8 @@ def _mixer_reads(name: str, names: Sequence[str], source: str) -> tuple[str, ...
         read = "mixer.norm" if "mixer.norm" in names else "mixer.scan"
         gates = ("mixer.output_gate", "mixer.receptance", "mixer.z", "mixer.in")
         return (read, next((gate for gate in gates if gate in names), source))
+    if name == "mixer.z" and "mixer.selection" in names:  # in one product with x (Zamba)
+        return ("mixer.in",)
     if name == "mixer.out":
         return ("mixer.gated_norm" if "mixer.gated_norm" in names else "mixer.gated",)
     return (next(each for each in MIXERS[name] if each in names or not each) or source,)

@@ -263,7 +263,7 @@ class _Patch:
         rows = cache and cache.select([0] * B)
         step = Step(np.full(B, start), T - start, np.full(B, T), images=[images] * B)
         states = None if rows is None else rows.states
-        step.share(FIRST, np.repeat(self.first[:, start:], B, axis=0))
+        step.give(FIRST, np.repeat(self.first[:, start:], B, axis=0))
         patch = _OnePosition(self.recorded[positions], self.time, positions - start)
         with numbered([0] * B), at(step.positions):  # for interventions around: all rows are the one text
             if self.path.endswith(".residual"):

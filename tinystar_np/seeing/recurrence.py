@@ -5,9 +5,8 @@
 A recurrence never forms M, but it is linear in its inputs, so M exists: Mamba 2's is attention without a
 softmax (kernels/ssm.py), and so is lightning attention's (kernels/lightning_attention.py); the delta rule's
 has what was overwritten taken out (kernels/delta_rule.py), and in Mamba 1 each channel has its own
-(kernels/selective_scan.py). Entries may be negative, and no row need sum to
-1. A linear recurrence written out so is due to Dao & Gu 2024, arXiv:2405.21060, and for Mamba 1 to Ali et
-al. 2024, arXiv:2403.01590.
+(kernels/selective_scan.py). Entries may be negative, and no row need sum to 1. A linear recurrence written
+out so is due to Dao & Gu 2024, arXiv:2405.21060, and for Mamba 1 to Ali et al. 2024, arXiv:2403.01590.
 
 Everything is computed from a recording of one pass over a whole text, without a cache:
 
@@ -85,7 +84,11 @@ def mixing_matrix(model: Decoder, recording: Recorded, layer: int, heads: Heads 
     first, second, third, *rest = (_tap(recording, layer, name) for name in names)
     if isinstance(mixer, Mamba1):
         dt, A, D = first[..., chosen], mixer.A[:, chosen], mixer.D[chosen]
-        matrix = selective_matrix(dt, A, second, third, D)
+        B, C = second, third
+        if B.ndim == 4:  # of groups: each channel's own, so that any channels can be chosen
+            groups = chosen // (len(mixer.D) // B.shape[2])
+            B, C = B[:, :, groups], C[:, :, groups]
+        matrix = selective_matrix(dt, A, B, C, D)
     elif isinstance(mixer, Mamba2):
         groups = chosen // (mixer.heads // mixer.groups)  # each head's own, so that any heads can be chosen
         B, C = second[:, :, groups], third[:, :, groups]

@@ -27,46 +27,46 @@ AROUND: Facts = {
 STREAM: Facts = {
     "attention_norm": ("(B, T, D)", "what attention reads"),
     "mixer_norm": ("(B, T, D)", "what a recurrence or a convolution reads"),
+    "attention_post_norm": ("(B, T, D)", "a norm after attention"),
+    "mixer_post_norm": ("(B, T, D)", "a norm after a convolution (LFM3)"),
     "attention_scaled": ("(B, T, D)", "attention's result times the model's factor (Granite, Falcon-H1)"),
     "mixer_scaled": ("(B, T, D)", "the mixer's, likewise"),
-    "attention_post_norm": ("(B, T, D)", "a norm after attention"),
     "mixers": ("(B, T, D)", "what attention and a recurrence beside it add together"),
+    "laurel_post_norm": ("(B, T, D)", "a norm after the product of low rank (LAuReL)"),
+    "shared_out": ("(B, T, D)", "what a shared block adds to Mamba's input (Zamba, Zamba 2)"),
+    "residual_normed": ("(B, T, D)", "what goes on beside the mixer, its norm times a factor (MiniMax-01)"),
     "residual_middle": (
         "(B, T, D)",
         "the stream between attention and feed-forward; none in parallel blocks",
     ),
-    "residual_normed": ("(B, T, D)", "what goes on beside the mixer, its norm times a factor (MiniMax-01)"),
     "residual_middle_normed": ("(B, T, D)", "the same beside the feed-forward layer"),
     "feed_forward_norm": ("(B, T, D)", "what the feed-forward layer reads"),
     "feed_forward_post_norm": ("(B, T, D)", "a norm after it"),
     "feed_forward_scaled": ("(B, T, D)", "its result times the model's factor (Granite, Falcon-H1)"),
+    "post_norm": ("(B, T, D)", "the one norm after a parallel block"),
+    "residual_encoded": ("(B, T, D)", "the stream after the layers that encode bytes (BLT)"),
+    "residual_patches": ("(B, T, D)", "the stream, doubled, and what bytes take from patches (BLT)"),
+    "residual_late": ("(B, T, D)", "the stream between feed-forward and the layer's own input (Gemma 4)"),
+    "per_layer_post_norm": ("(B, T, D)", "a norm after what the layer makes of its own input"),
     "residual_predicted": ("(B, T, D)", "all vectors of the stream, predicted (AltUp), side by side"),
     "residual_corrected": ("(B, T, D)", "all vectors of the stream, corrected (AltUp), side by side"),
     "residual_streams": ("(B, T, D)", "all streams after attention, side by side (DeepSeek-V4)"),
-    "laurel_post_norm": ("(B, T, D)", "a norm after the product of low rank (LAuReL)"),
-    "residual_late": ("(B, T, D)", "the stream between feed-forward and the layer's own input (Gemma 4)"),
-    "per_layer_post_norm": ("(B, T, D)", "a norm after what the layer makes of its own input"),
-    "shared_out": ("(B, T, D)", "what a shared block adds to Mamba's input (Zamba 2)"),
-    "post_norm": ("(B, T, D)", "the one norm after a parallel block"),
     "residual": ("(B, T, D)", "the stream after the block"),
 }
 ATTENTION: Facts = {
-    "attention.router": ("(B, T, E)", "the router's scores of pairs of queries and outputs (JetMoe)"),
-    "attention.chosen": ("(B, T, k)", "the chosen pairs, integers, the best first"),
-    "attention.weights": ("(B, T, k)", "their weights"),
     "attention.qkv": ("(B, T, HK+2GK)", "queries, keys and values, where one product makes them"),
     "attention.q": ("(B, H, T, K)", "queries by head"),
     "attention.k": ("(B, G, T, K)", "keys of the new tokens by head"),
     "attention.v": ("(B, G, T, K)", "values of the new tokens by head"),
     "attention.q_norm": ("(B, H, T, K)", "queries after their norm"),
-    "attention.v_norm": ("(B, G, T, K)", "values after their norm, where they have one (Gemma 3n, 4)"),
     "attention.k_norm": ("(B, G, T, K)", "keys after their norm"),
+    "attention.v_norm": ("(B, G, T, K)", "values after their norm, where they have one (Gemma 3n, 4)"),
     "attention.q_rotated": ("(B, H, T, K)", "queries, rotated by their positions"),
+    "attention.k_rotated": ("(B, G, T, K)", "keys, rotated by their positions"),
     "attention.q_scaled": (
         "(B, H, T, K)",
         "queries, scaled by their positions (Llama 4, Ministral 3, the first Qwen)",
     ),
-    "attention.k_rotated": ("(B, G, T, K)", "keys, rotated by their positions"),
     "attention.scores": (
         "(B, H, T, S)",
         "scaled products of queries and keys, biases added, before the mask",
@@ -80,6 +80,9 @@ ATTENTION: Facts = {
     "attention.gate": ("(B, T, H, K)", "the gate of each head's output, before its sigmoid"),
     "attention.gated": ("(B, T, H, K)", "each head's output times its gate"),
     "attention.out": ("(B, T, D)", "what attention adds to the stream, before a norm or factor after it"),
+    "attention.router": ("(B, T, E)", "the router's scores of pairs of queries and outputs (JetMoe)"),
+    "attention.chosen": ("(B, T, k)", "the chosen pairs, integers, the best first"),
+    "attention.weights": ("(B, T, k)", "their weights"),
 }
 LATENT_ATTENTION: Facts = {
     "attention.q": ("(B, H, T, K+J)", "queries by head, the part that is rotated after the other"),
@@ -103,12 +106,9 @@ FEED_FORWARD: Facts = {
     "feed_forward.weights": ("(B, T, k)", "their weights"),
     "feed_forward.experts": ("(B, T, D)", "the weighted sum of their outputs"),
     "feed_forward.shared_gate": ("(B, T, 1)", "the gate of the shared layer's output, before the sigmoid"),
-    "feed_forward.receptance": ("(B, T, D)", "the gate of the layer's output, before its sigmoid (RWKV)"),
-    "feed_forward.dense_norm": (
-        "(B, T, D)",
-        "the dense layer's output after a norm (Gemma 4)",
-    ),
+    "feed_forward.dense_norm": ("(B, T, D)", "the dense layer's output after a norm (Gemma 4)"),
     "feed_forward.experts_norm": ("(B, T, D)", "the experts' sum after a norm (Gemma 4)"),
+    "feed_forward.receptance": ("(B, T, D)", "the gate of the layer's output, before its sigmoid (RWKV)"),
     "feed_forward.out": (
         "(B, T, D)",
         "experts and shared layer together, where there are both; the gated output (RWKV)",
@@ -122,6 +122,10 @@ PER_LAYER: Facts = {
     "per_layer.gate": ("(B, T, J)", "the gate of the layer's own input, before its activation"),
     "per_layer.gated": ("(B, T, J)", "that input, gated"),
     "per_layer.out": ("(B, T, D)", "what the layer makes of it"),
+}
+PATCHES: Facts = {
+    "patches.ends": ("(B, T)", "1 where a byte is the last of its patch, 0 elsewhere"),
+    "cross_attention.out": ("(B, T, D)", "what bytes take from patches"),
 }
 MAMBA2: Facts = {
     "mixer.in": ("(B, T, 2HP+2GN+H)", "z, x, B, C and Δ in one product"),
@@ -183,6 +187,12 @@ MAMBA1: Facts = {
     "mixer.gated": ("(B, T, F)", "gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
+MAMBA1_HEADS: Facts = {
+    "mixer.z": ("(B, T, F)", "the gate, before its activation"),
+    "mixer.selection": ("(B, T, M, R+2N)", "Δ of low rank, B and C of each head"),
+    "mixer.B": ("(B, T, M, N)", "where in the state it is written"),
+    "mixer.C": ("(B, T, M, N)", "what is read from the state"),
+}
 MLSTM: Facts = {
     "mixer.q": ("(B, T, HK)", "queries"),
     "mixer.k": ("(B, T, HK)", "keys: where in the memory is written"),
@@ -191,8 +201,8 @@ MLSTM: Facts = {
     "mixer.input_gate": ("(B, T, H)", "the logarithm of how much is written, before its cap"),
     "mixer.forget_gate": ("(B, T, H)", "the gate of what is left of the memory, before cap and sigmoid"),
     "mixer.scan": ("(B, T, H, J)", "what is read"),
-    "mixer.norm": ("(B, T, HJ)", "normed"),
-    "mixer.gated": ("(B, T, HJ)", "and gated"),
+    "mixer.norm": ("(B, T, HJ)", "normed, each head by itself"),
+    "mixer.gated": ("(B, T, HJ)", "normed and gated"),
     "mixer.out": ("(B, T, D)", "what the mixer adds to the stream"),
 }
 RG_LRU: Facts = {
@@ -277,7 +287,7 @@ def facts_of(names: Collection[str]) -> Facts:
     elif "mixer.receptance" in names:
         facts = facts | TIME_MIXING
     elif "mixer.selection" in names:
-        facts = facts | MAMBA1
+        facts = facts | MAMBA1 | (MAMBA1_HEADS if "mixer.z" in names else {})
     elif "mixer.q" in names:
         facts = facts | LIGHTNING
     elif "mixer.in" in names:

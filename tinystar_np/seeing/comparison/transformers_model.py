@@ -39,13 +39,18 @@ UNPACKING = {
     "mxfp4": "Mxfp4Config",
 }
 """The settings of transformers that unpack weights of a format when they are loaded."""
-UNLIKE = {"falcon_h1": "k", "jetmoe": "qk"}
+UNLIKE = {"falcon_h1": "k", "jetmoe": "qk", "granite_swa": "p"}
 """Models whose queries ("q") or keys ("k") are multiplied before attention there, and scores here; or which
-stand in another order there, as those of JetMoe's experts."""
+stand in another order there, as those of JetMoe's experts; or whose probabilities ("p") know no sink."""
 FROM_1 = ("paligemma",)
 """Models whose positions transformers counts from 1. Rotations go by their differences: the logits are those
 of positions from 0, but rotated queries and keys are not."""
+ENCODED = ("blt",)
+"""Models of several stacks, of which our blocks are the last: more than the embedding stands before them, and
+transformers lists the probabilities of all."""
 OF_A_LAYER = (".weight", ".bias")
+"""How the names of tensors end that have a layer to themselves."""
+OUT = re.compile(r"blocks\.(\d+)\.attention\.out")
 ATTEND, ROTATE = "eager_attention_forward", "apply_rotary_pos_emb"
 BEFORE = ("", "model.language_model.", "language_model.", "model.text_model.")
 """Prefixes of modules' names: a text part is within the model of text and images."""
@@ -108,6 +113,8 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
     caught: dict[str, NDArray] = {}
 
     def keep(name: str, value: Any, which: int = 0) -> None:
+        if name in caught:  # of a layer that runs at several depths, the first is ours of this name
+            return
         tensor = value[which] if isinstance(value, tuple | list) else value
         if tensor.ndim == 4 and name.endswith(("residual", "embedding")):  # P vectors, before rows or after
             vectors_first = tensor.shape[:2] != (1, len(ids))
@@ -118,7 +125,10 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
         # Positions are looked up once for the whole batch: (T, D) or (1, T, D).
         caught[name] = array if array.ndim > 2 else array[None]
 
+    outs: dict[int, int] = {}
     for name, module in _modules(model, reference):
+        if found := OUT.fullmatch(name):
+            outs.setdefault(id(module), int(found[1]))
         which = 1 if type(module).__name__ == "Llama4Router" else 0  # others give their scores first
         module.register_forward_hook(lambda _, __, output, name=name, i=which: keep(name, output, i))
         for activation, reader in INPUTS.items():
@@ -126,19 +136,20 @@ def run_transformers(model: Decoder, ids: Sequence[int], directory: Path, names:
             gated = activation == "attention.mixed" and path.replace("mixed", "gated") in names
             if name.endswith("." + reader) and not gated:
                 module.register_forward_pre_hook(lambda _, inputs, path=path: keep(path, inputs))
-        if (
-            name == "blocks.0.residual"
-        ):  # what enters the first block is no module's output where it is scaled
+        if name == "blocks.0.residual" and config["model_type"] not in ENCODED:
+            # What enters the first block is no module's output where it is scaled.
             module.register_forward_pre_hook(
                 lambda _, inputs, more: keep("embedding", inputs or more["hidden_states"]), with_kwargs=True
             )
     given = torch.tensor([list(ids)])
     positions = {"position_ids": torch.arange(len(ids))[None]} if config["model_type"] in FROM_1 else {}
-    with torch.no_grad(), _attention_watched(reference, names, keep):
+    with torch.no_grad(), _attention_watched(reference, names, keep, outs):
         output = reference(given, output_attentions=not doubled, use_cache=False, **positions)
     # The reference lists only those of attention layers, which in a hybrid are a few.
     attending = [name for name in names if name.endswith("attention.probabilities")]
-    attending = [] if "q" in UNLIKE.get(config["model_type"], "") else attending
+    unlike = {*"qp"} & {*UNLIKE.get(config["model_type"], "")}
+    others = unlike or config["model_type"] in ENCODED
+    attending = [] if others else attending
     for name, probabilities in zip(attending, getattr(output, "attentions", None) or (), strict=False):
         keep(name, probabilities)
     keep("logits", output.logits)
@@ -159,9 +170,11 @@ def _short(name: str, prefix: str) -> str:
 
 @contextmanager
 def _attention_watched(
-    reference: Any, names: Sequence[str], keep: Callable[[str, Any], None]
+    reference: Any, names: Sequence[str], keep: Callable[[str, Any], None], outs: Mapping[int, int]
 ) -> Iterator[None]:
     """Keep the queries and keys that attention reads, inside the ``with`` block.
+
+    outs  {the id of an output layer of attention: its block's number}, since stacks count from 0 each
 
     A model's file has a function that computes attention, ``eager_attention_forward(module, query, key, …)``.
     Older ones have none, but one that rotates those of a layer, ``apply_rotary_pos_emb(query, key, …)``. A
@@ -180,7 +193,8 @@ def _attention_watched(
 
     def watching(attend: Callable[..., Any]) -> Callable[..., Any]:
         def watched(layer: Any, query: Any, key: Any, *rest: Any, **more: Any) -> Any:
-            keep_both(getattr(layer, "layer_idx", -1), query, key)
+            numbers = (outs[id(part)] for part in layer.children() if id(part) in outs)
+            keep_both(next(numbers, getattr(layer, "layer_idx", -1)), query, key)
             return attend(layer, query, key, *rest, **more)
 
         return watched
@@ -218,8 +232,9 @@ def _last_of(kind: str, names: Sequence[str]) -> dict[int, str]:
 
 def _modules(model: Decoder, reference: Any) -> Iterator[tuple[str, Any]]:
     """Pair our names with the reference's modules: layers with weights, and whole blocks."""
-    # A tensor that holds several of our matrices is left out: its module's output is that of all of them.
-    rows = [row for row in expand(model.WEIGHTS, model.config).values() if not row.part]
+    # A tensor that holds several of our matrices is left out: its module's output is that of all of them. So
+    # is one that is of no layer.
+    rows = [row for row in expand(model.WEIGHTS, model.config).values() if not row.part and "." in row.theirs]
     # A layer of ours whose weight is a tensor of another name there is within a larger module of theirs.
     whole = [row for row in rows if row.ours.endswith(OF_A_LAYER) <= row.theirs.endswith(OF_A_LAYER)]
     whole.sort(key=lambda row: row.ours.endswith(".weight"))  # last: a layer's module is where its matrix is
