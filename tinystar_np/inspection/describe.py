@@ -104,7 +104,8 @@ def _layer(block: Mixer, config: Config) -> dict[str, Part]:
             words = f"scaled by {mixer.scale:.4g} instead of 1/√{width}"
             layer["scores"] = Part(words, {"scale": mixer.scale})
     compressed = [mixer for mixer in mixers if isinstance(mixer, CompressedAttention)]
-    layer |= {"positions": _rotated(mixer.rope.rule) for mixer in compressed}
+    if compressed:
+        layer["positions"] = _rotated(compressed[0].rope.rule)
     if "feed_forward" in vars(block):
         layer["feed_forward"] = describe(vars(block)["feed_forward"])
     return layer
