@@ -16,6 +16,7 @@ from tinystar_np.inspection.describe_layers import Part, describe, first_sentenc
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, LayerNorm, Linear, Mixer, RMSNorm
 from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
+from tinystar_np.layers.compressed_attention import CompressedAttention
 from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.lightning_attention import LightningAttention
@@ -102,6 +103,9 @@ def _layer(block: Mixer, config: Config) -> dict[str, Part]:
         if abs(mixer.scale * width**0.5 - 1) > 1e-6:
             words = f"scaled by {mixer.scale:.4g} instead of 1/√{width}"
             layer["scores"] = Part(words, {"scale": mixer.scale})
+    compressed = [mixer for mixer in mixers if isinstance(mixer, CompressedAttention)]
+    if compressed:
+        layer["positions"] = _rotated(compressed[0].rope.rule)
     if "feed_forward" in vars(block):
         layer["feed_forward"] = describe(vars(block)["feed_forward"])
     return layer
@@ -145,18 +149,23 @@ def _positions(mixer: Attention | LatentAttention, config: Config) -> Part:
         words = f"relative, a learned vector for each distance up to {furthest}"
         return Part(words, {"kind": "relative", "furthest": furthest})
     if isinstance(mixer.rope, Rotary):
-        rule = mixer.rope.rule
-        if not isinstance(rule, RopeParameters):
-            return Part("RoPE", {"kind": "RoPE"})
-        said = {f.name: getattr(rule, f.name) for f in fields(rule) if getattr(rule, f.name) != f.default}
+        part = _rotated(mixer.rope.rule)
         if isinstance(mixer.rope, TextRotary):
             pairs = np.bincount(mixer.rope.axes, minlength=3).tolist()
-            words = f"{rule}; {pairs[0]}, {pairs[1]} and {pairs[2]} pairs by time, row and column"
-            return Part(words, {"kind": "RoPE", **said, "pairs_by_axis": pairs})
-        return Part(str(rule), {"kind": "RoPE", **said})
+            words = f"{part.words}; {pairs[0]}, {pairs[1]} and {pairs[2]} pairs by time, row and column"
+            return Part(words, {**part.facts, "pairs_by_axis": pairs})
+        return part
     if mixer.alibi is not None:
         return Part("ALiBi: scores fall with distance, in each head at another slope", {"kind": "ALiBi"})
     return Part("none", {"kind": "none"})
+
+
+def _rotated(rule: object) -> Part:
+    """Describe rotations by their rule."""
+    if not isinstance(rule, RopeParameters):
+        return Part("RoPE", {"kind": "RoPE"})
+    said = {f.name: getattr(rule, f.name) for f in fields(rule) if getattr(rule, f.name) != f.default}
+    return Part(str(rule), {"kind": "RoPE", **said})
 
 
 def _norms(model: Decoder) -> Part:

@@ -117,7 +117,7 @@ def _compressed_attention(layer: CompressedAttention) -> Part:
         chosen = "all" if layer.indexer is None else f"{layer.indexer.top_k} that an indexer chooses"
         words += f", and one entry for {layer.compressor.every} tokens: {chosen}"
         facts |= {"every": layer.compressor.every}
-    return Part(f"{words}; {layer.rope.rule}", facts)
+    return Part(words, facts)
 
 
 def _with_limits(layer: Attention | LatentAttention, words: str, facts: Mapping[str, object]) -> Part:

@@ -5,19 +5,19 @@
     a = Σ p_j x_j;  x = M x + q · experts(norm(a))                     (× L)
     logits = norm(Σ p_j x_j) · W             experts = shared + 6 of 256; by the token's id in 3 layers
 
-| attention                   | position                | norm     | feed-forward  | block       | context        |
-|-----------------------------|-------------------------|----------|---------------|-------------|----------------|
-| MQA, keys are values,       | RoPE on 64 of 512;      | RMSNorm; | clamped       | hyper-      | 1048576 (yarn) |
-| sinks; window 128 and 512   | base 10⁴, where entries | of q, no | SwiGLU; 1 + 6 | connections |                |
-| entries of 4, or all of 128 | are 160000 and yarn     | gain     | experts       |             |                |
+| attention                   | position                | norm     | feed-forward  | block       | context |
+|-----------------------------|-------------------------|----------|---------------|-------------|---------|
+| MQA, keys are values,       | RoPE on 64 of 512;      | RMSNorm; | clamped       | hyper-      | 1048576 |
+| sinks; window 128 and 512   | base 10⁴, where entries | of q, no | SwiGLU; 1 + 6 | connections |         |
+| entries of 4, or all of 128 | are 160000 and yarn     | gain     | experts       |             |         |
 
 New in it, beside DeepSeek-V3.2 (deepseek_v32.py): a context of a million tokens, of which little is kept. A
 layer remembers 128 tokens, each as one vector that is key and value for all heads, and from there on entries
 in their place (kernels/window_compression.py). In every second layer an entry stands for 128 tokens and all
 are attended to; in the others it stands for 4 and an indexer with entries of its own chooses 512
 (layers/compressed_attention.py). Four residual streams take the place of one (kernels/hyper_connections.py;
-Xie et al. 2025, arXiv:2512.24880). The first layers look up the experts of a token (kernels/hash_routing.py). The heads' results go to the output
-in groups, each through a matrix of its own.
+Xie et al. 2025, arXiv:2512.24880). The first layers look up the experts of a token (kernels/hash_routing.py).
+The heads' results go to the output in groups, each through a matrix of its own.
 
 transformers' cached path keeps the whole text where the window is 1; what counts here is its path without a
 cache. It reads ``scoring_func`` as an activation, and so cannot run "softmax".
