@@ -51,7 +51,6 @@ STREAM: Facts = {
     "per_layer_post_norm": ("(B, T, D)", "a norm after what the layer makes of its own input"),
     "residual_predicted": ("(B, T, D)", "all vectors of the stream, predicted (AltUp), side by side"),
     "residual_corrected": ("(B, T, D)", "all vectors of the stream, corrected (AltUp), side by side"),
-    "residual_streams": ("(B, T, D)", "all streams after attention, side by side (DeepSeek-V4)"),
     "residual": ("(B, T, D)", "the stream after the block"),
 }
 ATTENTION: Facts = {
