@@ -194,7 +194,9 @@ def _attention_watched(
     def watching(attend: Callable[..., Any]) -> Callable[..., Any]:
         def watched(layer: Any, query: Any, key: Any, *rest: Any, **more: Any) -> Any:
             numbers = (outs[id(part)] for part in layer.children() if id(part) in outs)
-            keep_both(next(numbers, getattr(layer, "layer_idx", -1)), query, key)
+            # Of several stacks, the others' layers count from 0, too.
+            own = -1 if reference.config.model_type in ENCODED else getattr(layer, "layer_idx", -1)
+            keep_both(next(numbers, own), query, key)
             return attend(layer, query, key, *rest, **more)
 
         return watched
