@@ -124,16 +124,17 @@ def selective_scan(
     after group was up to 1.3 times as slow.
     """
     batch, T, _ = x.shape
-    N = len(A)
+    N, F = A.shape
     U = B.shape[2] if B.ndim == 4 else 1
+    P = F // U  # channels of a group
     B, C = B.reshape(batch, T, U, N), C.reshape(batch, T, U, N)
     before = None if state is None else deferred(state)
     h = np.empty((batch, *A.shape), x.dtype) if before is None else before.room()
     h[...] = 0 if before is None else before.whole()
     term = np.empty_like(h)
     y = x * D
-    h_grouped, term_grouped = h.reshape(batch, N, U, -1), term.reshape(batch, N, U, -1)  # views
-    y_grouped, inputs = y.reshape(batch, T, U, -1), (x * dt).reshape(batch, T, U, -1)
+    h_grouped, term_grouped = h.reshape(batch, N, U, P), term.reshape(batch, N, U, P)  # views
+    y_grouped, inputs = y.reshape(batch, T, U, P), (x * dt).reshape(batch, T, U, P)
     for t in range(T):
         np.multiply(dt[:, t, None], A, out=term)
         np.exp(term, out=term)
