@@ -16,29 +16,50 @@ from tinystar_np.models import registry
 from tinystar_np.seeing import record
 from tinystar_np.seeing.experts import expert_choices
 
-GROUPED = ("deepseek_v2", "deepseek_v3")  # choose by groups first: not always the largest scores
 MOE = (
-    *("dbrx", "gpt_oss", "granitemoe", "granitemoehybrid", "granitemoeshared", "jamba", "lfm2_moe"),
-    *(
-        "llama4_text",
-        "mixtral",
-        "nemotron_h",
-        "olmoe",
-        "qwen2_moe",
-        "qwen3_moe",
-        "qwen3_next",
-        "qwen3_vl_moe_text",
-    ),
-    *GROUPED,
+    "afmoe",
+    "bailing_hybrid",
+    "dbrx",
+    "deepseek_v2",
+    "deepseek_v3",
+    "deepseek_v32",
+    "dots1",
+    "ernie4_5_moe",
+    "exaone_moe",
+    "glm4_moe",
+    "glm4_moe_lite",
+    "glm_moe_dsa",
+    "gpt_oss",
+    "granitemoe",
+    "granitemoehybrid",
+    "granitemoeshared",
+    "hunyuan_v1_moe",
+    "jamba",
+    "kimi_linear",
+    "lfm2_moe",
+    "llama4_text",
+    "minimax",
+    "minimax_m2",
+    "mistral4",
+    "mixtral",
+    "nemotron_h",
+    "olmoe",
+    "phimoe",
+    "qwen2_moe",
+    "qwen3_5_moe_text",
+    "qwen3_moe",
+    "qwen3_next",
+    "qwen3_vl_moe_text",
+    "solar_open",
 )
-SHARED = (  # with a layer for all
-    *("granitemoehybrid", "granitemoeshared", "llama4_text", "nemotron_h", "qwen2_moe", "qwen3_next"),
-    *GROUPED,
-)
-CORRECTED = ("deepseek_v3", "lfm2_moe", "nemotron_h")  # with what is added to scores for the choice alone
-MOE += ("minimax", "minimax_m2", "qwen3_5_moe_text")
-SHARED += ("qwen3_5_moe_text",)
-CORRECTED += ("minimax_m2",)
+ELSEWHERE = {  # why what this file computes again is not all that they compute; their rows hold them
+    "cohere2_moe": "experts stand beside attention and read its norm",
+    "deepseek_v4": "some layers look their experts up, and choose by the roots of scores",
+    "flex_olmo": "experts read the stream itself",
+    "gemma4_text": "experts read the stream itself, beside a dense layer",
+    "jetmoe": "a bias is added to the sum, and attention has experts too",
+    "longcat_flash": "some experts give back their input, and the router has scores for them",
+}
 LENGTH = 30
 
 
@@ -50,7 +71,7 @@ def with_experts(model_type: str) -> dict[str, Any]:
 
 def test_every_architecture_with_experts_is_tested() -> None:
     folder = Path(registry.__file__).parent
-    assert set(MOE) == {
+    assert {*MOE, *ELSEWHERE} == {
         file.stem for file in folder.glob("*.py") if "layers.experts import" in file.read_text()
     }
 
@@ -73,9 +94,11 @@ def test_scores_weights_and_outputs(model_type: str) -> None:
         scores = x @ weight + (0 if bias is None else np.asarray(bias))
         np.testing.assert_allclose(layer.scores, scores, atol=1e-5 * np.abs(scores).max())
         k = layer.chosen.shape[1]
-        if model_type not in (*GROUPED, *CORRECTED):
+        corrected = f"{path}.router.correction" in model.weights
+        grouped = getattr(model.config, "n_group", None) not in (None, 1)
+        if not grouped and not corrected:
             np.testing.assert_array_equal(layer.chosen, np.argsort(-layer.scores, axis=1)[:, :k])
-        assert (layer.correction is not None) == (model_type in CORRECTED)
+        assert (layer.correction is not None) == corrected
 
         E = scores.shape[1]
         counted = [sum(e in row for row in layer.chosen.tolist()) for e in range(E)]
@@ -84,7 +107,7 @@ def test_scores_weights_and_outputs(model_type: str) -> None:
         assert layer.even_load == LENGTH * k / E
 
         feed_forward: Any = model.blocks[layer.layer].feed_forward  # type: ignore[attr-defined]
-        assert layer.shared == (model_type in SHARED)
+        assert layer.shared == hasattr(feed_forward, "shared")
         experts = feed_forward.experts.experts if layer.shared else feed_forward.experts
         table = layer.weight_of_each
         assert (np.count_nonzero(table, axis=1) <= k).all()
