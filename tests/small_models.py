@@ -104,7 +104,7 @@ DENSE: dict[str, tuple[str, dict[str, Any]]] = {
     "latent attention": ("deepseek_v2", DEEPSEEK),
     "difference of maps": ("diffllama", {**ATTENTION, "num_attention_heads": 8, "num_key_value_heads": 4}),
     "wkv": ("rwkv", {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2}),
-    "mlstm": ("xlstm", {"hidden_size": 48, "num_heads": 4, "num_hidden_layers": 2, "norm_eps": 0.01}),
+    "mlstm": ("xlstm", {"hidden_size": 48, "num_heads": 4, "num_hidden_layers": 2, "norm_eps": 0.1}),
     "mamba 1": ("mamba", {"hidden_size": 48, "num_hidden_layers": 2, "state_size": 8}),
     "mamba 2": (
         "mamba2",

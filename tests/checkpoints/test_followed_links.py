@@ -17,9 +17,10 @@ WEIGHTS, TEMPLATE = "model.safetensors", "chat_template.jinja"
 
 
 @pytest.fixture
-def linked(tmp_path: Path) -> Path:
+def linked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory whose weights and chat template are links to another place."""
-    directory, disk = tmp_path / "model", tmp_path / "other disk"
+    folder = tmp_path_factory.mktemp("f")  # a short path: errors cut long ones
+    directory, disk = folder / "model", folder / "other disk"
     shutil.copytree(SHIPPED, directory)
     disk.mkdir()
     shutil.move(directory / WEIGHTS, disk / WEIGHTS)

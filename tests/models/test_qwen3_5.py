@@ -34,7 +34,7 @@ TEXT = {
     "linear_num_key_heads": 2,
     "linear_num_value_heads": 4,
     "max_position_embeddings": 128,
-    "rms_norm_eps": 0.01,  # see parity_rows/qwen3_next.py
+    "rms_norm_eps": 0.1,  # see parity_rows/qwen3_next.py
     "rope_parameters": {
         "mrope_interleaved": True,
         "mrope_section": [1, 1, 0],
