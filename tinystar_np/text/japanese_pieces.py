@@ -20,6 +20,7 @@ from tinystar_np.errors import TokenizerError
 from tinystar_np.text.added_tokens import resolve_added_tokens
 from tinystar_np.text.byte_run import ByteRun
 from tinystar_np.text.ordinary import are_ordinary
+from tinystar_np.text.piece_lookup import PieceLookup
 from tinystar_np.text.scored_pieces import AddedTokens
 from tinystar_np.text.sentencepiece import Encoding
 from tinystar_np.text.tokenizer_faults import (
@@ -47,7 +48,7 @@ SYMBOLS = ((0xC2A1, 0xC2BF), (0xC780, 0xC783), (0xCAB9, 0xCBBF), (0xCC80, 0xCDA2
 SYMBOLS_OF_3 = (0xE28080, 0xE2B07F)
 
 
-class JapanesePieces:
+class JapanesePieces(PieceLookup):
     """Text to ids and back; it has the methods of the `tokenizers` package that ``Tokenizer`` uses.
 
     lines    each id's spellings
@@ -65,14 +66,11 @@ class JapanesePieces:
         added: Mapping[int, AddedToken],
         unknown: str | None,
     ) -> None:
-        self._ids = {spelling: id for id, spellings in enumerate(lines) for spelling in spellings}
-        self._ids |= {token.content: id for id, token in added.items()}
-        self._tokens = {id: spellings[0] for id, spellings in enumerate(lines)}
-        self._tokens |= {id: token.content for id, token in added.items()}
+        ids = {spelling: id for id, spellings in enumerate(lines) for spelling in spellings}
+        super().__init__(ids, {id: spellings[0] for id, spellings in enumerate(lines)}, added)
         self._tags = {**TAGS, **emoji}
         self._shown = {**SHOWN, **shown}
         self._longest = max(map(len, self._ids), default=0)
-        self._added = dict(added)
         self._finder = AddedTokens(added)
         self._unknown = None if unknown is None else self._ids.get(unknown)
 
@@ -112,7 +110,7 @@ class JapanesePieces:
         text, run = "", ByteRun()
         for id in ids:
             token = self._tokens.get(id, "")
-            if skip_special_tokens and id in self._added and self._added[id].special:
+            if skip_special_tokens and self.is_special(id):
                 continue
             byte = BYTE.fullmatch(token)
             if byte and int(byte[1]) < 256:
@@ -120,22 +118,6 @@ class JapanesePieces:
             else:
                 text += run.flush() + self._shown.get(token, token)
         return (text + run.flush()).strip()
-
-    def id_to_token(self, id: int) -> str | None:
-        """Return the token of an id, or None."""
-        return self._tokens.get(id)
-
-    def token_to_id(self, token: str) -> int | None:
-        """Return the id of a token, or None."""
-        return self._ids.get(token)
-
-    def get_vocab_size(self, with_added_tokens: bool = True) -> int:
-        """Count the tokens."""
-        return len(self._tokens)
-
-    def get_added_tokens_decoder(self) -> dict[int, AddedToken]:
-        """Return the tokens that are found in a text before it is cut."""
-        return self._added
 
 
 def spelled(letter: str) -> list[str]:

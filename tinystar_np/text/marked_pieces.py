@@ -16,6 +16,7 @@ from tokenizers import AddedToken
 
 from tinystar_np.text.added_tokens import resolve_added_tokens
 from tinystar_np.text.joining import join
+from tinystar_np.text.piece_lookup import PieceLookup
 from tinystar_np.text.scored_pieces import AddedTokens
 from tinystar_np.text.sentencepiece import Encoding
 from tinystar_np.text.tokenizer_settings import TokenizerSettings
@@ -24,7 +25,7 @@ WORDS = re.compile(r"\S+\n?")
 END, GOES_ON = "</w>", "@@"
 
 
-class MarkedPieces:
+class MarkedPieces(PieceLookup):
     """Text to ids and back; it has the methods of the `tokenizers` package that ``Tokenizer`` uses.
 
     ids      {token: id}
@@ -40,11 +41,10 @@ class MarkedPieces:
         added: Mapping[int, AddedToken],
         unknown: str | None,
     ) -> None:
-        self._ids = {**ids, **{token.content: id for id, token in added.items()}}
+        super().__init__(ids, {}, added)
         self._tokens = {id: token for token, id in self._ids.items()}
         ranks = {pair: rank for rank, pair in enumerate(merges)}
         self._order = lambda left, right: ranks.get((left, right))
-        self._added = dict(added)
         self._finder = AddedTokens(added)
         self._unknown = None if unknown is None else self._ids.get(unknown)
         self._words: dict[str, list[int]] = {}
@@ -77,27 +77,11 @@ class MarkedPieces:
         text = ""
         for id in ids:
             token = self._tokens.get(id)
-            if token is None or (skip_special_tokens and id in self._added and self._added[id].special):
+            if token is None or (skip_special_tokens and self.is_special(id)):
                 continue
             goes_on = token.endswith(GOES_ON) and token != GOES_ON
             text += token.removesuffix(GOES_ON) if goes_on else f"{token} "
         return text.strip()
-
-    def id_to_token(self, id: int) -> str | None:
-        """Return the token of an id, or None."""
-        return self._tokens.get(id)
-
-    def token_to_id(self, token: str) -> int | None:
-        """Return the id of a token, or None."""
-        return self._ids.get(token)
-
-    def get_vocab_size(self, with_added_tokens: bool = True) -> int:
-        """Count the tokens."""
-        return len(self._tokens)
-
-    def get_added_tokens_decoder(self) -> dict[int, AddedToken]:
-        """Return the tokens that are found in a text before it is cut."""
-        return self._added
 
 
 def load_marked_pieces(
