@@ -11,40 +11,17 @@ from itertools import chain
 
 import numpy as np
 
-from tinystar_np.cache import NoState
+from tinystar_np.cache import NoState, RecurrentState
 from tinystar_np.inspection.describe_layers import Part, describe, first_sentence, side_by_side
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, LayerNorm, Linear, Mixer, RMSNorm
-from tinystar_np.layers.channel_delta_net import ChannelDeltaNet
 from tinystar_np.layers.compressed_attention import CompressedAttention
-from tinystar_np.layers.delta_net import GatedDeltaNet
 from tinystar_np.layers.latent_attention import LatentAttention
-from tinystar_np.layers.lightning_attention import LightningAttention
-from tinystar_np.layers.mamba1 import Mamba1
-from tinystar_np.layers.mamba2 import Mamba2
-from tinystar_np.layers.mlstm import MLSTM
-from tinystar_np.layers.rg_lru import RGLRU
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.rope_axes import TextRotary
-from tinystar_np.layers.short_convolution import ShortConvolution
-from tinystar_np.layers.time_mixing import ChannelMixing, TimeMixing
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config
 from tinystar_np.models.rope_parameters import RopeParameters
-
-IN_ORDER = (
-    ChannelDeltaNet,
-    ChannelMixing,
-    GatedDeltaNet,
-    LightningAttention,
-    Mamba1,
-    Mamba2,
-    MLSTM,
-    RGLRU,
-    ShortConvolution,
-    TimeMixing,
-)
-"""Mixers that read tokens in order, and so need no positions."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +54,7 @@ def describe_model(model: Decoder) -> Description:
         parts["positions"] = added
         for layer in layers:
             layer.pop("positions", None)
-    elif all(isinstance(mixer, IN_ORDER) for mixer in _all_mixers(model)):
+    elif all(_reads_in_order(mixer) for mixer in _all_mixers(model)):
         parts["positions"] = Part("none: a recurrence reads in order", {"kind": "none"})
     parts["norms"] = _norms(model)
     parts["biases"] = _biases(model.blocks)
@@ -125,6 +102,11 @@ def mixers_of(block: Mixer) -> list[Mixer]:
     found = [part for part in vars(block).values() if isinstance(part, Mixer)]
     alone = isinstance(block, Mixer) and isinstance(block.new_state(1, 0), NoState)
     return found or ([] if alone else [block])
+
+
+def _reads_in_order(mixer: Mixer) -> bool:
+    """Whether all that a mixer remembers is a recurrence's: it then needs no positions."""
+    return type(mixer.new_state(1, 0)) is RecurrentState
 
 
 def _all_mixers(model: Decoder) -> list[Mixer]:

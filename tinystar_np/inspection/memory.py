@@ -76,13 +76,17 @@ def _part(name: str) -> str:
 
 def share_of_experts(model: Decoder) -> float:
     """Return k/E, 1 where there are no experts."""
-    for block in model.blocks:
-        layer = vars(block).get("feed_forward")
-        parts = [*vars(block).values(), *(vars(layer).values() if hasattr(layer, "__dict__") else ())]
-        for part in parts:
-            if isinstance(part, Experts):
-                return part.per_token / len(part.experts)
-    return 1.0
+    return next((share for share in map(share_in_block, model.blocks) if share is not None), 1.0)
+
+
+def share_in_block(block: object) -> float | None:
+    """Return k/E, how much of a block's experts a token reads; None where there are none."""
+    layer = vars(block).get("feed_forward")
+    within = vars(layer).values() if hasattr(layer, "__dict__") else ()
+    for part in (*vars(block).values(), *within):
+        if isinstance(part, Experts):
+            return part.per_token / len(part.experts)
+    return None
 
 
 def _nbytes(name: str, shape: tuple[int, ...], dtype: str) -> int:

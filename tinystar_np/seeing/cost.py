@@ -22,10 +22,9 @@ from tinystar_np.checkpoints.weight_table import HEAD
 from tinystar_np.errors import InputError
 from tinystar_np.inspection.describe import mixers_of
 from tinystar_np.inspection.flops import in_reach, multiply_adds
-from tinystar_np.inspection.memory import StateSize, measured
+from tinystar_np.inspection.memory import StateSize, measured, share_in_block
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Mixer
-from tinystar_np.layers.experts import Experts
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.models.base import Decoder
 from tinystar_np.tap import timing
@@ -84,7 +83,7 @@ def token_cost(model: Decoder, context: int) -> list[PartCost]:
     """
     if context < 1:
         raise InputError(f"context = {context}; it counts the new token, so it is at least 1.")
-    shares = [_share_of_experts(block) for block in model.blocks]
+    shares = [share_in_block(block) or 1.0 for block in model.blocks]
     weights = dict.fromkeys((EMBEDDING, *_names(model), OUTPUT), 0.0)
     for name, array in model.weights.items():
         words = name.split(".")
@@ -134,16 +133,6 @@ def block_times() -> Iterator[Times]:
 
 def _names(model: Decoder) -> list[str]:
     return [f"blocks.{i}" for i in range(len(model.blocks))]
-
-
-def _share_of_experts(block: object) -> float:
-    """Return k/E, how much of a block's experts a token reads; 1 where there are none."""
-    layer = vars(block).get("feed_forward")
-    within = vars(layer).values() if hasattr(layer, "__dict__") else ()
-    for part in (*vars(block).values(), *within):
-        if isinstance(part, Experts):
-            return part.per_token / len(part.experts)
-    return 1.0
 
 
 def _states(model: Decoder) -> list[list[tuple[StateSize, Mixer]]]:
