@@ -10,10 +10,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.cache.keys_and_values import GROWTH, with_room
 from tinystar_np.cache.layer_state import check_fit
 from tinystar_np.cache.recurrent import RecurrentState
 
-GROWTH = 1.5
 FIRST_ROOM = 16
 
 
@@ -61,7 +61,7 @@ class EntriesState(RecurrentState):
         """Put the rows of several states into one batch (copied)."""
         joined = super().join(states)
         room = max(state.entries.shape[1] for state in states)
-        joined.entries = np.concatenate([_with_room(state.entries, room) for state in states])
+        joined.entries = np.concatenate([with_room(state.entries, room) for state in states])
         return joined
 
     def arrays(self, tokens: int) -> dict[str, NDArray]:
@@ -81,11 +81,4 @@ class EntriesState(RecurrentState):
         """Have room for so many entries in each row."""
         room = self.entries.shape[1]
         if count > room:
-            self.entries = _with_room(self.entries, max(count, FIRST_ROOM, int(room * GROWTH)))
-
-
-def _with_room(entries: NDArray, room: int) -> NDArray:
-    """Copy entries to where more have room."""
-    roomy = np.zeros((len(entries), room, entries.shape[2]), dtype=entries.dtype)
-    roomy[:, : entries.shape[1]] = entries
-    return roomy
+            self.entries = with_room(self.entries, max(count, FIRST_ROOM, int(room * GROWTH)))

@@ -114,7 +114,8 @@ class KeyValueState:
 
 
 def with_room(array: NDArray, capacity: int) -> NDArray:
-    """Copy keys or values to where more tokens have room."""
-    roomy = np.zeros((*array.shape[:2], capacity, array.shape[3]), dtype=array.dtype)
-    roomy[:, :, : array.shape[2]] = array
+    """Copy vectors (..., S, K), such as keys or values, to where more of them have room."""
+    *rows, length, width = array.shape
+    roomy = np.zeros((*rows, capacity, width), dtype=array.dtype)
+    roomy[..., :length, :] = array
     return roomy

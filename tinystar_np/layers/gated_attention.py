@@ -16,12 +16,16 @@ class GatedAttention(Attention):
     ``q`` (D, 2·H·K) gives for each head its query, and then its gate. Qiu et al. 2025, arXiv:2505.06708.
     """
 
-    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
-        """Let each token attend to itself and to what came before: (B, T, D) → (B, T, D)."""
+    def projected_and_gate(self, x: NDArray, step: Step) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        """Make queries, keys and values as ``projected`` does, and the gates (B, T, H, K)."""
         wanted = step.wanted(x)
         both = self.q(wanted).reshape(*wanted.shape[:2], self.heads, 2 * self.head_dim)
         q, gate = both[..., : self.head_dim], both[..., self.head_dim :]  # (B, T, H, K) each
-        q, k, v = self.by_heads(q.reshape(*wanted.shape[:2], -1), self.k(x), self.v(x))
+        return *self.by_heads(q.reshape(*wanted.shape[:2], -1), self.k(x), self.v(x)), gate
+
+    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
+        """Let each token attend to itself and to what came before: (B, T, D) → (B, T, D)."""
+        q, k, v, gate = self.projected_and_gate(x, step)
         q, k = self.rotated(q, k, step)
         keys, values, positions = step.remember(k, v, state)
         y = self.attend(q, keys, values, step.mask(positions, self.limits()), step)
@@ -30,8 +34,8 @@ class GatedAttention(Attention):
         return tap("attention.out", self.out(y.reshape(*y.shape[:2], -1)))
 
 
-class SeparatelyGatedAttention(Attention):
-    """Attention whose heads' outputs are multiplied by the sigmoid of a gate, which has a matrix of its own.
+class SeparatelyGatedAttention(GatedAttention):
+    """Gated attention whose gate has a matrix of its own.
 
     w  as in ``Attention``, and ``gate`` (D, H·K), a linear layer, or (D, H): one number for each head
     """
@@ -41,13 +45,8 @@ class SeparatelyGatedAttention(Attention):
         super().build_projections(w)
         self.gate = Linear(w / "gate")
 
-    def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
-        """Let each token attend to itself and to what came before: (B, T, D) → (B, T, D)."""
+    def projected_and_gate(self, x: NDArray, step: Step) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        """Make queries, keys and values, and the gates (B, T, H, K) or (B, T, H, 1)."""
         q, k, v = self.projected(x, step)
-        q, k = self.rotated(q, k, step)
-        keys, values, positions = step.remember(k, v, state)
-        y = self.attend(q, keys, values, step.mask(positions, self.limits()), step)
-        y = tap("attention.mixed", y).transpose(0, 2, 1, 3)  # (B, T, H, K)
-        gate = self.gate(step.wanted(x)).reshape(*y.shape[:3], -1)
-        y = tap("attention.gated", y * sigmoid(tap("attention.gate", gate)))
-        return tap("attention.out", self.out(y.reshape(*y.shape[:2], -1)))
+        gate = self.gate(step.wanted(x))
+        return q, k, v, gate.reshape(*gate.shape[:2], self.heads, -1)
