@@ -32,6 +32,7 @@ from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, at_least_1, key, require
+from tinystar_np.models.expert_groups import check_groups
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_keys import AT_LEAST_0, RopeKeys
 from tinystar_np.models.rope_parameters import RopeParameters
@@ -126,27 +127,7 @@ class DeepseekV3Config(Config):
         if self.expert_layers:
             method = self.topk_method
             require(method in ("noaux_tc", None), f"topk_method = {method!r} is not noaux_tc.")
-            self.check_groups()
-
-    def check_groups(self) -> None:
-        """Refuse groups of experts that cannot be made or chosen from."""
-        E, k = self.n_routed_experts, self.num_experts_per_tok or 0
-        groups, kept = self.n_group or 0, self.topk_group or 0
-        require(
-            groups >= 1 and E % groups == 0,
-            f"n_routed_experts = {E} cannot be divided among n_group = {self.n_group} groups.",
-        )
-        require(
-            1 <= kept <= groups, f"topk_group = {self.topk_group} of n_group = {groups} cannot be chosen."
-        )
-        require(
-            k <= kept * (E // groups),
-            f"num_experts_per_tok = {k} experts are not in topk_group = {kept} groups of {E // groups}.",
-        )
-        require(
-            2 * groups <= E,
-            f"n_group = {groups} groups of n_routed_experts = {E} have no two best experts each.",
-        )
+            check_groups(self.n_routed_experts, self.num_experts_per_tok, self.n_group, self.topk_group)
 
 
 WEIGHTS: WeightTable = {
