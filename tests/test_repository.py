@@ -20,6 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 FLOORS = [
     "kernels",
     "fast",
+    "ranks",
     "checkpoints",
     "cache",
     "layers",

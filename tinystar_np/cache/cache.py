@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.amounts import counted, size_of
+from tinystar_np.cache.elsewhere import StatesElsewhere
 from tinystar_np.cache.groups import Group, group_within
 from tinystar_np.cache.images import Images, SeenImage, begun, groups_of, is_of_images, merged
 from tinystar_np.cache.layer_state import LayerState
@@ -213,6 +214,9 @@ class Cache:
         """
         most = int(before.max())
         for state in self.states:
+            if isinstance(state, StatesElsewhere):
+                state.forget(self.lengths, before)
+                continue
             for array in state.arrays(most).values():  # views, where each token has a place
                 for row, length, held in zip(array, self.lengths.tolist(), before.tolist(), strict=True):
                     row[:, length:held] = 0

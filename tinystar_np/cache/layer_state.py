@@ -1,7 +1,7 @@
 """What a cache asks of the state of a layer, whatever the layer remembers."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ class LayerState(Protocol):
     nothing that an earlier call left: what cannot be written after it waits until ``commit``.
     """
 
-    rewindable: ClassVar[bool]
-    """Whether a row can be cut back to fewer tokens by counting fewer: so where each token has a place."""
+    @property
+    def rewindable(self) -> bool:
+        """Whether a row can be cut back by counting fewer tokens: so where each has a place."""
 
     @property
     def nbytes(self) -> int:

@@ -79,6 +79,7 @@ class Step:
         self.end = int(start.max()) + length
         self.only_last = False
         self._shared: dict[Hashable, object] = {}
+        self._given: dict[Hashable, object] = {}
 
     @property
     def row_positions(self) -> Positions:
@@ -167,8 +168,21 @@ class Step:
 
     def give(self, key: Hashable, value: object) -> None:
         """Hand something to later layers of this call, in place of what an earlier one gave under the key."""
-        self._shared[key] = value
+        self._given[key] = value
 
     def given(self, key: Hashable) -> Any:
         """Return what an earlier layer of this call gave under the key; raises KeyError where none has."""
-        return self._shared[key]
+        return self._given[key]
+
+    def bare(self) -> Self:
+        """Return this step for other processes: without what layers have made and given so far."""
+        step = copy(self)
+        step.__dict__.pop("_last", None)
+        step.__dict__.pop("groups", None)
+        step._shared, step._given = {}, {}
+        return step
+
+    @property
+    def all_given(self) -> dict[Hashable, object]:
+        """What earlier layers of this call gave, by its keys."""
+        return self._given

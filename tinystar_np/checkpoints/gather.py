@@ -1,7 +1,7 @@
 """From a checkpoint to a model's weights: every array of its weight table, taken from where it lies."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -39,6 +39,12 @@ class FittedTable(NamedTuple):
     rows: Mapping[str, Row]
     tensors: Mapping[str, Sequence[Row]]
     tied_head: str | None
+
+    def only(self, wanted: Callable[[str], bool]) -> "FittedTable":
+        """Return the rows whose names are wanted, and their tensors."""
+        rows = {ours: row for ours, row in self.rows.items() if wanted(ours)}
+        of_tensors = {name: [row for row in its if row.ours in rows] for name, its in self.tensors.items()}
+        return FittedTable(rows, {name: its for name, its in of_tensors.items() if its}, self.tied_head)
 
 
 OF_HEAD = HEAD.removesuffix("weight")

@@ -26,9 +26,11 @@ from tinystar_np.models import caches
 from tinystar_np.models.as_text import one_line_of, picture_of
 from tinystar_np.models.config import AnyConfig, Config
 from tinystar_np.models.cut_groups import read_cut
+from tinystar_np.models.divided import BlocksElsewhere, call_of, hollow
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
 from tinystar_np.models.vision_part import Image, VisionPart, check_places, images_of_rows, with_images
+from tinystar_np.ranks import Part
 from tinystar_np.tap import at, listening, scope, tap, timed
 
 in_silence = np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -42,6 +44,7 @@ class Decoder(Generic[AnyConfig]):
     config   a checked config of the model's own class
     weights  {our name: float32 array, or packed matrix}, as the weight table names them
     end_ids  the token ids that end a text
+    part     which part of the model this process has, where several share it; None for all of it
     """
 
     Config: ClassVar[type[Config]]
@@ -69,7 +72,13 @@ class Decoder(Generic[AnyConfig]):
     """Why a model reads no images that others of its kind read, and what to do: a sentence for errors."""
 
     @in_silence
-    def __init__(self, config: AnyConfig, weights: Mapping[str, Matrix], end_ids: Sequence[int] = ()):
+    def __init__(
+        self,
+        config: AnyConfig,
+        weights: Mapping[str, Matrix],
+        end_ids: Sequence[int] = (),
+        part: Part | None = None,
+    ):
         self.config = config
         self.weights = weights
         self.end_ids = tuple(end_ids)
@@ -79,7 +88,13 @@ class Decoder(Generic[AnyConfig]):
         self.parameters = sum(prod(array.shape) for array in weights.values())
         # Tied: the output layer is the embedding once more.
         tied = {} if HEAD in weights else {HEAD: weights[EMBEDDING].T}
+        self.part = part
         self.build(Weights({**tied, **weights}), config)
+        self.rules_by_length = rules_by_length(self.blocks)
+        if part is not None and part.layers is not None:
+            self.blocks = list(self.blocks[part.own_layers.start : part.own_layers.stop])
+            if part.team is not None:
+                self.blocks.append(BlocksElsewhere(part.team))
 
     def build(self, w: Weights, c: AnyConfig) -> None:
         """Build ``embedding``, ``blocks``, ``final_norm`` and ``head``."""
@@ -129,10 +144,12 @@ class Decoder(Generic[AnyConfig]):
             logits = read_cut(self, tokens, cache, step, last_only)
             return logits if given.ndim == 2 else logits[0]
         current = cache if cache is None or cache.text is None else caches.up_to_date(self, cache, step)
+        states = None if current is None else current.states
+        if self.part is not None and self.part.team is not None:
+            self.part.team.tell("call", call_of(states), tokens, step.bare(), last_only)
         with at(step.positions):
             with timed("embedding"):
                 x = self.embed(tokens, step)  # (B, T, D)
-            states = None if current is None else current.states
             logits = self.from_block(0, x, step, states, last_only)  # (B, T, V)
         if cache is not None and current is not None:
             cache.commit(current, tokens, step)
@@ -156,14 +173,29 @@ class Decoder(Generic[AnyConfig]):
 
         Returns (B, T, V), or (B, 1, V).
         """
+        x = self.through_blocks(first, x, step, states, last_only)
+        with timed("output"):
+            return tap("logits", self.logits(tap("final_norm", self.final_norm(x))))
+
+    @in_silence
+    def through_blocks(
+        self,
+        first: int,
+        x: NDArray,
+        step: Step,
+        states: Sequence[LayerState] | None = None,
+        last_only: bool = False,
+    ) -> NDArray:
+        """Run the blocks from number ``first`` on; arguments as of ``from_block``.
+
+        Returns the residual stream (B, T, D), or (B, 1, D).
+        """
         for i in range(first, len(self.blocks)):
             if last_only and i + 1 == len(self.blocks) and step.length > 1 and not listening():
                 step = step.for_last_token()  # the rest of the last block's work would be thrown away
             with scope(f"blocks.{i}"):
                 x = self.blocks[i](x, step, None if states is None else states[i])
-        x = x[:, -1:] if last_only else x
-        with timed("output"):
-            return tap("logits", self.logits(tap("final_norm", self.final_norm(x))))
+        return x[:, -1:] if last_only else x
 
     def checked(self, ids: ArrayLike) -> NDArray[np.integer]:
         """Return ids as an array of ints, (T,) or (B, T); raises InputError for any others."""
@@ -209,16 +241,26 @@ class Decoder(Generic[AnyConfig]):
     @classmethod
     @in_silence
     def from_checkpoint(
-        cls, config: AnyConfig, checkpoint: Checkpoint, end_ids: Sequence[int] = (), dtype: str = "auto"
+        cls,
+        config: AnyConfig,
+        checkpoint: Checkpoint,
+        end_ids: Sequence[int] = (),
+        dtype: str = "auto",
+        part: Part | None = None,
     ) -> Self:
         """Build the model that a config describes, with a checkpoint's weights.
 
         dtype  the element type to keep matrices in, see ``load``
+        part   which part of the model to build
 
         Raises CheckpointError where the weights do not fit the config.
         """
         config, table = fitted(cls, config, checkpoint)
-        return cls(config, side_by_side(gather(checkpoint, table, dtype)), end_ids)
+        if part is None:
+            return cls(config, side_by_side(gather(checkpoint, table, dtype)), end_ids)
+        own = side_by_side(gather(checkpoint, table.only(part.has), dtype))
+        weights = {name: own[name] if name in own else hollow(row.shape) for name, row in table.rows.items()}
+        return cls(config, weights, end_ids, part)
 
     def move_into_memory(self) -> None:
         """Copy float32 matrices out of their file, to where products read them faster (models/memory.py).
@@ -238,7 +280,9 @@ class Decoder(Generic[AnyConfig]):
         if self.context_length is not None:
             capacity = min(capacity, self.context_length)
         states = [block.new_state(batch_size, max(capacity, 0)) for block in self.blocks]
-        rules = rules_by_length(self.blocks)
+        if self.part is not None and self.part.team is not None and self.part.layers is None:
+            states.append(BlocksElsewhere(self.part.team).new_state(batch_size, max(capacity, 0)))
+        rules = self.rules_by_length
         text = HeldText.empty(rules, batch_size) if rules else None
         return Cache(states, np.zeros(batch_size, dtype=np.int64), self.fingerprint, text)
 

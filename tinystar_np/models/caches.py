@@ -70,9 +70,9 @@ def load_cache(model: "Decoder[AnyConfig]", path: str | Path) -> Cache:
     try:
         if model.context_length is not None and tokens > model.context_length:
             raise ValueError(f"{tokens} tokens, where the context holds {model.context_length}")
-        if len(layers) != len(model.blocks):
-            raise ValueError(f"{len(layers)} layers, not {len(model.blocks)}")
         cache = model.new_cache(len(lengths))
+        if len(layers) != len(cache.states):
+            raise ValueError(f"{len(layers)} layers, not {len(cache.states)}")
         kept = cache.text
         if texts and kept is None:
             raise ValueError(f"its tokens ({', '.join(texts)}), which this model does not keep")

@@ -37,6 +37,7 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, not_in_files, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Part
 from tinystar_np.tap import tap
 
 
@@ -262,7 +263,12 @@ class Phi(Decoder[PhiConfig]):
 
     @classmethod
     def from_checkpoint(
-        cls, config: PhiConfig, checkpoint: Checkpoint, end_ids: Sequence[int] = (), dtype: str = "auto"
+        cls,
+        config: PhiConfig,
+        checkpoint: Checkpoint,
+        end_ids: Sequence[int] = (),
+        dtype: str = "auto",
+        part: Part | None = None,
     ) -> Self:
         """Build the model, with the vocabulary padded where the file's is."""
         step = config.pad_vocab_size_multiple
@@ -271,7 +277,7 @@ class Phi(Decoder[PhiConfig]):
         found = [name for name in checkpoint if name.removeprefix(cls.PREFIX) in tables]
         if any(checkpoint.shape(name)[:1] == (padded,) for name in found):
             config = replace(config, vocab_size=padded)
-        return super().from_checkpoint(config, checkpoint, end_ids, dtype)
+        return super().from_checkpoint(config, checkpoint, end_ids, dtype, part)
 
     def build(self, w: Weights, c: PhiConfig) -> None:
         """Build the embedding, blocks, the last norm and the output layer."""

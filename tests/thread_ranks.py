@@ -1,0 +1,93 @@
+"""Ranks that are threads of one process: what a divided model computes, without MPI."""
+
+import pickle
+import threading
+from collections.abc import Callable
+from queue import Queue
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.models.divided import Follower
+from tinystar_np.ranks import Part
+
+MOST_SECONDS = 60
+"""After which a test that waits for a rank has failed."""
+
+
+class Rooms:
+    """What threads share: a queue from each rank to each, and a place where they meet."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self.queues: dict[tuple[int, int], Queue[bytes]] = {
+            (a, b): Queue() for a in range(size) for b in range(size)
+        }
+        self.barrier = threading.Barrier(size, timeout=MOST_SECONDS)
+        self.table: list[Any] = [None] * size
+        self.error: BaseException | None = None
+
+
+class ThreadRanks:
+    """One of several threads that share a model; see tinystar_np/ranks/ranks.py."""
+
+    def __init__(self, rooms: Rooms, rank: int):
+        self.rooms, self.rank, self.size = rooms, rank, rooms.size
+        self.hosts = ("here",) * rooms.size
+
+    def send(self, message: object, to: int) -> None:
+        self.rooms.queues[self.rank, to].put(pickle.dumps(message))
+
+    def receive(self, source: int) -> Any:
+        return pickle.loads(self.rooms.queues[source, self.rank].get(timeout=MOST_SECONDS))
+
+    def sum(self, x: NDArray) -> NDArray:
+        all_of_them = self._all(x)
+        total = all_of_them[0].copy()
+        for other in all_of_them[1:]:
+            total += other
+        return total
+
+    def gather(self, x: NDArray, widths: tuple[int, ...]) -> NDArray:
+        return np.concatenate(self._all(x), axis=-1)
+
+    def _all(self, x: NDArray) -> list[NDArray]:
+        self.rooms.table[self.rank] = x
+        self.rooms.barrier.wait()
+        found = list(self.rooms.table)
+        self.rooms.barrier.wait()
+        return found
+
+    def abort(self, code: int) -> NoReturn:
+        self.rooms.barrier.abort()
+        raise SystemExit(code)
+
+
+def divided(build: Callable[[Part], Any], size: int, layers: list[range] | None = None) -> Any:
+    """Build a model in ``size`` threads, of which the others follow; returns the leader's.
+
+    build   makes a rank's part of the model
+    layers  of each rank; None where each has a share of every layer
+
+    The followers are daemons: they end with the process.
+    """
+    rooms = Rooms(size)
+    parts = [Part(ThreadRanks(rooms, rank), layers) for rank in range(size)]
+    models = [build(part) for part in parts]  # one after the other: building needs no other rank
+
+    def follow(rank: int) -> None:
+        follower = Follower(models[rank], parts[rank])
+        try:
+            while True:
+                message = pickle.loads(rooms.queues[0, rank].get())
+                _, waiting, what = message
+                follower.do(waiting, what)
+        except BaseException as error:
+            rooms.error = error
+            rooms.barrier.abort()
+            raise
+
+    for rank in range(1, size):
+        threading.Thread(target=follow, args=(rank,), daemon=True).start()
+    return models[0]

@@ -1,0 +1,146 @@
+"""A model of which this process has a part (ranks/): what the leader sends, and what a follower does with it.
+
+The leader calls its model as any other. With every call the followers are told what it is about, and compute
+their part of it in step with the leader:
+
+- by layers, rank r has a run of them. The residual stream goes from rank to rank, T·D numbers each time, and
+  from the last back to the leader, which has the output layer.
+- by heads, each rank has a share of every layer. Each computes the whole stream, and the ranks add up their
+  results twice in each block.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.cache import LayerState, Step
+from tinystar_np.cache.elsewhere import StatesElsewhere
+from tinystar_np.layers.module import Module
+from tinystar_np.models.config import AnyConfig
+from tinystar_np.ranks import Part, Ranks, Team
+
+if TYPE_CHECKING:
+    from tinystar_np.models.base import Decoder
+
+
+class BlocksElsewhere(Module):
+    """The blocks that the followers have, as the leader calls them: one block after its own."""
+
+    def __init__(self, team: Team):
+        self._team = team
+
+    def new_state(self, batch_size: int, capacity: int) -> StatesElsewhere:
+        """Make the states of all these blocks."""
+        return StatesElsewhere(self._team, self._team.new_states(batch_size, capacity))
+
+    def __call__(self, x: NDArray, step: Step, state: StatesElsewhere | None) -> NDArray:
+        """Send the residual stream (B, T, D) on, and wait until it comes back: (B, T, D), or (B, 1, D)."""
+        ranks = self._team.ranks
+        ranks.send((x, step.all_given), to=1)
+        result: NDArray = ranks.receive(ranks.size - 1)
+        return result
+
+
+class Follower:
+    """A follower's part of a model, and its part of each cache.
+
+    model  the part
+    part   which one it is
+    """
+
+    def __init__(self, model: "Decoder[AnyConfig]", part: Part):
+        self.model, self.ranks, self.part = model, part.ranks, part
+        self.states: dict[int, list[LayerState]] = {}
+
+    def do(self, waiting: Sequence[tuple[Any, ...]], message: tuple[Any, ...]) -> None:
+        """Do what the leader's message says, and before it what waited; see ``Team``."""
+        for what, *how in (*waiting, message):
+            action: Callable[..., None] = getattr(self, what)
+            action(*how)
+
+    def new_states(self, number: int, batch_size: int, capacity: int) -> None:
+        """Make the empty states of a cache."""
+        self.states[number] = [block.new_state(batch_size, capacity) for block in self.model.blocks]
+
+    def select(self, number: int, of: int, rows: NDArray[np.integer]) -> None:
+        """Copy rows of the states of another cache."""
+        self.states[number] = [state.select(rows) for state in self.states[of]]
+
+    def join(self, number: int, of: Sequence[int]) -> None:
+        """Put the rows of the states of several caches into one batch."""
+        layers = zip(*(self.states[each] for each in of), strict=True)
+        self.states[number] = [type(layer[0]).join(list(layer)) for layer in layers]
+
+    def commit(self, number: int) -> None:
+        """Make what a call computed the states."""
+        for state in self.states[number]:
+            state.commit()
+
+    def forget(self, number: int, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
+        """Empty the places of forgotten tokens, as ``Cache.truncate`` does."""
+        for state in self.states[number]:
+            for array in state.arrays(int(before.max())).values():
+                for row, length, held in zip(array, lengths.tolist(), before.tolist(), strict=True):
+                    row[:, length:held] = 0
+
+    def drop(self, number: int) -> None:
+        """Forget the states of a cache."""
+        del self.states[number]
+
+    def nbytes(self, number: int) -> None:
+        """Say how many bytes states occupy."""
+        self.ranks.send(sum(state.nbytes for state in self.states[number]), to=0)
+
+    def arrays(self, number: int, tokens: int) -> None:
+        """Send what must be saved of states."""
+        self.ranks.send([dict(state.arrays(tokens)) for state in self.states[number]], to=0)
+
+    def restore(self, number: int, of_ranks: Mapping[int, Mapping[int, Any]], tokens: int) -> None:
+        """Take over saved states; says what does not fit, or nothing."""
+        own = of_ranks.get(self.ranks.rank, {})
+        fault = ""
+        try:
+            for layer, state in enumerate(self.states[number]):
+                state.restore(own.get(layer, {}), tokens)
+        except (ValueError, MemoryError) as error:
+            fault = f"rank {self.ranks.rank}: {error}"
+        self.ranks.send(fault, to=0)
+
+    def call(self, number: int | None, tokens: NDArray[np.integer], step: Step, last_only: bool) -> None:
+        """Compute this rank's part of a call of the model."""
+        states = None if number is None else self.states[number]
+        if self.part.layers is None:
+            self.model.from_block(0, self.model.embed(tokens, step), step, states, last_only)
+            return
+        rank, size = self.ranks.rank, self.ranks.size
+        x, given = self.ranks.receive(rank - 1)
+        for key, value in given.items():
+            step.give(key, value)
+        is_last = rank + 1 == size
+        x = self.model.through_blocks(0, x, step, states, last_only and is_last)
+        if is_last:
+            self.ranks.send(x, to=0)
+        else:
+            self.ranks.send((x, step.all_given), to=rank + 1)
+
+
+def hollow(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return zeros that take no memory, in place of weights that other ranks have."""
+    return np.broadcast_to(np.float32(0), shape)
+
+
+def call_of(states: Sequence[LayerState] | None) -> int | None:
+    """Return the number that stands for what the followers remember of a cache; None without one."""
+    if states is None:
+        return None
+    beside = states[-1]
+    assert isinstance(beside, StatesElsewhere)
+    return beside.number
+
+
+def of_all_ranks(ranks: Ranks, message: object) -> None:
+    """Send the same to every follower."""
+    for to in range(1, ranks.size):
+        ranks.send(message, to)

@@ -1,0 +1,144 @@
+"""Which rank has what: runs of layers, or shares of heads, features, experts and vocabulary."""
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+from numpy.typing import NDArray
+
+from tinystar_np.errors import InputError
+from tinystar_np.ranks.ranks import Ranks
+
+BLOCK = 256
+"""Numbers of the longest block of a packed type: shares of features end at such borders where there are
+enough of them, so that no block is cut."""
+
+
+def shares(count: int, size: int, unit: int = 1) -> list[range]:
+    """Divide ``count`` things into a run for each of ``size`` ranks, as even as can be, longer ones first.
+
+    unit  how many stay together
+
+    >>> shares(9, 2), shares(9, 2, unit=3)
+    ([range(0, 5), range(5, 9)], [range(0, 6), range(6, 9)])
+    """
+    units = count // unit
+    each = [units // size + (rank < units % size) for rank in range(size)]
+    ends = [0, *accumulate(n * unit for n in each)]
+    ends[-1] = count
+    return [range(start, end) for start, end in pairwise(ends)]
+
+
+def layers_of_ranks(weights: Sequence[int], beside: int, size: int) -> list[range]:
+    """Divide layers into a run for each rank so that the fullest rank holds as little as possible.
+
+    weights  bytes of each layer
+    beside   bytes that rank 0 holds besides: the output layer
+    size     ranks, at most as many as layers
+
+    >>> layers_of_ranks([10] * 6, 20, 2)
+    [range(0, 2), range(2, 6)]
+
+    Raises InputError where there are fewer layers than ranks.
+    """
+    if len(weights) < size:
+        raise InputError(
+            f"{size} ranks cannot share {len(weights)} layers: each takes one at least. Start fewer."
+        )
+    L, sums = len(weights), [0, *accumulate(weights)]
+    # Of the first i layers: the fullest rank's bytes where so many ranks share them, and the last's first.
+    too_much = beside + sums[L] + 1
+    fullest = [too_much, *(beside + each for each in sums[1:])]
+    begins: list[list[int]] = []
+    for r in range(1, size):
+        best = [
+            min(((max(fullest[j], sums[i] - sums[j]), j) for j in range(r, i)), default=(too_much, 0))
+            for i in range(L + 1)
+        ]
+        fullest = [each for each, _ in best]
+        begins.append([first for _, first in best])
+    ends = [L]
+    for row in reversed(begins):
+        ends.append(row[ends[-1]])
+    return [range(a, b) for a, b in pairwise([0, *reversed(ends)])]
+
+
+class HeadShare(NamedTuple):
+    """The heads that a rank has: its runs of query heads and of the key/value heads that they share."""
+
+    heads: range
+    groups: range
+
+
+class Division:
+    """How a model is divided within its layers, as one rank sees it (``--parallel heads``).
+
+    ranks  all ranks
+    """
+
+    def __init__(self, ranks: Ranks):
+        self.ranks = ranks
+
+    def heads(self, heads: int, groups: int) -> HeadShare:
+        """Return the heads of this rank: whole groups where there are enough, else heads within one group.
+
+        heads   H
+        groups  G, which divides H: neighbouring heads share one
+        """
+        return heads_of_ranks(heads, groups, self.ranks.size)[self.ranks.rank]
+
+    def features(self, count: int) -> range:
+        """Return this rank's run of features of a feed-forward layer."""
+        return features_of_ranks(count, self.ranks.size)[self.ranks.rank]
+
+    def experts(self, count: int) -> range:
+        """Return this rank's run of experts, none where there are more ranks than experts."""
+        return shares(count, self.ranks.size)[self.ranks.rank]
+
+
+def features_of_ranks(count: int, size: int) -> list[range]:
+    """Divide features, or rows of a vocabulary, at borders of blocks where these are even enough.
+
+    >>> features_of_ranks(1536, 2), features_of_ranks(10, 3)
+    ([range(0, 768), range(768, 1536)], [range(0, 4), range(4, 7), range(7, 10)])
+    """
+    unit = BLOCK
+    while unit > 1 and (count % unit or (count // unit % size and count // unit < 8 * size)):
+        unit //= 2  # an uneven share of eight blocks is an eighth too large
+    return shares(count, size, unit)
+
+
+def heads_of_ranks(heads: int, groups: int, size: int) -> list[HeadShare]:
+    """Divide heads among ranks; see ``Division.heads``.
+
+    >>> heads_of_ranks(9, 3, 2)
+    [HeadShare(heads=range(0, 6), groups=range(0, 2)), HeadShare(heads=range(6, 9), groups=range(2, 3))]
+    >>> [share.heads for share in heads_of_ranks(8, 1, 3)]
+    [range(0, 3), range(3, 6), range(6, 8)]
+
+    Raises InputError where there are fewer heads than ranks.
+    """
+    if heads < size:
+        raise InputError(f"{size} ranks cannot share {heads} heads: each takes one at least. Start fewer.")
+    of_each = heads // groups
+    if groups >= size:
+        return [
+            HeadShare(range(run.start * of_each, run.stop * of_each), run) for run in shares(groups, size)
+        ]
+    found: list[HeadShare] = []
+    for group, its_ranks in enumerate(shares(size, groups)):
+        first = group * of_each
+        if len(its_ranks) > of_each:
+            raise InputError(
+                f"{size} ranks cannot share {heads} heads in {groups} groups: a rank would have none. "
+                "Start fewer."
+            )
+        found += [
+            HeadShare(range(first + run.start, first + run.stop), range(group, group + 1))
+            for run in shares(of_each, len(its_ranks))
+        ]
+    return found
+
+
+Together = Callable[[NDArray], NDArray]
+"""What makes one result of the ranks' results."""

@@ -1,0 +1,42 @@
+"""What a model asks of the processes that share it: a communicator, as MPI has one."""
+
+from typing import Any, NoReturn, Protocol
+
+from numpy.typing import NDArray
+
+PARALLEL = ("layers", "heads")
+"""How a model is divided: by its layers, or within each of them."""
+
+
+class Ranks(Protocol):
+    """The processes that share a model, as one of them sees them.
+
+    rank   this one's number, from 0; rank 0 leads
+    size   how many there are, at least 2
+    hosts  the name of each rank's machine
+    """
+
+    rank: int
+    size: int
+    hosts: tuple[str, ...]
+
+    def send(self, message: object, to: int) -> None:
+        """Send anything to another rank; returns when the message may be changed."""
+
+    def receive(self, source: int) -> Any:
+        """Wait for the next message of another rank; those of one rank come in the order of sending."""
+
+    def sum(self, x: NDArray) -> NDArray:
+        """Add up arrays of the same shape, one of each rank: the same sum, to the last bit, on all of them.
+
+        All ranks call it, in the same order as other sums and gatherings.
+        """
+
+    def gather(self, x: NDArray, widths: tuple[int, ...]) -> NDArray:
+        """Put arrays (..., n) side by side, one of each rank, in their order: (..., Σ n), on all ranks.
+
+        widths  n of each rank
+        """
+
+    def abort(self, code: int) -> NoReturn:
+        """End all ranks at once, with this exit code, wherever they are."""
