@@ -32,7 +32,9 @@ MODELS = [
         for case in CASES
     ),
     *(
-        pytest.param({"model_type": case.model_type, **case.config(variant)}, id=f"{case.model_type}-{variant}")
+        pytest.param(
+            {"model_type": case.model_type, **case.config(variant)}, id=f"{case.model_type}-{variant}"
+        )
         for case in CASES
         for variant in SHARING.get(case.model_type, ())
     ),
@@ -84,7 +86,9 @@ def check_calls(whole: Decoder, parts: Decoder) -> None:
     for a, b in pairwise((0, 1, 2, 8, 9, 26, 27)):
         one, other = (m(IDS[:, a:b], cache=c) for m, c in zip((whole, parts), caches, strict=True))
         assert np.array_equal(other, one), (a, b)
-    one, other = (m(IDS[:, 27:], cache=c, last_only=True) for m, c in zip((whole, parts), caches, strict=True))
+    one, other = (
+        m(IDS[:, 27:], cache=c, last_only=True) for m, c in zip((whole, parts), caches, strict=True)
+    )
     assert np.array_equal(other, one)
 
 

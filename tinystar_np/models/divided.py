@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import LayerState, Step
 from tinystar_np.cache.elsewhere import StatesElsewhere
+from tinystar_np.cache.layer_state import bytes_held, clear
 from tinystar_np.errors import InputError
 from tinystar_np.layers.basic import Mixer
 from tinystar_np.layers.module import Module, read_of_earlier
@@ -143,12 +144,10 @@ class Follower:
         for state in self.states[number]:
             state.commit()
 
-    def forget(self, number: int, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
-        """Empty the places of forgotten tokens, as ``Cache.truncate`` does."""
+    def clear(self, number: int, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
+        """Empty the places of forgotten tokens."""
         for state in self.states[number]:
-            for array in state.arrays(int(before.max())).values():
-                for row, length, held in zip(array, lengths.tolist(), before.tolist(), strict=True):
-                    row[:, length:held] = 0
+            clear(state, lengths, before)
 
     def drop(self, number: int) -> None:
         """Forget the states of a cache."""
@@ -157,6 +156,10 @@ class Follower:
     def nbytes(self, number: int) -> None:
         """Say how many bytes states occupy."""
         self.ranks.send(sum(state.nbytes for state in self.states[number]), to=0)
+
+    def bytes_held(self, number: int, tokens: int) -> None:
+        """Say how many bytes are remembered."""
+        self.ranks.send(sum(bytes_held(state, tokens) for state in self.states[number]), to=0)
 
     def arrays(self, number: int, tokens: int) -> None:
         """Send what must be saved of states."""
@@ -210,9 +213,3 @@ def call_of(states: Sequence[LayerState] | None) -> int | None:
     beside = states[-1]
     assert isinstance(beside, StatesElsewhere)
     return beside.number
-
-
-def of_all_ranks(ranks: Ranks, message: object) -> None:
-    """Send the same to every follower."""
-    for to in range(1, ranks.size):
-        ranks.send(message, to)
