@@ -30,7 +30,7 @@ from tinystar_np.models.divided import BlocksElsewhere, call_of, hollow
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
 from tinystar_np.models.vision_part import Image, VisionPart, check_places, images_of_rows, with_images
-from tinystar_np.ranks import Part
+from tinystar_np.ranks import Divides, Part
 from tinystar_np.tap import at, listening, scope, tap, timed
 
 in_silence = np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -59,6 +59,10 @@ class Decoder(Generic[AnyConfig]):
     """Why a logit is no sum of what the parts of a model add to the stream: a sentence for errors."""
     FROM_THE_START: ClassVar[str] = ""
     """Why blocks cannot run from any of them on, given the stream alone: a sentence for errors."""
+    DIVIDES: ClassVar[Divides] = Divides()
+    """Which letters of the weight table's shapes say what ranks share, with ``--parallel heads``."""
+    WHY_NOT_BY_HEADS: ClassVar[str] = ""
+    """Why ranks cannot share this model's layers: a sentence for errors."""
     IGNORED: ClassVar[str] = ""
     """Regular expression for tensors in checkpoints that are no weights."""
 
@@ -89,7 +93,7 @@ class Decoder(Generic[AnyConfig]):
         # Tied: the output layer is the embedding once more.
         tied = {} if HEAD in weights else {HEAD: weights[EMBEDDING].T}
         self.part = part
-        self.build(Weights({**tied, **weights}), config)
+        self.build(Weights({**tied, **weights}, division=None if part is None else part.division), config)
         self.rules_by_length = rules_by_length(self.blocks)
         if part is not None and part.layers is not None:
             self.blocks = list(self.blocks[part.own_layers.start : part.own_layers.stop])
@@ -255,10 +259,23 @@ class Decoder(Generic[AnyConfig]):
 
         Raises CheckpointError where the weights do not fit the config.
         """
-        config, table = fitted(cls, config, checkpoint)
         if part is None:
+            config, table = fitted(cls, config, checkpoint)
             return cls(config, side_by_side(gather(checkpoint, table, dtype)), end_ids)
-        own = side_by_side(gather(checkpoint, table.only(part.has), dtype))
+        division = part.divide(cls.DIVIDES)
+        if division is not None and cls.WHY_NOT_BY_HEADS:
+            raise InputError(f"{cls.__name__} cannot be divided by heads: {cls.WHY_NOT_BY_HEADS}")
+        config, table = fitted(cls, config, checkpoint, division)
+        if division is not None:
+            division.joins = {row.ours: row.joins for row in table.rows.values() if row.joins}
+            if EMBEDDING in division.joins:
+                first = table.rows[EMBEDDING].part[0]
+                assert isinstance(first, slice)
+                division.first_rows[EMBEDDING] = first.start
+                division.joins.setdefault(HEAD, "side by side")  # tied, it has columns of the same tokens
+        own = side_by_side(
+            gather(checkpoint, table.only(lambda row: part.has(row.ours) and not row.elsewhere), dtype)
+        )
         weights = {name: own[name] if name in own else hollow(row.shape) for name, row in table.rows.items()}
         return cls(config, weights, end_ids, part)
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tinystar_np.ranks.division import Division
+from tinystar_np.ranks.division import Divides, Division
 from tinystar_np.ranks.ranks import Ranks
 from tinystar_np.ranks.team import Team
 
@@ -26,6 +26,8 @@ class Part:
     ranks: Ranks
     layers: Sequence[range] | None = None
     number: int = 0
+    division: Division | None = field(init=False, default=None)
+    """How layers are divided, where each rank has a share of every one."""
     team: Team | None = field(init=False)
     """The followers, on rank 0."""
 
@@ -38,10 +40,10 @@ class Part:
         assert self.layers is not None
         return self.layers[self.ranks.rank]
 
-    @property
-    def division(self) -> Division | None:
-        """How layers are divided, where each rank has a share of every one."""
-        return Division(self.ranks) if self.layers is None else None
+    def divide(self, divides: Divides) -> Division | None:
+        """Say by which letters of shapes layers are divided, where each rank has a share of every one."""
+        self.division = Division(self.ranks, divides) if self.layers is None else None
+        return self.division
 
     def has(self, name: str) -> bool:
         """Say whether this rank has any of the weights of this name."""
