@@ -1,4 +1,4 @@
-"""Small models with random weights, made from the table of weight names: neither torch nor a file is needed."""
+"""Small models with random weights, made from the table of weight names: without torch and without a file."""
 
 from typing import Any
 

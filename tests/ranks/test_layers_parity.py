@@ -15,7 +15,7 @@ from thread_ranks import divided
 from tinystar_np.cache import Cache, join_caches
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder, model_class
-from tinystar_np.models.divided import hollow
+from tinystar_np.models.part_weights import hollow
 from tinystar_np.ranks import Part
 
 SHARING = {  # variants in which a layer reads what a much earlier one gave, or runs with its weights
@@ -102,7 +102,8 @@ def check_caches(whole: Decoder, parts: Decoder, path: Path) -> None:
     cache.save(path)
     loaded = parts.load_cache(path)
     assert np.array_equal(parts(IDS[:2, 9:12], cache=loaded), parts(IDS[:2, 9:12], cache=cache))
-    assert loaded.nbytes > 0 and "2 rows, 12 tokens" in repr(loaded)
+    assert loaded.nbytes > 0
+    assert "2 rows, 12 tokens" in repr(loaded)
 
 
 def _made_of_rows(model: Decoder) -> Iterator[tuple[str, np.ndarray]]:

@@ -26,11 +26,12 @@ from tinystar_np.models import caches
 from tinystar_np.models.as_text import one_line_of, picture_of
 from tinystar_np.models.config import AnyConfig, Config
 from tinystar_np.models.cut_groups import read_cut
-from tinystar_np.models.divided import begin_together, hollow, new_states_elsewhere, own_blocks
+from tinystar_np.models.divided import begin_together, new_states_elsewhere, own_blocks
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
+from tinystar_np.models.part_weights import weights_of_part
 from tinystar_np.models.vision_part import Image, VisionPart, check_places, images_of_rows, with_images
-from tinystar_np.ranks import Part
+from tinystar_np.ranks import Divides, Part
 from tinystar_np.tap import at, listening, scope, tap, timed
 
 in_silence = np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -59,6 +60,10 @@ class Decoder(Generic[AnyConfig]):
     """Why a logit is no sum of what the parts of a model add to the stream: a sentence for errors."""
     FROM_THE_START: ClassVar[str] = ""
     """Why blocks cannot run from any of them on, given the stream alone: a sentence for errors."""
+    DIVIDES: ClassVar[Divides] = Divides()
+    """Which letters of the weight table's shapes say what ranks share, with ``--parallel heads``."""
+    WHY_NOT_BY_HEADS: ClassVar[str] = ""
+    """Why ranks cannot share this model's layers: a sentence for errors."""
     IGNORED: ClassVar[str] = ""
     """Regular expression for tensors in checkpoints that are no weights."""
 
@@ -91,7 +96,7 @@ class Decoder(Generic[AnyConfig]):
         # Tied: the output layer is the embedding once more.
         tied = {} if HEAD in weights else {HEAD: weights[EMBEDDING].T}
         self.part = part
-        self.build(Weights({**tied, **weights}), config)
+        self.build(Weights({**tied, **weights}, division=None if part is None else part.division), config)
         self.rules_by_length = rules_by_length(self.blocks)
         if part is not None and part.layers is not None:
             self.blocks, self.read_later = own_blocks(self.blocks, part)
@@ -260,13 +265,11 @@ class Decoder(Generic[AnyConfig]):
 
         Raises CheckpointError where the weights do not fit the config.
         """
+        if part is not None:
+            config, weights = weights_of_part(cls, config, checkpoint, dtype, part)
+            return cls(config, weights, end_ids, part)
         config, table = fitted(cls, config, checkpoint)
-        if part is None:
-            return cls(config, side_by_side(gather(checkpoint, table, dtype)), end_ids)
-        home = config.home
-        own = side_by_side(gather(checkpoint, table.only(lambda name: part.has(name, home)), dtype))
-        weights = {name: own[name] if name in own else hollow(row.shape) for name, row in table.rows.items()}
-        return cls(config, weights, end_ids, part)
+        return cls(config, side_by_side(gather(checkpoint, table, dtype)), end_ids)
 
     def move_into_memory(self) -> None:
         """Copy float32 matrices out of their file, to where products read them faster (models/memory.py).

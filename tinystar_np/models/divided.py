@@ -23,7 +23,7 @@ from tinystar_np.layers.basic import Mixer
 from tinystar_np.layers.module import Module, read_of_earlier
 from tinystar_np.models.caches import fingerprint
 from tinystar_np.models.config import AnyConfig
-from tinystar_np.ranks import Part, Ranks, Team
+from tinystar_np.ranks import Part, Team
 from tinystar_np.tap import listening
 
 if TYPE_CHECKING:
@@ -199,11 +199,6 @@ class Follower:
             self.ranks.send(x, to=0)
         else:
             self.ranks.send((x, step.given_of(self.model.read_later)), to=rank + 1)
-
-
-def hollow(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return zeros that take no memory, in place of weights that other ranks have."""
-    return np.broadcast_to(np.float32(0), shape)
 
 
 def call_of(states: Sequence[LayerState] | None) -> int | None:

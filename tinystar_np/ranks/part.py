@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from tinystar_np.ranks.division import Division
+from tinystar_np.ranks.division import Divides, Division
 from tinystar_np.ranks.ranks import Ranks
 from tinystar_np.ranks.team import Team
 
@@ -25,6 +25,8 @@ class Part:
     ranks: Ranks
     layers: Sequence[range] | None = None
     number: int = 0
+    division: Division | None = field(init=False, default=None)
+    """How layers are divided, where each rank has a share of every one."""
     team: Team | None = field(init=False)
     """The followers, on rank 0."""
 
@@ -37,10 +39,10 @@ class Part:
         assert self.layers is not None
         return self.layers[self.ranks.rank]
 
-    @property
-    def division(self) -> Division | None:
-        """How layers are divided, where each rank has a share of every one."""
-        return Division(self.ranks) if self.layers is None else None
+    def divide(self, divides: Divides) -> Division | None:
+        """Say by which letters of shapes layers are divided, where each rank has a share of every one."""
+        self.division = Division(self.ranks, divides) if self.layers is None else None
+        return self.division
 
     def has(self, name: str, home: Mapping[int, int]) -> bool:
         """Say whether this rank has any of the weights of this name.
