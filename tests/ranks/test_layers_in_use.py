@@ -1,6 +1,8 @@
 """What is done with a model divided by its layers: texts, conversations, saved caches, kinds of files."""
 
+import gc
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +11,18 @@ import pytest
 from divided_models import loaded
 from parity_cases import ROWS
 from random_models import deeper, random_model, random_weights
-from thread_ranks import divided
+from thread_ranks import Rooms, ThreadRanks, divided
 
 import tinystar_np
 import tinystar_np as ts
 from tinystar_np.cache import SeenImage
 from tinystar_np.cache.images import grouped
+from tinystar_np.checkpoints.hub import find_model
+from tinystar_np.checkpoints.model_source import open_source
 from tinystar_np.conversion import convert
 from tinystar_np.errors import CheckpointError, InputError
 from tinystar_np.generation.saved_conversation import read_conversation, resume, save_conversation
+from tinystar_np.loading import model_config
 from tinystar_np.models import Decoder, model_class
 from tinystar_np.ranks import Part
 from tinystar_np.text import load_tokenizer
@@ -276,3 +281,28 @@ def test_images(model_type: str, kind: dict[str, Any], tmp_path: Path) -> None:
     for one, other in zip(*found, strict=True):
         assert np.isfinite(one).all()
         assert np.array_equal(other, one)
+
+
+@pytest.mark.parametrize(("rank", "most"), [(0, 0.6), (1, 0.46)])
+def test_memory_of_a_part(rank: int, most: float) -> None:
+    """Rounded weights are in memory: a rank's own, and no others while it builds their hollow blocks."""
+    L = len(ts.load("stories")[0].blocks)
+    ranks = ThreadRanks(Rooms(2), rank)
+    whole, own = (_rounded_bytes(part) for part in (None, Part(ranks, [range(L // 2), range(L // 2, L)])))
+    assert own[0] < most * whole[0]
+    assert own[1] < whole[1]
+
+
+def _rounded_bytes(part: Part | None) -> tuple[int, int]:
+    """The bytes of a model in int8, or of a part of it, and the most while it was built."""
+    source = open_source(find_model("stories"))
+    architecture, config = model_config(source, source.config)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        model = architecture.from_checkpoint(config, source.checkpoint(source.config), (), "int8", part)
+        found = tracemalloc.get_traced_memory()
+        del model
+    finally:
+        tracemalloc.stop()
+    return found
