@@ -9,7 +9,8 @@ their part of it in step with the leader:
   results twice in each block.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,35 @@ class BlocksElsewhere(Module):
         ranks.send((x, step.all_given), to=1)
         result: NDArray = ranks.receive(ranks.size - 1)
         return result
+
+
+OUT_OF_STEP = (
+    "A call of the model ended with {error} on rank 0, in the middle of what all ranks do together: they are "
+    "out of step. Start them again."
+)
+
+
+@contextmanager
+def in_step(
+    part: Part | None,
+    states: Sequence[LayerState] | None,
+    tokens: NDArray[np.integer],
+    step: Step,
+    last_only: bool,
+) -> Iterator[None]:
+    """Let the followers of a part compute a call in step with the ``with`` block.
+
+    The ranks can do nothing together after one in which the block ended too early.
+    """
+    if part is None or part.team is None:
+        yield
+        return
+    part.team.tell("call", call_of(states), tokens, step.bare(), last_only)
+    try:
+        yield
+    except BaseException as error:
+        part.ranks.fault = part.ranks.fault or OUT_OF_STEP.format(error=type(error).__name__)
+        raise
 
 
 class Follower:

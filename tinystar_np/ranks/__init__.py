@@ -7,7 +7,7 @@ remembers, waits for what rank 0 sends, and computes its part of it.
 
 from tinystar_np.ranks.division import Division, HeadShare, layers_of_ranks, shares
 from tinystar_np.ranks.part import Part
-from tinystar_np.ranks.ranks import PARALLEL, Ranks
+from tinystar_np.ranks.ranks import AUTO, PARALLEL, Ranks
 from tinystar_np.ranks.team import Team
 
-__all__ = ["PARALLEL", "Division", "HeadShare", "Part", "Ranks", "Team", "layers_of_ranks", "shares"]
+__all__ = ["AUTO", "PARALLEL", "Division", "HeadShare", "Part", "Ranks", "Team", "layers_of_ranks", "shares"]
