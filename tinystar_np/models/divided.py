@@ -15,7 +15,8 @@ their part of it in step with the leader:
     Follower         what the others do when they are told
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,20 +100,36 @@ def own_blocks(blocks: Sequence[Mixer], part: Part) -> tuple[list[Mixer], frozen
     return found, read
 
 
-def begin_together(
-    part: Part,
+OUT_OF_STEP = (
+    "A call of the model ended with {error} on rank 0, in the middle of what all ranks do together: they are "
+    "out of step. Start them again."
+)
+
+
+@contextmanager
+def in_step(
+    part: Part | None,
+    states: Sequence[LayerState] | None,
     tokens: NDArray[np.integer],
     step: Step,
-    states: Sequence[LayerState] | None,
     last_only: bool,
-) -> None:
-    """Let followers that have a share of every layer begin a call of the model, as the leader does.
+) -> Iterator[None]:
+    """Let followers that have a share of every layer compute a call in step with the ``with`` block.
 
     tokens  (B, T)
     others  as of ``Decoder.from_block``
+
+    The ranks can do nothing together after one in which the block ended too early.
     """
-    if part.team is not None and part.layers is None:
-        part.team.tell("call", call_of(states), tokens, step.for_other_ranks(), last_only)
+    if part is None or part.team is None or part.layers is not None:
+        yield
+        return
+    part.team.tell("call", call_of(states), tokens, step.for_other_ranks(), last_only)
+    try:
+        yield
+    except BaseException as error:
+        part.ranks.fault = part.ranks.fault or OUT_OF_STEP.format(error=type(error).__name__)
+        raise
 
 
 class Follower:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.errors import RanksError
 from tinystar_np.ranks.ranks import Ranks
 
 
@@ -29,7 +30,9 @@ class Team:
         self._later: list[tuple[Any, ...]] = []
 
     def tell(self, *message: Any) -> None:
-        """Let each follower do something."""
+        """Let each follower do something; raises RanksError where they can no longer work together."""
+        if self.ranks.fault:
+            raise RanksError(self.ranks.fault)
         waiting, self._later = self._later, []
         for to in range(1, self.ranks.size):
             self.ranks.send((self.number, waiting, message), to)
