@@ -9,14 +9,19 @@ their part of it in step with the leader:
   results twice in each block.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import LayerState, Step
-from tinystar_np.cache.elsewhere import StatesElsewhere
+from tinystar_np.cache.elsewhere import PooledElsewhere, Rows, StatesElsewhere
+from tinystar_np.cache.needs import needs_of
+from tinystar_np.cache.paged import PagedState
+from tinystar_np.cache.pooled_states import of_rows, paged, with_tables
+from tinystar_np.cache.recurrent import parts_of
 from tinystar_np.layers.module import Module
 from tinystar_np.models.config import AnyConfig
 from tinystar_np.ranks import Part, Ranks, Team
@@ -35,7 +40,7 @@ class BlocksElsewhere(Module):
         """Make the states of all these blocks."""
         return StatesElsewhere(self._team, self._team.new_states(batch_size, capacity))
 
-    def __call__(self, x: NDArray, step: Step, state: StatesElsewhere | None) -> NDArray:
+    def __call__(self, x: NDArray, step: Step, state: LayerState | None) -> NDArray:
         """Send the residual stream (B, T, D) on, and wait until it comes back: (B, T, D), or (B, 1, D)."""
         ranks = self._team.ranks
         ranks.send((x, step.all_given), to=1)
@@ -64,9 +69,24 @@ class Follower:
         """Make the empty states of a cache."""
         self.states[number] = [block.new_state(batch_size, capacity) for block in self.model.blocks]
 
+    def needs(self, number: int, size: int) -> None:
+        """Say what the states of a cache of one row would need of a pool; see ``needs_of``."""
+        self.ranks.send(needs_of(self.states[number], size), to=0)
+
+    def paged(self, number: int, of: int, blocks: int, size: int) -> None:
+        """Put keys and values into a pool, as the states of a cache of one row have them."""
+        self.states[number] = [paged(state, blocks, size) for state in self.states[of]]
+
+    def copy_block(self, number: int, block: int, to: int) -> None:
+        """Copy a block of a pool into another."""
+        for state in self.states[number]:
+            for part in parts_of(state):
+                if isinstance(part, PagedState):
+                    part.copy_block(block, to)
+
     def select(self, number: int, of: int, rows: NDArray[np.integer]) -> None:
-        """Copy rows of the states of another cache."""
-        self.states[number] = [state.select(rows) for state in self.states[of]]
+        """Copy rows of the states of another cache; of a pool, those of recurrences."""
+        self.states[number] = [of_rows(state, rows) for state in self.states[of]]
 
     def join(self, number: int, of: Sequence[int]) -> None:
         """Put the rows of the states of several caches into one batch."""
@@ -93,9 +113,9 @@ class Follower:
         """Say how many bytes states occupy."""
         self.ranks.send(sum(state.nbytes for state in self.states[number]), to=0)
 
-    def arrays(self, number: int, tokens: int) -> None:
+    def arrays(self, rows: Rows, tokens: int) -> None:
         """Send what must be saved of states."""
-        self.ranks.send([dict(state.arrays(tokens)) for state in self.states[number]], to=0)
+        self.ranks.send([dict(state.arrays(tokens)) for state in self._states_of(rows)], to=0)
 
     def restore(self, number: int, of_ranks: Mapping[int, Mapping[int, Any]], tokens: int) -> None:
         """Take over saved states; says what does not fit, or nothing."""
@@ -108,9 +128,9 @@ class Follower:
             fault = f"rank {self.ranks.rank}: {error}"
         self.ranks.send(fault, to=0)
 
-    def call(self, number: int | None, tokens: NDArray[np.integer], step: Step, last_only: bool) -> None:
+    def call(self, rows: Rows | None, tokens: NDArray[np.integer], step: Step, last_only: bool) -> None:
         """Compute this rank's part of a call of the model."""
-        states = None if number is None else self.states[number]
+        states = None if rows is None else self._states_of(rows)
         if self.part.layers is None:
             self.model.from_block(0, self.model.embed(tokens, step), step, states, last_only)
             return
@@ -125,19 +145,44 @@ class Follower:
         else:
             self.ranks.send((x, step.all_given), to=rank + 1)
 
+    def _states_of(self, rows: Rows) -> list[LayerState]:
+        """Return the states that the leader names."""
+        states, tables = self.states[rows.number], rows.tables
+        return states if tables is None else [with_tables(state, list(tables)) for state in states]
+
 
 def hollow(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return zeros that take no memory, in place of weights that other ranks have."""
     return np.broadcast_to(np.float32(0), shape)
 
 
-def call_of(states: Sequence[LayerState] | None) -> int | None:
-    """Return the number that stands for what the followers remember of a cache; None without one."""
+@contextmanager
+def told(
+    part: Part | None,
+    tokens: NDArray[np.integer],
+    step: Step,
+    states: Sequence[LayerState] | None,
+    last_only: bool,
+) -> Iterator[None]:
+    """Let the followers compute their part of a call, which the ``with`` block is; nothing without followers.
+
+    Arguments are those of ``Decoder.from_block``. Other threads of the leader wait until it has ended.
+    """
+    if part is None or part.team is None:
+        yield
+        return
+    with part.ranks.turn:
+        part.team.tell("call", rows_of(states), tokens, step.bare(), last_only)
+        yield
+
+
+def rows_of(states: Sequence[LayerState] | None) -> Rows | None:
+    """Return what stands for what the followers remember of a cache; None without one."""
     if states is None:
         return None
     beside = states[-1]
-    assert isinstance(beside, StatesElsewhere)
-    return beside.number
+    assert isinstance(beside, StatesElsewhere | PooledElsewhere)
+    return beside.rows
 
 
 def of_all_ranks(ranks: Ranks, message: object) -> None:

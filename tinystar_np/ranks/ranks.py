@@ -1,5 +1,6 @@
 """What a model asks of the processes that share it: a communicator, as MPI has one."""
 
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn, Protocol
 
 from numpy.typing import NDArray
@@ -14,11 +15,14 @@ class Ranks(Protocol):
     rank   this one's number, from 0; rank 0 leads
     size   how many there are, at least 2
     hosts  the name of each rank's machine
+    turn   a lock that rank 0 holds while the ranks do what it told them, in one of its threads at a time; the
+           thread that holds it may take it again
     """
 
     rank: int
     size: int
     hosts: tuple[str, ...]
+    turn: AbstractContextManager[object]
 
     def send(self, message: object, to: int) -> None:
         """Send anything to another rank; returns when the message may be changed."""
