@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinystar_np.cache.pool import Pool
+from tinystar_np.generation.language_model import LanguageModel
 from tinystar_np.generation.memory import SharedPool
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.generation.request import Request
 from tinystar_np.generation.row import Row
 from tinystar_np.generation.scheduler import Scheduler
-from tinystar_np.models import Decoder
 
 NEW = 24
 VOCABULARY = 128
@@ -25,7 +25,7 @@ def texts() -> list[list[int]]:
 
 
 def together(
-    model: Decoder,
+    model: LanguageModel,
     prompts: Sequence[list[int]],
     options: SamplingOptions,
     blocks: int,

@@ -26,6 +26,7 @@ class Rooms:
         }
         self.barrier = threading.Barrier(size, timeout=MOST_SECONDS)
         self.table: list[Any] = [None] * size
+        self.followers: list[Follower] = []
         self.error: BaseException | None = None
 
 
@@ -77,8 +78,10 @@ def divided(build: Callable[[Part], Any], size: int, layers: list[range] | None 
     parts = [Part(ThreadRanks(rooms, rank), layers) for rank in range(size)]
     models = [build(part) for part in parts]  # one after the other: building needs no other rank
 
+    rooms.followers = [Follower(model, part) for model, part in zip(models[1:], parts[1:], strict=True)]
+
     def follow(rank: int) -> None:
-        follower = Follower(models[rank], parts[rank])
+        follower = rooms.followers[rank - 1]
         try:
             while True:
                 message = pickle.loads(rooms.queues[0, rank].get())
