@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.models import Decoder
 from tinystar_np.models.divided import Follower
 from tinystar_np.ranks import Part
 
@@ -95,3 +96,13 @@ def divided(build: Callable[[Part], Any], size: int, layers: list[range] | None 
     for rank in range(1, size):
         threading.Thread(target=follow, args=(rank,), daemon=True).start()
     return models[0]
+
+
+def shared(whole: Decoder, layers: list[range]) -> Decoder:
+    """Divide the layers of a model among ranks, each with these."""
+
+    def build(part: Part) -> Decoder:
+        return type(whole)(whole.config, whole.weights, whole.end_ids, part)
+
+    model: Decoder = divided(build, len(layers), layers)
+    return model

@@ -8,7 +8,7 @@ import pytest
 from in_one_pool import NEW, texts, together
 from numpy.typing import NDArray
 from small_models import DENSE, EXPERTS, small_model
-from thread_ranks import ThreadRanks, divided
+from thread_ranks import ThreadRanks, shared
 
 from tinystar_np.cache import Cache
 from tinystar_np.cache.pool import BLOCK, Pool
@@ -21,28 +21,16 @@ from tinystar_np.generation.request import Request
 from tinystar_np.generation.row import Row
 from tinystar_np.generation.scheduler import Scheduler
 from tinystar_np.models import Decoder
-from tinystar_np.ranks import Part
 
 ALL = [*DENSE, *EXPERTS]
 HYBRID = "mamba 2 and attention"
 GREEDY = SamplingOptions(max_new_tokens=NEW, temperature=0.0)
 
 
-def shared(name: str, layers: list[range]) -> Decoder:
-    """Divide the layers of a small model among ranks."""
-    whole = small_model(name)
-
-    def build(part: Part) -> Decoder:
-        return type(whole)(whole.config, whole.weights, whole.end_ids, part)
-
-    model: Decoder = divided(build, len(layers), layers)
-    return model
-
-
 @cache
 def by_layers(name: str) -> Decoder:
     """Return the small model of that name, with a rank for each layer."""
-    return shared(name, [range(i, i + 1) for i in range(len(small_model(name).blocks))])
+    return shared(small_model(name), [range(i, i + 1) for i in range(len(small_model(name).blocks))])
 
 
 class Heard:
@@ -138,7 +126,7 @@ def test_memory_is_that_of_each_rank() -> None:
     """The rank with two layers of attention decides how many blocks there are."""
     name, memory = "rope, groups", 400_000
     whole = Pool.within(small_model(name), memory, 4)
-    even = Pool.within(shared(name, [range(1), range(1, 2)]), memory, 4)
+    even = Pool.within(shared(small_model(name), [range(1), range(1, 2)]), memory, 4)
     assert even.bytes_per_block == whole.bytes_per_block
     assert even.blocks.count == memory // (whole.bytes_per_block // 2)
     assert even.tokens == even.blocks.count * BLOCK
@@ -148,17 +136,17 @@ def test_memory_is_that_of_each_rank() -> None:
         even.blocks.count * half
     )
     with pytest.raises(InputError, match="too small for this model, which needs"):
-        Pool.within(shared(name, [range(1), range(1, 2)]), half - 1, 4)
+        Pool.within(shared(small_model(name), [range(1), range(1, 2)]), half - 1, 4)
 
 
 def test_memory_of_recurrences_on_one_rank_and_keys_on_the_other() -> None:
     """Layers: a recurrence, attention, a recurrence. A rank that needs one of both has all memory for it."""
-    model, memory = shared(HYBRID, [range(1), range(1, 3)]), 1_000_000
+    model, memory = shared(small_model(HYBRID), [range(1), range(1, 3)]), 1_000_000
     pool = Pool.within(model, memory, 4)
     state, block = pool.bytes_per_state // 2, pool.bytes_per_block
     assert pool.blocks.count == memory // 2 // block
     assert pool.snapshots._most == memory // 2 // state - 4
-    pool = Pool.within(shared(HYBRID, [range(2), range(2, 3)]), memory, 4)
+    pool = Pool.within(shared(small_model(HYBRID), [range(2), range(2, 3)]), memory, 4)
     assert pool.blocks.count == memory // 2 // block
 
 
