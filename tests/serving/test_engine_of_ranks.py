@@ -14,6 +14,9 @@ from thread_ranks import shared
 import tinystar_np as ts
 from tinystar_np.errors import EngineClosedError, InputError
 from tinystar_np.models import Decoder
+from tinystar_np.serving.api_errors import ApiError
+from tinystar_np.serving.look import LookRequest, look_at
+from tinystar_np.serving.served import Served
 from tinystar_np.text import Tokenizer
 
 LONG = 60  # seconds, which nothing here takes
@@ -129,3 +132,10 @@ def test_closing_in_the_middle(model: Decoder, tokenizer: Tokenizer, whole: Deco
     with ts.Engine(model, tokenizer) as engine:
         wanted = ts.generate(whole, tokenizer, PROMPTS[1], **settings)
         assert engine.submit(PROMPTS[1], **settings).result(LONG) == wanted
+
+
+def test_an_answer_cannot_be_looked_into(model: Decoder, tokenizer: Tokenizer) -> None:
+    engine = ts.Engine(model, tokenizer, own_thread=False)
+    served = Served("stories", model, tokenizer, engine, most_texts=1)
+    with pytest.raises(ApiError, match="3 processes share this model"):
+        look_at(served, LookRequest(prompt=PROMPTS[0], answer=" there"), "stories")
