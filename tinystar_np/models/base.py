@@ -26,7 +26,7 @@ from tinystar_np.models import caches
 from tinystar_np.models.as_text import one_line_of, picture_of
 from tinystar_np.models.config import AnyConfig, Config
 from tinystar_np.models.cut_groups import read_cut
-from tinystar_np.models.divided import BlocksElsewhere, hollow, told
+from tinystar_np.models.divided import BlocksElsewhere, hollow, in_step
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
 from tinystar_np.models.vision_part import Image, VisionPart, check_places, images_of_rows, with_images
@@ -145,7 +145,7 @@ class Decoder(Generic[AnyConfig]):
             return logits if given.ndim == 2 else logits[0]
         current = cache if cache is None or cache.text is None else caches.up_to_date(self, cache, step)
         states = None if current is None else current.states
-        with told(self.part, tokens, step, states, last_only), at(step.positions):
+        with in_step(self.part, states, tokens, step, last_only), at(step.positions):
             with timed("embedding"):
                 x = self.embed(tokens, step)  # (B, T, D)
             logits = self.from_block(0, x, step, states, last_only)  # (B, T, V)

@@ -48,6 +48,26 @@ class BlocksElsewhere(Module):
         return result
 
 
+@contextmanager
+def in_step(
+    part: Part | None,
+    states: Sequence[LayerState] | None,
+    tokens: NDArray[np.integer],
+    step: Step,
+    last_only: bool,
+) -> Iterator[None]:
+    """Let the followers of a part compute a call in step with the ``with`` block.
+
+    Other threads of the leader wait until it has ended.
+    """
+    if part is None or part.team is None:
+        yield
+        return
+    with part.ranks.turn:
+        part.team.tell("call", rows_of(states), tokens, step.bare(), last_only)
+        yield
+
+
 class Follower:
     """A follower's part of a model, and its part of each cache.
 
@@ -154,26 +174,6 @@ class Follower:
 def hollow(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return zeros that take no memory, in place of weights that other ranks have."""
     return np.broadcast_to(np.float32(0), shape)
-
-
-@contextmanager
-def told(
-    part: Part | None,
-    tokens: NDArray[np.integer],
-    step: Step,
-    states: Sequence[LayerState] | None,
-    last_only: bool,
-) -> Iterator[None]:
-    """Let the followers compute their part of a call, which the ``with`` block is; nothing without followers.
-
-    Arguments are those of ``Decoder.from_block``. Other threads of the leader wait until it has ended.
-    """
-    if part is None or part.team is None:
-        yield
-        return
-    with part.ranks.turn:
-        part.team.tell("call", rows_of(states), tokens, step.bare(), last_only)
-        yield
 
 
 def rows_of(states: Sequence[LayerState] | None) -> Rows | None:
