@@ -98,11 +98,15 @@ def divided(build: Callable[[Part], Any], size: int, layers: list[range] | None 
     return models[0]
 
 
-def shared(whole: Decoder, layers: list[range]) -> Decoder:
-    """Divide the layers of a model among ranks, each with these."""
+def shared(whole: Decoder, layers: list[range] | None = None) -> Decoder:
+    """Divide a model among ranks.
+
+    layers  of each rank; None for one each
+    """
+    own = [range(i, i + 1) for i in range(len(whole.blocks))] if layers is None else layers
 
     def build(part: Part) -> Decoder:
         return type(whole)(whole.config, whole.weights, whole.end_ids, part)
 
-    model: Decoder = divided(build, len(layers), layers)
+    model: Decoder = divided(build, len(own), own)
     return model

@@ -30,7 +30,7 @@ GREEDY = SamplingOptions(max_new_tokens=NEW, temperature=0.0)
 @cache
 def by_layers(name: str) -> Decoder:
     """Return the small model of that name, with a rank for each layer."""
-    return shared(small_model(name), [range(i, i + 1) for i in range(len(small_model(name).blocks))])
+    return shared(small_model(name))
 
 
 class Heard:
@@ -126,7 +126,7 @@ def test_memory_is_that_of_each_rank() -> None:
     """The rank with two layers of attention decides how many blocks there are."""
     name, memory = "rope, groups", 400_000
     whole = Pool.within(small_model(name), memory, 4)
-    even = Pool.within(shared(small_model(name), [range(1), range(1, 2)]), memory, 4)
+    even = Pool.within(shared(small_model(name)), memory, 4)
     assert even.bytes_per_block == whole.bytes_per_block
     assert even.blocks.count == memory // (whole.bytes_per_block // 2)
     assert even.tokens == even.blocks.count * BLOCK
@@ -136,7 +136,7 @@ def test_memory_is_that_of_each_rank() -> None:
         even.blocks.count * half
     )
     with pytest.raises(InputError, match="too small for this model, which needs"):
-        Pool.within(shared(small_model(name), [range(1), range(1, 2)]), half - 1, 4)
+        Pool.within(shared(small_model(name)), half - 1, 4)
 
 
 def test_memory_of_recurrences_on_one_rank_and_keys_on_the_other() -> None:

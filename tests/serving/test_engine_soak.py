@@ -9,6 +9,7 @@ import pytest
 from parity import reference_model, save
 from small_models import ATTENTION, small_model
 from small_seeing import picture, small_seeing_model
+from thread_ranks import shared
 
 import tinystar_np as ts
 from tinystar_np.cache.pool import Pool
@@ -116,6 +117,17 @@ def test_small_caches(name: str, blocks: int, states: int) -> None:
     if name == "rope, groups":
         assert statistics.preempted
         assert statistics.cached_tokens
+
+
+@pytest.mark.parametrize("name", ["rope, groups", "mamba 2 and attention", "delta rule"])
+def test_small_caches_of_ranks(name: str) -> None:
+    """Each layer, with its part of the pool, is on a rank of its own."""
+    model = shared(small_model(name))
+    blocks = 12 if name == "rope, groups" else 24
+    statistics = soak(model, Pool(model, blocks, 9, 6), len(name), 48, 100).statistics()
+    assert statistics.finished["length"]
+    assert statistics.finished["cancelled"]
+    assert statistics.cached_tokens
 
 
 def test_rotations_that_depend_on_the_length(tmp_path: Path) -> None:
