@@ -135,7 +135,8 @@ def test_rotations_that_depend_on_the_length(tmp_path: Path) -> None:
     rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
     config = {**ATTENTION, "max_position_embeddings": 20, "rope_parameters": rope}
     model = load(save(reference_model("llama", **config), tmp_path))[0]
-    soak(model, Pool(model, 8, 4, 4), 3, 8, 24)
+    for each in (model, shared(model)):
+        soak(each, Pool(each, 8, 4, 4), 3, 8, 24)
 
 
 def test_images_and_texts(tmp_path: Path) -> None:
