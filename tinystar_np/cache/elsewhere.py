@@ -66,13 +66,13 @@ class StatesElsewhere:
         team = states[0].team
         return cls(team, team.join([state.number for state in states]))
 
-    def forget(self, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
-        """Empty the places of forgotten tokens.
+    def clear(self, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
+        """Empty the places of forgotten tokens, as ``clear`` in layer_state.py."""
+        self.team.later("clear", self.number, lengths, before)
 
-        lengths  (B,) tokens that the rows hold now
-        before   (B,) tokens that they held
-        """
-        self.team.later("forget", self.number, lengths, before)
+    def bytes_held(self, tokens: int) -> int:
+        """Return the bytes of what the followers remember of rows with up to so many tokens."""
+        return sum(self.team.ask("bytes_held", self.rows, tokens))
 
     def arrays(self, tokens: int) -> Mapping[str, NDArray]:
         """Return what must be saved: each array's name after its rank and its layer there."""
@@ -155,6 +155,13 @@ class PooledElsewhere:
         joined = StatesElsewhere.join([s.states for s in states]) if first.recurrent else first.states
         return cls(joined, first.bytes_per_block, first.recurrent, tables)
 
+    def clear(self, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
+        """Nothing need be emptied: no row reads places beyond its own length."""
+
+    def bytes_held(self, tokens: int) -> int:
+        """Return the bytes of what the followers remember of rows with up to so many tokens."""
+        return sum(self.states.team.ask("bytes_held", self.rows, tokens))
+
     def copy_block(self, block: int, to: int) -> None:
         """Copy the keys and values of a block into another."""
         self.states.team.later("copy_block", self.states.number, block, to)
@@ -166,6 +173,9 @@ class PooledElsewhere:
     def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
         """Raise ValueError: texts of a pool are read, and not loaded."""
         raise ValueError("a text of a pool cannot be loaded")
+
+
+Elsewhere = StatesElsewhere | PooledElsewhere
 
 
 def _of_all_ranks(found: Sequence[Sequence[Mapping[str, NDArray]]]) -> dict[str, NDArray]:
