@@ -2,17 +2,20 @@
 
 import gc
 from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from in_one_pool import NEW, texts, together
 from numpy.typing import NDArray
+from parity import reference_model, save
 from small_models import DENSE, EXPERTS, small_model
-from thread_ranks import ThreadRanks, shared
+from thread_ranks import ThreadRanks, divided, shared
 
 from tinystar_np.cache import Cache
 from tinystar_np.cache.pool import BLOCK, Pool
 from tinystar_np.cache.pooled_states import fits_a_pool
+from tinystar_np.checkpoints.model_source import open_source
 from tinystar_np.errors import InputError
 from tinystar_np.generation import generate_ids
 from tinystar_np.generation.memory import SharedPool
@@ -20,6 +23,7 @@ from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.generation.request import Request
 from tinystar_np.generation.row import Row
 from tinystar_np.generation.scheduler import Scheduler
+from tinystar_np.loading import load, model_config
 from tinystar_np.models import Decoder
 
 ALL = [*DENSE, *EXPERTS]
@@ -166,3 +170,25 @@ def test_a_cache_of_a_pool_says_what_it_holds() -> None:
         assert cache.nbytes == pool.bytes_per_block + pool.bytes_per_state
         found.append(repr(cache))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["learned positions", "rope, groups", "chunks and no positions, in turns", "experts"]
+)
+def test_layers_divided_by_heads(name: str, tmp_path: Path) -> None:
+    """Each rank has its own heads' keys and values, in blocks of the same numbers."""
+    model_type, config = (DENSE | EXPERTS)[name]
+    source = open_source(save(reference_model(model_type, **config), tmp_path))
+    architecture, own = model_config(source, source.config)
+    files, whole = source.checkpoint(source.config), load(tmp_path, dtype="float32")[0]
+    model: Decoder = divided(
+        lambda part: architecture.from_checkpoint(own, files, whole.end_ids, "float32", part), 2
+    )
+    for blocks in (60, 8):
+        expected, one = together(whole, texts(), GREEDY, blocks, 20)
+        found, several = together(model, texts(), GREEDY, blocks, 20)
+        assert found == expected
+        assert several.preempted == one.preempted
+    pools = [Pool.within(each, 400_000, 4) for each in (whole, model)]
+    assert pools[1].bytes_per_block == pools[0].bytes_per_block
+    assert pools[1].blocks.count == 400_000 // (pools[0].bytes_per_block // 2)
