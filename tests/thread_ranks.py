@@ -5,7 +5,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from queue import Queue
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ class ThreadRanks:
         self.rooms, self.rank, self.size = rooms, rank, rooms.size
         self.hosts = ("here",) * rooms.size
         self.turn = threading.RLock()
+        self.fault = ""
 
     def send(self, message: object, to: int) -> None:
         self.rooms.queues[self.rank, to].put(pickle.dumps(message))
@@ -71,10 +72,6 @@ class ThreadRanks:
         found = list(self.rooms.table)
         self.rooms.barrier.wait()
         return found
-
-    def abort(self, code: int) -> NoReturn:
-        self.rooms.barrier.abort()
-        raise SystemExit(code)
 
 
 def divided(build: Callable[[Part], Any], size: int, layers: list[range] | None = None) -> Any:

@@ -28,11 +28,17 @@ from tinystar_np.layers.basic import Mixer
 from tinystar_np.layers.module import Module, read_of_earlier
 from tinystar_np.models.caches import fingerprint
 from tinystar_np.models.config import AnyConfig
-from tinystar_np.ranks import Part, Team
+from tinystar_np.ranks import Part, Ranks, Team
 from tinystar_np.tap import listening
 
 if TYPE_CHECKING:
     from tinystar_np.models.base import Decoder
+
+
+OUT_OF_STEP = (
+    "A call of the model ended with {error} on rank 0, in the middle of what all ranks do together: they are "
+    "out of step. Start them again."
+)
 
 
 class BlocksElsewhere(Module):
@@ -65,9 +71,10 @@ class BlocksElsewhere(Module):
         ranks = self._team.ranks
         rows = None if state is None else rows_of([state])
         with ranks.turn:
-            self._team.tell("through_layers", rows, step.for_other_ranks())
-            ranks.send((x, step.given_of(self._read)), to=1)
-            self._awaited += 1
+            with _to_its_end(ranks):
+                self._team.tell("through_layers", rows, step.for_other_ranks())
+                ranks.send((x, step.given_of(self._read)), to=1)
+                self._awaited += 1
             while self._awaited:  # first those of calls that Ctrl-C ended while their result was computed
                 result: NDArray = ranks.receive(ranks.size - 1)
                 self._awaited -= 1
@@ -109,8 +116,8 @@ def in_step(
 ) -> Iterator[None]:
     """Let followers that have a share of every layer compute a call in step with the ``with`` block.
 
-    Other threads of the leader wait until it has ended. By layers nothing is to be done: the followers are
-    told when it is their layers' turn.
+    Other threads of the leader wait until it has ended. Where it ends too early, the ranks can do nothing
+    together any more. By layers nothing is to be done: the followers are told when it is their layers' turn.
 
     tokens  (B, T)
     others  as of ``Decoder.from_block``
@@ -120,7 +127,18 @@ def in_step(
         return
     with part.ranks.turn:
         part.team.tell("call", rows_of(states), tokens, step.for_other_ranks(), last_only)
+        with _to_its_end(part.ranks):
+            yield
+
+
+@contextmanager
+def _to_its_end(ranks: Ranks) -> Iterator[None]:
+    """Say that the ranks can do nothing together any more where the ``with`` block ends too early."""
+    try:
         yield
+    except BaseException as error:
+        ranks.fault = ranks.fault or OUT_OF_STEP.format(error=type(error).__name__)
+        raise
 
 
 class Follower:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.errors import RanksError
 from tinystar_np.ranks.ranks import Ranks
 
 
@@ -32,7 +33,12 @@ class Team:
         self._later: deque[tuple[Any, ...]] = deque()
 
     def tell(self, *message: Any) -> None:
-        """Let each follower do something; only in the thread whose turn it is (``Ranks.turn``)."""
+        """Let each follower do something; only in the thread whose turn it is (``Ranks.turn``).
+
+        Raises RanksError where they can no longer work together.
+        """
+        if self.ranks.fault:
+            raise RanksError(self.ranks.fault)
         waiting = []
         while self._later:
             waiting.append(self._later.popleft())

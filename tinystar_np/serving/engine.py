@@ -27,6 +27,7 @@ from tinystar_np.errors import (
     EngineClosedError,
     InputError,
     QueueFullError,
+    RanksError,
     RequestTimeoutError,
     TokenizerError,
 )
@@ -281,6 +282,8 @@ class Engine:
             for request in list(self._scheduler.call.tokens or self._handles):
                 if request in self._handles:
                     self._end(self._handles[request], "error", error)
+            if isinstance(error, RanksError):  # no call of the model can succeed any more
+                raise
         return True
 
     def _take_in(self) -> None:
