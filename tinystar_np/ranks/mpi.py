@@ -22,8 +22,10 @@ numbers are added in the order of the ranks: the sum is the same on all of them,
 import os
 import pickle
 import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -99,6 +101,7 @@ class MpiRanks:
         self._cores = frozenset[int]().union(*(places[rank][1] for rank in self._here))
         self._is_crowded = len(self._here) > len(self._cores)
         self.fault = ""
+        self.turn: AbstractContextManager[object] = threading.RLock()
         self._ended = False
         self._last: list[object] = []
 
