@@ -62,7 +62,7 @@ class Decoder(Generic[AnyConfig]):
     DIVIDES: ClassVar[Divides] = Divides()
     """Which letters of the weight table's shapes say what ranks share, with ``--parallel heads``."""
     WHY_NOT_BY_HEADS: ClassVar[str] = ""
-    """Why ranks cannot share this model's layers: a sentence for errors."""
+    """Why ranks cannot have shares of each layer of this model: a sentence for errors."""
     IGNORED: ClassVar[str] = ""
     """Regular expression for tensors in checkpoints that are no weights."""
 
@@ -264,7 +264,9 @@ class Decoder(Generic[AnyConfig]):
             return cls(config, side_by_side(gather(checkpoint, table, dtype)), end_ids)
         division = part.divide(cls.DIVIDES)
         if division is not None and cls.WHY_NOT_BY_HEADS:
-            raise InputError(f"{cls.__name__} cannot be divided by heads: {cls.WHY_NOT_BY_HEADS}")
+            raise InputError(
+                f"{cls.__name__} cannot be divided by heads: {cls.WHY_NOT_BY_HEADS} Use --parallel layers."
+            )
         config, table = fitted(cls, config, checkpoint, division)
         own = side_by_side(
             gather(checkpoint, table.only(lambda row: part.has(row.ours) and not row.elsewhere), dtype)

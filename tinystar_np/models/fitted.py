@@ -45,10 +45,11 @@ def _tell(division: Division, table: FittedTable) -> None:
     rows = table.rows
     division.joins = {name: row.joins for name, row in rows.items() if row.joins}
     division.shares = {name: row.share for name, row in rows.items() if row.joins == "mean"}
+    for name, row in rows.items():
+        first = row.part[0] if row.part else None
+        if row.is_table and row.joins == "sum" and isinstance(first, slice):
+            division.first_rows[name] = first.start
     if EMBEDDING in division.joins:
-        of_vocabulary = rows[EMBEDDING].part[0]
-        assert isinstance(of_vocabulary, slice)
-        division.first_rows[EMBEDDING] = of_vocabulary.start
         division.joins.setdefault(HEAD, "side by side")  # tied, it has columns of the same tokens
 
 
