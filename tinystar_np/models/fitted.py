@@ -35,22 +35,7 @@ def fitted(
     """
     config, table, faults = fitting(model, config, checkpoint, division)
     faults.raise_if_any(checkpoint)
-    if division is not None:
-        _tell(division, table)
     return config, table
-
-
-def _tell(division: Division, table: FittedTable) -> None:
-    """Let a rank know what its layers ask of its parts of a table's arrays."""
-    rows = table.rows
-    division.joins = {name: row.joins for name, row in rows.items() if row.joins}
-    division.shares = {name: row.share for name, row in rows.items() if row.joins == "mean"}
-    for name, row in rows.items():
-        first = row.part[0] if row.part else None
-        if row.is_table and row.joins == "sum" and isinstance(first, slice):
-            division.first_rows[name] = first.start
-    if EMBEDDING in division.joins:
-        division.joins.setdefault(HEAD, "side by side")  # tied, it has columns of the same tokens
 
 
 def fitting(
