@@ -53,10 +53,14 @@ class Experts(Module):
     def routed(self, x: NDArray) -> tuple[NDArray[np.integer], NDArray]:
         """Choose the experts of each token (B, T, D), and their weights: (B, T, k) each."""
         logits = tap("feed_forward.router", self.router(x))  # (B, T, E)
-        chosen, weights = self.routing(logits, self.per_token)
-        if self.division is not None:  # ranks must not differ in the choice, as other processors may
-            chosen, weights = self.division.agreed(chosen), self.division.agreed(weights)
+        chosen, weights = self.agreed(*self.routing(logits, self.per_token))
         return tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
+
+    def agreed(self, chosen: NDArray[np.integer], weights: NDArray) -> tuple[NDArray[np.integer], NDArray]:
+        """Return rank 0's choice: ranks must not differ in it, as other processors may round otherwise."""
+        if self.division is None:
+            return chosen, weights
+        return self.division.agreed(chosen), self.division.agreed(weights)
 
     def mixed(self, x: NDArray, chosen: NDArray[np.integer], weights: NDArray) -> NDArray:
         """Add up the experts' results: (B, T, D) and what ``routed`` gives → (B, T, D)."""
