@@ -4,9 +4,10 @@
     "blocks.{i}.attention.q.bias":   ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_bias"),
 
 The shape is that of the stored tensor. An axis is a product of the config's letters and numbers, "3D" is
-three times the model width, or a sum of such products, "HK+2GK"; a letter may mean another number in some of
-the layers (``other_sizes`` of the config). Linear layers want (in, out): where a file stores (out, in), the
-row says "(HK D)ᵀ", and the transpose is used, a view that costs nothing.
+three times the model width, or a sum of such products, "HK+2GK"; "H(K+P)" are the two vectors of each head.
+A letter may mean another number in some of the layers (``other_sizes`` of the config). Linear layers want
+(in, out): where a file stores (out, in), the row says "(HK D)ᵀ", and the transpose is used, a view that costs
+nothing.
 
 The third entry names an attribute of the config: the row is there where it is true, or, where it is a list of
 layers' numbers, in these layers. "not …" is its opposite, "… and …" asks for both.
@@ -197,7 +198,7 @@ def _row(
     expert: int | None,
     division: Division | None = None,
 ) -> Row:
-    inner = axes.removesuffix("ᵀ").replace("(", "").replace(")", "").split()
+    inner = re.sub(r"(?<!\S)\(", "", axes.removesuffix(")ᵀ")).split()
     stored = tuple(size_of(axis, sizes) for axis in inner)
     block = stored
     if expert is not None:  # with M and N, others are counted as well, after the experts
@@ -232,7 +233,7 @@ def _own_of_axis(
 ) -> slice | NDArray[np.intp] | None:
     """Return which indices of an axis a rank has, of those that are taken; None for all of these."""
     runs, place, is_divided = [], 0, False
-    for times, letters in re.findall(r"(\d*)([^+]*)\+?", axis):
+    for times, letters in re.findall(r"(\d*)((?:\([^)]*\)|[^+(])*)\+?", axis):
         size = size_of(letters, sizes) if letters else int(times or 0)
         for _ in range(int(times or 1) if letters else 1):
             whole = range(max(place, taken.start), min(place + size, taken.stop))
@@ -257,7 +258,9 @@ def _slice(text: str, sizes: Mapping[str, int]) -> slice:
 
 
 def size_of(axis: str, sizes: Mapping[str, int]) -> int:
-    """Turn an axis such as "D", "3D" and "HK+2GK" into a number: a sum of products of letters and numbers."""
+    """Turn an axis such as "3D", "HK+2GK" or "H(K+P)" into a number: sums and products of its letters."""
+    if of_each := re.fullmatch(r"(\w+)\((.+)\)", axis):
+        return size_of(of_each[1], sizes) * size_of(of_each[2], sizes)
     return sum(
         prod(int(p) if p.isdigit() else sizes[p] for p in re.findall(r"\d+|[^\W\d]", product))
         for product in axis.split("+")

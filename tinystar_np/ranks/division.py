@@ -76,11 +76,11 @@ class Divides(NamedTuple):
 
     heads     letters of heads, then of the groups that share keys and values, if there are any: "HG". A third
               stands for the queries, the key and the value of a group that lie side by side: "HGQ"
-    features  products of letters of which a rank may have any run: "F"
+    features  products of letters of which a rank may have any run: "F", "MS" of S shared experts
     """
 
     heads: Sequence[str] = ("HG",)
-    features: Sequence[str] = ("F", "V")
+    features: Sequence[str] = ("F", "V", "MS", "FS")
 
 
 class Division:
