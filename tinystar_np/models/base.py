@@ -266,13 +266,6 @@ class Decoder(Generic[AnyConfig]):
         if division is not None and cls.WHY_NOT_BY_HEADS:
             raise InputError(f"{cls.__name__} cannot be divided by heads: {cls.WHY_NOT_BY_HEADS}")
         config, table = fitted(cls, config, checkpoint, division)
-        if division is not None:
-            division.joins = {row.ours: row.joins for row in table.rows.values() if row.joins}
-            if EMBEDDING in division.joins:
-                first = table.rows[EMBEDDING].part[0]
-                assert isinstance(first, slice)
-                division.first_rows[EMBEDDING] = first.start
-                division.joins.setdefault(HEAD, "side by side")  # tied, it has columns of the same tokens
         own = side_by_side(
             gather(checkpoint, table.only(lambda row: part.has(row.ours) and not row.elsewhere), dtype)
         )
