@@ -45,8 +45,8 @@ class Mamba2(Module):
     norm_first       whether the gate comes after the norm
     multipliers      what z, x, B, C and Δ are multiplied by as they come out of ``in``; None for nothing
 
-    Where ranks share the heads (ranks/), each has the groups of its heads. With fewer groups than ranks, B and
-    C of a group are computed on several, and the norm adds up their sums of squares.
+    Where ranks share the heads (ranks/), each has the groups of its heads. With fewer groups than ranks, B
+    and C of a group are computed on several, and the norm adds up their sums of squares.
     """
 
     def __init__(
