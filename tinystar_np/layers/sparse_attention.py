@@ -86,6 +86,7 @@ class SparseLatentAttention(LatentQueryAttention):
             rope=rope,
         )  # fmt: skip
         self.indexer, self.chooser, self.division = indexer, chooser, w.division
+        self.reads = (("chosen keys", chooser),) if indexer is None else ()
         self.remark = f"to the keys that layer {chooser} chooses"
         if indexer is not None:
             self.remark = f"to the {indexer.top_k} keys that an indexer of {indexer.heads} heads chooses"
