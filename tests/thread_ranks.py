@@ -43,8 +43,8 @@ class ThreadRanks:
     def __init__(self, rooms: Rooms, rank: int):
         self.rooms, self.rank, self.size = rooms, rank, rooms.size
         self.hosts = ("here",) * rooms.size
-        self.turn = threading.RLock()
         self.fault = ""
+        self.turn = threading.RLock()
 
     def send(self, message: object, to: int) -> None:
         self.rooms.queues[self.rank, to].put(pickle.dumps(message))

@@ -106,6 +106,12 @@ def own_blocks(blocks: Sequence[Mixer], part: Part) -> tuple[list[Mixer], frozen
     return found, read
 
 
+OUT_OF_STEP = (
+    "A call of the model ended with {error} on rank 0, in the middle of what all ranks do together: they are "
+    "out of step. Start them again."
+)
+
+
 @contextmanager
 def in_step(
     part: Part | None,
@@ -121,6 +127,8 @@ def in_step(
 
     tokens  (B, T)
     others  as of ``Decoder.from_block``
+
+    The ranks can do nothing together after one in which the block ended too early.
     """
     if part is None or part.team is None or part.layers is not None:
         yield

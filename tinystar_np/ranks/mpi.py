@@ -143,7 +143,7 @@ class MpiRanks:
         if self.rank:
             self.send(x, to=0)
             return x
-        return np.concatenate([x, *(self.receive(rank) for rank in range(1, self.size))], axis=-1)
+        return np.concatenate([x, *(self.receive(source) for source in range(1, self.size))], axis=-1)
 
     def _exchange(self, outgoing: list[NDArray], lengths: list[int], tag: int) -> list[NDArray]:
         """Send an array to each rank, and return those that come from each, of these lengths."""

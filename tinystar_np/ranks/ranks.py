@@ -20,16 +20,16 @@ class Ranks(Protocol):
     rank   this one's number, from 0; rank 0 leads
     size   how many there are, at least 2
     hosts  the name of each rank's machine
+    fault  why they can no longer work together: a sentence for errors; "" while they can
     turn   a lock that rank 0 holds while the ranks do what it told them, in one of its threads at a time; the
            thread that holds it may take it again
-    fault  why they can no longer work together: a sentence for errors; "" while they can
     """
 
     rank: int
     size: int
     hosts: tuple[str, ...]
-    turn: AbstractContextManager[object]
     fault: str
+    turn: AbstractContextManager[object]
 
     def send(self, message: object, to: int) -> None:
         """Send anything to another rank; returns when the message may be changed."""
