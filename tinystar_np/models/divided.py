@@ -4,9 +4,15 @@ The leader calls its model as any other. With every call the followers are told 
 their part of it in step with the leader:
 
 - by layers, rank r has a run of them. The residual stream goes from rank to rank, T·D numbers each time, and
-  from the last back to the leader, which has the output layer.
+  from the last back to the leader, which has the output layer. With it goes what later layers read of what
+  earlier ones gave (``Step.give``), which in most models is nothing. The same is computed as in one process,
+  in the same order: logits are equal to the last bit.
 - by heads, each rank has a share of every layer. Each computes the whole stream, and the ranks add up their
   results twice in each block.
+
+    BlocksElsewhere  what the leader has in place of the followers' blocks, when layers are divided
+    begin_together   what the leader says before each call, when heads are
+    Follower         what the others do when they are told
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
