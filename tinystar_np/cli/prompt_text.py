@@ -20,8 +20,9 @@ def read_prompt(words: list[str], arguments: argparse.Namespace) -> str:
     words      the arguments; a dash before or after the others says where the text on stdin goes
     arguments  of the command
 
-    Without a dash the text is read where stdin is a pipe or a file, and under mpiexec, which always makes it a
-    pipe, where there are no words. The line end that ``echo`` puts after it is removed. Raises InputError where either is not UTF-8.
+    Without a dash the text is read where stdin is a pipe or a file. Under mpiexec, which always makes it a
+    pipe, it is read where there are no words. The line end that ``echo`` puts after it is removed. Raises
+    InputError where either is not UTF-8.
     """
     first, last = words[:1] == [STDIN], words[1:] != [] and words[-1] == STDIN
     spoken = words[first : len(words) - last]
