@@ -83,9 +83,7 @@ class Ranks:
 
 
 @contextmanager
-def started(
-    *arguments: str, ranks: int = 2, program: str = TINYSTAR, **environment: str
-) -> Iterator[Ranks]:
+def started(*arguments: str, ranks: int = 2, program: str = TINYSTAR, **environment: str) -> Iterator[Ranks]:
     """Start a program, usually ``tinystar``, on several ranks; whatever is left in the end is ended."""
     found = Ranks([sys.executable, "-c", program, *arguments], ranks, **environment)
     try:

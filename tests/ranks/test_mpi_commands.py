@@ -1,17 +1,10 @@
 """Commands and programs under mpiexec: what one process gives, on two and three ranks."""
 
 import json
-import os
-import re
-import signal
-import sys
-import time
 from pathlib import Path
 
-import httpx
 import pytest
-from mpi_processes import ENVIRONMENT, Ranks, run, run_alone, started
-from smollm2 import SMOLLM2
+from mpi_processes import run, run_alone
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "Once upon a time"

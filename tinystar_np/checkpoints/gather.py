@@ -21,6 +21,7 @@ from tinystar_np.errors import CheckpointError
 from tinystar_np.fast.mapped import on_file
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.progress_bar import bar
+from tinystar_np.ranks import Division
 
 BUFFERS = r"(.+\.)?rotary_emb\w*\.\w*(inv_freq|cos_cached|sin_cached)"
 """Rotations, which old versions saved although they are computed."""
@@ -40,9 +41,9 @@ class FittedTable(NamedTuple):
     tensors: Mapping[str, Sequence[Row]]
     tied_head: str | None
 
-    def only(self, wanted: Callable[[str], bool]) -> "FittedTable":
-        """Return the rows whose names are wanted, and their tensors."""
-        rows = {ours: row for ours, row in self.rows.items() if wanted(ours)}
+    def only(self, wanted: Callable[[Row], bool]) -> "FittedTable":
+        """Return the rows that are wanted, and their tensors."""
+        rows = {ours: row for ours, row in self.rows.items() if wanted(row)}
         of_tensors = {name: [row for row in its if row.ours in rows] for name, its in self.tensors.items()}
         return FittedTable(rows, {name: its for name, its in of_tensors.items() if its}, self.tied_head)
 
@@ -92,6 +93,7 @@ def fit(
     other_names: Mapping[str, str],
     ignored: str,
     tied_head: str | None = None,
+    division: Division | None = None,
 ) -> tuple[FittedTable, Faults]:
     """Find every row of a table in a checkpoint.
 
@@ -100,6 +102,7 @@ def fit(
                of old files, layers for other tasks
     tied_head  the output layer's name where it is tied to the embedding: a file holds the one or the other,
                or a copy
+    division   of which arrays this rank has a part; None for all of each
 
     Returns the rows whose tensors are there in the right shape, and what is wrong with the others.
     Raises CheckpointError for a tensor that is not in the file that the index says.
@@ -124,7 +127,7 @@ def fit(
     named_long = prefix and any(name.startswith(prefix) for name in stored.values())
     misfits: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
     # Only rows that fit are kept: those of a wrong config may be many more than the file's tensors.
-    for row in rows(table, config):
+    for row in rows(table, config, division):
         if row.theirs not in stored:
             missing[
                 prefix + row.theirs if named_long and not row.ours.startswith(OF_HEAD) else row.theirs

@@ -150,7 +150,11 @@ def packed_matrices(tensor: PackedTensor, rows: Sequence[Row], dtype: str) -> di
 
 def _part(read: Callable[[int | None], Packed], axes: int, row: Row) -> Matrix:
     """Return what a row names of a packed tensor, in the order of the file's axes."""
-    cuts = [*row.part, *(slice(None),) * (len(row.block) - len(row.part))]
+    cuts = [cut for cut in row.part if isinstance(cut, slice)]
+    if len(cuts) < len(row.part):  # a rank's several runs
+        whole = _part(read, axes, row._replace(part=()))
+        return unpacked(whole)[row.part]
+    cuts += [slice(None)] * (len(row.block) - len(row.part))
     if axes == 3:  # the first axis counts the experts
         matrix = read(row.expert)
     else:

@@ -21,14 +21,22 @@ tensor may hold several of our arrays:
   experts; with "(EM D)ᵀ" their matrices lie one below the other in one matrix.
 - parts side by side: "qkv_proj.weight[:HK]" are the first HK rows, "c_attn.weight[:, D:2D]" some of the
   columns.
+
+Where ranks share a model (ranks/), the letters say of what each has a part: of an axis of heads "HK", it has
+some heads, of features "F" some features. "HK+2GK" are three runs, of each of which it has a part; "H3K" are
+heads one after the other, each with three vectors. Of experts, "{e}", it has some whole.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from math import prod
 from typing import NamedTuple, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
+
+from tinystar_np.ranks import Division
 
 WeightTable = Mapping[str, tuple[str, str] | tuple[str, str, str]]
 EMBEDDING, HEAD = "embedding.tokens.weight", "head.weight"
@@ -62,8 +70,10 @@ class Row(NamedTuple):
     stored      the tensor's shape
     expert      which of the tensor's equal blocks along the first axis is meant; None for all of it
     block       the shape of such a block, or of the whole tensor
-    part        which part of that, along each axis; () for all
+    part        which part of that, along each axis: slices or indices; () for all
     transposed  whether the transpose of that is used
+    joins       how products with the ranks' parts of it become one: "sum", "side by side", "" for not at all
+    elsewhere   whether other ranks have it
     """
 
     ours: str
@@ -71,13 +81,18 @@ class Row(NamedTuple):
     stored: tuple[int, ...]
     expert: int | None
     block: tuple[int, ...]
-    part: tuple[slice, ...]
+    part: tuple[slice | NDArray[np.intp], ...]
     transposed: bool
+    joins: str = ""
+    elsewhere: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of our array."""
-        cut = [len(range(*some.indices(size))) for some, size in zip(self.part, self.block, strict=False)]
+        cut = [
+            len(range(*some.indices(size))) if isinstance(some, slice) else len(some)
+            for some, size in zip(self.part, self.block, strict=False)
+        ]
         shape = (*cut, *self.block[len(cut) :])
         return shape[::-1] if self.transposed else shape
 
@@ -105,7 +120,7 @@ class Row(NamedTuple):
         return self.transposed != self.is_table
 
     def taken_from(self, tensor: NDArray) -> NDArray:
-        """Take what the row names out of its tensor: a view, as it is stored."""
+        """Take what the row names out of its tensor, as it is stored: a view, or a copy of several runs."""
         block: NDArray = tensor if self.expert is None else tensor.reshape(-1, *self.block)[self.expert]
         return block[self.part]
 
@@ -115,8 +130,11 @@ def expand(table: WeightTable, config: HasSizes) -> dict[str, Row]:
     return {row.ours: row for row in rows(table, config)}
 
 
-def rows(table: WeightTable, config: HasSizes) -> Iterator[Row]:
-    """Write out a table row by row; what a wrong config asks for may be endless."""
+def rows(table: WeightTable, config: HasSizes, division: Division | None = None) -> Iterator[Row]:
+    """Write out a table row by row; what a wrong config asks for may be endless.
+
+    division  of which arrays this rank has a part; None for all of each
+    """
     sizes, other_sizes = config.sizes, config.other_sizes
     for ours, (named, axes, *condition) in table.items():
         theirs = filled_in(named, config)
@@ -124,7 +142,7 @@ def rows(table: WeightTable, config: HasSizes) -> Iterator[Row]:
         layers = _layers(condition[0], config) if condition else range(sizes.get("L", 1))
         if "{i}" not in ours:
             if layers:
-                yield from _counted(ours, theirs, axes, sizes)
+                yield from _counted(ours, theirs, axes, sizes, division)
             continue
         for i in layers:
             numbered = theirs.replace("{i}", str(i)).replace("{i+1}", str(i + 1))
@@ -132,7 +150,7 @@ def rows(table: WeightTable, config: HasSizes) -> Iterator[Row]:
             for name, parts in of_layer.items():
                 numbered = numbered.replace(f"{{{name}[i]}}", str(parts[i]))
             own = {**sizes, **other_sizes[i]} if i in other_sizes else sizes
-            yield from _counted(ours.replace("{i}", str(i)), numbered, axes, own)
+            yield from _counted(ours.replace("{i}", str(i)), numbered, axes, own, division)
 
 
 def filled_in(name: str, config: HasSizes) -> str:
@@ -153,20 +171,32 @@ def _layers(condition: str, config: HasSizes) -> Collection[int]:
     return there
 
 
-def _counted(ours: str, theirs: str, axes: str, sizes: Mapping[str, int]) -> Iterator[Row]:
+def _counted(
+    ours: str, theirs: str, axes: str, sizes: Mapping[str, int], division: Division | None
+) -> Iterator[Row]:
     """Write out a layer's row for each of what it counts."""
     counted = next((mark for mark in COUNTED if mark in ours), None)
     if counted is None:
-        yield _row(ours, theirs, axes, sizes, None)
+        yield _row(ours, theirs, axes, sizes, None, division)
         return
     together = counted not in theirs
     row = _row(ours, theirs, axes, sizes, 0 if together else None)
-    for n in range(sizes[COUNTED[counted]]):
+    count = sizes[COUNTED[counted]]
+    own = range(count) if division is None or counted != "{e}" else division.experts(count)
+    for n in range(count):
         names = ours.replace(counted, str(n)), row.theirs.replace(counted, str(n))
-        yield row._replace(ours=names[0], theirs=names[1], expert=n if together else None)
+        expert = n if together else None
+        yield row._replace(ours=names[0], theirs=names[1], expert=expert, elsewhere=n not in own)
 
 
-def _row(ours: str, theirs: str, axes: str, sizes: Mapping[str, int], expert: int | None) -> Row:
+def _row(
+    ours: str,
+    theirs: str,
+    axes: str,
+    sizes: Mapping[str, int],
+    expert: int | None,
+    division: Division | None = None,
+) -> Row:
     inner = axes.removesuffix("ᵀ").replace("(", "").replace(")", "").split()
     stored = tuple(size_of(axis, sizes) for axis in inner)
     block = stored
@@ -174,7 +204,51 @@ def _row(ours: str, theirs: str, axes: str, sizes: Mapping[str, int], expert: in
         block = stored[1:] if inner[0] in ("E", "M", "N") else (size_of(inner[0][1:], sizes), *stored[1:])
     name, bracket, part = theirs.partition("[")
     some = tuple(_slice(axis, sizes) for axis in part[:-1].split(",")) if bracket else ()
-    return Row(ours, name, stored, expert, block, some, axes.endswith("ᵀ"))
+    row = Row(ours, name, stored, expert, block, some, axes.endswith("ᵀ"))
+    return row if division is None else _of_rank(row, inner, sizes, division)
+
+
+def _of_rank(row: Row, axes: Sequence[str], sizes: Mapping[str, int], division: Division) -> Row:
+    """Return a rank's part of a row, and how products with it become one."""
+    cuts: list[slice | NDArray[np.intp]] = []
+    divided = []
+    for number, (axis, size) in enumerate(zip(axes, row.block, strict=True)):
+        cut = row.part[number] if number < len(row.part) else slice(None)
+        assert isinstance(cut, slice)
+        own = _own_of_axis(axis, range(*cut.indices(size)), sizes, division)
+        cuts.append(cut if own is None else own)
+        divided.append(own is not None)
+    if not any(divided):
+        return row
+    inputs_first = divided[::-1] if row.transposed else divided
+    joins = ""
+    if row.is_matrix:
+        joins = "sum" if inputs_first[0] else "side by side" if row.ours == HEAD else ""
+    return row._replace(part=tuple(cuts), joins=joins)
+
+
+def _own_of_axis(
+    axis: str, taken: range, sizes: Mapping[str, int], division: Division
+) -> slice | NDArray[np.intp] | None:
+    """Return which indices of an axis a rank has, of those that are taken; None for all of these."""
+    runs, place, is_divided = [], 0, False
+    for times, letters in re.findall(r"(\d*)([^+]*)\+?", axis):
+        size = size_of(letters, sizes) if letters else int(times or 0)
+        for _ in range(int(times or 1) if letters else 1):
+            whole = range(max(place, taken.start), min(place + size, taken.stop))
+            own = division.run_of(letters, size, sizes) if whole and letters else None
+            if own is not None:
+                assert len(whole) == size, f"{axis}: a part of {letters} is taken"
+                is_divided = True
+                whole = range(place + own.start, place + own.stop)
+            runs.append(whole)
+            place += size
+    runs = [run for run in runs if run]
+    if not is_divided:
+        return None
+    if all(one.stop == other.start for one, other in pairwise(runs)):
+        return slice(runs[0].start, runs[-1].stop)
+    return np.concatenate([np.arange(run.start, run.stop) for run in runs])
 
 
 def _slice(text: str, sizes: Mapping[str, int]) -> slice:

@@ -18,6 +18,13 @@ class Alibi(Module):
 
     def __init__(self, bias: Callable[[NDArray[np.integer]], NDArray[np.float32]]):
         self.bias = bias
+        self._of_heads: dict[range, Alibi] = {}
+
+    def of_heads(self, heads: range) -> "Alibi":
+        """Return what some of the heads add; the same for all layers that have these."""
+        if heads not in self._of_heads:
+            self._of_heads[heads] = Alibi(lambda positions: self.bias(positions)[heads.start : heads.stop])
+        return self._of_heads[heads]
 
     def __call__(self, mask: Mask, step: Step) -> NDArray[np.float32]:
         """Return what is added: (H, S), or (B, H, S) where the positions of rows differ.

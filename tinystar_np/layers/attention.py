@@ -60,11 +60,13 @@ class Attention(Module):
     ):
         self.build_projections(w)
         self.build_output(w)
-        self.heads, self.kv_heads = heads, heads if kv_heads is None else kv_heads
+        own = w.heads(heads, heads if kv_heads is None else kv_heads)  # where ranks share the heads, some
+        self.heads, self.kv_heads = len(own.heads), len(own.groups)
         self.head_dim = head_dim
         self.scale = head_dim**-0.5 if scale is None else scale
         self.rope, self.window, self.norms = rope, window, norms
-        self.soft_cap, self.clip, self.alibi = soft_cap, clip, alibi
+        self.soft_cap, self.clip = soft_cap, clip
+        self.alibi = alibi if alibi is None or w.division is None else alibi.of_heads(own.heads)
         self.sinks: NDArray | None = w.get("sinks")
 
     def build_projections(self, w: Weights) -> None:

@@ -54,10 +54,14 @@ class Linear(Module):
     def __init__(self, w: Weights):
         self.weight: Matrix = w["weight"]
         self.bias: NDArray | None = w.get("bias")
+        self.sum, self.side_by_side = w.sum("weight"), w.side_by_side("weight")
+        """What makes one result of several ranks' products, where the matrix is a part of one."""
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (..., in) to (..., out), a new array."""
-        return _plus(fast.matmul(x, self.weight), self.bias)
+        y = fast.matmul(x, self.weight)
+        y = _plus(y if self.sum is None else self.sum(y), self.bias)
+        return y if self.side_by_side is None else self.side_by_side(y)
 
     def __repr__(self) -> str:
         inputs, outputs = self.weight.shape
@@ -85,10 +89,17 @@ class Embedding(Module):
 
     def __init__(self, w: Weights):
         self.weight: Matrix = w["weight"]
+        self.sum, self.first = w.sum("weight"), w.first_row("weight")
+        """What adds up the ranks' vectors, and the id of the first row, where the table is a part of one."""
 
     def __call__(self, ids: NDArray[np.integer]) -> NDArray:
         """Look up (...) ids: (..., D), a new array."""
-        return fast.embedding(ids, self.weight)
+        if self.sum is None:
+            return fast.embedding(ids, self.weight)
+        rows = ids.astype(np.int64) - self.first
+        is_here = (rows >= 0) & (rows < self.weight.shape[0])
+        found = fast.embedding(np.where(is_here, rows, 0), self.weight)
+        return self.sum(np.where(is_here[..., None], found, 0))  # of each id one rank has the vector
 
     def __repr__(self) -> str:
         rows, width = self.weight.shape

@@ -10,6 +10,7 @@ from tinystar_np.kernels.activations import Activation, sigmoid
 from tinystar_np.layers.basic import Layer, Linear, linear_each
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
+from tinystar_np.ranks import Division
 from tinystar_np.tap import tap
 
 Routing = Callable[[NDArray, int], tuple[NDArray[np.integer], NDArray]]
@@ -39,7 +40,8 @@ class Experts(Module):
     ):
         self.router = Linear(w / "router")
         self.bias: NDArray | None = w.get("bias")
-        self.experts = experts
+        self.division = w.division
+        self.experts = experts if w.division is None else own_experts(experts, w.division)
         self.per_token = per_token
         self.routing = routing
         self.weigh_inputs = weigh_inputs
@@ -52,6 +54,8 @@ class Experts(Module):
         """Choose the experts of each token (B, T, D), and their weights: (B, T, k) each."""
         logits = tap("feed_forward.router", self.router(x))  # (B, T, E)
         chosen, weights = self.routing(logits, self.per_token)
+        if self.division is not None:  # ranks must not differ in the choice, as other processors may
+            chosen, weights = self.division.agreed(chosen), self.division.agreed(weights)
         return tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
 
     def mixed(self, x: NDArray, chosen: NDArray[np.integer], weights: NDArray) -> NDArray:
@@ -64,9 +68,19 @@ class Experts(Module):
             self.experts,
             self.weigh_inputs,
         )
+        if self.division is not None:
+            y = self.division.ranks.sum(y)
         if self.bias is not None:
             y += self.bias
         return y.reshape(x.shape)
+
+
+def own_experts(
+    experts: Sequence[Callable[[NDArray], NDArray]], division: Division
+) -> list[Callable[[NDArray], NDArray]]:
+    """Return the experts with those of other ranks exchanged for one whose result is 0."""
+    own = division.experts(len(experts))
+    return [expert if e in own else np.zeros_like for e, expert in enumerate(experts)]
 
 
 class Expert(Module):

@@ -1,9 +1,15 @@
 """The weights of a model as a tree: ``w / "attention"`` is what an attention layer is built from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from numpy.typing import NDArray
+
 from tinystar_np.kernels.linear import Matrix
+from tinystar_np.ranks import Division, HeadShare
+
+Joined = Callable[[NDArray], NDArray]
+"""Makes one result of the ranks' results."""
 
 
 class Weights:
@@ -12,15 +18,18 @@ class Weights:
     A layer is handed the branch that is its own, and finds its arrays under the names that it gives them:
     ``Linear`` asks its branch for ``weight`` and, where the model has one, ``bias``. What it gets is an
     array, or for a matrix a packed one; only the layer knows which, so ``Any`` stands for both.
+
+    Where ranks share the model (ranks/), an array may be a part of the whole, and ``division`` says how.
     """
 
-    def __init__(self, arrays: Mapping[str, Matrix], prefix: str = ""):
+    def __init__(self, arrays: Mapping[str, Matrix], prefix: str = "", division: Division | None = None):
         self._arrays = arrays
         self._prefix = prefix
+        self.division = division
 
     def __truediv__(self, name: str) -> "Weights":
         """Return what lies below ``name``, which may be a path such as ``blocks.3``."""
-        return Weights(self._arrays, f"{self._prefix}{name}.")
+        return Weights(self._arrays, f"{self._prefix}{name}.", self.division)
 
     def __getitem__(self, name: str) -> Any:
         """Return the array of this name."""
@@ -29,6 +38,28 @@ class Weights:
     def get(self, name: str) -> Any:
         """Return the array of this name, or None where the model has none."""
         return self._arrays.get(self._prefix + name)
+
+    def sum(self, name: str) -> Joined | None:
+        """Return what adds up the ranks' products with their rows of a matrix; None for a whole one."""
+        is_part = self.division is not None and self.division.joins.get(self._prefix + name) == "sum"
+        return self.division.ranks.sum if self.division is not None and is_part else None
+
+    def side_by_side(self, name: str) -> Joined | None:
+        """Return what puts the ranks' products with their columns of a matrix side by side.
+
+        None for a whole one, and where ranks go on with what they have.
+        """
+        how = None if self.division is None else self.division.joins.get(self._prefix + name)
+        return self.division.ranks.gather if self.division is not None and how == "side by side" else None
+
+    def first_row(self, name: str) -> int:
+        """Return which row of a table the first one is: not 0 in a later rank's part."""
+        return 0 if self.division is None else self.division.first_rows.get(self._prefix + name, 0)
+
+    def heads(self, heads: int, groups: int) -> HeadShare:
+        """Return the heads of queries and of keys that this rank has of a layer's H and G."""
+        whole = HeadShare(range(heads), range(groups))
+        return whole if self.division is None else self.division.heads(heads, groups)
 
     def __contains__(self, name: str) -> bool:
         return self._prefix + name in self._arrays

@@ -88,8 +88,8 @@ WEIGHTS: WeightTable = {
     # ours:                                the checkpoint's, its shape, when it is there
     "embedding.tokens.weight":             ("embed_tokens.weight", "V D"),
     "blocks.{i}.attention_norm.gain":      ("layers.{i}.input_layernorm.weight", "D"),
-    "blocks.{i}.attention.qkv.weight":     ("layers.{i}.self_attn.W_pack.weight", "(3D D)ᵀ"),
-    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "(D D)ᵀ"),
+    "blocks.{i}.attention.qkv.weight":     ("layers.{i}.self_attn.W_pack.weight", "(3HK D)ᵀ"),
+    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
     "blocks.{i}.feed_forward_norm.gain":   ("layers.{i}.post_attention_layernorm.weight", "D"),
     "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.mlp.gate_proj.weight", "(F D)ᵀ"),
     "blocks.{i}.feed_forward.up.weight":   ("layers.{i}.mlp.up_proj.weight", "(F D)ᵀ"),

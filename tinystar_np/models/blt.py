@@ -255,10 +255,10 @@ WEIGHTS: WeightTable = {
         ("global_transformer.layers.{m}.mlp.down_proj.weight", "(J I)ᵀ"),
     "latents.weight": ("local_decoder.patch_embedding_projection.weight", "(B J)ᵀ"),
     "blocks.{i}.attention_norm.gain": ("local_decoder.layers.{i}.input_layernorm.weight", "D"),
-    "blocks.{i}.attention.q.weight": ("local_decoder.layers.{i}.self_attn.q_proj.weight", "(D D)ᵀ"),
+    "blocks.{i}.attention.q.weight": ("local_decoder.layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
     "blocks.{i}.attention.k.weight": ("local_decoder.layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ"),
     "blocks.{i}.attention.v.weight": ("local_decoder.layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ"),
-    "blocks.{i}.attention.out.weight": ("local_decoder.layers.{i}.self_attn.o_proj.weight", "(D D)ᵀ"),
+    "blocks.{i}.attention.out.weight": ("local_decoder.layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
     "blocks.{i}.feed_forward_norm.gain": ("local_decoder.layers.{i}.post_attention_layernorm.weight", "D"),
     "blocks.{i}.feed_forward.gate.weight": ("local_decoder.layers.{i}.mlp.gate_proj.weight", "(F D)ᵀ"),
     "blocks.{i}.feed_forward.up.weight": ("local_decoder.layers.{i}.mlp.up_proj.weight", "(F D)ᵀ"),
@@ -290,6 +290,7 @@ class Block(Layer):
         )
         self.bytes_to_latents = bytes_to_latents
         self.new_state = self._new_state
+        self.reads = () if self.cross_attention is None else ("latents",)
 
     def _new_state(self, batch_size: int, capacity: int) -> LayerState:
         """Make room for keys and values, in the first block after the states of all that comes before."""

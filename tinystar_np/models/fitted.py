@@ -10,6 +10,7 @@ from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.gather import Faults, FittedTable, fit
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, WeightTable, filled_in, known_as, rows
 from tinystar_np.models.config import AnyConfig
+from tinystar_np.ranks import Division
 
 
 class HasWeights(Protocol):
@@ -23,20 +24,22 @@ class HasWeights(Protocol):
 
 
 def fitted(
-    model: type[HasWeights], config: AnyConfig, checkpoint: Checkpoint
+    model: type[HasWeights], config: AnyConfig, checkpoint: Checkpoint, division: Division | None = None
 ) -> tuple[AnyConfig, FittedTable]:
     """Find where a checkpoint has each row of a model's weight table.
+
+    division  of which arrays this rank has a part; None for all of each
 
     Returns the config, untied where the file has two tables of the vocabulary, and the fitted table.
     Raises CheckpointError where the weights do not fit the config.
     """
-    config, table, faults = fitting(model, config, checkpoint)
+    config, table, faults = fitting(model, config, checkpoint, division)
     faults.raise_if_any(checkpoint)
     return config, table
 
 
 def fitting(
-    model: type[HasWeights], config: AnyConfig, checkpoint: Checkpoint
+    model: type[HasWeights], config: AnyConfig, checkpoint: Checkpoint, division: Division | None = None
 ) -> tuple[AnyConfig, FittedTable, Faults]:
     """Find where a checkpoint has the rows of a model's weight table, and what is wrong with those it lacks.
 
@@ -74,6 +77,7 @@ def fitting(
         other_names=model.OTHER_NAMES,
         ignored=filled_in(model.IGNORED, config),
         tied_head=tied_head,
+        division=division,
     )
     return config, fitted_table, faults
 

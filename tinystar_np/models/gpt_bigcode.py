@@ -73,7 +73,7 @@ WEIGHTS: WeightTable = {
     "blocks.{i}.attention_norm.bias":     ("h.{i}.ln_1.bias", "D"),
     "blocks.{i}.attention.qkv.weight":    ("h.{i}.attn.c_attn.weight", "(D+2GK D)ᵀ"),
     "blocks.{i}.attention.qkv.bias":      ("h.{i}.attn.c_attn.bias", "D+2GK"),
-    "blocks.{i}.attention.out.weight":    ("h.{i}.attn.c_proj.weight", "(D D)ᵀ"),
+    "blocks.{i}.attention.out.weight":    ("h.{i}.attn.c_proj.weight", "(D HK)ᵀ"),
     "blocks.{i}.attention.out.bias":      ("h.{i}.attn.c_proj.bias", "D"),
     "blocks.{i}.feed_forward_norm.gain":  ("h.{i}.ln_2.weight", "D"),
     "blocks.{i}.feed_forward_norm.bias":  ("h.{i}.ln_2.bias", "D"),

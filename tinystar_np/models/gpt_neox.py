@@ -74,10 +74,10 @@ WEIGHTS: WeightTable = {
     "embedding.tokens.weight":             ("embed_in.weight", "V D"),
     "blocks.{i}.attention_norm.gain":      ("layers.{i}.input_layernorm.weight", "D"),
     "blocks.{i}.attention_norm.bias":      ("layers.{i}.input_layernorm.bias", "D"),
-    "blocks.{i}.attention.qkv.weight":     ("layers.{i}.attention.query_key_value.weight", "(3D D)ᵀ"),
+    "blocks.{i}.attention.qkv.weight":     ("layers.{i}.attention.query_key_value.weight", "(H3K D)ᵀ"),
     "blocks.{i}.attention.qkv.bias":
-        ("layers.{i}.attention.query_key_value.bias", "3D", "attention_bias"),
-    "blocks.{i}.attention.out.weight":     ("layers.{i}.attention.dense.weight", "(D D)ᵀ"),
+        ("layers.{i}.attention.query_key_value.bias", "H3K", "attention_bias"),
+    "blocks.{i}.attention.out.weight":     ("layers.{i}.attention.dense.weight", "(D HK)ᵀ"),
     "blocks.{i}.attention.out.bias":       ("layers.{i}.attention.dense.bias", "D", "attention_bias"),
     "blocks.{i}.feed_forward_norm.gain":   ("layers.{i}.post_attention_layernorm.weight", "D"),
     "blocks.{i}.feed_forward_norm.bias":   ("layers.{i}.post_attention_layernorm.bias", "D"),

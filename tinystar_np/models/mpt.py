@@ -103,8 +103,8 @@ WEIGHTS: WeightTable = {
     # ours:                                the checkpoint's, its shape, when it is there
     "embedding.tokens.weight":             ("wte.weight", "V D"),
     "blocks.{i}.attention_norm.gain":      ("blocks.{i}.norm_1.weight", "D"),
-    "blocks.{i}.attention.qkv.weight":     ("blocks.{i}.attn.Wqkv.weight", "(3D D)ᵀ"),
-    "blocks.{i}.attention.out.weight":     ("blocks.{i}.attn.out_proj.weight", "(D D)ᵀ"),
+    "blocks.{i}.attention.qkv.weight":     ("blocks.{i}.attn.Wqkv.weight", "(3HK D)ᵀ"),
+    "blocks.{i}.attention.out.weight":     ("blocks.{i}.attn.out_proj.weight", "(D HK)ᵀ"),
     "blocks.{i}.feed_forward_norm.gain":   ("blocks.{i}.norm_2.weight", "D"),
     "blocks.{i}.feed_forward.up.weight":   ("blocks.{i}.ffn.up_proj.weight", "(F D)ᵀ"),
     "blocks.{i}.feed_forward.down.weight": ("blocks.{i}.ffn.down_proj.weight", "(D F)ᵀ"),

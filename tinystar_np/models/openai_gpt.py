@@ -66,9 +66,9 @@ WEIGHTS: WeightTable = {
     # ours:                               the checkpoint's, its shape, when it is there
     "embedding.tokens.weight":            ("tokens_embed.weight", "V D"),
     "embedding.positions.weight":         ("positions_embed.weight", "C D"),
-    "blocks.{i}.attention.qkv.weight":    ("h.{i}.attn.c_attn.weight", "D 3D"),
-    "blocks.{i}.attention.qkv.bias":      ("h.{i}.attn.c_attn.bias", "3D"),
-    "blocks.{i}.attention.out.weight":    ("h.{i}.attn.c_proj.weight", "D D"),
+    "blocks.{i}.attention.qkv.weight":    ("h.{i}.attn.c_attn.weight", "D 3HK"),
+    "blocks.{i}.attention.qkv.bias":      ("h.{i}.attn.c_attn.bias", "3HK"),
+    "blocks.{i}.attention.out.weight":    ("h.{i}.attn.c_proj.weight", "HK D"),
     "blocks.{i}.attention.out.bias":      ("h.{i}.attn.c_proj.bias", "D"),
     "blocks.{i}.attention_post_norm.gain": ("h.{i}.ln_1.weight", "D"),
     "blocks.{i}.attention_post_norm.bias": ("h.{i}.ln_1.bias", "D"),

@@ -1,9 +1,10 @@
 """Which rank has what: runs of layers, or shares of heads, features, experts and vocabulary."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.errors import InputError
@@ -70,14 +71,32 @@ class HeadShare(NamedTuple):
     groups: range
 
 
-class Division:
-    """How a model is divided within its layers, as one rank sees it (``--parallel heads``).
+class Divides(NamedTuple):
+    """Which letters in the shapes of a weight table say that ranks share an axis.
 
-    ranks  all ranks
+    heads     letters of heads, then of the groups that share keys and values, if there are any: "HG". A third
+              stands for the queries, the key and the value of a group that lie side by side: "HGQ"
+    features  products of letters of which a rank may have any run: "F"
     """
 
-    def __init__(self, ranks: Ranks):
-        self.ranks = ranks
+    heads: Sequence[str] = ("HG",)
+    features: Sequence[str] = ("F", "V")
+
+
+class Division:
+    """How a model is divided within its layers, as one rank sees it.
+
+    ranks    all ranks
+    divides  by which letters
+    joins    {our name of a matrix: how the ranks' products with their parts become one result}, "sum" of
+             parts of sums, or "side by side"
+    first_rows {our name of a table: which row of the whole is the first}
+    """
+
+    def __init__(self, ranks: Ranks, divides: Divides):
+        self.ranks, self.divides = ranks, divides
+        self.joins: dict[str, str] = {}
+        self.first_rows: dict[str, int] = {}
 
     def heads(self, heads: int, groups: int) -> HeadShare:
         """Return the heads of this rank: whole groups where there are enough, else heads within one group.
@@ -88,12 +107,41 @@ class Division:
         return heads_of_ranks(heads, groups, self.ranks.size)[self.ranks.rank]
 
     def features(self, count: int) -> range:
-        """Return this rank's run of features of a feed-forward layer."""
+        """Return this rank's run of features of a feed-forward layer, or of a vocabulary."""
         return features_of_ranks(count, self.ranks.size)[self.ranks.rank]
 
     def experts(self, count: int) -> range:
         """Return this rank's run of experts, none where there are more ranks than experts."""
         return shares(count, self.ranks.size)[self.ranks.rank]
+
+    def run_of(self, letters: str, size: int, sizes: Mapping[str, int]) -> range | None:
+        """Return this rank's run of an axis of a tensor; None where each rank has all of it.
+
+        letters  whose product is the axis: "HK"
+        size     that product
+        sizes    of the letters
+        """
+        if letters in self.divides.features:
+            return self.features(size)
+        for each in self.divides.heads:
+            H, G = each[0], each[1] if len(each) > 1 else each[0]
+            if not letters.startswith((H, G)):
+                continue
+            groups = sizes.get(G, sizes[H])
+            share = self.heads(sizes[H], groups)
+            run = share.heads if letters.startswith(H) else share.groups
+            if each[2:] and each[2:] in letters and groups < self.ranks.size:
+                raise InputError(
+                    f"{self.ranks.size} ranks cannot share {groups} groups of heads whose queries, keys and "
+                    "values lie side by side. Start fewer."
+                )
+            unit = size // sizes[letters[0]]
+            return range(run.start * unit, run.stop * unit)
+        return None
+
+    def agreed(self, x: NDArray) -> NDArray:
+        """Return what rank 0 has, on all ranks: numbers in which machines must not differ in the last bit."""
+        return self.ranks.sum(x if self.ranks.rank == 0 else np.zeros_like(x))
 
 
 def features_of_ranks(count: int, size: int) -> list[range]:
@@ -138,7 +186,3 @@ def heads_of_ranks(heads: int, groups: int, size: int) -> list[HeadShare]:
             for run in shares(of_each, len(its_ranks))
         ]
     return found
-
-
-Together = Callable[[NDArray], NDArray]
-"""What makes one result of the ranks' results."""

@@ -24,6 +24,7 @@ import pickle
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -37,7 +38,7 @@ from tinystar_np.ranks.cores import cores_before_binding, share_cores
 from tinystar_np.ranks.ranks import RanksEndedError
 
 if TYPE_CHECKING:
-    from mpi4py.MPI import Comm
+    from mpi4py.MPI import Comm, Request
 
 MESSAGE, END, PART, TOTAL = range(4)
 """Tags: a message; the last of rank 0, or a rank's failure; what is added up, and its sum."""
@@ -100,7 +101,7 @@ class MpiRanks:
         self._is_crowded = len(self._here) > len(self._cores)
         self.fault = ""
         self._ended = False
-        self._last: list[object] = []
+        self._unfinished: list[Request] = []
 
     def share_cores(self, parallel: str) -> None:
         """Take this rank's cores of its machine, and as many threads, unless a number was asked for.
@@ -111,7 +112,7 @@ class MpiRanks:
 
     def send(self, message: object, to: int) -> None:
         """Send anything to another rank; returns when the message may be changed."""
-        self._wait(self._sent(message, to, MESSAGE), POLLS)
+        self._complete([self._begin(message, to, MESSAGE)], POLLS)
 
     def receive(self, source: int) -> Any:
         """Wait for the next message of another rank; those of one rank come in the order of sending."""
@@ -131,15 +132,23 @@ class MpiRanks:
         total = self._exchange([mine] * self.size, [part.size for part in parts], TOTAL)
         return np.concatenate(total).reshape(x.shape)
 
-    def gather(self, x: NDArray, widths: tuple[int, ...]) -> NDArray:
-        """Put arrays (..., n) side by side, one of each rank, in their order: (..., Σ n), on all ranks.
+    def gather(self, x: NDArray) -> NDArray:
+        """Put arrays (..., n) side by side, one of each rank, in their order: (..., Σ n), on rank 0.
 
-        widths  n of each rank
+        Returns x on the others. All ranks call it, in the same order as sums.
         """
-        own, rows = np.ascontiguousarray(x).reshape(-1), x.shape[:-1]
-        count = int(np.prod(rows))
-        found = self._exchange([own] * self.size, [count * width for width in widths], PART)
-        return np.concatenate([each.reshape(*rows, -1) for each in found], axis=-1)
+        own = np.ascontiguousarray(x)
+        if self.rank > 0:
+            self._complete([self._comm.Isend((own, self._mpi.BYTE), 0, PART)], POLLS_OF_SUMS)
+            return x
+        found = [own]
+        for source in range(1, self.size):
+            status = self._mpi.Status()
+            message = self._wait(partial(self._comm.improbe, source, PART, status), POLLS_OF_SUMS)
+            part = np.empty(status.Get_count(self._mpi.BYTE) // x.itemsize, x.dtype)
+            self._complete([message.Irecv((part, self._mpi.BYTE))], POLLS_OF_SUMS)
+            found.append(part.reshape(*x.shape[:-1], -1))
+        return np.concatenate(found, axis=-1)
 
     def _exchange(self, outgoing: list[NDArray], lengths: list[int], tag: int) -> list[NDArray]:
         """Send an array to each rank, and return those that come from each, of these lengths."""
@@ -149,14 +158,20 @@ class MpiRanks:
         byte = self._mpi.BYTE
         requests = [self._comm.Irecv((found[rank], byte), rank, tag) for rank in others]
         requests += [self._comm.Isend((outgoing[rank], byte), rank, tag) for rank in others]
-        self._wait(lambda: self._mpi.Request.Testall(requests) or None, POLLS_OF_SUMS)
+        self._complete(requests, POLLS_OF_SUMS)
         return found
 
-    def _sent(self, message: object, to: int, tag: int) -> Callable[[], bool | None]:
-        """Begin to send; returns what says whether it is done."""
-        data = pickle.dumps(message, protocol=5)
-        request = self._comm.Isend((data, self._mpi.BYTE), to, tag)
-        return lambda: request.Test() or None
+    def _begin(self, message: object, to: int, tag: int) -> "Request":
+        """Begin to send a message."""
+        return self._comm.Isend((pickle.dumps(message, protocol=5), self._mpi.BYTE), to, tag)
+
+    def _complete(self, requests: "list[Request]", polls: int) -> None:
+        """Wait until all is sent and received; raises as ``_wait`` does."""
+        try:
+            self._wait(lambda: self._mpi.Request.Testall(requests) or None, polls)
+        except BaseException:
+            self._unfinished += requests  # and with them the memory that MPI still reads or writes
+            raise
 
     def _wait(self, asked: Callable[[], Found | None], polls: int) -> Found:
         """Ask until there is something, and return it.
@@ -196,7 +211,7 @@ class MpiRanks:
     def fail(self, error: RanksError) -> None:
         """Tell rank 0 that this one cannot go on, and wait until all end."""
         try:
-            self._wait(self._sent(error, 0, END), 1)
+            self._complete([self._begin(error, 0, END)], POLLS)
             self._wait(lambda: None, 1)
         except RanksEndedError:
             pass
@@ -205,7 +220,7 @@ class MpiRanks:
         """Let the other ranks end; on rank 0, which takes no part in anything afterwards."""
         if not self._ended:
             self._ended = True
-            self._last = [self._sent(None, to, END) for to in range(1, self.size)]
+            self._unfinished += [self._begin(None, to, END) for to in range(1, self.size)]
 
     def __enter__(self) -> Self:
         """Return these ranks."""

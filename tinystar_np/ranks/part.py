@@ -1,17 +1,16 @@
 """The part of a model that a rank has."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
-from tinystar_np.ranks.division import Division
+from tinystar_np.ranks.division import Divides, Division
 from tinystar_np.ranks.ranks import Ranks
 from tinystar_np.ranks.team import Team
 
 LAYER = re.compile(r"blocks\.(\d+)\.")
-"""What the names of a layer's weights begin with."""
-OF_LEADER = ("embedding.", "head.", "final_norm.")
-"""What the names of weights begin with that stand before and after the blocks."""
+"""What the names of a layer's weights begin with; others stand before or after all layers."""
 
 
 @dataclass
@@ -26,6 +25,8 @@ class Part:
     ranks: Ranks
     layers: Sequence[range] | None = None
     number: int = 0
+    division: Division | None = field(init=False, default=None)
+    """How layers are divided, where each rank has a share of every one."""
     team: Team | None = field(init=False)
     """The followers, on rank 0."""
 
@@ -38,32 +39,50 @@ class Part:
         assert self.layers is not None
         return self.layers[self.ranks.rank]
 
-    @property
-    def division(self) -> Division | None:
-        """How layers are divided, where each rank has a share of every one."""
-        return Division(self.ranks) if self.layers is None else None
+    def divide(self, divides: Divides) -> Division | None:
+        """Say by which letters of shapes layers are divided, where each rank has a share of every one."""
+        self.division = Division(self.ranks, divides) if self.layers is None else None
+        return self.division
 
-    def has(self, name: str) -> bool:
-        """Say whether this rank has any of the weights of this name."""
+    def has(self, name: str, home: Mapping[int, int]) -> bool:
+        """Say whether this rank has any of the weights of this name.
+
+        home  {a layer that runs with an earlier one's weights: that one}
+        """
         if self.layers is None:
             return True
         found = LAYER.match(name)
-        if found is None:  # also what several layers share, which all ranks have
-            return self.ranks.rank == 0 or not name.startswith(OF_LEADER)
-        return int(found[1]) in self.own_layers
+        if found is None:
+            return self.ranks.rank == 0
+        layer = int(found[1])
+        return layer in self.own_layers or any(home.get(own) == layer for own in self.own_layers)
+
+    def fingerprint(self, own: str) -> str:
+        """Tell this model, and how it is divided, from others; on rank 0.
+
+        own  the fingerprint of its part
+        """
+        assert self.team is not None
+        of_all = sha256(" ".join([own, *self.team.ask("fingerprint")]).encode()).hexdigest()
+        return f"{of_all} {self.words}"
+
+    @property
+    def words(self) -> str:
+        """How the model is divided, in words."""
+        shared = "a share of every layer in each" if self.layers is None else f"with layers {self._runs()}"
+        return f"{self.ranks.size} processes, {shared}"
 
     def described(self) -> str:
-        """Say in a sentence which rank has what."""
-        size, hosts = self.ranks.size, self.ranks.hosts
-        if self.layers is None:
-            return f"{size} ranks share every layer: its heads, features and experts."
+        """Say in a sentence how the model is divided, and where the parts are."""
+        shared = "each has a share of every layer" if self.layers is None else f"layers {self._runs(True)}"
+        return f"{self.ranks.size} processes share the model: {shared}."
+
+    def _runs(self, with_hosts: bool = False) -> str:
+        assert self.layers is not None
         runs = [f"{run.start}–{run.stop - 1}" if len(run) > 1 else str(run.start) for run in self.layers]
-        if len(set(hosts)) > 1:
-            runs = [f"{run} on {host}" for run, host in zip(runs, hosts, strict=True)]
-        return f"{size} ranks share the layers: {', '.join(runs)}."
+        if with_hosts and len(set(self.ranks.hosts)) > 1:
+            runs = [f"{run} on {host}" for run, host in zip(runs, self.ranks.hosts, strict=True)]
+        return ", ".join(runs)
 
     def __repr__(self) -> str:
-        if self.layers is None:
-            return f"rank {self.ranks.rank} of {self.ranks.size}, a share of every layer"
-        runs = ", ".join(f"{run.start}–{run.stop - 1}" for run in self.layers)
-        return f"rank {self.ranks.rank} of {self.ranks.size}, layers {runs}"
+        return f"rank {self.ranks.rank} of {self.words}"

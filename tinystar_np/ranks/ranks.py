@@ -39,8 +39,8 @@ class Ranks(Protocol):
         All ranks call it, in the same order as other sums and gatherings.
         """
 
-    def gather(self, x: NDArray, widths: tuple[int, ...]) -> NDArray:
-        """Put arrays (..., n) side by side, one of each rank, in their order: (..., Σ n), on all ranks.
+    def gather(self, x: NDArray) -> NDArray:
+        """Put arrays (..., n) side by side, one of each rank, in their order: (..., Σ n) on rank 0.
 
-        widths  n of each rank
+        The ranks may have different n. The others get their own back.
         """
