@@ -63,7 +63,7 @@ class Decoder(Generic[AnyConfig]):
     DIVIDES: ClassVar[Divides] = Divides()
     """Which letters of the weight table's shapes say what ranks share, with ``--parallel heads``."""
     WHY_NOT_BY_HEADS: ClassVar[str] = ""
-    """Why ranks cannot share this model's layers: a sentence for errors."""
+    """Why ranks cannot have shares of each layer of this model: a sentence for errors."""
     IGNORED: ClassVar[str] = ""
     """Regular expression for tensors in checkpoints that are no weights."""
 
@@ -155,7 +155,7 @@ class Decoder(Generic[AnyConfig]):
             return logits if given.ndim == 2 else logits[0]
         current = cache if cache is None or cache.text is None else caches.up_to_date(self, cache, step)
         states = None if current is None else current.states
-        with in_step(self.part, tokens, step, states, last_only), at(step.positions):
+        with in_step(self.part, states, tokens, step, last_only), at(step.positions):
             with timed("embedding"):
                 x = self.embed(tokens, step)  # (B, T, D)
             logits = self.from_block(0, x, step, states, last_only)  # (B, T, V)

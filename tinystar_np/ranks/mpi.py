@@ -22,9 +22,10 @@ numbers are added in the order of the ranks: the sum is the same on all of them,
 import os
 import pickle
 import socket
+import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -100,6 +101,7 @@ class MpiRanks:
         self._cores = frozenset[int]().union(*(places[rank][1] for rank in self._here))
         self._is_crowded = len(self._here) > len(self._cores)
         self.fault = ""
+        self.turn: AbstractContextManager[object] = threading.RLock()
         self._ended = False
         self._unfinished: list[Request] = []
 
@@ -116,7 +118,7 @@ class MpiRanks:
 
     def receive(self, source: int) -> Any:
         """Wait for the next message of another rank; those of one rank come in the order of sending."""
-        return self._wait(lambda: self._comm.improbe(source, MESSAGE), POLLS).recv()
+        return self._received(source, POLLS)
 
     def sum(self, x: NDArray) -> NDArray:
         """Add up arrays of the same shape, one of each rank: the same sum, to the last bit, on all of them.
@@ -133,22 +135,18 @@ class MpiRanks:
         return np.concatenate(total).reshape(x.shape)
 
     def gather(self, x: NDArray) -> NDArray:
-        """Put arrays (..., n) side by side, one of each rank, in their order: (..., Σ n), on rank 0.
+        """Put arrays (..., n) side by side, one of each rank, in their order: (..., Σ n) on rank 0.
 
-        Returns x on the others. All ranks call it, in the same order as sums.
+        The ranks may have different n. The others get their own back.
         """
-        own = np.ascontiguousarray(x)
-        if self.rank > 0:
-            self._complete([self._comm.Isend((own, self._mpi.BYTE), 0, PART)], POLLS_OF_SUMS)
+        if self.rank:
+            self.send(x, to=0)
             return x
-        found = [own]
-        for source in range(1, self.size):
-            status = self._mpi.Status()
-            message = self._wait(partial(self._comm.improbe, source, PART, status), POLLS_OF_SUMS)
-            part = np.empty(status.Get_count(self._mpi.BYTE) // x.itemsize, x.dtype)
-            self._complete([message.Irecv((part, self._mpi.BYTE))], POLLS_OF_SUMS)
-            found.append(part.reshape(*x.shape[:-1], -1))
-        return np.concatenate(found, axis=-1)
+        others = [self._received(source, POLLS_OF_SUMS) for source in range(1, self.size)]
+        return np.concatenate([x, *others], axis=-1)
+
+    def _received(self, source: int, polls: int) -> Any:
+        return self._wait(lambda: self._comm.improbe(source, MESSAGE), polls).recv()
 
     def _exchange(self, outgoing: list[NDArray], lengths: list[int], tag: int) -> list[NDArray]:
         """Send an array to each rank, and return those that come from each, of these lengths."""
