@@ -113,8 +113,8 @@ def own_blocks(blocks: Sequence[Mixer], part: Part) -> tuple[list[Mixer], frozen
 
 
 OUT_OF_STEP = (
-    "A call of the model ended with {error} on rank 0, in the middle of what all ranks do together: they are "
-    "out of step. Start them again."
+    "A call of the model ended with {error} on rank 0 in the middle of what the ranks do together. They are "
+    "out of step: start them again."
 )
 
 
@@ -133,16 +133,13 @@ def in_step(
 
     tokens  (B, T)
     others  as of ``Decoder.from_block``
-
-    The ranks can do nothing together after one in which the block ended too early.
     """
     if part is None or part.team is None or part.layers is not None:
         yield
         return
-    with part.ranks.turn:
+    with part.ranks.turn, _to_its_end(part.ranks):
         part.team.tell("call", rows_of(states), tokens, step.for_other_ranks(), last_only)
-        with _to_its_end(part.ranks):
-            yield
+        yield
 
 
 @contextmanager
