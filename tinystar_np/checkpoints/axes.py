@@ -6,7 +6,8 @@ for each:
 
 - "HK", whole heads: a rank has some of them. "2HK" are two such runs, one after the other, as queries and
   keys in one matrix are, and of each a rank has its part; "HK+2GK" are three runs of heads and groups.
-- "H3K", heads one after the other, each with three vectors: a rank's heads lie together.
+- "H3K", heads one after the other, each with three vectors, and "H[K+P]", with two of other widths: a rank's
+  heads lie together.
 - "G[QK+2K]", groups one after the other, each with its Q queries, its key and its value: a rank has some
   groups, or, where there are more ranks than groups, some queries of one, with its key and value.
 - "F", features, of which any run will do.

@@ -255,13 +255,14 @@ class ScaledExperts(Experts):
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
+        return tap("feed_forward.experts", self.mixed(self.norm(x), *self.routed(x)))
+
+    def routed(self, x: NDArray) -> tuple[NDArray[np.integer], NDArray]:
+        """Choose the experts of each token (B, T, D), and their weights: (B, T, k) each."""
         logits = tap("feed_forward.router", self.router(fast.rms_norm(x, self.router_gain, self.norm.eps)))
-        chosen, weights = self.routing(logits, self.per_token)  # (B, T, k) each
-        chosen = tap("feed_forward.chosen", chosen)
-        weights = tap("feed_forward.weights", weights * self.scales[chosen])
-        rows, k = self.norm(x).reshape(-1, x.shape[-1]), self.per_token
-        y = fast.mixture(rows, chosen.reshape(-1, k), weights.reshape(-1, k), self.experts, False)
-        return tap("feed_forward.experts", y.reshape(x.shape))
+        chosen, weights = self.routing(logits, self.per_token)
+        chosen, weights = self.agreed(chosen, weights * self.scales[chosen])
+        return tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
 
 
 class ExpertsBeside(Module):

@@ -76,7 +76,7 @@ class GroupShare(NamedTuple):
 
     groups  some of all
     heads   which of the heads of each
-    letter  that of a group's heads
+    letter  that of a group's heads; "" where a group is a head, which is whole
     """
 
     groups: range
@@ -89,11 +89,11 @@ class Divides(NamedTuple):
 
     heads     letters of heads; of the groups that share keys and values, if there are any; and of how many
               heads a group has, where a matrix has all of a group together: "H", "HG", "HGQ"
-    features  products of letters of which a rank may have any run: "F"
+    features  products of letters of which a rank may have any run: "F", "MS" of S shared experts
     """
 
     heads: Sequence[str] = ("HG",)
-    features: Sequence[str] = ("F", "V")
+    features: Sequence[str] = ("F", "V", "MS", "FS")
 
 
 class Division:
@@ -158,6 +158,9 @@ class Division:
     def share_of_groups(self, letter: str, sizes: Mapping[str, int]) -> GroupShare | None:
         """Return what this rank has of groups that lie together, by their letter; None for all of each."""
         for each in self.divides.heads:
+            if letter == each[0]:
+                groups = sizes.get(each[1:2], sizes[letter])
+                return GroupShare(self.heads(sizes[letter], groups).heads, range(0), "")
             if letter == each[1:2] and each[2:]:
                 share, of_each = self.heads(sizes[each[0]], sizes[letter]), sizes[each[2]]
                 first = share.heads.start % of_each
