@@ -74,5 +74,15 @@ class Part:
         runs = (f"{run.start}–{run.stop - 1}" if len(run) > 1 else f"{run.start}" for run in self.layers)
         return f"{self.ranks.size} processes, with layers {', '.join(runs)}"
 
+    def described(self) -> str:
+        """Say in a sentence which rank has what."""
+        size, hosts = self.ranks.size, self.ranks.hosts
+        if self.layers is None:
+            return f"{size} ranks share every layer: its heads, features and experts."
+        runs = [f"{run.start}–{run.stop - 1}" if len(run) > 1 else str(run.start) for run in self.layers]
+        if len(set(hosts)) > 1:
+            runs = [f"{run} on {host}" for run, host in zip(runs, hosts, strict=True)]
+        return f"{size} ranks share the layers: {', '.join(runs)}."
+
     def __repr__(self) -> str:
         return f"rank {self.ranks.rank} of {self.words}"
