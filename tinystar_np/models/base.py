@@ -273,9 +273,8 @@ class Decoder(Generic[AnyConfig]):
                 assert isinstance(first, slice)
                 division.first_rows[EMBEDDING] = first.start
                 division.joins.setdefault(HEAD, "side by side")  # tied, it has columns of the same tokens
-        own = side_by_side(
-            gather(checkpoint, table.only(lambda row: part.has(row.ours) and not row.elsewhere), dtype)
-        )
+        own_table = table.only(lambda row: part.has(row.ours) and not row.elsewhere)
+        own = side_by_side(gather(checkpoint, own_table, dtype, in_parts=True))
         weights = {name: own[name] if name in own else hollow(row.shape) for name, row in table.rows.items()}
         return cls(config, weights, end_ids, part)
 
