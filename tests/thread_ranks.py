@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import weakref
 from collections.abc import Callable
 from queue import Queue
 from typing import Any, NoReturn
@@ -26,7 +27,12 @@ class Rooms:
         }
         self.barrier = threading.Barrier(size, timeout=MOST_SECONDS)
         self.table: list[Any] = [None] * size
-        self.error: BaseException | None = None
+
+    def fail(self, error: BaseException) -> None:
+        """Wake all that wait, for they would wait in vain."""
+        for queue in self.queues.values():
+            queue.put(pickle.dumps(RuntimeError(f"another rank failed: {error!r}")))
+        self.barrier.abort()
 
 
 class ThreadRanks:
@@ -40,7 +46,10 @@ class ThreadRanks:
         self.rooms.queues[self.rank, to].put(pickle.dumps(message))
 
     def receive(self, source: int) -> Any:
-        return pickle.loads(self.rooms.queues[source, self.rank].get(timeout=MOST_SECONDS))
+        message = pickle.loads(self.rooms.queues[source, self.rank].get(timeout=MOST_SECONDS))
+        if isinstance(message, RuntimeError):
+            raise message
+        return message
 
     def sum(self, x: NDArray) -> NDArray:
         all_of_them = self._all(x)
@@ -71,7 +80,7 @@ def divided(build: Callable[[Part], Any], size: int, layers: list[range] | None 
     build   makes a rank's part of the model
     layers  of each rank; None where each has a share of every layer
 
-    The followers are daemons: they end with the process.
+    The followers end when the leader's model is no more.
     """
     rooms = Rooms(size)
     parts = [Part(ThreadRanks(rooms, rank), layers) for rank in range(size)]
@@ -80,15 +89,14 @@ def divided(build: Callable[[Part], Any], size: int, layers: list[range] | None 
     def follow(rank: int) -> None:
         follower = Follower(models[rank], parts[rank])
         try:
-            while True:
-                message = pickle.loads(rooms.queues[0, rank].get())
+            while (message := pickle.loads(rooms.queues[0, rank].get())) is not None:
                 _, waiting, what = message
                 follower.do(waiting, what)
         except BaseException as error:
-            rooms.error = error
-            rooms.barrier.abort()
+            rooms.fail(error)
             raise
 
     for rank in range(1, size):
         threading.Thread(target=follow, args=(rank,), daemon=True).start()
+        weakref.finalize(models[0], rooms.queues[0, rank].put, pickle.dumps(None))
     return models[0]

@@ -22,7 +22,7 @@ from tinystar_np.amounts import counted, size_of
 from tinystar_np.cache.elsewhere import StatesElsewhere
 from tinystar_np.cache.groups import Group, group_within
 from tinystar_np.cache.images import Images, SeenImage, begun, groups_of, is_of_images, merged
-from tinystar_np.cache.layer_state import LayerState
+from tinystar_np.cache.layer_state import LayerState, bytes_held, clear
 from tinystar_np.cache.saved import write_states
 from tinystar_np.cache.step import Step
 from tinystar_np.cache.text import HeldText
@@ -112,8 +112,11 @@ class Cache:
         most = int(self.lengths.max(initial=0))
         fewest = int(self.lengths.min(initial=most))
         tokens = counted(most, "token") if fewest == most else f"{fewest} to {counted(most, 'token')}"
-        held = (array.nbytes for state in self.states for array in state.arrays(most).values())
-        return f"{type(self).__name__}({counted(self.batch_size, 'row')}, {tokens}, {size_of(sum(held))})"
+        held = sum(
+            state.bytes_held(most) if isinstance(state, StatesElsewhere) else bytes_held(state, most)
+            for state in self.states
+        )
+        return f"{type(self).__name__}({counted(self.batch_size, 'row')}, {tokens}, {size_of(held)})"
 
     def span(self, new_tokens: int, images: Sequence[Sequence[SeenImage]] | None = None) -> Step:
         """Return the positions that the next ``new_tokens`` tokens of each row will take.
@@ -205,21 +208,11 @@ class Cache:
             )
         before = self.lengths
         self.lengths = np.minimum(before, length)
-        self._clear(before)
-
-    def _clear(self, before: NDArray[np.int64]) -> None:
-        """Empty the places of forgotten tokens: beside longer rows they get weight 0, and 0 · NaN is NaN.
-
-        before  (B,) tokens that the rows held
-        """
-        most = int(before.max())
         for state in self.states:
             if isinstance(state, StatesElsewhere):
-                state.forget(self.lengths, before)
-                continue
-            for array in state.arrays(most).values():  # views, where each token has a place
-                for row, length, held in zip(array, self.lengths.tolist(), before.tolist(), strict=True):
-                    row[:, length:held] = 0
+                state.clear(self.lengths, before)
+            else:
+                clear(state, self.lengths, before)
 
     def truncates_to(self, length: int) -> bool:
         """Say whether ``truncate(length)`` can be done."""

@@ -40,13 +40,13 @@ class StatesElsewhere:
         team = states[0].team
         return cls(team, team.join([state.number for state in states]))
 
-    def forget(self, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
-        """Empty the places of forgotten tokens.
+    def clear(self, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
+        """Empty the places of forgotten tokens, as ``clear`` in layer_state.py."""
+        self.team.later("clear", self.number, lengths, before)
 
-        lengths  (B,) tokens that the rows hold now
-        before   (B,) tokens that they held
-        """
-        self.team.later("forget", self.number, lengths, before)
+    def bytes_held(self, tokens: int) -> int:
+        """Return the bytes of what the followers remember of rows with up to so many tokens."""
+        return sum(self.team.ask("bytes_held", self.number, tokens))
 
     def arrays(self, tokens: int) -> Mapping[str, NDArray]:
         """Return what must be saved: each array's name after its rank and its layer there."""

@@ -71,6 +71,14 @@ class SeenImage:
         first, after = np.searchsorted(self.places, (start, end))
         return slice(int(first), int(after))
 
+    def as_read(self, start: int, end: int) -> "SeenImage":
+        """Return it as a call of the tokens from ``start`` to before ``end`` reads it.
+
+        It has no vectors then, unless some of its places are among these.
+        """
+        new = self.within(start, end)
+        return self if new.stop > new.start else replace(self, vectors=self.vectors[:, :0], deep=None)
+
     def moved(self, by: int) -> "SeenImage":
         """Return it so many places later in a text."""
         groups = tuple(Group(g.first + by, g.after + by, g.in_window) for g in self.groups)

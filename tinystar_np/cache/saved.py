@@ -20,6 +20,7 @@ from tinystar_np.whole_file import whole_file
 
 OF_TEXT = "ids", "text_lengths"  # names of what a ``HeldText`` saves
 FORMAT = "tinystar_np cache 1"
+IN_ONE = "one process"
 MOST_TOKENS = 2**53  # sums with positions stay within 64 bits
 
 
@@ -64,6 +65,12 @@ def read_states(
         raise CheckpointError(f"{path}: no complete saved cache ({found}). Read the prompt again.") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path}: a safetensors file, but no cache that cache.save() has written.")
+    was, here = (text.partition(" ")[2] for text in (metadata.get("model", ""), fingerprint))
+    if was != here:
+        raise CheckpointError(
+            f"{path}: this cache was saved by {was or IN_ONE}, and the model is in {here or IN_ONE}.\n"
+            "Divide the model in the same way, or read the prompt again."
+        )
     if metadata.get("model") != fingerprint:
         raise CheckpointError(f"{path}: this cache belongs to another model. Read the prompt again.")
     layers: dict[int, dict[str, NDArray]] = {}

@@ -4,7 +4,7 @@ Rows of a batch may stand at different lengths, since prompts differ: each row c
 is padded, so position p of a row is always its p-th token.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from copy import copy
 from functools import cached_property, partial
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
@@ -174,15 +174,17 @@ class Step:
         """Return what an earlier layer of this call gave under the key; raises KeyError where none has."""
         return self._given[key]
 
-    def bare(self) -> Self:
-        """Return this step for other processes: without what layers have made and given so far."""
-        step = copy(self)
-        step.__dict__.pop("_last", None)
-        step.__dict__.pop("groups", None)
-        step._shared, step._given = {}, {}
-        return step
+    def given_of(self, keys: Collection[Hashable]) -> dict[Hashable, object]:
+        """Return what earlier layers of this call gave under some keys, as far as they have."""
+        return {key: value for key, value in self._given.items() if key in keys}
 
-    @property
-    def all_given(self) -> dict[Hashable, object]:
-        """What earlier layers of this call gave, by its keys."""
-        return self._given
+    def for_other_ranks(self) -> "Step":
+        """Return this step for layers in other processes: without what has been made and given so far, and
+        with no more of images than this call reads."""
+        images = self.images and [
+            tuple(image.as_read(start, start + self.length) for image in row)
+            for row, start in zip(self.images, self.start.tolist(), strict=True)
+        ]
+        step = Step(self.start, self.length, self.text_lengths, images)
+        step.only_last = self.only_last
+        return step

@@ -85,5 +85,5 @@ def with_each_once(table: NDArray[np.integer], experts: int) -> tuple[NDArray[np
         return table.astype(np.intp), None
     times = np.zeros((len(table), experts), dtype=np.float32)
     np.add.at(times, (np.arange(len(table))[:, None], table), 1)
-    chosen = top_k(times, table.shape[1])
+    chosen = top_k(times, table.shape[1]).copy()  # of a view, all E columns would stay in memory
     return chosen, np.take_along_axis(times, chosen, axis=-1)

@@ -10,7 +10,7 @@ Block(
   …
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from functools import partial
 from types import FunctionType
 
@@ -21,12 +21,19 @@ from tinystar_np.kernels.packed import PackedMatrix
 
 
 class Module:
-    """A part of a model: a layer, or a block of layers. All that is inherited is its text."""
+    """A part of a model: a layer, or a block of layers. All that is inherited is its text.
+
+    reads  the keys of what it reads that earlier layers gave (``Step.give``)
+    gives  those under which it gives something anew, in place of what earlier layers gave
+    """
+
+    reads: tuple[Hashable, ...] = ()
+    gives: tuple[Hashable, ...] = ()
 
     def __repr__(self) -> str:
         facts, parts = [], []
         for name, value in vars(self).items():
-            if name.startswith("_"):
+            if name.startswith("_") or name in ("reads", "gives"):
                 continue
             children = list(_children(name, value))
             parts += children
@@ -34,6 +41,16 @@ class Module:
                 facts.append(words)
         head = f"{type(self).__name__}({', '.join(facts)}"
         return "\n".join([head, *parts, ")"]) if parts else f"{head})"
+
+
+def read_of_earlier(blocks: Sequence[object]) -> frozenset[Hashable]:
+    """Return the keys of what these blocks read that layers before them give."""
+    keys: set[Hashable] = set()
+    for block in reversed(blocks):  # what a block gives itself, earlier ones need not
+        parts = [part for part in (block, *vars(block).values()) if isinstance(part, Module)]
+        keys -= {key for part in parts for key in part.gives}
+        keys |= {key for part in parts for key in part.reads}
+    return frozenset(keys)
 
 
 def _children(name: str, value: object) -> Iterator[str]:

@@ -13,7 +13,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
 
 PER_LAYER = "per-layer inputs"
-"""The name under which a step hands them to the blocks."""
+"""With the layer's number, the key under which a step hands them to the blocks."""
 
 
 class PerLayerTable(Module):
@@ -33,13 +33,15 @@ class PerLayerTable(Module):
 
         ids   (B, T); those that the table does not have are read as 0
         x     (B, T, D), the embedding
-        step  receives (B, T, L, J)
+        step  receives (B, T, J) for each layer
         """
         rows, D, J = self.table.weight.shape[0], np.float32(x.shape[-1]), np.float32(len(self.norm.gain))
         tokens = self.table(np.where(ids < rows, ids, 0)) * np.sqrt(J)
         context = self.context(x) / np.sqrt(D)
         inputs = per_layer_inputs(tokens, context, self.norm.gain, self.norm.eps)
-        step.give(PER_LAYER, tap("embedding.per_layer", inputs))
+        inputs = tap("embedding.per_layer", inputs)  # (B, T, L, J)
+        for i in range(inputs.shape[2]):
+            step.give((PER_LAYER, i), inputs[:, :, i])
 
 
 class PerLayerInput(Module):
@@ -52,11 +54,12 @@ class PerLayerInput(Module):
 
     def __init__(self, w: Weights, *, number: int, activation: Activation):
         self.gate, self.out = Linear(w / "gate"), Linear(w / "out")
-        self.number, self.activation = number, activation
+        self.activation = activation
+        self.reads = ((PER_LAYER, number),)
 
     def __call__(self, x: NDArray, step: Step) -> NDArray:
         """Map the stream (B, T, D) of the wanted tokens to (B, T, D), a new array."""
-        p = step.wanted(step.given(PER_LAYER)[:, :, self.number])  # (B, T, J)
+        p = step.wanted(step.given(*self.reads))  # (B, T, J)
         gate = tap("per_layer.gate", self.gate(x))
         return tap(
             "per_layer.out", self.out(tap("per_layer.gated", fast.gated_activation(gate, p, self.activation)))

@@ -1,5 +1,7 @@
 """Attention whose keys and values later layers of its kind read as well."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,29 @@ from tinystar_np.layers.basic import Linear, RMSNorm
 from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.weights import Weights
 from tinystar_np.tap import tap
+
+NEW, ALL = "new keys and values", "keys and values"
+"""With a kind of layers, the keys under which these are handed to later ones."""
+
+
+def copying_layers(kinds: Sequence[str], own: int, first: int) -> set[int]:
+    """Find the layers of a process whose keys and values are those of a layer in another one.
+
+    kinds  of all layers
+    own    how many have keys and values of their own, the first ones
+    first  of the layers that the process has
+
+    Returns the first of each kind that reads; those after it read its copy.
+
+    >>> copying_layers(["near", "far", "near", "far", "near"], own=2, first=1)
+    {2}
+    """
+    there, found = set(kinds[first:own]), set()
+    for i in range(max(first, own), len(kinds)):
+        if kinds[i] not in there:
+            found.add(i)
+            there.add(kinds[i])
+    return found
 
 
 class SharedAttention(Attention):
@@ -22,6 +47,8 @@ class SharedAttention(Attention):
     w       as in ``Attention``, without ``k`` and ``v`` where the layer has none of its own, without ``v``
             where keys serve as values; ``q_norm`` and ``k_norm``
     kind    of the layer: the keys and values of the last one before it of the same kind are read
+    copies  whether that one is in another process. Then this layer keeps a copy of its keys and values, so
+            that only those of new tokens come from there
     eps     of the norms
     others  as in ``Attention``
     """
@@ -37,15 +64,18 @@ class SharedAttention(Attention):
         rope: Rotary,
         window: int | None,
         eps: float,
+        copies: bool = False,
     ):
         super().__init__(
             w, heads=heads, kv_heads=kv_heads, head_dim=head_dim, scale=1.0, rope=rope, window=window
         )
-        self.kind, self.eps = kind, eps
+        self.kind, self.copies, self.eps = kind, copies, eps
         self.q_norm = RMSNorm(w / "q_norm", eps=eps)
         if self.has_keys:
             self.k_norm = RMSNorm(w / "k_norm", eps=eps)
+            self.gives = ((NEW, kind),)
         else:
+            self.reads = ((NEW, kind),)
             self.remark = "keys and values of an earlier layer"
 
     def build_projections(self, w: Weights) -> None:
@@ -63,7 +93,7 @@ class SharedAttention(Attention):
 
     def new_state(self, batch_size: int, capacity: int) -> KeyValueState:
         """Make room for keys and values; of a layer that reads another's, for none."""
-        heads = self.kv_heads if self.has_keys else 0
+        heads = self.kv_heads if self.has_keys or self.copies else 0
         return new_key_value_state(batch_size, heads, self.head_dim, capacity, self.limits())
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
@@ -72,11 +102,11 @@ class SharedAttention(Attention):
         q = tap("attention.q", heads_apart(self.q(step.wanted(x)), self.heads))  # (B, H, T, K)
         q = tap("attention.q_rotated", self.rope(tap("attention.q_norm", self.q_norm(q)), step.queries))
         if self.has_keys:
-            held = step.remember(*self.keys_and_values(x, step), state)
-            step.give(self.kind, held)
-        else:
-            held = step.given(self.kind)
-        keys, values, positions = held
+            step.give((NEW, self.kind), self.keys_and_values(x, step))
+        if self.has_keys or self.copies:
+            k, v = step.given((NEW, self.kind))
+            step.give((ALL, self.kind), step.remember(k, v, state))
+        keys, values, positions = step.given((ALL, self.kind))
         y = self.attend(q, keys, values, step.mask(positions, self.limits()), step)
         return tap("attention.out", self.out(heads_joined(tap("attention.mixed", y))))
 

@@ -85,6 +85,7 @@ class SparseLatentAttention(LatentQueryAttention):
             rope=rope,
         )  # fmt: skip
         self.indexer, self.chooser = indexer, chooser
+        self.reads = (("chosen keys", chooser),) if indexer is None else ()
         self.remark = f"to the keys that layer {chooser} chooses"
         if indexer is not None:
             self.remark = f"to the {indexer.top_k} keys that an indexer of {indexer.heads} heads chooses"

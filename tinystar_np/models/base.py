@@ -4,7 +4,7 @@ A model file says what its config, its weights and its blocks are; how a model i
 weights are found in a checkpoint is in fitted.py, how a saved cache is loaded in caches.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import ClassVar, Generic, Self
@@ -26,9 +26,10 @@ from tinystar_np.models import caches
 from tinystar_np.models.as_text import one_line_of, picture_of
 from tinystar_np.models.config import AnyConfig, Config
 from tinystar_np.models.cut_groups import read_cut
-from tinystar_np.models.divided import BlocksElsewhere, call_of, hollow
+from tinystar_np.models.divided import begin_together, new_states_elsewhere, own_blocks
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
+from tinystar_np.models.part_weights import weights_of_part
 from tinystar_np.models.vision_part import Image, VisionPart, check_places, images_of_rows, with_images
 from tinystar_np.ranks import Divides, Part
 from tinystar_np.tap import at, listening, scope, tap, timed
@@ -72,6 +73,8 @@ class Decoder(Generic[AnyConfig]):
     head: Callable[[NDArray], NDArray]
     vision: VisionPart | None = None
     """What reads images, in models of text and images."""
+    read_later: frozenset[Hashable] = frozenset()
+    """What the layers of later ranks read of what earlier layers give (``Step.give``)."""
     why_text_alone: str = ""
     """Why a model reads no images that others of its kind read, and what to do: a sentence for errors."""
 
@@ -96,9 +99,12 @@ class Decoder(Generic[AnyConfig]):
         self.build(Weights({**tied, **weights}, division=None if part is None else part.division), config)
         self.rules_by_length = rules_by_length(self.blocks)
         if part is not None and part.layers is not None:
-            self.blocks = list(self.blocks[part.own_layers.start : part.own_layers.stop])
-            if part.team is not None:
-                self.blocks.append(BlocksElsewhere(part.team))
+            self.blocks, self.read_later = own_blocks(self.blocks, part)
+
+    @property
+    def first_layer(self) -> int:
+        """The first of the layers that this process has: 0, but on the later ranks of a divided model."""
+        return 0 if self.part is None or self.part.layers is None else self.part.own_layers.start
 
     def build(self, w: Weights, c: AnyConfig) -> None:
         """Build ``embedding``, ``blocks``, ``final_norm`` and ``head``."""
@@ -149,8 +155,8 @@ class Decoder(Generic[AnyConfig]):
             return logits if given.ndim == 2 else logits[0]
         current = cache if cache is None or cache.text is None else caches.up_to_date(self, cache, step)
         states = None if current is None else current.states
-        if self.part is not None and self.part.team is not None:
-            self.part.team.tell("call", call_of(states), tokens, step.bare(), last_only)
+        if self.part is not None:
+            begin_together(self.part, tokens, step, states, last_only)
         with at(step.positions):
             with timed("embedding"):
                 x = self.embed(tokens, step)  # (B, T, D)
@@ -259,24 +265,11 @@ class Decoder(Generic[AnyConfig]):
 
         Raises CheckpointError where the weights do not fit the config.
         """
-        if part is None:
-            config, table = fitted(cls, config, checkpoint)
-            return cls(config, side_by_side(gather(checkpoint, table, dtype)), end_ids)
-        division = part.divide(cls.DIVIDES)
-        if division is not None and cls.WHY_NOT_BY_HEADS:
-            raise InputError(f"{cls.__name__} cannot be divided by heads: {cls.WHY_NOT_BY_HEADS}")
-        config, table = fitted(cls, config, checkpoint, division)
-        if division is not None:
-            division.joins = {row.ours: row.joins for row in table.rows.values() if row.joins}
-            if EMBEDDING in division.joins:
-                first = table.rows[EMBEDDING].part[0]
-                assert isinstance(first, slice)
-                division.first_rows[EMBEDDING] = first.start
-                division.joins.setdefault(HEAD, "side by side")  # tied, it has columns of the same tokens
-        own_table = table.only(lambda row: part.has(row.ours) and not row.elsewhere)
-        own = side_by_side(gather(checkpoint, own_table, dtype, in_parts=True))
-        weights = {name: own[name] if name in own else hollow(row.shape) for name, row in table.rows.items()}
-        return cls(config, weights, end_ids, part)
+        if part is not None:
+            config, weights = weights_of_part(cls, config, checkpoint, dtype, part)
+            return cls(config, weights, end_ids, part)
+        config, table = fitted(cls, config, checkpoint)
+        return cls(config, side_by_side(gather(checkpoint, table, dtype)), end_ids)
 
     def move_into_memory(self) -> None:
         """Copy float32 matrices out of their file, to where products read them faster (models/memory.py).
@@ -297,7 +290,7 @@ class Decoder(Generic[AnyConfig]):
             capacity = min(capacity, self.context_length)
         states = [block.new_state(batch_size, max(capacity, 0)) for block in self.blocks]
         if self.part is not None and self.part.team is not None and self.part.layers is None:
-            states.append(BlocksElsewhere(self.part.team).new_state(batch_size, max(capacity, 0)))
+            states.append(new_states_elsewhere(self.part.team, batch_size, max(capacity, 0)))
         rules = self.rules_by_length
         text = HeldText.empty(rules, batch_size) if rules else None
         return Cache(states, np.zeros(batch_size, dtype=np.int64), self.fingerprint, text)
@@ -311,7 +304,8 @@ class Decoder(Generic[AnyConfig]):
 
     def fingerprint(self) -> str:
         """Tell this model from others by a few numbers of each of its arrays."""
-        return caches.fingerprint(self.config, self.weights)
+        own = caches.fingerprint(self.config, self.weights)
+        return own if self.part is None else self.part.fingerprint(own)
 
     def __repr__(self) -> str:
         line = one_line_of(type(self).__name__, len(self.blocks), self.config.sizes["D"], self.weights)

@@ -290,6 +290,7 @@ class Block(Layer):
         )
         self.bytes_to_latents = bytes_to_latents
         self.new_state = self._new_state
+        self.reads = () if self.cross_attention is None else ("latents",)
 
     def _new_state(self, batch_size: int, capacity: int) -> LayerState:
         """Make room for keys and values, in the first block after the states of all that comes before."""

@@ -91,7 +91,7 @@ def fingerprint(config: Config, weights: Mapping[str, Matrix]) -> str:
     """Return a hash of a model's config and of a few numbers of each of its arrays."""
     sums = sha256(repr(config).encode())
     for name, array in sorted(weights.items()):
-        numbers = array if isinstance(array, np.ndarray) else array.stored
+        numbers = np.atleast_1d(array if isinstance(array, np.ndarray) else array.stored)
         sums.update(f"{name} {numbers.dtype} {numbers.shape}".encode())
         sums.update(numbers[(0,) * (numbers.ndim - 1)][:8].tobytes())
     return sums.hexdigest()

@@ -211,6 +211,11 @@ class Config:
         return {}
 
     @property
+    def home(self) -> Mapping[int, int]:
+        """{a layer that runs with an earlier one's weights: that one}; none in most models."""
+        return {}
+
+    @property
     def absent_letters(self) -> str:
         """The letters of layers that there are none of: their keys say nothing then, and may be 0."""
         return ""

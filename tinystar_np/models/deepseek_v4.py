@@ -415,6 +415,7 @@ class Block(Module):
         self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
         self.feed_forward = feed_forward(w / "feed_forward", c, i)
         self.new_state = self.attention.new_state
+        self.reads = (IDS,)
 
     def __call__(self, x: NDArray, step: Step, state: HybridState | None) -> NDArray:
         """Map the residual streams (B, T, N·D) to the residual streams (B, T, N·D)."""

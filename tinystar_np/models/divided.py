@@ -9,7 +9,7 @@ their part of it in step with the leader:
   results twice in each block.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,30 +17,96 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import LayerState, Step
 from tinystar_np.cache.elsewhere import StatesElsewhere
-from tinystar_np.layers.module import Module
+from tinystar_np.cache.layer_state import bytes_held, clear
+from tinystar_np.errors import InputError
+from tinystar_np.layers.basic import Mixer
+from tinystar_np.layers.module import Module, read_of_earlier
+from tinystar_np.models.caches import fingerprint
 from tinystar_np.models.config import AnyConfig
-from tinystar_np.ranks import Part, Ranks, Team
+from tinystar_np.ranks import Part, Team
+from tinystar_np.tap import listening
 
 if TYPE_CHECKING:
     from tinystar_np.models.base import Decoder
 
 
 class BlocksElsewhere(Module):
-    """The blocks that the followers have, as the leader calls them: one block after its own."""
+    """The blocks that the followers have, as the leader calls them: one block after its own.
 
-    def __init__(self, team: Team):
-        self._team = team
+    team    the followers
+    layers  that they have
+    read    the keys of what these read that the leader's layers give (``Step.give``)
+    """
+
+    def __init__(self, team: Team, layers: range, read: frozenset[Hashable]):
+        self.layers = layers
+        self._team, self._read = team, read
+        self._awaited = 0
 
     def new_state(self, batch_size: int, capacity: int) -> StatesElsewhere:
         """Make the states of all these blocks."""
-        return StatesElsewhere(self._team, self._team.new_states(batch_size, capacity))
+        return new_states_elsewhere(self._team, batch_size, capacity)
 
     def __call__(self, x: NDArray, step: Step, state: StatesElsewhere | None) -> NDArray:
-        """Send the residual stream (B, T, D) on, and wait until it comes back: (B, T, D), or (B, 1, D)."""
+        """Send the residual stream (B, T, D) on, and wait until it comes back: (B, T, D), or (B, 1, D).
+
+        Raises InputError where somebody listens to activations, which are in other processes.
+        """
+        if listening():
+            raise InputError(
+                f"Layers {self.layers.start} to {self.layers.stop - 1} are in other processes, where "
+                "activations are not recorded or changed. Do that with the whole model in one process."
+            )
         ranks = self._team.ranks
-        ranks.send((x, step.all_given), to=1)
-        result: NDArray = ranks.receive(ranks.size - 1)
+        number = None if state is None else state.number
+        self._team.tell("through_layers", number, step.for_other_ranks())
+        ranks.send((x, step.given_of(self._read)), to=1)
+        self._awaited += 1
+        while self._awaited:  # first those of calls that Ctrl-C ended while their result was computed
+            result: NDArray = ranks.receive(ranks.size - 1)
+            self._awaited -= 1
         return result
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(layers {self.layers.start} to {self.layers.stop - 1})"
+
+
+def new_states_elsewhere(team: Team, batch_size: int, capacity: int) -> StatesElsewhere:
+    """Make the followers' states of a new cache."""
+    return StatesElsewhere(team, team.new_states(batch_size, capacity))
+
+
+def own_blocks(blocks: Sequence[Mixer], part: Part) -> tuple[list[Mixer], frozenset[Hashable]]:
+    """Take the blocks of a rank, on rank 0 with what stands for the others.
+
+    blocks  of the whole model, those of other ranks hollow
+    part    with layers
+
+    Returns the blocks, and the keys of what later ranks' blocks read that earlier ones give.
+    """
+    own = part.own_layers
+    later = blocks[own.stop :]
+    found, read = list(blocks[own.start : own.stop]), read_of_earlier(later)
+    if part.team is not None:
+        part.team.rewindable = all(block.new_state(1, 0).rewindable for block in later)
+        found.append(BlocksElsewhere(part.team, range(own.stop, len(blocks)), read))
+    return found, read
+
+
+def begin_together(
+    part: Part,
+    tokens: NDArray[np.integer],
+    step: Step,
+    states: Sequence[LayerState] | None,
+    last_only: bool,
+) -> None:
+    """Let followers that have a share of every layer begin a call of the model, as the leader does.
+
+    tokens  (B, T)
+    others  as of ``Decoder.from_block``
+    """
+    if part.team is not None and part.layers is None:
+        part.team.tell("call", call_of(states), tokens, step.for_other_ranks(), last_only)
 
 
 class Follower:
@@ -78,12 +144,10 @@ class Follower:
         for state in self.states[number]:
             state.commit()
 
-    def forget(self, number: int, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
-        """Empty the places of forgotten tokens, as ``Cache.truncate`` does."""
+    def clear(self, number: int, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
+        """Empty the places of forgotten tokens."""
         for state in self.states[number]:
-            for array in state.arrays(int(before.max())).values():
-                for row, length, held in zip(array, lengths.tolist(), before.tolist(), strict=True):
-                    row[:, length:held] = 0
+            clear(state, lengths, before)
 
     def drop(self, number: int) -> None:
         """Forget the states of a cache."""
@@ -92,6 +156,10 @@ class Follower:
     def nbytes(self, number: int) -> None:
         """Say how many bytes states occupy."""
         self.ranks.send(sum(state.nbytes for state in self.states[number]), to=0)
+
+    def bytes_held(self, number: int, tokens: int) -> None:
+        """Say how many bytes are remembered."""
+        self.ranks.send(sum(bytes_held(state, tokens) for state in self.states[number]), to=0)
 
     def arrays(self, number: int, tokens: int) -> None:
         """Send what must be saved of states."""
@@ -108,27 +176,29 @@ class Follower:
             fault = f"rank {self.ranks.rank}: {error}"
         self.ranks.send(fault, to=0)
 
+    def fingerprint(self) -> None:
+        """Tell this part from those of other models."""
+        self.ranks.send(fingerprint(self.model.config, self.model.weights), to=0)
+
     def call(self, number: int | None, tokens: NDArray[np.integer], step: Step, last_only: bool) -> None:
-        """Compute this rank's part of a call of the model."""
+        """Compute this rank's share of all layers in a call of the model."""
         states = None if number is None else self.states[number]
-        if self.part.layers is None:
-            self.model.from_block(0, self.model.embed(tokens, step), step, states, last_only)
-            return
-        rank, size = self.ranks.rank, self.ranks.size
+        self.model.from_block(0, self.model.embed(tokens, step), step, states, last_only)
+
+    def through_layers(self, number: int | None, step: Step) -> None:
+        """Take the residual stream from the rank before, and send it on, from the last to rank 0."""
+        states = None if number is None else self.states[number]
+        rank, last = self.ranks.rank, self.ranks.size - 1
         x, given = self.ranks.receive(rank - 1)
+        last_only = step.only_last and rank == last
+        step = step.for_all_tokens()
         for key, value in given.items():
             step.give(key, value)
-        is_last = rank + 1 == size
-        x = self.model.through_blocks(0, x, step, states, last_only and is_last)
-        if is_last:
+        x = self.model.through_blocks(0, x, step, states, last_only)
+        if rank == last:
             self.ranks.send(x, to=0)
         else:
-            self.ranks.send((x, step.all_given), to=rank + 1)
-
-
-def hollow(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return zeros that take no memory, in place of weights that other ranks have."""
-    return np.broadcast_to(np.float32(0), shape)
+            self.ranks.send((x, step.given_of(self.model.read_later)), to=rank + 1)
 
 
 def call_of(states: Sequence[LayerState] | None) -> int | None:
@@ -138,9 +208,3 @@ def call_of(states: Sequence[LayerState] | None) -> int | None:
     beside = states[-1]
     assert isinstance(beside, StatesElsewhere)
     return beside.number
-
-
-def of_all_ranks(ranks: Ranks, message: object) -> None:
-    """Send the same to every follower."""
-    for to in range(1, ranks.size):
-        ranks.send(message, to)

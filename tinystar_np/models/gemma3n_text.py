@@ -40,7 +40,7 @@ from tinystar_np.kernels.gaussian_top_k import gaussian_top_k
 from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm, linear_each
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.per_layer_input import PerLayerInput, PerLayerTable
-from tinystar_np.layers.shared_attention import SharedAttention
+from tinystar_np.layers.shared_attention import SharedAttention, copying_layers
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
@@ -134,6 +134,11 @@ class Gemma3nTextConfig(Config):
         """The window of each layer; every fifth has none, where the file does not name them."""
         usual = [SLIDING if (i + 1) % 5 else FULL for i in range(self.num_hidden_layers)]
         return layer_windows(self.layer_types, usual, self.sliding_window)
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """What each layer's attention is called."""
+        return [FULL if window is None else SLIDING for window in self.windows]
 
     @property
     def own_layers(self) -> Sequence[int]:
@@ -275,17 +280,16 @@ class LowRank(Module):
 class Block(Module):
     """Predict all vectors, compute one, correct all by it, and add the per-layer embedding to the others."""
 
-    def __init__(self, w: Weights, c: Gemma3nTextConfig, i: int):
+    def __init__(self, w: Weights, c: Gemma3nTextConfig, i: int, copies: bool):
         H, G, K = (c.sizes[letter] for letter in "HGK")
-        kind = SLIDING if c.windows[i] else FULL
         norm = partial(RMSNorm, eps=c.rms_norm_eps)
         activation = ACTIVATIONS[c.hidden_activation]
         self.altup = AltUp(w / "altup", active=c.altup_active_idx, eps=c.rms_norm_eps)
         self.scale: NDArray | None = w["altup.scale"] if c.altup_correct_scale else None
         self.attention_norm, self.laurel = norm(w / "attention_norm"), LowRank(w / "laurel")
         self.attention = SharedAttention(
-            w / "attention", kind=kind, heads=H, kv_heads=G, head_dim=K, rope=c.ropes[kind].rotary(),
-            window=c.windows[i], eps=c.rms_norm_eps,
+            w / "attention", kind=c.kinds[i], heads=H, kv_heads=G, head_dim=K,
+            rope=c.ropes[c.kinds[i]].rotary(), window=c.windows[i], eps=c.rms_norm_eps, copies=copies,
         )  # fmt: skip
         self.attention_post_norm, self.laurel_post_norm = (
             norm(w / "attention_post_norm"),
@@ -380,7 +384,8 @@ class Gemma3nText(Decoder[Gemma3nTextConfig]):
         self.embedding = Embedding(w / "embedding.tokens")
         self.per_layer = PerLayerTable(w / "embedding.layers", w / "per_layer", eps=c.rms_norm_eps)
         self.spread = Spread(w / "spread", others)
-        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        copying = copying_layers(c.kinds, len(c.own_layers), self.first_layer)
+        self.blocks = [Block(w / f"blocks.{i}", c, i, i in copying) for i in range(c.num_hidden_layers)]
         self.final_norm = MergedNorm(w, others, c.rms_norm_eps)
         self.head = Linear(w / "head")
 

@@ -38,7 +38,7 @@ from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNor
 from tinystar_np.layers.experts import Experts, gated_experts
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.per_layer_input import PerLayerInput, PerLayerTable
-from tinystar_np.layers.shared_attention import SharedAttention
+from tinystar_np.layers.shared_attention import SharedAttention, copying_layers
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
@@ -147,6 +147,11 @@ class Gemma4TextConfig(Config):
         """The window of each layer; every sixth has none, where the file does not name them, nor the last."""
         usual = [SLIDING if (i + 1) % 6 else FULL for i in range(self.num_hidden_layers)]
         return (*layer_windows(self.layer_types, usual, self.sliding_window)[:-1], None)
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """What each layer's attention is called."""
+        return [FULL if window is None else SLIDING for window in self.windows]
 
     @property
     def own_layers(self) -> Sequence[int]:
@@ -280,15 +285,14 @@ class ExpertsBeside(Module):
 class Block(Module):
     """Attention and feed-forward between norms, then the per-layer embedding; all times a learned number."""
 
-    def __init__(self, w: Weights, c: Gemma4TextConfig, i: int):
+    def __init__(self, w: Weights, c: Gemma4TextConfig, i: int, copies: bool):
         norm = partial(RMSNorm, eps=c.rms_norm_eps)
         activation = ACTIVATIONS[c.hidden_activation]
         H, G, K = (c.sizes_of(i)[letter] for letter in "HGK")
-        kind = SLIDING if c.windows[i] else FULL
         self.attention_norm = norm(w / "attention_norm")
         self.attention = SharedAttention(
-            w / "attention", kind=kind, heads=H, kv_heads=G, head_dim=K, rope=c.ropes[kind].rotary(),
-            window=c.windows[i], eps=c.rms_norm_eps,
+            w / "attention", kind=c.kinds[i], heads=H, kv_heads=G, head_dim=K,
+            rope=c.ropes[c.kinds[i]].rotary(), window=c.windows[i], eps=c.rms_norm_eps, copies=copies,
         )  # fmt: skip
         self.attention_post_norm = norm(w / "attention_post_norm")
         self.feed_forward_norm = norm(w / "feed_forward_norm")
@@ -332,7 +336,8 @@ class Gemma4Text(Decoder[Gemma4TextConfig]):
         self.per_layer = None
         if c.hidden_size_per_layer_input:
             self.per_layer = PerLayerTable(w / "embedding.layers", w / "per_layer", eps=c.rms_norm_eps)
-        self.blocks = [Block(w / f"blocks.{i}", c, i) for i in range(c.num_hidden_layers)]
+        copying = copying_layers(c.kinds, len(c.own_layers), self.first_layer)
+        self.blocks = [Block(w / f"blocks.{i}", c, i, i in copying) for i in range(c.num_hidden_layers)]
         self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)
         self.head = Linear(w / "head")
 

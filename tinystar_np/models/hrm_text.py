@@ -99,15 +99,15 @@ class HrmTextConfig(Config):
         return [i % self.per_stack for i in range(self.sizes["L"])]
 
     @property
-    def homes(self) -> Sequence[int]:
+    def home(self) -> dict[int, int]:
         """The depth at which the layer of each depth runs first."""
         first = {LOW: 0, HIGH: self.L_cycles * self.per_stack}
-        return [first[stack] + n for stack, n in zip(self.runs, self.places, strict=True)]
+        return {i: first[stack] + n for i, (stack, n) in enumerate(zip(self.runs, self.places, strict=True))}
 
     @property
     def first_uses(self) -> Sequence[int]:
         """The depths at which a layer runs for the first time."""
-        return sorted(set(self.homes))
+        return sorted(set(self.home.values()))
 
     @property
     def embedding_factor(self) -> float:
@@ -203,7 +203,7 @@ class Block(Module):
 
     def __init__(self, w: Weights, c: HrmTextConfig, i: int):
         H, K = c.sizes["H"], c.sizes["K"]
-        w = w / f"blocks.{c.homes[i]}"
+        w = w / f"blocks.{c.home[i]}"
         self.is_high = c.runs[i] == HIGH
         self.adds_other = c.places[i] == 0
         self.attention_norm = unit_norm(c.hidden_size, c.rms_norm_eps)

@@ -204,6 +204,7 @@ class Block(Module):
         self.feed_forward = GatedFeedForward(w / "feed_forward", ACTIVATIONS[c.hidden_act])
         self.shortcut = experts(w / "shortcut", c) if i in c.expert_layers else None
         self.layer = i // 2
+        self.reads = () if i in c.expert_layers else (("shortcut", self.layer),)
         self.new_state = self.attention.new_state
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:

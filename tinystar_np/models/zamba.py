@@ -233,6 +233,7 @@ class Block(Module):
         own = w / f"blocks.{i}"
         self.uses_shared = i in c.hybrid_layers
         if self.uses_shared:
+            self.reads = (FIRST,)
             H, G, K = (c.sizes[letter] for letter in "HGK")
             shared = w / f"blocks.{c.home[i]}"
             self.attention_norm = RMSNorm(shared / "attention_norm", eps=c.rms_norm_eps)

@@ -1,17 +1,16 @@
 """The part of a model that a rank has."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from tinystar_np.ranks.division import Divides, Division
 from tinystar_np.ranks.ranks import Ranks
 from tinystar_np.ranks.team import Team
 
 LAYER = re.compile(r"blocks\.(\d+)\.")
-"""What the names of a layer's weights begin with."""
-OF_LEADER = ("embedding.", "head.", "final_norm.")
-"""What the names of weights begin with that stand before and after the blocks."""
+"""What the names of a layer's weights begin with; others stand before or after all layers."""
 
 
 @dataclass
@@ -45,17 +44,35 @@ class Part:
         self.division = Division(self.ranks, divides) if self.layers is None else None
         return self.division
 
-    def has(self, name: str) -> bool:
-        """Say whether this rank has any of the weights of this name."""
+    def has(self, name: str, home: Mapping[int, int]) -> bool:
+        """Say whether this rank has any of the weights of this name.
+
+        home  {a layer that runs with an earlier one's weights: that one}
+        """
         if self.layers is None:
             return True
         found = LAYER.match(name)
-        if found is None:  # also what several layers share, which all ranks have
-            return self.ranks.rank == 0 or not name.startswith(OF_LEADER)
-        return int(found[1]) in self.own_layers
+        if found is None:
+            return self.ranks.rank == 0
+        layer = int(found[1])
+        return layer in self.own_layers or any(home.get(own) == layer for own in self.own_layers)
+
+    def fingerprint(self, own: str) -> str:
+        """Tell this model, and how it is divided, from others; on rank 0.
+
+        own  the fingerprint of its part
+        """
+        assert self.team is not None
+        of_all = sha256(" ".join([own, *self.team.ask("fingerprint")]).encode()).hexdigest()
+        return f"{of_all} {self.words}"
+
+    @property
+    def words(self) -> str:
+        """How the model is divided, in words."""
+        if self.layers is None:
+            return f"{self.ranks.size} processes, a share of every layer in each"
+        runs = (f"{run.start}–{run.stop - 1}" if len(run) > 1 else f"{run.start}" for run in self.layers)
+        return f"{self.ranks.size} processes, with layers {', '.join(runs)}"
 
     def __repr__(self) -> str:
-        if self.layers is None:
-            return f"rank {self.ranks.rank} of {self.ranks.size}, a share of every layer"
-        runs = ", ".join(f"{run.start}–{run.stop - 1}" for run in self.layers)
-        return f"rank {self.ranks.rank} of {self.ranks.size}, layers {runs}"
+        return f"rank {self.ranks.rank} of {self.words}"

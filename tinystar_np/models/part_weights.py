@@ -1,0 +1,53 @@
+"""The weights of one rank's part of a model: its own from the checkpoint, and hollow ones for the others.
+
+A rank builds every block, as one process does, and then keeps its own. What others have takes no memory here:
+an array of a single zero, broadcast to its shape.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinystar_np.checkpoints.checkpoint import Checkpoint
+from tinystar_np.checkpoints.gather import gather
+from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD
+from tinystar_np.errors import InputError
+from tinystar_np.kernels.linear import Matrix
+from tinystar_np.models.config import AnyConfig
+from tinystar_np.models.fitted import fitted
+from tinystar_np.models.memory import side_by_side
+from tinystar_np.ranks import Part
+
+if TYPE_CHECKING:
+    from tinystar_np.models.base import Decoder
+
+
+def weights_of_part(
+    model: "type[Decoder[AnyConfig]]", config: AnyConfig, checkpoint: Checkpoint, dtype: str, part: Part
+) -> tuple[AnyConfig, dict[str, Matrix]]:
+    """Take a part's weights from a checkpoint; arguments as of ``Decoder.from_checkpoint``.
+
+    Returns the config, as ``fitted`` does, and {our name: array or matrix}.
+    Raises InputError where the model cannot be divided so.
+    """
+    division = part.divide(model.DIVIDES)
+    if division is not None and model.WHY_NOT_BY_HEADS:
+        raise InputError(f"{model.__name__} cannot be divided by heads: {model.WHY_NOT_BY_HEADS}")
+    config, table = fitted(model, config, checkpoint, division)
+    if division is not None:
+        division.joins = {row.ours: row.joins for row in table.rows.values() if row.joins}
+        if EMBEDDING in division.joins:
+            first = table.rows[EMBEDDING].part[0]
+            assert isinstance(first, slice)
+            division.first_rows[EMBEDDING] = first.start
+            division.joins.setdefault(HEAD, "side by side")  # tied, it has columns of the same tokens
+    home = config.home
+    here = table.only(lambda row: part.has(row.ours, home) and not row.elsewhere)
+    own = side_by_side(gather(checkpoint, here, dtype, in_parts=True))
+    return config, {name: own[name] if name in own else hollow(row.shape) for name, row in table.rows.items()}
+
+
+def hollow(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return zeros that take no memory, in place of weights that other ranks have."""
+    return np.broadcast_to(np.float32(0), shape)
