@@ -63,7 +63,7 @@ class Decoder(Generic[AnyConfig]):
     DIVIDES: ClassVar[Divides] = Divides()
     """Which letters of the weight table's shapes say what ranks share, with ``--parallel heads``."""
     WHY_NOT_BY_HEADS: ClassVar[str] = ""
-    """Why ranks cannot share this model's layers: a sentence for errors."""
+    """Why ranks cannot have shares of each layer of this model: a sentence for errors."""
     IGNORED: ClassVar[str] = ""
     """Regular expression for tensors in checkpoints that are no weights."""
 
