@@ -28,17 +28,11 @@ from tinystar_np.layers.basic import Mixer
 from tinystar_np.layers.module import Module, read_of_earlier
 from tinystar_np.models.caches import fingerprint
 from tinystar_np.models.config import AnyConfig
-from tinystar_np.ranks import Part, Ranks, Team
+from tinystar_np.ranks import Part, Team
 from tinystar_np.tap import listening
 
 if TYPE_CHECKING:
     from tinystar_np.models.base import Decoder
-
-
-OUT_OF_STEP = (
-    "A call of the model ended with {error} on rank 0, in the middle of what all ranks do together: they are "
-    "out of step. Start them again."
-)
 
 
 class BlocksElsewhere(Module):
@@ -71,7 +65,7 @@ class BlocksElsewhere(Module):
         ranks = self._team.ranks
         rows = None if state is None else rows_of([state])
         with ranks.turn:
-            with _to_its_end(ranks):
+            with _or_out_of_step(self._team):
                 self._team.tell("through_layers", rows, step.for_other_ranks())
                 ranks.send((x, step.given_of(self._read)), to=1)
                 self._awaited += 1
@@ -107,8 +101,8 @@ def own_blocks(blocks: Sequence[Mixer], part: Part) -> tuple[list[Mixer], frozen
 
 
 OUT_OF_STEP = (
-    "A call of the model ended with {error} on rank 0, in the middle of what all ranks do together: they are "
-    "out of step. Start them again."
+    "A call of the model ended with {error} on rank 0 in the middle of what the ranks do together. They are "
+    "out of step: start them again."
 )
 
 
@@ -122,8 +116,8 @@ def in_step(
 ) -> Iterator[None]:
     """Let followers that have a share of every layer compute a call in step with the ``with`` block.
 
-    Other threads of the leader wait until it has ended. Where it ends too early, the ranks can do nothing
-    together any more. By layers nothing is to be done: the followers are told when it is their layers' turn.
+    Other threads of the leader wait until it has ended. By layers nothing is to be done: the followers are
+    told when it is their layers' turn.
 
     tokens  (B, T)
     others  as of ``Decoder.from_block``
@@ -133,19 +127,18 @@ def in_step(
     if part is None or part.team is None or part.layers is not None:
         yield
         return
-    with part.ranks.turn:
+    with part.ranks.turn, _or_out_of_step(part.team):
         part.team.tell("call", rows_of(states), tokens, step.for_other_ranks(), last_only)
-        with _to_its_end(part.ranks):
-            yield
+        yield
 
 
 @contextmanager
-def _to_its_end(ranks: Ranks) -> Iterator[None]:
-    """Say that the ranks can do nothing together any more where the ``with`` block ends too early."""
+def _or_out_of_step(team: Team) -> Iterator[None]:
+    """Let the ranks do nothing together any more where the ``with`` block ends too early."""
     try:
         yield
     except BaseException as error:
-        ranks.fault = ranks.fault or OUT_OF_STEP.format(error=type(error).__name__)
+        team.ranks.fault = team.ranks.fault or OUT_OF_STEP.format(error=type(error).__name__)
         raise
 
 
