@@ -61,7 +61,8 @@ class Experts(Module):
     def routed(self, x: NDArray) -> tuple[NDArray[np.integer], NDArray]:
         """Choose the experts of each token (B, T, D), and their weights: (B, T, k) each."""
         logits = tap("feed_forward.router", self.router(x))  # (B, T, E)
-        return self.agreed(*self.routing(logits, self.per_token))
+        chosen, weights = self.agreed(*self.routing(logits, self.per_token))
+        return tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
 
     def agreed(self, chosen: NDArray[np.integer], weights: NDArray) -> tuple[NDArray[np.integer], NDArray]:
         """Return the chosen experts and their weights (..., k), which are those of rank 0 on all ranks.
@@ -69,10 +70,10 @@ class Experts(Module):
         Ranks on other processors may round scores otherwise; one expert would then be added twice, and
         another by none.
         """
-        if self.division is not None:
-            both = self.division.agreed(np.concatenate((chosen.astype(weights.dtype), weights), axis=-1))
-            chosen, weights = both[..., : self.per_token].astype(np.intp), both[..., self.per_token :]
-        return tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
+        if self.division is None:
+            return chosen, weights
+        both = self.division.agreed(np.concatenate((chosen.astype(weights.dtype), weights), axis=-1))
+        return both[..., : self.per_token].astype(np.intp), both[..., self.per_token :]
 
     def mixed(self, x: NDArray, chosen: NDArray[np.integer], weights: NDArray) -> NDArray:
         """Add up the experts' results: (B, T, D) and what ``routed`` gives → (B, T, D)."""

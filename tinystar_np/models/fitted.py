@@ -35,21 +35,7 @@ def fitted(
     """
     config, table, faults = fitting(model, config, checkpoint, division)
     faults.raise_if_any(checkpoint)
-    if division is not None:
-        _tell(division, table)
     return config, table
-
-
-def _tell(division: Division, table: FittedTable) -> None:
-    """Let a rank know what its layers ask of its parts of a table's arrays."""
-    rows = table.rows
-    division.joins = {name: row.joins for name, row in rows.items() if row.joins}
-    division.shares = {name: row.share for name, row in rows.items() if row.joins == "mean"}
-    if EMBEDDING in division.joins:
-        of_vocabulary = rows[EMBEDDING].part[0]
-        assert isinstance(of_vocabulary, slice)
-        division.first_rows[EMBEDDING] = of_vocabulary.start
-        division.joins.setdefault(HEAD, "side by side")  # tied, it has columns of the same tokens
 
 
 def fitting(

@@ -192,6 +192,12 @@ class Division:
         groups = sizes.get(G, heads)
         return self.heads(heads, groups), groups
 
+    def largest(self, x: NDArray) -> NDArray:
+        """Return the largest of the ranks' numbers, at each place of an array that is not negative."""
+        of_each = np.zeros((self.ranks.size, *x.shape), dtype=x.dtype)
+        of_each[self.ranks.rank] = x
+        return self.ranks.sum(of_each).max(axis=0)
+
     def agreed(self, x: NDArray) -> NDArray:
         """Return what rank 0 has, on all ranks: numbers in which machines must not differ in the last bit."""
         return self.ranks.sum(x if self.ranks.rank == 0 else np.zeros_like(x))
