@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from random_models import save_random_model
 from thread_ranks import divided
 
 from tinystar_np.cache import join_caches
-from tinystar_np.checkpoints.checkpoint import Checkpoint
-from tinystar_np.checkpoints.safetensors_writer import write_arrays
-from tinystar_np.checkpoints.weight_table import Row, expand
-from tinystar_np.models import Decoder, model_class
+from tinystar_np.loading import model_config
+from tinystar_np.models import Decoder
 
 IDS = np.random.default_rng(1).integers(1, 60, (3, 24))
 
@@ -28,29 +27,14 @@ def whole_and_divided(raw: dict[str, Any], directory: Path, *sizes: int) -> Iter
 
 def from_random_file(raw: dict[str, Any], directory: Path) -> Callable[..., Decoder]:
     """Write random weights for a config.json; returns what builds the model, or a part of it, from them."""
-    architecture = model_class(raw["model_type"])
-    config = architecture.Config.from_dict(raw)
-    random = np.random.default_rng(0)
-    found: dict[str, NDArray[np.float32]] = {}
-    for row in expand(architecture.WEIGHTS, config).values():
-        if row.theirs not in found:
-            found[row.theirs] = _tensor(random, row)
-    path = directory / "model.safetensors"
-    with path.open("wb") as file:
-        write_arrays(file, found, {})
-    checkpoint = Checkpoint([path], {})
+    source = save_random_model(raw, directory)
+    architecture, config = model_config(source, source.config)
+    checkpoint = source.checkpoint(source.config)
     return lambda part=None: architecture.from_checkpoint(config, checkpoint, part=part)
 
 
-def _tensor(random: np.random.Generator, row: Row) -> NDArray[np.float32]:
-    noise = random.standard_normal(row.stored, dtype=np.float32)
-    if row.ours.endswith("A_log"):
-        return random.random(row.stored, dtype=np.float32) * 4 - 3
-    return 1 + np.float32(0.3) * noise if row.ours.endswith("gain") else np.float32(0.2) * noise
-
-
-def check(whole: Decoder, parts: Decoder, path: Path) -> None:
-    """In all the ways in which a model is called: without a cache, in pieces, in rows, from a file."""
+def check(whole: Decoder, parts: Decoder) -> None:
+    """In all the ways in which a model is called: without a cache, in pieces, with rows of other lengths."""
     expected = whole(IDS)
     assert np.isfinite(expected).all()
     check_same(parts(IDS), expected)
@@ -64,7 +48,11 @@ def check(whole: Decoder, parts: Decoder, path: Path) -> None:
     more = parts(IDS[:, :3], cache=joined)
     for n, (row, length) in enumerate(((2, 20), (1, 1), (0, 5))):
         check_same(more[n], whole(np.concatenate((IDS[row, :length], IDS[n, :3])))[-3:])
-    cache = parts.new_cache(3)
+
+
+def check_saved(whole: Decoder, parts: Decoder, path: Path) -> None:
+    """A cache in a file, and one that is cut back."""
+    expected, cache = whole(IDS), parts.new_cache(3)
     parts(IDS[:, :9], cache=cache)
     cache.save(path)
     loaded = parts.load_cache(path)

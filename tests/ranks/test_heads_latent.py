@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from divided_by_heads import IDS, check, check_same, from_random_file, whole_and_divided
+from divided_by_heads import IDS, check, check_same, check_saved, from_random_file, whole_and_divided
 from parity_cases import CASES
 from thread_ranks import divided
 
@@ -33,8 +33,9 @@ def config_of(model_type: str, variant: str = "plain") -> dict[str, Any]:
 
 @pytest.mark.parametrize(("model_type", "variant"), MODELS)
 def test_same_logits(model_type: str, variant: str, tmp_path: Path) -> None:
-    for whole, parts in whole_and_divided(config_of(model_type, variant), tmp_path, 2, 3):
-        check(whole, parts, tmp_path / "cache")
+    for whole, parts in whole_and_divided(config_of(model_type, variant), tmp_path, 3):
+        check(whole, parts)
+        check_saved(whole, parts, tmp_path / "cache")
 
 
 def test_each_rank_has_its_heads_and_all_latents(tmp_path: Path) -> None:
