@@ -33,7 +33,7 @@ FLOORS = [
     "serving",
     "cli",
 ]
-GROUND = {"amounts", "documents", "errors", "progress_bar", "tap", "whole_file"}
+GROUND = {"amounts", "documents", "errors", "processes", "progress_bar", "tap", "whole_file"}
 
 
 def test_every_folder_is_a_floor() -> None:
@@ -58,7 +58,7 @@ def imports(path: Path) -> set[str]:
 def test_imports_point_down(floor: str) -> None:
     below = set(FLOORS[: FLOORS.index(floor) + 1]) | GROUND
     if floor == "cli":
-        below |= {"loading", "conversion"}
+        below |= {"loading", "following", "conversion"}
     files = list((PACKAGE / floor).rglob("*.py"))
     assert files
     for file in files:

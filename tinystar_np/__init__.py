@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tinystar_np.errors import TinyStarError
+    from tinystar_np.following import follow
     from tinystar_np.generation import Conversation, Piece
     from tinystar_np.generation.generate import generate, generate_ids, stream
     from tinystar_np.loading import load
     from tinystar_np.models.tinystar import TinyStar
     from tinystar_np.models.tinystar_config import TinyStarConfig
+    from tinystar_np.ranks.mpi import MpiRanks
     from tinystar_np.seeing import record
     from tinystar_np.seeing.attribution import attribute
     from tinystar_np.seeing.comparison.models import diff
@@ -37,6 +39,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Conversation",
     "Engine",
+    "MpiRanks",
     "Piece",
     "TinyStar",
     "TinyStarConfig",
@@ -44,6 +47,7 @@ __all__ = [
     "ablate",
     "attribute",
     "diff",
+    "follow",
     "generate",
     "generate_ids",
     "intervene",
@@ -63,6 +67,7 @@ __all__ = [
 FOUND_IN = {
     "Conversation": "generation",
     "Engine": "serving.engine",
+    "MpiRanks": "ranks.mpi",
     "Piece": "generation",
     "TinyStar": "models.tinystar",
     "TinyStarConfig": "models.tinystar_config",
@@ -70,6 +75,7 @@ FOUND_IN = {
     "ablate": "seeing.interventions",
     "attribute": "seeing.attribution",
     "diff": "seeing.comparison.models",
+    "follow": "following",
     "generate": "generation",
     "generate_ids": "generation",
     "intervene": "seeing.interventions",

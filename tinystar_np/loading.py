@@ -5,8 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.config_file import CONFIG_FILE, read_end_ids
-from tinystar_np.checkpoints.files_inside import links_followed
+from tinystar_np.checkpoints.files_inside import are_links_followed, links_followed
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.checkpoints.model_source import ModelSource, open_source
@@ -20,6 +21,7 @@ from tinystar_np.models.vision_part import VisionPart
 from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
 
 if TYPE_CHECKING:
+    from tinystar_np.ranks.mpi import MpiRanks
     from tinystar_np.text.gguf_metadata import GgufVocabulary
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
@@ -42,6 +44,8 @@ def load(
     in_memory: bool = False,
     isolated: bool = False,
     follow_links: bool = False,
+    ranks: "MpiRanks | None" = None,
+    parallel: str = "auto",
 ) -> tuple[Decoder | Any, Tokenizer | None]:
     """Load a model and its tokenizer.
 
@@ -63,6 +67,10 @@ def load(
     follow_links
                follow links in the model's directory that lead out of it, such as yours to weights on another
                disk; those in a stranger's directory could lead to any file of yours
+    ranks      the processes that share the model, where there are several: rank 0 loads it, and with it each
+               of the others its part (``ts.follow``)
+    parallel   how they share it: "layers", each has some of them, or "heads", each has a share of every
+               layer; "auto" chooses
 
     Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files and the model
     does not read bytes. Of a model that sees, it takes images too (vision/processor.py). Of CLIP and SigLIP
@@ -74,6 +82,7 @@ def load(
         raise InputError(f"dtype = {dtype!r}, but it must be one of {', '.join(DTYPES)}.")
     if follow_links:
         others: Any = {"revision": revision, "offline": offline, "cache_dir": cache_dir}
+        others |= {"ranks": ranks, "parallel": parallel}
         with links_followed():
             found = load(name, dtype, **others, in_memory=in_memory, isolated=isolated)
             if found[1] is not None:
@@ -81,9 +90,14 @@ def load(
                     found[1].chat_template  # noqa: B018 — read now, while links are followed
         return found
     use_threads()
-    source = open_source(find_model(str(name), revision=revision, offline=offline, cache_dir=cache_dir))
+    where: dict[str, Any] = {"revision": revision, "offline": offline, "cache_dir": cache_dir}
+    source = open_source(find_model(str(name), **where))
     embedding = embedding_class(source.config["model_type"])
     if embedding is not None and source.metadata is None:
+        if ranks is not None and ranks.size > 1:
+            raise InputError(
+                f"{name} embeds texts and images, and ranks cannot share it: load it in one process."
+            )
         return _load_embedding(embedding, source, dtype, in_memory, isolated)
     raw = text_config(source.config)
     architecture, config = model_config(source, raw)  # raises its errors before any weight is read
@@ -107,7 +121,21 @@ def load(
             "here, which is more exact.",
             stacklevel=2,
         )
-    model = architecture.from_checkpoint(config, checkpoint, end_ids, dtype)
+    if ranks is None or ranks.size == 1:
+        model = architecture.from_checkpoint(config, checkpoint, end_ids, dtype)
+    else:
+        from tinystar_np.dividing import Opened, divided_model  # late: one process needs none of it
+
+        with ranks.turn:
+            model = divided_model(
+                Opened(architecture, config, checkpoint),
+                *(end_ids, dtype),
+                ranks=ranks,
+                parallel=parallel,
+                where={"name": str(name), "follow_links": are_links_followed(), **where},
+                in_memory=in_memory,
+                beside=0 if sees is None else _nbytes(whole) - _nbytes(checkpoint),
+            )
     if sees is not None and has_vision(whole):
         part, its_config = sees
         model.vision = part.from_checkpoint(its_config, whole, dtype)
@@ -126,6 +154,10 @@ def load(
     if tokenizer is not None:
         tokenizer.rows = model.vocab_size
     return model, tokenizer
+
+
+def _nbytes(checkpoint: Checkpoint) -> int:
+    return sum(map(checkpoint.nbytes_of, checkpoint))
 
 
 def _load_embedding(

@@ -124,7 +124,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nobody has named a number of threads; afterwards there are as many as before."""
     for name in threads.NAMED_IN:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(threads, "_chosen", False)
+    monkeypatch.setattr(threads, "_chosen", None)
     with threadpool_limits():  # takes back what is set meanwhile
         yield
     threads._machine.cache_clear()
@@ -202,7 +202,7 @@ def test_a_quota_is_kept_to_where_nobody_has_named_a_number(monkeypatch: pytest.
     monkeypatch.setattr(threads, "allowed_cores", lambda: 8)
     monkeypatch.setattr(usable, "allowed_cores", lambda: 8)
     use_threads(4)
-    monkeypatch.setattr(threads, "_chosen", False)
+    monkeypatch.setattr(threads, "_chosen", None)
     use_threads()
     assert set(blas_threads()) == {4}  # there is no quota
     monkeypatch.setattr(usable, "_cores", lambda group: 2.5)
@@ -216,7 +216,7 @@ def test_a_quota_is_kept_to_where_nobody_has_named_a_number(monkeypatch: pytest.
     use_threads(1)
     use_threads()
     assert set(blas_threads()) == {1}
-    monkeypatch.setattr(threads, "_chosen", False)
+    monkeypatch.setattr(threads, "_chosen", None)
     use_threads()  # nobody gets more than BLAS was told otherwise
     assert set(blas_threads()) == {1}
 
@@ -240,7 +240,7 @@ class Others:
         for name in ("allowed_cores", "usable_cores"):
             monkeypatch.setattr(threads, name, lambda: cores)
         use_threads(cores)
-        monkeypatch.setattr(threads, "_chosen", False)
+        monkeypatch.setattr(threads, "_chosen", None)
 
 
 def used(*_: Any) -> int:
@@ -323,7 +323,7 @@ def test_a_number_that_somebody_counts_on_stays(monkeypatch: pytest.MonkeyPatch)
     assert found == [True]
     use_threads(2)
     assert beside_others(used) is used
-    monkeypatch.setattr(threads, "_chosen", False)
+    monkeypatch.setattr(threads, "_chosen", None)
     monkeypatch.setattr(threads, "usable_cores", lambda: 1)
     assert beside_others(used) is used
 

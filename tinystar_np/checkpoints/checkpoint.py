@@ -1,9 +1,11 @@
 """A checkpoint: all tensors of a model as one read-only mapping from name to array, from one file or many."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,9 @@ from tinystar_np.checkpoints.model_files import INDEX_FILE, SINGLE_FILE, instead
 from tinystar_np.checkpoints.packed_tensor import PackedTensor, Parts
 from tinystar_np.checkpoints.safetensors_file import StoredTensor, map_safetensors
 from tinystar_np.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from tinystar_np.checkpoints.gguf_header import GgufTensor
 
 
 class Checkpoint(Mapping[str, NDArray]):
@@ -86,6 +91,26 @@ class Checkpoint(Mapping[str, NDArray]):
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor."""
         return self._tensors[name].shape
+
+    def nbytes_of(self, name: str) -> int:
+        """Bytes that a tensor takes in its file."""
+        return sum(part.memory.nbytes for part in self.in_file(name))
+
+    def fingerprint(self) -> str:
+        """Tell these tensors from others by their names, types, shapes and a few numbers of each."""
+        sums = sha256()
+        for name in sorted(self):
+            for part in self.in_file(name):
+                numbers = part.memory
+                sums.update(f"{name} {part.name} {part.element_type} {part.shape} ".encode())
+                for start in (0, numbers.size // 2, max(0, numbers.size - 32)):
+                    sums.update(numbers[start : start + 32].tobytes())
+        return sums.hexdigest()
+
+    def in_file(self, name: str) -> "Sequence[StoredTensor | GgufTensor]":
+        """Return what a tensor is made of in its file: itself, or its packed parts."""
+        tensor = self._tensors[name]
+        return tensor.parts if isinstance(tensor, PackedTensor) else [tensor]
 
     def packed(self, name: str) -> PackedTensor | None:
         """Return a tensor that is packed in several, None for any other."""

@@ -32,6 +32,11 @@ def links_followed() -> Iterator[None]:
         _following.reset(token)
 
 
+def are_links_followed() -> bool:
+    """Say whether this runs inside ``links_followed``."""
+    return _following.get()
+
+
 def file_inside(directory: Path, name: str) -> Path:
     """Find a model's file and check that it is a regular file inside the model's directory.
 

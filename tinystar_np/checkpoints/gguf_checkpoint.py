@@ -186,6 +186,15 @@ class GgufCheckpoint(Checkpoint):
         """Shape of a tensor, as transformers has it."""
         return self._converted[name].shape
 
+    def nbytes_of(self, name: str) -> int:
+        """Bytes that a tensor takes in its file; of an expert's, its share of those of all."""
+        experts = 1 if (tensor := self._converted[name]).expert is None else tensor.sources[0].shape[0]
+        return super().nbytes_of(name) // experts
+
+    def in_file(self, name: str) -> tuple[GgufTensor, ...]:
+        """Return the tensors of the file that one is made of."""
+        return self._converted[name].sources
+
     def packed(self, name: str) -> PackedTensor | None:
         """Return a matrix whose numbers lie in blocks, or one for each expert; None for any other tensor."""
         tensor = self._converted[name]

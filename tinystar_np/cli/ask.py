@@ -15,6 +15,7 @@ from tinystar_np.cli.image_option import add_image_option, settle_seeing_model
 from tinystar_np.cli.model_argument import add_model_option
 from tinystar_np.cli.open_model import (
     add_model_arguments,
+    add_parallel_argument,
     add_sampling_arguments,
     chosen_settings,
     open_model,
@@ -65,6 +66,7 @@ def add_arguments(
         parser.set_defaults(image=[])
     add_sampling_arguments(parser, max_new_tokens=100)
     add_model_arguments(parser)
+    add_parallel_argument(parser)
     add_common_arguments(parser)
     output = parser.add_argument_group("results")
     output.add_argument("--no-stream", action="store_true", help="print the text when it is complete")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.cli.model_argument import add_model_word
-from tinystar_np.cli.open_model import add_model_arguments, open_model, raise_for_gguf
+from tinystar_np.cli.open_model import add_model_arguments, add_parallel_argument, open_model, raise_for_gguf
 from tinystar_np.cli.streams import OK, say
 from tinystar_np.cli.terminal import (
     UsageError,
@@ -63,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rounds", type=int, default=3, metavar="N", help="turns of each (default: 3)")
     add("--json", action="store_true", help="print JSON, with every single value, instead of a table")
     add_model_arguments(parser)
+    add_parallel_argument(parser)
     add_common_arguments(parser)
     parser.set_defaults(command=bench, parser=parser)
 

@@ -14,6 +14,7 @@ from tinystar_np.cli.image_option import add_image_option, settle_seeing_model
 from tinystar_np.cli.model_argument import add_model_option
 from tinystar_np.cli.open_model import (
     add_model_arguments,
+    add_parallel_argument,
     add_sampling_arguments,
     chosen_settings,
     open_model,
@@ -85,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     conversation.add_argument("--no-history", action="store_true", help="do not keep what is typed")
     add_sampling_arguments(parser, max_new_tokens=512)
     add_model_arguments(parser)
+    add_parallel_argument(parser)
     add_common_arguments(parser)
     add_text_arguments(parser)
     parser.add_argument("--stats", action="store_true", help="print the figures of each answer to stderr")

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_comparing_arguments(parser, 1e-4)
     add_loading_arguments(parser)
     add_common_arguments(parser)
-    parser.set_defaults(command=compare, parser=parser)
+    parser.set_defaults(command=compare, parser=parser, in_one_process=True)
 
 
 def compare(arguments: argparse.Namespace) -> int:

@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_comparing_arguments(parser, TOLERANCE)
     add_source_arguments(parser)
     add_common_arguments(parser)
-    parser.set_defaults(command=run, parser=parser)
+    parser.set_defaults(command=run, parser=parser, in_one_process=True)
 
 
 def run(arguments: argparse.Namespace) -> int:

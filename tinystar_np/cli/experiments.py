@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a picture, too: a .png or .svg")
     add_common_arguments(parser)
-    parser.set_defaults(command=experiments, parser=parser)
+    parser.set_defaults(command=experiments, parser=parser, in_one_process=True)
 
 
 def experiments(arguments: argparse.Namespace) -> int:

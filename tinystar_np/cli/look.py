@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sampling_arguments(parser, max_new_tokens=None, words=words, temperature=0.0)
     add_model_arguments(parser)
     add_common_arguments(parser)
-    parser.set_defaults(command=look, parser=parser)
+    parser.set_defaults(command=look, parser=parser, in_one_process=True)
 
 
 def look(arguments: argparse.Namespace) -> int:

@@ -11,6 +11,8 @@ TYPE_CHECKING = False  # as in typing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tinystar_np.ranks.mpi import MpiRanks
+
 
 def ask_gpt2(arguments: "Sequence[str] | None" = None) -> int:
     """Run ``ask-gpt2``; returns the exit code."""
@@ -26,6 +28,18 @@ def _run(program: str, given: "Sequence[str] | None") -> int:
     """Run a program with the given arguments; None for the process's own. Returns the exit code."""
     if given is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the process at once: nothing is begun
+    if given is None:
+        from tinystar_np.processes import started_together
+
+        if started_together().size > 1:
+            from tinystar_np.cli.together import run_together
+
+            return run_together(lambda ranks: _command(program, given, ranks))
+    return _command(program, given)
+
+
+def _command(program: str, given: "Sequence[str] | None", ranks: "MpiRanks | None" = None) -> int:
+    """Run a program in this process; ``ranks`` are those that it may share a model with."""
     from tinystar_np.cli.streams import guarded
 
     with guarded(alone=given is None) as ended:
@@ -37,7 +51,12 @@ def _run(program: str, given: "Sequence[str] | None") -> int:
         if given is None and is_asked_for():
             complete(completed_parser(program))
         arguments = PARSERS[program]().parse_args(given)
+        arguments.ranks = ranks
         with errors_told(arguments, ended), as_asked(arguments):
+            if ranks is not None:
+                from tinystar_np.cli.together import raise_for_ranks
+
+                raise_for_ranks(arguments)
             settle_model(arguments)
             ended.code = arguments.command(arguments)
     return ended.code

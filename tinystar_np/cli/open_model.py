@@ -3,6 +3,7 @@
 import argparse
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinystar_np.checkpoints.model_files import GGUF
 from tinystar_np.checkpoints.stored_matrix import ROUNDED
@@ -13,7 +14,11 @@ from tinystar_np.fast.threads import use_threads
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder, EmbeddingModel
+from tinystar_np.ranks import AUTO, PARALLEL
 from tinystar_np.text import Tokenizer
+
+if TYPE_CHECKING:
+    from tinystar_np.ranks.mpi import MpiRanks
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +35,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="run the tokenizer in a process of its own with limits of time and memory",
     )
     add_threads_argument(parser)
+
+
+def add_parallel_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says how several processes share the model."""
+    parser.add_argument_group("several processes").add_argument(
+        "--parallel",
+        choices=(AUTO, *PARALLEL),
+        default=AUTO,
+        help="under mpiexec, what each process has of the model: some of the layers, or a share of every "
+        "layer's heads and features (default: as fits)",
+    )
 
 
 def add_threads_argument(group: argparse._ActionsContainer) -> None:
@@ -51,6 +67,7 @@ def _threads(given: str) -> int:
 def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None]:
     """Load the model that the arguments name; warnings of ``load`` are printed as notes."""
     use_threads(arguments.threads)
+    ranks: MpiRanks | None = arguments.ranks
     with warnings_noted(arguments):
         found = load(
             arguments.model,
@@ -60,8 +77,12 @@ def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None
             cache_dir=arguments.cache_dir,
             in_memory=arguments.in_memory,
             isolated=arguments.isolated,
+            ranks=ranks,
+            parallel=AUTO if ranks is None else arguments.parallel,
         )
     raise_for_embeddings(found[0])
+    if found[0].part is not None:
+        note(found[0].part.described(), arguments)
     if arguments.dtype in ROUNDED:
         from tinystar_np.conversion import is_worth_keeping  # late: other answers do not need it
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from tinystar_np.amounts import counted
 from tinystar_np.checkpoints.json_file import JsonObject
 from tinystar_np.cli.model_argument import add_model_option
-from tinystar_np.cli.open_model import add_model_arguments, open_model
+from tinystar_np.cli.open_model import add_model_arguments, add_parallel_argument, open_model
 from tinystar_np.cli.streams import OK, file_text, read_text, say
 from tinystar_np.cli.terminal import UsageError, add_common_arguments, note, progress_line, say_table
 from tinystar_np.cli.wording import size_of
@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print JSON instead of a table")
     add("--page", type=Path, metavar="FILE.html", help="write a page with each token's surprise, too")
     add_model_arguments(parser)
+    add_parallel_argument(parser)
     add_common_arguments(parser)
     parser.set_defaults(command=perplexity, parser=parser)
 

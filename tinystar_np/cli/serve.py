@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tinystar_np.amounts import counted
 from tinystar_np.cli.model_argument import completed
-from tinystar_np.cli.open_model import add_model_arguments, model_settings, open_model
+from tinystar_np.cli.open_model import add_model_arguments, add_parallel_argument, model_settings, open_model
 from tinystar_np.cli.streams import OK, tell
 from tinystar_np.cli.terminal import MODEL_HELP, UsageError, add_common_arguments, note
 from tinystar_np.cli.visible import visible
@@ -74,13 +74,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="the most tokens of a text (default: those the model has or was trained on)",
     )
-    add("--cache-memory", default="1GB", metavar="SIZE", help="of each model's cache (default: %(default)s)")
+    add(
+        "--cache-memory",
+        default="1GB",
+        metavar="SIZE",
+        help="of each model's cache, in each process (default: %(default)s)",
+    )
     add(
         "--model-settings",
         action="store_true",
         help="where a request says nothing, the settings of the model's generation_config.json or GGUF file",
     )
     add_model_arguments(parser)
+    add_parallel_argument(parser)
     add_common_arguments(parser)
     parser.set_defaults(command=serve, parser=parser)
 

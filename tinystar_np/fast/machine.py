@@ -25,7 +25,12 @@ LEAST_PERIOD = 0.2  # seconds; Linux counts the time of cores in hundredths
 
 def usable_cores() -> int:
     """Count the cores that this process may keep busy: those it may run on, or fewer by a limit of time."""
-    return math.ceil(min([allowed_cores(), *map(_cores, _own_groups("cpu"))]))
+    return math.ceil(min(allowed_cores(), cores_of_time()))
+
+
+def cores_of_time() -> float:
+    """Return the limit of time that this process has together with others of its groups, in cores."""
+    return min(map(_cores, _own_groups("cpu")), default=math.inf)
 
 
 def allowed_cores() -> int:

@@ -82,18 +82,23 @@ def use_threads(count: int | None = None) -> None:
         raise InputError(f"{count} threads: there must be 1 or more.")
     if count is None:
         _cores_taken()  # begins to measure, so that something is known before the first prompt
-        if _named() or usable_cores() >= allowed_cores():
+        if _chosen is not None or are_named() or usable_cores() >= allowed_cores():
             return  # BLAS's number is right, and threadpoolctl need not be imported
         most = usable_cores()
     with _one_at_a_time:
         for library in _blas_libraries():
             # Where BLAS was set to fewer threads in another way, it stays so.
             library.set_num_threads(min(most, library.get_num_threads()) if count is None else count)
-        _chosen = count is not None
+        _chosen = count
         _machine.cache_clear()
 
 
-_chosen = False  # whether use_threads was given a number
+_chosen: int | None = None  # the number that use_threads was given
+
+
+def chosen_threads() -> int | None:
+    """Return the number that ``use_threads`` was given; None for none."""
+    return _chosen
 
 
 def are_fixed() -> bool:
@@ -102,12 +107,17 @@ def are_fixed() -> bool:
     So it is where the user has set one, in a thread whose calls OpenBLAS ignores, and while a listener reads
     taps: activations that are compared must be computed in the same way.
     """
-    return _named() or listening() or threading.current_thread() is not threading.main_thread()
+    return (
+        _chosen is not None
+        or are_named()
+        or listening()
+        or threading.current_thread() is not threading.main_thread()
+    )
 
 
-def _named() -> bool:
-    """Say whether the environment or a call of ``use_threads`` has set a number."""
-    return _chosen or any(os.environ.get(name) for name in NAMED_IN)
+def are_named() -> bool:
+    """Say whether the environment has set the number."""
+    return any(os.environ.get(name) for name in NAMED_IN)
 
 
 def beside_others(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -26,7 +26,7 @@ from tinystar_np.models import caches
 from tinystar_np.models.as_text import one_line_of, picture_of
 from tinystar_np.models.config import AnyConfig, Config
 from tinystar_np.models.cut_groups import read_cut
-from tinystar_np.models.divided import begin_together, new_states_elsewhere, own_blocks
+from tinystar_np.models.divided import in_step, new_states_elsewhere, own_blocks
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
 from tinystar_np.models.part_weights import weights_of_part
@@ -63,7 +63,7 @@ class Decoder(Generic[AnyConfig]):
     DIVIDES: ClassVar[Divides] = Divides()
     """Which letters of the weight table's shapes say what ranks share, with ``--parallel heads``."""
     WHY_NOT_BY_HEADS: ClassVar[str] = ""
-    """Why ranks cannot share this model's layers: a sentence for errors."""
+    """Why ranks cannot have shares of each layer of this model: a sentence for errors."""
     IGNORED: ClassVar[str] = ""
     """Regular expression for tensors in checkpoints that are no weights."""
 
@@ -155,9 +155,7 @@ class Decoder(Generic[AnyConfig]):
             return logits if given.ndim == 2 else logits[0]
         current = cache if cache is None or cache.text is None else caches.up_to_date(self, cache, step)
         states = None if current is None else current.states
-        if self.part is not None:
-            begin_together(self.part, tokens, step, states, last_only)
-        with at(step.positions):
+        with in_step(self.part, states, tokens, step, last_only), at(step.positions):
             with timed("embedding"):
                 x = self.embed(tokens, step)  # (B, T, D)
             logits = self.from_block(0, x, step, states, last_only)  # (B, T, V)
@@ -308,7 +306,8 @@ class Decoder(Generic[AnyConfig]):
         return own if self.part is None else self.part.fingerprint(own)
 
     def __repr__(self) -> str:
-        line = one_line_of(type(self).__name__, len(self.blocks), self.config.sizes["D"], self.weights)
+        sizes = self.config.sizes
+        line = one_line_of(type(self).__name__, sizes["L"], sizes["D"], self.weights)
         return line if self.vision is None else f"{line[:-1]}, images by {self.vision!r})"
 
     def _repr_html_(self) -> str:

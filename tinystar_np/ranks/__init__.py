@@ -7,10 +7,11 @@ remembers, waits for what rank 0 sends, and computes its part of it.
 
 from tinystar_np.ranks.division import Divides, Division, HeadShare, layers_of_ranks, shares
 from tinystar_np.ranks.part import Part
-from tinystar_np.ranks.ranks import PARALLEL, Ranks
+from tinystar_np.ranks.ranks import AUTO, PARALLEL, Ranks
 from tinystar_np.ranks.team import Team
 
 __all__ = [
+    "AUTO",
     "PARALLEL",
     "Divides",
     "Division",

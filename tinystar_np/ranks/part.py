@@ -69,10 +69,20 @@ class Part:
     @property
     def words(self) -> str:
         """How the model is divided, in words."""
-        if self.layers is None:
-            return f"{self.ranks.size} processes, a share of every layer in each"
-        runs = (f"{run.start}–{run.stop - 1}" if len(run) > 1 else f"{run.start}" for run in self.layers)
-        return f"{self.ranks.size} processes, with layers {', '.join(runs)}"
+        shared = "a share of every layer in each" if self.layers is None else f"with layers {self._runs()}"
+        return f"{self.ranks.size} processes, {shared}"
+
+    def described(self) -> str:
+        """Say in a sentence how the model is divided, and where the parts are."""
+        shared = "each has a share of every layer" if self.layers is None else f"layers {self._runs(True)}"
+        return f"{self.ranks.size} processes share the model: {shared}."
+
+    def _runs(self, with_hosts: bool = False) -> str:
+        assert self.layers is not None
+        runs = [f"{run.start}–{run.stop - 1}" if len(run) > 1 else str(run.start) for run in self.layers]
+        if with_hosts and len(set(self.ranks.hosts)) > 1:
+            runs = [f"{run} on {host}" for run, host in zip(runs, self.ranks.hosts, strict=True)]
+        return ", ".join(runs)
 
     def __repr__(self) -> str:
         return f"rank {self.ranks.rank} of {self.words}"

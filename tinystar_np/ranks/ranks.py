@@ -1,11 +1,17 @@
 """What a model asks of the processes that share it: a communicator, as MPI has one."""
 
-from typing import Any, NoReturn, Protocol
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+AUTO = "auto"
 PARALLEL = ("layers", "heads")
 """How a model is divided: by its layers, or within each of them."""
+
+
+class RanksEndedError(Exception):
+    """Rank 0 has ended: raised on a rank that waits for anything."""
 
 
 class Ranks(Protocol):
@@ -14,11 +20,16 @@ class Ranks(Protocol):
     rank   this one's number, from 0; rank 0 leads
     size   how many there are, at least 2
     hosts  the name of each rank's machine
+    fault  why they can no longer work together: a sentence for errors; "" while they can
+    turn   a lock that rank 0 holds while the ranks do what it told them, in one of its threads at a time; the
+           thread that holds it may take it again
     """
 
     rank: int
     size: int
     hosts: tuple[str, ...]
+    fault: str
+    turn: AbstractContextManager[object]
 
     def send(self, message: object, to: int) -> None:
         """Send anything to another rank; returns when the message may be changed."""
@@ -37,6 +48,3 @@ class Ranks(Protocol):
 
         The ranks may have different n. The others get their own back.
         """
-
-    def abort(self, code: int) -> NoReturn:
-        """End all ranks at once, with this exit code, wherever they are."""
