@@ -88,7 +88,7 @@ def layers_by_bytes(directory: Path, dtype: str, size: int) -> list[range]:
         found = LAYER.match(ours)
         if found is not None:
             of_layers[int(found[1])] += int(np.prod(row.shape))
-        elif ours == HEAD or HEAD not in table.rows or dtype in ROUNDED:  # of a mapped table few rows are read
+        elif ours == HEAD or HEAD not in table.rows or dtype in ROUNDED:  # a mapped one: few rows
             beside += int(np.prod(row.shape))
     return layers_of_ranks(of_layers, beside, size)
 

@@ -34,7 +34,7 @@ from tinystar_np.layers.basic import Mixer
 from tinystar_np.layers.module import Module, read_of_earlier
 from tinystar_np.models.caches import fingerprint
 from tinystar_np.models.config import AnyConfig
-from tinystar_np.ranks import Part, Team
+from tinystar_np.ranks import Part, Ranks, Team
 from tinystar_np.tap import listening
 
 if TYPE_CHECKING:
