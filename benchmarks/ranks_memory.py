@@ -31,7 +31,7 @@ from tinystar_np.models import Decoder
 from tinystar_np.models.divided import Follower
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.text_part import text_config, text_tensors
-from tinystar_np.ranks import PARALLEL, Part, layers_of_ranks
+from tinystar_np.ranks import DIVIDED, Part, layers_of_ranks
 from tinystar_np.ranks.part import LAYER
 
 MB = 1e6
@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("directory", type=Path, help="a model, or a GGUF file")
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--parallel", choices=PARALLEL, nargs="+", default=list(PARALLEL))
+    parser.add_argument("--parallel", choices=DIVIDED, nargs="+", default=list(DIVIDED))
     parser.add_argument("--dtype", nargs="+", default=["auto"])
     parser.add_argument("--prompt", type=int, default=256, help="tokens, so that all experts are chosen")
     parser.add_argument("--new", type=int, default=10, help="tokens")

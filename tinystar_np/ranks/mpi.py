@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from tinystar_np.errors import RanksError
 from tinystar_np.processes import started_together
 from tinystar_np.ranks.cores import cores_before_binding, share_cores
-from tinystar_np.ranks.ranks import RanksEndedError
+from tinystar_np.ranks.ranks import PROMPTS, RanksEndedError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
@@ -109,9 +109,9 @@ class MpiRanks:
     def share_cores(self, parallel: str) -> None:
         """Take this rank's cores of its machine, and as many threads, unless a number was asked for.
 
-        parallel  how a model is divided
+        parallel  how they share a model, or texts
         """
-        share_cores(self._here, self.rank, self._cores, together=parallel == "heads")
+        share_cores(self._here, self.rank, self._cores, together=parallel in ("heads", PROMPTS))
 
     def send(self, message: object, to: int) -> None:
         """Send anything to another rank; returns when the message may be changed."""
@@ -120,6 +120,15 @@ class MpiRanks:
     def receive(self, source: int) -> Any:
         """Wait for the next message of another rank; those of one rank come in the order of sending."""
         return self._received(source, POLLS)
+
+    def ready(self, source: int) -> bool:
+        """Say whether a message of another rank has come; raises as ``receive`` does where one has failed."""
+        if self.fault:
+            raise RanksError(self.fault)
+        if self._comm.iprobe(source, MESSAGE):
+            return True
+        self._look_for_end()
+        return False
 
     def sum(self, x: NDArray) -> NDArray:
         """Add up arrays of the same shape, one of each rank: the same sum, to the last bit, on all of them.
