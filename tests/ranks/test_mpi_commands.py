@@ -87,7 +87,7 @@ def test_the_server_answers(way: list[str]) -> None:
             address = re.search(r"listening at (\S+)", line)
         for _ in range(2):
             answer = httpx.post(f"{address[1]}/v1/completions", json=asked, timeout=PATIENCE)
-            assert answer.json()["choices"][0]["text"] == ", there was a little girl named"
+            assert answer.json()["choices"][0]["text"] == ", there was a little girl named Lily"
         ranks.process.send_signal(signal.SIGINT)
         ranks.end()
         ranks.wait_until_gone()
