@@ -98,6 +98,9 @@ def divided_model(
                 raise
     config, table = fitted(opened.architecture, opened.config, opened.checkpoint)
     of_layers, of_leader = bytes_of_layers(opened.checkpoint, table, config.sizes["L"], dtype)
+    for layer, home in config.home.items():
+        if home != layer:  # it runs with that one's weights, wherever it is
+            of_layers[layer] += of_layers[home]
     return by(layers_of_ranks(of_layers, of_leader + beside, ranks.size))
 
 

@@ -18,7 +18,7 @@ THREADS, EACH = 4, 300
 class Sent:
     """Ranks, of which the other hears what it is told."""
 
-    rank, size, hosts = 0, 2, ("here", "here")
+    rank, size, hosts, fault = 0, 2, ("here", "here"), ""
 
     def __init__(self) -> None:
         self.turn = threading.RLock()

@@ -72,6 +72,7 @@ class Row(NamedTuple):
                 norm's squares by a "mean"; "" for not at all
     share       of the whole in this part, where joined by a mean; 0 where another rank has the same part
     elsewhere   whether other ranks have it
+    undivided   where a rank has a part: what ``part`` would be of all ranks'; None for what it has whole
     """
 
     ours: str
@@ -84,6 +85,7 @@ class Row(NamedTuple):
     joins: str = ""
     share: float = 1.0
     elsewhere: bool = False
+    undivided: tuple[slice, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -121,7 +123,25 @@ class Row(NamedTuple):
     def taken_from(self, tensor: NDArray) -> NDArray:
         """Take what the row names out of its tensor, as it is stored: a view, or a copy of several runs."""
         block: NDArray = tensor if self.expert is None else tensor.reshape(-1, *self.block)[self.expert]
-        return block[self.part]
+        for axis, some in enumerate(self.part):
+            block = (
+                block[(slice(None),) * axis + (some,)] if isinstance(some, slice) else block.take(some, axis)
+            )
+        return block
+
+    @property
+    def has_some_inputs(self) -> bool:
+        """Whether other ranks have other inputs of the same outputs."""
+        return self.joins == "sum" and not self.is_table
+
+    @property
+    def with_all_inputs(self) -> "Row":
+        """The row with those inputs, too, that other ranks have of the same outputs."""
+        assert self.undivided is not None
+        part = list(self.part)
+        axis = 1 if self.transposed else 0
+        part[axis] = self.undivided[axis]
+        return self._replace(part=tuple(part))
 
 
 def expand(table: WeightTable, config: HasSizes) -> dict[str, Row]:
@@ -221,17 +241,18 @@ def _of_rank(row: Row, axes: Sequence[str], sizes: Mapping[str, int], division: 
     ]
     if not any(run is not None for run in own):
         return row
+    whole = row.shape[0]
     part = tuple(cut if run is None else run for cut, run in zip(cuts, own, strict=True))
+    row = row._replace(part=part, undivided=tuple(cut for cut in cuts if isinstance(cut, slice)))
     inputs = own[-1] if row.transposed else own[0]
     if row.is_matrix and inputs is not None:
-        return row._replace(part=part, joins="sum")
+        return row._replace(joins="sum")
     if row.ours == HEAD:
-        return row._replace(part=part, joins="side by side")
+        return row._replace(joins="side by side")
     if row.ours.endswith(".gain") and len(axes) == 1:
-        whole = row.shape[0]
-        row = row._replace(part=part, joins="mean")
-        return row._replace(share=row.shape[0] / whole if division.counts(axes[0], sizes) else 0.0)
-    return row._replace(part=part)
+        share = row.shape[0] / whole if division.counts(axes[0], sizes) else 0.0
+        return row._replace(joins="mean", share=share)
+    return row
 
 
 def known_as(name: str, prefix: str, other_names: Mapping[str, str]) -> str:

@@ -4,9 +4,15 @@ The leader calls its model as any other. With every call the followers are told 
 their part of it in step with the leader:
 
 - by layers, rank r has a run of them. The residual stream goes from rank to rank, T·D numbers each time, and
-  from the last back to the leader, which has the output layer.
+  from the last back to the leader, which has the output layer. With it goes what later layers read of what
+  earlier ones gave (``Step.give``), which in most models is nothing. The same is computed as in one process,
+  in the same order: logits are equal to the last bit.
 - by heads, each rank has a share of every layer. Each computes the whole stream, and the ranks add up their
   results twice in each block.
+
+    BlocksElsewhere  what the leader has in place of the followers' blocks, when layers are divided
+    begin_together   what the leader says before each call, when heads are
+    Follower         what the others do when they are told
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -28,11 +34,17 @@ from tinystar_np.layers.basic import Mixer
 from tinystar_np.layers.module import Module, read_of_earlier
 from tinystar_np.models.caches import fingerprint
 from tinystar_np.models.config import AnyConfig
-from tinystar_np.ranks import Part, Team
+from tinystar_np.ranks import Part, Ranks, Team
 from tinystar_np.tap import listening
 
 if TYPE_CHECKING:
     from tinystar_np.models.base import Decoder
+
+
+OUT_OF_STEP = (
+    "A call of the model ended with {error} on rank 0, in the middle of what all ranks do together: they are "
+    "out of step. Start them again."
+)
 
 
 class BlocksElsewhere(Module):
@@ -65,10 +77,10 @@ class BlocksElsewhere(Module):
         ranks = self._team.ranks
         rows = None if state is None else rows_of([state])
         with ranks.turn:
-            with _or_out_of_step(self._team):
+            with _to_its_end(ranks):
                 self._team.tell("through_layers", rows, step.for_other_ranks())
                 ranks.send((x, step.given_of(self._read)), to=1)
-            self._awaited += 1
+                self._awaited += 1
             while self._awaited:  # first those of calls that Ctrl-C ended while their result was computed
                 result: NDArray = ranks.receive(ranks.size - 1)
                 self._awaited -= 1
@@ -116,29 +128,27 @@ def in_step(
 ) -> Iterator[None]:
     """Let followers that have a share of every layer compute a call in step with the ``with`` block.
 
-    Other threads of the leader wait until it has ended. By layers nothing is to be done: the followers are
-    told when it is their layers' turn.
+    Other threads of the leader wait until it has ended. Where it ends too early, the ranks can do nothing
+    together any more. By layers nothing is to be done: the followers are told when it is their layers' turn.
 
     tokens  (B, T)
     others  as of ``Decoder.from_block``
-
-    The ranks can do nothing together after one in which the block ended too early.
     """
     if part is None or part.team is None or part.layers is not None:
         yield
         return
-    with part.ranks.turn, _or_out_of_step(part.team):
+    with part.ranks.turn, _to_its_end(part.ranks):
         part.team.tell("call", rows_of(states), tokens, step.for_other_ranks(), last_only)
         yield
 
 
 @contextmanager
-def _or_out_of_step(team: Team) -> Iterator[None]:
-    """Let the ranks do nothing together any more where the ``with`` block ends too early."""
+def _to_its_end(ranks: Ranks) -> Iterator[None]:
+    """Say that the ranks can do nothing together any more where the ``with`` block ends too early."""
     try:
         yield
     except BaseException as error:
-        team.ranks.fault = team.ranks.fault or OUT_OF_STEP.format(error=type(error).__name__)
+        ranks.fault = ranks.fault or OUT_OF_STEP.format(error=type(error).__name__)
         raise
 
 

@@ -73,6 +73,7 @@ class MpiRanks:
     size   how many there are
     hosts  the name of each rank's machine
     fault  why they can no longer work together; "" while they can
+    turn   a lock, see ``Ranks``
 
     ``with ranks:`` on rank 0 lets the others end, too, however the block ends.
 
