@@ -192,6 +192,10 @@ class Division:
         groups = sizes.get(G, heads)
         return self.heads(heads, groups), groups
 
+    def mean(self, x: NDArray, width: int) -> NDArray:
+        """Return the mean of vectors of this width, of which each rank has some numbers: (..., 1)."""
+        return self.ranks.sum(x.sum(axis=-1, keepdims=True) / x.dtype.type(width))
+
     def largest(self, x: NDArray) -> NDArray:
         """Return the largest of the ranks' numbers, at each place of an array that is not negative."""
         of_each = np.zeros((self.ranks.size, *x.shape), dtype=x.dtype)
