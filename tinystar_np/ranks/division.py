@@ -134,8 +134,7 @@ class Division:
         """Return which of several equal things this rank has that a weight table numbers, by their letter."""
         if letter == "E":
             return self.experts(count)
-        is_divided = any(letter == each[0] for each in self.divides.heads)
-        return self.heads(count, count).heads if is_divided else range(count)
+        return self.heads(count, count).heads if letter in self.divides.heads else range(count)
 
     def run_of(self, letters: str, size: int, sizes: Mapping[str, int]) -> range | None:
         """Return this rank's run of an axis of a tensor; None where each rank has all of it.
