@@ -24,6 +24,8 @@ from tinystar_np.ranks import PARALLEL
 
 SECONDS = 0.2
 """Between two looks at a process's memory."""
+STAY = 20
+"""So many looks long rank 0 stays after the last token."""
 
 
 def megabytes() -> tuple[float, float]:
@@ -34,19 +36,21 @@ def megabytes() -> tuple[float, float]:
 
 
 class Watch(threading.Thread):
-    """Looks at the memory of this process until ``stop``; ``last`` is what was there then."""
+    """Looks at the memory of this process until ``stop``."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.last, self._ended = megabytes(), threading.Event()
+        self._looks, self._ended = [megabytes()], threading.Event()
 
     def run(self) -> None:
         while not self._ended.wait(SECONDS):
-            self.last = megabytes()
+            self._looks.append(megabytes())
 
-    def stop(self) -> None:
+    def stop(self) -> tuple[float, float]:
+        """Return what was there for most of the time that rank 0 stayed: a model is freed at its end."""
         self._ended.set()
         self.join()
+        return sorted(self._looks[-STAY:], key=sum)[len(self._looks[-STAY:]) // 2]
 
 
 def be_one(given: argparse.Namespace, way: str) -> None:
@@ -65,8 +69,7 @@ def be_one(given: argparse.Namespace, way: str) -> None:
     else:
         with ranks:
             generate(*ts.load(given.directory, given.dtype[0], ranks=ranks, parallel=way), given)
-    watch.stop()
-    own, mapped = watch.last
+    own, mapped = watch.stop()
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024e-6
     line = (
         f"{name:16} {own + mapped:8.0f} MB (its own {own:.0f}, of the file {mapped:.0f}, at most {most:.0f})"
@@ -78,7 +81,7 @@ def generate(model: ts.TinyStar, tokenizer: object, given: argparse.Namespace) -
     """Read a prompt and generate some tokens, and stay for some time."""
     ids = np.random.default_rng(0).integers(0, model.vocab_size, given.prompt)
     ts.generate_ids(model, ids.tolist(), max_new_tokens=given.new, temperature=0.0)
-    time.sleep(5 * SECONDS)
+    time.sleep(STAY * SECONDS)
 
 
 def main() -> None:

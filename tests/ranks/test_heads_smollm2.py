@@ -23,10 +23,10 @@ def test_logits_and_texts(dtype: str) -> None:
     assert bytes_of[1] < 0.7 * bytes_of[0]  # rank 0 has two of three groups
     kinds = [isinstance(each, PackedMatrix) for each in whole.weights.values()]
     assert kinds == [isinstance(each, PackedMatrix) for each in parts.weights.values()]
-    for prompt in PROMPTS[:3]:
+    for prompt in PROMPTS[:2]:
         ids = tokenizer.encode(prompt)
         expected = whole(ids)
         np.testing.assert_allclose(parts(ids), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     ids = tokenizer.encode(PROMPTS[0])
-    texts = [generate_ids(model, ids, max_new_tokens=8, temperature=0.0) for model in (whole, parts)]
+    texts = [generate_ids(model, ids, max_new_tokens=3, temperature=0.0) for model in (whole, parts)]
     assert texts[0] == texts[1]
