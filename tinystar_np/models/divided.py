@@ -41,6 +41,12 @@ if TYPE_CHECKING:
     from tinystar_np.models.base import Decoder
 
 
+OUT_OF_STEP = (
+    "A call of the model ended with {error} on rank 0, in the middle of what all ranks do together: they are "
+    "out of step. Start them again."
+)
+
+
 class BlocksElsewhere(Module):
     """The blocks that the followers have, as the leader calls them: one block after its own.
 
@@ -122,8 +128,8 @@ def in_step(
 ) -> Iterator[None]:
     """Let followers that have a share of every layer compute a call in step with the ``with`` block.
 
-    Other threads of the leader wait until it has ended. By layers nothing is to be done: the followers are
-    told when it is their layers' turn.
+    Other threads of the leader wait until it has ended. Where it ends too early, the ranks can do nothing
+    together any more. By layers nothing is to be done: the followers are told when it is their layers' turn.
 
     tokens  (B, T)
     others  as of ``Decoder.from_block``
