@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("directory", type=Path, help="a model, or a GGUF file")
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--parallel", choices=DIVIDED, nargs="+", default=list(PARALLEL))
+    parser.add_argument("--parallel", choices=DIVIDED, nargs="+", default=list(DIVIDED))
     parser.add_argument("--dtype", nargs="+", default=["auto"])
     parser.add_argument("--prompt", type=int, default=256, help="tokens, so that all experts are chosen")
     parser.add_argument("--new", type=int, default=10, help="tokens")

@@ -4,10 +4,12 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from mpi_processes import IS_OPEN_MPI, PATIENCE, TINYSTAR, Ranks, run, started
 
+ROOT = Path(__file__).parents[2]
 PROMPT = "Once upon a time"
 LAYERS = ["--parallel", "layers"]
 GREEDY = ["-q", "--temperature", "0"]
