@@ -20,8 +20,9 @@ def read_prompt(words: list[str], arguments: argparse.Namespace) -> str:
     words      the arguments; a dash before or after the others says where the text on stdin goes
     arguments  of the command
 
-    Without a dash the text is read where stdin is a pipe or a file. The line end that ``echo`` puts after it
-    is removed. Raises InputError where either is not UTF-8.
+    Without a dash the text is read where stdin is a pipe or a file. Under mpiexec, which always makes it a
+    pipe, it is read where there are no words. The line end that ``echo`` puts after it is removed. Raises
+    InputError where either is not UTF-8.
     """
     first, last = words[:1] == [STDIN], words[1:] != [] and words[-1] == STDIN
     spoken = words[first : len(words) - last]
@@ -30,7 +31,8 @@ def read_prompt(words: list[str], arguments: argparse.Namespace) -> str:
         said.encode()
     except UnicodeEncodeError as error:  # bytes that Python could not decode
         raise InputError(f"The prompt is not UTF-8 (character {error.start}). Convert it first.") from error
-    if spoken and not (first or last or _has_text()):
+    under_mpiexec = vars(arguments).get("ranks") is not None
+    if spoken and not (first or last or (_has_text() and not under_mpiexec)):
         return said
     if spoken:
         _say_what_is_awaited(arguments)

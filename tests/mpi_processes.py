@@ -1,0 +1,116 @@
+"""Processes that MPI's mpiexec starts: run with a limit of time, and ended whatever happens."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+SECONDS = 60.0
+"""That anything here may take; one run takes one or two."""
+TINYSTAR = "import sys; from tinystar_np.cli.main import tinystar; sys.exit(tinystar())"
+
+pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+_beside = Path(sys.executable).parent / "mpiexec"
+MPIEXEC = str(_beside) if _beside.exists() else shutil.which("mpiexec")
+if MPIEXEC is None:
+    pytest.skip("there is no mpiexec: pip install mpich", allow_module_level=True)
+IS_OPEN_MPI = "Open MPI" in subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True).stdout
+ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",  # ranks beside other tests
+    # Open MPI refuses to start as root, and more processes than there are cores.
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}
+
+
+class Ranks:
+    """Processes that were started by mpiexec.
+
+    process  mpiexec
+    """
+
+    def __init__(self, command: list[str], ranks: int, **environment: str):
+        assert MPIEXEC is not None
+        self.process = subprocess.Popen(
+            [MPIEXEC, "-n", str(ranks), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **ENVIRONMENT, **environment},
+            start_new_session=True,
+        )
+
+    def end(self, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Wait for the end; what it was, with mpiexec's own words taken away."""
+        out, error = self.process.communicate(given, timeout=SECONDS)
+        return subprocess.CompletedProcess([], self.process.returncode, out, error)
+
+    def of_session(self) -> list[int]:
+        """Return the processes of these that are there, mpiexec among them."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:  # it has just ended
+                continue
+            if int(fields[3]) == self.process.pid and fields[0] != "Z":
+                found.append(int(stat.parent.name))
+        return found
+
+    def wait_until_gone(self, seconds: float = 10) -> None:
+        """Wait until none of them is there."""
+        until = time.monotonic() + seconds
+        while self.of_session():
+            assert time.monotonic() < until, "processes are left"
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """End all of them."""
+        while left := self.of_session():
+            for number in left:
+                os.kill(number, signal.SIGKILL)
+            time.sleep(0.01)
+        self.process.wait(SECONDS)
+
+
+@contextmanager
+def started(
+    *arguments: str, ranks: int = 2, program: str = TINYSTAR, **environment: str
+) -> Iterator[Ranks]:
+    """Start a program, usually ``tinystar``, on several ranks; whatever is left in the end is ended."""
+    found = Ranks([sys.executable, "-c", program, *arguments], ranks, **environment)
+    try:
+        yield found
+    finally:
+        found.kill()
+
+
+def run(
+    *arguments: str, ranks: int = 2, given: str = "", program: str = TINYSTAR, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program on several ranks to its end."""
+    with started(*arguments, ranks=ranks, program=program, **environment) as found:
+        ended = found.end(given)
+        found.wait_until_gone()
+    return ended
+
+
+def run_alone(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run ``tinystar`` in one process to its end."""
+    return subprocess.run(
+        [sys.executable, "-c", TINYSTAR, *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env={**os.environ, **ENVIRONMENT},
+    )
