@@ -17,7 +17,7 @@ import pytest
 
 import tinystar_np as ts
 from tinystar_np.inspection.engines import EngineProcess
-from tinystar_np.kernels.packed import CodedMatrix
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

@@ -15,9 +15,10 @@ from tinystar_np.cli.main import tinystar
 from tinystar_np.conversion import convert
 from tinystar_np.errors import InputError
 from tinystar_np.fast.mapped import on_file
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.kernels.mxfp4 import dequantise, to_mxfp4
-from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix
+from tinystar_np.kernels.packed import Bfloat16Matrix
 from tinystar_np.loading import load
 
 SMALL: dict[str, Any] = {

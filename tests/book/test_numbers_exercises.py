@@ -4,11 +4,11 @@ import numpy as np
 
 import tinystar_np as ts
 from tinystar_np.kernels.bfloat16 import from_bfloat16, to_bfloat16
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.kernels.codes import Code
 from tinystar_np.kernels.int8 import dequantise, quantise
 from tinystar_np.kernels.mxfp4 import dequantise as from_mxfp4
 from tinystar_np.kernels.mxfp4 import to_mxfp4
-from tinystar_np.kernels.packed import CodedMatrix
 from tinystar_np.kernels.softmax import log_softmax
 from tinystar_np.models import Decoder
 

@@ -13,7 +13,7 @@ from packed_models import GPT2, Packed, assert_equal_weights, save_packed
 from parity import assert_close, logits_of, random_ids
 
 from tinystar_np.errors import CheckpointError
-from tinystar_np.kernels.packed import CodedMatrix
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.loading import load
 
 SETTINGS = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, CompressedTensorsConfig
 
 from tinystar_np import fast
 from tinystar_np.errors import CheckpointError, ConfigError
-from tinystar_np.kernels.packed import CodedMatrix, Int8Matrix
+from tinystar_np.kernels.coded_matrix import CodedMatrix
+from tinystar_np.kernels.packed import Int8Matrix
 from tinystar_np.loading import load
 from tinystar_np.seeing.comparison.with_transformers import compare_with_transformers
 

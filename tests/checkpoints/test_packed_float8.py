@@ -17,8 +17,8 @@ from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 from tinystar_np.checkpoints.checkpoint import open_checkpoint
 from tinystar_np.checkpoints.packed_formats import with_packed
 from tinystar_np.errors import CheckpointError, ConfigError
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.kernels.float8 import E4M3, E5M2
-from tinystar_np.kernels.packed import CodedMatrix
 from tinystar_np.loading import load
 
 FP8 = torch.float8_e4m3fn

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from tinystar_np.conversion import convert
 from tinystar_np.errors import CheckpointError, ConfigError
-from tinystar_np.kernels.packed import CodedMatrix
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.loading import load
 
 AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]

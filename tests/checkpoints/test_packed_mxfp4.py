@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, Mxfp4Config
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from tinystar_np.errors import CheckpointError
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.kernels.mxfp4 import E2M1, E8M0, dequantise
-from tinystar_np.kernels.packed import CodedMatrix
 from tinystar_np.loading import load
 
 SMALL: dict[str, Any] = {

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from block_matrices import random_block_matrix
+from coded_matrices import coded_matrices
 from masks import last_queries, with_groups
 
 import tinystar_np.fast.linear as fast_linear
@@ -18,14 +19,12 @@ from tinystar_np.fast.remembered import remembered
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.bfloat16 import to_bfloat16
 from tinystar_np.kernels.block_types import BLOCK_TYPES
-from tinystar_np.kernels.codes import INT8, Code, whole_numbers
 from tinystar_np.kernels.delta_rule import unit_vectors
 from tinystar_np.kernels.int8 import quantise
 from tinystar_np.kernels.masks import Mask
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.mlstm import Memory
-from tinystar_np.kernels.mxfp4 import E2M1
-from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix, TernaryMatrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix, TernaryMatrix
 from tinystar_np.kernels.paged_attention import Paged
 from tinystar_np.kernels.ternary import pack
 
@@ -49,30 +48,6 @@ def matrices(inputs: int, outputs: int) -> Iterator[np.ndarray | PackedMatrix]:
     yield Int8Matrix(*quantise(weight.T))
     yield Int8Matrix(*quantise(weight), table=True)
     yield Int8Matrix(*quantise(weight.T), table=True).T
-
-
-def coded_matrices(inputs: int, outputs: int) -> Iterator[CodedMatrix]:
-    """One coded matrix of each kind, with blocks that do not fit its sides."""
-    draw = np.random.default_rng([inputs, outputs])
-
-    def coded(code: Code, height: int, width: int, **given: Any) -> CodedMatrix:
-        codes = draw.integers(0, 256, (outputs, -(-inputs * code.bits // 8)), dtype=np.uint8)
-        columns = codes.shape[1] * 8 // code.bits
-        grid = (-(-outputs // height), -(-columns // width))
-        shared = {name: normal(*grid, seed=i) for i, name in enumerate(("zeros", "biases")) if name in given}
-        scales = given.get("scales", normal(*grid, seed=3) * 0.1)
-        order = draw.permutation(columns) if "order" in given else None
-        return CodedMatrix(codes, code, scales, block=(height, width), **shared, order=order, transposed=True)
-
-    yield coded(E2M1, 1, 32)
-    yield coded(whole_numbers(4), 1, 8, zeros=True)
-    yield coded(whole_numbers(4), 1, 128, zeros=True, order=True)
-    yield coded(whole_numbers(8), 1, 64, biases=True).part(slice(1, None))
-    yield coded(INT8, 1, inputs)
-    yield coded(INT8, 128, 100)
-    yield coded(INT8, 5, 100).part(slice(3, outputs - 2))
-    yield coded(whole_numbers(8, 128), outputs, inputs)
-    yield coded(Code(4, E2M1.numbers, high_first=True), 1, 16).T
 
 
 def matmul() -> Iterator[Case]:
@@ -100,6 +75,12 @@ def matmul() -> Iterator[Case]:
     for vectors in ((), (1,), (2, 3), (200,), (0,)):
         yield case(normal(*vectors, 64), MatrixInTurns(parts))
         yield case(normal(*vectors, 80), MatrixInTurns(parts).T)
+    wide = random_block_matrix("Q4_K", 40, 1024)
+    for columns in (slice(200, 700), slice(900, 1024)):
+        for vectors in ((), (1,), (2, 3), (200,), (0,)):
+            cut = wide.part(columns=columns)
+            yield case(normal(*vectors, cut.columns), cut)
+            yield case(normal(*vectors, 40), cut.T)
 
 
 def matmul_each() -> Iterator[Case]:
@@ -465,6 +446,7 @@ def quantise_cases() -> Iterator[Case]:
     zeros[2] = 0
     for weight in (normal(300, 1000), normal(1, 1), zeros, normal(20, 30).T):
         yield case(weight)
+        yield case(weight[:, :1], weight)
 
 
 def to_bfloat16_cases() -> Iterator[Case]:

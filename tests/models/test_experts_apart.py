@@ -14,7 +14,7 @@ from parity_cases import ROWS
 from safetensors.torch import load_file, save_file
 from test_llama4_text import SMALL as LLAMA4
 
-from tinystar_np.kernels.packed import CodedMatrix
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.loading import load
 
 QWEN = ROWS["qwen3_vl_moe_text"]

@@ -18,9 +18,10 @@ from tinystar_np.errors import CheckpointError, ConfigError, InputError, TinySta
 from tinystar_np.fast.mapped import on_file
 from tinystar_np.generation import generate
 from tinystar_np.kernels.block_matrix import BlockMatrix
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
-from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
 
 pytest.importorskip("gguf", reason="the reference for GGUF: pip install --no-deps gguf")

@@ -9,15 +9,18 @@ from tinystar_np.checkpoints.checkpoint import Checkpoint, not_held
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.stored_matrix import (
     ROUNDED,
+    Stored,
     is_scale,
     keeps_type,
     matrix_as_stored,
     packed_matrices,
     read_stored,
     rounded_matrix,
+    taken_first,
 )
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, HasSizes, Row, WeightTable, known_as, rows
 from tinystar_np.errors import CheckpointError
+from tinystar_np.fast import layout
 from tinystar_np.fast.mapped import on_file
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.progress_bar import bar
@@ -149,10 +152,13 @@ def fit(
     return FittedTable(fitting, tensors, tied_head), Faults(list(missing), left_over, misfits)
 
 
-def gather(checkpoint: Checkpoint, table: FittedTable, dtype: str) -> dict[str, Matrix]:
+def gather(
+    checkpoint: Checkpoint, table: FittedTable, dtype: str, in_parts: bool = False
+) -> dict[str, Matrix]:
     """Take every array of a table from a checkpoint.
 
-    dtype  the element type to keep matrices in, see ``load``
+    dtype     the element type to keep matrices in, see ``load``
+    in_parts  whether other ranks take the rest: only what the table names is read, and kept in memory
 
     Returns {our name: array or matrix}. What keeps its type is a view of the mapped file; what is rounded is
     so one tensor after the other, each let go of before the next, with a bar on the terminal.
@@ -179,20 +185,52 @@ def gather(checkpoint: Checkpoint, table: FittedTable, dtype: str) -> dict[str, 
                     checkpoint.let_go(name)
                 advance(sum(to_round.get(row.ours, 0) for row in its_rows))
                 continue
-            whole = all(row.names_experts for row in its_rows)
-            tensor = read_stored(checkpoint, name, as_it_lies=name in kept, whole=whole)
+            tensor = _Tensor(checkpoint, name, its_rows, keep=name in kept, in_parts=in_parts)
             for row in its_rows:
-                part = tensor.part(row.taken_from)
                 if row.ours in to_round:
-                    arrays[row.ours] = rounded_matrix(part.values, row.transposed, row.is_table, dtype)
+                    arrays[row.ours] = tensor.rounded(row, dtype)
                     checkpoint.let_go(name)  # another form of it is in memory now
                     advance(to_round[row.ours])
                 else:
-                    arrays[row.ours] = matrix_as_stored(part, row.transposed, row.is_table)
-            if not on_file(tensor.values):
+                    arrays[row.ours] = tensor.matrix(row)
+            if tensor.is_in_memory:
                 checkpoint.let_go(name)
-            del tensor, part  # before the next is made
+            del tensor  # before the next is made
     return {ours: arrays[ours] for ours in table.rows}
+
+
+class _Tensor:
+    """A tensor of which a table's rows are taken.
+
+    keep      whether in the type that it has in the file, see ``keeps_type``
+    in_parts  whether parts are converted, and not the whole before they are taken
+    """
+
+    def __init__(self, checkpoint: Checkpoint, name: str, rows: Sequence[Row], keep: bool, in_parts: bool):
+        self._converts = in_parts and not keep and taken_first(checkpoint, name)
+        self._type = checkpoint.element_type(name)
+        self._where = f"{checkpoint.file_of(name)}: tensor {shown(name)}"
+        whole = all(row.names_experts for row in rows)
+        self._stored = read_stored(checkpoint, name, as_it_lies=keep or self._converts, whole=whole)
+        self.is_in_memory = not on_file(self._stored.values)
+        """Whether something of it has been copied, so that its pages in the file can be let go of."""
+
+    def matrix(self, row: Row) -> Matrix:
+        """Return what a row names, in the type that it is kept in."""
+        values, scales = self._taken(row)
+        if row.undivided is not None:
+            values = layout.compact(values)
+        self.is_in_memory = self.is_in_memory or not on_file(values)
+        return matrix_as_stored(Stored(values, scales), row.transposed, row.is_table)
+
+    def rounded(self, row: Row, dtype: str) -> Matrix:
+        """Return what a row names, rounded."""
+        whole = self._taken(row.with_all_inputs).values if row.has_some_inputs else None
+        return rounded_matrix(self._taken(row).values, row.transposed, row.is_table, dtype, whole)
+
+    def _taken(self, row: Row) -> Stored:
+        part = self._stored.part(row.taken_from)
+        return part.float32(self._type, self._where) if self._converts else part
 
 
 def _is_zero_bias(checkpoint: Checkpoint, name: str) -> bool:

@@ -23,7 +23,7 @@ from tinystar_np.checkpoints.packed_gptq import CODES, SCALES, ZEROS
 from tinystar_np.checkpoints.packed_groups import WORD, as_bytes, group_width, pack, unpack, with_zeros
 from tinystar_np.checkpoints.packed_tensor import FLOATS, PackedTensor, Parts, damaged, numbers, rank
 from tinystar_np.checkpoints.safetensors_file import StoredTensor
-from tinystar_np.kernels.packed import CodedMatrix
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 
 BITS = 4
 IN_A_WORD = WORD // BITS

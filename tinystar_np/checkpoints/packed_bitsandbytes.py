@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from tinystar_np.checkpoints.json_file import parse_json_object
 from tinystar_np.checkpoints.packed_tensor import PackedTensor, Parts, damaged, numbers
 from tinystar_np.checkpoints.safetensors_file import StoredTensor
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.kernels.codes import INT8, Code
-from tinystar_np.kernels.packed import CodedMatrix
 
 WEIGHT = ".weight"
 STATE = ".quant_state.bitsandbytes__"

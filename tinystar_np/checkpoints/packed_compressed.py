@@ -46,10 +46,10 @@ from tinystar_np.checkpoints.packed_tensor import (
     scaled,
 )
 from tinystar_np.checkpoints.safetensors_file import StoredTensor
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.kernels.codes import INT8, Code, whole_numbers
 from tinystar_np.kernels.float8 import E4M3
 from tinystar_np.kernels.mxfp4 import BLOCK, E2M1, E8M0
-from tinystar_np.kernels.packed import CodedMatrix
 
 FORMATS = (
     FORMAT,

@@ -31,7 +31,7 @@ from tinystar_np.checkpoints.packed_groups import (
 )
 from tinystar_np.checkpoints.packed_tensor import FLOATS, PackedTensor, Parts, damaged, numbers, rank
 from tinystar_np.checkpoints.safetensors_file import StoredTensor
-from tinystar_np.kernels.packed import CodedMatrix
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 
 CODES, ZEROS, SCALES, GROUPS = ".qweight", ".qzeros", ".scales", ".g_idx"
 STORED_LESS_ONE = {"gptq": 1, None: 1, "gptq_v2": 0}

@@ -18,9 +18,9 @@ from functools import partial
 from tinystar_np.checkpoints.packed_groups import BITS, WORD, as_bytes
 from tinystar_np.checkpoints.packed_tensor import FLOATS, PackedTensor, Parts, damaged, numbers, rank
 from tinystar_np.checkpoints.safetensors_file import StoredTensor
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.kernels.codes import whole_numbers
 from tinystar_np.kernels.mxfp4 import BLOCK, E2M1, E8M0
-from tinystar_np.kernels.packed import CodedMatrix
 
 WEIGHT = ".weight"
 MODES = ("affine", "mxfp4")

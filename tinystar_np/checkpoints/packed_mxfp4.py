@@ -12,8 +12,8 @@ from functools import partial
 
 from tinystar_np.checkpoints.packed_tensor import PackedTensor, Parts, damaged, rank
 from tinystar_np.checkpoints.safetensors_file import StoredTensor
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.kernels.mxfp4 import BLOCK, E2M1, E8M0
-from tinystar_np.kernels.packed import CodedMatrix
 
 CODES, EXPONENTS = "_blocks", "_scales"
 SETTINGS = {

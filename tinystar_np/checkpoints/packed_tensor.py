@@ -17,10 +17,11 @@ from tinystar_np.checkpoints.safetensors_file import StoredTensor
 from tinystar_np.errors import CheckpointError
 from tinystar_np.fast.mapped import let_go
 from tinystar_np.kernels.block_matrix import BlockMatrix
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.kernels.codes import Code
 from tinystar_np.kernels.linear import unpacked
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
-from tinystar_np.kernels.packed import CodedMatrix, TernaryMatrix
+from tinystar_np.kernels.packed import TernaryMatrix
 
 if TYPE_CHECKING:
     from tinystar_np.checkpoints.gguf_file import GgufTensor

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from tinystar_np import fast
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.compressed_tensors import SCALE
+from tinystar_np.checkpoints.element_types import WEIGHT_TYPES, to_float32
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.packed_tensor import Packed, PackedTensor
 from tinystar_np.checkpoints.weight_table import Row
 from tinystar_np.errors import CheckpointError
+from tinystar_np.fast import layout
 from tinystar_np.kernels.linear import Matrix, unpacked
 from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix
 
@@ -44,7 +46,15 @@ class Stored(NamedTuple):
 
     def part(self, take: Callable[[NDArray], NDArray]) -> "Stored":
         """Return a part of the values, with its scales."""
-        return Stored(take(self.values), None if self.scales is None else take(self.scales))
+        return self._replace(
+            values=take(self.values), scales=None if self.scales is None else take(self.scales)
+        )
+
+    def float32(self, element_type: str, where: str) -> "Stored":
+        """Return the numbers as float32; arguments as of ``to_float32``."""
+        if self.scales is not None:
+            return Stored(self.values.astype(np.float32) * self.scales)
+        return Stored(to_float32(self.values, element_type, where))
 
 
 def is_int8(checkpoint: Checkpoint, name: str) -> bool:
@@ -70,6 +80,11 @@ def keeps_type(checkpoint: Checkpoint, name: str, dtype: str, by_rows: bool) -> 
         scales_lie_so = checkpoint.shape(name + SCALE) == ((rows, 1) if by_rows else (1, columns))
         return scales_lie_so and dtype in ("auto", "int8")
     return checkpoint.element_type(name) == "BF16" and dtype in ("auto", "bfloat16")
+
+
+def taken_first(checkpoint: Checkpoint, name: str) -> bool:
+    """Say whether a part of a tensor can be taken as it is stored, and converted then."""
+    return is_int8(checkpoint, name) or checkpoint.element_type(name) in WEIGHT_TYPES
 
 
 def read_stored(checkpoint: Checkpoint, name: str, as_it_lies: bool, whole: bool = False) -> Stored:
@@ -114,17 +129,26 @@ def matrix_as_stored(stored: Stored, transposed: bool, is_table: bool) -> Matrix
 
 
 def rounded_matrix(
-    numbers: NDArray[np.float32], transposed: bool, is_table: bool, dtype: str
+    numbers: NDArray[np.float32],
+    transposed: bool,
+    is_table: bool,
+    dtype: str,
+    whole: NDArray[np.float32] | None = None,
 ) -> PackedMatrix:
     """Round a matrix to "int8" or "bfloat16", in memory.
 
     numbers     in the order of the file: (in, out), or (out, in) with ``transposed``
     is_table    whether it is an embedding table, whose rows are looked up: then each row has a scale
+    whole       the matrix with all inputs, where it has some of them: so it is rounded as the whole is
     """
-    by_output = numbers if transposed or is_table else numbers.T
+
+    def by_output(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+        return numbers if transposed or is_table else numbers.T
+
     if dtype == "bfloat16":
-        return Bfloat16Matrix(fast.to_bfloat16(by_output), transposed=not is_table)
-    return Int8Matrix(*fast.quantise(by_output), table=is_table)
+        return Bfloat16Matrix(fast.to_bfloat16(by_output(numbers)), transposed=not is_table)
+    of_whole = None if whole is None else by_output(whole)
+    return Int8Matrix(*fast.quantise(by_output(numbers), of_whole), table=is_table)
 
 
 def packed_matrices(tensor: PackedTensor, rows: Sequence[Row], dtype: str) -> dict[str, Matrix]:
@@ -133,37 +157,38 @@ def packed_matrices(tensor: PackedTensor, rows: Sequence[Row], dtype: str) -> di
     rows   the rows of the weight table that name it
     dtype  see ``load``: with "auto" they stay packed
 
-    Returns {our name: matrix}. What is no matrix of a linear layer, or is cut across its blocks, is unpacked.
+    Returns {our name: matrix}. What is no matrix of a linear layer is unpacked.
     """
     read = cache(tensor.read)  # it may have to put the codes into order
     found: dict[str, Matrix] = {}
     for row in rows:
         part = _part(read, len(tensor.shape), row)
         if row.is_matrix and dtype in ROUNDED:
-            found[row.ours] = rounded_matrix(unpacked(part), row.transposed, row.is_table, dtype)
+            whole = None
+            if row.has_some_inputs:
+                whole = unpacked(_part(read, len(tensor.shape), row.with_all_inputs))
+            found[row.ours] = rounded_matrix(unpacked(part), row.transposed, row.is_table, dtype, whole)
         else:
             keeps = row.is_matrix and dtype == "auto"
             matrix = part if keeps else np.ascontiguousarray(unpacked(part))
+            if row.undivided is not None:
+                matrix = layout.compact_matrix(matrix)
             found[row.ours] = matrix.T if row.transposed else matrix
     return found
 
 
-def _part(read: Callable[[int | None], Packed], axes: int, row: Row) -> Matrix:
+def _part(read: Callable[[int | None], Packed], axes: int, row: Row) -> PackedMatrix:
     """Return what a row names of a packed tensor, in the order of the file's axes."""
-    cuts = [cut for cut in row.part if isinstance(cut, slice)]
-    if len(cuts) < len(row.part):  # a rank's several runs
-        whole = _part(read, axes, row._replace(part=()))
-        return unpacked(whole)[row.part]
-    cuts += [slice(None)] * (len(row.block) - len(row.part))
+    cuts = [*row.part, *(slice(None) for _ in row.block[len(row.part) :])]
     if axes == 3:  # the first axis counts the experts
         matrix = read(row.expert)
     else:
         matrix = read(None)
         if row.expert is not None:  # they lie one below the other
+            assert isinstance(cuts[0], slice)
             start, stop, _ = cuts[0].indices(row.block[0])
             above = row.expert * row.block[0]
             cuts[0] = slice(above + start, above + stop)
     by_rows, by_columns = cuts[::-1] if matrix.transposed else cuts
-    if by_columns.indices(matrix.columns) == (0, matrix.columns, 1):
-        return matrix.part(by_rows)
-    return unpacked(matrix)[tuple(cuts)]
+    assert isinstance(by_columns, slice), "of inputs, ranks have one run"
+    return matrix.part(by_rows, by_columns)

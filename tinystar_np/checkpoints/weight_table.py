@@ -74,6 +74,7 @@ class Row(NamedTuple):
     transposed  whether the transpose of that is used
     joins       how products with the ranks' parts of it become one: "sum", "side by side", "" for not at all
     elsewhere   whether other ranks have it
+    undivided   where a rank has a part: what ``part`` would be of all ranks'; None for what it has whole
     """
 
     ours: str
@@ -85,6 +86,7 @@ class Row(NamedTuple):
     transposed: bool
     joins: str = ""
     elsewhere: bool = False
+    undivided: tuple[slice, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -122,7 +124,25 @@ class Row(NamedTuple):
     def taken_from(self, tensor: NDArray) -> NDArray:
         """Take what the row names out of its tensor, as it is stored: a view, or a copy of several runs."""
         block: NDArray = tensor if self.expert is None else tensor.reshape(-1, *self.block)[self.expert]
-        return block[self.part]
+        for axis, some in enumerate(self.part):
+            block = (
+                block[(slice(None),) * axis + (some,)] if isinstance(some, slice) else block.take(some, axis)
+            )
+        return block
+
+    @property
+    def has_some_inputs(self) -> bool:
+        """Whether other ranks have other inputs of the same outputs."""
+        return self.joins == "sum" and not self.is_table
+
+    @property
+    def with_all_inputs(self) -> "Row":
+        """The row with those inputs, too, that other ranks have of the same outputs."""
+        assert self.undivided is not None
+        part = list(self.part)
+        axis = 1 if self.transposed else 0
+        part[axis] = self.undivided[axis]
+        return self._replace(part=tuple(part))
 
 
 def expand(table: WeightTable, config: HasSizes) -> dict[str, Row]:
@@ -211,11 +231,12 @@ def _row(
 def _of_rank(row: Row, axes: Sequence[str], sizes: Mapping[str, int], division: Division) -> Row:
     """Return a rank's part of a row, and how products with it become one."""
     cuts: list[slice | NDArray[np.intp]] = []
-    divided = []
+    undivided, divided = [], []
     for number, (axis, size) in enumerate(zip(axes, row.block, strict=True)):
         cut = row.part[number] if number < len(row.part) else slice(None)
         assert isinstance(cut, slice)
         own = _own_of_axis(axis, range(*cut.indices(size)), sizes, division)
+        undivided.append(cut)
         cuts.append(cut if own is None else own)
         divided.append(own is not None)
     if not any(divided):
@@ -224,7 +245,7 @@ def _of_rank(row: Row, axes: Sequence[str], sizes: Mapping[str, int], division: 
     joins = ""
     if row.is_matrix:
         joins = "sum" if inputs_first[0] else "side by side" if row.ours == HEAD else ""
-    return row._replace(part=tuple(cuts), joins=joins)
+    return row._replace(part=tuple(cuts), joins=joins, undivided=tuple(undivided))
 
 
 def _own_of_axis(

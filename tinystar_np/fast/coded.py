@@ -32,8 +32,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.kernels.codes import INT8, Code, whole_numbers
-from tinystar_np.kernels.packed import CodedMatrix
 
 COPIED = {INT8: np.int8, whole_numbers(8): np.uint8}
 """Codes that NumPy converts by itself: the type that it sees them as."""

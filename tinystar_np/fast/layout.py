@@ -29,6 +29,7 @@ Shapes and numbers stay the same, though some sums are taken in another order.
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from functools import partial
 
 import numpy as np
@@ -36,8 +37,11 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from tinystar_np.fast.machine import usable_cores
+from tinystar_np.fast.mapped import on_file
 from tinystar_np.fast.threads import divided, shares
+from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.linear import Matrix
+from tinystar_np.kernels.packed import PackedMatrix
 
 NARROW = 512  # columns per core: (in, out) with no more than that is transposed
 VERY_WIDE = 16384  # columns: (out, in) with so many outputs is transposed
@@ -129,6 +133,35 @@ def by_columns(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
     divided(copy, shares(len(stored)) if stored.size >= LEAST_IN_THREADS else [slice(0, len(stored))])
     columns.flags.writeable = False
     return columns.T
+
+
+def compact(array: NDArray) -> NDArray:
+    """Give a part of an array memory of its own, where it lies in strips, or would keep the whole in memory.
+
+    Rows of a mapped file stay where they are.
+    """
+    whole: object = array
+    while isinstance(whole, np.ndarray) and isinstance(whole.base, np.ndarray):
+        whole = whole.base
+    lies_together = array.flags.c_contiguous or array.flags.f_contiguous
+    keeps_more = isinstance(whole, np.ndarray) and whole.nbytes > array.nbytes and not on_file(array)
+    return np.array(array, order="K") if keeps_more or not lies_together else array
+
+
+def compact_matrix(matrix: Matrix) -> Matrix:
+    """Give a part of a matrix memory of its own where ``compact`` does.
+
+    A matrix in blocks stays in strips of its file: its first product lays it out (fast/blocks.py).
+    """
+    if isinstance(matrix, np.ndarray):
+        return compact(matrix)
+    own = copy(matrix)
+    for name, value in vars(matrix).items():
+        if isinstance(value, PackedMatrix):
+            setattr(own, name, compact_matrix(value))
+        elif isinstance(value, np.ndarray) and not (isinstance(matrix, BlockMatrix) and on_file(value)):
+            setattr(own, name, compact(value))
+    return own
 
 
 def lay_out(matrices: Sequence[NDArray[np.float32]], copied: Copied = _nobody) -> list[NDArray[np.float32]]:

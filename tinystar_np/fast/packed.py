@@ -21,8 +21,9 @@ from tinystar_np.fast.threads import blas_multiplies_directly, divided, shares
 from tinystar_np.kernels import linear
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.block_types import BLOCK_TYPES
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
-from tinystar_np.kernels.packed import Bfloat16Matrix, CodedMatrix, Int8Matrix, PackedMatrix, TernaryMatrix
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix, SomeColumns, TernaryMatrix
 
 Vectors = NDArray[np.float32]
 Rows = Callable[[NDArray, NDArray], NDArray]
@@ -65,6 +66,10 @@ def packed_product(x: Vectors, matrix: PackedMatrix) -> Vectors:
         return _product_with_blocks(x, matrix)
     if isinstance(matrix, MatrixInTurns):
         return _product_in_turns(x, matrix)
+    if isinstance(matrix, SomeColumns):
+        if matrix.transposed:
+            return packed_product(matrix.spread(x), matrix.matrix)
+        return packed_product(x, matrix.matrix)[:, matrix.places]
     return linear.matmul(x, matrix)
 
 

@@ -18,11 +18,14 @@ def to_bfloat16(x: NDArray[np.float32]) -> NDArray[np.uint16]:
     return rounded.reshape(x.shape)
 
 
-def quantise(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Round a matrix (out, in) to 8 bits: (out, in), row by row, and the scales (out,)."""
+def quantise(
+    weight: NDArray[np.float32], whole: NDArray[np.float32] | None = None
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Round a matrix (out, in) to 8 bits, row by row: (out, in), and the scales (out,)."""
     values, scales = np.empty(weight.shape, dtype=np.int8), np.empty(len(weight), dtype=np.float32)
-    rows = max(1, BLOCK // max(1, weight.shape[1]))
+    rows = max(1, BLOCK // max(1, (weight if whole is None else whole).shape[1]))
     for start in range(0, len(weight), rows):
         some = slice(start, start + rows)
-        values[some], scales[some] = int8.quantise(weight[some])
+        of_rows = None if whole is None else whole[some]
+        values[some], scales[some] = int8.quantise(weight[some], of_rows)
     return values, scales

@@ -30,8 +30,9 @@ from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD
 from tinystar_np.inspection.engines import Engine
 from tinystar_np.inspection.memory import share_of_experts
 from tinystar_np.kernels.block_matrix import BlockMatrix
+from tinystar_np.kernels.coded_matrix import CodedMatrix
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
-from tinystar_np.kernels.packed import CodedMatrix, Int8Matrix, PackedMatrix
+from tinystar_np.kernels.packed import Int8Matrix, PackedMatrix
 from tinystar_np.models.base import Decoder
 
 BARE = (8, 4096)  # matrices of so many rows and columns: 0.5 GB

@@ -7,13 +7,12 @@ unpacked by itself, and a part of a row down to one block.
 """
 
 from copy import copy
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.kernels.block_types import BLOCK_TYPES, unpack
-from tinystar_np.kernels.packed import PackedMatrix, Rows
+from tinystar_np.kernels.packed import PackedMatrix, Rows, SomeColumns
 
 
 class BlockMatrix(PackedMatrix):
@@ -37,8 +36,22 @@ class BlockMatrix(PackedMatrix):
         """Unpack some of the stored rows: (...) → (..., columns)."""
         return unpack(self.element_type, self.stored[some])
 
-    def part(self, some: slice) -> Self:
-        """Return the matrix of some neighbouring stored rows, without a copy."""
+    def part(self, rows: Rows = slice(None), columns: slice = slice(None)) -> PackedMatrix:
+        """Return the matrix of some rows and columns, with whole blocks; rows by their numbers are copied.
+
+        >>> matrix = BlockMatrix(np.uint8([[0x00, 0x3C, *range(32), 0x00, 0x40, *range(32)]]), "Q8_0")
+        >>> matrix.part(columns=slice(32, 64)), matrix.part(columns=slice(40, 64))
+        (BlockMatrix(1 × 32, Q8_0), SomeColumns(1 × 24, Q8_0))
+        """
+        kind = BLOCK_TYPES[self.element_type]
+        start, stop, _ = columns.indices(self.columns)
+        left, right = start // kind.weights, -(-stop // kind.weights)
         other = copy(self)
-        other.stored = self.stored[some]
-        return other
+        other.stored = self.stored[rows]
+        if (left, right) != (0, self.columns // kind.weights):
+            other.stored = other.stored[:, left * kind.bytes : right * kind.bytes]
+            other.columns = (right - left) * kind.weights
+        if other.columns == stop - start:
+            return other
+        first = start - left * kind.weights
+        return SomeColumns(other, slice(first, first + stop - start))

@@ -51,6 +51,26 @@ class Code:
         in_order = np.stack(halves[::-1] if self.high_first else halves, axis=-1)
         return self.numbers[in_order.reshape(*packed.shape[:-1], 2 * packed.shape[-1])]
 
+    def values(self, packed: NDArray[np.uint8], some: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Take some codes of each row, by their numbers (m,): bytes (..., n) → whole numbers (..., m)."""
+        if self.bits == 8:
+            return packed[..., some]
+        shifts = 4 * ((some % 2) ^ self.high_first).astype(np.uint8)
+        return packed[..., some // 2] >> shifts & np.uint8(15)
+
+    def packed(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Pack codes: whole numbers (..., m) → bytes (..., m · bits / 8), a new array.
+
+        >>> Code(4, np.arange(16, dtype=np.float32)).packed(np.uint8([1, 2, 3, 4])).tolist() == [0x21, 0x43]
+        True
+        """
+        if self.bits == 8:
+            return values.copy()
+        low, high = values[..., ::2], values[..., 1::2]
+        if self.high_first:
+            low, high = high, low
+        return low | high << np.uint8(4)
+
 
 def whole_numbers(bits: int, zero: int = 0) -> Code:
     """Return the code of unsigned whole numbers, counted from −``zero``: 0, 1, … for zero = 0.

@@ -14,10 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def quantise(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def quantise(
+    weight: NDArray[np.float32], whole: NDArray[np.float32] | None = None
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Round a matrix to 8 bits.
 
     weight  (out, in)
+    whole   (out, more in), the rows of which ``weight`` has some columns: then the scales are those of whole
+            rows, and so are the numbers
 
     Returns the whole numbers (out, in) and the scales (out,).
 
@@ -25,7 +29,7 @@ def quantise(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.
     >>> values.tolist(), scales.tolist()  # in steps of 254/127 = 2
     ([[127, -50, 0]], [2.0])
     """
-    scales = np.max(np.abs(weight), axis=1) / np.float32(127)
+    scales = np.max(np.abs(weight if whole is None else whole), axis=1) / np.float32(127)
     # Where all weights are zero, or too small to divide by, the scale is 1.
     scales = np.where(scales < np.finfo(np.float32).tiny, np.float32(1), scales)
     return np.rint(weight / scales[:, None]).astype(np.int8), scales

@@ -10,12 +10,10 @@ inputs and as many outputs.
 """
 
 from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.packed import PackedMatrix, Rows
 
 
@@ -24,12 +22,13 @@ class MatrixInTurns(PackedMatrix):
 
     parts  matrices whose stored rows alternate, all alike transposed or not
 
+    >>> from tinystar_np.kernels.block_matrix import BlockMatrix
     >>> a, b = (BlockMatrix(np.float32(rows).view(np.uint8), "F32") for rows in ([[1], [3]], [[2], [4]]))
     >>> MatrixInTurns([a, b]).rows(slice(None)).tolist()
     [[1.0], [2.0], [3.0], [4.0]]
     """
 
-    def __init__(self, parts: Sequence[BlockMatrix]):
+    def __init__(self, parts: Sequence[PackedMatrix]):
         super().__init__(parts[0].stored, parts[0].columns, parts[0].transposed)
         self.parts = list(parts)
 
@@ -42,15 +41,17 @@ class MatrixInTurns(PackedMatrix):
             out[of_this] = part.rows(numbers[of_this] // len(self.parts))
         return out
 
-    def part(self, some: slice) -> Self:
-        """Return the matrix of some neighbouring stored rows, without a copy."""
-        start, stop, _ = some.indices(self._count)
+    def part(self, rows: Rows = slice(None), columns: slice = slice(None)) -> "MatrixInTurns":
+        """Return the matrix of some neighbouring stored rows and columns, without a copy."""
+        assert isinstance(rows, slice), "rows in turns are taken as a run"
+        start, stop, _ = rows.indices(self._count)
         turns = len(self.parts)
         parts = []
         for first in range(start, start + turns):
             count = max(0, -(-(stop - first) // turns))
-            parts.append(self.parts[first % turns].part(slice(first // turns, first // turns + count)))
-        return type(self)(parts)
+            some = slice(first // turns, first // turns + count)
+            parts.append(self.parts[first % turns].part(some, columns))
+        return MatrixInTurns(parts)
 
     @property
     def _count(self) -> int:

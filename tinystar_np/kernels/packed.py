@@ -5,20 +5,24 @@ matrix that it unpacks to (``unpacked`` in kernels/linear.py); it saves memory, 
 
 The numbers are stored in rows, as the file has them, (out, in) for most linear layers and (V, D) for tables.
 ``transposed`` says that the matrix to multiply by is the transpose of what is stored. A further type is a
-class with ``rows``.
+class with ``rows``, and with ``part`` where its bits are not one number after the other.
+
+**A part of a packed matrix** is packed as well, of the same bits: where several processes share a product
+(ranks/), each has some rows, y_o = W_o x, or some columns, y = Σ_r W_r x_r. Rows are stored one by one. Of
+columns in blocks with a scale, those between two borders of blocks are a matrix of such blocks. Where a part
+ends within a block, it has the whole block, and the columns too many are multiplied by 0 (``SomeColumns``).
 """
 
 from abc import ABC, abstractmethod
 from copy import copy
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.kernels.bfloat16 import from_bfloat16
-from tinystar_np.kernels.codes import Code, spread
 from tinystar_np.kernels.int8 import dequantise
-from tinystar_np.kernels.ternary import unpack
+from tinystar_np.kernels.ternary import pack, unpack
 
 Rows = slice | NDArray[np.integer]
 
@@ -42,6 +46,16 @@ class PackedMatrix(ABC):
     @abstractmethod
     def rows(self, some: Rows) -> NDArray[np.float32]:
         """Unpack some of the stored rows: a slice or indices (...) → float32 (..., columns), a new array."""
+
+    def part(self, rows: Rows = slice(None), columns: slice = slice(None)) -> "PackedMatrix":
+        """Return the matrix of some stored rows and of neighbouring columns, without a copy where it may.
+
+        Rows that are given by their numbers are copied.
+        """
+        other = copy(self)
+        other.stored = self.stored[rows][:, columns]
+        other.columns = other.stored.shape[1]
+        return other
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -107,6 +121,13 @@ class Int8Matrix(PackedMatrix):
         """Unpack some of the stored rows: (...) → (..., columns)."""
         return dequantise(self.stored[some], self.scales[some])
 
+    def part(self, rows: Rows = slice(None), columns: slice = slice(None)) -> PackedMatrix:
+        """Return the matrix of some rows and columns: rows keep their scales."""
+        other = copy(self)
+        other.stored, other.scales = self.stored[rows][:, columns], self.scales[rows]
+        other.columns = other.stored.shape[1]
+        return other
+
     @property
     def nbytes(self) -> int:
         """Bytes that it occupies, scales included."""
@@ -138,9 +159,17 @@ class TernaryMatrix(PackedMatrix):
         """Unpack some of the stored rows: (...) → (..., columns)."""
         return unpack(self.stored, np.arange(self.outputs)[some]) * self.scale
 
-    def part(self, some: slice) -> "TernaryMatrix | NDArray[np.float32]":
-        """Return the matrix of some neighbouring stored rows: itself, or unpacked rows."""
-        return self if some.indices(self.outputs) == (0, self.outputs, 1) else self.rows(some)
+    def part(self, rows: Rows = slice(None), columns: slice = slice(None)) -> PackedMatrix:
+        """Return the matrix of some rows and columns: where not of all rows, a copy, as four share a byte."""
+        other = copy(self)
+        numbers = np.arange(self.outputs)[rows]
+        if len(numbers) < self.outputs:
+            values = unpack(self.stored[:, columns], numbers)
+            other.stored, other.outputs = pack(values.astype(np.int8)), len(numbers)
+        else:
+            other.stored = self.stored[:, columns]
+        other.columns = other.stored.shape[1]
+        return other
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -148,106 +177,48 @@ class TernaryMatrix(PackedMatrix):
         return (self.columns, self.outputs) if self.transposed else (self.outputs, self.columns)
 
 
-class Shared(NamedTuple):
-    """What the weights of blocks share, as float32, of some rows: (..., blocks in a row) each.
+class SomeColumns(PackedMatrix):
+    """Some columns of a packed matrix that has more: those between are multiplied by 0.
 
-    scales  multiply the numbers
-    zeros   are subtracted before, or None
-    biases  are added after, or None
+    A block that several processes have a part of is whole in each, since its numbers share a scale.
+
+    matrix  the packed matrix
+    places  which of its columns are those of this one: a slice, or numbers (columns,)
+
+    >>> wide = Int8Matrix(np.int8([[1, 2, 3]]), np.float32([10]))
+    >>> SomeColumns(wide, slice(1, 3)).rows(slice(None)).tolist()
+    [[20.0, 30.0]]
     """
 
-    scales: NDArray[np.float32]
-    zeros: NDArray[np.float32] | None
-    biases: NDArray[np.float32] | None
-
-
-class CodedMatrix(PackedMatrix):
-    """A matrix of codes of 4 or 8 bits, whose blocks share a scale (kernels/codes.py).
-
-    codes       (rows, bytes); a view of the mapped file will do
-    code        what the codes stand for
-    scales      (blocks of rows, blocks of columns): numbers of any float type, or codes of ``scale_code``
-    block       rows and columns of a block; the last of each may be smaller
-    scale_code  what ``scales`` stand for, where they are codes themselves
-    zeros       zero points in the shape of ``scales``, numbers of any type, or None
-    biases      what is added to the scaled numbers, likewise, or None
-    order       which column each stored column is, where they are stored in another order; or None
-    transposed  whether the matrix to multiply by is the transpose of the stored rows
-
-    >>> code, scales = Code(4, np.arange(16, dtype=np.float32)), np.float32([[10, 100]])
-    >>> CodedMatrix(np.uint8([[0x21, 0x43]]), code, scales, block=(1, 2)).rows(slice(None)).tolist()
-    [[10.0, 20.0, 300.0, 400.0]]
-    """
-
-    def __init__(
-        self,
-        codes: NDArray[np.uint8],
-        code: Code,
-        scales: NDArray,
-        *,
-        block: tuple[int, int],
-        scale_code: Code | None = None,
-        zeros: NDArray | None = None,
-        biases: NDArray | None = None,
-        order: NDArray[np.integer] | None = None,
-        transposed: bool = False,
-    ):
-        super().__init__(codes, codes.shape[1] * 8 // code.bits, transposed)
-        self.element_type = f"{code.bits} bits"
-        self.code, self.scale_code = code, scale_code
-        self.block = block
-        self.scales, self.zeros, self.biases, self.order = scales, zeros, biases, order
-
-    def shared(self, some: Rows) -> Shared:
-        """Return what the blocks of some rows share: (...) → (..., blocks in a row) each."""
-        of_rows = some
-        if self.block[0] > 1:
-            rows = np.arange(*some.indices(len(self.stored))) if isinstance(some, slice) else some
-            of_rows = rows // self.block[0]
-        scales = self.scales[of_rows]
-        return Shared(
-            _float32(scales) if self.scale_code is None else self.scale_code.decode(scales),
-            None if self.zeros is None else _float32(self.zeros[of_rows]),
-            None if self.biases is None else _float32(self.biases[of_rows]),
-        )
+    def __init__(self, matrix: PackedMatrix, places: slice | NDArray[np.integer]):
+        columns = len(np.arange(matrix.columns)[places])
+        super().__init__(np.empty((len(matrix.stored), 0), np.uint8), columns, matrix.transposed)  # no bits
+        self.element_type = matrix.element_type
+        self.matrix, self.places = matrix, places
 
     def rows(self, some: Rows) -> NDArray[np.float32]:
         """Unpack some of the stored rows: (...) → (..., columns)."""
-        numbers = self.code.decode(self.stored[some])
-        scales, zeros, biases = self.shared(some)
-        if zeros is not None:
-            numbers -= spread(zeros, self.block[1], self.columns)
-        numbers *= spread(scales, self.block[1], self.columns)
-        if biases is not None:
-            numbers += spread(biases, self.block[1], self.columns)
-        if self.order is None:
-            return numbers
-        ordered = np.empty_like(numbers)
-        ordered[..., self.order] = numbers
-        return ordered
+        return np.ascontiguousarray(self.matrix.rows(some)[..., self.places])
 
-    def part(self, some: slice) -> Self:
-        """Return the matrix of some neighbouring stored rows, without a copy of their codes."""
-        start, stop, _ = some.indices(len(self.stored))
-        other = copy(self)
-        other.stored = self.stored[start:stop]
-        height = self.block[0]
-        if start % height == 0 or height >= len(self.stored):
-            blocks: Rows = slice(start // height, -(-stop // height))
-        else:  # a block is cut through: each row gets scales of its own
-            blocks = np.arange(start, stop) // height
-            other.block = (1, self.block[1])
-        other.scales = self.scales[blocks]
-        other.zeros = None if self.zeros is None else self.zeros[blocks]
-        other.biases = None if self.biases is None else self.biases[blocks]
+    def part(self, rows: Rows = slice(None), columns: slice = slice(None)) -> PackedMatrix:
+        """Return the matrix of some rows and columns."""
+        places = np.arange(self.matrix.columns)[self.places][columns]
+        return SomeColumns(self.matrix.part(rows), places)
+
+    def spread(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Put the numbers of vectors (T, columns) at their places, and 0 at others: (T, columns of all)."""
+        wide = np.zeros((len(x), self.matrix.columns), x.dtype)
+        wide[:, self.places] = x
+        return wide
+
+    @property
+    def T(self) -> Self:
+        """The transpose, of the same bits."""
+        other = super().T
+        other.matrix = self.matrix.T
         return other
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it occupies, scales and the like included."""
-        beside = (self.scales, self.zeros, self.biases, self.order)
-        return self.stored.nbytes + sum(array.nbytes for array in beside if array is not None)
-
-
-def _float32(numbers: NDArray) -> NDArray[np.float32]:
-    return numbers.astype(np.float32, copy=False)
+        """Bytes that it occupies."""
+        return self.matrix.nbytes

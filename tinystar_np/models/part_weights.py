@@ -44,7 +44,7 @@ def weights_of_part(
             division.joins.setdefault(HEAD, "side by side")  # tied, it has columns of the same tokens
     home = config.home
     here = table.only(lambda row: part.has(row.ours, home) and not row.elsewhere)
-    own = side_by_side(gather(checkpoint, here, dtype))
+    own = side_by_side(gather(checkpoint, here, dtype, in_parts=True))
     return config, {name: own[name] if name in own else hollow(row.shape) for name, row in table.rows.items()}
 
 
