@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-SECONDS = 60.0
-"""That anything here may take; one run takes one or two."""
+PATIENCE = 60.0
+"""Seconds that anything here may take; one run takes one or two."""
 TINYSTAR = "import sys; from tinystar_np.cli.main import tinystar; sys.exit(tinystar())"
 
 pytest.importorskip("mpi4py", reason="mpi4py is not installed")
@@ -50,8 +50,8 @@ class Ranks:
         )
 
     def end(self, given: str = "") -> subprocess.CompletedProcess[str]:
-        """Wait for the end; what it was, with mpiexec's own words taken away."""
-        out, error = self.process.communicate(given, timeout=SECONDS)
+        """Wait for the end."""
+        out, error = self.process.communicate(given, timeout=PATIENCE)
         return subprocess.CompletedProcess([], self.process.returncode, out, error)
 
     def of_session(self) -> list[int]:
@@ -79,13 +79,11 @@ class Ranks:
             for number in left:
                 os.kill(number, signal.SIGKILL)
             time.sleep(0.01)
-        self.process.wait(SECONDS)
+        self.process.wait(PATIENCE)
 
 
 @contextmanager
-def started(
-    *arguments: str, ranks: int = 2, program: str = TINYSTAR, **environment: str
-) -> Iterator[Ranks]:
+def started(*arguments: str, ranks: int = 2, program: str = TINYSTAR, **environment: str) -> Iterator[Ranks]:
     """Start a program, usually ``tinystar``, on several ranks; whatever is left in the end is ended."""
     found = Ranks([sys.executable, "-c", program, *arguments], ranks, **environment)
     try:
@@ -111,6 +109,6 @@ def run_alone(*arguments: str, given: str = "") -> subprocess.CompletedProcess[s
         input=given,
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=PATIENCE,
         env={**os.environ, **ENVIRONMENT},
     )

@@ -1,10 +1,14 @@
-"""Small models with random weights, made from the table of weight names: without torch and without a file."""
+"""Small models with random weights, made from the table of weight names: without torch."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
-from tinystar_np.checkpoints.weight_table import Row, expand
+from tinystar_np.checkpoints.model_source import ModelSource, open_source
+from tinystar_np.checkpoints.weight_table import Row, WeightTable, expand
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.models import Decoder, model_class
 from tinystar_np.models.config import Config
@@ -21,6 +25,23 @@ def random_model(raw: dict[str, Any], **others: Any) -> Decoder:
     architecture = model_class(raw["model_type"])
     config = architecture.Config.from_dict(raw)
     return architecture(config, random_weights(architecture, config), **others)
+
+
+def save_random_model(raw: dict[str, Any], directory: Path, form: WeightTable | None = None) -> ModelSource:
+    """Write config.json and the tensors of an architecture's table.
+
+    form  rows instead of those of the table with the same names: one of ``OTHER_FORMS``
+    """
+    architecture = model_class(raw["model_type"])
+    config, random = architecture.Config.from_dict(raw), np.random.default_rng(0)
+    tensors: dict[str, Matrix] = {}
+    for row in expand({**architecture.WEIGHTS, **(form or {})}, config).values():
+        if row.theirs not in tensors:
+            whole = row._replace(expert=None, block=row.stored, part=(), transposed=False)
+            tensors[row.theirs] = _array(random, whole, config)
+    (directory / "config.json").write_text(json.dumps(raw))
+    save_file(tensors, directory / "model.safetensors")
+    return open_source(directory)
 
 
 def _array(random: np.random.Generator, row: Row, config: Config) -> Matrix:

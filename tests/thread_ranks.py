@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.models import Decoder
 from tinystar_np.models.divided import Follower
 from tinystar_np.ranks import Part
 
@@ -27,6 +28,7 @@ class Rooms:
         }
         self.barrier = threading.Barrier(size, timeout=MOST_SECONDS)
         self.table: list[Any] = [None] * size
+        self.followers: list[Follower] = []
 
     def fail(self, error: BaseException) -> None:
         """Wake all that wait, for they would wait in vain."""
@@ -42,6 +44,7 @@ class ThreadRanks:
         self.rooms, self.rank, self.size = rooms, rank, rooms.size
         self.hosts = ("here",) * rooms.size
         self.fault = ""
+        self.turn = threading.RLock()
 
     def send(self, message: object, to: int) -> None:
         self.rooms.queues[self.rank, to].put(pickle.dumps(message))
@@ -83,8 +86,10 @@ def divided(build: Callable[[Part], Any], size: int, layers: list[range] | None 
     parts = [Part(ThreadRanks(rooms, rank), layers) for rank in range(size)]
     models = [build(part) for part in parts]  # one after the other: building needs no other rank
 
+    rooms.followers = [Follower(model, part) for model, part in zip(models[1:], parts[1:], strict=True)]
+
     def follow(rank: int) -> None:
-        follower = Follower(models[rank], parts[rank])
+        follower = rooms.followers[rank - 1]
         try:
             while (message := pickle.loads(rooms.queues[0, rank].get())) is not None:
                 _, waiting, what = message
@@ -97,3 +102,17 @@ def divided(build: Callable[[Part], Any], size: int, layers: list[range] | None 
         threading.Thread(target=follow, args=(rank,), daemon=True).start()
         weakref.finalize(models[0], rooms.queues[0, rank].put, pickle.dumps(None))
     return models[0]
+
+
+def shared(whole: Decoder, layers: list[range] | None = None) -> Decoder:
+    """Divide a model among ranks.
+
+    layers  of each rank; None for one each
+    """
+    own = [range(i, i + 1) for i in range(len(whole.blocks))] if layers is None else layers
+
+    def build(part: Part) -> Decoder:
+        return type(whole)(whole.config, whole.weights, whole.end_ids, part)
+
+    model: Decoder = divided(build, len(own), own)
+    return model

@@ -5,7 +5,7 @@ rank 0 a fingerprint of them; then each builds its part, and tells that it has.
 """
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from itertools import count
@@ -21,7 +21,7 @@ from tinystar_np.errors import CheckpointError, InputError, RanksError
 from tinystar_np.models import Decoder
 from tinystar_np.models.config import Config
 from tinystar_np.models.fitted import fitted
-from tinystar_np.ranks import AUTO, PARALLEL, Part, Team, layers_of_ranks
+from tinystar_np.ranks import AUTO, PARALLEL, Division, Part, Team, layers_of_ranks
 from tinystar_np.ranks.mpi import MpiRanks
 from tinystar_np.ranks.part import LAYER
 
@@ -36,11 +36,11 @@ class Answer(NamedTuple):
     """What a follower answers while it loads a model.
 
     fault  what is wrong, in a sentence; "" where nothing is
-    found  a fingerprint of the files, and then whether tokens can be taken back from its caches
+    found  a fingerprint of the files, where it has opened them
     """
 
     fault: str
-    found: Any = None
+    found: str = ""
 
 
 class Opened(NamedTuple):
@@ -68,40 +68,73 @@ def divided_model(
     *,
     ranks: MpiRanks,
     parallel: str,
-    where: dict[str, Any],
+    where: Mapping[str, Any],
     in_memory: bool,
     beside: int,
 ) -> Decoder:
     """Load a model that all ranks share; called on rank 0.
 
     dtype, in_memory  see ``load``
-    parallel   how it is divided: "layers", "heads", or "auto"
+    parallel   how it is divided: "layers", "heads", or "auto": by heads where all ranks are on one machine
+               and the model can be divided so
     where      arguments of ``find_model``, by which each rank finds the files, and whether links are followed
     beside     bytes that rank 0 holds besides the model's weights
 
     Raises InputError where it cannot be divided so, CheckpointError where a rank has other files, RanksError
     where one cannot load its part.
     """
-    way = way_for(ranks, parallel)
-    layers = None
-    if way == "layers":
-        config, table = fitted(opened.architecture, opened.config, opened.checkpoint)
-        of_layers, of_leader = bytes_of_layers(opened.checkpoint, table, config.sizes["L"], dtype)
-        layers = layers_of_ranks(of_layers, of_leader + beside, ranks.size)
-    part = Part(ranks, layers, next(numbers))
-    assert part.team is not None
+    if parallel not in (AUTO, *PARALLEL):
+        raise InputError(f"parallel = {parallel!r}, but it must be one of {', '.join((AUTO, *PARALLEL))}.")
+
+    def by(layers: Sequence[range] | None) -> Decoder:
+        return _load(opened, end_ids, dtype, Part(ranks, layers, next(numbers)), where, in_memory)
+
+    if parallel == "heads" or (parallel == AUTO and len(set(ranks.hosts)) == 1):
+        try:
+            raise_unless_by_heads(opened, ranks)
+            return by(None)
+        except InputError:
+            if parallel == "heads":
+                raise
+    config, table = fitted(opened.architecture, opened.config, opened.checkpoint)
+    of_layers, of_leader = bytes_of_layers(opened.checkpoint, table, config.sizes["L"], dtype)
+    for layer, home in config.home.items():
+        if home != layer:  # it runs with that one's weights, wherever it is
+            of_layers[layer] += of_layers[home]
+    return by(layers_of_ranks(of_layers, of_leader + beside, ranks.size))
+
+
+def raise_unless_by_heads(opened: Opened, ranks: MpiRanks) -> None:
+    """Raise InputError where ranks cannot each have a share of every layer, before any of them is asked."""
+    architecture = opened.architecture
+    if architecture.WHY_NOT_BY_HEADS:
+        raise InputError(
+            f"{architecture.__name__} cannot be divided by heads: {architecture.WHY_NOT_BY_HEADS}\n"
+            'Divide it by layers: --parallel layers, or parallel="layers".'
+        )
+    fitted(architecture, opened.config, opened.checkpoint, Division(ranks, architecture.DIVIDES))
+
+
+def _load(
+    opened: Opened, end_ids: Sequence[int], dtype: str, part: Part, where: Mapping[str, Any], in_memory: bool
+) -> Decoder:
+    """Let each rank load its part; arguments as of ``divided_model``."""
+    ranks, team = part.ranks, part.team
+    assert team is not None
+    assert isinstance(ranks, MpiRanks)
     gone, _gone[:] = tuple(_gone), []
-    found = _agreed(part.team, part.team.ask("load", __version__, where, gone))
+    found = _agreed(team, team.ask("load", __version__, dict(where), gone))
     own = opened.fingerprint()
     for rank, fingerprint in enumerate(found, start=1):
         if fingerprint != own:
-            part.team.tell("unload")
+            team.tell("unload")
             raise CheckpointError(
                 f"Rank {rank} on {ranks.hosts[rank]} has other files of {where['name']} than rank 0 on "
                 f"{ranks.hosts[0]}: other weights, or another config.json.\n"
                 "Copy the files from one to the other."
             )
-    part.team.tell("build", way, layers, dtype, in_memory)
+    way = "heads" if part.layers is None else "layers"
+    team.tell("build", way, part.layers, dtype, in_memory)
     fault: Exception | None = None
     try:
         ranks.share_cores(way)
@@ -110,21 +143,14 @@ def divided_model(
         fault = error
     answers = [ranks.receive(source) for source in range(1, ranks.size)]
     if fault is not None:
-        part.team.tell("unload")
+        team.tell("unload")
         raise fault
-    part.team.rewindable = all(_agreed(part.team, answers))
+    _agreed(team, answers)
     weakref.finalize(model, _gone.append, part.number).atexit = False
     return model
 
 
-def way_for(ranks: MpiRanks, parallel: str) -> str:
-    """Return how a model is divided: as asked, or the usual way."""
-    if parallel not in (AUTO, *PARALLEL):
-        raise InputError(f"parallel = {parallel!r}, but it must be one of {', '.join((AUTO, *PARALLEL))}.")
-    return "layers" if parallel == AUTO else parallel
-
-
-def _agreed(team: Team, answers: Sequence[Answer]) -> list[Any]:
+def _agreed(team: Team, answers: Sequence[Answer]) -> list[str]:
     """Return what all followers have found; raises RanksError where one could not, and lets all forget it."""
     for rank, answer in enumerate(answers, start=1):
         if answer.fault:

@@ -126,15 +126,16 @@ def load(
     else:
         from tinystar_np.dividing import Opened, divided_model  # late: one process needs none of it
 
-        model = divided_model(
-            Opened(architecture, config, checkpoint),
-            *(end_ids, dtype),
-            ranks=ranks,
-            parallel=parallel,
-            where={"name": str(name), "follow_links": are_links_followed(), **where},
-            in_memory=in_memory,
-            beside=0 if sees is None else _nbytes(whole) - _nbytes(checkpoint),
-        )
+        with ranks.turn:
+            model = divided_model(
+                Opened(architecture, config, checkpoint),
+                *(end_ids, dtype),
+                ranks=ranks,
+                parallel=parallel,
+                where={"name": str(name), "follow_links": are_links_followed(), **where},
+                in_memory=in_memory,
+                beside=0 if sees is None else _nbytes(whole) - _nbytes(checkpoint),
+            )
     if sees is not None and has_vision(whole):
         part, its_config = sees
         model.vision = part.from_checkpoint(its_config, whole, dtype)

@@ -21,10 +21,11 @@ from tinystar_np.ranks import Part
 SHARING = {  # variants in which a layer reads what a much earlier one gave, or runs with its weights
     "gemma3n_text": ("shared",),
     "gemma4_text": ("shared", "wide_shared", "keys_as_values"),
-    "glm_moe_dsa": (),
+    "blt": ("three_queries", "patches_before_the_first"),
+    "glm_moe_dsa": ("shared", "shared_last"),
     "hrm_text": ("published_cycles", "cycles_dynamic"),
     "zamba": ("many_uses", "usual_kinds"),
-    "zamba2": (),
+    "zamba2": ("one_of_many_uses", "adapters_of_two_blocks"),
 }
 MODELS = [
     *(

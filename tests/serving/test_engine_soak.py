@@ -9,6 +9,7 @@ import pytest
 from parity import reference_model, save
 from small_models import ATTENTION, small_model
 from small_seeing import picture, small_seeing_model
+from thread_ranks import shared
 
 import tinystar_np as ts
 from tinystar_np.cache.pool import Pool
@@ -118,12 +119,24 @@ def test_small_caches(name: str, blocks: int, states: int) -> None:
         assert statistics.cached_tokens
 
 
+@pytest.mark.parametrize("name", ["rope, groups", "mamba 2 and attention", "delta rule"])
+def test_small_caches_of_ranks(name: str) -> None:
+    """Each layer, with its part of the pool, is on a rank of its own."""
+    model = shared(small_model(name))
+    blocks = 12 if name == "rope, groups" else 24
+    statistics = soak(model, Pool(model, blocks, 9, 6), len(name), 48, 100).statistics()
+    assert statistics.finished["length"]
+    assert statistics.finished["cancelled"]
+    assert statistics.cached_tokens
+
+
 def test_rotations_that_depend_on_the_length(tmp_path: Path) -> None:
     """Prompts on either side of the border, which texts cross while they are generated."""
     rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
     config = {**ATTENTION, "max_position_embeddings": 20, "rope_parameters": rope}
     model = load(save(reference_model("llama", **config), tmp_path))[0]
-    soak(model, Pool(model, 8, 4, 4), 3, 8, 24)
+    for each in (model, shared(model)):
+        soak(each, Pool(each, 8, 4, 4), 3, 8, 24)
 
 
 def test_images_and_texts(tmp_path: Path) -> None:

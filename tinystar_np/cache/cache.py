@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.amounts import counted, size_of
-from tinystar_np.cache.elsewhere import StatesElsewhere
+from tinystar_np.cache.elsewhere import Elsewhere
 from tinystar_np.cache.groups import Group, group_within
 from tinystar_np.cache.images import Images, SeenImage, begun, groups_of, is_of_images, merged
 from tinystar_np.cache.layer_state import LayerState, bytes_held, clear
@@ -113,7 +113,7 @@ class Cache:
         fewest = int(self.lengths.min(initial=most))
         tokens = counted(most, "token") if fewest == most else f"{fewest} to {counted(most, 'token')}"
         held = sum(
-            state.bytes_held(most) if isinstance(state, StatesElsewhere) else bytes_held(state, most)
+            state.bytes_held(most) if isinstance(state, Elsewhere) else bytes_held(state, most)
             for state in self.states
         )
         return f"{type(self).__name__}({counted(self.batch_size, 'row')}, {tokens}, {size_of(held)})"
@@ -209,7 +209,7 @@ class Cache:
         before = self.lengths
         self.lengths = np.minimum(before, length)
         for state in self.states:
-            if isinstance(state, StatesElsewhere):
+            if isinstance(state, Elsewhere):
                 state.clear(self.lengths, before)
             else:
                 clear(state, self.lengths, before)

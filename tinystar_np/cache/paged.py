@@ -19,8 +19,8 @@ from tinystar_np.cache.windows import ChunkedKeyValueState, SlidingKeyValueState
 from tinystar_np.fast import gathered
 from tinystar_np.kernels.paged_attention import Paged
 
-Table = list[int]
-"""The numbers of a text's blocks, in the order of the text."""
+Table = Sequence[int] | NDArray[np.integer]
+"""The numbers of a text's blocks, in the order of the text; more of them count for nothing."""
 
 
 class _Places(NamedTuple):
@@ -34,6 +34,14 @@ class _Places(NamedTuple):
     tables: NDArray[np.int64]
     lengths: NDArray[np.int64]
     new: NDArray[np.int64]
+
+
+def as_array(tables: Sequence[Table]) -> NDArray[np.int32]:
+    """Put block tables into one array (B, n), filled up with zeros."""
+    array = np.zeros((len(tables), max(map(len, tables), default=0)), dtype=np.int32)
+    for row, table in zip(array, tables, strict=True):
+        row[: len(table)] = table
+    return array
 
 
 class PagedState:
@@ -68,7 +76,7 @@ class PagedState:
     @property
     def nbytes(self) -> int:
         """Bytes of the blocks that the rows hold; those that several hold count once."""
-        return len({block for table in self.tables for block in table}) * self.bytes_per_block
+        return len({int(block) for table in self.tables for block in table}) * self.bytes_per_block
 
     def of(self, tables: Sequence[Table]) -> Self:
         """Return the state of texts with these tables, which may grow."""
@@ -97,10 +105,7 @@ class PagedState:
         return gathered(keys, first), gathered(values, first), np.arange(first, step.end)
 
     def _places(self, step: Step) -> _Places:
-        most = max(map(len, self.tables))
-        tables = np.zeros((len(self.tables), most), dtype=np.int64)
-        for row, table in zip(tables, self.tables, strict=True):
-            row[: len(table)] = table
+        tables = as_array(self.tables).astype(np.int64)
         at = step.positions  # (B, T)
         new = np.take_along_axis(tables, at // self.size, axis=1) * self.size + at % self.size
         return _Places(tables, step.start + step.length, new.ravel())

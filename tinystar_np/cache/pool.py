@@ -15,6 +15,11 @@ a copy.
 
 **Memory.** All of it is laid out at the start: blocks, and as many states as rows and snapshots may have. In
 a model that has both, half of it is for either. What is not used costs nothing until it is.
+
+**Ranks.** Where processes share the model (ranks/), each has the keys, values and recurrences of its part, in
+blocks of the same numbers. All that is said here of blocks and texts happens on rank 0. It tells the others
+with each call which blocks the rows have, and which recurrences to copy. Memory is counted by rank: each may
+take as much as one process could, so that two hold up to twice as many tokens.
 """
 
 import sys
@@ -27,9 +32,12 @@ import numpy as np
 from tinystar_np.amounts import size_of
 from tinystar_np.cache.blocks import FIRST_NAME, Blocks, name_after
 from tinystar_np.cache.cache import Cache
+from tinystar_np.cache.elsewhere import PooledElsewhere
 from tinystar_np.cache.layer_state import LayerState
-from tinystar_np.cache.paged import PagedState, Table
-from tinystar_np.cache.pooled_states import can_share, needs_of, of_row, of_text, paged, parts_of
+from tinystar_np.cache.needs import Needs, least_within, most_within
+from tinystar_np.cache.paged import PagedState
+from tinystar_np.cache.pooled_states import needs_of_ranks, of_rows, of_text, paged
+from tinystar_np.cache.recurrent import parts_of
 from tinystar_np.cache.snapshots import Snapshot, Snapshots
 from tinystar_np.cache.text import HeldText
 from tinystar_np.errors import InputError
@@ -58,7 +66,7 @@ class PooledText:
 
     def __init__(self, number: int, root: bytes, shares: bool) -> None:
         self.number, self.shares = number, shares
-        self.table: Table = []
+        self.table: list[int] = []
         self.names = [root]  # of the full blocks, after the root
         self.named = 0  # how many of them were given to the pool
         self.cached = 0
@@ -82,11 +90,13 @@ class Pool:
     def __init__(self, model: NewCache, blocks: int, states: int, rows: int, size: int = BLOCK) -> None:
         self.size, self.rows = size, rows
         self._empty = model.new_cache(1)
-        self.bytes_per_block, self.bytes_per_state = needs_of(self._empty, size)
+        needs = needs_of_ranks(self._empty, size)
+        self.bytes_per_block, self.bytes_per_state = _sums(needs)
+        self._can_share = all(need.by_token for need in needs)
         self._recurrent = self.bytes_per_state > 0
         self._states = states
         self.blocks = Blocks(blocks)
-        self._layers = [paged(state, blocks * size, size) for state in self._empty.states]
+        self._layers = [paged(state, blocks, size) for state in self._empty.states]
         self.snapshots = Snapshots(self.blocks, states - rows)
         self._seen: OrderedDict[bytes, None] = OrderedDict()  # names that were read, of recurrent models
         self._texts = 0
@@ -96,19 +106,19 @@ class Pool:
     def within(cls, model: NewCache, memory: int, rows: int, size: int = BLOCK) -> Self:
         """Make a pool that takes so many bytes, or less than a block less.
 
-        rows  how many texts are read or generated at once, if there is memory for their states
+        memory  of each rank at most, where several share the model
+        rows    how many texts are read or generated at once, if there is memory for their states
 
         Raises InputError where the memory is too small for anything.
         """
-        per_block, per_state = needs_of(model.new_cache(1), size)
-        half = memory // 2 if per_block and per_state else memory
-        blocks = half // per_block if per_block else 1
-        states = half // per_state if per_state else rows
-        if not blocks or not states:
-            least = max(per_block, per_state) * (2 if per_block and per_state else 1)
+        needs = needs_of_ranks(model.new_cache(1), size)
+        blocks, states = most_within(needs, memory)
+        if blocks == 0 or states == 0:
             raise InputError(
-                f"A cache of {size_of(memory)} is too small for this model, which needs {size_of(least)}."
+                f"A cache of {size_of(memory)} is too small for this model, which needs "
+                f"{size_of(least_within(needs))}."
             )
+        blocks, states = 1 if blocks is None else blocks, rows if states is None else states
         return cls(model, blocks, states, min(rows, states), size)
 
     @classmethod
@@ -116,11 +126,11 @@ class Pool:
         """Make a pool for texts that will have so many tokens each.
 
         rows    how many are read or generated at once
-        memory  bytes at most, unless a single text needs more
+        memory  bytes of each rank at most, unless a single text needs more
         """
-        per_block, _ = needs_of(model.new_cache(1), BLOCK)
+        needs = [need._replace(state=0) for need in needs_of_ranks(model.new_cache(1), BLOCK)]
         blocks = [-(-length // BLOCK) for length in lengths]
-        most = memory // per_block if per_block else 1
+        most = most_within(needs, memory)[0] or 1
         return cls(model, max(min(sum(blocks), most), *blocks), rows, rows)
 
     @property
@@ -130,20 +140,22 @@ class Pool:
 
     @property
     def nbytes(self) -> int:
-        """Bytes for all blocks and states."""
+        """Bytes for all blocks and states, of all ranks that share the model."""
         return self.blocks.count * self.bytes_per_block + self._states * self.bytes_per_state
 
     def paged_layers(self) -> list[PagedState]:
-        """Return the layers' keys and values."""
-        parts = [part for layer in self._layers for part in parts_of(layer)]
-        return [part for part in parts if isinstance(part, PagedState)]
+        """Return the layers' keys and values, as far as they are in this process."""
+        return [part for part in self._parts() if isinstance(part, PagedState)]
+
+    def _parts(self) -> list[LayerState]:
+        return [part for layer in self._layers for part in parts_of(layer)]
 
     def text(self, ids: Sequence[int], shares: bool = True) -> PooledText:
         """Make a text that begins with these tokens; it takes nothing yet.
 
         shares  whether it may share with others, where the model's memory allows that
         """
-        shares = shares and can_share(self._empty)
+        shares = shares and self._can_share
         self._texts += 1
         text = PooledText(self._texts, self._root(len(ids)), shares)
         if shares:
@@ -242,7 +254,7 @@ class Pool:
                 self.snapshots.use(other)
                 return
         block = text.table[full] if tail and self.bytes_per_block else None
-        states = [of_row(state, row) for state in cache.states]
+        states = [of_rows(state, np.array([row])) for state in cache.states]
         self.snapshots.add(Snapshot(before, tail, length, states, block))
 
     def end(self, text: PooledText) -> None:
@@ -313,8 +325,9 @@ class Pool:
             text.named = snapshot.length // self.size
         if snapshot.block is not None:
             self.make_room(text, snapshot.length)
-            for part in self.paged_layers():
-                part.copy_block(snapshot.block, text.table[-1])
+            for part in self._parts():
+                if isinstance(part, PagedState | PooledElsewhere):
+                    part.copy_block(snapshot.block, text.table[-1])
         return [of_text(state, text.table) for state in snapshot.states]
 
     def _held_text(self, ids: Sequence[int], cached: int) -> HeldText | None:
@@ -323,6 +336,11 @@ class Pool:
         if empty is None:
             return None
         return HeldText(empty.rules, np.array([ids[:cached]], dtype=np.int64), np.array([len(ids)]))
+
+
+def _sums(needs: Sequence[Needs]) -> tuple[int, int]:
+    """Return the bytes of a block and of a text's recurrences on all ranks."""
+    return sum(need.block for need in needs), sum(need.state for need in needs)
 
 
 def _in_common(text: PooledText, other: PooledText, most: int) -> int:

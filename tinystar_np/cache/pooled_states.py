@@ -4,66 +4,36 @@ A layer's state is keys and values, a recurrence's, or both (``HybridState``). I
 stand in blocks (cache/paged.py), and a recurrence has a state for each text.
 """
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinystar_np.cache.cache import Cache
+from tinystar_np.cache.elsewhere import PooledElsewhere, StatesElsewhere
 from tinystar_np.cache.keys_and_values import KeyValueState
 from tinystar_np.cache.layer_state import LayerState
+from tinystar_np.cache.needs import Needs, needs_of
 from tinystar_np.cache.paged import PagedState, Table
-from tinystar_np.cache.recurrent import HybridState, RecurrentState
+from tinystar_np.cache.recurrent import HybridState
+
+ONE = np.array([0])
 
 
-class Needs(NamedTuple):
-    """Bytes that a model's memory takes.
-
-    block  of keys and values of all layers
-    state  of the states of all recurrences of a text
-    """
-
-    block: int
-    state: int
-
-
-def needs_of(empty: Cache, size: int) -> Needs:
-    """Return how large blocks and states are.
+def needs_of_ranks(empty: Cache, size: int) -> list[Needs]:
+    """Return what each rank needs in a pool: of one, or of all that share the model.
 
     empty  a cache of one row without tokens
     size   tokens of a block
     """
-    parts = [part for state in empty.states for part in parts_of(state)]
-    widths = [_width(part) for part in parts if isinstance(part, KeyValueState)]
-    return Needs(
-        4 * size * sum(widths), sum(part.nbytes for part in parts if isinstance(part, RecurrentState))
-    )
+    own = [state for state in empty.states if not isinstance(state, StatesElsewhere)]
+    others = [state for state in empty.states if isinstance(state, StatesElsewhere)]
+    return [needs_of(own, size), *(need for state in others for need in state.needs(size))]
 
 
 def fits_a_pool(cache: object) -> bool:
     """Say whether all states of a model's cache are of kinds that a pool can hold."""
-    if not isinstance(cache, Cache):
-        return False
-    parts = [part for state in cache.states for part in parts_of(state)]
-    return all(isinstance(part, KeyValueState | RecurrentState) for part in parts)
-
-
-def can_share(empty: Cache) -> bool:
-    """Say whether texts that begin alike can share blocks: where keys stand at the places of their tokens.
-
-    empty  a cache of one row without tokens
-    """
-    parts = [part for state in empty.states for part in parts_of(state)]
-    return all(part.by_token for part in parts if isinstance(part, KeyValueState))
-
-
-def parts_of(state: LayerState) -> Iterator[LayerState]:
-    """Take apart the state of a layer that has several."""
-    if isinstance(state, HybridState):
-        for part in state.states:
-            yield from parts_of(part)
-    else:
-        yield state
+    return isinstance(cache, Cache) and all(need.fits for need in needs_of_ranks(cache, 1))
 
 
 def _each(state: LayerState, make: Callable[[LayerState], LayerState]) -> LayerState:
@@ -73,31 +43,43 @@ def _each(state: LayerState, make: Callable[[LayerState], LayerState]) -> LayerS
     return make(state)
 
 
-def paged(state: LayerState, places: int, size: int) -> LayerState:
+def paged(state: LayerState, blocks: int, size: int) -> LayerState:
     """Put the keys and values of a layer into a pool; a recurrence's state stays as it is.
 
-    places  of the pool, one for each token that it can hold
-    size    places of a block
+    blocks  of the pool
+    size    places of a block, one for each token
     """
 
     def in_pool(part: LayerState) -> LayerState:
-        return PagedState(part, places, size) if isinstance(part, KeyValueState) else part
+        if isinstance(part, StatesElsewhere):
+            return part.paged(blocks, size)
+        return PagedState(part, blocks * size, size) if isinstance(part, KeyValueState) else part
 
     return _each(state, in_pool)
 
 
 def of_text(state: LayerState, table: Table) -> LayerState:
     """Return the state of the text with this table: of a recurrence, a copy."""
-    first = np.array([0])
-    return _each(state, lambda part: part.of([table]) if isinstance(part, PagedState) else part.select(first))
+
+    def copied(part: LayerState) -> LayerState:
+        if isinstance(part, PooledElsewhere):
+            return part.of([table], ONE)
+        return part.of([table]) if isinstance(part, PagedState) else part.select(ONE)
+
+    return _each(state, copied)
 
 
-def of_row(state: LayerState, row: int) -> LayerState:
-    """Return a copy of the state of a row; of keys and values, which stand in blocks, nothing."""
-    one = np.array([row])
-    return _each(state, lambda part: part.of(()) if isinstance(part, PagedState) else part.select(one))
+def of_rows(state: LayerState, rows: NDArray[np.integer]) -> LayerState:
+    """Return a copy of the state of rows; of keys and values, which stand in blocks, nothing."""
+
+    def copied(part: LayerState) -> LayerState:
+        if isinstance(part, PooledElsewhere):
+            return part.of((), rows)
+        return part.of(()) if isinstance(part, PagedState) else part.select(rows)
+
+    return _each(state, copied)
 
 
-def _width(state: KeyValueState) -> int:
-    """Return how many numbers the keys and values of a token are."""
-    return int(state.keys.shape[1] * (state.keys.shape[3] + state.values.shape[3]))
+def with_tables(state: LayerState, tables: Sequence[Table]) -> LayerState:
+    """Return the state of the texts with these tables, whose recurrences it has already."""
+    return _each(state, lambda part: part.of(tables) if isinstance(part, PagedState) else part)

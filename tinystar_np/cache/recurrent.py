@@ -4,7 +4,7 @@ A key-value cache grows with the text; this does not. In exchange nothing can be
 been mixed into the state cannot be removed from it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Any, ClassVar, Self
 
@@ -138,3 +138,12 @@ class HybridState:
             parts[i][own] = array
         for state, part in zip(self.states, parts.values(), strict=True):
             state.restore(part, tokens)
+
+
+def parts_of(state: LayerState) -> Iterator[LayerState]:
+    """Take apart the state of a layer that has several."""
+    if isinstance(state, HybridState):
+        for part in state.states:
+            yield from parts_of(part)
+    else:
+        yield state

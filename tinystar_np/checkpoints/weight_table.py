@@ -4,9 +4,10 @@
     "blocks.{i}.attention.q.bias":   ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_bias"),
 
 The shape is that of the stored tensor. An axis is a product of the config's letters and numbers, "3D" is
-three times the model width, or a sum of such products, "HK+2GK"; a letter may mean another number in some of
-the layers (``other_sizes`` of the config). Linear layers want (in, out): where a file stores (out, in), the
-row says "(HK D)ᵀ", and the transpose is used, a view that costs nothing.
+three times the model width, or a sum of such products, "HK+2GK"; "G[QK+2K]" is such a sum once for each of G
+groups. A letter may mean another number in some of the layers (``other_sizes`` of the config). Linear layers
+want (in, out): where a file stores (out, in), the row says "(HK D)ᵀ", and the transpose is used, a view that
+costs nothing. Where ranks share a model, letters say what each has a part of (axes.py).
 
 The third entry names an attribute of the config: the row is there where it is true, or, where it is a list of
 layers' numbers, in these layers. "not …" is its opposite, "… and …" asks for both.
@@ -21,21 +22,16 @@ tensor may hold several of our arrays:
   experts; with "(EM D)ᵀ" their matrices lie one below the other in one matrix.
 - parts side by side: "qkv_proj.weight[:HK]" are the first HK rows, "c_attn.weight[:, D:2D]" some of the
   columns.
-
-Where ranks share a model (ranks/), the letters say of what each has a part: of an axis of heads "HK", it has
-some heads, of features "F" some features. "HK+2GK" are three runs, of each of which it has a part; "H3K" are
-heads one after the other, each with three vectors. Of experts, "{e}", it has some whole.
 """
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import pairwise
-from math import prod
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.checkpoints.axes import own_of_axis, size_of, slice_of
 from tinystar_np.ranks import Division
 
 WeightTable = Mapping[str, tuple[str, str] | tuple[str, str, str]]
@@ -72,7 +68,9 @@ class Row(NamedTuple):
     block       the shape of such a block, or of the whole tensor
     part        which part of that, along each axis: slices or indices; () for all
     transposed  whether the transpose of that is used
-    joins       how products with the ranks' parts of it become one: "sum", "side by side", "" for not at all
+    joins       how what ranks compute with their parts becomes one: products by a "sum" or "side by side", a
+                norm's squares by a "mean"; "" for not at all
+    share       of the whole in this part, where joined by a mean; 0 where another rank has the same part
     elsewhere   whether other ranks have it
     undivided   where a rank has a part: what ``part`` would be of all ranks'; None for what it has whole
     """
@@ -85,6 +83,7 @@ class Row(NamedTuple):
     part: tuple[slice | NDArray[np.intp], ...]
     transposed: bool
     joins: str = ""
+    share: float = 1.0
     elsewhere: bool = False
     undivided: tuple[slice, ...] | None = None
 
@@ -200,9 +199,11 @@ def _counted(
         yield _row(ours, theirs, axes, sizes, None, division)
         return
     together = counted not in theirs
-    row = _row(ours, theirs, axes, sizes, 0 if together else None)
-    count = sizes[COUNTED[counted]]
-    own = range(count) if division is None or counted != "{e}" else division.experts(count)
+    letter, count = COUNTED[counted], sizes[COUNTED[counted]]
+    # An expert is on one rank, unless each rank has some heads of it.
+    is_cut = division is not None and division.has_heads(axes)
+    row = _row(ours, theirs, axes, sizes, 0 if together else None, division if is_cut else None)
+    own = range(count) if division is None or is_cut else division.counted(letter, count)
     for n in range(count):
         names = ours.replace(counted, str(n)), row.theirs.replace(counted, str(n))
         expert = n if together else None
@@ -223,66 +224,35 @@ def _row(
     if expert is not None:  # with M and N, others are counted as well, after the experts
         block = stored[1:] if inner[0] in ("E", "M", "N") else (size_of(inner[0][1:], sizes), *stored[1:])
     name, bracket, part = theirs.partition("[")
-    some = tuple(_slice(axis, sizes) for axis in part[:-1].split(",")) if bracket else ()
+    some = tuple(slice_of(axis, sizes) for axis in part[:-1].split(",")) if bracket else ()
     row = Row(ours, name, stored, expert, block, some, axes.endswith("ᵀ"))
-    return row if division is None else _of_rank(row, inner, sizes, division)
+    if division is None or row.names_experts:
+        return row
+    return _of_rank(row, inner[len(inner) - len(block) :], sizes, division)
 
 
 def _of_rank(row: Row, axes: Sequence[str], sizes: Mapping[str, int], division: Division) -> Row:
-    """Return a rank's part of a row, and how products with it become one."""
-    cuts: list[slice | NDArray[np.intp]] = []
-    undivided, divided = [], []
-    for number, (axis, size) in enumerate(zip(axes, row.block, strict=True)):
-        cut = row.part[number] if number < len(row.part) else slice(None)
-        assert isinstance(cut, slice)
-        own = _own_of_axis(axis, range(*cut.indices(size)), sizes, division)
-        undivided.append(cut)
-        cuts.append(cut if own is None else own)
-        divided.append(own is not None)
-    if not any(divided):
+    """Return a rank's part of a row, and how what ranks compute with their parts becomes one."""
+    cuts = [row.part[n] if n < len(row.part) else slice(None) for n in range(len(axes))]
+    own = [
+        own_of_axis(axis, cut.indices(size), sizes, division)
+        for axis, size, cut in zip(axes, row.block, cuts, strict=True)
+        if isinstance(cut, slice)
+    ]
+    if not any(run is not None for run in own):
         return row
-    inputs_first = divided[::-1] if row.transposed else divided
-    joins = ""
-    if row.is_matrix:
-        joins = "sum" if inputs_first[0] else "side by side" if row.ours == HEAD else ""
-    return row._replace(part=tuple(cuts), joins=joins, undivided=tuple(undivided))
-
-
-def _own_of_axis(
-    axis: str, taken: range, sizes: Mapping[str, int], division: Division
-) -> slice | NDArray[np.intp] | None:
-    """Return which indices of an axis a rank has, of those that are taken; None for all of these."""
-    runs, place, is_divided = [], 0, False
-    for times, letters in re.findall(r"(\d*)([^+]*)\+?", axis):
-        size = size_of(letters, sizes) if letters else int(times or 0)
-        for _ in range(int(times or 1) if letters else 1):
-            whole = range(max(place, taken.start), min(place + size, taken.stop))
-            own = division.run_of(letters, size, sizes) if whole and letters else None
-            if own is not None:
-                assert len(whole) == size, f"{axis}: a part of {letters} is taken"
-                is_divided = True
-                whole = range(place + own.start, place + own.stop)
-            runs.append(whole)
-            place += size
-    runs = [run for run in runs if run]
-    if not is_divided:
-        return None
-    if all(one.stop == other.start for one, other in pairwise(runs)):
-        return slice(runs[0].start, runs[-1].stop)
-    return np.concatenate([np.arange(run.start, run.stop) for run in runs])
-
-
-def _slice(text: str, sizes: Mapping[str, int]) -> slice:
-    ends = [size_of(end, sizes) if end.strip() else None for end in text.split(":")]
-    return slice(*ends)
-
-
-def size_of(axis: str, sizes: Mapping[str, int]) -> int:
-    """Turn an axis such as "D", "3D" and "HK+2GK" into a number: a sum of products of letters and numbers."""
-    return sum(
-        prod(int(p) if p.isdigit() else sizes[p] for p in re.findall(r"\d+|[^\W\d]", product))
-        for product in axis.split("+")
-    )
+    whole = row.shape[0]
+    part = tuple(cut if run is None else run for cut, run in zip(cuts, own, strict=True))
+    row = row._replace(part=part, undivided=tuple(cut for cut in cuts if isinstance(cut, slice)))
+    inputs = own[-1] if row.transposed else own[0]
+    if row.is_matrix and inputs is not None:
+        return row._replace(joins="sum")
+    if row.ours == HEAD:
+        return row._replace(joins="side by side")
+    if row.ours.endswith(".gain") and len(axes) == 1:
+        share = row.shape[0] / whole if division.counts(axes[0], sizes) else 0.0
+        return row._replace(joins="mean", share=share)
+    return row
 
 
 def known_as(name: str, prefix: str, other_names: Mapping[str, str]) -> str:

@@ -74,7 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="the most tokens of a text (default: those the model has or was trained on)",
     )
-    add("--cache-memory", default="1GB", metavar="SIZE", help="of each model's cache (default: %(default)s)")
+    add(
+        "--cache-memory",
+        default="1GB",
+        metavar="SIZE",
+        help="of each model's cache, in each process (default: %(default)s)",
+    )
     add(
         "--model-settings",
         action="store_true",

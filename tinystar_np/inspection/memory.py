@@ -19,7 +19,7 @@ from math import prod
 from typing import Protocol
 
 from tinystar_np.cache import EntriesState, LayerState, Limits, new_key_value_state
-from tinystar_np.cache.pooled_states import parts_of
+from tinystar_np.cache.recurrent import parts_of
 from tinystar_np.inspection.describe import mixers_of
 from tinystar_np.inspection.describe_layers import heads_in_words
 from tinystar_np.layers.attention import Attention

@@ -273,7 +273,7 @@ def mixture(
     x: NDArray,
     chosen: NDArray[np.integer],
     weights: NDArray,
-    experts: Sequence[Expert],
+    experts: Sequence[Expert | None],
     weigh_inputs: bool = False,
 ) -> NDArray:
     """Return the weighted sum of the outputs of each token's experts: the definition.
@@ -281,7 +281,7 @@ def mixture(
     x             (T, D)
     chosen        (T, k), no expert twice in a row
     weights       (T, k)
-    experts       E of them
+    experts       E of them, each from (n, D) to (n, D); None for one that adds nothing
     weigh_inputs  whether a weight multiplies its expert's input instead of its output
 
     Returns (T, D), a new array.
@@ -293,10 +293,13 @@ def mixture(
     y = np.zeros_like(x)
     for t in range(len(x)):
         for e, weight in zip(chosen[t], weights[t], strict=True):
+            expert = experts[e]
+            if expert is None:
+                continue
             if weigh_inputs:
-                y[t] += experts[e](weight * x[t : t + 1])[0]
+                y[t] += expert(weight * x[t : t + 1])[0]
             else:
-                y[t] += weight * experts[e](x[t : t + 1])[0]
+                y[t] += weight * expert(x[t : t + 1])[0]
     return y
 
 
@@ -304,12 +307,12 @@ def grouped_mixture(
     x: NDArray,
     chosen: NDArray[np.integer],
     weights: NDArray,
-    experts: Sequence[Expert],
+    experts: Sequence[Expert | None],
     weigh_inputs: bool = False,
 ) -> NDArray:
     """Compute ``mixture``, with the same arguments, one expert after the other, all its tokens at once.
 
-    Experts that no token chose are not called.
+    Experts that no token chose are not called, and nothing is copied for those that add nothing.
 
     >>> x, chosen, weights = np.array([[1.0], [2.0]]), np.array([[1], [0]]), np.array([[0.5], [1.0]])
     >>> grouped_mixture(x, chosen, weights, [lambda x: 10 * x, lambda x: 100 * x]).tolist()
@@ -321,13 +324,16 @@ def grouped_mixture(
     counts = np.bincount(chosen.ravel())  # (E,), or less where no token chose the last ones
     ends = np.cumsum(counts)
     for e in np.flatnonzero(counts).tolist():
+        expert = experts[e]
+        if expert is None:
+            continue
         choices = order[ends[e] - counts[e] : ends[e]]
         tokens = choices // k
         weight = weights.ravel()[choices, None]
         if weigh_inputs:
-            part = experts[e](x[tokens] * weight)  # (n, D)
+            part = expert(x[tokens] * weight)  # (n, D)
         else:
-            part = experts[e](x[tokens])
+            part = expert(x[tokens])
             part *= weight
         y[tokens] += part  # no token is in it twice: it chose k different experts
     return y

@@ -26,17 +26,20 @@ LEAST = 1e-5
 IN_A_BYTE = 4
 
 
-def rounded_vectors(x: NDArray) -> NDArray:
+def rounded_vectors(x: NDArray, largest: NDArray | None = None) -> NDArray:
     """Round each vector of the last axis to whole steps of 1/127 of its largest number.
 
-    x  (..., D)
+    x        (..., D)
+    largest  (..., 1), the largest absolute value, where x is a part of the vectors; None to find it
 
     Returns (..., D) in x's type, a new array.
 
     >>> rounded_vectors(np.float32([127, 0.4, -3.7])).tolist()
     [127.0, 0.0, -4.0]
     """
-    scale = 127 / np.maximum(np.abs(x).max(axis=-1, keepdims=True), x.dtype.type(LEAST))
+    if largest is None:
+        largest = np.abs(x).max(axis=-1, keepdims=True)
+    scale = 127 / np.maximum(largest, x.dtype.type(LEAST))
     return np.rint(x * scale) / scale
 
 

@@ -23,7 +23,9 @@ class Alibi(Module):
     def of_heads(self, heads: range) -> "Alibi":
         """Return what some of the heads add; the same for all layers that have these."""
         if heads not in self._of_heads:
-            self._of_heads[heads] = Alibi(lambda positions: self.bias(positions)[heads.start : heads.stop])
+            self._of_heads[heads] = type(self)(
+                lambda positions: self.bias(positions)[heads.start : heads.stop]
+            )
         return self._of_heads[heads]
 
     def __call__(self, mask: Mask, step: Step) -> NDArray[np.float32]:

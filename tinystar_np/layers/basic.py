@@ -59,8 +59,14 @@ class Linear(Module):
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (..., in) to (..., out), a new array."""
-        y = fast.matmul(x, self.weight)
-        y = _plus(y if self.sum is None else self.sum(y), self.bias)
+        return self.of_product(fast.matmul(x, self.weight))
+
+    def of_product(self, y: NDArray) -> NDArray:
+        """Make the result of a product with this rank's part of the matrix: (..., out), in place."""
+        if self.sum is not None:
+            y = self.sum(y)
+        if self.bias is not None:
+            y += self.bias  # in place: the product is a new array
         return y if self.side_by_side is None else self.side_by_side(y)
 
     def __repr__(self) -> str:
@@ -72,13 +78,7 @@ class Linear(Module):
 def linear_each(layers: Sequence[Linear], x: NDArray) -> list[NDArray]:
     """Apply several linear maps to the same vectors: (..., in) → each one's (..., out)."""
     products = fast.matmul_each(x, [layer.weight for layer in layers])
-    return [_plus(y, layer.bias) for y, layer in zip(products, layers, strict=True)]
-
-
-def _plus(y: NDArray, bias: NDArray | None) -> NDArray:
-    if bias is not None:
-        y += bias  # in place: the product is a new array
-    return y
+    return [layer.of_product(y) for y, layer in zip(products, layers, strict=True)]
 
 
 class Embedding(Module):
@@ -136,10 +136,15 @@ class RMSNorm(Module):
         gain: NDArray = w["gain"]
         self.gain = gain + gain.dtype.type(offset) if offset else gain
         self.eps = eps
+        self.mean = w.mean("gain")
+        """What makes one mean square of several ranks', where each has a part of the vector."""
 
     def __call__(self, x: NDArray) -> NDArray:
         """Normalise (..., D): a new array."""
-        return fast.rms_norm(x, self.gain, self.eps)
+        if self.mean is None:
+            return fast.rms_norm(x, self.gain, self.eps)
+        mean_square = self.mean(np.mean(x * x, axis=-1, keepdims=True))
+        return x / np.sqrt(mean_square + x.dtype.type(self.eps)) * self.gain
 
 
 def no_norm(x: NDArray) -> NDArray:

@@ -41,6 +41,7 @@ class ChannelDeltaNet(Module):
         eps: float,
         activation: Callable[[NDArray], NDArray] = silu,
     ):
+        heads = len(w.heads(heads, heads).heads)  # where ranks share the heads, some
         self.q, self.k, self.v = (Linear(w / f"in.{name}") for name in "qkv")
         self.b = Linear(w / "b")
         self.build_gates(w)

@@ -1,10 +1,13 @@
 """Compressed attention: a window of tokens, and before it one entry for each few tokens."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
 from tinystar_np.cache import EntriesState, Held, HybridState, LayerState, Limits, Step, new_key_value_state
+from tinystar_np.errors import InputError
 from tinystar_np.kernels.linear import Matrix, unpacked
 from tinystar_np.kernels.masks import Mask, visible
 from tinystar_np.kernels.paged_attention import Paged
@@ -232,7 +235,15 @@ class CompressedAttention(Module):
         self.out_down: Matrix = w["out_down.weight"]
         self.out_up = Linear(w / "out_up")
         self.sinks: NDArray = w["sinks"]
-        self.heads, self.groups, self.window, self.eps = heads, groups, window, eps
+        units = math.gcd(heads, groups)  # some heads, and the groups of their numbers
+        own = w.heads(heads, units)
+        if len(own.heads) * units != heads * len(own.groups):
+            raise InputError(
+                f"{units} groups of heads have a matrix each, which no more than {units} ranks can share. "
+                "Start fewer."
+            )
+        self.heads, self.groups = len(own.heads), len(own.groups) * groups // units
+        self.window, self.eps = window, eps
         self.head_dim = len(self.k_norm.gain)
         self.scale = self.head_dim**-0.5
         self.rope, self.compressor, self.indexer = rope, compressor, indexer

@@ -57,8 +57,8 @@ class GatedDeltaNet(Module):
         self.time_step_bias: NDArray = w["time_step_bias"]
         self.gain: NDArray = w["norm.gain"]
         self.out = Linear(w / "out")
-        self.heads = heads
-        self.groups = groups
+        own = w.heads(heads, groups)  # where ranks share the heads, some
+        self.heads, self.groups = len(own.heads), len(own.groups)
         self.head_dim = head_dim
         self.value_dim = value_dim
         self.eps = eps

@@ -16,32 +16,40 @@ from tinystar_np.tap import tap
 Routing = Callable[[NDArray, int], tuple[NDArray[np.integer], NDArray]]
 """A rule of kernels/experts.py: router logits (..., E), k → chosen experts and weights, (..., k) each."""
 
+RoutedExpert = Callable[[NDArray], NDArray]
+"""A layer for the tokens that chose it: (n, D) → (n, D)."""
+
 
 class Experts(Module):
     """Adds up k of E feed-forward layers, for each token those that the router scores highest.
 
-    w             ``router`` (D, E), a linear layer, and in some models ``bias`` (D,), added to the sum
-    experts       the E layers, each from (n, D) to (n, D), such as ``Expert``
-    per_token     k
-    routing       how experts are chosen and weighted
-    weigh_inputs  whether a weight multiplies what its expert reads, instead of what it gives (Llama 4)
+    w                ``router`` (D, E), a linear layer, and in some models ``bias`` (D,), added to the sum
+    experts          the E layers, each from (n, D) to (n, D), such as ``Expert``
+    per_token        k
+    routing          how experts are chosen and weighted
+    weigh_inputs     whether a weight multiplies what its expert reads, instead of what it gives (Llama 4)
+    without_weights  how many of the experts, the last ones, have none (LongCat)
 
-    For one token, k experts are read and the others are not touched.
+    For one token, k experts are read and the others are not touched. Where ranks share the experts (ranks/),
+    each adds up those that it has.
     """
 
     def __init__(
         self,
         w: Weights,
-        experts: Sequence[Callable[[NDArray], NDArray]],
+        experts: Sequence[RoutedExpert],
         *,
         per_token: int,
         routing: Routing,
         weigh_inputs: bool = False,
+        without_weights: int = 0,
     ):
         self.router = Linear(w / "router")
         self.bias: NDArray | None = w.get("bias")
         self.division = w.division
-        self.experts = experts if w.division is None else own_experts(experts, w.division)
+        self.experts: Sequence[RoutedExpert | None] = experts
+        if w.division is not None:
+            self.experts = own_experts(experts, w.division, without_weights)
         self.per_token = per_token
         self.routing = routing
         self.weigh_inputs = weigh_inputs
@@ -53,10 +61,19 @@ class Experts(Module):
     def routed(self, x: NDArray) -> tuple[NDArray[np.integer], NDArray]:
         """Choose the experts of each token (B, T, D), and their weights: (B, T, k) each."""
         logits = tap("feed_forward.router", self.router(x))  # (B, T, E)
-        chosen, weights = self.routing(logits, self.per_token)
-        if self.division is not None:  # ranks must not differ in the choice, as other processors may
-            chosen, weights = self.division.agreed(chosen), self.division.agreed(weights)
+        chosen, weights = self.agreed(*self.routing(logits, self.per_token))
         return tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
+
+    def agreed(self, chosen: NDArray[np.integer], weights: NDArray) -> tuple[NDArray[np.integer], NDArray]:
+        """Return the chosen experts and their weights (..., k), which are those of rank 0 on all ranks.
+
+        Ranks on other processors may round scores otherwise; one expert would then be added twice, and
+        another by none.
+        """
+        if self.division is None:
+            return chosen, weights
+        both = self.division.agreed(np.concatenate((chosen.astype(weights.dtype), weights), axis=-1))
+        return both[..., : self.per_token].astype(np.intp), both[..., self.per_token :]
 
     def mixed(self, x: NDArray, chosen: NDArray[np.integer], weights: NDArray) -> NDArray:
         """Add up the experts' results: (B, T, D) and what ``routed`` gives → (B, T, D)."""
@@ -76,11 +93,13 @@ class Experts(Module):
 
 
 def own_experts(
-    experts: Sequence[Callable[[NDArray], NDArray]], division: Division
-) -> list[Callable[[NDArray], NDArray]]:
-    """Return the experts with those of other ranks exchanged for one whose result is 0."""
-    own = division.experts(len(experts))
-    return [expert if e in own else np.zeros_like for e, expert in enumerate(experts)]
+    experts: Sequence[RoutedExpert], division: Division, without_weights: int = 0
+) -> list[RoutedExpert | None]:
+    """Return the experts of this rank, None in place of those of others; rank 0 has those without weights."""
+    count = len(experts) - without_weights
+    own = division.experts(count)
+    has = [e in own or (e >= count and division.ranks.rank == 0) for e in range(len(experts))]
+    return [expert if mine else None for expert, mine in zip(experts, has, strict=True)]
 
 
 class Expert(Module):

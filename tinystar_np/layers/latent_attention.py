@@ -39,6 +39,10 @@ class LatentAttention(Module):
     rope       rotates the second part; None for no rotation
     window     W: a token sees the W positions up to its own; None for no limit
     alibi      adds to scores by the keys' positions; None for nothing
+
+    Where ranks share the heads (ranks/), each has its heads' part of what makes queries (``q_up``, of what is
+    compressed), of ``kv_up`` and of ``out``. What makes latents is whole on all of them, and so is the cache:
+    a latent belongs to no head. Each rank computes and remembers all of it, R + K_r numbers a token.
     """
 
     remark: str = ""
@@ -65,9 +69,11 @@ class LatentAttention(Module):
         self.kv_up: Matrix = w["kv_up.weight"]
         self.out = Linear(w / "out")
         self.gate = None if w.get("gate.weight") is None else Linear(w / "gate")
-        self.heads, self.rank, self.head_dim = heads, rank, head_dim
+        own = w.heads(heads, heads).heads  # where ranks share the heads, some
+        self.heads, self.rank, self.head_dim = len(own), rank, head_dim
         self.rope_dim, self.value_dim = rope_dim, value_dim
-        self.scale, self.rope, self.window, self.alibi = scale, rope, window, alibi
+        self.scale, self.rope, self.window = scale, rope, window
+        self.alibi = alibi if alibi is None or w.division is None else alibi.of_heads(own)
 
     def build_queries(self, w: Weights, eps: float) -> None:
         """Build what makes queries."""

@@ -45,8 +45,9 @@ class LightningAttention(Module):
     ):
         self.project, self.z, self.out = Linear(w / "in"), Linear(w / "z"), Linear(w / "out")
         self.norm = RMSNorm(w / "norm", eps=eps)
-        self.heads, self.head_dim = heads, head_dim
-        self.slopes = slopes
+        own = w.heads(heads, heads).heads  # where ranks share the heads, some
+        self.heads, self.head_dim = len(own), head_dim
+        self.slopes = slopes[own.start : own.stop]
         self.activation = activation
 
     def new_state(self, batch_size: int, capacity: int) -> RecurrentState:

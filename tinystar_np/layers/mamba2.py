@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from tinystar_np.kernels.activations import silu, softplus
 from tinystar_np.layers.basic import Linear
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
+from tinystar_np.ranks import Division
 from tinystar_np.tap import tap
 
 
@@ -42,6 +44,9 @@ class Mamba2(Module):
     time_step_limit  least and largest Δ
     norm_first       whether the gate comes after the norm
     multipliers      what z, x, B, C and Δ are multiplied by as they come out of ``in``; None for nothing
+
+    Where ranks share the heads (ranks/), each has the groups of its heads. With fewer groups than ranks, B
+    and C of a group are computed on several, and the norm adds up their sums of squares.
     """
 
     def __init__(
@@ -58,6 +63,15 @@ class Mamba2(Module):
         norm_first: bool = False,
         multipliers: Sequence[float] | None = None,
     ):
+        own = w.heads(heads, groups)  # where ranks share the heads, some
+        self.group_mean: Callable[[NDArray], NDArray] | None = None
+        """What makes the mean over a group, where several ranks have parts of it."""
+        if w.division is not None and groups < w.division.ranks.size:
+            self.group_mean = partial(
+                mean_of_group, division=w.division, group=own.groups.start, groups=groups,
+                width=heads * head_dim // groups,
+            )  # fmt: skip
+        heads, groups = len(own.heads), len(own.groups)
         self.project = Linear(w / "in")
         self.convolution: NDArray = np.ascontiguousarray(w["convolution.weight"][:, 0].T)  # (W, channels)
         self.convolution_bias: NDArray | None = w.get("convolution.bias")
@@ -119,6 +133,28 @@ class Mamba2(Module):
         if self.gain is None:
             y = tap("mixer.gated", fast.gated_activation(z, y, silu))
         else:
-            y = fast.gated_rms_norm(y, z, self.gain, self.eps, self.groups, self.norm_first)
-            y = tap("mixer.gated_norm", y)
+            y = tap("mixer.gated_norm", self.normed(y, z, self.gain))
         return tap("mixer.out", self.out(y))
+
+    def normed(self, y: NDArray, z: NDArray, gain: NDArray) -> NDArray:
+        """Gate and norm the scan's result (B, T, H·P) in groups; y may be overwritten."""
+        if self.group_mean is None:
+            return fast.gated_rms_norm(y, z, gain, self.eps, self.groups, self.norm_first)
+        gate = silu(z)
+        if not self.norm_first:
+            y = y * gate
+        y = y / np.sqrt(self.group_mean(y * y) + y.dtype.type(self.eps)) * gain
+        return y * gate if self.norm_first else y
+
+
+def mean_of_group(x: NDArray, *, division: Division, group: int, groups: int, width: int) -> NDArray:
+    """Return the mean over a group of features, of which other ranks have parts as well: (…, n) → (…, 1).
+
+    x       (…, n), this rank's part of the group
+    group   which of the groups it is
+    groups  G
+    width   how many features the group has on all ranks
+    """
+    sums = np.zeros((*x.shape[:-1], groups), dtype=x.dtype)
+    sums[..., group] = x.sum(axis=-1)
+    return division.ranks.sum(sums)[..., group : group + 1] / x.dtype.type(width)

@@ -37,9 +37,9 @@ class MLSTM(Module):
             Linear(w / f"{name}_gate") for name in ("output", "input", "forget")
         )
         self.out = Linear(w / "out")
-        self.heads = heads
-        self.head_dim, self.value_dim = (layer.weight.shape[1] // heads for layer in (self.q, self.v))
-        by_head = (heads, self.value_dim)
+        self.heads = len(w.heads(heads, heads).heads)  # where ranks share the heads, some
+        self.head_dim, self.value_dim = (layer.weight.shape[1] // self.heads for layer in (self.q, self.v))
+        by_head = (self.heads, self.value_dim)
         bias = w.get("norm.bias")
         self.gain: NDArray = w["norm.gain"].reshape(by_head)
         self.bias: NDArray | None = None if bias is None else bias.reshape(by_head)

@@ -21,10 +21,12 @@ class PerLayerTable(Module):
 
     table    ``weight`` (V, L·J)
     w        ``context`` (D, L·J), a linear layer, and ``norm.gain`` (J,)
+    rows     V
     eps      of the norm
     """
 
-    def __init__(self, table: Weights, w: Weights, *, eps: float):
+    def __init__(self, table: Weights, w: Weights, *, rows: int, eps: float):
+        self.rows = rows
         self.table, self.context = Embedding(table), Linear(w / "context")
         self.norm = RMSNorm(w / "norm", eps=eps)
 
@@ -35,8 +37,8 @@ class PerLayerTable(Module):
         x     (B, T, D), the embedding
         step  receives (B, T, J) for each layer
         """
-        rows, D, J = self.table.weight.shape[0], np.float32(x.shape[-1]), np.float32(len(self.norm.gain))
-        tokens = self.table(np.where(ids < rows, ids, 0)) * np.sqrt(J)
+        D, J = np.float32(x.shape[-1]), np.float32(len(self.norm.gain))
+        tokens = self.table(np.where(ids < self.rows, ids, 0)) * np.sqrt(J)
         context = self.context(x) / np.sqrt(D)
         inputs = per_layer_inputs(tokens, context, self.norm.gain, self.norm.eps)
         inputs = tap("embedding.per_layer", inputs)  # (B, T, L, J)

@@ -58,7 +58,8 @@ class Indexer(Module):
 class SparseLatentAttention(LatentQueryAttention):
     """Latent attention to the keys that an indexer chooses, in this layer or in an earlier one.
 
-    The indexer's keys are remembered where other attention has values: latents need no room for these.
+    The indexer's keys are remembered where other attention has values: latents need no room for these. Where
+    ranks share the heads of attention, each has the whole indexer, and rank 0's choice is that of all.
 
     w        as of ``LatentQueryAttention``
     indexer  of this layer; None where the choice of an earlier one holds
@@ -84,7 +85,7 @@ class SparseLatentAttention(LatentQueryAttention):
             w, heads=heads, rank=rank, head_dim=head_dim, rope_dim=rope_dim, value_dim=value_dim, scale=scale,
             rope=rope,
         )  # fmt: skip
-        self.indexer, self.chooser = indexer, chooser
+        self.indexer, self.chooser, self.division = indexer, chooser, w.division
         self.reads = (("chosen keys", chooser),) if indexer is None else ()
         self.remark = f"to the keys that layer {chooser} chooses"
         if indexer is not None:
@@ -117,6 +118,8 @@ class SparseLatentAttention(LatentQueryAttention):
         if keys.shape[2] > indexer.top_k:
             scores = indexer(x, compressed, keys, step.queries)
             chosen = fast.best_keys(scores, mask, indexer.top_k)
+            if self.division is not None:  # other processors may round scores otherwise
+                chosen = self.division.agreed(chosen.astype(np.int32)).astype(np.intp)
         step.give(("chosen keys", self.chooser), chosen)
 
     def chosen(self, step: Step) -> Choice | None:

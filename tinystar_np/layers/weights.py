@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.kernels.linear import Matrix
@@ -51,6 +52,17 @@ class Weights:
         """
         how = None if self.division is None else self.division.joins.get(self._prefix + name)
         return self.division.ranks.gather if self.division is not None and how == "side by side" else None
+
+    def mean(self, name: str) -> Joined | None:
+        """Return what makes the mean of all numbers of a vector, of which ranks have parts, of their means.
+
+        None where this rank has the whole vector, of which ``name`` is the gain.
+        """
+        division = self.division
+        if division is None or division.joins.get(self._prefix + name) != "mean":
+            return None
+        share = np.float32(division.shares[self._prefix + name])
+        return lambda mean: division.ranks.sum(mean * share)
 
     def first_row(self, name: str) -> int:
         """Return which row of a table the first one is: not 0 in a later rank's part."""

@@ -9,6 +9,7 @@ from math import prod
 from tinystar_np.amounts import count_of, counted
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.layers.module import element_type
+from tinystar_np.models.divided import BlocksElsewhere
 
 BOX = "display: inline-block; vertical-align: middle; height: 0.8em"
 COLOURS = {"embedding": "#7aa6c2", "blocks": "#c8a35f", "head": "#8fb081"}
@@ -58,9 +59,13 @@ def _rows(parts: Mapping[str, object]) -> Iterator[tuple[list[str], str, object]
             continue
         for _, run in groupby(enumerate(part), key=lambda each: repr(each[1])):
             alike = list(run)
-            first, last = alike[0][0], alike[-1][0]
+            # What stands for the blocks of other processes is the last of all.
+            numbers = [
+                n for i, each in alike for n in (each.layers if isinstance(each, BlocksElsewhere) else (i,))
+            ]
+            first, last = numbers[0], numbers[-1]
             label = f"{name}[{first}]" if first == last else f"{name}[{first}] … [{last}]"
-            yield [f"{name}.{i}" for i, _ in alike], label, alike[0][1]
+            yield [f"{name}.{i}" for i in numbers], label, alike[0][1]
 
 
 def _parameters(weights: Iterable[Matrix]) -> int:

@@ -163,7 +163,7 @@ WEIGHTS: WeightTable = {
     # in layers with attention
     "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "attention_layers"),
     "blocks.{i}.attention.q.weight":
-        ("layers.{i}.attention.q_proj.weight", "(HK+HP D)ᵀ", "attention_layers and not q_lora_rank"),
+        ("layers.{i}.attention.q_proj.weight", "(H[K+P] D)ᵀ", "attention_layers and not q_lora_rank"),
     "blocks.{i}.attention.q_down.weight":
         ("layers.{i}.attention.q_a_proj.weight", "(Q D)ᵀ", "attention_layers and q_lora_rank"),
     "blocks.{i}.attention.q_down.bias":
@@ -171,7 +171,7 @@ WEIGHTS: WeightTable = {
     "blocks.{i}.attention.q_norm.gain":
         ("layers.{i}.attention.q_a_layernorm.weight", "Q", "attention_layers and q_lora_rank"),
     "blocks.{i}.attention.q_up.weight":
-        ("layers.{i}.attention.q_b_proj.weight", "(HK+HP Q)ᵀ", "attention_layers and q_lora_rank"),
+        ("layers.{i}.attention.q_b_proj.weight", "(H[K+P] Q)ᵀ", "attention_layers and q_lora_rank"),
     "blocks.{i}.attention.kv_down.weight":
         ("layers.{i}.attention.kv_a_proj_with_mqa.weight", "(R+P D)ᵀ", "attention_layers"),
     "blocks.{i}.attention.kv_down.bias":
@@ -179,7 +179,7 @@ WEIGHTS: WeightTable = {
     "blocks.{i}.attention.kv_norm.gain":
         ("layers.{i}.attention.kv_a_layernorm.weight", "R", "attention_layers"),
     "blocks.{i}.attention.kv_up.weight":
-        ("layers.{i}.attention.kv_b_proj.weight", "(HK+HU R)ᵀ", "attention_layers"),
+        ("layers.{i}.attention.kv_b_proj.weight", "(H[K+U] R)ᵀ", "attention_layers"),
     "blocks.{i}.attention.out.weight": ("layers.{i}.attention.dense.weight", "(D HU)ᵀ", "attention_layers"),
     "blocks.{i}.attention.out.bias":
         ("layers.{i}.attention.dense.bias", "D", "attention_layers and attention_bias"),

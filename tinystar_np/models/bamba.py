@@ -33,6 +33,7 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, check_time_step_limit, key, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 
@@ -224,6 +225,7 @@ class Bamba(Decoder[BambaConfig]):
 
     Config = BambaConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HG", "MU"))
     PREFIX = "model."
 
     def build(self, w: Weights, c: BambaConfig) -> None:

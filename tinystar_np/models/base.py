@@ -63,7 +63,7 @@ class Decoder(Generic[AnyConfig]):
     DIVIDES: ClassVar[Divides] = Divides()
     """Which letters of the weight table's shapes say what ranks share, with ``--parallel heads``."""
     WHY_NOT_BY_HEADS: ClassVar[str] = ""
-    """Why ranks cannot share this model's layers: a sentence for errors."""
+    """Why ranks cannot have shares of each layer of this model: a sentence for errors."""
     IGNORED: ClassVar[str] = ""
     """Regular expression for tensors in checkpoints that are no weights."""
 
@@ -306,7 +306,8 @@ class Decoder(Generic[AnyConfig]):
         return own if self.part is None else self.part.fingerprint(own)
 
     def __repr__(self) -> str:
-        line = one_line_of(type(self).__name__, len(self.blocks), self.config.sizes["D"], self.weights)
+        sizes = self.config.sizes
+        line = one_line_of(type(self).__name__, sizes["L"], sizes["D"], self.weights)
         return line if self.vision is None else f"{line[:-1]}, images by {self.vision!r})"
 
     def _repr_html_(self) -> str:

@@ -22,6 +22,7 @@ from itself in the same way.
 
 from dataclasses import dataclass
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np import fast
@@ -96,7 +97,7 @@ WEIGHTS: WeightTable = {
     "blocks.{i}.attention.k.bias":         ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_bias"),
     "blocks.{i}.attention.v.weight":       ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ"),
     "blocks.{i}.attention.v.bias":         ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_bias"),
-    "blocks.{i}.attention.norm.gain":      ("layers.{i}.self_attn.attn_sub_norm.weight", "D"),
+    "blocks.{i}.attention.norm.gain":      ("layers.{i}.self_attn.attn_sub_norm.weight", "HK"),
     "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
     "blocks.{i}.attention.out.bias":       ("layers.{i}.self_attn.o_proj.bias", "D", "attention_bias"),
     "blocks.{i}.feed_forward_norm.gain":   ("layers.{i}.post_attention_layernorm.weight", "D"),
@@ -114,6 +115,14 @@ def unchanged(x: NDArray) -> NDArray:
     return x
 
 
+def of_all_ranks(w: Weights, rounded: Norm) -> Norm:
+    """Return what rounds vectors of which ranks have parts, in steps of the whole vector's largest number."""
+    division = w.division
+    if division is None or rounded is unchanged:
+        return rounded
+    return lambda x: rounded_vectors(x, division.largest(np.abs(x).max(axis=-1, keepdims=True)))
+
+
 class BitAttention(Attention):
     """Self-attention with a norm of the joined heads before the output matrix, and rounded inputs.
 
@@ -126,7 +135,7 @@ class BitAttention(Attention):
     ):
         super().__init__(w, heads=heads, kv_heads=kv_heads, head_dim=head_dim, rope=rope)
         self.norm = RMSNorm(w / "norm", eps=eps)
-        self.rounded = rounded
+        self.rounded, self.rounded_heads = rounded, of_all_ranks(w, rounded)
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
         """Let each token attend to itself and to what came before; arguments as of ``Attention``."""
@@ -135,7 +144,7 @@ class BitAttention(Attention):
         keys, values, positions = step.remember(k, v, state)
         y = self.attend(q, keys, values, step.mask(positions, self.limits()), step)
         y = self.norm(heads_joined(tap("attention.before_norm", y)))  # (B, T, H·K)
-        y = heads_joined(tap("attention.mixed", heads_apart(self.rounded(y), self.heads)))
+        y = heads_joined(tap("attention.mixed", heads_apart(self.rounded_heads(y), self.heads)))
         return tap("attention.out", self.out(y))
 
 
@@ -149,14 +158,14 @@ class BitFeedForward(GatedFeedForward):
     def __init__(self, w: Weights, activation: Activation, *, eps: float, rounded: Norm):
         super().__init__(w, activation)
         self.norm = RMSNorm(w / "norm", eps=eps)
-        self.rounded = rounded
+        self.rounded, self.rounded_features = rounded, of_all_ranks(w, rounded)
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
         gate, up = linear_each((self.gate, self.up), self.rounded(x))  # (B, T, F) each
         gate, up = tap("feed_forward.gate", gate), tap("feed_forward.up", up)
         hidden = tap("feed_forward.before_norm", fast.gated_activation(gate, up, self.activation))
-        hidden = tap("feed_forward.activation", self.rounded(self.norm(hidden)))
+        hidden = tap("feed_forward.activation", self.rounded_features(self.norm(hidden)))
         return tap("feed_forward.down", self.down(hidden))
 
 

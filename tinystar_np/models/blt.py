@@ -317,6 +317,7 @@ class Blt(Decoder[BltConfig]):
 
     Config = BltConfig
     WEIGHTS = WEIGHTS
+    WHY_NOT_BY_HEADS = "its four stacks of layers have heads of different numbers."
     PREFIX = "model."
     IGNORED = r"patcher\..*"  # where each byte is a patch
     WHY_NO_SUM = "The stream of this model is doubled where bytes attend to patches."

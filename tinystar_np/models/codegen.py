@@ -25,11 +25,13 @@ from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
 from tinystar_np.layers.basic import Embedding, FeedForward, LayerNorm, Linear
 from tinystar_np.layers.module import Module
+from tinystar_np.layers.rope import Rotary
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 CORES = 4
@@ -52,6 +54,12 @@ class CodeGenConfig(Config):
     tie_word_embeddings: bool = False
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """The letters, with Q heads on each of M cores."""
+        found = super().sizes
+        return found | {"M": CORES, "Q": found["H"] // CORES}
+
+    @property
     def rope(self) -> RopeParameters:
         """The rotary embedding's parameters."""
         K = self.sizes["K"]
@@ -61,12 +69,13 @@ class CodeGenConfig(Config):
     def check(self) -> None:
         """Refuse contradictions."""
         super().check()
-        n, D, K = self.rotary_dim, self.n_embd, self.sizes["K"]
+        n, K = self.rotary_dim, self.sizes["K"]
         require(
             2 <= n <= K and n % 2 == 0,
             f"rotary_dim = {n}, but it must be even, from 2 to the width of a head, {K}.",
         )
-        require(D % CORES == 0, f"n_embd = {D} cannot be divided among {CORES} cores.")
+        H = self.n_head
+        require(H % CORES == 0, f"n_head = {H} heads cannot be divided among {CORES} cores.")
 
 
 WEIGHTS: WeightTable = {
@@ -74,7 +83,7 @@ WEIGHTS: WeightTable = {
     "embedding.tokens.weight":             ("wte.weight", "V D"),
     "blocks.{i}.attention_norm.gain":      ("h.{i}.ln_1.weight", "D"),
     "blocks.{i}.attention_norm.bias":      ("h.{i}.ln_1.bias", "D"),
-    "blocks.{i}.attention.qkv.weight":     ("h.{i}.attn.qkv_proj.weight", "(3HK D)ᵀ"),
+    "blocks.{i}.attention.qkv.weight":     ("h.{i}.attn.qkv_proj.weight", "(M[3QK] D)ᵀ"),
     "blocks.{i}.attention.out.weight":     ("h.{i}.attn.out_proj.weight", "(D HK)ᵀ"),
     "blocks.{i}.feed_forward.up.weight":   ("h.{i}.mlp.fc_in.weight", "(F D)ᵀ"),
     "blocks.{i}.feed_forward.up.bias":     ("h.{i}.mlp.fc_in.bias", "F"),
@@ -90,8 +99,17 @@ WEIGHTS: WeightTable = {
 class QuarteredAttention(Attention):
     """Attention whose queries, values and keys, in this order, come out of one matrix in four quarters.
 
-    w  as in ``Attention``, with ``qkv`` (D, 3D) instead of ``q``, ``k`` and ``v``
+    w         as in ``Attention``, with ``qkv`` (D, 3·H·K) instead of ``q``, ``k`` and ``v``
+    heads     H
+    head_dim  K
+    rope      as in ``Attention``
     """
+
+    def __init__(self, w: Weights, *, heads: int, head_dim: int, rope: Rotary):
+        super().__init__(w, heads=heads, head_dim=head_dim, rope=rope)
+        own = w.heads(heads, CORES)
+        self.heads = self.kv_heads = len(own.heads)
+        self.quarters = len(own.groups)
 
     def build_projections(self, w: Weights) -> None:
         """Build the linear layer of queries, keys and values."""
@@ -104,7 +122,9 @@ class QuarteredAttention(Attention):
     def projected(self, x: NDArray, step: Step) -> tuple[NDArray, NDArray, NDArray]:
         """Make queries (B, H, T, K) of the wanted tokens, keys and values (B, H, T, K) of all."""
         B, T, _ = x.shape
-        quarters = tap("attention.qkv", self.qkv(x)).reshape(B, T, CORES, 3, -1)  # (B, T, 4, 3, D/4)
+        quarters = tap("attention.qkv", self.qkv(x)).reshape(
+            B, T, self.quarters, 3, -1
+        )  # (B, T, 4, 3, H·K/4)
         q, v, k = (quarters[..., n, :].reshape(B, T, -1) for n in range(3))
         return self.by_heads(step.wanted(q), k, v)
 
@@ -132,6 +152,7 @@ class CodeGen(Decoder[CodeGenConfig]):
 
     Config = CodeGenConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HMQ",))
     PREFIX = "transformer."
     IGNORED = r"h\.\d+\.attn\.causal_mask"  # the causal mask was saved as a buffer by old versions
 

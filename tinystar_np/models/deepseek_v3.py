@@ -134,18 +134,18 @@ WEIGHTS: WeightTable = {
     # ours: the checkpoint's, its shape, when it is there
     "embedding.tokens.weight": ("embed_tokens.weight", "V D"),
     "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D"),
-    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(HK+HP D)ᵀ", "not q_lora_rank"),
+    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(H[K+P] D)ᵀ", "not q_lora_rank"),
     "blocks.{i}.attention.q_down.weight": ("layers.{i}.self_attn.q_a_proj.weight", "(Q D)ᵀ", "q_lora_rank"),
     "blocks.{i}.attention.q_down.bias":
         ("layers.{i}.self_attn.q_a_proj.bias", "Q", "q_lora_rank and attention_bias"),
     "blocks.{i}.attention.q_norm.gain": ("layers.{i}.self_attn.q_a_layernorm.weight", "Q", "q_lora_rank"),
     "blocks.{i}.attention.q_up.weight":
-        ("layers.{i}.self_attn.q_b_proj.weight", "(HK+HP Q)ᵀ", "q_lora_rank"),
+        ("layers.{i}.self_attn.q_b_proj.weight", "(H[K+P] Q)ᵀ", "q_lora_rank"),
     "blocks.{i}.attention.kv_down.weight": ("layers.{i}.self_attn.kv_a_proj_with_mqa.weight", "(R+P D)ᵀ"),
     "blocks.{i}.attention.kv_down.bias":
         ("layers.{i}.self_attn.kv_a_proj_with_mqa.bias", "R+P", "attention_bias"),
     "blocks.{i}.attention.kv_norm.gain": ("layers.{i}.self_attn.kv_a_layernorm.weight", "R"),
-    "blocks.{i}.attention.kv_up.weight": ("layers.{i}.self_attn.kv_b_proj.weight", "(HK+HU R)ᵀ"),
+    "blocks.{i}.attention.kv_up.weight": ("layers.{i}.self_attn.kv_b_proj.weight", "(H[K+U] R)ᵀ"),
     "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HU)ᵀ"),
     "blocks.{i}.attention.out.bias": ("layers.{i}.self_attn.o_proj.bias", "D", "attention_bias"),
     "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.post_attention_layernorm.weight", "D"),

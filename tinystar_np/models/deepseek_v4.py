@@ -23,6 +23,7 @@ transformers' cached path keeps the whole text where the window is 1; what count
 cache. It reads ``scoring_func`` as an activation, and so cannot run "softmax".
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +54,7 @@ from tinystar_np.models.config import Config, activation_key, key, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import SLIDING, equal_windows, layer_kinds
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 FEW, MANY = "compressed_sparse_attention", "heavily_compressed_attention"
@@ -125,9 +127,14 @@ class DeepseekV4Config(Config):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The letters, with U for the numbers of a group of heads' results."""
+        """The letters, with U for the numbers of a group of heads' results.
+
+        Heads and groups of numbers are T units that belong together, of S groups each.
+        """
         found = super().sizes | {"G": 1}
-        return found | {"U": found["H"] * found["K"] // max(found["O"], 1)}
+        units = max(math.gcd(found["H"], found["O"]), 1)
+        width = found["H"] * found["K"] // max(found["O"], 1)
+        return found | {"U": width, "T": units, "S": found["O"] // units}
 
     @property
     def other_sizes(self) -> Mapping[int, Mapping[str, int]]:
@@ -251,8 +258,8 @@ WEIGHTS: WeightTable = {
     "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.kv_proj.weight", "(K D)ᵀ"),
     "blocks.{i}.attention.k_norm.gain": ("layers.{i}.self_attn.kv_norm.weight", "K"),
     "blocks.{i}.attention.sinks": ("layers.{i}.self_attn.sinks", "H"),
-    "blocks.{i}.attention.out_down.weight": ("layers.{i}.self_attn.o_a_proj.weight", "OR U"),
-    "blocks.{i}.attention.out_up.weight": ("layers.{i}.self_attn.o_b_proj.weight", "(D OR)ᵀ"),
+    "blocks.{i}.attention.out_down.weight": ("layers.{i}.self_attn.o_a_proj.weight", "TSR U"),
+    "blocks.{i}.attention.out_up.weight": ("layers.{i}.self_attn.o_b_proj.weight", "(D TSR)ᵀ"),
     # in layers with entries
     "blocks.{i}.attention.compressor.values.weight":
         ("layers.{i}.self_attn.compressor.kv_proj.weight", "(ZK D)ᵀ", "compressing_layers"),
@@ -434,6 +441,7 @@ class DeepseekV4(Decoder[DeepseekV4Config]):
 
     Config = DeepseekV4Config
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HT",), features=("F", "V", "M"))
     OTHER_FORMS = (FUSED_EXPERTS,)
     OTHER_NAMES = MAKERS_NAMES
     PREFIX = "model."

@@ -36,6 +36,7 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 
@@ -64,6 +65,12 @@ class DiffLlamaConfig(Config):
     tie_word_embeddings: bool = False
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """The letters, with P heads of two maps, and Q pairs of keys; those of a pair are Q keys apart."""
+        found = super().sizes
+        return found | {"P": found["H"] // 2, "Q": found["G"] // 2}
+
+    @property
     def rope(self) -> RopeParameters:
         """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
@@ -79,17 +86,17 @@ WEIGHTS: WeightTable = {
     # ours:                                the checkpoint's, its shape, when it is there
     "embedding.tokens.weight":             ("embed_tokens.weight", "V D"),
     "blocks.{i}.attention_norm.gain":      ("layers.{i}.input_layernorm.weight", "D"),
-    "blocks.{i}.attention.q.weight":       ("layers.{i}.self_attn.q_proj.weight", "(HK D)ᵀ"),
-    "blocks.{i}.attention.q.bias":         ("layers.{i}.self_attn.q_proj.bias", "HK", "attention_bias"),
-    "blocks.{i}.attention.k.weight":       ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ"),
-    "blocks.{i}.attention.k.bias":         ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_bias"),
-    "blocks.{i}.attention.v.weight":       ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ"),
-    "blocks.{i}.attention.v.bias":         ("layers.{i}.self_attn.v_proj.bias", "GK", "attention_bias"),
+    "blocks.{i}.attention.q.weight":       ("layers.{i}.self_attn.q_proj.weight", "(2PK D)ᵀ"),
+    "blocks.{i}.attention.q.bias":         ("layers.{i}.self_attn.q_proj.bias", "2PK", "attention_bias"),
+    "blocks.{i}.attention.k.weight":       ("layers.{i}.self_attn.k_proj.weight", "(2QK D)ᵀ"),
+    "blocks.{i}.attention.k.bias":         ("layers.{i}.self_attn.k_proj.bias", "2QK", "attention_bias"),
+    "blocks.{i}.attention.v.weight":       ("layers.{i}.self_attn.v_proj.weight", "(2QK D)ᵀ"),
+    "blocks.{i}.attention.v.bias":         ("layers.{i}.self_attn.v_proj.bias", "2QK", "attention_bias"),
     "blocks.{i}.attention.lambda_q1":      ("layers.{i}.self_attn.lambda_q1", "K"),
     "blocks.{i}.attention.lambda_k1":      ("layers.{i}.self_attn.lambda_k1", "K"),
     "blocks.{i}.attention.lambda_q2":      ("layers.{i}.self_attn.lambda_q2", "K"),
     "blocks.{i}.attention.lambda_k2":      ("layers.{i}.self_attn.lambda_k2", "K"),
-    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ"),
+    "blocks.{i}.attention.out.weight":     ("layers.{i}.self_attn.o_proj.weight", "(D P2K)ᵀ"),
     "blocks.{i}.attention.out.bias":       ("layers.{i}.self_attn.o_proj.bias", "D", "attention_bias"),
     "blocks.{i}.feed_forward_norm.gain":   ("layers.{i}.post_attention_layernorm.weight", "D"),
     "blocks.{i}.feed_forward.gate.weight": ("layers.{i}.mlp.gate_proj.weight", "(F D)ᵀ"),
@@ -174,6 +181,7 @@ class DiffLlama(Decoder[DiffLlamaConfig]):
 
     Config = DiffLlamaConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("PQ",))
     PREFIX = "model."
 
     def build(self, w: Weights, c: DiffLlamaConfig) -> None:

@@ -4,9 +4,15 @@ The leader calls its model as any other. With every call the followers are told 
 their part of it in step with the leader:
 
 - by layers, rank r has a run of them. The residual stream goes from rank to rank, T·D numbers each time, and
-  from the last back to the leader, which has the output layer.
+  from the last back to the leader, which has the output layer. With it goes what later layers read of what
+  earlier ones gave (``Step.give``), which in most models is nothing. The same is computed as in one process,
+  in the same order: logits are equal to the last bit.
 - by heads, each rank has a share of every layer. Each computes the whole stream, and the ranks add up their
   results twice in each block.
+
+    BlocksElsewhere  what the leader has in place of the followers' blocks, when layers are divided
+    begin_together   what the leader says before each call, when heads are
+    Follower         what the others do when they are told
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -17,18 +23,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache import LayerState, Step
-from tinystar_np.cache.elsewhere import StatesElsewhere
+from tinystar_np.cache.elsewhere import Elsewhere, Rows, StatesElsewhere
 from tinystar_np.cache.layer_state import bytes_held, clear
+from tinystar_np.cache.needs import needs_of
+from tinystar_np.cache.paged import PagedState
+from tinystar_np.cache.pooled_states import of_rows, paged, with_tables
+from tinystar_np.cache.recurrent import parts_of
 from tinystar_np.errors import InputError
 from tinystar_np.layers.basic import Mixer
 from tinystar_np.layers.module import Module, read_of_earlier
 from tinystar_np.models.caches import fingerprint
 from tinystar_np.models.config import AnyConfig
-from tinystar_np.ranks import Part, Team
+from tinystar_np.ranks import Part, Ranks, Team
 from tinystar_np.tap import listening
 
 if TYPE_CHECKING:
     from tinystar_np.models.base import Decoder
+
+
+OUT_OF_STEP = (
+    "A call of the model ended with {error} on rank 0, in the middle of what all ranks do together: they are "
+    "out of step. Start them again."
+)
 
 
 class BlocksElsewhere(Module):
@@ -48,7 +64,7 @@ class BlocksElsewhere(Module):
         """Make the states of all these blocks."""
         return new_states_elsewhere(self._team, batch_size, capacity)
 
-    def __call__(self, x: NDArray, step: Step, state: StatesElsewhere | None) -> NDArray:
+    def __call__(self, x: NDArray, step: Step, state: LayerState | None) -> NDArray:
         """Send the residual stream (B, T, D) on, and wait until it comes back: (B, T, D), or (B, 1, D).
 
         Raises InputError where somebody listens to activations, which are in other processes.
@@ -59,13 +75,15 @@ class BlocksElsewhere(Module):
                 "activations are not recorded or changed. Do that with the whole model in one process."
             )
         ranks = self._team.ranks
-        number = None if state is None else state.number
-        self._team.tell("through_layers", number, step.for_other_ranks())
-        ranks.send((x, step.given_of(self._read)), to=1)
-        self._awaited += 1
-        while self._awaited:  # first those of calls that Ctrl-C ended while their result was computed
-            result: NDArray = ranks.receive(ranks.size - 1)
-            self._awaited -= 1
+        rows = None if state is None else rows_of([state])
+        with ranks.turn:
+            with _to_its_end(ranks):
+                self._team.tell("through_layers", rows, step.for_other_ranks())
+                ranks.send((x, step.given_of(self._read)), to=1)
+                self._awaited += 1
+            while self._awaited:  # first those of calls that Ctrl-C ended while their result was computed
+                result: NDArray = ranks.receive(ranks.size - 1)
+                self._awaited -= 1
         return result
 
     def __repr__(self) -> str:
@@ -95,8 +113,8 @@ def own_blocks(blocks: Sequence[Mixer], part: Part) -> tuple[list[Mixer], frozen
 
 
 OUT_OF_STEP = (
-    "A call of the model ended with {error} on rank 0, in the middle of what all ranks do together: they are "
-    "out of step. Start them again."
+    "A call of the model ended with {error} on rank 0 in the middle of what the ranks do together. They are "
+    "out of step: start them again."
 )
 
 
@@ -110,19 +128,27 @@ def in_step(
 ) -> Iterator[None]:
     """Let followers that have a share of every layer compute a call in step with the ``with`` block.
 
+    Other threads of the leader wait until it has ended. Where it ends too early, the ranks can do nothing
+    together any more. By layers nothing is to be done: the followers are told when it is their layers' turn.
+
     tokens  (B, T)
     others  as of ``Decoder.from_block``
-
-    The ranks can do nothing together after one in which the block ended too early.
     """
     if part is None or part.team is None or part.layers is not None:
         yield
         return
-    part.team.tell("call", call_of(states), tokens, step.for_other_ranks(), last_only)
+    with part.ranks.turn, _to_its_end(part.ranks):
+        part.team.tell("call", rows_of(states), tokens, step.for_other_ranks(), last_only)
+        yield
+
+
+@contextmanager
+def _to_its_end(ranks: Ranks) -> Iterator[None]:
+    """Say that the ranks can do nothing together any more where the ``with`` block ends too early."""
     try:
         yield
     except BaseException as error:
-        part.ranks.fault = part.ranks.fault or OUT_OF_STEP.format(error=type(error).__name__)
+        ranks.fault = ranks.fault or OUT_OF_STEP.format(error=type(error).__name__)
         raise
 
 
@@ -147,9 +173,24 @@ class Follower:
         """Make the empty states of a cache."""
         self.states[number] = [block.new_state(batch_size, capacity) for block in self.model.blocks]
 
+    def needs(self, number: int, size: int) -> None:
+        """Say what the states of a cache of one row would need of a pool; see ``needs_of``."""
+        self.ranks.send(needs_of(self.states[number], size), to=0)
+
+    def paged(self, number: int, of: int, blocks: int, size: int) -> None:
+        """Put keys and values into a pool, as the states of a cache of one row have them."""
+        self.states[number] = [paged(state, blocks, size) for state in self.states[of]]
+
+    def copy_block(self, number: int, block: int, to: int) -> None:
+        """Copy a block of a pool into another."""
+        for state in self.states[number]:
+            for part in parts_of(state):
+                if isinstance(part, PagedState):
+                    part.copy_block(block, to)
+
     def select(self, number: int, of: int, rows: NDArray[np.integer]) -> None:
-        """Copy rows of the states of another cache."""
-        self.states[number] = [state.select(rows) for state in self.states[of]]
+        """Copy rows of the states of another cache; of a pool, those of recurrences."""
+        self.states[number] = [of_rows(state, rows) for state in self.states[of]]
 
     def join(self, number: int, of: Sequence[int]) -> None:
         """Put the rows of the states of several caches into one batch."""
@@ -174,13 +215,13 @@ class Follower:
         """Say how many bytes states occupy."""
         self.ranks.send(sum(state.nbytes for state in self.states[number]), to=0)
 
-    def bytes_held(self, number: int, tokens: int) -> None:
+    def bytes_held(self, rows: Rows, tokens: int) -> None:
         """Say how many bytes are remembered."""
-        self.ranks.send(sum(bytes_held(state, tokens) for state in self.states[number]), to=0)
+        self.ranks.send(sum(bytes_held(state, tokens) for state in self._states_of(rows)), to=0)
 
-    def arrays(self, number: int, tokens: int) -> None:
+    def arrays(self, rows: Rows, tokens: int) -> None:
         """Send what must be saved of states."""
-        self.ranks.send([dict(state.arrays(tokens)) for state in self.states[number]], to=0)
+        self.ranks.send([dict(state.arrays(tokens)) for state in self._states_of(rows)], to=0)
 
     def restore(self, number: int, of_ranks: Mapping[int, Mapping[int, Any]], tokens: int) -> None:
         """Take over saved states; says what does not fit, or nothing."""
@@ -197,14 +238,14 @@ class Follower:
         """Tell this part from those of other models."""
         self.ranks.send(fingerprint(self.model.config, self.model.weights), to=0)
 
-    def call(self, number: int | None, tokens: NDArray[np.integer], step: Step, last_only: bool) -> None:
+    def call(self, rows: Rows | None, tokens: NDArray[np.integer], step: Step, last_only: bool) -> None:
         """Compute this rank's share of all layers in a call of the model."""
-        states = None if number is None else self.states[number]
+        states = None if rows is None else self._states_of(rows)
         self.model.from_block(0, self.model.embed(tokens, step), step, states, last_only)
 
-    def through_layers(self, number: int | None, step: Step) -> None:
+    def through_layers(self, rows: Rows | None, step: Step) -> None:
         """Take the residual stream from the rank before, and send it on, from the last to rank 0."""
-        states = None if number is None else self.states[number]
+        states = None if rows is None else self._states_of(rows)
         rank, last = self.ranks.rank, self.ranks.size - 1
         x, given = self.ranks.receive(rank - 1)
         last_only = step.only_last and rank == last
@@ -217,11 +258,16 @@ class Follower:
         else:
             self.ranks.send((x, step.given_of(self.model.read_later)), to=rank + 1)
 
+    def _states_of(self, rows: Rows) -> list[LayerState]:
+        """Return the states that the leader names."""
+        states, tables = self.states[rows.number], rows.tables
+        return states if tables is None else [with_tables(state, list(tables)) for state in states]
 
-def call_of(states: Sequence[LayerState] | None) -> int | None:
-    """Return the number that stands for what the followers remember of a cache; None without one."""
+
+def rows_of(states: Sequence[LayerState] | None) -> Rows | None:
+    """Return what stands for what the followers remember of a cache; None without one."""
     if states is None:
         return None
     beside = states[-1]
-    assert isinstance(beside, StatesElsewhere)
-    return beside.number
+    assert isinstance(beside, Elsewhere)
+    return beside.rows

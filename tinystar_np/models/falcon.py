@@ -46,6 +46,7 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 FIRST_TYPES = ("RefinedWeb", "RefinedWebModel")
@@ -109,9 +110,10 @@ class FalconConfig(Config):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The letters; G is 1, H, or what the file says."""
+        """The letters; G is 1, H, or what the file says, and Q are the heads of a group."""
         one_for_all = self.multi_query and not self.new_decoder_architecture
-        return super().sizes | ({"G": 1} if one_for_all else {})
+        found = super().sizes | ({"G": 1} if one_for_all else {})
+        return found | {"Q": found["H"] // max(found["G"], 1)}
 
     @property
     def rope(self) -> RopeParameters | None:
@@ -159,8 +161,8 @@ WEIGHTS: WeightTable = {
     "embedding.tokens.weight":             ("word_embeddings.weight", "V D"),
     "blocks.{i}.attention_norm.gain":      ("h.{i}.{first_norm}.weight", "D"),
     "blocks.{i}.attention_norm.bias":      ("h.{i}.{first_norm}.bias", "D"),
-    "blocks.{i}.attention.qkv.weight":     ("h.{i}.self_attention.query_key_value.weight", "(HK+2GK D)ᵀ"),
-    "blocks.{i}.attention.qkv.bias":       ("h.{i}.self_attention.query_key_value.bias", "HK+2GK", "bias"),
+    "blocks.{i}.attention.qkv.weight":     ("h.{i}.self_attention.query_key_value.weight", "(G[QK+2K] D)ᵀ"),
+    "blocks.{i}.attention.qkv.bias":       ("h.{i}.self_attention.query_key_value.bias", "G[QK+2K]", "bias"),
     "blocks.{i}.attention.out.weight":     ("h.{i}.self_attention.dense.weight", "(D HK)ᵀ"),
     "blocks.{i}.attention.out.bias":       ("h.{i}.self_attention.dense.bias", "D", "bias"),
     "blocks.{i}.feed_forward_norm.gain":   ("h.{i}.{second_norm}.weight", "D", "has_second_norm"),
@@ -222,6 +224,7 @@ class Falcon(Decoder[FalconConfig]):
 
     Config = FalconConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HGQ",))
     PREFIX = "transformer."
 
     def build(self, w: Weights, c: FalconConfig) -> None:

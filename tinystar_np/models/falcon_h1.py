@@ -42,6 +42,7 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, check_time_step_limit, key, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 
@@ -238,6 +239,7 @@ class FalconH1(Decoder[FalconH1Config]):
 
     Config = FalconH1Config
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HG", "MU"))
     PREFIX = "model."
 
     def build(self, w: Weights, c: FalconH1Config) -> None:

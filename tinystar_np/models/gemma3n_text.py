@@ -47,6 +47,7 @@ from tinystar_np.models.config import Config, activation_key, key, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 
@@ -373,6 +374,7 @@ class Gemma3nText(Decoder[Gemma3nTextConfig]):
 
     Config = Gemma3nTextConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(features=("F", "V", "Q"))
     PREFIX = "model."
     WHY_NO_SUM = "The vectors of this model's stream predict and correct one another."
     FROM_THE_START = "Blocks of this model read what the embedding and earlier blocks hand them."
@@ -382,7 +384,9 @@ class Gemma3nText(Decoder[Gemma3nTextConfig]):
         """Build the embeddings, blocks, the last norm and the output layer."""
         others = c.altup_num_inputs - 1
         self.embedding = Embedding(w / "embedding.tokens")
-        self.per_layer = PerLayerTable(w / "embedding.layers", w / "per_layer", eps=c.rms_norm_eps)
+        self.per_layer = PerLayerTable(
+            w / "embedding.layers", w / "per_layer", rows=c.vocab_size_per_layer_input, eps=c.rms_norm_eps
+        )
         self.spread = Spread(w / "spread", others)
         copying = copying_layers(c.kinds, len(c.own_layers), self.first_layer)
         self.blocks = [Block(w / f"blocks.{i}", c, i, i in copying) for i in range(c.num_hidden_layers)]

@@ -45,6 +45,7 @@ from tinystar_np.models.config import Config, activation_key, key, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 USUAL_ROPES = {
@@ -255,13 +256,14 @@ class ScaledExperts(Experts):
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
+        return tap("feed_forward.experts", self.mixed(self.norm(x), *self.routed(x)))
+
+    def routed(self, x: NDArray) -> tuple[NDArray[np.integer], NDArray]:
+        """Choose the experts of each token (B, T, D), and their weights: (B, T, k) each."""
         logits = tap("feed_forward.router", self.router(fast.rms_norm(x, self.router_gain, self.norm.eps)))
-        chosen, weights = self.routing(logits, self.per_token)  # (B, T, k) each
-        chosen = tap("feed_forward.chosen", chosen)
-        weights = tap("feed_forward.weights", weights * self.scales[chosen])
-        rows, k = self.norm(x).reshape(-1, x.shape[-1]), self.per_token
-        y = fast.mixture(rows, chosen.reshape(-1, k), weights.reshape(-1, k), self.experts, False)
-        return tap("feed_forward.experts", y.reshape(x.shape))
+        chosen, weights = self.routing(logits, self.per_token)
+        chosen, weights = self.agreed(chosen, weights * self.scales[chosen])
+        return tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
 
 
 class ExpertsBeside(Module):
@@ -326,6 +328,7 @@ class Gemma4Text(Decoder[Gemma4TextConfig]):
 
     Config = Gemma4TextConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(features=("F", "V", "Q"))
     PREFIX = "model."
     FROM_THE_START = "Blocks of this model read what the embedding and earlier blocks hand them."
     IGNORED = r"layers\.\d+\.self_attn\.(k_proj|v_proj|k_norm|v_norm)\..*"  # of layers that share others'
@@ -335,7 +338,9 @@ class Gemma4Text(Decoder[Gemma4TextConfig]):
         self.embedding = Embedding(w / "embedding.tokens")
         self.per_layer = None
         if c.hidden_size_per_layer_input:
-            self.per_layer = PerLayerTable(w / "embedding.layers", w / "per_layer", eps=c.rms_norm_eps)
+            self.per_layer = PerLayerTable(
+                w / "embedding.layers", w / "per_layer", rows=c.vocab_size_per_layer_input, eps=c.rms_norm_eps
+            )
         copying = copying_layers(c.kinds, len(c.own_layers), self.first_layer)
         self.blocks = [Block(w / f"blocks.{i}", c, i, i in copying) for i in range(c.num_hidden_layers)]
         self.final_norm = RMSNorm(w / "final_norm", eps=c.rms_norm_eps)

@@ -177,12 +177,12 @@ WEIGHTS: WeightTable = {
     "blocks.{i}.attention.q_down.weight": ("layers.{i}.self_attn.q_a_proj.weight", "(Q D)ᵀ"),
     "blocks.{i}.attention.q_down.bias": ("layers.{i}.self_attn.q_a_proj.bias", "Q", "attention_bias"),
     "blocks.{i}.attention.q_norm.gain": ("layers.{i}.self_attn.q_a_layernorm.weight", "Q"),
-    "blocks.{i}.attention.q_up.weight": ("layers.{i}.self_attn.q_b_proj.weight", "(HK+HP Q)ᵀ"),
+    "blocks.{i}.attention.q_up.weight": ("layers.{i}.self_attn.q_b_proj.weight", "(H[K+P] Q)ᵀ"),
     "blocks.{i}.attention.kv_down.weight": ("layers.{i}.self_attn.kv_a_proj_with_mqa.weight", "(R+P D)ᵀ"),
     "blocks.{i}.attention.kv_down.bias":
         ("layers.{i}.self_attn.kv_a_proj_with_mqa.bias", "R+P", "attention_bias"),
     "blocks.{i}.attention.kv_norm.gain": ("layers.{i}.self_attn.kv_a_layernorm.weight", "R"),
-    "blocks.{i}.attention.kv_up.weight": ("layers.{i}.self_attn.kv_b_proj.weight", "(HK+HU R)ᵀ"),
+    "blocks.{i}.attention.kv_up.weight": ("layers.{i}.self_attn.kv_b_proj.weight", "(H[K+U] R)ᵀ"),
     "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HU)ᵀ"),
     "blocks.{i}.attention.out.bias": ("layers.{i}.self_attn.o_proj.bias", "D", "attention_bias"),
     "blocks.{i}.attention.indexer.q.weight":

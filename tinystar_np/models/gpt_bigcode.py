@@ -30,6 +30,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
 from tinystar_np.models.facts import Facts
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 
@@ -56,8 +57,9 @@ class GPTBigCodeConfig(Config):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The letters; G is 1 or H."""
-        return super().sizes | ({"G": 1} if self.multi_query else {})
+        """The letters; G is 1 or H, and Q are the heads of a group."""
+        found = super().sizes | ({"G": 1} if self.multi_query else {})
+        return found | {"Q": found["H"] // max(found["G"], 1)}
 
     @property
     def context_length(self) -> int:
@@ -71,8 +73,8 @@ WEIGHTS: WeightTable = {
     "embedding.positions.weight":         ("wpe.weight", "C D"),
     "blocks.{i}.attention_norm.gain":     ("h.{i}.ln_1.weight", "D"),
     "blocks.{i}.attention_norm.bias":     ("h.{i}.ln_1.bias", "D"),
-    "blocks.{i}.attention.qkv.weight":    ("h.{i}.attn.c_attn.weight", "(D+2GK D)ᵀ"),
-    "blocks.{i}.attention.qkv.bias":      ("h.{i}.attn.c_attn.bias", "D+2GK"),
+    "blocks.{i}.attention.qkv.weight":    ("h.{i}.attn.c_attn.weight", "(G[QK+2K] D)ᵀ"),
+    "blocks.{i}.attention.qkv.bias":      ("h.{i}.attn.c_attn.bias", "G[QK+2K]"),
     "blocks.{i}.attention.out.weight":    ("h.{i}.attn.c_proj.weight", "(D HK)ᵀ"),
     "blocks.{i}.attention.out.bias":      ("h.{i}.attn.c_proj.bias", "D"),
     "blocks.{i}.feed_forward_norm.gain":  ("h.{i}.ln_2.weight", "D"),
@@ -114,6 +116,7 @@ class GPTBigCode(Decoder[GPTBigCodeConfig]):
 
     Config = GPTBigCodeConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HGQ",))
     PREFIX = "transformer."
     IGNORED = r"h\.\d+\.attn\.(bias|masked_bias)"  # the causal mask was saved as a buffer by old versions
 

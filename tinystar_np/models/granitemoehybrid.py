@@ -43,6 +43,7 @@ from tinystar_np.models.config import Config, activation_key, check_time_step_li
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import layer_kinds
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 MAMBA = ("mamba", "linear_attention")
@@ -269,6 +270,7 @@ class GraniteMoeHybrid(Decoder[GraniteMoeHybridConfig]):
 
     Config = GraniteMoeHybridConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HG", "MU"), features=("V", "J"))
     PREFIX = "model."
     OTHER_NAMES: ClassVar = {  # transformers 5's names in memory, which save_pretrained changes back
         r"(.*\.block_sparse_moe)\.router\.weight": r"\1.router.layer.weight",

@@ -34,6 +34,7 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 
@@ -148,6 +149,7 @@ class GraniteMoeShared(Decoder[GraniteMoeSharedConfig]):
 
     Config = GraniteMoeSharedConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(features=("V", "J"))
     PREFIX = "model."
     OTHER_NAMES: ClassVar = {  # transformers 5's names in memory, which save_pretrained changes back
         r"(.*\.block_sparse_moe)\.router\.weight": r"\1.router.layer.weight",

@@ -31,6 +31,7 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 
@@ -55,6 +56,12 @@ class InternLM2Config(Config):
     tie_word_embeddings: bool = False
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """The letters, with Q heads in a group."""
+        found = super().sizes
+        return found | {"Q": found["H"] // max(found["G"], 1)}
+
+    @property
     def rope(self) -> RopeParameters:
         """The rotary embedding's parameters."""
         return RopeParameters.read(vars(self), head_dim=self.sizes["K"])
@@ -64,8 +71,8 @@ WEIGHTS: WeightTable = {
     # ours:                                the checkpoint's, its shape, when it is there
     "embedding.tokens.weight":             ("tok_embeddings.weight", "V D"),
     "blocks.{i}.attention_norm.gain":      ("layers.{i}.attention_norm.weight", "D"),
-    "blocks.{i}.attention.qkv.weight":     ("layers.{i}.attention.wqkv.weight", "(HK+2GK D)ᵀ"),
-    "blocks.{i}.attention.qkv.bias":       ("layers.{i}.attention.wqkv.bias", "HK+2GK", "bias"),
+    "blocks.{i}.attention.qkv.weight":     ("layers.{i}.attention.wqkv.weight", "(G[QK+2K] D)ᵀ"),
+    "blocks.{i}.attention.qkv.bias":       ("layers.{i}.attention.wqkv.bias", "G[QK+2K]", "bias"),
     "blocks.{i}.attention.out.weight":     ("layers.{i}.attention.wo.weight", "(D HK)ᵀ"),
     "blocks.{i}.attention.out.bias":       ("layers.{i}.attention.wo.bias", "D", "bias"),
     "blocks.{i}.feed_forward_norm.gain":   ("layers.{i}.ffn_norm.weight", "D"),
@@ -103,6 +110,7 @@ class InternLM2(Decoder[InternLM2Config]):
 
     Config = InternLM2Config
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HGQ",))
     PREFIX = "model."
 
     def build(self, w: Weights, c: InternLM2Config) -> None:

@@ -34,6 +34,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, require
 from tinystar_np.models.facts import Facts
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 
@@ -223,6 +224,7 @@ class Jamba(Decoder[JambaConfig]):
 
     Config = JambaConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(features=("F", "V", "C"))
     OTHER_FORMS = (FUSED_EXPERTS,)
     PREFIX = "model."
 

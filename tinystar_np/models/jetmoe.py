@@ -36,6 +36,7 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 BLOCK_EPS = 1e-6
@@ -101,6 +102,7 @@ class Pair(Module):
 
     def __init__(self, w: Weights):
         self.q, self.out = Linear(w / "q"), Linear(w / "out")
+        self.out.sum = None  # ranks add up those of all chosen experts at once
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (n, D) to (n, D) where every token attends to itself alone."""
@@ -128,6 +130,7 @@ class ExpertAttention(Attention):
         super().__init__(w, heads=per_token * kv_heads, kv_heads=kv_heads, head_dim=head_dim, rope=rope)
         pairs = [Pair(w / f"experts.{e}") for e in range(experts)]
         self.pairs = Experts(w, pairs, per_token=per_token, routing=top_k_softmax)
+        self.sum = w.sum("experts.0.out.weight")
         self.queries, self.outputs = tuple(pair.q for pair in pairs), tuple(pair.out for pair in pairs)
 
     def build_projections(self, w: Weights) -> None:
@@ -147,7 +150,7 @@ class ExpertAttention(Attention):
         B, T, D = wanted.shape
         k, G, K = self.pairs.per_token, self.kv_heads, self.head_dim
         logits = tap("attention.router", self.pairs.router(wanted))  # (B, T, E)
-        chosen, weights = self.pairs.routing(logits, k)  # (B, T, k)
+        chosen, weights = self.pairs.agreed(*self.pairs.routing(logits, k))  # (B, T, k)
         chosen, weights = tap("attention.chosen", chosen), tap("attention.weights", weights)
         chosen = chosen.reshape(-1, k)
         vectors = np.broadcast_to(wanted.reshape(-1, 1, D), (B * T, k, D))
@@ -161,6 +164,7 @@ class ExpertAttention(Attention):
         y = y.reshape(B, G, k, T, K).transpose(0, 3, 2, 1, 4).reshape(B * T, k, G * K)
         parts = fast.chosen_outputs(y, chosen, self.outputs)  # (BT, k, D)
         mixed = (parts * weights.reshape(-1, k, 1)).sum(axis=1).reshape(B, T, D)
+        mixed = mixed if self.sum is None else self.sum(mixed)
         return tap("attention.out", mixed + self.pairs.bias)
 
 
@@ -194,6 +198,7 @@ class JetMoe(Decoder[JetMoeConfig]):
 
     Config = JetMoeConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("G",))
     PREFIX = "model."
 
     def build(self, w: Weights, c: JetMoeConfig) -> None:

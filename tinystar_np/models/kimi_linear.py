@@ -40,6 +40,7 @@ from tinystar_np.models.config import Config, activation_key, key, require
 from tinystar_np.models.expert_groups import check_groups
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, layer_kinds, sparse_layers
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 LINEAR = "linear_attention"
@@ -161,7 +162,7 @@ WEIGHTS: WeightTable = {
     # in layers with attention
     "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "attention_layers"),
     "blocks.{i}.attention.q.weight":
-        ("layers.{i}.self_attn.q_proj.weight", "(HK+HP D)ᵀ", "attention_layers and not q_lora_rank"),
+        ("layers.{i}.self_attn.q_proj.weight", "(H[K+P] D)ᵀ", "attention_layers and not q_lora_rank"),
     "blocks.{i}.attention.q_down.weight":
         ("layers.{i}.self_attn.q_a_proj.weight", "(Q D)ᵀ", "attention_layers and q_lora_rank"),
     "blocks.{i}.attention.q_down.bias":
@@ -169,7 +170,7 @@ WEIGHTS: WeightTable = {
     "blocks.{i}.attention.q_norm.gain":
         ("layers.{i}.self_attn.q_a_layernorm.weight", "Q", "attention_layers and q_lora_rank"),
     "blocks.{i}.attention.q_up.weight":
-        ("layers.{i}.self_attn.q_b_proj.weight", "(HK+HP Q)ᵀ", "attention_layers and q_lora_rank"),
+        ("layers.{i}.self_attn.q_b_proj.weight", "(H[K+P] Q)ᵀ", "attention_layers and q_lora_rank"),
     "blocks.{i}.attention.kv_down.weight":
         ("layers.{i}.self_attn.kv_a_proj_with_mqa.weight", "(R+P D)ᵀ", "attention_layers"),
     "blocks.{i}.attention.kv_down.bias":
@@ -177,34 +178,34 @@ WEIGHTS: WeightTable = {
     "blocks.{i}.attention.kv_norm.gain":
         ("layers.{i}.self_attn.kv_a_layernorm.weight", "R", "attention_layers"),
     "blocks.{i}.attention.kv_up.weight":
-        ("layers.{i}.self_attn.kv_b_proj.weight", "(HK+HU R)ᵀ", "attention_layers"),
+        ("layers.{i}.self_attn.kv_b_proj.weight", "(H[K+U] R)ᵀ", "attention_layers"),
     "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HU)ᵀ", "attention_layers"),
     "blocks.{i}.attention.out.bias":
         ("layers.{i}.self_attn.o_proj.bias", "D", "attention_layers and attention_bias"),
     # in layers with a delta net
     "blocks.{i}.mixer_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "not attention_layers"),
-    "blocks.{i}.mixer.in.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(XY D)ᵀ", "not attention_layers"),
-    "blocks.{i}.mixer.in.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(XY D)ᵀ", "not attention_layers"),
-    "blocks.{i}.mixer.in.v.weight": ("layers.{i}.self_attn.v_proj.weight", "(XY D)ᵀ", "not attention_layers"),
+    "blocks.{i}.mixer.in.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(YX D)ᵀ", "not attention_layers"),
+    "blocks.{i}.mixer.in.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(YX D)ᵀ", "not attention_layers"),
+    "blocks.{i}.mixer.in.v.weight": ("layers.{i}.self_attn.v_proj.weight", "(YX D)ᵀ", "not attention_layers"),
     "blocks.{i}.mixer.q_convolution.weight":
-        ("layers.{i}.self_attn.q_conv1d.weight", "XY 1 W", "not attention_layers"),
+        ("layers.{i}.self_attn.q_conv1d.weight", "YX 1 W", "not attention_layers"),
     "blocks.{i}.mixer.k_convolution.weight":
-        ("layers.{i}.self_attn.k_conv1d.weight", "XY 1 W", "not attention_layers"),
+        ("layers.{i}.self_attn.k_conv1d.weight", "YX 1 W", "not attention_layers"),
     "blocks.{i}.mixer.v_convolution.weight":
-        ("layers.{i}.self_attn.v_conv1d.weight", "XY 1 W", "not attention_layers"),
+        ("layers.{i}.self_attn.v_conv1d.weight", "YX 1 W", "not attention_layers"),
     "blocks.{i}.mixer.b.weight": ("layers.{i}.self_attn.b_proj.weight", "(Y D)ᵀ", "not attention_layers"),
     "blocks.{i}.mixer.decay.down.weight":
         ("layers.{i}.self_attn.f_a_proj.weight", "(X D)ᵀ", "not attention_layers"),
     "blocks.{i}.mixer.decay.up.weight":
-        ("layers.{i}.self_attn.f_b_proj.weight", "(XY X)ᵀ", "not attention_layers"),
-    "blocks.{i}.mixer.decay.bias": ("layers.{i}.self_attn.dt_bias", "XY", "not attention_layers"),
+        ("layers.{i}.self_attn.f_b_proj.weight", "(YX X)ᵀ", "not attention_layers"),
+    "blocks.{i}.mixer.decay.bias": ("layers.{i}.self_attn.dt_bias", "YX", "not attention_layers"),
     "blocks.{i}.mixer.A_log": ("layers.{i}.self_attn.A_log", "1 1 Y 1", "not attention_layers"),
     "blocks.{i}.mixer.gate.down.weight":
         ("layers.{i}.self_attn.g_a_proj.weight", "(X D)ᵀ", "not attention_layers"),
     "blocks.{i}.mixer.gate.up.weight":
-        ("layers.{i}.self_attn.g_b_proj.weight", "(XY X)ᵀ", "not attention_layers"),
+        ("layers.{i}.self_attn.g_b_proj.weight", "(YX X)ᵀ", "not attention_layers"),
     "blocks.{i}.mixer.norm.gain": ("layers.{i}.self_attn.o_norm.weight", "X", "not attention_layers"),
-    "blocks.{i}.mixer.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D XY)ᵀ", "not attention_layers"),
+    "blocks.{i}.mixer.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D YX)ᵀ", "not attention_layers"),
     "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.post_attention_layernorm.weight", "D"),
     # in layers with experts
     "blocks.{i}.feed_forward.router.weight": ("layers.{i}.mlp.gate.weight", "(E D)ᵀ", "expert_layers"),
@@ -231,11 +232,11 @@ WEIGHTS: WeightTable = {
 }  # fmt: skip
 IN_MEMORY: WeightTable = {  # transformers 5's tensors in memory, which save_pretrained takes apart
     "blocks.{i}.mixer.q_convolution.weight":
-        ("layers.{i}.self_attn.conv1d.weight[:XY]", "3XY 1 W", "not attention_layers"),
+        ("layers.{i}.self_attn.conv1d.weight[:YX]", "3YX 1 W", "not attention_layers"),
     "blocks.{i}.mixer.k_convolution.weight":
-        ("layers.{i}.self_attn.conv1d.weight[XY:2XY]", "3XY 1 W", "not attention_layers"),
+        ("layers.{i}.self_attn.conv1d.weight[YX:2YX]", "3YX 1 W", "not attention_layers"),
     "blocks.{i}.mixer.v_convolution.weight":
-        ("layers.{i}.self_attn.conv1d.weight[2XY:]", "3XY 1 W", "not attention_layers"),
+        ("layers.{i}.self_attn.conv1d.weight[2YX:]", "3YX 1 W", "not attention_layers"),
 }  # fmt: skip
 FUSED_EXPERTS: WeightTable = {  # as transformers 5 writes them: those of a layer in two tensors
     "blocks.{i}.feed_forward.experts.{e}.gate.weight":
@@ -319,6 +320,7 @@ class KimiLinear(Decoder[KimiLinearConfig]):
 
     Config = KimiLinearConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("H", "Y"))
     OTHER_FORMS = (FUSED_EXPERTS, IN_MEMORY)
     PREFIX = "model."
     OTHER_NAMES: ClassVar = {

@@ -37,6 +37,7 @@ from tinystar_np.models.config import LARGEST_INT, Config, key, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, layer_kinds
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 CONVOLUTION = "conv"
@@ -81,7 +82,7 @@ class Lfm2Config(Config):
         F, multiple = self.intermediate_size, max(self.block_multiple_of, 1)
         if self.block_auto_adjust_ff_dim:
             F = -(-int(self.block_ffn_dim_multiplier * int(2 * F / 3)) // multiple) * multiple
-        return super().sizes | {"F": F}
+        return super().sizes | {"F": F, "C": self.hidden_size}
 
     @property
     def absent_letters(self) -> str:
@@ -138,12 +139,12 @@ WEIGHTS: WeightTable = {
         ("layers.{i}.self_attn.out_proj.weight", "(D HK)ᵀ", "attention_layers"),
     # in layers with a convolution
     "blocks.{i}.mixer_norm.gain": ("layers.{i}.operator_norm.weight", "D", "convolution_layers"),
-    "blocks.{i}.mixer.in.weight": ("layers.{i}.conv.in_proj.weight", "(3D D)ᵀ", "convolution_layers"),
-    "blocks.{i}.mixer.in.bias": ("layers.{i}.conv.in_proj.bias", "3D", "convolution_layers and conv_bias"),
-    "blocks.{i}.mixer.convolution.weight": ("layers.{i}.conv.conv.weight", "D 1 W", "convolution_layers"),
+    "blocks.{i}.mixer.in.weight": ("layers.{i}.conv.in_proj.weight", "(3C D)ᵀ", "convolution_layers"),
+    "blocks.{i}.mixer.in.bias": ("layers.{i}.conv.in_proj.bias", "3C", "convolution_layers and conv_bias"),
+    "blocks.{i}.mixer.convolution.weight": ("layers.{i}.conv.conv.weight", "C 1 W", "convolution_layers"),
     "blocks.{i}.mixer.convolution.bias":
-        ("layers.{i}.conv.conv.bias", "D", "convolution_layers and conv_bias"),
-    "blocks.{i}.mixer.out.weight": ("layers.{i}.conv.out_proj.weight", "(D D)ᵀ", "convolution_layers"),
+        ("layers.{i}.conv.conv.bias", "C", "convolution_layers and conv_bias"),
+    "blocks.{i}.mixer.out.weight": ("layers.{i}.conv.out_proj.weight", "(D C)ᵀ", "convolution_layers"),
     "blocks.{i}.mixer.out.bias": ("layers.{i}.conv.out_proj.bias", "D", "convolution_layers and conv_bias"),
     # in every layer
     "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.ffn_norm.weight", "D"),
@@ -192,6 +193,7 @@ class Lfm2(Decoder[Lfm2Config]):
 
     Config = Lfm2Config
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(features=("F", "V", "C"))
     PREFIX = "model."
 
     def build(self, w: Weights, c: Lfm2Config) -> None:

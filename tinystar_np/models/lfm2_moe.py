@@ -35,6 +35,7 @@ from tinystar_np.models.config import Config, key
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, layer_kinds
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 CONVOLUTION = "conv"
@@ -69,6 +70,11 @@ class Lfm2MoeConfig(Config):
     norm_topk_prob: bool = True
     routed_scaling_factor: float = 1.0
     tie_word_embeddings: bool = key(True, aliases=("tie_embedding",))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The letters, with C channels of convolutions, as many as the stream is wide."""
+        return super().sizes | {"C": self.hidden_size}
 
     @property
     def absent_letters(self) -> str:
@@ -120,12 +126,12 @@ WEIGHTS: WeightTable = {
         ("layers.{i}.self_attn.out_proj.weight", "(D HK)ᵀ", "attention_layers"),
     # in layers with a convolution
     "blocks.{i}.mixer_norm.gain": ("layers.{i}.operator_norm.weight", "D", "convolution_layers"),
-    "blocks.{i}.mixer.in.weight": ("layers.{i}.conv.in_proj.weight", "(3D D)ᵀ", "convolution_layers"),
-    "blocks.{i}.mixer.in.bias": ("layers.{i}.conv.in_proj.bias", "3D", "convolution_layers and conv_bias"),
-    "blocks.{i}.mixer.convolution.weight": ("layers.{i}.conv.conv.weight", "D 1 W", "convolution_layers"),
+    "blocks.{i}.mixer.in.weight": ("layers.{i}.conv.in_proj.weight", "(3C D)ᵀ", "convolution_layers"),
+    "blocks.{i}.mixer.in.bias": ("layers.{i}.conv.in_proj.bias", "3C", "convolution_layers and conv_bias"),
+    "blocks.{i}.mixer.convolution.weight": ("layers.{i}.conv.conv.weight", "C 1 W", "convolution_layers"),
     "blocks.{i}.mixer.convolution.bias":
-        ("layers.{i}.conv.conv.bias", "D", "convolution_layers and conv_bias"),
-    "blocks.{i}.mixer.out.weight": ("layers.{i}.conv.out_proj.weight", "(D D)ᵀ", "convolution_layers"),
+        ("layers.{i}.conv.conv.bias", "C", "convolution_layers and conv_bias"),
+    "blocks.{i}.mixer.out.weight": ("layers.{i}.conv.out_proj.weight", "(D C)ᵀ", "convolution_layers"),
     "blocks.{i}.mixer.out.bias": ("layers.{i}.conv.out_proj.bias", "D", "convolution_layers and conv_bias"),
     # in every layer
     "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.ffn_norm.weight", "D"),
@@ -210,6 +216,7 @@ class Lfm2Moe(Decoder[Lfm2MoeConfig]):
 
     Config = Lfm2MoeConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(features=("F", "V", "C"))
     OTHER_FORMS = (FUSED_EXPERTS,)
     PREFIX = "model."
     IGNORED = r".*\.expert_bias"  # where use_expert_bias is false

@@ -38,6 +38,7 @@ from tinystar_np.models.config import Config, key, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, SLIDING, layer_kinds
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 CONVOLUTION = "conv"
@@ -72,6 +73,11 @@ class Lfm3Config(Config):
     use_attention_gate: bool = True
     attention_bias: bool = False
     tie_word_embeddings: bool = key(True, aliases=("tie_embedding",))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The letters, with C channels of convolutions, as many as the stream is wide."""
+        return super().sizes | {"C": self.hidden_size}
 
     @property
     def absent_letters(self) -> str:
@@ -152,12 +158,12 @@ WEIGHTS: WeightTable = {
         ("layers.{i}.post_operator_norm.weight", "D", "attention_layers and use_sandwich_norm"),
     # in layers with a convolution
     "blocks.{i}.mixer_norm.gain": ("layers.{i}.operator_norm.weight", "D", "convolution_layers"),
-    "blocks.{i}.mixer.in.weight": ("layers.{i}.conv.in_proj.weight", "(3D D)ᵀ", "convolution_layers"),
-    "blocks.{i}.mixer.in.bias": ("layers.{i}.conv.in_proj.bias", "3D", "convolution_layers and conv_bias"),
-    "blocks.{i}.mixer.convolution.weight": ("layers.{i}.conv.conv.weight", "D 1 W", "convolution_layers"),
+    "blocks.{i}.mixer.in.weight": ("layers.{i}.conv.in_proj.weight", "(3C D)ᵀ", "convolution_layers"),
+    "blocks.{i}.mixer.in.bias": ("layers.{i}.conv.in_proj.bias", "3C", "convolution_layers and conv_bias"),
+    "blocks.{i}.mixer.convolution.weight": ("layers.{i}.conv.conv.weight", "C 1 W", "convolution_layers"),
     "blocks.{i}.mixer.convolution.bias":
-        ("layers.{i}.conv.conv.bias", "D", "convolution_layers and conv_bias"),
-    "blocks.{i}.mixer.out.weight": ("layers.{i}.conv.out_proj.weight", "(D D)ᵀ", "convolution_layers"),
+        ("layers.{i}.conv.conv.bias", "C", "convolution_layers and conv_bias"),
+    "blocks.{i}.mixer.out.weight": ("layers.{i}.conv.out_proj.weight", "(D C)ᵀ", "convolution_layers"),
     "blocks.{i}.mixer.out.bias": ("layers.{i}.conv.out_proj.bias", "D", "convolution_layers and conv_bias"),
     "blocks.{i}.mixer_post_norm.gain":
         ("layers.{i}.post_operator_norm.weight", "D", "convolution_layers and use_sandwich_norm"),
@@ -218,6 +224,7 @@ class Lfm3(Decoder[Lfm3Config]):
 
     Config = Lfm3Config
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(features=("F", "V", "C"))
     PREFIX = "model."
     OTHER_NAMES: ClassVar = {
         r"(layers\.\d+\.self_attn)\.gate_proj\.weight": r"\1.g_proj.weight",  # in the files

@@ -41,6 +41,7 @@ from tinystar_np.models.config import Config, activation_key, at_least_1, key, r
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import CHUNKED, FULL, layer_windows
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 
@@ -290,6 +291,7 @@ class Llama4Text(Decoder[Llama4TextConfig]):
 
     Config = Llama4TextConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(features=("F", "V", "M"))
     OTHER_FORMS = (EXPERTS_APART,)
     PREFIX = "model."
 

@@ -157,13 +157,13 @@ WEIGHTS: WeightTable = {
     "blocks.{i}.attention.q_down.bias":
         ("layers.{i//2}.self_attn.{i%2}.q_a_proj.bias", "Q", "attention_bias"),
     "blocks.{i}.attention.q_norm.gain": ("layers.{i//2}.self_attn.{i%2}.q_a_layernorm.weight", "Q"),
-    "blocks.{i}.attention.q_up.weight": ("layers.{i//2}.self_attn.{i%2}.q_b_proj.weight", "(HK+HP Q)ᵀ"),
+    "blocks.{i}.attention.q_up.weight": ("layers.{i//2}.self_attn.{i%2}.q_b_proj.weight", "(H[K+P] Q)ᵀ"),
     "blocks.{i}.attention.kv_down.weight":
         ("layers.{i//2}.self_attn.{i%2}.kv_a_proj_with_mqa.weight", "(R+P D)ᵀ"),
     "blocks.{i}.attention.kv_down.bias":
         ("layers.{i//2}.self_attn.{i%2}.kv_a_proj_with_mqa.bias", "R+P", "attention_bias"),
     "blocks.{i}.attention.kv_norm.gain": ("layers.{i//2}.self_attn.{i%2}.kv_a_layernorm.weight", "R"),
-    "blocks.{i}.attention.kv_up.weight": ("layers.{i//2}.self_attn.{i%2}.kv_b_proj.weight", "(HK+HU R)ᵀ"),
+    "blocks.{i}.attention.kv_up.weight": ("layers.{i//2}.self_attn.{i%2}.kv_b_proj.weight", "(H[K+U] R)ᵀ"),
     "blocks.{i}.attention.out.weight": ("layers.{i//2}.self_attn.{i%2}.o_proj.weight", "(D HU)ᵀ"),
     "blocks.{i}.attention.out.bias": ("layers.{i//2}.self_attn.{i%2}.o_proj.bias", "D", "attention_bias"),
     "blocks.{i}.feed_forward_norm.gain": ("layers.{i//2}.post_attention_layernorm.{i%2}.weight", "D"),
@@ -283,7 +283,9 @@ def experts(w: Weights, c: LongcatFlashConfig) -> Experts:
         softmax_corrected_top_k, correction=w["router.correction"], factor=c.routed_scaling_factor
     )
     without = [ZeroExpert() for _ in range(c.zero_experts)]
-    return Experts(w, [*with_weights, *without], per_token=c.moe_topk, routing=routing)
+    return Experts(
+        w, [*with_weights, *without], per_token=c.moe_topk, routing=routing, without_weights=c.zero_experts
+    )
 
 
 class LongcatFlash(Decoder[LongcatFlashConfig]):

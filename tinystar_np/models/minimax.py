@@ -44,6 +44,7 @@ from tinystar_np.models.config import Config, activation_key, key, not_in_files,
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, equal_windows, layer_kinds
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 LINEAR = "linear_attention"
@@ -135,6 +136,12 @@ class MiniMaxConfig(Config):
         return [None if i in self.linear_layers else window for i, window in enumerate(usual)]
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """The letters; the J heads of lightning attention are as many as the others, but have no groups."""
+        found = super().sizes
+        return found | {"J": found["H"]}
+
+    @property
     def absent_letters(self) -> str:
         """That of dense layers: there are none."""
         return "F"
@@ -150,10 +157,10 @@ WEIGHTS: WeightTable = {
     "blocks.{i}.attention.v.weight": ("layers.{i}.self_attn.v_proj.weight", "(GK D)ᵀ", "attention_layers"),
     "blocks.{i}.attention.out.weight": ("layers.{i}.self_attn.o_proj.weight", "(D HK)ᵀ", "attention_layers"),
     # in layers with lightning attention
-    "blocks.{i}.mixer.in.weight": ("layers.{i}.self_attn.qkv_proj.weight", "(3HK D)ᵀ", "linear_layers"),
-    "blocks.{i}.mixer.z.weight": ("layers.{i}.self_attn.output_gate.weight", "(HK D)ᵀ", "linear_layers"),
-    "blocks.{i}.mixer.norm.gain": ("layers.{i}.self_attn.norm.weight", "HK", "linear_layers"),
-    "blocks.{i}.mixer.out.weight": ("layers.{i}.self_attn.out_proj.weight", "(D HK)ᵀ", "linear_layers"),
+    "blocks.{i}.mixer.in.weight": ("layers.{i}.self_attn.qkv_proj.weight", "(J3K D)ᵀ", "linear_layers"),
+    "blocks.{i}.mixer.z.weight": ("layers.{i}.self_attn.output_gate.weight", "(JK D)ᵀ", "linear_layers"),
+    "blocks.{i}.mixer.norm.gain": ("layers.{i}.self_attn.norm.weight", "JK", "linear_layers"),
+    "blocks.{i}.mixer.out.weight": ("layers.{i}.self_attn.out_proj.weight", "(D JK)ᵀ", "linear_layers"),
     "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.post_attention_layernorm.weight", "D"),
     "blocks.{i}.feed_forward.router.weight": ("layers.{i}.block_sparse_moe.gate.weight", "(E D)ᵀ"),
     "blocks.{i}.feed_forward.experts.{e}.gate.weight":
@@ -223,6 +230,7 @@ class MiniMax(Decoder[MiniMaxConfig]):
 
     Config = MiniMaxConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HG", "J"))
     OTHER_FORMS = (FUSED_EXPERTS,)
     PREFIX = "model."
     IGNORED = r"layers\.\d+\.self_attn\.(slope_rate|(query|key|diagonal)_decay)"  # computed here

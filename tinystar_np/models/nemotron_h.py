@@ -46,6 +46,7 @@ from tinystar_np.models.config import Config, activation_key, check_time_step_li
 from tinystar_np.models.expert_groups import check_groups
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import layer_kinds
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 MAMBA, ATTENTION, DENSE, EXPERTS = "linear_attention", "full_attention", "mlp", "moe"
@@ -326,6 +327,7 @@ class NemotronH(Decoder[NemotronHConfig]):
 
     Config = NemotronHConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HG", "MU"), features=("F", "V", "J"))
     OTHER_FORMS = (FUSED_EXPERTS,)
     PREFIX = "backbone."
     OTHER_NAMES: ClassVar = {r"model\.(.*)": r"\1"}  # transformers 5's in memory

@@ -41,6 +41,7 @@ from tinystar_np.models.config import Config, activation_key, key, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, layer_kinds
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 LINEAR = "linear_attention"
@@ -208,7 +209,7 @@ class DeltaNet(GatedDeltaNet):
     """
 
     def __init__(self, w: Weights, c: OlmoHybridConfig):
-        X, Y, P, U = (c.sizes[letter] for letter in "XYPU")
+        X, Y, P, U = self.sizes = tuple(c.sizes[letter] for letter in "XYPU")
         activation = ACTIVATIONS[c.hidden_act]
         super().__init__(
             w, heads=Y, groups=X, head_dim=P, value_dim=U, eps=DELTA_EPS, activation=activation
@@ -222,7 +223,19 @@ class DeltaNet(GatedDeltaNet):
 
     def convolution_weight(self, w: Weights) -> NDArray:
         """Put the weights of the three convolutions side by side."""
-        return np.concatenate([w[f"convolution.{name}.weight"] for name in "qkv"])
+        weight = np.concatenate([w[f"convolution.{name}.weight"] for name in "qkv"])
+        X, Y, P, U = self.sizes
+        own = w.heads(Y, X)
+        if len(weight) == 2 * len(own.groups) * P + len(own.heads) * U:
+            return weight
+        # A file may have cut the three anywhere: then each rank has all, and takes its channels.
+        channels = np.arange(2 * X * P + Y * U)
+        q, k, v = np.split(channels, (X * P, 2 * X * P))
+        of_groups, of_heads = (
+            slice(own.groups.start * P, own.groups.stop * P),
+            slice(own.heads.start * U, own.heads.stop * U),
+        )
+        return weight[np.concatenate((q[of_groups], k[of_groups], v[of_heads]))]
 
     def projected(self, x: NDArray) -> tuple[NDArray, NDArray, NDArray, NDArray]:
         """Make all queries, keys and values (B, T, 2·G·K + H·K_v), z (B, T, H·K_v), b and a (B, T, H)."""
@@ -273,6 +286,7 @@ class OlmoHybrid(Decoder[OlmoHybridConfig]):
 
     Config = OlmoHybridConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HG", "YX"))
     OTHER_FORMS = (ONE_CONVOLUTION, THIRDS)
     OTHER_NAMES: ClassVar = {
         r"(layers\.\d+\.)attention_layer_norm\.weight": r"\1input_layernorm.weight",

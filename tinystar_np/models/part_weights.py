@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
-from tinystar_np.checkpoints.gather import gather
+from tinystar_np.checkpoints.gather import FittedTable, gather
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD
 from tinystar_np.errors import InputError
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.models.config import AnyConfig
 from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import side_by_side
-from tinystar_np.ranks import Part
+from tinystar_np.ranks import Division, Part
 
 if TYPE_CHECKING:
     from tinystar_np.models.base import Decoder
@@ -33,19 +33,29 @@ def weights_of_part(
     """
     division = part.divide(model.DIVIDES)
     if division is not None and model.WHY_NOT_BY_HEADS:
-        raise InputError(f"{model.__name__} cannot be divided by heads: {model.WHY_NOT_BY_HEADS}")
+        raise InputError(
+            f"{model.__name__} cannot be divided by heads: {model.WHY_NOT_BY_HEADS} Use --parallel layers."
+        )
     config, table = fitted(model, config, checkpoint, division)
     if division is not None:
-        division.joins = {row.ours: row.joins for row in table.rows.values() if row.joins}
-        if EMBEDDING in division.joins:
-            first = table.rows[EMBEDDING].part[0]
-            assert isinstance(first, slice)
-            division.first_rows[EMBEDDING] = first.start
-            division.joins.setdefault(HEAD, "side by side")  # tied, it has columns of the same tokens
+        _tell(division, table)
     home = config.home
     here = table.only(lambda row: part.has(row.ours, home) and not row.elsewhere)
     own = side_by_side(gather(checkpoint, here, dtype, in_parts=True))
     return config, {name: own[name] if name in own else hollow(row.shape) for name, row in table.rows.items()}
+
+
+def _tell(division: Division, table: FittedTable) -> None:
+    """Let a rank know what its layers ask of its parts of a table's arrays."""
+    rows = table.rows
+    division.joins = {name: row.joins for name, row in rows.items() if row.joins}
+    division.shares = {name: row.share for name, row in rows.items() if row.joins == "mean"}
+    for name, row in rows.items():
+        first = row.part[0] if row.part else None
+        if row.is_table and row.joins == "sum" and isinstance(first, slice):
+            division.first_rows[name] = first.start
+    if EMBEDDING in division.joins:
+        division.joins.setdefault(HEAD, "side by side")  # tied, it has columns of the same tokens
 
 
 def hollow(shape: tuple[int, ...]) -> NDArray[np.float32]:

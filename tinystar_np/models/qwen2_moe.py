@@ -36,6 +36,7 @@ from tinystar_np.models.config import Config, activation_key, at_least_1, key, r
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, SLIDING, layer_windows
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 
@@ -203,6 +204,7 @@ class Qwen2Moe(Decoder[Qwen2MoeConfig]):
 
     Config = Qwen2MoeConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(features=("F", "V", "C"))
     OTHER_FORMS = (FUSED_EXPERTS,)
     PREFIX = "model."
 

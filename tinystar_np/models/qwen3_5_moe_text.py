@@ -36,6 +36,7 @@ from tinystar_np.models.config import Config, activation_key, at_least_1, key, r
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, layer_kinds
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 LINEAR = "linear_attention"
@@ -123,9 +124,9 @@ WEIGHTS: WeightTable = {
     "embedding.tokens.weight": ("embed_tokens.weight", "V D"),
     # in layers with attention
     "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "attention_layers"),
-    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(2HK D)ᵀ", "attention_layers"),
+    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(H2K D)ᵀ", "attention_layers"),
     "blocks.{i}.attention.q.bias":
-        ("layers.{i}.self_attn.q_proj.bias", "2HK", "attention_layers and attention_bias"),
+        ("layers.{i}.self_attn.q_proj.bias", "H2K", "attention_layers and attention_bias"),
     "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ", "attention_layers"),
     "blocks.{i}.attention.k.bias":
         ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_layers and attention_bias"),
@@ -244,6 +245,7 @@ class Qwen35MoeText(Decoder[Qwen35MoeTextConfig]):
 
     Config = Qwen35MoeTextConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HG", "YX"), features=("F", "V", "C"))
     OTHER_FORMS = (FUSED_EXPERTS,)
     PREFIX = "model."
     OTHER_NAMES: ClassVar = {r"language_model\.(.*)": r"\1"}  # where the text part was taken out of the whole

@@ -36,6 +36,7 @@ from tinystar_np.models.config import Config, activation_key, at_least_1, key, r
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.layer_types import FULL, layer_kinds
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 LINEAR = "linear_attention"
@@ -107,6 +108,12 @@ class Qwen3NextConfig(Config):
         return [i for i in sparse if (i + 1) % n == 0]
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """The letters, with Q heads of values in a delta net's group."""
+        found = super().sizes
+        return found | ({"Q": found["Y"] // max(found["X"], 1)} if "Y" in found else {})
+
+    @property
     def absent_letters(self) -> str:
         """The letters of experts, dense layers, attention and delta nets, where there are none."""
         experts = len(self.expert_layers)
@@ -142,9 +149,9 @@ WEIGHTS: WeightTable = {
     "embedding.tokens.weight": ("embed_tokens.weight", "V D"),
     # in layers with attention
     "blocks.{i}.attention_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "attention_layers"),
-    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(2HK D)ᵀ", "attention_layers"),
+    "blocks.{i}.attention.q.weight": ("layers.{i}.self_attn.q_proj.weight", "(H2K D)ᵀ", "attention_layers"),
     "blocks.{i}.attention.q.bias":
-        ("layers.{i}.self_attn.q_proj.bias", "2HK", "attention_layers and attention_bias"),
+        ("layers.{i}.self_attn.q_proj.bias", "H2K", "attention_layers and attention_bias"),
     "blocks.{i}.attention.k.weight": ("layers.{i}.self_attn.k_proj.weight", "(GK D)ᵀ", "attention_layers"),
     "blocks.{i}.attention.k.bias":
         ("layers.{i}.self_attn.k_proj.bias", "GK", "attention_layers and attention_bias"),
@@ -159,9 +166,9 @@ WEIGHTS: WeightTable = {
     # in layers with a delta net
     "blocks.{i}.mixer_norm.gain": ("layers.{i}.input_layernorm.weight", "D", "linear_layers"),
     "blocks.{i}.mixer.in.weight":
-        ("layers.{i}.linear_attn.in_proj_qkvz.weight", "(2XP+2YU D)ᵀ", "linear_layers"),
+        ("layers.{i}.linear_attn.in_proj_qkvz.weight", "(X[2P+2QU] D)ᵀ", "linear_layers"),
     "blocks.{i}.mixer.in_gates.weight":
-        ("layers.{i}.linear_attn.in_proj_ba.weight", "(2Y D)ᵀ", "linear_layers"),
+        ("layers.{i}.linear_attn.in_proj_ba.weight", "(X[2Q] D)ᵀ", "linear_layers"),
     "blocks.{i}.mixer.convolution.weight":
         ("layers.{i}.linear_attn.conv1d.weight", "2XP+YU 1 W", "linear_layers"),
     "blocks.{i}.mixer.time_step_bias": ("layers.{i}.linear_attn.dt_bias", "Y", "linear_layers"),
@@ -269,6 +276,7 @@ class Qwen3Next(Decoder[Qwen3NextConfig]):
 
     Config = Qwen3NextConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HG", "YXQ"), features=("F", "V", "C"))
     OTHER_FORMS = (FUSED_EXPERTS,)
     PREFIX = "model."
     IGNORED = r"mtp\..*"  # layers that predict further tokens

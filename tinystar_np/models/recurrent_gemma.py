@@ -154,15 +154,15 @@ WEIGHTS: WeightTable = {
     # in recurrent layers
     "blocks.{i}.mixer_norm.gain": ("layers.{i}.temporal_pre_norm.weight", "D", "recurrent_layers"),
     "blocks.{i}.mixer.in.weight":
-        ("layers.{i}.temporal_block.linear_x.weight", "(C D)ᵀ", "recurrent_layers"),
-    "blocks.{i}.mixer.in.bias": ("layers.{i}.temporal_block.linear_x.bias", "C", "recurrent_layers"),
+        ("layers.{i}.temporal_block.linear_x.weight", "(HP D)ᵀ", "recurrent_layers"),
+    "blocks.{i}.mixer.in.bias": ("layers.{i}.temporal_block.linear_x.bias", "HP", "recurrent_layers"),
     "blocks.{i}.mixer.z.weight":
-        ("layers.{i}.temporal_block.linear_y.weight", "(C D)ᵀ", "recurrent_layers"),
-    "blocks.{i}.mixer.z.bias": ("layers.{i}.temporal_block.linear_y.bias", "C", "recurrent_layers"),
+        ("layers.{i}.temporal_block.linear_y.weight", "(HP D)ᵀ", "recurrent_layers"),
+    "blocks.{i}.mixer.z.bias": ("layers.{i}.temporal_block.linear_y.bias", "HP", "recurrent_layers"),
     "blocks.{i}.mixer.convolution.weight":
-        ("layers.{i}.temporal_block.conv_1d.weight", "C 1 W", "recurrent_layers"),
+        ("layers.{i}.temporal_block.conv_1d.weight", "HP 1 W", "recurrent_layers"),
     "blocks.{i}.mixer.convolution.bias":
-        ("layers.{i}.temporal_block.conv_1d.bias", "C", "recurrent_layers"),
+        ("layers.{i}.temporal_block.conv_1d.bias", "HP", "recurrent_layers"),
     "blocks.{i}.mixer.input_gate.weight":
         ("layers.{i}.temporal_block.rg_lru.input_gate_weight", "H P P", "recurrent_layers"),
     "blocks.{i}.mixer.input_gate.bias":
@@ -171,9 +171,9 @@ WEIGHTS: WeightTable = {
         ("layers.{i}.temporal_block.rg_lru.recurrent_gate_weight", "H P P", "recurrent_layers"),
     "blocks.{i}.mixer.recurrence_gate.bias":
         ("layers.{i}.temporal_block.rg_lru.recurrent_gate_bias", "H P", "recurrent_layers"),
-    "blocks.{i}.mixer.decay": ("layers.{i}.temporal_block.rg_lru.recurrent_param", "C", "recurrent_layers"),
+    "blocks.{i}.mixer.decay": ("layers.{i}.temporal_block.rg_lru.recurrent_param", "HP", "recurrent_layers"),
     "blocks.{i}.mixer.out.weight":
-        ("layers.{i}.temporal_block.linear_out.weight", "(D C)ᵀ", "recurrent_layers"),
+        ("layers.{i}.temporal_block.linear_out.weight", "(D HP)ᵀ", "recurrent_layers"),
     "blocks.{i}.mixer.out.bias": ("layers.{i}.temporal_block.linear_out.bias", "D", "recurrent_layers"),
     # in every layer
     "blocks.{i}.feed_forward_norm.gain": ("layers.{i}.channel_pre_norm.weight", "D"),

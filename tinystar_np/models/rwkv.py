@@ -38,6 +38,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, key
 from tinystar_np.models.facts import Facts
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 FINAL_EPS = 1e-5
@@ -132,6 +133,7 @@ class Rwkv(Decoder[RwkvConfig]):
 
     Config = RwkvConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(features=("F", "V", "K"))
     PREFIX = "rwkv."
     OTHER_NAMES: ClassVar = {r"lm_head\.weight": "head.weight"}
 

@@ -34,6 +34,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.tinystar_block import Block, Embedder, norm, positions_of
 from tinystar_np.models.tinystar_config import TinyStarConfig
+from tinystar_np.ranks import Part
 from tinystar_np.whole_file import whole_file
 
 STARTS = {"gain": 1.0, "bias": 0.0}
@@ -43,8 +44,8 @@ SHAPES: Mapping[str, tuple[str] | tuple[str, str]] = {
     # name:                                    its shape, when it is there
     "embedding.tokens.weight":                 ("V D",),
     "embedding.positions.weight":              ("C D", "has_learned_positions"),
-    "blocks.{i}.attention.q.weight":           ("D Q",),
-    "blocks.{i}.attention.q.bias":             ("Q", "attention_bias"),
+    "blocks.{i}.attention.q.weight":           ("D HA",),
+    "blocks.{i}.attention.q.bias":             ("HA", "attention_bias"),
     "blocks.{i}.attention.k.weight":           ("D GA", "not has_latents"),
     "blocks.{i}.attention.k.bias":             ("GA", "attention_bias and not has_latents"),
     "blocks.{i}.attention.v.weight":           ("D GK", "not has_latents"),
@@ -52,7 +53,7 @@ SHAPES: Mapping[str, tuple[str] | tuple[str, str]] = {
     "blocks.{i}.attention.kv_down.weight":     ("D R+J", "has_latents"),
     "blocks.{i}.attention.kv_down.bias":       ("R+J", "attention_bias and has_latents"),
     "blocks.{i}.attention.kv_norm.gain":       ("R", "has_latents"),
-    "blocks.{i}.attention.kv_up.weight":       ("R 2HK", "has_latents"),
+    "blocks.{i}.attention.kv_up.weight":       ("R H2K", "has_latents"),
     "blocks.{i}.attention.relative_keys":      ("2C+1 A", "has_relative_positions"),
     "blocks.{i}.attention.relative_values":    ("2C+1 K", "has_relative_positions"),
     "blocks.{i}.attention.out.weight":         ("HK D",),
@@ -86,6 +87,7 @@ class TinyStar(Decoder[TinyStarConfig]):
     config   which parts
     weights  {name: array}, as ``WEIGHTS`` names them; None for random ones
     end_ids  the token ids that end a text
+    part     which part of the model this process has, where several share it; None for all of it
     seed     of the random weights
 
     ``embedder``, ``core`` (the list of blocks) and ``head`` may be replaced by anything with the same call.
@@ -99,10 +101,11 @@ class TinyStar(Decoder[TinyStarConfig]):
         config: TinyStarConfig,
         weights: Mapping[str, Matrix] | None = None,
         end_ids: Sequence[int] = (),
+        part: Part | None = None,
         *,
         seed: int = 0,
     ):
-        super().__init__(config, random_weights(config, seed) if weights is None else weights, end_ids)
+        super().__init__(config, random_weights(config, seed) if weights is None else weights, end_ids, part)
 
     def build(self, w: Weights, c: TinyStarConfig) -> None:
         """Build the embedder, the core and the head."""

@@ -42,6 +42,7 @@ from tinystar_np.layers.weights import Weights
 from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, not_in_files, require
 from tinystar_np.models.facts import Facts
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 MAMBA, HYBRID = "linear_attention", "hybrid"
@@ -207,8 +208,8 @@ WEIGHTS: WeightTable = {
     "blocks.{i}.shared_out.weight": ("layers.{i}.linear.weight", "(D D)ᵀ", "hybrid_layers"),
     # of Mamba, in every layer
     "blocks.{i}.mixer_norm.gain": ("layers.{i}{within[i]}.input_layernorm.weight", "D"),
-    "blocks.{i}.mixer.in.weight": ("layers.{i}{within[i]}.mamba.in_proj.weight", "(2MP D)ᵀ"),
-    "blocks.{i}.mixer.in.bias": ("layers.{i}{within[i]}.mamba.in_proj.bias", "2MP", "mamba_proj_bias"),
+    "blocks.{i}.mixer.in.weight": ("layers.{i}{within[i]}.mamba.in_proj.weight", "(MP2 D)ᵀ"),
+    "blocks.{i}.mixer.in.bias": ("layers.{i}{within[i]}.mamba.in_proj.bias", "MP2", "mamba_proj_bias"),
     "blocks.{i}.mixer.convolution.weight": ("layers.{i}{within[i]}.mamba.conv1d.weight", "MP 1 W"),
     "blocks.{i}.mixer.convolution.bias":
         ("layers.{i}{within[i]}.mamba.conv1d.bias", "MP", "mamba_conv_bias"),
@@ -284,7 +285,8 @@ class Mamba1ByHeads(Mamba1):
 
     def build_scan(self, w: Weights) -> None:
         """Build what the scan needs: of each head what makes Δ, B and C; A (N, F) and D (F,)."""
-        each = [w / f"heads.{m}" for m in range(self.heads)]
+        own = w.heads(self.heads, self.heads).heads  # where ranks share the heads, some
+        each, self.heads = [w / f"heads.{m}" for m in own], len(own)
         self.selections = [Linear(head / "selection") for head in each]
         self.time_steps = [Linear(head / "time_step") for head in each]
         A_log = np.concatenate(w["A_log"], axis=0)  # (F, N)
@@ -313,6 +315,7 @@ class Zamba(Decoder[ZambaConfig]):
 
     Config = ZambaConfig
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HG", "M"))
     PREFIX = "model."
     IGNORED = r"layers\.\d+\.shared_transf\..*"  # copies of the shared block at its later uses
 

@@ -42,6 +42,7 @@ from tinystar_np.models.base import Decoder
 from tinystar_np.models.config import Config, activation_key, key, not_in_files, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 MAMBA, HYBRID = "linear_attention", "hybrid"
@@ -402,6 +403,7 @@ class Zamba2(Decoder[Zamba2Config]):
 
     Config = Zamba2Config
     WEIGHTS = WEIGHTS
+    DIVIDES = Divides(heads=("HG", "MU"))
     PREFIX = "model."
     IGNORED = r"layers\.\d+\.shared_transformer\..*"  # copies of a shared block at its later uses
 

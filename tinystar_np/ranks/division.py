@@ -71,16 +71,29 @@ class HeadShare(NamedTuple):
     groups: range
 
 
+class GroupShare(NamedTuple):
+    """The groups that a rank has, where a matrix has all of a group together.
+
+    groups  some of all
+    heads   which of the heads of each
+    letter  that of a group's heads; "" where a group is a head, which is whole
+    """
+
+    groups: range
+    heads: range
+    letter: str
+
+
 class Divides(NamedTuple):
     """Which letters in the shapes of a weight table say that ranks share an axis.
 
-    heads     letters of heads, then of the groups that share keys and values, if there are any: "HG". A third
-              stands for the queries, the key and the value of a group that lie side by side: "HGQ"
-    features  products of letters of which a rank may have any run: "F"
+    heads     letters of heads; of the groups that share keys and values, if there are any; and of how many
+              heads a group has, where a matrix has all of a group together: "H", "HG", "HGQ"
+    features  products of letters of which a rank may have any run: "F", "MS" of S shared experts
     """
 
     heads: Sequence[str] = ("HG",)
-    features: Sequence[str] = ("F", "V")
+    features: Sequence[str] = ("F", "V", "MS", "FS")
 
 
 class Division:
@@ -88,14 +101,17 @@ class Division:
 
     ranks    all ranks
     divides  by which letters
-    joins    {our name of a matrix: how the ranks' products with their parts become one result}, "sum" of
-             parts of sums, or "side by side"
-    first_rows {our name of a table: which row of the whole is the first}
+
+    joins       {our name of a matrix: how the ranks' products with their parts become one result}, "sum" of
+                parts of sums, or "side by side"; of a norm's gain "mean"
+    shares      {our name of a norm's gain: which share of the whole this rank's part is}
+    first_rows  {our name of a table: which row of the whole is the first}
     """
 
     def __init__(self, ranks: Ranks, divides: Divides):
         self.ranks, self.divides = ranks, divides
         self.joins: dict[str, str] = {}
+        self.shares: dict[str, float] = {}
         self.first_rows: dict[str, int] = {}
 
     def heads(self, heads: int, groups: int) -> HeadShare:
@@ -114,6 +130,13 @@ class Division:
         """Return this rank's run of experts, none where there are more ranks than experts."""
         return shares(count, self.ranks.size)[self.ranks.rank]
 
+    def counted(self, letter: str, count: int) -> range:
+        """Return which of several equal things this rank has that a weight table numbers, by their letter."""
+        if letter == "E":
+            return self.experts(count)
+        is_divided = any(letter == each[0] for each in self.divides.heads)
+        return self.heads(count, count).heads if is_divided else range(count)
+
     def run_of(self, letters: str, size: int, sizes: Mapping[str, int]) -> range | None:
         """Return this rank's run of an axis of a tensor; None where each rank has all of it.
 
@@ -124,20 +147,56 @@ class Division:
         if letters in self.divides.features:
             return self.features(size)
         for each in self.divides.heads:
-            H, G = each[0], each[1] if len(each) > 1 else each[0]
-            if not letters.startswith((H, G)):
+            share, _ = self._shared(each, letters, sizes)
+            if share is None:
                 continue
-            groups = sizes.get(G, sizes[H])
-            share = self.heads(sizes[H], groups)
-            run = share.heads if letters.startswith(H) else share.groups
-            if each[2:] and each[2:] in letters and groups < self.ranks.size:
-                raise InputError(
-                    f"{self.ranks.size} ranks cannot share {groups} groups of heads whose queries, keys and "
-                    "values lie side by side. Start fewer."
-                )
+            run = share.heads if letters.startswith(each[0]) else share.groups
             unit = size // sizes[letters[0]]
             return range(run.start * unit, run.stop * unit)
         return None
+
+    def share_of_groups(self, letter: str, sizes: Mapping[str, int]) -> GroupShare | None:
+        """Return what this rank has of groups that lie together, by their letter; None for all of each."""
+        for each in self.divides.heads:
+            if letter == each[0]:
+                groups = sizes.get(each[1:2], sizes[letter])
+                return GroupShare(self.heads(sizes[letter], groups).heads, range(0), "")
+            if letter == each[1:2] and each[2:]:
+                share, of_each = self.heads(sizes[each[0]], sizes[letter]), sizes[each[2]]
+                first = share.heads.start % of_each
+                return GroupShare(
+                    share.groups, range(first, first + len(share.heads) // len(share.groups)), each[2]
+                )
+        return None
+
+    def has_heads(self, axes: str) -> bool:
+        """Say whether a shape in letters has an axis of heads, or of groups of them."""
+        letters = "".join(each[:2] for each in self.divides.heads)
+        return any(axis.strip("()ᵀ")[:1] in letters for axis in axes.split())
+
+    def counts(self, letters: str, sizes: Mapping[str, int]) -> bool:
+        """Say whether this rank is the first that has its run of an axis, which others may have too."""
+        for each in self.divides.heads:
+            share, groups = self._shared(each, letters, sizes)
+            if share is not None and not letters.startswith(each[0]):
+                of_each = sizes[each[0]] // groups
+                return share.heads.start == share.groups.start * of_each
+        return True
+
+    def _shared(self, each: str, letters: str, sizes: Mapping[str, int]) -> tuple[HeadShare | None, int]:
+        """Return the rank's heads and groups, and G, where letters begin with one of these."""
+        H, G = each[0], each[1] if len(each) > 1 else each[0]
+        if not letters.startswith((H, G)):
+            return None, 0
+        heads = sizes[H] if H in sizes else sizes[G]
+        groups = sizes.get(G, heads)
+        return self.heads(heads, groups), groups
+
+    def largest(self, x: NDArray) -> NDArray:
+        """Return the largest of the ranks' numbers, at each place of an array that is not negative."""
+        of_each = np.zeros((self.ranks.size, *x.shape), dtype=x.dtype)
+        of_each[self.ranks.rank] = x
+        return self.ranks.sum(of_each).max(axis=0)
 
     def agreed(self, x: NDArray) -> NDArray:
         """Return what rank 0 has, on all ranks: numbers in which machines must not differ in the last bit."""

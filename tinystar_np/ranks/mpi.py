@@ -22,8 +22,10 @@ numbers are added in the order of the ranks: the sum is the same on all of them,
 import os
 import pickle
 import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -37,7 +39,7 @@ from tinystar_np.ranks.cores import cores_before_binding, share_cores
 from tinystar_np.ranks.ranks import RanksEndedError
 
 if TYPE_CHECKING:
-    from mpi4py.MPI import Comm
+    from mpi4py.MPI import Comm, Request
 
 MESSAGE, END, PART, TOTAL = range(4)
 """Tags: a message; the last of rank 0, or a rank's failure; what is added up, and its sum."""
@@ -71,6 +73,7 @@ class MpiRanks:
     size   how many there are
     hosts  the name of each rank's machine
     fault  why they can no longer work together; "" while they can
+    turn   a lock, see ``Ranks``
 
     ``with ranks:`` on rank 0 lets the others end, too, however the block ends.
 
@@ -99,8 +102,9 @@ class MpiRanks:
         self._cores = frozenset[int]().union(*(places[rank][1] for rank in self._here))
         self._is_crowded = len(self._here) > len(self._cores)
         self.fault = ""
+        self.turn: AbstractContextManager[object] = threading.RLock()
         self._ended = False
-        self._last: list[object] = []
+        self._unfinished: list[Request] = []
 
     def share_cores(self, parallel: str) -> None:
         """Take this rank's cores of its machine, and as many threads, unless a number was asked for.
@@ -111,11 +115,11 @@ class MpiRanks:
 
     def send(self, message: object, to: int) -> None:
         """Send anything to another rank; returns when the message may be changed."""
-        self._wait(self._sent(message, to, MESSAGE), POLLS)
+        self._complete([self._begin(message, to, MESSAGE)], POLLS)
 
     def receive(self, source: int) -> Any:
         """Wait for the next message of another rank; those of one rank come in the order of sending."""
-        return self._wait(lambda: self._comm.improbe(source, MESSAGE), POLLS).recv()
+        return self._received(source, POLLS)
 
     def sum(self, x: NDArray) -> NDArray:
         """Add up arrays of the same shape, one of each rank: the same sum, to the last bit, on all of them.
@@ -139,7 +143,11 @@ class MpiRanks:
         if self.rank:
             self.send(x, to=0)
             return x
-        return np.concatenate([x, *(self.receive(source) for source in range(1, self.size))], axis=-1)
+        others = [self._received(source, POLLS_OF_SUMS) for source in range(1, self.size)]
+        return np.concatenate([x, *others], axis=-1)
+
+    def _received(self, source: int, polls: int) -> Any:
+        return self._wait(lambda: self._comm.improbe(source, MESSAGE), polls).recv()
 
     def _exchange(self, outgoing: list[NDArray], lengths: list[int], tag: int) -> list[NDArray]:
         """Send an array to each rank, and return those that come from each, of these lengths."""
@@ -149,14 +157,20 @@ class MpiRanks:
         byte = self._mpi.BYTE
         requests = [self._comm.Irecv((found[rank], byte), rank, tag) for rank in others]
         requests += [self._comm.Isend((outgoing[rank], byte), rank, tag) for rank in others]
-        self._wait(lambda: self._mpi.Request.Testall(requests) or None, POLLS_OF_SUMS)
+        self._complete(requests, POLLS_OF_SUMS)
         return found
 
-    def _sent(self, message: object, to: int, tag: int) -> Callable[[], bool | None]:
-        """Begin to send; returns what says whether it is done."""
-        data = pickle.dumps(message, protocol=5)
-        request = self._comm.Isend((data, self._mpi.BYTE), to, tag)
-        return lambda: request.Test() or None
+    def _begin(self, message: object, to: int, tag: int) -> "Request":
+        """Begin to send a message."""
+        return self._comm.Isend((pickle.dumps(message, protocol=5), self._mpi.BYTE), to, tag)
+
+    def _complete(self, requests: "list[Request]", polls: int) -> None:
+        """Wait until all is sent and received; raises as ``_wait`` does."""
+        try:
+            self._wait(lambda: self._mpi.Request.Testall(requests) or None, polls)
+        except BaseException:
+            self._unfinished += requests  # and with them the memory that MPI still reads or writes
+            raise
 
     def _wait(self, asked: Callable[[], Found | None], polls: int) -> Found:
         """Ask until there is something, and return it.
@@ -196,7 +210,7 @@ class MpiRanks:
     def fail(self, error: RanksError) -> None:
         """Tell rank 0 that this one cannot go on, and wait until all end."""
         try:
-            self._wait(self._sent(error, 0, END), 1)
+            self._complete([self._begin(error, 0, END)], POLLS)
             self._wait(lambda: None, 1)
         except RanksEndedError:
             pass
@@ -205,7 +219,7 @@ class MpiRanks:
         """Let the other ranks end; on rank 0, which takes no part in anything afterwards."""
         if not self._ended:
             self._ended = True
-            self._last = [self._sent(None, to, END) for to in range(1, self.size)]
+            self._unfinished += [self._begin(None, to, END) for to in range(1, self.size)]
 
     def __enter__(self) -> Self:
         """Return these ranks."""

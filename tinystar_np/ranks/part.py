@@ -69,20 +69,20 @@ class Part:
     @property
     def words(self) -> str:
         """How the model is divided, in words."""
-        if self.layers is None:
-            return f"{self.ranks.size} processes, a share of every layer in each"
-        runs = (f"{run.start}–{run.stop - 1}" if len(run) > 1 else f"{run.start}" for run in self.layers)
-        return f"{self.ranks.size} processes, with layers {', '.join(runs)}"
+        shared = "a share of every layer in each" if self.layers is None else f"with layers {self._runs()}"
+        return f"{self.ranks.size} processes, {shared}"
 
     def described(self) -> str:
-        """Say in a sentence which rank has what."""
-        size, hosts = self.ranks.size, self.ranks.hosts
-        if self.layers is None:
-            return f"{size} ranks share every layer: its heads, features and experts."
+        """Say in a sentence how the model is divided, and where the parts are."""
+        shared = "each has a share of every layer" if self.layers is None else f"layers {self._runs(True)}"
+        return f"{self.ranks.size} processes share the model: {shared}."
+
+    def _runs(self, with_hosts: bool = False) -> str:
+        assert self.layers is not None
         runs = [f"{run.start}–{run.stop - 1}" if len(run) > 1 else str(run.start) for run in self.layers]
-        if len(set(hosts)) > 1:
-            runs = [f"{run} on {host}" for run, host in zip(runs, hosts, strict=True)]
-        return f"{size} ranks share the layers: {', '.join(runs)}."
+        if with_hosts and len(set(self.ranks.hosts)) > 1:
+            runs = [f"{run} on {host}" for run, host in zip(runs, self.ranks.hosts, strict=True)]
+        return ", ".join(runs)
 
     def __repr__(self) -> str:
         return f"rank {self.ranks.rank} of {self.words}"

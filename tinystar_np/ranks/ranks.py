@@ -1,5 +1,6 @@
 """What a model asks of the processes that share it: a communicator, as MPI has one."""
 
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -20,12 +21,15 @@ class Ranks(Protocol):
     size   how many there are, at least 2
     hosts  the name of each rank's machine
     fault  why they can no longer work together: a sentence for errors; "" while they can
+    turn   a lock that rank 0 holds while the ranks do what it told them, in one of its threads at a time; the
+           thread that holds it may take it again
     """
 
     rank: int
     size: int
     hosts: tuple[str, ...]
     fault: str
+    turn: AbstractContextManager[object]
 
     def send(self, message: object, to: int) -> None:
         """Send anything to another rank; returns when the message may be changed."""

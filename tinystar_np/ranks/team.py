@@ -1,6 +1,7 @@
 """The followers, as the leader of a divided model sees them."""
 
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
@@ -27,24 +28,32 @@ class Team:
         self.ranks, self.number = ranks, number
         self.rewindable = True
         self._numbers = count()
-        self._later: list[tuple[Any, ...]] = []
+        # A deque, and no lock: states end in any thread, also where Python collects garbage in the middle of
+        # a line of this class, which would wait for itself.
+        self._later: deque[tuple[Any, ...]] = deque()
 
     def tell(self, *message: Any) -> None:
-        """Let each follower do something; raises RanksError where they can no longer work together."""
+        """Let each follower do something; only in the thread whose turn it is (``Ranks.turn``).
+
+        Raises RanksError where they can no longer work together.
+        """
         if self.ranks.fault:
             raise RanksError(self.ranks.fault)
-        waiting, self._later = self._later, []
+        waiting = []
+        while self._later:
+            waiting.append(self._later.popleft())
         for to in range(1, self.ranks.size):
             self.ranks.send((self.number, waiting, message), to)
 
     def later(self, *message: Any) -> None:
-        """Let each follower do something before what it is told next."""
+        """Let each follower do something before what it is told next; in any thread."""
         self._later.append(message)
 
     def ask(self, *message: Any) -> list[Any]:
         """Let each follower do something that has a result; returns the results, in the ranks' order."""
-        self.tell(*message)
-        return [self.ranks.receive(source) for source in range(1, self.ranks.size)]
+        with self.ranks.turn:
+            self.tell(*message)
+            return [self.ranks.receive(source) for source in range(1, self.ranks.size)]
 
     def new_states(self, batch_size: int, capacity: int) -> int:
         """Make empty states on all followers; returns their number."""
@@ -57,6 +66,10 @@ class Team:
     def join(self, numbers: Sequence[int]) -> int:
         """Put rows of several states into one batch; returns its number."""
         return self._made("join", list(numbers))
+
+    def paged(self, number: int, blocks: int, size: int) -> int:
+        """Put the followers' states of one row into a pool of so many blocks; returns the pool's number."""
+        return self._made("paged", number, blocks, size)
 
     def _made(self, what: str, *how: Any) -> int:
         number = next(self._numbers)

@@ -54,7 +54,8 @@ class Engine:
 
     model         the model
     tokenizer     its tokenizer; None where only ids are wanted
-    cache_memory  bytes of the cache that all requests share, as a number or as "2GB"
+    cache_memory  bytes of the cache that all requests share, as a number or as "2GB"; where several
+                  processes share the model, of the part that each of them has
     max_batch     the most texts that are read or generated at the same time
     max_waiting   the most requests that wait for a place
     own_thread    whether it works in a thread of its own; where not, in the one that calls ``work``. In the

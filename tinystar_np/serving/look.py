@@ -198,6 +198,12 @@ def look_at(served: Served, asked: LookRequest, name: str) -> Look:
     Raises the ApiError that says what is wrong with the request.
     """
     model = served.model
+    if model.part is not None:
+        words = (
+            f"{model.part.ranks.size} processes share this model, and what happens in the others cannot be "
+            "shown. Serve it in a single process to look inside its answers."
+        )
+        raise wrong("model", words)
     options = SamplingOptions(**asked.sampling(served.settings, asked.index))
     prompt, answer = tokens_of(served, asked)
     if not answer:
