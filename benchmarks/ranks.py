@@ -4,10 +4,10 @@
     python benchmarks/ranks.py tiny-llama --rounds 1 --new 2 --prefill 8 --batch 2      a quick try
     python benchmarks/ranks.py --wire                                  messages and sums between ranks alone
 
-Starts mpiexec itself, which must be installed: pip install 'tinystar_np[ranks]'. A model with random weights is
-made first. In each round one process, and the ranks in each way to share the model, are started in turn, and
-do the same; a ratio compares two runs of one round. All are started as users start them, without a number of
-threads. The ranks are on this machine.
+Starts mpiexec itself, which must be installed: pip install 'tinystar_np[ranks]'. A model with random weights
+is made first. In each round one process, and the ranks in each way to share the model, are started in turn,
+and do the same; a ratio compares two runs of one round. All are started as users start them, without a number
+of threads. The ranks are on this machine.
 """
 
 import argparse
@@ -46,7 +46,7 @@ PASSES = 1000  # of each
 
 @contextmanager
 def started(ranks: int, engine: str, directory: Path, threads: int | None = None) -> Iterator[EngineProcess]:
-    """Start an engine of rank_engines.py on so many ranks, or in a process without mpiexec where that is 1."""
+    """Start an engine of rank_engines.py on so many ranks; without mpiexec where that is 1."""
     env, command = environment(threads), []
     if ranks > 1:
         command = [mpiexec(), "-n", str(ranks)]
@@ -77,7 +77,7 @@ def speeds(tasks: Sequence[Task], dtype: str, ranks: int, how: str, directory: P
 def compare(
     shape: str, options: argparse.Namespace, directory: Path, progress: Say
 ) -> Iterator[dict[str, object]]:
-    """Measure one shape: for each task and side, the tokens/s of all rounds, and the ratios to one process."""
+    """Measure one shape: for each task and side, tokens/s of all rounds, and the ratios to one process."""
     tasks = [Task(1, options.prompt, options.new)]
     tasks += [Task(rows, options.prompt, options.new) for rows in options.batch]
     tasks += [Task(1, tokens, 0) for tokens in options.prefill]
