@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -22,6 +23,8 @@ MPIEXEC = str(_beside) if _beside.exists() else shutil.which("mpiexec")
 if MPIEXEC is None:
     pytest.skip("there is no mpiexec: pip install mpich", allow_module_level=True)
 IS_OPEN_MPI = "Open MPI" in subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True).stdout
+MARK = "TINYSTAR_NP_TEST"
+"""A variable that all processes of one run have: their launchers put them into sessions of their own."""
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",  # ranks beside other tests
     # Open MPI refuses to start as root, and more processes than there are cores.
@@ -39,13 +42,14 @@ class Ranks:
 
     def __init__(self, command: list[str], ranks: int, **environment: str):
         assert MPIEXEC is not None
+        self.mark = uuid4().hex
         self.process = subprocess.Popen(
             [MPIEXEC, "-n", str(ranks), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, **ENVIRONMENT, **environment},
+            env={**os.environ, **ENVIRONMENT, MARK: self.mark, **environment},
             start_new_session=True,
         )
 
@@ -54,30 +58,31 @@ class Ranks:
         out, error = self.process.communicate(given, timeout=PATIENCE)
         return subprocess.CompletedProcess([], self.process.returncode, out, error)
 
-    def of_session(self) -> list[int]:
-        """Return the processes of these that are there, mpiexec among them."""
+    def left(self, rank: int | None = None) -> list[int]:
+        """Return the processes of these that are there, mpiexec among them; or only that of a rank."""
+        wanted = {f"{MARK}={self.mark}"}
+        of_rank = {f"{name}={rank}" for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK")}
         found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rpartition(")")[2].split()
-            except OSError:  # it has just ended
-                continue
-            if int(fields[3]) == self.process.pid and fields[0] != "Z":
-                found.append(int(stat.parent.name))
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):  # it has just ended, or is another user's
+                variables = set(path.read_bytes().decode(errors="replace").split("\0"))
+                if wanted <= variables and (rank is None or of_rank & variables):
+                    found.append(int(path.parent.name))
         return found
 
     def wait_until_gone(self, seconds: float = 10) -> None:
         """Wait until none of them is there."""
         until = time.monotonic() + seconds
-        while self.of_session():
+        while self.left():
             assert time.monotonic() < until, "processes are left"
             time.sleep(0.01)
 
     def kill(self) -> None:
         """End all of them."""
-        while left := self.of_session():
+        while left := self.left():
             for number in left:
-                os.kill(number, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
             time.sleep(0.01)
         self.process.wait(PATIENCE)
 

@@ -57,13 +57,15 @@ def _array(random: np.random.Generator, row: Row, config: Config) -> Matrix:
 
 
 def deeper(raw: dict[str, Any]) -> dict[str, Any]:
-    """Say of a model that it has twice as many layers, of the same kinds in the same order."""
+    """Say of a model of two layers that it has four, of the same kinds in the same order."""
     config = model_class(raw["model_type"]).Config
     number = config.letters().get("L")
     spelled = [key for key in (number, *config.keys()[number].aliases) if key in raw] if number else []
     if not spelled:
         return raw
     L = raw[spelled[0]]
+    if L > 2:
+        return raw
     of_layers = [key for key, each in raw.items() if isinstance(each, list) and len(each) == L]
     lists = {key: 2 * raw[key] for key in (*of_layers, "attention_types") if key in raw}
     lists.pop("mlp_multipliers", None)  # of its parts

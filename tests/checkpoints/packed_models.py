@@ -8,8 +8,12 @@ import numpy as np
 import torch
 from parity import edit_config, reference_model
 from safetensors.torch import save_file
+from thread_ranks import divided
 from transformers.pytorch_utils import Conv1D
 
+from tinystar_np.checkpoints.model_source import open_source
+from tinystar_np.kernels.packed import PackedMatrix
+from tinystar_np.loading import model_config
 from tinystar_np.models import Decoder
 
 LLAMA: dict[str, Any] = {
@@ -76,3 +80,20 @@ def assert_equal_weights(ours: Decoder, reference: Any) -> None:
         ):
             found = ours.weights[f"blocks.{block}.{name}.weight"]
             np.testing.assert_array_equal(found, layer.weight.detach().T)
+
+
+def assert_shared_alike(directory: Path, whole: Decoder, ids: np.ndarray, size: int = 2) -> None:
+    """Ranks that share a saved model's heads compute its logits; of what is packed, each has a packed part.
+
+    whole  the model in one process
+    """
+    source = open_source(directory)
+    architecture, config = model_config(source, source.config)
+    checkpoint = source.checkpoint(source.config)
+    model = divided(lambda part: architecture.from_checkpoint(config, checkpoint, part=part), size)
+    for x in (ids, ids[0, :1]):
+        expected = whole(x)
+        np.testing.assert_allclose(model(x), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    kept = {name: matrix for name, matrix in model.weights.items() if ".experts." not in name}
+    for name, matrix in kept.items():
+        assert isinstance(matrix, PackedMatrix) == isinstance(whole.weights[name], PackedMatrix), name

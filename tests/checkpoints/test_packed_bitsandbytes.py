@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from packed_models import GPT2, Packed, assert_equal_weights, save_packed
+from packed_models import GPT2, Packed, assert_equal_weights, assert_shared_alike, save_packed
 from parity import assert_close, logits_of, random_ids
 
 from tinystar_np.errors import CheckpointError
@@ -102,6 +102,7 @@ def test_bit_for_bit(packer: str, tmp_path: Path) -> None:
     model, _ = load(tmp_path)
     assert_close(model(ids), expected)
     assert_close(model(ids[0, :1]), expected[0, :1])
+    assert_shared_alike(tmp_path, model, ids)
     assert {type(a) for name, a in model.weights.items() if "feed_forward." in name} == {CodedMatrix}
     for dtype in ("bfloat16", "int8"):
         assert_close(load(tmp_path, dtype)[0](ids), expected, 0.2)

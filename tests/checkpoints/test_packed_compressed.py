@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from packed_models import Packed, save_packed
+from packed_models import Packed, assert_shared_alike, save_packed
 from parity import assert_close, logits_of, random_ids
 from transformers import AutoModelForCausalLM, CompressedTensorsConfig
 
@@ -139,6 +139,7 @@ def test_as_the_package_unpacks(scheme: str, tmp_path: Path) -> None:
     model, _ = load(tmp_path)
     assert_close(model(ids), wide(ids))
     assert_close(model(ids[0, :1]), wide(ids[0, :1]))
+    assert_shared_alike(tmp_path, model, ids)
     kinds = {
         type(array) for name, array in model.weights.items() if "feed_forward" in name and "norm" not in name
     }

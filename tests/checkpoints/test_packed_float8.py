@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from packed_models import Packed, save_packed
+from packed_models import Packed, assert_shared_alike, save_packed
 from parity import assert_close, edit_config, logits_of, random_ids, reference_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, FineGrainedFP8Config
@@ -80,6 +80,8 @@ def test_logits(pack: Callable[[torch.Tensor], Packed], tmp_path: Path) -> None:
         model, _ = load(tmp_path, dtype)
         assert_close(model(ids), expected)
         assert_close(model(ids[0, :1]), expected[0, :1])
+        if dtype == "auto":
+            assert_shared_alike(tmp_path, model, ids)
         kept = [array for array in model.weights.values() if isinstance(array, CodedMatrix)]
         assert len(kept) == (2 * 7 if dtype == "auto" else 0)
     for dtype in ("bfloat16", "int8"):

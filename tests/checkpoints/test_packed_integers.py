@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from packed_models import GPT2, LLAMA, Packed, assert_equal_weights, save_packed
+from packed_models import GPT2, LLAMA, Packed, assert_equal_weights, assert_shared_alike, save_packed
 from packed_words import in_words, mlx
 from parity import assert_close, logits_of, random_ids, reference_model
 from transformers import AutoModelForCausalLM
@@ -115,6 +115,7 @@ def test_layers_that_lie_as_in_out_are_packed_as_out_in(form: str, tmp_path: Pat
     model, _ = load(tmp_path)
     assert_close(model(ids), expected)
     assert_close(model(ids[0, :1]), expected[0, :1])
+    assert_shared_alike(tmp_path, model, ids)
     assert type(model.weights["blocks.1.feed_forward.up.weight"]) is CodedMatrix
     convert(tmp_path, tmp_path / "new", "float32")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "new", attn_implementation="eager")
@@ -134,6 +135,7 @@ def test_by_its_definition(form: str, tmp_path: Path) -> None:
     model, _ = load(tmp_path)
     assert_close(model(ids), expected)
     assert_close(model(ids[0, :1]), expected[0, :1])
+    assert_shared_alike(tmp_path, model, ids)
     kinds = {type(array) for name, array in model.weights.items() if "feed_forward." in name}
     assert kinds == {CodedMatrix}
     for dtype in ("bfloat16", "int8"):

@@ -12,6 +12,7 @@ from random_models import save_random_model
 from thread_ranks import divided
 
 from tinystar_np.cache import Cache, join_caches
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.errors import InputError
 from tinystar_np.loading import model_config
 from tinystar_np.models import ARCHITECTURES, Decoder, model_class
@@ -30,7 +31,7 @@ MODELS = [
 
 
 def whole_and_divided(
-    raw: dict[str, Any], directory: Path, size: int, form: Any = None
+    raw: dict[str, Any], directory: Path, size: int, form: WeightTable | None = None
 ) -> tuple[Decoder, Decoder]:
     """Save a model, and load it whole and divided."""
     source = save_random_model(raw, directory, form)
@@ -84,6 +85,40 @@ def check_pieces(whole: Decoder, parts: Decoder) -> None:
 def alike(found: np.ndarray, expected: np.ndarray) -> None:
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() < TOLERANCE * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("model_type", "variant"),
+    [
+        ("baichuan", "2_7b"),  # rows of the output layer are scaled to length 1
+        ("codegen", "six_heads"),  # heads that lie in two quarters
+        ("falcon", "grouped_alibi_biases"),
+        ("gemma3n_text", "sparse"),  # a cutoff from all features
+        ("gpt_bigcode", "multi_head"),
+        ("stablelm", "all_of_it"),  # a norm of each head, in a tensor of its own
+        ("zamba2", "adapters"),
+    ],
+)
+def test_variants(model_type: str, variant: str, tmp_path: Path) -> None:
+    """Of architectures whose layers are put together in several ways."""
+    (case,) = (case for case in CASES if case.model_type == model_type)
+    whole, parts = whole_and_divided({"model_type": model_type, **case.config(variant)}, tmp_path, 2)
+    check_pieces(whole, parts)
+
+
+FORMS = [
+    pytest.param({"model_type": case.model_type, **case.config("plain")}, form, id=f"{case.model_type}-{n}")
+    for case in CASES
+    for n, form in enumerate(model_class(case.model_type).OTHER_FORMS)
+    if case.model_type not in REFUSED
+]
+
+
+@pytest.mark.parametrize(("raw", "form"), FORMS)
+def test_other_forms(raw: dict[str, Any], form: WeightTable, tmp_path: Path) -> None:
+    """Files that hold the same weights in other tensors."""
+    whole, parts = whole_and_divided(raw, tmp_path, 2, form)
+    alike(parts(IDS[0]), whole(IDS[0]))
 
 
 def test_refused(tmp_path: Path) -> None:

@@ -4,11 +4,14 @@ import json
 import re
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 from mpi_processes import IS_OPEN_MPI, PATIENCE, run, run_alone, started
+
+from tinystar_np import generate, load
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "Once upon a time"
@@ -75,8 +78,12 @@ def test_bench_runs() -> None:
 
 @pytest.mark.parametrize("way", [[], LAYERS], ids=["heads", "layers"])
 def test_the_server_answers(way: list[str]) -> None:
-    asked = {"prompt": PROMPT, "max_tokens": 8, "temperature": 0}
-    with started("serve", "-m", "stories", "--port", "0", "--grace", "0", *way) as ranks:
+    """Many at once, some as they are written, in a cache too small for all; wrong requests are told so."""
+    prompts = [PROMPT, "The sun", "Tom and Sue went to the", f"{PROMPT} there was a big dog", "Lily saw"]
+    model, tokenizer = load("stories")
+    expected = [generate(model, tokenizer, text, max_new_tokens=14, temperature=0) for text in prompts]
+    small = ["--cache-memory", "400KB", "--max-batch", "4"]
+    with started("serve", "-m", "stories", "--port", "0", "--grace", "0", *small, *way) as ranks:
         assert ranks.process.stderr is not None
         until = time.monotonic() + PATIENCE
         address = None
@@ -85,9 +92,26 @@ def test_the_server_answers(way: list[str]) -> None:
             assert line, "it ended"
             assert time.monotonic() < until
             address = re.search(r"listening at (\S+)", line)
-        for _ in range(2):
-            answer = httpx.post(f"{address[1]}/v1/completions", json=asked, timeout=PATIENCE)
-            assert answer.json()["choices"][0]["text"] == ", there was a little girl named"
+
+        def answer(number: int) -> str:
+            asked = {"prompt": prompts[number % len(prompts)], "max_tokens": 14, "temperature": 0}
+            streams = number % 3 == 0
+            found = httpx.post(
+                f"{address[1]}/v1/completions", json={**asked, "stream": streams}, timeout=PATIENCE
+            )
+            assert found.status_code == 200
+            pieces = re.findall(r"data: ({.*})", found.text) if streams else [found.text]
+            return "".join(json.loads(piece)["choices"][0]["text"] for piece in pieces)
+
+        with ThreadPoolExecutor(5) as threads:
+            assert list(threads.map(answer, range(10))) == 2 * expected
+        wrong = httpx.post(f"{address[1]}/v1/completions", json={"prompt": [10**6]}, timeout=PATIENCE)
+        assert wrong.status_code == 400
+        assert answer(1) == expected[1]
+        metrics = httpx.get(f"{address[1]}/metrics", timeout=PATIENCE).text
+        preempted = re.search(r"^tinystar_preemptions_total\S* (\d+)", metrics, re.MULTILINE)
+        assert preempted is not None
+        assert int(preempted[1]) > 0
         ranks.process.send_signal(signal.SIGINT)
         ranks.end()
         ranks.wait_until_gone()

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from tinystar_np import fast
 from tinystar_np.cache import EntriesState, Held, HybridState, LayerState, Limits, Step, new_key_value_state
-from tinystar_np.errors import InputError
 from tinystar_np.kernels.linear import Matrix, unpacked
 from tinystar_np.kernels.masks import Mask, visible
 from tinystar_np.kernels.paged_attention import Paged
@@ -236,12 +235,7 @@ class CompressedAttention(Module):
         self.out_up = Linear(w / "out_up")
         self.sinks: NDArray = w["sinks"]
         units = math.gcd(heads, groups)  # some heads, and the groups of their numbers
-        own = w.heads(heads, units)
-        if len(own.heads) * units != heads * len(own.groups):
-            raise InputError(
-                f"{units} groups of heads have a matrix each, which no more than {units} ranks can share. "
-                "Start fewer."
-            )
+        own = w.whole_groups(heads, units)
         self.heads, self.groups = len(own.heads), len(own.groups) * groups // units
         self.window, self.eps = window, eps
         self.head_dim = len(self.k_norm.gain)

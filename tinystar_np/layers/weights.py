@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.errors import InputError
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.ranks import Division, HeadShare
 
@@ -72,6 +73,16 @@ class Weights:
         """Return the heads of queries and of keys that this rank has of a layer's H and G."""
         whole = HeadShare(range(heads), range(groups))
         return whole if self.division is None else self.division.heads(heads, groups)
+
+    def whole_groups(self, heads: int, groups: int) -> HeadShare:
+        """Return the groups of heads that this rank has; raises InputError where it has a part of one."""
+        own = self.heads(heads, groups)
+        if len(own.heads) * groups != heads * len(own.groups):
+            raise InputError(
+                f"A layer has {groups} groups of heads that stay together: more ranks cannot share them. "
+                "Start fewer."
+            )
+        return own
 
     def __contains__(self, name: str) -> bool:
         return self._prefix + name in self._arrays

@@ -112,9 +112,9 @@ class NormHead(Linear):
         some = (fast.embedding(np.arange(i, min(i + ROWS, V)), rows) for i in range(0, V, ROWS))
         return np.concatenate([np.maximum(np.linalg.norm(each, axis=-1), LEAST_NORM) for each in some])
 
-    def __call__(self, x: NDArray) -> NDArray:
-        """Map (..., D) to (..., V), a new array."""
-        return super().__call__(x) / self.norms
+    def of_product(self, y: NDArray) -> NDArray:
+        """Divide a product by the norms of the tokens that this rank has."""
+        return super().of_product(y / self.norms)
 
 
 class Block(Module):

@@ -14,8 +14,8 @@ keys and values come from one matrix, whose rows keep the layout of training on 
 quarter of the heads first the queries, then the values, then the keys.
 """
 
+import math
 from dataclasses import dataclass
-from math import nextafter
 
 from numpy.typing import NDArray
 
@@ -55,27 +55,26 @@ class CodeGenConfig(Config):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The letters, with Q heads on each of M cores."""
-        found = super().sizes
-        return found | {"M": CORES, "Q": found["H"] // CORES}
+        """The letters, with a quarter of the width P, and M units of whole heads and of N whole quarters."""
+        units = max(math.gcd(self.n_head, CORES), 1)
+        return super().sizes | {"M": units, "N": CORES // units, "P": self.n_embd // CORES}
 
     @property
     def rope(self) -> RopeParameters:
         """The rotary embedding's parameters."""
         K = self.sizes["K"]
         # Rounded up: K times the fraction must not fall below rotary_dim.
-        return RopeParameters("default", 10000.0, K, nextafter(self.rotary_dim / K, 1))
+        return RopeParameters("default", 10000.0, K, math.nextafter(self.rotary_dim / K, 1))
 
     def check(self) -> None:
         """Refuse contradictions."""
         super().check()
-        n, K = self.rotary_dim, self.sizes["K"]
+        n, D, K = self.rotary_dim, self.n_embd, self.sizes["K"]
         require(
             2 <= n <= K and n % 2 == 0,
             f"rotary_dim = {n}, but it must be even, from 2 to the width of a head, {K}.",
         )
-        H = self.n_head
-        require(H % CORES == 0, f"n_head = {H} heads cannot be divided among {CORES} cores.")
+        require(D % CORES == 0, f"n_embd = {D} cannot be divided among {CORES} cores.")
 
 
 WEIGHTS: WeightTable = {
@@ -83,7 +82,7 @@ WEIGHTS: WeightTable = {
     "embedding.tokens.weight":             ("wte.weight", "V D"),
     "blocks.{i}.attention_norm.gain":      ("h.{i}.ln_1.weight", "D"),
     "blocks.{i}.attention_norm.bias":      ("h.{i}.ln_1.bias", "D"),
-    "blocks.{i}.attention.qkv.weight":     ("h.{i}.attn.qkv_proj.weight", "(M[3QK] D)ᵀ"),
+    "blocks.{i}.attention.qkv.weight":     ("h.{i}.attn.qkv_proj.weight", "(MN3P D)ᵀ"),
     "blocks.{i}.attention.out.weight":     ("h.{i}.attn.out_proj.weight", "(D HK)ᵀ"),
     "blocks.{i}.feed_forward.up.weight":   ("h.{i}.mlp.fc_in.weight", "(F D)ᵀ"),
     "blocks.{i}.feed_forward.up.bias":     ("h.{i}.mlp.fc_in.bias", "F"),
@@ -107,9 +106,10 @@ class QuarteredAttention(Attention):
 
     def __init__(self, w: Weights, *, heads: int, head_dim: int, rope: Rotary):
         super().__init__(w, heads=heads, head_dim=head_dim, rope=rope)
-        own = w.heads(heads, CORES)
+        units = math.gcd(heads, CORES)
+        own = w.whole_groups(heads, units)
         self.heads = self.kv_heads = len(own.heads)
-        self.quarters = len(own.groups)
+        self.quarters = len(own.groups) * CORES // units
 
     def build_projections(self, w: Weights) -> None:
         """Build the linear layer of queries, keys and values."""
@@ -152,7 +152,7 @@ class CodeGen(Decoder[CodeGenConfig]):
 
     Config = CodeGenConfig
     WEIGHTS = WEIGHTS
-    DIVIDES = Divides(heads=("HMQ",))
+    DIVIDES = Divides(heads=("HM",))
     PREFIX = "transformer."
     IGNORED = r"h\.\d+\.attn\.causal_mask"  # the causal mask was saved as a buffer by old versions
 

@@ -251,10 +251,12 @@ class SparseFeedForward(GatedFeedForward):
     """Gated feed-forward layer of which a share of the features is 0; arguments as of ``GatedFeedForward``.
 
     sparsity  that share; 0 for none
+    features  F
     """
 
-    def __init__(self, w: Weights, activation: Activation, sparsity: float):
+    def __init__(self, w: Weights, activation: Activation, sparsity: float, features: int):
         super().__init__(w, activation)
+        self.mean = None if w.division is None else partial(w.division.mean, width=features)
         self.z = NormalDist().inv_cdf(sparsity) if sparsity else None
 
     def __call__(self, x: NDArray) -> NDArray:
@@ -262,7 +264,7 @@ class SparseFeedForward(GatedFeedForward):
         gate, up = linear_each((self.gate, self.up), x)  # (B, T, F) each
         gate, up = tap("feed_forward.gate", gate), tap("feed_forward.up", up)
         if self.z is not None:
-            gate = gaussian_top_k(gate, self.z)
+            gate = gaussian_top_k(gate, self.z, self.mean)
         hidden = tap("feed_forward.activation", fast.gated_activation(gate, up, self.activation))
         return tap("feed_forward.down", self.down(hidden))
 
@@ -297,7 +299,7 @@ class Block(Module):
             norm(w / "laurel_post_norm"),
         )
         self.feed_forward_norm = norm(w / "feed_forward_norm")
-        self.feed_forward = SparseFeedForward(w / "feed_forward", activation, c.sparsities[i])
+        self.feed_forward = SparseFeedForward(w / "feed_forward", activation, c.sparsities[i], c.widths[i])
         self.feed_forward_post_norm = norm(w / "feed_forward_post_norm")
         self.per_layer = PerLayerInput(w / "per_layer", number=i, activation=activation)
         self.per_layer_post_norm = norm(w / "per_layer_post_norm")

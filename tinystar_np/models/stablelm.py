@@ -139,7 +139,11 @@ class Block(Module):
         norm = partial(LayerNorm, eps=c.layer_norm_eps)
         norms = None
         if c.qk_layernorm:
-            norms = norm_of_heads(w / "attention.q_norm", H, c), norm_of_heads(w / "attention.k_norm", G, c)
+            own = w.heads(H, G)
+            norms = (
+                norm_of_heads(w / "attention.q_norm", own.heads, c),
+                norm_of_heads(w / "attention.k_norm", own.groups, c),
+            )
         self.attention_norm = norm(w / "attention_norm")
         self.attention = Attention(
             w / "attention", heads=H, kv_heads=G, head_dim=K, rope=c.rope.rotary(), norms=norms
@@ -160,9 +164,9 @@ class Block(Module):
         return tap("residual", x + self.feed_forward(normed))
 
 
-def norm_of_heads(w: Weights, heads: int, c: StableLmConfig) -> LayerNormOfHeads:
+def norm_of_heads(w: Weights, heads: range, c: StableLmConfig) -> LayerNormOfHeads:
     """Build the norm of queries, or of keys, whose gains are one tensor per head in the file."""
-    gains = np.stack([w[f"{h}.gain"] for h in range(heads)])  # (heads, K)
+    gains = np.stack([w[f"{h}.gain"] for h in heads])  # (heads, K)
     return LayerNormOfHeads(Weights({"gain": gains}), eps=c.layer_norm_eps)
 
 

@@ -239,7 +239,7 @@ WEIGHTS: WeightTable = {
     ),
     "blocks.{i}.attention.q_adapter.up.weight": (
         "layers.{home[i]}.shared_transformer.self_attn.linear_q_adapter_list.{use[i]}.1.weight",
-        "(2D R)ᵀ",
+        "(HK R)ᵀ",
         "hybrid_layers and use_shared_attention_adapter",
     ),
     "blocks.{i}.attention.k_adapter.down.weight": (
@@ -249,7 +249,7 @@ WEIGHTS: WeightTable = {
     ),
     "blocks.{i}.attention.k_adapter.up.weight": (
         "layers.{home[i]}.shared_transformer.self_attn.linear_k_adapter_list.{use[i]}.1.weight",
-        "(2D R)ᵀ",
+        "(GK R)ᵀ",
         "hybrid_layers and use_shared_attention_adapter",
     ),
     "blocks.{i}.attention.v_adapter.down.weight": (
@@ -259,7 +259,7 @@ WEIGHTS: WeightTable = {
     ),
     "blocks.{i}.attention.v_adapter.up.weight": (
         "layers.{home[i]}.shared_transformer.self_attn.linear_v_adapter_list.{use[i]}.1.weight",
-        "(2D R)ᵀ",
+        "(GK R)ᵀ",
         "hybrid_layers and use_shared_attention_adapter",
     ),
     "blocks.{i}.feed_forward.adapter.down.weight":

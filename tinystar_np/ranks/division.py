@@ -134,8 +134,7 @@ class Division:
         """Return which of several equal things this rank has that a weight table numbers, by their letter."""
         if letter == "E":
             return self.experts(count)
-        is_divided = any(letter == each[0] for each in self.divides.heads)
-        return self.heads(count, count).heads if is_divided else range(count)
+        return self.heads(count, count).heads if letter in self.divides.heads else range(count)
 
     def run_of(self, letters: str, size: int, sizes: Mapping[str, int]) -> range | None:
         """Return this rank's run of an axis of a tensor; None where each rank has all of it.
@@ -191,6 +190,10 @@ class Division:
         heads = sizes[H] if H in sizes else sizes[G]
         groups = sizes.get(G, heads)
         return self.heads(heads, groups), groups
+
+    def mean(self, x: NDArray, width: int) -> NDArray:
+        """Return the mean of vectors of this width, of which each rank has some numbers: (..., 1)."""
+        return self.ranks.sum(x.sum(axis=-1, keepdims=True) / x.dtype.type(width))
 
     def largest(self, x: NDArray) -> NDArray:
         """Return the largest of the ranks' numbers, at each place of an array that is not negative."""
