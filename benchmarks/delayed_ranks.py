@@ -29,7 +29,7 @@ from tinystar_np.cli.terminal import say_table
 from tinystar_np.inspection.speed import Rounds
 from tinystar_np.inspection.wire import Traffic, Wire, adding, by_heads, by_layers
 from tinystar_np.models.base import Decoder
-from tinystar_np.ranks import PARALLEL
+from tinystar_np.ranks import DIVIDED
 from tinystar_np.ranks.mpi import MpiRanks
 
 AT_ONCE = Wire(0, float("inf"))
@@ -149,7 +149,7 @@ def compare(ranks: DelayedRanks, arguments: argparse.Namespace, directory: Path)
     place = directory / f"{arguments.shape}-float32"
     if not (place / "config.json").exists():
         write(arguments.shape, "float32", place)
-    models = {way: ts.load(place, ranks=ranks, parallel=way)[0] for way in PARALLEL}
+    models = {way: ts.load(place, ranks=ranks, parallel=way)[0] for way in DIVIDED}
     turns = [
         {way: token_seconds(ranks, model, arguments.new) for way, model in models.items()}
         for _ in range(arguments.rounds)

@@ -31,7 +31,7 @@ from tinystar_np.errors import TinyStarError
 from tinystar_np.inspection.engines import EngineProcess
 from tinystar_np.inspection.machine import describe_machine, load_warning
 from tinystar_np.inspection.speed import Rounds, Say, Task, by_turns
-from tinystar_np.ranks import PARALLEL
+from tinystar_np.ranks import DIVIDED
 
 ALONE, ONE_THREAD = "one process", "with one thread"
 SIZES = (
@@ -127,7 +127,7 @@ def parsed() -> argparse.Namespace:
     add("shapes", nargs="*", metavar="SHAPE", help=f"shapes of the random models, of {', '.join(SHAPES)}")
     add("--wire", action="store_true", help="measure messages and sums as well")
     add("--ranks", type=int, default=2, help="processes that share the model (default: 2)")
-    add("--parallel", nargs="+", choices=PARALLEL, default=PARALLEL, help="how (default: both ways)")
+    add("--parallel", nargs="+", choices=DIVIDED, default=DIVIDED, help="how (default: both ways)")
     add("--dtype", nargs="+", default=["float32", "int8"], help="element types (float32 int8)")
     add("--rounds", type=int, default=5, help="times that each side is started (default: 5)")
     add("--prompt", type=int, default=16, help="prompt tokens before decoding (default: 16)")

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import tinystar_np as ts
-from tinystar_np.ranks import PARALLEL
+from tinystar_np.ranks import DIVIDED
 
 SECONDS = 0.2
 """Between two looks at a process's memory."""
@@ -88,12 +88,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("directory", type=Path, help="a model, or a GGUF file")
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--parallel", choices=PARALLEL, nargs="+", default=list(PARALLEL))
+    parser.add_argument("--parallel", choices=DIVIDED, nargs="+", default=list(DIVIDED))
     parser.add_argument("--dtype", nargs="+", default=["auto"])
     parser.add_argument("--prompt", type=int, default=256, help="tokens, so that all experts are chosen")
     parser.add_argument("--new", type=int, default=10, help="tokens")
     parser.add_argument("--limit", type=float, help="GB of address space that each process may have")
-    parser.add_argument("--be", choices=("", *PARALLEL), help=argparse.SUPPRESS)
+    parser.add_argument("--be", choices=("", *DIVIDED), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.be is not None:
         be_one(given, given.be)

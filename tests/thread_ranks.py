@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np.generation.copied import Copied
 from tinystar_np.models import Decoder
 from tinystar_np.models.divided import Follower
-from tinystar_np.ranks import Part
+from tinystar_np.ranks import Part, Team
 
 MOST_SECONDS = 60
 """After which a test that waits for a rank has failed."""
@@ -28,7 +29,7 @@ class Rooms:
         }
         self.barrier = threading.Barrier(size, timeout=MOST_SECONDS)
         self.table: list[Any] = [None] * size
-        self.followers: list[Follower] = []
+        self.followers: list[Any] = []
 
     def fail(self, error: BaseException) -> None:
         """Wake all that wait, for they would wait in vain."""
@@ -52,8 +53,12 @@ class ThreadRanks:
     def receive(self, source: int) -> Any:
         message = pickle.loads(self.rooms.queues[source, self.rank].get(timeout=MOST_SECONDS))
         if isinstance(message, RuntimeError):
+            self.fault = str(message)
             raise message
         return message
+
+    def ready(self, source: int) -> bool:
+        return not self.rooms.queues[source, self.rank].empty()
 
     def sum(self, x: NDArray) -> NDArray:
         all_of_them = self._all(x)
@@ -87,6 +92,26 @@ def divided(build: Callable[[Part], Any], size: int, layers: list[range] | None 
     models = [build(part) for part in parts]  # one after the other: building needs no other rank
 
     rooms.followers = [Follower(model, part) for model, part in zip(models[1:], parts[1:], strict=True)]
+    _follow(rooms, models[0])
+    return models[0]
+
+
+def copied(model: Decoder, build: Callable[[], tuple[Decoder, Any]], size: int) -> Rooms:
+    """Let ``size`` threads share texts: each has the whole model, the leader this one.
+
+    build  makes a follower's model and its tokenizer
+
+    Returns what the ranks share; the followers end when the leader's model is no more.
+    """
+    rooms = Rooms(size)
+    rooms.followers = [Copied(*build(), ThreadRanks(rooms, rank)) for rank in range(1, size)]
+    model.copies = Team(ThreadRanks(rooms, 0))
+    _follow(rooms, model)
+    return rooms
+
+
+def _follow(rooms: Rooms, leader: Decoder) -> None:
+    """Start the threads of the followers, which end with the leader's model."""
 
     def follow(rank: int) -> None:
         follower = rooms.followers[rank - 1]
@@ -98,10 +123,9 @@ def divided(build: Callable[[Part], Any], size: int, layers: list[range] | None 
             rooms.fail(error)
             raise
 
-    for rank in range(1, size):
+    for rank in range(1, rooms.size):
         threading.Thread(target=follow, args=(rank,), daemon=True).start()
-        weakref.finalize(models[0], rooms.queues[0, rank].put, pickle.dumps(None))
-    return models[0]
+        weakref.finalize(leader, rooms.queues[0, rank].put, pickle.dumps(None))
 
 
 def shared(whole: Decoder, layers: list[range] | None = None) -> Decoder:

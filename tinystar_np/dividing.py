@@ -5,7 +5,7 @@ rank 0 a fingerprint of them; then each builds its part, and tells that it has.
 """
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from itertools import count
@@ -13,15 +13,17 @@ from math import prod
 from typing import Any, NamedTuple
 
 from tinystar_np import __version__
+from tinystar_np.amounts import counted
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.gather import FittedTable
 from tinystar_np.checkpoints.stored_matrix import ROUNDED, keeps_type
 from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, Row
-from tinystar_np.errors import CheckpointError, InputError, RanksError
+from tinystar_np.errors import CheckpointError, InputError, RanksError, TooLargeError
+from tinystar_np.fast.machine import usable_memory
 from tinystar_np.models import Decoder
 from tinystar_np.models.config import Config
 from tinystar_np.models.fitted import fitted
-from tinystar_np.ranks import AUTO, PARALLEL, Division, Part, Team, layers_of_ranks
+from tinystar_np.ranks import AUTO, PARALLEL, PROMPTS, Division, Part, Team, layers_of_ranks
 from tinystar_np.ranks.mpi import MpiRanks
 from tinystar_np.ranks.part import LAYER
 
@@ -70,13 +72,14 @@ def divided_model(
     parallel: str,
     where: Mapping[str, Any],
     in_memory: bool,
+    isolated: bool,
     beside: int,
 ) -> Decoder:
     """Load a model that all ranks share; called on rank 0.
 
-    dtype, in_memory  see ``load``
+    dtype, in_memory, isolated  see ``load``
     parallel   how it is divided: "layers", "heads", or "auto": by heads where all ranks are on one machine
-               and the model can be divided so
+               and the model can be divided so; "prompts" where it is not, but the texts
     where      arguments of ``find_model``, by which each rank finds the files, and whether links are followed
     beside     bytes that rank 0 holds besides the model's weights
 
@@ -85,6 +88,9 @@ def divided_model(
     """
     if parallel not in (AUTO, *PARALLEL):
         raise InputError(f"parallel = {parallel!r}, but it must be one of {', '.join((AUTO, *PARALLEL))}.")
+
+    if parallel == PROMPTS:
+        return _copied(opened, end_ids, dtype, ranks, where, in_memory, isolated)
 
     def by(layers: Sequence[range] | None) -> Decoder:
         return _load(opened, end_ids, dtype, Part(ranks, layers, next(numbers)), where, in_memory)
@@ -119,8 +125,73 @@ def _load(
     opened: Opened, end_ids: Sequence[int], dtype: str, part: Part, where: Mapping[str, Any], in_memory: bool
 ) -> Decoder:
     """Let each rank load its part; arguments as of ``divided_model``."""
-    ranks, team = part.ranks, part.team
-    assert team is not None
+    way = "heads" if part.layers is None else "layers"
+    assert part.team is not None
+
+    def build() -> Decoder:
+        return opened.architecture.from_checkpoint(opened.config, opened.checkpoint, end_ids, dtype, part)
+
+    return _built(opened, part.team, where, build, way, ("build", way, part.layers, dtype, in_memory))
+
+
+def _copied(
+    opened: Opened,
+    end_ids: Sequence[int],
+    dtype: str,
+    ranks: MpiRanks,
+    where: Mapping[str, Any],
+    in_memory: bool,
+    isolated: bool,
+) -> Decoder:
+    """Let each rank load the whole model; arguments as of ``divided_model``."""
+    raise_unless_each_fits(opened, dtype, ranks, in_memory)
+    team = Team(ranks, next(numbers))
+
+    def build() -> Decoder:
+        return opened.architecture.from_checkpoint(opened.config, opened.checkpoint, end_ids, dtype)
+
+    its_own = {**where, "dtype": dtype, "in_memory": in_memory, "isolated": isolated}
+    model = _built(opened, team, where, build, PROMPTS, ("copy", its_own))
+    model.copies = team
+    return model
+
+
+def raise_unless_each_fits(opened: Opened, dtype: str, ranks: MpiRanks, in_memory: bool) -> None:
+    """Raise TooLargeError where the ranks of rank 0's machine cannot each have the whole model in memory.
+
+    Processes that map the same file have it in memory once.
+    """
+    table = fitted(opened.architecture, opened.config, opened.checkpoint)[1]
+    here = ranks.hosts.count(ranks.hosts[0])
+    needed = 0
+    for name, rows in table.tensors.items():
+        for row in rows:
+            nbytes, is_mapped = _bytes_kept(opened.checkpoint, name, row, dtype)
+            needed += nbytes if is_mapped and not in_memory else nbytes * here
+    free = usable_memory()
+    if free is not None and needed > free:
+        raise TooLargeError(
+            f"{counted(here, 'rank')} with the whole model each need {needed / 1e9:.1f} GB on "
+            f"{ranks.hosts[0]}, which has {free / 1e9:.1f} GB of memory left.\n"
+            'Divide the model: --parallel layers, or parallel="layers".'
+        )
+
+
+def _built(
+    opened: Opened,
+    team: Team,
+    where: Mapping[str, Any],
+    build: Callable[[], Decoder],
+    way: str,
+    others: tuple[Any, ...],
+) -> Decoder:
+    """Let each rank open the files, and then load its part; returns rank 0's.
+
+    build   makes it
+    way     how the ranks share
+    others  what the others are told to make theirs
+    """
+    ranks = team.ranks
     assert isinstance(ranks, MpiRanks)
     gone, _gone[:] = tuple(_gone), []
     found = _agreed(team, team.ask("load", __version__, dict(where), gone))
@@ -133,12 +204,11 @@ def _load(
                 f"{ranks.hosts[0]}: other weights, or another config.json.\n"
                 "Copy the files from one to the other."
             )
-    way = "heads" if part.layers is None else "layers"
-    team.tell("build", way, part.layers, dtype, in_memory)
+    team.tell(*others)
     fault: Exception | None = None
     try:
         ranks.share_cores(way)
-        model = opened.architecture.from_checkpoint(opened.config, opened.checkpoint, end_ids, dtype, part)
+        model = build()
     except Exception as error:
         fault = error
     answers = [ranks.receive(source) for source in range(1, ranks.size)]
@@ -146,7 +216,7 @@ def _load(
         team.tell("unload")
         raise fault
     _agreed(team, answers)
-    weakref.finalize(model, _gone.append, part.number).atexit = False
+    weakref.finalize(model, _gone.append, team.number).atexit = False
     return model
 
 

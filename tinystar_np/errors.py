@@ -44,6 +44,10 @@ class RequestTimeoutError(TinyStarError, TimeoutError):
     """A text was not complete in the time that its request allowed."""
 
 
+class TooLargeError(InputError):
+    """Processes cannot each have the whole model: the memory that is left does not suffice."""
+
+
 class RanksError(TinyStarError):
     """Processes that share a model cannot go on together: one of them has failed, or MPI is missing."""
 

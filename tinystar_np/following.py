@@ -14,10 +14,11 @@ from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.model_source import open_source
 from tinystar_np.dividing import Answer, Opened
 from tinystar_np.errors import RanksError, TinyStarError
-from tinystar_np.loading import model_config
+from tinystar_np.generation.copied import Copied
+from tinystar_np.loading import load, model_config
 from tinystar_np.models.divided import Follower
 from tinystar_np.models.text_part import text_config, text_tensors
-from tinystar_np.ranks import Part
+from tinystar_np.ranks import PROMPTS, Part
 from tinystar_np.ranks.mpi import MpiRanks
 from tinystar_np.ranks.ranks import RanksEndedError
 
@@ -50,7 +51,7 @@ class _Followed:
     def __init__(self, ranks: MpiRanks):
         self.ranks = ranks
         self.opened: dict[int, Opened] = {}
-        self.models: dict[int, Follower] = {}
+        self.models: dict[int, Follower | Copied] = {}
 
     def do(self, number: int, waiting: Sequence[tuple[Any, ...]], message: tuple[Any, ...]) -> None:
         """Do what a message says of the model with this number."""
@@ -59,6 +60,8 @@ class _Followed:
             self._answer(self._load, number, *how)
         elif what == "build":
             self._answer(self._build, number, *how)
+        elif what == "copy":
+            self._answer(self._copy, number, *how)
         elif what == "unload":
             self._unload([number])
         else:
@@ -96,6 +99,13 @@ class _Followed:
         if in_memory:
             model.move_into_memory()
         self.models[number] = Follower(model, part)
+        return ""
+
+    def _copy(self, number: int, where: dict[str, Any]) -> str:
+        del self.opened[number]
+        self.ranks.share_cores(PROMPTS)
+        model, tokenizer = load(**where)
+        self.models[number] = Copied(model, tokenizer, self.ranks)
         return ""
 
     def _unload(self, numbers: Sequence[int]) -> None:

@@ -70,7 +70,8 @@ def load(
     ranks      the processes that share the model, where there are several: rank 0 loads it, and with it each
                of the others its part (``ts.follow``)
     parallel   how they share it: "layers", each has some of them, or "heads", each has a share of every
-               layer; "auto" chooses
+               layer; "auto" chooses one of these. "prompts": each has the whole model, and of several
+               texts ("generate" with a list, "scores_of_texts") each takes some
 
     Returns (model, tokenizer); the tokenizer is None where the directory has no tokenizer files and the model
     does not read bytes. Of a model that sees, it takes images too (vision/processor.py). Of CLIP and SigLIP
@@ -134,6 +135,7 @@ def load(
                 parallel=parallel,
                 where={"name": str(name), "follow_links": are_links_followed(), **where},
                 in_memory=in_memory,
+                isolated=isolated,
                 beside=0 if sees is None else _nbytes(whole) - _nbytes(checkpoint),
             )
     if sees is not None and has_vision(whole):

@@ -126,3 +126,33 @@ def test_a_model_without_a_tokenizer(talking_model: Path, file: Path, capsys: An
     (talking_model / "tokenizer.json").unlink()
     assert tinystar(["perplexity", "-m", str(talking_model), str(file)]) == 1
     assert "has no tokenizer files, so it cannot read a text" in capsys.readouterr().err
+
+
+def test_several_files(file: Path, capsys: Any, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("The sun is big. The sun is red.", encoding="utf-8")
+    assert tinystar(["perplexity", "--json", str(file), str(other), "--window", "12"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for path, its in zip((file, other), found, strict=True):
+        assert tinystar(["perplexity", "--json", str(path), "--window", "12"]) == 0
+        assert json.loads(capsys.readouterr().out) == its
+    assert tinystar(["perplexity", str(file), str(other), "--window", "12"]) == 0
+    out, err = capsys.readouterr()
+    rows = [line.split() for line in out.splitlines()[-3:]]
+    for row, its in zip(rows, found, strict=False):
+        assert row[:3] == [its["file"], str(its["tokens"]), f"{its['bits_per_byte']:.4f}"]
+    nats, tokens, size = (sum(its[name] for its in found) for name in ("nats", "tokens", "bytes"))
+    assert rows[2][:4] == ["all", str(tokens), f"{nats / math.log(2) / size:.4f}", f"{nats / tokens:.4f}"]
+    assert f"{tokens} tokens" in err
+
+
+def test_what_several_files_cannot_have(file: Path, capsys: Any, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert tinystar(["perplexity", str(file), str(file), "--page", str(page)]) == 2
+    assert "a page shows one text, and 2 files are given" in capsys.readouterr().err
+    assert tinystar(["perplexity", "-", "-"]) == 2
+    assert "- is given twice" in capsys.readouterr().err
+    empty = tmp_path / "empty.txt"
+    empty.write_text("", encoding="utf-8")
+    assert tinystar(["perplexity", str(file), str(empty)]) == 1
+    assert f"{empty}: The text is empty" in capsys.readouterr().err

@@ -69,6 +69,48 @@ def test_perplexity_is_the_same() -> None:
     assert json.loads(ended.stdout) == json.loads(run_alone(*command).stdout)
 
 
+def test_texts_are_shared() -> None:
+    """Two files and their windows on three ranks, each with the whole model: figures to the last bit."""
+    files = [str(ROOT / "CITATION.cff"), str(ROOT / "CONTRIBUTING.md")]
+    command = ["perplexity", "--window", "64", *files]
+    ended = run(*command, "--json", ranks=3)  # the usual way
+    said = "3 processes share the texts: each has the whole model.\n"
+    assert (ended.returncode, ended.stderr) == (0, said)
+    assert ended.stdout == run_alone(*command, "--json").stdout
+    assert [json.loads(line)["file"] for line in ended.stdout.splitlines()] == files
+    ended = run(*command, "-q", "--json", "--dtype", "int8", "--parallel", "prompts")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == run_alone(*command, "-q", "--json", "--dtype", "int8").stdout
+
+
+LISTS = """
+import sys, tinystar_np as ts
+ranks = ts.MpiRanks()
+if ranks.rank > 0:
+    ts.follow(ranks)
+    sys.exit()
+prompts = ["Once upon a time", "The sun", "Tom and Sue went to the", "Lily saw", "A dog"]
+alone, tokenizer = ts.load("stories")
+with ranks:
+    model, tokenizer = ts.load("stories", ranks=ranks, parallel="prompts")
+    for how in {"temperature": 0}, {"seed": 4, "stop": "."}:
+        found = ts.generate(model, tokenizer, prompts, max_new_tokens=20, **how)
+        assert found == ts.generate(alone, tokenizer, prompts, max_new_tokens=20, **how)
+    again, _ = ts.load("stories", dtype="int8", ranks=ranks, parallel="prompts")
+    ids = [tokenizer.encode(text) for text in prompts]
+    del model
+    eight, _ = ts.load("stories", dtype="int8")
+    how = {"temperature": 0, "max_new_tokens": 20}
+    assert ts.generate_ids(again, ids, **how) == ts.generate_ids(eight, ids, **how)
+    print("lists")
+"""
+
+
+def test_lists_of_prompts() -> None:
+    ended = run(program=LISTS)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "lists\n", "")
+
+
 def test_bench_runs() -> None:
     ended = run("bench", "-q", "--json", "--prefill", "8", "--batch", "1", "2", "--new", "4", "--rounds", "1")
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -200,3 +200,41 @@ def test_without_mpi4py() -> None:
         "Install it: pip install 'tinystar_np[ranks]'",
     ]
     assert ended.returncode == 1
+
+
+SHARED_TEXT = ["perplexity", "-q", "--window", "8", str(ROOT / "CITATION.cff")]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_an_error_where_texts_are_shared(victim: int) -> None:
+    program = FAILING_IN_A_CALL.replace("rank == 1", f"rank == {victim}").format(error="MemoryError")
+    ended = run(*SHARED_TEXT, program=program + TINYSTAR, ranks=3)
+    words = "There is not enough memory."
+    expected = rf"error: Rank 1 on \S+: {words}\n" if victim else f"error: {words}\n"
+    assert re.fullmatch(expected, told(ended.stderr))
+    assert (ended.returncode, ended.stdout) == (1, "")
+
+
+def test_ctrl_c_where_texts_are_shared() -> None:
+    with started(*SHARED_TEXT, program=WAITING + TINYSTAR) as ranks:
+        wait_for(ranks, "NOW\n")
+        os.killpg(ranks.process.pid, signal.SIGINT)
+        ended = ranks.end()
+        ranks.wait_until_gone()
+    assert "Traceback" not in ended.stderr
+    assert (ended.returncode, ended.stdout) == (1 if IS_OPEN_MPI else 130, "")
+
+
+LITTLE_MEMORY = "import tinystar_np.dividing as d\nd.usable_memory = lambda: 400_000\n"
+
+
+def test_memory_for_less_than_a_copy_each() -> None:
+    """The model is divided then, and refused where it was to be whole on each rank."""
+    program = LITTLE_MEMORY + TINYSTAR
+    ended = run("perplexity", "--dtype", "int8", *SHARED_TEXT[2:], program=program)
+    assert ended.returncode == 0
+    assert ended.stderr.startswith("2 processes share the model: each has a share of every layer.\n")
+    ended = run(*SHARED_TEXT, "--dtype", "int8", "--parallel", "prompts", program=program)
+    words = r"error: 2 ranks with the whole model each need 0\.\d GB on \S+, which has 0.0 GB of memory left."
+    assert re.match(words, told(ended.stderr))
+    assert ended.returncode == 1

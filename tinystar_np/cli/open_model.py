@@ -9,12 +9,12 @@ from tinystar_np.checkpoints.model_files import GGUF
 from tinystar_np.checkpoints.stored_matrix import ROUNDED
 from tinystar_np.cli.model_argument import Given
 from tinystar_np.cli.terminal import UsageError, add_loading_arguments, note, warnings_noted
-from tinystar_np.errors import InputError
+from tinystar_np.errors import InputError, TooLargeError
 from tinystar_np.fast.threads import use_threads
 from tinystar_np.generation.options import Sampling, SamplingOptions
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder, EmbeddingModel
-from tinystar_np.ranks import AUTO, PARALLEL
+from tinystar_np.ranks import AUTO, DIVIDED, PARALLEL, PROMPTS
 from tinystar_np.text import Tokenizer
 
 if TYPE_CHECKING:
@@ -37,14 +37,18 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add_threads_argument(parser)
 
 
-def add_parallel_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says how several processes share the model."""
+def add_parallel_argument(parser: argparse.ArgumentParser, texts: bool = False) -> None:
+    """Add the option that says how several processes share the model.
+
+    texts  whether they can share texts instead
+    """
+    whole = ", or all of it, to share the texts" if texts else ""
     parser.add_argument_group("several processes").add_argument(
         "--parallel",
-        choices=(AUTO, *PARALLEL),
+        choices=(AUTO, *(PARALLEL if texts else DIVIDED)),
         default=AUTO,
         help="under mpiexec, what each process has of the model: some of the layers, or a share of every "
-        "layer's heads and features (default: as fits)",
+        f"layer's heads and features{whole} (default: {'the last, where it fits' if texts else 'as fits'})",
     )
 
 
@@ -64,12 +68,17 @@ def _threads(given: str) -> int:
     return int(given)
 
 
-def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None]:
-    """Load the model that the arguments name; warnings of ``load`` are printed as notes."""
+def open_model(arguments: argparse.Namespace, texts: bool = False) -> tuple[Decoder, Tokenizer | None]:
+    """Load the model that the arguments name; warnings of ``load`` are printed as notes.
+
+    texts  whether several processes may share texts: they do, unless asked for something else, where each has
+           room for the whole model
+    """
     use_threads(arguments.threads)
     ranks: MpiRanks | None = arguments.ranks
-    with warnings_noted(arguments):
-        found = load(
+
+    def opened(parallel: str) -> tuple[Decoder, Tokenizer | None]:
+        return load(
             arguments.model,
             arguments.dtype,
             revision=arguments.revision,
@@ -78,11 +87,22 @@ def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None
             in_memory=arguments.in_memory,
             isolated=arguments.isolated,
             ranks=ranks,
-            parallel=AUTO if ranks is None else arguments.parallel,
+            parallel=parallel,
         )
+
+    with warnings_noted(arguments):
+        if ranks is None or not texts or arguments.parallel != AUTO:
+            found = opened(AUTO if ranks is None else arguments.parallel)
+        else:
+            try:
+                found = opened(PROMPTS)
+            except TooLargeError:
+                found = opened(AUTO)
     raise_for_embeddings(found[0])
     if found[0].part is not None:
         note(found[0].part.described(), arguments)
+    elif found[0].copies is not None:
+        note(f"{found[0].copies.ranks.size} processes share the texts: each has the whole model.", arguments)
     if arguments.dtype in ROUNDED:
         from tinystar_np.conversion import is_worth_keeping  # late: other answers do not need it
 

@@ -23,6 +23,8 @@ from tinystar_np.generation.request import Request
 from tinystar_np.generation.row import Piece, Row
 from tinystar_np.generation.sampling import Logits
 from tinystar_np.generation.scheduler import Scheduler, pieces_of
+from tinystar_np.models import Decoder
+from tinystar_np.ranks import Ranks, Results, dealt
 from tinystar_np.text import Tokenizer
 
 TOGETHER = 64
@@ -41,6 +43,9 @@ def run(
     images: Sequence[Sequence[SeenImage]] | None = None,
 ) -> Generator[Piece, None, None]:
     """Generate a continuation of each prompt, up to ``TOGETHER`` at the same time.
+
+    Where ranks have copies of the model, each continues some of the prompts. A row's random numbers are its
+    own, so that with a seed the text is the same on any rank.
 
     prompts    token ids, each at least one
     tokenizer  for the text of the pieces; None for ids alone
@@ -62,8 +67,51 @@ def run(
         return
     if options.prompt_lookup_num_tokens:
         raise InputError("prompt_lookup_num_tokens works on one prompt at a time.")
+    seen_in = images or [()] * len(rows)
+    team = model.copies if isinstance(model, Decoder) else None
+    if team is None:
+        yield from together(model, rows, options, seen_in)
+        return
+    shares = dealt([len(row.ids) + row.left for row in rows], team.ranks.size)
+    own = [rows[i] for i in shares[0]]
+    message = "continued", [row.ids for row in rows], shares, options, seen_in, tokenizer is not None
+    with Results(team, *message) as results:
+        for piece in together(model, own, options, [seen_in[i] for i in shares[0]]):
+            yield piece
+            yield from results.come()
+        yield from results.rest()
+
+
+def continued_by_rank(
+    model: Decoder,
+    tokenizer: Tokenizer | None,
+    ranks: Ranks,
+    prompts: Sequence[Sequence[int]],
+    shares: Sequence[Sequence[int]],
+    options: SamplingOptions,
+    images: Sequence[Sequence[SeenImage]],
+) -> Generator[Piece, None, None]:
+    """Generate a follower's share of what rank 0 runs.
+
+    shares  the indices of each rank's prompts
+    others  see ``run``
+    """
+    own = shares[ranks.rank]
+    rows = [Row(i, prompts[i], tokenizer, options, model.end_ids, room_after(model, prompts[i])) for i in own]
+    return together(model, rows, options, [images[i] for i in own])
+
+
+def together(
+    model: LanguageModel,
+    rows: Sequence[Row],
+    options: SamplingOptions,
+    images: Sequence[Sequence[SeenImage]],
+) -> Generator[Piece, None, None]:
+    """Generate several texts in this process, up to ``TOGETHER`` at the same time; see ``run``."""
+    if not rows:
+        return
     scheduler = Scheduler(_memory_of(model, rows), most_together=TOGETHER)
-    for row, its_images in zip(rows, images or [()] * len(rows), strict=True):
+    for row, its_images in zip(rows, images, strict=True):
         scheduler.add(Request(row, options.max_new_tokens, images=its_images))
     yield from pieces_of(scheduler, reading(model, options))
 

@@ -23,17 +23,20 @@ token. Shorter strides give each token more context, and cost more: the text is 
 """
 
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinystar_np.cache import PREFILL
 from tinystar_np.errors import InputError
 from tinystar_np.generation.sampling import finite
-from tinystar_np.generation.scores import TokenScore, scored
+from tinystar_np.generation.scores import TokenScore, for_other_ranks, of_other_rank, scored
 from tinystar_np.models import Decoder
+from tinystar_np.ranks import Ranks, Results, dealt
 from tinystar_np.text import Tokenizer
 
 USUAL_WINDOW = 2048  # tokens, where a config names no length; the harness's too
@@ -158,11 +161,78 @@ def text_scores(
 
     Raises TinyStarError where the model gives NaN or infinity.
     """
-    for each in windows(len(ids) - 1, window, stride):
-        yield from _scores_in(model, ids, each, top)
+    for _, scores in scores_of_texts(model, [ids], window, stride, top):
+        yield scores
 
 
-def _scores_in(model: Decoder, ids: Sequence[int], each: Window, top: int) -> Iterator[list[TokenScore]]:
+def scores_of_texts(
+    model: Decoder, texts: Sequence[Sequence[int]], window: int, stride: int, top: int = 0
+) -> Iterator[tuple[int, list[TokenScore]]]:
+    """Score several texts, one after the other; see ``text_scores``.
+
+    Where ranks have copies of the model, each reads some of the windows, of all texts, and about as many
+    tokens as the others. The pieces are those of one process, and come in the same order: what is summed up
+    over them is equal to the last bit, as long as each product is computed by as many threads.
+
+    Returns pairs (the index of a text, scores of its next tokens).
+    """
+    pairs = [(i, each) for i, ids in enumerate(texts) for each in windows(len(ids) - 1, window, stride)]
+    if model.copies is None:
+        for i, each in pairs:
+            for scores in scores_in(model, texts[i], each, top):
+                yield i, scores
+        return
+    # A window's last token is not read.
+    shares = dealt([each.end - each.start for _, each in pairs], model.copies.ranks.size)
+    arrived = [deque[list[TokenScore]]() for _ in pairs]
+    own = (
+        (n, scores) for n in shares[0] for scores in scores_in(model, texts[pairs[n][0]], pairs[n][1], top)
+    )
+    rank_of = {n: rank for rank, share in enumerate(shares) for n in share}
+    given = [np.asarray(ids, dtype=np.int32) for ids in texts]
+    with Results(model.copies, "scores", given, pairs, shares, top) as results:
+        for n, (i, each) in enumerate(pairs):
+            first = each.first
+            while first <= each.end:
+                if not arrived[n]:
+                    mine = next(own, None)
+                    if mine is not None:
+                        arrived[mine[0]].append(mine[1])
+                    found = results.come() if mine is not None else results.awaited(rank_of[n])
+                    for number, start, sent in found:
+                        its = texts[pairs[number][0]][start : start + len(sent[0])]
+                        arrived[number].append(of_other_rank(sent, its))
+                    continue
+                scores = arrived[n].popleft()
+                first += len(scores)
+                yield i, scores
+
+
+def scores_of_rank(
+    model: Decoder,
+    ranks: Ranks,
+    texts: Sequence[NDArray[np.int32]],
+    pairs: Sequence[tuple[int, Window]],
+    shares: Sequence[Sequence[int]],
+    top: int,
+) -> Iterator[tuple[int, int, Any]]:
+    """Score a follower's share of windows.
+
+    texts   tokens of each
+    pairs   (the index of a text, a window) of each window
+    shares  the indices of each rank's windows
+
+    Returns (the index of a window, the first token scored, what ``of_other_rank`` takes), piece by piece.
+    """
+    for n in shares[ranks.rank]:
+        i, each = pairs[n]
+        first = each.first
+        for scores in scores_in(model, texts[i].tolist(), each, top):
+            yield n, first, for_other_ranks(scores)
+            first += len(scores)
+
+
+def scores_in(model: Decoder, ids: Sequence[int], each: Window, top: int) -> Iterator[list[TokenScore]]:
     """Read a window in pieces: the context without its logits, then so many tokens as logits may be held."""
     rows = np.asarray(ids[each.start : each.end])[None]  # (1, T)
     cache = model.new_cache(1, capacity=rows.shape[1])

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from tinystar_np.kernels.softmax import log_softmax
 
+Likeliest = tuple[tuple[int, float], ...]
+"""The likeliest tokens in a place, and their log-probabilities."""
+
 
 class TokenScore(NamedTuple):
     """How likely a token was, after the tokens before it.
@@ -19,7 +22,7 @@ class TokenScore(NamedTuple):
 
     token_id: int
     logprob: float | None
-    top: tuple[tuple[int, float], ...] = ()
+    top: Likeliest = ()
 
 
 def scored(logits: NDArray, ids: Sequence[int], top: int = 0) -> list[TokenScore]:
@@ -35,7 +38,22 @@ def scored(logits: NDArray, ids: Sequence[int], top: int = 0) -> list[TokenScore
     return [TokenScore(*each) for each in zip(ids, own, best, strict=True)]
 
 
-def likeliest_of(logprobs: NDArray, count: int) -> tuple[tuple[int, float], ...]:
+def for_other_ranks(scores: Sequence[TokenScore]) -> tuple[NDArray[np.float32], list[Likeliest] | None]:
+    """Return what another rank needs of scores whose tokens it has: short, so that it is sent at once."""
+    top = [score.top for score in scores]
+    return np.array([score.logprob for score in scores], dtype=np.float32), top if any(top) else None
+
+
+def of_other_rank(
+    sent: tuple[NDArray[np.float32], list[Likeliest] | None], ids: Sequence[int]
+) -> list[TokenScore]:
+    """Return the scores of tokens from what ``for_other_ranks`` has returned."""
+    logprobs, top = sent
+    best = [()] * len(ids) if top is None else top
+    return [TokenScore(*each) for each in zip(ids, logprobs.tolist(), best, strict=True)]
+
+
+def likeliest_of(logprobs: NDArray, count: int) -> Likeliest:
     """Return the likeliest tokens (id, log-probability), the likeliest first; equal ones by their ids.
 
     logprobs  (V,)

@@ -31,7 +31,7 @@ from tinystar_np.models.fitted import fitted
 from tinystar_np.models.memory import move_into_memory, side_by_side
 from tinystar_np.models.part_weights import weights_of_part
 from tinystar_np.models.vision_part import Image, VisionPart, check_places, images_of_rows, with_images
-from tinystar_np.ranks import Divides, Part
+from tinystar_np.ranks import Divides, Part, Team
 from tinystar_np.tap import at, listening, scope, tap, timed
 
 in_silence = np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -75,6 +75,8 @@ class Decoder(Generic[AnyConfig]):
     """What reads images, in models of text and images."""
     read_later: frozenset[Hashable] = frozenset()
     """What the layers of later ranks read of what earlier layers give (``Step.give``)."""
+    copies: Team | None = None
+    """The other ranks, where each has the whole model and takes some of the texts (ranks/copies.py)."""
     why_text_alone: str = ""
     """Why a model reads no images that others of its kind read, and what to do: a sentence for errors."""
 

@@ -1,8 +1,8 @@
 """The cores of a machine, among the ranks that run on it.
 
 mpiexec may bind each process to a core of its own, as Open MPI's does with two processes. Where ranks divide
-layers they take turns, and each may use all cores of the machine meanwhile. Where they divide each layer they
-work at the same time, and each has its share of them.
+layers they take turns, and each may use all cores of the machine meanwhile. Where they divide each layer,
+or the texts, they work at the same time, and each has its share of them.
 """
 
 import os

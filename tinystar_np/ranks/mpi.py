@@ -42,7 +42,7 @@ from tinystar_np.errors import RanksError
 from tinystar_np.processes import started_together
 from tinystar_np.ranks.bell import Bell
 from tinystar_np.ranks.cores import cores_before_binding, share_cores
-from tinystar_np.ranks.ranks import RanksEndedError
+from tinystar_np.ranks.ranks import PROMPTS, RanksEndedError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
@@ -124,10 +124,10 @@ class MpiRanks:
     def share_cores(self, parallel: str) -> None:
         """Take this rank's cores of its machine, and as many threads, unless a number was asked for.
 
-        parallel  how a model is divided
+        parallel  how they share a model, or texts
         """
         self._is_in_step = parallel == "heads"
-        share_cores(self._here, self.rank, self._cores, together=self._is_in_step)
+        share_cores(self._here, self.rank, self._cores, together=parallel in ("heads", PROMPTS))
 
     def send(self, message: object, to: int) -> None:
         """Send anything to another rank; the message may be changed afterwards."""
@@ -139,6 +139,15 @@ class MpiRanks:
     def receive(self, source: int) -> Any:
         """Wait for the next message of another rank; those of one rank come in the order of sending."""
         return self._wait(lambda: self._comm.improbe(source, MESSAGE), self._is_in_step, source).recv()
+
+    def ready(self, source: int) -> bool:
+        """Say whether a message of another rank has come; raises as ``receive`` does where one has failed."""
+        if self.fault:
+            raise RanksError(self.fault)
+        if self._comm.iprobe(source, MESSAGE):
+            return True
+        self._look_for_end()
+        return False
 
     def sum(self, x: NDArray) -> NDArray:
         """Add up arrays of the same shape, one of each rank: the same sum, to the last bit, on all of them.

@@ -6,8 +6,11 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 AUTO = "auto"
-PARALLEL = ("layers", "heads")
+PROMPTS = "prompts"
+DIVIDED = ("layers", "heads")
 """How a model is divided: by its layers, or within each of them."""
+PARALLEL = (*DIVIDED, PROMPTS)
+"""How ranks share work: they divide the model, or the texts, of which each has the whole model."""
 
 
 class RanksEndedError(Exception):
@@ -36,6 +39,9 @@ class Ranks(Protocol):
 
     def receive(self, source: int) -> Any:
         """Wait for the next message of another rank; those of one rank come in the order of sending."""
+
+    def ready(self, source: int) -> bool:
+        """Say whether a message of another rank has come; raises as ``receive`` does where one has failed."""
 
     def sum(self, x: NDArray) -> NDArray:
         """Add up arrays of the same shape, one of each rank: the same sum, to the last bit, on all of them.
