@@ -37,6 +37,7 @@ from tinystar_np.errors import RanksError
 from tinystar_np.processes import started_together
 from tinystar_np.ranks.cores import cores_before_binding, share_cores
 from tinystar_np.ranks.ranks import RanksEndedError
+from tinystar_np.ranks.team import to_its_end
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
@@ -147,7 +148,9 @@ class MpiRanks:
         return np.concatenate([x, *others], axis=-1)
 
     def _received(self, source: int, polls: int) -> Any:
-        return self._wait(lambda: self._comm.improbe(source, MESSAGE), polls).recv()
+        self._wait(lambda: self._comm.iprobe(source, MESSAGE) or None, polls)
+        with to_its_end(self):  # Ctrl-C while one waits loses no message, but here it may
+            return self._comm.recv(None, source, MESSAGE)
 
     def _exchange(self, outgoing: list[NDArray], lengths: list[int], tag: int) -> list[NDArray]:
         """Send an array to each rank, and return those that come from each, of these lengths."""
