@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from mpi_processes import IS_OPEN_MPI, PATIENCE, TINYSTAR, Ranks, run, started
@@ -202,6 +203,7 @@ def test_without_mpi4py() -> None:
     assert ended.returncode == 1
 
 
+ROOT = Path(__file__).parents[2]
 SHARED_TEXT = ["perplexity", "-q", "--window", "8", str(ROOT / "CITATION.cff")]
 
 

@@ -43,6 +43,7 @@ from tinystar_np.processes import started_together
 from tinystar_np.ranks.bell import Bell
 from tinystar_np.ranks.cores import cores_before_binding, share_cores
 from tinystar_np.ranks.ranks import PROMPTS, RanksEndedError
+from tinystar_np.ranks.team import to_its_end
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
@@ -138,7 +139,9 @@ class MpiRanks:
 
     def receive(self, source: int) -> Any:
         """Wait for the next message of another rank; those of one rank come in the order of sending."""
-        return self._wait(lambda: self._comm.improbe(source, MESSAGE), self._is_in_step, source).recv()
+        self._wait(lambda: self._comm.iprobe(source, MESSAGE) or None, self._is_in_step, source)
+        with to_its_end(self):  # Ctrl-C while one waits loses no message, but here it may
+            return self._comm.recv(None, source, MESSAGE)
 
     def ready(self, source: int) -> bool:
         """Say whether a message of another rank has come; raises as ``receive`` does where one has failed."""
