@@ -48,6 +48,7 @@ NARROW = {**DEEPSEEK_V2, "moe_intermediate_size": 352, "kv_lora_rank": 128}
 SHAPES: dict[str, Shape] = {
     "tiny": gpt2(2, 64, 2),
     "tiny-llama": llama_like("llama", (2, 64, 4, 2, 128, 4096)),  # to try serving.py
+    "tiny-deep": llama_like("llama", (16, 256, 8, 4, 768, 4096)),  # for delayed_ranks.py: little to compute
     "gpt2": gpt2(12, 768, 12),
     "gpt2-xl": gpt2(48, 1600, 25),
     "smollm2-135m": llama_like("llama", (30, 576, 9, 3, 1536, 49152), **TIED),

@@ -277,3 +277,25 @@ def test_forms_of_paged_attention_agree() -> None:
     found = script.measure("tiny", script.Batch(2, 40, shared=16), rounds=1)
     assert found.keys() == script.FORMS.keys()
     assert all(time > 0 for time in found.values())
+
+
+def test_ranks_beside_one_process(tmp_path: Path) -> None:
+    pytest.importorskip("mpi4py")
+    command = [sys.executable, str(BENCHMARKS / "ranks.py"), "tiny-llama", "--rounds", "1", "--dtype", "int8"]
+    command += ["--new", "2", "--prompt", "4", "--prefill", "8", "--batch", "2", "--wire"]
+    done = subprocess.run(
+        [*command, "--json", str(tmp_path / "found.json")], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+    sides = ["one process", "one process, one thread", "layers, 2 ranks", "heads, 2 ranks"]
+    tasks = ["decode", "decode, 2 at once", "prefill 8"]
+    speeds = [row for row in rows if "speed" in row]
+    assert [(row["task"], row["side"]) for row in speeds] == [
+        (task, side) for task in tasks for side in sides
+    ]
+    for i, row in enumerate(speeds):
+        assert row["ratio"] == [row["speed"][0] / speeds[i - i % 4]["speed"][0]]
+    passed = [row for row in rows if "us" in row]
+    assert [row["what"] for row in passed[:2]] == ["a message of 576 numbers", "a sum of 576 numbers"]
+    assert all(min(row["us"]) > 0 for row in passed)

@@ -24,6 +24,7 @@ from tinystar_np.models import Decoder
 from tinystar_np.models.config import Config
 from tinystar_np.models.fitted import fitted
 from tinystar_np.ranks import AUTO, PARALLEL, PROMPTS, Division, Part, Team, layers_of_ranks
+from tinystar_np.ranks.cores import threads_asked_for
 from tinystar_np.ranks.mpi import MpiRanks
 from tinystar_np.ranks.part import LAYER
 
@@ -194,7 +195,7 @@ def _built(
     ranks = team.ranks
     assert isinstance(ranks, MpiRanks)
     gone, _gone[:] = tuple(_gone), []
-    found = _agreed(team, team.ask("load", __version__, dict(where), gone))
+    found = _agreed(team, team.ask("load", __version__, dict(where), gone, threads_asked_for()))
     own = opened.fingerprint()
     for rank, fingerprint in enumerate(found, start=1):
         if fingerprint != own:
@@ -205,13 +206,13 @@ def _built(
                 "Copy the files from one to the other."
             )
     team.tell(*others)
-    fault: Exception | None = None
+    fault: BaseException | None = None
     try:
         ranks.share_cores(way)
         model = build()
-    except Exception as error:
+    except BaseException as error:  # Ctrl-C, too: what the others answer must be read before it ends this
         fault = error
-    answers = [ranks.receive(source) for source in range(1, ranks.size)]
+    answers = team.answers()
     if fault is not None:
         team.tell("unload")
         raise fault

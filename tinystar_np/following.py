@@ -19,6 +19,7 @@ from tinystar_np.loading import load, model_config
 from tinystar_np.models.divided import Follower
 from tinystar_np.models.text_part import text_config, text_tensors
 from tinystar_np.ranks import PROMPTS, Part
+from tinystar_np.ranks.cores import take_threads
 from tinystar_np.ranks.mpi import MpiRanks
 from tinystar_np.ranks.ranks import RanksEndedError
 
@@ -76,10 +77,14 @@ class _Followed:
             answer = Answer(words_of(error))
         self.ranks.send(answer, to=0)
 
-    def _load(self, number: int, version: str, where: dict[str, Any], gone: Sequence[int]) -> str:
+    def _load(
+        self, number: int, version: str, where: dict[str, Any], gone: Sequence[int], threads: int | None
+    ) -> str:
         self._unload(gone)
         if version != __version__:
             raise RanksError(f"it has tinystar_np {__version__}, and rank 0 has {version}. Install the same.")
+        if threads is not None:
+            take_threads(threads)
         follows = where.pop("follow_links")
         with links_followed() if follows else nullcontext():
             source = open_source(find_model(**where))

@@ -204,6 +204,7 @@ def test_without_mpi4py() -> None:
     assert ended.returncode == 1
 
 
+ROOT = Path(__file__).parents[2]
 SHARED_TEXT = ["perplexity", "-q", "--window", "8", str(ROOT / "CITATION.cff")]
 
 

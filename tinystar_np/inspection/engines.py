@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +20,7 @@ from tinystar_np.inspection.memory import peak_memory
 from tinystar_np.models.base import Decoder
 
 MOST_SAID = 500  # characters of what an engine says when it fails: transformers lists all it knows
+TO_END = 10  # seconds that an engine has which another program has started
 PROGRAM = Path(__file__).with_name("engine_process.py")
 
 
@@ -67,6 +68,7 @@ class EngineProcess:
     name         of the engine
     engine       its class: "transformers", or "module:Class"
     environment  of the process; None for ours
+    started_by   a command that starts it, with its arguments: mpiexec
 
     Raises TinyStarError where torch or transformers is missing.
     """
@@ -77,6 +79,7 @@ class EngineProcess:
         name: str = "transformers",
         engine: str = "transformers",
         environment: Mapping[str, str] | None = None,
+        started_by: Sequence[str] = (),
     ) -> None:
         for package in ("torch", "transformers") if engine == "transformers" else ():
             if find_spec(package) is None:
@@ -85,10 +88,10 @@ class EngineProcess:
                     "Install it: pip install 'tinystar_np[bench]'"
                 )
         self.name = name
-        self._directory = directory
+        self._directory, self._is_started_by = directory, bool(started_by)
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115, closed in __exit__
         # -P: files of this directory must not be top-level modules of that process.
-        command = [sys.executable, "-P", str(PROGRAM), engine, str(directory)]
+        command = [*started_by, sys.executable, "-P", str(PROGRAM), engine, str(directory)]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -101,6 +104,14 @@ class EngineProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._is_started_by:  # what has started it must not be killed before it, or it would be left
+            assert self._process.stdin is not None
+            with suppress(BrokenPipeError, subprocess.TimeoutExpired):
+                self._process.stdin.close()
+                self._process.wait(TO_END)
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(TO_END)
         self._process.kill()
         with suppress(BrokenPipeError), self._process:  # closes the pipes and waits
             pass

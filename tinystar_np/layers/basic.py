@@ -15,7 +15,7 @@ from tinystar_np.cache import LayerState, Step
 from tinystar_np.kernels.activations import Activation
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.layers.module import Module, element_type
-from tinystar_np.layers.weights import Weights
+from tinystar_np.layers.weights import Joined, Weights
 from tinystar_np.tap import tap
 
 Norm = Callable[[NDArray], NDArray]
@@ -53,9 +53,9 @@ class Linear(Module):
 
     def __init__(self, w: Weights):
         self.weight: Matrix = w["weight"]
-        self.bias: NDArray | None = w.get("bias")
         self.sum, self.side_by_side = w.sum("weight"), w.side_by_side("weight")
         """What makes one result of several ranks' products, where the matrix is a part of one."""
+        self.bias: NDArray | None = w.get("bias") if self.sum is None else w.once("bias")
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (..., in) to (..., out), a new array."""
@@ -63,10 +63,10 @@ class Linear(Module):
 
     def of_product(self, y: NDArray) -> NDArray:
         """Make the result of a product with this rank's part of the matrix: (..., out), in place."""
-        if self.sum is not None:
-            y = self.sum(y)
         if self.bias is not None:
             y += self.bias  # in place: the product is a new array
+        if self.sum is not None:
+            y = self.sum(y)
         return y if self.side_by_side is None else self.side_by_side(y)
 
     def __repr__(self) -> str:
@@ -79,6 +79,28 @@ def linear_each(layers: Sequence[Linear], x: NDArray) -> list[NDArray]:
     """Apply several linear maps to the same vectors: (..., in) → each one's (..., out)."""
     products = fast.matmul_each(x, [layer.weight for layer in layers])
     return [layer.of_product(y) for y, layer in zip(products, layers, strict=True)]
+
+
+class Summed(Protocol):
+    """A layer whose results several ranks add up, where each has a part of it.
+
+    sum  what adds them up; None where this rank's result is the whole
+    """
+
+    sum: Joined | None
+
+
+def one_sum(*layers: Summed) -> Joined | None:
+    """Let ranks add up the sum of several layers' results once, in place of each layer's.
+
+    The layers then give this rank's parts. Returns what adds up their sum; None where it is the whole.
+    """
+    sums = [layer.sum for layer in layers]
+    if None in sums:
+        return None
+    for layer in layers:
+        layer.sum = None
+    return sums[0]
 
 
 class Embedding(Module):

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from tinystar_np import fast
 from tinystar_np.kernels.activations import Activation, sigmoid
-from tinystar_np.layers.basic import Layer, Linear, linear_each
+from tinystar_np.layers.basic import FeedForward, GatedFeedForward, Linear, linear_each, one_sum
 from tinystar_np.layers.module import Module
-from tinystar_np.layers.weights import Weights
+from tinystar_np.layers.weights import Joined, Weights
 from tinystar_np.ranks import Division
 from tinystar_np.tap import tap
 
@@ -31,7 +31,8 @@ class Experts(Module):
     without_weights  how many of the experts, the last ones, have none (LongCat)
 
     For one token, k experts are read and the others are not touched. Where ranks share the experts (ranks/),
-    each adds up those that it has.
+    each adds up those that it has, and ``sum`` makes one result of theirs. Besides, ``agreed`` is a short
+    message: 2k numbers for each token.
     """
 
     def __init__(
@@ -45,8 +46,9 @@ class Experts(Module):
         without_weights: int = 0,
     ):
         self.router = Linear(w / "router")
-        self.bias: NDArray | None = w.get("bias")
+        self.bias: NDArray | None = w.once("bias")
         self.division = w.division
+        self.sum: Joined | None = None if w.division is None else w.division.ranks.sum
         self.experts: Sequence[RoutedExpert | None] = experts
         if w.division is not None:
             self.experts = own_experts(experts, w.division, without_weights)
@@ -85,11 +87,9 @@ class Experts(Module):
             self.experts,
             self.weigh_inputs,
         )
-        if self.division is not None:
-            y = self.division.ranks.sum(y)
         if self.bias is not None:
             y += self.bias
-        return y.reshape(x.shape)
+        return (y if self.sum is None else self.sum(y)).reshape(x.shape)
 
 
 def own_experts(
@@ -128,34 +128,40 @@ class ExpertsAndShared(Module):
     """Experts, and a feed-forward layer that every token uses: y = share · (experts(x) + shared(x)).
 
     What every token needs stands once, and the experts learn the rest. Dai et al. 2024 (DeepSeekMoE),
-    arXiv:2401.06066.
+    arXiv:2401.06066. Ranks add up both at once.
 
     experts  the routed ones
     shared   a feed-forward layer
     share    1 for the sum, ½ for the mean
     """
 
-    def __init__(self, experts: Experts, shared: Layer, share: float = 1.0):
+    def __init__(self, experts: Experts, shared: FeedForward | GatedFeedForward, share: float = 1.0):
         self.experts, self.shared, self.share = experts, shared, share
+        self.sum = one_sum(experts, shared.down)
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
         y = self.experts(x) + self.shared(x)
+        y = y if self.sum is None else self.sum(y)
         return tap("feed_forward.out", y if self.share == 1 else y * np.float32(self.share))
 
 
 class ExpertsAndGatedShared(Module):
     """Experts, and a gated layer that every token uses: y = experts(x) + sigmoid(gate(x)) · shared(x).
 
+    Ranks add up both at once: the gate multiplies each rank's part.
+
     experts  the routed ones
     shared   a feed-forward layer
     gate     a linear layer (D, 1)
     """
 
-    def __init__(self, experts: Experts, shared: Layer, gate: Linear):
+    def __init__(self, experts: Experts, shared: FeedForward | GatedFeedForward, gate: Linear):
         self.experts, self.shared, self.shared_gate = experts, shared, gate
+        self.sum = one_sum(experts, shared.down)
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
         gate = sigmoid(tap("feed_forward.shared_gate", self.shared_gate(x)))  # (B, T, 1)
-        return tap("feed_forward.out", self.experts(x) + gate * self.shared(x))
+        y = self.experts(x) + gate * self.shared(x)
+        return tap("feed_forward.out", y if self.sum is None else self.sum(y))

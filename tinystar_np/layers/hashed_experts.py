@@ -88,5 +88,5 @@ class HashedExpertsAndShared(ExpertsAndShared):
         chosen, times = self.table[ids], None if self.times is None else self.times[ids]  # (B, T, k)
         weights = scores_of_chosen(logits, chosen, score=self.score, factor=self.factor, times=times)
         chosen, weights = tap("feed_forward.chosen", chosen), tap("feed_forward.weights", weights)
-        y = self.experts.mixed(x, chosen, weights)
-        return tap("feed_forward.out", tap("feed_forward.experts", y) + self.shared(x))
+        y = tap("feed_forward.experts", self.experts.mixed(x, chosen, weights)) + self.shared(x)
+        return tap("feed_forward.out", y if self.sum is None else self.sum(y))

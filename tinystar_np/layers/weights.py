@@ -41,6 +41,13 @@ class Weights:
         """Return the array of this name, or None where the model has none."""
         return self._arrays.get(self._prefix + name)
 
+    def once(self, name: str) -> Any:
+        """Return the array of this name, or None, on rank 0, and None on the others.
+
+        It is for what is added to a part of a sum: all ranks' parts together have it once.
+        """
+        return self.get(name) if self.division is None or self.division.ranks.rank == 0 else None
+
     def sum(self, name: str) -> Joined | None:
         """Return what adds up the ranks' products with their rows of a matrix; None for a whole one."""
         is_part = self.division is not None and self.division.joins.get(self._prefix + name) == "sum"

@@ -77,9 +77,9 @@ class DiffLlamaConfig(Config):
 
     def check(self) -> None:
         """Refuse contradictions."""
-        super().check()
         G = self.sizes["G"]
         require(G % 2 == 0, f"num_key_value_heads = {G}, but keys of two maps are a pair: it must be even.")
+        super().check()
 
 
 WEIGHTS: WeightTable = {

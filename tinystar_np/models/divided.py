@@ -17,6 +17,7 @@ their part of it in step with the leader:
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,17 +35,12 @@ from tinystar_np.layers.basic import Mixer
 from tinystar_np.layers.module import Module, read_of_earlier
 from tinystar_np.models.caches import fingerprint
 from tinystar_np.models.config import AnyConfig
-from tinystar_np.ranks import Part, Ranks, Team
+from tinystar_np.ranks import Part, Team
+from tinystar_np.ranks.team import Result, to_its_end
 from tinystar_np.tap import listening
 
 if TYPE_CHECKING:
     from tinystar_np.models.base import Decoder
-
-
-OUT_OF_STEP = (
-    "A call of the model ended with {error} on rank 0, in the middle of what all ranks do together: they are "
-    "out of step. Start them again."
-)
 
 
 class BlocksElsewhere(Module):
@@ -58,7 +54,7 @@ class BlocksElsewhere(Module):
     def __init__(self, team: Team, layers: range, read: frozenset[Hashable]):
         self.layers = layers
         self._team, self._read = team, read
-        self._awaited = 0
+        self._calls = count()
 
     def new_state(self, batch_size: int, capacity: int) -> StatesElsewhere:
         """Make the states of all these blocks."""
@@ -77,14 +73,14 @@ class BlocksElsewhere(Module):
         ranks = self._team.ranks
         rows = None if state is None else rows_of([state])
         with ranks.turn:
-            with _to_its_end(ranks):
-                self._team.tell("through_layers", rows, step.for_other_ranks())
+            call = self._team.number, next(self._calls)
+            with to_its_end(ranks):
+                self._team.tell("through_layers", call, rows, step.for_other_ranks())
                 ranks.send((x, step.given_of(self._read)), to=1)
-                self._awaited += 1
-            while self._awaited:  # first those of calls that Ctrl-C ended while their result was computed
-                result: NDArray = ranks.receive(ranks.size - 1)
-                self._awaited -= 1
-        return result
+            result: Result = ranks.receive(ranks.size - 1)
+            while result.call != call:  # of one that Ctrl-C ended
+                result = ranks.receive(ranks.size - 1)
+        return result.x
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(layers {self.layers.start} to {self.layers.stop - 1})"
@@ -112,12 +108,6 @@ def own_blocks(blocks: Sequence[Mixer], part: Part) -> tuple[list[Mixer], frozen
     return found, read
 
 
-OUT_OF_STEP = (
-    "A call of the model ended with {error} on rank 0 in the middle of what the ranks do together. They are "
-    "out of step: start them again."
-)
-
-
 @contextmanager
 def in_step(
     part: Part | None,
@@ -137,19 +127,9 @@ def in_step(
     if part is None or part.team is None or part.layers is not None:
         yield
         return
-    with part.ranks.turn, _to_its_end(part.ranks):
+    with part.ranks.turn, to_its_end(part.ranks):
         part.team.tell("call", rows_of(states), tokens, step.for_other_ranks(), last_only)
         yield
-
-
-@contextmanager
-def _to_its_end(ranks: Ranks) -> Iterator[None]:
-    """Say that the ranks can do nothing together any more where the ``with`` block ends too early."""
-    try:
-        yield
-    except BaseException as error:
-        ranks.fault = ranks.fault or OUT_OF_STEP.format(error=type(error).__name__)
-        raise
 
 
 class Follower:
@@ -243,8 +223,11 @@ class Follower:
         states = None if rows is None else self._states_of(rows)
         self.model.from_block(0, self.model.embed(tokens, step), step, states, last_only)
 
-    def through_layers(self, rows: Rows | None, step: Step) -> None:
-        """Take the residual stream from the rank before, and send it on, from the last to rank 0."""
+    def through_layers(self, call: tuple[int, int], rows: Rows | None, step: Step) -> None:
+        """Take the residual stream from the rank before, and send it on, from the last to rank 0.
+
+        call  its number, see ``Result``
+        """
         states = None if rows is None else self._states_of(rows)
         rank, last = self.ranks.rank, self.ranks.size - 1
         x, given = self.ranks.receive(rank - 1)
@@ -254,7 +237,7 @@ class Follower:
             step.give(key, value)
         x = self.model.through_blocks(0, x, step, states, last_only)
         if rank == last:
-            self.ranks.send(x, to=0)
+            self.ranks.send(Result(call, x), to=0)
         else:
             self.ranks.send((x, step.given_of(self.model.read_later)), to=rank + 1)
 

@@ -23,7 +23,7 @@ feed-forward layer's gate and output.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ from tinystar_np.checkpoints.json_file import JsonObject, shown
 from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.layers.attention import Attention
-from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, Mixer, RMSNorm, linear_each
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm, linear_each, one_sum
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.module import Module
 from tinystar_np.layers.weights import Weights
@@ -181,14 +181,15 @@ class Block(Module):
         self.mixer_norm = RMSNorm(w / "mixer_norm", eps=c.rms_norm_eps)
         # Scores are linear in the keys, so the keys' factor is part of the scale.
         scale = c.key_multiplier * float(K**-0.5)
-        self.attention: Mixer = Attention(
+        self.attention = Attention(
             w / "attention", heads=H, kv_heads=G, head_dim=K, scale=scale, rope=c.rope.rotary()
         )
-        self.mixer: Mixer = Mamba2(
+        self.mixer = Mamba2(
             w / "mixer", heads=M, head_dim=P, groups=U, state_size=N, eps=c.rms_norm_eps,
             activation=ACTIVATIONS[c.hidden_act], time_step_limit=(least, largest),
             norm_first=bool(c.mamba_norm_before_gate), multipliers=c.ssm_multipliers,
         )  # fmt: skip
+        self.sum = one_sum(self.attention.out, self.mixer.out)
         self.feed_forward_norm = RMSNorm(w / "feed_forward_norm", eps=c.rms_norm_eps)
         self.feed_forward = ScaledFeedForward(w / "feed_forward", c)
         self.attention_in, self.attention_out, self.mixer_in, self.mixer_out = map(
@@ -207,13 +208,16 @@ class Block(Module):
 
     def __call__(self, x: NDArray, step: Step, state: HybridState | None) -> NDArray:
         """Map the residual stream (B, T, D) to the residual stream (B, T, D)."""
+        keys_and_values: Any  # each mixer made its own
+        recurrent: Any
         keys_and_values, recurrent = (None, None) if state is None else state.states
         normed = tap("mixer_norm", self.mixer_norm(x))
         y = self.attention(normed * self.attention_in, step, keys_and_values)
         z = self.mixer(normed * self.mixer_in, step, recurrent)
         y = tap("attention_scaled", y * self.attention_out)
         z = tap("mixer_scaled", z * self.mixer_out)
-        x = tap("residual_middle", step.wanted(x) + tap("mixers", y + z))
+        y = y + z if self.sum is None else self.sum(y + z)
+        x = tap("residual_middle", step.wanted(x) + tap("mixers", y))
         normed = tap("feed_forward_norm", self.feed_forward_norm(x))
         return tap("residual", x + self.feed_forward(normed))
 

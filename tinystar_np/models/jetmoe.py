@@ -164,8 +164,8 @@ class ExpertAttention(Attention):
         y = y.reshape(B, G, k, T, K).transpose(0, 3, 2, 1, 4).reshape(B * T, k, G * K)
         parts = fast.chosen_outputs(y, chosen, self.outputs)  # (BT, k, D)
         mixed = (parts * weights.reshape(-1, k, 1)).sum(axis=1).reshape(B, T, D)
-        mixed = mixed if self.sum is None else self.sum(mixed)
-        return tap("attention.out", mixed + self.pairs.bias)
+        mixed = mixed if self.pairs.bias is None else mixed + self.pairs.bias
+        return tap("attention.out", mixed if self.sum is None else self.sum(mixed))
 
 
 class Block(Module):

@@ -34,7 +34,7 @@ from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.errors import InputError
 from tinystar_np.kernels.activations import ACTIVATIONS
 from tinystar_np.kernels.experts import softmax_corrected_top_k
-from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm
+from tinystar_np.layers.basic import Embedding, GatedFeedForward, Linear, RMSNorm, one_sum
 from tinystar_np.layers.experts import Experts, gated_experts
 from tinystar_np.layers.latent_attention import LatentAttention
 from tinystar_np.layers.module import Module
@@ -205,6 +205,8 @@ class Block(Module):
         self.shortcut = experts(w / "shortcut", c) if i in c.expert_layers else None
         self.layer = i // 2
         self.reads = () if i in c.expert_layers else (("shortcut", self.layer),)
+        # Ranks add up the experts' results with those of the second half's feed-forward layer.
+        self.sum = one_sum(self.feed_forward.down if self.shortcut is None else self.shortcut)
         self.new_state = self.attention.new_state
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
@@ -216,6 +218,7 @@ class Block(Module):
             step.give(("shortcut", self.layer), self.shortcut(normed))
             return tap("residual", x + self.feed_forward(normed))
         y = self.feed_forward(normed) + step.wanted(self.waiting(step))
+        y = y if self.sum is None else self.sum(y)
         return tap("residual", x + tap("feed_forward.out", y))
 
     def waiting(self, step: Step) -> NDArray:

@@ -36,7 +36,7 @@ from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.kernels.activations import ACTIVATIONS, Activation
 from tinystar_np.kernels.experts import sigmoid_grouped_top_k
 from tinystar_np.layers.attention import Attention
-from tinystar_np.layers.basic import Embedding, FeedForward, Layer, Linear, Mixer, RMSNorm
+from tinystar_np.layers.basic import Embedding, FeedForward, Layer, Linear, Mixer, RMSNorm, one_sum
 from tinystar_np.layers.experts import Experts, ExpertsAndShared
 from tinystar_np.layers.mamba2 import Mamba2
 from tinystar_np.layers.module import Module
@@ -304,22 +304,26 @@ class PlainExpert(Module):
 class LatentExpertsAndShared(Module):
     """Experts between two linear maps, and a shared expert: y = up(experts(down(x))) + shared(x).
 
-    The router and the shared expert read x itself.
+    The router and the shared expert read x itself. Ranks add up both terms at once.
 
     w        ``latent_down`` (D, R) and ``latent_up`` (R, D), linear layers
     experts  the routed ones, from (n, R) to (n, R)
     shared   a feed-forward layer
     """
 
-    def __init__(self, w: Weights, experts: Experts, shared: Layer):
+    def __init__(self, w: Weights, experts: Experts, shared: FeedForward):
         self.latent_down, self.latent_up = Linear(w / "latent_down"), Linear(w / "latent_up")
         self.experts, self.shared = experts, shared
+        self.sum = one_sum(experts, shared.down)
+        if self.sum is not None:  # each rank maps its part of the sum
+            self.latent_up.bias = w.once("latent_up.bias")
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (B, T, D) to (B, T, D), a new array."""
         chosen, weights = self.experts.routed(x)
         y = self.latent_up(self.experts.mixed(self.latent_down(x), chosen, weights))
-        return tap("feed_forward.out", tap("feed_forward.experts", y) + self.shared(x))
+        y = tap("feed_forward.experts", y) + self.shared(x)
+        return tap("feed_forward.out", y if self.sum is None else self.sum(y))
 
 
 class NemotronH(Decoder[NemotronHConfig]):

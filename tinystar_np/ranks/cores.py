@@ -46,8 +46,7 @@ def share_cores(here: Sequence[int], rank: int, cores: Iterable[int], together: 
         run = shares(len(own), len(here))[here.index(rank)]
         own = [own[i] for i in run] or [own[rank % len(own)]]
     _bind(own)
-    asked = chosen_threads()
-    if are_named() or (asked is not None and asked != _taken):
+    if are_named() or threads_asked_for() is not None:
         return
     limit = cores_of_time() / (len(here) if together else 1)
     _taken = max(1, int(min(len(own), limit)))
@@ -55,6 +54,19 @@ def share_cores(here: Sequence[int], rank: int, cores: Iterable[int], together: 
 
 
 _taken: int | None = None  # how many threads this module has chosen
+
+
+def threads_asked_for() -> int | None:
+    """Return the number of threads that the program has asked for; None where it has not."""
+    chosen = chosen_threads()
+    return None if chosen == _taken else chosen
+
+
+def take_threads(count: int) -> None:
+    """Take as many threads as rank 0 was asked to take: so many in each process."""
+    global _taken
+    _taken = None
+    use_threads(count)
 
 
 def _bind(cores: Iterable[int]) -> None:

@@ -2,9 +2,14 @@
 
 MPI's own calls that wait keep a core busy while they do. A rank that follows waits for minutes while a person
 types, and where layers are divided, a rank waits while another computes with all cores of their machine. So
-nothing here blocks: what has not come is asked for again, a few times at once, and then after longer and
-longer sleeps. While a rank waits for anything, it also learns that another has failed, or that rank 0 has
-ended: none is left waiting for a message that does not come.
+nothing here blocks: what has not come is asked for again, at once, and then after sleeping until the sender
+rings (bell.py), or on another machine after longer and longer times. While a rank waits for anything, it
+also learns that another has failed, or that rank 0 has ended: none is left waiting for a message that does
+not come.
+
+Sending does not wait. MPI hands over all but the smallest messages in several steps, in which both ranks must
+take part: a receiver that slept between them held the sender up for 1 to 3 ms. Hence a rank does not sleep
+while what it has sent is on its way.
 
 Two ranks on one machine of two cores, microseconds for a sum of n numbers, medians of 5 rounds:
 
@@ -35,8 +40,10 @@ from numpy.typing import NDArray
 
 from tinystar_np.errors import RanksError
 from tinystar_np.processes import started_together
+from tinystar_np.ranks.bell import Bell
 from tinystar_np.ranks.cores import cores_before_binding, share_cores
 from tinystar_np.ranks.ranks import PROMPTS, RanksEndedError
+from tinystar_np.ranks.team import to_its_end
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm, Request
@@ -45,10 +52,15 @@ MESSAGE, END, PART, TOTAL = range(4)
 """Tags: a message; the last of rank 0, or a rank's failure; what is added up, and its sum."""
 POLLS = 32
 """How often to ask at once: some 20 µs, in which a rank answers that had only to send."""
-POLLS_OF_SUMS = 2000
-"""The same for sums, for which ranks with cores of their own arrive at nearly the same time."""
+FEW_POLLS = 4
+"""The same after each sleep: Open MPI looks for what has arrived after it has said that there is nothing."""
+POLLS_IN_STEP = 2000
+"""The same, about a millisecond, where ranks with cores of their own arrive at nearly the same time, and
+while something that was sent is on its way."""
 SLEEP, LONGEST_SLEEP = 20e-6, 1e-3
-"""Seconds to sleep between later questions: a twentieth of the time waited, within these."""
+"""Seconds to sleep between later questions: a hundredth of the time waited, within these."""
+UNTIL_RUNG = 0.02
+"""Seconds to sleep where the sender rings, if it does not."""
 MOST_AT_ONCE = 65_536
 """The most numbers of others that each rank adds up itself; above it each adds up a part."""
 
@@ -96,8 +108,9 @@ class MpiRanks:
         self._mpi = MPI
         self._comm = comm.Dup()  # so that nobody else's messages are among these
         self.rank, self.size = self._comm.rank, self._comm.size
-        places = self._comm.allgather((socket.gethostname(), cores_before_binding()))
-        self.hosts: tuple[str, ...] = tuple(host for host, _ in places)
+        self._bell = Bell()
+        places = self._comm.allgather((socket.gethostname(), cores_before_binding(), self._bell.address))
+        self.hosts: tuple[str, ...] = tuple(host for host, _, _ in places)
         self._here = [rank for rank, host in enumerate(self.hosts) if host == self.hosts[self.rank]]
         self._cores = frozenset[int]().union(*(places[rank][1] for rank in self._here))
         self._is_crowded = len(self._here) > len(self._cores)
@@ -105,21 +118,30 @@ class MpiRanks:
         self.turn: AbstractContextManager[object] = threading.RLock()
         self._ended = False
         self._unfinished: list[Request] = []
+        self._is_in_step = False
+        bells = {rank: places[rank][2] for rank in self._here}
+        self._bells = {rank: address for rank, address in bells.items() if all(bells.values())}
 
     def share_cores(self, parallel: str) -> None:
         """Take this rank's cores of its machine, and as many threads, unless a number was asked for.
 
         parallel  how they share a model, or texts
         """
+        self._is_in_step = parallel == "heads"
         share_cores(self._here, self.rank, self._cores, together=parallel in ("heads", PROMPTS))
 
     def send(self, message: object, to: int) -> None:
-        """Send anything to another rank; returns when the message may be changed."""
-        self._complete([self._begin(message, to, MESSAGE)], POLLS)
+        """Send anything to another rank; the message may be changed afterwards."""
+        if self.fault:
+            raise RanksError(self.fault)
+        self._unfinished = [each for each in self._unfinished if not each.Test()]
+        self._unfinished.append(self._begin(message, to, MESSAGE))
 
     def receive(self, source: int) -> Any:
         """Wait for the next message of another rank; those of one rank come in the order of sending."""
-        return self._received(source, POLLS)
+        self._wait(lambda: self._comm.iprobe(source, MESSAGE) or None, self._is_in_step, source)
+        with to_its_end(self):  # Ctrl-C while one waits loses no message, but here it may
+            return self._comm.recv(None, source, MESSAGE)
 
     def ready(self, source: int) -> bool:
         """Say whether a message of another rank has come; raises as ``receive`` does where one has failed."""
@@ -152,11 +174,7 @@ class MpiRanks:
         if self.rank:
             self.send(x, to=0)
             return x
-        others = [self._received(source, POLLS_OF_SUMS) for source in range(1, self.size)]
-        return np.concatenate([x, *others], axis=-1)
-
-    def _received(self, source: int, polls: int) -> Any:
-        return self._wait(lambda: self._comm.improbe(source, MESSAGE), polls).recv()
+        return np.concatenate([x, *(self.receive(source) for source in range(1, self.size))], axis=-1)
 
     def _exchange(self, outgoing: list[NDArray], lengths: list[int], tag: int) -> list[NDArray]:
         """Send an array to each rank, and return those that come from each, of these lengths."""
@@ -166,44 +184,54 @@ class MpiRanks:
         byte = self._mpi.BYTE
         requests = [self._comm.Irecv((found[rank], byte), rank, tag) for rank in others]
         requests += [self._comm.Isend((outgoing[rank], byte), rank, tag) for rank in others]
-        self._complete(requests, POLLS_OF_SUMS)
+        self._complete(requests, in_step=True)
         return found
 
     def _begin(self, message: object, to: int, tag: int) -> "Request":
         """Begin to send a message."""
-        return self._comm.Isend((pickle.dumps(message, protocol=5), self._mpi.BYTE), to, tag)
+        request = self._comm.Isend((pickle.dumps(message, protocol=5), self._mpi.BYTE), to, tag)
+        if to in self._bells:
+            self._bell.ring(self._bells[to])
+        return request
 
-    def _complete(self, requests: "list[Request]", polls: int) -> None:
+    def _complete(self, requests: "list[Request]", in_step: bool) -> None:
         """Wait until all is sent and received; raises as ``_wait`` does."""
         try:
-            self._wait(lambda: self._mpi.Request.Testall(requests) or None, polls)
+            self._wait(lambda: self._mpi.Request.Testall(requests) or None, in_step)
         except BaseException:
             self._unfinished += requests  # and with them the memory that MPI still reads or writes
             raise
 
-    def _wait(self, asked: Callable[[], Found | None], polls: int) -> Found:
+    def _wait(self, asked: Callable[[], Found | None], in_step: bool, source: int | None = None) -> Found:
         """Ask until there is something, and return it.
 
-        polls  how often to ask without sleeping
+        in_step  whether it comes soon, and this rank has a core of its own to wait with
+        source   the rank whose message it is, if any
 
         Raises RanksError on rank 0 where another has failed, RanksEndedError elsewhere where that has ended.
         """
         if self.fault:
             raise RanksError(self.fault)
-        for _ in range(polls):
+        begun = time.perf_counter()
+        for times in range(POLLS_IN_STEP):
             found = asked()
             if found is not None:
                 return found
+            if times >= POLLS and not in_step and self._mpi.Request.Testall(self._unfinished):
+                break
             if self._is_crowded:
                 os.sched_yield()
-        begun = time.perf_counter()
         while True:
-            found = asked()
-            if found is not None:
-                return found
+            for _ in range(FEW_POLLS):
+                found = asked()
+                if found is not None:
+                    return found
             self._look_for_end()
-            waited = time.perf_counter() - begun
-            time.sleep(min(max(SLEEP, waited / 20), LONGEST_SLEEP))
+            if source in self._bells:
+                self._bell.wait(UNTIL_RUNG)
+            else:
+                waited = time.perf_counter() - begun
+                time.sleep(min(max(SLEEP, waited / 100), LONGEST_SLEEP))
 
     def _look_for_end(self) -> None:
         message = self._comm.improbe(self._mpi.ANY_SOURCE, END)
@@ -219,8 +247,8 @@ class MpiRanks:
     def fail(self, error: RanksError) -> None:
         """Tell rank 0 that this one cannot go on, and wait until all end."""
         try:
-            self._complete([self._begin(error, 0, END)], POLLS)
-            self._wait(lambda: None, 1)
+            self._complete([self._begin(error, 0, END)], in_step=False)
+            self._wait(lambda: None, in_step=False)
         except RanksEndedError:
             pass
 

@@ -2,15 +2,42 @@
 
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.errors import RanksError
 from tinystar_np.ranks.ranks import Ranks
+
+OUT_OF_STEP = (
+    "A call of the model ended with {error} on rank 0 in the middle of what the ranks do together. They are "
+    "out of step: start them again."
+)
+
+
+@contextmanager
+def to_its_end(ranks: Ranks) -> Iterator[None]:
+    """Say that the ranks can do nothing together any more where the ``with`` block ends too early."""
+    try:
+        yield
+    except BaseException as error:
+        ranks.fault = ranks.fault or OUT_OF_STEP.format(error=type(error).__name__)
+        raise
+
+
+class Result(NamedTuple):
+    """What the last rank sends to rank 0 where layers are divided.
+
+    call  the number of the model, and of its call
+    x     the residual stream (B, T, D), or (B, 1, D)
+    """
+
+    call: tuple[int, int]
+    x: NDArray
 
 
 class Team:
@@ -39,11 +66,12 @@ class Team:
         """
         if self.ranks.fault:
             raise RanksError(self.ranks.fault)
-        waiting = []
-        while self._later:
-            waiting.append(self._later.popleft())
-        for to in range(1, self.ranks.size):
-            self.ranks.send((self.number, waiting, message), to)
+        with to_its_end(self.ranks):
+            waiting = []
+            while self._later:
+                waiting.append(self._later.popleft())
+            for to in range(1, self.ranks.size):
+                self.ranks.send((self.number, waiting, message), to)
 
     def later(self, *message: Any) -> None:
         """Let each follower do something before what it is told next; in any thread."""
@@ -53,7 +81,17 @@ class Team:
         """Let each follower do something that has a result; returns the results, in the ranks' order."""
         with self.ranks.turn:
             self.tell(*message)
-            return [self.ranks.receive(source) for source in range(1, self.ranks.size)]
+            return self.answers()
+
+    def answers(self) -> list[Any]:
+        """Receive what each follower answers to what all were told, in the ranks' order."""
+        with to_its_end(self.ranks):
+            return [self._answer(source) for source in range(1, self.ranks.size)]
+
+    def _answer(self, source: int) -> Any:
+        while isinstance(found := self.ranks.receive(source), Result):
+            pass  # of a call that Ctrl-C ended
+        return found
 
     def new_states(self, batch_size: int, capacity: int) -> int:
         """Make empty states on all followers; returns their number."""
