@@ -1,76 +1,87 @@
 """Small random models in a file, whole and divided by heads, and whether both compute the same."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from parity_case import VOCABULARY
+from parity_cases import CASES
 from random_models import save_random_model
 from thread_ranks import divided
 
-from tinystar_np.cache import join_caches
+from tinystar_np.cache import Cache, join_caches
+from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.loading import model_config
 from tinystar_np.models import Decoder
 
-IDS = np.random.default_rng(1).integers(1, 60, (3, 24))
+IDS = np.random.default_rng(1).integers(1, VOCABULARY, (3, 30))
+TOLERANCE = 1e-5
+"""Sums in another order differ in the last bits, relative to the largest logit."""
+OF_TYPES = {case.model_type: case for case in CASES}
 
 
-def whole_and_divided(raw: dict[str, Any], directory: Path, *sizes: int) -> Iterator[tuple[Decoder, Decoder]]:
-    """Yield the model of a config.json with random weights: in one process, and shared by so many ranks."""
-    build = from_random_file(raw, directory)
-    whole = build()
-    for size in sizes:
-        yield whole, divided(build, size)
+def config_of(model_type: str, variant: str = "plain") -> dict[str, Any]:
+    """Return the config.json of a small model."""
+    return {"model_type": model_type, **OF_TYPES[model_type].config(variant)}
 
 
-def from_random_file(raw: dict[str, Any], directory: Path) -> Callable[..., Decoder]:
+def from_random_file(
+    raw: dict[str, Any], directory: Path, form: WeightTable | None = None
+) -> Callable[..., Decoder]:
     """Write random weights for a config.json; returns what builds the model, or a part of it, from them."""
-    source = save_random_model(raw, directory)
+    source = save_random_model(raw, directory, form)
     architecture, config = model_config(source, source.config)
     checkpoint = source.checkpoint(source.config)
     return lambda part=None: architecture.from_checkpoint(config, checkpoint, part=part)
 
 
-def check(whole: Decoder, parts: Decoder) -> None:
-    """In all the ways in which a model is called: without a cache, in pieces, with rows of other lengths."""
+def check_divided(raw: dict[str, Any], directory: Path, *sizes: int) -> None:
+    """Compare a model in one process with the same shared by so many ranks, in all ways by the first."""
+    build = from_random_file(raw, directory)
+    whole, (first, *others) = build(), sizes
+    check(whole, divided(build, first), directory / "cache")
+    for size in others:
+        check_pieces(whole, divided(build, size))
+
+
+def check(whole: Decoder, parts: Decoder, path: Path) -> None:
+    """In all the ways in which a model is called: a text, its last token, in pieces, and rows of lengths."""
     expected = whole(IDS)
     assert np.isfinite(expected).all()
-    check_same(parts(IDS), expected)
-    check_same(parts(IDS[0], last_only=True), expected[0, -1:])
-    check_same(in_pieces(parts, 1, 2, 9, 10, 22, 23), expected)
-    check_same(in_pieces(parts, *range(1, 24)), expected)
-    rows = [parts.new_cache() for _ in IDS]
-    for cache, ids, length in zip(rows, IDS, (5, 1, 20), strict=True):
-        parts(ids[:length], cache=cache, last_only=True)
-    joined = join_caches(rows).select([2, 1, 0])
-    more = parts(IDS[:, :3], cache=joined)
-    for n, (row, length) in enumerate(((2, 20), (1, 1), (0, 5))):
-        check_same(more[n], whole(np.concatenate((IDS[row, :length], IDS[n, :3])))[-3:])
-
-
-def check_saved(whole: Decoder, parts: Decoder, path: Path) -> None:
-    """A cache in a file, and one that is cut back."""
-    expected, cache = whole(IDS), parts.new_cache(3)
-    parts(IDS[:, :9], cache=cache)
-    cache.save(path)
+    alike(parts(IDS), expected)
+    alike(parts(IDS[0], last_only=True), expected[0, -1:])
+    check_pieces(whole, parts)
+    rows: tuple[list[Cache], list[Cache]] = [], []
+    for row, length in zip(IDS, (5, 1, 20), strict=True):
+        for model, caches in zip((whole, parts), rows, strict=True):
+            caches.append(model.new_cache())
+            model(row[:length], cache=caches[-1], last_only=True)
+    joined = [join_caches(caches) for caches in rows]
+    alike(parts(IDS[:, -3:], cache=joined[1]), whole(IDS[:, -3:], cache=joined[0]))
+    chosen = [cache.select([2, 0, 2]) for cache in joined]
+    chosen[1].save(path)
     loaded = parts.load_cache(path)
-    check_same(parts(IDS[:, 9:], cache=loaded), expected[:, 9:])
-    if cache.truncates_to(4):
-        cache.truncate(4)
-        check_same(parts(IDS[:, 4:], cache=cache), expected[:, 4:])
+    expected = whole(IDS[:, :2], cache=chosen[0])
+    alike(parts(IDS[:, :2], cache=chosen[1]), expected)
+    alike(parts(IDS[:, :2], cache=loaded), expected)
+    if joined[0].truncates_to(4):
+        for cache in joined:
+            cache.truncate(4)
+        alike(parts(IDS[:, 7:9], cache=joined[1]), whole(IDS[:, 7:9], cache=joined[0]))
 
 
-def in_pieces(model: Decoder, *borders: int) -> NDArray:
-    """Return the logits of a text that a cache is fed in pieces."""
-    cache = model.new_cache(len(IDS))
-    return np.concatenate(
-        [model(IDS[:, a:b], cache=cache) for a, b in pairwise((0, *borders, IDS.shape[1]))], axis=1
-    )
+def check_pieces(whole: Decoder, parts: Decoder) -> None:
+    """A text that a cache is fed in pieces."""
+    expected, cache = whole(IDS[:2]), parts.new_cache(2)
+    for a, b in pairwise((0, 1, 2, 8, 9, 26)):
+        alike(parts(IDS[:2, a:b], cache=cache), expected[:, a:b])
+    alike(parts(IDS[:2, 26:], cache=cache, last_only=True), expected[:, -1:])
 
 
-def check_same(found: NDArray, expected: NDArray) -> None:
-    """Sums in another order differ in the last bits, relative to the largest logit."""
+def alike(found: NDArray, expected: NDArray) -> None:
+    """Compare logits."""
     assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert np.abs(found - expected).max() < TOLERANCE * np.abs(expected).max()

@@ -95,9 +95,9 @@ def test_further_arrays(saved: Changed, tmp_path: Path) -> None:
     for name, message in (
         ("1.other\x1b[2J", r"does not fit the model \(a[^\x1b]*other\\x1b\[2J"),
         ("1.1.other", "does not fit the model"),
-        ("2.keys", r"does not fit the model \(3 layers, not 2\)"),
-        ("3.keys", r"no complete saved cache \(it leaves out layers\)"),
-        ("-1.keys", r"no complete saved cache \(it leaves out layers\)"),
+        ("2.keys", r"does not fit the model \(arrays of layer 2, but layers 0 to 1\)"),
+        ("3.keys", r"does not fit the model \(arrays of layer 3, but layers 0 to 1\)"),
+        ("-1.keys", r"no complete saved cache \(its arrays are not those of layers\)"),
         ("x.keys", r"no complete saved cache \(its arrays are not those of layers\)"),
         ("keys", r"no complete saved cache \(its arrays are not those of layers\)"),
         ("01.keys", r"no complete saved cache \(its arrays are not those of layers\)"),
@@ -188,7 +188,7 @@ def huge_and_odd(header: dict[str, Any]) -> bytes:
         (name_twice, r"no complete saved cache \(.*lengths.*\)\. Read the prompt again"),
         (endless, r"no complete saved cache \(.*its header has 30\d+ bytes, which no model's has"),
         (long_name, "does not fit the model"),
-        (huge_and_odd, r"does not fit the model \(3 layers, not 2\)"),
+        (huge_and_odd, r"does not fit the model \(arrays of layer 2, but layers 0 to 1\)"),
     ],
 )
 def test_headers_as_those_of_a_model(

@@ -4,39 +4,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from divided_by_heads import check, check_saved, from_random_file, whole_and_divided
-from parity_cases import CASES
+from divided_by_heads import check_divided, config_of, from_random_file
 from thread_ranks import divided
 
 from tinystar_np.errors import InputError
 
-OF_TYPES = {case.model_type: case for case in CASES}
 MAMBA2 = {"num_heads": 6, "head_dim": 8, "hidden_size": 24, "expand": 2, "state_size": 5}
-
-
-def config_of(model_type: str, variant: str = "plain") -> dict[str, Any]:
-    return {"model_type": model_type, **OF_TYPES[model_type].config(variant)}
-
-
-@pytest.mark.parametrize("model_type", ["bamba", "falcon_h1", "granitemoehybrid", "nemotron_h", "zamba2"])
-def test_same_logits(model_type: str, tmp_path: Path) -> None:
-    for whole, parts in whole_and_divided(config_of(model_type), tmp_path, 3):
-        check(whole, parts)
 
 
 def test_adapters(tmp_path: Path) -> None:
     """What is added to queries, keys and values has the same heads."""
-    for whole, parts in whole_and_divided(config_of("zamba2", "adapters"), tmp_path, 2):
-        check(whole, parts)
+    check_divided(config_of("zamba2", "adapters"), tmp_path, 2)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 6])
 def test_groups(groups: int, tmp_path: Path) -> None:
     """A group may be one rank's, several ranks', or one of several of a rank."""
     raw = config_of("mamba2") | MAMBA2 | {"n_groups": groups}
-    for whole, parts in whole_and_divided(raw, tmp_path, 2, 3, 4):
-        check(whole, parts)
-        check_saved(whole, parts, tmp_path / "cache")
+    check_divided(raw, tmp_path, 2, 3, 4)
 
 
 def test_what_each_rank_has(tmp_path: Path) -> None:

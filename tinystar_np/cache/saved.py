@@ -49,13 +49,15 @@ def write_states(
 
 def read_states(
     path: Path, fingerprint: str
-) -> tuple[NDArray[np.int64], list[Mapping[str, NDArray]], Mapping[str, NDArray], Mapping[str, NDArray]]:
+) -> tuple[
+    NDArray[np.int64], Mapping[int, Mapping[str, NDArray]], Mapping[str, NDArray], Mapping[str, NDArray]
+]:
     """Read what ``write_states`` wrote. The arrays are views of the file, so that those that do not fit the
     model are never read; ``restore`` copies the others.
 
-    Returns the lengths (B,), the arrays of each layer, those of the text, none where it was not kept, and
-    those of images. Raises CheckpointError where the file is missing, damaged, something else, or of
-    another model.
+    Returns the lengths (B,), the arrays of each layer that remembers anything, by its number, those of the
+    text, none where it was not kept, and those of images. Raises CheckpointError where the file is missing,
+    damaged, something else, or of another model.
     """
     try:
         tensors, metadata = map_safetensors(path)
@@ -80,16 +82,14 @@ def read_states(
         of_images = {name: arrays.pop(name) for name in list(arrays) if name.startswith("images.")}
         for name, array in arrays.items():
             i, _, part = name.partition(".")
-            if str(int(i)) != i:  # "01" would be layer 1 once more
+            if str(int(i)) != i or int(i) < 0:  # "01" would be layer 1 once more
                 raise ValueError(f"a layer {i}")
             layers.setdefault(int(i), {})[part] = array
     except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{path}: no complete saved cache (its arrays are not those of layers)."
         ) from error
-    if sorted(layers) != list(range(len(layers))):
-        raise CheckpointError(f"{path}: no complete saved cache (it leaves out layers).")
     is_list = lengths.dtype == np.int64 and lengths.ndim == 1 and lengths.size > 0
     if not is_list or lengths.min() < 0 or lengths.max() > MOST_TOKENS:
         raise CheckpointError(f"{path}: no complete saved cache (its lengths are no numbers of tokens).")
-    return lengths.copy(), [layers[i] for i in sorted(layers)], text, of_images
+    return lengths.copy(), layers, text, of_images

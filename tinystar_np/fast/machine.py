@@ -21,6 +21,7 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 MEMORY = Path("/proc/meminfo")
 CORE_TIMES = Path("/proc/stat")
 LEAST_PERIOD = 0.2  # seconds; Linux counts the time of cores in hundredths
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def usable_cores() -> int:
@@ -38,6 +39,16 @@ def allowed_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@cache
+def second_level_cache() -> int:
+    """Return the bytes of a core's second-level cache; 0 where the system does not say."""
+    try:
+        size = (CACHES / "index2" / "size").read_text()  # "2048K"
+        return int(size.strip().removesuffix("K")) * 1024
+    except (OSError, ValueError):  # other systems than Linux, and virtual machines that hide it
+        return 0
 
 
 def current_core() -> int | None:

@@ -3,8 +3,17 @@
 A float32 copy of a whole matrix is four times as large as int8, and would be written to memory and read
 again. A part of it stays in the processor's caches, so that only packed numbers are read from memory. Each
 thread unpacks and multiplies its own share. Calls should be long, since threads wait for each other at
-Python's lock, and BLAS wants some hundreds of outputs: ``BLOCK`` is four megabytes when unpacked. Parts that
-fit into the second-level cache were slower even in one thread.
+Python's lock, and BLAS wants some hundreds of outputs: ``BLOCK`` is four megabytes when unpacked. With one
+thread and few vectors, a part that fits into the second-level cache is faster where that is large. Tokens/s
+one at a time in int8, medians of three runs by turns, on two cores with 2 MB each:
+
+    weights unpacked at once     2²⁰   2¹⁹   2¹⁸   2¹⁷
+    GPT-2, one thread             16    17    25    24
+    SmolLM2 135M, one thread      14    15    18    17
+    GPT-2, two threads            23    21    22    22
+    SmolLM2 135M, two threads     14    11    12    12
+
+On an EPYC processor parts of that size were slower in one thread as well.
 """
 
 import threading
@@ -17,6 +26,7 @@ from numpy.typing import NDArray
 from tinystar_np.fast import blocks, coded
 from tinystar_np.fast.block_forms import FORMS
 from tinystar_np.fast.direct import direct_product, direct_size
+from tinystar_np.fast.machine import second_level_cache
 from tinystar_np.fast.threads import blas_multiplies_directly, divided, shares
 from tinystar_np.kernels import linear
 from tinystar_np.kernels.block_matrix import BlockMatrix
@@ -35,6 +45,8 @@ MANY_VECTORS = 192  # from here on BLAS is as fast with the vectors on the left,
 
 LEAST_PACKED = 460_800  # from here on OpenBLAS wakes threads of its own, which keep a core from ours
 BLOCK = 1 << 20  # weights that are unpacked at once
+SMALL_BLOCK = 1 << 18  # the same for few vectors in one thread, with ``LARGE_CACHE``
+LARGE_CACHE = 2 << 20  # bytes of the second level, which a small block fills by half
 LARGEST_BLOCK = 4 * BLOCK
 # Of a matrix in blocks:
 PART = BLOCK // 2  # weights that are unpacked at once
@@ -213,7 +225,10 @@ def _in_blocks(x: Vectors, outputs: int, product: Part) -> Vectors:
     inputs = x.shape[1]
     y = np.empty((len(x), outputs), dtype=np.float32)
     least = FEWEST_OUTPUTS if len(x) >= MANY_VECTORS else 1
-    size = max(1, min(max(BLOCK // max(1, inputs), least), LARGEST_BLOCK // max(1, inputs)))
+    threads = shares(outputs) if outputs * inputs >= LEAST_PACKED else [slice(0, outputs)]
+    is_small = len(x) <= FEW_VECTORS and len(threads) == 1 and second_level_cache() >= LARGE_CACHE
+    block = SMALL_BLOCK if is_small else BLOCK
+    size = max(1, min(max(block // max(1, inputs), least), LARGEST_BLOCK // max(1, inputs)))
 
     def fill(share: slice) -> None:
         for start in range(share.start, share.stop, size):
@@ -221,7 +236,7 @@ def _in_blocks(x: Vectors, outputs: int, product: Part) -> Vectors:
             room = _buffer(min(size, share.stop - share.start) * inputs)
             y[:, some] = product(some, room[: (some.stop - start) * inputs])
 
-    divided(fill, shares(outputs) if outputs * inputs >= LEAST_PACKED else [slice(0, outputs)])
+    divided(fill, threads)
     return y
 
 

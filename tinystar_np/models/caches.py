@@ -71,15 +71,16 @@ def load_cache(model: "Decoder[AnyConfig]", path: str | Path) -> Cache:
         if model.context_length is not None and tokens > model.context_length:
             raise ValueError(f"{tokens} tokens, where the context holds {model.context_length}")
         cache = model.new_cache(len(lengths))
-        if len(layers) != len(cache.states):
-            raise ValueError(f"{len(layers)} layers, not {len(cache.states)}")
+        L = len(cache.states)
+        if any(i >= L for i in layers):
+            raise ValueError(f"arrays of layer {max(layers)}, but layers 0 to {L - 1}")
         kept = cache.text
         if texts and kept is None:
             raise ValueError(f"its tokens ({', '.join(texts)}), which this model does not keep")
         text = None if kept is None else kept.restored(texts, lengths, model.vocab_size)
         images = restored(of_images, lengths, model.config.sizes["D"])
-        for state, arrays in zip(cache.states, layers, strict=True):
-            state.restore(arrays, tokens)
+        for i, state in enumerate(cache.states):
+            state.restore(layers.get(i, {}), tokens)  # none of a layer that remembers nothing
     except (ValueError, MemoryError) as error:
         raise CheckpointError(
             f"{path}: this cache does not fit the model ({one_line(error)}). Read the prompt again."

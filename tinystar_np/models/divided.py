@@ -8,7 +8,8 @@ their part of it in step with the leader:
   earlier ones gave (``Step.give``), which in most models is nothing. The same is computed as in one process,
   in the same order: logits are equal to the last bit.
 - by heads, each rank has a share of every layer. Each computes the whole stream, and the ranks add up their
-  results twice in each block.
+  results once for each branch, T·D numbers: twice in most blocks. What they agree on besides is short, such
+  as the experts that rank 0 has chosen.
 
     BlocksElsewhere  what the leader has in place of the followers' blocks, when layers are divided
     begin_together   what the leader says before each call, when heads are
