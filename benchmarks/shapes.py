@@ -55,6 +55,7 @@ SHAPES: dict[str, Shape] = {
     "llama-1.1b": llama_like("llama", (22, 2048, 32, 4, 5632, 32000)),  # TinyLlama
     "granite-h-350m": llama_like("granitemoehybrid", (32, 768, 12, 4, 2048, 100352), **GRANITE_H),
     "falcon-7b": {"model_type": "falcon"},  # the defaults are its own
+    "falcon-10-of-7b": {"model_type": "falcon", "num_hidden_layers": 10},
     "mistral-4-of-7b": llama_like("mistral", (4, 4096, 32, 8, 14336, 32000), sliding_window=4096),
     "mistral-narrow-140m": llama_like("mistral", (12, 768, 12, 3, 2688, 32000), sliding_window=4096),
     "gemma2-8-of-2b": llama_like("gemma2", (8, 2304, 8, 4, 9216, 256000), **TIED),

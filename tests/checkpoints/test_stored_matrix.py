@@ -11,7 +11,8 @@ from terminals import TINYSTAR, on_terminal
 
 from tinystar_np.checkpoints.element_types import to_float32
 from tinystar_np.conversion import convert
-from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
+from tinystar_np.kernels.linear import unpacked
+from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix, PackedMatrix
 from tinystar_np.loading import load
 
 SIZES = {
@@ -85,7 +86,38 @@ def largest(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return to_float32(*arguments)
 
     monkeypatch.setattr("tinystar_np.checkpoints.checkpoint.to_float32", watched)
+    monkeypatch.setattr("tinystar_np.checkpoints.stored_matrix.to_float32", watched)
     return seen
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
+@pytest.mark.parametrize("stored", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])  # (out, in) in the file, and (in, out)
+def test_a_large_matrix_is_rounded_some_outputs_at_a_time(
+    architecture: str, stored: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its float32 is never in memory as a whole, and the result is the same."""
+    sizes = SIZES if architecture == "llama" else {"n_embd": 64, "n_layer": 1, "n_head": 2}
+    reference = reference_model(architecture, **sizes).to(getattr(torch, stored))
+    directory = save(reference, tmp_path / "model")
+    at_once, _ = load(directory, dtype)
+    made: list[int] = []
+
+    def counted(array: Any, *others: Any) -> Any:
+        made.append(array.size)
+        return to_float32(array, *others)
+
+    monkeypatch.setattr("tinystar_np.checkpoints.stored_matrix.STRIP", 1000)
+    monkeypatch.setattr("tinystar_np.checkpoints.stored_matrix.to_float32", counted)
+    in_strips, _ = load(directory, dtype)
+    assert not made or max(made) <= 1024  # what keeps its type is not rounded
+    assert bool(made) == ((stored, dtype) != ("bfloat16", "bfloat16"))
+    for name, matrix in at_once.weights.items():
+        other = in_strips.weights[name]
+        if isinstance(matrix, PackedMatrix):
+            assert isinstance(other, PackedMatrix)
+            np.testing.assert_array_equal(other.stored, matrix.stored)
+            np.testing.assert_array_equal(unpacked(other), unpacked(matrix))
 
 
 @NEEDS_SMAPS

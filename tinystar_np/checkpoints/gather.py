@@ -5,11 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tinystar_np.checkpoints.checkpoint import Checkpoint, not_held
 from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.checkpoints.stored_matrix import (
     ROUNDED,
     Stored,
+    Strip,
     is_scale,
     keeps_type,
     matrix_as_stored,
@@ -185,7 +189,8 @@ def gather(
                     checkpoint.let_go(name)
                 advance(sum(to_round.get(row.ours, 0) for row in its_rows))
                 continue
-            tensor = _Tensor(checkpoint, name, its_rows, keep=name in kept, in_parts=in_parts)
+            rounds = any(row.ours in to_round for row in its_rows)
+            tensor = _Tensor(checkpoint, name, its_rows, keep=name in kept, in_parts=in_parts or rounds)
             for row in its_rows:
                 if row.ours in to_round:
                     arrays[row.ours] = tensor.rounded(row, dtype)
@@ -225,8 +230,20 @@ class _Tensor:
 
     def rounded(self, row: Row, dtype: str) -> Matrix:
         """Return what a row names, rounded."""
-        whole = self._taken(row.with_all_inputs).values if row.has_some_inputs else None
-        return rounded_matrix(self._taken(row).values, row.transposed, row.is_table, dtype, whole)
+        whole = self._strips(row.with_all_inputs) if row.has_some_inputs else None
+        shape = row.shape if row.is_table else row.shape[::-1]
+        return rounded_matrix(self._strips(row), shape, row.is_table, dtype, whole)
+
+    def _strips(self, row: Row) -> Strip:
+        """Return what a row names, of some outputs at a time."""
+        whole = self._stored.part(row.taken_from)
+        by_output = whole if row.has_outputs_first else whole.part(np.transpose)
+
+        def strip(some: slice) -> NDArray[np.float32]:
+            part = by_output.part(lambda array: array[some])
+            return (part.float32(self._type, self._where) if self._converts else part).values
+
+        return strip
 
     def _taken(self, row: Row) -> Stored:
         part = self._stored.part(row.taken_from)

@@ -128,27 +128,35 @@ def matrix_as_stored(stored: Stored, transposed: bool, is_table: bool) -> Matrix
     return values.T if transposed else values
 
 
+Strip = Callable[[slice], NDArray[np.float32]]
+"""Returns the weights of some outputs of a matrix (some, in), or those of some rows of a table."""
+STRIP = 1 << 22
+"""Weights that are rounded at once. All at once, the float32 of a large output layer that the file has in
+bfloat16 would be the most that loading ever takes."""
+
+
 def rounded_matrix(
-    numbers: NDArray[np.float32],
-    transposed: bool,
-    is_table: bool,
-    dtype: str,
-    whole: NDArray[np.float32] | None = None,
+    numbers: Strip, shape: tuple[int, ...], is_table: bool, dtype: str, whole: Strip | None = None
 ) -> PackedMatrix:
     """Round a matrix to "int8" or "bfloat16", in memory.
 
-    numbers     in the order of the file: (in, out), or (out, in) with ``transposed``
+    numbers     its weights
+    shape       (out, in), or that of a table
     is_table    whether it is an embedding table, whose rows are looked up: then each row has a scale
-    whole       the matrix with all inputs, where it has some of them: so it is rounded as the whole is
+    whole       the weights of all inputs, where it has some of them: so it is rounded as the whole is
     """
-
-    def by_output(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
-        return numbers if transposed or is_table else numbers.T
-
+    rows = max(1, STRIP // max(1, shape[1]))
+    strips = [slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
     if dtype == "bfloat16":
-        return Bfloat16Matrix(fast.to_bfloat16(by_output(numbers)), transposed=not is_table)
-    of_whole = None if whole is None else by_output(whole)
-    return Int8Matrix(*fast.quantise(by_output(numbers), of_whole), table=is_table)
+        bits = np.empty(shape, np.uint16)
+        for some in strips:
+            bits[some] = fast.to_bfloat16(numbers(some))
+        return Bfloat16Matrix(bits, transposed=not is_table)
+    values, scales = np.empty(shape, np.int8), np.empty(shape[0], np.float32)
+    for some in strips:
+        of_whole = None if whole is None else whole(some)
+        values[some], scales[some] = fast.quantise(numbers(some), of_whole)
+    return Int8Matrix(values, scales, table=is_table)
 
 
 def packed_matrices(tensor: PackedTensor, rows: Sequence[Row], dtype: str) -> dict[str, Matrix]:
@@ -166,8 +174,9 @@ def packed_matrices(tensor: PackedTensor, rows: Sequence[Row], dtype: str) -> di
         if row.is_matrix and dtype in ROUNDED:
             whole = None
             if row.has_some_inputs:
-                whole = unpacked(_part(read, len(tensor.shape), row.with_all_inputs))
-            found[row.ours] = rounded_matrix(unpacked(part), row.transposed, row.is_table, dtype, whole)
+                whole = _strips(_part(read, len(tensor.shape), row.with_all_inputs), row)
+            shape = row.shape if row.is_table else row.shape[::-1]
+            found[row.ours] = rounded_matrix(_strips(part, row), shape, row.is_table, dtype, whole)
         else:
             keeps = row.is_matrix and dtype == "auto"
             matrix = part if keeps else np.ascontiguousarray(unpacked(part))
@@ -175,6 +184,13 @@ def packed_matrices(tensor: PackedTensor, rows: Sequence[Row], dtype: str) -> di
                 matrix = layout.compact_matrix(matrix)
             found[row.ours] = matrix.T if row.transposed else matrix
     return found
+
+
+def _strips(matrix: PackedMatrix, row: Row) -> Strip:
+    """Unpack a matrix that a row names, which is in the order of the file."""
+    numbers = unpacked(matrix)
+    by_output = numbers if row.has_outputs_first else numbers.T
+    return lambda some: by_output[some]
 
 
 def _part(read: Callable[[int | None], Packed], axes: int, row: Row) -> PackedMatrix:

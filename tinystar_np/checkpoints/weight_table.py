@@ -130,6 +130,11 @@ class Row(NamedTuple):
         return block
 
     @property
+    def has_outputs_first(self) -> bool:
+        """Whether the file has what belongs to one output, or to one token of a table, in a row."""
+        return self.transposed or self.is_table
+
+    @property
     def has_some_inputs(self) -> bool:
         """Whether other ranks have other inputs of the same outputs."""
         return self.joins == "sum" and not self.is_table
