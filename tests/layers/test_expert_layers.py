@@ -1,13 +1,12 @@
 """Experts as a layer: which of them a token touches, what is heard, and one that all tokens use."""
 
 from collections import Counter
-from collections.abc import Callable
 
 import numpy as np
 
 from tinystar_np.kernels.activations import silu
 from tinystar_np.kernels.experts import top_k, top_k_softmax
-from tinystar_np.layers.basic import GatedFeedForward
+from tinystar_np.layers.basic import FeedForward, GatedFeedForward
 from tinystar_np.layers.experts import Experts, ExpertsAndShared, gated_experts
 from tinystar_np.layers.weights import Weights
 from tinystar_np.models.qwen2_moe import Qwen2MoeConfig, feed_forward
@@ -71,7 +70,7 @@ class Listener:
 def test_taps_are_heard_once() -> None:
     x = random(2, 9, D)
     experts = layer(layer_weights())
-    shared: Callable[[np.ndarray], np.ndarray] = np.tanh
+    shared = FeedForward(Weights({"up.weight": random(D, F), "down.weight": random(F, D)}), np.tanh)
     silent = ExpertsAndShared(experts, shared)(x)
     listener = Listener()
     with listen(listener):
@@ -82,11 +81,15 @@ def test_taps_are_heard_once() -> None:
         "feed_forward.chosen": (2, 9, 2),
         "feed_forward.weights": (2, 9, 2),
         "feed_forward.experts": (2, 9, D),
+        "feed_forward.up": (2, 9, F),
+        "feed_forward.activation": (2, 9, F),
+        "feed_forward.down": (2, 9, D),
         "feed_forward.out": (2, 9, D),
     }
     assert set(listener.heard.values()) == {1}
     np.testing.assert_array_equal(listener.arrays["feed_forward.out"], silent)
-    np.testing.assert_allclose(silent, listener.arrays["feed_forward.experts"] + np.tanh(x), rtol=1e-6)
+    both = listener.arrays["feed_forward.experts"] + listener.arrays["feed_forward.down"]
+    np.testing.assert_array_equal(silent, both)
 
 
 def test_a_gate_for_the_shared_layer() -> None:
