@@ -68,6 +68,12 @@ def open_model(arguments: argparse.Namespace) -> tuple[Decoder, Tokenizer | None
     """Load the model that the arguments name; warnings of ``load`` are printed as notes."""
     use_threads(arguments.threads)
     ranks: MpiRanks | None = arguments.ranks
+    if ranks is None and vars(arguments).get("parallel", AUTO) != AUTO:
+        note(
+            f"--parallel {arguments.parallel} is for several processes, and this is one. "
+            f"To start two: mpiexec -n 2 {arguments.parser.prog} …",
+            arguments,
+        )
     with warnings_noted(arguments):
         found = load(
             arguments.model,
