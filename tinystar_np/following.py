@@ -43,6 +43,16 @@ def follow(ranks: MpiRanks) -> None:
             ranks.fail(fault)
 
 
+class _Follower(Follower):
+    """A follower that is asked what it has, too."""
+
+    def held(self) -> None:
+        """Say what this process has of the model."""
+        from tinystar_np.inspection.held import held_by  # late: most commands do not ask
+
+        self.ranks.send(held_by(self.model), to=0)
+
+
 class _Followed:
     """The models that ranks share, as a follower has them.
 
@@ -103,7 +113,7 @@ class _Followed:
         model = architecture.from_checkpoint(config, checkpoint, (), dtype, part)
         if in_memory:
             model.move_into_memory()
-        self.models[number] = Follower(model, part)
+        self.models[number] = _Follower(model, part)
         return ""
 
     def _copy(self, number: int, where: dict[str, Any]) -> str:

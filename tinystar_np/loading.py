@@ -18,10 +18,10 @@ from tinystar_np.models import Decoder, EmbeddingModel, embedding_class, model_c
 from tinystar_np.models.config import Config
 from tinystar_np.models.text_part import TEXT_PARTS, has_vision, text_config, text_tensors
 from tinystar_np.models.vision_part import VisionPart
-from tinystar_np.text import Tokenizer, load_tokenizer, tokenizer_of_bytes
 
 if TYPE_CHECKING:
     from tinystar_np.ranks.mpi import MpiRanks
+    from tinystar_np.text import Tokenizer
     from tinystar_np.text.gguf_metadata import GgufVocabulary
 
 DTYPES = ("auto", "float32", "bfloat16", "int8")
@@ -46,7 +46,7 @@ def load(
     follow_links: bool = False,
     ranks: "MpiRanks | None" = None,
     parallel: str = "auto",
-) -> tuple[Decoder | Any, Tokenizer | None]:
+) -> "tuple[Decoder | Any, Tokenizer | None]":
     """Load a model and its tokenizer.
 
     name       a directory with config.json and *.safetensors, a GGUF file, the name of a shipped model
@@ -90,6 +90,8 @@ def load(
                 with suppress(TokenizerError):  # raised again where it is used
                     found[1].chat_template  # noqa: B018 — read now, while links are followed
         return found
+    from tinystar_np.text import load_tokenizer, tokenizer_of_bytes  # late: ranks that follow read no text
+
     use_threads()
     where: dict[str, Any] = {"revision": revision, "offline": offline, "cache_dir": cache_dir}
     source = open_source(find_model(str(name), **where))
@@ -164,8 +166,10 @@ def _nbytes(checkpoint: Checkpoint) -> int:
 
 def _load_embedding(
     kind: type[EmbeddingModel], source: ModelSource, dtype: str, in_memory: bool, isolated: bool
-) -> tuple[EmbeddingModel, Tokenizer | None]:
+) -> "tuple[EmbeddingModel, Tokenizer | None]":
     """Load a model that embeds texts and images, and its processor; see ``load``."""
+    from tinystar_np.text import load_tokenizer  # late, as in ``load``
+
     config = kind.Config.from_dict(source.config)
     tokenizer = load_tokenizer(source.path, isolated)
     give_back()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from mpi_processes import IS_OPEN_MPI, PATIENCE, run, run_alone, started
+from mpi_processes import IS_OPEN_MPI, PATIENCE, TINYSTAR, run, run_alone, started
 
 from tinystar_np import generate, load
+from tinystar_np.inspection.speed import bytes_per_token, weight_bytes
 
 ROOT = Path(__file__).parents[2]
 PROMPT = "Once upon a time"
@@ -112,10 +113,59 @@ def test_lists_of_prompts() -> None:
 
 
 def test_bench_runs() -> None:
-    ended = run("bench", "-q", "--json", "--prefill", "8", "--batch", "1", "2", "--new", "4", "--rounds", "1")
+    small = ["--prefill", "8", "--batch", "1", "2", "--new", "4", "--rounds", "1"]
+    ended = run("bench", "-q", "--json", *small, *LAYERS)
     assert (ended.returncode, ended.stderr) == (0, "")
     found = json.loads(ended.stdout)
     assert set(found["engines"][0]["tokens_per_second"]) == {"prefill 8", "decode", "decode, 2 at once"}
+    whole = load("stories")[0]
+    assert found["parameters"] == whole.parameters
+    assert found["bits_per_weight"] == 32
+    each = found["processes"]
+    assert sum(one["weight_bytes"] for one in each) == weight_bytes(whole)
+    assert sum(one["weight_bytes_per_token"] for one in each) == bytes_per_token(whole)
+    assert max(one["weight_bytes"] for one in each) < 0.6 * weight_bytes(whole)
+    assert found["engines"][0]["peak_bytes"] == sum(one["peak_bytes"] for one in each)
+    assert found["bandwidth_bytes_per_second"] is found["share_of_bandwidth"] is None
+
+
+def test_figures_count_what_all_processes_have() -> None:
+    ended = run("ask", *GREEDY, *LAYERS, "--stats", "-n", "3", PROMPT)
+    figures = dict(re.findall(r"^(\w+) +(\d+ MB.*)", ended.stderr, re.MULTILINE))
+    nbytes = weight_bytes(load("stories")[0]) / 1e6
+    assert re.fullmatch(
+        rf"{nbytes:.0f} MB, 32 bits each \(float32\), \d+ MB at most in one of 2 processes",
+        figures["weights"],
+    )
+    assert re.fullmatch(r"\d+ MB at the peak, \d+ MB at most in one of 2 processes", figures["memory"])
+    assert "bandwidth" not in ended.stderr
+
+
+def test_each_process_has_as_many_threads_as_are_asked_for() -> None:
+    counted = f"""
+import atexit, sys
+from tinystar_np.fast.threads import chosen_threads
+atexit.register(lambda: sys.stderr.write(f"{{chosen_threads()}} threads\\n"))
+{TINYSTAR}"""
+    ask = ["ask", "-q", *GREEDY, "-n", "2", PROMPT]
+    ended = run(*ask, "--threads", "3", program=counted, OPENBLAS_NUM_THREADS="")
+    assert ended.stderr == "3 threads\n" * 2
+
+
+def test_copies_in_memory() -> None:
+    ask = ["ask", "-q", *GREEDY, "-n", "12", PROMPT]
+    for way in LAYERS, ["--parallel", "heads"]:
+        assert run(*ask, *way, "--in-memory").stdout == run_alone(*ask).stdout
+
+
+def test_one_process_alone_is_told_so() -> None:
+    ask = ["ask", *GREEDY, "-n", "2", PROMPT]
+    ended = run_alone(*ask, *LAYERS)
+    assert ended.returncode == 0
+    assert ended.stderr == (
+        "--parallel layers is for several processes, and this is one. "
+        "To start two: mpiexec -n 2 tinystar ask …\n"
+    )
 
 
 @pytest.mark.parametrize("way", [[], LAYERS], ids=["heads", "layers"])

@@ -185,15 +185,8 @@ def _statistics(
     Generating is compared with the speed of memory: each pass reads the weights from memory once.
     """
     # Imported late: an answer without --stats does not need them.
-    from tinystar_np.inspection.memory import peak_memory
-    from tinystar_np.inspection.speed import (
-        bandwidth,
-        bare_matrices,
-        bits_per_weight,
-        bytes_per_token,
-        weight_bytes,
-        weight_type,
-    )
+    from tinystar_np.inspection.held import held_by_each
+    from tinystar_np.inspection.speed import bandwidth, bare_matrices, weight_type
 
     lines = [f"load       {load_seconds:8.3f} s"]
 
@@ -209,13 +202,22 @@ def _statistics(
         lines.append(
             f"lookup     {guessed:5d} of {len(arrived)} tokens were guessed: {passes} passes for all"
         )
-    memory = f"memory     {peak_memory() / 1e6:8.0f} MB at the peak"  # before more is taken to measure
-    if len(arrived) > 1:
-        read, limit = bytes_per_token(model), bandwidth(bare_matrices(BARE))
+    each = held_by_each(model)  # before more is taken to measure
+    if len(arrived) > 1 and len(each) == 1:  # several processes would have to be measured together
+        read, limit = each[0].read, bandwidth(bare_matrices(BARE))
         reached = (len(arrived) - 1 - (guessed or 0)) / (arrived[-1] - arrived[0]) * read
         lines.append(
             f"bandwidth  {reached / 1e9:8.2f} GB/s of weights, {read / 1e6:.2f} MB per token: "
             f"{reached / limit:.0%} of the {limit / 1e9:.1f} GB/s that bare products read now"
         )
-    held = f"weights    {weight_bytes(model) / 1e6:8.0f} MB, {bits_per_weight(model):.3g} bits each"
-    return "\n".join([*lines, f"{held} ({weight_type(model)})", memory])
+    weights, peaks = [one.weights for one in each], [one.peak for one in each]
+    bits = 8 * sum(weights) / sum(one.numbers for one in each)
+
+    def most(of_each: list[int]) -> str:
+        return f", {max(of_each) / 1e6:.0f} MB at most in one of {len(each)} processes" * (len(each) > 1)
+
+    lines.append(
+        f"weights    {sum(weights) / 1e6:8.0f} MB, {bits:.3g} bits each ({weight_type(model)}){most(weights)}"
+    )
+    lines.append(f"memory     {sum(peaks) / 1e6:8.0f} MB at the peak{most(peaks)}")
+    return "\n".join(lines)

@@ -28,6 +28,7 @@ from tinystar_np.cli.terminal import (
 )
 from tinystar_np.cli.wording import count_of, size_of, speed_of
 from tinystar_np.inspection.engines import Engine, EngineProcess, TinyStarEngine
+from tinystar_np.inspection.held import Held, held_by_each
 from tinystar_np.inspection.machine import describe_machine, load_warning
 from tinystar_np.inspection.speed import (
     Rounds,
@@ -36,10 +37,7 @@ from tinystar_np.inspection.speed import (
     Task,
     bandwidth,
     bare_matrices,
-    bits_per_weight,
     by_turns,
-    bytes_per_token,
-    weight_bytes,
     weight_type,
 )
 from tinystar_np.models import Decoder
@@ -73,13 +71,30 @@ class Found:
     """The measurements.
 
     speeds     tokens/s of each task and engine
-    bandwidth  bytes of matrices per second in bare products
+    bandwidth  bytes of matrices per second in bare products; nothing of a model that processes share
+    held       what each process has of the model
     peaks      bytes, of each engine
     """
 
     speeds: dict[Task, list[Rounds]] = field(default_factory=dict)
     bandwidth: Rounds = field(default_factory=lambda: Rounds(()))
+    held: list[Held] = field(default_factory=list)
     peaks: list[int] = field(default_factory=list)
+
+    @property
+    def weight_bytes(self) -> int:
+        """The bytes of all weights, scales and the like included."""
+        return sum(each.weights for each in self.held)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of each weight, scales and the like included."""
+        return 8 * self.weight_bytes / sum(each.numbers for each in self.held)
+
+    @property
+    def read(self) -> float:
+        """The bytes of weights that a token is multiplied by."""
+        return sum(each.read for each in self.held)
 
     def ratio(self, task: Task) -> Rounds:
         """Divide the first engine's speed by the second's."""
@@ -116,12 +131,15 @@ def bench(arguments: argparse.Namespace) -> int:
             dtypes.append("bfloat16" if dtypes[0] == "bfloat16" else "float32")
             machine |= theirs.load(dtypes[1], int(machine["threads"]))
             engines.append(theirs)
-        found = measure(engines, tasks, model.vocab_size, arguments.rounds, progress)
+        whole = model.part is None
+        found = measure(engines, tasks, model.vocab_size, arguments.rounds, progress, whole)
+        found.held = held_by_each(model)
+        if not whole:
+            found.peaks[0] = sum(each.peak for each in found.held)
     names = [engine.name for engine in engines]
-    read = bytes_per_token(model)
     if arguments.json:
         about = {"model": arguments.model, "machine": machine, "warning": warning, "new": arguments.new}
-        say(json.dumps(about | _facts(found, model, names, dtypes, read), indent=2))
+        say(json.dumps(about | _facts(found, model, names, dtypes), indent=2))
         return OK
     say(f"{arguments.model}: {count_of(model.parameters)} parameters, {machine['threads']} threads\n")
     beside = ["times as fast"] if theirs else []
@@ -134,12 +152,20 @@ def bench(arguments: argparse.Namespace) -> int:
     columns = [f"{name} {dtype}" for name, dtype in zip(names, dtypes, strict=True)]
     say_table(["tokens/s", *columns, *beside], rows, arguments)
     say()
-    limit = found.bandwidth.text(lambda nbytes: f"{nbytes / 1e9:.1f}")
-    say(f"The weights are {size_of(weight_bytes(model))}, {bits_per_weight(model):.3g} bits each.")
-    say(f"Memory is read at {limit} GB/s. A token reads {size_of(round(read))} of weights.")
-    for task in filter(_is_one_text, tasks):
-        share = found.share(task, read).text("{:.0%}".format)
-        say(f"Decode reaches {share} of what memory allows.")
+    say(f"The weights are {size_of(found.weight_bytes)}, {found.bits_per_weight:.3g} bits each.")
+    reads = f"A token reads {size_of(round(found.read))} of weights."
+    if found.bandwidth.values:
+        limit = found.bandwidth.text(lambda nbytes: f"{nbytes / 1e9:.1f}")
+        say(f"Memory is read at {limit} GB/s. {reads}")
+        for task in filter(_is_one_text, tasks):
+            share = found.share(task, found.read).text("{:.0%}".format)
+            say(f"Decode reaches {share} of what memory allows.")
+    else:
+        weights = size_of(max(each.weights for each in found.held))
+        peak = size_of(max(each.peak for each in found.held))
+        say(
+            f"{reads} Each of {len(found.held)} processes has at most {weights} of weights, and takes {peak}."
+        )
     rounds = arguments.rounds
     how = f"medians (lowest–highest) of {rounds} rounds, fewer where one is long"
     say(f"{machine['processor']}, {machine['threads']} threads; {'one round' if rounds == 1 else how}.")
@@ -176,14 +202,18 @@ def _is_one_text(task: Task) -> bool:
     return task.new > 0 and task.rows == 1
 
 
-def measure(engines: list[Engine], tasks: list[Task], vocabulary: int, rounds: int, progress: Say) -> Found:
+def measure(
+    engines: list[Engine], tasks: list[Task], vocabulary: int, rounds: int, progress: Say, whole: bool = True
+) -> Found:
     """Measure engines alternately, and bare products after the last task of each round.
 
     vocabulary  V; prompts are random tokens of it
+    whole       whether this process has the whole model. Where several share it there are no bare products:
+                all processes would have to be measured together
     """
     found = Found()
     progress("warming up")
-    sides = {
+    sides: dict[str, list[Callable[[], float]]] = {
         str(task): [partial(_speed, task, turn) for turn in task.turns(engines, vocabulary)] for task in tasks
     }
     matrices: list[NDArray[np.float32]] = []
@@ -194,8 +224,13 @@ def measure(engines: list[Engine], tasks: list[Task], vocabulary: int, rounds: i
             matrices.extend(bare_matrices())
         return bandwidth(matrices)
 
-    values = by_turns(sides | {BARE_PRODUCTS: [bare_products]}, rounds, progress, ENOUGH_SECONDS)
-    found.bandwidth = Rounds(tuple(values[BARE_PRODUCTS][0]))
+    if whole:
+        sides[BARE_PRODUCTS] = [bare_products]
+    values = by_turns(sides, rounds, progress, ENOUGH_SECONDS)
+    if whole:
+        found.bandwidth = Rounds(tuple(values[BARE_PRODUCTS][0]))
+    else:
+        found.peaks = [engine.peak() for engine in engines]
     found.speeds = {task: [Rounds(tuple(speeds)) for speeds in values[str(task)]] for task in tasks}
     return found
 
@@ -204,14 +239,15 @@ def _speed(task: Task, turn: Callable[[], Seconds]) -> float:
     return task.speed(turn())
 
 
-def _facts(found: Found, model: Decoder, names: list[str], dtypes: list[str], read: float) -> JsonObject:
+def _facts(found: Found, model: Decoder, names: list[str], dtypes: list[str]) -> JsonObject:
     """Return all measurements, for programs."""
     alone = next(filter(_is_one_text, found.speeds), None)
+    is_whole = bool(found.bandwidth.values)
     return {
         "parameters": model.parameters,
-        "weight_bytes": weight_bytes(model),
-        "bits_per_weight": round(bits_per_weight(model), 3),
-        "weight_bytes_per_token": round(read),
+        "weight_bytes": found.weight_bytes,
+        "bits_per_weight": round(found.bits_per_weight, 3),
+        "weight_bytes_per_token": round(found.read),
         "engines": [
             {
                 "name": name,
@@ -222,6 +258,7 @@ def _facts(found: Found, model: Decoder, names: list[str], dtypes: list[str], re
             for i, (name, dtype) in enumerate(zip(names, dtypes, strict=True))
         ],
         "ratios": {str(task): found.ratio(task).facts() for task in found.speeds if len(names) > 1},
-        "bandwidth_bytes_per_second": found.bandwidth.facts(),
-        "share_of_bandwidth": alone and found.share(alone, read).facts(),
+        "bandwidth_bytes_per_second": found.bandwidth.facts() if is_whole else None,
+        "share_of_bandwidth": found.share(alone, found.read).facts() if alone and is_whole else None,
+        "processes": [] if is_whole else [each.facts() for each in found.held],
     }

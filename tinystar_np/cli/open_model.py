@@ -76,6 +76,12 @@ def open_model(arguments: argparse.Namespace, texts: bool = False) -> tuple[Deco
     """
     use_threads(arguments.threads)
     ranks: MpiRanks | None = arguments.ranks
+    if ranks is None and vars(arguments).get("parallel", AUTO) != AUTO:
+        note(
+            f"--parallel {arguments.parallel} is for several processes, and this is one. "
+            f"To start two: mpiexec -n 2 {arguments.parser.prog} …",
+            arguments,
+        )
 
     def opened(parallel: str) -> tuple[Decoder, Tokenizer | None]:
         return load(

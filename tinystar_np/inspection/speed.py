@@ -31,9 +31,11 @@ from tinystar_np.inspection.engines import Engine
 from tinystar_np.inspection.memory import share_of_experts
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.coded_matrix import CodedMatrix
+from tinystar_np.kernels.linear import Matrix
 from tinystar_np.kernels.matrix_in_turns import MatrixInTurns
 from tinystar_np.kernels.packed import Int8Matrix, PackedMatrix
 from tinystar_np.models.base import Decoder
+from tinystar_np.models.part_weights import is_hollow
 
 BARE = (8, 4096)  # matrices of so many rows and columns: 0.5 GB
 PASSES = 5  # over all of them, in one turn
@@ -192,7 +194,7 @@ def bare_seconds(products: Sequence[Product]) -> float:
 def weight_type(model: Decoder) -> str:
     """Return the type of the weight matrices, of packed ones the commonest: "int8", "packed", "Q4_K"."""
     packed: Counter[str] = Counter()
-    for matrix in model.weights.values():
+    for matrix in own_weights(model).values():
         if isinstance(matrix, PackedMatrix):
             packed[_type_of(matrix)] += prod(matrix.shape)
     return packed.most_common(1)[0][0] if packed else "float32"
@@ -208,25 +210,39 @@ def _type_of(matrix: PackedMatrix) -> str:
     return "int8" if isinstance(matrix, Int8Matrix) else "bfloat16"
 
 
+def own_weights(model: Decoder) -> Mapping[str, Matrix]:
+    """Return the weights that this process has: of a model that several share, its part."""
+    if model.part is None:
+        return model.weights
+    return {name: array for name, array in model.weights.items() if not is_hollow(array)}
+
+
 def weight_bytes(model: Decoder) -> int:
-    """Return the bytes of all weights as the model holds them, scales and the like included."""
-    return sum(array.nbytes for array in model.weights.values())
+    """Return the bytes of all weights as this process holds them, scales and the like included."""
+    return sum(array.nbytes for array in own_weights(model).values())
+
+
+def numbers_held(model: Decoder) -> int:
+    """Return how many weights this process has."""
+    return sum(prod(array.shape) for array in own_weights(model).values())
 
 
 def bits_per_weight(model: Decoder) -> float:
-    """Return the bits that the model holds for each weight, scales and the like included."""
-    return 8 * weight_bytes(model) / sum(prod(array.shape) for array in model.weights.values())
+    """Return the bits that this process holds for each of its weights, scales and the like included."""
+    return 8 * weight_bytes(model) / numbers_held(model)
 
 
 def bytes_per_token(model: Decoder) -> float:
     """Return the bytes of the matrices that a token is multiplied by: of experts the chosen, of tables none.
 
-    A tied output layer is the table of tokens, and multiplies.
+    A tied output layer is the table of tokens, and multiplies. Of a model that several processes share, this
+    one's.
     """
-    share = share_of_experts(model)
+    share, own = share_of_experts(model), own_weights(model)
     read = sum(
         array.nbytes * (share if ".experts." in name else 1)
-        for name, array in model.weights.items()
+        for name, array in own.items()
         if len(array.shape) == 2 and not name.startswith("embedding.")
     )
-    return read if HEAD in model.weights else read + model.weights[EMBEDDING].nbytes
+    is_tied = HEAD not in model.weights and EMBEDDING in own
+    return read + own[EMBEDDING].nbytes if is_tied else read

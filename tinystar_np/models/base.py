@@ -266,8 +266,10 @@ class Decoder(Generic[AnyConfig]):
         Raises CheckpointError where the weights do not fit the config.
         """
         if part is not None:
-            config, weights = weights_of_part(cls, config, checkpoint, dtype, part)
-            return cls(config, weights, end_ids, part)
+            config, weights, parameters = weights_of_part(cls, config, checkpoint, dtype, part)
+            model = cls(config, weights, end_ids, part)
+            model.parameters = parameters  # of all parts
+            return model
         config, table = fitted(cls, config, checkpoint)
         return cls(config, side_by_side(gather(checkpoint, table, dtype)), end_ids)
 

@@ -4,6 +4,7 @@ A rank builds every block, as one process does, and then keeps its own. What oth
 an array of a single zero, broadcast to its shape.
 """
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.checkpoints.checkpoint import Checkpoint
 from tinystar_np.checkpoints.gather import FittedTable, gather
-from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD
+from tinystar_np.checkpoints.weight_table import EMBEDDING, HEAD, Row
 from tinystar_np.errors import InputError
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.models.config import AnyConfig
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
 def weights_of_part(
     model: "type[Decoder[AnyConfig]]", config: AnyConfig, checkpoint: Checkpoint, dtype: str, part: Part
-) -> tuple[AnyConfig, dict[str, Matrix]]:
+) -> tuple[AnyConfig, dict[str, Matrix], int]:
     """Take a part's weights from a checkpoint; arguments as of ``Decoder.from_checkpoint``.
 
-    Returns the config, as ``fitted`` does, and {our name: array or matrix}.
+    Returns the config, as ``fitted`` does, {our name: array or matrix}, and how many parameters the whole
+    model has.
     Raises InputError where the model cannot be divided so.
     """
     division = part.divide(model.DIVIDES)
@@ -42,7 +44,8 @@ def weights_of_part(
     home = config.home
     here = table.only(lambda row: part.has(row.ours, home) and not row.elsewhere)
     own = side_by_side(gather(checkpoint, here, dtype, in_parts=True))
-    return config, {name: own[name] if name in own else hollow(row.shape) for name, row in table.rows.items()}
+    found = {name: own[name] if name in own else hollow(row.shape) for name, row in table.rows.items()}
+    return config, found, sum(prod(whole(row)) for row in table.rows.values())
 
 
 def _tell(division: Division, table: FittedTable) -> None:
@@ -61,3 +64,13 @@ def _tell(division: Division, table: FittedTable) -> None:
 def hollow(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return zeros that take no memory, in place of weights that other ranks have."""
     return np.broadcast_to(np.float32(0), shape)
+
+
+def is_hollow(array: Matrix) -> bool:
+    """Say whether an array is a hollow one."""
+    return isinstance(array, np.ndarray) and array.size > 1 and not any(array.strides)
+
+
+def whole(row: Row) -> tuple[int, ...]:
+    """Return the shape that an array has in the whole model."""
+    return row.shape if row.undivided is None else row._replace(part=row.undivided).shape
