@@ -24,7 +24,7 @@ def test_examples_print_what_they_say() -> None:
 
 
 def test_the_shorter_sum_has_fewer_waits_and_the_longer_fewer_bytes() -> None:
-    n, most = 8, wire.MOST_AT_ONCE
+    n, most = 8, wire.MOST_BETWEEN_MACHINES
     short, long = adding(most // (n - 1), n), adding(most // (n - 1) + 1, n)
     assert (short.waits, long.waits) == (1, 2)
     assert long.in_turn < short.in_turn / 3

@@ -18,7 +18,7 @@ What is computed meanwhile, and what a rank has to do to send and to receive, is
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tinystar_np.ranks.mpi import MOST_AT_ONCE
+from tinystar_np.ranks.mpi import MOST_BETWEEN_MACHINES
 
 NUMBER = 4
 """Bytes of a number on the wire: results are float32, whatever type weights have."""
@@ -85,7 +85,7 @@ def adding(numbers: int, ranks: int) -> Traffic:
     >>> adding(576, ranks=8), adding(576 * 512, ranks=8)
     (Traffic(waits=1, in_turn=16128, sent=16128), Traffic(waits=2, in_turn=2064384, sent=2064384))
     """
-    if numbers * (ranks - 1) <= MOST_AT_ONCE:
+    if numbers * (ranks - 1) <= MOST_BETWEEN_MACHINES:
         return exchanging(numbers, ranks)
     return exchanging(-(-numbers // ranks), ranks) * 2
 
