@@ -62,15 +62,7 @@ class BlocksElsewhere(Module):
         return new_states_elsewhere(self._team, batch_size, capacity)
 
     def __call__(self, x: NDArray, step: Step, state: LayerState | None) -> NDArray:
-        """Send the residual stream (B, T, D) on, and wait until it comes back: (B, T, D), or (B, 1, D).
-
-        Raises InputError where somebody listens to activations, which are in other processes.
-        """
-        if listening():
-            raise InputError(
-                f"Layers {self.layers.start} to {self.layers.stop - 1} are in other processes, where "
-                "activations are not recorded or changed. Do that with the whole model in one process."
-            )
+        """Send the residual stream (B, T, D) on, and wait until it comes back: (B, T, D), or (B, 1, D)."""
         ranks = self._team.ranks
         rows = None if state is None else rows_of([state])
         with ranks.turn:
@@ -124,7 +116,15 @@ def in_step(
 
     tokens  (B, T)
     others  as of ``Decoder.from_block``
+
+    Raises InputError where somebody listens to activations, of which this process has a part.
     """
+    if part is not None and listening():
+        raise InputError(
+            "The model is divided, and parts of it are in other processes, where activations are not recorded or "
+            "changed. "
+            "Do that with the whole model in one process."
+        )
     if part is None or part.team is None or part.layers is not None:
         yield
         return

@@ -65,7 +65,7 @@ UNTIL_RUNG = 0.02
 MOST_AT_ONCE = 65_536
 """The most numbers of others that each rank adds up itself; above it each adds up a part."""
 MOST_BETWEEN_MACHINES = 8192
-"""The same where ranks are on several machines: about what a wire of 1 Gbit/s sends in the time of a message."""
+"""The same between machines: about as many as a wire of 1 Gbit/s carries while a message is on its way."""
 
 NO_PACKAGES = (
     "{count} processes were started together, and need MPI to share a model, which is not here ({error}).\n"
