@@ -121,8 +121,7 @@ def in_step(
     """
     if part is not None and listening():
         raise InputError(
-            "The model is divided, and parts of it are in other processes, where activations are not recorded or "
-            "changed. "
+            "Parts of the model are in other processes, where activations are not recorded or changed. "
             "Do that with the whole model in one process."
         )
     if part is None or part.team is None or part.layers is not None:
