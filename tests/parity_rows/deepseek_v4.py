@@ -71,6 +71,7 @@ CASE = Case(
         "all_experts": {"num_experts_per_tok": 4},
         **windows("sliding_window", 1, 17, 64, 128),
     },
+    tolerance={"many_layers": 2e-5},  # five of them: 5e-6 to 1.03e-5 on one processor, by where a text is cut
 )
 
 FLAT = {"rope_parameters": {"rope_type": "default"}, **HALF, "layer_types": [SLIDING, MANY]}

@@ -13,7 +13,8 @@ CASE = Case(
         "inner_width": {"intermediate_size": 40, "expand": 16},  # the published file: it goes before expand
         "wide_convolution": {"conv_kernel": 9},
         "no_convolution": {"conv_kernel": 1},
-        "one_number_per_channel": {"state_size": 1},
+        # With the usual epsilon the norm of one number, which may be near 0, would magnify rounding.
+        "one_number_per_channel": {"state_size": 1, "mixer_rms_eps": 0.01},
         "epsilon_of_the_mixer": {"mixer_rms_eps": 0.3},
         "other_ways_to_compute": {"use_falcon_mambapy": True, "use_associative_scan": False}
         | {"residual_in_fp32": False},

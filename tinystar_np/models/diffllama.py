@@ -68,7 +68,7 @@ class DiffLlamaConfig(Config):
     def sizes(self) -> dict[str, int]:
         """The letters, with P heads of two maps, and Q pairs of keys; those of a pair are Q keys apart."""
         found = super().sizes
-        return found | {"P": found["H"] // 2, "Q": found["G"] // 2}
+        return found | {"P": max(found["H"] // 2, 1), "Q": max(found["G"] // 2, 1)}
 
     @property
     def rope(self) -> RopeParameters:
@@ -77,9 +77,9 @@ class DiffLlamaConfig(Config):
 
     def check(self) -> None:
         """Refuse contradictions."""
+        super().check()
         G = self.sizes["G"]
         require(G % 2 == 0, f"num_key_value_heads = {G}, but keys of two maps are a pair: it must be even.")
-        super().check()
 
 
 WEIGHTS: WeightTable = {
