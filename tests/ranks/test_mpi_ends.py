@@ -225,7 +225,9 @@ def test_ctrl_c_where_texts_are_shared() -> None:
         ended = ranks.end()
         ranks.wait_until_gone()
     assert "Traceback" not in ended.stderr
-    assert (ended.returncode, ended.stdout) == (1 if IS_OPEN_MPI else 130, "")
+    assert ended.returncode == (1 if IS_OPEN_MPI else 130)
+    said = [line for line in ended.stdout.splitlines() if not line.startswith("[mpiexec@")]  # MPICH's words
+    assert not said
 
 
 LITTLE_MEMORY = "import tinystar_np.dividing as d\nd.usable_memory = lambda: 400_000\n"
