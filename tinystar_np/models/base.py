@@ -5,6 +5,7 @@ weights are found in a checkpoint is in fitted.py, how a saved cache is loaded i
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from math import prod
 from pathlib import Path
 from typing import ClassVar, Generic, Self
@@ -157,7 +158,9 @@ class Decoder(Generic[AnyConfig]):
             return logits if given.ndim == 2 else logits[0]
         current = cache if cache is None or cache.text is None else caches.up_to_date(self, cache, step)
         states = None if current is None else current.states
-        with in_step(self.part, states, tokens, step, last_only), at(step.positions):
+        part = self.part
+        call = nullcontext() if part is None else in_step(part, states, tokens, step, last_only)
+        with call, at(step.positions):
             with timed("embedding"):
                 x = self.embed(tokens, step)  # (B, T, D)
             logits = self.from_block(0, x, step, states, last_only)  # (B, T, V)
