@@ -12,7 +12,7 @@ their part of it in step with the leader:
   as the experts that rank 0 has chosen.
 
     BlocksElsewhere  what the leader has in place of the followers' blocks, when layers are divided
-    begin_together   what the leader says before each call, when heads are
+    in_step          what the leader does around each call, when heads are
     Follower         what the others do when they are told
 """
 
@@ -103,7 +103,7 @@ def own_blocks(blocks: Sequence[Mixer], part: Part) -> tuple[list[Mixer], frozen
 
 @contextmanager
 def in_step(
-    part: Part | None,
+    part: Part,
     states: Sequence[LayerState] | None,
     tokens: NDArray[np.integer],
     step: Step,
@@ -119,12 +119,12 @@ def in_step(
 
     Raises InputError where somebody listens to activations, of which this process has a part.
     """
-    if part is not None and listening():
+    if listening():
         raise InputError(
             "Parts of the model are in other processes, where activations are not recorded or changed. "
             "Do that with the whole model in one process."
         )
-    if part is None or part.team is None or part.layers is not None:
+    if part.team is None or part.layers is not None:
         yield
         return
     with part.ranks.turn, to_its_end(part.ranks):
