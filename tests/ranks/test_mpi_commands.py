@@ -9,7 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from divided_by_heads import config_of
 from mpi_processes import IS_OPEN_MPI, PATIENCE, TINYSTAR, run, run_alone, started
+from random_models import save_random_model
 
 from tinystar_np import generate, load
 from tinystar_np.inspection.speed import bytes_per_token, weight_bytes
@@ -234,3 +236,32 @@ def test_commands_of_one_process() -> None:
         "error: `tinystar look` runs in one process, with the whole model: start it without mpiexec.\n"
         "Help: tinystar look --help\n"
     )
+
+
+WHAT_HEADS_REFUSE = """
+import sys, tinystar_np as ts
+ranks = ts.MpiRanks()
+if ranks.rank > 0:
+    ts.follow(ranks)
+    sys.exit()
+with ranks:
+    model, _ = ts.load(sys.argv[1], ranks=ranks)
+    print(model.part.words)
+    try:
+        ts.load(sys.argv[1], ranks=ranks, parallel="heads")
+    except ts.TinyStarError as error:
+        print(error)
+    print(model([5, 6, 7]).shape)
+"""
+
+
+def test_a_model_that_cannot_be_divided_by_heads(tmp_path: Path) -> None:
+    """Ranks of one machine share its layers, and where heads are asked for, it is said why not."""
+    save_random_model(config_of("blt"), tmp_path)
+    ended = run(str(tmp_path), program=WHAT_HEADS_REFUSE)
+    words, why, advice, shape = ended.stdout.splitlines()
+    assert words.startswith("2 processes, with layers 0")
+    assert why.startswith("Blt cannot be divided by heads: its four stacks")
+    assert advice == 'Divide it by layers: --parallel layers, or parallel="layers".'
+    assert shape.startswith("(3, ")
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -36,7 +36,8 @@ def weights_of_part(
     division = part.divide(model.DIVIDES)
     if division is not None and model.WHY_NOT_BY_HEADS:
         raise InputError(
-            f"{model.__name__} cannot be divided by heads: {model.WHY_NOT_BY_HEADS} Use --parallel layers."
+            f"{model.__name__} cannot be divided by heads: {model.WHY_NOT_BY_HEADS}\n"
+            'Divide it by layers: --parallel layers, or parallel="layers".'
         )
     config, table = fitted(model, config, checkpoint, division)
     if division is not None:
