@@ -1,18 +1,16 @@
 """Images in a text of a model that ranks share: rank 0 encodes them, and all ranks read their vectors."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from divided_by_heads import alike, config_of, from_random_file
-from divided_models import builder_of_parts, runs
-from numpy.typing import NDArray
+from both_ways import Same, Share, both_ways
+from divided_by_heads import config_of, from_random_file
+from divided_models import builder_of_parts
 from parity import save
 from qwen_vl_parity import small_config, small_rows
 from random_models import deeper
-from thread_ranks import divided
 from vision_parity import whole_model
 
 from tinystar_np.cache import SeenImage
@@ -20,29 +18,6 @@ from tinystar_np.cache.images import grouped
 from tinystar_np.generation.loop import run
 from tinystar_np.generation.options import SamplingOptions
 from tinystar_np.loading import load
-from tinystar_np.models import Decoder
-from tinystar_np.ranks import Part
-
-
-def to_the_last_bit(found: NDArray, expected: NDArray) -> None:
-    assert np.array_equal(found, expected)
-
-
-def by_layers(build: Callable[[Part], Decoder], layers: int) -> Decoder:
-    model: Decoder = divided(build, layers, runs(*range(1, layers + 1)))
-    return model
-
-
-def by_heads(build: Callable[[Part], Decoder], layers: int) -> Decoder:
-    model: Decoder = divided(build, 2)
-    return model
-
-
-WAYS = pytest.mark.parametrize(
-    ("share", "same"), [(by_layers, to_the_last_bit), (by_heads, alike)], ids=["layers", "heads"]
-)
-Share = Callable[[Callable[[Part], Decoder], int], Decoder]
-Same = Callable[[NDArray, NDArray], None]
 
 
 class Eyes:
@@ -71,7 +46,7 @@ def images(*, deep: int = 0, together: bool = False, prefix: bool = False) -> tu
     return grouped(found) if together else found
 
 
-@WAYS
+@both_ways
 @pytest.mark.parametrize(
     ("model_type", "kind"),
     [
@@ -110,7 +85,7 @@ def test_of_each_kind(
         same(other, one)
 
 
-@WAYS
+@both_ways
 @pytest.mark.parametrize("kind", ["qwen2_vl", "qwen3_vl"])
 def test_files_with_an_encoder(kind: str, share: Share, same: Same, tmp_path: Path) -> None:
     """A batch with two images, one and none; the same with a cache; and what is generated from it."""
