@@ -114,9 +114,9 @@ def divided_model(
 def raise_unless_by_heads(opened: Opened, ranks: MpiRanks) -> None:
     """Raise InputError where ranks cannot each have a share of every layer, before any of them is asked."""
     architecture = opened.architecture
-    if architecture.WHY_NOT_BY_HEADS:
+    if architecture.DIVIDES.why_not:
         raise InputError(
-            f"{architecture.__name__} cannot be divided by heads: {architecture.WHY_NOT_BY_HEADS}\n"
+            f"{architecture.__name__} cannot be divided by heads: {architecture.DIVIDES.why_not}\n"
             'Divide it by layers: --parallel layers, or parallel="layers".'
         )
     fitted(architecture, opened.config, opened.checkpoint, Division(ranks, architecture.DIVIDES))
