@@ -16,6 +16,7 @@ from tinystar_np.dividing import Answer, Opened
 from tinystar_np.errors import RanksError, TinyStarError, words_of
 from tinystar_np.generation.copied import Copied
 from tinystar_np.loading import load, model_config
+from tinystar_np.models.base import in_silence
 from tinystar_np.models.divided import Follower
 from tinystar_np.models.text_part import text_config, text_tensors
 from tinystar_np.ranks import PROMPTS, Part
@@ -24,6 +25,7 @@ from tinystar_np.ranks.mpi import MpiRanks
 from tinystar_np.ranks.ranks import RanksEndedError
 
 
+@in_silence
 def follow(ranks: MpiRanks) -> None:
     """Do what rank 0 says until it ends: load a part of each model that it loads, and compute that part.
 

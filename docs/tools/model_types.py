@@ -87,7 +87,7 @@ def lines() -> Iterator[str]:
 def not_by_heads() -> Iterator[str]:
     """Say which models processes cannot share by heads, and why not."""
     for name in sorted(ARCHITECTURES):
-        why = model_class(name).WHY_NOT_BY_HEADS
+        why = model_class(name).DIVIDES.why_not
         if why:
             yield f"`{name}` ({why.rstrip('.')})"
 

@@ -6,8 +6,7 @@ numbers of tokens. Lengths move only after a call has gone through all layers: a
 leaves the cache as it was before. Moving is itself several steps, one per layer; where Ctrl-C comes between
 them, whoever uses the cache next takes the rest.
 
-Where rotations depend on the length of a text, the cache also keeps the text (cache/text.py): a call under
-which they change has the model read it again, aside, and the cache then takes over all of that in one step.
+Where rotations depend on the length of a text, the cache also keeps the text (cache/text.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence

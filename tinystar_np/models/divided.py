@@ -84,21 +84,23 @@ def new_states_elsewhere(team: Team, batch_size: int, capacity: int) -> StatesEl
     return StatesElsewhere(team, team.new_states(batch_size, capacity))
 
 
-def own_blocks(blocks: Sequence[Mixer], part: Part) -> tuple[list[Mixer], frozenset[Hashable]]:
+def own_blocks(blocks: Sequence[Mixer], part: Part | None) -> Sequence[Mixer]:
     """Take the blocks of a rank, on rank 0 with what stands for the others.
 
     blocks  of the whole model, those of other ranks hollow
-    part    with layers
+    part    None in one process
 
-    Returns the blocks, and the keys of what later ranks' blocks read that earlier ones give.
+    Lets the part know what later ranks' blocks read that earlier ones give.
     """
+    if part is None or part.layers is None:
+        return blocks
     own = part.own_layers
     later = blocks[own.stop :]
-    found, read = list(blocks[own.start : own.stop]), read_of_earlier(later)
+    found, part.read_later = list(blocks[own.start : own.stop]), read_of_earlier(later)
     if part.team is not None:
         part.team.rewindable = all(block.new_state(1, 0).rewindable for block in later)
-        found.append(BlocksElsewhere(part.team, range(own.stop, len(blocks)), read))
-    return found, read
+        found.append(BlocksElsewhere(part.team, range(own.stop, len(blocks)), part.read_later))
+    return found
 
 
 @contextmanager
@@ -231,15 +233,16 @@ class Follower:
         states = None if rows is None else self._states_of(rows)
         rank, last = self.ranks.rank, self.ranks.size - 1
         x, given = self.ranks.receive(rank - 1)
-        last_only = step.only_last and rank == last
-        step = step.for_all_tokens()
         for key, value in given.items():
             step.give(key, value)
-        x = self.model.through_blocks(0, x, step, states, last_only)
+        blocks, for_all = self.model.blocks, step.for_all_tokens()
+        for i, block in enumerate(blocks):
+            ends = rank == last and i + 1 == len(blocks)  # there only the last token's result may be wanted
+            x = block(x, step if ends else for_all, None if states is None else states[i])
         if rank == last:
             self.ranks.send(Result(call, x), to=0)
         else:
-            self.ranks.send((x, step.given_of(self.model.read_later)), to=rank + 1)
+            self.ranks.send((x, step.given_of(self.part.read_later)), to=rank + 1)
 
     def _states_of(self, rows: Rows) -> list[LayerState]:
         """Return the states that the leader names."""
