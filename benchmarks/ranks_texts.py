@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from busy import environment
+from together import FOR_OPEN_MPI, together
 
 import tinystar_np as ts
 from tinystar_np.generation.perplexity import scores_of_texts, to_score
@@ -65,7 +66,6 @@ def main() -> None:
         print(measured(given.model, given.file, given.dtype[0], given.window))
         return
     alone = [sys.executable, __file__, "--once", given.model, str(given.file), "--window", str(given.window)]
-    together = ["mpiexec", "--oversubscribe", "-n", str(given.ranks), *alone]
     for dtype in given.dtype:
         rates: list[tuple[float, float]] = []
         for _ in range(given.rounds):
@@ -77,10 +77,10 @@ def main() -> None:
                         stdout=subprocess.PIPE,
                         text=True,
                         check=True,
-                        env=environment(None),
+                        env=environment(None) | FOR_OPEN_MPI,
                     ).stdout
                 )
-                for command in (alone, together)
+                for command in (alone, [*together(given.ranks), *alone])
             )
             rates.append((one, several))
         ratios = sorted(several / one for one, several in rates)
