@@ -19,10 +19,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import together
 from busy import environment
 from checkpoint import write
 from shapes import SHAPES
-from together import FOR_OPEN_MPI, together
 
 from tinystar_np.cli.streams import say
 from tinystar_np.cli.terminal import progress_line, say_table
@@ -47,8 +47,8 @@ PASSES = 1000  # of each
 @contextmanager
 def started(ranks: int, engine: str, directory: Path, threads: int | None = None) -> Iterator[EngineProcess]:
     """Start an engine of rank_engines.py on so many ranks; without mpiexec where that is 1."""
-    env = environment(threads) | FOR_OPEN_MPI
-    with EngineProcess(directory, engine, f"rank_engines:{engine}", env, together(ranks)) as process:
+    env = environment(threads) | together.ENVIRONMENT
+    with EngineProcess(directory, engine, f"rank_engines:{engine}", env, together.mpiexec(ranks)) as process:
         yield process
         process.ask("end")
 

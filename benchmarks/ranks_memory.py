@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
-from together import FOR_OPEN_MPI, together
+import together
 
 import tinystar_np as ts
 from tinystar_np.ranks import DIVIDED
@@ -140,7 +140,8 @@ def generate(given: argparse.Namespace, ranks: ts.MpiRanks | None, way: str) -> 
 def measure(given: argparse.Namespace, dtype: str, way: str) -> list[Found]:
     """Start the processes of one way, or the one process; returns what they say, [] where they end early."""
     own = [sys.executable, __file__, *sys.argv[1:], "--dtype", dtype, "--be", way]
-    start, env = together(given.ranks if way else 1), os.environ | FOR_OPEN_MPI
+    start = together.mpiexec(given.ranks if way else 1)
+    env = os.environ | together.ENVIRONMENT
     done = subprocess.run([*start, *own], check=False, capture_output=True, text=True, env=env)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if "Error" in line] or ["It ended early."]

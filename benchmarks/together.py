@@ -1,4 +1,4 @@
-"""Starting a program in several processes, with the mpiexec of whichever MPI is installed."""
+"""How benchmarks start several processes that share a model: with MPI's mpiexec, on this machine."""
 
 import shutil
 import sys
@@ -6,16 +6,19 @@ from pathlib import Path
 
 from tinystar_np.errors import TinyStarError
 
-FOR_OPEN_MPI = {
+# Open MPI refuses to start as root, and more processes than there are cores.
+ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
-"""Variables without which Open MPI refuses to start as root, and more processes than there are cores."""
 
 
-def together(ranks: int) -> list[str]:
-    """Return what stands before a command so that as many processes run it; nothing for one."""
+def mpiexec(ranks: int) -> list[str]:
+    """Return the beginning of a command that starts so many processes: nothing for one.
+
+    Raises TinyStarError where there is no mpiexec.
+    """
     if ranks == 1:
         return []
     beside = Path(sys.executable).parent / "mpiexec"
