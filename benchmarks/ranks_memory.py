@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
+import together
 
 import tinystar_np as ts
 from tinystar_np.ranks import DIVIDED
@@ -139,8 +140,9 @@ def generate(given: argparse.Namespace, ranks: ts.MpiRanks | None, way: str) -> 
 def measure(given: argparse.Namespace, dtype: str, way: str) -> list[Found]:
     """Start the processes of one way, or the one process; returns what they say, [] where they end early."""
     own = [sys.executable, __file__, *sys.argv[1:], "--dtype", dtype, "--be", way]
-    start = ["mpiexec", "-n", str(given.ranks), "--oversubscribe"] if way else []
-    done = subprocess.run([*start, *own], check=False, capture_output=True, text=True)
+    start = together.mpiexec(given.ranks if way else 1)
+    env = os.environ | together.ENVIRONMENT
+    done = subprocess.run([*start, *own], check=False, capture_output=True, text=True, env=env)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if "Error" in line] or ["It ended early."]
         print(f"  {way or 'one process'}: {said[-1]}", flush=True)

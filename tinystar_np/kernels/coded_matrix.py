@@ -152,7 +152,9 @@ class CodedMatrix(PackedMatrix):
         found = np.sort(stored)
         groups = found // self.block[1]
         counts = np.bincount(groups, minlength=self.scales.shape[1])
-        width = min(FEWEST, self.block[1])
+        width = gcd(self.block[1], *counts.tolist())
+        if width < FEWEST:
+            width = min(FEWEST, self.block[1])
         blocks = -(-counts // width)
         places = ((np.cumsum(blocks) - blocks) * width - (np.cumsum(counts) - counts))[groups]
         places += np.arange(len(found))
