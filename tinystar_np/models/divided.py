@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import LayerState, Step
 from tinystar_np.cache.elsewhere import Elsewhere, Rows, StatesElsewhere
+from tinystar_np.cache.layer_state import bytes_held, clear
 from tinystar_np.cache.needs import needs_of
 from tinystar_np.cache.paged import PagedState
 from tinystar_np.cache.pooled_states import of_rows, paged, with_tables
@@ -186,7 +187,7 @@ class Follower:
     def clear(self, number: int, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
         """Empty the places of forgotten tokens."""
         for state in self.states[number]:
-            state.clear(lengths, before)
+            clear(state, lengths, before)
 
     def drop(self, number: int) -> None:
         """Forget the states of a cache."""
@@ -198,7 +199,7 @@ class Follower:
 
     def bytes_held(self, rows: Rows, tokens: int) -> None:
         """Say how many bytes are remembered."""
-        self.ranks.send(sum(state.bytes_held(tokens) for state in self._states_of(rows)), to=0)
+        self.ranks.send(sum(bytes_held(state, tokens) for state in self._states_of(rows)), to=0)
 
     def arrays(self, rows: Rows, tokens: int) -> None:
         """Send what must be saved of states."""
