@@ -5,9 +5,9 @@
 
 Each process loads its part, and together they read a prompt of random tokens and generate some more. What
 counts is what a process then has in memory, as Linux says in /proc: its own, and the pages of the mapped
-file that it has touched. Beside it stands what it had before, Python with NumPy, this package and MPI, which
-a larger model does not make larger: each loads and calls the smallest model there is, alone, and forgets it.
-Ratios are to the one process: of all of it, and of what the model has added.
+file that it has touched. Beside it stands what it had before it loaded anything, Python with NumPy and MPI,
+which a larger model does not make larger. Ratios are to the one process: of all of it, and of what the model
+has added.
 
     python benchmarks/ranks_memory.py DIRECTORY --in-memory --limit 5.4
 
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
+import together
 
 import tinystar_np as ts
 from tinystar_np.ranks import DIVIDED
@@ -71,7 +72,7 @@ class Watch(threading.Thread):
 class Found(NamedTuple):
     """What a process says at its end, in MB.
 
-    before  it loaded the model
+    before  it loaded anything
     own     after the text
     mapped  of files, after the text
     most    that it ever had
@@ -102,7 +103,6 @@ class Found(NamedTuple):
 def be_one(given: argparse.Namespace, way: str) -> None:
     """Be one of the processes, or the only one: load, generate, and say how much memory that took."""
     ranks = ts.MpiRanks() if way else None
-    ts.load("stories")[0]([1])
     before = sum(Memory.now())
     if given.limit is not None:
         limit = int(given.limit * 1e9)
@@ -140,8 +140,9 @@ def generate(given: argparse.Namespace, ranks: ts.MpiRanks | None, way: str) -> 
 def measure(given: argparse.Namespace, dtype: str, way: str) -> list[Found]:
     """Start the processes of one way, or the one process; returns what they say, [] where they end early."""
     own = [sys.executable, __file__, *sys.argv[1:], "--dtype", dtype, "--be", way]
-    start = ["mpiexec", "-n", str(given.ranks), "--oversubscribe"] if way else []
-    done = subprocess.run([*start, *own], check=False, capture_output=True, text=True)
+    start = together.mpiexec(given.ranks if way else 1)
+    env = os.environ | together.ENVIRONMENT
+    done = subprocess.run([*start, *own], check=False, capture_output=True, text=True, env=env)
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if "Error" in line] or ["It ended early."]
         print(f"  {way or 'one process'}: {said[-1]}", flush=True)
