@@ -12,7 +12,6 @@ of threads. The ranks are on this machine.
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import together
 from busy import environment
 from checkpoint import write
 from shapes import SHAPES
@@ -47,23 +47,10 @@ PASSES = 1000  # of each
 @contextmanager
 def started(ranks: int, engine: str, directory: Path, threads: int | None = None) -> Iterator[EngineProcess]:
     """Start an engine of rank_engines.py on so many ranks; without mpiexec where that is 1."""
-    env, command = environment(threads), []
-    if ranks > 1:
-        command = [mpiexec(), "-n", str(ranks)]
-        # Open MPI refuses to start as root, and more processes than there are cores.
-        env |= dict.fromkeys(("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"), "1")
-        env["PRTE_MCA_rmaps_default_mapping_policy"] = ":oversubscribe"
-    with EngineProcess(directory, engine, f"rank_engines:{engine}", env, command) as process:
+    env = environment(threads) | together.ENVIRONMENT
+    with EngineProcess(directory, engine, f"rank_engines:{engine}", env, together.mpiexec(ranks)) as process:
         yield process
         process.ask("end")
-
-
-def mpiexec() -> str:
-    beside = Path(sys.executable).parent / "mpiexec"
-    found = str(beside) if beside.exists() else shutil.which("mpiexec")
-    if found is None:
-        raise TinyStarError("There is no mpiexec. Install it: pip install 'tinystar_np[ranks]'")
-    return found
 
 
 def speeds(tasks: Sequence[Task], dtype: str, ranks: int, how: str, directory: Path) -> list[float]:

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import together
 from busy import environment
 
 import tinystar_np as ts
@@ -65,7 +66,7 @@ def main() -> None:
         print(measured(given.model, given.file, given.dtype[0], given.window))
         return
     alone = [sys.executable, __file__, "--once", given.model, str(given.file), "--window", str(given.window)]
-    together = ["mpiexec", "--oversubscribe", "-n", str(given.ranks), *alone]
+    shared = [*together.mpiexec(given.ranks), *alone]
     for dtype in given.dtype:
         rates: list[tuple[float, float]] = []
         for _ in range(given.rounds):
@@ -77,10 +78,10 @@ def main() -> None:
                         stdout=subprocess.PIPE,
                         text=True,
                         check=True,
-                        env=environment(None),
+                        env=environment(None) | together.ENVIRONMENT,
                     ).stdout
                 )
-                for command in (alone, together)
+                for command in (alone, shared)
             )
             rates.append((one, several))
         ratios = sorted(several / one for one, several in rates)

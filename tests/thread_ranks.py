@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tinystar_np.generation.copied import Copied
 from tinystar_np.models import Decoder
+from tinystar_np.models.base import in_silence
 from tinystar_np.models.divided import Follower
 from tinystar_np.ranks import Part, Team
 
@@ -116,6 +117,7 @@ def copied(model: Decoder, build: Callable[[], tuple[Decoder, Any]], size: int) 
 def _follow(rooms: Rooms, leader: Decoder) -> None:
     """Start the threads of the followers, which end with the leader's model."""
 
+    @in_silence
     def follow(rank: int) -> None:
         follower = rooms.followers[rank - 1]
         try:

@@ -23,7 +23,7 @@ from tinystar_np.fast.machine import usable_memory
 from tinystar_np.models import Decoder
 from tinystar_np.models.config import Config
 from tinystar_np.models.fitted import fitted
-from tinystar_np.ranks import AUTO, PARALLEL, PROMPTS, Division, Part, Team, layers_of_ranks
+from tinystar_np.ranks import AUTO, PARALLEL, PROMPTS, Part, Team, layers_of_ranks
 from tinystar_np.ranks.cores import threads_asked_for
 from tinystar_np.ranks.mpi import MpiRanks
 from tinystar_np.ranks.part import LAYER
@@ -98,9 +98,8 @@ def divided_model(
 
     if parallel == "heads" or (parallel == AUTO and len(set(ranks.hosts)) == 1):
         try:
-            raise_unless_by_heads(opened, ranks)
             return by(None)
-        except InputError:
+        except InputError:  # some have too few heads
             if parallel == "heads":
                 raise
     config, table = fitted(opened.architecture, opened.config, opened.checkpoint)
@@ -109,17 +108,6 @@ def divided_model(
         if home != layer:  # it runs with that one's weights, wherever it is
             of_layers[layer] += of_layers[home]
     return by(layers_of_ranks(of_layers, of_leader + beside, ranks.size))
-
-
-def raise_unless_by_heads(opened: Opened, ranks: MpiRanks) -> None:
-    """Raise InputError where ranks cannot each have a share of every layer, before any of them is asked."""
-    architecture = opened.architecture
-    if architecture.WHY_NOT_BY_HEADS:
-        raise InputError(
-            f"{architecture.__name__} cannot be divided by heads: {architecture.WHY_NOT_BY_HEADS}\n"
-            'Divide it by layers: --parallel layers, or parallel="layers".'
-        )
-    fitted(architecture, opened.config, opened.checkpoint, Division(ranks, architecture.DIVIDES))
 
 
 def _load(

@@ -57,3 +57,12 @@ class NotRecordedError(TinyStarError, KeyError):
 
     def __str__(self) -> str:
         return str(self.args[0])  # a KeyError's own is in quotation marks
+
+
+def words_of(error: Exception) -> str:
+    """Say what is wrong: an error's own words where they are meant to be read."""
+    if isinstance(error, TinyStarError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"There is not enough memory. {error}".rstrip()
+    return f"{type(error).__name__}: {error}"

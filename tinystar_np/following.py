@@ -13,9 +13,10 @@ from tinystar_np.checkpoints.files_inside import links_followed
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.model_source import open_source
 from tinystar_np.dividing import Answer, Opened
-from tinystar_np.errors import RanksError, TinyStarError
+from tinystar_np.errors import RanksError, TinyStarError, words_of
 from tinystar_np.generation.copied import Copied
 from tinystar_np.loading import load, model_config
+from tinystar_np.models.base import in_silence
 from tinystar_np.models.divided import Follower
 from tinystar_np.models.text_part import text_config, text_tensors
 from tinystar_np.ranks import PROMPTS, Part
@@ -24,6 +25,7 @@ from tinystar_np.ranks.mpi import MpiRanks
 from tinystar_np.ranks.ranks import RanksEndedError
 
 
+@in_silence
 def follow(ranks: MpiRanks) -> None:
     """Do what rank 0 says until it ends: load a part of each model that it loads, and compute that part.
 
@@ -127,15 +129,6 @@ class _Followed:
         for number in numbers:
             self.opened.pop(number, None)
             self.models.pop(number, None)
-
-
-def words_of(error: Exception) -> str:
-    """Say what is wrong: an error's own words where they are meant to be read."""
-    if isinstance(error, TinyStarError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return f"There is not enough memory. {error}".rstrip()
-    return f"{type(error).__name__}: {error}"
 
 
 @contextmanager

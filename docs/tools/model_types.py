@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from tinystar_np.models import ARCHITECTURES, VISION_ARCHITECTURES
+from tinystar_np.models import ARCHITECTURES, VISION_ARCHITECTURES, model_class
 from tinystar_np.models.not_yet import NOT_YET
 from tinystar_np.models.registry import ALIKE, OLD_SPELLINGS
 from tinystar_np.models.text_part import TEXT_PARTS
@@ -64,6 +64,9 @@ def lines() -> Iterator[str]:
     yield "`config.json` says a model's type under `model_type`. A type that does not run is refused with the"
     yield "sentence that stands here, and with the nearest that runs."
     yield ""
+    yield "Several processes can [share](serving/several_machines.md) whatever runs, by layers or by"
+    yield f"heads. Not by heads: {', '.join(not_by_heads())}."
+    yield ""
     yield from table(
         ("model_type", "here", "class in transformers"), ((f"`{t}`", status(t), f"`{one(t)}`") for t in TYPES)
     )
@@ -79,6 +82,14 @@ def lines() -> Iterator[str]:
     yield "What the first files of a model call their type, or a repository's own code does, and what it is:"
     yield ""
     yield from table(("model_type", "runs as"), ((f"`{name}`", link(same)) for name, same in others))
+
+
+def not_by_heads() -> Iterator[str]:
+    """Say which models processes cannot share by heads, and why not."""
+    for name in sorted(ARCHITECTURES):
+        why = model_class(name).DIVIDES.why_not
+        if why:
+            yield f"`{name}` ({why.rstrip('.')})"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

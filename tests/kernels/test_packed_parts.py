@@ -19,6 +19,9 @@ from tinystar_np.kernels.ternary import pack
 
 COLUMNS = 512
 RUNS = [slice(None), slice(256), slice(256, 512), slice(64, 320), slice(30, 50), slice(3, 500)]
+THREE_RUNS = np.concatenate([np.arange(first, first + 64) for first in (64, 192, 384)])
+"""The queries, keys and values of some heads, where a file has outputs as columns."""
+BY_NUMBERS = [THREE_RUNS, np.random.default_rng(4).permutation(COLUMNS)[:40]]
 
 
 def each_kind() -> Iterator[PackedMatrix]:
@@ -44,12 +47,11 @@ def test_a_part_has_the_numbers_of_the_whole(matrix: PackedMatrix) -> None:
     if not isinstance(matrix, MatrixInTurns):
         of_rows += [np.array([0, 1, 5, 6, 20])]
     for rows in of_rows:
-        for columns in RUNS:
-            part = matrix.part(rows, columns)
+        for columns in (*RUNS, *BY_NUMBERS):
+            part, expected = matrix.part(rows, columns), whole[rows][:, columns]
             assert isinstance(part, PackedMatrix)
-            np.testing.assert_array_equal(part.rows(slice(None)), whole[rows][:, columns])
-            np.testing.assert_array_equal(part.rows(np.array([2, 0])), whole[rows][[2, 0], columns])
-            expected = whole[rows][:, columns]
+            np.testing.assert_array_equal(part.rows(slice(None)), expected)
+            np.testing.assert_array_equal(part.rows(np.array([2, 0])), expected[[2, 0]])
             assert part.shape == (expected.shape[::-1] if part.transposed else expected.shape)
             assert part.T.shape == part.shape[::-1]
             np.testing.assert_array_equal(unpacked(part.T), unpacked(part).T)
@@ -80,6 +82,14 @@ def test_blocks_that_are_cut_through_become_smaller() -> None:
     assert part.block == (1, 16)
     assert part.scales.tolist() == [[1, 2, 2, 2, 2]]
     assert np.shares_memory(part.stored, codes)
+
+
+def test_columns_by_their_numbers_take_their_share() -> None:
+    """Where runs of them fill blocks, they are a matrix in blocks again."""
+    matrix = next(m for m in MATRICES if isinstance(m, CodedMatrix) and m.block == (1, 32))
+    part = matrix.part(columns=THREE_RUNS)
+    assert isinstance(part, CodedMatrix)
+    assert part.nbytes == matrix.nbytes * len(THREE_RUNS) // COLUMNS
 
 
 def test_columns_in_another_order_are_filled_up() -> None:

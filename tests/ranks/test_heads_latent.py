@@ -1,5 +1,6 @@
 """Latent attention and experts, shared by ranks: who has what, and whose choices count."""
 
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from divided_by_heads import IDS, alike, check_divided, config_of, from_random_f
 from thread_ranks import divided
 
 from tinystar_np.layers.experts import own_experts
-from tinystar_np.layers.sparse_attention import SparseLatentAttention
 from tinystar_np.ranks import Divides, Division, Part
 
 
@@ -42,33 +42,22 @@ def test_more_ranks_than_experts(tmp_path: Path) -> None:
     assert has == [[np.negative, None, np.array], [None, np.square, None], [None] * 3, [None] * 3]
 
 
-def test_rank_0_chooses_experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ranks whose routers round otherwise compute what rank 0 says."""
-    build = from_random_file(config_of("mixtral"), tmp_path)
+@pytest.mark.parametrize(
+    ("model_type", "deciding"),
+    [("mixtral", "feed_forward.router"), ("deepseek_v32", "attention.indexer.q")],
+    ids=["experts", "keys"],
+)
+def test_rank_0_chooses(model_type: str, deciding: str, tmp_path: Path) -> None:
+    """Ranks that would choose other experts, or other keys to attend to, compute what rank 0 says."""
+    build = from_random_file(config_of(model_type), tmp_path)
     whole = build()
 
-    def rounded_otherwise(part: Part) -> Any:
+    def deciding_otherwise(part: Part) -> Any:
         model = build(part)
         if part.ranks.rank:
             for block in model.blocks:
-                block.feed_forward.router.weight = -block.feed_forward.router.weight
+                layer = attrgetter(deciding)(block)
+                layer.weight = -layer.weight
         return model
 
-    alike(divided(rounded_otherwise, 2)(IDS), whole(IDS))
-
-
-def test_rank_0_chooses_keys(tmp_path: Path) -> None:
-    """Its indexer's choice is that of all ranks."""
-    build = from_random_file(config_of("deepseek_v32"), tmp_path)
-    whole = build()
-
-    def rounded_otherwise(part: Part) -> Any:
-        model = build(part)
-        if part.ranks.rank:
-            for block in model.blocks:
-                assert isinstance(block.attention, SparseLatentAttention)
-                assert block.attention.indexer is not None
-                block.attention.indexer.q.weight = -block.attention.indexer.q.weight
-        return model
-
-    alike(divided(rounded_otherwise, 2)(IDS), whole(IDS))
+    alike(divided(deciding_otherwise, 2)(IDS), whole(IDS))

@@ -71,7 +71,7 @@ def test_other_forms(raw: dict[str, Any], form: WeightTable, tmp_path: Path) -> 
 
 def test_refused(tmp_path: Path) -> None:
     """What cannot be divided says why, and what to do; all others are tried above."""
-    assert {name for name in ARCHITECTURES if model_class(name).WHY_NOT_BY_HEADS} == REFUSED
+    assert {name for name in ARCHITECTURES if model_class(name).DIVIDES.why_not} == REFUSED
     assert {case.model_type for case in CASES} | {"tinystar"} == set(ARCHITECTURES)
-    with pytest.raises(InputError, match=r"Blt cannot be divided by heads: its .+ Use --parallel layers"):
+    with pytest.raises(InputError, match=r"Blt cannot be divided by heads: its .+\nDivide it by layers"):
         divided(from_random_file(config_of("blt"), tmp_path), 2)

@@ -17,7 +17,7 @@ MOST = 0.55
 FULLER = {
     "flex_olmo": 0.57,  # seven experts: four on one rank, three on the other
 }
-TYPES = [name for name in ARCHITECTURES if name != "tinystar" and not model_class(name).WHY_NOT_BY_HEADS]
+TYPES = [name for name in ARCHITECTURES if name != "tinystar" and not model_class(name).DIVIDES.why_not]
 
 
 @dataclass

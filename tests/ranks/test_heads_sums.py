@@ -23,7 +23,7 @@ T = 7  # so that no other sum has as many numbers
 MODELS = [
     pytest.param(config_of(case.model_type), id=case.model_type)
     for case in CASES
-    if not model_class(case.model_type).WHY_NOT_BY_HEADS
+    if not model_class(case.model_type).DIVIDES.why_not
 ]
 
 

@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from divided_models import loaded
-from parity_cases import ROWS
-from random_models import deeper, random_model, random_weights
+from random_models import random_weights
 from thread_ranks import Rooms, ThreadRanks, divided
 
 import tinystar_np
 import tinystar_np as ts
-from tinystar_np.cache import SeenImage
-from tinystar_np.cache.images import grouped
 from tinystar_np.checkpoints.hub import find_model
 from tinystar_np.checkpoints.model_source import open_source
 from tinystar_np.conversion import convert
@@ -212,75 +209,6 @@ def test_after_ctrl_c_results_of_ended_calls_are_dropped(stories: Both, monkeypa
     one, other = whole.new_cache(), cache
     whole(ids[:4], cache=one)
     assert np.array_equal(parts(ids[4:], cache=other), whole(ids[4:], cache=one))
-
-
-class Eyes:
-    """What stands for an encoder of images, which has read them already."""
-
-    image_token_id = 7
-
-    def see(self, images: Any, first: int = 0) -> Any:
-        return tuple(images)
-
-
-def images(*, deep: int = 0, together: bool = False, prefix: bool = False) -> tuple[SeenImage, ...]:
-    random = np.random.default_rng(2)
-    vectors = random.standard_normal((2, 6, 32), dtype=np.float32)
-    further = random.standard_normal((2, deep, 6, 32), dtype=np.float32)
-    found = tuple(
-        SeenImage(
-            np.arange(first, first + 6),
-            vectors[n],
-            (1, 2, 3) if deep else None,
-            further[n] if deep else None,
-            prefix=prefix,
-        )
-        for n, first in enumerate((3, 12))
-    )  # fmt: skip
-    return grouped(found) if together else found
-
-
-@pytest.mark.parametrize(
-    ("model_type", "kind"),
-    [
-        ("llama", {}),
-        ("qwen3_vl_text", {"deep": 3}),
-        ("gemma3_text", {"together": True}),
-        ("gemma", {"prefix": True}),
-    ],
-)
-def test_images(model_type: str, kind: dict[str, Any], tmp_path: Path) -> None:
-    """Vectors between the tokens, positions by their grid, further vectors in later layers, groups."""
-    raw = deeper({"model_type": model_type, **ROWS[model_type].config("plain")})
-    architecture = model_class(model_type)
-    config = architecture.Config.from_dict(raw)
-    weights = random_weights(architecture, config)
-
-    def build(part: Part) -> Decoder:
-        return architecture(config, weights, part=part)
-
-    L = config.sizes["L"]
-    whole, parts = random_model(raw), divided(build, L, [range(i, i + 1) for i in range(L)])
-    ids, seen = np.arange(20, 45), images(**kind)
-    for image in seen:
-        ids[image.places] = Eyes.image_token_id
-    found = []
-    for model in (whole, parts):
-        model.vision = Eyes()  # type: ignore[assignment]
-        cache = model.new_cache()
-        first = 25 if kind.get("prefix") else 6  # a prompt of which all tokens see one another is not cut
-        logits = [model(ids, images=seen), model(ids[:first], cache=cache, images=seen)]
-        if first < 25:
-            logits += [
-                model(ids[first:14], cache=cache, images=seen),
-                model(ids[14:], cache=cache, images=seen),
-            ]
-        cache.save(tmp_path / "cache")
-        logits.append(model(ids[:1], cache=model.load_cache(tmp_path / "cache"), last_only=True))
-        found.append(logits)
-    for one, other in zip(*found, strict=True):
-        assert np.isfinite(one).all()
-        assert np.array_equal(other, one)
 
 
 @pytest.mark.parametrize(("rank", "most"), [(0, 0.6), (1, 0.46)])

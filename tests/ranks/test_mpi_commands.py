@@ -1,6 +1,7 @@
 """Commands and programs under mpiexec: what one process gives, on two and three ranks."""
 
 import json
+import os
 import re
 import signal
 import time
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from mpi_processes import IS_OPEN_MPI, PATIENCE, TINYSTAR, run, run_alone, started
+from divided_by_heads import config_of
+from mpi_processes import IS_OPEN_MPI, PATIENCE, TINYSTAR, Ranks, run, run_alone, started
+from random_models import save_random_model
 
 from tinystar_np import generate, load
 from tinystar_np.inspection.speed import bytes_per_token, weight_bytes
@@ -18,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 PROMPT = "Once upon a time"
 GREEDY = ["--temperature", "0"]
 LAYERS = ["--parallel", "layers"]
+NEW = 24  # tokens of a server's answers: so many that several are written at once
 
 
 @pytest.mark.parametrize(("ranks", "shared"), [(2, "0–1, 2–5"), (3, "0, 1–2, 3–5")])
@@ -168,28 +172,32 @@ def test_one_process_alone_is_told_so() -> None:
     )
 
 
+def address_of(ranks: Ranks) -> str:
+    """Wait until a server listens, and return where."""
+    assert ranks.process.stderr is not None
+    until = time.monotonic() + PATIENCE
+    while line := ranks.process.stderr.readline():
+        assert time.monotonic() < until
+        if found := re.search(r"listening at (\S+)", line):
+            return found[1]
+    raise AssertionError("it ended")
+
+
 @pytest.mark.parametrize("way", [[], LAYERS], ids=["heads", "layers"])
 def test_the_server_answers(way: list[str]) -> None:
     """Many at once, some as they are written, in a cache too small for all; wrong requests are told so."""
     prompts = [PROMPT, "The sun", "Tom and Sue went to the", f"{PROMPT} there was a big dog", "Lily saw"]
     model, tokenizer = load("stories")
-    expected = [generate(model, tokenizer, text, max_new_tokens=14, temperature=0) for text in prompts]
+    expected = [generate(model, tokenizer, text, max_new_tokens=NEW, temperature=0) for text in prompts]
     small = ["--cache-memory", "400KB", "--max-batch", "4"]
     with started("serve", "-m", "stories", "--port", "0", "--grace", "0", *small, *way) as ranks:
-        assert ranks.process.stderr is not None
-        until = time.monotonic() + PATIENCE
-        address = None
-        while address is None:
-            line = ranks.process.stderr.readline()
-            assert line, "it ended"
-            assert time.monotonic() < until
-            address = re.search(r"listening at (\S+)", line)
+        address = address_of(ranks)
 
         def answer(number: int) -> str:
-            asked = {"prompt": prompts[number % len(prompts)], "max_tokens": 14, "temperature": 0}
+            asked = {"prompt": prompts[number % len(prompts)], "max_tokens": NEW, "temperature": 0}
             streams = number % 3 == 0
             found = httpx.post(
-                f"{address[1]}/v1/completions", json={**asked, "stream": streams}, timeout=PATIENCE
+                f"{address}/v1/completions", json={**asked, "stream": streams}, timeout=PATIENCE
             )
             assert found.status_code == 200
             pieces = re.findall(r"data: ({.*})", found.text) if streams else [found.text]
@@ -197,16 +205,37 @@ def test_the_server_answers(way: list[str]) -> None:
 
         with ThreadPoolExecutor(5) as threads:
             assert list(threads.map(answer, range(10))) == 2 * expected
-        wrong = httpx.post(f"{address[1]}/v1/completions", json={"prompt": [10**6]}, timeout=PATIENCE)
+        wrong = httpx.post(f"{address}/v1/completions", json={"prompt": [10**6]}, timeout=PATIENCE)
         assert wrong.status_code == 400
         assert answer(1) == expected[1]
-        metrics = httpx.get(f"{address[1]}/metrics", timeout=PATIENCE).text
+        metrics = httpx.get(f"{address}/metrics", timeout=PATIENCE).text
         preempted = re.search(r"^tinystar_preemptions_total\S* (\d+)", metrics, re.MULTILINE)
         assert preempted is not None
         assert int(preempted[1]) > 0
         ranks.process.send_signal(signal.SIGINT)
-        ranks.end()
+        assert ranks.end().returncode == (1 if IS_OPEN_MPI else 0)
         ranks.wait_until_gone()
+
+
+def test_a_server_lets_answers_end() -> None:
+    """Rank 0 is told to stop while it answers, and the others stay until it has answered."""
+    with started("serve", "-m", "stories", "--port", "0") as ranks:
+        address = address_of(ranks)
+        asked = {"prompt": PROMPT, "max_tokens": 200, "temperature": 1, "seed": 1}
+        with ThreadPoolExecutor(1) as thread:
+            answer = thread.submit(httpx.post, f"{address}/v1/completions", json=asked, timeout=PATIENCE)
+            until = time.monotonic() + PATIENCE
+            generating = re.compile(r"^tinystar_requests_generating\S* 1$", re.MULTILINE)
+            while not generating.search(httpx.get(f"{address}/metrics").text):
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            (leader,) = ranks.left(0)
+            os.kill(leader, signal.SIGTERM)
+            assert answer.result(PATIENCE).json()["usage"]["completion_tokens"] > 100
+        ended = ranks.end()
+        ranks.wait_until_gone()
+    assert ended.stderr == "stopping: 1 request may end within 30 s (Ctrl-C ends at once)\n"
+    assert ended.returncode == 0
 
 
 def test_a_program() -> None:
@@ -234,3 +263,32 @@ def test_commands_of_one_process() -> None:
         "error: `tinystar look` runs in one process, with the whole model: start it without mpiexec.\n"
         "Help: tinystar look --help\n"
     )
+
+
+WHAT_HEADS_REFUSE = """
+import sys, tinystar_np as ts
+ranks = ts.MpiRanks()
+if ranks.rank > 0:
+    ts.follow(ranks)
+    sys.exit()
+with ranks:
+    model, _ = ts.load(sys.argv[1], ranks=ranks)
+    print(model.part.words)
+    try:
+        ts.load(sys.argv[1], ranks=ranks, parallel="heads")
+    except ts.TinyStarError as error:
+        print(error)
+    print(model([5, 6, 7]).shape)
+"""
+
+
+def test_a_model_that_cannot_be_divided_by_heads(tmp_path: Path) -> None:
+    """Ranks of one machine share its layers, and where heads are asked for, it is said why not."""
+    save_random_model(config_of("blt"), tmp_path)
+    ended = run(str(tmp_path), program=WHAT_HEADS_REFUSE)
+    words, why, advice, shape = ended.stdout.splitlines()
+    assert words.startswith("2 processes, with layers 0")
+    assert why.startswith("Blt cannot be divided by heads: its four stacks")
+    assert advice == 'Divide it by layers: --parallel layers, or parallel="layers".'
+    assert shape.startswith("(3, ")
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -14,7 +14,7 @@ PROMPT = "Once upon a time"
 LAYERS = ["--parallel", "layers"]
 GREEDY = ["-q", "--temperature", "0"]
 OF_MPIEXEC = re.compile(
-    r"^(-{20}|=|\[\S+:\d+\]|\[mpiexec@|YOUR APPLICATION|prterun|This typically|Please see|MPICH:)"
+    r"^(-{20}|=|\[\S+:\d+\]|\[mpiexec@|\[warn\]|YOUR APPLICATION|prterun|This typically|Please see|MPICH:)"
 )
 """What lines of mpiexec's own begin with."""
 

@@ -33,8 +33,8 @@ def test_what_is_nothing_but_a_docstring_is_read_too() -> None:
 
 
 def test_a_decorated_function_is_shown_as_it_is_written() -> None:
-    said = read(Decoder.through_blocks).text
-    assert said.startswith("**`Decoder.through_blocks`** · [models/base.py]")
+    said = read(Decoder.from_block).text
+    assert said.startswith("**`Decoder.from_block`** · [models/base.py]")
     assert "for i in range(first, len(self.blocks)):" in said
 
 

@@ -1,13 +1,12 @@
 """An engine: requests from many threads, each as if it were alone."""
 
 import asyncio
-import random
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from engine_company import LONG, PROMPTS, check_company
 
 import tinystar_np as ts
 from tinystar_np.errors import (
@@ -22,15 +21,6 @@ from tinystar_np.serving.engine import work
 from tinystar_np.serving.handle import Handle
 from tinystar_np.serving.statistics import Turn
 from tinystar_np.text import Tokenizer
-
-LONG = 60  # seconds, which nothing here takes
-PROMPTS = [
-    "Once upon a time",
-    "Once upon a time there was a big dog",
-    "Once upon a time there was a big dog who liked to play in the park with Lily and her friends",
-    "The sun",
-    "Tom and Sue went to the",
-]
 
 
 @pytest.fixture(scope="module")
@@ -62,30 +52,8 @@ def test_streams_texts_and_ids(model: Decoder, tokenizer: Tokenizer) -> None:
 
 
 def test_texts_do_not_depend_on_company(model: Decoder, tokenizer: Tokenizer) -> None:
-    """Forty requests from eight threads at random times, with seeds, in a cache too small for all."""
-    rng = random.Random(0)
-    asked: list[tuple[str, dict[str, Any]]] = [
-        (rng.choice(PROMPTS), {"max_new_tokens": rng.randint(1, 60), "seed": seed, "temperature": 0.8})
-        for seed in range(40)
-    ]
-    alone = [ts.generate(model, tokenizer, prompt, **settings) for prompt, settings in asked]
     with ts.Engine(model, tokenizer, cache_memory=model.new_cache(1, 16).nbytes * 12, max_batch=6) as engine:
-
-        def ask(number: int) -> str:
-            time.sleep(0.01 * (number % 5))
-            prompt, settings = asked[number]
-            return engine.submit(prompt, **settings).result(LONG)
-
-        with ThreadPoolExecutor(8) as pool:
-            assert list(pool.map(ask, range(len(asked)))) == alone
-        statistics = engine.statistics()
-        assert statistics.preempted
-        assert statistics.cached_tokens
-        assert statistics.blocks_in_use == 0
-        assert sum(statistics.finished.values()) == len(asked)
-        assert statistics.generated_tokens >= sum(1 for text in alone if text)
-    # Nothing was counted twice.
-    assert statistics.prompt_tokens == sum(len(tokenizer.encode(prompt)) for prompt, _ in asked)
+        check_company(engine, model, tokenizer, requests=40, most_tokens=60)
 
 
 def test_logprobs_in_company(model: Decoder, tokenizer: Tokenizer) -> None:

@@ -1,12 +1,10 @@
 """An engine whose model several ranks share: requests from many threads, each as if it were alone."""
 
-import random
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from engine_company import LONG, PROMPTS, check_company
 from in_one_pool import texts
 from small_models import small_model
 from thread_ranks import shared
@@ -18,15 +16,6 @@ from tinystar_np.serving.api_errors import ApiError
 from tinystar_np.serving.look import LookRequest, look_at
 from tinystar_np.serving.served import Served
 from tinystar_np.text import Tokenizer
-
-LONG = 60  # seconds, which nothing here takes
-PROMPTS = [
-    "Once upon a time",
-    "Once upon a time there was a big dog",
-    "Once upon a time there was a big dog who liked to play in the park with Lily and her friends",
-    "The sun",
-    "Tom and Sue went to the",
-]
 
 
 @pytest.fixture(scope="module")
@@ -48,26 +37,8 @@ def tokenizer() -> Tokenizer:
 
 
 def test_texts_do_not_depend_on_company(whole: Decoder, model: Decoder, tokenizer: Tokenizer) -> None:
-    """Twenty requests from eight threads at random times, with seeds, in a cache too small for all."""
-    rng = random.Random(0)
-    asked: list[tuple[str, dict[str, Any]]] = [
-        (rng.choice(PROMPTS), {"max_new_tokens": rng.randint(1, 40), "seed": seed, "temperature": 0.8})
-        for seed in range(20)
-    ]
-    alone = [ts.generate(whole, tokenizer, prompt, **settings) for prompt, settings in asked]
     with ts.Engine(model, tokenizer, cache_memory=whole.new_cache(1, 16).nbytes * 3, max_batch=6) as engine:
-
-        def ask(number: int) -> str:
-            time.sleep(0.01 * (number % 5))
-            prompt, settings = asked[number]
-            return engine.submit(prompt, **settings).result(LONG)
-
-        with ThreadPoolExecutor(8) as pool:
-            assert list(pool.map(ask, range(len(asked)))) == alone
-        statistics = engine.statistics()
-        assert statistics.preempted
-        assert statistics.cached_tokens
-        assert statistics.blocks_in_use == 0
+        check_company(engine, whole, tokenizer, requests=20, most_tokens=40)
     with pytest.raises(EngineClosedError):
         engine.submit(PROMPTS[0])
 

@@ -6,8 +6,7 @@ numbers of tokens. Lengths move only after a call has gone through all layers: a
 leaves the cache as it was before. Moving is itself several steps, one per layer; where Ctrl-C comes between
 them, whoever uses the cache next takes the rest.
 
-Where rotations depend on the length of a text, the cache also keeps the text (cache/text.py): a call under
-which they change has the model read it again, aside, and the cache then takes over all of that in one step.
+Where rotations depend on the length of a text, the cache also keeps the text (cache/text.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.amounts import counted, size_of
-from tinystar_np.cache.elsewhere import Elsewhere
 from tinystar_np.cache.groups import Group, group_within
 from tinystar_np.cache.images import Images, SeenImage, begun, groups_of, is_of_images, merged
-from tinystar_np.cache.layer_state import LayerState, bytes_held, clear
+from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.saved import write_states
 from tinystar_np.cache.step import Step
 from tinystar_np.cache.text import HeldText
@@ -112,10 +110,7 @@ class Cache:
         most = int(self.lengths.max(initial=0))
         fewest = int(self.lengths.min(initial=most))
         tokens = counted(most, "token") if fewest == most else f"{fewest} to {counted(most, 'token')}"
-        held = sum(
-            state.bytes_held(most) if isinstance(state, Elsewhere) else bytes_held(state, most)
-            for state in self.states
-        )
+        held = sum(state.bytes_held(most) for state in self.states)
         return f"{type(self).__name__}({counted(self.batch_size, 'row')}, {tokens}, {size_of(held)})"
 
     def span(self, new_tokens: int, images: Sequence[Sequence[SeenImage]] | None = None) -> Step:
@@ -209,10 +204,7 @@ class Cache:
         before = self.lengths
         self.lengths = np.minimum(before, length)
         for state in self.states:
-            if isinstance(state, Elsewhere):
-                state.clear(self.lengths, before)
-            else:
-                clear(state, self.lengths, before)
+            state.clear(self.lengths, before)
 
     def truncates_to(self, length: int) -> bool:
         """Say whether ``truncate(length)`` can be done."""

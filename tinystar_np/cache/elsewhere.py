@@ -67,7 +67,7 @@ class StatesElsewhere:
         return cls(team, team.join([state.number for state in states]))
 
     def clear(self, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
-        """Empty the places of forgotten tokens, as ``clear`` in layer_state.py."""
+        """Empty the places of forgotten tokens, as ``LayerState.clear`` does."""
         self.team.later("clear", self.number, lengths, before)
 
     def bytes_held(self, tokens: int) -> int:

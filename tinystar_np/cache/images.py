@@ -77,7 +77,7 @@ class SeenImage:
         It has no vectors then, unless some of its places are among these.
         """
         new = self.within(start, end)
-        return self if new.stop > new.start else replace(self, vectors=self.vectors[:, :0], deep=None)
+        return self if new.stop > new.start else replace(self, vectors=self.vectors[:0], deep=None)
 
     def moved(self, by: int) -> "SeenImage":
         """Return it so many places later in a text."""

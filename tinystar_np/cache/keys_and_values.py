@@ -14,7 +14,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tinystar_np.cache.layer_state import check_fit
+from tinystar_np.cache.layer_state import LayerState, check_fit
 from tinystar_np.cache.step import Positions, Step
 
 FIRST_CAPACITY = 64
@@ -24,7 +24,7 @@ InReach = tuple[NDArray, NDArray, Positions]
 negative position stands for no token."""
 
 
-class KeyValueState:
+class KeyValueState(LayerState):
     """Keys and values of one layer, in arrays that have room for more tokens than they hold.
 
     When the room is used up, arrays half as large again take over. However long the text grows, a token is

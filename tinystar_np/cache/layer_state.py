@@ -42,21 +42,19 @@ class LayerState(Protocol):
     def restore(self, arrays: Mapping[str, NDArray], tokens: int) -> None:
         """Copy what ``arrays(tokens)`` returned; raises ValueError where it does not fit this layer."""
 
+    def clear(self, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
+        """Empty the places of forgotten tokens: beside longer rows they get weight 0, and 0 · NaN is NaN.
 
-def clear(state: LayerState, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
-    """Empty the places of forgotten tokens: beside longer rows they get weight 0, and 0 · NaN is NaN.
+        lengths  (B,) tokens that the rows hold now
+        before   (B,) tokens that they held
+        """
+        for array in self.arrays(int(before.max())).values():  # views, where each token has a place
+            for row, length, held in zip(array, lengths.tolist(), before.tolist(), strict=True):
+                row[:, length:held] = 0
 
-    lengths  (B,) tokens that the rows hold now
-    before   (B,) tokens that they held
-    """
-    for array in state.arrays(int(before.max())).values():  # views, where each token has a place
-        for row, length, held in zip(array, lengths.tolist(), before.tolist(), strict=True):
-            row[:, length:held] = 0
-
-
-def bytes_held(state: LayerState, tokens: int) -> int:
-    """Return the bytes of what a state remembers of rows with up to so many tokens."""
-    return sum(array.nbytes for array in state.arrays(tokens).values())
+    def bytes_held(self, tokens: int) -> int:
+        """Return the bytes of what is remembered of rows with up to so many tokens."""
+        return sum(array.nbytes for array in self.arrays(tokens).values())
 
 
 def check_fit(arrays: Mapping[str, NDArray], fitting: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> None:

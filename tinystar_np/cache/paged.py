@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinystar_np.cache.keys_and_values import KeyValueState
+from tinystar_np.cache.layer_state import LayerState
 from tinystar_np.cache.step import Positions, Step
 from tinystar_np.cache.windows import ChunkedKeyValueState, SlidingKeyValueState
 from tinystar_np.fast import gathered
@@ -44,7 +45,7 @@ def as_array(tables: Sequence[Table]) -> NDArray[np.int32]:
     return array
 
 
-class PagedState:
+class PagedState(LayerState):
     """Keys and values of one layer of some texts of a pool.
 
     like    the state that the layer makes itself, of one row: its shapes, and how far back a token attends

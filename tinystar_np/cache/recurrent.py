@@ -16,7 +16,7 @@ from tinystar_np.checkpoints.json_file import shown
 from tinystar_np.fast.deferred_state import DeferredState
 
 
-class RecurrentState:
+class RecurrentState(LayerState):
     """Named arrays of one layer, each replaced as a whole by every call.
 
     New arrays wait until ``commit``, so that a call that breaks off in a later layer leaves the state as it
@@ -89,7 +89,7 @@ class NoState(RecurrentState):
     rewindable: ClassVar[bool] = True
 
 
-class HybridState:
+class HybridState(LayerState):
     """Several states that are written, chosen and saved together.
 
     states  one per mixer, in the block's order

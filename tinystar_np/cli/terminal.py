@@ -15,7 +15,7 @@ from typing import Literal, NoReturn, TextIO
 from tinystar_np.checkpoints.files_inside import links_followed
 from tinystar_np.cli.streams import FAILURE, USAGE, Ended, say, tell
 from tinystar_np.cli.visible import visible
-from tinystar_np.errors import TinyStarError
+from tinystar_np.errors import TinyStarError, words_of
 from tinystar_np.loading import DTYPES
 
 STYLES = {"bold": "1", "dim": "2", "red": "31"}
@@ -116,9 +116,7 @@ def errors_told(arguments: argparse.Namespace, ended: Ended) -> Iterator[None]:
     except (TinyStarError, MemoryError) as error:
         if arguments.verbose:
             tell(visible(traceback.format_exc()[-LONGEST_TRACEBACK:]), end="")
-        words = str(error)
-        if isinstance(error, MemoryError):
-            words = f"There is not enough memory. {error}".rstrip()
+        words = words_of(error)
         if isinstance(error, UsageError):
             words += f"\nHelp: {arguments.parser.prog} --help"
         say_error(words, arguments)

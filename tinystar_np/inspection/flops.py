@@ -70,11 +70,8 @@ def _linear(layer: Linear, context: int) -> int:
 
 @multiply_adds.register
 def _attention(layer: Attention, context: int) -> int:
-    both = layer.head_dim + layer.value_dim()  # a product with the key and one with the value
-    pairs = in_reach(layer.limits(), context) * both
-    if layer.relative is not None:  # one more for each distance that has a vector
-        pairs += len(layer.relative[0]) * both
-    return sum(multiply_adds(part, context) for part in _parts(layer)) + layer.heads * layer.maps * pairs
+    mixing = layer.multiply_adds(in_reach(layer.limits(), context))
+    return sum(multiply_adds(part, context) for part in _parts(layer)) + mixing
 
 
 @multiply_adds.register

@@ -36,13 +36,15 @@ class BlockMatrix(PackedMatrix):
         """Unpack some of the stored rows: (...) → (..., columns)."""
         return unpack(self.element_type, self.stored[some])
 
-    def part(self, rows: Rows = slice(None), columns: slice = slice(None)) -> PackedMatrix:
+    def part(self, rows: Rows = slice(None), columns: Rows = slice(None)) -> PackedMatrix:
         """Return the matrix of some rows and columns, with whole blocks; rows by their numbers are copied.
 
         >>> matrix = BlockMatrix(np.uint8([[0x00, 0x3C, *range(32), 0x00, 0x40, *range(32)]]), "Q8_0")
         >>> matrix.part(columns=slice(32, 64)), matrix.part(columns=slice(40, 64))
         (BlockMatrix(1 × 32, Q8_0), SomeColumns(1 × 24, Q8_0))
         """
+        if not isinstance(columns, slice):  # no file has blocks along outputs, where that would be needed
+            return SomeColumns(self.part(rows), columns)
         kind = BLOCK_TYPES[self.element_type]
         start, stop, _ = columns.indices(self.columns)
         left, right = start // kind.weights, -(-stop // kind.weights)

@@ -93,18 +93,20 @@ class CodedMatrix(PackedMatrix):
         ordered[..., self.order] = numbers
         return ordered
 
-    def part(self, rows: Rows = slice(None), columns: slice = slice(None)) -> PackedMatrix:
+    def part(self, rows: Rows = slice(None), columns: Rows = slice(None)) -> PackedMatrix:
         """Return the matrix of some rows and columns, without a copy of codes where it may.
 
         Where a border cuts through blocks, the part has smaller ones with the same scales, or whole ones.
-        Columns that are stored in another order are copied.
+        Columns that are stored in another order, or given by their numbers, are copied.
         """
         other = self._of_rows(rows)
+        if not isinstance(columns, slice):
+            return other._of_numbers(columns)
         start, stop, _ = columns.indices(self.columns)
         if (start, stop) == (0, self.columns):
             return other
         if self.order is not None:
-            return other._of_ordered(start, stop)
+            return other._of_numbers(np.arange(start, stop))
         in_a_byte, width = 8 // self.code.bits, min(self.block[1], self.columns)
         first = start // in_a_byte * in_a_byte
         if gcd(first, width) < min(FEWEST, width) and width < self.columns:
@@ -141,16 +143,18 @@ class CodedMatrix(PackedMatrix):
         blocks = (start + finer * np.arange(-(-other.columns // finer))) // width
         return other._with_blocks(lambda shared: shared[:, blocks])
 
-    def _of_ordered(self, start: int, stop: int) -> SomeColumns:
-        """Return some columns of a matrix whose stored columns are in another order.
+    def _of_numbers(self, columns: NDArray[np.integer]) -> PackedMatrix:
+        """Return columns by their numbers, each of which is named once.
 
-        Of each group of columns with a scale it has those that it finds, filled up to whole blocks.
+        Of each group of columns with a scale it has those that are named, filled up to whole blocks.
         """
-        assert self.order is not None
-        found = np.flatnonzero((self.order >= start) & (self.order < stop))
+        stored = columns if self.order is None else np.argsort(self.order)[columns]
+        found = np.sort(stored)
         groups = found // self.block[1]
         counts = np.bincount(groups, minlength=self.scales.shape[1])
-        width = min(FEWEST, self.block[1])
+        width = gcd(self.block[1], *counts.tolist())
+        if width < FEWEST:
+            width = min(FEWEST, self.block[1])
         blocks = -(-counts // width)
         places = ((np.cumsum(blocks) - blocks) * width - (np.cumsum(counts) - counts))[groups]
         places += np.arange(len(found))
@@ -160,9 +164,11 @@ class CodedMatrix(PackedMatrix):
         other = copy(self)
         other.stored, other.columns, other.order = self.code.packed(values), values.shape[1], None
         other.block = (self.block[0], width)
-        by_column = np.empty_like(places)
-        by_column[self.order[found] - start] = places
-        return SomeColumns(other._with_blocks(lambda shared: shared[:, of_block]), by_column)
+        other = other._with_blocks(lambda shared: shared[:, of_block])
+        by_column = places[np.searchsorted(found, stored)]
+        if np.array_equal(by_column, np.arange(other.columns)):
+            return other
+        return SomeColumns(other, by_column)
 
     def _with_blocks(self, choose: Callable[[NDArray], NDArray]) -> Self:
         """Return the matrix with some of what blocks share."""

@@ -41,7 +41,7 @@ class MatrixInTurns(PackedMatrix):
             out[of_this] = part.rows(numbers[of_this] // len(self.parts))
         return out
 
-    def part(self, rows: Rows = slice(None), columns: slice = slice(None)) -> "MatrixInTurns":
+    def part(self, rows: Rows = slice(None), columns: Rows = slice(None)) -> "MatrixInTurns":
         """Return the matrix of some neighbouring stored rows and columns, without a copy."""
         assert isinstance(rows, slice), "rows in turns are taken as a run"
         start, stop, _ = rows.indices(self._count)

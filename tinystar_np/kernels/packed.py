@@ -25,6 +25,7 @@ from tinystar_np.kernels.int8 import dequantise
 from tinystar_np.kernels.ternary import pack, unpack
 
 Rows = slice | NDArray[np.integer]
+"""Some rows or columns: a run, or their numbers."""
 
 
 class PackedMatrix(ABC):
@@ -47,10 +48,10 @@ class PackedMatrix(ABC):
     def rows(self, some: Rows) -> NDArray[np.float32]:
         """Unpack some of the stored rows: a slice or indices (...) → float32 (..., columns), a new array."""
 
-    def part(self, rows: Rows = slice(None), columns: slice = slice(None)) -> "PackedMatrix":
-        """Return the matrix of some stored rows and of neighbouring columns, without a copy where it may.
+    def part(self, rows: Rows = slice(None), columns: Rows = slice(None)) -> "PackedMatrix":
+        """Return the matrix of some stored rows and columns, without a copy where it may.
 
-        Rows that are given by their numbers are copied.
+        What is given by its numbers is copied.
         """
         other = copy(self)
         other.stored = self.stored[rows][:, columns]
@@ -121,7 +122,7 @@ class Int8Matrix(PackedMatrix):
         """Unpack some of the stored rows: (...) → (..., columns)."""
         return dequantise(self.stored[some], self.scales[some])
 
-    def part(self, rows: Rows = slice(None), columns: slice = slice(None)) -> PackedMatrix:
+    def part(self, rows: Rows = slice(None), columns: Rows = slice(None)) -> PackedMatrix:
         """Return the matrix of some rows and columns: rows keep their scales."""
         other = copy(self)
         other.stored, other.scales = self.stored[rows][:, columns], self.scales[rows]
@@ -159,7 +160,7 @@ class TernaryMatrix(PackedMatrix):
         """Unpack some of the stored rows: (...) → (..., columns)."""
         return unpack(self.stored, np.arange(self.outputs)[some]) * self.scale
 
-    def part(self, rows: Rows = slice(None), columns: slice = slice(None)) -> PackedMatrix:
+    def part(self, rows: Rows = slice(None), columns: Rows = slice(None)) -> PackedMatrix:
         """Return the matrix of some rows and columns: where not of all rows, a copy, as four share a byte."""
         other = copy(self)
         numbers = np.arange(self.outputs)[rows]
@@ -200,7 +201,7 @@ class SomeColumns(PackedMatrix):
         """Unpack some of the stored rows: (...) → (..., columns)."""
         return np.ascontiguousarray(self.matrix.rows(some)[..., self.places])
 
-    def part(self, rows: Rows = slice(None), columns: slice = slice(None)) -> PackedMatrix:
+    def part(self, rows: Rows = slice(None), columns: Rows = slice(None)) -> PackedMatrix:
         """Return the matrix of some rows and columns."""
         places = np.arange(self.matrix.columns)[self.places][columns]
         return SomeColumns(self.matrix.part(rows), places)

@@ -36,13 +36,6 @@ class Attention(Module):
     alibi     adds to scores by the keys' positions; None for nothing
     """
 
-    relative: tuple[NDArray, NDArray] | None = None
-    """Vectors added to keys and to values by distance, in relative attention (models/tinystar_block.py)."""
-    maps: int = 1
-    """How many attention maps a head has, each of as many queries (models/diffllama.py)."""
-    remark: str = ""
-    """What only the layer of one architecture does, for those who describe models."""
-
     def __init__(
         self,
         w: Weights,
@@ -64,8 +57,7 @@ class Attention(Module):
         self.heads, self.kv_heads = len(own.heads), len(own.groups)
         self.head_dim = head_dim
         self.scale = head_dim**-0.5 if scale is None else scale
-        self.rope, self.window, self.norms = rope, window, norms
-        self.soft_cap, self.clip = soft_cap, clip
+        self.rope, self.window, self.norms, self.soft_cap, self.clip = rope, window, norms, soft_cap, clip
         self.alibi = alibi if alibi is None or w.division is None else alibi.of_heads(own.heads)
         self.sinks: NDArray | None = w.get("sinks")
 
@@ -89,6 +81,10 @@ class Attention(Module):
     def value_dim(self) -> int:
         """Return K_v, the width of a value; it may be another than a key's."""
         return self.v.weight.shape[1] // self.kv_heads
+
+    def multiply_adds(self, keys: int) -> int:
+        """Count the multiply-adds of one token with so many keys, and with their values."""
+        return self.heads * keys * (self.head_dim + self.value_dim())
 
     def __call__(self, x: NDArray, step: Step, state: KeyValueState | None) -> NDArray:
         """Let each token attend to itself and to what came before.

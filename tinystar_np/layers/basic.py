@@ -15,7 +15,7 @@ from tinystar_np.cache import LayerState, Step
 from tinystar_np.kernels.activations import Activation
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.layers.module import Module, element_type
-from tinystar_np.layers.weights import Joined, Weights
+from tinystar_np.layers.weights import Join, Weights
 from tinystar_np.tap import tap
 
 Norm = Callable[[NDArray], NDArray]
@@ -53,21 +53,18 @@ class Linear(Module):
 
     def __init__(self, w: Weights):
         self.weight: Matrix = w["weight"]
-        self.sum, self.side_by_side = w.sum("weight"), w.side_by_side("weight")
-        """What makes one result of several ranks' products, where the matrix is a part of one."""
-        self.bias: NDArray | None = w.get("bias") if self.sum is None else w.once("bias")
+        self.bias: NDArray | None = w.bias("bias", "weight")
+        self.join = w.join("weight")  # where ranks (ranks/) have parts of the matrix
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (..., in) to (..., out), a new array."""
         return self.of_product(fast.matmul(x, self.weight))
 
     def of_product(self, y: NDArray) -> NDArray:
-        """Make the result of a product with this rank's part of the matrix: (..., out), in place."""
+        """Make the result (..., out) of a product with the matrix, in its place."""
         if self.bias is not None:
-            y += self.bias  # in place: the product is a new array
-        if self.sum is not None:
-            y = self.sum(y)
-        return y if self.side_by_side is None else self.side_by_side(y)
+            y += self.bias
+        return y if self.join is None else self.join(y)
 
     def __repr__(self) -> str:
         inputs, outputs = self.weight.shape
@@ -81,25 +78,25 @@ def linear_each(layers: Sequence[Linear], x: NDArray) -> list[NDArray]:
     return [layer.of_product(y) for y, layer in zip(products, layers, strict=True)]
 
 
-class Summed(Protocol):
-    """A layer whose results several ranks add up, where each has a part of it.
+class Joins(Protocol):
+    """A layer that makes one result of the ranks', where each has a part of it.
 
-    sum  what adds them up; None where this rank's result is the whole
+    join  what does that; None where this rank's result is the whole
     """
 
-    sum: Joined | None
+    join: Join | None
 
 
-def one_sum(*layers: Summed) -> Joined | None:
+def one_sum(*layers: Joins) -> Join | None:
     """Let ranks add up the sum of several layers' results once, in place of each layer's.
 
     The layers then give this rank's parts. Returns what adds up their sum; None where it is the whole.
     """
-    sums = [layer.sum for layer in layers]
+    sums = [layer.join for layer in layers]
     if None in sums:
         return None
     for layer in layers:
-        layer.sum = None
+        layer.join = None
     return sums[0]
 
 
@@ -111,17 +108,11 @@ class Embedding(Module):
 
     def __init__(self, w: Weights):
         self.weight: Matrix = w["weight"]
-        self.sum, self.first = w.sum("weight"), w.first_row("weight")
-        """What adds up the ranks' vectors, and the id of the first row, where the table is a part of one."""
+        self.rows = w.some_rows("weight")  # where ranks (ranks/) have parts of the table
 
     def __call__(self, ids: NDArray[np.integer]) -> NDArray:
         """Look up (...) ids: (..., D), a new array."""
-        if self.sum is None:
-            return fast.embedding(ids, self.weight)
-        rows = ids.astype(np.int64) - self.first
-        is_here = (rows >= 0) & (rows < self.weight.shape[0])
-        found = fast.embedding(np.where(is_here, rows, 0), self.weight)
-        return self.sum(np.where(is_here[..., None], found, 0))  # of each id one rank has the vector
+        return fast.embedding(ids, self.weight) if self.rows is None else self.rows(ids, self.weight)
 
     def __repr__(self) -> str:
         rows, width = self.weight.shape

@@ -9,7 +9,7 @@ from tinystar_np import fast
 from tinystar_np.kernels.activations import Activation, sigmoid
 from tinystar_np.layers.basic import FeedForward, GatedFeedForward, Linear, linear_each, one_sum
 from tinystar_np.layers.module import Module
-from tinystar_np.layers.weights import Joined, Weights
+from tinystar_np.layers.weights import Join, Weights
 from tinystar_np.ranks import Division
 from tinystar_np.tap import tap
 
@@ -31,7 +31,7 @@ class Experts(Module):
     without_weights  how many of the experts, the last ones, have none (LongCat)
 
     For one token, k experts are read and the others are not touched. Where ranks share the experts (ranks/),
-    each adds up those that it has, and ``sum`` makes one result of theirs. Besides, ``agreed`` is a short
+    each adds up those that it has, and ``join`` makes one result of theirs. Besides, ``agreed`` is a short
     message: 2k numbers for each token.
     """
 
@@ -48,7 +48,7 @@ class Experts(Module):
         self.router = Linear(w / "router")
         self.bias: NDArray | None = w.once("bias")
         self.division = w.division
-        self.sum: Joined | None = None if w.division is None else w.division.ranks.sum
+        self.join: Join | None = None if w.division is None else w.division.ranks.sum
         self.experts: Sequence[RoutedExpert | None] = experts
         if w.division is not None:
             self.experts = own_experts(experts, w.division, without_weights)
@@ -89,7 +89,7 @@ class Experts(Module):
         )
         if self.bias is not None:
             y += self.bias
-        return (y if self.sum is None else self.sum(y)).reshape(x.shape)
+        return (y if self.join is None else self.join(y)).reshape(x.shape)
 
 
 def own_experts(

@@ -45,9 +45,6 @@ class LatentAttention(Module):
     a latent belongs to no head. Each rank computes and remembers all of it, R + K_r numbers a token.
     """
 
-    remark: str = ""
-    """What only the layer of one architecture does, for those who describe models."""
-
     def __init__(
         self,
         w: Weights,

@@ -23,12 +23,14 @@ from tinystar_np.kernels.packed import PackedMatrix
 class Module:
     """A part of a model: a layer, or a block of layers. All that is inherited is its text.
 
-    reads  the keys of what it reads that earlier layers gave (``Step.give``)
-    gives  those under which it gives something anew, in place of what earlier layers gave
+    reads   the keys of what it reads that earlier layers gave (``Step.give``)
+    gives   those under which it gives something anew, in place of what earlier layers gave
+    remark  what only the layer of one architecture does, for those who describe models
     """
 
     reads: tuple[Hashable, ...] = ()
     gives: tuple[Hashable, ...] = ()
+    remark: str = ""
 
     def __repr__(self) -> str:
         facts, parts = [], []

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinystar_np import fast
 from tinystar_np.errors import InputError
 from tinystar_np.kernels.linear import Matrix
 from tinystar_np.ranks import Division, HeadShare
 
-Joined = Callable[[NDArray], NDArray]
+Join = Callable[[NDArray], NDArray]
 """Makes one result of the ranks' results."""
 
 
@@ -48,33 +49,44 @@ class Weights:
         """
         return self.get(name) if self.division is None or self.division.ranks.rank == 0 else None
 
-    def sum(self, name: str) -> Joined | None:
-        """Return what adds up the ranks' products with their rows of a matrix; None for a whole one."""
-        is_part = self.division is not None and self.division.joins.get(self._prefix + name) == "sum"
-        return self.division.ranks.sum if self.division is not None and is_part else None
+    def bias(self, name: str, matrix: str) -> Any:
+        """Return what is added to products with a matrix, or None; where ranks add these up, on rank 0 alone.
 
-    def side_by_side(self, name: str) -> Joined | None:
-        """Return what puts the ranks' products with their columns of a matrix side by side.
-
-        None for a whole one, and where ranks go on with what they have.
+        name    of the bias
+        matrix  of the matrix
         """
-        how = None if self.division is None else self.division.joins.get(self._prefix + name)
-        return self.division.ranks.gather if self.division is not None and how == "side by side" else None
+        return self.once(name) if self._how(matrix) == "sum" else self.get(name)
 
-    def mean(self, name: str) -> Joined | None:
+    def join(self, name: str) -> Join | None:
+        """Return what makes one of the ranks' products with their parts of a matrix.
+
+        With rows of it they are added up, with columns put side by side. None for a whole matrix, and where
+        ranks go on with the columns that they have.
+        """
+        if self.division is None or (how := self._how(name)) is None:
+            return None
+        return self.division.ranks.sum if how == "sum" else self.division.ranks.gather
+
+    def _how(self, name: str) -> str | None:
+        """Return how one is made of the ranks' products with a matrix, or of their parts of a norm."""
+        return None if self.division is None else self.division.joins.get(self._prefix + name)
+
+    def mean(self, name: str) -> Join | None:
         """Return what makes the mean of all numbers of a vector, of which ranks have parts, of their means.
 
         None where this rank has the whole vector, of which ``name`` is the gain.
         """
         division = self.division
-        if division is None or division.joins.get(self._prefix + name) != "mean":
+        if division is None or self._how(name) != "mean":
             return None
         share = np.float32(division.shares[self._prefix + name])
         return lambda mean: division.ranks.sum(mean * share)
 
-    def first_row(self, name: str) -> int:
-        """Return which row of a table the first one is: not 0 in a later rank's part."""
-        return 0 if self.division is None else self.division.first_rows.get(self._prefix + name, 0)
+    def some_rows(self, name: str) -> "SomeRows | None":
+        """Return this rank's rows of a table; None where it has all of them."""
+        if self.division is None or self._how(name) != "sum":
+            return None
+        return SomeRows(self.division.first_rows[self._prefix + name], self.division.ranks.sum)
 
     def heads(self, heads: int, groups: int) -> HeadShare:
         """Return the heads of queries and of keys that this rank has of a layer's H and G."""
@@ -99,3 +111,24 @@ class Weights:
 
     def __repr__(self) -> str:
         return f"Weights({self._prefix or '.'}: {', '.join(self) or 'nothing'})"
+
+
+class SomeRows:
+    """A table of vectors of which each rank has some rows.
+
+    first  the id of this rank's first row
+    sum    what adds up the ranks' vectors
+    """
+
+    def __init__(self, first: int, sum: Join):
+        self.first, self.sum = first, sum
+
+    def __call__(self, ids: NDArray[np.integer], weight: Matrix) -> NDArray:
+        """Look up (...) ids: (..., D), a new array.
+
+        weight  (rows, D), this rank's part of the table
+        """
+        rows = ids.astype(np.int64) - self.first
+        is_here = (rows >= 0) & (rows < weight.shape[0])
+        found = fast.embedding(np.where(is_here, rows, 0), weight)
+        return self.sum(np.where(is_here[..., None], found, 0))  # of each id one rank has the vector

@@ -4,7 +4,7 @@ A model file says what its config, its weights and its blocks are; how a model i
 weights are found in a checkpoint is in fitted.py, how a saved cache is loaded in caches.py.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from math import prod
 from pathlib import Path
@@ -52,21 +52,16 @@ class Decoder(Generic[AnyConfig]):
     Config: ClassVar[type[Config]]
     WEIGHTS: ClassVar[WeightTable]
     OTHER_FORMS: ClassVar[Sequence[WeightTable]] = ()
-    """Rows instead of those with the same names, in files with their tensors, or with their shapes."""
     PREFIX: ClassVar[str] = ""
-    """What some checkpoints put before the names in the weight table and others do not."""
     OTHER_NAMES: ClassVar[Mapping[str, str]] = {}
-    """{regular expression for what some checkpoints call a tensor, without prefix: the table's name}"""
+    IGNORED: ClassVar[str] = ""
+    """What checkpoints may have otherwise, and besides: see ``HasWeights`` (models/fitted.py)."""
     WHY_NO_SUM: ClassVar[str] = ""
     """Why a logit is no sum of what the parts of a model add to the stream: a sentence for errors."""
     FROM_THE_START: ClassVar[str] = ""
     """Why blocks cannot run from any of them on, given the stream alone: a sentence for errors."""
     DIVIDES: ClassVar[Divides] = Divides()
-    """Which letters of the weight table's shapes say what ranks share, with ``--parallel heads``."""
-    WHY_NOT_BY_HEADS: ClassVar[str] = ""
-    """Why ranks cannot have shares of each layer of this model: a sentence for errors."""
-    IGNORED: ClassVar[str] = ""
-    """Regular expression for tensors in checkpoints that are no weights."""
+    """What ranks share of each layer, by the letters of the weight table, with ``--parallel heads``."""
 
     embedding: Embedding
     blocks: Sequence[Mixer]
@@ -74,8 +69,6 @@ class Decoder(Generic[AnyConfig]):
     head: Callable[[NDArray], NDArray]
     vision: VisionPart | None = None
     """What reads images, in models of text and images."""
-    read_later: frozenset[Hashable] = frozenset()
-    """What the layers of later ranks read of what earlier layers give (``Step.give``)."""
     copies: Team | None = None
     """The other ranks, where each has the whole model and takes some of the texts (ranks/copies.py)."""
     why_text_alone: str = ""
@@ -93,16 +86,13 @@ class Decoder(Generic[AnyConfig]):
         self.weights = weights
         self.end_ids = tuple(end_ids)
         self.vocab_size: int = config.sizes["V"]
-        self.context_length = config.context_length
-        self.trained_length = config.trained_length
+        self.context_length, self.trained_length = config.context_length, config.trained_length
         self.parameters = sum(prod(array.shape) for array in weights.values())
-        # Tied: the output layer is the embedding once more.
-        tied = {} if HEAD in weights else {HEAD: weights[EMBEDDING].T}
+        tied = {} if HEAD in weights else {HEAD: weights[EMBEDDING].T}  # the embedding once more
         self.part = part
         self.build(Weights({**tied, **weights}, division=None if part is None else part.division), config)
         self.rules_by_length = rules_by_length(self.blocks)
-        if part is not None and part.layers is not None:
-            self.blocks, self.read_later = own_blocks(self.blocks, part)
+        self.blocks = own_blocks(self.blocks, part)
 
     @property
     def first_layer(self) -> int:
@@ -138,11 +128,8 @@ class Decoder(Generic[AnyConfig]):
         images     of the whole text, or of those of each row, in any order; those outside these tokens may
                    be among them, and those that the cache holds may be left out
 
-        Where rotations depend on the length of a text (longrope, dynamic NTK) and change with this call, rows
-        of the cache are read again: when they cross the trained length, and beyond it under dynamic NTK with
-        every call. So the logits are those of the same text without a cache, and cost as much.
-
-        Calls that end within an image whose tokens see one another are in models/cut_groups.py.
+        Where rotations depend on a text's length (longrope, dynamic NTK) the cache's rows may have to be read
+        again: models/caches.py. Calls that end within an image are in models/cut_groups.py.
 
         Returns float32 (T, V) or (B, T, V); (1, V) or (B, 1, V) with ``last_only``.
         Raises InputError for ids that are no tokens of this model, or images that do not fit them, and
@@ -158,8 +145,7 @@ class Decoder(Generic[AnyConfig]):
             return logits if given.ndim == 2 else logits[0]
         current = cache if cache is None or cache.text is None else caches.up_to_date(self, cache, step)
         states = None if current is None else current.states
-        part = self.part
-        call = nullcontext() if part is None else in_step(part, states, tokens, step, last_only)
+        call = nullcontext() if self.part is None else in_step(self.part, states, tokens, step, last_only)
         with call, at(step.positions):
             with timed("embedding"):
                 x = self.embed(tokens, step)  # (B, T, D)
@@ -177,38 +163,21 @@ class Decoder(Generic[AnyConfig]):
         states: Sequence[LayerState] | None = None,
         last_only: bool = False,
     ) -> NDArray[np.float32]:
-        """Run the blocks from number ``first`` on, the last norm and the output layer.
+        """Run the blocks from number ``first`` on, the last norm and the output layer: → (B, T, V).
 
         x          (B, T, D), the residual stream before that block
         step       where the tokens stand
         states     of all layers, extended by the tokens; None where nothing came before
-        last_only  only the logits after the last token
-
-        Returns (B, T, V), or (B, 1, V).
-        """
-        x = self.through_blocks(first, x, step, states, last_only)
-        with timed("output"):
-            return tap("logits", self.logits(tap("final_norm", self.final_norm(x))))
-
-    @in_silence
-    def through_blocks(
-        self,
-        first: int,
-        x: NDArray,
-        step: Step,
-        states: Sequence[LayerState] | None = None,
-        last_only: bool = False,
-    ) -> NDArray:
-        """Run the blocks from number ``first`` on; arguments as of ``from_block``.
-
-        Returns the residual stream (B, T, D), or (B, 1, D).
+        last_only  only the logits after the last token: (B, 1, V)
         """
         for i in range(first, len(self.blocks)):
             if last_only and i + 1 == len(self.blocks) and step.length > 1 and not listening():
                 step = step.for_last_token()  # the rest of the last block's work would be thrown away
             with scope(f"blocks.{i}"):
                 x = self.blocks[i](x, step, None if states is None else states[i])
-        return x[:, -1:] if last_only else x
+        x = x[:, -1:] if last_only else x
+        with timed("output"):
+            return tap("logits", self.logits(tap("final_norm", self.final_norm(x))))
 
     def checked(self, ids: ArrayLike) -> NDArray[np.integer]:
         """Return ids as an array of ints, (T,) or (B, T); raises InputError for any others."""
@@ -228,10 +197,7 @@ class Decoder(Generic[AnyConfig]):
         return given
 
     def _step(
-        self,
-        tokens: NDArray[np.integer],
-        cache: Cache | None,
-        images: Sequence[tuple[SeenImage, ...]] | None = None,
+        self, tokens: NDArray[np.integer], cache: Cache | None, images: Sequence[tuple[SeenImage, ...]] | None
     ) -> Step:
         """Say where the new tokens (B, T) stand; raises InputError or ContextFullError where they cannot."""
         if cache is None:
@@ -242,10 +208,9 @@ class Decoder(Generic[AnyConfig]):
         else:
             step = cache.span(tokens.shape[1], images)
         if self.context_length is not None and step.end > self.context_length:
-            taken = step.end - step.length
             raise ContextFullError(
                 f"The model's context is {self.context_length} tokens: "
-                f"{taken} are taken and {step.length} more were given."
+                f"{step.end - step.length} are taken and {step.length} more were given."
             )
         if self.vision is not None:
             check_places(tokens, step, self.vision.image_token_id)

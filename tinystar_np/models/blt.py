@@ -57,6 +57,7 @@ from tinystar_np.models.blt_parts import (
 from tinystar_np.models.config import Config, key, require
 from tinystar_np.models.facts import Facts
 from tinystar_np.models.rope_parameters import RopeParameters
+from tinystar_np.ranks import Divides
 from tinystar_np.tap import tap
 
 MODES = {"entropy": "where the next byte is in doubt", "byte": "after each byte"}
@@ -317,7 +318,7 @@ class Blt(Decoder[BltConfig]):
 
     Config = BltConfig
     WEIGHTS = WEIGHTS
-    WHY_NOT_BY_HEADS = "its four stacks of layers have heads of different numbers."
+    DIVIDES = Divides(why_not="its four stacks of layers have heads of different numbers.")
     PREFIX = "model."
     IGNORED = r"patcher\..*"  # where each byte is a patch
     WHY_NO_SUM = "The stream of this model is doubled where bytes attend to patches."

@@ -2,7 +2,8 @@
 
 Where rotations depend on the length of a text (longrope, dynamic NTK), a longer text rotates the tokens that
 a cache already holds by other angles (cache/text.py says why). The model then reads these tokens again, into
-a new cache.
+a new cache: when a text crosses the trained length, and beyond it under dynamic NTK with every call. So the
+logits are those of the same text without a cache, and cost as much.
 """
 
 from collections.abc import Mapping, Sequence

@@ -124,7 +124,6 @@ class DifferentialAttention(Attention):
     i     the layer's number, on which λ_init depends
     """
 
-    maps = 2
     remark = "each the difference of two maps"
 
     def __init__(self, w: Weights, *, maps: int, keys: int, head_dim: int, eps: float, rope: Rotary, i: int):
@@ -136,6 +135,10 @@ class DifferentialAttention(Attention):
         self.share = plus - minus + self.first_share
         self.gain = np.full(2 * head_dim, 1 - self.first_share, dtype=np.float32)
         self.eps = eps
+
+    def multiply_adds(self, keys: int) -> int:
+        """Count the multiply-adds of one token with so many keys, and with their values: of two maps."""
+        return 2 * super().multiply_adds(keys)
 
     def by_heads(self, q: NDArray, k: NDArray, v: NDArray) -> tuple[NDArray, NDArray, NDArray]:
         """Divide vectors into heads of width K: (B, H, T, K), (B, G, T, K), (B, G, T, K)."""

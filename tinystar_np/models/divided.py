@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from tinystar_np.cache import LayerState, Step
 from tinystar_np.cache.elsewhere import Elsewhere, Rows, StatesElsewhere
-from tinystar_np.cache.layer_state import bytes_held, clear
 from tinystar_np.cache.needs import needs_of
 from tinystar_np.cache.paged import PagedState
 from tinystar_np.cache.pooled_states import of_rows, paged, with_tables
@@ -84,21 +83,23 @@ def new_states_elsewhere(team: Team, batch_size: int, capacity: int) -> StatesEl
     return StatesElsewhere(team, team.new_states(batch_size, capacity))
 
 
-def own_blocks(blocks: Sequence[Mixer], part: Part) -> tuple[list[Mixer], frozenset[Hashable]]:
+def own_blocks(blocks: Sequence[Mixer], part: Part | None) -> Sequence[Mixer]:
     """Take the blocks of a rank, on rank 0 with what stands for the others.
 
     blocks  of the whole model, those of other ranks hollow
-    part    with layers
+    part    None in one process
 
-    Returns the blocks, and the keys of what later ranks' blocks read that earlier ones give.
+    Lets the part know what later ranks' blocks read that earlier ones give.
     """
+    if part is None or part.layers is None:
+        return blocks
     own = part.own_layers
     later = blocks[own.stop :]
-    found, read = list(blocks[own.start : own.stop]), read_of_earlier(later)
+    found, part.read_later = list(blocks[own.start : own.stop]), read_of_earlier(later)
     if part.team is not None:
         part.team.rewindable = all(block.new_state(1, 0).rewindable for block in later)
-        found.append(BlocksElsewhere(part.team, range(own.stop, len(blocks)), read))
-    return found, read
+        found.append(BlocksElsewhere(part.team, range(own.stop, len(blocks)), part.read_later))
+    return found
 
 
 @contextmanager
@@ -185,7 +186,7 @@ class Follower:
     def clear(self, number: int, lengths: NDArray[np.int64], before: NDArray[np.int64]) -> None:
         """Empty the places of forgotten tokens."""
         for state in self.states[number]:
-            clear(state, lengths, before)
+            state.clear(lengths, before)
 
     def drop(self, number: int) -> None:
         """Forget the states of a cache."""
@@ -197,7 +198,7 @@ class Follower:
 
     def bytes_held(self, rows: Rows, tokens: int) -> None:
         """Say how many bytes are remembered."""
-        self.ranks.send(sum(bytes_held(state, tokens) for state in self._states_of(rows)), to=0)
+        self.ranks.send(sum(state.bytes_held(tokens) for state in self._states_of(rows)), to=0)
 
     def arrays(self, rows: Rows, tokens: int) -> None:
         """Send what must be saved of states."""
@@ -231,15 +232,16 @@ class Follower:
         states = None if rows is None else self._states_of(rows)
         rank, last = self.ranks.rank, self.ranks.size - 1
         x, given = self.ranks.receive(rank - 1)
-        last_only = step.only_last and rank == last
-        step = step.for_all_tokens()
         for key, value in given.items():
             step.give(key, value)
-        x = self.model.through_blocks(0, x, step, states, last_only)
+        blocks, for_all = self.model.blocks, step.for_all_tokens()
+        for i, block in enumerate(blocks):
+            ends = rank == last and i + 1 == len(blocks)  # there only the last token's result may be wanted
+            x = block(x, step if ends else for_all, None if states is None else states[i])
         if rank == last:
             self.ranks.send(Result(call, x), to=0)
         else:
-            self.ranks.send((x, step.given_of(self.model.read_later)), to=rank + 1)
+            self.ranks.send((x, step.given_of(self.part.read_later)), to=rank + 1)
 
     def _states_of(self, rows: Rows) -> list[LayerState]:
         """Return the states that the leader names."""

@@ -58,7 +58,7 @@ class EmbeddingModel(Generic[AnyConfig]):
     PREFIX: ClassVar[str] = ""
     OTHER_NAMES: ClassVar[Mapping[str, str]] = {}
     IGNORED: ClassVar[str] = ""
-    """As in ``Decoder``."""
+    """What checkpoints may have otherwise, and besides: see ``HasWeights`` (models/fitted.py)."""
 
     blocks: Sequence[Mixer]
     end_ids: tuple[int, ...] = ()

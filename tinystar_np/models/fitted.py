@@ -18,9 +18,13 @@ class HasWeights(Protocol):
 
     WEIGHTS: ClassVar[WeightTable]
     OTHER_FORMS: ClassVar[Sequence[WeightTable]]
+    """Rows instead of those with the same names, in files with their tensors, or with their shapes."""
     PREFIX: ClassVar[str]
+    """What some checkpoints put before the names in the weight table and others do not."""
     OTHER_NAMES: ClassVar[Mapping[str, str]]
+    """{regular expression for what some checkpoints call a tensor, without prefix: the table's name}"""
     IGNORED: ClassVar[str]
+    """Regular expression for tensors in checkpoints that are no weights."""
 
 
 def fitted(

@@ -102,7 +102,7 @@ class Pair(Module):
 
     def __init__(self, w: Weights):
         self.q, self.out = Linear(w / "q"), Linear(w / "out")
-        self.out.sum = None  # ranks add up those of all chosen experts at once
+        self.out.join = None  # ranks add up those of all chosen experts at once
 
     def __call__(self, x: NDArray) -> NDArray:
         """Map (n, D) to (n, D) where every token attends to itself alone."""
@@ -130,7 +130,7 @@ class ExpertAttention(Attention):
         super().__init__(w, heads=per_token * kv_heads, kv_heads=kv_heads, head_dim=head_dim, rope=rope)
         pairs = [Pair(w / f"experts.{e}") for e in range(experts)]
         self.pairs = Experts(w, pairs, per_token=per_token, routing=top_k_softmax)
-        self.sum = w.sum("experts.0.out.weight")
+        self.join = w.join("experts.0.out.weight")
         self.queries, self.outputs = tuple(pair.q for pair in pairs), tuple(pair.out for pair in pairs)
 
     def build_projections(self, w: Weights) -> None:
@@ -165,7 +165,7 @@ class ExpertAttention(Attention):
         parts = fast.chosen_outputs(y, chosen, self.outputs)  # (BT, k, D)
         mixed = (parts * weights.reshape(-1, k, 1)).sum(axis=1).reshape(B, T, D)
         mixed = mixed if self.pairs.bias is None else mixed + self.pairs.bias
-        return tap("attention.out", mixed if self.sum is None else self.sum(mixed))
+        return tap("attention.out", mixed if self.join is None else self.join(mixed))
 
 
 class Block(Module):

@@ -34,9 +34,10 @@ def weights_of_part(
     Raises InputError where the model cannot be divided so.
     """
     division = part.divide(model.DIVIDES)
-    if division is not None and model.WHY_NOT_BY_HEADS:
+    if division is not None and model.DIVIDES.why_not:
         raise InputError(
-            f"{model.__name__} cannot be divided by heads: {model.WHY_NOT_BY_HEADS} Use --parallel layers."
+            f"{model.__name__} cannot be divided by heads: {model.DIVIDES.why_not}\n"
+            'Divide it by layers: --parallel layers, or parallel="layers".'
         )
     config, table = fitted(model, config, checkpoint, division)
     if division is not None:

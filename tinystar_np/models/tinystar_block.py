@@ -186,8 +186,13 @@ class TinyAttention(Attention):
             w, heads=heads, kv_heads=kv_heads, head_dim=head_dim, rope=rope, window=window, alibi=alibi
         )
         self.causal = causal
+        self.relative: tuple[NDArray, NDArray] | None = None
         if "relative_keys" in w:
             self.relative = w["relative_keys"], w["relative_values"]
+
+    def multiply_adds(self, keys: int) -> int:
+        """Count the multiply-adds of one token: one more key and value for each distance that has vectors."""
+        return super().multiply_adds(keys + (0 if self.relative is None else len(self.relative[0])))
 
     def limits(self) -> Limits:
         """Return which keys a token may attend to."""

@@ -90,7 +90,7 @@ class VisionPart(Generic[AnyConfig]):
     PREFIX: ClassVar[str] = ""
     OTHER_NAMES: ClassVar[Mapping[str, str]] = {}
     IGNORED: ClassVar[str] = ""
-    """As in ``Decoder``."""
+    """What checkpoints may have otherwise, and besides: see ``HasWeights`` (models/fitted.py)."""
 
     bidirectional: ClassVar[Literal["image", "prompt"] | None] = None
     """Whose tokens see one another, the later ones too: those of each image, or all of a prompt with images,

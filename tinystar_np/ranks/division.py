@@ -90,10 +90,12 @@ class Divides(NamedTuple):
     heads     letters of heads; of the groups that share keys and values, if there are any; and of how many
               heads a group has, where a matrix has all of a group together: "H", "HG", "HGQ"
     features  products of letters of which a rank may have any run: "F", "MS" of S shared experts
+    why_not   why nothing can be shared: a sentence for errors; "" where it can
     """
 
     heads: Sequence[str] = ("HG",)
     features: Sequence[str] = ("F", "V", "MS", "FS")
+    why_not: str = ""
 
 
 class Division:

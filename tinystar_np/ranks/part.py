@@ -1,7 +1,7 @@
 """The part of a model that a rank has."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -27,6 +27,8 @@ class Part:
     number: int = 0
     division: Division | None = field(init=False, default=None)
     """How layers are divided, where each rank has a share of every one."""
+    read_later: frozenset[Hashable] = frozenset()
+    """What the layers of later ranks read of what earlier layers give (``Step.give``)."""
     team: Team | None = field(init=False)
     """The followers, on rank 0."""
 
