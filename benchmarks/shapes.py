@@ -66,5 +66,6 @@ SHAPES: dict[str, Shape] = {
     "olmoe-narrow-260m": llama_like("olmoe", (8, 512, 8, 8, 256, 50304), **OLMOE),
     "deepseek-v2-lite-3-of-16b": llama_like("deepseek_v2", (3, 2048, 16, 16, 10944, 102400), **LITE),
     "gpt-oss-20b": {"model_type": "gpt_oss", "num_hidden_layers": 24, "num_local_experts": 32},
+    "gpt-oss-12-of-20b": {"model_type": "gpt_oss", "num_hidden_layers": 12, "num_local_experts": 32},
     "deepseek-v2-lite-narrow-360m": llama_like("deepseek_v2", (8, 512, 4, 4, 2736, 102400), **NARROW),
 }

@@ -1,5 +1,6 @@
 """Matrices in memory of our own: the same numbers, another order, and files where memory is short."""
 
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,12 @@ def test_from_the_command_line(talking_model: Path, capsys: Any, monkeypatch: py
     assert "GB are free" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(
+tells_memory = pytest.mark.skipif(
     not Path("/proc/self/smaps").exists(), reason="only Linux tells what of a file is in memory"
 )
+
+
+@tells_memory
 def test_what_was_copied_no_longer_takes_memory(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file({"a": np.ones((2048, 4096), np.float32)}, path)
@@ -144,6 +148,17 @@ def test_what_was_copied_no_longer_takes_memory(tmp_path: Path) -> None:
     (copy,) = lay_out([matrix], let_go)
     assert _in_memory(path) < 4 << 20
     np.testing.assert_array_equal(copy, matrix)
+
+
+@tells_memory
+def test_a_part_of_a_mapped_tensor_brings_no_neighbours_into_memory(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"a": np.ones((2048, 4096), np.float32)}, path)
+    part = open_checkpoint(tmp_path)["a"][2:2042]  # Linux maps 64 KB at once, of large pieces 2 MB
+    before = _in_memory(path)
+    assert layout.compact(part) is part
+    assert part.sum() == part.size
+    assert _in_memory(path) - before <= part.nbytes + 2 * mmap.PAGESIZE
 
 
 def _in_memory(path: Path) -> int:

@@ -37,7 +37,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from tinystar_np.fast.machine import usable_cores
-from tinystar_np.fast.mapped import on_file
+from tinystar_np.fast.mapped import keep_neighbours_out, on_file
 from tinystar_np.fast.threads import divided, shares
 from tinystar_np.kernels.block_matrix import BlockMatrix
 from tinystar_np.kernels.linear import Matrix
@@ -138,14 +138,17 @@ def by_columns(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def compact(array: NDArray) -> NDArray:
     """Give a part of an array memory of its own, where it lies in strips, or would keep the whole in memory.
 
-    Rows of a mapped file stay where they are.
+    Rows of a mapped file stay where they are, and bring no others into memory.
     """
     whole: object = array
     while isinstance(whole, np.ndarray) and isinstance(whole.base, np.ndarray):
         whole = whole.base
     lies_together = array.flags.c_contiguous or array.flags.f_contiguous
     keeps_more = isinstance(whole, np.ndarray) and whole.nbytes > array.nbytes and not on_file(array)
-    return np.array(array, order="K") if keeps_more or not lies_together else array
+    if keeps_more or not lies_together:
+        return np.array(array, order="K")
+    keep_neighbours_out(array)
+    return array
 
 
 def compact_matrix(matrix: Matrix) -> Matrix:
