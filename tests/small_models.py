@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import settings
 from parity import reference_model, save
+from transformers import PreTrainedModel
 
 from tinystar_np.loading import load
 from tinystar_np.models import Decoder
@@ -158,6 +159,12 @@ def small_model(name: str, dtype: str = "float32") -> Decoder:
     """Return the model of that name in ``DENSE`` or ``EXPERTS``."""
     model_type, config = (DENSE | EXPERTS)[name]
     return build(model_type, config, dtype)
+
+
+def small_reference(name: str) -> PreTrainedModel:
+    """Return transformers' model of that name."""
+    model_type, config = (DENSE | EXPERTS)[name]
+    return reference_model(model_type, **config)
 
 
 def build(model_type: str, config: dict[str, Any], dtype: str = "float32") -> Decoder:

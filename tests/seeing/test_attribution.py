@@ -41,8 +41,9 @@ def check_sums(model: Any, recording: Any, tolerance: float = 1e-5) -> None:
     for position in (0, len(logits) // 2, -1):
         best, second = np.argsort(-logits[position])[:2]
         least = int(logits[position].argmin())
-        for token, other in ((int(best), None), (least, None), (int(best), int(second)), (least, int(best))):
-            found = attribute(model, recording, position, token, other)
+        pairs = ((int(best), None), (least, None), (int(best), int(second)), (least, int(best)))
+        each = attribute_each(model, recording, position, pairs)
+        for found, (token, other) in zip(each, pairs, strict=True):
             expected = logits[position, token] - (0 if other is None else logits[position, other])
             assert found.logit == pytest.approx(expected, rel=1e-6)
             assert found.before_cap == capped

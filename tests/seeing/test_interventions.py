@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from gpt2_by_hand import forward
 from numpy.typing import NDArray
+from opened import Opened
 from parity import assert_close, random_ids, reference_model, save
 from parity_case import Case
 from parity_cases import CASES
-from small_models import DENSE, EXPERTS, small_model
+from small_models import DENSE, EXPERTS, small_model, small_reference
 
 import tinystar_np as ts
 from tinystar_np.cache import join_caches
@@ -241,39 +242,6 @@ def test_the_fast_form_of_attention_runs_where_nobody_looks_inside(
 # Caches, batches, pieces.
 
 
-def interventions(model: Decoder) -> Any:
-    """One that changes some positions, and heads where there are any, in the first and the last block."""
-    with ts.record() as recording:
-        model(IDS[:1])
-    taps = [path.split(".", 2)[2] for path in recording if path.startswith("blocks.0.")]
-    head = next((tap for tap in ("attention.mixed", "mixer.x", "mixer.v") if tap in taps), None)
-    direction = np.random.default_rng(5).normal(size=D)
-    return [
-        ts.steer("blocks.0.residual", direction, positions=[1, 4, 9, 10, 30]),
-        ts.ablate("blocks.0." + (head or "mixer.scan"), heads=None if head is None or "x" in head else [1]),
-        ts.intervene({"blocks.1.residual": np.tanh}, positions=slice(2, None, 3)),
-    ]
-
-
-class Opened:
-    """Several interventions, one inside another."""
-
-    def __init__(self, model: Decoder):
-        self.model = model
-
-    def __call__(self, ids: Any, cache: Any = None, last_only: bool = False) -> np.ndarray:
-        return self.model(ids, cache=cache, last_only=last_only)
-
-    def __enter__(self) -> None:
-        self.open = interventions(self.model)
-        for each in self.open:
-            each.__enter__()
-
-    def __exit__(self, *exception: Any) -> None:
-        for each in reversed(self.open):
-            each.__exit__(*exception)
-
-
 @pytest.mark.parametrize("name", [*DENSE, *EXPERTS])
 def test_pieces_and_rows_give_what_the_whole_text_gives(name: str) -> None:
     model = small_model(name)
@@ -359,25 +327,16 @@ def test_a_recording_of_several_rows_is_for_the_rows_of_their_numbers(gpt2: Deco
 
 def test_without_the_fast_forms(tmp_path: Path) -> None:
     """With the kernels in their place the same interventions give the same."""
-    code = """
-import sys, numpy as np
-sys.path[:0] = [{tests!r}, {seeing!r}]
-from test_interventions import Opened, random_ids, small_model
-found = []
-for name in ("learned positions", "rope, groups", "latent attention", "mamba 2", "delta rule", "experts"):
-    model = small_model(name)
-    with Opened(model):
-        found.append(model(random_ids(2, 40, seed=2)))
-np.save({path!r}, found)
-"""
-    here = Path(__file__).parent
+    names = ("learned positions", "rope, groups", "latent attention", "mamba 2", "delta rule", "experts")
+    for name in names:
+        save(small_reference(name), tmp_path / name)
+    np.save(tmp_path / "ids.npy", random_ids(2, 40, seed=2))
+    program = Path(__file__).with_name("opened.py")
     found = []
     for value in ("0", "1"):
-        path = str(tmp_path / f"{value}.npy")
-        filled = code.format(tests=str(here.parent), seeing=str(here), path=path)
-        environment = {**os.environ, "TINYSTAR_NP_KERNELS": value, "PYTHONPATH": str(here.parents[1])}
-        subprocess.run([sys.executable, "-c", filled], check=True, env=environment)
-        found.append(np.load(path))
+        environment = {**os.environ, "TINYSTAR_NP_KERNELS": value, "PYTHONPATH": str(program.parents[2])}
+        subprocess.run([sys.executable, program, tmp_path, *names], check=True, env=environment)
+        found.append([np.load(tmp_path / name / "logits.npy") for name in names])
     for fast_forms, kernels in zip(*found, strict=True):
         assert_close(fast_forms, kernels)
 

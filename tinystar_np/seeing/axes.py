@@ -5,7 +5,7 @@ position of an array must know which of its axes that is.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from itertools import chain
@@ -100,15 +100,23 @@ def check_pattern(pattern: object) -> str:
     within = [name for name in names if name not in tap_facts.AROUND and name not in of_images]
     given = [int(digits) for digits in re.findall(r"\d+", pattern)]
     blocks = (f"blocks.{i}.{name}" for i in (*given, *range(100)) for name in within)
-    in_images = [*map("{}.vectors".format, ("text", "image"))]
-    for image, block in {(0, 0), (given[0], given[-1]) if given else (0, 0)}:
-        in_images += (prefix + name for prefix in _prefixes(image, block) for name in names)
+    in_images = _paths_in_images(given, names)  # thousands: made only if no other path fits
     if not any(fnmatchcase(path, pattern) for path in chain(tap_facts.AROUND, blocks, in_images)):
         first = given[0] if given else 0
         ours = [*tap_facts.AROUND, *(f"blocks.{first}.{name}" for name in within)]
-        near = near_paths(pattern, [*ours, *in_images] if pattern.startswith(OF_IMAGES) else ours)
+        if pattern.startswith(OF_IMAGES):
+            ours += _paths_in_images(given, names)
+        near = near_paths(pattern, ours)
         raise InputError(f"No model has a tap {shown(pattern)}.{near} {TAPS} lists them.")
     return pattern
+
+
+def _paths_in_images(numbers: Sequence[int], names: Collection[str]) -> Iterator[str]:
+    """Yield the paths of taps of images, in the first image and block and in those of a pattern's numbers."""
+    yield from map("{}.vectors".format, ("text", "image"))
+    for image, block in {(0, 0), (numbers[0], numbers[-1]) if numbers else (0, 0)}:
+        for prefix in _prefixes(image, block):
+            yield from (prefix + name for name in names)
 
 
 def _prefixes(image: int, block: int) -> list[str]:
