@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")  # torch imports NumPy before the package can say so
 os.environ["TINYSTAR_NP_HISTORY"] = "off"  # what tests type is nobody's history
 
 import pytest
@@ -20,6 +21,8 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import GPT2Config, GPT2LMHeadModel
+
+from tinystar_np.fast import threads
 
 if TYPE_CHECKING:
     from server_process import Process
@@ -58,6 +61,21 @@ def _gradients_stay_on() -> Iterator[None]:
     """Give torch its gradients back: the engine that measures transformers switches them off for good."""
     yield
     torch.set_grad_enabled(True)
+
+
+@pytest.fixture
+def one_blas_thread() -> Iterator[None]:
+    """Leave NumPy's products to one thread of BLAS, for tests of many small models beside each other.
+
+    A second one waits for a core that another worker of pytest has. The threads of fast/threads.py, which
+    divide long texts and packed matrices, are as many as ever; what they do also gives BLAS its own back.
+    """
+    machine = threads._machine()
+    for library in machine.blas:
+        library.set_num_threads(1)
+    yield
+    for library in machine.blas:
+        library.set_num_threads(machine.threads)
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from tinystar_np.kernels.packed import Bfloat16Matrix, Int8Matrix
 from tinystar_np.loading import load
 from tinystar_np.models import ARCHITECTURES, model_class
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 VARIANTS = [
     pytest.param(case, name, id=f"{case.model_type}-{name}") for case in CASES for name in case.all_variants
 ]
