@@ -18,6 +18,7 @@ The last three are strings, "one_key another_key".
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -117,7 +118,7 @@ class Case:
     long: tuple[tuple[Keys, int], ...] = ()
     learned_positions: bool = False
 
-    @property
+    @cached_property
     def defaults(self) -> Keys:
         """The keys of transformers' class, and their defaults."""
         return class_fields(CONFIG_MAPPING[self.model_type])
