@@ -16,7 +16,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ FILE = Path(__file__).with_name("switches.json")
 TYPES = sorted(set(ARCHITECTURES) - {"tinystar"})  # whose config is our own
 
 
+@cache
 def keys_of(model_type: str) -> dict[str, Any]:
     """Every key there is for an architecture, those inside of its objects too, and their defaults."""
     config_class = CONFIG_MAPPING[model_type]
@@ -53,6 +54,7 @@ def other_names(config_class: type[Config]) -> dict[str, str]:
     return {alias: name for name, held in config_class.keys().items() for alias in held.aliases}
 
 
+@cache
 def our_keys(model_type: str) -> dict[str, Any]:
     """Keys that our config class knows and transformers' has not, and their defaults.
 
