@@ -16,6 +16,8 @@ from tinystar_np.checkpoints.model_files import INDEX_FILE
 from tinystar_np.errors import CheckpointError
 from tinystar_np.loading import load
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 IDS = random_ids(2, 12)
 UNTIED = {"bailing_hybrid", "dbrx", "kimi_linear", "nemotron_h", "xlstm"}
 """transformers refuses it there, ties nothing, or has no rule for it."""

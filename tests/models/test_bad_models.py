@@ -17,6 +17,8 @@ from tinystar_np.models.blt_parts import StackConfig
 from tinystar_np.models.config import MOST_EXPERTS, MOST_LAYERS
 from tinystar_np.models.dbrx import KEYS_OF_PARTS
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 NAN, INFINITE = float("nan"), float("inf")
 WIDTHS = "hidden_size", "n_embd", "d_model"
 HEADS = "num_attention_heads", "attention_heads", "n_head", "n_heads", "num_heads", "num_key_value_heads"

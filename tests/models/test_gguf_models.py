@@ -28,6 +28,8 @@ pytest.importorskip("gguf", reason="the reference for GGUF: pip install --no-dep
 from gguf import GGMLQuantizationType
 from gguf_conversion import ARCHITECTURES, write_gguf
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 # What a GGUF file cannot say is as in published models.
 SMALL: dict[str, Keys] = {
     "gpt_oss": {"swiglu_limit": 7.0, "rope_parameters": {**YARN, "truncate": False}},

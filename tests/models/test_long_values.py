@@ -14,6 +14,8 @@ from tinystar_np.errors import TinyStarError
 from tinystar_np.models import ARCHITECTURES, model_class
 from tinystar_np.models.text_part import text_config
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 LONG = "x" * 20_000
 DEEP: Any = ["y" * 80] * 6
 for _ in range(3):

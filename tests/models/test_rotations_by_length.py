@@ -24,6 +24,8 @@ from tinystar_np.models import caches
 from tinystar_np.tap import listen
 from tinystar_np.whole_file import whole_file
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 LIMIT, LONGEST = 20, 32
 SMALL = {
     "hidden_size": 32,

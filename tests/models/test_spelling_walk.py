@@ -24,6 +24,8 @@ from tinystar_np.checkpoints.model_files import INDEX_FILE
 from tinystar_np.errors import ConfigError
 from tinystar_np.loading import load
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 Tensors = dict[str, torch.Tensor]
 SEEDS = range(8)
 SHARDS = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"

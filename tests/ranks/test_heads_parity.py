@@ -11,6 +11,8 @@ from tinystar_np.checkpoints.weight_table import WeightTable
 from tinystar_np.errors import InputError
 from tinystar_np.models import ARCHITECTURES, model_class
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 REFUSED = {"blt"}
 """Architectures that say why ranks cannot have shares of each of their layers."""
 FEW_HEADS = {"diffllama": 2, "jetmoe": 2, "zamba": 2}

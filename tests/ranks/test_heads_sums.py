@@ -10,6 +10,8 @@ from thread_ranks import divided
 
 from tinystar_np.models import model_class
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 BRANCHES = {
     "falcon_mamba": 1,
     "mamba": 1,

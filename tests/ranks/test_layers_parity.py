@@ -18,6 +18,8 @@ from tinystar_np.models import Decoder, model_class
 from tinystar_np.models.part_weights import hollow
 from tinystar_np.ranks import Part
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 SHARING = {  # variants in which a layer reads what a much earlier one gave, or runs with its weights
     "gemma3n_text": ("shared",),
     "gemma4_text": ("shared", "wide_shared", "keys_as_values"),

@@ -20,6 +20,8 @@ from tinystar_np.models.tinystar_config import TinyStarConfig
 from tinystar_np.seeing.attribution import NEEDED, attribute, attribute_each
 from tinystar_np.tap import tap
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 IDS = random_ids(20)
 SUMS = [case for case in CASES if not model_class(case.model_type).WHY_NO_SUM]
 VARIANTS = [

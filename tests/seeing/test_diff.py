@@ -18,6 +18,8 @@ from tinystar_np.errors import InputError
 from tinystar_np.seeing.comparison.configs import differing_keys
 from tinystar_np.seeing.comparison.models import ModelDifference
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 Change = Callable[[np.ndarray], np.ndarray]
 LLAMA_LIKE = ("llama", "qwen2", "qwen3", "mistral", "mixtral", "gemma2", "granite", "olmo2", "smollm3")
 

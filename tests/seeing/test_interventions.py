@@ -24,6 +24,8 @@ from tinystar_np.cache import join_caches
 from tinystar_np.errors import InputError
 from tinystar_np.models import Decoder
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 HEADS = 4
 IDS = random_ids(12)
 OTHER = random_ids(12, seed=7)

@@ -30,6 +30,8 @@ from tinystar_np.seeing.recurrence import (
 )
 from tinystar_np.tap import listen
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 RECURRENT = (
     "bamba",
     "falcon_h1",

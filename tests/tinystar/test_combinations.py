@@ -12,6 +12,8 @@ from tinystar_np.errors import ConfigError, InputError
 from tinystar_np.models.tinystar import TinyStar
 from tinystar_np.models.tinystar_config import CHOICES, TinyStarConfig
 
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
 T, WINDOW = 8, 3
 IDS = np.random.default_rng(0).integers(0, 256, (2, T))
 SMALL: dict[str, Any] = {
