@@ -51,6 +51,8 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
             noise = torch.randn(parameter.shape, generator=generator)
             if name.endswith(("A_log", "dt_bias")) and parameter.ndim == 1:
                 parameter.copy_(torch.rand(parameter.shape, generator=generator) * 4 - 3)
+            elif name.endswith("A_log") and parameter.ndim == 4:  # Kimi Linear's, else drawn anew each time
+                parameter.copy_(torch.log(1 + 15 * torch.rand(parameter.shape, generator=generator)))
             elif name.endswith(("igate_preact.bias", "fgate_preact.bias")):  # which begin below and above 0
                 parameter.copy_(torch.rand(parameter.shape, generator=generator) * 4)
                 parameter.sub_(4.0 if "igate" in name else 0.0)

@@ -125,8 +125,7 @@ class Decoder(Generic[AnyConfig]):
         ids        (T,) or (B, T) ints
         cache      what came before; the new tokens are added to it. Without one, the text begins here.
         last_only  only the logits after the last token, which is all that generation needs
-        images     of the whole text, or of those of each row, in any order; those outside these tokens may
-                   be among them, and those that the cache holds may be left out
+        images     of the whole text, or of each row, in any order; those that the cache holds may be left out
 
         Where rotations depend on a text's length (longrope, dynamic NTK) the cache's rows may have to be read
         again: models/caches.py. Calls that end within an image are in models/cut_groups.py.
@@ -197,7 +196,10 @@ class Decoder(Generic[AnyConfig]):
         return given
 
     def _step(
-        self, tokens: NDArray[np.integer], cache: Cache | None, images: Sequence[tuple[SeenImage, ...]] | None
+        self,
+        tokens: NDArray[np.integer],
+        cache: Cache | None,
+        images: Sequence[tuple[SeenImage, ...]] | None = None,
     ) -> Step:
         """Say where the new tokens (B, T) stand; raises InputError or ContextFullError where they cannot."""
         if cache is None:
