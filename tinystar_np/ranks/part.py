@@ -27,7 +27,7 @@ class Part:
     number: int = 0
     division: Division | None = field(init=False, default=None)
     """How layers are divided, where each rank has a share of every one."""
-    read_later: frozenset[Hashable] = frozenset()
+    read_later: frozenset[Hashable] = field(init=False, default=frozenset())
     """What the layers of later ranks read of what earlier layers give (``Step.give``)."""
     team: Team | None = field(init=False)
     """The followers, on rank 0."""
