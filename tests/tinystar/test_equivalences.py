@@ -322,7 +322,7 @@ def test_logits_of_transformers(name: str, tmp_path: Path) -> None:
         assert_close(np.concatenate(found, axis=1), expected, what=f"in pieces of {pieces!s:.20}")
     check_rows(model, ids, expected, 1e-5)
     check_interruption(model, ids[0], expected[0], 1e-5)
-    check_greedy(reference, model, ids[0, : T // 2], new=30)
+    check_greedy(reference, model, ids[0, : T // 2])
 
 
 def test_every_named_configuration_is_some_architecture() -> None:
